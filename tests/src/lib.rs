@@ -1,0 +1,28 @@
+//! What the tests share: the guests, and a look at the process from outside.
+//!
+//! Guests are built by this package's build script, so that `cargo test` alone
+//! builds and tests everything. Each is a file `guests/src/bin/<name>.rs`, a
+//! WASI command; one that exports interfaces of its own besides says
+//! `fn main() {}` and `export!`.
+//!
+//! A guest belongs to the test program that its name starts with: a file or
+//! folder `<program>` in `tests/tests` or `host/tests`, whose guests are
+//! `<program>_<what it does>`. The program declares them with [`guests!`], and
+//! then a guest that it does not name is a compile error. Other test programs
+//! may use the guest as well, from [`artifacts`].
+//!
+//! ```text
+//! tests/guests/src/bin/artifacts_command.rs     the guest
+//! tests/tests/artifacts.rs                      its test program:
+//!     tombolo_tests::guests!(artifacts);
+//!     … guests::ARTIFACTS_COMMAND …
+//! ```
+
+pub mod process;
+
+/// Where each guest is, the examples' included: paths of component files.
+pub mod artifacts {
+    include!(concat!(env!("OUT_DIR"), "/artifacts.rs"));
+}
+
+include!(concat!(env!("OUT_DIR"), "/guests.rs"));

@@ -1,0 +1,3 @@
+//! Does nothing, successfully.
+
+fn main() {}
