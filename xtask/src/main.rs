@@ -1,1 +1,76 @@
-fn main() {}
+//! The commands of this repository: `cargo xtask demo`, `cargo xtask test`.
+
+mod demo;
+mod guests;
+mod run;
+mod test;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+
+const HELP: &str = "\
+Sets up, shows and tests Tombolo.
+
+Usage: cargo xtask demo [--wav FILE] [--gain DB]
+       cargo xtask test [ARGS]
+
+demo   Build everything, and have two sandboxed guests play music.
+  --wav FILE   Play this recording. Without it, the demo renders a minute of music.
+  --gain DB    Amplify by this many decibels.
+
+test   Run all tests. What follows goes to each test program, as after `cargo test --`.
+";
+
+/// What to do.
+enum Task {
+    Demo(demo::Options),
+    Test(Vec<std::ffi::OsString>),
+    Help,
+}
+
+fn main() -> ExitCode {
+    let done = parse(lexopt::Parser::from_env()).and_then(|task| match task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Help => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
+    const HINT: &str = "see `cargo xtask --help`";
+    let task = match arguments.next()? {
+        Some(Value(task)) => task,
+        Some(Short('h') | Long("help")) => return Ok(Task::Help),
+        Some(other) => return Err(other.unexpected()).context(HINT),
+        None => bail!("which task? {HINT}"),
+    };
+    match task.to_str() {
+        Some("demo") => {
+            let mut options = demo::Options::default();
+            while let Some(argument) = arguments.next()? {
+                match argument {
+                    Long("wav") => options.wav = Some(PathBuf::from(arguments.value()?)),
+                    Long("gain") => {
+                        options.gain = Some(arguments.value()?.parse().context("--gain")?);
+                    }
+                    Short('h') | Long("help") => return Ok(Task::Help),
+                    other => return Err(other.unexpected()).context(HINT),
+                }
+            }
+            Ok(Task::Demo(options))
+        }
+        Some("test") => Ok(Task::Test(arguments.raw_args()?.collect())),
+        _ => bail!("no task is called `{}`; {HINT}", task.display()),
+    }
+}

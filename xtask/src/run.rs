@@ -1,0 +1,59 @@
+//! Running other programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context, Result, bail};
+
+use crate::guests;
+
+/// Returns the root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a member lies in its workspace")
+}
+
+/// Returns the target directory: this program is `<target>/<profile>/xtask`.
+pub(crate) fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2);
+    Ok(target
+        .context("xtask lies in no target directory")?
+        .to_owned())
+}
+
+/// Returns the command that runs cargo's `subcommand` on the workspace's default
+/// members, also from within one of them.
+pub(crate) fn cargo(subcommand: &str) -> Command {
+    let mut cargo = guests::cargo();
+    cargo.args([subcommand, "--manifest-path"]);
+    cargo.arg(root().join("Cargo.toml"));
+    cargo
+}
+
+/// Runs a command that must succeed, and says `what` did not.
+pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{what} failed, see above");
+    }
+    Ok(())
+}
+
+/// Returns the exit code to pass on, as a shell does: 128 and the signal's
+/// number for a program that was killed.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    #[cfg(unix)]
+    use std::os::unix::process::ExitStatusExt;
+    #[cfg(unix)]
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    #[cfg(not(unix))]
+    let code = status.code();
+    match code.map(u8::try_from) {
+        Some(Ok(code)) => code.into(),
+        _ => ExitCode::FAILURE,
+    }
+}
