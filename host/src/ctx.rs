@@ -1,0 +1,250 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wasmtime::component::ResourceTable;
+
+use crate::Region;
+use crate::error::RegionError;
+use crate::host::{Host, Owner};
+use crate::limits::Limits;
+use crate::region::Kind;
+use crate::sys::Scribble;
+use crate::window::WindowNote;
+
+/// Windows remembered for the report; older ones are forgotten.
+const WINDOW_NOTES: usize = 256;
+
+/// What one guest holds: its handles and windows, on its account.
+///
+/// It belongs into the data of the guest's store, behind a [`RegionView`].
+pub struct RegionCtx {
+    host: Host,
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) table: ResourceTable,
+    /// Raised by the fault handler: the guest wrote to a read-only window.
+    pub(crate) alarm: Arc<AtomicBool>,
+    /// The guest has ended in order.
+    pub(crate) orderly: Arc<AtomicBool>,
+    /// Tombolo makes the calls into the store.
+    pub(crate) entered_by_us: bool,
+    /// The lender's windows stay shown while a borrower writes.
+    pub(crate) keep_shown: bool,
+    notes: VecDeque<WindowNote>,
+    windows: u64,
+    pub(crate) created: u64,
+}
+
+/// Builds a [`RegionCtx`]; see [`Host::context`].
+#[derive(Debug, Clone)]
+pub struct RegionCtxBuilder {
+    host: Host,
+    guest: String,
+    limits: Limits,
+    entered_by_us: bool,
+    keep_shown: bool,
+}
+
+impl RegionCtxBuilder {
+    pub(crate) fn new(host: &Host, guest: String) -> RegionCtxBuilder {
+        RegionCtxBuilder {
+            host: host.clone(),
+            guest,
+            limits: Limits::default(),
+            entered_by_us: false,
+            keep_shown: false,
+        }
+    }
+
+    /// Sets what the guest may hold; [`Limits::default`] otherwise.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> RegionCtxBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Keeps this guest's windows shown in its memory while it lends their
+    /// region. Without this they are hidden for the length of the call where
+    /// the lender or the borrower could write, and mapped again afterwards.
+    ///
+    /// # Safety
+    ///
+    /// Whenever a lend of this guest's begins, its store must be held by the
+    /// call until the lend has ended. In particular the future of a call into
+    /// this guest must not be forgotten (`mem::forget`, a leaked task, a
+    /// reference cycle) while it waits for a guest that it lent to, and then
+    /// its store used or dropped: bytes that wasmtime reads as the guest's own
+    /// would be written meanwhile by the borrower.
+    #[must_use]
+    #[allow(unsafe_code)]
+    pub unsafe fn keep_shown_while_lent(mut self) -> RegionCtxBuilder {
+        self.keep_shown = true;
+        self
+    }
+
+    /// Says that Tombolo makes every call into the store, and holds the store
+    /// for as long as a lend lasts.
+    pub(crate) fn run_by_us(mut self) -> RegionCtxBuilder {
+        self.entered_by_us = true;
+        self.keep_shown = true;
+        self
+    }
+
+    /// Makes the context.
+    #[must_use]
+    pub fn build(self) -> RegionCtx {
+        let capacity = self.limits.handles as usize + self.limits.windows as usize;
+        let mut table = ResourceTable::new();
+        // Beyond what the account allows; so that nothing else can fill it up.
+        table.set_max_capacity(capacity.saturating_add(16));
+        RegionCtx {
+            host: self.host,
+            owner: Owner::new(self.guest, self.limits),
+            table,
+            alarm: Arc::default(),
+            orderly: Arc::default(),
+            entered_by_us: self.entered_by_us,
+            keep_shown: self.keep_shown,
+            notes: VecDeque::new(),
+            windows: 0,
+            created: 0,
+        }
+    }
+}
+
+impl RegionCtx {
+    /// The guest's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.owner.name
+    }
+
+    /// The host that the guest's regions belong to.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Says that the guest has ended in order, so that windows which it still
+    /// has do not poison their regions when its store is dropped.
+    pub fn finish(&mut self) {
+        self.orderly.store(true, Ordering::Release);
+    }
+
+    /// Bytes that the guest has claims on at the moment, each claim in full.
+    #[must_use]
+    pub fn claimed_bytes(&self) -> u64 {
+        self.owner.account.used(Kind::ClaimedBytes)
+    }
+
+    /// Gives a region of the host program's to the guest, for one of its
+    /// exports to receive as `region`: a move. What comes out is passed to the
+    /// export.
+    ///
+    /// # Errors
+    ///
+    /// Gives the region back, with [`RegionError::NotPermitted`],
+    /// [`RegionError::WouldBlock`] while a guard of it lives, or
+    /// [`RegionError::Exhausted`] for the guest's limits.
+    pub fn give(
+        &mut self,
+        region: Region,
+    ) -> Result<wasmtime::component::Resource<Region>, (Region, RegionError)> {
+        let owner = self.owner.clone();
+        match receive(region, &owner) {
+            Ok(region) => Ok(self.table.push(region).expect("the account counts handles")),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Takes a region that one of the guest's exports returned as `region`: a
+    /// move to the host program.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Gone`] for what is no handle of this guest; else the
+    /// reasons of a refused move. The handle is dropped then.
+    ///
+    /// Windows that the guest still has on the claim are not unmapped by this,
+    /// which would take the store; see [`take`](crate::take), which does.
+    pub(crate) fn remove(
+        &mut self,
+        resource: wasmtime::component::Resource<Region>,
+    ) -> Result<Region, RegionError> {
+        self.table.delete(resource).map_err(|_| RegionError::Gone)
+    }
+
+    pub(crate) fn note_window(&mut self, note: WindowNote) {
+        self.windows += 1;
+        if self.notes.len() == WINDOW_NOTES {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(note);
+    }
+
+    /// The last windows that were made, and how many there were in all.
+    pub(crate) fn window_notes(&self) -> (Vec<WindowNote>, u64) {
+        (self.notes.iter().cloned().collect(), self.windows)
+    }
+
+    /// Fails if the guest wrote to a read-only window: it must not go on.
+    pub(crate) fn check_alarm(&self) -> Result<(), Trespass> {
+        if self.alarm.load(Ordering::Acquire) {
+            return Err(Trespass {
+                guest: self.name().to_owned(),
+                scribble: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Moves a region to another holder who has no store, or whose store has no
+/// window on it.
+pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region, RegionError)> {
+    let charges = (|| {
+        region.shared().ledger().may_move(region.handle())?;
+        let handle = to.account.charge(Kind::Handles, 1)?;
+        Ok((handle, to.charge_claim(region.size())?))
+    })();
+    match charges {
+        Ok((handle, claim)) => Ok(region.transferred(to, handle, claim)),
+        Err(error) => Err((region, error)),
+    }
+}
+
+impl fmt::Debug for RegionCtx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionCtx")
+            .field("guest", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A guest wrote to a read-only window.
+#[derive(Debug, Clone)]
+pub struct Trespass {
+    pub(crate) guest: String,
+    pub(crate) scribble: Option<Scribble>,
+}
+
+impl fmt::Display for Trespass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "guest `{}` wrote to its read-only window", self.guest)?;
+        match &self.scribble {
+            Some(at) => write!(f, " on region `{}` at offset {:#x}", at.region, at.offset),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Trespass {}
+
+/// Gives access to the [`RegionCtx`] in a store's data.
+pub trait RegionView: Send + 'static {
+    /// The context. It must be the same one for as long as the store lives;
+    /// swapping it for another guest's mixes up what the two may do, though
+    /// never whose memory is mapped.
+    fn region_ctx(&mut self) -> &mut RegionCtx;
+}

@@ -1,0 +1,114 @@
+use std::io;
+use std::sync::Arc;
+
+use crate::region::{Exhausted, NameError, Refusal, SpanError};
+use crate::sys::ShowError;
+
+/// Why an operation on a region was refused. Nothing has changed then.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// The name cannot be a region's.
+    #[error("bad region name")]
+    Name(#[from] NameError),
+    /// The size is zero or over the limit.
+    #[error("a region has 1 to {most} bytes, not {size}")]
+    Size {
+        /// The size that was asked for.
+        size: u64,
+        /// The limit `region-bytes`.
+        most: u64,
+    },
+    /// The span is malformed, or lies outside.
+    #[error(transparent)]
+    Span(#[from] SpanError),
+    /// The first byte of a window was not named by a list of one byte.
+    #[error("the first byte to cover is named by a list of one byte, not of {length}")]
+    At {
+        /// How many bytes the list had.
+        length: usize,
+    },
+    /// The handle lacks the right; or it is lent, or restricted, and may not do
+    /// this.
+    #[error("the handle does not permit that")]
+    NotPermitted,
+    /// Somebody holds the bytes in a conflicting way, or the claim is lent.
+    #[error("the bytes are held in a conflicting way at the moment")]
+    WouldBlock,
+    /// The region is frozen.
+    #[error("the region is frozen")]
+    Frozen,
+    /// A writer died before it let go. [`Region::clear_poison`] declares the
+    /// contents whole again.
+    ///
+    /// [`Region::clear_poison`]: crate::Region::clear_poison
+    #[error("a writer died before it let go of the region")]
+    Poisoned,
+    /// The handle or the window ended with its lend or its move.
+    #[error("the handle or window ended with its lend or its move")]
+    Gone,
+    /// Another window lies under that part of the memory.
+    #[error("another window lies under that part of the memory")]
+    Overlap,
+    /// A limit is used up.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// A limit on something that is not counted in an account is used up.
+    #[error("{0}")]
+    Limit(String),
+    /// The engine cannot map: it was not prepared by [`Host::prepare`].
+    ///
+    /// [`Host::prepare`]: crate::Host::prepare
+    #[error("this engine cannot map regions")]
+    Unsupported,
+    /// The kernel refused.
+    #[error("the kernel refused")]
+    System(#[source] Arc<io::Error>),
+}
+
+impl From<Refusal> for RegionError {
+    fn from(refusal: Refusal) -> RegionError {
+        match refusal {
+            Refusal::NotPermitted => RegionError::NotPermitted,
+            Refusal::WouldBlock => RegionError::WouldBlock,
+            Refusal::Frozen => RegionError::Frozen,
+            Refusal::Gone => RegionError::Gone,
+            Refusal::Poisoned => RegionError::Poisoned,
+        }
+    }
+}
+
+impl From<io::Error> for RegionError {
+    fn from(error: io::Error) -> RegionError {
+        RegionError::System(Arc::new(error))
+    }
+}
+
+/// What went wrong with a memory: a guest's mistake, which it is told, or a
+/// state in which the guest cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MemoryError {
+    #[error(transparent)]
+    Guest(#[from] RegionError),
+    #[error(transparent)]
+    Fatal(ShowError),
+}
+
+impl From<ShowError> for MemoryError {
+    fn from(error: ShowError) -> MemoryError {
+        MemoryError::Guest(match error {
+            ShowError::Overlap => RegionError::Overlap,
+            ShowError::Process(_) | ShowError::Guest { .. } => {
+                RegionError::Limit(error.to_string())
+            }
+            ShowError::System(error) => error.into(),
+            ShowError::Foreign | ShowError::Broken => return MemoryError::Fatal(error),
+        })
+    }
+}
+
+impl From<Refusal> for MemoryError {
+    fn from(refusal: Refusal) -> MemoryError {
+        MemoryError::Guest(refusal.into())
+    }
+}

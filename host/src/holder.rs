@@ -1,0 +1,422 @@
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
+
+use crate::error::RegionError;
+use crate::host::{Host, Owner, Shared};
+use crate::region::{
+    Access, Charge, End, Handle, Holder, Kind, RegionName, Rights, Span, WindowId,
+};
+use crate::sys::{View, ViewMut};
+
+/// A handle to a region: a guest's, in its context's table, or the host
+/// program's own.
+///
+/// The host program takes part in the lock like any guest: it reads through
+/// [`read`](Region::read) guards and writes through [`write`](Region::write)
+/// guards, in place, and whoever conflicts with them is refused meanwhile.
+///
+/// ```
+/// # fn main() -> Result<(), tombolo::RegionError> {
+/// let host = tombolo::Host::new();
+/// let region = host.create("greeting", 5)?;
+/// region.write(0..5)?.copy_from_slice(b"hello");
+/// region.freeze()?;
+/// assert_eq!(&region.read(0..5)?[..], b"hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Region {
+    shared: Arc<Shared>,
+    /// Taken only by drop and by a move.
+    handle: Option<Handle>,
+    owner: Arc<Owner>,
+    _charge: Charge,
+}
+
+impl Region {
+    pub(crate) fn create(
+        host: &Host,
+        owner: &Arc<Owner>,
+        name: &str,
+        size: u64,
+    ) -> Result<Region, RegionError> {
+        let name = RegionName::new(name)?;
+        let most = owner.limits.region_bytes;
+        // The backing file's length is signed, and a whole number of granules.
+        if size == 0 || size > most.min(i64::MAX as u64 - crate::GRANULE) {
+            return Err(RegionError::Size { size, most });
+        }
+        let charge = owner.account.charge(Kind::Handles, 1)?;
+        let claim = owner.charge_claim(size)?;
+        let (shared, handle) = Shared::create(host, name, size, claim)?;
+        Ok(Region {
+            shared,
+            handle: Some(handle),
+            owner: owner.clone(),
+            _charge: charge,
+        })
+    }
+
+    fn with(&self, handle: Handle, charge: Charge) -> Region {
+        Region {
+            shared: self.shared.clone(),
+            handle: Some(handle),
+            owner: self.owner.clone(),
+            _charge: charge,
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.handle
+            .as_ref()
+            .expect("taken only when the region is given away")
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// The region's identity: equal for all handles to one region, never used
+    /// again by the same host.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// The name that it was created with: a label, not an identity.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.name.as_str()
+    }
+
+    /// The size in bytes that it was created with.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.shared.size
+    }
+
+    /// What this handle lets its holder do.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.handle().rights()
+    }
+
+    /// The inode of the memory behind it, as `/proc/self/maps` shows it.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.shared.file.inode()
+    }
+
+    /// Tells whether nobody can write it any more.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.shared.ledger().is_frozen()
+    }
+
+    /// Tells whether a writer died, and nobody cleared that yet.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.ledger().is_poisoned()
+    }
+
+    /// Makes a new claim on the region with the given rights. Needs
+    /// [`Rights::SHARE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NotPermitted`], also for a lent handle;
+    /// [`RegionError::Gone`]; [`RegionError::Exhausted`].
+    pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
+        self.shared.ledger().may_duplicate(self.handle(), rights)?;
+        let charge = self.owner.account.charge(Kind::Handles, 1)?;
+        let claim = self.owner.charge_claim(self.size())?;
+        let handle = self
+            .shared
+            .ledger()
+            .duplicate(self.handle(), rights, claim)?;
+        Ok(self.with(handle, charge))
+    }
+
+    /// Makes a weaker handle on the same claim, never with [`Rights::SHARE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NotPermitted`], [`RegionError::Gone`],
+    /// [`RegionError::Exhausted`].
+    pub fn restrict(&self, rights: Rights) -> Result<Region, RegionError> {
+        let charge = self.owner.account.charge(Kind::Handles, 1)?;
+        let handle = self.shared.ledger().restrict(self.handle(), rights)?;
+        Ok(self.with(handle, charge))
+    }
+
+    /// Makes the region immutable, for everybody and for good. Needs
+    /// [`Rights::WRITE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::WouldBlock`] while anybody can write through a window or a
+    /// guard; [`RegionError::NotPermitted`], also for a lent handle;
+    /// [`RegionError::Poisoned`]; [`RegionError::Gone`].
+    pub fn freeze(&self) -> Result<(), RegionError> {
+        self.shared.ledger().freeze(self.handle())?;
+        tracing::debug!(region = %self.shared.name, id = self.id(), "region frozen");
+        Ok(())
+    }
+
+    /// Declares the contents whole again after a writer died. Needs
+    /// [`Rights::WRITE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
+    pub fn clear_poison(&self) -> Result<(), RegionError> {
+        Ok(self.shared.ledger().clear_poison(self.handle())?)
+    }
+
+    fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
+        let charge = self.owner.account.charge(Kind::Windows, 1)?;
+        let id =
+            self.shared
+                .ledger()
+                .open(self.handle(), needs, span, access, Holder::Host, None)?;
+        Ok(HostLock {
+            shared: self.shared.clone(),
+            id,
+            _charge: charge,
+        })
+    }
+
+    /// Takes a guard that reads the bytes in `range`, in place. It counts as a
+    /// `read` window, and no lend, move, or freeze sets it aside.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`] for a range outside the region;
+    /// [`RegionError::WouldBlock`], [`RegionError::Poisoned`],
+    /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
+    pub fn read(&self, range: Range<u64>) -> Result<ReadGuard, RegionError> {
+        let Some((span, inside)) = self.part(&range)? else {
+            return Ok(ReadGuard {
+                view: None,
+                inside: 0..0,
+            });
+        };
+        let lock = self.lock(Rights::READ, span, Access::Read)?;
+        let view = View::new(&self.shared.file, span)?;
+        Ok(ReadGuard {
+            view: Some((view, lock)),
+            inside,
+        })
+    }
+
+    /// Takes a guard that writes the bytes in `range`, in place. It counts as a
+    /// `write` window. Dropping it in a panic poisons the region.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read), and [`RegionError::Frozen`].
+    pub fn write(&self, range: Range<u64>) -> Result<WriteGuard, RegionError> {
+        let Some((span, inside)) = self.part(&range)? else {
+            return Ok(WriteGuard {
+                view: None,
+                inside: 0..0,
+            });
+        };
+        let lock = self.lock(Access::Write.needs(), span, Access::Write)?;
+        let view = ViewMut::new(&self.shared.file, span)?;
+        Ok(WriteGuard {
+            view: Some((view, lock)),
+            inside,
+        })
+    }
+
+    /// The granules of a range of bytes, and where the bytes are in them.
+    fn part(&self, range: &Range<u64>) -> Result<Option<(Span, Range<usize>)>, RegionError> {
+        let length = range.end.saturating_sub(range.start);
+        let Some(span) = Span::of_bytes(range.start, length, self.size())? else {
+            return Ok(None);
+        };
+        let start = usize::try_from(range.start - span.offset()).expect("less than a granule");
+        let length = usize::try_from(length).map_err(std::io::Error::other)?;
+        Ok(Some((span, start..start + length)))
+    }
+
+    /// Copies bytes out, from `offset` on. Counts as a `read` window while it
+    /// lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read); [`RegionError::Limit`] over the limit
+    /// `copy-bytes`.
+    pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
+        let span = self.copied(offset, length)?;
+        let Some(span) = span else {
+            self.shared.ledger().check(self.handle())?;
+            return Ok(Vec::new());
+        };
+        let _lock = self.lock(Rights::READ, span, Access::Read)?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
+        self.shared.file.read_at(offset, &mut bytes)?;
+        self.shared.host().count_copied(length);
+        Ok(bytes)
+    }
+
+    /// Copies bytes in, from `offset` on. Counts as a `write` window while it
+    /// lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Region::write); [`RegionError::Limit`] over the limit
+    /// `copy-bytes`.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RegionError> {
+        let Some(span) = self.copied(offset, bytes.len() as u64)? else {
+            self.shared.ledger().check(self.handle())?;
+            return Ok(());
+        };
+        let _lock = self.lock(Rights::WRITE, span, Access::Write)?;
+        self.shared.file.write_at(offset, bytes)?;
+        self.shared.host().count_copied(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn copied(&self, offset: u64, length: u64) -> Result<Option<Span>, RegionError> {
+        let most = self.owner.limits.copy_bytes;
+        if length > most {
+            return Err(RegionError::Limit(format!(
+                "limit `copy-bytes`: {length} bytes asked for at a time, {most} allowed"
+            )));
+        }
+        Ok(Span::of_bytes(offset, length, self.size())?)
+    }
+
+    /// A handle for somebody who borrows the region for a call.
+    pub(crate) fn lend(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
+        let charge = to.account.charge(Kind::Handles, 1)?;
+        let handle = self.shared.ledger().lend(self.handle(), rights)?;
+        Ok(Region {
+            shared: self.shared.clone(),
+            handle: Some(handle),
+            owner: to.clone(),
+            _charge: charge,
+        })
+    }
+
+    /// Puts the claim on another holder's account. [`Ledger::may_move`] has
+    /// permitted it.
+    ///
+    /// [`Ledger::may_move`]: crate::region::Ledger::may_move
+    pub(crate) fn transferred(
+        mut self,
+        to: &Arc<Owner>,
+        handle_charge: Charge,
+        claim: Vec<Charge>,
+    ) -> Region {
+        self.shared.ledger().recharge(self.handle().claim(), claim);
+        Region {
+            shared: self.shared.clone(),
+            handle: self.handle.take(),
+            owner: to.clone(),
+            _charge: handle_charge,
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.shared.ledger().release(handle);
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("size", &self.size())
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A window of the host program in the ledger, for a guard or a copy.
+struct HostLock {
+    shared: Arc<Shared>,
+    id: WindowId,
+    _charge: Charge,
+}
+
+impl Drop for HostLock {
+    fn drop(&mut self) {
+        // As a lock of the standard library does: whoever panics with the right
+        // to write may have left things half done.
+        let end = if std::thread::panicking() {
+            End::Died
+        } else {
+            End::Orderly
+        };
+        self.shared.ledger().close(self.id, end);
+    }
+}
+
+/// Reads a part of a region in place. Made by [`Region::read`].
+pub struct ReadGuard {
+    /// The view is unmapped before the lock is let go: fields drop in order.
+    view: Option<(View, HostLock)>,
+    inside: Range<usize>,
+}
+
+impl Deref for ReadGuard {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.view
+            .as_ref()
+            .map_or(&[], |(view, _)| &view.bytes()[self.inside.clone()])
+    }
+}
+
+impl fmt::Debug for ReadGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadGuard")
+            .field("length", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes a part of a region in place. Made by [`Region::write`].
+pub struct WriteGuard {
+    view: Option<(ViewMut, HostLock)>,
+    inside: Range<usize>,
+}
+
+impl Deref for WriteGuard {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.view
+            .as_ref()
+            .map_or(&[], |(view, _)| &view.bytes()[self.inside.clone()])
+    }
+}
+
+impl DerefMut for WriteGuard {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.view {
+            Some((view, _)) => &mut view.bytes_mut()[self.inside.clone()],
+            None => &mut [],
+        }
+    }
+}
+
+impl fmt::Debug for WriteGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteGuard")
+            .field("length", &self.len())
+            .finish_non_exhaustive()
+    }
+}

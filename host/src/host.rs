@@ -1,0 +1,266 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::error::RegionError;
+use crate::limits::{HostLimits, Limits};
+use crate::region::{Account, Charge, Kind, Ledger, RegionName};
+use crate::sys::{MemoryRecord, RegionFile};
+use crate::{Region, RegionCtxBuilder};
+
+/// All regions of one program, and what they may cost together.
+///
+/// Cheap to clone; clones are the same host. Stores that share regions share a
+/// host.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    limits: HostLimits,
+    account: Arc<Account>,
+    /// What the host program itself holds.
+    own: Arc<Owner>,
+    last_id: AtomicU64,
+    counters: Counters,
+}
+
+/// What happened on a host so far. All values only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Regions that were created.
+    pub regions_created: u64,
+    /// Regions whose memory went back to the kernel.
+    pub regions_given_back: u64,
+    /// Windows that guests made.
+    pub windows: u64,
+    /// Bytes of the regions that guests of at least two names have had windows
+    /// on, each region once.
+    pub bytes_shared: u64,
+    /// Bytes that the host copied by `read-at` and `write-at`.
+    pub bytes_copied: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    regions_created: AtomicU64,
+    regions_given_back: AtomicU64,
+    windows: AtomicU64,
+    bytes_shared: AtomicU64,
+    bytes_copied: AtomicU64,
+}
+
+/// Whoever holds regions: a guest, or the host program.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) name: String,
+    pub(crate) account: Arc<Account>,
+    pub(crate) limits: Limits,
+}
+
+impl Owner {
+    pub(crate) fn new(name: String, limits: Limits) -> Arc<Owner> {
+        let account = Account::new(format!("guest `{name}`"), limits.quota());
+        Arc::new(Owner {
+            name,
+            account,
+            limits,
+        })
+    }
+
+    /// What a claim on a region of this size costs.
+    pub(crate) fn charge_claim(&self, size: u64) -> Result<Vec<Charge>, RegionError> {
+        Ok(vec![
+            self.account.charge(Kind::Regions, 1)?,
+            self.account.charge(Kind::ClaimedBytes, size)?,
+        ])
+    }
+}
+
+/// Where a guest's window is.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) memory: Arc<MemoryRecord>,
+    pub(crate) start: usize,
+    pub(crate) key: u64,
+}
+
+/// One region, shared by all that hold it.
+pub(crate) struct Shared {
+    pub(crate) id: u64,
+    pub(crate) name: RegionName,
+    pub(crate) size: u64,
+    pub(crate) file: Arc<RegionFile>,
+    ledger: Mutex<Ledger<Option<Place>>>,
+    /// Told whenever a lend may be over.
+    pub(crate) lends_over: Notify,
+    /// The first guest that had a window on it, and whether another had too.
+    seen: Mutex<(Option<String>, bool)>,
+    host: Host,
+    _charges: [Charge; 2],
+}
+
+impl Host {
+    /// A host with default limits, for engines that [`prepare`](Host::prepare)
+    /// readied, and for others, on which regions work by copies.
+    #[must_use]
+    pub fn new() -> Host {
+        Host::with_limits(HostLimits::default())
+    }
+
+    /// A host with the given limits.
+    #[must_use]
+    pub fn with_limits(limits: HostLimits) -> Host {
+        let account = Account::new("the host", limits.quota());
+        let unlimited = Limits {
+            regions: u32::MAX,
+            claimed_bytes: u64::MAX,
+            region_bytes: u64::MAX,
+            handles: u32::MAX,
+            windows: u32::MAX,
+            ..Limits::default()
+        };
+        let own = Owner::new("host program".into(), unlimited);
+        Host(Arc::new(Inner {
+            limits,
+            account,
+            own,
+            last_id: AtomicU64::new(0),
+            counters: Counters::default(),
+        }))
+    }
+
+    /// The limits that it was made with.
+    #[must_use]
+    pub fn limits(&self) -> &HostLimits {
+        &self.0.limits
+    }
+
+    /// Creates a region that the host program holds, all zero, with all rights.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Name`], [`RegionError::Size`], [`RegionError::Exhausted`];
+    /// [`RegionError::System`] if the kernel has no descriptor or memory left.
+    pub fn create(&self, name: &str, size: u64) -> Result<Region, RegionError> {
+        Region::create(self, &self.0.own, name, size)
+    }
+
+    /// Begins the context of one guest.
+    pub fn context(&self, guest: impl Into<String>) -> RegionCtxBuilder {
+        RegionCtxBuilder::new(self, guest.into())
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counters = &self.0.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            regions_created: get(&counters.regions_created),
+            regions_given_back: get(&counters.regions_given_back),
+            windows: get(&counters.windows),
+            bytes_shared: get(&counters.bytes_shared),
+            bytes_copied: get(&counters.bytes_copied),
+        }
+    }
+
+    pub(crate) fn own(&self) -> &Arc<Owner> {
+        &self.0.own
+    }
+
+    pub(crate) fn count_copied(&self, bytes: u64) {
+        self.0
+            .counters
+            .bytes_copied
+            .fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A new region and its creator's handle.
+    pub(crate) fn create(
+        host: &Host,
+        name: RegionName,
+        size: u64,
+        claim: Vec<Charge>,
+    ) -> Result<(Arc<Shared>, crate::region::Handle), RegionError> {
+        let account = &host.0.account;
+        let charges = [
+            account.charge(Kind::Regions, 1)?,
+            account.charge(Kind::ClaimedBytes, size)?,
+        ];
+        let file = Arc::new(RegionFile::new(&name, size)?);
+        let (ledger, handle) = Ledger::new(claim);
+        let shared = Arc::new(Shared {
+            id: host.0.last_id.fetch_add(1, Ordering::Relaxed) + 1,
+            name,
+            size,
+            file,
+            ledger: Mutex::new(ledger),
+            lends_over: Notify::new(),
+            seen: Mutex::default(),
+            host: host.clone(),
+            _charges: charges,
+        });
+        host.0
+            .counters
+            .regions_created
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(region = %shared.name, id = shared.id, size, "region created");
+        Ok((shared, handle))
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger<Option<Place>>> {
+        // The ledger's operations do not panic between two changes.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Counts a window that a guest made.
+    pub(crate) fn count_window(&self, guest: &str) {
+        let counters = &self.host.0.counters;
+        counters.windows.fetch_add(1, Ordering::Relaxed);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*seen {
+            (None, _) => seen.0 = Some(guest.to_owned()),
+            (Some(first), false) if first != guest => {
+                seen.1 = true;
+                counters
+                    .bytes_shared
+                    .fetch_add(self.size, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.host
+            .0
+            .counters
+            .regions_given_back
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(region = %self.name, id = self.id, "region given back");
+    }
+}

@@ -1,0 +1,173 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What an account counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Claims on regions; for the host, regions.
+    Regions,
+    /// Bytes of the claimed regions, whole sizes; for the host, each region
+    /// once.
+    ClaimedBytes,
+    /// Handles to regions.
+    Handles,
+    /// Windows, and the guards of the host program.
+    Windows,
+}
+
+const KINDS: usize = 4;
+
+impl Kind {
+    /// The name of the limit, as the operator writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Regions => "regions",
+            Kind::ClaimedBytes => "claimed-bytes",
+            Kind::Handles => "handles",
+            Kind::Windows => "windows",
+        }
+    }
+}
+
+/// The most that an account may hold of each kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// See [`Kind::Regions`].
+    pub regions: u64,
+    /// See [`Kind::ClaimedBytes`].
+    pub claimed_bytes: u64,
+    /// See [`Kind::Handles`].
+    pub handles: u64,
+    /// See [`Kind::Windows`].
+    pub windows: u64,
+}
+
+/// What one guest, or the host as a whole, holds at the moment.
+///
+/// A charge is taken before anything is allocated, and given back by dropping
+/// it, so that no path can forget to.
+pub struct Account {
+    /// Whose account, for the error's text.
+    owner: String,
+    used: [AtomicU64; KINDS],
+    most: [u64; KINDS],
+}
+
+impl Account {
+    /// An account that holds nothing yet.
+    #[must_use]
+    pub fn new(owner: impl Into<String>, quota: Quota) -> Arc<Account> {
+        Arc::new(Account {
+            owner: owner.into(),
+            used: Default::default(),
+            most: [
+                quota.regions,
+                quota.claimed_bytes,
+                quota.handles,
+                quota.windows,
+            ],
+        })
+    }
+
+    /// Takes `amount` of a kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] where that would go over the quota; nothing has changed.
+    pub fn charge(self: &Arc<Account>, kind: Kind, amount: u64) -> Result<Charge, Exhausted> {
+        let most = self.most[kind as usize];
+        // Relaxed: the counter protects no other memory.
+        self.used[kind as usize]
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(amount).filter(|sum| *sum <= most)
+            })
+            .map(|_| Charge {
+                account: self.clone(),
+                kind,
+                amount,
+            })
+            .map_err(|used| Exhausted {
+                owner: self.owner.clone(),
+                limit: kind.name(),
+                used,
+                asked: amount,
+                most,
+            })
+    }
+
+    /// How much of a kind is taken.
+    #[must_use]
+    pub fn used(&self, kind: Kind) -> u64 {
+        self.used[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whose account this is.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A part of an account, given back when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Charge {
+    account: Arc<Account>,
+    kind: Kind,
+    amount: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.used[self.kind as usize].fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
+/// A limit is used up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("limit `{limit}` of {owner}: {used} used, {asked} more asked for, {most} allowed")]
+pub struct Exhausted {
+    /// Whose limit.
+    pub owner: String,
+    /// The name of the limit.
+    pub limit: &'static str,
+    /// How much is taken.
+    pub used: u64,
+    /// How much was asked for.
+    pub asked: u64,
+    /// The quota.
+    pub most: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_over_the_quota_is_refused_and_a_dropped_one_given_back() {
+        let quota = Quota {
+            regions: 2,
+            claimed_bytes: 10,
+            handles: 1,
+            windows: 0,
+        };
+        let account = Account::new("guest `a`", quota);
+        let first = account.charge(Kind::ClaimedBytes, 8).unwrap();
+        let refused = account.charge(Kind::ClaimedBytes, 3).unwrap_err();
+        assert_eq!((refused.used, refused.limit), (8, "claimed-bytes"));
+        assert!(account.charge(Kind::ClaimedBytes, u64::MAX).is_err());
+        drop(first);
+        assert_eq!(account.used(Kind::ClaimedBytes), 0);
+        assert!(account.charge(Kind::Windows, 1).is_err());
+    }
+}

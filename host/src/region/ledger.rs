@@ -1,0 +1,650 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Charge, Rights, Span};
+
+/// How a window sees the bytes that it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Reads; nobody writes meanwhile.
+    Read,
+    /// Reads and writes; nobody else sees the bytes meanwhile.
+    Write,
+}
+
+impl Access {
+    /// The rights that a window of this kind takes. One that writes also shows
+    /// what is there.
+    #[must_use]
+    pub fn needs(self) -> Rights {
+        match self {
+            Access::Read => Rights::READ,
+            Access::Write => Rights::READ | Rights::WRITE,
+        }
+    }
+
+    fn goes_with(self, other: Access) -> bool {
+        self == Access::Read && other == Access::Read
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Read => "read",
+            Access::Write => "write",
+        })
+    }
+}
+
+/// Who looks through a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A guest, in its linear memory. Its windows can be set aside by a lend.
+    Guest,
+    /// The host program, by a guard or while it copies. Never set aside.
+    Host,
+}
+
+/// How a window ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its holder let go, or its lend ended as it should, or its guest ended in
+    /// order.
+    Orderly,
+    /// Its holder died before it let go.
+    Died,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u64);
+    };
+}
+
+id! {
+    /// A claim on one region.
+    ClaimId
+}
+id! {
+    /// A lend of a claim on one region.
+    LendId
+}
+id! {
+    /// A window on one region.
+    WindowId
+}
+
+/// A handle to the region of one ledger. Whoever owns it returns it by
+/// [`Ledger::release`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Handle {
+    claim: ClaimId,
+    rights: Rights,
+    /// The lend that it came by.
+    via: Option<LendId>,
+    /// The first of its claim is the one that can be moved.
+    first: bool,
+}
+
+impl Handle {
+    /// What it lets its holder do.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// The claim that it belongs to.
+    #[must_use]
+    pub fn claim(&self) -> ClaimId {
+        self.claim
+    }
+
+    /// The lend that it came by, if it was lent.
+    #[must_use]
+    pub fn lend(&self) -> Option<LendId> {
+        self.via
+    }
+}
+
+/// Why the ledger refuses. Nothing has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The handle lacks the right, or is lent and may not do this.
+    #[error("the handle does not permit that")]
+    NotPermitted,
+    /// Somebody holds the bytes in a conflicting way, or the claim is lent.
+    #[error("the bytes are held in a conflicting way at the moment")]
+    WouldBlock,
+    /// The region is frozen.
+    #[error("the region is frozen")]
+    Frozen,
+    /// The lend that the handle or the window came by has ended.
+    #[error("the handle or window ended with its lend or its move")]
+    Gone,
+    /// A writer died before it let go.
+    #[error("a writer died before it let go of the region")]
+    Poisoned,
+}
+
+#[derive(Debug)]
+struct Claim {
+    handles: u32,
+    windows: u32,
+    /// Lends of this claim that are not over yet.
+    lends: u32,
+    /// Kept for as long as the claim lives.
+    _charges: Vec<Charge>,
+}
+
+#[derive(Debug)]
+struct Lend {
+    claim: ClaimId,
+    /// The lend that the lender itself has the handle by.
+    parent: Option<LendId>,
+    /// Lends on from this one that are not over yet.
+    children: u32,
+    /// Windows made through it that are still there.
+    windows: u32,
+    revoked: bool,
+}
+
+#[derive(Debug)]
+struct Window<P> {
+    claim: ClaimId,
+    via: Option<LendId>,
+    rights: Rights,
+    span: Span,
+    access: Access,
+    holder: Holder,
+    place: P,
+}
+
+/// The state of one region: its claims, the lock, freeze and poison.
+///
+/// `P` is what the layer above notes for a window: where it is mapped.
+///
+/// # The lock
+///
+/// Every window is a guard: `read` goes with `read`, all else conflicts on a
+/// common granule, with one exception. A lend sets the lender's windows of
+/// that claim aside: they do not conflict with windows made through the lend
+/// or through what is lent on from it. No state is needed for that. A window
+/// made through lend `l` and one made through lend `m` of the same claim do
+/// not conflict where `m` is a strict ancestor of `l`, and a handle that was
+/// never lent is the ancestor of all lends:
+///
+/// ```text
+///   A (owner)  --lends l-->  B  --lends m-->  C
+///   via: none                via: l           via: m
+/// ```
+///
+/// C's windows do not conflict with B's and A's, B's not with A's; two lends
+/// side by side conflict with each other, and whoever holds another claim
+/// conflicts with all of them. It is for the layers above to make sure that
+/// the lender does not run meanwhile, and that it goes on only when
+/// [`is_over`](Ledger::is_over) says that the lend, and all that was lent on
+/// from it, has ended.
+#[derive(Debug)]
+pub struct Ledger<P> {
+    claims: BTreeMap<ClaimId, Claim>,
+    lends: BTreeMap<LendId, Lend>,
+    windows: BTreeMap<WindowId, Window<P>>,
+    frozen: bool,
+    poisoned: bool,
+    next: u64,
+}
+
+impl<P> Ledger<P> {
+    /// The ledger of a new region, with its creator's handle.
+    pub fn new(charges: Vec<Charge>) -> (Ledger<P>, Handle) {
+        let mut ledger = Ledger {
+            claims: BTreeMap::new(),
+            lends: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            frozen: false,
+            poisoned: false,
+            next: 0,
+        };
+        let handle = ledger.claim(Rights::ALL, charges);
+        (ledger, handle)
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn claim(&mut self, rights: Rights, charges: Vec<Charge>) -> Handle {
+        let claim = ClaimId(self.fresh());
+        self.claims.insert(
+            claim,
+            Claim {
+                handles: 1,
+                windows: 0,
+                lends: 0,
+                _charges: charges,
+            },
+        );
+        Handle {
+            claim,
+            rights,
+            via: None,
+            first: true,
+        }
+    }
+
+    fn claim_mut(&mut self, claim: ClaimId) -> &mut Claim {
+        self.claims
+            .get_mut(&claim)
+            .expect("a claim lives while a handle or window of it does")
+    }
+
+    fn settle(&mut self, claim: ClaimId) {
+        let entry = self.claim_mut(claim);
+        if entry.handles == 0 && entry.windows == 0 {
+            self.claims.remove(&claim);
+        }
+    }
+
+    /// Tells whether a handle still stands for anything: a lent one does until
+    /// its lend ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`] if not.
+    pub fn check(&self, handle: &Handle) -> Result<(), Refusal> {
+        match handle.via {
+            Some(lend) if self.lends.get(&lend).is_none_or(|lend| lend.revoked) => {
+                Err(Refusal::Gone)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_rights(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
+        self.check(handle)?;
+        if handle.rights.contains(rights) {
+            Ok(())
+        } else {
+            Err(Refusal::NotPermitted)
+        }
+    }
+
+    fn check_not_lent(&self, handle: &Handle) -> Result<(), Refusal> {
+        self.check(handle)?;
+        if handle.via.is_none() {
+            Ok(())
+        } else {
+            Err(Refusal::NotPermitted)
+        }
+    }
+
+    /// Tells whether a handle may be duplicated with these rights.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`], [`Refusal::NotPermitted`].
+    pub fn may_duplicate(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
+        self.check_not_lent(handle)?;
+        self.check_rights(handle, rights | Rights::SHARE)
+    }
+
+    /// Makes a new claim with the given rights.
+    ///
+    /// # Errors
+    ///
+    /// As [`may_duplicate`](Ledger::may_duplicate).
+    pub fn duplicate(
+        &mut self,
+        handle: &Handle,
+        rights: Rights,
+        charges: Vec<Charge>,
+    ) -> Result<Handle, Refusal> {
+        self.may_duplicate(handle, rights)?;
+        Ok(self.claim(rights, charges))
+    }
+
+    /// Makes a weaker handle on the same claim, never with [`Rights::SHARE`].
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`], [`Refusal::NotPermitted`].
+    pub fn restrict(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, Refusal> {
+        let rights = rights.without(Rights::SHARE);
+        self.check_rights(handle, rights)?;
+        self.claim_mut(handle.claim).handles += 1;
+        Ok(Handle {
+            claim: handle.claim,
+            rights,
+            via: handle.via,
+            first: false,
+        })
+    }
+
+    /// Takes a handle back.
+    pub fn release(&mut self, handle: Handle) {
+        self.claim_mut(handle.claim).handles -= 1;
+        self.settle(handle.claim);
+    }
+
+    /// Tells whether the handle, and with it its claim, may go to another
+    /// holder, who then takes along no window: the layer above ends the
+    /// [windows of the claim](Ledger::windows_of) first.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotPermitted`] for a handle without [`Rights::SHARE`], one
+    /// that is not its claim's first, a lent one, and while a restricted handle
+    /// lives; [`Refusal::WouldBlock`] while the claim is lent, and while the
+    /// host program has a guard through it.
+    pub fn may_move(&self, handle: &Handle) -> Result<(), Refusal> {
+        self.check_not_lent(handle)?;
+        self.check_rights(handle, Rights::SHARE)?;
+        let claim = &self.claims[&handle.claim];
+        if claim.lends > 0 || self.guarded(handle.claim) {
+            return Err(Refusal::WouldBlock);
+        }
+        if !handle.first || claim.handles > 1 {
+            return Err(Refusal::NotPermitted);
+        }
+        Ok(())
+    }
+
+    /// Puts a claim on another account, after a move.
+    pub fn recharge(&mut self, claim: ClaimId, charges: Vec<Charge>) {
+        self.claim_mut(claim)._charges = charges;
+    }
+
+    fn guarded(&self, claim: ClaimId) -> bool {
+        self.windows
+            .values()
+            .any(|window| window.claim == claim && window.holder == Holder::Host)
+    }
+
+    /// Begins a lend: makes the handle that the borrower gets. Never with
+    /// [`Rights::SHARE`], since what is lent can be neither duplicated nor
+    /// moved.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`]; [`Refusal::WouldBlock`] while the host program has a
+    /// guard through the claim, which no lend sets aside.
+    pub fn lend(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, Refusal> {
+        let rights = rights.without(Rights::SHARE);
+        self.check_rights(handle, rights)?;
+        if self.guarded(handle.claim) {
+            return Err(Refusal::WouldBlock);
+        }
+        let id = LendId(self.fresh());
+        if let Some(parent) = handle.via {
+            self.lends.get_mut(&parent).expect("checked above").children += 1;
+        }
+        self.lends.insert(
+            id,
+            Lend {
+                claim: handle.claim,
+                parent: handle.via,
+                children: 0,
+                windows: 0,
+                revoked: false,
+            },
+        );
+        let claim = self.claim_mut(handle.claim);
+        claim.lends += 1;
+        claim.handles += 1;
+        Ok(Handle {
+            claim: handle.claim,
+            rights,
+            via: Some(id),
+            first: false,
+        })
+    }
+
+    /// Ends a lend: the lent handle, and what was restricted from it, are
+    /// revoked. The windows made through it are the caller's to end, before or
+    /// after; until then the lend is not over.
+    pub fn revoke(&mut self, lend: LendId) {
+        if let Some(entry) = self.lends.get_mut(&lend) {
+            entry.revoked = true;
+        }
+        self.settle_lend(lend);
+    }
+
+    fn settle_lend(&mut self, lend: LendId) {
+        let mut next = Some(lend);
+        while let Some(id) = next {
+            match self.lends.get(&id) {
+                Some(entry) if entry.revoked && entry.children == 0 && entry.windows == 0 => {}
+                _ => return,
+            }
+            let entry = self.lends.remove(&id).expect("found above");
+            // The claim lives: the lender has a handle or a window, or, if it
+            // died, the lent handle itself still counts.
+            if let Some(claim) = self.claims.get_mut(&entry.claim) {
+                claim.lends -= 1;
+            }
+            if let Some(parent) = entry.parent.and_then(|parent| self.lends.get_mut(&parent)) {
+                parent.children -= 1;
+            }
+            next = entry.parent;
+        }
+    }
+
+    /// Tells whether a lend, all that was lent on from it, and every window made
+    /// through them have ended, so that the lender may go on.
+    #[must_use]
+    pub fn is_over(&self, lend: LendId) -> bool {
+        !self.lends.contains_key(&lend)
+    }
+
+    /// Tells whether `ancestor` is above `via` on the way to the owner.
+    fn is_above(&self, ancestor: Option<LendId>, via: Option<LendId>) -> bool {
+        let mut at = via;
+        while let Some(lend) = at {
+            at = self.lends.get(&lend).and_then(|lend| lend.parent);
+            if at == ancestor {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn free(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+        span: Span,
+        access: Access,
+        except: Option<WindowId>,
+    ) -> bool {
+        self.windows.iter().all(|(id, other)| {
+            let set_aside = || {
+                other.claim == claim
+                    && other.holder == Holder::Guest
+                    && self.is_above(other.via, via)
+            };
+            Some(*id) == except
+                || !other.span.overlaps(span)
+                || other.access.goes_with(access)
+                || set_aside()
+        })
+    }
+
+    /// Opens a window, for which the handle must have the rights `needs`:
+    /// takes the lock on its granules.
+    ///
+    /// # Errors
+    ///
+    /// Each [`Refusal`]; they are looked for in the order gone, rights, frozen,
+    /// poisoned, conflict.
+    pub fn open(
+        &mut self,
+        handle: &Handle,
+        needs: Rights,
+        span: Span,
+        access: Access,
+        holder: Holder,
+        place: P,
+    ) -> Result<WindowId, Refusal> {
+        self.check_rights(handle, needs)?;
+        self.check_lock(handle.claim, handle.via, span, access, None)?;
+        let id = WindowId(self.fresh());
+        self.claim_mut(handle.claim).windows += 1;
+        if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
+            lend.windows += 1;
+        }
+        self.windows.insert(
+            id,
+            Window {
+                claim: handle.claim,
+                via: handle.via,
+                rights: handle.rights,
+                span,
+                access,
+                holder,
+                place,
+            },
+        );
+        Ok(id)
+    }
+
+    fn check_lock(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+        span: Span,
+        access: Access,
+        except: Option<WindowId>,
+    ) -> Result<(), Refusal> {
+        if self.frozen && access == Access::Write {
+            return Err(Refusal::Frozen);
+        }
+        if self.poisoned && except.is_none() {
+            return Err(Refusal::Poisoned);
+        }
+        if self.free(claim, via, span, access, except) {
+            Ok(())
+        } else {
+            Err(Refusal::WouldBlock)
+        }
+    }
+
+    /// Changes what a window is for.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`] for a window that has ended; the others but
+    /// [`Refusal::Poisoned`], since windows that exist stay as they are.
+    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
+        let window = self.windows.get(&id).ok_or(Refusal::Gone)?;
+        if !window.rights.contains(access.needs()) {
+            return Err(Refusal::NotPermitted);
+        }
+        self.check_lock(window.claim, window.via, window.span, access, Some(id))?;
+        self.windows.get_mut(&id).expect("found above").access = access;
+        Ok(())
+    }
+
+    /// Closes a window: lets its granules go. A writer that died poisons the
+    /// region. Gives back what was noted for it, or `None` for a window that
+    /// had ended before.
+    pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
+        let window = self.windows.remove(&id)?;
+        if window.access == Access::Write && end == End::Died {
+            self.poisoned = true;
+        }
+        self.claim_mut(window.claim).windows -= 1;
+        self.settle(window.claim);
+        if let Some(lend) = window.via {
+            if let Some(entry) = self.lends.get_mut(&lend) {
+                entry.windows -= 1;
+            }
+            self.settle_lend(lend);
+        }
+        Some(window.place)
+    }
+
+    /// What a window is at the moment: its span and access.
+    #[must_use]
+    pub fn window(&self, id: WindowId) -> Option<(Span, Access)> {
+        self.windows
+            .get(&id)
+            .map(|window| (window.span, window.access))
+    }
+
+    /// The guests' windows of a claim that were made through a lend, or, with
+    /// `None`, by its own holder.
+    pub fn windows_of(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+    ) -> impl Iterator<Item = (WindowId, Access, &P)> {
+        self.windows
+            .iter()
+            .filter(move |(_, window)| {
+                window.claim == claim && window.via == via && window.holder == Holder::Guest
+            })
+            .map(|(id, window)| (*id, window.access, &window.place))
+    }
+
+    /// Makes the region immutable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotPermitted`] without [`Rights::WRITE`] and for a lent
+    /// handle; [`Refusal::Poisoned`]; [`Refusal::WouldBlock`] while anybody has
+    /// a window that can write.
+    pub fn freeze(&mut self, handle: &Handle) -> Result<(), Refusal> {
+        self.check_not_lent(handle)?;
+        self.check_rights(handle, Rights::WRITE)?;
+        if self.frozen {
+            return Ok(());
+        }
+        if self.poisoned {
+            return Err(Refusal::Poisoned);
+        }
+        if self
+            .windows
+            .values()
+            .any(|window| window.access == Access::Write)
+        {
+            return Err(Refusal::WouldBlock);
+        }
+        self.frozen = true;
+        Ok(())
+    }
+
+    /// Declares the contents whole again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`], [`Refusal::NotPermitted`].
+    pub fn clear_poison(&mut self, handle: &Handle) -> Result<(), Refusal> {
+        self.check_rights(handle, Rights::WRITE)?;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Tells whether the region is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Tells whether the region is poisoned.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// How many claims live.
+    #[must_use]
+    pub fn claims(&self) -> usize {
+        self.claims.len()
+    }
+}

@@ -1,0 +1,153 @@
+//! Writes to read-only windows that wasmtime cannot turn into a trap.
+//!
+//! A plain wasm store to a read-only page faults inside compiled code: wasmtime
+//! traps it. But `memory.copy`, small inlined copies, and the lowering of a list
+//! to an address that a guest's `realloc` chose write from host code, where
+//! wasmtime knows of no trap: it passes the fault on, and the process would end.
+//! So Tombolo is next in line. Where a read-only window explains the fault, the
+//! window's pages are replaced by private copies, the write goes there and is
+//! harmless, and the guest is ended at the next chance. Every other fault is
+//! passed on to whoever handled faults before.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::memory::record_at;
+
+struct Previous(libc::sigaction);
+
+// SAFETY: plain data and a function's address, the same in every thread.
+unsafe impl Send for Previous {}
+// SAFETY: as above.
+unsafe impl Sync for Previous {}
+
+static PREVIOUS: OnceLock<Previous> = OnceLock::new();
+
+/// Installs the handler, once for the process.
+///
+/// It must be in place before the process's first wasmtime `Engine`, so that
+/// wasmtime's handler goes first.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn install() -> io::Result<()> {
+    static INSTALLED: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
+    let mut installed = INSTALLED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if *installed {
+        return Ok(());
+    }
+    // SAFETY: a zeroed `sigaction` is a valid one: the default action.
+    let mut previous: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call, and asking changes nothing.
+    if unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &mut previous) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Noted before the handler can be called.
+    let _ = PREVIOUS.set(Previous(previous));
+    // SAFETY: as above.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
+    action.sa_sigaction = handler as *const () as usize;
+    // On the alternate stack, since the fault may be an overflow of the other;
+    // without deferring, since a fault in the handler is to end the process
+    // rather than to hang it.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+    // SAFETY: the handler is async-signal-safe (see there) and stays for the
+    // life of the process.
+    if unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    *installed = true;
+    Ok(())
+}
+
+extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: errno is this thread's.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the location is valid for as long as the thread lives.
+    let saved = unsafe { *errno };
+    // SAFETY: the kernel passes a valid `siginfo_t` with `SA_SIGINFO`.
+    let code = unsafe { (*info).si_code };
+    // SAFETY: as above; for SIGSEGV the address is set.
+    let address = unsafe { (*info).si_addr() }.addr();
+    let absorbed = code == SEGV_ACCERR && {
+        // SAFETY: an access to a memory that is not the doing of whoever has
+        // its store in hand is a bug that safe code cannot make; so this
+        // thread has it, and the memory is not dropped under it.
+        unsafe { record_at(address) }.is_some_and(|record| record.absorb(address))
+    };
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    if !absorbed {
+        pass_on(signal, info, context);
+    }
+}
+
+/// The page is there, but does not allow the access. In a page that can be read
+/// this can only have been a write.
+const SEGV_ACCERR: i32 = 2;
+
+/// Does what would have been done without us.
+fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    type Full = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    type Plain = extern "C" fn(libc::c_int);
+    let Some(Previous(previous)) = PREVIOUS.get() else {
+        return;
+    };
+    match previous.sa_sigaction {
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // The access is made again when we return, and ends the process in
+            // the normal way.
+            // SAFETY: the action is one that was in place before.
+            unsafe { libc::sigaction(signal, previous, std::ptr::null_mut()) };
+        }
+        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: the kernel had this address as a handler of this kind.
+            let handler = unsafe { std::mem::transmute::<usize, Full>(handler) };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: as above.
+            let handler = unsafe { std::mem::transmute::<usize, Plain>(handler) };
+            handler(signal);
+        }
+    }
+}
+
+/// Notes where wasm faulted, for the trap's message: wasmtime does not tell.
+/// Called by wasmtime's own handler, before it makes the trap.
+pub(crate) fn note_wasm_faults<T: 'static>(
+    store: &mut wasmtime::Store<T>,
+    address: std::sync::Arc<AtomicUsize>,
+) {
+    use wasmtime::unix::StoreExt;
+    // SAFETY: the closure does one atomic store and no more, which is
+    // async-signal-safe, and declines every signal.
+    unsafe {
+        store.set_signal_handler(move |signal, info, _| {
+            if signal == libc::SIGSEGV {
+                address.store((*info).si_addr().addr(), Ordering::Relaxed);
+            }
+            false
+        });
+    }
+}
+
+/// The read-only window at an address of a memory of the store in hand, to
+/// explain why a store there trapped.
+pub(crate) fn explain<T: 'static>(
+    _store: wasmtime::StoreContext<'_, T>,
+    owner: super::StoreId,
+    address: usize,
+) -> Option<super::Scribble> {
+    // SAFETY: the address was noted by the fault handler of this store while
+    // wasm of it ran, so that it is in one of this store's memories or in none
+    // of ours; memories are not dropped while the store is in hand.
+    unsafe { record_at(address) }
+        .filter(|record| record.belongs_to(owner))
+        .and_then(|record| record.explain(address))
+}

@@ -1,0 +1,757 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
+
+use super::{Mappings, RegionFile, TooManyMappings, entry};
+
+/// The reservation of each linear memory in which windows can be made, which is
+/// also all that 32 bits can address.
+pub(crate) const RESERVATION: usize = 1 << 32;
+
+/// The kernel mappings of a memory without windows: the accessible part, the
+/// rest of the reservation, and the guard, where it is told apart.
+const PLAIN_MAPPINGS: u64 = 3;
+
+/// Who a store is: the address of its data, which stays where it is for as long
+/// as the store lives, whatever is swapped in and out of it by safe code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoreId(NonZeroUsize);
+
+impl StoreId {
+    /// The identity of the store in hand.
+    pub(crate) fn of<T: 'static>(store: impl AsContext<Data = T>) -> StoreId {
+        let data: *const T = store.as_context().data();
+        StoreId(NonZeroUsize::new(data.addr()).expect("a reference is not null"))
+    }
+}
+
+/// What a window lets its guest do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Perms {
+    Read,
+    Write,
+}
+
+impl Perms {
+    fn prot(self) -> ProtFlags {
+        match self {
+            Perms::Read => ProtFlags::READ,
+            Perms::Write => ProtFlags::READ | ProtFlags::WRITE,
+        }
+    }
+
+    fn mprotect(self) -> MprotectFlags {
+        match self {
+            Perms::Read => MprotectFlags::READ,
+            Perms::Write => MprotectFlags::READ | MprotectFlags::WRITE,
+        }
+    }
+}
+
+/// Who has to know when a window ends because its memory does.
+pub(crate) trait Tenant: Send + Sync {
+    /// The name of the region, for messages.
+    fn region(&self) -> String;
+    /// The memory is unmapped: nothing shows the region there any more.
+    fn memory_gone(self: Box<Self>);
+}
+
+/// Why a window could not be shown, or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShowError {
+    /// Another window is under that part of the memory.
+    #[error("another window lies there")]
+    Overlap,
+    /// The process's kernel mappings are used up.
+    #[error(transparent)]
+    Process(#[from] TooManyMappings),
+    /// The guest's kernel mappings are used up.
+    #[error("limit `mappings`: this memory may be cut into {most} kernel mappings at most")]
+    Guest { most: u64 },
+    /// The store in hand is not the one that the memory belongs to.
+    #[error("the window belongs to another store than the one in hand")]
+    Foreign,
+    /// The memory could not be restored earlier on.
+    #[error("the memory could not be restored, and is out of use")]
+    Broken,
+    /// The kernel refused.
+    #[error("the kernel refused the mapping")]
+    System(#[from] io::Error),
+}
+
+/// A guest wrote to a read-only window.
+#[derive(Debug, Clone)]
+pub(crate) struct Scribble {
+    pub(crate) region: String,
+    /// From the start of the region.
+    pub(crate) offset: u64,
+}
+
+/// A part of a memory that shows part of a region.
+struct Shown {
+    end: usize,
+    /// Told apart from later windows at the same address.
+    key: u64,
+    file: Arc<RegionFile>,
+    offset: u64,
+    perms: Perms,
+    /// Private zero pages stand there for the moment.
+    hidden: bool,
+    /// The guest wrote to it, and has a private copy there since.
+    scribbled: bool,
+    tenant: Box<dyn Tenant>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By first address.
+    windows: BTreeMap<usize, Shown>,
+    /// Where windows ever began or ended: the kernel may keep the mappings on
+    /// both sides apart for good, even when the window is gone.
+    edges: BTreeSet<usize>,
+    mappings: Mappings,
+    /// A range could be neither restored nor made inaccessible.
+    lost: Vec<Range<usize>>,
+    broken: bool,
+    /// Where the guest wrote to a read-only window.
+    scribble: Option<usize>,
+}
+
+impl State {
+    fn covering(&self, address: usize) -> Option<(usize, &Shown)> {
+        let (start, shown) = self.windows.range(..=address).next_back()?;
+        (address < shown.end).then_some((*start, shown))
+    }
+
+    fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut Shown)> {
+        let (start, shown) = self.windows.range_mut(..=address).next_back()?;
+        (address < shown.end).then_some((*start, shown))
+    }
+}
+
+/// A linear memory, as Tombolo knows it.
+///
+/// ```text
+///   base                          base + size          base + RESERVATION
+///   |  guest's pages  | window | guest's |  inaccessible  |  guard  |
+///   |  private, zero  | shared |         |                |         |
+///   +-----------------+--------+---------+----------------+---------+
+/// ```
+///
+/// Windows are put into and taken out of the accessible part only, only with
+/// `MAP_FIXED`, and never leave a hole, into which the kernel could put
+/// something else.
+///
+/// Every operation on windows names the store in hand, which must be the one
+/// that the memory was first mapped into, and thereby shows that no wasm of
+/// that store runs and no slice of its memory is alive meanwhile.
+pub(crate) struct MemoryRecord {
+    base: NonNull<u8>,
+    /// With the guard.
+    total: usize,
+    /// The accessible part.
+    size: AtomicUsize,
+    /// The store's identity, 0 until the first window.
+    store: AtomicUsize,
+    /// Tombolo makes the calls into this store, and says so to `entry`.
+    entered_by_us: AtomicBool,
+    /// Raised when the guest writes to a read-only window.
+    alarm: OnceLock<Arc<AtomicBool>>,
+    /// The fault handler tries this lock and gives up where it is taken, so that
+    /// nobody can wait for himself.
+    state: Mutex<State>,
+}
+
+// SAFETY: `base` is the address of a mapping of the process, no thread's own,
+// and it is only handed out as a raw pointer or used under the rules above.
+unsafe impl Send for MemoryRecord {}
+// SAFETY: as above; all that changes is atomic or behind the mutex.
+unsafe impl Sync for MemoryRecord {}
+
+impl MemoryRecord {
+    fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<MemoryRecord> {
+        let total = reserved
+            .checked_add(guard)
+            .ok_or_else(|| io::Error::other("the reservation overflows"))?;
+        let mappings = Mappings::take(PLAIN_MAPPINGS).map_err(io::Error::other)?;
+        // SAFETY: the kernel chooses the address, so that nothing that exists
+        // is replaced.
+        let base = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                total,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        let record = MemoryRecord {
+            base: NonNull::new(base.cast()).expect("the kernel never maps at null"),
+            total,
+            size: AtomicUsize::new(0),
+            store: AtomicUsize::new(0),
+            entered_by_us: AtomicBool::new(false),
+            alarm: OnceLock::new(),
+            state: Mutex::new(State {
+                mappings,
+                ..State::default()
+            }),
+        };
+        record.grow_to(minimum)?;
+        Ok(record)
+    }
+
+    fn grow_to(&self, new: usize) -> io::Result<()> {
+        let old = self.size.load(Ordering::Relaxed);
+        if new <= old {
+            return Ok(());
+        }
+        // SAFETY: `old..new` lies inside the reservation (checked by the
+        // callers against its length), where nothing but this memory is; it
+        // was inaccessible until now, so that no reference into it exists.
+        unsafe {
+            mprotect(
+                self.base.as_ptr().add(old).cast(),
+                new - old,
+                MprotectFlags::READ | MprotectFlags::WRITE,
+            )
+        }?;
+        self.size.store(new, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base.addr().get()
+    }
+
+    /// The accessible part's length in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that panics runs under the lock; if it did, what is noted is
+        // still what is mapped.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the memory to a store, at its first window.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError::Foreign`] if it belongs to another one already.
+    pub(crate) fn adopt(
+        &self,
+        store: StoreId,
+        entered_by_us: bool,
+        alarm: &Arc<AtomicBool>,
+    ) -> Result<(), ShowError> {
+        match self
+            .store
+            .compare_exchange(0, store.0.get(), Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => {
+                self.entered_by_us.store(entered_by_us, Ordering::Relaxed);
+                self.alarm.get_or_init(|| alarm.clone());
+                Ok(())
+            }
+            Err(owner) if owner == store.0.get() => Ok(()),
+            Err(_) => Err(ShowError::Foreign),
+        }
+    }
+
+    pub(super) fn belongs_to(&self, store: StoreId) -> bool {
+        self.store.load(Ordering::Acquire) == store.0.get()
+    }
+
+    fn check(&self, store: StoreId, state: &State) -> Result<(), ShowError> {
+        if !self.belongs_to(store) {
+            return Err(ShowError::Foreign);
+        }
+        if state.broken {
+            Err(ShowError::Broken)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Shows part of a region at `range`, whole granules inside the accessible
+    /// part, as addresses of this process. Gives the window's key.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn show(
+        &self,
+        store: StoreId,
+        key: u64,
+        range: Range<usize>,
+        file: &Arc<RegionFile>,
+        offset: u64,
+        perms: Perms,
+        most: u64,
+        tenant: Box<dyn Tenant>,
+    ) -> Result<(), ShowError> {
+        let mut state = self.state();
+        self.check(store, &state)?;
+        let inside = self.base()..self.base() + self.size();
+        assert!(
+            inside.start <= range.start && range.start < range.end && range.end <= inside.end,
+            "a window lies inside the accessible part"
+        );
+        let below = state.windows.range(..range.end).next_back();
+        if below.is_some_and(|(_, shown)| shown.end > range.start) {
+            return Err(ShowError::Overlap);
+        }
+        // Counted before anything is done, so that undoing needs no more.
+        let edges = [range.start, range.end];
+        let new = edges
+            .iter()
+            .filter(|edge| !state.edges.contains(edge))
+            .count() as u64;
+        if state.mappings.count() + new > most {
+            return Err(ShowError::Guest { most });
+        }
+        state.mappings.more(new)?;
+        state.edges.extend(edges);
+        if let Err(error) = self.map_file(range.clone(), file, offset, perms, MapFlags::SHARED) {
+            // Kernels before 6.12 may have left a hole there.
+            self.restore(&mut state, range)?;
+            return Err(error.into());
+        }
+        state.windows.insert(
+            range.start,
+            Shown {
+                end: range.end,
+                key,
+                file: file.clone(),
+                offset,
+                perms,
+                hidden: false,
+                scribbled: false,
+                tenant,
+            },
+        );
+        Ok(())
+    }
+
+    fn find<'s>(
+        &self,
+        store: StoreId,
+        state: &'s mut State,
+        start: usize,
+        key: u64,
+    ) -> Result<Option<&'s mut Shown>, ShowError> {
+        self.check(store, state)?;
+        Ok(state
+            .windows
+            .get_mut(&start)
+            .filter(|shown| shown.key == key))
+    }
+
+    /// Changes what a window lets its guest do. A window that is not there any
+    /// more is left alone.
+    pub(crate) fn set_perms(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+        perms: Perms,
+    ) -> Result<(), ShowError> {
+        let mut state = self.state();
+        let Some(shown) = self.find(store, &mut state, start, key)? else {
+            return Ok(());
+        };
+        if !shown.hidden {
+            // SAFETY: the range is exactly one window of this memory, so that
+            // nothing else changes; the store is in hand, so that no wasm runs
+            // in it and no slice of its memory is alive.
+            unsafe {
+                mprotect(
+                    std::ptr::with_exposed_provenance_mut(start),
+                    shown.end - start,
+                    perms.mprotect(),
+                )
+            }
+            .map_err(io::Error::from)?;
+        }
+        shown.perms = perms;
+        Ok(())
+    }
+
+    /// Puts private zero pages in the window's place, until it is revealed.
+    pub(crate) fn hide(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
+        let mut state = self.state();
+        let Some(shown) = self.find(store, &mut state, start, key)? else {
+            return Ok(());
+        };
+        shown.hidden = true;
+        let range = start..shown.end;
+        self.restore(&mut state, range)
+    }
+
+    /// Shows a hidden window's bytes again. What the guest wrote there meanwhile
+    /// is lost.
+    pub(crate) fn reveal(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
+        let mut state = self.state();
+        let Some(shown) = self.find(store, &mut state, start, key)? else {
+            return Ok(());
+        };
+        let (range, file) = (start..shown.end, shown.file.clone());
+        if let Err(error) = self.map_file(
+            range.clone(),
+            &file,
+            shown.offset,
+            shown.perms,
+            MapFlags::SHARED,
+        ) {
+            self.restore(&mut state, range)?;
+            return Err(error.into());
+        }
+        shown.hidden = false;
+        Ok(())
+    }
+
+    /// Ends a window: its memory is fresh zero pages from here on. Gives the
+    /// tenant back; `None` for a window that had ended before.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError::Foreign`]; [`ShowError::Broken`] where the memory could not
+    /// be restored: the window, and its lock, stay then.
+    pub(crate) fn unshow(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+    ) -> Result<Option<Box<dyn Tenant>>, ShowError> {
+        let mut state = self.state();
+        let Some(shown) = self.find(store, &mut state, start, key)? else {
+            return Ok(None);
+        };
+        let range = start..shown.end;
+        self.restore(&mut state, range)?;
+        Ok(state.windows.remove(&start).map(|shown| shown.tenant))
+    }
+
+    fn map_file(
+        &self,
+        range: Range<usize>,
+        file: &RegionFile,
+        offset: u64,
+        perms: Perms,
+        flags: MapFlags,
+    ) -> io::Result<()> {
+        let length = range.end - range.start;
+        // SAFETY: the range lies inside the accessible part of this memory,
+        // which this object reserved (`show` asserts it, and the part never
+        // shrinks), so that nothing else is replaced. The store is in hand: no
+        // wasm of it runs and no slice of its memory is alive. The file is as
+        // long as `offset + length`, which was checked against the region's
+        // size, and is sealed against shrinking. That nobody writes to the
+        // bytes while wasmtime forms slices over them is the lock's promise.
+        let at = unsafe {
+            mmap(
+                std::ptr::with_exposed_provenance_mut(range.start),
+                length,
+                perms.prot(),
+                flags | MapFlags::FIXED,
+                file,
+                offset,
+            )
+        }?;
+        assert_eq!(at.addr(), range.start, "MAP_FIXED maps where it was told");
+        Ok(())
+    }
+
+    /// Puts fresh zero pages at a range that a window has had.
+    ///
+    /// This replaces whole mappings, so it needs no new one. If the kernel
+    /// refuses all the same, the range is made inaccessible, and this memory
+    /// is not to be used again.
+    fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), ShowError> {
+        let length = range.end - range.start;
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: the range is one window's, inside the accessible part of this
+        // memory, which this object reserved; the store is in hand.
+        let zeros = unsafe {
+            mmap_anonymous(
+                start,
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
+            )
+        };
+        if zeros.is_ok() {
+            return Ok(());
+        }
+        state.broken = true;
+        // SAFETY: as above; whole mappings change, or none are there.
+        let closed = unsafe { mprotect(start, length, MprotectFlags::empty()) };
+        if closed.is_err() {
+            // A hole may be there, which the kernel may fill with something
+            // else: not ours to unmap any more.
+            state.lost.push(range);
+        }
+        Err(ShowError::Broken)
+    }
+
+    /// Says where the guest wrote to a read-only window, once, if it did and
+    /// the store in hand is this memory's.
+    pub(crate) fn take_scribble(&self, store: StoreId) -> Option<Scribble> {
+        let mut state = self.state();
+        if !self.belongs_to(store) {
+            return None;
+        }
+        let address = state.scribble.take()?;
+        describe(&state, address)
+    }
+
+    /// Says what a store to this address would have written to, if it is a
+    /// read-only window.
+    pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
+        let state = self.state();
+        let (_, shown) = state.covering(address)?;
+        (shown.perms == Perms::Read).then(|| describe(&state, address))?
+    }
+
+    /// Called by the fault handler. If the fault is explained by a read-only
+    /// window of the store that this thread is in, lets the access succeed on
+    /// private copies of the window's pages, notes it, and says `true`.
+    ///
+    /// Does nothing that is not async-signal-safe: one attempt at a lock, a
+    /// look into a tree, one system call, two stores.
+    pub(super) fn absorb(&self, address: usize) -> bool {
+        let owner = self.store.load(Ordering::Acquire);
+        if self.entered_by_us.load(Ordering::Relaxed)
+            && entry::current().is_none_or(|current| current.0.get() != owner)
+        {
+            return false;
+        }
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let Some((start, shown)) = state.covering_mut(address) else {
+            return false;
+        };
+        if shown.perms != Perms::Read || shown.hidden || shown.scribbled {
+            return false;
+        }
+        // The whole window in one step: page by page would make a mapping per
+        // fault, as many as the guest likes.
+        let range = start..shown.end;
+        if self
+            .map_file(
+                range,
+                &shown.file,
+                shown.offset,
+                Perms::Write,
+                MapFlags::PRIVATE,
+            )
+            .is_err()
+        {
+            return false;
+        }
+        shown.scribbled = true;
+        state.scribble = Some(address);
+        if let Some(alarm) = self.alarm.get() {
+            alarm.store(true, Ordering::Release);
+        }
+        true
+    }
+}
+
+fn describe(state: &State, address: usize) -> Option<Scribble> {
+    let (start, shown) = state.covering(address)?;
+    Some(Scribble {
+        region: shown.tenant.region(),
+        offset: shown.offset + (address - start) as u64,
+    })
+}
+
+/// What wasmtime owns: the life of a memory.
+struct Memory(Arc<MemoryRecord>);
+
+// SAFETY: the memory has the size, the capacity and the base that it says, the
+// base never moves, it is zero at first, and the guard after the reservation
+// stays inaccessible. What changes the memory "outside of wasmtime invoked
+// routines", which the contract forbids, are windows: they are put in, changed
+// and taken out only with the store in hand, when wasmtime runs nothing in it
+// and no slice of it is alive; and while one is there, the lock sees to it that
+// nobody writes to bytes that somebody else can see. `docs/security.md` has the
+// argument at length.
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn byte_capacity(&self) -> usize {
+        RESERVATION
+    }
+
+    fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
+        if new_size > RESERVATION {
+            wasmtime::bail!("a memory of {new_size} bytes does not fit its reservation");
+        }
+        Ok(self.0.grow_to(new_size)?)
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.0.base.as_ptr()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        forget(self.0.base());
+        let mut state = self.0.state();
+        let mut at = self.0.base();
+        let end = at + self.0.total;
+        state.lost.sort_by_key(|range| range.start);
+        let lost = std::mem::take(&mut state.lost);
+        for hole in lost.into_iter().chain([end..end]) {
+            if hole.start > at {
+                // SAFETY: this object reserved the range, nothing else unmaps
+                // it, what was lost is left out, and wasmtime drops the memory
+                // when nothing refers to it any more.
+                let result =
+                    unsafe { munmap(std::ptr::with_exposed_provenance_mut(at), hole.start - at) };
+                debug_assert!(
+                    result.is_ok(),
+                    "unmapping a whole reservation does not fail"
+                );
+            }
+            at = hole.end;
+        }
+        let windows = std::mem::take(&mut state.windows);
+        drop(state);
+        // Only now that nothing shows the regions any more do the locks go.
+        for shown in windows.into_values() {
+            shown.tenant.memory_gone();
+        }
+    }
+}
+
+/// Makes the linear memories of an engine.
+pub(crate) struct Creator;
+
+// SAFETY: the memories are reserved with the guard that wasmtime asks for, and
+// are zero: fresh anonymous pages.
+unsafe impl MemoryCreator for Creator {
+    fn new_memory(
+        &self,
+        _ty: MemoryType,
+        minimum: usize,
+        _maximum: Option<usize>,
+        reserved_size_in_bytes: Option<usize>,
+        guard_size_in_bytes: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        if reserved_size_in_bytes != Some(RESERVATION) {
+            return Err(format!(
+                "linear memories are reserved with {RESERVATION:#x} bytes, not {}",
+                reserved_size_in_bytes.map_or("as it comes".into(), |size| format!("{size:#x}")),
+            ));
+        }
+        if minimum > RESERVATION {
+            return Err(format!(
+                "a memory of {minimum} bytes does not fit its reservation"
+            ));
+        }
+        let record = MemoryRecord::new(minimum, RESERVATION, guard_size_in_bytes)
+            .map_err(|error| format!("cannot reserve a linear memory: {error}"))?;
+        let record = Arc::new(record);
+        register(&record);
+        Ok(Box::new(Memory(record)))
+    }
+}
+
+/// Finds a memory by an address in it, without a lock: each slab of 4 GiB of
+/// the address space holds the base of one memory at most, since memories are
+/// at least that long and do not overlap.
+struct Slab {
+    base: AtomicUsize,
+    record: AtomicPtr<MemoryRecord>,
+}
+
+/// User space ends at 2^47 on x86-64 and at 2^48 on aarch64, unless one asks for
+/// more by name.
+const SLABS: usize = 1 << 16;
+
+static TABLE: [Slab; SLABS] = [const {
+    Slab {
+        base: AtomicUsize::new(0),
+        record: AtomicPtr::new(std::ptr::null_mut()),
+    }
+}; SLABS];
+
+fn register(record: &Arc<MemoryRecord>) {
+    record.base.as_ptr().expose_provenance();
+    if let Some(slab) = TABLE.get(record.base() / RESERVATION) {
+        slab.record
+            .store(Arc::into_raw(record.clone()).cast_mut(), Ordering::Release);
+        slab.base.store(record.base(), Ordering::Release);
+    }
+}
+
+fn forget(base: usize) {
+    let Some(slab) = TABLE.get(base / RESERVATION) else {
+        return;
+    };
+    if slab.base.load(Ordering::Acquire) != base {
+        return;
+    }
+    slab.base.store(0, Ordering::Release);
+    let record = slab.record.swap(std::ptr::null_mut(), Ordering::AcqRel);
+    // SAFETY: the pointer came from `Arc::into_raw` in `register`, of the
+    // memory with this base, which is forgotten once: by its own drop.
+    drop(unsafe { Arc::from_raw(record) });
+}
+
+/// The record of the memory whose reservation an address is in.
+///
+/// # Safety
+///
+/// If the address is in the reservation of a memory that Tombolo made, then that
+/// memory is not dropped while the reference is used.
+pub(super) unsafe fn record_at<'a>(address: usize) -> Option<&'a MemoryRecord> {
+    let index = address / RESERVATION;
+    [Some(index), index.checked_sub(1)]
+        .into_iter()
+        .flatten()
+        .find_map(|index| {
+            let slab = TABLE.get(index)?;
+            let base = slab.base.load(Ordering::Acquire);
+            // Not a look at the record before it is known to be the right one: the
+            // neighbour's may be going at this moment.
+            if base == 0 || address.wrapping_sub(base) >= RESERVATION {
+                return None;
+            }
+            let record = slab.record.load(Ordering::Acquire);
+            // SAFETY: the address is in the reservation of the memory with this
+            // base, and our caller promises that this memory lives.
+            unsafe { record.as_ref() }
+        })
+}
+
+/// The memory that some bytes of a store lie in; `None` where Tombolo did not
+/// make it.
+pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
+    // SAFETY: if the address is in a memory's reservation then `bytes` borrows
+    // from that memory, which therefore lives.
+    let record = unsafe { record_at(bytes.as_ptr().addr()) }?;
+    let record: *const MemoryRecord = record;
+    // SAFETY: the pointer came from `Arc::into_raw`, and the table holds a count
+    // until the memory is dropped.
+    unsafe { Arc::increment_strong_count(record) };
+    // SAFETY: as above, with the count that was just added.
+    Some(unsafe { Arc::from_raw(record) })
+}

@@ -1,0 +1,29 @@
+//! The system below: memfd, mapping, linear memories, fault handling.
+//!
+//! All the unsafe code of the crate is in this module, behind a safe interface,
+//! and it is the only place that knows Linux. It knows nothing of claims and
+//! rights: what it shows, and to whom, is decided above.
+//!
+//! | file | what |
+//! |---|---|
+//! | `file` | the memory object behind a region |
+//! | `mappings` | the process's kernel mappings, counted |
+//! | `memory` | linear memories, and windows in them |
+//! | `view` | a region in the host program's own memory |
+//! | `fault` | writes to read-only windows that wasmtime cannot trap |
+//! | `entry` | which store a thread is in |
+#![allow(unsafe_code)]
+
+pub(crate) mod entry;
+pub(crate) mod fault;
+mod file;
+mod mappings;
+mod memory;
+mod view;
+
+pub(crate) use file::RegionFile;
+pub(crate) use mappings::{Mappings, TooManyMappings};
+pub(crate) use memory::{
+    Creator, MemoryRecord, Perms, Scribble, ShowError, StoreId, Tenant, memory_of,
+};
+pub(crate) use view::{View, ViewMut};

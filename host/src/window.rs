@@ -1,0 +1,298 @@
+//! Windows: what the ledger decided, made true in a guest's memory.
+//!
+//! The order is always the same. Opening takes the lock first and maps then;
+//! closing unmaps first and lets the lock go then. So there is no moment at
+//! which memory shows what the lock does not cover.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::{MemoryError, RegionError};
+use crate::host::{Place, Shared};
+use crate::region::{Access, Charge, ClaimId, End, Holder, Kind, LendId, Span, WindowId};
+use crate::sys::{MemoryRecord, Perms, StoreId, Tenant};
+use crate::{Region, RegionCtx};
+
+impl From<Access> for Perms {
+    fn from(access: Access) -> Perms {
+        match access {
+            Access::Read => Perms::Read,
+            Access::Write => Perms::Write,
+        }
+    }
+}
+
+/// A guest's window: the object in its table. Dropping it unmaps nothing; that
+/// takes the store in hand.
+pub(crate) struct Window {
+    shared: Arc<Shared>,
+    id: WindowId,
+    place: Place,
+}
+
+/// What the memory keeps of a window, to end it with the memory.
+struct Occupant {
+    shared: Arc<Shared>,
+    id: WindowId,
+    guest: String,
+    orderly: Arc<AtomicBool>,
+    _charge: Charge,
+}
+
+impl Tenant for Occupant {
+    fn region(&self) -> String {
+        self.shared.name.to_string()
+    }
+
+    fn memory_gone(self: Box<Self>) {
+        let end = if self.orderly.load(Ordering::Acquire) {
+            End::Orderly
+        } else {
+            End::Died
+        };
+        let mut ledger = self.shared.ledger();
+        let before = ledger.is_poisoned();
+        ledger.close(self.id, end);
+        if ledger.is_poisoned() && !before {
+            tracing::warn!(
+                region = %self.shared.name,
+                id = self.shared.id,
+                guest = self.guest,
+                "region poisoned: a writer died before it let go"
+            );
+        }
+        drop(ledger);
+        self.shared.lends_over.notify_waiters();
+    }
+}
+
+/// The address, in the guest's memory, of a window.
+fn address(memory: &MemoryRecord, start: usize) -> u64 {
+    (start - memory.base()) as u64
+}
+
+impl Window {
+    /// Maps part of a region at the address of `at`, in the memory of the store
+    /// in hand.
+    pub(crate) fn map(
+        store: StoreId,
+        ctx: &mut RegionCtx,
+        region: &Region,
+        offset: u64,
+        length: u64,
+        access: Access,
+        at: At,
+    ) -> Result<Window, MemoryError> {
+        if at.length != 1 {
+            return Err(RegionError::At { length: at.length }.into());
+        }
+        let shared = region.shared();
+        let span = Span::of_window(offset, length, shared.size).map_err(RegionError::from)?;
+        let Some(memory) = at.memory else {
+            return Err(RegionError::Unsupported.into());
+        };
+        let first = (at.address - memory.base()) as u64;
+        Span::check_memory(first, length, memory.size() as u64).map_err(RegionError::from)?;
+        memory.adopt(store, ctx.entered_by_us, &ctx.alarm)?;
+        let owner = region.owner();
+        let charge = owner
+            .account
+            .charge(Kind::Windows, 1)
+            .map_err(RegionError::from)?;
+        static KEYS: AtomicU64 = AtomicU64::new(0);
+        let key = KEYS.fetch_add(1, Ordering::Relaxed);
+        let start = at.address;
+        let place = Place {
+            memory: memory.clone(),
+            start,
+            key,
+        };
+        let id = shared.ledger().open(
+            region.handle(),
+            access.needs(),
+            span,
+            access,
+            Holder::Guest,
+            Some(place.clone()),
+        )?;
+        let occupant = Box::new(Occupant {
+            shared: shared.clone(),
+            id,
+            guest: ctx.name().to_owned(),
+            orderly: ctx.orderly.clone(),
+            _charge: charge,
+        });
+        let end = start + usize::try_from(length).expect("inside the memory");
+        let shown = memory.show(
+            store,
+            key,
+            start..end,
+            &shared.file,
+            offset,
+            access.into(),
+            owner.limits.mappings.into(),
+            occupant,
+        );
+        if let Err(error) = shown {
+            let error = MemoryError::from(error);
+            if matches!(error, MemoryError::Guest(_)) {
+                shared.ledger().close(id, End::Orderly);
+            }
+            return Err(error);
+        }
+        shared.count_window(ctx.name());
+        ctx.note_window(WindowNote {
+            address: first,
+            region: shared.name.to_string(),
+            region_id: shared.id,
+            offset,
+            length,
+            access,
+        });
+        tracing::debug!(
+            guest = ctx.name(),
+            region = %shared.name,
+            id = shared.id,
+            offset,
+            length,
+            %access,
+            address = format_args!("{first:#x}"),
+            "window mapped"
+        );
+        Ok(Window {
+            shared: shared.clone(),
+            id,
+            place,
+        })
+    }
+
+    /// Changes what the window is for.
+    pub(crate) fn set_access(&self, store: StoreId, access: Access) -> Result<(), MemoryError> {
+        let Place { memory, start, key } = &self.place;
+        let mut ledger = self.shared.ledger();
+        let (_, before) = ledger.window(self.id).ok_or(RegionError::Gone)?;
+        // The lock is changed first on the way up and last on the way down.
+        if access == Access::Write {
+            ledger.set_access(self.id, access)?;
+        }
+        if let Err(error) = memory.set_perms(store, *start, *key, access.into()) {
+            if ledger.window(self.id).is_some() {
+                let _ = ledger.set_access(self.id, before);
+            }
+            return Err(error.into());
+        }
+        if access == Access::Read {
+            ledger.set_access(self.id, access)?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps the window, if it is still there.
+    pub(crate) fn unmap(self, store: StoreId) -> Result<(), MemoryError> {
+        unmap(store, &self.shared, self.id, &self.place, End::Orderly)
+    }
+}
+
+/// Ends a window in the memory of the store in hand, and then its lock.
+fn unmap(
+    store: StoreId,
+    shared: &Shared,
+    id: WindowId,
+    place: &Place,
+    end: End,
+) -> Result<(), MemoryError> {
+    let tenant = place.memory.unshow(store, place.start, place.key)?;
+    if tenant.is_none() {
+        return Ok(());
+    }
+    shared.ledger().close(id, end);
+    shared.lends_over.notify_waiters();
+    tracing::debug!(
+        region = %shared.name,
+        id = shared.id,
+        address = format_args!("{:#x}", address(&place.memory, place.start)),
+        "window unmapped"
+    );
+    Ok(())
+}
+
+/// The guests' windows of a claim that were made through a lend, or by its own
+/// holder.
+fn windows_of(
+    shared: &Shared,
+    claim: ClaimId,
+    via: Option<LendId>,
+) -> Vec<(WindowId, Access, Place)> {
+    shared
+        .ledger()
+        .windows_of(claim, via)
+        .filter_map(|(id, access, place)| Some((id, access, place.clone()?)))
+        .collect()
+}
+
+/// Ends all windows of a claim that were made through a lend, or by its own
+/// holder, in the memories of the store in hand.
+pub(crate) fn unmap_all(
+    store: StoreId,
+    shared: &Shared,
+    claim: ClaimId,
+    via: Option<LendId>,
+    end: End,
+) -> Result<(), MemoryError> {
+    windows_of(shared, claim, via)
+        .iter()
+        .try_for_each(|(id, _, place)| unmap(store, shared, *id, place, end))
+}
+
+/// Windows that show zero pages while their claim is lent.
+pub(crate) struct Hidden(Vec<Place>);
+
+/// Hides the windows of a claim that a borrower could tear: those that can
+/// write, and all of them where the borrower can.
+pub(crate) fn hide_all(
+    store: StoreId,
+    shared: &Shared,
+    claim: ClaimId,
+    via: Option<LendId>,
+    borrower_writes: bool,
+) -> Result<Hidden, MemoryError> {
+    let mut hidden = Hidden(Vec::new());
+    for (_, access, place) in windows_of(shared, claim, via) {
+        if borrower_writes || access == Access::Write {
+            place.memory.hide(store, place.start, place.key)?;
+            hidden.0.push(place);
+        }
+    }
+    Ok(hidden)
+}
+
+impl Hidden {
+    /// Shows the windows again.
+    pub(crate) fn reveal(self, store: StoreId) -> Result<(), MemoryError> {
+        for place in self.0 {
+            place.memory.reveal(store, place.start, place.key)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first byte that a window is to cover.
+pub(crate) struct At {
+    /// In this process.
+    pub(crate) address: usize,
+    /// Of the list that names it.
+    pub(crate) length: usize,
+    /// The memory that it is in, if Tombolo made that.
+    pub(crate) memory: Option<Arc<MemoryRecord>>,
+}
+
+/// A window that was made, for the report.
+#[derive(Debug, Clone)]
+pub(crate) struct WindowNote {
+    pub(crate) address: u64,
+    pub(crate) region: String,
+    pub(crate) region_id: u64,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) access: Access,
+}

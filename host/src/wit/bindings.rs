@@ -1,0 +1,36 @@
+#![allow(missing_docs, unreachable_pub)]
+
+wasmtime::component::bindgen!({
+    path: "wit",
+    inline: "
+        package tombolo:host;
+        world host {
+            import tombolo:memory/regions@0.1.0;
+        }
+    ",
+    imports: { default: trappable },
+    trappable_error_type: {
+        "tombolo:memory/regions.error-code" => crate::wit::bindings::Failure,
+    },
+    with: {
+        "tombolo:memory/regions.region": crate::Region,
+    },
+});
+
+/// What a host function fails with: a code for the guest, or a trap.
+#[derive(Debug)]
+pub enum Failure {
+    Code(tombolo::memory::regions::ErrorCode),
+    Trap(wasmtime::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Code(code) => std::fmt::Debug::fmt(code, f),
+            Failure::Trap(error) => std::fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,114 @@
+//! The interface `windows`, registered by hand, for two reasons: a host function
+//! that maps is to be given the store itself, and the list that names an address
+//! is not to be copied.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList};
+
+use super::bindings::Failure;
+use super::bindings::tombolo::memory::regions::ErrorCode;
+use crate::region::GRANULE;
+use crate::sys::{StoreId, memory_of};
+use crate::window::{At, Window};
+use crate::{Region, RegionView, region};
+
+const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
+
+#[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+enum Access {
+    #[component(name = "read")]
+    Read,
+    #[component(name = "write")]
+    Write,
+}
+
+impl From<Access> for region::Access {
+    fn from(access: Access) -> region::Access {
+        match access {
+            Access::Read => region::Access::Read,
+            Access::Write => region::Access::Write,
+        }
+    }
+}
+
+/// Tells refusals, which the guest gets, from traps.
+fn answer<R>(result: Result<R, Failure>) -> wasmtime::Result<(Result<R, ErrorCode>,)> {
+    match result {
+        Ok(value) => Ok((Ok(value),)),
+        Err(Failure::Code(code)) => Ok((Err(code),)),
+        Err(Failure::Trap(error)) => Err(error),
+    }
+}
+
+type MapArgs = (Resource<Region>, u64, u64, Access, WasmList<u8>);
+
+pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(INTERFACE)?;
+    instance.func_wrap("granule", |_: StoreContextMut<'_, T>, (): ()| {
+        Ok((u32::try_from(GRANULE).expect("64 KiB"),))
+    })?;
+    instance.resource(
+        "window",
+        ResourceType::host::<Window>(),
+        |mut store, rep| {
+            let id = StoreId::of(&store);
+            let ctx = store.data_mut().region_ctx();
+            let window = ctx.table.delete(Resource::<Window>::new_own(rep))?;
+            Ok(window.unmap(id)?)
+        },
+    )?;
+    instance.func_wrap(
+        "[method]window.set-access",
+        |store: StoreContextMut<'_, T>, (window, access): (Resource<Window>, Access)| {
+            answer(set_access(store, window, access))
+        },
+    )?;
+    instance.func_wrap("map", |store: StoreContextMut<'_, T>, args: MapArgs| {
+        answer(map(store, args))
+    })?;
+    Ok(())
+}
+
+fn set_access<T: RegionView>(
+    mut store: StoreContextMut<'_, T>,
+    window: Resource<Window>,
+    access: Access,
+) -> Result<(), Failure> {
+    let id = StoreId::of(&store);
+    let ctx = store.data_mut().region_ctx();
+    ctx.check_alarm().map_err(wasmtime::Error::from)?;
+    let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
+    Ok(window.set_access(id, access.into())?)
+}
+
+fn map<T: RegionView>(
+    mut store: StoreContextMut<'_, T>,
+    (region, offset, length, access, at): MapArgs,
+) -> Result<Resource<Window>, Failure> {
+    let id = StoreId::of(&store);
+    // Only the address is taken; the bytes are not looked at.
+    let bytes = at.as_le_slice(&store);
+    let at = At {
+        address: bytes.as_ptr().addr(),
+        length: bytes.len(),
+        memory: memory_of(bytes),
+    };
+    let ctx = store.data_mut().region_ctx();
+    ctx.check_alarm().map_err(wasmtime::Error::from)?;
+    // Out of the table for the length of this call, to change the context too.
+    let table = std::mem::take(&mut ctx.table);
+    let window = match table.get(&region) {
+        Ok(region) => {
+            Window::map(id, ctx, region, offset, length, access.into(), at).map_err(Failure::from)
+        }
+        Err(error) => Err(wasmtime::Error::from(error).into()),
+    };
+    ctx.table = table;
+    let window = window?;
+    match ctx.table.push(window) {
+        Ok(window) => Ok(window),
+        Err(error) => Err(wasmtime::Error::from(error).into()),
+    }
+}
