@@ -9,7 +9,7 @@ mod toolchain;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
@@ -52,7 +52,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
     let task = match arguments.next()? {
         Some(Value(task)) => task,
         Some(Short('h') | Long("help")) => return Ok(Task::Help),
-        Some(other) => return Err(other.unexpected()).context(HINT),
+        Some(other) => bail!("{}; {HINT}", other.unexpected()),
         None => bail!("which task? {HINT}"),
     };
     match task.to_str() {
@@ -62,10 +62,12 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
                 match argument {
                     Long("wav") => options.wav = Some(PathBuf::from(arguments.value()?)),
                     Long("gain") => {
-                        options.gain = Some(arguments.value()?.parse().context("--gain")?);
+                        let gain = arguments.value()?;
+                        let gain = gain.parse().map_err(|error| anyhow!("--gain: {error}"))?;
+                        options.gain = Some(gain);
                     }
                     Short('h') | Long("help") => return Ok(Task::Help),
-                    other => return Err(other.unexpected()).context(HINT),
+                    other => bail!("{}; {HINT}", other.unexpected()),
                 }
             }
             Ok(Task::Demo(options))
