@@ -4,10 +4,20 @@
 //! Where that WIT says `use tombolo:memory/regions@0.1.0.{region};`, one line
 //! makes the bindings use these types:
 //!
-//! ```ignore
+//! ```no_run
 //! wit_bindgen::generate!({
+//! #   path: "wit",
+//! #   inline: "
+//! #       package example:guest;
+//! #       interface own {
+//! #           use tombolo:memory/regions@0.1.0.{region};
+//! #           call: func(it: borrow<region>);
+//! #       }
+//! #       world guest { import own; }
+//! #   ",
 //!     with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
 //! });
+//! # fn main() {}
 //! ```
 
 pub use crate::bindings::regions::{ErrorCode, Rights};

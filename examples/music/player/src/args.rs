@@ -1,0 +1,105 @@
+use std::path::PathBuf;
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+Lends a recording to an audio server and writes what comes back
+
+Usage: player [OPTIONS] [INPUT] [OUTPUT]
+       player [OPTIONS] --render [OUTPUT]
+
+Arguments:
+  INPUT   A WAV file; without one, a minute of music is rendered
+  OUTPUT  Where to write the processed samples; without it, nowhere
+
+Options:
+      --render         Render the music, so that the only argument is OUTPUT
+      --gain DB        Make it louder by so much, or softer [default: 6]
+      --max-bytes N    Refuse recordings with more bytes of samples [default: 268435456]
+  -h, --help           Print this
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Args {
+    /// The recording; without it the music is rendered.
+    pub(crate) input: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
+    /// In dB.
+    pub(crate) gain: f32,
+    pub(crate) max_bytes: u64,
+}
+
+pub(crate) enum Parsed {
+    Run(Args),
+    Help,
+}
+
+pub(crate) fn parse() -> Result<Parsed, lexopt::Error> {
+    parse_from(lexopt::Parser::from_env())
+}
+
+fn parse_from(mut parser: lexopt::Parser) -> Result<Parsed, lexopt::Error> {
+    use lexopt::prelude::*;
+
+    let mut paths = Vec::new();
+    let mut render = false;
+    let mut gain = 6.0;
+    let mut max_bytes = 256 << 20;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("render") => render = true,
+            Long("gain") => gain = parser.value()?.parse()?,
+            Long("max-bytes") => max_bytes = parser.value()?.parse()?,
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            Value(path) => paths.push(PathBuf::from(path)),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let most = if render { 1 } else { 2 };
+    if let Some(path) = paths.get(most) {
+        return Err(format!("`{}` is one path too many", path.display()).into());
+    }
+    let mut paths = paths.into_iter();
+    Ok(Parsed::Run(Args {
+        input: if render { None } else { paths.next() },
+        output: paths.next(),
+        gain,
+        max_bytes,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Result<Args, String> {
+        match parse_from(lexopt::Parser::from_args(line.split_whitespace())) {
+            Ok(Parsed::Run(args)) => Ok(args),
+            Ok(Parsed::Help) => Err("help".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn lone_path_is_read_and_never_written() {
+        let args = args("/music/in.wav").expect("valid");
+        assert_eq!(args.input, Some("/music/in.wav".into()));
+        assert_eq!(args.output, None);
+    }
+
+    #[test]
+    fn with_render_the_lone_path_is_written() {
+        let args = args("--gain -3.5 --render out.wav").expect("valid");
+        assert_eq!(args.input, None);
+        assert_eq!(args.output, Some("out.wav".into()));
+        assert_eq!(args.gain, -3.5);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(args("a b c").unwrap_err().contains("`c`"));
+        assert!(args("--render a b").unwrap_err().contains("`b`"));
+        assert!(args("--gain loud").unwrap_err().contains("loud"));
+        assert!(args("--volume 3").unwrap_err().contains("--volume"));
+    }
+}
