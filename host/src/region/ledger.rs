@@ -133,6 +133,7 @@ pub enum Refusal {
 
 #[derive(Debug)]
 struct Claim {
+    /// Those that stand for something: not the revoked ones.
     handles: u32,
     windows: u32,
     /// Lends of this claim that are not over yet.
@@ -148,6 +149,8 @@ struct Lend {
     parent: Option<LendId>,
     /// Lends on from this one that are not over yet.
     children: u32,
+    /// The lent handle, and those restricted from it, until they are revoked.
+    handles: u32,
     /// Windows made through it that are still there.
     windows: u32,
     revoked: bool,
@@ -174,8 +177,8 @@ struct Window<P> {
 /// common granule, with one exception. A lend sets the lender's windows of
 /// that claim aside: they do not conflict with windows made through the lend
 /// or through what is lent on from it. No state is needed for that. A window
-/// made through lend `l` and one made through lend `m` of the same claim do
-/// not conflict where `m` is a strict ancestor of `l`, and a handle that was
+/// made through lend `l` does not conflict with one made through lend `m` of
+/// the same claim where `m` is a strict ancestor of `l`, and a handle that was
 /// never lent is the ancestor of all lends:
 ///
 /// ```text
@@ -189,6 +192,11 @@ struct Window<P> {
 /// the lender does not run meanwhile, and that it goes on only when
 /// [`is_over`](Ledger::is_over) says that the lend, and all that was lent on
 /// from it, has ended.
+///
+/// A lender whose call was dropped goes on before that, without the windows
+/// that it had. Only those are set aside that were there when the lend began:
+/// what such a lender opens later counts against the borrower too, as theirs
+/// count against it. Identities are given in the order of time, so that tells.
 #[derive(Debug)]
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
@@ -251,6 +259,15 @@ impl<P> Ledger<P> {
         }
     }
 
+    fn check_lend(&self, via: Option<LendId>) -> Result<(), Refusal> {
+        match via {
+            Some(lend) if self.lends.get(&lend).is_none_or(|lend| lend.revoked) => {
+                Err(Refusal::Gone)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Tells whether a handle still stands for anything: a lent one does until
     /// its lend ends.
     ///
@@ -258,12 +275,7 @@ impl<P> Ledger<P> {
     ///
     /// [`Refusal::Gone`] if not.
     pub fn check(&self, handle: &Handle) -> Result<(), Refusal> {
-        match handle.via {
-            Some(lend) if self.lends.get(&lend).is_none_or(|lend| lend.revoked) => {
-                Err(Refusal::Gone)
-            }
-            _ => Ok(()),
-        }
+        self.check_lend(handle.via)
     }
 
     fn check_rights(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
@@ -318,6 +330,9 @@ impl<P> Ledger<P> {
         let rights = rights.without(Rights::SHARE);
         self.check_rights(handle, rights)?;
         self.claim_mut(handle.claim).handles += 1;
+        if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
+            lend.handles += 1;
+        }
         Ok(Handle {
             claim: handle.claim,
             rights,
@@ -326,8 +341,15 @@ impl<P> Ledger<P> {
         })
     }
 
-    /// Takes a handle back.
+    /// Takes a handle back. A revoked one counts no more, and its claim may be
+    /// gone.
     pub fn release(&mut self, handle: Handle) {
+        if self.check(&handle).is_err() {
+            return;
+        }
+        if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
+            lend.handles -= 1;
+        }
         self.claim_mut(handle.claim).handles -= 1;
         self.settle(handle.claim);
     }
@@ -338,9 +360,9 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`] for a handle without [`Rights::SHARE`], one
-    /// that is not its claim's first, a lent one, and while a restricted handle
-    /// lives; [`Refusal::WouldBlock`] while the claim is lent, and while the
+    /// [`Refusal::Gone`] for a revoked handle; [`Refusal::NotPermitted`] for one
+    /// without [`Rights::SHARE`], one that is not its claim's first, a lent one,
+    /// and while a restricted handle lives; [`Refusal::WouldBlock`] while the claim is lent, and while the
     /// host program has a guard through it.
     pub fn may_move(&self, handle: &Handle) -> Result<(), Refusal> {
         self.check_not_lent(handle)?;
@@ -390,6 +412,7 @@ impl<P> Ledger<P> {
                 claim: handle.claim,
                 parent: handle.via,
                 children: 0,
+                handles: 1,
                 windows: 0,
                 revoked: false,
             },
@@ -406,11 +429,21 @@ impl<P> Ledger<P> {
     }
 
     /// Ends a lend: the lent handle, and what was restricted from it, are
-    /// revoked. The windows made through it are the caller's to end, before or
-    /// after; until then the lend is not over.
+    /// revoked. Whoever keeps them anyway keeps nothing: they hold up neither
+    /// the claim nor its move. The windows made through it are the caller's to
+    /// end, before or after; until then the lend is not over.
     pub fn revoke(&mut self, lend: LendId) {
-        if let Some(entry) = self.lends.get_mut(&lend) {
-            entry.revoked = true;
+        let Some(entry) = self.lends.get_mut(&lend) else {
+            return;
+        };
+        if std::mem::replace(&mut entry.revoked, true) {
+            return;
+        }
+        let (claim, handles) = (entry.claim, std::mem::take(&mut entry.handles));
+        // Where all of them were released, the claim may be gone already.
+        if handles > 0 {
+            self.claim_mut(claim).handles -= handles;
+            self.settle(claim);
         }
         self.settle_lend(lend);
     }
@@ -423,8 +456,8 @@ impl<P> Ledger<P> {
                 _ => return,
             }
             let entry = self.lends.remove(&id).expect("found above");
-            // The claim lives: the lender has a handle or a window, or, if it
-            // died, the lent handle itself still counts.
+            // The claim does not outlive a lender that died where nobody below
+            // has anything of it either.
             if let Some(claim) = self.claims.get_mut(&entry.claim) {
                 claim.lends -= 1;
             }
@@ -442,14 +475,21 @@ impl<P> Ledger<P> {
         !self.lends.contains_key(&lend)
     }
 
-    /// Tells whether `ancestor` is above `via` on the way to the owner.
-    fn is_above(&self, ancestor: Option<LendId>, via: Option<LendId>) -> bool {
+    /// Tells whether a lend on the way from the owner to `via` sets this window
+    /// of the claim aside: the lender had it when that lend began.
+    fn is_aside(&self, id: WindowId, window: &Window<P>, via: Option<LendId>) -> bool {
+        if window.holder == Holder::Host {
+            return false;
+        }
         let mut at = via;
         while let Some(lend) = at {
-            at = self.lends.get(&lend).and_then(|lend| lend.parent);
-            if at == ancestor {
-                return true;
+            let Some(entry) = self.lends.get(&lend) else {
+                return false;
+            };
+            if entry.parent == window.via {
+                return id.0 < lend.0;
             }
+            at = entry.parent;
         }
         false
     }
@@ -463,15 +503,10 @@ impl<P> Ledger<P> {
         except: Option<WindowId>,
     ) -> bool {
         self.windows.iter().all(|(id, other)| {
-            let set_aside = || {
-                other.claim == claim
-                    && other.holder == Holder::Guest
-                    && self.is_above(other.via, via)
-            };
             Some(*id) == except
                 || !other.span.overlaps(span)
                 || other.access.goes_with(access)
-                || set_aside()
+                || other.claim == claim && self.is_aside(*id, other, via)
         })
     }
 
@@ -538,10 +573,12 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`] for a window that has ended; the others but
-    /// [`Refusal::Poisoned`], since windows that exist stay as they are.
+    /// [`Refusal::Gone`] for a window that has ended, or whose lend has; the
+    /// others but [`Refusal::Poisoned`], since windows that exist stay as they
+    /// are.
     pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
         let window = self.windows.get(&id).ok_or(Refusal::Gone)?;
+        self.check_lend(window.via)?;
         if !window.rights.contains(access.needs()) {
             return Err(Refusal::NotPermitted);
         }
