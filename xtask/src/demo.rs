@@ -71,6 +71,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let _ = fs::remove_dir(&directory);
         return Ok(run::exit_code(status));
     }
+    ensure!(
+        output.exists(),
+        "the player did not write {}",
+        output.display()
+    );
     println!(
         "\nThe player wrote {}.\nAgain:\n\n    {}",
         output.display(),
