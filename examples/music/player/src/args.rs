@@ -13,6 +13,7 @@ Arguments:
 
 Options:
       --render         Render the music, so that the only argument is OUTPUT
+  -o, --output OUTPUT  The same as the argument
       --gain DB        Make it louder by so much, or softer [default: 6]
       --max-bytes N    Refuse recordings with more bytes of samples [default: 268435456]
   -h, --help           Print this
@@ -42,12 +43,14 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Parsed, lexopt::Error> {
     use lexopt::prelude::*;
 
     let mut paths = Vec::new();
+    let mut output = None;
     let mut render = false;
     let mut gain = 6.0;
     let mut max_bytes = 256 << 20;
     while let Some(arg) = parser.next()? {
         match arg {
             Long("render") => render = true,
+            Short('o') | Long("output") => output = Some(parser.value()?.into()),
             Long("gain") => gain = parser.value()?.parse()?,
             Long("max-bytes") => max_bytes = parser.value()?.parse()?,
             Short('h') | Long("help") => return Ok(Parsed::Help),
@@ -55,14 +58,17 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Parsed, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let most = if render { 1 } else { 2 };
-    if let Some(path) = paths.get(most) {
+    let mut paths = paths.into_iter();
+    let input = if render { None } else { paths.next() };
+    if output.is_none() {
+        output = paths.next();
+    }
+    if let Some(path) = paths.next() {
         return Err(format!("`{}` is one path too many", path.display()).into());
     }
-    let mut paths = paths.into_iter();
     Ok(Parsed::Run(Args {
-        input: if render { None } else { paths.next() },
-        output: paths.next(),
+        input,
+        output,
         gain,
         max_bytes,
     }))
@@ -96,7 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn output_can_be_named() {
+        let args = args("in.wav --output out.wav").expect("valid");
+        assert_eq!(args.input, Some("in.wav".into()));
+        assert_eq!(args.output, Some("out.wav".into()));
+    }
+
+    #[test]
     fn mistakes_are_named() {
+        assert!(args("a b -o c").unwrap_err().contains("`b`"));
         assert!(args("a b c").unwrap_err().contains("`c`"));
         assert!(args("--render a b").unwrap_err().contains("`b`"));
         assert!(args("--gain loud").unwrap_err().contains("loud"));
