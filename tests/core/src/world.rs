@@ -18,10 +18,10 @@ const HOLDERS: usize = 4;
 /// The region's size: its last granule is not whole.
 const SIZE: u64 = (GRANULES as u64 - 1) * GRANULE + 1;
 /// The most claims that a holder may have, so that some are refused.
-const CLAIMS: u64 = 3;
+const CLAIMS: u64 = 2;
 
 /// What a holder does. Numbers choose among what there is: 255 and those below
-/// it also among what there was.
+/// it also among what has ended.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[expect(missing_docs, reason = "they are what the ledger calls them")]
@@ -168,6 +168,13 @@ impl World {
     ///
     /// Where ledger and model differ.
     pub fn step(&mut self, op: &Op) {
+        if self.ledger.claims() == 0 {
+            // The region is gone, with all that anybody has of it. Here is
+            // another.
+            for (outcome, count) in std::mem::take(self).finish() {
+                *self.seen.entry(outcome).or_default() += count;
+            }
+        }
         self.act(op);
         self.compare();
     }
@@ -648,7 +655,13 @@ impl World {
 
     fn pick_handle(&self, number: u8) -> Option<usize> {
         let held = (0..self.handles.len()).filter(|no| self.handles[*no].is_some());
-        pick(number, held.collect(), 0)
+        let held = held.collect::<Vec<_>>();
+        let live = held.iter().copied().filter(|no| !self.model.gone(*no));
+        match number {
+            // Revoked ones too.
+            224.. => pick(u8::MAX - number, held, 0),
+            _ => pick(number, live.collect(), 0),
+        }
     }
 
     fn pick_window(&self, number: u8) -> Option<usize> {

@@ -27,7 +27,7 @@ fn op() -> impl Strategy<Value = Op> {
     // Mostly among the first that there are, of which there are few.
     let near = || prop_oneof![3 => 0_u8..4, 1 => any::<u8>()];
     let flag = any::<bool>;
-    let seldom = || prop::bool::weighted(0.2);
+    let seldom = || prop::bool::weighted(0.3);
     prop_oneof![
         4 => (near(), rights()).prop_map(|(handle, rights)| Op::Duplicate { handle, rights }),
         3 => (some(), rights()).prop_map(|(handle, rights)| Op::Restrict { handle, rights }),
@@ -44,7 +44,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (some(), flag()).prop_map(|(window, write)| Op::SetAccess { window, write }),
         10 => (some(), seldom()).prop_map(|(window, died)| Op::Close { window, died }),
         1 => some().prop_map(|handle| Op::Freeze { handle }),
-        3 => some().prop_map(|handle| Op::ClearPoison { handle }),
+        2 => some().prop_map(|handle| Op::ClearPoison { handle }),
         1 => (some(), seldom()).prop_map(|(holder, died)| Op::End { holder, died }),
     ]
 }
@@ -116,7 +116,7 @@ fn random_steps_come_to_every_outcome() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let mut seen = Seen::new();
-    for _ in 0..200 {
+    for _ in 0..400 {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         for (outcome, count) in run(&steps).finish() {
             *seen.entry(outcome).or_default() += count;

@@ -1,0 +1,46 @@
+//! Names and rights, as guests give them and as people read them.
+
+use proptest::prelude::*;
+use tombolo_core_tests::region::{NameError, RegionName, Rights};
+
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if cfg!(miri) {
+        config.cases = 16;
+        config.failure_persistence = None;
+    }
+    config
+}
+
+#[test]
+fn a_name_has_1_to_200_bytes() {
+    assert_eq!(RegionName::new(""), Err(NameError::Empty));
+    RegionName::new(&"n".repeat(RegionName::MAX)).unwrap();
+    let long = RegionName::new(&"ä".repeat(RegionName::MAX / 2 + 1));
+    assert_eq!(long, Err(NameError::TooLong { bytes: 202 }));
+}
+
+#[test]
+fn rights_are_shown_by_name() {
+    assert_eq!(Rights::ALL.to_string(), "read+write+share");
+    assert_eq!((Rights::READ | Rights::SHARE).to_string(), "read+share");
+    assert_eq!(Rights::NONE.to_string(), "none");
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_name_is_taken_as_it_is_or_refused(text in prop_oneof![any::<String>(), "[a\0ß]{0,210}"]) {
+        let good = (1..=RegionName::MAX).contains(&text.len()) && !text.contains('\0');
+        match RegionName::new(&text) {
+            Ok(name) => {
+                prop_assert!(good);
+                prop_assert_eq!(name.as_str(), &text);
+                prop_assert!(!name.to_string().contains(char::is_control));
+            }
+            Err(NameError::Nul { at }) => prop_assert_eq!(text.find('\0'), Some(at)),
+            Err(_) => prop_assert!(!good),
+        }
+    }
+}
