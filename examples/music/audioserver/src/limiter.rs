@@ -65,7 +65,7 @@ pub(crate) fn limit<S: Sample>(
             *output = S::from_f32(value);
         }
     }
-    -20.0 * f64::from(least).log10()
+    20.0 * f64::from(least).recip().log10()
 }
 
 /// Frames of look-ahead, at least one.

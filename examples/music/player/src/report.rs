@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::Samples;
 use crate::args::Args;
 use crate::bindings::tombolo_examples::music::server::{Level, Played, Sample};
-use crate::timing::{Handover, ROUNDS};
+use crate::timing::Handover;
 
 /// What the player prints in the end.
 pub(crate) fn text(samples: &Samples, args: &Args, played: &Played, handover: &Handover) -> String {
@@ -41,10 +41,10 @@ pub(crate) fn text(samples: &Samples, args: &Args, played: &Played, handover: &H
     );
     rows(&mut text, &played.after);
 
-    let times = handover.list.as_secs_f64() / handover.region.as_secs_f64();
+    let times = handover.lists.as_secs_f64() / handover.region.as_secs_f64();
     let _ = writeln!(
         text,
-        "\nhanding over {} bytes, untouched (median of {ROUNDS})",
+        "\nhanding over {} bytes, untouched (median)",
         grouped(size)
     );
     let _ = writeln!(
@@ -57,7 +57,7 @@ pub(crate) fn text(samples: &Samples, args: &Args, played: &Played, handover: &H
         text,
         "  {:<12}{:>12}, {times:.0} times as long",
         "as list<u8>",
-        duration(handover.list)
+        duration(handover.lists)
     );
     if let Some(path) = &args.output {
         let _ = writeln!(text, "\nwritten to {}", path.display());
