@@ -9,11 +9,11 @@
 //! #   path: "wit",
 //! #   inline: "
 //! #       package example:guest;
-//! #       interface own {
+//! #       interface sink {
 //! #           use tombolo:memory/regions@0.1.0.{region};
 //! #           call: func(it: borrow<region>);
 //! #       }
-//! #       world guest { import own; }
+//! #       world guest { import sink; }
 //! #   ",
 //!     with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
 //! });
