@@ -1,0 +1,307 @@
+//! Why guests cannot be linked.
+
+use std::fmt;
+
+/// How many errors are printed; the rest are counted.
+const PRINTED: usize = 20;
+
+/// Everything that keeps the guests of an app from being linked.
+#[derive(Debug)]
+pub struct LinkErrors {
+    errors: Vec<LinkError>,
+}
+
+impl LinkErrors {
+    /// Nothing, if there are no errors.
+    pub(super) fn new(errors: Vec<LinkError>) -> Option<Self> {
+        (!errors.is_empty()).then_some(Self { errors })
+    }
+
+    /// The errors, at least one, in the order of guests and imports.
+    pub fn errors(&self) -> &[LinkError] {
+        &self.errors
+    }
+
+    /// What to do about them, each advice once.
+    pub fn hints(&self) -> Vec<String> {
+        let mut hints = Vec::new();
+        for error in self.errors.iter().take(PRINTED) {
+            let hint = error.hint();
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        hints
+    }
+}
+
+impl std::error::Error for LinkErrors {}
+
+impl fmt::Display for LinkErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [error] = &self.errors[..] {
+            return error.fmt(f);
+        }
+        write!(
+            f,
+            "the guests cannot be linked, for {} reasons",
+            self.errors.len()
+        )?;
+        for error in self.errors.iter().take(PRINTED) {
+            write!(f, "\n- {}", error.to_string().replace('\n', "\n  "))?;
+        }
+        match self.errors.len().checked_sub(PRINTED) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, "\n- and {more} more"),
+        }
+    }
+}
+
+/// Why one import of a guest cannot be linked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// Nobody exports the interface.
+    #[error(
+        "`{guest}` imports `{import}`, which no other guest exports{}",
+        near.as_ref().map(Near::to_string).unwrap_or_default()
+    )]
+    Missing {
+        /// The guest that imports.
+        guest: String,
+        /// What it imports.
+        import: String,
+        /// What comes nearest.
+        near: Option<Near>,
+    },
+    /// The host does not offer an interface that it could be expected to.
+    #[error("`{guest}` imports `{import}`, which this host does not offer, and no guest exports")]
+    HostLacks {
+        /// The guest that imports.
+        guest: String,
+        /// What it imports.
+        import: String,
+    },
+    /// The host offers another version of an interface.
+    #[error("`{guest}` imports `{import}`; this host offers `{offered}`, which is not compatible")]
+    HostVersion {
+        /// The guest that imports.
+        guest: String,
+        /// What it imports.
+        import: String,
+        /// What the host offers.
+        offered: String,
+    },
+    /// The host's interface is not what the guest takes it for.
+    #[error("`{guest}` does not fit to what this host offers: {reason}")]
+    Host {
+        /// The guest that imports.
+        guest: String,
+        /// What the engine says.
+        reason: String,
+    },
+    /// Several guests export the interface.
+    #[error(
+        "`{guest}` imports `{import}`, and more than one guest exports it: {}",
+        quoted(exporters)
+    )]
+    Ambiguous {
+        /// The guest that imports.
+        guest: String,
+        /// What it imports.
+        import: String,
+        /// The guests that export it.
+        exporters: Vec<String>,
+    },
+    /// The exporter's interface lacks a function.
+    #[error(
+        "`{importer}` imports function `{function}` of `{import}`, which `{exporter}`'s \
+         `{export}` does not have{}",
+        near.as_ref().map(|near| format!("; the nearest is `{near}`")).unwrap_or_default()
+    )]
+    NoFunction {
+        /// The guest that imports.
+        importer: String,
+        /// What it imports.
+        import: String,
+        /// The function.
+        function: String,
+        /// The guest that exports the interface.
+        exporter: String,
+        /// Its name for the interface.
+        export: String,
+        /// A function that it has, of a similar name.
+        near: Option<String>,
+    },
+    /// Importer and exporter have different types for a function.
+    #[error(
+        "`{importer}` and `{exporter}` have different types for function `{function}` of \
+         `{import}`\n  \
+         `{importer}` imports {imported}\n  \
+         `{exporter}` exports {exported}\n  \
+         they first differ at {difference}"
+    )]
+    Mismatch {
+        /// The guest that imports.
+        importer: String,
+        /// What it imports.
+        import: String,
+        /// The function.
+        function: String,
+        /// The guest that exports.
+        exporter: String,
+        /// The importer's type, as WIT text.
+        imported: String,
+        /// The exporter's type, as WIT text.
+        exported: String,
+        /// Where they first differ.
+        difference: Difference,
+    },
+    /// The import is of a kind that cannot be linked between guests.
+    #[error(
+        "`{guest}` imports {}`{import}`, {refusal}",
+        function.as_ref().map(|name| format!("function `{name}` of ")).unwrap_or_default()
+    )]
+    Refused {
+        /// The guest that imports.
+        guest: String,
+        /// What it imports.
+        import: String,
+        /// The function, if it is about one.
+        function: Option<String>,
+        /// Why not.
+        refusal: Refusal,
+    },
+}
+
+impl LinkError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Missing {
+                import,
+                near: None | Some(Near::Itself),
+                ..
+            } => format!("name the file of a guest that exports `{import}`, too"),
+            Self::Missing { guest, .. } => {
+                format!("build `{guest}` and the guest that serves it against the same WIT")
+            }
+            Self::HostLacks { .. } | Self::HostVersion { .. } | Self::Host { .. } => {
+                "this host offers the interfaces of `wasi:cli/command`, version 0.2, and \
+                 `tombolo:memory`, version 0.1"
+                    .to_owned()
+            }
+            Self::Ambiguous { .. } => "name only one of them".to_owned(),
+            Self::NoFunction {
+                importer, exporter, ..
+            }
+            | Self::Mismatch {
+                importer, exporter, ..
+            } => format!("build `{importer}` and `{exporter}` against the same WIT"),
+            Self::Refused { refusal, .. } => refusal.hint().to_owned(),
+        }
+    }
+}
+
+/// The export that comes nearest to an import that nobody serves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Near {
+    /// The same interface, of another version.
+    #[error("; `{guest}` exports `{export}`, which is not compatible")]
+    Version {
+        /// The guest that exports.
+        guest: String,
+        /// What it exports.
+        export: String,
+    },
+    /// An interface of a similar name.
+    #[error("; the nearest is `{export}` of `{guest}`")]
+    Name {
+        /// The guest that exports.
+        guest: String,
+        /// What it exports.
+        export: String,
+    },
+    /// The same interface, of the same guest.
+    #[error("; it exports that itself, but no guest serves itself")]
+    Itself,
+}
+
+/// Where two types first differ.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {imported} vs {exported}")]
+pub struct Difference {
+    /// The path to the difference, as in `param format.rate`.
+    pub at: String,
+    /// What the importer has there.
+    pub imported: String,
+    /// What the exporter has there.
+    pub exported: String,
+}
+
+/// Why an import is of a kind that cannot be linked between guests.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The import is a function without an interface.
+    #[error("a function outside of any interface")]
+    Bare,
+    /// The import is something else than an interface.
+    #[error("a {kind}, and only functions in interfaces can be linked between guests")]
+    Kind {
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The interface defines a resource.
+    #[error("which defines the resource `{resource}`, and no guest can serve resources to another")]
+    Defines {
+        /// The resource.
+        resource: String,
+    },
+    /// The function passes a handle to something else than a region.
+    #[error(
+        "which passes a handle to {resource} (at {at}), and between guests only handles to \
+         regions can pass"
+    )]
+    Handle {
+        /// What the handle is to.
+        resource: String,
+        /// The path to it.
+        at: String,
+    },
+    /// The function passes something asynchronous.
+    #[error("which passes a {value} (at {at}), and none can pass between guests")]
+    Value {
+        /// What it is.
+        value: &'static str,
+        /// The path to it.
+        at: String,
+    },
+    /// The function is asynchronous.
+    #[error("which is asynchronous, and between guests a caller waits for its callee")]
+    Async,
+}
+
+impl Refusal {
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Bare | Self::Kind { .. } => {
+                "put the function into an interface of a WIT package, and import that"
+            }
+            Self::Defines { .. } | Self::Handle { .. } => {
+                "pass plain values and handles to regions: a number can stand for what one guest \
+                 keeps for another"
+            }
+            Self::Value { .. } | Self::Async => {
+                "use functions that are not `async`, with plain values and handles to regions"
+            }
+        }
+    }
+}
+
+/// Lists names in quotes.
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}

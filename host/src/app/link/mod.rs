@@ -1,0 +1,571 @@
+//! Plans how the guests of an app are linked.
+//!
+//! Each import of a guest is met by the host, if the host offers it, or else by
+//! the export of another guest that has the same interface name and a
+//! compatible version. Nothing is instantiated here: [`plan`] looks at types
+//! only, and either says what to define in each guest's linker, or says all
+//! that is wrong at once.
+//!
+//! Between guests every plain value of WIT can pass, and handles to regions, at
+//! any depth. Other handles cannot: their owner is one store.
+
+mod compare;
+mod error;
+mod name;
+mod offer;
+mod print;
+mod resources;
+mod visit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use wasmtime::component::types::{self, ComponentFunc, ComponentInstance, ComponentItem, Type};
+use wasmtime::component::{Component, Linker, Val};
+use wasmtime::{Engine, bail};
+
+pub use self::error::{Difference, LinkError, LinkErrors, Near, Refusal};
+use self::name::Name;
+use self::offer::Offers;
+use self::resources::Resources;
+
+/// The interface that makes a guest a command.
+const RUN: &str = "wasi:cli/run";
+
+/// A guest to link: its name in the app, and its component.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    /// The guest's name, for diagnoses.
+    pub(crate) name: &'a str,
+    /// What it is an instance of.
+    pub(crate) component: &'a Component,
+}
+
+/// How the guests of an app are linked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// What each guest imports from another.
+    pub(crate) links: Vec<Link>,
+    /// What works, but deserves to be said.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// One imported interface, and the guest that serves it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The index of the guest that imports.
+    pub(crate) importer: usize,
+    /// The name of the import, to define in the importer's linker.
+    pub(crate) import: String,
+    /// The index of the guest that exports.
+    pub(crate) exporter: usize,
+    /// The name of the export, to look up in the exporter's instance: the
+    /// import's, or that of a compatible version.
+    pub(crate) export: String,
+    /// The functions that the importer imports, all of which the exporter has,
+    /// with the same types.
+    pub(crate) functions: Vec<Function>,
+}
+
+/// One function of a [`Link`].
+#[derive(Debug)]
+pub(crate) struct Function {
+    /// The function's name in both interfaces.
+    pub(crate) name: String,
+    /// The importer's type of it; resource types are not substituted.
+    pub(crate) ty: ComponentFunc,
+    /// Whether a handle to a region can pass, in an argument or in the result.
+    pub(crate) regions: bool,
+    /// How the caller can be told that the callee is dead.
+    pub(crate) room: Option<Room>,
+}
+
+/// Where a function's result has room for word of a dead callee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// The error type is `string`.
+    String,
+    /// The error type is a variant with a case `peer-failed(string)`.
+    PeerFailed,
+}
+
+impl Room {
+    /// The case of a variant that says that the callee is dead.
+    const CASE: &str = "peer-failed";
+
+    /// Finds the room in a function's type. Only the result type itself
+    /// counts: an error deeper inside means something else to the caller.
+    fn of(ty: &ComponentFunc) -> Option<Self> {
+        let mut results = ty.results();
+        let (Some(Type::Result(result)), None) = (results.next(), results.next()) else {
+            return None;
+        };
+        match result.err()? {
+            Type::String => Some(Self::String),
+            Type::Variant(variant) => variant
+                .cases()
+                .any(|case| case.name == Self::CASE && case.ty == Some(Type::String))
+                .then_some(Self::PeerFailed),
+            _ => None,
+        }
+    }
+
+    /// The function's result that tells the caller `text`.
+    pub(crate) fn refusal(self, text: String) -> Val {
+        let text = Box::new(Val::String(text));
+        Val::Result(Err(Some(match self {
+            Self::String => text,
+            Self::PeerFailed => Box::new(Val::Variant(Self::CASE.to_owned(), Some(text))),
+        })))
+    }
+}
+
+/// A linked function without room for word of a dead callee: the caller traps
+/// where it could have been told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{exporter}`'s `{function}` has no room for word of a failure: if `{exporter}` dies, \
+     `{importer}` traps (a result type of `result<_, string>`, or an error variant with a case \
+     `peer-failed(string)`, makes room)"
+)]
+pub struct Warning {
+    /// The guest that calls.
+    pub importer: String,
+    /// The guest that is called.
+    pub exporter: String,
+    /// The function, with its interface.
+    pub function: String,
+}
+
+/// A part, with what was found out about it.
+struct Guest<'a> {
+    name: &'a str,
+    ty: types::Component,
+    resources: Resources,
+}
+
+/// Plans the links between `parts`, whose imports `linker` meets first.
+///
+/// `linker` has all that the host offers to each of them: `wasi:*` and
+/// `tombolo:memory/*`.
+///
+/// # Errors
+///
+/// Everything that keeps the parts from being linked, all at once.
+pub(crate) fn plan<T: 'static>(linker: &Linker<T>, parts: &[Part<'_>]) -> Result<Plan, LinkErrors> {
+    let engine = linker.engine();
+    let mut offers = Offers::new(linker);
+    let guests: Vec<Guest<'_>> = parts
+        .iter()
+        .map(|part| {
+            let ty = part.component.component_type();
+            let resources = Resources::of_imports(engine, &ty, &mut offers);
+            Guest {
+                name: part.name,
+                ty,
+                resources,
+            }
+        })
+        .collect();
+    let mut planner = Planner {
+        engine,
+        exports: Exports::of(engine, &guests),
+        guests: &guests,
+        plan: Plan {
+            links: Vec::new(),
+            warnings: Vec::new(),
+        },
+        errors: Vec::new(),
+    };
+    for (importer, part) in parts.iter().enumerate() {
+        let known = planner.errors.len();
+        planner.imports(importer, &mut offers);
+        // What is left to check is the host's part, which the engine's own
+        // check knows best. It stops at the first import that it cannot meet,
+        // so there must be none of ours.
+        if planner.errors.len() == known
+            && let Err(error) = planner.check_host(linker, importer, part.component)
+        {
+            planner.errors.push(LinkError::Host {
+                guest: part.name.to_owned(),
+                reason: format!("{error:#}"),
+            });
+        }
+    }
+    match LinkErrors::new(planner.errors) {
+        Some(errors) => Err(errors),
+        None => Ok(planner.plan),
+    }
+}
+
+/// Finds the commands among `parts`: those that export `wasi:cli/run` of WASI
+/// 0.2, as the index of the part and the name of the export.
+pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String)> {
+    let mut entries = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let ty = part.component.component_type();
+        let newest = ty
+            .exports(engine)
+            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
+            .map(|(name, _)| Name::parse(name))
+            .filter(|name| name.path == RUN && name.is_wasi_p2())
+            .max_by(|a, b| a.version.cmp(&b.version));
+        if let Some(name) = newest {
+            entries.push((index, name.text.to_owned()));
+        }
+    }
+    entries
+}
+
+/// The interfaces that the guests export, by their name without version.
+struct Exports {
+    by_path: HashMap<String, Vec<Export>>,
+}
+
+/// One exported interface.
+struct Export {
+    guest: usize,
+    name: String,
+    instance: ComponentInstance,
+}
+
+impl Exports {
+    fn of(engine: &Engine, guests: &[Guest<'_>]) -> Self {
+        let mut by_path: HashMap<String, Vec<Export>> = HashMap::new();
+        for (index, guest) in guests.iter().enumerate() {
+            for (name, item) in guest.ty.exports(engine) {
+                if let ComponentItem::ComponentInstance(instance) = item.ty {
+                    let path = Name::parse(name).path.to_owned();
+                    by_path.entry(path).or_default().push(Export {
+                        guest: index,
+                        name: name.to_owned(),
+                        instance,
+                    });
+                }
+            }
+        }
+        Self { by_path }
+    }
+
+    /// Finds who serves `import` to the guest `importer`: those who export the
+    /// best version of it, of which there should be one. A guest never serves
+    /// itself.
+    fn best(&self, importer: usize, import: &Name<'_>) -> Vec<&Export> {
+        let mut best: Vec<&Export> = Vec::new();
+        for export in self.by_path.get(import.path).into_iter().flatten() {
+            let name = Name::parse(&export.name);
+            if export.guest == importer || !import.accepts(&name) {
+                continue;
+            }
+            let order = best
+                .first()
+                .map(|other| import.prefers(&name, &Name::parse(&other.name)));
+            match order {
+                Some(std::cmp::Ordering::Less) => {}
+                Some(std::cmp::Ordering::Equal) => best.push(export),
+                Some(std::cmp::Ordering::Greater) | None => best = vec![export],
+            }
+        }
+        best
+    }
+
+    /// Finds the export that whoever wrote `import` may have meant.
+    fn near(&self, importer: usize, import: &Name<'_>, guests: &[Guest<'_>]) -> Option<Near> {
+        let here = self.by_path.get(import.path).into_iter().flatten();
+        if let Some(export) =
+            here.max_by_key(|export| (export.guest != importer, Name::parse(&export.name).version))
+        {
+            return Some(if export.guest == importer {
+                Near::Itself
+            } else {
+                Near::Version {
+                    guest: guests[export.guest].name.to_owned(),
+                    export: export.name.clone(),
+                }
+            });
+        }
+        let others = self
+            .by_path
+            .iter()
+            .filter_map(|(path, exports)| {
+                let export = exports.iter().find(|export| export.guest != importer)?;
+                Some((path.as_str(), export))
+            })
+            .map(|(path, export)| (strsim::jaro_winkler(path, import.path), export))
+            .filter(|(likeness, _)| *likeness >= 0.8)
+            .max_by(|(a, x), (b, y)| a.total_cmp(b).then_with(|| y.name.cmp(&x.name)));
+        others.map(|(_, export)| Near::Name {
+            guest: guests[export.guest].name.to_owned(),
+            export: export.name.clone(),
+        })
+    }
+}
+
+/// A plan in the making.
+struct Planner<'a> {
+    engine: &'a Engine,
+    guests: &'a [Guest<'a>],
+    exports: Exports,
+    plan: Plan,
+    errors: Vec<LinkError>,
+}
+
+impl Planner<'_> {
+    /// Links all imports of one guest that the host does not meet.
+    fn imports<T: 'static>(&mut self, importer: usize, offers: &mut Offers<T>) {
+        let guest = &self.guests[importer];
+        for (import, item) in guest.ty.imports(self.engine) {
+            let refusal = match item.ty {
+                ComponentItem::ComponentInstance(instance) => {
+                    if !offers.offered(import) {
+                        let host = offers.nearest(import);
+                        self.import(importer, import, &instance, host);
+                    }
+                    continue;
+                }
+                // A type by itself needs nobody who exports it.
+                ComponentItem::Type(_) => continue,
+                ComponentItem::Resource(ty) if guest.resources.knows(ty) => continue,
+                ComponentItem::Resource(_) => Refusal::Defines {
+                    resource: import.to_owned(),
+                },
+                ComponentItem::ComponentFunc(_) => Refusal::Bare,
+                ComponentItem::CoreFunc(_) => Refusal::Kind {
+                    kind: "core function",
+                },
+                ComponentItem::Module(_) => Refusal::Kind { kind: "module" },
+                ComponentItem::Component(_) => Refusal::Kind { kind: "component" },
+            };
+            self.errors.push(LinkError::Refused {
+                guest: guest.name.to_owned(),
+                import: import.to_owned(),
+                function: None,
+                refusal,
+            });
+        }
+    }
+
+    /// Links one imported interface.
+    fn import(
+        &mut self,
+        importer: usize,
+        import: &str,
+        instance: &ComponentInstance,
+        host: Option<String>,
+    ) {
+        let guests = self.guests;
+        let guest = &guests[importer];
+        let refuse = |function: Option<&str>, refusal| LinkError::Refused {
+            guest: guest.name.to_owned(),
+            import: import.to_owned(),
+            function: function.map(str::to_owned),
+            refusal,
+        };
+
+        let mut functions = Vec::new();
+        for (name, item) in instance.exports(self.engine) {
+            let refusal = match item.ty {
+                ComponentItem::ComponentFunc(ty) => {
+                    functions.push((name, ty));
+                    continue;
+                }
+                ComponentItem::Type(_) => continue,
+                ComponentItem::Resource(ty) if guest.resources.knows(ty) => continue,
+                ComponentItem::Resource(_) => Refusal::Defines {
+                    resource: name.to_owned(),
+                },
+                _ => Refusal::Kind {
+                    kind: "nested item",
+                },
+            };
+            // The host's interfaces of a version that it lacks have resources
+            // too: that they are lacking is the better diagnosis.
+            let lacking = Name::parse(import).is_hosts()
+                && self.exports.best(importer, &Name::parse(import)).is_empty();
+            self.errors.push(if lacking {
+                self.missing(importer, import, host)
+            } else {
+                refuse(None, refusal)
+            });
+            return;
+        }
+        // An interface of types alone is complete without anybody's export.
+        if functions.is_empty() {
+            return;
+        }
+
+        let name = Name::parse(import);
+        let export = match self.exports.best(importer, &name)[..] {
+            [export] => export,
+            [] => {
+                let error = self.missing(importer, import, host);
+                self.errors.push(error);
+                return;
+            }
+            ref several => {
+                let error = LinkError::Ambiguous {
+                    guest: guest.name.to_owned(),
+                    import: import.to_owned(),
+                    exporters: several
+                        .iter()
+                        .map(|export| guests[export.guest].name.to_owned())
+                        .collect(),
+                };
+                self.errors.push(error);
+                return;
+            }
+        };
+
+        let exporter = &guests[export.guest];
+        let mut link = Link {
+            importer,
+            import: import.to_owned(),
+            exporter: export.guest,
+            export: export.name.clone(),
+            functions: Vec::new(),
+        };
+        for (function, ty) in functions {
+            if let Some(refusal) = refused(&guest.resources, &ty) {
+                self.errors.push(refuse(Some(function), refusal));
+                continue;
+            }
+            let item = export.instance.get_export(self.engine, function);
+            let Some(ComponentItem::ComponentFunc(exported)) = item.map(|item| item.ty) else {
+                self.errors.push(LinkError::NoFunction {
+                    importer: guest.name.to_owned(),
+                    import: import.to_owned(),
+                    function: function.to_owned(),
+                    exporter: exporter.name.to_owned(),
+                    export: export.name.clone(),
+                    near: near_function(self.engine, &export.instance, function),
+                });
+                continue;
+            };
+            let difference =
+                compare::functions((&guest.resources, &ty), (&exporter.resources, &exported));
+            if let Some(difference) = difference {
+                self.errors.push(LinkError::Mismatch {
+                    importer: guest.name.to_owned(),
+                    import: import.to_owned(),
+                    function: function.to_owned(),
+                    exporter: exporter.name.to_owned(),
+                    imported: print::function(&guest.resources, &ty),
+                    exported: print::function(&exporter.resources, &exported),
+                    difference,
+                });
+                continue;
+            }
+            let room = Room::of(&ty);
+            if room.is_none() {
+                self.plan.warnings.push(Warning {
+                    importer: guest.name.to_owned(),
+                    exporter: exporter.name.to_owned(),
+                    function: format!("{}.{function}", name.path),
+                });
+            }
+            link.functions.push(Function {
+                name: function.to_owned(),
+                regions: passes_regions(&ty),
+                ty,
+                room,
+            });
+        }
+        self.plan.links.push(link);
+    }
+
+    /// Says that nobody serves `import`. `host` is the version of it that the
+    /// host offers.
+    fn missing(&self, importer: usize, import: &str, host: Option<String>) -> LinkError {
+        let name = Name::parse(import);
+        let guest = self.guests[importer].name.to_owned();
+        let import = import.to_owned();
+        match host {
+            Some(offered) => LinkError::HostVersion {
+                guest,
+                import,
+                offered,
+            },
+            None if name.is_hosts() => LinkError::HostLacks { guest, import },
+            None => LinkError::Missing {
+                near: self.exports.near(importer, &name, self.guests),
+                guest,
+                import,
+            },
+        }
+    }
+
+    /// Lets the engine check one guest's imports against the host, with all
+    /// that other guests serve to it left to the plan.
+    fn check_host<T: 'static>(
+        &self,
+        linker: &Linker<T>,
+        importer: usize,
+        component: &Component,
+    ) -> wasmtime::Result<()> {
+        let mut linker = linker.clone();
+        for link in &self.plan.links {
+            if link.importer != importer {
+                continue;
+            }
+            let mut instance = linker.instance(&link.import)?;
+            for function in &link.functions {
+                // Never called: this linker makes no instance.
+                instance.func_new(&function.name, |_, _, _, _| bail!("not linked"))?;
+            }
+        }
+        linker.substituted_component_type(component)?;
+        Ok(())
+    }
+}
+
+/// Says why no guest can offer a function of this type to another.
+fn refused(resources: &Resources, ty: &ComponentFunc) -> Option<Refusal> {
+    if ty.async_() {
+        return Some(Refusal::Async);
+    }
+    visit::function(ty, |ty, at| {
+        let at = at.to_owned();
+        Some(match ty {
+            Type::Own(handle) | Type::Borrow(handle) if !resources.is_region(*handle) => {
+                Refusal::Handle {
+                    resource: resources.describe(*handle),
+                    at,
+                }
+            }
+            Type::Future(_) => Refusal::Value {
+                value: "future",
+                at,
+            },
+            Type::Stream(_) => Refusal::Value {
+                value: "stream",
+                at,
+            },
+            Type::ErrorContext => Refusal::Value {
+                value: "error-context",
+                at,
+            },
+            _ => return None,
+        })
+    })
+}
+
+/// Whether any handle passes. [`refused`] has seen to it that it is a region's.
+fn passes_regions(ty: &ComponentFunc) -> bool {
+    visit::function(ty, |ty, _| {
+        matches!(ty, Type::Own(_) | Type::Borrow(_)).then_some(())
+    })
+    .is_some()
+}
+
+/// Finds the function that whoever wrote `name` may have meant.
+fn near_function(engine: &Engine, instance: &ComponentInstance, name: &str) -> Option<String> {
+    instance
+        .exports(engine)
+        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+        .map(|(other, _)| (strsim::jaro_winkler(other, name), other))
+        .filter(|(likeness, _)| *likeness >= 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, other)| other.to_owned())
+}

@@ -1,0 +1,74 @@
+//! What happened while an app ran.
+
+use std::time::Duration;
+
+/// What the guests of an app did: plain data, for whoever prints it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The guests, in the order in which they were named.
+    pub guests: Vec<GuestReport>,
+    /// How many regions were created.
+    pub regions_created: u64,
+    /// How many of those went back to the kernel.
+    pub regions_given_back: u64,
+    /// The bytes of the regions that more than one guest had a window on.
+    pub bytes_shared: u64,
+    /// The bytes that the host copied into and out of regions, for `read-at`
+    /// and `write-at`.
+    pub bytes_copied_regions: u64,
+    /// The bytes that the host copied between guests as values of calls.
+    pub bytes_copied_calls: u64,
+    /// The calls between guests, a function each.
+    pub calls: Vec<CallReport>,
+}
+
+/// What one guest did.
+#[derive(Clone, Debug, Default)]
+pub struct GuestReport {
+    /// Its name.
+    pub name: String,
+    /// How it ended, in a few words.
+    pub end: String,
+    /// The windows that it mapped, the first of them.
+    pub windows: Vec<WindowReport>,
+    /// How many windows it mapped, whether or not they are listed.
+    pub windows_total: u64,
+    /// How many regions it created.
+    pub regions_created: u64,
+    /// How many regions went back to the kernel as it let go of them.
+    pub regions_given_back: u64,
+}
+
+/// A window, as it was mapped.
+#[derive(Clone, Debug, Default)]
+pub struct WindowReport {
+    /// The address in the guest's memory.
+    pub address: u32,
+    /// The name of the region.
+    pub region: String,
+    /// The identity of the region.
+    pub region_id: u64,
+    /// The offset in the region.
+    pub offset: u64,
+    /// The length in bytes.
+    pub length: u64,
+    /// What it let the guest do.
+    pub access: String,
+}
+
+/// The calls of one function of one guest by another.
+#[derive(Clone, Debug, Default)]
+pub struct CallReport {
+    /// The guest that called.
+    pub caller: String,
+    /// The guest that was called.
+    pub callee: String,
+    /// The function, with its interface.
+    pub function: String,
+    /// How often.
+    pub count: u64,
+    /// How long all of them took together.
+    pub total: Duration,
+    /// How long the median one took.
+    pub median: Duration,
+}

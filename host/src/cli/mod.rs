@@ -1,0 +1,70 @@
+//! The program `tombolo`: parses arguments, calls the library, prints.
+//!
+//! What guests print goes where they print it. All that the program itself has
+//! to say goes to stderr, so that a guest's stdout can be piped.
+
+mod component;
+mod failure;
+mod grant;
+mod limit;
+mod log;
+mod report;
+mod run;
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+/// Run WebAssembly sandboxes that share memory.
+#[derive(Debug, Parser)]
+#[command(name = "tombolo", version, disable_help_subcommand = true)]
+struct Cli {
+    /// Show what happens, on stderr: `-v` the life of regions and windows and
+    /// the calls between guests, `-vv` all steps. The environment variable
+    /// `TOMBOLO_LOG` says more exactly what to show, as in
+    /// `TOMBOLO_LOG=tombolo=trace`.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    // Ends the process itself for `--help` and for bad usage, with code 2.
+    let cli = Cli::parse();
+    let done = log::show(cli.verbose).and_then(|()| match cli.command {
+        Command::Run(run) => run.run(),
+    });
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.code()
+        }
+    }
+}
+
+/// Whether stderr can show more than plain text.
+fn fancy() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_well_defined() {
+        Cli::command().debug_assert();
+    }
+}

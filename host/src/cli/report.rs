@@ -1,0 +1,225 @@
+//! Prints what happened while an app ran, as tables.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::app::Report;
+
+/// Renders a report: with lines and as wide as the terminal if `fancy`, and
+/// else plainly.
+pub(super) fn render(report: &Report, fancy: bool) -> String {
+    let mut text = String::new();
+    let mut section = |title: &str, table: Table| {
+        text += &format!("\n{title}\n{}\n", table.trim_fmt());
+    };
+
+    let mut guests = table(
+        fancy,
+        &["guest", "end", "regions created", "given back", "windows"],
+    );
+    right(&mut guests, 2..5);
+    for guest in &report.guests {
+        guests.add_row([
+            guest.name.clone(),
+            guest.end.clone(),
+            guest.regions_created.to_string(),
+            guest.regions_given_back.to_string(),
+            guest.windows_total.to_string(),
+        ]);
+    }
+    section("Guests", guests);
+
+    if report.guests.iter().any(|guest| !guest.windows.is_empty()) {
+        let mut windows = table(
+            fancy,
+            &["guest", "address", "region", "offset", "length", "access"],
+        );
+        right(&mut windows, [1, 3, 4]);
+        for guest in &report.guests {
+            for window in &guest.windows {
+                windows.add_row([
+                    guest.name.clone(),
+                    format!("{:#010x}", window.address),
+                    format!("{} ({})", window.region, window.region_id),
+                    format!("{:#x}", window.offset),
+                    bytes(window.length),
+                    window.access.clone(),
+                ]);
+            }
+            let listed = u64::try_from(guest.windows.len()).unwrap_or(u64::MAX);
+            if let Some(more @ 1..) = guest.windows_total.checked_sub(listed) {
+                windows.add_row([guest.name.clone(), format!("{more} more")]);
+            }
+        }
+        section("Windows", windows);
+    }
+
+    if !report.calls.is_empty() {
+        let mut calls = table(
+            fancy,
+            &["caller", "callee", "function", "calls", "total", "median"],
+        );
+        right(&mut calls, 3..6);
+        for call in &report.calls {
+            calls.add_row([
+                call.caller.clone(),
+                call.callee.clone(),
+                call.function.clone(),
+                call.count.to_string(),
+                time(call.total),
+                time(call.median),
+            ]);
+        }
+        section("Calls between guests", calls);
+    }
+
+    let mut bytes_table = table(fancy, &["regions and bytes", ""]);
+    right(&mut bytes_table, [1]);
+    for (what, value) in [
+        ("regions created", report.regions_created.to_string()),
+        ("regions given back", report.regions_given_back.to_string()),
+        ("shared by windows", bytes(report.bytes_shared)),
+        (
+            "copied by the host for regions",
+            bytes(report.bytes_copied_regions),
+        ),
+        (
+            "copied by the host as call values",
+            bytes(report.bytes_copied_calls),
+        ),
+    ] {
+        bytes_table.add_row([what.to_owned(), value]);
+    }
+    section("Totals", bytes_table);
+    text
+}
+
+fn table(fancy: bool, header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.use_stderr();
+    if fancy {
+        table
+            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic);
+    } else {
+        table.load_style(presets::NOTHING);
+    }
+    table.set_header(header);
+    table
+}
+
+/// Aligns columns to the right.
+fn right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// A size for people; exact where it is small.
+fn bytes(size: u64) -> String {
+    ByteSize::b(size).display().iec().to_string()
+}
+
+/// A time for people, of four digits or so.
+fn time(time: Duration) -> String {
+    format!("{time:.1?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{CallReport, GuestReport, WindowReport};
+
+    fn report() -> Report {
+        Report {
+            guests: vec![
+                GuestReport {
+                    name: "player".to_owned(),
+                    end: "exit code 0".to_owned(),
+                    windows: vec![WindowReport {
+                        address: 0x12_0000,
+                        region: "music".to_owned(),
+                        region_id: 7,
+                        offset: 0,
+                        length: 10_584_064,
+                        access: "write".to_owned(),
+                    }],
+                    windows_total: 3,
+                    regions_created: 1,
+                    regions_given_back: 1,
+                },
+                GuestReport {
+                    name: "audioserver".to_owned(),
+                    end: "served".to_owned(),
+                    ..GuestReport::default()
+                },
+            ],
+            regions_created: 2,
+            regions_given_back: 2,
+            bytes_shared: 10_584_064,
+            bytes_copied_regions: 0,
+            bytes_copied_calls: 48,
+            calls: vec![CallReport {
+                caller: "player".to_owned(),
+                callee: "audioserver".to_owned(),
+                function: "demo:music/server.play".to_owned(),
+                count: 12,
+                total: Duration::from_micros(120_345),
+                median: Duration::from_nanos(1_660),
+            }],
+        }
+    }
+
+    #[test]
+    fn plain_report_is_plain_text() {
+        let text = render(&report(), false);
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "",
+                "Guests",
+                "guest end regions created given back windows",
+                "player exit code 0 1 1 3",
+                "audioserver served 0 0 0",
+                "",
+                "Windows",
+                "guest address region offset length access",
+                "player 0x00120000 music (7) 0x0 10.1 MiB write",
+                "player 2 more",
+                "",
+                "Calls between guests",
+                "caller callee function calls total median",
+                "player audioserver demo:music/server.play 12 120.3ms 1.7µs",
+                "",
+                "Totals",
+                "regions and bytes",
+                "regions created 2",
+                "regions given back 2",
+                "shared by windows 10.1 MiB",
+                "copied by the host for regions 0 B",
+                "copied by the host as call values 48 B",
+            ]
+        );
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn fancy_report_has_lines() {
+        assert!(render(&report(), true).contains('─'));
+    }
+
+    #[test]
+    fn report_of_nothing_has_no_empty_tables() {
+        let text = render(&Report::default(), false);
+        assert!(!text.contains("Windows"));
+        assert!(!text.contains("Calls"));
+    }
+}

@@ -1,0 +1,216 @@
+//! `tombolo run`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::failure::{Failure, GUEST_FAILED};
+use super::grant::{Directory, Variable};
+use super::limit::Limit;
+use super::{component, report};
+use crate::Limits;
+use crate::app::{App, CommandSpec, End, GuestSpec, Outcome};
+
+/// Run components as the guests of one app.
+///
+/// What a guest imports is linked to the guest that exports it, by interface
+/// name and compatible version, unless the host offers it: WASI 0.2 and
+/// `tombolo:memory`. Then all guests that export `wasi:cli/run` are started;
+/// these are the commands. The others live for as long as a command runs.
+///
+/// What comes after `--`, `--env` and `--dir` are for the first command. No
+/// other guest has arguments, variables or directories. All guests can print.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Run {
+    /// The components. A guest's name is that of its file, without `.wasm`.
+    #[arg(required = true, value_name = "GUEST.wasm")]
+    guests: Vec<PathBuf>,
+
+    /// Arguments for the first command.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+
+    /// Grant a directory to the first command, under another path if one is
+    /// given, and only to read with `:ro`.
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
+    dirs: Vec<Directory>,
+
+    /// Set a variable for the first command, or pass one on.
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    env: Vec<Variable>,
+
+    /// Limit what each guest may hold and take: regions, handles, windows,
+    /// descriptors, mappings (numbers); claimed-bytes, region-bytes, memory,
+    /// copy-bytes (sizes, as in `64MiB`); call-time, run-time (as in `500ms`,
+    /// or `none`).
+    #[arg(long = "limit", value_name = "KEY=VALUE")]
+    limits: Vec<Limit>,
+
+    /// Print at the end what the guests did, on stderr: windows, regions, calls
+    /// and copies.
+    #[arg(long)]
+    report: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0, or any other  that of the first command
+  2                nothing was started: bad usage, or guests that cannot be linked
+  134              a guest trapped, or was ended by the host; if it was not the
+                   first command, then only where that one succeeded
+
+Example:
+  tombolo run --dir music::/music:ro player.wasm audioserver.wasm -- /music/song.wav";
+
+impl Run {
+    /// Runs it, to the end of all commands.
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let mut limits = Limits::default();
+        for limit in self.limits {
+            limit.apply(&mut limits);
+        }
+        let guests = component::read(&self.guests)?;
+        let env = self
+            .env
+            .into_iter()
+            .map(Variable::resolve)
+            .collect::<Result<_, _>>()?;
+        let dirs = self
+            .dirs
+            .into_iter()
+            .map(Directory::open)
+            .collect::<Result<_, _>>()?;
+        let command = CommandSpec {
+            args: self.args,
+            env,
+            dirs,
+        };
+
+        let outcome = app(limits, guests, command)?;
+        for failure in &outcome.failures {
+            eprintln!("error: {failure}");
+        }
+        if self.report {
+            eprint!("{}", report::render(&outcome.report, super::fancy()));
+        }
+        Ok(ExitCode::from(code(&outcome)))
+    }
+}
+
+/// Runs the app. All that this program asks of the library is here.
+fn app(
+    limits: Limits,
+    guests: Vec<(String, Vec<u8>)>,
+    command: CommandSpec,
+) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(anyhow::Error::new(error).context("cannot start threads")))?;
+    runtime.block_on(async {
+        let mut builder = App::builder().limits(limits).command(command);
+        for (name, wasm) in guests {
+            builder = builder.guest(GuestSpec {
+                name,
+                wasm,
+                inherit_stdio: true,
+            });
+        }
+        let app = builder.start().await.map_err(|error| {
+            let hints = error.hints();
+            hints.into_iter().fold(Failure::new(error), Failure::hint)
+        })?;
+        Ok(app.run().await)
+    })
+}
+
+/// What the process ends with.
+fn code(outcome: &Outcome) -> u8 {
+    match outcome.end {
+        End::Failed => GUEST_FAILED,
+        End::Exit(0) if !outcome.failures.is_empty() => GUEST_FAILED,
+        End::Exit(code) => code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::{Cli, Command};
+    use super::*;
+    use crate::app::Report;
+
+    fn parse(args: &[&str]) -> Result<Run, String> {
+        let args = ["tombolo", "run"].iter().chain(args);
+        match Cli::try_parse_from(args) {
+            Ok(cli) => {
+                let Command::Run(run) = cli.command;
+                Ok(run)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn arguments_after_the_dashes_are_the_commands() {
+        let run = parse(&[
+            "--dir", "m::/m:ro", "a.wasm", "--env", "K=V", "b.wasm", "--report", "--", "song.wav",
+            "--dir", "-x",
+        ])
+        .unwrap();
+        assert_eq!(
+            run.guests,
+            [PathBuf::from("a.wasm"), PathBuf::from("b.wasm")]
+        );
+        assert_eq!(run.args, ["song.wav", "--dir", "-x"]);
+        assert_eq!((run.dirs.len(), run.env.len()), (1, 1));
+        assert!(run.report);
+    }
+
+    #[test]
+    fn guests_are_required() {
+        assert!(
+            parse(&["--", "song.wav"])
+                .unwrap_err()
+                .contains("<GUEST.wasm>")
+        );
+    }
+
+    #[test]
+    fn option_of_a_guest_without_dashes_explains_them() {
+        let error = parse(&["a.wasm", "--loud"]).unwrap_err();
+        assert!(error.contains("'-- --loud'"), "{error}");
+    }
+
+    #[test]
+    fn bad_limit_is_bad_usage() {
+        let error = parse(&["a.wasm", "--limit", "window=3"]).unwrap_err();
+        assert!(error.contains("there is no limit `window`"), "{error}");
+    }
+
+    #[test]
+    fn help_documents_the_exit_codes() {
+        let help = parse(&["--help"]).unwrap_err();
+        assert!(help.contains("Exit codes:"), "{help}");
+        assert!(help.contains("134"), "{help}");
+    }
+
+    #[test]
+    fn failure_of_any_guest_is_no_success() {
+        let code = |end, failures: &[&str]| {
+            code(&Outcome {
+                end,
+                report: Report::default(),
+                failures: failures.iter().map(|text| (*text).to_owned()).collect(),
+            })
+        };
+        assert_eq!(code(End::Exit(0), &[]), 0);
+        assert_eq!(code(End::Exit(3), &[]), 3);
+        assert_eq!(code(End::Exit(3), &["`b` trapped"]), 3);
+        assert_eq!(code(End::Exit(0), &["`b` trapped"]), 134);
+        assert_eq!(code(End::Failed, &["`a` trapped"]), 134);
+    }
+}
