@@ -105,10 +105,13 @@ fn app(
     guests: Vec<(String, Vec<u8>)>,
     command: CommandSpec,
 ) -> Result<Outcome, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread: the guests of an app that is run like this are one strand.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(anyhow::Error::new(error).context("cannot start threads")))?;
+        .map_err(|error| {
+            Failure::new(anyhow::Error::new(error).context("cannot wait for events"))
+        })?;
     runtime.block_on(async {
         let mut builder = App::builder().limits(limits).command(command);
         for (name, wasm) in guests {

@@ -73,17 +73,20 @@ fn host(engine: &Engine) -> Linker<State> {
 
 /// A guest whose functions all trap: the component of the world `guest`.
 fn component(engine: &Engine, wit: &str) -> Component {
+    Component::new(engine, encode(wit)).unwrap()
+}
+
+fn encode(wit: &str) -> Vec<u8> {
     let (mut resolve, _) = resolve();
     let package = resolve.push_str("guest.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    let bytes = ComponentEncoder::default()
+    ComponentEncoder::default()
         .module(&module)
         .unwrap()
         .encode()
-        .unwrap();
-    Component::new(engine, bytes).unwrap()
+        .unwrap()
 }
 
 /// Plans guests, each a name and its WIT.
@@ -516,4 +519,21 @@ fn refusal_has_the_shape_of_the_result() {
             Some(text())
         )))))
     );
+}
+
+#[test]
+fn asynchronous_types_do_not_even_compile() {
+    // The engine is built without them. Should that change, the planner refuses
+    // them, and here is what tells that it needs tests of that.
+    let engine = Engine::default();
+    for body in [
+        "f: async func();",
+        "f: func(s: stream<u8>);",
+        "f: func() -> future<u8>;",
+        "f: func(e: error-context);",
+    ] {
+        let error = Component::new(&engine, encode(&exports(body))).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("requires the component model"), "{error}");
+    }
 }
