@@ -157,18 +157,19 @@ mod tests {
             "mappings=10",
             "copy-bytes=11",
         ]);
-        let mut expected = Limits::default();
-        expected.regions = 1;
-        expected.claimed_bytes = 2 << 30;
-        expected.region_bytes = 3_000_000;
-        expected.handles = 4;
-        expected.windows = 5;
-        expected.memory_bytes = 6 << 10;
-        expected.descriptors = 7;
-        expected.call_time = Some(Duration::from_millis(800));
-        expected.run_time = Some(Duration::from_secs(540));
-        expected.mappings = 10;
-        expected.copy_bytes = 11;
+        let expected = Limits {
+            regions: 1,
+            claimed_bytes: 2 << 30,
+            region_bytes: 3_000_000,
+            handles: 4,
+            windows: 5,
+            memory_bytes: 6 << 10,
+            descriptors: 7,
+            call_time: Some(Duration::from_millis(800)),
+            run_time: Some(Duration::from_secs(540)),
+            mappings: 10,
+            copy_bytes: 11,
+        };
         assert_eq!(limits, expected);
     }
 
