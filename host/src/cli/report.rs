@@ -42,7 +42,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 windows.add_row([
                     guest.name.clone(),
                     format!("{:#010x}", window.address),
-                    format!("{} ({})", window.region, window.region_id),
+                    format!("{} ({})", printable(&window.region), window.region_id),
                     format!("{:#x}", window.offset),
                     bytes(window.length),
                     window.access.clone(),
@@ -122,6 +122,20 @@ fn right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
 /// A size for people; exact where it is small.
 fn bytes(size: u64) -> String {
     ByteSize::b(size).display().iec().to_string()
+}
+
+/// A text that a guest chose, so that it cannot write to the terminal what it
+/// likes.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let (plain, escaped) = match c.is_control() {
+                true => (None, Some(c.escape_default())),
+                false => (Some(c), None),
+            };
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
 }
 
 /// A time for people, of four digits or so.
@@ -209,6 +223,14 @@ mod tests {
             ]
         );
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn names_from_guests_cannot_steer_the_terminal() {
+        let mut report = report();
+        report.guests[0].windows[0].region = "a\x1b[2Jb\n\u{9b}ü".to_owned();
+        let text = render(&report, false);
+        assert!(text.contains(r"a\u{1b}[2Jb\n\u{9b}ü (7)"), "{text}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Run {
 
         let outcome = app(limits, guests, command)?;
         for failure in &outcome.failures {
-            eprintln!("error: {failure}");
+            eprintln!("error: {}", report::printable(failure));
         }
         if self.report {
             eprint!("{}", report::render(&outcome.report, super::fancy()));
