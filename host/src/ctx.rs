@@ -10,7 +10,7 @@ use crate::error::RegionError;
 use crate::host::{Host, Owner};
 use crate::limits::Limits;
 use crate::region::Kind;
-use crate::sys::Scribble;
+use crate::sys::{MemoryRecord, Scribble};
 use crate::window::WindowNote;
 
 /// Windows remembered for the report; older ones are forgotten.
@@ -27,6 +27,8 @@ pub struct RegionCtx {
     pub(crate) alarm: Arc<AtomicBool>,
     /// The guest has ended in order.
     pub(crate) orderly: Arc<AtomicBool>,
+    /// The memories in which the guest has made windows.
+    pub(crate) memories: Vec<Arc<MemoryRecord>>,
     /// Tombolo makes the calls into the store.
     pub(crate) entered_by_us: bool,
     /// The lender's windows stay shown while a borrower writes.
@@ -104,6 +106,7 @@ impl RegionCtxBuilder {
             table,
             alarm: Arc::default(),
             orderly: Arc::default(),
+            memories: Vec::new(),
             entered_by_us: self.entered_by_us,
             keep_shown: self.keep_shown,
             notes: VecDeque::new(),

@@ -56,9 +56,9 @@ pub enum RegionError {
     /// A limit on something that is not counted in an account is used up.
     #[error("{0}")]
     Limit(String),
-    /// The engine cannot map: it was not prepared by [`Host::prepare`].
+    /// The engine cannot map: it was not prepared by [`prepare`].
     ///
-    /// [`Host::prepare`]: crate::Host::prepare
+    /// [`prepare`]: crate::prepare
     #[error("this engine cannot map regions")]
     Unsupported,
     /// The kernel refused.

@@ -3,7 +3,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use crate::error::RegionError;
-use crate::host::{Host, Owner, Shared};
+use crate::host::{Hold, Host, Owner, Shared};
 use crate::region::{
     Access, Charge, End, Handle, Holder, Kind, RegionName, Rights, Span, WindowId,
 };
@@ -27,10 +27,9 @@ use crate::sys::{View, ViewMut};
 /// # }
 /// ```
 pub struct Region {
-    shared: Arc<Shared>,
+    hold: Hold,
     /// Taken only by drop and by a move.
     handle: Option<Handle>,
-    owner: Arc<Owner>,
     _charge: Charge,
 }
 
@@ -51,18 +50,16 @@ impl Region {
         let claim = owner.charge_claim(size)?;
         let (shared, handle) = Shared::create(host, name, size, claim)?;
         Ok(Region {
-            shared,
+            hold: Hold::new(&shared, owner),
             handle: Some(handle),
-            owner: owner.clone(),
             _charge: charge,
         })
     }
 
     fn with(&self, handle: Handle, charge: Charge) -> Region {
         Region {
-            shared: self.shared.clone(),
+            hold: Hold::new(self.shared(), self.owner()),
             handle: Some(handle),
-            owner: self.owner.clone(),
             _charge: charge,
         }
     }
@@ -74,30 +71,30 @@ impl Region {
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.hold.shared
     }
 
     pub(crate) fn owner(&self) -> &Arc<Owner> {
-        &self.owner
+        &self.hold.owner
     }
 
     /// The region's identity: equal for all handles to one region, never used
     /// again by the same host.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.shared.id
+        self.hold.shared.id
     }
 
     /// The name that it was created with: a label, not an identity.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.shared.name.as_str()
+        self.hold.shared.name.as_str()
     }
 
     /// The size in bytes that it was created with.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.shared.size
+        self.hold.shared.size
     }
 
     /// What this handle lets its holder do.
@@ -109,19 +106,19 @@ impl Region {
     /// The inode of the memory behind it, as `/proc/self/maps` shows it.
     #[must_use]
     pub fn inode(&self) -> u64 {
-        self.shared.file.inode()
+        self.hold.shared.file.inode()
     }
 
     /// Tells whether nobody can write it any more.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.shared.ledger().is_frozen()
+        self.hold.shared.ledger().is_frozen()
     }
 
     /// Tells whether a writer died, and nobody cleared that yet.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.shared.ledger().is_poisoned()
+        self.hold.shared.ledger().is_poisoned()
     }
 
     /// Makes a new claim on the region with the given rights. Needs
@@ -132,11 +129,11 @@ impl Region {
     /// [`RegionError::NotPermitted`], also for a lent handle;
     /// [`RegionError::Gone`]; [`RegionError::Exhausted`].
     pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
-        self.shared.ledger().may_duplicate(self.handle(), rights)?;
-        let charge = self.owner.account.charge(Kind::Handles, 1)?;
-        let claim = self.owner.charge_claim(self.size())?;
+        self.hold.shared.ledger().may_duplicate(self.handle(), rights)?;
+        let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
+        let claim = self.hold.owner.charge_claim(self.size())?;
         let handle = self
-            .shared
+            .shared()
             .ledger()
             .duplicate(self.handle(), rights, claim)?;
         Ok(self.with(handle, charge))
@@ -149,8 +146,8 @@ impl Region {
     /// [`RegionError::NotPermitted`], [`RegionError::Gone`],
     /// [`RegionError::Exhausted`].
     pub fn restrict(&self, rights: Rights) -> Result<Region, RegionError> {
-        let charge = self.owner.account.charge(Kind::Handles, 1)?;
-        let handle = self.shared.ledger().restrict(self.handle(), rights)?;
+        let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
+        let handle = self.hold.shared.ledger().restrict(self.handle(), rights)?;
         Ok(self.with(handle, charge))
     }
 
@@ -163,8 +160,8 @@ impl Region {
     /// guard; [`RegionError::NotPermitted`], also for a lent handle;
     /// [`RegionError::Poisoned`]; [`RegionError::Gone`].
     pub fn freeze(&self) -> Result<(), RegionError> {
-        self.shared.ledger().freeze(self.handle())?;
-        tracing::debug!(region = %self.shared.name, id = self.id(), "region frozen");
+        self.hold.shared.ledger().freeze(self.handle())?;
+        tracing::debug!(region = %self.hold.shared.name, id = self.id(), "region frozen");
         Ok(())
     }
 
@@ -175,17 +172,17 @@ impl Region {
     ///
     /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
     pub fn clear_poison(&self) -> Result<(), RegionError> {
-        Ok(self.shared.ledger().clear_poison(self.handle())?)
+        Ok(self.hold.shared.ledger().clear_poison(self.handle())?)
     }
 
     fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
-        let charge = self.owner.account.charge(Kind::Windows, 1)?;
+        let charge = self.hold.owner.account.charge(Kind::Windows, 1)?;
         let id =
-            self.shared
+            self.hold.shared
                 .ledger()
                 .open(self.handle(), needs, span, access, Holder::Host, None)?;
         Ok(HostLock {
-            shared: self.shared.clone(),
+            shared: self.hold.shared.clone(),
             id,
             _charge: charge,
         })
@@ -207,7 +204,7 @@ impl Region {
             });
         };
         let lock = self.lock(Rights::READ, span, Access::Read)?;
-        let view = View::new(&self.shared.file, span)?;
+        let view = View::new(&self.hold.shared.file, span)?;
         Ok(ReadGuard {
             view: Some((view, lock)),
             inside,
@@ -228,7 +225,7 @@ impl Region {
             });
         };
         let lock = self.lock(Access::Write.needs(), span, Access::Write)?;
-        let view = ViewMut::new(&self.shared.file, span)?;
+        let view = ViewMut::new(&self.hold.shared.file, span)?;
         Ok(WriteGuard {
             view: Some((view, lock)),
             inside,
@@ -256,13 +253,13 @@ impl Region {
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
         let span = self.copied(offset, length)?;
         let Some(span) = span else {
-            self.shared.ledger().check(self.handle())?;
+            self.hold.shared.ledger().check(self.handle())?;
             return Ok(Vec::new());
         };
         let _lock = self.lock(Rights::READ, span, Access::Read)?;
         let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
-        self.shared.file.read_at(offset, &mut bytes)?;
-        self.shared.host().count_copied(length);
+        self.hold.shared.file.read_at(offset, &mut bytes)?;
+        self.hold.shared.host().count_copied(length);
         Ok(bytes)
     }
 
@@ -275,17 +272,17 @@ impl Region {
     /// `copy-bytes`.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RegionError> {
         let Some(span) = self.copied(offset, bytes.len() as u64)? else {
-            self.shared.ledger().check(self.handle())?;
+            self.hold.shared.ledger().check(self.handle())?;
             return Ok(());
         };
         let _lock = self.lock(Rights::WRITE, span, Access::Write)?;
-        self.shared.file.write_at(offset, bytes)?;
-        self.shared.host().count_copied(bytes.len() as u64);
+        self.hold.shared.file.write_at(offset, bytes)?;
+        self.hold.shared.host().count_copied(bytes.len() as u64);
         Ok(())
     }
 
     fn copied(&self, offset: u64, length: u64) -> Result<Option<Span>, RegionError> {
-        let most = self.owner.limits.copy_bytes;
+        let most = self.hold.owner.limits.copy_bytes;
         if length > most {
             return Err(RegionError::Limit(format!(
                 "limit `copy-bytes`: {length} bytes asked for at a time, {most} allowed"
@@ -297,11 +294,10 @@ impl Region {
     /// A handle for somebody who borrows the region for a call.
     pub(crate) fn lend(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
         let charge = to.account.charge(Kind::Handles, 1)?;
-        let handle = self.shared.ledger().lend(self.handle(), rights)?;
+        let handle = self.hold.shared.ledger().lend(self.handle(), rights)?;
         Ok(Region {
-            shared: self.shared.clone(),
+            hold: Hold::new(self.shared(), to),
             handle: Some(handle),
-            owner: to.clone(),
             _charge: charge,
         })
     }
@@ -316,11 +312,10 @@ impl Region {
         handle_charge: Charge,
         claim: Vec<Charge>,
     ) -> Region {
-        self.shared.ledger().recharge(self.handle().claim(), claim);
+        self.hold.shared.ledger().recharge(self.handle().claim(), claim);
         Region {
-            shared: self.shared.clone(),
+            hold: Hold::new(self.shared(), to),
             handle: self.handle.take(),
-            owner: to.clone(),
             _charge: handle_charge,
         }
     }
@@ -329,7 +324,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
-            self.shared.ledger().release(handle);
+            self.hold.shared.ledger().release(handle);
         }
     }
 }

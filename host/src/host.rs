@@ -58,6 +58,8 @@ pub(crate) struct Owner {
     pub(crate) name: String,
     pub(crate) account: Arc<Account>,
     pub(crate) limits: Limits,
+    /// Regions whose last holder this was.
+    given_back: AtomicU64,
 }
 
 impl Owner {
@@ -67,7 +69,12 @@ impl Owner {
             name,
             account,
             limits,
+            given_back: AtomicU64::new(0),
         })
+    }
+
+    pub(crate) fn given_back(&self) -> u64 {
+        self.given_back.load(Ordering::Relaxed)
     }
 
     /// What a claim on a region of this size costs.
@@ -76,6 +83,27 @@ impl Owner {
             self.account.charge(Kind::Regions, 1)?,
             self.account.charge(Kind::ClaimedBytes, size)?,
         ])
+    }
+}
+
+/// A region, as one owner holds it: by a handle or by a window.
+pub(crate) struct Hold {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) owner: Arc<Owner>,
+}
+
+impl Hold {
+    pub(crate) fn new(shared: &Arc<Shared>, owner: &Arc<Owner>) -> Hold {
+        Hold { shared: shared.clone(), owner: owner.clone() }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // For the report only: two who let go at once may both miss it.
+        if Arc::strong_count(&self.shared) == 1 {
+            self.owner.given_back.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -103,7 +131,7 @@ pub(crate) struct Shared {
 }
 
 impl Host {
-    /// A host with default limits, for engines that [`prepare`](Host::prepare)
+    /// A host with default limits, for engines that [`prepare`](crate::prepare)
     /// readied, and for others, on which regions work by copies.
     #[must_use]
     pub fn new() -> Host {
@@ -190,6 +218,18 @@ impl fmt::Debug for Host {
         f.debug_struct("Host")
             .field("counts", &self.counts())
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({:#x})", self.start)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

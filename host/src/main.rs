@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `tombolo`; what it does is in the library's module `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tombolo::cli::main()
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{MemoryError, RegionError};
-use crate::host::{Place, Shared};
+use crate::host::{Hold, Place, Shared};
 use crate::region::{Access, Charge, ClaimId, End, Holder, Kind, LendId, Span, WindowId};
 use crate::sys::{MemoryRecord, Perms, StoreId, Tenant};
 use crate::{Region, RegionCtx};
@@ -25,23 +25,22 @@ impl From<Access> for Perms {
 /// A guest's window: the object in its table. Dropping it unmaps nothing; that
 /// takes the store in hand.
 pub(crate) struct Window {
-    shared: Arc<Shared>,
+    hold: Hold,
     id: WindowId,
     place: Place,
 }
 
 /// What the memory keeps of a window, to end it with the memory.
 struct Occupant {
-    shared: Arc<Shared>,
+    hold: Hold,
     id: WindowId,
-    guest: String,
     orderly: Arc<AtomicBool>,
     _charge: Charge,
 }
 
 impl Tenant for Occupant {
     fn region(&self) -> String {
-        self.shared.name.to_string()
+        self.hold.shared.name.to_string()
     }
 
     fn memory_gone(self: Box<Self>) {
@@ -50,19 +49,19 @@ impl Tenant for Occupant {
         } else {
             End::Died
         };
-        let mut ledger = self.shared.ledger();
+        let mut ledger = self.hold.shared.ledger();
         let before = ledger.is_poisoned();
         ledger.close(self.id, end);
         if ledger.is_poisoned() && !before {
             tracing::warn!(
-                region = %self.shared.name,
-                id = self.shared.id,
-                guest = self.guest,
+                region = %self.hold.shared.name,
+                id = self.hold.shared.id,
+                guest = self.hold.owner.name,
                 "region poisoned: a writer died before it let go"
             );
         }
         drop(ledger);
-        self.shared.lends_over.notify_waiters();
+        self.hold.shared.lends_over.notify_waiters();
     }
 }
 
@@ -94,6 +93,9 @@ impl Window {
         let first = (at.address - memory.base()) as u64;
         Span::check_memory(first, length, memory.size() as u64).map_err(RegionError::from)?;
         memory.adopt(store, ctx.entered_by_us, &ctx.alarm)?;
+        if !ctx.memories.iter().any(|known| Arc::ptr_eq(known, &memory)) {
+            ctx.memories.push(memory.clone());
+        }
         let owner = region.owner();
         let charge = owner
             .account
@@ -116,9 +118,8 @@ impl Window {
             Some(place.clone()),
         )?;
         let occupant = Box::new(Occupant {
-            shared: shared.clone(),
+            hold: Hold::new(shared, owner),
             id,
-            guest: ctx.name().to_owned(),
             orderly: ctx.orderly.clone(),
             _charge: charge,
         });
@@ -160,7 +161,7 @@ impl Window {
             "window mapped"
         );
         Ok(Window {
-            shared: shared.clone(),
+            hold: Hold::new(shared, owner),
             id,
             place,
         })
@@ -169,7 +170,7 @@ impl Window {
     /// Changes what the window is for.
     pub(crate) fn set_access(&self, store: StoreId, access: Access) -> Result<(), MemoryError> {
         let Place { memory, start, key } = &self.place;
-        let mut ledger = self.shared.ledger();
+        let mut ledger = self.hold.shared.ledger();
         let (_, before) = ledger.window(self.id).ok_or(RegionError::Gone)?;
         // The lock is changed first on the way up and last on the way down.
         if access == Access::Write {
@@ -189,7 +190,7 @@ impl Window {
 
     /// Unmaps the window, if it is still there.
     pub(crate) fn unmap(self, store: StoreId) -> Result<(), MemoryError> {
-        unmap(store, &self.shared, self.id, &self.place, End::Orderly)
+        unmap(store, &self.hold.shared, self.id, &self.place, End::Orderly)
     }
 }
 
@@ -245,6 +246,7 @@ pub(crate) fn unmap_all(
 }
 
 /// Windows that show zero pages while their claim is lent.
+#[derive(Debug)]
 pub(crate) struct Hidden(Vec<Place>);
 
 /// Hides the windows of a claim that a borrower could tear: those that can

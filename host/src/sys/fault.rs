@@ -65,6 +65,32 @@ pub(crate) fn install() -> io::Result<()> {
     Ok(())
 }
 
+/// Whose handler the kernel calls first.
+pub(crate) enum Front {
+    Us,
+    Wasmtime,
+    Other,
+}
+
+/// Tells who is in front. Called right after an engine was made: wasmtime
+/// installs its handler with the process's first one, so whoever is in front of
+/// us after ours is wasmtime, and whoever comes later is not.
+pub(crate) fn front() -> Front {
+    static WASMTIME: OnceLock<usize> = OnceLock::new();
+    // SAFETY: a zeroed `sigaction` is a valid one.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for the call, and asking changes nothing.
+    unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &mut now) };
+    if now.sa_sigaction == handle as *const () as usize {
+        return Front::Us;
+    }
+    if now.sa_sigaction == *WASMTIME.get_or_init(|| now.sa_sigaction) {
+        Front::Wasmtime
+    } else {
+        Front::Other
+    }
+}
+
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: errno is this thread's.
     let errno = unsafe { libc::__errno_location() };
@@ -135,19 +161,4 @@ pub(crate) fn note_wasm_faults<T: 'static>(
             false
         });
     }
-}
-
-/// The read-only window at an address of a memory of the store in hand, to
-/// explain why a store there trapped.
-pub(crate) fn explain<T: 'static>(
-    _store: wasmtime::StoreContext<'_, T>,
-    owner: super::StoreId,
-    address: usize,
-) -> Option<super::Scribble> {
-    // SAFETY: the address was noted by the fault handler of this store while
-    // wasm of it ran, so that it is in one of this store's memories or in none
-    // of ours; memories are not dropped while the store is in hand.
-    unsafe { record_at(address) }
-        .filter(|record| record.belongs_to(owner))
-        .and_then(|record| record.explain(address))
 }

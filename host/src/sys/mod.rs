@@ -24,6 +24,6 @@ mod view;
 pub(crate) use file::RegionFile;
 pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use memory::{
-    Creator, MemoryRecord, Perms, Scribble, ShowError, StoreId, Tenant, memory_of,
+    Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant, memory_of,
 };
 pub(crate) use view::{View, ViewMut};

@@ -1,0 +1,388 @@
+//! Calls from guest to guest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Component, ComponentExportIndex, Linker, Val};
+
+use super::clock::Clock;
+use super::guest::GuestState;
+use super::link::{Link, Room};
+use super::report::CallReport;
+use crate::{Lending, PackError, Parcel, Recipient};
+
+/// Durations remembered per function, for the median.
+const SAMPLES: usize = 1024;
+
+/// What a guest's task is told.
+pub(super) enum Message {
+    Call(Call),
+    /// No command runs any more.
+    Stop,
+}
+
+/// A call on its way to the callee.
+pub(super) struct Call {
+    pub(super) export: ComponentExportIndex,
+    /// With the interface, for messages.
+    pub(super) function: Arc<str>,
+    pub(super) params: Parcel,
+    pub(super) results: usize,
+    pub(super) caller: Recipient,
+    pub(super) reply: oneshot::Sender<Reply>,
+}
+
+/// How a call ended, for the caller.
+pub(super) enum Reply {
+    Done(Parcel),
+    /// The callee is dead, or its results were refused on the way.
+    Failed(String),
+}
+
+pub(super) type Inbox = mpsc::UnboundedReceiver<Message>;
+
+/// A guest, as the others know it.
+pub(super) struct Peer {
+    name: String,
+    /// Holds at most one call of each other guest, since a guest that calls
+    /// waits.
+    inbox: mpsc::UnboundedSender<Message>,
+    recipient: Recipient,
+    /// Why it has ended.
+    ended: Mutex<Option<String>>,
+}
+
+impl Peer {
+    pub(super) fn new(name: &str, recipient: Recipient) -> (Peer, Inbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (Peer { name: name.to_owned(), inbox: sender, recipient, ended: Mutex::default() }, inbox)
+    }
+}
+
+/// All guests of an app, and who waits for whom.
+pub(super) struct Calls {
+    peers: Vec<Peer>,
+    /// A guest that calls waits for one other, queued or not.
+    waits: Mutex<HashMap<usize, usize>>,
+    begun: watch::Sender<bool>,
+    bytes: AtomicU64,
+    counts: Mutex<BTreeMap<(usize, usize, Arc<str>), Count>>,
+}
+
+#[derive(Default)]
+struct Count {
+    calls: u64,
+    total: Duration,
+    samples: Vec<Duration>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Calls {
+    pub(super) fn new(peers: Vec<Peer>) -> Arc<Calls> {
+        Arc::new(Calls {
+            peers,
+            waits: Mutex::default(),
+            begun: watch::channel(false).0,
+            bytes: AtomicU64::new(0),
+            counts: Mutex::default(),
+        })
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.peers.iter().map(|peer| &*peer.name)
+    }
+
+    /// Lets the commands start.
+    pub(super) fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// Waits until the commands may start.
+    pub(super) fn begun(&self) -> impl Future<Output = ()> + 'static {
+        let mut begun = self.begun.subscribe();
+        async move {
+            // An error means that the app is gone, and this task with it.
+            let _ = begun.wait_for(|begun| *begun).await;
+        }
+    }
+
+    /// Tells all guests that there is nothing left to do.
+    pub(super) fn stop(&self) {
+        for peer in &self.peers {
+            let _ = peer.inbox.send(Message::Stop);
+        }
+    }
+
+    /// Notes why a guest has ended, for those who call it from now on.
+    pub(super) fn ended(&self, index: usize, why: String) {
+        *lock(&self.peers[index].ended) = Some(why);
+    }
+
+    /// What is to be told to a caller of a guest that has ended.
+    pub(super) fn obituary(&self, index: usize) -> String {
+        let peer = &self.peers[index];
+        match &*lock(&peer.ended) {
+            Some(why) => why.clone(),
+            None => format!("guest `{}` has ended", peer.name),
+        }
+    }
+
+    /// Notes that `from` waits for `to`, until what is returned is dropped.
+    fn wait(self: &Arc<Calls>, from: usize, to: usize) -> Result<Waiting, String> {
+        let mut waits = lock(&self.waits);
+        let mut cycle = vec![from, to];
+        let mut at = to;
+        while at != from {
+            match waits.get(&at) {
+                Some(next) => {
+                    at = *next;
+                    cycle.push(at);
+                }
+                None => {
+                    waits.insert(from, to);
+                    return Ok(Waiting { calls: self.clone(), from });
+                }
+            }
+        }
+        let names: Vec<String> =
+            cycle.iter().map(|index| format!("`{}`", self.peers[*index].name)).collect();
+        Err(format!("the call would never return: {}", names.join(" waits for ")))
+    }
+
+    fn count(&self, link: &Target, took: Duration) {
+        let mut counts = lock(&self.counts);
+        let count = counts.entry((link.from, link.to, link.function.clone())).or_default();
+        count.calls += 1;
+        count.total += took;
+        if count.samples.len() < SAMPLES {
+            count.samples.push(took);
+        }
+    }
+
+    fn count_bytes(&self, vals: &[Val]) {
+        let bytes = vals.iter().map(size).sum();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes of strings and lists that went from guest to guest by value.
+    pub(super) fn bytes_copied(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn report(&self) -> Vec<CallReport> {
+        lock(&self.counts)
+            .iter()
+            .map(|((from, to, function), count)| {
+                let mut samples = count.samples.clone();
+                samples.sort_unstable();
+                CallReport {
+                    caller: self.peers[*from].name.clone(),
+                    callee: self.peers[*to].name.clone(),
+                    function: function.to_string(),
+                    count: count.calls,
+                    total: count.total,
+                    median: samples.get(samples.len() / 2).copied().unwrap_or_default(),
+                }
+            })
+            .collect()
+    }
+
+    /// Defines, in the importer's linker, the functions that another guest
+    /// exports.
+    pub(super) fn link(
+        self: &Arc<Calls>,
+        linker: &mut Linker<GuestState>,
+        link: &Link,
+        exporter: &Component,
+        clock: &Arc<Clock>,
+    ) -> wasmtime::Result<()> {
+        let missing = || wasmtime::Error::msg(format!("`{}` is planned but missing", link.export));
+        let interface = exporter.get_export_index(None, &link.export).ok_or_else(missing)?;
+        let mut instance = linker.instance(&link.import)?;
+        for function in &link.functions {
+            let export =
+                exporter.get_export_index(Some(&interface), &function.name).ok_or_else(missing)?;
+            let target = Arc::new(Target {
+                calls: self.clone(),
+                from: link.importer,
+                to: link.exporter,
+                export,
+                function: format!("{}.{}", link.export, function.name).into(),
+                results: function.ty.results().len(),
+                room: function.room,
+                clock: clock.clone(),
+            });
+            instance.func_new_async(&function.name, move |store, _, params, results| {
+                let target = target.clone();
+                Box::new(async move {
+                    let span = tracing::info_span!(
+                        "call",
+                        caller = target.calls.peers[target.from].name,
+                        callee = target.calls.peers[target.to].name,
+                        function = &*target.function,
+                    );
+                    let begun = Instant::now();
+                    let result = target.call(store, params, results).instrument(span).await;
+                    target.calls.count(&target, begun.elapsed());
+                    result
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of strings and lists of plain values in a value.
+fn size(val: &Val) -> u64 {
+    match val {
+        Val::String(text) => text.len() as u64,
+        Val::List(vals) => match vals.first() {
+            Some(Val::U8(_) | Val::S8(_) | Val::Bool(_)) => vals.len() as u64,
+            Some(Val::U16(_) | Val::S16(_)) => 2 * vals.len() as u64,
+            Some(Val::U32(_) | Val::S32(_) | Val::Float32(_) | Val::Char(_)) => {
+                4 * vals.len() as u64
+            }
+            Some(Val::U64(_) | Val::S64(_) | Val::Float64(_)) => 8 * vals.len() as u64,
+            _ => vals.iter().map(size).sum(),
+        },
+        Val::Tuple(vals) | Val::FixedLengthList(vals) => vals.iter().map(size).sum(),
+        Val::Record(fields) => fields.iter().map(|(_, val)| size(val)).sum(),
+        Val::Variant(_, Some(val)) | Val::Option(Some(val)) => size(val),
+        Val::Result(Ok(Some(val)) | Err(Some(val))) => size(val),
+        _ => 0,
+    }
+}
+
+struct Waiting {
+    calls: Arc<Calls>,
+    from: usize,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&self.calls.waits).remove(&self.from);
+    }
+}
+
+/// A function of another guest, as an import of this one.
+struct Target {
+    calls: Arc<Calls>,
+    from: usize,
+    to: usize,
+    export: ComponentExportIndex,
+    function: Arc<str>,
+    results: usize,
+    room: Option<Room>,
+    clock: Arc<Clock>,
+}
+
+/// A guest called another in a function that has no room for word of a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}; `{function}` has no room to tell")]
+struct NoRoom {
+    function: Arc<str>,
+    why: String,
+}
+
+/// The lender's side of a call. If the call is dropped before it has returned,
+/// the lender's windows on what it lent become zero pages here, while the call
+/// still holds its store.
+struct LenderGuard<'a> {
+    store: StoreContextMut<'a, GuestState>,
+    lending: Option<Lending>,
+}
+
+impl Drop for LenderGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(lending) = self.lending.take()
+            && let Err(error) = lending.abandon(&mut self.store)
+        {
+            tracing::error!("cannot take a cancelled lender's windows away: {error:#}");
+        }
+    }
+}
+
+impl Target {
+    /// Calls the other guest, and waits for it.
+    async fn call(
+        &self,
+        mut store: StoreContextMut<'_, GuestState>,
+        params: &[Val],
+        results: &mut [Val],
+    ) -> wasmtime::Result<()> {
+        let params = params.to_vec();
+        let waiting = match self.calls.wait(self.from, self.to) {
+            Ok(waiting) => waiting,
+            Err(cycle) => {
+                Parcel::discard(&mut store, params)?;
+                return self.refuse(cycle, results);
+            }
+        };
+        let peer = &self.calls.peers[self.to];
+        if peer.inbox.is_closed() {
+            Parcel::discard(&mut store, params)?;
+            return self.refuse(self.calls.obituary(self.to), results);
+        }
+        self.calls.count_bytes(&params);
+        let caller = self.calls.peers[self.from].recipient.clone();
+        let (params, lending) = match Parcel::pack(&mut store, params, &peer.recipient) {
+            Ok(packed) => packed,
+            Err(PackError::Fatal(error)) => return Err(error),
+            Err(refused) => return self.refuse(refused.to_string(), results),
+        };
+        let mut lender = LenderGuard { store, lending: Some(lending) };
+        let (reply, replied) = oneshot::channel();
+        let call = Call {
+            export: self.export,
+            function: self.function.clone(),
+            params,
+            results: self.results,
+            caller,
+            reply,
+        };
+        let paused = self.clock.pause();
+        let reply = match peer.inbox.send(Message::Call(call)) {
+            Ok(()) => replied.await.ok(),
+            Err(_) => None,
+        };
+        // Also when the callee has died: what it lent on may still be in use.
+        if let Some(lending) = &lender.lending {
+            lending.over().await;
+        }
+        drop(paused);
+        drop(waiting);
+        if let Some(lending) = lender.lending.take() {
+            lending.end(&mut lender.store)?;
+        }
+        match reply {
+            Some(Reply::Done(parcel)) => {
+                let (vals, _) = parcel.unpack(&mut lender.store)?;
+                self.calls.count_bytes(&vals);
+                results.iter_mut().zip(vals).for_each(|(slot, val)| *slot = val);
+                Ok(())
+            }
+            Some(Reply::Failed(why)) => self.refuse(why, results),
+            None => self.refuse(self.calls.obituary(self.to), results),
+        }
+    }
+
+    /// Tells the caller, as a value where there is room, and by a trap otherwise.
+    fn refuse(&self, why: String, results: &mut [Val]) -> wasmtime::Result<()> {
+        tracing::info!(function = &*self.function, why, "call refused or failed");
+        match (self.room, results) {
+            (Some(room), [result]) => {
+                *result = room.refusal(why);
+                Ok(())
+            }
+            _ => Err(NoRoom { function: self.function.clone(), why }.into()),
+        }
+    }
+}

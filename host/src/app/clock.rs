@@ -1,0 +1,208 @@
+//! How long a guest has been at a call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use crate::sys::StoreId;
+use crate::sys::entry::Entered;
+
+/// Counts a guest's own running and its own waiting in host calls, but neither
+/// the time in which it waits for a guest that it called, nor that in which it
+/// has been set aside for others to have their turn.
+#[derive(Debug, Default)]
+pub(super) struct Clock(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    limit: Option<Duration>,
+    spent: Duration,
+    /// Since when it is counting.
+    since: Option<Instant>,
+    /// It waits for a guest that it called.
+    calling: bool,
+    /// It was stopped for others to have their turn.
+    yielded: bool,
+}
+
+impl Inner {
+    fn spent(&self) -> Duration {
+        self.spent + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn stop(&mut self) {
+        self.spent = self.spent();
+        self.since = None;
+    }
+}
+
+impl Clock {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts anew, for one call.
+    pub(super) fn start(&self, limit: Option<Duration>) {
+        *self.inner() = Inner { limit, since: Some(Instant::now()), ..Inner::default() };
+    }
+
+    /// The guest waits for a guest that it called, until what is returned is
+    /// dropped.
+    pub(super) fn pause(self: &Arc<Self>) -> Paused {
+        let mut inner = self.inner();
+        inner.stop();
+        inner.calling = true;
+        drop(inner);
+        Paused(self.clone())
+    }
+
+    /// The guest is stopped for others to have their turn, until it is polled
+    /// again.
+    pub(super) fn yielded(&self) {
+        self.inner().yielded = true;
+    }
+
+    /// What is over, if the time is up.
+    pub(super) fn check(&self) -> Result<(), TimeUp> {
+        let inner = self.inner();
+        match inner.limit {
+            Some(limit) if inner.spent() >= limit => Err(TimeUp { limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn polled(&self) {
+        let mut inner = self.inner();
+        inner.yielded = false;
+        if inner.since.is_none() && !inner.calling {
+            inner.since = Some(Instant::now());
+        }
+    }
+
+    /// After a poll that did not end the call: when to look again, if it is
+    /// waiting in a host call.
+    fn pending(&self) -> Option<Duration> {
+        let mut inner = self.inner();
+        if inner.yielded {
+            inner.stop();
+        }
+        let left = inner.limit?.saturating_sub(inner.spent());
+        inner.since.map(|_| left)
+    }
+}
+
+/// See [`Clock::pause`].
+pub(super) struct Paused(Arc<Clock>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner();
+        inner.calling = false;
+        inner.since = Some(Instant::now());
+    }
+}
+
+/// A guest took longer than it may.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("its time is up: the limit is {limit:?} of its own running and waiting")]
+pub(super) struct TimeUp {
+    limit: Duration,
+}
+
+/// A call into a guest: says which store the thread is in while it runs, and
+/// ends when the guest's time is up while it waits.
+pub(super) struct Metered<F> {
+    /// Taken only by drop.
+    call: Option<Pin<Box<F>>>,
+    store: StoreId,
+    clock: Arc<Clock>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F> Metered<F> {
+    pub(super) fn new(store: StoreId, clock: &Arc<Clock>, call: F) -> Metered<F> {
+        Metered { call: Some(Box::pin(call)), store, clock: clock.clone(), alarm: None }
+    }
+}
+
+impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
+    type Output = wasmtime::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.clock.polled();
+        let polled = {
+            let _entered = Entered::new(this.store);
+            this.call.as_mut().expect("taken only by drop").as_mut().poll(context)
+        };
+        if polled.is_ready() {
+            return polled;
+        }
+        let Some(left) = this.clock.pending() else {
+            this.alarm = None;
+            return Poll::Pending;
+        };
+        let alarm = this.alarm.insert(Box::pin(tokio::time::sleep(left)));
+        match alarm.as_mut().poll(context) {
+            Poll::Ready(()) => match this.clock.check() {
+                Err(up) => Poll::Ready(Err(up.into())),
+                // Timers are coarser than clocks: look again.
+                Ok(()) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Metered<F> {
+    fn drop(&mut self) {
+        // Ending a call that waits runs code of its store as well.
+        let _entered = Entered::new(self.store);
+        drop(self.call.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_called_guest_does_not_count() {
+        let clock = Arc::new(Clock::default());
+        clock.start(Some(Duration::from_secs(3600)));
+        let paused = clock.pause();
+        let before = clock.inner().spent();
+        assert_eq!(clock.inner().spent(), before);
+        assert_eq!(clock.pending(), None);
+        drop(paused);
+        assert!(clock.pending().is_some());
+    }
+
+    #[test]
+    fn a_turn_given_to_others_does_not_count() {
+        let clock = Arc::new(Clock::default());
+        clock.start(Some(Duration::from_secs(3600)));
+        clock.yielded();
+        assert_eq!(clock.pending(), None);
+        let before = clock.inner().spent();
+        assert_eq!(clock.inner().spent(), before);
+        clock.polled();
+        assert!(clock.pending().is_some());
+    }
+
+    #[test]
+    fn no_time_at_all_is_up_at_once() {
+        let clock = Arc::new(Clock::default());
+        clock.start(Some(Duration::ZERO));
+        assert!(clock.check().is_err());
+        clock.start(None);
+        assert!(clock.check().is_ok());
+    }
+}

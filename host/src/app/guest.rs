@@ -1,0 +1,350 @@
+//! A guest: its store, and the task that holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::oneshot;
+use wasmtime::component::{Component, Instance, Linker, ResourceTable, Val};
+use wasmtime::{
+    CallHook, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline,
+};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+use super::End;
+use super::call::{Call, Calls, Inbox, Message, Reply};
+use super::clock::{Clock, Metered};
+use super::report::{GuestReport, WindowReport};
+use crate::limits::Limits;
+use crate::sys::{StoreId, fault};
+use crate::{Borrowed, Parcel, RegionCtx, RegionView, Trespass};
+
+/// The data of a guest's store.
+pub(super) struct GuestState {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    regions: RegionCtx,
+    limits: StoreLimits,
+    pub(super) clock: Arc<Clock>,
+}
+
+impl GuestState {
+    pub(super) fn new(wasi: WasiCtx, regions: RegionCtx, limits: &Limits) -> GuestState {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.descriptors as usize);
+        let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
+        GuestState {
+            wasi,
+            table,
+            regions,
+            limits: StoreLimitsBuilder::new().memory_size(memory).build(),
+            clock: Arc::default(),
+        }
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl RegionView for GuestState {
+    fn region_ctx(&mut self) -> &mut RegionCtx {
+        &mut self.regions
+    }
+}
+
+/// A guest before and while it lives. Its store is nobody else's.
+pub(super) struct Guest {
+    store: Store<GuestState>,
+    clock: Arc<Clock>,
+    /// Where wasm of this store faulted last.
+    fault: Arc<AtomicUsize>,
+    limits: Limits,
+}
+
+/// How a guest ended.
+pub(super) struct Ended {
+    pub(super) index: usize,
+    /// The code with which it exited, if it did by itself.
+    exit: Option<u8>,
+    /// What to tell the operator, if it failed.
+    pub(super) failure: Option<String>,
+    report: GuestReport,
+}
+
+impl Ended {
+    pub(super) fn end(&self) -> End {
+        match (self.exit, &self.failure) {
+            (Some(code), None) => End::Exit(code),
+            _ => End::Failed,
+        }
+    }
+
+    pub(super) fn into_report(self) -> GuestReport {
+        self.report
+    }
+}
+
+/// A call that broke its callee: what is to be done once the callee's store is
+/// gone.
+struct Broken {
+    error: wasmtime::Error,
+    /// Goes after the store: its windows go with its memory.
+    borrowed: Option<Borrowed>,
+    reply: Option<oneshot::Sender<Reply>>,
+    function: Arc<str>,
+}
+
+impl Guest {
+    pub(super) fn new(engine: &Engine, state: GuestState, limits: &Limits) -> Guest {
+        let clock = state.clock.clone();
+        let fault = Arc::new(AtomicUsize::new(0));
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            let state = store.data();
+            state.regions.check_alarm()?;
+            state.clock.check()?;
+            state.clock.yielded();
+            Ok(UpdateDeadline::Yield(1))
+        });
+        // A guest that wrote to a read-only window goes no further than its next
+        // host call.
+        store.call_hook(|store, hook| match hook {
+            CallHook::CallingHost => Ok(store.data().regions.check_alarm()?),
+            _ => Ok(()),
+        });
+        fault::note_wasm_faults(&mut store, fault.clone());
+        Guest { store, clock, fault, limits: limits.clone() }
+    }
+
+    /// Instantiates the guest, tells `ready` how that went, and lives: as a
+    /// command, until it has run; else until there are no commands left.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) async fn live(
+        mut self,
+        index: usize,
+        linker: Linker<GuestState>,
+        component: Component,
+        run: Option<String>,
+        calls: Arc<Calls>,
+        mut inbox: Inbox,
+        ready: oneshot::Sender<wasmtime::Result<()>>,
+    ) -> Ended {
+        let name = self.store.data().regions.name().to_owned();
+        let host = self.store.data().regions.host().clone();
+        self.clock.start(self.limits.call_time);
+        let instance = self.enter(async |store| linker.instantiate_async(store, &component).await);
+        let instance = match instance.await {
+            Ok(instance) => {
+                let _ = ready.send(Ok(()));
+                instance
+            }
+            Err(error) => {
+                let error = self.explain(error);
+                calls.ended(index, format!("guest `{name}` could not be instantiated"));
+                let _ = ready.send(Err(error));
+                return self.ended(index, None, None);
+            }
+        };
+        drop((linker, component, host));
+
+        let lived = match run {
+            Some(run) => {
+                calls.begun().await;
+                self.run(instance, &run).await
+            }
+            None => self.serve(instance, &mut inbox).await.map(|()| None),
+        };
+        match lived {
+            Ok(exit) => {
+                calls.ended(index, format!("guest `{name}` has ended"));
+                self.store.data_mut().regions.finish();
+                self.ended(index, exit, None)
+            }
+            Err(broken) => {
+                let Broken { error, borrowed, reply, function } = broken;
+                let failure = match error.downcast_ref::<I32Exit>() {
+                    // In order, as far as its windows go.
+                    Some(I32Exit(code)) => {
+                        self.store.data_mut().regions.finish();
+                        format!("guest `{name}` exited with code {code} in `{function}`")
+                    }
+                    None => {
+                        let error = self.explain(error);
+                        format!("guest `{name}` was ended in `{function}`: {}", brief(&error))
+                    }
+                };
+                calls.ended(index, failure.clone());
+                // First the memory, and with it the windows; then the lends;
+                // and only then does the lender hear of it.
+                let ended = self.ended(index, None, Some(failure.clone()));
+                drop(borrowed);
+                if let Some(reply) = reply {
+                    let _ = reply.send(Reply::Failed(failure));
+                }
+                ended
+            }
+        }
+    }
+
+    /// Makes a call into the store.
+    async fn enter<R>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let id = StoreId::of(&self.store);
+        let result = Metered::new(id, &self.clock, call(&mut self.store)).await?;
+        // What wasmtime wrote for the guest outside of a host call, at the end of
+        // the call say, it hears of here.
+        self.store.data().regions.check_alarm()?;
+        Ok(result)
+    }
+
+    /// Runs a command. `None` for its exit code never comes back.
+    async fn run(&mut self, instance: Instance, run: &str) -> Result<Option<u8>, Broken> {
+        self.clock.start(self.limits.run_time);
+        let result = self
+            .enter(async |store| {
+                let interface = instance.get_export_index(&mut *store, None, run);
+                let function = interface
+                    .and_then(|index| instance.get_export_index(&mut *store, Some(&index), "run"))
+                    .ok_or_else(|| wasmtime::Error::msg("`run` is missing"))?;
+                let function = instance
+                    .get_typed_func::<(), (Result<(), ()>,)>(&mut *store, &function)?;
+                function.call_async(store, ()).await
+            })
+            .await;
+        match result {
+            Ok((Ok(()),)) => Ok(Some(0)),
+            Ok((Err(()),)) => Ok(Some(1)),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                // As a process's exit code: the low eight bits.
+                Some(I32Exit(code)) => Ok(Some(code.to_le_bytes()[0])),
+                None => Err(Broken {
+                    error,
+                    borrowed: None,
+                    reply: None,
+                    function: "wasi:cli/run".into(),
+                }),
+            },
+        }
+    }
+
+    /// Answers calls, one at a time, in the order in which they come.
+    async fn serve(&mut self, instance: Instance, inbox: &mut Inbox) -> Result<(), Broken> {
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Call(call) => self.answer(instance, call).await?,
+                Message::Stop => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, instance: Instance, call: Call) -> Result<(), Broken> {
+        let Call { export, function, params, results, caller, reply } = call;
+        let broken = |error, borrowed, reply| {
+            let function = function.clone();
+            Err(Broken { error, borrowed, reply: Some(reply), function })
+        };
+        let (params, borrowed) = match params.unpack(&mut self.store) {
+            Ok(unpacked) => unpacked,
+            Err(error) => return broken(error, None, reply),
+        };
+        let mut results = vec![Val::Bool(false); results];
+        self.clock.start(self.limits.call_time);
+        let called = self
+            .enter(async |store| {
+                let function = instance
+                    .get_func(&mut *store, export)
+                    .ok_or_else(|| wasmtime::Error::msg("the function is missing"))?;
+                function.call_async(store, &params, &mut results).await
+            })
+            .await;
+        if let Err(error) = called {
+            return broken(error, Some(borrowed), reply);
+        }
+        let packed = Parcel::pack(&mut self.store, results, &caller);
+        if let Err(error) = borrowed.end(&mut self.store) {
+            return broken(error, None, reply);
+        }
+        let answer = match packed {
+            Ok((parcel, _)) => Reply::Done(parcel),
+            Err(crate::PackError::Fatal(error)) => return broken(error, None, reply),
+            Err(refused) => Reply::Failed(refused.to_string()),
+        };
+        // A caller that is gone drops what it would have got.
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    /// Says what the guest did, where wasmtime only says that it trapped.
+    fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
+        let id = StoreId::of(&self.store);
+        let regions = &self.store.data().regions;
+        let trespassed = error.is::<Trespass>() || regions.check_alarm().is_err();
+        let scribble = if trespassed {
+            regions.memories.iter().find_map(|memory| memory.take_scribble(id))
+        } else if error.downcast_ref::<Trap>() == Some(&Trap::MemoryOutOfBounds) {
+            let address = self.fault.load(Ordering::Relaxed);
+            regions.memories.iter().find_map(|memory| memory.explain(address))
+        } else {
+            None
+        };
+        if trespassed || scribble.is_some() {
+            Trespass { guest: regions.name().to_owned(), scribble }.into()
+        } else {
+            error
+        }
+    }
+
+    /// Drops the store, and says what the guest did.
+    fn ended(self, index: usize, exit: Option<u8>, failure: Option<String>) -> Ended {
+        let regions = &self.store.data().regions;
+        let owner = regions.owner.clone();
+        let (notes, windows_total) = regions.window_notes();
+        let windows = notes
+            .into_iter()
+            .map(|note| WindowReport {
+                address: u32::try_from(note.address).unwrap_or(u32::MAX),
+                region: note.region,
+                region_id: note.region_id,
+                offset: note.offset,
+                length: note.length,
+                access: note.access.to_string(),
+            })
+            .collect();
+        let mut report = GuestReport {
+            name: regions.name().to_owned(),
+            end: match (&failure, exit) {
+                (Some(_), _) => "failed".into(),
+                (None, Some(code)) => format!("exit {code}"),
+                (None, None) => "served".into(),
+            },
+            windows,
+            windows_total,
+            regions_created: regions.created,
+            regions_given_back: 0,
+        };
+        drop(self.store);
+        report.regions_given_back = owner.given_back();
+        Ended { index, exit, failure, report }
+    }
+}
+
+/// An error in one line: causes, but no backtrace of wasm.
+fn brief(error: &wasmtime::Error) -> String {
+    if let Some(trespass) = error.downcast_ref::<Trespass>() {
+        return trespass.to_string();
+    }
+    let mut parts: Vec<String> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|text| !text.starts_with("error while executing"))
+        .collect();
+    parts.dedup();
+    parts.join(": ")
+}

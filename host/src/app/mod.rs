@@ -1,0 +1,410 @@
+//! Apps: components that run as guests, each in a store of its own, and call
+//! each other.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use tombolo::app::{App, GuestSpec};
+//!
+//! let guest = |name: &str| -> std::io::Result<GuestSpec> {
+//!     let wasm = std::fs::read(format!("{name}.wasm"))?;
+//!     Ok(GuestSpec { name: name.into(), wasm, inherit_stdio: true })
+//! };
+//! let app = App::builder()
+//!     .guest(guest("player")?)
+//!     .guest(guest("audioserver")?)
+//!     .start()
+//!     .await?;
+//! let outcome = app.run().await;
+//! println!("{:?}", outcome.end);
+//! # Ok(())
+//! # }
+//! ```
+
+mod call;
+mod clock;
+mod guest;
+mod link;
+mod report;
+mod wasi;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine};
+
+pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+pub use self::report::{CallReport, GuestReport, Report, WindowReport};
+use self::call::{Calls, Peer};
+use self::guest::{Ended, Guest, GuestState};
+use self::link::Part;
+use crate::limits::{HostLimits, Limits};
+use crate::{Host, PrepareError, RegionCtxBuilder};
+
+/// How often a running guest is looked after: whether its time is up, whether
+/// it did what it must not, and whether others wait for their turn.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Directories that a command is granted, opened by whoever grants them.
+#[derive(Debug)]
+pub struct Grant {
+    /// The directory.
+    pub dir: cap_std::fs::Dir,
+    /// Where it is, for messages.
+    pub host_path: PathBuf,
+    /// The path under which the guest sees it.
+    pub guest_path: String,
+    /// Whether the guest can only read in it.
+    pub read_only: bool,
+}
+
+/// What the first command gets: the first guest that exports `wasi:cli/run`.
+#[derive(Debug, Default)]
+pub struct CommandSpec {
+    /// Its arguments; its name is put in front.
+    pub args: Vec<String>,
+    /// Its variables.
+    pub env: Vec<(String, String)>,
+    /// Its directories.
+    pub dirs: Vec<Grant>,
+}
+
+/// One guest of an app.
+#[derive(Debug)]
+pub struct GuestSpec {
+    /// Its name, told apart from the others'.
+    pub name: String,
+    /// The component, in binary form.
+    pub wasm: Vec<u8>,
+    /// Whether it shares the program's standard streams.
+    pub inherit_stdio: bool,
+}
+
+/// Describes an app; see [`App::builder`].
+#[derive(Debug, Default)]
+pub struct AppBuilder {
+    limits: Limits,
+    host_limits: HostLimits,
+    command: CommandSpec,
+    guests: Vec<GuestSpec>,
+}
+
+impl AppBuilder {
+    /// Sets what each guest may hold and take.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> AppBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets what all guests may hold together.
+    #[must_use]
+    pub fn host_limits(mut self, limits: HostLimits) -> AppBuilder {
+        self.host_limits = limits;
+        self
+    }
+
+    /// Sets what the first command gets.
+    #[must_use]
+    pub fn command(mut self, command: CommandSpec) -> AppBuilder {
+        self.command = command;
+        self
+    }
+
+    /// Adds a guest.
+    #[must_use]
+    pub fn guest(mut self, guest: GuestSpec) -> AppBuilder {
+        self.guests.push(guest);
+        self
+    }
+
+    /// Compiles, links and instantiates the guests. To be called on a tokio
+    /// runtime with time and I/O enabled; the guests are tasks on it. On one
+    /// with a single thread they are one strand.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is running then.
+    pub async fn start(self) -> Result<App, StartError> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        crate::prepare(&mut config)?;
+        let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
+
+        let mut components = Vec::new();
+        for guest in &self.guests {
+            let component = Component::from_binary(&engine, &guest.wasm).map_err(|source| {
+                StartError::Compile { guest: guest.name.clone(), source }
+            })?;
+            components.push(component);
+        }
+        let parts: Vec<Part<'_>> = self
+            .guests
+            .iter()
+            .zip(&components)
+            .map(|(guest, component)| Part { name: &guest.name, component })
+            .collect();
+
+        let mut linker: Linker<GuestState> = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| crate::add_to_linker(&mut linker))
+            .map_err(|error| StartError::Host(error.into()))?;
+        let entries = link::entries(&engine, &parts);
+        let plan = link::plan(&linker, &parts)?;
+        if entries.is_empty() {
+            return Err(StartError::NoCommand);
+        }
+        for warning in &plan.warnings {
+            tracing::warn!("{warning}");
+        }
+
+        let host = Host::with_limits(self.host_limits);
+        let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
+        let first = entries[0].0;
+        let mut command = Some(self.command);
+        let mut seats = Vec::new();
+        let mut peers = Vec::new();
+        for (index, spec) in self.guests.iter().enumerate() {
+            let command = (index == first).then(|| command.take()).flatten();
+            let wasi = wasi::context(spec, command.as_ref())
+                .map_err(|source| StartError::Grant { guest: spec.name.clone(), source })?;
+            let regions = RegionCtxBuilder::new(&host, spec.name.clone())
+                .limits(self.limits.clone())
+                .run_by_us()
+                .build();
+            let (peer, inbox) = Peer::new(&spec.name, regions.recipient());
+            peers.push(peer);
+            seats.push((GuestState::new(wasi, regions, &self.limits), inbox));
+        }
+        let calls = Calls::new(peers);
+
+        let mut tasks = JoinSet::new();
+        let mut ready = Vec::new();
+        for (index, (state, inbox)) in seats.into_iter().enumerate() {
+            let mut linker = linker.clone();
+            let clock = state.clock.clone();
+            for link in plan.links.iter().filter(|link| link.importer == index) {
+                calls
+                    .link(&mut linker, link, &components[link.exporter], &clock)
+                    .map_err(|error| StartError::Host(error.into()))?;
+            }
+            let run = entries.iter().find(|(entry, _)| *entry == index).map(|(_, name)| name);
+            let guest = Guest::new(&engine, state, &self.limits);
+            let (tell, told) = tokio::sync::oneshot::channel();
+            ready.push(told);
+            tasks.spawn(guest.live(
+                index,
+                linker,
+                components[index].clone(),
+                run.cloned(),
+                calls.clone(),
+                inbox,
+                tell,
+            ));
+        }
+        let app = App { host, calls, tasks, commands: entries, _ticker: ticker };
+        for (index, ready) in ready.into_iter().enumerate() {
+            match ready.await {
+                Ok(Ok(())) => {}
+                Ok(Err(source)) => {
+                    let guest = self.guests[index].name.clone();
+                    return Err(StartError::Instantiate { guest, source });
+                }
+                Err(_) => {
+                    let guest = self.guests[index].name.clone();
+                    return Err(StartError::Instantiate {
+                        guest,
+                        source: wasmtime::Error::msg("the guest's task ended"),
+                    });
+                }
+            }
+        }
+        Ok(app)
+    }
+}
+
+/// Why an app did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// This process cannot map regions.
+    #[error("this process cannot map regions")]
+    Prepare(#[from] PrepareError),
+    /// A component does not compile.
+    #[error("cannot compile guest `{guest}`")]
+    Compile {
+        /// The guest.
+        guest: String,
+        /// What wasmtime says.
+        source: wasmtime::Error,
+    },
+    /// The guests cannot be linked.
+    #[error(transparent)]
+    Link(#[from] LinkErrors),
+    /// No guest exports `wasi:cli/run`.
+    #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
+    NoCommand,
+    /// A directory cannot be granted.
+    #[error("cannot grant guest `{guest}` what it is to get")]
+    Grant {
+        /// The guest.
+        guest: String,
+        /// What wasmtime says.
+        source: wasmtime::Error,
+    },
+    /// A guest cannot be instantiated.
+    #[error("cannot instantiate guest `{guest}`")]
+    Instantiate {
+        /// The guest.
+        guest: String,
+        /// What wasmtime says.
+        source: wasmtime::Error,
+    },
+    /// The host itself is at fault.
+    #[error("the host cannot start an app")]
+    Host(#[source] anyhow::Error),
+}
+
+impl StartError {
+    /// What the operator could do.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            StartError::Link(errors) => errors.hints(),
+            StartError::NoCommand => vec![
+                "one of the guests has to be a command: in Rust, a program with a `main`, built \
+                 for wasm32-wasip2"
+                    .into(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A running app.
+pub struct App {
+    host: Host,
+    calls: Arc<Calls>,
+    tasks: JoinSet<Ended>,
+    /// The guests that export `wasi:cli/run`, and the name of the export.
+    commands: Vec<(usize, String)>,
+    _ticker: Ticker,
+}
+
+/// How an app ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How the first command ended.
+    pub end: End,
+    /// What the guests did.
+    pub report: Report,
+    /// How guests failed, one line each, in the order in which they did.
+    pub failures: Vec<String>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By its own decision, with this code.
+    Exit(u8),
+    /// It trapped, or was ended.
+    Failed,
+}
+
+impl App {
+    /// Begins the description of an app.
+    #[must_use]
+    pub fn builder() -> AppBuilder {
+        AppBuilder::default()
+    }
+
+    /// The host whose regions the guests use.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Starts the commands and waits until all of them have ended; then ends
+    /// the other guests.
+    pub async fn run(mut self) -> Outcome {
+        let first = self.commands[0].0;
+        let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
+        let names: Vec<String> = self.calls.names().map(str::to_owned).collect();
+        let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
+        let mut failures = Vec::new();
+        let mut end = End::Failed;
+        self.calls.begin();
+        while let Some(done) = self.tasks.join_next().await {
+            let ended = match done {
+                Ok(ended) => ended,
+                // A panic of the host's, which is a bug: not to be hidden.
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => continue,
+            };
+            if let Some(failure) = &ended.failure {
+                tracing::error!(guest = names[ended.index], "{failure}");
+                failures.push(failure.clone());
+            }
+            if ended.index == first {
+                end = ended.end();
+            }
+            running.retain(|index| *index != ended.index);
+            let index = ended.index;
+            guests[index] = Some(ended);
+            if running.is_empty() {
+                self.calls.stop();
+            }
+        }
+        let counts = self.host.counts();
+        let report = Report {
+            guests: guests.into_iter().flatten().map(Ended::into_report).collect(),
+            regions_created: counts.regions_created,
+            regions_given_back: counts.regions_given_back,
+            bytes_shared: counts.bytes_shared,
+            bytes_copied_regions: counts.bytes_copied,
+            bytes_copied_calls: self.calls.bytes_copied(),
+            calls: self.calls.report(),
+        };
+        Outcome { end, report, failures }
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Advances an engine's epoch, until it is dropped.
+struct Ticker {
+    /// Never used: dropping it tells the thread.
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: &Engine) -> std::io::Result<Ticker> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let engine = engine.clone();
+        let thread =
+            std::thread::Builder::new().name("tombolo-ticker".into()).spawn(move || {
+                while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    engine.increment_epoch();
+                }
+            })?;
+        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

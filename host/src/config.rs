@@ -1,0 +1,182 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, Store, Strategy, Trap};
+
+use crate::region::{GRANULE, RegionName, Span};
+use crate::sys::{
+    Creator, MemoryRecord, Perms, RegionFile, ShowError, StoreId, Tenant, fault, memory_of,
+};
+
+/// Readies a configuration for engines in which guests can map regions, and
+/// proves, by trying, that it works in this process.
+///
+/// Call it before the process makes its first wasmtime `Engine`, and after
+/// other settings. It sets: Tombolo's own linear memories, with 4 GiB reserved
+/// for each; no copy-on-write images, which those cannot have; the on-demand
+/// allocator; Cranelift, native code and traps by signals; no concurrency
+/// support, since a caller that goes on running would break lending. Do not
+/// change any of these afterwards.
+///
+/// # What an embedder must not do
+///
+/// - Install a handler for SIGSEGV afterwards. Crash reporters go first: faults
+///   that are not a guest's are passed on to them.
+/// - Call `Engine::unload_process_handlers`.
+/// - Write to a guest's memory from a thread that does not have its store in
+///   hand, or let the kernel write there; windows for reading are read-only to
+///   the whole process, and such a write fails with `EFAULT`.
+///
+/// # Errors
+///
+/// [`PrepareError`] says what does not work. The process can go on, and
+/// regions work by copies.
+pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
+    fault::install().map_err(PrepareError::Handler)?;
+    config
+        .with_host_memory(Arc::new(Creator))
+        .memory_init_cow(false)
+        .memory_reservation(crate::sys::RESERVATION as u64)
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+        .strategy(Strategy::Cranelift)
+        .signals_based_traps(true)
+        .concurrency_support(false);
+    prove(config)
+}
+
+/// Why an engine cannot be prepared for mapping.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The kernel refused the handler for faults.
+    #[error("cannot install a handler for SIGSEGV")]
+    Handler(#[source] io::Error),
+    /// An engine was there first, so that wasmtime's handler does not go first.
+    #[error(
+        "a wasmtime Engine was made in this process before Tombolo prepared a configuration; \
+         call `tombolo::prepare` before the first `Engine::new`"
+    )]
+    EngineBefore,
+    /// Somebody else's handler is in front of wasmtime's.
+    #[error(
+        "another handler for SIGSEGV was installed after Tombolo's; install crash reporters \
+         and the like before `tombolo::prepare`"
+    )]
+    ForeignHandler,
+    /// The configuration makes no engine.
+    #[error("the configuration makes no engine")]
+    Engine(#[source] wasmtime::Error),
+    /// The engine's memories are not Tombolo's.
+    #[error("the engine does not use Tombolo's memories")]
+    OtherMemories,
+    /// The kernel refuses what mapping takes.
+    #[error("the kernel refuses to map regions")]
+    System(#[source] io::Error),
+    /// A store of wasm to a read-only page did not trap.
+    #[error("a store to a read-only page does not trap: {0}")]
+    NoTrap(String),
+    /// A write by host code to a read-only page was not caught.
+    #[error("a write of the host's to a read-only page is not caught: {0}")]
+    NotCaught(&'static str),
+}
+
+/// `(module (memory (export "m") 4)
+///    (func (export "s") (param i32) (i32.store8 (local.get 0) (i32.const 1))))`
+const PROBE: &[u8] = &[
+    0x00, b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00, // magic, version
+    0x01, 0x05, 0x01, 0x60, 0x01, 0x7f, 0x00, // (type (func (param i32)))
+    0x03, 0x02, 0x01, 0x00, // one function of it
+    0x05, 0x03, 0x01, 0x00, 0x04, // one memory of four pages
+    0x07, 0x09, 0x02, 0x01, b'm', 0x02, 0x00, 0x01, b's', 0x00, 0x00, // exports
+    0x0a, 0x0b, 0x01, 0x09, 0x00, 0x20, 0x00, 0x41, 0x01, 0x3a, 0x00, 0x00, 0x0b, // code
+];
+
+struct Probe;
+
+impl Tenant for Probe {
+    fn region(&self) -> String {
+        "probe".into()
+    }
+    fn memory_gone(self: Box<Self>) {}
+}
+
+/// One read-only page; one store from wasm, which must trap; one write from the
+/// host, which must be caught.
+fn prove(config: &Config) -> Result<(), PrepareError> {
+    let engine = Engine::new(config).map_err(PrepareError::Engine)?;
+    match fault::front() {
+        fault::Front::Us => return Err(PrepareError::EngineBefore),
+        fault::Front::Other => return Err(PrepareError::ForeignHandler),
+        fault::Front::Wasmtime => {}
+    }
+    let other = |error: wasmtime::Error| PrepareError::Engine(error);
+    let module = Module::new(&engine, PROBE).map_err(other)?;
+    let mut store = Store::new(&engine, ());
+    // Whichever of these the configuration asks for.
+    store.set_epoch_deadline(u64::MAX / 2);
+    let _ = store.set_fuel(u64::MAX);
+    let instance = wasmtime::Instance::new(&mut store, &module, &[]).map_err(other)?;
+    let memory = instance.get_memory(&mut store, "m").expect("the probe exports it");
+    let write = instance.get_typed_func::<u32, ()>(&mut store, "s").map_err(other)?;
+
+    let record = memory_of(memory.data(&store)).ok_or(PrepareError::OtherMemories)?;
+    let name = RegionName::new("probe").expect("a good name");
+    let file = Arc::new(RegionFile::new(&name, GRANULE).map_err(PrepareError::System)?);
+    let alarm = Arc::new(AtomicBool::new(false));
+    let id = StoreId::of(&store);
+    show(&record, id, &file, &alarm)?;
+
+    match write.call(&mut store, GRANULE as u32) {
+        _ if alarm.load(Ordering::Acquire) => return Err(PrepareError::EngineBefore),
+        Ok(()) => return Err(PrepareError::NoTrap("it succeeded".into())),
+        Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => {}
+        Err(error) => return Err(PrepareError::NoTrap(format!("{error:#}"))),
+    }
+
+    let at = usize::try_from(GRANULE).expect("64 KiB");
+    memory
+        .write(&mut store, at, &[1])
+        .map_err(|_| PrepareError::NotCaught("the memory is too short"))?;
+    if !alarm.load(Ordering::Acquire) {
+        return Err(PrepareError::NotCaught("nobody noticed it"));
+    }
+    let mut byte = [0];
+    file.read_at(0, &mut byte).map_err(PrepareError::System)?;
+    if byte != [0] {
+        return Err(PrepareError::NotCaught("it went into the region"));
+    }
+    Ok(())
+}
+
+fn show(
+    record: &MemoryRecord,
+    store: StoreId,
+    file: &Arc<RegionFile>,
+    alarm: &Arc<AtomicBool>,
+) -> Result<(), PrepareError> {
+    let start = record.base() + usize::try_from(GRANULE).expect("64 KiB");
+    let length = usize::try_from(Span::whole(GRANULE).length()).expect("64 KiB");
+    record
+        .adopt(store, false, alarm)
+        .and_then(|()| {
+            let range = start..start + length;
+            record.show(store, 0, range, file, 0, Perms::Read, u64::MAX, Box::new(Probe))
+        })
+        .map_err(|error| match error {
+            ShowError::System(error) => PrepareError::System(error),
+            other => PrepareError::System(io::Error::other(other)),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_can_be_prepared_again_and_again() {
+        for _ in 0..3 {
+            prepare(&mut Config::new()).unwrap();
+        }
+    }
+}

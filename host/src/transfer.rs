@@ -1,0 +1,590 @@
+//! Regions on their way from one store to another.
+//!
+//! wasmtime gives a host function the arguments of a call as values, in which
+//! the handles are those of the caller's store, and takes values for the
+//! callee's. In between, every region handle, at any depth, is lent
+//! (`borrow<region>`) or moved (`region`):
+//!
+//! ```text
+//!   caller's store                              callee's store
+//!   Parcel::pack(params)  ----------------->    Parcel::unpack
+//!     moves: its windows are unmapped             Borrowed: what is lent
+//!     lends: Lending                              ... the call ...
+//!                                               Parcel::pack(results)
+//!   Lending::over, Lending::end  <----------    Borrowed::end
+//!   Parcel::unpack(results)
+//! ```
+//!
+//! Whatever is dropped on the way, whoever dies, no handle is ever in two
+//! hands, and a lend ends when its [`Borrowed`] goes.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
+use wasmtime::{AsContextMut, StoreContextMut};
+
+use crate::ctx::receive;
+use crate::error::{MemoryError, RegionError};
+use crate::host::{Owner, Shared};
+use crate::region::{ClaimId, End, LendId, Rights};
+use crate::sys::StoreId;
+use crate::window::{Hidden, hide_all, unmap_all};
+use crate::{Region, RegionCtx, RegionView};
+
+/// Who is to receive a [`Parcel`]; see [`RegionCtx::recipient`].
+#[derive(Debug, Clone)]
+pub struct Recipient(Arc<Owner>);
+
+impl RegionCtx {
+    /// This guest, as somebody to send regions to: what it receives goes on its
+    /// account.
+    #[must_use]
+    pub fn recipient(&self) -> Recipient {
+        Recipient(self.owner.clone())
+    }
+}
+
+/// Why values could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// A region among them may not be lent or moved. Nothing was: the sender's
+    /// windows stay, and the handles that it gave away are dropped, since the
+    /// canonical ABI took them before.
+    #[error("region `{region}` cannot be {what}: {reason}")]
+    Refused {
+        /// The region's name.
+        region: String,
+        /// `lent` or `moved`.
+        what: &'static str,
+        /// Why.
+        #[source]
+        reason: RegionError,
+    },
+    /// The sender cannot go on.
+    #[error(transparent)]
+    Fatal(#[from] wasmtime::Error),
+}
+
+impl From<MemoryError> for PackError {
+    fn from(error: MemoryError) -> PackError {
+        PackError::Fatal(error.into())
+    }
+}
+
+/// Values without a store. Dropping it drops what was moved, and ends what was
+/// lent.
+#[derive(Debug)]
+pub struct Parcel {
+    vals: Vec<Val>,
+    /// In the order in which they are met in `vals`, where a stale handle of the
+    /// sender's marks the place.
+    carried: Vec<Carried>,
+}
+
+#[derive(Debug)]
+enum Carried {
+    Moved(Region),
+    Lent(Region, LendGuard),
+}
+
+/// Revokes a lend when it is dropped.
+#[derive(Debug)]
+struct LendGuard {
+    shared: Arc<Shared>,
+    claim: ClaimId,
+    lend: LendId,
+}
+
+impl Drop for LendGuard {
+    fn drop(&mut self) {
+        self.shared.ledger().revoke(self.lend);
+        self.shared.lends_over.notify_waiters();
+        tracing::debug!(region = %self.shared.name, id = self.shared.id, "lend ended");
+    }
+}
+
+/// The lender's side of the lends of one [`Parcel`].
+#[derive(Debug)]
+#[must_use = "the lender goes on only after `end`"]
+pub struct Lending {
+    lent: Vec<Lent>,
+    hidden: Vec<Hidden>,
+}
+
+#[derive(Debug)]
+struct Lent {
+    shared: Arc<Shared>,
+    claim: ClaimId,
+    /// How the lender has it.
+    via: Option<LendId>,
+    lend: LendId,
+}
+
+impl Lending {
+    /// Tells whether the lends, and all that was lent on from them, have ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lent.iter().all(|lent| lent.shared.ledger().is_over(lent.lend))
+    }
+
+    /// Waits until the lends, and all that was lent on from them, have ended. A
+    /// borrower that died while somebody else still had what it lent on makes
+    /// this take longer than the call.
+    pub async fn over(&self) {
+        for lent in &self.lent {
+            loop {
+                let told = lent.shared.lends_over.notified();
+                if lent.shared.ledger().is_over(lent.lend) {
+                    break;
+                }
+                told.await;
+            }
+        }
+    }
+
+    /// Lets the lender go on: shows its windows again, if they were hidden.
+    ///
+    /// # Errors
+    ///
+    /// If the lends are not [over](Lending::is_over), or the kernel refuses to
+    /// show the windows. The lender cannot go on then.
+    pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
+        if !self.is_over() {
+            wasmtime::bail!("the lender may go on only when the lend is over");
+        }
+        let store = StoreId::of(store);
+        for hidden in self.hidden {
+            hidden.reveal(store)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the lender's windows on what it lent, when its call is dropped while
+    /// the borrower goes on: they become zero pages.
+    ///
+    /// # Errors
+    ///
+    /// If the memory could not be restored; the lender is not to be entered
+    /// again then.
+    pub fn abandon<T: RegionView>(
+        self,
+        store: impl AsContextMut<Data = T>,
+    ) -> wasmtime::Result<()> {
+        let store = StoreId::of(store);
+        self.lent.iter().try_for_each(|lent| {
+            Ok(unmap_all(store, &lent.shared, lent.claim, lent.via, End::Died)?)
+        })
+    }
+}
+
+/// Calls `visit` for every resource in a value.
+fn each_resource(
+    val: &mut Val,
+    visit: &mut impl FnMut(&mut Val) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
+    match val {
+        Val::Resource(_) => visit(val),
+        Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
+            // Lists of plain bytes and numbers are the long ones.
+            if matches!(vals.first(), Some(first) if is_scalar(first))
+                && vals.iter().all(is_scalar)
+            {
+                return Ok(());
+            }
+            vals.iter_mut().try_for_each(|val| each_resource(val, visit))
+        }
+        Val::Map(pairs) => pairs.iter_mut().try_for_each(|(key, val)| {
+            each_resource(key, visit)?;
+            each_resource(val, visit)
+        }),
+        Val::Record(fields) => {
+            fields.iter_mut().try_for_each(|(_, val)| each_resource(val, visit))
+        }
+        Val::Variant(_, val) | Val::Option(val) => match val {
+            Some(val) => each_resource(val, visit),
+            None => Ok(()),
+        },
+        Val::Result(Ok(val) | Err(val)) => match val {
+            Some(val) => each_resource(val, visit),
+            None => Ok(()),
+        },
+        Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => {
+            wasmtime::bail!("asynchronous values cannot cross from guest to guest")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_scalar(val: &Val) -> bool {
+    matches!(
+        val,
+        Val::Bool(_)
+            | Val::S8(_)
+            | Val::U8(_)
+            | Val::S16(_)
+            | Val::U16(_)
+            | Val::S32(_)
+            | Val::U32(_)
+            | Val::S64(_)
+            | Val::U64(_)
+            | Val::Float32(_)
+            | Val::Float64(_)
+            | Val::Char(_)
+    )
+}
+
+impl Parcel {
+    /// Takes values out of the store in hand: what a host function got from its
+    /// caller, or what a call returned.
+    ///
+    /// Handles of type `region` are moved: the sender's windows of those claims
+    /// are unmapped. Handles of type `borrow<region>` are lent.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`].
+    pub fn pack<T: RegionView>(
+        mut store: impl AsContextMut<Data = T>,
+        mut vals: Vec<Val>,
+        to: &Recipient,
+    ) -> Result<(Parcel, Lending), PackError> {
+        let mut store = store.as_context_mut();
+        let mut given: Vec<Given> = Vec::new();
+        let mut refused = None;
+        // All handles are taken first, also when one of them is refused: what is
+        // not taken would stay in the sender's store for good.
+        for val in &mut vals {
+            each_resource(val, &mut |val| {
+                let Val::Resource(any) = val else { return Ok(()) };
+                match take_out(&mut store, *any, to)? {
+                    Ok(one) => given.push(one),
+                    Err(error) => {
+                        refused.get_or_insert(error);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        send(&mut store, given, vals, to)
+    }
+
+    /// Takes values out of the store in hand and drops them, for a call that is
+    /// refused before it begins. The sender's windows stay.
+    ///
+    /// # Errors
+    ///
+    /// If they are no regions, or no handles of this store.
+    pub fn discard<T: RegionView>(
+        mut store: impl AsContextMut<Data = T>,
+        mut vals: Vec<Val>,
+    ) -> wasmtime::Result<()> {
+        let mut store = store.as_context_mut();
+        vals.iter_mut().try_for_each(|val| {
+            each_resource(val, &mut |val| {
+                let Val::Resource(any) = val else { return Ok(()) };
+                let resource: Resource<Region> = any.try_into_resource(&mut store)?;
+                if resource.owned() {
+                    store.data_mut().region_ctx().table.delete(resource)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Puts the values into the store in hand: the arguments for a call, or the
+    /// results for a caller.
+    ///
+    /// # Errors
+    ///
+    /// If the store's tables are full.
+    pub fn unpack<T: RegionView>(
+        mut self,
+        mut store: impl AsContextMut<Data = T>,
+    ) -> wasmtime::Result<(Vec<Val>, Borrowed)> {
+        let mut store = store.as_context_mut();
+        let mut vals = std::mem::take(&mut self.vals);
+        let mut carried = std::mem::take(&mut self.carried).into_iter();
+        let mut borrowed = Borrowed { lent: Vec::new() };
+        if carried.len() == 0 {
+            return Ok((vals, borrowed));
+        }
+        for val in &mut vals {
+            each_resource(val, &mut |val| {
+                let (region, guard) = match carried.next() {
+                    Some(Carried::Moved(region)) => (region, None),
+                    Some(Carried::Lent(region, guard)) => (region, Some(guard)),
+                    None => wasmtime::bail!("more handles in a parcel than were packed"),
+                };
+                let resource = store.data_mut().region_ctx().table.push(region)?;
+                let rep = resource.rep();
+                let any = ResourceAny::try_from_resource(resource, &mut store)?;
+                if let Some(guard) = guard {
+                    borrowed.lent.push(BorrowedOne { any: Some(any), rep, guard });
+                }
+                *val = Val::Resource(any);
+                Ok(())
+            })?;
+        }
+        Ok((vals, borrowed))
+    }
+}
+
+/// A handle that was taken out of the sender's store.
+enum Given {
+    Moved(Region),
+    Lent { region: Region, guard: LendGuard, via: Option<LendId>, writes: bool },
+}
+
+/// Takes one handle out of the sender's store; begins the lend of a borrowed
+/// one.
+fn take_out<T: RegionView>(
+    store: &mut StoreContextMut<'_, T>,
+    any: ResourceAny,
+    to: &Recipient,
+) -> wasmtime::Result<Result<Given, PackError>> {
+    if any.ty() != ResourceType::host::<Region>() {
+        wasmtime::bail!("only handles to regions can cross from guest to guest");
+    }
+    let resource: Resource<Region> = any.try_into_resource(&mut *store)?;
+    let table = &mut store.data_mut().region_ctx().table;
+    if resource.owned() {
+        return Ok(Ok(Given::Moved(table.delete(resource)?)));
+    }
+    let lender = table.get(&resource)?;
+    // Moving and duplicating are not for those who borrow.
+    let rights = lender.rights().without(Rights::SHARE);
+    Ok(match lender.lend(rights, &to.0) {
+        Ok(region) => {
+            let lend = region.handle().lend().expect("it was just lent");
+            let guard =
+                LendGuard { shared: region.shared().clone(), claim: region.handle().claim(), lend };
+            let via = lender.handle().lend();
+            Ok(Given::Lent { region, guard, via, writes: rights.contains(Rights::WRITE) })
+        }
+        Err(reason) => {
+            Err(PackError::Refused { region: lender.name().to_owned(), what: "lent", reason })
+        }
+    })
+}
+
+fn send<T: RegionView>(
+    store: &mut StoreContextMut<'_, T>,
+    given: Vec<Given>,
+    vals: Vec<Val>,
+    to: &Recipient,
+) -> Result<(Parcel, Lending), PackError> {
+    let mut parcel = Parcel { vals, carried: Vec::new() };
+    let mut lending = Lending { lent: Vec::new(), hidden: Vec::new() };
+    let id = StoreId::of(&*store);
+    let keep_shown = store.data_mut().region_ctx().keep_shown;
+    // First whether all of them may move, with their windows still there...
+    for one in &given {
+        if let Given::Moved(region) = one {
+            region.shared().ledger().may_move(region.handle()).map_err(|reason| {
+                PackError::Refused {
+                    region: region.name().to_owned(),
+                    what: "moved",
+                    reason: reason.into(),
+                }
+            })?;
+        }
+    }
+    // ... and whether there is room for them...
+    let mut moved = Vec::new();
+    let mut rest = Vec::new();
+    for one in given {
+        match one {
+            Given::Moved(region) => {
+                let name = region.name().to_owned();
+                let charges = to
+                    .0
+                    .account
+                    .charge(crate::region::Kind::Handles, 1)
+                    .map_err(RegionError::from)
+                    .and_then(|handle| Ok((handle, to.0.charge_claim(region.size())?)));
+                let charges = charges.map_err(|reason| PackError::Refused {
+                    region: name,
+                    what: "moved",
+                    reason,
+                })?;
+                moved.push(charges);
+                rest.push(Given::Moved(region));
+            }
+            lent => rest.push(lent),
+        }
+    }
+    // ... and only then are the windows taken away.
+    let mut moved = moved.into_iter();
+    for one in rest {
+        match one {
+            Given::Moved(region) => {
+                let (handle, claim) = moved.next().expect("one each");
+                unmap_all(id, region.shared(), region.handle().claim(), None, End::Orderly)?;
+                tracing::debug!(
+                    region = region.name(),
+                    id = region.id(),
+                    from = region.owner().name,
+                    to = to.0.name,
+                    "region moved"
+                );
+                parcel.carried.push(Carried::Moved(region.transferred(&to.0, handle, claim)));
+            }
+            Given::Lent { region, guard, via, writes } => {
+                if !keep_shown {
+                    lending.hidden.push(hide_all(id, &guard.shared, guard.claim, via, writes)?);
+                }
+                tracing::debug!(
+                    region = region.name(),
+                    id = region.id(),
+                    to = to.0.name,
+                    "region lent"
+                );
+                lending.lent.push(Lent {
+                    shared: guard.shared.clone(),
+                    claim: guard.claim,
+                    via,
+                    lend: guard.lend,
+                });
+                parcel.carried.push(Carried::Lent(region, guard));
+            }
+        }
+    }
+    Ok((parcel, lending))
+}
+
+/// The borrower's side of the lends of one [`Parcel`]. Dropping it ends the
+/// lends, but leaves the windows that were made through them to the drop of the
+/// borrower's store; until then the lender waits.
+#[derive(Debug)]
+#[must_use = "the windows made through the lend stay until `end`, or the drop of the store"]
+pub struct Borrowed {
+    lent: Vec<BorrowedOne>,
+}
+
+#[derive(Debug)]
+struct BorrowedOne {
+    /// `None` where the call was typed, and wasmtime keeps no handle.
+    any: Option<ResourceAny>,
+    rep: u32,
+    guard: LendGuard,
+}
+
+impl Borrowed {
+    /// Ends the lends, after the call has returned: revokes the lent handles and
+    /// unmaps the windows that were made through them.
+    ///
+    /// # Errors
+    ///
+    /// If the callee's state does not allow it. It cannot go on then: drop its
+    /// store.
+    pub fn end<T: RegionView>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+    ) -> wasmtime::Result<()> {
+        let mut store = store.as_context_mut();
+        let id = StoreId::of(&store);
+        let mut result = Ok(());
+        for BorrowedOne { any, rep, guard } in self.lent {
+            guard.shared.ledger().revoke(guard.lend);
+            let unmapped =
+                unmap_all(id, &guard.shared, guard.claim, Some(guard.lend), End::Orderly);
+            let taken = match any {
+                // Takes the handle out of wasmtime's table as well.
+                Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
+                None => Ok(()),
+            };
+            let ctx = store.data_mut().region_ctx();
+            let dropped = ctx.table.delete(Resource::<Region>::new_own(rep));
+            result = result
+                .and(unmapped.map_err(wasmtime::Error::from))
+                .and(taken)
+                .and(dropped.map(|_| ()).map_err(wasmtime::Error::from));
+        }
+        result
+    }
+}
+
+/// A region of the host program's that is lent to a guest, for one call of an
+/// export. See [`lend`].
+#[derive(Debug)]
+#[must_use = "the windows made through the lend stay until `end`, or the drop of the store"]
+pub struct LentRegion {
+    rep: u32,
+    borrowed: Borrowed,
+}
+
+impl LentRegion {
+    /// What to pass to the export as `borrow<region>`.
+    #[must_use]
+    pub fn resource(&self) -> Resource<Region> {
+        Resource::new_borrow(self.rep)
+    }
+
+    /// Ends the lend, after the call has returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Borrowed::end`].
+    pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
+        self.borrowed.end(store)
+    }
+}
+
+/// Lends a region of the host program's to the guest in the store in hand, with
+/// the given rights, of which [`Rights::SHARE`] is left out.
+///
+/// # Errors
+///
+/// [`RegionError::NotPermitted`] for rights that the handle lacks;
+/// [`RegionError::WouldBlock`] while a guard of the host program's lives on the
+/// claim; [`RegionError::Exhausted`] for the guest's limits.
+pub fn lend<T: RegionView>(
+    mut store: impl AsContextMut<Data = T>,
+    region: &Region,
+    rights: Rights,
+) -> Result<LentRegion, RegionError> {
+    let mut store = store.as_context_mut();
+    let ctx = store.data_mut().region_ctx();
+    let region = region.lend(rights.without(Rights::SHARE), &ctx.owner)?;
+    let guard = LendGuard {
+        shared: region.shared().clone(),
+        claim: region.handle().claim(),
+        lend: region.handle().lend().expect("it was just lent"),
+    };
+    let rep = ctx.table.push(region).expect("the account counts handles").rep();
+    Ok(LentRegion { rep, borrowed: Borrowed { lent: vec![BorrowedOne { any: None, rep, guard }] } })
+}
+
+/// Takes a region that an export of the guest in the store in hand returned as
+/// `region`: a move to the host program. The guest's windows on that claim are
+/// unmapped.
+///
+/// # Errors
+///
+/// [`PackError::Refused`] where the guest may not move it, and
+/// [`PackError::Fatal`] where `resource` is no handle of this guest's, or its
+/// memory cannot be restored. The handle is dropped then.
+pub fn take<T: RegionView>(
+    mut store: impl AsContextMut<Data = T>,
+    resource: Resource<Region>,
+) -> Result<Region, PackError> {
+    let mut store = store.as_context_mut();
+    let id = StoreId::of(&store);
+    let ctx = store.data_mut().region_ctx();
+    let to = ctx.host().own().clone();
+    let region = ctx.remove(resource).map_err(wasmtime::Error::from)?;
+    let refused = |region: &Region, reason| PackError::Refused {
+        region: region.name().to_owned(),
+        what: "moved",
+        reason,
+    };
+    if let Err(reason) = region.shared().ledger().may_move(region.handle()) {
+        return Err(refused(&region, reason.into()));
+    }
+    unmap_all(id, region.shared(), region.handle().claim(), None, End::Orderly)?;
+    receive(region, &to).map_err(|(region, reason)| refused(&region, reason))
+}
