@@ -4,10 +4,8 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use tombolo_core_tests::region::{GRANULE, Span, SpanError};
-
-/// No file is longer, so no region is larger.
-const LARGEST_REGION: u64 = i64::MAX as u64;
+use tombolo_core_tests::region::GRANULE;
+use tombolo_core_tests::spans::Question;
 
 /// A number that guests try: anywhere, or about a multiple of the granule, at
 /// either end of the numbers there are.
@@ -28,108 +26,25 @@ impl<'a> Arbitrary<'a> for Number {
     }
 }
 
-/// What is asked of a region, or of a memory, of `size` bytes.
-#[derive(Arbitrary, Debug)]
-struct Question {
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Asked {
     start: Number,
     length: Number,
     size: Number,
-    other: (Number, Number),
 }
 
-fuzz_target!(|question: Question| {
-    window(&question);
-    memory(&question);
-    bytes(&question);
-    overlap(&question);
+impl From<Asked> for Question {
+    fn from(asked: Asked) -> Question {
+        Question {
+            start: asked.start.0,
+            length: asked.length.0,
+            size: asked.size.0,
+        }
+    }
+}
+
+fuzz_target!(|asked: (Asked, Asked)| {
+    let (one, other) = (Question::from(asked.0), Question::from(asked.1));
+    one.check();
+    one.check_overlap(other);
 });
-
-fn region_size(size: Number) -> u64 {
-    size.0.clamp(1, LARGEST_REGION)
-}
-
-/// Where a run of whole granules ends, if it is one, in wide numbers.
-fn end_of_granules(start: u64, length: u64) -> Option<u128> {
-    let is_whole = start.is_multiple_of(GRANULE) && length.is_multiple_of(GRANULE);
-    (is_whole && length > 0).then(|| u128::from(start) + u128::from(length))
-}
-
-/// A refusal names what is wrong, and something is.
-fn check_refusal(error: SpanError, start: u64, length: u64, limit: u128) {
-    match error {
-        SpanError::Misaligned { value, .. } => {
-            assert!(value == start || value == length);
-            assert!(!value.is_multiple_of(GRANULE));
-        }
-        SpanError::Empty => assert_eq!(length, 0),
-        SpanError::OutOfBounds { .. } => {
-            assert!(u128::from(start) + u128::from(length) > limit);
-        }
-        other => panic!("{other:?} is not about spans"),
-    }
-}
-
-fn window(question: &Question) {
-    let (start, length) = (question.start.0, question.length.0);
-    let size = region_size(question.size);
-    let file = u128::from(size).next_multiple_of(u128::from(GRANULE));
-    let expected = end_of_granules(start, length).filter(|end| *end <= file);
-    match Span::of_window(start, length, size) {
-        Ok(span) => {
-            assert!(expected.is_some());
-            assert_eq!((span.offset(), span.length()), (start, length));
-            assert!(span.overlaps(Span::whole(size)));
-        }
-        Err(error) => {
-            assert!(expected.is_none());
-            check_refusal(error, start, length, file);
-        }
-    }
-}
-
-fn memory(question: &Question) {
-    let (start, length, size) = (question.start.0, question.length.0, question.size.0);
-    let limit = u128::from(size);
-    let expected = end_of_granules(start, length).filter(|end| *end <= limit);
-    match Span::check_memory(start, length, size) {
-        Ok(end) => assert_eq!(Some(u128::from(end)), expected),
-        Err(error) => {
-            assert_eq!(expected, None);
-            check_refusal(error, start, length, limit);
-        }
-    }
-}
-
-fn bytes(question: &Question) {
-    let (start, length) = (question.start.0, question.length.0);
-    let size = region_size(question.size);
-    let end = u128::from(start) + u128::from(length);
-    match Span::of_bytes(start, length, size) {
-        Ok(None) => assert!(length == 0 && end <= u128::from(size)),
-        Ok(Some(span)) => {
-            assert!(length > 0 && end <= u128::from(size));
-            // The smallest run of granules that has all the bytes.
-            let (first, after) = (span.offset(), span.offset() + span.length());
-            assert!(first <= start && start - first < GRANULE);
-            assert!(u128::from(after) >= end && u128::from(after) - end < u128::from(GRANULE));
-        }
-        Err(error) => {
-            assert!(matches!(error, SpanError::OutOfBounds { .. }));
-            assert!(end > u128::from(size));
-        }
-    }
-}
-
-fn overlap(question: &Question) {
-    let size = region_size(question.size);
-    let (other_start, other_length) = (question.other.0.0, question.other.1.0);
-    let one = Span::of_window(question.start.0, question.length.0, size);
-    let other = Span::of_window(other_start, other_length, size);
-    let (Ok(one), Ok(other)) = (one, other) else {
-        return;
-    };
-    let first = one.offset().max(other.offset());
-    let after = (one.offset() + one.length()).min(other.offset() + other.length());
-    assert_eq!(one.overlaps(other), first < after);
-    assert_eq!(other.overlaps(one), first < after);
-}
