@@ -41,7 +41,7 @@ impl<A: Access> Mapping<A> {
     pub(crate) fn new(handle: &Handle, offset: u64, len: u64) -> Result<Self, Error> {
         let too_long = || {
             Error::Exhausted(format!(
-                "this guest's memory has no room for a window of {len} bytes; use shorter windows"
+                "this guest's memory has no room for a window of {len} bytes"
             ))
         };
         let mapped = len.checked_next_multiple_of(GRANULE).ok_or_else(too_long)?;

@@ -130,16 +130,16 @@ impl Music {
                  take a shorter recording, or raise it with `--max-bytes {size}`"
             ));
         }
-        let no_room = |error: Error| match error {
-            Error::Exhausted(limit) => format!(
-                "{name}: is too big: its samples take {size} bytes, and that is over a limit: \
-                 {limit}; take a shorter recording, or raise the limit"
+        let refused = |error: Error| match error {
+            Error::Exhausted(why) | Error::InvalidArgument(why) => format!(
+                "{name}: is too big: its samples take {size} bytes ({why}); take a shorter \
+                 recording, or raise the limit"
             ),
             other => format!("{name}: {other}"),
         };
 
-        let samples = Region::create("music", size).map_err(no_room)?;
-        let mut window = samples.write_window(..).map_err(no_room)?;
+        let samples = Region::create("music", size).map_err(refused)?;
+        let mut window = samples.write_window(..).map_err(refused)?;
         match self {
             Self::Rendered => render::render(window.as_mut_slice_of()),
             Self::Recorded { wav, .. } => match pcm {

@@ -49,7 +49,7 @@ pub(crate) fn render(samples: &mut [i16]) {
         let fade = (FRAMES - now) as f32 / (3 * RATE) as f32;
         for ((sample, dry), wet) in frame.iter_mut().zip(dry).zip(wet) {
             let mixed = saturate(dry + wet) * fade.min(1.0);
-            *sample = (mixed * 0.7 * 32767.0) as i16;
+            *sample = (mixed * 32767.0) as i16;
         }
     }
 }

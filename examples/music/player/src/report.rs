@@ -21,7 +21,7 @@ pub(crate) fn text(samples: &Samples, args: &Args, played: &Played, handover: &H
     // Writing to a `String` cannot fail.
     let _ = writeln!(
         text,
-        "{}: {seconds:.1} s, {} Hz, {} channels, {} bytes of {stored}\n",
+        "{}: {seconds:.1} s, {} Hz, channels: {}, {} bytes of {stored}\n",
         samples.name,
         format.rate,
         format.channels,
