@@ -55,9 +55,10 @@ pub(crate) fn text(samples: &Samples, args: &Args, played: &Played, handover: &H
     );
     let _ = writeln!(
         text,
-        "  {:<12}{:>12}, {times:.0} times as long",
+        "  {:<12}{:>12}, {} times as long",
         "as list<u8>",
-        duration(handover.lists)
+        duration(handover.lists),
+        grouped(times.round() as u64)
     );
     if let Some(path) = &args.output {
         let _ = writeln!(text, "\nwritten to {}", path.display());
@@ -114,8 +115,10 @@ fn duration(duration: Duration) -> String {
     let micros = duration.as_secs_f64() * 1e6;
     if micros < 1000.0 {
         format!("{micros:.1} us")
+    } else if micros < 1e6 {
+        format!("{:.2} ms", micros / 1e3)
     } else {
-        format!("{:.2} ms", micros / 1000.0)
+        format!("{:.2} s", micros / 1e6)
     }
 }
 
@@ -130,6 +133,7 @@ mod tests {
         assert_eq!(grouped(10_584_000), "10,584,000");
         assert_eq!(duration(Duration::from_nanos(3_140)), "3.1 us");
         assert_eq!(duration(Duration::from_micros(1_654)), "1.65 ms");
+        assert_eq!(duration(Duration::from_millis(1_554)), "1.55 s");
     }
 
     #[test]
