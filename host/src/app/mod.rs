@@ -346,7 +346,7 @@ impl App {
                 Err(_) => continue,
             };
             if let Some(failure) = &ended.failure {
-                tracing::error!(guest = names[ended.index], "{failure}");
+                tracing::info!(guest = names[ended.index], "{failure}");
                 failures.push(failure.clone());
             }
             if ended.index == first {
