@@ -8,7 +8,7 @@ use tombolo_core_tests::world::{Op, Seen, World};
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if cfg!(miri) {
-        config.cases = 4;
+        config.cases = 2;
         // It would look for its file, which Miri keeps from it.
         config.failure_persistence = None;
     }
@@ -16,7 +16,7 @@ fn config() -> ProptestConfig {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Op>> {
-    let most = if cfg!(miri) { 60 } else { 300 };
+    let most = if cfg!(miri) { 30 } else { 300 };
     prop::collection::vec(op(), 0..most)
 }
 

@@ -6,10 +6,18 @@ use tombolo_core_tests::region::{NameError, RegionName, Rights};
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if cfg!(miri) {
-        config.cases = 16;
+        config.cases = 4;
         config.failure_persistence = None;
     }
     config
+}
+
+/// Texts that are about as long as a name may be, with and without NUL. No
+/// regular expression makes them: Miri takes seconds to parse one.
+fn text() -> impl Strategy<Value = String> {
+    let most = if cfg!(miri) { 3 } else { 210 };
+    let char = prop_oneof![20 => Just('a'), 8 => Just('ß'), 4 => Just('\n'), 1 => Just('\0')];
+    prop::collection::vec(char, 0..most).prop_map(|chars| chars.into_iter().collect())
 }
 
 #[test]
@@ -31,7 +39,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_name_is_taken_as_it_is_or_refused(text in prop_oneof![any::<String>(), "[a\0ß]{0,210}"]) {
+    fn a_name_is_taken_as_it_is_or_refused(text in text()) {
         let good = (1..=RegionName::MAX).contains(&text.len()) && !text.contains('\0');
         match RegionName::new(&text) {
             Ok(name) => {

@@ -29,7 +29,7 @@ fn question() -> impl Strategy<Value = Question> {
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::with_cases(20_000);
     if cfg!(miri) {
-        config.cases = 100;
+        config.cases = 4;
         config.failure_persistence = None;
     }
     config
