@@ -13,8 +13,8 @@ use crate::region::Kind;
 use crate::sys::{MemoryRecord, Scribble};
 use crate::window::WindowNote;
 
-/// Windows remembered for the report; older ones are forgotten.
-const WINDOW_NOTES: usize = 256;
+/// Different windows remembered for the report; older ones are forgotten.
+const WINDOW_NOTES: usize = 64;
 
 /// What one guest holds: its handles and windows, on its account.
 ///
@@ -180,6 +180,10 @@ impl RegionCtx {
 
     pub(crate) fn note_window(&mut self, note: WindowNote) {
         self.windows += 1;
+        if let Some(same) = self.notes.iter_mut().find(|known| known.is_like(&note)) {
+            same.count += 1;
+            return;
+        }
         if self.notes.len() == WINDOW_NOTES {
             self.notes.pop_front();
         }

@@ -106,7 +106,7 @@ impl Region {
     /// The inode of the memory behind it, as `/proc/self/maps` shows it.
     #[must_use]
     pub fn inode(&self) -> u64 {
-        self.hold.shared.file.inode()
+        self.hold.shared.inode
     }
 
     /// Tells whether nobody can write it any more.
@@ -175,6 +175,11 @@ impl Region {
         Ok(self.hold.shared.ledger().clear_poison(self.handle())?)
     }
 
+    /// Whether this could be had of no bytes at all, which conflict with nobody.
+    fn may(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
+        Ok(self.shared().ledger().may_open(self.handle(), needs, access)?)
+    }
+
     fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
         let charge = self.hold.owner.account.charge(Kind::Windows, 1)?;
         let id =
@@ -198,13 +203,14 @@ impl Region {
     /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
     pub fn read(&self, range: Range<u64>) -> Result<ReadGuard, RegionError> {
         let Some((span, inside)) = self.part(&range)? else {
+            self.may(Rights::READ, Access::Read)?;
             return Ok(ReadGuard {
                 view: None,
                 inside: 0..0,
             });
         };
         let lock = self.lock(Rights::READ, span, Access::Read)?;
-        let view = View::new(&self.hold.shared.file, span)?;
+        let view = View::new(&self.hold.shared.file()?, span)?;
         Ok(ReadGuard {
             view: Some((view, lock)),
             inside,
@@ -219,13 +225,14 @@ impl Region {
     /// As [`read`](Region::read), and [`RegionError::Frozen`].
     pub fn write(&self, range: Range<u64>) -> Result<WriteGuard, RegionError> {
         let Some((span, inside)) = self.part(&range)? else {
+            self.may(Access::Write.needs(), Access::Write)?;
             return Ok(WriteGuard {
                 view: None,
                 inside: 0..0,
             });
         };
         let lock = self.lock(Access::Write.needs(), span, Access::Write)?;
-        let view = ViewMut::new(&self.hold.shared.file, span)?;
+        let view = ViewMut::new(&self.hold.shared.file()?, span)?;
         Ok(WriteGuard {
             view: Some((view, lock)),
             inside,
@@ -253,12 +260,12 @@ impl Region {
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
         let span = self.copied(offset, length)?;
         let Some(span) = span else {
-            self.hold.shared.ledger().check(self.handle())?;
+            self.may(Rights::READ, Access::Read)?;
             return Ok(Vec::new());
         };
         let _lock = self.lock(Rights::READ, span, Access::Read)?;
         let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
-        self.hold.shared.file.read_at(offset, &mut bytes)?;
+        self.hold.shared.file()?.read_at(offset, &mut bytes)?;
         self.hold.shared.host().count_copied(length);
         Ok(bytes)
     }
@@ -272,11 +279,11 @@ impl Region {
     /// `copy-bytes`.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RegionError> {
         let Some(span) = self.copied(offset, bytes.len() as u64)? else {
-            self.hold.shared.ledger().check(self.handle())?;
+            self.may(Rights::WRITE, Access::Write)?;
             return Ok(());
         };
         let _lock = self.lock(Rights::WRITE, span, Access::Write)?;
-        self.hold.shared.file.write_at(offset, bytes)?;
+        self.hold.shared.file()?.write_at(offset, bytes)?;
         self.hold.shared.host().count_copied(bytes.len() as u64);
         Ok(())
     }
@@ -357,6 +364,7 @@ impl Drop for HostLock {
             End::Orderly
         };
         self.shared.ledger().close(self.id, end);
+        self.shared.settle(None);
     }
 }
 

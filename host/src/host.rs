@@ -86,7 +86,7 @@ impl Owner {
     }
 }
 
-/// A region, as one owner holds it: by a handle or by a window.
+/// A region, as one owner holds it, or has held it: by a handle or by a window.
 pub(crate) struct Hold {
     pub(crate) shared: Arc<Shared>,
     pub(crate) owner: Arc<Owner>,
@@ -100,10 +100,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // For the report only: two who let go at once may both miss it.
-        if Arc::strong_count(&self.shared) == 1 {
-            self.owner.given_back.fetch_add(1, Ordering::Relaxed);
-        }
+        self.shared.settle(Some(&self.owner));
     }
 }
 
@@ -120,14 +117,15 @@ pub(crate) struct Shared {
     pub(crate) id: u64,
     pub(crate) name: RegionName,
     pub(crate) size: u64,
-    pub(crate) file: Arc<RegionFile>,
+    /// Until nobody has a claim: somebody may have a revoked handle for longer.
+    body: Mutex<Option<Body>>,
+    pub(crate) inode: u64,
     ledger: Mutex<Ledger<Option<Place>>>,
     /// Told whenever a lend may be over.
     pub(crate) lends_over: Notify,
     /// The first guest that had a window on it, and whether another had too.
     seen: Mutex<(Option<String>, bool)>,
     host: Host,
-    _charges: [Charge; 2],
 }
 
 impl Host {
@@ -252,12 +250,12 @@ impl Shared {
             id: host.0.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             name,
             size,
-            file,
+            inode: file.inode(),
+            body: Mutex::new(Some(Body { file, _charges: charges })),
             ledger: Mutex::new(ledger),
             lends_over: Notify::new(),
             seen: Mutex::default(),
             host: host.clone(),
-            _charges: charges,
         });
         host.0
             .counters
@@ -274,6 +272,34 @@ impl Shared {
 
     pub(crate) fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// The memory. Asked for after the lock was taken, which keeps a claim.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Gone`] if nobody has a claim any more.
+    pub(crate) fn file(&self) -> Result<Arc<RegionFile>, RegionError> {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        body.as_ref().map(|body| body.file.clone()).ok_or(RegionError::Gone)
+    }
+
+    /// Gives the memory back to the kernel, if nobody has a claim any more.
+    /// Called by whoever has let go of something.
+    pub(crate) fn settle(&self, last: Option<&Owner>) {
+        if self.ledger().claims() > 0 {
+            return;
+        }
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if body.is_none() {
+            return;
+        }
+        drop(body);
+        self.host.0.counters.regions_given_back.fetch_add(1, Ordering::Relaxed);
+        if let Some(owner) = last {
+            owner.given_back.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::debug!(region = %self.name, id = self.id, "region given back");
     }
 
     /// Counts a window that a guest made.
@@ -294,13 +320,8 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.host
-            .0
-            .counters
-            .regions_given_back
-            .fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(region = %self.name, id = self.id, "region given back");
-    }
+/// A region's memory, and what it costs the host.
+struct Body {
+    file: Arc<RegionFile>,
+    _charges: [Charge; 2],
 }

@@ -100,6 +100,7 @@ impl Drop for LendGuard {
     fn drop(&mut self) {
         self.shared.ledger().revoke(self.lend);
         self.shared.lends_over.notify_waiters();
+        self.shared.settle(None);
         tracing::debug!(region = %self.shared.name, id = self.shared.id, "lend ended");
     }
 }
@@ -270,6 +271,12 @@ impl Parcel {
             return Err(error);
         }
         send(&mut store, given, vals, to)
+    }
+
+    /// Values of types in which there are no handles: nothing to look for.
+    pub(crate) fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
+        let lending = Lending { lent: Vec::new(), hidden: Vec::new() };
+        (Parcel { vals, carried: Vec::new() }, lending)
     }
 
     /// Takes values out of the store in hand and drops them, for a call that is

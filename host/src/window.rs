@@ -124,18 +124,19 @@ impl Window {
             _charge: charge,
         });
         let end = start + usize::try_from(length).expect("inside the memory");
-        let shown = memory.show(
-            store,
-            key,
-            start..end,
-            &shared.file,
-            offset,
-            access.into(),
-            owner.limits.mappings.into(),
-            occupant,
-        );
+        let shown = shared.file().map_err(MemoryError::from).and_then(|file| {
+            Ok(memory.show(
+                store,
+                key,
+                start..end,
+                &file,
+                offset,
+                access.into(),
+                owner.limits.mappings.into(),
+                occupant,
+            )?)
+        });
         if let Err(error) = shown {
-            let error = MemoryError::from(error);
             if matches!(error, MemoryError::Guest(_)) {
                 shared.ledger().close(id, End::Orderly);
             }
@@ -149,6 +150,7 @@ impl Window {
             offset,
             length,
             access,
+            count: 1,
         });
         tracing::debug!(
             guest = ctx.name(),
@@ -297,4 +299,16 @@ pub(crate) struct WindowNote {
     pub(crate) offset: u64,
     pub(crate) length: u64,
     pub(crate) access: Access,
+    /// How often it was made.
+    pub(crate) count: u64,
+}
+
+impl WindowNote {
+    /// Whether the two differ in their count at most.
+    pub(crate) fn is_like(&self, other: &WindowNote) -> bool {
+        let key = |note: &WindowNote| {
+            (note.region_id, note.address, note.offset, note.length, note.access)
+        };
+        key(self) == key(other)
+    }
 }

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Component, ComponentExportIndex, Linker, Val};
 
+use super::bytes::{self, ByteCall};
 use super::clock::Clock;
 use super::guest::GuestState;
 use super::link::{Link, Room};
@@ -31,10 +32,21 @@ pub(super) struct Call {
     pub(super) export: ComponentExportIndex,
     /// With the interface, for messages.
     pub(super) function: Arc<str>,
-    pub(super) params: Parcel,
-    pub(super) results: usize,
-    pub(super) caller: Recipient,
-    pub(super) reply: oneshot::Sender<Reply>,
+    pub(super) work: Work,
+}
+
+/// What a call passes.
+pub(super) enum Work {
+    /// Any values.
+    Values {
+        params: Parcel,
+        /// How many results there will be.
+        results: usize,
+        caller: Recipient,
+        reply: oneshot::Sender<Reply>,
+    },
+    /// One list of bytes.
+    Bytes(Box<dyn ByteCall>),
 }
 
 /// How a call ended, for the caller.
@@ -217,22 +229,17 @@ impl Calls {
                 export,
                 function: format!("{}.{}", link.export, function.name).into(),
                 results: function.ty.results().len(),
+                regions: function.regions,
                 room: function.room,
                 clock: clock.clone(),
             });
+            if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
+                continue;
+            }
             instance.func_new_async(&function.name, move |store, _, params, results| {
                 let target = target.clone();
                 Box::new(async move {
-                    let span = tracing::info_span!(
-                        "call",
-                        caller = target.calls.peers[target.from].name,
-                        callee = target.calls.peers[target.to].name,
-                        function = &*target.function,
-                    );
-                    let begun = Instant::now();
-                    let result = target.call(store, params, results).instrument(span).await;
-                    target.calls.count(&target, begun.elapsed());
-                    result
+                    target.watched(target.call(store, params, results)).await
                 })
             })?;
         }
@@ -273,13 +280,15 @@ impl Drop for Waiting {
 }
 
 /// A function of another guest, as an import of this one.
-struct Target {
+pub(super) struct Target {
     calls: Arc<Calls>,
     from: usize,
     to: usize,
     export: ComponentExportIndex,
     function: Arc<str>,
     results: usize,
+    /// Handles to regions can pass.
+    regions: bool,
     room: Option<Room>,
     clock: Arc<Clock>,
 }
@@ -287,9 +296,9 @@ struct Target {
 /// A guest called another in a function that has no room for word of a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}; `{function}` has no room to tell")]
-struct NoRoom {
+pub(super) struct NoRoom {
     function: Arc<str>,
-    why: String,
+    pub(super) why: String,
 }
 
 /// The lender's side of a call. If the call is dropped before it has returned,
@@ -311,6 +320,47 @@ impl Drop for LenderGuard<'_> {
 }
 
 impl Target {
+    /// Makes a call in a span of its own, and counts it.
+    async fn watched<R>(&self, call: impl Future<Output = R>) -> R {
+        let span = tracing::info_span!(
+            "call",
+            caller = self.calls.peers[self.from].name,
+            callee = self.calls.peers[self.to].name,
+            function = &*self.function,
+        );
+        let begun = Instant::now();
+        let result = call.instrument(span).await;
+        self.calls.count(self, begun.elapsed());
+        result
+    }
+
+    /// Calls the other guest with a list of bytes, and waits for it.
+    pub(super) async fn call_bytes<R>(
+        &self,
+        length: u64,
+        call: Box<dyn ByteCall>,
+        replied: oneshot::Receiver<Result<R, String>>,
+    ) -> Result<R, NoRoom> {
+        let answer = self.watched(async {
+            let _waiting = self.calls.wait(self.from, self.to)?;
+            self.calls.bytes.fetch_add(length, Ordering::Relaxed);
+            let _paused = self.clock.pause();
+            let call = Call {
+                export: self.export,
+                function: self.function.clone(),
+                work: Work::Bytes(call),
+            };
+            match self.calls.peers[self.to].inbox.send(Message::Call(call)) {
+                Ok(()) => replied.await.unwrap_or_else(|_| Err(self.calls.obituary(self.to))),
+                Err(_) => Err(self.calls.obituary(self.to)),
+            }
+        });
+        answer.await.map_err(|why| {
+            tracing::info!(function = &*self.function, why, "call refused or failed");
+            NoRoom { function: self.function.clone(), why }
+        })
+    }
+
     /// Calls the other guest, and waits for it.
     async fn call(
         &self,
@@ -333,7 +383,11 @@ impl Target {
         }
         self.calls.count_bytes(&params);
         let caller = self.calls.peers[self.from].recipient.clone();
-        let (params, lending) = match Parcel::pack(&mut store, params, &peer.recipient) {
+        let packed = match self.regions {
+            true => Parcel::pack(&mut store, params, &peer.recipient),
+            false => Ok(Parcel::plain(params)),
+        };
+        let (params, lending) = match packed {
             Ok(packed) => packed,
             Err(PackError::Fatal(error)) => return Err(error),
             Err(refused) => return self.refuse(refused.to_string(), results),
@@ -343,10 +397,7 @@ impl Target {
         let call = Call {
             export: self.export,
             function: self.function.clone(),
-            params,
-            results: self.results,
-            caller,
-            reply,
+            work: Work::Values { params, results: self.results, caller, reply },
         };
         let paused = self.clock.pause();
         let reply = match peer.inbox.send(Message::Call(call)) {

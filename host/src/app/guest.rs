@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
-use wasmtime::component::{Component, Instance, Linker, ResourceTable, Val};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, ResourceTable, Val};
 use wasmtime::{
     CallHook, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline,
 };
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::End;
-use super::call::{Call, Calls, Inbox, Message, Reply};
+use super::call::{Call, Calls, Inbox, Message, Reply, Work};
 use super::clock::{Clock, Metered};
 use super::report::{GuestReport, WindowReport};
 use crate::limits::Limits;
 use crate::sys::{StoreId, fault};
-use crate::{Borrowed, Parcel, RegionCtx, RegionView, Trespass};
+use crate::{Borrowed, PackError, Parcel, Recipient, RegionCtx, RegionView, Trespass};
 
 /// The data of a guest's store.
 pub(super) struct GuestState {
@@ -92,7 +92,7 @@ struct Broken {
     error: wasmtime::Error,
     /// Goes after the store: its windows go with its memory.
     borrowed: Option<Borrowed>,
-    reply: Option<oneshot::Sender<Reply>>,
+    tell: Option<Box<dyn FnOnce(String) + Send>>,
     function: Arc<str>,
 }
 
@@ -165,7 +165,7 @@ impl Guest {
                 self.ended(index, exit, None)
             }
             Err(broken) => {
-                let Broken { error, borrowed, reply, function } = broken;
+                let Broken { error, borrowed, tell, function } = broken;
                 let failure = match error.downcast_ref::<I32Exit>() {
                     // In order, as far as its windows go.
                     Some(I32Exit(code)) => {
@@ -182,8 +182,8 @@ impl Guest {
                 // and only then does the lender hear of it.
                 let ended = self.ended(index, None, Some(failure.clone()));
                 drop(borrowed);
-                if let Some(reply) = reply {
-                    let _ = reply.send(Reply::Failed(failure));
+                if let Some(tell) = tell {
+                    tell(failure);
                 }
                 ended
             }
@@ -226,7 +226,7 @@ impl Guest {
                 None => Err(Broken {
                     error,
                     borrowed: None,
-                    reply: None,
+                    tell: None,
                     function: "wasi:cli/run".into(),
                 }),
             },
@@ -245,40 +245,69 @@ impl Guest {
     }
 
     async fn answer(&mut self, instance: Instance, call: Call) -> Result<(), Broken> {
-        let Call { export, function, params, results, caller, reply } = call;
-        let broken = |error, borrowed, reply| {
-            let function = function.clone();
-            Err(Broken { error, borrowed, reply: Some(reply), function })
-        };
+        let Call { export, function, work } = call;
+        self.clock.start(self.limits.call_time);
+        match work {
+            Work::Values { params, results, caller, reply } => {
+                let (borrowed, called) =
+                    self.values(instance, export, params, results, &caller).await;
+                match called {
+                    // A caller that is gone drops what it would have got.
+                    Ok(answer) => drop(reply.send(answer)),
+                    Err(error) => {
+                        let tell = Box::new(|why| drop(reply.send(Reply::Failed(why))));
+                        return Err(Broken { error, borrowed, tell: Some(tell), function });
+                    }
+                }
+            }
+            Work::Bytes(mut call) => {
+                let called = self.enter(async |store| call.run(store, instance, export).await);
+                match called.await {
+                    Ok(()) => call.done(),
+                    Err(error) => {
+                        let tell = Box::new(|why| call.failed(why));
+                        return Err(Broken { error, borrowed: None, tell: Some(tell), function });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a call with any values. What is still lent at an error is to outlive
+    /// the store.
+    async fn values(
+        &mut self,
+        instance: Instance,
+        export: ComponentExportIndex,
+        params: Parcel,
+        results: usize,
+        caller: &Recipient,
+    ) -> (Option<Borrowed>, wasmtime::Result<Reply>) {
         let (params, borrowed) = match params.unpack(&mut self.store) {
             Ok(unpacked) => unpacked,
-            Err(error) => return broken(error, None, reply),
+            Err(error) => return (None, Err(error)),
         };
         let mut results = vec![Val::Bool(false); results];
-        self.clock.start(self.limits.call_time);
-        let called = self
-            .enter(async |store| {
-                let function = instance
-                    .get_func(&mut *store, export)
-                    .ok_or_else(|| wasmtime::Error::msg("the function is missing"))?;
-                function.call_async(store, &params, &mut results).await
-            })
-            .await;
-        if let Err(error) = called {
-            return broken(error, Some(borrowed), reply);
+        let called = self.enter(async |store| {
+            let function = instance
+                .get_func(&mut *store, export)
+                .ok_or_else(|| wasmtime::Error::msg("the function is missing"))?;
+            function.call_async(store, &params, &mut results).await
+        });
+        if let Err(error) = called.await {
+            return (Some(borrowed), Err(error));
         }
-        let packed = Parcel::pack(&mut self.store, results, &caller);
+        let packed = Parcel::pack(&mut self.store, results, caller);
         if let Err(error) = borrowed.end(&mut self.store) {
-            return broken(error, None, reply);
+            return (None, Err(error));
         }
         let answer = match packed {
-            Ok((parcel, _)) => Reply::Done(parcel),
-            Err(crate::PackError::Fatal(error)) => return broken(error, None, reply),
-            Err(refused) => Reply::Failed(refused.to_string()),
+            Ok((parcel, _)) => Ok(Reply::Done(parcel)),
+            Err(PackError::Fatal(error)) => Err(error),
+            Err(refused) => Ok(Reply::Failed(refused.to_string())),
         };
-        // A caller that is gone drops what it would have got.
-        let _ = reply.send(answer);
-        Ok(())
+        (None, answer)
     }
 
     /// Says what the guest did, where wasmtime only says that it trapped.
@@ -315,6 +344,7 @@ impl Guest {
                 offset: note.offset,
                 length: note.length,
                 access: note.access.to_string(),
+                count: note.count,
             })
             .collect();
         let mut report = GuestReport {

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod bytes;
 mod call;
 mod clock;
 mod guest;

@@ -29,7 +29,8 @@ pub struct GuestReport {
     pub name: String,
     /// How it ended, in a few words.
     pub end: String,
-    /// The windows that it mapped, the first of them.
+    /// The windows that it mapped, those of the same kind together; the last
+    /// kinds of them.
     pub windows: Vec<WindowReport>,
     /// How many windows it mapped, whether or not they are listed.
     pub windows_total: u64,
@@ -54,6 +55,8 @@ pub struct WindowReport {
     pub length: u64,
     /// What it let the guest do.
     pub access: String,
+    /// How often the guest mapped it like this.
+    pub count: u64,
 }
 
 /// The calls of one function of one guest by another.

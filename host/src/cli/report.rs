@@ -34,9 +34,11 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     if report.guests.iter().any(|guest| !guest.windows.is_empty()) {
         let mut windows = table(
             fancy,
-            &["guest", "address", "region", "offset", "length", "access"],
+            &[
+                "guest", "address", "region", "offset", "length", "access", "times",
+            ],
         );
-        right(&mut windows, [1, 3, 4]);
+        right(&mut windows, [1, 3, 4, 6]);
         for guest in &report.guests {
             for window in &guest.windows {
                 windows.add_row([
@@ -46,9 +48,10 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                     format!("{:#x}", window.offset),
                     bytes(window.length),
                     window.access.clone(),
+                    window.count.to_string(),
                 ]);
             }
-            let listed = u64::try_from(guest.windows.len()).unwrap_or(u64::MAX);
+            let listed = guest.windows.iter().map(|window| window.count).sum();
             if let Some(more @ 1..) = guest.windows_total.checked_sub(listed) {
                 windows.add_row([guest.name.clone(), format!("{more} more")]);
             }
@@ -161,6 +164,7 @@ mod tests {
                         offset: 0,
                         length: 10_584_064,
                         access: "write".to_owned(),
+                        count: 1,
                     }],
                     windows_total: 3,
                     regions_created: 1,
@@ -205,8 +209,8 @@ mod tests {
                 "audioserver served 0 0 0",
                 "",
                 "Windows",
-                "guest address region offset length access",
-                "player 0x00120000 music (7) 0x0 10.1 MiB write",
+                "guest address region offset length access times",
+                "player 0x00120000 music (7) 0x0 10.1 MiB write 1",
                 "player 2 more",
                 "",
                 "Calls between guests",

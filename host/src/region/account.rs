@@ -103,11 +103,6 @@ impl Account {
         self.used[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Whose account this is.
-    #[must_use]
-    pub fn owner(&self) -> &str {
-        &self.owner
-    }
 }
 
 impl fmt::Debug for Account {

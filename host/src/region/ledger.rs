@@ -526,7 +526,7 @@ impl<P> Ledger<P> {
         holder: Holder,
         place: P,
     ) -> Result<WindowId, Refusal> {
-        self.check_rights(handle, needs)?;
+        self.may_open(handle, needs, access)?;
         self.check_lock(handle.claim, handle.via, span, access, None)?;
         let id = WindowId(self.fresh());
         self.claim_mut(handle.claim).windows += 1;
@@ -548,6 +548,28 @@ impl<P> Ledger<P> {
         Ok(id)
     }
 
+    /// Tells whether a window could be opened but for conflicts.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`].
+    pub fn may_open(
+        &self,
+        handle: &Handle,
+        needs: Rights,
+        access: Access,
+    ) -> Result<(), Refusal> {
+        self.check_rights(handle, needs)?;
+        self.check_state(access)
+    }
+
+    fn check_state(&self, access: Access) -> Result<(), Refusal> {
+        if self.frozen && access == Access::Write {
+            return Err(Refusal::Frozen);
+        }
+        if self.poisoned { Err(Refusal::Poisoned) } else { Ok(()) }
+    }
+
     fn check_lock(
         &self,
         claim: ClaimId,
@@ -558,9 +580,6 @@ impl<P> Ledger<P> {
     ) -> Result<(), Refusal> {
         if self.frozen && access == Access::Write {
             return Err(Refusal::Frozen);
-        }
-        if self.poisoned && except.is_none() {
-            return Err(Refusal::Poisoned);
         }
         if self.free(claim, via, span, access, except) {
             Ok(())

@@ -17,6 +17,7 @@ const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "made by lifting only")]
 enum Access {
     #[component(name = "read")]
     Read,

@@ -43,7 +43,7 @@ impl server::Guest for bindings::Audioserver {
         Ok(())
     }
 
-    fn touch_bytes(samples: Vec<u8>) -> Result<u64, Failure> {
+    fn touch_bytes(samples: Vec<u8>) -> Result<u64, String> {
         Ok(samples.len() as u64)
     }
 }

@@ -1,0 +1,163 @@
+//! Calls that pass one `list<u8>`, without a detour over dynamic values.
+//!
+//! wasmtime's dynamic values take dozens of bytes for each byte of a list, and
+//! as many nanoseconds. Functions that take one list of bytes and answer with
+//! something small are common enough, and of a kind that can be spelled out in
+//! types: the list is copied once out of the caller and once into the callee.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime::component::types::{ComponentFunc, Type};
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Instance, Lift, LinkerInstance, Lower,
+};
+
+use super::call::{NoRoom, Target};
+use super::guest::GuestState;
+
+/// A call that has its own types, for the task of the callee.
+pub(super) trait ByteCall: Send {
+    /// Makes the call and keeps what it returns.
+    fn run<'a>(
+        &'a mut self,
+        store: &'a mut Store<GuestState>,
+        instance: Instance,
+        export: ComponentExportIndex,
+    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
+
+    /// Tells the caller what was returned.
+    fn done(self: Box<Self>);
+
+    /// Tells the caller that nothing will be.
+    fn failed(self: Box<Self>, why: String);
+}
+
+/// What a function of this kind can answer.
+trait Answer: Lift + Lower + Send + Sync + 'static {
+    /// Word of a dead callee, if there is room for it.
+    fn refusal(_why: String) -> Option<Self> {
+        None
+    }
+}
+
+impl Answer for u32 {}
+impl Answer for u64 {}
+impl Answer for String {}
+impl Answer for Vec<u8> {}
+
+impl<T: Lift + Lower + Send + Sync + 'static> Answer for Result<T, String> {
+    fn refusal(why: String) -> Option<Self> {
+        Some(Err(why))
+    }
+}
+
+struct Typed<R> {
+    bytes: Vec<u8>,
+    answer: Option<R>,
+    reply: oneshot::Sender<Result<R, String>>,
+}
+
+impl<R> ByteCall for Typed<R>
+where
+    R: ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    fn run<'a>(
+        &'a mut self,
+        store: &'a mut Store<GuestState>,
+        instance: Instance,
+        export: ComponentExportIndex,
+    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>> {
+        Box::pin(async move {
+            let bytes = std::mem::take(&mut self.bytes);
+            let function = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
+            self.answer = Some(function.call_async(store, (&bytes,)).await?);
+            Ok(())
+        })
+    }
+
+    fn done(self: Box<Self>) {
+        if let Some(answer) = self.answer {
+            // A caller that is gone does not want it.
+            let _ = self.reply.send(Ok(answer));
+        }
+    }
+
+    fn failed(self: Box<Self>, why: String) {
+        let _ = self.reply.send(Err(why));
+    }
+}
+
+/// Defines the function if it is of this kind, and says whether it was.
+pub(super) fn define(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    name: &str,
+    ty: &ComponentFunc,
+    target: &Arc<Target>,
+) -> wasmtime::Result<bool> {
+    let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
+    let mut params = ty.params();
+    if !params.next().is_some_and(|(_, ty)| is_bytes(&ty)) || params.next().is_some() {
+        return Ok(false);
+    }
+    let mut results = ty.results();
+    let (result, None) = (results.next(), results.next()) else { return Ok(false) };
+    match result {
+        Some(Type::U32) => answering::<u32>(instance, name, target),
+        Some(Type::U64) => answering::<u64>(instance, name, target),
+        Some(Type::String) => answering::<String>(instance, name, target),
+        Some(ty) if is_bytes(&ty) => answering::<Vec<u8>>(instance, name, target),
+        Some(Type::Result(result)) if result.err() == Some(Type::String) => match result.ok() {
+            None => answering::<Result<(), String>>(instance, name, target),
+            Some(Type::U32) => answering::<Result<u32, String>>(instance, name, target),
+            Some(Type::U64) => answering::<Result<u64, String>>(instance, name, target),
+            Some(Type::String) => answering::<Result<String, String>>(instance, name, target),
+            Some(ty) if is_bytes(&ty) => {
+                answering::<Result<Vec<u8>, String>>(instance, name, target)
+            }
+            Some(_) => return Ok(false),
+        },
+        Some(_) => return Ok(false),
+        None => {
+            let target = target.clone();
+            instance.func_wrap_async(name, move |_store, (bytes,): (Vec<u8>,)| {
+                let target = target.clone();
+                Box::new(async move { Ok(call::<()>(&target, bytes).await?) })
+            })
+        }
+    }?;
+    Ok(true)
+}
+
+fn answering<R: Answer>(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    name: &str,
+    target: &Arc<Target>,
+) -> wasmtime::Result<()> {
+    let target = target.clone();
+    instance.func_wrap_async(name, move |_store, (bytes,): (Vec<u8>,)| {
+        let target = target.clone();
+        Box::new(async move {
+            match call::<(R,)>(&target, bytes).await {
+                Ok(answer) => Ok(answer),
+                Err(no) => match R::refusal(no.why.clone()) {
+                    Some(refusal) => Ok((refusal,)),
+                    None => Err(no.into()),
+                },
+            }
+        })
+    })
+}
+
+async fn call<R>(target: &Target, bytes: Vec<u8>) -> Result<R, NoRoom>
+where
+    R: ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    let length = bytes.len() as u64;
+    let (reply, replied) = oneshot::channel();
+    let call = Box::new(Typed::<R> { bytes, answer: None, reply });
+    target.call_bytes(length, call, replied).await
+}
