@@ -1,0 +1,1057 @@
+//! Windows: where they may lie, what the lock lets through, and what is left
+//! when they end. The guest is a puppet, so that each step is the test's own.
+
+use tombolo::{GRANULE, Host, HostLimits, Limits, RegionError};
+
+use puppet::{
+    Access, ErrorCode, Puppet, READ, Rights, WRITE, all, assert_filled, filled, mappings_in,
+    mappings_of,
+};
+
+mod puppet;
+
+tombolo_tests::guests!(windows);
+
+fn guest(host: &Host, name: &str) -> Puppet {
+    Puppet::new(guests::WINDOWS_PUPPET, host, name)
+}
+
+/// A host that no limit stops.
+fn host() -> Host {
+    Host::with_limits(HostLimits::default())
+}
+
+const MASK: u32 = 0xffff;
+/// A granule, as guests count.
+const PAGE: u32 = 65536;
+
+// Rule 3: the map call.
+
+#[test]
+fn map_of_what_is_no_whole_granules_says_which_argument_is_misaligned() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 3 * GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(4).unwrap();
+    for (offset, length, at, what) in [
+        (1, GRANULE, at, "offset"),
+        (4096, GRANULE, at, "offset"),
+        (u64::MAX, GRANULE, at, "offset"),
+        (0, GRANULE + 1, at, "length"),
+        (0, 1, at, "length"),
+        (0, u64::MAX, at, "length"),
+        (0, GRANULE, at + 1, "address"),
+        (0, GRANULE, at + 4096, "address"),
+        (0, GRANULE, at + PAGE - 1, "address"),
+    ] {
+        for access in [READ, WRITE] {
+            match a.show(number, offset, length, access, at).unwrap() {
+                Err(ErrorCode::Misaligned(text)) => assert!(text.contains(what), "{text}"),
+                other => panic!("{offset:#x} {length:#x} {at:#x}: {other:?}"),
+            }
+        }
+    }
+    assert_nothing_is_held(&region, 1);
+    a.assert_works();
+}
+
+#[test]
+fn map_of_nothing_is_an_invalid_argument() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(1).unwrap();
+    for offset in [0, GRANULE] {
+        let refused = a.show(number, offset, 0, WRITE, at).unwrap();
+        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{refused:?}");
+    }
+    assert_nothing_is_held(&region, 1);
+    a.assert_works();
+}
+
+#[test]
+fn map_outside_of_the_region_or_overflowing_is_out_of_bounds() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    // Its size rounded up is three granules.
+    let region = filled(&host, "music", 3 * GRANULE - 5, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(4).unwrap();
+    const LAST: u64 = u64::MAX - GRANULE + 1;
+    for (offset, length) in [
+        (3 * GRANULE, GRANULE),
+        (2 * GRANULE, 2 * GRANULE),
+        (0, 4 * GRANULE),
+        (GRANULE, LAST),
+        (LAST, GRANULE),
+        (LAST, LAST),
+        (1 << 63, 1 << 63),
+        (0, LAST),
+        (0, 1 << 63),
+        (1 << 32, GRANULE),
+    ] {
+        match a.show(number, offset, length, WRITE, at).unwrap() {
+            Err(ErrorCode::OutOfBounds(text)) => assert!(text.contains("region"), "{text}"),
+            other => panic!("{offset:#x} {length:#x}: {other:?}"),
+        }
+    }
+    assert_nothing_is_held(&region, 1);
+
+    // Up to the size rounded up it goes, and there are zeros behind the size.
+    let window = a.show(number, 2 * GRANULE, GRANULE, WRITE, at).unwrap().unwrap();
+    assert_eq!(a.peek(at + PAGE - 6, 6).unwrap(), [1, 0, 0, 0, 0, 0]);
+    a.drop_window(window).unwrap();
+    a.assert_works();
+}
+
+#[test]
+fn map_outside_of_the_memory_is_out_of_bounds() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = host.create("sparse", 5 << 30).unwrap();
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let last = (a.pages().unwrap() - 1) * PAGE;
+    for (at, length) in [
+        (last, 2 * GRANULE),
+        (last, 1 << 32),
+        (last, 5 << 30),
+        (0, 1 << 32),
+        (PAGE, (1 << 32) - GRANULE),
+    ] {
+        match a.show(number, 0, length, READ, at).unwrap() {
+            Err(ErrorCode::OutOfBounds(text)) => assert!(text.contains("memory"), "{text}"),
+            other => panic!("{at:#x} {length:#x}: {other:?}"),
+        }
+    }
+    assert!(mappings_of(&region).is_empty());
+    assert_eq!(region.write(0..1).unwrap()[..], [0]);
+    a.assert_works();
+}
+
+#[test]
+fn map_at_an_address_that_is_not_the_memorys_is_a_trap() {
+    let host = host();
+    let mut b = guest(&host, "b");
+    for beyond in [0, PAGE, 1 << 30] {
+        let mut a = guest(&host, "a");
+        let region = filled(&host, "music", GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let end = a.pages().unwrap() * PAGE;
+        a.show(number, 0, GRANULE, READ, end + beyond).unwrap_err();
+        assert_nothing_is_held(&region, 1);
+        b.assert_works();
+    }
+}
+
+#[test]
+fn map_with_a_list_of_none_or_two_bytes_is_an_invalid_argument() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(1).unwrap();
+    for listed in [0, 2, PAGE] {
+        let refused = a.show_listed(number, 0, GRANULE, WRITE, at, listed).unwrap();
+        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{listed}: {refused:?}");
+    }
+    assert_nothing_is_held(&region, 1);
+    a.assert_works();
+}
+
+#[test]
+fn map_over_another_window_is_an_overlap_and_leaves_that_as_it_is() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let under = filled(&host, "under", 2 * GRANULE, 1);
+    let over = filled(&host, "over", 4 * GRANULE, 2);
+    let under_number = a.receive(under.duplicate(tombolo::Rights::ALL).unwrap());
+    let over_number = a.receive(over.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(6).unwrap();
+    let middle = at + 2 * PAGE;
+    a.show(under_number, 0, 2 * GRANULE, READ, middle).unwrap().unwrap();
+    for (first, length) in [(2, 2), (2, 1), (3, 1), (1, 2), (3, 2), (1, 4), (0, 3)] {
+        let refused = a.show(over_number, 0, length * GRANULE, WRITE, at + first * PAGE).unwrap();
+        assert_eq!(refused, Err(ErrorCode::Overlap), "{first} {length}");
+    }
+    // Also of the same region, and right beside it nothing stands in the way.
+    let refused = a.show(under_number, 0, GRANULE, READ, middle).unwrap();
+    assert_eq!(refused, Err(ErrorCode::Overlap));
+    assert_nothing_is_held(&over, 2);
+    assert_eq!(a.byte(middle + 2 * PAGE - 1), 1);
+    let left = a.show(over_number, 0, 2 * GRANULE, WRITE, at).unwrap().unwrap();
+    let right = a.show(over_number, 2 * GRANULE, 2 * GRANULE, WRITE, at + 4 * PAGE).unwrap();
+    let seen: Vec<u8> = (0..6).map(|page| a.byte(at + page * PAGE)).collect();
+    assert_eq!(seen, [2, 2, 1, 1, 2, 2]);
+    a.drop_window(left).unwrap();
+    a.drop_window(right.unwrap()).unwrap();
+    assert_eq!(a.byte(middle), 1);
+    assert_filled(&under, 1);
+    a.assert_works();
+}
+
+#[test]
+fn many_windows_show_each_granule_where_the_guest_wants_it() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = host.create("pages", 64 * GRANULE).unwrap();
+    for page in 0..64 {
+        region.write(page * GRANULE..page * GRANULE + 1).unwrap()[0] = page as u8;
+    }
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(64).unwrap();
+    // In reverse.
+    for page in 0..64u32 {
+        let offset = u64::from(63 - page) * GRANULE;
+        a.show(number, offset, GRANULE, READ, at + page * PAGE).unwrap().unwrap();
+    }
+    for page in 0..64u32 {
+        assert_eq!(u32::from(a.byte(at + page * PAGE)), 63 - page);
+    }
+    assert_eq!(mappings_of(&region).len(), 64);
+}
+
+// Where a window lies is the guest's own affair.
+
+#[test]
+fn window_over_the_guests_own_stack_harms_nobody_else() {
+    for access in [READ, WRITE] {
+        let host = host();
+        let mut b = guest(&host, "b");
+        let other = filled(&host, "other", GRANULE, 7);
+        let other_number = b.receive(other.duplicate(tombolo::Rights::ALL).unwrap());
+        let (_, seen_at) = b.shown(other_number, 1, READ);
+        let mut a = guest(&host, "a");
+        let region = filled(&host, "music", GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let stack = a.stack().unwrap() & !MASK;
+        // The answer is written to the stack, which the window has replaced.
+        let shown = a.show(number, 0, GRANULE, access, stack);
+        let after = a.peek(stack, 1).and_then(|_| a.churn(10));
+        if access == READ {
+            assert!(shown.is_err() || after.is_err(), "it wrote to its stack");
+            assert_filled_after(a, &region, 1);
+        } else {
+            drop(a);
+        }
+        assert!(mappings_of(&region).is_empty());
+        assert_eq!(b.byte(seen_at), 7);
+        assert_filled(&other, 7);
+        b.assert_works();
+    }
+}
+
+#[test]
+fn window_over_the_guests_own_data_harms_nobody_else() {
+    for access in [READ, WRITE] {
+        let host = host();
+        let mut b = guest(&host, "b");
+        let mut a = guest(&host, "a");
+        let region = filled(&host, "music", GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let data = a.data().unwrap();
+        assert_eq!(a.byte(data), 7);
+        let shown = a.show(number, 0, GRANULE, access, data & !MASK);
+        // What it keeps its handles in may be there as well: it may trap, and
+        // may as well go on.
+        let seen = a.peek(data, 1);
+        if let (Ok(Ok(_)), Ok(seen)) = (&shown, &seen) {
+            assert_eq!(seen[..], [1]);
+        }
+        let _ = a.churn(100);
+        if access == READ {
+            assert_filled_after(a, &region, 1);
+        } else {
+            drop(a);
+        }
+        assert!(mappings_of(&region).is_empty());
+        b.assert_works();
+    }
+}
+
+#[test]
+fn window_over_a_heap_that_is_in_use_harms_nobody_else() {
+    for access in [READ, WRITE] {
+        let host = host();
+        let mut b = guest(&host, "b");
+        let mut a = guest(&host, "a");
+        let last = a.pages().unwrap();
+        let region = filled(&host, "music", 64 * GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        a.churn(50).unwrap();
+        // All of the heap that the churning has taken.
+        let grown = a.pages().unwrap() - last;
+        assert!(grown > 2, "{grown}");
+        let length = u64::from(grown.min(64)) * GRANULE;
+        let _ = a.show(number, 0, length, access, last * PAGE);
+        let _ = a.churn(50);
+        if access == READ {
+            assert_filled_after(a, &region, 1);
+        } else {
+            drop(a);
+        }
+        assert!(mappings_of(&region).is_empty());
+        b.assert_works();
+    }
+}
+
+#[test]
+fn memory_given_back_under_a_window_that_reads_leaves_the_region_unchanged() {
+    let host = host();
+    let mut b = guest(&host, "b");
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 2 * GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (_, at) = a.shown(number, 2, READ);
+    a.forget_windows().unwrap();
+    // The allocator writes into what it gets back: the guest's fault.
+    let freed = a.release(at, 2).and_then(|()| a.churn(500));
+    assert!(freed.is_err(), "nothing was written");
+    assert_filled_after(a, &region, 1);
+    b.assert_works();
+}
+
+#[test]
+fn memory_given_back_under_a_window_that_writes_changes_that_region_alone() {
+    let host = host();
+    let mut b = guest(&host, "b");
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 2 * GRANULE, 1);
+    let other = filled(&host, "other", 2 * GRANULE, 2);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let other_number = a.receive(other.duplicate(tombolo::Rights::ALL).unwrap());
+    let (_, other_at) = a.shown(other_number, 2, READ);
+    let (_, at) = a.shown(number, 2, WRITE);
+    a.forget_windows().unwrap();
+    a.release(at, 2).unwrap();
+    let _ = a.churn(500);
+    // The window is still there, and so is its lock.
+    assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+    let _ = a.peek(other_at, 1).map(|seen| assert_eq!(seen[..], [2]));
+    drop(a);
+    assert_filled(&other, 2);
+    assert!(matches!(region.read(0..1), Err(RegionError::Poisoned)));
+    b.assert_works();
+}
+
+// Growth.
+
+#[test]
+fn memory_grows_around_windows_and_what_they_show_stays() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 4 * GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    // The last granules of the memory as it is now...
+    let end = a.grow(2).unwrap() as u32 + 2;
+    let at = (end - 2) * PAGE;
+    let first = a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap().unwrap();
+    a.poke(at + 2 * PAGE - 1, 2).unwrap();
+    // ... of which there are more then.
+    assert_eq!(a.grow(3).unwrap() as u32, end);
+    assert_eq!(a.byte(end * PAGE), 0);
+    let second = a.show(number, 2 * GRANULE, 2 * GRANULE, WRITE, (end + 1) * PAGE);
+    let second = second.unwrap().unwrap();
+    assert_eq!(a.grow(100).unwrap() as u32, end + 3);
+    let seen: Vec<u8> = [at, at + 2 * PAGE - 1, end * PAGE, (end + 1) * PAGE, (end + 3) * PAGE]
+        .map(|at| a.byte(at))
+        .into();
+    assert_eq!(seen, [1, 2, 0, 1, 0]);
+    a.poke((end + 1) * PAGE, 3).unwrap();
+    a.drop_window(first).unwrap();
+    a.drop_window(second).unwrap();
+    assert_eq!(region.read(2 * GRANULE - 1..2 * GRANULE + 1).unwrap()[..], [2, 3]);
+    a.assert_works();
+}
+
+// Rule 4: after a window.
+
+#[test]
+fn memory_reads_as_zeros_after_its_window_and_is_private() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 2 * GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(4).unwrap();
+    a.fill(at, 4 * PAGE, 9).unwrap();
+    for access in [READ, WRITE] {
+        let window = a.show(number, 0, 2 * GRANULE, access, at + PAGE).unwrap().unwrap();
+        assert_eq!(a.byte(at + PAGE), 1);
+        a.drop_window(window).unwrap();
+        assert_eq!(a.sum(at + PAGE, 2 * PAGE).unwrap(), 0);
+        // What was under it is lost, what was beside it is not.
+        assert_eq!(a.byte(at + PAGE - 1), 9);
+        assert_eq!(a.byte(at + 3 * PAGE), 9);
+        assert!(mappings_of(&region).is_empty());
+        a.fill(at + PAGE, 2 * PAGE, 4).unwrap();
+        assert_nothing_is_held(&region, 1);
+    }
+}
+
+#[test]
+fn region_made_of_memory_that_went_back_is_zero() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    for round in 0..3 {
+        let number = a.create("secret", 2 * GRANULE - 1).unwrap().unwrap();
+        let (window, at) = a.shown(number, 2, WRITE);
+        assert_eq!(a.sum(at, 2 * PAGE).unwrap(), 0, "round {round}");
+        // Also the bytes past the size.
+        a.fill(at, 2 * PAGE, 0xee).unwrap();
+        a.drop_window(window).unwrap();
+        a.drop_handle(number).unwrap();
+        a.release(at, 2).unwrap();
+    }
+    assert_eq!(host.counts().regions_given_back, 3);
+}
+
+#[test]
+fn windows_that_end_leave_no_hole_in_the_memory() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 8 * GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(8).unwrap();
+    let one = a.show(number, 0, GRANULE, READ, at).unwrap().unwrap();
+    let base = mappings_of(&region)[0].range.start - u64::from(at);
+    a.drop_window(one).unwrap();
+    for round in 0..50u32 {
+        let first = round % 8;
+        let length = 1 + round % (8 - first);
+        let length = u64::from(length) * GRANULE;
+        let window = a.show(number, 0, length, READ, at + first * PAGE).unwrap().unwrap();
+        a.drop_window(window).unwrap();
+        let range = base..base + (1 << 32);
+        let mut end = range.start;
+        for mapping in mappings_in(range.clone()) {
+            assert!(mapping.range.start <= end, "a hole at {end:#x}");
+            assert_eq!(mapping.inode, 0);
+            end = mapping.range.end;
+        }
+        assert!(end >= range.end, "a hole at {end:#x}");
+    }
+}
+
+// Rule 2: the lock.
+
+/// What of two windows goes together.
+fn goes_with(first: Access, second: Access) -> bool {
+    first == READ && second == READ
+}
+
+const PAIRS: [(Access, Access); 4] = [(READ, READ), (READ, WRITE), (WRITE, READ), (WRITE, WRITE)];
+
+#[test]
+fn windows_of_one_guest_conflict_unless_both_read() {
+    for (first, second) in PAIRS {
+        let host = host();
+        let mut a = guest(&host, "a");
+        let region = filled(&host, "music", 3 * GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        // Through the same handle, another of the claim, and another claim.
+        let restricted = a.restrict(number, all()).unwrap().unwrap();
+        let duplicated = a.duplicate(number, all()).unwrap().unwrap();
+        let at = a.allocate(3).unwrap();
+        a.show(number, 0, 2 * GRANULE, first, at).unwrap().unwrap();
+        let elsewhere = a.allocate(3).unwrap();
+        for handle in [number, restricted, duplicated] {
+            // A granule in common is enough.
+            let shown = a.show(handle, GRANULE, 2 * GRANULE, second, elsewhere).unwrap();
+            if goes_with(first, second) {
+                assert_eq!(a.byte(elsewhere), 1);
+                a.drop_window(shown.unwrap()).unwrap();
+            } else {
+                assert_eq!(shown, Err(ErrorCode::WouldBlock));
+                assert_eq!(mappings_of(&region).len(), 1);
+                assert_eq!(a.byte(elsewhere), 0);
+            }
+            let apart = a.show(handle, 2 * GRANULE, GRANULE, second, elsewhere).unwrap();
+            a.drop_window(apart.unwrap()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn windows_of_two_guests_conflict_unless_both_read() {
+    for (first, second) in PAIRS {
+        let host = host();
+        let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+        let region = filled(&host, "music", 2 * GRANULE, 1);
+        let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (window, _) = a.shown(in_a, 1, first);
+        let at = b.allocate(2).unwrap();
+        let shown = b.show(in_b, 0, 2 * GRANULE, second, at).unwrap();
+        if goes_with(first, second) {
+            b.drop_window(shown.unwrap()).unwrap();
+        } else {
+            assert_eq!(shown, Err(ErrorCode::WouldBlock));
+            assert_eq!(mappings_of(&region).len(), 1);
+            assert_eq!(b.sum(at, 2 * PAGE).unwrap(), 0);
+        }
+        // What the other does not hold is free, and all of it once it lets go.
+        let rest = b.show(in_b, GRANULE, GRANULE, second, at).unwrap().unwrap();
+        b.drop_window(rest).unwrap();
+        a.drop_window(window).unwrap();
+        b.show(in_b, 0, 2 * GRANULE, second, at).unwrap().unwrap();
+        assert_eq!(b.byte(at), 1);
+    }
+}
+
+#[test]
+fn guards_of_the_host_and_windows_conflict_unless_both_read() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", 3 * GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(3).unwrap();
+
+    let guard = region.read(GRANULE..GRANULE + 1).unwrap();
+    assert_eq!(a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(a.write_at(number, 2 * GRANULE - 1, &[0]).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(a.read_at(number, GRANULE, 1).unwrap(), Ok(vec![1]));
+    let window = a.show(number, 0, 3 * GRANULE, READ, at).unwrap().unwrap();
+    assert_eq!(a.set_access(window, WRITE).unwrap(), Err(ErrorCode::WouldBlock));
+    assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
+    assert!(matches!(region.write_at(0, &[0]), Err(RegionError::WouldBlock)));
+    assert_eq!(region.read_at(0, 1).unwrap(), [1]);
+    drop(guard);
+    a.drop_window(window).unwrap();
+
+    let mut guard = region.write(GRANULE..GRANULE + 1).unwrap();
+    for access in [READ, WRITE] {
+        let refused = a.show(number, GRANULE, GRANULE, access, at).unwrap();
+        assert_eq!(refused, Err(ErrorCode::WouldBlock));
+        let apart = a.show(number, 2 * GRANULE, GRANULE, access, at).unwrap().unwrap();
+        a.drop_window(apart).unwrap();
+    }
+    assert_eq!(a.read_at(number, GRANULE + 7, 1).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(a.freeze(number).unwrap(), Err(ErrorCode::WouldBlock));
+    guard[0] = 2;
+    drop(guard);
+
+    let window = a.show(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
+    assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+    assert!(matches!(region.read_at(0, 1), Err(RegionError::WouldBlock)));
+    assert_eq!(region.read(GRANULE..GRANULE + 1).unwrap()[..], [2]);
+    a.drop_window(window).unwrap();
+    assert_eq!(region.read(0..1).unwrap()[..], [1]);
+}
+
+#[test]
+fn copies_conflict_with_windows_unless_both_read_and_change_nothing() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "music", 2 * GRANULE, 1);
+    let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window, at) = a.shown(in_a, 1, READ);
+    // Also against the caller's own windows, and for a span that only touches.
+    assert_eq!(a.write_at(in_a, 5, &[2]).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(b.write_at(in_b, GRANULE - 1, &[2, 2]).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(a.read_at(in_a, 5, 2).unwrap(), Ok(vec![1, 1]));
+    assert_eq!(b.read_at(in_b, 5, 2).unwrap(), Ok(vec![1, 1]));
+    a.set_access(window, WRITE).unwrap().unwrap();
+    assert_eq!(a.read_at(in_a, 5, 1).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(b.read_at(in_b, 5, 1).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(b.write_at(in_b, GRANULE, &[3]).unwrap(), Ok(()));
+    a.poke(at, 4).unwrap();
+    a.drop_window(window).unwrap();
+    assert_eq!(b.read_at(in_b, 0, 2).unwrap(), Ok(vec![4, 1]));
+    assert_eq!(a.read_at(in_a, GRANULE - 1, 3).unwrap(), Ok(vec![1, 3, 1]));
+}
+
+#[test]
+fn copies_outside_of_the_region_or_over_the_limit_are_refused_before_they_begin() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE + 10, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    // The size counts here, not the granules.
+    for (offset, length) in [(GRANULE + 10, 1), (GRANULE, 11), (u64::MAX, 2), (1, 16 << 20)] {
+        let refused = a.read_at(number, offset, length).unwrap();
+        assert!(matches!(refused, Err(ErrorCode::OutOfBounds(_))), "{refused:?}");
+    }
+    for offset in [GRANULE + 10, GRANULE + 9, u64::MAX] {
+        let refused = a.write_at(number, offset, &[0, 0]).unwrap();
+        assert!(matches!(refused, Err(ErrorCode::OutOfBounds(_))), "{refused:?}");
+    }
+    for length in [(16 << 20) + 1, u64::MAX] {
+        match a.read_at(number, 0, length).unwrap() {
+            Err(ErrorCode::Exhausted(text)) => assert!(text.contains("copy-bytes"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(a.read_at(number, GRANULE + 10, 0).unwrap(), Ok(vec![]));
+    assert_nothing_is_held(&region, 1);
+}
+
+#[test]
+fn set_access_goes_up_and_down_within_the_lock() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "music", GRANULE, 1);
+    let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window_a, at_a) = a.shown(in_a, 1, READ);
+    let (window_b, at_b) = b.shown(in_b, 1, READ);
+    // Somebody else reads.
+    assert_eq!(a.set_access(window_a, WRITE).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(a.byte(at_a), 1);
+    b.drop_window(window_b).unwrap();
+    // Only its own window is left out: there is none but that.
+    a.set_access(window_a, WRITE).unwrap().unwrap();
+    a.set_access(window_a, WRITE).unwrap().unwrap();
+    a.poke(at_a, 2).unwrap();
+    let refused = b.show(in_b, 0, GRANULE, READ, at_b).unwrap();
+    assert_eq!(refused, Err(ErrorCode::WouldBlock));
+    a.set_access(window_a, READ).unwrap().unwrap();
+    a.set_access(window_a, READ).unwrap().unwrap();
+    b.show(in_b, 0, GRANULE, READ, at_b).unwrap().unwrap();
+    assert_eq!((a.byte(at_a), b.byte(at_b)), (2, 2));
+    // A window of its own counts like anybody's.
+    let (second, _) = a.shown(in_a, 1, READ);
+    assert_eq!(a.set_access(second, WRITE).unwrap(), Err(ErrorCode::WouldBlock));
+    // Down is down: it cannot write any more.
+    a.poke(at_a, 3).unwrap_err();
+    assert_eq!(b.byte(at_b), 2);
+    b.assert_works();
+}
+
+#[test]
+fn rights_decide_which_windows_and_copies_there_are() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let at = a.allocate(1).unwrap();
+    let refused = Err(ErrorCode::NotPermitted);
+
+    for reader in [
+        a.restrict(number, Rights::READ).unwrap().unwrap(),
+        a.duplicate(number, Rights::READ).unwrap().unwrap(),
+    ] {
+        assert_eq!(a.show(reader, 0, GRANULE, WRITE, at).unwrap(), refused);
+        assert_eq!(a.write_at(reader, 0, &[2]).unwrap(), Err(ErrorCode::NotPermitted));
+        assert_eq!(a.freeze(reader).unwrap(), Err(ErrorCode::NotPermitted));
+        assert_eq!(a.clear_poison(reader).unwrap(), Err(ErrorCode::NotPermitted));
+        assert_eq!(a.duplicate(reader, Rights::READ).unwrap(), refused);
+        assert_eq!(a.restrict(reader, Rights::WRITE).unwrap(), refused);
+        assert_eq!(a.read_at(reader, 0, 1).unwrap(), Ok(vec![1]));
+        let window = a.show(reader, 0, GRANULE, READ, at).unwrap().unwrap();
+        // Those of the handle that it was mapped through, though that is gone.
+        a.drop_handle(reader).unwrap();
+        assert_eq!(a.set_access(window, WRITE).unwrap(), Err(ErrorCode::NotPermitted));
+        a.drop_window(window).unwrap();
+    }
+
+    // A window that writes shows what is there, and so takes the right to read.
+    let writer = a.restrict(number, Rights::WRITE).unwrap().unwrap();
+    assert_eq!(a.show(writer, 0, GRANULE, READ, at).unwrap(), refused);
+    assert_eq!(a.show(writer, 0, GRANULE, WRITE, at).unwrap(), refused);
+    assert_eq!(a.read_at(writer, 0, 1).unwrap(), Err(ErrorCode::NotPermitted));
+    assert_eq!(a.write_at(writer, 0, &[2]).unwrap(), Ok(()));
+    assert_eq!(region.read(0..2).unwrap()[..], [2, 1]);
+
+    let nothing = a.restrict(number, Rights::empty()).unwrap().unwrap();
+    for access in [READ, WRITE] {
+        assert_eq!(a.show(nothing, 0, GRANULE, access, at).unwrap(), refused);
+    }
+    assert!(mappings_of(&region).is_empty());
+}
+
+#[test]
+fn freeze_waits_for_writers_and_lets_nobody_write_again() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "music", 2 * GRANULE, 1);
+    let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window_a, at_a) = a.shown(in_a, 1, WRITE);
+    // The caller's own windows count, and others'.
+    assert_eq!(a.freeze(in_a).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::WouldBlock));
+    a.poke(at_a, 2).unwrap();
+    a.set_access(window_a, READ).unwrap().unwrap();
+    // Windows that read do not stand in the way, and stay.
+    a.freeze(in_a).unwrap().unwrap();
+    b.freeze(in_b).unwrap().unwrap();
+    assert_eq!(a.byte(at_a), 2);
+    assert_eq!(a.set_access(window_a, WRITE).unwrap(), Err(ErrorCode::Frozen));
+    let at_b = b.allocate(2).unwrap();
+    let refused = b.show(in_b, GRANULE, GRANULE, WRITE, at_b).unwrap();
+    assert_eq!(refused, Err(ErrorCode::Frozen));
+    assert_eq!(b.write_at(in_b, GRANULE, &[3]).unwrap(), Err(ErrorCode::Frozen));
+    assert!(matches!(region.write(0..1), Err(RegionError::Frozen)));
+    b.show(in_b, 0, 2 * GRANULE, READ, at_b).unwrap().unwrap();
+    assert_eq!((b.byte(at_b), b.byte(at_b + 1)), (2, 1));
+    assert!(region.is_frozen());
+    assert_eq!(region.read(0..2).unwrap()[..], [2, 1]);
+}
+
+// Sizes.
+
+#[test]
+fn regions_of_all_sizes_are_mapped_to_their_last_byte() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    // The last one is longer than a guest's memory can be.
+    let sizes = [1, 2, GRANULE - 1, GRANULE, GRANULE + 1, 10_000_000, (1 << 32) + 1, (5 << 30) - 3];
+    for size in sizes {
+        let region = host.create("sized", size).unwrap();
+        assert_eq!(region.size(), size);
+        let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let last = (size - 1) / GRANULE * GRANULE;
+        let inside = u32::try_from(size - 1 - last).unwrap();
+        let at = a.allocate(1).unwrap();
+        let window = a.show(in_a, last, GRANULE, WRITE, at).unwrap().unwrap();
+        let mapping = &mappings_of(&region)[0];
+        assert_eq!((mapping.offset, mapping.range.end - mapping.range.start), (last, GRANULE));
+        a.poke(at + inside, 0x77).unwrap();
+        // The whole granule is there, without a fault behind the size.
+        a.fill(at + inside, PAGE - inside, 0x77).unwrap();
+        a.drop_window(window).unwrap();
+        let beyond = a.show(in_a, last + GRANULE, GRANULE, READ, at).unwrap();
+        assert!(matches!(beyond, Err(ErrorCode::OutOfBounds(_))), "{size}: {beyond:?}");
+
+        let at = b.allocate(1).unwrap();
+        b.show(in_b, last, GRANULE, READ, at).unwrap().unwrap();
+        assert_eq!(b.byte(at + inside), 0x77);
+        assert_eq!(b.read_at(in_b, size - 1, 1).unwrap(), Ok(vec![0x77]));
+        assert_eq!(region.read(size - 1..size).unwrap()[..], [0x77]);
+    }
+}
+
+#[test]
+fn region_of_no_size_or_over_the_limit_is_refused() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    for size in [0, (16 << 30) + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
+        let refused = a.create("sized", size).unwrap();
+        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{size:#x}: {refused:?}");
+    }
+    for name in ["", "a\0b", &"n".repeat(201)] {
+        let refused = a.create(name, 1).unwrap();
+        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{name:?}: {refused:?}");
+    }
+    assert_eq!(host.counts().regions_created, 0);
+    a.assert_works();
+}
+
+// That it is the same memory.
+
+#[test]
+fn guests_and_host_see_the_same_physical_pages() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "music", 4 * GRANULE, 1);
+    let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window_a, at_a) = (a.allocate(2).unwrap(), b.allocate(2).unwrap());
+    let (at_a, at_b) = (window_a, at_a);
+    let window = a.show(in_a, GRANULE, 2 * GRANULE, WRITE, at_a).unwrap().unwrap();
+    a.poke(at_a, 0x42).unwrap();
+    a.set_access(window, READ).unwrap().unwrap();
+    b.show(in_b, GRANULE, 2 * GRANULE, READ, at_b).unwrap().unwrap();
+    let guard = region.read(GRANULE..3 * GRANULE).unwrap();
+
+    // Three places, one file, one offset: the same pages of the page cache.
+    let mappings = mappings_of(&region);
+    assert_eq!(mappings.len(), 3, "{mappings:?}");
+    for mapping in &mappings {
+        assert_eq!(mapping.offset, GRANULE);
+        assert_eq!(mapping.range.end - mapping.range.start, 2 * GRANULE);
+        assert_eq!(mapping.permissions, "r--s");
+        assert_eq!(mapping.memfd().unwrap(), "tombolo:music");
+    }
+    assert!(mappings.iter().any(|it| it.range.start == guard.as_ptr().addr() as u64));
+    assert_eq!((a.byte(at_a), b.byte(at_b), guard[0]), (0x42, 0x42, 0x42));
+    assert_eq!(host.counts().bytes_copied, 0);
+}
+
+#[test]
+fn window_that_may_not_write_is_mapped_without_the_permission() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window, _) = a.shown(number, 1, READ);
+    for (access, permissions) in [(READ, "r--s"), (WRITE, "rw-s"), (READ, "r--s")] {
+        a.set_access(window, access).unwrap().unwrap();
+        let mappings = mappings_of(&region);
+        assert_eq!((mappings.len(), &*mappings[0].permissions), (1, permissions));
+    }
+}
+
+// What ends while something else lives.
+
+#[test]
+fn window_outlives_the_handle_that_it_was_mapped_through() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let number = a.create("music", GRANULE).unwrap().unwrap();
+    let (window, at) = a.shown(number, 1, WRITE);
+    a.drop_handle(number).unwrap();
+    a.poke(at, 5).unwrap();
+    assert_eq!(a.byte(at), 5);
+    // The window is the last that keeps the region.
+    assert_eq!(host.counts().regions_given_back, 0);
+    a.set_access(window, READ).unwrap().unwrap();
+    a.drop_window(window).unwrap();
+    assert_eq!(host.counts().regions_given_back, 1);
+    assert_eq!(a.byte(at), 0);
+    b.assert_works();
+}
+
+#[test]
+fn window_of_one_guest_outlives_the_other_guest_and_its_windows() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "music", GRANULE, 1);
+    let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window_a, _) = a.shown(in_a, 1, READ);
+    let (_, at_a) = a.shown(in_a, 1, READ);
+    let (_, at_b) = b.shown(in_b, 1, READ);
+    a.drop_window(window_a).unwrap();
+    assert_eq!((a.byte(at_a), b.byte(at_b)), (1, 1));
+    drop(a);
+    drop(region);
+    assert_eq!(b.byte(at_b), 1);
+    b.assert_works();
+}
+
+#[test]
+fn guest_dropped_with_a_window_that_writes_poisons_and_one_that_finished_does_not() {
+    for (finish, access) in [(false, READ), (true, WRITE), (false, WRITE)] {
+        let host = host();
+        let mut b = guest(&host, "b");
+        let mut a = guest(&host, "a");
+        let region = filled(&host, "music", GRANULE, 1);
+        let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (_, at) = a.shown(in_a, 1, access);
+        if access == WRITE {
+            a.poke(at, 2).unwrap();
+        }
+        if finish {
+            a.store.data_mut().regions.finish();
+        }
+        drop(a);
+        assert!(mappings_of(&region).is_empty());
+        let poisoned = access == WRITE && !finish;
+        assert_eq!(region.is_poisoned(), poisoned);
+        if poisoned {
+            let at = b.allocate(1).unwrap();
+            let refused = Err(ErrorCode::Poisoned);
+            assert_eq!(b.show(in_b, 0, GRANULE, READ, at).unwrap(), refused);
+            assert_eq!(b.read_at(in_b, 0, 1).unwrap(), Err(ErrorCode::Poisoned));
+            assert_eq!(b.write_at(in_b, 0, &[1]).unwrap(), Err(ErrorCode::Poisoned));
+            assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::Poisoned));
+            b.clear_poison(in_b).unwrap().unwrap();
+        }
+        let expected = if access == WRITE { 2 } else { 1 };
+        assert_eq!(b.read_at(in_b, 0, 2).unwrap(), Ok(vec![expected, 1]));
+    }
+}
+
+// Limits.
+
+#[test]
+fn window_over_the_limit_is_refused_by_name_and_room_comes_back() {
+    let host = host();
+    let mut limits = Limits::default();
+    limits.windows = 3;
+    let mut a = Puppet::with_limits(guests::WINDOWS_PUPPET, &host, "a", limits);
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let shown: Vec<_> = (0..3).map(|_| a.shown(number, 1, READ).0).collect();
+    let at = a.allocate(1).unwrap();
+    match a.show(number, 0, GRANULE, READ, at).unwrap() {
+        Err(ErrorCode::Exhausted(text)) => {
+            assert!(text.contains("`windows`") && text.contains("guest `a`"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(mappings_of(&region).len(), 3);
+    a.drop_window(shown[1]).unwrap();
+    a.show(number, 0, GRANULE, READ, at).unwrap().unwrap();
+    let mut b = guest(&host, "b");
+    b.assert_works();
+}
+
+#[test]
+fn handles_regions_and_bytes_over_the_limit_are_refused_by_name() {
+    let host = host();
+    let mut limits = Limits::default();
+    (limits.handles, limits.regions, limits.claimed_bytes) = (3, 2, 4 * GRANULE);
+    let mut a = Puppet::with_limits(guests::WINDOWS_PUPPET, &host, "a", limits);
+    let exhausted = |refused: puppet::Act<u32>, limit: &str| match refused {
+        Err(ErrorCode::Exhausted(text)) => assert!(text.contains(limit), "{limit}: {text}"),
+        other => panic!("{limit}: {other:?}"),
+    };
+    exhausted(a.create("big", 4 * GRANULE + 1).unwrap(), "`claimed-bytes`");
+    let first = a.create("first", 2 * GRANULE).unwrap().unwrap();
+    // Each claim counts in full.
+    let second = a.duplicate(first, all()).unwrap().unwrap();
+    exhausted(a.create("third", 1).unwrap(), "`regions`");
+    exhausted(a.duplicate(first, all()).unwrap(), "`regions`");
+    a.restrict(first, all()).unwrap().unwrap();
+    exhausted(a.restrict(first, all()).unwrap(), "`handles`");
+    a.drop_handle(second).unwrap();
+    exhausted(a.create("fourth", 2 * GRANULE + 1).unwrap(), "`claimed-bytes`");
+    a.create("fourth", 2 * GRANULE).unwrap().unwrap();
+    assert_eq!(a.store.data().regions.claimed_bytes(), 4 * GRANULE);
+    assert_eq!(host.counts().regions_created, 2);
+}
+
+// Rule 12: contexts that safe code takes out of their stores.
+
+#[test]
+fn contexts_swapped_between_stores_remap_nobodys_memory_and_free_no_lock() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let of_a = filled(&host, "of a", GRANULE, 1);
+    let of_b = filled(&host, "of b", GRANULE, 2);
+    let in_a = a.receive(of_a.duplicate(tombolo::Rights::ALL).unwrap());
+    let in_b = b.receive(of_b.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window_a, at_a) = a.shown(in_a, 1, WRITE);
+    let (window_b, at_b) = b.shown(in_b, 1, WRITE);
+    let before = (mappings_of(&of_a), mappings_of(&of_b));
+
+    std::mem::swap(&mut a.store.data_mut().regions, &mut b.store.data_mut().regions);
+
+    // Both have the same numbers: what `a` names is now what `b` has.
+    let error = a.set_access(window_a, READ).unwrap_err();
+    assert!(format!("{error:?}").contains("another store"), "{error:?}");
+    let error = b.drop_window(window_b).unwrap_err();
+    assert!(format!("{error:?}").contains("another store"), "{error:?}");
+    assert_eq!((mappings_of(&of_a), mappings_of(&of_b)), before);
+    for region in [&of_a, &of_b] {
+        assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+    }
+
+    // With the stores go the windows, and each lock with its own window.
+    let a = a.store.into_data();
+    assert!(mappings_of(&of_a).is_empty());
+    assert_eq!(mappings_of(&of_b), before.1);
+    assert!(matches!(of_a.read(0..1), Err(RegionError::Poisoned)));
+    assert!(matches!(of_b.read(0..1), Err(RegionError::WouldBlock)));
+    drop(a);
+    assert_eq!(mappings_of(&of_b), before.1);
+    assert!(matches!(of_b.read(0..1), Err(RegionError::WouldBlock)));
+    drop(b);
+    assert!(matches!(of_b.read(0..1), Err(RegionError::Poisoned)));
+    for (region, byte) in [(&of_a, 1), (&of_b, 2)] {
+        region.clear_poison().unwrap();
+        assert_filled(region, byte);
+    }
+    let _ = (at_a, at_b);
+    guest(&host, "c").assert_works();
+}
+
+#[test]
+fn contexts_swapped_and_swapped_back_do_no_harm() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "music", GRANULE, 1);
+    let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window, at) = a.shown(in_a, 1, WRITE);
+    for _ in 0..2 {
+        std::mem::swap(&mut a.store.data_mut().regions, &mut b.store.data_mut().regions);
+        assert_eq!(a.byte(at), 1);
+    }
+    a.poke(at, 3).unwrap();
+    a.drop_window(window).unwrap();
+    assert_eq!(region.read(0..1).unwrap()[..], [3]);
+    a.assert_works();
+    b.assert_works();
+}
+
+#[test]
+fn context_replaced_and_dropped_leaves_its_windows_to_the_memory() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (window, at) = a.shown(number, 1, WRITE);
+    let before = mappings_of(&region);
+    drop(std::mem::replace(&mut a.store.data_mut().regions, host.context("new").build()));
+    // The objects are gone; what they stood for is not.
+    assert_eq!(mappings_of(&region), before);
+    assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+    a.poke(at, 4).unwrap();
+    assert_eq!(a.byte(at), 4);
+    a.drop_window(window).unwrap_err();
+    assert_eq!(mappings_of(&region), before);
+    drop(a);
+    assert!(mappings_of(&region).is_empty());
+    region.clear_poison().unwrap();
+    assert_eq!(region.read(0..2).unwrap()[..], [4, 1]);
+    guest(&host, "b").assert_works();
+}
+
+#[test]
+fn context_that_is_forgotten_keeps_no_window_and_no_lock() {
+    let host = host();
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "music", GRANULE, 1);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    a.shown(number, 1, READ);
+    let data = a.store.data_mut();
+    std::mem::forget(std::mem::replace(&mut data.regions, host.context("new").build()));
+    assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
+    drop(a);
+    assert!(mappings_of(&region).is_empty());
+    assert_nothing_is_held(&region, 1);
+    guest(&host, "b").assert_works();
+}
+
+#[test]
+fn context_taken_out_of_its_store_does_nothing_to_the_store_that_it_is_put_into() {
+    let host = host();
+    let region = filled(&host, "music", GRANULE, 1);
+    let mut taken = Vec::new();
+    // Again and again, so that stores and memories come to lie where earlier
+    // ones were.
+    for _ in 0..8 {
+        let mut a = guest(&host, "a");
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (window, at) = a.shown(number, 1, READ);
+        let mapped = mappings_of(&region);
+        assert_eq!(mapped.len(), 1);
+        // What earlier guests left behind names windows that are gone.
+        if let Some(old) = taken.pop() {
+            let own = std::mem::replace(&mut a.store.data_mut().regions, old);
+            let _ = a.set_access(window, WRITE);
+            assert_eq!(mappings_of(&region), mapped);
+            assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
+            drop(own);
+            assert_eq!(mappings_of(&region), mapped);
+            let _ = at;
+        }
+        taken.push(a.store.into_data().regions);
+        assert!(mappings_of(&region).is_empty());
+        assert_nothing_is_held(&region, 1);
+    }
+}
+
+/// That nobody has a window on a region, that its bytes are what they were, and
+/// that it is as usable as before.
+#[track_caller]
+fn assert_nothing_is_held(region: &tombolo::Region, byte: u8) {
+    assert!(mappings_of(region).is_empty());
+    let guard = region.write(0..region.size()).expect("nobody holds it");
+    drop(guard);
+    assert_filled(region, byte);
+}
+
+/// That a guest which could only read changed nothing, whatever it did.
+#[track_caller]
+fn assert_filled_after(guest: Puppet, region: &tombolo::Region, byte: u8) {
+    drop(guest);
+    assert!(!region.is_poisoned());
+    assert_nothing_is_held(region, byte);
+}
