@@ -117,8 +117,12 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     store.set_epoch_deadline(u64::MAX / 2);
     let _ = store.set_fuel(u64::MAX);
     let instance = wasmtime::Instance::new(&mut store, &module, &[]).map_err(other)?;
-    let memory = instance.get_memory(&mut store, "m").expect("the probe exports it");
-    let write = instance.get_typed_func::<u32, ()>(&mut store, "s").map_err(other)?;
+    let memory = instance
+        .get_memory(&mut store, "m")
+        .expect("the probe exports it");
+    let write = instance
+        .get_typed_func::<u32, ()>(&mut store, "s")
+        .map_err(other)?;
 
     let record = memory_of(memory.data(&store)).ok_or(PrepareError::OtherMemories)?;
     let name = RegionName::new("probe").expect("a good name");
@@ -161,7 +165,16 @@ fn show(
         .adopt(store, false, alarm)
         .and_then(|()| {
             let range = start..start + length;
-            record.show(store, 0, range, file, 0, Perms::Read, u64::MAX, Box::new(Probe))
+            record.show(
+                store,
+                0,
+                range,
+                file,
+                0,
+                Perms::Read,
+                u64::MAX,
+                Box::new(Probe),
+            )
         })
         .map_err(|error| match error {
             ShowError::System(error) => PrepareError::System(error),

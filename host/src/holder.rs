@@ -129,7 +129,10 @@ impl Region {
     /// [`RegionError::NotPermitted`], also for a lent handle;
     /// [`RegionError::Gone`]; [`RegionError::Exhausted`].
     pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
-        self.hold.shared.ledger().may_duplicate(self.handle(), rights)?;
+        self.hold
+            .shared
+            .ledger()
+            .may_duplicate(self.handle(), rights)?;
         let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
         let claim = self.hold.owner.charge_claim(self.size())?;
         let handle = self
@@ -177,15 +180,22 @@ impl Region {
 
     /// Whether this could be had of no bytes at all, which conflict with nobody.
     fn may(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
-        Ok(self.shared().ledger().may_open(self.handle(), needs, access)?)
+        Ok(self
+            .shared()
+            .ledger()
+            .may_open(self.handle(), needs, access)?)
     }
 
     fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
         let charge = self.hold.owner.account.charge(Kind::Windows, 1)?;
-        let id =
-            self.hold.shared
-                .ledger()
-                .open(self.handle(), needs, span, access, Holder::Host, None)?;
+        let id = self.hold.shared.ledger().open(
+            self.handle(),
+            needs,
+            span,
+            access,
+            Holder::Host,
+            None,
+        )?;
         Ok(HostLock {
             shared: self.hold.shared.clone(),
             id,
@@ -319,7 +329,10 @@ impl Region {
         handle_charge: Charge,
         claim: Vec<Charge>,
     ) -> Region {
-        self.hold.shared.ledger().recharge(self.handle().claim(), claim);
+        self.hold
+            .shared
+            .ledger()
+            .recharge(self.handle().claim(), claim);
         Region {
             hold: Hold::new(self.shared(), to),
             handle: self.handle.take(),
@@ -381,6 +394,14 @@ impl Deref for ReadGuard {
         self.view
             .as_ref()
             .map_or(&[], |(view, _)| &view.bytes()[self.inside.clone()])
+    }
+}
+
+/// A guard owns what it needs, so it can stand for bytes that go elsewhere, as
+/// `bytes::Bytes::from_owner` takes them.
+impl AsRef<[u8]> for ReadGuard {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -94,7 +94,10 @@ pub(crate) struct Hold {
 
 impl Hold {
     pub(crate) fn new(shared: &Arc<Shared>, owner: &Arc<Owner>) -> Hold {
-        Hold { shared: shared.clone(), owner: owner.clone() }
+        Hold {
+            shared: shared.clone(),
+            owner: owner.clone(),
+        }
     }
 }
 
@@ -227,7 +230,9 @@ impl fmt::Debug for Place {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -251,7 +256,10 @@ impl Shared {
             name,
             size,
             inode: file.inode(),
-            body: Mutex::new(Some(Body { file, _charges: charges })),
+            body: Mutex::new(Some(Body {
+                file,
+                _charges: charges,
+            })),
             ledger: Mutex::new(ledger),
             lends_over: Notify::new(),
             seen: Mutex::default(),
@@ -281,7 +289,9 @@ impl Shared {
     /// [`RegionError::Gone`] if nobody has a claim any more.
     pub(crate) fn file(&self) -> Result<Arc<RegionFile>, RegionError> {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        body.as_ref().map(|body| body.file.clone()).ok_or(RegionError::Gone)
+        body.as_ref()
+            .map(|body| body.file.clone())
+            .ok_or(RegionError::Gone)
     }
 
     /// Gives the memory back to the kernel, if nobody has a claim any more.
@@ -290,12 +300,20 @@ impl Shared {
         if self.ledger().claims() > 0 {
             return;
         }
-        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let body = self
+            .body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if body.is_none() {
             return;
         }
         drop(body);
-        self.host.0.counters.regions_given_back.fetch_add(1, Ordering::Relaxed);
+        self.host
+            .0
+            .counters
+            .regions_given_back
+            .fetch_add(1, Ordering::Relaxed);
         if let Some(owner) = last {
             owner.given_back.fetch_add(1, Ordering::Relaxed);
         }

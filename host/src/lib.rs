@@ -24,5 +24,5 @@ pub use holder::{ReadGuard, Region, WriteGuard};
 pub use host::{Counts, Host};
 pub use limits::{HostLimits, Limits};
 pub use region::{Exhausted, GRANULE, NameError, Rights, SpanError};
-pub use transfer::{Borrowed, LentRegion, Lending, PackError, Parcel, Recipient, lend, take};
-pub use wit::add_to_linker;
+pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
+pub use wit::{add_to_linker, regions};

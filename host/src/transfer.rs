@@ -126,7 +126,9 @@ impl Lending {
     /// Tells whether the lends, and all that was lent on from them, have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.lent.iter().all(|lent| lent.shared.ledger().is_over(lent.lend))
+        self.lent
+            .iter()
+            .all(|lent| lent.shared.ledger().is_over(lent.lend))
     }
 
     /// Waits until the lends, and all that was lent on from them, have ended. A
@@ -174,7 +176,13 @@ impl Lending {
     ) -> wasmtime::Result<()> {
         let store = StoreId::of(store);
         self.lent.iter().try_for_each(|lent| {
-            Ok(unmap_all(store, &lent.shared, lent.claim, lent.via, End::Died)?)
+            Ok(unmap_all(
+                store,
+                &lent.shared,
+                lent.claim,
+                lent.via,
+                End::Died,
+            )?)
         })
     }
 }
@@ -188,20 +196,20 @@ fn each_resource(
         Val::Resource(_) => visit(val),
         Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
             // Lists of plain bytes and numbers are the long ones.
-            if matches!(vals.first(), Some(first) if is_scalar(first))
-                && vals.iter().all(is_scalar)
+            if matches!(vals.first(), Some(first) if is_scalar(first)) && vals.iter().all(is_scalar)
             {
                 return Ok(());
             }
-            vals.iter_mut().try_for_each(|val| each_resource(val, visit))
+            vals.iter_mut()
+                .try_for_each(|val| each_resource(val, visit))
         }
         Val::Map(pairs) => pairs.iter_mut().try_for_each(|(key, val)| {
             each_resource(key, visit)?;
             each_resource(val, visit)
         }),
-        Val::Record(fields) => {
-            fields.iter_mut().try_for_each(|(_, val)| each_resource(val, visit))
-        }
+        Val::Record(fields) => fields
+            .iter_mut()
+            .try_for_each(|(_, val)| each_resource(val, visit)),
         Val::Variant(_, val) | Val::Option(val) => match val {
             Some(val) => each_resource(val, visit),
             None => Ok(()),
@@ -257,7 +265,9 @@ impl Parcel {
         // not taken would stay in the sender's store for good.
         for val in &mut vals {
             each_resource(val, &mut |val| {
-                let Val::Resource(any) = val else { return Ok(()) };
+                let Val::Resource(any) = val else {
+                    return Ok(());
+                };
                 match take_out(&mut store, *any, to)? {
                     Ok(one) => given.push(one),
                     Err(error) => {
@@ -275,8 +285,17 @@ impl Parcel {
 
     /// Values of types in which there are no handles: nothing to look for.
     pub(crate) fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
-        let lending = Lending { lent: Vec::new(), hidden: Vec::new() };
-        (Parcel { vals, carried: Vec::new() }, lending)
+        let lending = Lending {
+            lent: Vec::new(),
+            hidden: Vec::new(),
+        };
+        (
+            Parcel {
+                vals,
+                carried: Vec::new(),
+            },
+            lending,
+        )
     }
 
     /// Takes values out of the store in hand and drops them, for a call that is
@@ -292,7 +311,9 @@ impl Parcel {
         let mut store = store.as_context_mut();
         vals.iter_mut().try_for_each(|val| {
             each_resource(val, &mut |val| {
-                let Val::Resource(any) = val else { return Ok(()) };
+                let Val::Resource(any) = val else {
+                    return Ok(());
+                };
                 let resource: Resource<Region> = any.try_into_resource(&mut store)?;
                 if resource.owned() {
                     store.data_mut().region_ctx().table.delete(resource)?;
@@ -330,7 +351,11 @@ impl Parcel {
                 let rep = resource.rep();
                 let any = ResourceAny::try_from_resource(resource, &mut store)?;
                 if let Some(guard) = guard {
-                    borrowed.lent.push(BorrowedOne { any: Some(any), rep, guard });
+                    borrowed.lent.push(BorrowedOne {
+                        any: Some(any),
+                        rep,
+                        guard,
+                    });
                 }
                 *val = Val::Resource(any);
                 Ok(())
@@ -343,7 +368,12 @@ impl Parcel {
 /// A handle that was taken out of the sender's store.
 enum Given {
     Moved(Region),
-    Lent { region: Region, guard: LendGuard, via: Option<LendId>, writes: bool },
+    Lent {
+        region: Region,
+        guard: LendGuard,
+        via: Option<LendId>,
+        writes: bool,
+    },
 }
 
 /// Takes one handle out of the sender's store; begins the lend of a borrowed
@@ -367,14 +397,24 @@ fn take_out<T: RegionView>(
     Ok(match lender.lend(rights, &to.0) {
         Ok(region) => {
             let lend = region.handle().lend().expect("it was just lent");
-            let guard =
-                LendGuard { shared: region.shared().clone(), claim: region.handle().claim(), lend };
+            let guard = LendGuard {
+                shared: region.shared().clone(),
+                claim: region.handle().claim(),
+                lend,
+            };
             let via = lender.handle().lend();
-            Ok(Given::Lent { region, guard, via, writes: rights.contains(Rights::WRITE) })
+            Ok(Given::Lent {
+                region,
+                guard,
+                via,
+                writes: rights.contains(Rights::WRITE),
+            })
         }
-        Err(reason) => {
-            Err(PackError::Refused { region: lender.name().to_owned(), what: "lent", reason })
-        }
+        Err(reason) => Err(PackError::Refused {
+            region: lender.name().to_owned(),
+            what: "lent",
+            reason,
+        }),
     })
 }
 
@@ -384,20 +424,28 @@ fn send<T: RegionView>(
     vals: Vec<Val>,
     to: &Recipient,
 ) -> Result<(Parcel, Lending), PackError> {
-    let mut parcel = Parcel { vals, carried: Vec::new() };
-    let mut lending = Lending { lent: Vec::new(), hidden: Vec::new() };
+    let mut parcel = Parcel {
+        vals,
+        carried: Vec::new(),
+    };
+    let mut lending = Lending {
+        lent: Vec::new(),
+        hidden: Vec::new(),
+    };
     let id = StoreId::of(&*store);
     let keep_shown = store.data_mut().region_ctx().keep_shown;
     // First whether all of them may move, with their windows still there...
     for one in &given {
         if let Given::Moved(region) = one {
-            region.shared().ledger().may_move(region.handle()).map_err(|reason| {
-                PackError::Refused {
+            region
+                .shared()
+                .ledger()
+                .may_move(region.handle())
+                .map_err(|reason| PackError::Refused {
                     region: region.name().to_owned(),
                     what: "moved",
                     reason: reason.into(),
-                }
-            })?;
+                })?;
         }
     }
     // ... and whether there is room for them...
@@ -407,12 +455,11 @@ fn send<T: RegionView>(
         match one {
             Given::Moved(region) => {
                 let name = region.name().to_owned();
-                let charges = to
-                    .0
-                    .account
-                    .charge(crate::region::Kind::Handles, 1)
-                    .map_err(RegionError::from)
-                    .and_then(|handle| Ok((handle, to.0.charge_claim(region.size())?)));
+                let charges =
+                    to.0.account
+                        .charge(crate::region::Kind::Handles, 1)
+                        .map_err(RegionError::from)
+                        .and_then(|handle| Ok((handle, to.0.charge_claim(region.size())?)));
                 let charges = charges.map_err(|reason| PackError::Refused {
                     region: name,
                     what: "moved",
@@ -430,7 +477,13 @@ fn send<T: RegionView>(
         match one {
             Given::Moved(region) => {
                 let (handle, claim) = moved.next().expect("one each");
-                unmap_all(id, region.shared(), region.handle().claim(), None, End::Orderly)?;
+                unmap_all(
+                    id,
+                    region.shared(),
+                    region.handle().claim(),
+                    None,
+                    End::Orderly,
+                )?;
                 tracing::debug!(
                     region = region.name(),
                     id = region.id(),
@@ -438,11 +491,20 @@ fn send<T: RegionView>(
                     to = to.0.name,
                     "region moved"
                 );
-                parcel.carried.push(Carried::Moved(region.transferred(&to.0, handle, claim)));
+                parcel
+                    .carried
+                    .push(Carried::Moved(region.transferred(&to.0, handle, claim)));
             }
-            Given::Lent { region, guard, via, writes } => {
+            Given::Lent {
+                region,
+                guard,
+                via,
+                writes,
+            } => {
                 if !keep_shown {
-                    lending.hidden.push(hide_all(id, &guard.shared, guard.claim, via, writes)?);
+                    lending
+                        .hidden
+                        .push(hide_all(id, &guard.shared, guard.claim, via, writes)?);
                 }
                 tracing::debug!(
                     region = region.name(),
@@ -497,8 +559,13 @@ impl Borrowed {
         let mut result = Ok(());
         for BorrowedOne { any, rep, guard } in self.lent {
             guard.shared.ledger().revoke(guard.lend);
-            let unmapped =
-                unmap_all(id, &guard.shared, guard.claim, Some(guard.lend), End::Orderly);
+            let unmapped = unmap_all(
+                id,
+                &guard.shared,
+                guard.claim,
+                Some(guard.lend),
+                End::Orderly,
+            );
             let taken = match any {
                 // Takes the handle out of wasmtime's table as well.
                 Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
@@ -562,8 +629,21 @@ pub fn lend<T: RegionView>(
         claim: region.handle().claim(),
         lend: region.handle().lend().expect("it was just lent"),
     };
-    let rep = ctx.table.push(region).expect("the account counts handles").rep();
-    Ok(LentRegion { rep, borrowed: Borrowed { lent: vec![BorrowedOne { any: None, rep, guard }] } })
+    let rep = ctx
+        .table
+        .push(region)
+        .expect("the account counts handles")
+        .rep();
+    Ok(LentRegion {
+        rep,
+        borrowed: Borrowed {
+            lent: vec![BorrowedOne {
+                any: None,
+                rep,
+                guard,
+            }],
+        },
+    })
 }
 
 /// Takes a region that an export of the guest in the store in hand returned as
@@ -592,6 +672,12 @@ pub fn take<T: RegionView>(
     if let Err(reason) = region.shared().ledger().may_move(region.handle()) {
         return Err(refused(&region, reason.into()));
     }
-    unmap_all(id, region.shared(), region.handle().claim(), None, End::Orderly)?;
+    unmap_all(
+        id,
+        region.shared(),
+        region.handle().claim(),
+        None,
+        End::Orderly,
+    )?;
     receive(region, &to).map_err(|(region, reason)| refused(&region, reason))
 }

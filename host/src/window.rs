@@ -307,7 +307,13 @@ impl WindowNote {
     /// Whether the two differ in their count at most.
     pub(crate) fn is_like(&self, other: &WindowNote) -> bool {
         let key = |note: &WindowNote| {
-            (note.region_id, note.address, note.offset, note.length, note.access)
+            (
+                note.region_id,
+                note.address,
+                note.offset,
+                note.length,
+                note.access,
+            )
         };
         key(self) == key(other)
     }

@@ -104,7 +104,9 @@ pub(super) fn define(
         return Ok(false);
     }
     let mut results = ty.results();
-    let (result, None) = (results.next(), results.next()) else { return Ok(false) };
+    let (result, None) = (results.next(), results.next()) else {
+        return Ok(false);
+    };
     match result {
         Some(Type::U32) => answering::<u32>(instance, name, target),
         Some(Type::U64) => answering::<u64>(instance, name, target),
@@ -158,6 +160,10 @@ where
 {
     let length = bytes.len() as u64;
     let (reply, replied) = oneshot::channel();
-    let call = Box::new(Typed::<R> { bytes, answer: None, reply });
+    let call = Box::new(Typed::<R> {
+        bytes,
+        answer: None,
+        reply,
+    });
     target.call_bytes(length, call, replied).await
 }

@@ -33,6 +33,8 @@ pub(super) struct Call {
     /// With the interface, for messages.
     pub(super) function: Arc<str>,
     pub(super) work: Work,
+    /// The caller's: what the callee does belongs to it.
+    pub(super) span: tracing::Span,
 }
 
 /// What a call passes.
@@ -72,7 +74,15 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(name: &str, recipient: Recipient) -> (Peer, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
-        (Peer { name: name.to_owned(), inbox: sender, recipient, ended: Mutex::default() }, inbox)
+        (
+            Peer {
+                name: name.to_owned(),
+                inbox: sender,
+                recipient,
+                ended: Mutex::default(),
+            },
+            inbox,
+        )
     }
 }
 
@@ -160,18 +170,28 @@ impl Calls {
                 }
                 None => {
                     waits.insert(from, to);
-                    return Ok(Waiting { calls: self.clone(), from });
+                    return Ok(Waiting {
+                        calls: self.clone(),
+                        from,
+                    });
                 }
             }
         }
-        let names: Vec<String> =
-            cycle.iter().map(|index| format!("`{}`", self.peers[*index].name)).collect();
-        Err(format!("the call would never return: {}", names.join(" waits for ")))
+        let names: Vec<String> = cycle
+            .iter()
+            .map(|index| format!("`{}`", self.peers[*index].name))
+            .collect();
+        Err(format!(
+            "the call would never return: {}",
+            names.join(" waits for ")
+        ))
     }
 
     fn count(&self, link: &Target, took: Duration) {
         let mut counts = lock(&self.counts);
-        let count = counts.entry((link.from, link.to, link.function.clone())).or_default();
+        let count = counts
+            .entry((link.from, link.to, link.function.clone()))
+            .or_default();
         count.calls += 1;
         count.total += took;
         if count.samples.len() < SAMPLES {
@@ -217,11 +237,14 @@ impl Calls {
         clock: &Arc<Clock>,
     ) -> wasmtime::Result<()> {
         let missing = || wasmtime::Error::msg(format!("`{}` is planned but missing", link.export));
-        let interface = exporter.get_export_index(None, &link.export).ok_or_else(missing)?;
+        let interface = exporter
+            .get_export_index(None, &link.export)
+            .ok_or_else(missing)?;
         let mut instance = linker.instance(&link.import)?;
         for function in &link.functions {
-            let export =
-                exporter.get_export_index(Some(&interface), &function.name).ok_or_else(missing)?;
+            let export = exporter
+                .get_export_index(Some(&interface), &function.name)
+                .ok_or_else(missing)?;
             let target = Arc::new(Target {
                 calls: self.clone(),
                 from: link.importer,
@@ -238,9 +261,7 @@ impl Calls {
             }
             instance.func_new_async(&function.name, move |store, _, params, results| {
                 let target = target.clone();
-                Box::new(async move {
-                    target.watched(target.call(store, params, results)).await
-                })
+                Box::new(async move { target.watched(target.call(store, params, results)).await })
             })?;
         }
         Ok(())
@@ -349,15 +370,21 @@ impl Target {
                 export: self.export,
                 function: self.function.clone(),
                 work: Work::Bytes(call),
+                span: tracing::Span::current(),
             };
             match self.calls.peers[self.to].inbox.send(Message::Call(call)) {
-                Ok(()) => replied.await.unwrap_or_else(|_| Err(self.calls.obituary(self.to))),
+                Ok(()) => replied
+                    .await
+                    .unwrap_or_else(|_| Err(self.calls.obituary(self.to))),
                 Err(_) => Err(self.calls.obituary(self.to)),
             }
         });
         answer.await.map_err(|why| {
             tracing::info!(function = &*self.function, why, "call refused or failed");
-            NoRoom { function: self.function.clone(), why }
+            NoRoom {
+                function: self.function.clone(),
+                why,
+            }
         })
     }
 
@@ -392,12 +419,21 @@ impl Target {
             Err(PackError::Fatal(error)) => return Err(error),
             Err(refused) => return self.refuse(refused.to_string(), results),
         };
-        let mut lender = LenderGuard { store, lending: Some(lending) };
+        let mut lender = LenderGuard {
+            store,
+            lending: Some(lending),
+        };
         let (reply, replied) = oneshot::channel();
         let call = Call {
             export: self.export,
             function: self.function.clone(),
-            work: Work::Values { params, results: self.results, caller, reply },
+            work: Work::Values {
+                params,
+                results: self.results,
+                caller,
+                reply,
+            },
+            span: tracing::Span::current(),
         };
         let paused = self.clock.pause();
         let reply = match peer.inbox.send(Message::Call(call)) {
@@ -417,7 +453,10 @@ impl Target {
             Some(Reply::Done(parcel)) => {
                 let (vals, _) = parcel.unpack(&mut lender.store)?;
                 self.calls.count_bytes(&vals);
-                results.iter_mut().zip(vals).for_each(|(slot, val)| *slot = val);
+                results
+                    .iter_mut()
+                    .zip(vals)
+                    .for_each(|(slot, val)| *slot = val);
                 Ok(())
             }
             Some(Reply::Failed(why)) => self.refuse(why, results),
@@ -433,7 +472,11 @@ impl Target {
                 *result = room.refusal(why);
                 Ok(())
             }
-            _ => Err(NoRoom { function: self.function.clone(), why }.into()),
+            _ => Err(NoRoom {
+                function: self.function.clone(),
+                why,
+            }
+            .into()),
         }
     }
 }

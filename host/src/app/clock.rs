@@ -47,7 +47,11 @@ impl Clock {
 
     /// Starts anew, for one call.
     pub(super) fn start(&self, limit: Option<Duration>) {
-        *self.inner() = Inner { limit, since: Some(Instant::now()), ..Inner::default() };
+        *self.inner() = Inner {
+            limit,
+            since: Some(Instant::now()),
+            ..Inner::default()
+        };
     }
 
     /// The guest waits for a guest that it called, until what is returned is
@@ -125,7 +129,12 @@ pub(super) struct Metered<F> {
 
 impl<F> Metered<F> {
     pub(super) fn new(store: StoreId, clock: &Arc<Clock>, call: F) -> Metered<F> {
-        Metered { call: Some(Box::pin(call)), store, clock: clock.clone(), alarm: None }
+        Metered {
+            call: Some(Box::pin(call)),
+            store,
+            clock: clock.clone(),
+            alarm: None,
+        }
     }
 }
 
@@ -137,7 +146,11 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
         this.clock.polled();
         let polled = {
             let _entered = Entered::new(this.store);
-            this.call.as_mut().expect("taken only by drop").as_mut().poll(context)
+            this.call
+                .as_mut()
+                .expect("taken only by drop")
+                .as_mut()
+                .poll(context)
         };
         if polled.is_ready() {
             return polled;

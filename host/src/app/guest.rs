@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
+use tracing::Instrument;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, ResourceTable, Val};
-use wasmtime::{
-    CallHook, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline,
-};
+use wasmtime::{CallHook, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::End;
@@ -44,7 +43,10 @@ impl GuestState {
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -117,7 +119,12 @@ impl Guest {
             _ => Ok(()),
         });
         fault::note_wasm_faults(&mut store, fault.clone());
-        Guest { store, clock, fault, limits: limits.clone() }
+        Guest {
+            store,
+            clock,
+            fault,
+            limits: limits.clone(),
+        }
     }
 
     /// Instantiates the guest, tells `ready` how that went, and lives: as a
@@ -165,7 +172,12 @@ impl Guest {
                 self.ended(index, exit, None)
             }
             Err(broken) => {
-                let Broken { error, borrowed, tell, function } = broken;
+                let Broken {
+                    error,
+                    borrowed,
+                    tell,
+                    function,
+                } = broken;
                 let failure = match error.downcast_ref::<I32Exit>() {
                     // In order, as far as its windows go.
                     Some(I32Exit(code)) => {
@@ -174,7 +186,10 @@ impl Guest {
                     }
                     None => {
                         let error = self.explain(error);
-                        format!("guest `{name}` was ended in `{function}`: {}", brief(&error))
+                        format!(
+                            "guest `{name}` was ended in `{function}`: {}",
+                            brief(&error)
+                        )
                     }
                 };
                 calls.ended(index, failure.clone());
@@ -212,8 +227,8 @@ impl Guest {
                 let function = interface
                     .and_then(|index| instance.get_export_index(&mut *store, Some(&index), "run"))
                     .ok_or_else(|| wasmtime::Error::msg("`run` is missing"))?;
-                let function = instance
-                    .get_typed_func::<(), (Result<(), ()>,)>(&mut *store, &function)?;
+                let function =
+                    instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, &function)?;
                 function.call_async(store, ()).await
             })
             .await;
@@ -237,7 +252,10 @@ impl Guest {
     async fn serve(&mut self, instance: Instance, inbox: &mut Inbox) -> Result<(), Broken> {
         while let Some(message) = inbox.recv().await {
             match message {
-                Message::Call(call) => self.answer(instance, call).await?,
+                Message::Call(call) => {
+                    let span = call.span.clone();
+                    self.answer(instance, call).instrument(span).await?;
+                }
                 Message::Stop => break,
             }
         }
@@ -245,18 +263,34 @@ impl Guest {
     }
 
     async fn answer(&mut self, instance: Instance, call: Call) -> Result<(), Broken> {
-        let Call { export, function, work } = call;
+        let Call {
+            export,
+            function,
+            work,
+            span: _,
+        } = call;
         self.clock.start(self.limits.call_time);
         match work {
-            Work::Values { params, results, caller, reply } => {
-                let (borrowed, called) =
-                    self.values(instance, export, params, results, &caller).await;
+            Work::Values {
+                params,
+                results,
+                caller,
+                reply,
+            } => {
+                let (borrowed, called) = self
+                    .values(instance, export, params, results, &caller)
+                    .await;
                 match called {
                     // A caller that is gone drops what it would have got.
                     Ok(answer) => drop(reply.send(answer)),
                     Err(error) => {
                         let tell = Box::new(|why| drop(reply.send(Reply::Failed(why))));
-                        return Err(Broken { error, borrowed, tell: Some(tell), function });
+                        return Err(Broken {
+                            error,
+                            borrowed,
+                            tell: Some(tell),
+                            function,
+                        });
                     }
                 }
             }
@@ -266,7 +300,12 @@ impl Guest {
                     Ok(()) => call.done(),
                     Err(error) => {
                         let tell = Box::new(|why| call.failed(why));
-                        return Err(Broken { error, borrowed: None, tell: Some(tell), function });
+                        return Err(Broken {
+                            error,
+                            borrowed: None,
+                            tell: Some(tell),
+                            function,
+                        });
                     }
                 }
             }
@@ -316,15 +355,25 @@ impl Guest {
         let regions = &self.store.data().regions;
         let trespassed = error.is::<Trespass>() || regions.check_alarm().is_err();
         let scribble = if trespassed {
-            regions.memories.iter().find_map(|memory| memory.take_scribble(id))
+            regions
+                .memories
+                .iter()
+                .find_map(|memory| memory.take_scribble(id))
         } else if error.downcast_ref::<Trap>() == Some(&Trap::MemoryOutOfBounds) {
             let address = self.fault.load(Ordering::Relaxed);
-            regions.memories.iter().find_map(|memory| memory.explain(address))
+            regions
+                .memories
+                .iter()
+                .find_map(|memory| memory.explain(address))
         } else {
             None
         };
         if trespassed || scribble.is_some() {
-            Trespass { guest: regions.name().to_owned(), scribble }.into()
+            Trespass {
+                guest: regions.name().to_owned(),
+                scribble,
+            }
+            .into()
         } else {
             error
         }
@@ -361,7 +410,12 @@ impl Guest {
         };
         drop(self.store);
         report.regions_given_back = owner.given_back();
-        Ended { index, exit, failure, report }
+        Ended {
+            index,
+            exit,
+            failure,
+            report,
+        }
     }
 }
 

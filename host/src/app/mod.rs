@@ -38,11 +38,11 @@ use tokio::task::JoinSet;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 
-pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
-pub use self::report::{CallReport, GuestReport, Report, WindowReport};
 use self::call::{Calls, Peer};
 use self::guest::{Ended, Guest, GuestState};
 use self::link::Part;
+pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+pub use self::report::{CallReport, GuestReport, Report, WindowReport};
 use crate::limits::{HostLimits, Limits};
 use crate::{Host, PrepareError, RegionCtxBuilder};
 
@@ -139,7 +139,10 @@ impl AppBuilder {
         let mut components = Vec::new();
         for guest in &self.guests {
             let component = Component::from_binary(&engine, &guest.wasm).map_err(|source| {
-                StartError::Compile { guest: guest.name.clone(), source }
+                StartError::Compile {
+                    guest: guest.name.clone(),
+                    source,
+                }
             })?;
             components.push(component);
         }
@@ -147,7 +150,10 @@ impl AppBuilder {
             .guests
             .iter()
             .zip(&components)
-            .map(|(guest, component)| Part { name: &guest.name, component })
+            .map(|(guest, component)| Part {
+                name: &guest.name,
+                component,
+            })
             .collect();
 
         let mut linker: Linker<GuestState> = Linker::new(&engine);
@@ -171,8 +177,11 @@ impl AppBuilder {
         let mut peers = Vec::new();
         for (index, spec) in self.guests.iter().enumerate() {
             let command = (index == first).then(|| command.take()).flatten();
-            let wasi = wasi::context(spec, command.as_ref())
-                .map_err(|source| StartError::Grant { guest: spec.name.clone(), source })?;
+            let wasi =
+                wasi::context(spec, command.as_ref()).map_err(|source| StartError::Grant {
+                    guest: spec.name.clone(),
+                    source,
+                })?;
             let regions = RegionCtxBuilder::new(&host, spec.name.clone())
                 .limits(self.limits.clone())
                 .run_by_us()
@@ -193,7 +202,10 @@ impl AppBuilder {
                     .link(&mut linker, link, &components[link.exporter], &clock)
                     .map_err(|error| StartError::Host(error.into()))?;
             }
-            let run = entries.iter().find(|(entry, _)| *entry == index).map(|(_, name)| name);
+            let run = entries
+                .iter()
+                .find(|(entry, _)| *entry == index)
+                .map(|(_, name)| name);
             let guest = Guest::new(&engine, state, &self.limits);
             let (tell, told) = tokio::sync::oneshot::channel();
             ready.push(told);
@@ -207,7 +219,13 @@ impl AppBuilder {
                 tell,
             ));
         }
-        let app = App { host, calls, tasks, commands: entries, _ticker: ticker };
+        let app = App {
+            host,
+            calls,
+            tasks,
+            commands: entries,
+            _ticker: ticker,
+        };
         for (index, ready) in ready.into_iter().enumerate() {
             match ready.await {
                 Ok(Ok(())) => {}
@@ -362,7 +380,11 @@ impl App {
         }
         let counts = self.host.counts();
         let report = Report {
-            guests: guests.into_iter().flatten().map(Ended::into_report).collect(),
+            guests: guests
+                .into_iter()
+                .flatten()
+                .map(Ended::into_report)
+                .collect(),
             regions_created: counts.regions_created,
             regions_given_back: counts.regions_given_back,
             bytes_shared: counts.bytes_shared,
@@ -370,13 +392,19 @@ impl App {
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
         };
-        Outcome { end, report, failures }
+        Outcome {
+            end,
+            report,
+            failures,
+        }
     }
 }
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
     }
 }
 
@@ -391,13 +419,17 @@ impl Ticker {
     fn start(engine: &Engine) -> std::io::Result<Ticker> {
         let (stop, stopped) = mpsc::channel::<()>();
         let engine = engine.clone();
-        let thread =
-            std::thread::Builder::new().name("tombolo-ticker".into()).spawn(move || {
+        let thread = std::thread::Builder::new()
+            .name("tombolo-ticker".into())
+            .spawn(move || {
                 while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
                     engine.increment_epoch();
                 }
             })?;
-        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+        Ok(Ticker {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 

@@ -30,9 +30,10 @@ pub(super) fn context(
             // wasmtime-wasi takes a path; this one leads to the very directory
             // that was opened, whatever happened to its name since.
             let path = format!("/proc/self/fd/{}", grant.dir.as_raw_fd());
-            wasi.preopened_dir(path, &grant.guest_path, perms).map_err(|error| {
-                error.context(format!("directory `{}`", grant.host_path.display()))
-            })?;
+            wasi.preopened_dir(path, &grant.guest_path, perms)
+                .map_err(|error| {
+                    error.context(format!("directory `{}`", grant.host_path.display()))
+                })?;
         }
     }
     Ok(wasi.build())

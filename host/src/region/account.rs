@@ -102,7 +102,6 @@ impl Account {
     pub fn used(&self, kind: Kind) -> u64 {
         self.used[kind as usize].load(Ordering::Relaxed)
     }
-
 }
 
 impl fmt::Debug for Account {

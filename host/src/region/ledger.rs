@@ -553,12 +553,7 @@ impl<P> Ledger<P> {
     /// # Errors
     ///
     /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`].
-    pub fn may_open(
-        &self,
-        handle: &Handle,
-        needs: Rights,
-        access: Access,
-    ) -> Result<(), Refusal> {
+    pub fn may_open(&self, handle: &Handle, needs: Rights, access: Access) -> Result<(), Refusal> {
         self.check_rights(handle, needs)?;
         self.check_state(access)
     }
@@ -567,7 +562,11 @@ impl<P> Ledger<P> {
         if self.frozen && access == Access::Write {
             return Err(Refusal::Frozen);
         }
-        if self.poisoned { Err(Refusal::Poisoned) } else { Ok(()) }
+        if self.poisoned {
+            Err(Refusal::Poisoned)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_lock(
