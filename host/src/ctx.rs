@@ -150,6 +150,7 @@ impl RegionCtx {
     /// Gives the region back, with [`RegionError::NotPermitted`],
     /// [`RegionError::WouldBlock`] while a guard of it lives, or
     /// [`RegionError::Exhausted`] for the guest's limits.
+    #[allow(clippy::result_large_err, reason = "the region is given back")]
     pub fn give(
         &mut self,
         region: Region,
@@ -209,6 +210,7 @@ impl RegionCtx {
 
 /// Moves a region to another holder who has no store, or whose store has no
 /// window on it.
+#[allow(clippy::result_large_err, reason = "the region is given back")]
 pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region, RegionError)> {
     let charges = (|| {
         region.shared().ledger().may_move(region.handle())?;

@@ -93,8 +93,11 @@ pub(super) struct Calls {
     waits: Mutex<HashMap<usize, usize>>,
     begun: watch::Sender<bool>,
     bytes: AtomicU64,
-    counts: Mutex<BTreeMap<(usize, usize, Arc<str>), Count>>,
+    counts: Mutex<BTreeMap<Edge, Count>>,
 }
+
+/// Caller, callee, function.
+type Edge = (usize, usize, Arc<str>);
 
 #[derive(Default)]
 struct Count {

@@ -96,10 +96,12 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: the location is valid for as long as the thread lives.
     let saved = unsafe { *errno };
-    // SAFETY: the kernel passes a valid `siginfo_t` with `SA_SIGINFO`.
-    let code = unsafe { (*info).si_code };
-    // SAFETY: as above; for SIGSEGV the address is set.
-    let address = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel passes a valid `siginfo_t` with `SA_SIGINFO`, which
+    // nobody changes while the handler runs.
+    let fault = unsafe { &*info };
+    let code = fault.si_code;
+    // SAFETY: for SIGSEGV the address is set.
+    let address = unsafe { fault.si_addr() }.addr();
     let absorbed = code == SEGV_ACCERR && {
         // SAFETY: an access to a memory that is not the doing of whoever has
         // its store in hand is a bug that safe code cannot make; so this
@@ -151,14 +153,17 @@ pub(crate) fn note_wasm_faults<T: 'static>(
     address: std::sync::Arc<AtomicUsize>,
 ) {
     use wasmtime::unix::StoreExt;
+    let note = move |signal: libc::c_int, info: *const libc::siginfo_t, _: *const libc::c_void| {
+        if signal == libc::SIGSEGV {
+            // SAFETY: wasmtime passes on what the kernel passed to it.
+            let fault = unsafe { &*info };
+            // SAFETY: for SIGSEGV the address is set.
+            let at = unsafe { fault.si_addr() };
+            address.store(at.addr(), Ordering::Relaxed);
+        }
+        false
+    };
     // SAFETY: the closure does one atomic store and no more, which is
     // async-signal-safe, and declines every signal.
-    unsafe {
-        store.set_signal_handler(move |signal, info, _| {
-            if signal == libc::SIGSEGV {
-                address.store((*info).si_addr().addr(), Ordering::Relaxed);
-            }
-            false
-        });
-    }
+    unsafe { store.set_signal_handler(note) };
 }

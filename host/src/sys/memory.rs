@@ -191,6 +191,8 @@ impl MemoryRecord {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
+        // Addresses in it are turned into pointers again all over this file.
+        base.expose_provenance();
         let record = MemoryRecord {
             base: NonNull::new(base.cast()).expect("the kernel never maps at null"),
             total,
@@ -212,16 +214,11 @@ impl MemoryRecord {
         if new <= old {
             return Ok(());
         }
+        let start = std::ptr::with_exposed_provenance_mut(self.base() + old);
         // SAFETY: `old..new` lies inside the reservation (checked by the
         // callers against its length), where nothing but this memory is; it
         // was inaccessible until now, so that no reference into it exists.
-        unsafe {
-            mprotect(
-                self.base.as_ptr().add(old).cast(),
-                new - old,
-                MprotectFlags::READ | MprotectFlags::WRITE,
-            )
-        }?;
+        unsafe { mprotect(start, new - old, MprotectFlags::READ | MprotectFlags::WRITE) }?;
         self.size.store(new, Ordering::Relaxed);
         Ok(())
     }
@@ -618,7 +615,7 @@ impl Drop for Memory {
         let end = at + self.0.total;
         state.lost.sort_by_key(|range| range.start);
         let lost = std::mem::take(&mut state.lost);
-        for hole in lost.into_iter().chain([end..end]) {
+        for hole in lost.into_iter().chain(std::iter::once(end..end)) {
             if hole.start > at {
                 // SAFETY: this object reserved the range, nothing else unmaps
                 // it, what was lost is left out, and wasmtime drops the memory
@@ -694,7 +691,6 @@ static TABLE: [Slab; SLABS] = [const {
 }; SLABS];
 
 fn register(record: &Arc<MemoryRecord>) {
-    record.base.as_ptr().expose_provenance();
     if let Some(slab) = TABLE.get(record.base() / RESERVATION) {
         slab.record
             .store(Arc::into_raw(record.clone()).cast_mut(), Ordering::Release);
