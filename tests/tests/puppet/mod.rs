@@ -15,12 +15,11 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: ["../wit", "wit/puppet.wit"],
         world: "test:puppet/puppet",
-        with: { "tombolo:memory/regions.region": tombolo::Region },
+        with: { "tombolo:memory/regions.region": ::tombolo::Region },
         additional_derives: [PartialEq],
     });
 }
 
-pub use bindings::exports::test::puppet::acts::Guest as Acts;
 pub use bindings::tombolo::memory::regions::{ErrorCode, Rights};
 pub use bindings::tombolo::memory::windows::Access;
 
