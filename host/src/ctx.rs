@@ -196,12 +196,22 @@ impl RegionCtx {
         (self.notes.iter().cloned().collect(), self.windows)
     }
 
-    /// Fails if the guest wrote to a read-only window: it must not go on.
-    pub(crate) fn check_alarm(&self) -> Result<(), Trespass> {
+    /// Fails if the guest wrote to a read-only window through host code, by
+    /// `memory.copy` say: it must not go on. (A plain store traps by itself.)
+    ///
+    /// The functions of `tombolo:memory` ask this first of all, and trap. An
+    /// embedder asks it as well when a call into the guest has returned, and in
+    /// the callback of the epoch deadline if there is one. Until then the guest
+    /// harms nobody but itself: its write went to a private copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Trespass`] says where it wrote.
+    pub fn check(&self) -> Result<(), Trespass> {
         if self.alarm.load(Ordering::Acquire) {
             return Err(Trespass {
                 guest: self.name().to_owned(),
-                scribble: None,
+                scribble: self.memories.iter().find_map(|memory| memory.scribble()),
             });
         }
         Ok(())

@@ -107,7 +107,7 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
             let state = store.data();
-            state.regions.check_alarm()?;
+            state.regions.check()?;
             state.clock.check()?;
             state.clock.yielded();
             Ok(UpdateDeadline::Yield(1))
@@ -115,7 +115,7 @@ impl Guest {
         // A guest that wrote to a read-only window goes no further than its next
         // host call.
         store.call_hook(|store, hook| match hook {
-            CallHook::CallingHost => Ok(store.data().regions.check_alarm()?),
+            CallHook::CallingHost => Ok(store.data().regions.check()?),
             _ => Ok(()),
         });
         fault::note_wasm_faults(&mut store, fault.clone());
@@ -141,7 +141,6 @@ impl Guest {
         ready: oneshot::Sender<wasmtime::Result<()>>,
     ) -> Ended {
         let name = self.store.data().regions.name().to_owned();
-        let host = self.store.data().regions.host().clone();
         self.clock.start(self.limits.call_time);
         let instance = self.enter(async |store| linker.instantiate_async(store, &component).await);
         let instance = match instance.await {
@@ -156,7 +155,7 @@ impl Guest {
                 return self.ended(index, None, None);
             }
         };
-        drop((linker, component, host));
+        drop((linker, component));
 
         let lived = match run {
             Some(run) => {
@@ -214,7 +213,7 @@ impl Guest {
         let result = Metered::new(id, &self.clock, call(&mut self.store)).await?;
         // What wasmtime wrote for the guest outside of a host call, at the end of
         // the call say, it hears of here.
-        self.store.data().regions.check_alarm()?;
+        self.store.data().regions.check()?;
         Ok(result)
     }
 
@@ -351,31 +350,28 @@ impl Guest {
 
     /// Says what the guest did, where wasmtime only says that it trapped.
     fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
-        let id = StoreId::of(&self.store);
         let regions = &self.store.data().regions;
-        let trespassed = error.is::<Trespass>() || regions.check_alarm().is_err();
-        let scribble = if trespassed {
-            regions
-                .memories
-                .iter()
-                .find_map(|memory| memory.take_scribble(id))
-        } else if error.downcast_ref::<Trap>() == Some(&Trap::MemoryOutOfBounds) {
-            let address = self.fault.load(Ordering::Relaxed);
-            regions
-                .memories
-                .iter()
-                .find_map(|memory| memory.explain(address))
-        } else {
-            None
-        };
-        if trespassed || scribble.is_some() {
-            Trespass {
-                guest: regions.name().to_owned(),
-                scribble,
+        if let Err(trespass) = regions.check() {
+            return trespass.into();
+        }
+        if error.downcast_ref::<Trap>() != Some(&Trap::MemoryOutOfBounds) {
+            return error;
+        }
+        let address = self.fault.load(Ordering::Relaxed);
+        match regions
+            .memories
+            .iter()
+            .find_map(|memory| memory.explain(address))
+        {
+            Some(scribble) => {
+                let guest = regions.name().to_owned();
+                Trespass {
+                    guest,
+                    scribble: Some(scribble),
+                }
+                .into()
             }
-            .into()
-        } else {
-            error
+            None => error,
         }
     }
 

@@ -50,6 +50,9 @@ use crate::{Host, PrepareError, RegionCtxBuilder};
 /// it did what it must not, and whether others wait for their turn.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How long guests have to come to an end when no command runs any more.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Directories that a command is granted, opened by whoever grants them.
 #[derive(Debug)]
 pub struct Grant {
@@ -357,12 +360,28 @@ impl App {
         let mut failures = Vec::new();
         let mut end = End::Failed;
         self.calls.begin();
-        while let Some(done) = self.tasks.join_next().await {
-            let ended = match done {
-                Ok(ended) => ended,
+        loop {
+            let next = self.tasks.join_next();
+            let next = match running.is_empty() {
+                false => next.await,
+                // Whoever is still at a call, for a caller that is gone, is not
+                // waited for for long.
+                true => match tokio::time::timeout(GRACE, next).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        self.tasks.abort_all();
+                        continue;
+                    }
+                },
+            };
+            let ended = match next {
+                Some(Ok(ended)) => ended,
                 // A panic of the host's, which is a bug: not to be hidden.
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => continue,
+                Some(Err(error)) if error.is_panic() => {
+                    std::panic::resume_unwind(error.into_panic())
+                }
+                Some(Err(_)) => continue,
+                None => break,
             };
             if let Some(failure) = &ended.failure {
                 tracing::info!(guest = names[ended.index], "{failure}");
@@ -382,8 +401,15 @@ impl App {
         let report = Report {
             guests: guests
                 .into_iter()
-                .flatten()
-                .map(Ended::into_report)
+                .zip(&names)
+                .map(|(ended, name)| match ended {
+                    Some(ended) => ended.into_report(),
+                    None => GuestReport {
+                        name: name.clone(),
+                        end: "ended with the app".into(),
+                        ..GuestReport::default()
+                    },
+                })
                 .collect(),
             regions_created: counts.regions_created,
             regions_given_back: counts.regions_given_back,

@@ -500,15 +500,10 @@ impl MemoryRecord {
         Err(ShowError::Broken)
     }
 
-    /// Says where the guest wrote to a read-only window, once, if it did and
-    /// the store in hand is this memory's.
-    pub(crate) fn take_scribble(&self, store: StoreId) -> Option<Scribble> {
-        let mut state = self.state();
-        if !self.belongs_to(store) {
-            return None;
-        }
-        let address = state.scribble.take()?;
-        describe(&state, address)
+    /// Says where the guest wrote to a read-only window, if it did.
+    pub(crate) fn scribble(&self) -> Option<Scribble> {
+        let state = self.state();
+        describe(&state, state.scribble?)
     }
 
     /// Says what a store to this address would have written to, if it is a

@@ -90,7 +90,7 @@ impl RegionCtx {
     /// The region that a guest names by a handle. That it has one is the
     /// component model's promise; a bad one is the host's fault, and traps.
     fn named(&self, region: &Resource<Region>) -> wasmtime::Result<&Region> {
-        self.check_alarm()?;
+        self.check()?;
         Ok(self.table.get(region)?)
     }
 
@@ -110,7 +110,7 @@ impl wit::Host for &mut RegionCtx {
 
 impl wit::HostRegion for &mut RegionCtx {
     fn create(&mut self, name: String, size: u64) -> Result<Resource<Region>, Failure> {
-        self.check_alarm().map_err(wasmtime::Error::from)?;
+        self.check().map_err(wasmtime::Error::from)?;
         let region = Region::create(self.host(), &self.owner, &name, size)?;
         self.created += 1;
         Ok(self.keep(region)?)

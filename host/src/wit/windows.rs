@@ -56,6 +56,7 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
         |mut store, rep| {
             let id = StoreId::of(&store);
             let ctx = store.data_mut().region_ctx();
+            ctx.check()?;
             let window = ctx.table.delete(Resource::<Window>::new_own(rep))?;
             Ok(window.unmap(id)?)
         },
@@ -79,7 +80,7 @@ fn set_access<T: RegionView>(
 ) -> Result<(), Failure> {
     let id = StoreId::of(&store);
     let ctx = store.data_mut().region_ctx();
-    ctx.check_alarm().map_err(wasmtime::Error::from)?;
+    ctx.check().map_err(wasmtime::Error::from)?;
     let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
     Ok(window.set_access(id, access.into())?)
 }
@@ -97,7 +98,7 @@ fn map<T: RegionView>(
         memory: memory_of(bytes),
     };
     let ctx = store.data_mut().region_ctx();
-    ctx.check_alarm().map_err(wasmtime::Error::from)?;
+    ctx.check().map_err(wasmtime::Error::from)?;
     // Out of the table for the length of this call, to change the context too.
     let table = std::mem::take(&mut ctx.table);
     let window = match table.get(&region) {
