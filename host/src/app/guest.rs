@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, ResourceTable, Val};
-use wasmtime::{CallHook, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
+use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::End;
 use super::call::{Call, Calls, Inbox, Message, Reply, Work};
 use super::clock::{Clock, Metered};
+use super::limiter::Limiter;
 use super::report::{GuestReport, WindowReport};
 use crate::limits::Limits;
 use crate::sys::{StoreId, fault};
@@ -22,7 +23,7 @@ pub(super) struct GuestState {
     wasi: WasiCtx,
     table: ResourceTable,
     regions: RegionCtx,
-    limits: StoreLimits,
+    limiter: Limiter,
     pub(super) clock: Arc<Clock>,
 }
 
@@ -30,12 +31,11 @@ impl GuestState {
     pub(super) fn new(wasi: WasiCtx, regions: RegionCtx, limits: &Limits) -> GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
-        let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         GuestState {
             wasi,
             table,
             regions,
-            limits: StoreLimitsBuilder::new().memory_size(memory).build(),
+            limiter: Limiter::new(limits.memory_bytes),
             clock: Arc::default(),
         }
     }
@@ -103,7 +103,7 @@ impl Guest {
         let clock = state.clock.clone();
         let fault = Arc::new(AtomicUsize::new(0));
         let mut store = Store::new(engine, state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
             let state = store.data();

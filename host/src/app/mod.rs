@@ -24,6 +24,7 @@ mod bytes;
 mod call;
 mod clock;
 mod guest;
+mod limiter;
 mod link;
 mod report;
 mod wasi;

@@ -1,0 +1,120 @@
+//! What a guest's store may take of the host's memory, all instances together.
+
+use wasmtime::ResourceLimiter;
+
+/// The core instances, memories and tables of one component: more than any
+/// toolchain makes, and few enough that their reservations fit the address
+/// space.
+const INSTANCES: usize = 1000;
+const MEMORIES: usize = 32;
+const TABLES: usize = 1000;
+
+/// Table elements take 8 to 16 bytes of the host's heap each.
+const TABLE_ELEMENTS: usize = 1 << 20;
+
+/// Counts the bytes of all linear memories together, and the elements of all
+/// tables.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    memory: Pool,
+    table: Pool,
+}
+
+/// What was asked for and not refused stays counted, also where it then fails:
+/// wasmtime reports failures of growth that it never asked about as well.
+#[derive(Debug)]
+struct Pool {
+    used: usize,
+    most: usize,
+}
+
+impl Pool {
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let more = desired.saturating_sub(current);
+        match self
+            .used
+            .checked_add(more)
+            .filter(|used| *used <= self.most)
+        {
+            Some(used) => {
+                self.used = used;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Limiter {
+    pub(super) fn new(memory_bytes: u64) -> Limiter {
+        let most = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        Limiter {
+            memory: Pool::new(most),
+            table: Pool::new(TABLE_ELEMENTS),
+        }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(allowed && self.memory.grow(current, desired))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(allowed && self.table.grow(current, desired))
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_count_together() {
+        let mut limiter = Limiter::new(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(!limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.memory_growing(60, 90, None).unwrap());
+        assert!(!limiter.memory_growing(0, 11, None).unwrap());
+        assert!(limiter.memory_growing(0, 10, None).unwrap());
+    }
+
+    #[test]
+    fn word_of_a_failure_frees_nothing() {
+        let mut limiter = Limiter::new(100);
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("a guest can have these"))
+            .unwrap();
+        assert!(!limiter.memory_growing(0, 1, None).unwrap());
+    }
+
+    #[test]
+    fn a_growth_beyond_its_own_maximum_is_refused() {
+        assert!(!Limiter::new(100).memory_growing(0, 60, Some(50)).unwrap());
+    }
+}
