@@ -49,8 +49,11 @@ impl Limiter {
     pub(super) fn new(memory_bytes: u64) -> Limiter {
         let most = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Limiter {
-            memory: Pool::new(most),
-            table: Pool::new(TABLE_ELEMENTS),
+            memory: Pool { used: 0, most },
+            table: Pool {
+                used: 0,
+                most: TABLE_ELEMENTS,
+            },
         }
     }
 }
