@@ -377,6 +377,7 @@ impl Drop for HostLock {
             End::Orderly
         };
         self.shared.ledger().close(self.id, end);
+        self.shared.lends_over.notify_waiters();
         self.shared.settle(None);
     }
 }

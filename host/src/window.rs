@@ -28,6 +28,7 @@ pub(crate) struct Window {
     hold: Hold,
     id: WindowId,
     place: Place,
+    _charge: Arc<Charge>,
 }
 
 /// What the memory keeps of a window, to end it with the memory.
@@ -35,7 +36,9 @@ struct Occupant {
     hold: Hold,
     id: WindowId,
     orderly: Arc<AtomicBool>,
-    _charge: Charge,
+    /// The object's as well: a guest may keep the one or the other for longer,
+    /// and its table has room for what the account allows.
+    _charge: Arc<Charge>,
 }
 
 impl Tenant for Occupant {
@@ -101,6 +104,7 @@ impl Window {
             .account
             .charge(Kind::Windows, 1)
             .map_err(RegionError::from)?;
+        let charge = Arc::new(charge);
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
         let start = at.address;
@@ -121,7 +125,7 @@ impl Window {
             hold: Hold::new(shared, owner),
             id,
             orderly: ctx.orderly.clone(),
-            _charge: charge,
+            _charge: charge.clone(),
         });
         let end = start + usize::try_from(length).expect("inside the memory");
         let shown = shared.file().map_err(MemoryError::from).and_then(|file| {
@@ -137,9 +141,8 @@ impl Window {
             )?)
         });
         if let Err(error) = shown {
-            if matches!(error, MemoryError::Guest(_)) {
-                shared.ledger().close(id, End::Orderly);
-            }
+            // Nothing of the region is shown, also where the memory is out of use.
+            shared.ledger().close(id, End::Orderly);
             return Err(error);
         }
         shared.count_window(ctx.name());
@@ -166,6 +169,7 @@ impl Window {
             hold: Hold::new(shared, owner),
             id,
             place,
+            _charge: charge,
         })
     }
 
@@ -251,8 +255,9 @@ pub(crate) fn unmap_all(
 #[derive(Debug)]
 pub(crate) struct Hidden(Vec<Place>);
 
-/// Hides the windows of a claim that a borrower could tear: those that can
-/// write, and all of them where the borrower can.
+/// Hides the windows of a claim that could tear the borrower's, or be torn by
+/// them: those that may write, also if they only read now, and all of them
+/// where the borrower may.
 pub(crate) fn hide_all(
     store: StoreId,
     shared: &Shared,
@@ -261,8 +266,8 @@ pub(crate) fn hide_all(
     borrower_writes: bool,
 ) -> Result<Hidden, MemoryError> {
     let mut hidden = Hidden(Vec::new());
-    for (_, access, place) in windows_of(shared, claim, via) {
-        if borrower_writes || access == Access::Write {
+    for (id, _, place) in windows_of(shared, claim, via) {
+        if borrower_writes || shared.ledger().may_write(id) {
             place.memory.hide(store, place.start, place.key)?;
             hidden.0.push(place);
         }

@@ -632,6 +632,14 @@ impl<P> Ledger<P> {
             .map(|window| (window.span, window.access))
     }
 
+    /// Tells whether a window may ever write, now or after
+    /// [`set_access`](Ledger::set_access).
+    #[must_use]
+    pub fn may_write(&self, id: WindowId) -> bool {
+        let window = self.windows.get(&id);
+        window.is_some_and(|window| window.rights.contains(Access::Write.needs()))
+    }
+
     /// The guests' windows of a claim that were made through a lend, or, with
     /// `None`, by its own holder.
     pub fn windows_of(

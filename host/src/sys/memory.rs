@@ -102,8 +102,8 @@ struct Shown {
     file: Arc<RegionFile>,
     offset: u64,
     perms: Perms,
-    /// Private zero pages stand there for the moment.
-    hidden: bool,
+    /// How many lends hide it: private zero pages stand there meanwhile.
+    hidden: u32,
     /// The guest wrote to it, and has a private copy there since.
     scribbled: bool,
     tenant: Box<dyn Tenant>,
@@ -331,7 +331,7 @@ impl MemoryRecord {
                 file: file.clone(),
                 offset,
                 perms,
-                hidden: false,
+                hidden: 0,
                 scribbled: false,
                 tenant,
             },
@@ -366,7 +366,7 @@ impl MemoryRecord {
         let Some(shown) = self.find(store, &mut state, start, key)? else {
             return Ok(());
         };
-        if !shown.hidden {
+        if shown.hidden == 0 {
             // SAFETY: the range is exactly one window of this memory, so that
             // nothing else changes; the store is in hand, so that no wasm runs
             // in it and no slice of its memory is alive.
@@ -378,6 +378,9 @@ impl MemoryRecord {
                 )
             }
             .map_err(io::Error::from)?;
+            // A private copy that can only be read is one that can be written to
+            // once more.
+            shown.scribbled = false;
         }
         shown.perms = perms;
         Ok(())
@@ -389,18 +392,22 @@ impl MemoryRecord {
         let Some(shown) = self.find(store, &mut state, start, key)? else {
             return Ok(());
         };
-        shown.hidden = true;
+        shown.hidden = shown.hidden.saturating_add(1);
         let range = start..shown.end;
         self.restore(&mut state, range)
     }
 
-    /// Shows a hidden window's bytes again. What the guest wrote there meanwhile
-    /// is lost.
+    /// Shows a hidden window's bytes again, unless another lend hides it still.
+    /// What the guest wrote there meanwhile is lost.
     pub(crate) fn reveal(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
         let mut state = self.state();
         let Some(shown) = self.find(store, &mut state, start, key)? else {
             return Ok(());
         };
+        if shown.hidden != 1 {
+            shown.hidden = shown.hidden.saturating_sub(1);
+            return Ok(());
+        }
         let (range, file) = (start..shown.end, shown.file.clone());
         if let Err(error) = self.map_file(
             range.clone(),
@@ -412,7 +419,8 @@ impl MemoryRecord {
             self.restore(&mut state, range)?;
             return Err(error.into());
         }
-        shown.hidden = false;
+        shown.hidden = 0;
+        shown.scribbled = false;
         Ok(())
     }
 
@@ -535,7 +543,7 @@ impl MemoryRecord {
         let Some((start, shown)) = state.covering_mut(address) else {
             return false;
         };
-        if shown.perms != Perms::Read || shown.hidden || shown.scribbled {
+        if shown.perms != Perms::Read || shown.hidden > 0 || shown.scribbled {
             return false;
         }
         // The whole window in one step: page by page would make a mapping per
