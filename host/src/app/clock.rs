@@ -159,18 +159,17 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
             this.alarm = None;
             return Poll::Pending;
         };
-        let alarm = this.alarm.insert(Box::pin(tokio::time::sleep(left)));
-        match alarm.as_mut().poll(context) {
-            Poll::Ready(()) => match this.clock.check() {
-                Err(up) => Poll::Ready(Err(up.into())),
-                // Timers are coarser than clocks: look again.
-                Ok(()) => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-            },
-            Poll::Pending => Poll::Pending,
+        // Not left to the timer below: a new one never fires at once, however
+        // little time is left.
+        if let Err(up) = this.clock.check() {
+            return Poll::Ready(Err(up.into()));
         }
+        let alarm = this.alarm.insert(Box::pin(tokio::time::sleep(left)));
+        if alarm.as_mut().poll(context).is_ready() {
+            // Timers are coarser than clocks: look again.
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 
