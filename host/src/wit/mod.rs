@@ -17,6 +17,42 @@ use crate::RegionView;
 /// Adds the interfaces `tombolo:memory/regions` and `tombolo:memory/windows` to
 /// a linker. They are synchronous, for stores of both kinds.
 ///
+/// The guest then finds them as it finds any WASI interface. Bindings of an
+/// embedder's own world, if that mentions `region`, use the types of
+/// [`regions`](crate::regions).
+///
+/// ```
+/// use tombolo::{Host, RegionCtx, RegionView};
+/// use wasmtime::component::Linker;
+/// use wasmtime::{Config, Engine, Store};
+///
+/// struct State {
+///     regions: RegionCtx,
+///     // ... and what else the store's data has ...
+/// }
+///
+/// impl RegionView for State {
+///     fn region_ctx(&mut self) -> &mut RegionCtx {
+///         &mut self.regions
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = Config::new();
+/// tombolo::prepare(&mut config)?;
+/// let engine = Engine::new(&config)?;
+///
+/// let mut linker: Linker<State> = Linker::new(&engine);
+/// tombolo::add_to_linker(&mut linker)?;
+///
+/// let host = Host::new();
+/// let regions = host.context("the guest's name").build();
+/// let store = Store::new(&engine, State { regions });
+/// # drop(store);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// If the linker has them already.

@@ -1,0 +1,42 @@
+//! The interface `tombolo:memory/regions` for the bindings of an embedder's own
+//! worlds.
+//!
+//! Where the WIT of such a world says `use tombolo:memory/regions@0.1.0.{region};`,
+//! one line makes the bindings use these types. It begins with `::`, since the
+//! bindings have a module `tombolo` of their own:
+//!
+//! ```
+//! mod bindings {
+//!     wasmtime::component::bindgen!({
+//! #       path: "wit",
+//! #       inline: "
+//! #           package example:host;
+//! #           interface sink {
+//! #               use tombolo:memory/regions@0.1.0.{region};
+//! #               take: func(it: borrow<region>) -> result<region, string>;
+//! #           }
+//! #           world plugin { export sink; }
+//! #       ",
+//!         // ... `path` and `world`, as ever ...
+//!         with: { "tombolo:memory/regions": ::tombolo::regions },
+//!     });
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! What an export takes as `borrow<region>` comes from [`lend`](crate::lend),
+//! what it takes as `region` from [`RegionCtx::give`](crate::RegionCtx::give);
+//! both are a `Resource<Region>`. What it returns as `region` goes to
+//! [`take`](crate::take).
+//!
+//! The interface itself is added to a linker by
+//! [`add_to_linker`](crate::add_to_linker), and other imports of the world each
+//! by the `add_to_linker` of its own module. The one that the bindings generate
+//! for the world as a whole is not needed.
+
+pub use crate::holder::Region;
+pub use crate::wit::bindings::tombolo::memory::regions::{ErrorCode, Rights};
+
+// The bindings of a world name these, in a function that needs not be called.
+#[doc(hidden)]
+pub use crate::wit::bindings::tombolo::memory::regions::{Host, HostWithStore, add_to_linker};
