@@ -33,6 +33,11 @@ use crate::sys::{
 /// [`PrepareError`] says what does not work. The process can go on, and
 /// regions work by copies.
 pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
+    if std::fs::read_to_string("/proc/sys/vm/overcommit_memory")
+        .is_ok_and(|text| text.trim() == "2")
+    {
+        return Err(PrepareError::Overcommit);
+    }
     fault::install().map_err(PrepareError::Handler)?;
     config
         .with_host_memory(Arc::new(Creator))
@@ -73,6 +78,13 @@ pub enum PrepareError {
     /// The kernel refuses what mapping takes.
     #[error("the kernel refuses to map regions")]
     System(#[source] io::Error),
+    /// The kernel accounts for memory strictly, so that a first write to a
+    /// region's page may raise SIGBUS.
+    #[error(
+        "vm.overcommit_memory is 2: a write to a region may raise SIGBUS then; set it to 0 or 1 \
+         to map regions"
+    )]
+    Overcommit,
     /// A store of wasm to a read-only page did not trap.
     #[error("a store to a read-only page does not trap: {0}")]
     NoTrap(String),

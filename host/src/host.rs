@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
-use crate::region::{Account, Charge, Kind, Ledger, RegionName};
+use crate::region::{Account, Charge, Kind, Ledger, RegionName, Span};
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::{Region, RegionCtxBuilder};
 
@@ -247,7 +247,7 @@ impl Shared {
         let account = &host.0.account;
         let charges = [
             account.charge(Kind::Regions, 1)?,
-            account.charge(Kind::ClaimedBytes, size)?,
+            account.charge(Kind::ClaimedBytes, Span::whole(size).length())?,
         ];
         let file = Arc::new(RegionFile::new(&name, size)?);
         let (ledger, handle) = Ledger::new(claim);

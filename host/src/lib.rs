@@ -1,4 +1,65 @@
 //! Shared memory between WebAssembly sandboxes, safe by construction.
+//!
+//! A *region* is an `RwLock<[u8]>` that spans sandboxes: guests map it into
+//! their own linear memories, by windows that read or windows that write, and
+//! the host program takes part by guards. Regions are lent and moved from guest
+//! to guest like any argument of a call; nothing is copied.
+//!
+//! A program that has wasmtime adds regions as it adds any WASI interface:
+//!
+//! ```
+//! use tombolo::{Host, RegionCtx, RegionView, Rights};
+//! use wasmtime::component::Linker;
+//! use wasmtime::{Config, Engine, Store};
+//!
+//! struct State {
+//!     regions: RegionCtx,
+//! }
+//!
+//! impl RegionView for State {
+//!     fn region_ctx(&mut self) -> &mut RegionCtx {
+//!         &mut self.regions
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Before the process makes its first engine.
+//! let mut config = Config::new();
+//! tombolo::prepare(&mut config)?;
+//! let engine = Engine::new(&config)?;
+//!
+//! let mut linker: Linker<State> = Linker::new(&engine);
+//! tombolo::add_to_linker(&mut linker)?;
+//!
+//! let host = Host::new();
+//! let regions = host.context("plugin").build();
+//! let mut store = Store::new(&engine, State { regions });
+//!
+//! // The host program holds regions as well. It fills one in place ...
+//! let body = host.create("body", 5)?;
+//! body.write(0..5)?.copy_from_slice(b"hello");
+//!
+//! // ... and lends it to the guest, for one call of an export.
+//! let lent = tombolo::lend(&mut store, &body, Rights::READ)?;
+//! // ... `export.call(&mut store, (lent.resource(),))` ...
+//! lent.end(&mut store)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | for | there is |
+//! |---|---|
+//! | engines | [`prepare`] |
+//! | stores | [`Host`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
+//! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
+//! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
+//! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
+//! | apps of guests that Tombolo runs | [`app`] |
+//!
+//! What a guest sees is documented in `wit/memory.wit`; guests in Rust use the
+//! crate `tombolo-guest`. In the repository, `docs/design.md` says how all of
+//! this works, and `docs/security.md` why it is sound and what it does not
+//! defend against.
 #![deny(unsafe_code)]
 
 pub mod app;
@@ -27,3 +88,8 @@ pub use limits::{HostLimits, Limits};
 pub use region::{Exhausted, GRANULE, NameError, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
 pub use wit::add_to_linker;
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;

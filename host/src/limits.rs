@@ -12,12 +12,13 @@ const GIB: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Claims on regions: created, duplicated, received. Default 1024.
+    /// Claims on regions: created, duplicated, received. Default 1024, or an
+    /// eighth of the process's soft limit of file descriptors if that is less.
     pub regions: u32,
     /// Bytes of the regions that the guest has claims on, each claim counted in
-    /// full. Default 16 GiB.
+    /// full. Default half of the machine's memory.
     pub claimed_bytes: u64,
-    /// Bytes in one region. Default 16 GiB.
+    /// Bytes in one region. Default half of the machine's memory.
     pub region_bytes: u64,
     /// Handles to regions. Default 4096.
     pub handles: u32,
@@ -27,8 +28,8 @@ pub struct Limits {
     /// 4 GiB. Enforced where Tombolo runs the guest; an embedder has
     /// wasmtime's `ResourceLimiter`.
     pub memory_bytes: u64,
-    /// Descriptors, streams and the like from WASI. Default 1024. Enforced
-    /// where Tombolo runs the guest.
+    /// Descriptors, streams and the like from WASI. Default as for regions.
+    /// Enforced where Tombolo runs the guest.
     pub descriptors: u32,
     /// How long a call to one of the guest's exports may take: its own running
     /// and its own waiting in host calls, without the time in which it waits
@@ -38,24 +39,47 @@ pub struct Limits {
     /// The same for `wasi:cli/run`, of guests that are commands. Default no
     /// limit: other guests go on all the same.
     pub run_time: Option<Duration>,
-    /// Kernel mappings into which one memory of the guest may be cut by windows.
-    /// Default 8192. All guests together keep to half of `vm.max_map_count`
+    /// Kernel mappings into which the memories of the guest may be cut by
+    /// windows. Default 8192. All guests together keep to half of `vm.max_map_count`
     /// besides.
     pub mappings: u32,
     /// Bytes per `read-at` and `write-at`. Default 16 MiB.
     pub copy_bytes: u64,
 }
 
+/// Half of the machine's memory; 1 GiB where it does not tell.
+fn half_of_memory() -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemTotal:"))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+    total.map_or(GIB, |kib| kib.saturating_mul(1024) / 2)
+}
+
+/// The process's soft limit of file descriptors.
+fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// A part of something, at most `most`.
+fn share(whole: u64, part: u64, most: u32) -> u32 {
+    u32::try_from(whole / part).map_or(most, |share| share.clamp(1, most))
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            regions: 1024,
-            claimed_bytes: 16 * GIB,
-            region_bytes: 16 * GIB,
+            regions: share(descriptors(), 8, 1024),
+            claimed_bytes: half_of_memory(),
+            region_bytes: half_of_memory(),
             handles: 4096,
             windows: 4096,
             memory_bytes: 4 * GIB,
-            descriptors: 1024,
+            descriptors: share(descriptors(), 8, 1024),
             call_time: Some(Duration::from_secs(60)),
             run_time: None,
             mappings: 8192,
@@ -82,17 +106,16 @@ pub struct HostLimits {
     /// Regions. Each takes a file descriptor; by default half of the process's
     /// soft limit of those.
     pub regions: u64,
-    /// Bytes of all regions, each counted once. Default: no limit beyond the
-    /// guests'.
+    /// Bytes of all regions, in whole granules, each region once. Default half
+    /// of the machine's memory.
     pub region_bytes: u64,
 }
 
 impl Default for HostLimits {
     fn default() -> HostLimits {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         HostLimits {
-            regions: descriptors / 2,
-            region_bytes: u64::MAX,
+            regions: descriptors() / 2,
+            region_bytes: half_of_memory(),
         }
     }
 }

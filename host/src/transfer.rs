@@ -175,15 +175,13 @@ impl Lending {
         store: impl AsContextMut<Data = T>,
     ) -> wasmtime::Result<()> {
         let store = StoreId::of(store);
-        self.lent.iter().try_for_each(|lent| {
-            Ok(unmap_all(
-                store,
-                &lent.shared,
-                lent.claim,
-                lent.via,
-                End::Died,
-            )?)
-        })
+        let mut result = Ok(());
+        for lent in &self.lent {
+            // All of them, also where one cannot be ended.
+            let ended = unmap_all(store, &lent.shared, lent.claim, lent.via, End::Died);
+            result = result.and(ended);
+        }
+        Ok(result?)
     }
 }
 
@@ -259,6 +257,7 @@ impl Parcel {
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
+        let trespass = store.data_mut().region_ctx().check();
         let mut given: Vec<Given> = Vec::new();
         let mut refused = None;
         // All handles are taken first, also when one of them is refused: what is
@@ -277,6 +276,7 @@ impl Parcel {
                 Ok(())
             })?;
         }
+        trespass.map_err(wasmtime::Error::from)?;
         if let Some(error) = refused {
             return Err(error);
         }
@@ -336,6 +336,7 @@ impl Parcel {
         let mut store = store.as_context_mut();
         let mut vals = std::mem::take(&mut self.vals);
         let mut carried = std::mem::take(&mut self.carried).into_iter();
+        let id = StoreId::of(&store);
         let mut borrowed = Borrowed { lent: Vec::new() };
         if carried.len() == 0 {
             return Ok((vals, borrowed));
@@ -354,6 +355,7 @@ impl Parcel {
                     borrowed.lent.push(BorrowedOne {
                         any: Some(any),
                         rep,
+                        store: id,
                         guard,
                     });
                 }
@@ -411,7 +413,7 @@ fn take_out<T: RegionView>(
             })
         }
         Err(reason) => Err(PackError::Refused {
-            region: lender.name().to_owned(),
+            region: lender.shared().name.to_string(),
             what: "lent",
             reason,
         }),
@@ -442,7 +444,7 @@ fn send<T: RegionView>(
                 .ledger()
                 .may_move(region.handle())
                 .map_err(|reason| PackError::Refused {
-                    region: region.name().to_owned(),
+                    region: region.shared().name.to_string(),
                     what: "moved",
                     reason: reason.into(),
                 })?;
@@ -454,7 +456,7 @@ fn send<T: RegionView>(
     for one in given {
         match one {
             Given::Moved(region) => {
-                let name = region.name().to_owned();
+                let name = region.shared().name.to_string();
                 let charges =
                     to.0.account
                         .charge(crate::region::Kind::Handles, 1)
@@ -485,7 +487,7 @@ fn send<T: RegionView>(
                     End::Orderly,
                 )?;
                 tracing::debug!(
-                    region = region.name(),
+                    region = %region.shared().name,
                     id = region.id(),
                     from = region.owner().name,
                     to = to.0.name,
@@ -507,7 +509,7 @@ fn send<T: RegionView>(
                         .push(hide_all(id, &guard.shared, guard.claim, via, writes)?);
                 }
                 tracing::debug!(
-                    region = region.name(),
+                    region = %region.shared().name,
                     id = region.id(),
                     to = to.0.name,
                     "region lent"
@@ -539,6 +541,8 @@ struct BorrowedOne {
     /// `None` where the call was typed, and wasmtime keeps no handle.
     any: Option<ResourceAny>,
     rep: u32,
+    /// Whose table `rep` is in.
+    store: StoreId,
     guard: LendGuard,
 }
 
@@ -557,7 +561,13 @@ impl Borrowed {
         let mut store = store.as_context_mut();
         let id = StoreId::of(&store);
         let mut result = Ok(());
-        for BorrowedOne { any, rep, guard } in self.lent {
+        if self.lent.iter().any(|one| one.store != id) {
+            wasmtime::bail!("the lend is to another store than the one in hand");
+        }
+        for BorrowedOne {
+            any, rep, guard, ..
+        } in self.lent
+        {
             guard.shared.ledger().revoke(guard.lend);
             let unmapped = unmap_all(
                 id,
@@ -622,6 +632,7 @@ pub fn lend<T: RegionView>(
     rights: Rights,
 ) -> Result<LentRegion, RegionError> {
     let mut store = store.as_context_mut();
+    let id = StoreId::of(&store);
     let ctx = store.data_mut().region_ctx();
     let region = region.lend(rights.without(Rights::SHARE), &ctx.owner)?;
     let guard = LendGuard {
@@ -640,6 +651,7 @@ pub fn lend<T: RegionView>(
             lent: vec![BorrowedOne {
                 any: None,
                 rep,
+                store: id,
                 guard,
             }],
         },
@@ -662,10 +674,11 @@ pub fn take<T: RegionView>(
     let mut store = store.as_context_mut();
     let id = StoreId::of(&store);
     let ctx = store.data_mut().region_ctx();
+    ctx.check().map_err(wasmtime::Error::from)?;
     let to = ctx.host().own().clone();
     let region = ctx.remove(resource).map_err(wasmtime::Error::from)?;
     let refused = |region: &Region, reason| PackError::Refused {
-        region: region.name().to_owned(),
+        region: region.shared().name.to_string(),
         what: "moved",
         reason,
     };

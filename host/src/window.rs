@@ -127,6 +127,12 @@ impl Window {
             orderly: ctx.orderly.clone(),
             _charge: charge.clone(),
         });
+        let elsewhere: u64 = ctx
+            .memories
+            .iter()
+            .filter(|other| !Arc::ptr_eq(other, &place.memory))
+            .map(|other| other.cuts())
+            .sum();
         let end = start + usize::try_from(length).expect("inside the memory");
         let shown = shared.file().map_err(MemoryError::from).and_then(|file| {
             Ok(memory.show(
@@ -136,13 +142,14 @@ impl Window {
                 &file,
                 offset,
                 access.into(),
-                owner.limits.mappings.into(),
+                u64::from(owner.limits.mappings).saturating_sub(elsewhere),
                 occupant,
             )?)
         });
         if let Err(error) = shown {
             // Nothing of the region is shown, also where the memory is out of use.
             shared.ledger().close(id, End::Orderly);
+            shared.lends_over.notify_waiters();
             return Err(error);
         }
         shared.count_window(ctx.name());
@@ -246,9 +253,12 @@ pub(crate) fn unmap_all(
     via: Option<LendId>,
     end: End,
 ) -> Result<(), MemoryError> {
-    windows_of(shared, claim, via)
-        .iter()
-        .try_for_each(|(id, _, place)| unmap(store, shared, *id, place, end))
+    let mut result = Ok(());
+    for (id, _, place) in windows_of(shared, claim, via) {
+        // All of them, also where one cannot be ended.
+        result = result.and(unmap(store, shared, id, &place, end));
+    }
+    result
 }
 
 /// Windows that show zero pages while their claim is lent.

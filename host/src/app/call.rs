@@ -444,6 +444,9 @@ impl Target {
             Err(_) => None,
         };
         // Also when the callee has died: what it lent on may still be in use.
+        // That wait has no edge of its own. It needs none for as long as a guest
+        // that waits for another cannot be ended, since then a callee that dies
+        // has no call of its own under way.
         if let Some(lending) = &lender.lending {
             lending.over().await;
         }

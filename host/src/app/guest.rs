@@ -9,11 +9,11 @@ use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, Res
 use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
-use super::End;
 use super::call::{Call, Calls, Inbox, Message, Reply, Work};
 use super::clock::{Clock, Metered};
 use super::limiter::Limiter;
 use super::report::{GuestReport, WindowReport};
+use super::{End, Ticker};
 use crate::limits::Limits;
 use crate::sys::{StoreId, fault};
 use crate::{Borrowed, PackError, Parcel, Recipient, RegionCtx, RegionView, Trespass};
@@ -63,6 +63,8 @@ pub(super) struct Guest {
     /// Where wasm of this store faulted last.
     fault: Arc<AtomicUsize>,
     limits: Limits,
+    /// After the store: what runs in there needs it.
+    _ticker: Arc<Ticker>,
 }
 
 /// How a guest ended.
@@ -99,7 +101,12 @@ struct Broken {
 }
 
 impl Guest {
-    pub(super) fn new(engine: &Engine, state: GuestState, limits: &Limits) -> Guest {
+    pub(super) fn new(
+        engine: &Engine,
+        state: GuestState,
+        limits: &Limits,
+        ticker: Arc<Ticker>,
+    ) -> Guest {
         let clock = state.clock.clone();
         let fault = Arc::new(AtomicUsize::new(0));
         let mut store = Store::new(engine, state);
@@ -124,6 +131,7 @@ impl Guest {
             clock,
             fault,
             limits: limits.clone(),
+            _ticker: ticker,
         }
     }
 
@@ -137,10 +145,20 @@ impl Guest {
         component: Component,
         run: Option<String>,
         calls: Arc<Calls>,
-        mut inbox: Inbox,
+        inbox: Inbox,
         ready: oneshot::Sender<wasmtime::Result<()>>,
     ) -> Ended {
         let name = self.store.data().regions.name().to_owned();
+        let mut inbox = Some(inbox);
+        if run.is_some() {
+            // It would not come to them before it has run, or ever: whoever
+            // calls is told so at once.
+            calls.ended(
+                index,
+                format!("guest `{name}` is a command, and answers no calls"),
+            );
+            drop(inbox.take());
+        }
         self.clock.start(self.limits.call_time);
         let instance = self.enter(async |store| linker.instantiate_async(store, &component).await);
         let instance = match instance.await {
@@ -157,12 +175,13 @@ impl Guest {
         };
         drop((linker, component));
 
-        let lived = match run {
-            Some(run) => {
+        let lived = match (run, &mut inbox) {
+            (Some(run), _) => {
                 calls.begun().await;
                 self.run(instance, &run).await
             }
-            None => self.serve(instance, &mut inbox).await.map(|()| None),
+            (None, Some(inbox)) => self.serve(instance, inbox).await.map(|()| None),
+            (None, None) => Ok(None),
         };
         match lived {
             Ok(exit) => {
@@ -177,27 +196,36 @@ impl Guest {
                     tell,
                     function,
                 } = broken;
-                let failure = match error.downcast_ref::<I32Exit>() {
+                // Those who call it are not told the names of regions, of which
+                // they may know nothing.
+                let (failure, told) = match error.downcast_ref::<I32Exit>() {
                     // In order, as far as its windows go.
                     Some(I32Exit(code)) => {
                         self.store.data_mut().regions.finish();
-                        format!("guest `{name}` exited with code {code} in `{function}`")
+                        let text =
+                            format!("guest `{name}` exited with code {code} in `{function}`");
+                        (text.clone(), text)
                     }
                     None => {
                         let error = self.explain(error);
-                        format!(
-                            "guest `{name}` was ended in `{function}`: {}",
-                            brief(&error)
+                        let ended = format!("guest `{name}` was ended in `{function}`");
+                        let told = match error.is::<Trespass>() {
+                            true => "it wrote to a read-only window".to_owned(),
+                            false => brief(&error),
+                        };
+                        (
+                            format!("{ended}: {}", brief(&error)),
+                            format!("{ended}: {told}"),
                         )
                     }
                 };
-                calls.ended(index, failure.clone());
+                calls.ended(index, told.clone());
                 // First the memory, and with it the windows; then the lends;
                 // and only then does the lender hear of it.
-                let ended = self.ended(index, None, Some(failure.clone()));
+                let ended = self.ended(index, None, Some(failure));
                 drop(borrowed);
                 if let Some(tell) = tell {
-                    tell(failure);
+                    tell(told);
                 }
                 ended
             }

@@ -210,7 +210,7 @@ impl AppBuilder {
                 .iter()
                 .find(|(entry, _)| *entry == index)
                 .map(|(_, name)| name);
-            let guest = Guest::new(&engine, state, &self.limits);
+            let guest = Guest::new(&engine, state, &self.limits, ticker.clone());
             let (tell, told) = tokio::sync::oneshot::channel();
             ready.push(told);
             tasks.spawn(guest.live(
@@ -228,7 +228,6 @@ impl AppBuilder {
             calls,
             tasks,
             commands: entries,
-            _ticker: ticker,
         };
         for (index, ready) in ready.into_iter().enumerate() {
             match ready.await {
@@ -315,7 +314,6 @@ pub struct App {
     tasks: JoinSet<Ended>,
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
-    _ticker: Ticker,
 }
 
 /// How an app ended.
@@ -435,7 +433,8 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Advances an engine's epoch, until it is dropped.
+/// Advances an engine's epoch, until the last guest that needs it has dropped
+/// it.
 struct Ticker {
     /// Never used: dropping it tells the thread.
     stop: Option<mpsc::Sender<()>>,
@@ -443,7 +442,7 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(engine: &Engine) -> std::io::Result<Ticker> {
+    fn start(engine: &Engine) -> std::io::Result<Arc<Ticker>> {
         let (stop, stopped) = mpsc::channel::<()>();
         let engine = engine.clone();
         let thread = std::thread::Builder::new()
@@ -453,10 +452,10 @@ impl Ticker {
                     engine.increment_epoch();
                 }
             })?;
-        Ok(Ticker {
+        Ok(Arc::new(Ticker {
             stop: Some(stop),
             thread: Some(thread),
-        })
+        }))
     }
 }
 

@@ -129,7 +129,7 @@ impl Drop for Charge {
 
 /// A limit is used up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("limit `{limit}` of {owner}: {used} used, {asked} more asked for, {most} allowed")]
+#[error("limit `{limit}` of {owner} is used up: {asked} more asked for, {most} allowed")]
 pub struct Exhausted {
     /// Whose limit.
     pub owner: String,

@@ -38,11 +38,7 @@ impl Mappings {
         USED.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(count).filter(|sum| *sum <= most)
         })
-        .map_err(|used| TooManyMappings {
-            used,
-            asked: count,
-            most,
-        })?;
+        .map_err(|_| TooManyMappings { asked: count, most })?;
         self.0 += count;
         Ok(())
     }
@@ -61,11 +57,10 @@ impl Drop for Mappings {
 /// The process's share of kernel mappings is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "limit `mappings`: {used} kernel mappings used, {asked} more asked for, {most} allowed \
-     (half of vm.max_map_count)"
+    "limit `mappings` of the host is used up: {asked} more asked for, {most} allowed (half of \
+     vm.max_map_count)"
 )]
 pub(crate) struct TooManyMappings {
-    used: u64,
     asked: u64,
     most: u64,
 }

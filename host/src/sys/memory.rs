@@ -73,7 +73,7 @@ pub(crate) enum ShowError {
     #[error(transparent)]
     Process(#[from] TooManyMappings),
     /// The guest's kernel mappings are used up.
-    #[error("limit `mappings`: this memory may be cut into {most} kernel mappings at most")]
+    #[error("limit `mappings`: no more kernel mappings for this guest's memories")]
     Guest { most: u64 },
     /// The store in hand is not the one that the memory belongs to.
     #[error("the window belongs to another store than the one in hand")]
@@ -205,7 +205,15 @@ impl MemoryRecord {
                 ..State::default()
             }),
         };
-        record.grow_to(minimum)?;
+        if let Err(error) = record.grow_to(minimum) {
+            // SAFETY: it was just made, and nobody else has heard of it.
+            let result = unsafe { munmap(base, total) };
+            debug_assert!(
+                result.is_ok(),
+                "unmapping a whole reservation does not fail"
+            );
+            return Err(error);
+        }
         Ok(record)
     }
 
@@ -232,10 +240,30 @@ impl MemoryRecord {
         self.size.load(Ordering::Relaxed)
     }
 
+    /// Into how many kernel mappings windows have cut it, at worst, beyond those
+    /// that it has anyway.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.state().mappings.count() - PLAIN_MAPPINGS
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that panics runs under the lock; if it did, what is noted is
         // still what is mapped.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, for the fault handler. Whoever has the lock is another thread,
+    /// which looks at the state for an instant, or this one in a bug of ours,
+    /// which must not hang.
+    fn state_if_free(&self) -> Option<MutexGuard<'_, State>> {
+        (0..100_000).find_map(|_| match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                std::hint::spin_loop();
+                None
+            }
+        })
     }
 
     /// Gives the memory to a store, at its first window.
@@ -313,7 +341,7 @@ impl MemoryRecord {
             .iter()
             .filter(|edge| !state.edges.contains(edge))
             .count() as u64;
-        if state.mappings.count() + new > most {
+        if state.mappings.count() - PLAIN_MAPPINGS + new > most {
             return Err(ShowError::Guest { most });
         }
         state.mappings.more(new)?;
@@ -535,10 +563,8 @@ impl MemoryRecord {
         {
             return false;
         }
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(state)) => state.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
+        let Some(mut state) = self.state_if_free() else {
+            return false;
         };
         let Some((start, shown)) = state.covering_mut(address) else {
             return false;
@@ -555,7 +581,9 @@ impl MemoryRecord {
                 &shown.file,
                 shown.offset,
                 Perms::Write,
-                MapFlags::PRIVATE,
+                // Paid for page by page, as the rest of the memory: the kernel
+                // may refuse so large a mapping otherwise.
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
             .is_err()
         {
@@ -753,4 +781,98 @@ pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
     unsafe { Arc::increment_strong_count(record) };
     // SAFETY: as above, with the count that was just added.
     Some(unsafe { Arc::from_raw(record) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::{GRANULE, RegionName};
+
+    const GRANULE_SIZE: usize = GRANULE as usize;
+    const STORE: StoreId = StoreId(NonZeroUsize::MIN);
+
+    struct Nobody;
+
+    impl Tenant for Nobody {
+        fn region(&self) -> String {
+            "nobody's".into()
+        }
+        fn memory_gone(self: Box<Self>) {}
+    }
+
+    /// A memory of two granules, whose second one shows a region full of ones.
+    /// Gives the address of the window, too.
+    fn shown() -> (Memory, usize, Arc<AtomicBool>) {
+        let name = RegionName::new("ones").unwrap();
+        let file = Arc::new(RegionFile::new(&name, GRANULE).unwrap());
+        file.write_at(0, &[1; GRANULE_SIZE]).unwrap();
+        let record = MemoryRecord::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
+        let alarm = Arc::default();
+        record.adopt(STORE, false, &alarm).unwrap();
+        let start = record.base() + GRANULE_SIZE;
+        let range = start..start + GRANULE_SIZE;
+        record
+            .show(
+                STORE,
+                0,
+                range,
+                &file,
+                0,
+                Perms::Read,
+                100,
+                Box::new(Nobody),
+            )
+            .unwrap();
+        let record = Arc::new(record);
+        register(&record);
+        (Memory(record), start, alarm)
+    }
+
+    fn byte(address: usize) -> u8 {
+        // SAFETY: the tests ask for addresses in a memory of theirs, in the part
+        // that is accessible.
+        unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
+    }
+
+    #[test]
+    fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
+        let (memory, start, _) = shown();
+        memory.0.hide(STORE, start, 0).unwrap();
+        memory.0.hide(STORE, start, 0).unwrap();
+        memory.0.reveal(STORE, start, 0).unwrap();
+        assert_eq!(byte(start), 0);
+        memory.0.reveal(STORE, start, 0).unwrap();
+        assert_eq!(byte(start), 1);
+    }
+
+    #[test]
+    fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
+        let (memory, start, alarm) = shown();
+        assert!(memory.0.absorb(start + 5));
+        assert!(alarm.load(Ordering::Acquire));
+        // In the copy now, which allows it: another fault is none of the guest's.
+        assert!(!memory.0.absorb(start + 5));
+        memory.0.set_perms(STORE, start, 0, Perms::Read).unwrap();
+        assert!(memory.0.absorb(start + 5));
+        memory.0.hide(STORE, start, 0).unwrap();
+        assert!(!memory.0.absorb(start + 5));
+        memory.0.reveal(STORE, start, 0).unwrap();
+        assert!(memory.0.absorb(start + 5));
+        assert_eq!(byte(start), 1);
+    }
+
+    #[test]
+    fn window_of_another_store_is_left_alone() {
+        let (memory, start, _) = shown();
+        let other = StoreId(NonZeroUsize::MAX);
+        assert!(matches!(
+            memory.0.unshow(other, start, 0),
+            Err(ShowError::Foreign)
+        ));
+        assert!(matches!(
+            memory.0.hide(other, start, 0),
+            Err(ShowError::Foreign)
+        ));
+        assert_eq!(byte(start), 1);
+    }
 }

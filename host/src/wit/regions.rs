@@ -58,7 +58,8 @@ impl From<RegionError> for wit::ErrorCode {
             RegionError::Unsupported => wit::ErrorCode::Unsupported,
             // The kernel's words are for the log: they may tell of the host.
             RegionError::System(error) => {
-                tracing::warn!(%error, "the kernel refused a guest's operation on a region");
+                // Not a warning: a guest could fill the log with them.
+                tracing::debug!(%error, "the kernel refused a guest's operation on a region");
                 wit::ErrorCode::Exhausted("the host's system refused".into())
             }
         }
