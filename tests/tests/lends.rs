@@ -1,0 +1,33 @@
+//! What a guest can do with what it keeps of a lend that has ended.
+
+mod puppet;
+
+use puppet::{Puppet, WRITE, filled};
+use tombolo::{GRANULE, Host, Limits, Rights};
+use tombolo_tests::artifacts::WINDOWS_PUPPET;
+
+use puppet::ErrorCode;
+
+#[test]
+fn windows_that_a_guest_keeps_after_their_lend_count_against_its_limit() {
+    let host = Host::new();
+    let mut limits = Limits::default();
+    limits.windows = 3;
+    limits.handles = 4;
+    let mut guest = Puppet::with_limits(WINDOWS_PUPPET, &host, "keeper", limits);
+    let region = filled(&host, "lent again and again", GRANULE, 7);
+    let rights = Rights::READ | Rights::WRITE;
+    let at = guest.allocate(1).unwrap();
+    for round in 0..60 {
+        let shown = guest.show_lent(&region, rights, WRITE, at).unwrap();
+        match shown {
+            Ok(_) => assert!(round < 3, "a window more than allowed"),
+            Err(ErrorCode::Exhausted(why)) => {
+                assert!(round >= 3 && why.contains("`windows`"), "{why}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        // Whatever it keeps, the lend is over.
+        drop(region.write(0..GRANULE).unwrap());
+    }
+}
