@@ -1,0 +1,796 @@
+//! Where calls begin: plays the scenario that its first argument names, or that
+//! it is told to. What it finds wrong, it panics about.
+#![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: ["../../wit", "../wit/calls.wit"],
+        world: "test:calls/client",
+        generate_all,
+    });
+    export!(Client);
+    pub(crate) struct Client;
+}
+
+#[path = "../node.rs"]
+#[allow(dead_code)]
+mod node;
+
+use bindings::exports::test::calls::home;
+use bindings::test::calls::{deep, far, near, plain};
+use bindings::tombolo::memory::regions::{ErrorCode, Region, Rights};
+use bindings::tombolo::memory::windows::Access;
+use node::{GRANULE, Page, outcome, outcomes};
+
+impl home::Guest for bindings::Client {
+    fn say(script: String) -> Result<String, String> {
+        play(&script)
+    }
+
+    fn give(it: Region) -> Result<(), String> {
+        node::keep_region(it);
+        Ok(())
+    }
+}
+
+fn main() {
+    let script = std::env::args().nth(1).expect("the name of a scenario");
+    play(&script).expect("the scenario exists");
+}
+
+fn create(name: &str) -> Region {
+    Region::create(name, 2 * GRANULE).expect("there is room")
+}
+
+fn map(region: &Region, access: Access) -> Page {
+    Page::map(region, 0, access).expect("it is free")
+}
+
+fn write(region: &Region, byte: u8) -> Page {
+    let page = map(region, Access::Write);
+    page.fill(byte);
+    page
+}
+
+/// That the guests further on still do what they did.
+fn all_is_well() {
+    assert_eq!(near::say("ping").as_deref(), Ok("pong"));
+    far_is_well();
+}
+
+fn far_is_well() {
+    assert_eq!(far::say("ping").as_deref(), Ok("pong"));
+    let region = create("well");
+    assert_eq!(far::lend("fill 99", &region).as_deref(), Ok("done"));
+    assert_eq!(region.read_at(2, 1).unwrap(), [99]);
+}
+
+#[track_caller]
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+/// What all that takes the bytes answers about a poisoned region.
+const POISONED: &str = "poisoned poisoned poisoned poisoned poisoned";
+
+fn play(script: &str) -> Result<String, String> {
+    let (scenario, rest) = script.split_once(' ').unwrap_or((script, ""));
+    match scenario {
+        "values" => values(),
+        "deep" => deep(),
+        "lend-kept-windows" => lend_kept_windows(),
+        "lend-third-party" => lend_third_party(),
+        "lend-same-twice" => lend_same_twice(),
+        "lend-window-kept" => lend_window_kept(),
+        "lend-forbidden" => lend_forbidden(),
+        "lend-restricted-kept" => lend_restricted_kept(),
+        "lend-rights" => lend_rights(),
+        "lend-on" => lend_on(),
+        "lend-roundtrips" => lend_roundtrips(),
+        "move" => move_(),
+        "move-refused" => move_refused(),
+        "move-refused-roomless" => move_refused_roomless(),
+        "move-over-limit" => move_over_limit(rest),
+        "move-results" => move_results(),
+        "move-result-over-limit" => move_result_over_limit(),
+        "move-to-dead" => move_to_dead(),
+        "use-moved" => use_moved(),
+        "cycle" => cycle(),
+        "cycle-roomless" => cycle_roomless(),
+        "late" => late(rest),
+        "dead" => dead(rest),
+        "dead-roomless" => panic!("{}", near::say_roomless("trap")),
+        "wait-long" => wait_long(rest),
+        "poison" => poison(),
+        "poison-not" => poison_not(rest),
+        "leave" => leave(rest),
+        "forge" => forge(),
+        "forge-own" => drop(unsafe { Region::from_handle(77) }),
+        "limit" => limit(rest),
+        "hold" => hold(rest),
+        "ping" => {}
+        // For stores that the test runs.
+        "lend-kept" => return lend_kept(rest),
+        "lend-plain" => {
+            return node::with_kept(|region| near::lend(rest, region));
+        }
+        "make" => node::keep_region(near::make(rest)?),
+        "own" => return node::with(rest, &node::take_kept()),
+        "kept" => return node::with_kept(|region| node::with(rest, region)),
+        "kept-window" => {
+            let page = node::with_kept(|region| map(region, Access::Write));
+            page.set(0, 5);
+            node::keep_page(page);
+        }
+        "trap" => core::arch::wasm32::unreachable(),
+        _ => return Err(format!("no such scenario: {script}")),
+    }
+    Ok("done".into())
+}
+
+fn values() {
+    let integers = [
+        (0, 0, 0, 0, 0, 0, 0, 0),
+        (
+            u8::MAX,
+            i8::MAX,
+            u16::MAX,
+            i16::MAX,
+            u32::MAX,
+            i32::MAX,
+            u64::MAX,
+            i64::MAX,
+        ),
+        (1, i8::MIN, 2, i16::MIN, 3, i32::MIN, 4, i64::MIN),
+    ];
+    for (a, b, c, d, e, f, g, h) in integers {
+        assert_eq!(
+            plain::integers(a, b, c, d, e, f, g, h),
+            (a, b, c, d, e, f, g, h)
+        );
+    }
+    let texts = ["", "plain", "Ünïcödé \u{1f3dd} \0 end"];
+    let reals = [0.0, f64::MIN_POSITIVE, f64::INFINITY, -1.5e300];
+    for (text, real) in texts.into_iter().zip(reals) {
+        for c in ['\0', 'x', '\u{d7ff}', '\u{e000}', char::MAX] {
+            assert_eq!(
+                plain::others(real as f32, real, c, real > 1.0, text),
+                (real as f32, real, c, real > 1.0, text.to_owned())
+            );
+        }
+    }
+    let (nan, other, ..) = plain::others(f32::NAN, f64::NAN, 'x', true, "");
+    assert!(nan.is_nan() && other.is_nan());
+    let (zero, ..) = plain::others(-0.0, 0.0, 'x', true, "");
+    assert!(zero.is_sign_negative());
+
+    use plain::{Colours, Point, Shape, Size};
+    let point = |x| Point {
+        x,
+        y: u64::MAX,
+        tags: vec!["one".into(), String::new()],
+    };
+    let shapes = [Shape::Circle(0.5), Shape::Square, Shape::Label("l".into())];
+    for colours in [
+        Colours::empty(),
+        Colours::GREEN,
+        Colours::RED | Colours::BLUE,
+        Colours::all(),
+    ] {
+        for size in [Size::Small, Size::Medium, Size::Large] {
+            let (a, b, c, d) = plain::named(colours, size, &shapes, &point(-3));
+            assert_eq!((a, b), (colours, size));
+            assert_eq!(format!("{c:?}"), format!("{shapes:?}"));
+            assert_eq!(format!("{d:?}"), format!("{:?}", point(-3)));
+        }
+    }
+
+    let lists = [vec![1, 2, 3], vec![], vec![u16::MAX]];
+    let results = [Ok(point(1)), Err(Shape::Square), Err(Shape::Circle(2.0))];
+    let tuples = [(1, vec![0.5, -0.5]), (2, vec![])];
+    for option in [None, Some(None), Some(Some("some"))] {
+        let slices = |(a, b): &(u8, Vec<f32>)| (*a, b.clone());
+        let tuples: Vec<_> = tuples.iter().map(slices).collect();
+        let (a, b, c, d) = plain::nested(&lists, option, &results, &tuples);
+        assert_eq!(a, lists);
+        assert_eq!(b, option.map(|some| some.map(str::to_owned)));
+        assert_eq!(format!("{c:?}"), format!("{results:?}"));
+        assert_eq!(d, tuples);
+    }
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    assert_eq!(
+        plain::none(&bytes, Some(""), Err(())),
+        (bytes.clone(), Some(String::new()), Err(()))
+    );
+    assert_eq!(plain::none(&[], None, Ok(())), (vec![], None, Ok(())));
+    let mut reversed = plain::bytes(&bytes);
+    reversed.reverse();
+    assert_eq!(reversed, bytes);
+    assert_eq!(plain::bytes(&[]), []);
+    plain::nothing();
+}
+
+fn deep() {
+    use deep::{Either, Lent, LentEither, Moved};
+    let regions: Vec<Region> = (0..5)
+        .map(|byte| {
+            let region = create("deep");
+            drop(write(&region, byte));
+            region
+        })
+        .collect();
+    let [a, b, c, d, e] = regions.as_slice() else {
+        unreachable!()
+    };
+    let label = || "label".to_owned();
+    let lent = Lent {
+        label: label(),
+        part: Some(a),
+    };
+    let seen = deep::look(&lent, Ok(b), (200, &LentEither::Parts((c, d))));
+    assert_eq!(seen, Ok(vec![200, 0, 1, 2, 3]));
+    let lent = Lent {
+        label: label(),
+        part: None,
+    };
+    let seen = deep::look(&lent, Err("none"), (201, &LentEither::Whole(e)));
+    assert_eq!(seen, Ok(vec![201, 4]));
+    let seen = deep::look(&lent, Ok(a), (202, &LentEither::None));
+    assert_eq!(seen, Ok(vec![202, 1]));
+
+    let first = |region: &Region| region.read_at(0, 1).unwrap()[0];
+    let bytes: Vec<u8> = regions.iter().map(first).collect();
+    assert_eq!(bytes, [2, 2, 3, 4, 5]);
+    let ids: Vec<u64> = regions.iter().map(Region::id).collect();
+    let mut regions = regions.into_iter();
+    let mut next = || regions.next().unwrap();
+    let moved = vec![
+        Moved {
+            label: label(),
+            part: next(),
+            more: vec![next(), next()],
+        },
+        Moved {
+            label: label(),
+            part: next(),
+            more: vec![],
+        },
+    ];
+    let pair = (create("pair"), create("pair"));
+    let pair_ids = (pair.0.id(), pair.1.id());
+    let (back, last, either) =
+        deep::swap(moved, None, Either::Parts(pair), Err(next())).unwrap();
+    let back_ids: Vec<u64> = back.iter().map(Region::id).collect();
+    assert_eq!(back_ids, [ids[3], ids[2], ids[1], ids[0]]);
+    assert_eq!(back.iter().map(first).collect::<Vec<_>>(), [5, 4, 3, 3]);
+    let last = last.unwrap();
+    assert_eq!((&*last.label, last.part.id()), ("back", ids[4]));
+    assert_eq!(first(&last.part), 6);
+    let Either::Parts((one, other)) = either else {
+        panic!("the pair comes back")
+    };
+    assert_eq!((one.id(), other.id()), pair_ids);
+    // They are first handles here, too.
+    assert_eq!(near::move_("own", one).as_deref(), Ok("0"));
+}
+
+fn lend_kept_windows() {
+    // A window to write stays, and shows what the borrower wrote.
+    let region = create("kept");
+    let page = write(&region, 7);
+    assert_eq!(near::lend("see", &region).as_deref(), Ok("7"));
+    assert_eq!(near::lend("fill 9", &region).as_deref(), Ok("done"));
+    assert!(page.is_all(9));
+    page.fill(10);
+    assert_eq!(near::lend("copy 11", &region).as_deref(), Ok("11"));
+    assert_eq!((page.get(0), page.get(1)), (11, 10));
+    // It still is a window to write, and counts against everybody else.
+    let other = region.duplicate(Rights::all()).unwrap();
+    assert_eq!(near::lend("see", &other), Err("would-block".into()));
+    assert_eq!(outcome(other.read_at(0, 1)), "would-block");
+    drop(page);
+    // And so does one to read.
+    let page = map(&region, Access::Read);
+    assert_eq!(near::lend("fill 12", &region).as_deref(), Ok("done"));
+    assert!(page.is_all(12));
+    assert_eq!(near::lend("see", &other).as_deref(), Ok("12"));
+    assert_eq!(near::lend("fill 1", &other), Err("would-block".into()));
+    drop(page);
+    assert_eq!(near::lend("fill 13", &other).as_deref(), Ok("done"));
+    all_is_well();
+}
+
+fn lend_third_party() {
+    // Who holds another claim conflicts with the borrower...
+    let region = create("third");
+    let other = region.duplicate(Rights::all()).unwrap();
+    let seen = near::lend_two("write-try", &region, &other).unwrap();
+    assert_eq!(seen, "would-block would-block would-block would-block ok");
+    assert_eq!(region.read_at(0, 1).unwrap(), [11]);
+    // ... and the lender's windows of another claim are not set aside.
+    let page = map(&other, Access::Read);
+    assert_eq!(near::lend("fill 1", &region), Err("would-block".into()));
+    assert_eq!(near::lend("see", &region).as_deref(), Ok("11"));
+    drop(page);
+    assert_eq!(near::lend_two("read-both", &region, &other).as_deref(), Ok("11 11"));
+    all_is_well();
+}
+
+fn lend_same_twice() {
+    let region = create("twice");
+    let _page = write(&region, 4);
+    let seen = near::lend_two("write-try", &region, &region).unwrap();
+    assert_eq!(seen, "would-block would-block would-block would-block ok");
+    let weaker = region.restrict(Rights::READ).unwrap();
+    assert_eq!(near::lend_two("read-both", &region, &weaker).as_deref(), Ok("11 11"));
+    all_is_well();
+}
+
+fn lend_window_kept() {
+    let region = create("leak");
+    assert_eq!(near::lend("fill-keep 5", &region).as_deref(), Ok("done"));
+    // Its memory is its own again, zeros, and it holds no lock.
+    assert_eq!(near::say("look").as_deref(), Ok("0"));
+    assert_eq!(near::say("set-access").as_deref(), Ok("gone"));
+    let page = map(&region, Access::Write);
+    assert!(page.is_all(5));
+    page.fill(6);
+    assert_eq!(near::say("look").as_deref(), Ok("0"));
+    assert_eq!(near::say("drop-all").as_deref(), Ok("done"));
+    assert!(page.is_all(6));
+    all_is_well();
+}
+
+fn lend_forbidden() {
+    let region = create("forbidden");
+    let seen = near::lend("forbidden", &region).unwrap();
+    assert_eq!(seen, "not-permitted not-permitted not-permitted");
+    let refused = near::lend("move-restricted see", &region).unwrap_err();
+    has(&refused, &["`forbidden`", "moved", "permit"]);
+    // None of it was done.
+    assert_eq!(outcome(region.write_at(0, &[1])), "ok");
+    assert_eq!(near::move_("own", region).as_deref(), Ok("1"));
+    all_is_well();
+}
+
+fn lend_restricted_kept() {
+    let region = create("kept");
+    assert_eq!(near::lend("keep-restricted", &region).as_deref(), Ok("done"));
+    let seen = near::say("use-kept").unwrap();
+    assert_eq!(seen, "gone gone gone gone gone gone gone gone");
+    // Lending it on, or moving it, does nothing either.
+    let refused = near::say("move-kept see").unwrap_err();
+    has(&refused, &["`kept`", "moved", "ended with its lend"]);
+    assert_eq!(near::lend("keep-restricted", &region).as_deref(), Ok("done"));
+    // It holds nothing up.
+    assert_eq!(near::move_("own", region).as_deref(), Ok("0"));
+    all_is_well();
+}
+
+fn lend_rights() {
+    let region = create("rights");
+    let _page = write(&region, 8);
+    let reading = region.restrict(Rights::READ).unwrap();
+    assert_eq!(near::lend("see", &reading).as_deref(), Ok("8"));
+    assert_eq!(near::lend("fill 1", &reading), Err("not-permitted".into()));
+    assert_eq!(near::lend("copy 1", &reading), Err("not-permitted".into()));
+    let none = region.restrict(Rights::empty()).unwrap();
+    assert_eq!(near::lend("see", &none), Err("not-permitted".into()));
+    // A lent handle has never `share`.
+    let seen = near::lend("rights", &region).unwrap();
+    has(&seen, &["READ", "WRITE"]);
+    assert!(!seen.contains("SHARE"), "{seen}");
+    // What is lent on has no more than what was lent.
+    assert_eq!(near::lend("on-weaker see", &region).as_deref(), Ok("8"));
+    assert_eq!(near::lend("on-weaker fill 1", &region), Err("not-permitted".into()));
+    assert_eq!(near::lend("on fill 1", &reading), Err("not-permitted".into()));
+    all_is_well();
+}
+
+fn lend_on() {
+    let region = create("on");
+    let page = write(&region, 8);
+    assert_eq!(near::lend("on see", &region).as_deref(), Ok("8"));
+    assert_eq!(near::lend("on fill 9", &region).as_deref(), Ok("done"));
+    assert!(page.is_all(9));
+    // The one between sees it too, in a window that it has to write.
+    assert_eq!(near::lend("on-writing fill 10", &region).as_deref(), Ok("10"));
+    assert_eq!((page.get(0), page.get(1), page.get(2)), (10, 78, 10));
+    // The windows of the one that is last end with its call, too.
+    assert_eq!(near::lend("on fill-keep 11", &region).as_deref(), Ok("done"));
+    assert_eq!(far::say("look").as_deref(), Ok("0"));
+    assert!(page.is_all(11));
+    assert_eq!(near::lend("on forbidden", &region).as_deref(),
+        Ok("not-permitted not-permitted not-permitted"));
+    assert_eq!(near::lend("on keep-restricted", &region).as_deref(), Ok("done"));
+    has(&far::say("use-kept").unwrap(), &["gone gone gone gone gone"]);
+    all_is_well();
+}
+
+/// Many lends in a row use nothing up.
+fn lend_roundtrips() {
+    let region = create("many");
+    let page = write(&region, 0);
+    for round in 0..200_u8 {
+        assert_eq!(near::lend(&format!("fill {round}"), &region).as_deref(), Ok("done"));
+        assert_eq!(page.get(77), round);
+    }
+}
+
+fn move_() {
+    let region = create("moving");
+    let id = region.id();
+    let page = write(&region, 21);
+    let other = region.duplicate(Rights::READ).unwrap();
+    assert_eq!(near::move_("keep", region).as_deref(), Ok("done"));
+    // The sender's window went along: zeros, its own memory again.
+    assert!(page.is_all(0));
+    page.fill(1);
+    assert_eq!(outcome(page.window().set_access(Access::Read)), "gone");
+    assert_eq!(other.read_at(0, 1).unwrap(), [21]);
+    let made = near::make("kept").unwrap();
+    assert_eq!(made.id(), id);
+    assert_eq!(made.rights(), Rights::all());
+    assert!(map(&made, Access::Write).is_all(21));
+    // From guest to guest to guest.
+    assert_eq!(near::move_("on copy 22", made).as_deref(), Ok("22"));
+    assert_eq!(other.read_at(0, 1).unwrap(), [22]);
+    all_is_well();
+}
+
+fn move_refused() {
+    // While a restricted handle lives.
+    let region = create("refused");
+    let page = write(&region, 30);
+    let weaker = region.restrict(Rights::READ).unwrap();
+    let refused = near::move_("see", region).unwrap_err();
+    has(&refused, &["`refused`", "moved", "permit"]);
+    assert!(page.is_all(30), "the windows stay");
+    page.set(0, 31);
+    // The restricted one itself does not move, either.
+    let refused = near::move_("see", weaker).unwrap_err();
+    has(&refused, &["`refused`", "moved"]);
+    assert!(page.get(0) == 31);
+    // Both handles are dropped; the window keeps the region for itself.
+    drop(page);
+
+    // One without the right to.
+    let region = create("unshared");
+    let unshared = region.duplicate(Rights::READ | Rights::WRITE).unwrap();
+    has(&near::move_("see", unshared).unwrap_err(), &["`unshared`"]);
+    // Where an error variant has room for it.
+    let _weaker = region.restrict(Rights::READ).unwrap();
+    let Err(near::Failure::PeerFailed(refused)) = near::move_failing("see", region) else {
+        panic!("a value says it")
+    };
+    has(&refused, &["`unshared`", "moved"]);
+
+    // In one call that lends the same claim: nobody sees the move.
+    all_is_well();
+}
+
+fn move_refused_roomless() {
+    let region = create("refused");
+    let _weaker = region.restrict(Rights::READ).unwrap();
+    near::move_roomless("see", region);
+}
+
+/// The near guest holds so much that the next region is too much.
+fn move_over_limit(limit: &str) {
+    let big = || Region::create("big", 10 * GRANULE).unwrap();
+    assert_eq!(near::move_("keep", big()).as_deref(), Ok("done"));
+    let region = big();
+    let page = write(&region, 40);
+    let copy = region.duplicate(Rights::all());
+    assert!(copy.is_err() || limit == "handles");
+    let refused = near::move_("keep", region).unwrap_err();
+    has(&refused, &["`big`", "moved", "`near`", limit]);
+    assert!(page.is_all(40), "the windows stay");
+    drop((page, copy));
+    // What it gave back makes room.
+    assert_eq!(near::say("drop-all").as_deref(), Ok("done"));
+    assert_eq!(near::move_("keep", big()).as_deref(), Ok("done"));
+    assert_eq!(near::say("drop-all").as_deref(), Ok("done"));
+}
+
+fn move_results() {
+    let made = near::make("filled 50").unwrap();
+    assert!(map(&made, Access::Read).is_all(50));
+    assert_eq!(outcome(made.duplicate(Rights::all())), "ok");
+    // The window that its maker kept is gone, and stands in nobody's way.
+    let made = near::make("window 51").unwrap();
+    assert_eq!(near::say("look").as_deref(), Ok("0"));
+    assert_eq!(near::say("set-access").as_deref(), Ok("gone"));
+    let page = map(&made, Access::Write);
+    assert!(page.is_all(51));
+    drop(page);
+    assert_eq!(near::move_("own", made).as_deref(), Ok("51"));
+    // A result that may not be moved is a refusal, and its maker lives.
+    let refused = near::make("restricted").unwrap_err();
+    has(&refused, &["`made`", "moved", "permit"]);
+    assert_eq!(near::say("look").as_deref(), Ok("0 9"), "its window stays");
+    all_is_well();
+}
+
+/// A result that does not fit on the receiver's account.
+fn move_result_over_limit() {
+    let mine = Region::create("mine", 10 * GRANULE).unwrap();
+    let refused = near::make("size 655360").unwrap_err();
+    has(&refused, &["`made`", "moved", "claimed-bytes", "`client`"]);
+    drop(mine);
+    assert_eq!(near::make("size 655360").unwrap().size(), 655_360);
+}
+
+fn move_to_dead() {
+    // The receiver dies of what it got: that dies with it.
+    let region = create("dying");
+    let copy = region.duplicate(Rights::all()).unwrap();
+    let page = write(&region, 60);
+    let died = near::move_("writing trap", region).unwrap_err();
+    has(&died, &["`near`", "test:calls/near.move", "unreachable"]);
+    assert_eq!(page.get(0), 0);
+    assert_eq!(outcomes(&copy), POISONED);
+    copy.clear_poison().unwrap();
+    assert_eq!(map(&copy, Access::Read).get(0), 3);
+    // And a receiver that is dead gets nothing; the sender's windows stay.
+    let page = write(&copy, 61);
+    let refused = near::move_("see", copy).unwrap_err();
+    assert_eq!(refused, died);
+    assert!(page.is_all(61));
+    far_is_well();
+}
+
+/// The number of a handle that has moved.
+fn use_moved() {
+    let region = create("moved");
+    let number = region.handle();
+    assert_eq!(near::move_("keep", region).as_deref(), Ok("done"));
+    let forged = unsafe { Region::from_handle(number) };
+    panic!("{}", forged.name());
+}
+
+fn cycle() {
+    let refused = near::say("home ping").unwrap_err();
+    let names = "`near` waits for `client` waits for `near`";
+    has(&refused, &["never return", names]);
+    let refused = near::say("far home ping").unwrap_err();
+    let names = "`far` waits for `client` waits for `near` waits for `far`";
+    has(&refused, &["never return", names]);
+    // Also with a lend on the way, which ends as always.
+    let region = create("cycle");
+    let page = write(&region, 1);
+    assert!(near::lend("on gate ping", &region).is_err());
+    assert_eq!((page.get(0), page.get(1)), (41, 42));
+    all_is_well();
+}
+
+fn cycle_roomless() {
+    has(&near::say_roomless("home ping"), &["never return"]);
+    all_is_well();
+}
+
+/// A callee whose time is up.
+fn late(how: &str) {
+    let region = create("late");
+    let page = write(&region, 3);
+    let died = near::lend(&format!("writing {how}"), &region).unwrap_err();
+    has(&died, &["`near`", "test:calls/near.lend", "its time is up"]);
+    // Its window is gone, with word of how.
+    assert_eq!(page.get(0), 3);
+    drop(page);
+    assert_eq!(outcomes(&region), POISONED);
+    assert_eq!(near::say("ping").as_ref(), Err(&died));
+    far_is_well();
+}
+
+/// A callee that ends, in some way.
+fn dead(how: &str) {
+    let word = if how.starts_with("exit") { "exited with code" } else { "unreachable" };
+    let died = near::say(how).unwrap_err();
+    has(&died, &["guest `near`", "test:calls/near.say", word]);
+    // Later calls hear the same, by whatever way.
+    assert_eq!(near::say("ping").as_ref(), Err(&died));
+    let Err(near::Failure::PeerFailed(again)) = near::say_failing("ping") else {
+        panic!("a variant has room, too")
+    };
+    assert_eq!(again, died);
+    let region = create("lent");
+    let page = write(&region, 3);
+    assert_eq!(near::lend("fill 1", &region).as_ref(), Err(&died));
+    assert!(page.is_all(3));
+    assert_eq!(near::move_("fill 1", region).as_ref(), Err(&died));
+    assert!(page.is_all(3));
+    far_is_well();
+}
+
+/// Waits for longer than it may run.
+fn wait_long(how: &str) {
+    assert_eq!(near::say(how).as_deref(), Ok("done"));
+    all_is_well();
+}
+
+fn poison() {
+    let region = create("poisoned");
+    let page = map(&region, Access::Read);
+    let died = near::lend("writing trap", &region).unwrap_err();
+    has(&died, &["guest `near`", "unreachable"]);
+    // Windows that exist stay as they are.
+    assert_eq!(page.get(0), 3);
+    drop(page);
+    assert_eq!(outcomes(&region), POISONED);
+    // Other claims as well, and those who borrow.
+    let other = region.duplicate(Rights::all()).unwrap();
+    assert_eq!(outcomes(&other), POISONED);
+    assert_eq!(far::lend("outcomes", &region).as_deref(), Ok("poisoned poisoned poisoned poisoned not-permitted"));
+    // Only who may write clears it.
+    let reading = region.duplicate(Rights::READ).unwrap();
+    assert_eq!(outcome(reading.clear_poison()), "not-permitted");
+    assert_eq!(outcomes(&region), POISONED);
+    assert_eq!(outcome(other.clear_poison()), "ok");
+    assert_eq!(reading.read_at(0, 1).unwrap(), [3]);
+    assert_eq!(outcomes(&region), "ok ok ok ok ok");
+    // Nothing is poisoned that is frozen.
+    assert_eq!(outcome(other.clear_poison()), "ok");
+    far_is_well();
+}
+
+/// What ends otherwise does not poison.
+fn poison_not(how: &str) {
+    let region = create("whole");
+    let page = map(&region, Access::Read);
+    let dies = !how.ends_with("return") && how != "fill-keep 3";
+    assert_eq!(near::lend(how, &region).is_err(), dies);
+    let wrote = !how.starts_with("reading");
+    assert_eq!(page.get(0), if wrote { 3 } else { 0 });
+    drop(page);
+    assert_eq!(outcomes(&region), "ok ok ok ok ok");
+    far_is_well();
+}
+
+/// Ends, in some way, while it writes what the near guest has too.
+fn leave(how: &str) {
+    let region = create("left");
+    let copy = region.duplicate(Rights::all()).unwrap();
+    assert_eq!(near::move_("keep", copy).as_deref(), Ok("done"));
+    if how == "reading" {
+        node::keep_page(map(&region, Access::Read));
+        core::arch::wasm32::unreachable();
+    }
+    node::keep_page(write(&region, 70));
+    match how {
+        "return" => {}
+        "trap" => core::arch::wasm32::unreachable(),
+        code => std::process::exit(code.parse().expect("a code")),
+    }
+}
+
+/// A guest that passes numbers that are no handles of its own.
+fn forge() {
+    let region = create("mine");
+    let page = write(&region, 80);
+    let died = near::say("forge 4242").unwrap_err();
+    has(&died, &["guest `near`", "handle index"]);
+    let died = far::say(&format!("forge {}", region.handle())).unwrap_err();
+    has(&died, &["guest `far`", "handle index"]);
+    assert!(page.is_all(80));
+    drop(page);
+    assert_eq!(outcomes(&region), "ok ok ok ok ok");
+}
+
+fn limit(which: &str) {
+    let (exhausted, kept) = match which {
+        "regions" => until_refused(|| Region::create("many", 1)),
+        "claimed-bytes" => until_refused(|| Region::create("many", GRANULE)),
+        "handles" => {
+            let region = create("one");
+            until_refused(|| region.restrict(Rights::READ))
+        }
+        "duplicates" => {
+            let region = create("one");
+            until_refused(|| region.duplicate(Rights::READ))
+        }
+        "windows" => {
+            let region = create("one");
+            let (error, pages) = until_refused(|| Page::map(&region, 0, Access::Read));
+            // Closing one makes room for one.
+            assert_eq!(pages, 3);
+            assert_eq!(outcome(Page::map(&region, 0, Access::Read)), "ok");
+            (error, pages)
+        }
+        "copy-bytes" => {
+            let region = create("one");
+            assert_eq!(outcome(region.read_at(0, 1000)), "ok");
+            assert_eq!(outcome(region.write_at(0, &[1; 1000])), "ok");
+            has(&outcome(region.write_at(0, &[1; 1001])), &["exhausted", "copy-bytes"]);
+            assert_eq!(region.read_at(0, 1).unwrap(), [1]);
+            (region.read_at(0, 1001).unwrap_err(), 3)
+        }
+        "memory" => {
+            let mut all: Vec<Vec<u8>> = Vec::new();
+            let mut chunk = Vec::<u8>::new();
+            while chunk.try_reserve_exact(1 << 20).is_ok() {
+                all.push(std::mem::take(&mut chunk));
+                assert!(all.len() < 20, "the limit is below that");
+            }
+            assert!(all.len() > 2);
+            drop(all);
+            all_is_well();
+            return;
+        }
+        "descriptors" => {
+            let mut all = Vec::new();
+            let error = loop {
+                match std::fs::read_dir("/") {
+                    Ok(directory) => all.push(directory),
+                    Err(error) => break error,
+                }
+                assert!(all.len() < 100, "the limit is below that");
+            };
+            panic!("{error}");
+        }
+        _ => unreachable!("no such limit"),
+    };
+    assert_eq!(kept, 3, "{exhausted:?}");
+    let ErrorCode::Exhausted(text) = exhausted else {
+        panic!("{exhausted:?}")
+    };
+    let limit = which.replace("duplicates", "regions");
+    has(&text, &[&format!("limit `{limit}`")]);
+    all_is_well();
+}
+
+/// Makes things until one is refused; says why, and how many there were.
+fn until_refused<T>(mut make: impl FnMut() -> Result<T, ErrorCode>) -> (ErrorCode, usize) {
+    let mut all = Vec::new();
+    loop {
+        match make() {
+            Ok(one) => all.push(one),
+            Err(error) => return (error, all.len()),
+        }
+        assert!(all.len() < 100, "the limit is below that");
+    }
+}
+
+/// Holds regions and windows, with a claim at the near guest, and ends in some
+/// way, or waits for its end.
+fn hold(how: &str) {
+    for index in 0..4 {
+        let region = Region::create("held", 16 * GRANULE).unwrap();
+        let page = write(&region, 1);
+        let second = Page::map(&region, 5, Access::Read).unwrap();
+        assert_eq!(near::lend("fill-keep 2", &region).as_deref(), Ok("done"));
+        if index == 0 {
+            assert_eq!(near::move_("keep", region.duplicate(Rights::all()).unwrap()).as_deref(), Ok("done"));
+        }
+        node::keep_page(page);
+        node::keep_page(second);
+        node::keep_region(region);
+    }
+    match how {
+        "return" => {}
+        "trap" => core::arch::wasm32::unreachable(),
+        "exit" => std::process::exit(7),
+        // The callee holds a window as well, and never returns.
+        "call" => {
+            let _ = node::with_kept(|region| near::lend("writing sleep", region));
+        }
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        _ => unreachable!("no such end"),
+    }
+}
+
+/// Lends what it was given, with a window of its own on it; says what that
+/// shows afterwards.
+fn lend_kept(rest: &str) -> Result<String, String> {
+    let (access, script) = rest.split_once(' ').expect("access and script");
+    let access = if access == "write" { Access::Write } else { Access::Read };
+    let page = node::with_kept(|region| map(region, access));
+    let answer = node::with_kept(|region| near::lend(script, region));
+    let seen = format!("{} {}", page.get(0), page.get(1));
+    node::keep_page(page);
+    answer.map(|_| seen)
+}

@@ -1,0 +1,47 @@
+//! The last guest of a chain of calls.
+#![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: ["../../wit", "../wit/calls.wit"],
+        world: "test:calls/far-node",
+        generate_all,
+    });
+    export!(Far);
+    pub(crate) struct Far;
+}
+
+#[path = "../node.rs"]
+#[allow(dead_code)]
+mod node;
+
+use bindings::exports::test::calls::far::{Guest, Region};
+use bindings::test::calls::home;
+use bindings::tombolo::memory::windows::Access;
+
+impl Guest for bindings::Far {
+    fn say(script: String) -> Result<String, String> {
+        match script.strip_prefix("home ") {
+            Some(rest) => home::say(rest),
+            None => node::say(&script),
+        }
+    }
+
+    fn lend(script: String, it: &Region) -> Result<String, String> {
+        // Writes, asks home, and writes once more.
+        if let Some(name) = script.strip_prefix("gate ") {
+            let page = node::Page::map(it, 0, Access::Write).map_err(node::word)?;
+            page.set(0, 41);
+            let answer = home::say(name);
+            page.set(1, 42);
+            return answer;
+        }
+        node::with(&script, it)
+    }
+
+    fn move_(script: String, it: Region) -> Result<String, String> {
+        node::with(&script, &it)
+    }
+}
+
+fn main() {}

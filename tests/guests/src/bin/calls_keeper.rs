@@ -1,0 +1,18 @@
+//! Does not give a handle back that it was lent, which no generated bindings
+//! would do.
+#![allow(unsafe_code, missing_docs)]
+
+wit_bindgen::generate!({
+    path: ["../../wit", "../wit/calls.wit"],
+    world: "test:calls/keeping",
+    generate_all,
+});
+
+/// Answers `ok`, at the address of the answer: that is what zeros mean.
+#[unsafe(export_name = "test:calls/keeper#keep")]
+extern "C" fn keep(_borrowed: u32) -> *const [u32; 3] {
+    static OK: [u32; 3] = [0; 3];
+    &raw const OK
+}
+
+fn main() {}

@@ -1,0 +1,456 @@
+//! Guests of one app: `client` plays a scenario, which calls `near`, which calls
+//! `far`. What the guests find wrong they panic about; what they cannot see is
+//! asserted here.
+
+use std::time::Duration;
+
+use tombolo::Limits;
+use tombolo::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
+
+use crate::guests;
+
+fn spec(name: &str, wasm: Vec<u8>) -> GuestSpec {
+    GuestSpec {
+        name: name.into(),
+        wasm,
+        inherit_stdio: true,
+    }
+}
+
+fn read(path: &str) -> Vec<u8> {
+    std::fs::read(path).expect("the build script built it")
+}
+
+/// A guest that only serves. The tests' guests are programs, all of which export
+/// `wasi:cli/run`; by another name that is nothing to start.
+fn server(path: &str) -> Vec<u8> {
+    let mut wasm = read(path);
+    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
+    let mut at = 0;
+    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
+        at += next;
+        wasm[at..at + run.len()].copy_from_slice(other);
+    }
+    wasm
+}
+
+fn near() -> GuestSpec {
+    spec("near", server(guests::CALLS_NEAR))
+}
+
+fn far() -> GuestSpec {
+    spec("far", server(guests::CALLS_FAR))
+}
+
+/// The three guests, of which the first plays the scenario.
+fn app(script: &str) -> AppBuilder {
+    let command = CommandSpec {
+        args: vec![script.into()],
+        ..CommandSpec::default()
+    };
+    App::builder()
+        .command(command)
+        .guest(spec("client", read(guests::CALLS_CLIENT)))
+        .guest(near())
+        .guest(far())
+}
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
+}
+
+fn run(app: AppBuilder) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("there is a runtime");
+    runtime.block_on(async { app.start().await.expect("it starts").run().await })
+}
+
+/// Runs to the end, where all memory has been given back, whoever died.
+#[track_caller]
+fn ends(app: AppBuilder, end: End) -> Outcome {
+    let outcome = run(app);
+    assert_eq!(outcome.end, end, "{:?}", outcome.failures);
+    let report = &outcome.report;
+    assert_eq!(report.regions_created, report.regions_given_back, "{report:?}");
+    outcome
+}
+
+/// All guests live to the end.
+#[track_caller]
+fn plays(app: AppBuilder) -> Outcome {
+    let outcome = ends(app, End::Exit(0));
+    assert_eq!(outcome.failures, [""; 0]);
+    outcome
+}
+
+/// The scenario comes to its end, and these guests do not.
+#[track_caller]
+fn plays_while_others_die(app: AppBuilder, dead: &[&str]) -> Outcome {
+    let outcome = ends(app, End::Exit(0));
+    assert_eq!(outcome.failures.len(), dead.len(), "{:?}", outcome.failures);
+    for (failure, guest) in outcome.failures.iter().zip(dead) {
+        assert!(failure.starts_with(&format!("guest `{guest}` ")), "{failure}");
+    }
+    outcome
+}
+
+/// The guest that plays the scenario is ended, for a reason that has these
+/// parts; those before it in the list died before it.
+#[track_caller]
+fn is_ended(app: AppBuilder, before: usize, parts: &[&str]) {
+    let outcome = ends(app, End::Failed);
+    assert_eq!(outcome.failures.len(), before + 1, "{:?}", outcome.failures);
+    let failure = &outcome.failures[before];
+    assert!(failure.starts_with("guest `client` "), "{failure}");
+    for part in parts {
+        assert!(failure.contains(part), "{part:?} is not in {failure:?}");
+    }
+}
+
+mod values {
+    use super::*;
+
+    #[test]
+    fn values_of_every_kind_cross_unchanged_both_ways() {
+        let outcome = plays(app("values"));
+        // Four times a list of 100,000 bytes.
+        let copied = outcome.report.bytes_copied_calls;
+        assert!(copied >= 400_000, "{copied}");
+    }
+
+    #[test]
+    fn handles_at_any_depth_arrive_lent_and_moved() {
+        plays(app("deep"));
+    }
+}
+
+mod lending {
+    use super::*;
+
+    #[test]
+    fn windows_that_the_lender_keeps_are_set_aside_and_show_the_borrowers_bytes() {
+        plays(app("lend-kept-windows"));
+    }
+
+    #[test]
+    fn who_has_another_claim_conflicts_with_the_borrower() {
+        plays(app("lend-third-party"));
+    }
+
+    #[test]
+    fn two_lends_of_one_claim_conflict_with_each_other() {
+        plays(app("lend-same-twice"));
+    }
+
+    #[test]
+    fn window_that_the_borrower_keeps_is_unmapped_at_the_end() {
+        plays(app("lend-window-kept"));
+    }
+
+    #[test]
+    fn lent_handle_cannot_be_duplicated_frozen_or_moved() {
+        plays(app("lend-forbidden"));
+    }
+
+    #[test]
+    fn handle_restricted_from_a_lent_one_is_gone_after_the_call() {
+        plays(app("lend-restricted-kept"));
+    }
+
+    #[test]
+    fn borrower_has_no_more_rights_than_the_handle_and_never_share() {
+        plays(app("lend-rights"));
+    }
+
+    #[test]
+    fn what_is_lent_can_be_lent_on() {
+        plays(app("lend-on"));
+    }
+
+    #[test]
+    fn many_lends_in_a_row_use_nothing_up() {
+        let limits = limits(|it| {
+            it.handles = 8;
+            it.windows = 4;
+        });
+        plays(app("lend-roundtrips").limits(limits));
+    }
+}
+
+mod moving {
+    use super::*;
+
+    #[test]
+    fn move_takes_the_handle_the_claim_and_its_windows() {
+        plays(app("move"));
+    }
+
+    #[test]
+    fn refused_move_is_a_value_and_leaves_the_windows() {
+        plays(app("move-refused"));
+    }
+
+    #[test]
+    fn refused_move_without_room_ends_the_sender() {
+        let parts = ["near.move-roomless", "`refused`", "moved", "no room to tell"];
+        is_ended(app("move-refused-roomless"), 0, &parts);
+    }
+
+    #[test]
+    fn receivers_account_refuses_claimed_bytes() {
+        let limits = limits(|it| it.claimed_bytes = 15 * 65536);
+        plays(app("move-over-limit claimed-bytes").limits(limits));
+    }
+
+    #[test]
+    fn receivers_account_refuses_regions() {
+        let limits = limits(|it| it.regions = 1);
+        plays(app("move-over-limit regions").limits(limits));
+    }
+
+    #[test]
+    fn results_move_with_their_claims_but_not_their_windows() {
+        plays(app("move-results"));
+    }
+
+    #[test]
+    fn callers_account_refuses_results() {
+        let limits = limits(|it| it.claimed_bytes = 15 * 65536);
+        plays(app("move-result-over-limit").limits(limits));
+    }
+
+    #[test]
+    fn what_moved_dies_with_its_receiver_and_a_dead_one_gets_nothing() {
+        plays_while_others_die(app("move-to-dead"), &["near"]);
+    }
+
+    #[test]
+    fn handle_that_has_moved_is_none_of_the_senders() {
+        is_ended(app("use-moved"), 0, &["handle index"]);
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    #[test]
+    fn call_that_leads_back_to_its_caller_is_an_error_that_names_the_cycle() {
+        plays(app("cycle"));
+    }
+
+    #[test]
+    fn cycle_is_told_through_functions_without_room_on_the_way() {
+        plays(app("cycle-roomless"));
+    }
+
+    /// The callee works for a while at each call, so that the others wait for it;
+    /// and each calls again as soon as its call is done.
+    #[test]
+    fn calls_to_a_busy_guest_queue_in_order() {
+        let second = |name| spec(name, read(guests::CALLS_SECOND));
+        let app = App::builder()
+            .guest(second("log one"))
+            .guest(second("log two"))
+            .guest(second("log three"))
+            .guest(near())
+            .guest(far())
+            // For `near` to import; nobody calls it.
+            .guest(spec("client", server(guests::CALLS_CLIENT)));
+        let outcome = plays(app);
+        let calls: Vec<_> = outcome.report.calls.iter().collect();
+        assert_eq!(calls.iter().map(|it| it.count).collect::<Vec<_>>(), [6, 6, 6]);
+    }
+
+    #[test]
+    fn guest_does_not_serve_itself() {
+        let result = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(
+                App::builder()
+                    .guest(spec("client", read(guests::CALLS_CLIENT)))
+                    .guest(far())
+                    .start(),
+            );
+        let Err(StartError::Link(errors)) = result else {
+            panic!("`client` needs `near`")
+        };
+        let text = errors.to_string();
+        assert!(text.contains("test:calls/near"), "{text}");
+    }
+
+    #[test]
+    fn time_that_a_guest_waits_for_another_is_not_its_own() {
+        let limits = limits(|it| it.run_time = Some(Duration::from_secs(2)));
+        plays(app("wait-long busy 4000").limits(limits));
+    }
+
+    #[test]
+    fn callee_past_its_time_is_ended_and_its_caller_told() {
+        let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
+        plays_while_others_die(app("late spin").limits(limits), &["near"]);
+    }
+
+    #[test]
+    fn waiting_in_a_host_call_is_the_callees_own_time() {
+        let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
+        plays_while_others_die(app("late sleep").limits(limits), &["near"]);
+    }
+
+    #[test]
+    fn command_past_its_time_is_ended() {
+        let limits = limits(|it| it.run_time = Some(Duration::from_millis(300)));
+        is_ended(app("hold spin").limits(limits), 0, &["its time is up"]);
+    }
+}
+
+mod dying {
+    use super::*;
+
+    #[test]
+    fn callee_that_traps_reaches_its_callers_as_a_value() {
+        plays_while_others_die(app("dead trap"), &["near"]);
+    }
+
+    #[test]
+    fn callee_that_exits_has_ended_too() {
+        plays_while_others_die(app("dead exit 0"), &["near"]);
+        plays_while_others_die(app("dead exit 3"), &["near"]);
+    }
+
+    #[test]
+    fn callee_that_traps_ends_a_caller_without_room() {
+        let parts = ["near.say-roomless", "unreachable", "no room to tell"];
+        is_ended(app("dead-roomless"), 1, &parts);
+    }
+
+    #[test]
+    fn writer_that_traps_poisons_until_that_is_cleared() {
+        plays_while_others_die(app("poison"), &["near"]);
+    }
+
+    #[test]
+    fn regular_end_of_a_lend_does_not_poison() {
+        plays(app("poison-not writing return"));
+        plays(app("poison-not fill-keep 3"));
+    }
+
+    #[test]
+    fn writer_that_exits_in_a_call_does_not_poison() {
+        plays_while_others_die(app("poison-not writing exit 0"), &["near"]);
+        plays_while_others_die(app("poison-not writing exit 3"), &["near"]);
+    }
+
+    #[test]
+    fn reader_that_traps_does_not_poison() {
+        plays_while_others_die(app("poison-not reading trap"), &["near"]);
+    }
+
+    /// The client ends while it has a window on what `near` has a claim on, and
+    /// `near` looks at that afterwards, for another command.
+    #[track_caller]
+    fn leaves(how: &str, seen: &str) -> Outcome {
+        let second = spec(&format!("after-home {seen}"), read(guests::CALLS_SECOND));
+        run(app(&format!("leave {how}")).guest(second))
+    }
+
+    const WHOLE: &str = "ok ok ok ok ok";
+    const POISONED: &str = "poisoned poisoned poisoned poisoned poisoned";
+
+    #[test]
+    fn command_that_returns_while_it_writes_does_not_poison() {
+        let outcome = leaves("return", WHOLE);
+        assert_eq!(outcome.end, End::Exit(0));
+        assert_eq!(outcome.failures, [""; 0]);
+    }
+
+    #[test]
+    fn command_that_exits_while_it_writes_does_not_poison() {
+        for code in [0, 3] {
+            let outcome = leaves(&code.to_string(), WHOLE);
+            assert_eq!(outcome.end, End::Exit(code));
+            assert_eq!(outcome.failures, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn command_that_traps_while_it_writes_poisons() {
+        let outcome = leaves("trap", POISONED);
+        assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+        assert_eq!(outcome.end, End::Failed);
+    }
+
+    #[test]
+    fn command_that_traps_while_it_reads_does_not_poison() {
+        let outcome = leaves("reading", WHOLE);
+        assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+    }
+}
+
+mod forging {
+    use super::*;
+
+    #[test]
+    fn number_that_is_no_handle_traps_the_guest_that_passes_it() {
+        plays_while_others_die(app("forge"), &["near", "far"]);
+    }
+
+    #[test]
+    fn dropping_what_is_no_handle_traps_the_guest() {
+        is_ended(app("forge-own"), 0, &["handle index"]);
+    }
+}
+
+mod limits {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_named_by_its_error() {
+        plays(app("limit regions").limits(limits(|it| it.regions = 3)));
+        plays(app("limit duplicates").limits(limits(|it| it.regions = 4)));
+        let limits_ = limits(|it| it.claimed_bytes = 3 * 65536 + 5);
+        plays(app("limit claimed-bytes").limits(limits_));
+        plays(app("limit handles").limits(limits(|it| it.handles = 4)));
+        plays(app("limit windows").limits(limits(|it| it.windows = 3)));
+        plays(app("limit copy-bytes").limits(limits(|it| it.copy_bytes = 1000)));
+    }
+
+    #[test]
+    fn linear_memory_has_a_limit() {
+        plays(app("limit memory").limits(limits(|it| it.memory_bytes = 12 << 20)));
+    }
+
+    #[test]
+    fn descriptors_have_a_limit() {
+        let directory = env!("CARGO_MANIFEST_DIR");
+        let dir = cap_std::fs::Dir::open_ambient_dir(directory, cap_std::ambient_authority());
+        let command = CommandSpec {
+            args: vec!["limit descriptors".into()],
+            env: Vec::new(),
+            dirs: vec![tombolo::app::Grant {
+                dir: dir.expect("it is there"),
+                host_path: directory.into(),
+                guest_path: "/".into(),
+                read_only: true,
+            }],
+        };
+        let app = app("").command(command).limits(limits(|it| it.descriptors = 20));
+        let outcome = ends(app, End::Failed);
+        assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+    }
+
+    #[test]
+    fn host_limits_hold_for_all_guests_together() {
+        let mut most = tombolo::HostLimits::default();
+        most.regions = 3;
+        plays(app("limit regions").host_limits(most));
+        let mut most = tombolo::HostLimits::default();
+        most.region_bytes = 3 * 65536 + 5;
+        plays(app("limit claimed-bytes").host_limits(most));
+    }
+}

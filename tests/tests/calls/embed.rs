@@ -1,0 +1,406 @@
+//! Stores that the test runs, with links of its own, as an embedder would.
+
+mod rig;
+
+use tombolo::{GRANULE, Host, Region, RegionError, Rights};
+
+use self::rig::{Guest, Rig, mapped};
+use crate::guests;
+
+/// A region of the host program's, all zero.
+fn region(host: &Host, name: &str) -> Region {
+    host.create(name, 2 * GRANULE).expect("there is room")
+}
+
+fn is_would_block<T: std::fmt::Debug>(result: Result<T, RegionError>) -> bool {
+    matches!(result, Err(RegionError::WouldBlock))
+}
+
+fn is_poisoned<T: std::fmt::Debug>(result: Result<T, RegionError>) -> bool {
+    matches!(result, Err(RegionError::Poisoned))
+}
+
+mod lending {
+    use super::*;
+
+    #[tokio::test]
+    async fn lenders_windows_are_hidden_for_the_call_and_shown_after_it() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "hidden");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept write gate it");
+        rig.gate.reached(&mut call).await;
+        // The borrower's window, and not the lender's.
+        assert_eq!(mapped("hidden"), 1);
+        assert!(is_would_block(region.read(0..1)));
+        rig.gate.open();
+        assert_eq!(call.await.unwrap(), Ok("41 42".into()));
+        // The lender's again, which still is a window to write.
+        assert_eq!(mapped("hidden"), 1);
+        assert!(is_would_block(region.read(0..1)));
+        client.finish();
+        drop(client);
+        assert_eq!(mapped("hidden"), 0);
+        assert_eq!(&region.read(0..2).unwrap()[..], [41, 42]);
+        rig.is_well().await;
+    }
+
+    #[tokio::test]
+    async fn windows_to_read_stay_shown_while_the_borrower_can_only_read() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "shown");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::READ | Rights::SHARE).await;
+        let mut call = client.say("lend-kept read gate-reading it");
+        rig.gate.reached(&mut call).await;
+        assert_eq!(mapped("shown"), 2);
+        assert_eq!(&region.read(0..2).unwrap()[..], [0, 0]);
+        rig.gate.open();
+        assert_eq!(call.await.unwrap(), Ok("0 0".into()));
+        rig.is_well().await;
+    }
+
+    #[tokio::test]
+    async fn windows_to_read_are_hidden_while_the_borrower_could_write() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "could");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept read gate-reading it");
+        rig.gate.reached(&mut call).await;
+        assert_eq!(mapped("could"), 1);
+        rig.gate.open();
+        assert_eq!(call.await.unwrap(), Ok("0 0".into()));
+        assert_eq!(mapped("could"), 1);
+    }
+
+    #[tokio::test]
+    async fn windows_stay_shown_where_the_embedder_vouches_for_the_store() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "vouched");
+        let mut client = rig.client_that_keeps_windows_shown().await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept write gate it");
+        rig.gate.reached(&mut call).await;
+        assert_eq!(mapped("vouched"), 2);
+        rig.gate.open();
+        assert_eq!(call.await.unwrap(), Ok("41 42".into()));
+        assert_eq!(mapped("vouched"), 1);
+    }
+
+    #[tokio::test]
+    async fn lender_cannot_go_on_before_the_lend_is_over() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "hasty");
+        let mut client = rig.client_that_ends_its_lends_at_once().await;
+        client.give(&region, Rights::ALL).await;
+        let error = client.say("lend-kept write gate it").await.unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("only when the lend is over"), "{error}");
+        // It trapped, with its window, and what it had sent came to nothing.
+        drop(client);
+        assert!(region.is_poisoned());
+        region.clear_poison().unwrap();
+        assert_eq!(&region.read(0..2).unwrap()[..], [0, 0]);
+        rig.is_well().await;
+    }
+
+    #[tokio::test]
+    async fn list_of_borrows_is_lent_one_by_one() {
+        let rig = Rig::new().await;
+        rig.gather(guests::CALLS_GATHERER).await;
+        assert_eq!(rig.host().counts().regions_given_back, 2);
+    }
+
+    #[tokio::test]
+    async fn borrower_that_keeps_the_handle_keeps_nothing() {
+        let host = Host::new();
+        let region = region(&host, "kept");
+        let mut guest = Guest::bare(&host, guests::CALLS_KEEPER, "keeper").await;
+        let lent = guest.lend(&region, Rights::ALL).unwrap();
+        let error = guest.keep(&lent).await.unwrap_err();
+        assert!(format!("{error:#}").contains("borrow"), "{error:#}");
+        let _ = lent.end(&mut guest.store);
+        region.write(0..1).unwrap()[0] = 1;
+        // It can be moved, so nothing of the claim is lent any more.
+        let mut other = Guest::bare(&host, guests::CALLS_KEEPER, "other").await;
+        assert!(other.store.data_mut().regions.give(region).is_ok());
+    }
+
+    #[tokio::test]
+    async fn guard_of_the_host_program_is_not_set_aside() {
+        let host = Host::new();
+        let region = region(&host, "guarded");
+        let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
+        let guard = region.read(0..1).unwrap();
+        assert!(is_would_block(guest.lend(&region, Rights::READ)));
+        drop(guard);
+        let lent = guest.lend(&region, Rights::READ).unwrap();
+        lent.end(&mut guest.store).unwrap();
+        let guard = region.write(GRANULE..GRANULE + 1).unwrap();
+        assert!(is_would_block(guest.lend(&region, Rights::READ)));
+        let Err((region, RegionError::WouldBlock)) = guest.store.data_mut().regions.give(region)
+        else {
+            panic!("a guard holds it")
+        };
+        drop(guard);
+        assert!(guest.store.data_mut().regions.give(region).is_ok());
+    }
+
+    /// A guard on another claim blocks no lend, but what is made through it.
+    #[tokio::test]
+    async fn guard_conflicts_with_what_a_borrower_maps() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "conflict");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let guard = region.read(0..1).unwrap();
+        assert_eq!(client.say("lend-plain fill 1").await.unwrap(), Err("would-block".into()));
+        assert_eq!(client.say("lend-plain see").await.unwrap(), Ok("0".into()));
+        assert_eq!(guard[0], 0);
+        drop(guard);
+        assert_eq!(client.say("lend-plain fill 1").await.unwrap(), Ok("done".into()));
+        assert_eq!(region.read(0..1).unwrap()[0], 1);
+    }
+}
+
+mod cancelling {
+    use super::*;
+
+    /// The caller is gone; the callee comes to its end, unharmed, and what it
+    /// did is there.
+    async fn goes_on(rig: &Rig, region: &Region, lender_wrote: bool) {
+        assert_eq!(mapped(region.name()), 1, "the borrower's window stays");
+        let held = region.read(0..1);
+        assert!(held.is_err(), "the borrower's lock stays: {held:?}");
+        rig.gate.open();
+        rig.until("near is done").await;
+        assert_eq!(mapped(region.name()), 0);
+        assert_eq!(region.is_poisoned(), lender_wrote);
+        if lender_wrote {
+            region.clear_poison().unwrap();
+        }
+        assert_eq!(&region.read(0..2).unwrap()[..], [41, 42]);
+        // It serves the next caller.
+        let mut other = rig.client("other").await;
+        other.give(region, Rights::ALL).await;
+        assert_eq!(other.say("lend-plain see").await.unwrap(), Ok("41".into()));
+    }
+
+    #[tokio::test]
+    async fn dropped_call_of_a_lender_that_reads_leaves_the_callee_unharmed() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "dropped reading");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept read gate it");
+        rig.gate.reached(&mut call).await;
+        drop(call);
+        goes_on(&rig, &region, false).await;
+    }
+
+    #[tokio::test]
+    async fn dropped_call_of_a_lender_that_writes_poisons() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "dropped writing");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept write gate it");
+        rig.gate.reached(&mut call).await;
+        drop(call);
+        goes_on(&rig, &region, true).await;
+    }
+
+    #[tokio::test]
+    async fn cancelled_lenders_windows_become_zero_pages_while_the_lend_goes_on() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "cancelled");
+        let mut client = rig.client_that_keeps_windows_shown().await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept read gate it");
+        rig.gate.reached(&mut call).await;
+        assert_eq!(mapped("cancelled"), 2);
+        drop(call);
+        // Before anything else can touch the lender's store.
+        goes_on(&rig, &region, false).await;
+        drop(client);
+        assert!(!region.is_poisoned());
+    }
+
+    #[tokio::test]
+    async fn store_of_a_cancelled_lender_goes_while_the_lend_goes_on() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "gone");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept read gate it");
+        rig.gate.reached(&mut call).await;
+        drop(call);
+        drop(client);
+        goes_on(&rig, &region, false).await;
+    }
+
+    #[tokio::test]
+    async fn forgotten_call_shows_nothing_of_what_the_borrower_writes() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "forgotten");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept read gate it");
+        rig.gate.reached(&mut call).await;
+        std::mem::forget(call);
+        assert!(client.say("ping").await.is_err(), "it is in a call for ever");
+        drop(client);
+        goes_on(&rig, &region, false).await;
+    }
+
+    #[tokio::test]
+    async fn results_for_a_caller_that_is_gone_are_given_back() {
+        let rig = Rig::new().await;
+        let mut client = rig.client("client").await;
+        let mut call = client.say("make gate it");
+        rig.gate.reached(&mut call).await;
+        drop(call);
+        assert_eq!(rig.host().counts().regions_created, 0);
+        rig.gate.open();
+        rig.until("near is done").await;
+        let counts = rig.host().counts();
+        assert_eq!((counts.regions_created, counts.regions_given_back), (1, 1));
+        rig.is_well().await;
+    }
+
+    /// `client` lends to `near`, which lends on to `far`, and is gone before
+    /// that is done.
+    #[tokio::test]
+    async fn lender_waits_for_what_a_dead_borrower_lent_on() {
+        let rig = Rig::new().await;
+        let region = region(rig.host(), "on");
+        let mut client = rig.client("client").await;
+        client.give(&region, Rights::ALL).await;
+        let mut call = client.say("lend-kept write on-reading gate it");
+        rig.gate.reached(&mut call).await;
+        rig.end_near().await;
+        rig.until("client hears of near").await_while(&mut call).await;
+        // `far` still writes, and so `client` waits.
+        assert_eq!(mapped("on"), 1);
+        assert!(!rig.has_happened("client goes on"));
+        rig.gate.open();
+        let answer = call.await.unwrap();
+        assert_eq!(answer, Err("near is gone".into()));
+        rig.happened_in_order(&["client hears of near", "far is done", "client goes on"]);
+        client.finish();
+        drop(client);
+        assert_eq!(&region.read(0..2).unwrap()[..], [41, 42]);
+    }
+}
+
+mod poison {
+    use super::*;
+
+    fn refuses_all(region: &Region) {
+        assert!(region.is_poisoned());
+        assert!(is_poisoned(region.read(0..1)));
+        assert!(is_poisoned(region.write(0..1)));
+        assert!(is_poisoned(region.read_at(0, 1)));
+        assert!(is_poisoned(region.write_at(0, &[1])));
+        assert!(is_poisoned(region.freeze()));
+        region.clear_poison().unwrap();
+        assert!(region.read(0..1).is_ok());
+        region.freeze().unwrap();
+    }
+
+    #[tokio::test]
+    async fn guest_that_traps_while_it_writes_poisons_the_host_programs_region() {
+        let host = Host::new();
+        let region = region(&host, "trap");
+        let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
+        guest.give(&region, Rights::ALL).await;
+        assert_eq!(guest.say("kept-window").await.unwrap(), Ok("done".into()));
+        assert!(!region.is_poisoned());
+        assert!(guest.say("trap").await.is_err());
+        assert!(is_would_block(region.read(0..1)), "until its memory goes");
+        drop(guest);
+        refuses_all(&region);
+        assert_eq!(region.read(0..1).unwrap()[0], 5);
+    }
+
+    #[tokio::test]
+    async fn store_dropped_while_its_guest_writes_poisons_but_not_after_finish() {
+        let host = Host::new();
+        for finish in [false, true] {
+            let region = region(&host, "dropped");
+            let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
+            guest.give(&region, Rights::ALL).await;
+            assert_eq!(guest.say("kept-window").await.unwrap(), Ok("done".into()));
+            if finish {
+                guest.finish();
+            }
+            drop(guest);
+            if finish {
+                assert_eq!(region.read(0..1).unwrap()[0], 5);
+            } else {
+                refuses_all(&region);
+            }
+        }
+    }
+
+    #[test]
+    fn guard_to_write_that_is_dropped_in_a_panic_poisons() {
+        let host = Host::new();
+        let region = region(&host, "panic");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _reader = region.read(GRANULE..GRANULE + 1).unwrap();
+            panic!("with a guard to read");
+        }));
+        assert!(panicked.is_err());
+        assert!(!region.is_poisoned());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut writer = region.write(0..1).unwrap();
+            writer[0] = 1;
+            panic!("with a guard to write");
+        }));
+        assert!(panicked.is_err());
+        refuses_all(&region);
+    }
+
+    #[test]
+    fn guard_that_is_dropped_in_order_does_not_poison() {
+        let host = Host::new();
+        let region = region(&host, "order");
+        drop(region.write(0..1).unwrap());
+        assert!(!region.is_poisoned());
+    }
+}
+
+mod synchronous {
+    use super::*;
+
+    #[test]
+    fn stores_without_async_lend_and_move_alike() {
+        let host = Host::new();
+        let region = region(&host, "sync");
+        let mut pair = rig::sync::Pair::new(&host);
+        pair.give(&region);
+        assert_eq!(pair.say("lend-kept write writing return"), Ok("3 0".into()));
+        // Hidden during the call, and shown after it: its kept window.
+        assert_eq!(pair.shown_during_calls(), [0]);
+        assert_eq!(mapped("sync"), 1);
+        assert!(is_would_block(region.read(0..1)));
+        pair.finish();
+        drop(pair);
+        assert_eq!(region.read(0..1).unwrap()[0], 3);
+    }
+
+    #[test]
+    fn borrower_that_traps_is_dropped_before_its_lender_goes_on() {
+        let host = Host::new();
+        let region = region(&host, "sync trap");
+        let mut pair = rig::sync::Pair::new(&host);
+        pair.give(&region);
+        assert_eq!(pair.say("lend-kept write writing trap"), Err("near is gone".into()));
+        assert_eq!(mapped("sync trap"), 1);
+        assert!(region.is_poisoned());
+        assert_eq!(pair.say("kept outcomes").as_deref(), Ok("poisoned poisoned poisoned poisoned poisoned"));
+    }
+}

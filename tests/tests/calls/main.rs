@@ -1,0 +1,11 @@
+//! Calls between guests: values, lending, moving, waiting and ending.
+//!
+//! | file | who links the guests |
+//! |---|---|
+//! | `app` | Tombolo: guests of one app |
+//! | `embed` | the test, as an embedder would, by parcels |
+
+mod app;
+mod embed;
+
+tombolo_tests::guests!(calls);
