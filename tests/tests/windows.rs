@@ -65,7 +65,10 @@ fn map_of_nothing_is_an_invalid_argument() {
     let at = a.allocate(1).unwrap();
     for offset in [0, GRANULE] {
         let refused = a.show(number, offset, 0, WRITE, at).unwrap();
-        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ErrorCode::InvalidArgument(_))),
+            "{refused:?}"
+        );
     }
     assert_nothing_is_held(&region, 1);
     a.assert_works();
@@ -100,7 +103,10 @@ fn map_outside_of_the_region_or_overflowing_is_out_of_bounds() {
     assert_nothing_is_held(&region, 1);
 
     // Up to the size rounded up it goes, and there are zeros behind the size.
-    let window = a.show(number, 2 * GRANULE, GRANULE, WRITE, at).unwrap().unwrap();
+    let window = a
+        .show(number, 2 * GRANULE, GRANULE, WRITE, at)
+        .unwrap()
+        .unwrap();
     assert_eq!(a.peek(at + PAGE - 6, 6).unwrap(), [1, 0, 0, 0, 0, 0]);
     a.drop_window(window).unwrap();
     a.assert_works();
@@ -153,8 +159,13 @@ fn map_with_a_list_of_none_or_two_bytes_is_an_invalid_argument() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(1).unwrap();
     for listed in [0, 2, PAGE] {
-        let refused = a.show_listed(number, 0, GRANULE, WRITE, at, listed).unwrap();
-        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{listed}: {refused:?}");
+        let refused = a
+            .show_listed(number, 0, GRANULE, WRITE, at, listed)
+            .unwrap();
+        assert!(
+            matches!(refused, Err(ErrorCode::InvalidArgument(_))),
+            "{listed}: {refused:?}"
+        );
     }
     assert_nothing_is_held(&region, 1);
     a.assert_works();
@@ -170,9 +181,13 @@ fn map_over_another_window_is_an_overlap_and_leaves_that_as_it_is() {
     let over_number = a.receive(over.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(6).unwrap();
     let middle = at + 2 * PAGE;
-    a.show(under_number, 0, 2 * GRANULE, READ, middle).unwrap().unwrap();
+    a.show(under_number, 0, 2 * GRANULE, READ, middle)
+        .unwrap()
+        .unwrap();
     for (first, length) in [(2, 2), (2, 1), (3, 1), (1, 2), (3, 2), (1, 4), (0, 3)] {
-        let refused = a.show(over_number, 0, length * GRANULE, WRITE, at + first * PAGE).unwrap();
+        let refused = a
+            .show(over_number, 0, length * GRANULE, WRITE, at + first * PAGE)
+            .unwrap();
         assert_eq!(refused, Err(ErrorCode::Overlap), "{first} {length}");
     }
     // Also of the same region, and right beside it nothing stands in the way.
@@ -180,8 +195,13 @@ fn map_over_another_window_is_an_overlap_and_leaves_that_as_it_is() {
     assert_eq!(refused, Err(ErrorCode::Overlap));
     assert_nothing_is_held(&over, 2);
     assert_eq!(a.byte(middle + 2 * PAGE - 1), 1);
-    let left = a.show(over_number, 0, 2 * GRANULE, WRITE, at).unwrap().unwrap();
-    let right = a.show(over_number, 2 * GRANULE, 2 * GRANULE, WRITE, at + 4 * PAGE).unwrap();
+    let left = a
+        .show(over_number, 0, 2 * GRANULE, WRITE, at)
+        .unwrap()
+        .unwrap();
+    let right = a
+        .show(over_number, 2 * GRANULE, 2 * GRANULE, WRITE, at + 4 * PAGE)
+        .unwrap();
     let seen: Vec<u8> = (0..6).map(|page| a.byte(at + page * PAGE)).collect();
     assert_eq!(seen, [2, 2, 1, 1, 2, 2]);
     a.drop_window(left).unwrap();
@@ -204,7 +224,9 @@ fn many_windows_show_each_granule_where_the_guest_wants_it() {
     // In reverse.
     for page in 0..64u32 {
         let offset = u64::from(63 - page) * GRANULE;
-        a.show(number, offset, GRANULE, READ, at + page * PAGE).unwrap().unwrap();
+        a.show(number, offset, GRANULE, READ, at + page * PAGE)
+            .unwrap()
+            .unwrap();
     }
     for page in 0..64u32 {
         assert_eq!(u32::from(a.byte(at + page * PAGE)), 63 - page);
@@ -355,14 +377,23 @@ fn memory_grows_around_windows_and_what_they_show_stays() {
     let second = a.show(number, 2 * GRANULE, 2 * GRANULE, WRITE, (end + 1) * PAGE);
     let second = second.unwrap().unwrap();
     assert_eq!(a.grow(100).unwrap() as u32, end + 3);
-    let seen: Vec<u8> = [at, at + 2 * PAGE - 1, end * PAGE, (end + 1) * PAGE, (end + 3) * PAGE]
-        .map(|at| a.byte(at))
-        .into();
+    let seen: Vec<u8> = [
+        at,
+        at + 2 * PAGE - 1,
+        end * PAGE,
+        (end + 1) * PAGE,
+        (end + 3) * PAGE,
+    ]
+    .map(|at| a.byte(at))
+    .into();
     assert_eq!(seen, [1, 2, 0, 1, 0]);
     a.poke((end + 1) * PAGE, 3).unwrap();
     a.drop_window(first).unwrap();
     a.drop_window(second).unwrap();
-    assert_eq!(region.read(2 * GRANULE - 1..2 * GRANULE + 1).unwrap()[..], [2, 3]);
+    assert_eq!(
+        region.read(2 * GRANULE - 1..2 * GRANULE + 1).unwrap()[..],
+        [2, 3]
+    );
     a.assert_works();
 }
 
@@ -377,7 +408,10 @@ fn memory_reads_as_zeros_after_its_window_and_is_private() {
     let at = a.allocate(4).unwrap();
     a.fill(at, 4 * PAGE, 9).unwrap();
     for access in [READ, WRITE] {
-        let window = a.show(number, 0, 2 * GRANULE, access, at + PAGE).unwrap().unwrap();
+        let window = a
+            .show(number, 0, 2 * GRANULE, access, at + PAGE)
+            .unwrap()
+            .unwrap();
         assert_eq!(a.byte(at + PAGE), 1);
         a.drop_window(window).unwrap();
         assert_eq!(a.sum(at + PAGE, 2 * PAGE).unwrap(), 0);
@@ -421,7 +455,10 @@ fn windows_that_end_leave_no_hole_in_the_memory() {
         let first = round % 8;
         let length = 1 + round % (8 - first);
         let length = u64::from(length) * GRANULE;
-        let window = a.show(number, 0, length, READ, at + first * PAGE).unwrap().unwrap();
+        let window = a
+            .show(number, 0, length, READ, at + first * PAGE)
+            .unwrap()
+            .unwrap();
         a.drop_window(window).unwrap();
         let range = base..base + (1 << 32);
         let mut end = range.start;
@@ -458,7 +495,9 @@ fn windows_of_one_guest_conflict_unless_both_read() {
         let elsewhere = a.allocate(3).unwrap();
         for handle in [number, restricted, duplicated] {
             // A granule in common is enough.
-            let shown = a.show(handle, GRANULE, 2 * GRANULE, second, elsewhere).unwrap();
+            let shown = a
+                .show(handle, GRANULE, 2 * GRANULE, second, elsewhere)
+                .unwrap();
             if goes_with(first, second) {
                 assert_eq!(a.byte(elsewhere), 1);
                 a.drop_window(shown.unwrap()).unwrap();
@@ -467,7 +506,9 @@ fn windows_of_one_guest_conflict_unless_both_read() {
                 assert_eq!(mappings_of(&region).len(), 1);
                 assert_eq!(a.byte(elsewhere), 0);
             }
-            let apart = a.show(handle, 2 * GRANULE, GRANULE, second, elsewhere).unwrap();
+            let apart = a
+                .show(handle, 2 * GRANULE, GRANULE, second, elsewhere)
+                .unwrap();
             a.drop_window(apart.unwrap()).unwrap();
         }
     }
@@ -509,13 +550,25 @@ fn guards_of_the_host_and_windows_conflict_unless_both_read() {
     let at = a.allocate(3).unwrap();
 
     let guard = region.read(GRANULE..GRANULE + 1).unwrap();
-    assert_eq!(a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap(), Err(ErrorCode::WouldBlock));
-    assert_eq!(a.write_at(number, 2 * GRANULE - 1, &[0]).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(
+        a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
+    assert_eq!(
+        a.write_at(number, 2 * GRANULE - 1, &[0]).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
     assert_eq!(a.read_at(number, GRANULE, 1).unwrap(), Ok(vec![1]));
     let window = a.show(number, 0, 3 * GRANULE, READ, at).unwrap().unwrap();
-    assert_eq!(a.set_access(window, WRITE).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(
+        a.set_access(window, WRITE).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
     assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
-    assert!(matches!(region.write_at(0, &[0]), Err(RegionError::WouldBlock)));
+    assert!(matches!(
+        region.write_at(0, &[0]),
+        Err(RegionError::WouldBlock)
+    ));
     assert_eq!(region.read_at(0, 1).unwrap(), [1]);
     drop(guard);
     a.drop_window(window).unwrap();
@@ -524,10 +577,16 @@ fn guards_of_the_host_and_windows_conflict_unless_both_read() {
     for access in [READ, WRITE] {
         let refused = a.show(number, GRANULE, GRANULE, access, at).unwrap();
         assert_eq!(refused, Err(ErrorCode::WouldBlock));
-        let apart = a.show(number, 2 * GRANULE, GRANULE, access, at).unwrap().unwrap();
+        let apart = a
+            .show(number, 2 * GRANULE, GRANULE, access, at)
+            .unwrap()
+            .unwrap();
         a.drop_window(apart).unwrap();
     }
-    assert_eq!(a.read_at(number, GRANULE + 7, 1).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(
+        a.read_at(number, GRANULE + 7, 1).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
     assert_eq!(a.freeze(number).unwrap(), Err(ErrorCode::WouldBlock));
     guard[0] = 2;
     drop(guard);
@@ -549,8 +608,14 @@ fn copies_conflict_with_windows_unless_both_read_and_change_nothing() {
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window, at) = a.shown(in_a, 1, READ);
     // Also against the caller's own windows, and for a span that only touches.
-    assert_eq!(a.write_at(in_a, 5, &[2]).unwrap(), Err(ErrorCode::WouldBlock));
-    assert_eq!(b.write_at(in_b, GRANULE - 1, &[2, 2]).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(
+        a.write_at(in_a, 5, &[2]).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
+    assert_eq!(
+        b.write_at(in_b, GRANULE - 1, &[2, 2]).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
     assert_eq!(a.read_at(in_a, 5, 2).unwrap(), Ok(vec![1, 1]));
     assert_eq!(b.read_at(in_b, 5, 2).unwrap(), Ok(vec![1, 1]));
     a.set_access(window, WRITE).unwrap().unwrap();
@@ -570,13 +635,24 @@ fn copies_outside_of_the_region_or_over_the_limit_are_refused_before_they_begin(
     let region = filled(&host, "music", GRANULE + 10, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     // The size counts here, not the granules.
-    for (offset, length) in [(GRANULE + 10, 1), (GRANULE, 11), (u64::MAX, 2), (1, 16 << 20)] {
+    for (offset, length) in [
+        (GRANULE + 10, 1),
+        (GRANULE, 11),
+        (u64::MAX, 2),
+        (1, 16 << 20),
+    ] {
         let refused = a.read_at(number, offset, length).unwrap();
-        assert!(matches!(refused, Err(ErrorCode::OutOfBounds(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ErrorCode::OutOfBounds(_))),
+            "{refused:?}"
+        );
     }
     for offset in [GRANULE + 10, GRANULE + 9, u64::MAX] {
         let refused = a.write_at(number, offset, &[0, 0]).unwrap();
-        assert!(matches!(refused, Err(ErrorCode::OutOfBounds(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ErrorCode::OutOfBounds(_))),
+            "{refused:?}"
+        );
     }
     for length in [(16 << 20) + 1, u64::MAX] {
         match a.read_at(number, 0, length).unwrap() {
@@ -598,7 +674,10 @@ fn set_access_goes_up_and_down_within_the_lock() {
     let (window_a, at_a) = a.shown(in_a, 1, READ);
     let (window_b, at_b) = b.shown(in_b, 1, READ);
     // Somebody else reads.
-    assert_eq!(a.set_access(window_a, WRITE).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(
+        a.set_access(window_a, WRITE).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
     assert_eq!(a.byte(at_a), 1);
     b.drop_window(window_b).unwrap();
     // Only its own window is left out: there is none but that.
@@ -613,7 +692,10 @@ fn set_access_goes_up_and_down_within_the_lock() {
     assert_eq!((a.byte(at_a), b.byte(at_b)), (2, 2));
     // A window of its own counts like anybody's.
     let (second, _) = a.shown(in_a, 1, READ);
-    assert_eq!(a.set_access(second, WRITE).unwrap(), Err(ErrorCode::WouldBlock));
+    assert_eq!(
+        a.set_access(second, WRITE).unwrap(),
+        Err(ErrorCode::WouldBlock)
+    );
     // Down is down: it cannot write any more.
     a.poke(at_a, 3).unwrap_err();
     assert_eq!(b.byte(at_b), 2);
@@ -634,16 +716,25 @@ fn rights_decide_which_windows_and_copies_there_are() {
         a.duplicate(number, Rights::READ).unwrap().unwrap(),
     ] {
         assert_eq!(a.show(reader, 0, GRANULE, WRITE, at).unwrap(), refused);
-        assert_eq!(a.write_at(reader, 0, &[2]).unwrap(), Err(ErrorCode::NotPermitted));
+        assert_eq!(
+            a.write_at(reader, 0, &[2]).unwrap(),
+            Err(ErrorCode::NotPermitted)
+        );
         assert_eq!(a.freeze(reader).unwrap(), Err(ErrorCode::NotPermitted));
-        assert_eq!(a.clear_poison(reader).unwrap(), Err(ErrorCode::NotPermitted));
+        assert_eq!(
+            a.clear_poison(reader).unwrap(),
+            Err(ErrorCode::NotPermitted)
+        );
         assert_eq!(a.duplicate(reader, Rights::READ).unwrap(), refused);
         assert_eq!(a.restrict(reader, Rights::WRITE).unwrap(), refused);
         assert_eq!(a.read_at(reader, 0, 1).unwrap(), Ok(vec![1]));
         let window = a.show(reader, 0, GRANULE, READ, at).unwrap().unwrap();
         // Those of the handle that it was mapped through, though that is gone.
         a.drop_handle(reader).unwrap();
-        assert_eq!(a.set_access(window, WRITE).unwrap(), Err(ErrorCode::NotPermitted));
+        assert_eq!(
+            a.set_access(window, WRITE).unwrap(),
+            Err(ErrorCode::NotPermitted)
+        );
         a.drop_window(window).unwrap();
     }
 
@@ -651,7 +742,10 @@ fn rights_decide_which_windows_and_copies_there_are() {
     let writer = a.restrict(number, Rights::WRITE).unwrap().unwrap();
     assert_eq!(a.show(writer, 0, GRANULE, READ, at).unwrap(), refused);
     assert_eq!(a.show(writer, 0, GRANULE, WRITE, at).unwrap(), refused);
-    assert_eq!(a.read_at(writer, 0, 1).unwrap(), Err(ErrorCode::NotPermitted));
+    assert_eq!(
+        a.read_at(writer, 0, 1).unwrap(),
+        Err(ErrorCode::NotPermitted)
+    );
     assert_eq!(a.write_at(writer, 0, &[2]).unwrap(), Ok(()));
     assert_eq!(region.read(0..2).unwrap()[..], [2, 1]);
 
@@ -679,11 +773,17 @@ fn freeze_waits_for_writers_and_lets_nobody_write_again() {
     a.freeze(in_a).unwrap().unwrap();
     b.freeze(in_b).unwrap().unwrap();
     assert_eq!(a.byte(at_a), 2);
-    assert_eq!(a.set_access(window_a, WRITE).unwrap(), Err(ErrorCode::Frozen));
+    assert_eq!(
+        a.set_access(window_a, WRITE).unwrap(),
+        Err(ErrorCode::Frozen)
+    );
     let at_b = b.allocate(2).unwrap();
     let refused = b.show(in_b, GRANULE, GRANULE, WRITE, at_b).unwrap();
     assert_eq!(refused, Err(ErrorCode::Frozen));
-    assert_eq!(b.write_at(in_b, GRANULE, &[3]).unwrap(), Err(ErrorCode::Frozen));
+    assert_eq!(
+        b.write_at(in_b, GRANULE, &[3]).unwrap(),
+        Err(ErrorCode::Frozen)
+    );
     assert!(matches!(region.write(0..1), Err(RegionError::Frozen)));
     b.show(in_b, 0, 2 * GRANULE, READ, at_b).unwrap().unwrap();
     assert_eq!((b.byte(at_b), b.byte(at_b + 1)), (2, 1));
@@ -698,7 +798,16 @@ fn regions_of_all_sizes_are_mapped_to_their_last_byte() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     // The last one is longer than a guest's memory can be.
-    let sizes = [1, 2, GRANULE - 1, GRANULE, GRANULE + 1, 10_000_000, (1 << 32) + 1, (5 << 30) - 3];
+    let sizes = [
+        1,
+        2,
+        GRANULE - 1,
+        GRANULE,
+        GRANULE + 1,
+        10_000_000,
+        (1 << 32) + 1,
+        (5 << 30) - 3,
+    ];
     for size in sizes {
         let region = host.create("sized", size).unwrap();
         assert_eq!(region.size(), size);
@@ -709,13 +818,19 @@ fn regions_of_all_sizes_are_mapped_to_their_last_byte() {
         let at = a.allocate(1).unwrap();
         let window = a.show(in_a, last, GRANULE, WRITE, at).unwrap().unwrap();
         let mapping = &mappings_of(&region)[0];
-        assert_eq!((mapping.offset, mapping.range.end - mapping.range.start), (last, GRANULE));
+        assert_eq!(
+            (mapping.offset, mapping.range.end - mapping.range.start),
+            (last, GRANULE)
+        );
         a.poke(at + inside, 0x77).unwrap();
         // The whole granule is there, without a fault behind the size.
         a.fill(at + inside, PAGE - inside, 0x77).unwrap();
         a.drop_window(window).unwrap();
         let beyond = a.show(in_a, last + GRANULE, GRANULE, READ, at).unwrap();
-        assert!(matches!(beyond, Err(ErrorCode::OutOfBounds(_))), "{size}: {beyond:?}");
+        assert!(
+            matches!(beyond, Err(ErrorCode::OutOfBounds(_))),
+            "{size}: {beyond:?}"
+        );
 
         let at = b.allocate(1).unwrap();
         b.show(in_b, last, GRANULE, READ, at).unwrap().unwrap();
@@ -731,11 +846,17 @@ fn region_of_no_size_or_over_the_limit_is_refused() {
     let mut a = guest(&host, "a");
     for size in [0, (16 << 30) + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
         let refused = a.create("sized", size).unwrap();
-        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{size:#x}: {refused:?}");
+        assert!(
+            matches!(refused, Err(ErrorCode::InvalidArgument(_))),
+            "{size:#x}: {refused:?}"
+        );
     }
     for name in ["", "a\0b", &"n".repeat(201)] {
         let refused = a.create(name, 1).unwrap();
-        assert!(matches!(refused, Err(ErrorCode::InvalidArgument(_))), "{name:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(ErrorCode::InvalidArgument(_))),
+            "{name:?}: {refused:?}"
+        );
     }
     assert_eq!(host.counts().regions_created, 0);
     a.assert_works();
@@ -752,10 +873,15 @@ fn guests_and_host_see_the_same_physical_pages() {
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window_a, at_a) = (a.allocate(2).unwrap(), b.allocate(2).unwrap());
     let (at_a, at_b) = (window_a, at_a);
-    let window = a.show(in_a, GRANULE, 2 * GRANULE, WRITE, at_a).unwrap().unwrap();
+    let window = a
+        .show(in_a, GRANULE, 2 * GRANULE, WRITE, at_a)
+        .unwrap()
+        .unwrap();
     a.poke(at_a, 0x42).unwrap();
     a.set_access(window, READ).unwrap().unwrap();
-    b.show(in_b, GRANULE, 2 * GRANULE, READ, at_b).unwrap().unwrap();
+    b.show(in_b, GRANULE, 2 * GRANULE, READ, at_b)
+        .unwrap()
+        .unwrap();
     let guard = region.read(GRANULE..3 * GRANULE).unwrap();
 
     // Three places, one file, one offset: the same pages of the page cache.
@@ -767,7 +893,11 @@ fn guests_and_host_see_the_same_physical_pages() {
         assert_eq!(mapping.permissions, "r--s");
         assert_eq!(mapping.memfd().unwrap(), "tombolo:music");
     }
-    assert!(mappings.iter().any(|it| it.range.start == guard.as_ptr().addr() as u64));
+    assert!(
+        mappings
+            .iter()
+            .any(|it| it.range.start == guard.as_ptr().addr() as u64)
+    );
     assert_eq!((a.byte(at_a), b.byte(at_b), guard[0]), (0x42, 0x42, 0x42));
     assert_eq!(host.counts().bytes_copied, 0);
 }
@@ -782,7 +912,10 @@ fn window_that_may_not_write_is_mapped_without_the_permission() {
     for (access, permissions) in [(READ, "r--s"), (WRITE, "rw-s"), (READ, "r--s")] {
         a.set_access(window, access).unwrap().unwrap();
         let mappings = mappings_of(&region);
-        assert_eq!((mappings.len(), &*mappings[0].permissions), (1, permissions));
+        assert_eq!(
+            (mappings.len(), &*mappings[0].permissions),
+            (1, permissions)
+        );
     }
 }
 
@@ -872,7 +1005,10 @@ fn window_over_the_limit_is_refused_by_name_and_room_comes_back() {
     let at = a.allocate(1).unwrap();
     match a.show(number, 0, GRANULE, READ, at).unwrap() {
         Err(ErrorCode::Exhausted(text)) => {
-            assert!(text.contains("`windows`") && text.contains("guest `a`"), "{text}");
+            assert!(
+                text.contains("`windows`") && text.contains("guest `a`"),
+                "{text}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -902,7 +1038,10 @@ fn handles_regions_and_bytes_over_the_limit_are_refused_by_name() {
     a.restrict(first, all()).unwrap().unwrap();
     exhausted(a.restrict(first, all()).unwrap(), "`handles`");
     a.drop_handle(second).unwrap();
-    exhausted(a.create("fourth", 2 * GRANULE + 1).unwrap(), "`claimed-bytes`");
+    exhausted(
+        a.create("fourth", 2 * GRANULE + 1).unwrap(),
+        "`claimed-bytes`",
+    );
     a.create("fourth", 2 * GRANULE).unwrap().unwrap();
     assert_eq!(a.store.data().regions.claimed_bytes(), 4 * GRANULE);
     assert_eq!(host.counts().regions_created, 2);
@@ -922,7 +1061,10 @@ fn contexts_swapped_between_stores_remap_nobodys_memory_and_free_no_lock() {
     let (window_b, at_b) = b.shown(in_b, 1, WRITE);
     let before = (mappings_of(&of_a), mappings_of(&of_b));
 
-    std::mem::swap(&mut a.store.data_mut().regions, &mut b.store.data_mut().regions);
+    std::mem::swap(
+        &mut a.store.data_mut().regions,
+        &mut b.store.data_mut().regions,
+    );
 
     // Both have the same numbers: what `a` names is now what `b` has.
     let error = a.set_access(window_a, READ).unwrap_err();
@@ -961,7 +1103,10 @@ fn contexts_swapped_and_swapped_back_do_no_harm() {
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window, at) = a.shown(in_a, 1, WRITE);
     for _ in 0..2 {
-        std::mem::swap(&mut a.store.data_mut().regions, &mut b.store.data_mut().regions);
+        std::mem::swap(
+            &mut a.store.data_mut().regions,
+            &mut b.store.data_mut().regions,
+        );
         assert_eq!(a.byte(at), 1);
     }
     a.poke(at, 3).unwrap();
@@ -979,7 +1124,10 @@ fn context_replaced_and_dropped_leaves_its_windows_to_the_memory() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window, at) = a.shown(number, 1, WRITE);
     let before = mappings_of(&region);
-    drop(std::mem::replace(&mut a.store.data_mut().regions, host.context("new").build()));
+    drop(std::mem::replace(
+        &mut a.store.data_mut().regions,
+        host.context("new").build(),
+    ));
     // The objects are gone; what they stood for is not.
     assert_eq!(mappings_of(&region), before);
     assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
@@ -1002,7 +1150,10 @@ fn context_that_is_forgotten_keeps_no_window_and_no_lock() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     a.shown(number, 1, READ);
     let data = a.store.data_mut();
-    std::mem::forget(std::mem::replace(&mut data.regions, host.context("new").build()));
+    std::mem::forget(std::mem::replace(
+        &mut data.regions,
+        host.context("new").build(),
+    ));
     assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
     drop(a);
     assert!(mappings_of(&region).is_empty());

@@ -38,7 +38,10 @@ pub struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -147,18 +150,33 @@ impl Puppet {
     pub fn shown(&mut self, number: u32, granules: u32, access: Access) -> (u32, u32) {
         let at = self.allocate(granules).unwrap();
         let length = u64::from(granules) * GRANULE;
-        (self.show(number, 0, length, access, at).unwrap().unwrap(), at)
+        (
+            self.show(number, 0, length, access, at).unwrap().unwrap(),
+            at,
+        )
     }
 
     /// Gives the guest a region; gives the handle's number.
     pub fn receive(&mut self, region: Region) -> u32 {
-        let region = self.store.data_mut().regions.give(region).map_err(|(_, why)| why).unwrap();
-        self.instance.test_puppet_acts().call_keep(&mut self.store, region).unwrap()
+        let region = self
+            .store
+            .data_mut()
+            .regions
+            .give(region)
+            .map_err(|(_, why)| why)
+            .unwrap();
+        self.instance
+            .test_puppet_acts()
+            .call_keep(&mut self.store, region)
+            .unwrap()
     }
 
     /// Takes a region back from the guest.
     pub fn give(&mut self, number: u32) -> Result<Region> {
-        let region = self.instance.test_puppet_acts().call_give(&mut self.store, number)?;
+        let region = self
+            .instance
+            .test_puppet_acts()
+            .call_give(&mut self.store, number)?;
         Ok(tombolo::take(&mut self.store, region)?)
     }
 
@@ -172,8 +190,7 @@ impl Puppet {
     ) -> Result<Act<u32>> {
         let lent = tombolo::lend(&mut self.store, region, rights)?;
         let acts = self.instance.test_puppet_acts();
-        let shown =
-            acts.call_show_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
+        let shown = acts.call_show_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
         if shown.is_ok() {
             lent.end(&mut self.store)?;
         }
@@ -221,7 +238,10 @@ pub fn all() -> Rights {
 /// Where this process shows a region.
 pub fn mappings_of(region: &Region) -> Vec<Mapping> {
     let mappings = Process::current().mappings().unwrap();
-    mappings.into_iter().filter(|it| it.inode == region.inode()).collect()
+    mappings
+        .into_iter()
+        .filter(|it| it.inode == region.inode())
+        .collect()
 }
 
 /// The kernel mappings of this process in a range of addresses.

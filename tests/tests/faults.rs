@@ -1,0 +1,909 @@
+//! What a guest does, the host survives: each row of what would kill it, on
+//! guests of an app, on guests that the test embeds, and on the process itself.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tombolo::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
+use tombolo::{GRANULE, Host, Limits, PrepareError, Trespass};
+use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use tombolo_tests::process::Process;
+use wasmtime::component::{Component, Linker, Resource};
+use wasmtime::{Config, Engine, Store};
+
+use puppet::{ErrorCode, Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
+
+#[path = "puppet/mod.rs"]
+mod puppet;
+
+tombolo_tests::guests!(faults);
+
+const PAGE: u32 = 65536;
+
+// Guests of an app: `command` shares a region with `hostile`, which acts, and
+// then looks at the region, and asks `friend`.
+
+fn spec(name: &str, wasm: Vec<u8>) -> GuestSpec {
+    GuestSpec {
+        name: name.into(),
+        wasm,
+        inherit_stdio: true,
+    }
+}
+
+fn read(path: &str) -> Vec<u8> {
+    std::fs::read(path).expect("the build script built it")
+}
+
+/// A guest that only serves: all programs export `wasi:cli/run`, which by another
+/// name is nothing to start.
+fn server(path: &str) -> Vec<u8> {
+    let mut wasm = read(path);
+    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
+    let mut at = 0;
+    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
+        at += next;
+        wasm[at..at + run.len()].copy_from_slice(other);
+    }
+    wasm
+}
+
+fn hostile() -> Vec<u8> {
+    server(guests::FAULTS_HOSTILE)
+}
+
+/// The hostile guest that is written by hand.
+fn handmade() -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut module = wat::parse_file(root.join("wat/hostile.wat")).unwrap();
+    let mut resolve = wit_parser::Resolve::default();
+    resolve.push_path(root.join("../wit")).unwrap();
+    let (package, _) = resolve.push_path(root.join("wit/faults.wit")).unwrap();
+    let world = resolve.select_world(&[package], Some("hostile")).unwrap();
+    let utf8 = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
+    let mut encoder = wit_component::ComponentEncoder::default();
+    encoder.module(&module).unwrap().encode().unwrap()
+}
+
+fn app(hostile: Vec<u8>, arguments: &[&str]) -> AppBuilder {
+    let command = CommandSpec {
+        args: arguments.iter().map(ToString::to_string).collect(),
+        ..CommandSpec::default()
+    };
+    App::builder()
+        .command(command)
+        .guest(spec("command", read(guests::FAULTS_COMMAND)))
+        .guest(spec("hostile", hostile))
+        .guest(spec("friend", server(guests::FAULTS_FRIEND)))
+}
+
+fn run(app: AppBuilder) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { app.start().await.unwrap().run().await })
+}
+
+/// Runs `acts`, of which the last one ends `hostile`, which the app outlives.
+#[track_caller]
+fn ends_with(app: AppBuilder, text: &str) -> String {
+    let outcome = run(app);
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    let [failure] = &outcome.failures[..] else {
+        panic!("{:?}", outcome.failures)
+    };
+    assert!(failure.contains(text), "{failure}");
+    assert!(failure.contains("guest `hostile`"), "{failure}");
+    let ends: Vec<_> = outcome
+        .report
+        .guests
+        .iter()
+        .map(|it| (&*it.name, &*it.end))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            ("command", "exit 0"),
+            ("hostile", "failed"),
+            ("friend", "served")
+        ]
+    );
+    assert_eq!(
+        outcome.report.regions_created,
+        outcome.report.regions_given_back
+    );
+    failure.clone()
+}
+
+/// The same, of a guest that wrote to its window.
+#[track_caller]
+fn trespasses(hostile: &[u8], acts: &[&str], offset: &str) {
+    let did = format!(
+        "guest `hostile` wrote to its read-only window on region `music` at offset {offset}"
+    );
+    for act in acts {
+        let arguments: Vec<&str> = act.split(' ').chain(["fails", &did]).collect();
+        let failure = ends_with(app(hostile.to_vec(), &arguments), &did);
+        assert_eq!(
+            failure,
+            format!("guest `hostile` was ended in `test:faults/acts.act`: {did}")
+        );
+    }
+}
+
+#[test]
+fn guest_that_does_nothing_wrong_is_not_ended() {
+    for hostile in [hostile(), handmade()] {
+        // What `command` puts there.
+        let outcome = run(app(hostile, &["nothing", "answers", "74"]));
+        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+        assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    }
+}
+
+#[test]
+fn plain_store_to_a_read_only_window_is_that_guests_trap() {
+    trespasses(&hostile(), &["store"], "0x1000");
+    trespasses(&hostile(), &["store-last"], "0x3ffff");
+    trespasses(&handmade(), &["store"], "0x1000");
+}
+
+#[test]
+fn memory_copy_and_fill_into_a_read_only_window_are_that_guests_trap() {
+    trespasses(&hostile(), &["copy", "fill"], "0x1000");
+    trespasses(&handmade(), &["large"], "0x1000");
+}
+
+#[test]
+fn memory_init_into_a_read_only_window_is_that_guests_trap() {
+    trespasses(&handmade(), &["init"], "0x1000");
+}
+
+#[test]
+fn copies_and_fills_of_constant_size_into_a_read_only_window_are_that_guests_trap() {
+    // Of 1, 7, 64 and 128 bytes.
+    trespasses(&handmade(), &["1", "7", "64", "copy", "fill"], "0x1000");
+}
+
+#[test]
+fn answer_of_the_host_lowered_into_a_read_only_window_is_that_guests_trap() {
+    // The list, and the words that tell where it is.
+    trespasses(&handmade(), &["result", "pointer"], "0x1000");
+}
+
+#[test]
+fn argument_lowered_into_a_read_only_window_before_any_wasm_is_that_guests_trap() {
+    trespasses(&handmade(), &["arm nothing"], "0x1000");
+}
+
+#[test]
+fn guest_that_wrote_to_its_read_only_window_gets_no_further_than_a_host_call_or_a_tick() {
+    trespasses(&hostile(), &["fill-and-ask", "fill-and-spin"], "0x1000");
+}
+
+#[test]
+fn endless_loop_in_a_call_ends_by_the_deadline() {
+    let mut limits = Limits::default();
+    limits.call_time = Some(Duration::from_millis(300));
+    let begun = Instant::now();
+    ends_with(
+        app(hostile(), &["spin", "fails", "its time is up"]).limits(limits),
+        "300ms",
+    );
+    assert!(begun.elapsed() > Duration::from_millis(300));
+}
+
+#[test]
+fn wait_in_a_host_call_past_the_deadline_ends_the_guest() {
+    let mut limits = Limits::default();
+    limits.call_time = Some(Duration::from_millis(300));
+    ends_with(
+        app(hostile(), &["sleep", "fails", "its time is up"]).limits(limits),
+        "300ms",
+    );
+}
+
+#[test]
+fn commands_that_loop_or_wait_past_the_run_time_end_and_others_go_on() {
+    for act in ["spin", "sleep"] {
+        let mut limits = Limits::default();
+        limits.run_time = Some(Duration::from_millis(2500));
+        let app = app(hostile(), &[act]).limits(limits);
+        let outcome = run(app.guest(spec("worker", worker())));
+        assert_eq!(outcome.end, End::Failed, "{act}");
+        let [failure] = &outcome.failures[..] else {
+            panic!("{:?}", outcome.failures)
+        };
+        assert!(failure.contains("guest `command`"), "{failure}");
+        assert!(failure.contains("its time is up"), "{failure}");
+        let worker = outcome
+            .report
+            .guests
+            .iter()
+            .find(|it| it.name == "worker")
+            .unwrap();
+        assert_eq!(worker.end, "exit 0", "{act}");
+    }
+}
+
+/// A command that works for a second, and exports nothing that a command wants.
+fn worker() -> Vec<u8> {
+    let mut wasm = read(guests::FAULTS_FRIEND);
+    let (name, other) = (b"test:faults/friend", b"test:faults/dneirf");
+    let mut at = 0;
+    while let Some(next) = wasm[at..].windows(name.len()).position(|it| it == name) {
+        at += next;
+        wasm[at..at + name.len()].copy_from_slice(other);
+    }
+    wasm
+}
+
+#[test]
+fn time_in_which_a_guest_waits_for_one_that_it_called_does_not_count() {
+    let mut limits = Limits::default();
+    limits.run_time = Some(Duration::from_millis(500));
+    let begun = Instant::now();
+    let outcome = run(app(hostile(), &["wait", "1500"]).limits(limits));
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert!(begun.elapsed() > Duration::from_millis(1500));
+}
+
+#[test]
+fn endless_recursion_is_that_guests_trap() {
+    ends_with(
+        app(hostile(), &["recurse", "fails", "call stack"]),
+        "call stack exhausted",
+    );
+    let outcome = run(app(hostile(), &["recurse"]).guest(spec("worker", worker())));
+    assert_eq!(outcome.end, End::Failed);
+    assert!(
+        outcome.failures[0].contains("guest `command`"),
+        "{:?}",
+        outcome.failures
+    );
+    assert_eq!(outcome.failures.len(), 1);
+}
+
+#[test]
+fn memory_grows_to_its_limit_and_no_further() {
+    let mut limits = Limits::default();
+    limits.memory_bytes = 100 << 20;
+    let outcome = run(app(hostile(), &["grow", "answers", "1600"]).limits(limits));
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+
+    let mut puppet = Puppet::new(WINDOWS_PUPPET, &Host::new(), "a");
+    while puppet.grow(1024).unwrap() != -1 {}
+    while puppet.grow(1).unwrap() != -1 {}
+    assert_eq!(puppet.pages().unwrap(), 65536);
+    let last = u32::MAX - PAGE + 1;
+    let number = puppet.create("last", GRANULE).unwrap().unwrap();
+    puppet
+        .show(number, 0, GRANULE, WRITE, last)
+        .unwrap()
+        .unwrap();
+    puppet.poke(u32::MAX, 7).unwrap();
+    assert_eq!(puppet.byte(u32::MAX), 7);
+    puppet.assert_works();
+}
+
+#[test]
+fn panic_and_exit_in_a_call_end_that_guest_alone() {
+    ends_with(
+        app(hostile(), &["panic", "fails", "hostile"]),
+        "unreachable",
+    );
+    // All that WASI 0.2 lets a guest say is that it failed.
+    ends_with(
+        app(hostile(), &["exit", "fails", "hostile"]),
+        "exited with code 1",
+    );
+}
+
+// Guests that the test embeds.
+
+/// The guest's failure, if it is that it wrote to its window.
+#[track_caller]
+fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
+    let error = result.unwrap_err();
+    assert!(error.is::<Trespass>(), "{error:?}");
+    assert!(
+        error
+            .downcast_ref::<Trespass>()
+            .unwrap()
+            .to_string()
+            .contains("guest `a`")
+    );
+}
+
+#[test]
+fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() {
+    type Write = fn(&mut Puppet, u32) -> wasmtime::Result<()>;
+    let writes: [Write; 3] = [
+        |a, at| a.fill(at + 10, 2 * PAGE - 10, 9),
+        |a, at| a.copy(at, at + 5000, PAGE),
+        |a, at| a.fill_apart(at, 4096, 32),
+    ];
+    for write in writes {
+        let host = Host::new();
+        let (mut a, mut b) = (
+            Puppet::new(WINDOWS_PUPPET, &host, "a"),
+            Puppet::new(WINDOWS_PUPPET, &host, "b"),
+        );
+        let region = filled(&host, "music", 2 * GRANULE, 1);
+        let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (_, at_b) = b.shown(in_b, 2, READ);
+        let (_, at_a) = a.shown(in_a, 2, READ);
+        write(&mut a, at_a).unwrap();
+        // It went into copies of its own.
+        assert_eq!(b.byte(at_b + 5000), 1);
+        assert_trespass(a.create("more", 1));
+        drop(a);
+        drop(b);
+        assert!(!region.is_poisoned());
+        assert!(mappings_of(&region).is_empty());
+        assert_filled(&region, 1);
+        Puppet::new(WINDOWS_PUPPET, &host, "c").assert_works();
+    }
+}
+
+#[test]
+fn plain_store_of_an_embedded_guest_to_its_read_only_window_traps() {
+    let host = Host::new();
+    for at_most in [0, PAGE - 1] {
+        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let region = filled(&host, "music", GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (_, at) = a.shown(number, 1, READ);
+        let error = a.poke(at + at_most, 9).unwrap_err();
+        assert!(error.is::<wasmtime::Trap>(), "{error:?}");
+        drop(a);
+        assert_filled(&region, 1);
+    }
+    Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+}
+
+#[test]
+fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() {
+    let (engine, linker) = embedded();
+    let component = Component::new(&engine, handmade()).unwrap();
+    for acts in [
+        &["arm", "nothing"][..],
+        &["result"],
+        &["pointer"],
+        &["init"],
+    ] {
+        let host = Host::new();
+        let region = filled(&host, "music", 4 * GRANULE, 1);
+        let mut store = Store::new(&engine, Data(host.context("a").build()));
+        let instance = linker.instantiate(&mut store, &component).unwrap();
+        let (_, interface) = instance
+            .get_export(&mut store, None, "test:faults/acts")
+            .unwrap();
+        let (_, keep) = instance
+            .get_export(&mut store, Some(&interface), "keep")
+            .unwrap();
+        let (_, act) = instance
+            .get_export(&mut store, Some(&interface), "act")
+            .unwrap();
+        let keep = instance
+            .get_typed_func::<(Resource<tombolo::Region>,), (Result<(), String>,)>(
+                &mut store, &keep,
+            )
+            .unwrap();
+        let act = instance
+            .get_typed_func::<(&str,), (Result<u64, String>,)>(&mut store, &act)
+            .unwrap();
+        let given = region.duplicate(tombolo::Rights::READ).unwrap();
+        let given = store.data_mut().0.give(given).map_err(|(_, why)| why);
+        // It takes the right to share to move.
+        given.unwrap_err();
+        let rights = tombolo::Rights::READ | tombolo::Rights::SHARE;
+        let given = region.duplicate(rights).unwrap();
+        let given = store
+            .data_mut()
+            .0
+            .give(given)
+            .map_err(|(_, why)| why)
+            .unwrap();
+        keep.call(&mut store, (given,)).unwrap().0.unwrap();
+        for name in acts {
+            let _ = act.call(&mut store, (name,));
+        }
+        // Whatever it asks for next.
+        assert_trespass(act.call(&mut store, ("result",)));
+        assert_filled(&region, 1);
+        drop(store);
+        assert!(mappings_of(&region).is_empty());
+        assert_filled(&region, 1);
+        region.write(0..1).unwrap()[0] = 2;
+    }
+}
+
+struct Data(tombolo::RegionCtx);
+
+impl tombolo::RegionView for Data {
+    fn region_ctx(&mut self) -> &mut tombolo::RegionCtx {
+        &mut self.0
+    }
+}
+
+fn embedded() -> (Engine, Linker<Data>) {
+    let mut config = Config::new();
+    tombolo::prepare(&mut config).unwrap();
+    let engine = Engine::new(&config).unwrap();
+    let mut linker = Linker::new(&engine);
+    tombolo::add_to_linker(&mut linker).unwrap();
+    (engine, linker)
+}
+
+// Kernel mappings.
+
+fn count_of_mappings() -> usize {
+    Process::current().mappings().unwrap().len()
+}
+
+fn most_mappings() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    text.trim().parse().unwrap()
+}
+
+/// That the process is not at its end: what fails first is there.
+#[track_caller]
+fn assert_process_is_well() {
+    let bytes = std::thread::spawn(|| vec![1u8; 64 << 20]).join().unwrap();
+    assert_eq!(bytes.len(), 64 << 20);
+}
+
+#[test]
+fn fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings() {
+    alone(
+        "fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings",
+        || {
+            const FILLS: u32 = 32_740;
+            let host = Host::new();
+            let (mut a, mut b) = (
+                Puppet::new(WINDOWS_PUPPET, &host, "a"),
+                Puppet::new(WINDOWS_PUPPET, &host, "b"),
+            );
+            let region = host.create("music", 256 << 20).unwrap();
+            let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+            let (_, at) = a.shown(number, 4096, READ);
+            let before = count_of_mappings();
+            a.fill_apart(at, 8192, FILLS).unwrap();
+            let after = count_of_mappings();
+            assert!(after <= before + 8, "{before} mappings became {after}");
+            assert_trespass(a.create("more", 1));
+            // None of it reached the region, which has no page yet.
+            assert_eq!(region.read(0..1 << 20).unwrap().iter().max(), Some(&0));
+            drop(a);
+            b.assert_works();
+            assert_process_is_well();
+        },
+    );
+}
+
+#[test]
+fn isolated_windows_stop_at_the_limit_of_windows() {
+    alone("isolated_windows_stop_at_the_limit_of_windows", || {
+        let (count, text) = isolated_windows(Limits::default());
+        assert!(
+            text.contains("`windows`") || text.contains("`mappings`"),
+            "{text}"
+        );
+        assert!((4000..=4096).contains(&count), "{count}: {text}");
+    });
+}
+
+#[test]
+fn isolated_windows_stop_at_the_guests_limit_of_mappings() {
+    alone(
+        "isolated_windows_stop_at_the_guests_limit_of_mappings",
+        || {
+            let mut limits = Limits::default();
+            (limits.windows, limits.mappings) = (40_000, 2000);
+            let (count, text) = isolated_windows(limits);
+            assert!(text.contains("`mappings`"), "{text}");
+            assert!((990..=1000).contains(&count), "{count}: {text}");
+        },
+    );
+}
+
+#[test]
+fn isolated_windows_stop_at_half_of_the_processs_mappings() {
+    alone(
+        "isolated_windows_stop_at_half_of_the_processs_mappings",
+        || {
+            let mut limits = Limits::default();
+            (limits.windows, limits.mappings) = (u32::MAX / 4, u32::MAX);
+            let (count, text) = isolated_windows(limits);
+            assert!(
+                text.contains("`mappings`") && text.contains("max_map_count"),
+                "{text}"
+            );
+            assert!(count * 2 <= most_mappings() / 2, "{count}: {text}");
+        },
+    );
+}
+
+/// Maps windows of one granule, each apart from the others, as many as it may;
+/// checks that others are not harmed. Gives how many it were, and the refusal.
+fn isolated_windows(limits: Limits) -> (usize, String) {
+    let host = Host::new();
+    let region = filled(&host, "music", GRANULE, 1);
+    let mut b = Puppet::new(WINDOWS_PUPPET, &host, "b");
+    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let first = a.pages().unwrap();
+    assert!(a.grow(65_500 - first).unwrap() > 0);
+    let mut count = 0;
+    let text = loop {
+        assert!(count < 32_700, "nothing stopped it");
+        let at = (first + 2 * count as u32) * PAGE;
+        match a.show(number, 0, GRANULE, READ, at).unwrap() {
+            Ok(_) => count += 1,
+            Err(ErrorCode::Exhausted(text)) => break text,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let mappings = count_of_mappings();
+    assert!(mappings < most_mappings() / 2 + 300, "{mappings} mappings");
+    assert_process_is_well();
+    // It can still undo all that it did, and others never noticed.
+    assert_eq!(b.churn(100).unwrap(), b.churn(100).unwrap());
+    assert_eq!(a.byte(first * PAGE), 1);
+    for window in 0..count as u32 / 2 {
+        a.drop_window(window).unwrap();
+    }
+    assert_eq!(a.byte(first * PAGE), 0);
+    drop(a);
+    assert!(mappings_of(&region).is_empty());
+    b.assert_works();
+    assert_filled(&region, 1);
+    (count, text)
+}
+
+#[test]
+fn windows_at_ever_new_places_never_make_more_mappings_than_the_limit() {
+    alone(
+        "windows_at_ever_new_places_never_make_more_mappings_than_the_limit",
+        || {
+            let host = Host::new();
+            let region = filled(&host, "music", GRANULE, 1);
+            let mut limits = Limits::default();
+            limits.mappings = 1000;
+            let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+            let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+            let first = a.pages().unwrap();
+            assert!(a.grow(20_000).unwrap() > 0);
+            let before = count_of_mappings();
+            let mut refused = 0;
+            for round in 0..9_000 {
+                let at = (first + 2 * round) * PAGE;
+                // Used, so that the kernel has something to keep apart.
+                let touch = |a: &mut Puppet| a.poke(at, 1).unwrap();
+                touch(&mut a);
+                match a.show(number, 0, GRANULE, READ, at).unwrap() {
+                    Ok(window) => {
+                        a.drop_window(window).unwrap();
+                        touch(&mut a);
+                    }
+                    Err(ErrorCode::Exhausted(text)) => {
+                        assert!(text.contains("`mappings`"), "{text}");
+                        refused += 1;
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+                if round % 500 == 0 {
+                    assert!(count_of_mappings() <= before + 1000);
+                }
+            }
+            assert!(count_of_mappings() <= before + 1000);
+            assert!(refused > 0, "nothing was counted");
+            // Where it was before it may be again.
+            let window = a
+                .show(number, 0, GRANULE, READ, first * PAGE)
+                .unwrap()
+                .unwrap();
+            a.drop_window(window).unwrap();
+            drop(a);
+            assert!(count_of_mappings() < before);
+            Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+        },
+    );
+}
+
+// The process's own faults.
+
+/// What a child process is to try, in place of the test.
+const CHILD: &str = "TOMBOLO_TEST_CHILD";
+
+/// Whether this is the child process.
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+#[track_caller]
+fn child(name: &str) -> std::process::ExitStatus {
+    let output = again(name).env(CHILD, "1").output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    output.status
+}
+
+/// Writes where it may not: to a page that can be read.
+#[allow(unsafe_code)]
+fn write_to_a_read_only_page() {
+    // SAFETY: the kernel chooses the address.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(page, libc::MAP_FAILED);
+    // SAFETY: none; the fault is what is wanted.
+    unsafe { page.cast::<u8>().write_volatile(1) }
+}
+
+/// Writes where nothing is.
+#[allow(unsafe_code)]
+fn write_to_nowhere() {
+    // SAFETY: none; the fault is what is wanted.
+    unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) }
+}
+
+extern "C" fn noticed(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // The handler got what the kernel said.
+    let code = if info.is_null() { 43 } else { 42 };
+    exit_now(code);
+}
+
+extern "C" fn noticed_plainly(_: libc::c_int) {
+    exit_now(44);
+}
+
+#[allow(unsafe_code)]
+fn exit_now(code: i32) {
+    // SAFETY: ends the process, and may be called in a signal handler.
+    unsafe { libc::_exit(code) }
+}
+
+#[allow(unsafe_code)]
+fn handle_faults(handler: usize, flags: libc::c_int) {
+    // SAFETY: a zeroed `sigaction` is a valid one.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    action.sa_flags = flags;
+    // SAFETY: the pointer is valid for the call, and the handler is a handler.
+    let result = unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) };
+    assert_eq!(result, 0);
+}
+
+/// Guests with windows, to which the process's own faults have nothing to do.
+fn busy_guest(host: &Host) -> Puppet {
+    let mut a = Puppet::new(WINDOWS_PUPPET, host, "a");
+    let number = a.create("music", GRANULE).unwrap().unwrap();
+    let (_, at) = a.shown(number, 1, READ);
+    assert_eq!(a.byte(at), 0);
+    a
+}
+
+#[test]
+fn fault_that_no_window_explains_reaches_the_handler_that_was_there_before() {
+    let name = "fault_that_no_window_explains_reaches_the_handler_that_was_there_before";
+    if is_child() {
+        handle_faults(
+            noticed as *const () as usize,
+            libc::SA_SIGINFO | libc::SA_ONSTACK,
+        );
+        let host = Host::new();
+        let mut a = busy_guest(&host);
+        // Guests' faults do not.
+        a.poke(u32::MAX, 1).unwrap_err();
+        write_to_a_read_only_page();
+        unreachable!("it did not fault");
+    }
+    assert_eq!(child(name).code(), Some(42));
+}
+
+#[test]
+fn fault_at_no_page_reaches_a_plain_handler_that_was_there_before() {
+    let name = "fault_at_no_page_reaches_a_plain_handler_that_was_there_before";
+    if is_child() {
+        handle_faults(noticed_plainly as *const () as usize, libc::SA_ONSTACK);
+        let host = Host::new();
+        let _a = busy_guest(&host);
+        write_to_nowhere();
+        unreachable!("it did not fault");
+    }
+    assert_eq!(child(name).code(), Some(44));
+}
+
+#[test]
+fn fault_in_a_guests_memory_where_no_window_is_reaches_the_handler_before() {
+    let name = "fault_in_a_guests_memory_where_no_window_is_reaches_the_handler_before";
+    if is_child() {
+        handle_faults(
+            noticed as *const () as usize,
+            libc::SA_SIGINFO | libc::SA_ONSTACK,
+        );
+        let host = Host::new();
+        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let region = filled(&host, "music", GRANULE, 1);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (_, at) = a.shown(number, 1, READ);
+        let base = mappings_of(&region)[0].range.start - u64::from(at);
+        // Past the accessible part.
+        let beyond = base + (1 << 32) - 4096;
+        write_at(beyond);
+        unreachable!("it did not fault");
+    }
+    assert_eq!(child(name).code(), Some(42));
+}
+
+#[allow(unsafe_code)]
+fn write_at(address: u64) {
+    let at = std::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(address).unwrap());
+    // SAFETY: none; the fault is what is wanted.
+    unsafe { at.write_volatile(1) }
+}
+
+#[test]
+fn fault_that_nobody_handles_ends_the_process_by_its_signal() {
+    let name = "fault_that_nobody_handles_ends_the_process_by_its_signal";
+    if is_child() {
+        handle_faults(libc::SIG_DFL, 0);
+        let host = Host::new();
+        let _a = busy_guest(&host);
+        write_to_a_read_only_page();
+        unreachable!("it did not fault");
+    }
+    assert_eq!(child(name).signal(), Some(libc::SIGSEGV));
+}
+
+#[test]
+fn fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process() {
+    let name = "fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process";
+    if is_child() {
+        let host = Host::new();
+        let _a = busy_guest(&host);
+        write_to_nowhere();
+        unreachable!("it did not fault");
+    }
+    assert_eq!(child(name).signal(), Some(libc::SIGSEGV));
+}
+
+// Preparation.
+
+#[test]
+fn prepare_fails_where_an_engine_was_made_before() {
+    alone("prepare_fails_where_an_engine_was_made_before", || {
+        let engine = Engine::new(&Config::new()).unwrap();
+        for _ in 0..2 {
+            let error = tombolo::prepare(&mut Config::new()).unwrap_err();
+            assert!(matches!(error, PrepareError::EngineBefore), "{error:?}");
+            assert!(
+                error.to_string().contains("before the first `Engine::new`"),
+                "{error}"
+            );
+        }
+
+        // The process goes on, and regions work by copies.
+        let mut linker = Linker::new(&engine);
+        tombolo::add_to_linker(&mut linker).unwrap();
+        let component = Component::new(&engine, handmade()).unwrap();
+        let host = Host::new();
+        let mut store = Store::new(&engine, Data(host.context("a").build()));
+        linker.instantiate(&mut store, &component).unwrap();
+        let region = filled(&host, "music", GRANULE, 1);
+        region.write_at(5, &[2]).unwrap();
+        assert_eq!(region.read_at(4, 2).unwrap(), [1, 2]);
+    });
+}
+
+#[test]
+fn prepare_fails_where_somebody_elses_handler_goes_first() {
+    alone(
+        "prepare_fails_where_somebody_elses_handler_goes_first",
+        || {
+            tombolo::prepare(&mut Config::new()).unwrap();
+            handle_faults(
+                noticed as *const () as usize,
+                libc::SA_SIGINFO | libc::SA_ONSTACK,
+            );
+            let error = tombolo::prepare(&mut Config::new()).unwrap_err();
+            assert!(matches!(error, PrepareError::ForeignHandler), "{error:?}");
+        },
+    );
+}
+
+#[test]
+fn prepare_succeeds_behind_a_handler_that_was_there_before() {
+    alone(
+        "prepare_succeeds_behind_a_handler_that_was_there_before",
+        || {
+            handle_faults(
+                noticed as *const () as usize,
+                libc::SA_SIGINFO | libc::SA_ONSTACK,
+            );
+            tombolo::prepare(&mut Config::new()).unwrap();
+            busy_guest(&Host::new()).assert_works();
+        },
+    );
+}
+
+#[test]
+fn prepare_puts_right_what_was_set_before() {
+    let mut config = Config::new();
+    config
+        .memory_reservation(0)
+        .memory_init_cow(true)
+        .signals_based_traps(false);
+    tombolo::prepare(&mut config).unwrap();
+}
+
+// The file behind a region.
+
+#[test]
+#[allow(unsafe_code)]
+fn file_of_a_region_is_sealed_and_stays_as_long_as_it_is() {
+    let host = Host::new();
+    let region = filled(&host, "sealed music", GRANULE + 1, 1);
+    let descriptors = Process::current().descriptors().unwrap();
+    let is_its = |name: &std::ffi::OsStr| name == "tombolo:sealed music";
+    let found: Vec<_> = descriptors
+        .iter()
+        .filter(|it| it.memfd().is_some_and(is_its))
+        .collect();
+    let [descriptor] = found[..] else {
+        panic!("{found:?}")
+    };
+    let fd = i32::try_from(descriptor.number).unwrap();
+    let last_error = || std::io::Error::last_os_error().raw_os_error().unwrap();
+
+    for length in [0, 1, GRANULE, 2 * GRANULE - 1, 2 * GRANULE + 1, 1 << 40] {
+        // SAFETY: the descriptor is the region's, which lives.
+        let result = unsafe { libc::ftruncate(fd, length.cast_signed()) };
+        assert_eq!((result, last_error()), (-1, libc::EPERM), "{length:#x}");
+    }
+    // SAFETY: as above, and the bytes are readable.
+    let result = unsafe { libc::pwrite(fd, [1u8].as_ptr().cast(), 1, 3 << 16) };
+    assert_eq!((result, last_error()), (-1, libc::EPERM));
+    // SAFETY: as above.
+    let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
+    let wanted = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    assert_eq!(seals & wanted, wanted);
+    // What is sealed against writing cannot be purged.
+    assert_eq!(seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE), 0);
+    for seal in [
+        libc::F_SEAL_WRITE,
+        libc::F_SEAL_FUTURE_WRITE,
+        libc::F_SEAL_GROW,
+    ] {
+        // SAFETY: as above.
+        let result = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seal) };
+        assert_eq!((result, last_error()), (-1, libc::EPERM));
+    }
+    // SAFETY: as above.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    assert_ne!(flags & libc::FD_CLOEXEC, 0);
+
+    // Not executable, and not made so: where the kernel knows how (6.3).
+    // SAFETY: as above.
+    let result = unsafe { libc::fchmod(fd, 0o777) };
+    const F_SEAL_EXEC: libc::c_int = 0x20;
+    if seals & F_SEAL_EXEC != 0 {
+        assert_eq!((result, last_error()), (-1, libc::EPERM));
+        let path = format!("/proc/self/fd/{fd}");
+        let error = std::process::Command::new(path).spawn().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    assert_filled(&region, 1);
+}
