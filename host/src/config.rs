@@ -193,15 +193,3 @@ fn show(
             other => PrepareError::System(io::Error::other(other)),
         })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_configuration_can_be_prepared_again_and_again() {
-        for _ in 0..3 {
-            prepare(&mut Config::new()).unwrap();
-        }
-    }
-}
