@@ -1,0 +1,73 @@
+//! The bytes of regions: through windows, or by copying on a host that cannot
+//! map.
+
+use std::ops::{Deref, Range};
+
+use tombolo_guest::{Error, GRANULE, ReadWindow, Region};
+
+/// As much as one copy may hold on a host with the usual limits, and whole
+/// granules, as windows need.
+const PART: u64 = 256 * GRANULE;
+
+/// Cuts the first `length` bytes of a region into parts to be seen one by one.
+pub fn parts(length: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..length)
+        .step_by(PART as usize)
+        .map(move |start| start..length.min(start + PART))
+}
+
+/// A part of a region, to be read.
+pub enum Seen<'r> {
+    /// Where it is.
+    Window(ReadWindow<'r>),
+    /// A copy of it.
+    Copy(Vec<u8>),
+}
+
+impl<'r> Seen<'r> {
+    pub fn new(region: &'r Region, range: Range<u64>) -> Result<Self, Error> {
+        match region.read_window(range.clone()) {
+            Err(Error::Unsupported) => region
+                .read_at(range.start, range.end - range.start)
+                .map(Self::Copy),
+            window => window.map(Self::Window),
+        }
+    }
+
+    /// How it is seen.
+    pub fn how(&self) -> &'static str {
+        match self {
+            Self::Window(_) => "in place",
+            Self::Copy(_) => "as a copy",
+        }
+    }
+}
+
+impl Deref for Seen<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Window(window) => window,
+            Self::Copy(bytes) => bytes,
+        }
+    }
+}
+
+/// Has a part of a region filled.
+pub fn fill(
+    region: &Region,
+    range: Range<u64>,
+    filler: impl FnOnce(&mut [u8]),
+) -> Result<(), Error> {
+    match region.write_window(range.clone()) {
+        Ok(mut window) => filler(&mut window),
+        Err(Error::Unsupported) => {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            filler(&mut bytes);
+            region.write_at(range.start, &bytes)?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

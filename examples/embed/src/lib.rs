@@ -1,0 +1,13 @@
+//! An HTTP server that lends each request's body to a plugin, which answers
+//! with a region: how a program that has wasmtime already embeds Tombolo.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plugin` | the embedding: engine, linker, stores, and calls that lend and take |
+//! | `server` | HTTP: bodies go into regions, and answers come out of them |
+
+mod plugin;
+mod server;
+
+pub use plugin::{Answer, Plugins, Refusal, Settings, engine};
+pub use server::serve;

@@ -1,0 +1,302 @@
+//! The plugin, embedded.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tombolo::{
+    Host, HostLimits, PackError, ReadGuard, Region, RegionCtx, RegionError, RegionView, Rights,
+};
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use bindings::exports::tombolo_examples::embed::handler::Failure;
+use bindings::{Plugin, PluginPre};
+
+mod bindings {
+    #![allow(missing_docs, unreachable_pub)]
+
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "plugin",
+        exports: { default: async },
+        with: { "tombolo:memory/regions": ::tombolo::regions },
+    });
+}
+
+/// How often running plugins let others have the thread.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Makes an engine on which plugins see regions in place.
+///
+/// # Errors
+///
+/// If this process cannot map regions.
+pub fn engine() -> anyhow::Result<Engine> {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    tombolo::prepare(&mut config)?;
+    Ok(Engine::new(&config)?)
+}
+
+/// What the server allows.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes in the body of one request.
+    pub body_bytes: u64,
+    /// Bytes of all bodies and answers at a time.
+    pub all_bytes: u64,
+    /// How long the plugin may take for one request.
+    pub call_time: Duration,
+    /// Plugins that run at a time.
+    pub plugins: usize,
+    /// What `/translate` replaces each byte by.
+    pub table: Option<[u8; 256]>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            body_bytes: 64 << 20,
+            all_bytes: 1 << 30,
+            call_time: Duration::from_secs(5),
+            plugins: 16,
+            table: None,
+        }
+    }
+}
+
+/// What a plugin's store holds.
+struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    regions: RegionCtx,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl RegionView for State {
+    fn region_ctx(&mut self) -> &mut RegionCtx {
+        &mut self.regions
+    }
+}
+
+/// The instances of one plugin. Each is in a store of its own and answers one
+/// request at a time; one that fails goes, with all that it held.
+pub struct Plugins {
+    pre: PluginPre<State>,
+    host: Host,
+    settings: Settings,
+    /// One region for all instances, frozen, so that each may read it.
+    table: Option<Region>,
+    idle: Mutex<Vec<Instance>>,
+    seats: Semaphore,
+}
+
+struct Instance {
+    store: Store<State>,
+    plugin: Plugin,
+}
+
+/// What a plugin answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the body is, as HTTP says it.
+    pub content_type: String,
+    /// The body, in place.
+    pub body: ReadGuard,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The plugin knows nothing of that path.
+    #[error("not found")]
+    NotFound,
+    /// The plugin could not do it.
+    #[error("the plugin failed: {0}")]
+    Failed(String),
+    /// The plugin took too long, and was ended.
+    #[error("the plugin took too long")]
+    TooLong,
+    /// The plugin broke a rule, and was ended.
+    #[error("the plugin broke")]
+    Broken(#[from] wasmtime::Error),
+    /// A region was refused.
+    #[error("no region")]
+    Region(#[from] RegionError),
+}
+
+impl From<PackError> for Refusal {
+    fn from(error: PackError) -> Refusal {
+        Refusal::Broken(error.into())
+    }
+}
+
+impl Plugins {
+    /// Compiles a plugin. On an engine other than [`engine`]'s, with epochs, it
+    /// works by copies.
+    ///
+    /// # Errors
+    ///
+    /// If `wasm` is no such plugin.
+    pub fn new(engine: &Engine, wasm: &[u8], settings: Settings) -> anyhow::Result<Plugins> {
+        let mut linker: Linker<State> = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        tombolo::add_to_linker(&mut linker)?;
+        let component = Component::from_binary(engine, wasm)?;
+        let pre = PluginPre::new(linker.instantiate_pre(&component)?)?;
+
+        let mut limits = HostLimits::default();
+        limits.region_bytes = settings.all_bytes;
+        let host = Host::with_limits(limits);
+        let table = match &settings.table {
+            Some(bytes) => {
+                let region = host.create("table", bytes.len() as u64)?;
+                region.write(0..region.size())?.copy_from_slice(bytes);
+                region.freeze()?;
+                Some(region)
+            }
+            None => None,
+        };
+        tick(engine)?;
+        Ok(Plugins {
+            pre,
+            host,
+            table,
+            idle: Mutex::default(),
+            seats: Semaphore::new(settings.plugins),
+            settings,
+        })
+    }
+
+    /// The host that the bodies' regions belong to.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What the server allows.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Has the plugin answer a request, whose body is the first `length` bytes
+    /// of a region. When this is dropped, the instance at work goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn handle(&self, path: &str, body: &Region, length: u64) -> Result<Answer, Refusal> {
+        let _seat = self.seats.acquire().await.expect("it is never closed");
+        let work = async {
+            let idle = self.idle().pop();
+            let mut instance = match idle {
+                Some(instance) => instance,
+                None => self.instance().await?,
+            };
+            // Any error drops the instance: only what works is kept.
+            let answer = instance.handle(path, body, length).await?;
+            self.idle().push(instance);
+            Ok(answer)
+        };
+        match tokio::time::timeout(self.settings.call_time, work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Err(Refusal::TooLong),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn instance(&self) -> Result<Instance, Refusal> {
+        let state = State {
+            wasi: WasiCtx::builder().inherit_stderr().build(),
+            table: ResourceTable::new(),
+            regions: self.host.context("plugin").build(),
+        };
+        let mut store = Store::new(self.pre.engine(), state);
+        // A plugin that runs for long lets others run in between, and the timer
+        // that ends it.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let plugin = self.pre.instantiate_async(&mut store).await?;
+        let mut instance = Instance { store, plugin };
+        if let Some(table) = &self.table {
+            // The plugin's own claim on the same bytes, to keep.
+            let table = table.duplicate(Rights::READ | Rights::SHARE)?;
+            instance.set_table(table).await?;
+        }
+        Ok(instance)
+    }
+}
+
+impl Instance {
+    /// An error of the outer result means that the instance cannot go on.
+    async fn handle(
+        &mut self,
+        path: &str,
+        body: &Region,
+        length: u64,
+    ) -> Result<Result<Answer, Refusal>, Refusal> {
+        let handler = self.plugin.tombolo_examples_embed_handler();
+        let lent = tombolo::lend(&mut self.store, body, Rights::READ)?;
+        let result = handler
+            .call_handle(&mut self.store, path, lent.resource(), length)
+            .await?;
+        lent.end(&mut self.store)?;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(failure) => return Ok(Err(failure.into())),
+        };
+        let region = tombolo::take(&mut self.store, answer.body)?;
+        // The guard keeps the bytes, also without the handle.
+        let body = region.read(0..answer.length)?;
+        Ok(Ok(Answer {
+            content_type: answer.content_type,
+            body,
+        }))
+    }
+
+    async fn set_table(&mut self, table: Region) -> Result<(), Refusal> {
+        let handler = self.plugin.tombolo_examples_embed_handler();
+        let given = self.store.data_mut().region_ctx().give(table);
+        let table = given.map_err(|(_, reason)| reason)?;
+        Ok(handler.call_set_table(&mut self.store, table).await??)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        match failure {
+            Failure::NotFound => Refusal::NotFound,
+            Failure::Failed(text) => Refusal::Failed(text),
+        }
+    }
+}
+
+/// Advances the engine's epoch for as long as there is the engine. In a thread
+/// of its own: plugins may be busy on all of the runtime's.
+fn tick(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    thread::Builder::new()
+        .name("ticker".into())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                thread::sleep(TICK);
+            }
+        })?;
+    Ok(())
+}

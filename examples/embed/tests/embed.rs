@@ -1,0 +1,228 @@
+//! The server, on loopback, on an engine that maps.
+
+mod client;
+
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use client::{Server, letters};
+use embed::Settings;
+use wasmtime::Engine;
+
+const MIB: usize = 1 << 20;
+
+fn start(settings: Settings) -> Server {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| embed::engine().unwrap());
+    Server::start(engine, settings)
+}
+
+#[test]
+fn bodies_of_any_size_are_answered_without_a_copy_by_the_host() {
+    let server = start(Settings::default());
+    for size in [0, 1, 65_535, 65_536, 65_537, 5 * MIB, 40 * MIB + 3] {
+        let (body, capitals) = letters(size);
+        let reply = server.post("/translate", &body);
+        assert_eq!(reply.status, 200, "{size} bytes");
+        assert!(reply.body == capitals, "{size} bytes");
+    }
+    let counts = server.plugins.host().counts();
+    assert_eq!(counts.bytes_copied, 0, "{counts:?}");
+    assert!(counts.windows >= 12, "{counts:?}");
+}
+
+#[test]
+fn regions_go_back_when_their_requests_are_answered() {
+    let server = start(Settings::default());
+    for _ in 0..20 {
+        assert_eq!(server.post("/translate", &[b'x'; 100]).status, 200);
+    }
+    // The last answer's region goes when its connection does.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let counts = server.plugins.host().counts();
+        assert_eq!(counts.regions_created, 40);
+        if counts.regions_given_back == 40 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{counts:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_body_is_counted() {
+    let server = start(Settings::default());
+    let reply = server.post("/count", b"one two\nthree\n");
+    assert_eq!(
+        reply.text(),
+        "14 bytes, 3 words, 2 lines, CRC-32 41d502e5, seen in place\n"
+    );
+    let reply = server.post("/count", b"");
+    assert_eq!(
+        reply.text(),
+        "0 bytes, 0 words, 0 lines, CRC-32 00000000, seen not at all\n"
+    );
+}
+
+#[test]
+fn a_body_of_untold_length_is_answered() {
+    let server = start(Settings::default());
+    let reply = server
+        .send(
+            "/count",
+            "Transfer-Encoding: chunked",
+            b"4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n",
+        )
+        .unwrap();
+    assert_eq!(
+        reply.text(),
+        "7 bytes, 2 words, 0 lines, CRC-32 cd07892f, seen in place\n"
+    );
+}
+
+#[test]
+fn an_unknown_path_is_not_found() {
+    let server = start(Settings::default());
+    assert_eq!(server.post("/nowhere", b"x").status, 404);
+    assert_eq!(server.post("/count", b"x").status, 200);
+}
+
+#[test]
+fn requests_are_answered_at_the_same_time() {
+    let server = start(Settings::default());
+    thread::scope(|scope| {
+        for client in 0..8 {
+            let server = &server;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let (body, capitals) = letters(client * 300_000 + round);
+                    let reply = server.post("/translate", &body);
+                    assert_eq!(reply.status, 200);
+                    assert!(reply.body == capitals, "client {client}, round {round}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_plugin_that_traps_costs_its_own_request_only() {
+    let server = start(Settings::default());
+    thread::scope(|scope| {
+        let steady = scope.spawn(|| {
+            for _ in 0..10 {
+                let (body, capitals) = letters(3 * MIB);
+                let reply = server.post("/translate", &body);
+                assert_eq!(reply.status, 200);
+                assert!(reply.body == capitals);
+            }
+        });
+        while !steady.is_finished() {
+            assert_eq!(server.post("/trap", b"boo").status, 500);
+            thread::sleep(Duration::from_millis(50));
+        }
+        steady.join().unwrap();
+    });
+    assert_eq!(server.post("/count", b"x").status, 200);
+}
+
+#[test]
+fn a_plugin_that_hangs_is_ended_and_holds_nobody_up() {
+    let server = start(Settings {
+        call_time: Duration::from_secs(2),
+        ..Settings::default()
+    });
+    thread::scope(|scope| {
+        // More of them than this machine may have threads to run wasm.
+        let hung: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| server.post("/hang", b"x").status))
+            .collect();
+        thread::sleep(Duration::from_millis(200));
+        let began = Instant::now();
+        assert_eq!(server.post("/count", b"x").status, 200);
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            began.elapsed()
+        );
+        for hung in hung {
+            assert_eq!(hung.join().unwrap(), 504);
+        }
+    });
+    assert_eq!(server.post("/count", b"x").status, 200);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused() {
+    let server = start(Settings {
+        body_bytes: 100_000,
+        ..Settings::default()
+    });
+    let (body, _) = letters(100_001);
+    assert_eq!(server.post("/count", &body[..100_000]).status, 200);
+    // Before the body comes, if its length is told ...
+    let told = server
+        .send("/count", "Content-Length: 100001", b"")
+        .unwrap();
+    assert_eq!(told.status, 413);
+    // ... or when it has come.
+    let chunk = [b"186a1\r\n", &body[..], b"\r\n"].concat();
+    let untold = server
+        .send("/count", "Transfer-Encoding: chunked", &chunk)
+        .unwrap();
+    assert_eq!(untold.status, 413);
+    assert_eq!(server.post("/count", b"x").status, 200);
+}
+
+#[test]
+fn bodies_that_break_off_leave_nothing_behind() {
+    let server = start(Settings::default());
+    let reply = server.send("/count", "Transfer-Encoding: chunked", b"zz\r\n");
+    assert_eq!(reply.unwrap().status, 400);
+    assert_eq!(server.plugins.host().counts().regions_given_back, 1);
+}
+
+#[test]
+fn what_does_not_fit_beside_the_others_is_refused_for_now() {
+    let server = start(Settings {
+        all_bytes: 1 << 20,
+        ..Settings::default()
+    });
+    assert_eq!(server.post("/translate", &[b'x'; MIB]).status, 500);
+    assert_eq!(server.post("/count", &[b'x'; MIB + 1]).status, 503);
+    assert_eq!(server.post("/count", &[b'x'; MIB / 2]).status, 200);
+}
+
+#[test]
+fn plugins_share_a_frozen_table() {
+    let server = start(Settings {
+        table: Some(std::array::from_fn(|byte| byte as u8 ^ 0x20)),
+        ..Settings::default()
+    });
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(server.post("/translate", b"Ab").body, b"aB"));
+        }
+    });
+    // A fresh instance gets it as well.
+    assert_eq!(server.post("/trap", b"").status, 500);
+    assert_eq!(server.post("/translate", b"cD").body, b"Cd");
+}
+
+#[test]
+fn the_lines_of_the_readme_are_the_programs_own() {
+    let readme = include_str!("../README.md");
+    let source = include_str!("../src/plugin.rs");
+    let (_, block) = readme.split_once("```rust\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let mut lines = 0;
+    for line in block.lines().map(str::trim) {
+        if !line.is_empty() && !line.starts_with("//") {
+            assert!(source.lines().any(|it| it.trim() == line), "{line}");
+            lines += 1;
+        }
+    }
+    assert!((8..=12).contains(&lines), "about ten lines, not {lines}");
+}
