@@ -38,18 +38,41 @@ pub(super) trait ByteCall: Send {
 
 /// What a function of this kind can answer.
 trait Answer: Lift + Lower + Send + Sync + 'static {
+    /// How many bytes of strings and lists it has.
+    fn size(&self) -> usize {
+        0
+    }
+
     /// Word of a dead callee, if there is room for it.
     fn refusal(_why: String) -> Option<Self> {
         None
     }
 }
 
+impl Answer for () {}
 impl Answer for u32 {}
 impl Answer for u64 {}
-impl Answer for String {}
-impl Answer for Vec<u8> {}
 
-impl<T: Lift + Lower + Send + Sync + 'static> Answer for Result<T, String> {
+impl Answer for String {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Answer for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T: Answer> Answer for Result<T, String> {
+    fn size(&self) -> usize {
+        match self {
+            Ok(answer) => answer.size(),
+            Err(why) => why.size(),
+        }
+    }
+
     fn refusal(why: String) -> Option<Self> {
         Some(Err(why))
     }
@@ -144,7 +167,10 @@ fn answering<R: Answer>(
         let target = target.clone();
         Box::new(async move {
             match call::<(R,)>(&target, bytes).await {
-                Ok(answer) => Ok(answer),
+                Ok(answer) => {
+                    target.count_copied(answer.0.size() as u64);
+                    Ok(answer)
+                }
                 Err(no) => match R::refusal(no.why.clone()) {
                     Some(refusal) => Ok((refusal,)),
                     None => Err(no.into()),

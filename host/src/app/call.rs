@@ -35,6 +35,9 @@ pub(super) struct Call {
     pub(super) work: Work,
     /// The caller's: what the callee does belongs to it.
     pub(super) span: tracing::Span,
+    /// Dropped by the callee as soon as the call has returned: what it does next
+    /// leads back to nobody, also where its caller has not been polled since.
+    pub(super) waiting: Waiting,
 }
 
 /// What a call passes.
@@ -292,7 +295,8 @@ fn size(val: &Val) -> u64 {
     }
 }
 
-struct Waiting {
+/// That a guest waits for another, until this is dropped.
+pub(super) struct Waiting {
     calls: Arc<Calls>,
     from: usize,
 }
@@ -358,6 +362,11 @@ impl Target {
         result
     }
 
+    /// Counts bytes that went by value.
+    pub(super) fn count_copied(&self, bytes: u64) {
+        self.calls.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Calls the other guest with a list of bytes, and waits for it.
     pub(super) async fn call_bytes<R>(
         &self,
@@ -366,14 +375,15 @@ impl Target {
         replied: oneshot::Receiver<Result<R, String>>,
     ) -> Result<R, NoRoom> {
         let answer = self.watched(async {
-            let _waiting = self.calls.wait(self.from, self.to)?;
-            self.calls.bytes.fetch_add(length, Ordering::Relaxed);
+            let waiting = self.calls.wait(self.from, self.to)?;
+            self.count_copied(length);
             let _paused = self.clock.pause();
             let call = Call {
                 export: self.export,
                 function: self.function.clone(),
                 work: Work::Bytes(call),
                 span: tracing::Span::current(),
+                waiting,
             };
             match self.calls.peers[self.to].inbox.send(Message::Call(call)) {
                 Ok(()) => replied
@@ -437,6 +447,7 @@ impl Target {
                 reply,
             },
             span: tracing::Span::current(),
+            waiting,
         };
         let paused = self.clock.pause();
         let reply = match peer.inbox.send(Message::Call(call)) {
@@ -451,7 +462,6 @@ impl Target {
             lending.over().await;
         }
         drop(paused);
-        drop(waiting);
         if let Some(lending) = lender.lending.take() {
             lending.end(&mut lender.store)?;
         }

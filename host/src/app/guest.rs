@@ -295,6 +295,7 @@ impl Guest {
             function,
             work,
             span: _,
+            waiting,
         } = call;
         self.clock.start(self.limits.call_time);
         match work {
@@ -307,6 +308,7 @@ impl Guest {
                 let (borrowed, called) = self
                     .values(instance, export, params, results, &caller)
                     .await;
+                drop(waiting);
                 match called {
                     // A caller that is gone drops what it would have got.
                     Ok(answer) => drop(reply.send(answer)),
@@ -323,7 +325,9 @@ impl Guest {
             }
             Work::Bytes(mut call) => {
                 let called = self.enter(async |store| call.run(store, instance, export).await);
-                match called.await {
+                let called = called.await;
+                drop(waiting);
+                match called {
                     Ok(()) => call.done(),
                     Err(error) => {
                         let tell = Box::new(|why| call.failed(why));
