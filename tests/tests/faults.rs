@@ -118,14 +118,18 @@ fn ends_with(app: AppBuilder, text: &str) -> String {
     failure.clone()
 }
 
-/// The same, of a guest that wrote to its window.
+/// The same, of a guest that wrote to its window. The operator is told where;
+/// its caller, which may not know the region, only that it did.
 #[track_caller]
 fn trespasses(hostile: &[u8], acts: &[&str], offset: &str) {
     let did = format!(
         "guest `hostile` wrote to its read-only window on region `music` at offset {offset}"
     );
     for act in acts {
-        let arguments: Vec<&str> = act.split(' ').chain(["fails", &did]).collect();
+        let arguments: Vec<&str> = act
+            .split(' ')
+            .chain(["fails", "act`: it wrote to a read-only window"])
+            .collect();
         let failure = ends_with(app(hostile.to_vec(), &arguments), &did);
         assert_eq!(
             failure,
