@@ -9,7 +9,7 @@ use tombolo::{
     Host, HostLimits, PackError, ReadGuard, Region, RegionCtx, RegionError, RegionView, Rights,
 };
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::{Config, Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use bindings::exports::tombolo_examples::embed::handler::Failure;
@@ -229,7 +229,10 @@ impl Plugins {
         // A plugin that runs for long lets others run in between, and the timer
         // that ends it.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(|store| {
+            store.data().regions.check()?;
+            Ok(UpdateDeadline::Yield(1))
+        });
         let plugin = self.pre.instantiate_async(&mut store).await?;
         let mut instance = Instance { store, plugin };
         if let Some(table) = &self.table {
@@ -255,6 +258,8 @@ impl Instance {
             .call_handle(&mut self.store, path, lent.resource(), length)
             .await?;
         lent.end(&mut self.store)?;
+        let trespass = self.store.data().regions.check();
+        trespass.map_err(wasmtime::Error::from)?;
         let answer = match result {
             Ok(answer) => answer,
             Err(failure) => return Ok(Err(failure.into())),

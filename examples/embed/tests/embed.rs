@@ -131,7 +131,7 @@ fn a_plugin_that_traps_costs_its_own_request_only() {
 #[test]
 fn a_plugin_that_hangs_is_ended_and_holds_nobody_up() {
     let server = start(Settings {
-        call_time: Duration::from_secs(2),
+        call_time: Duration::from_secs(4),
         ..Settings::default()
     });
     thread::scope(|scope| {
@@ -143,7 +143,7 @@ fn a_plugin_that_hangs_is_ended_and_holds_nobody_up() {
         let began = Instant::now();
         assert_eq!(server.post("/count", b"x").status, 200);
         assert!(
-            began.elapsed() < Duration::from_secs(1),
+            began.elapsed() < Duration::from_secs(3),
             "{:?}",
             began.elapsed()
         );
