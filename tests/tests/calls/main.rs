@@ -4,8 +4,11 @@
 //! |---|---|
 //! | `app` | Tombolo: guests of one app |
 //! | `embed` | the test, as an embedder would, by parcels |
+//!
+//! `trio` makes the app.
 
 mod app;
 mod embed;
+mod trio;
 
 tombolo_tests::guests!(calls);

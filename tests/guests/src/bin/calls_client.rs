@@ -110,6 +110,7 @@ fn play(script: &str) -> Result<String, String> {
         "forge-own" => drop(unsafe { Region::from_handle(77) }),
         "limit" => limit(rest),
         "hold" => hold(rest),
+        "hold-much" => hold_much(),
         "ping" => {}
         // For stores that the test runs.
         "lend-kept" => return lend_kept(rest),
@@ -260,8 +261,7 @@ fn deep() {
     ];
     let pair = (create("pair"), create("pair"));
     let pair_ids = (pair.0.id(), pair.1.id());
-    let (back, last, either) =
-        deep::swap(moved, None, Either::Parts(pair), Err(next())).unwrap();
+    let (back, last, either) = deep::swap(moved, None, Either::Parts(pair), Err(next())).unwrap();
     let back_ids: Vec<u64> = back.iter().map(Region::id).collect();
     assert_eq!(back_ids, [ids[3], ids[2], ids[1], ids[0]]);
     assert_eq!(back.iter().map(first).collect::<Vec<_>>(), [5, 4, 3, 3]);
@@ -314,7 +314,10 @@ fn lend_third_party() {
     assert_eq!(near::lend("fill 1", &region), Err("would-block".into()));
     assert_eq!(near::lend("see", &region).as_deref(), Ok("11"));
     drop(page);
-    assert_eq!(near::lend_two("read-both", &region, &other).as_deref(), Ok("11 11"));
+    assert_eq!(
+        near::lend_two("read-both", &region, &other).as_deref(),
+        Ok("11 11")
+    );
     all_is_well();
 }
 
@@ -324,7 +327,10 @@ fn lend_same_twice() {
     let seen = near::lend_two("write-try", &region, &region).unwrap();
     assert_eq!(seen, "would-block would-block would-block would-block ok");
     let weaker = region.restrict(Rights::READ).unwrap();
-    assert_eq!(near::lend_two("read-both", &region, &weaker).as_deref(), Ok("11 11"));
+    assert_eq!(
+        near::lend_two("read-both", &region, &weaker).as_deref(),
+        Ok("11 11")
+    );
     all_is_well();
 }
 
@@ -357,13 +363,19 @@ fn lend_forbidden() {
 
 fn lend_restricted_kept() {
     let region = create("kept");
-    assert_eq!(near::lend("keep-restricted", &region).as_deref(), Ok("done"));
+    assert_eq!(
+        near::lend("keep-restricted", &region).as_deref(),
+        Ok("done")
+    );
     let seen = near::say("use-kept").unwrap();
     assert_eq!(seen, "gone gone gone gone gone gone gone gone");
     // Lending it on, or moving it, does nothing either.
     let refused = near::say("move-kept see").unwrap_err();
     has(&refused, &["`kept`", "moved", "ended with its lend"]);
-    assert_eq!(near::lend("keep-restricted", &region).as_deref(), Ok("done"));
+    assert_eq!(
+        near::lend("keep-restricted", &region).as_deref(),
+        Ok("done")
+    );
     // It holds nothing up.
     assert_eq!(near::move_("own", region).as_deref(), Ok("0"));
     all_is_well();
@@ -384,8 +396,14 @@ fn lend_rights() {
     assert!(!seen.contains("SHARE"), "{seen}");
     // What is lent on has no more than what was lent.
     assert_eq!(near::lend("on-weaker see", &region).as_deref(), Ok("8"));
-    assert_eq!(near::lend("on-weaker fill 1", &region), Err("not-permitted".into()));
-    assert_eq!(near::lend("on fill 1", &reading), Err("not-permitted".into()));
+    assert_eq!(
+        near::lend("on-weaker fill 1", &region),
+        Err("not-permitted".into())
+    );
+    assert_eq!(
+        near::lend("on fill 1", &reading),
+        Err("not-permitted".into())
+    );
     all_is_well();
 }
 
@@ -396,16 +414,30 @@ fn lend_on() {
     assert_eq!(near::lend("on fill 9", &region).as_deref(), Ok("done"));
     assert!(page.is_all(9));
     // The one between sees it too, in a window that it has to write.
-    assert_eq!(near::lend("on-writing fill 10", &region).as_deref(), Ok("10"));
+    assert_eq!(
+        near::lend("on-writing fill 10", &region).as_deref(),
+        Ok("10")
+    );
     assert_eq!((page.get(0), page.get(1), page.get(2)), (10, 78, 10));
     // The windows of the one that is last end with its call, too.
-    assert_eq!(near::lend("on fill-keep 11", &region).as_deref(), Ok("done"));
+    assert_eq!(
+        near::lend("on fill-keep 11", &region).as_deref(),
+        Ok("done")
+    );
     assert_eq!(far::say("look").as_deref(), Ok("0"));
     assert!(page.is_all(11));
-    assert_eq!(near::lend("on forbidden", &region).as_deref(),
-        Ok("not-permitted not-permitted not-permitted"));
-    assert_eq!(near::lend("on keep-restricted", &region).as_deref(), Ok("done"));
-    has(&far::say("use-kept").unwrap(), &["gone gone gone gone gone"]);
+    assert_eq!(
+        near::lend("on forbidden", &region).as_deref(),
+        Ok("not-permitted not-permitted not-permitted")
+    );
+    assert_eq!(
+        near::lend("on keep-restricted", &region).as_deref(),
+        Ok("done")
+    );
+    has(
+        &far::say("use-kept").unwrap(),
+        &["gone gone gone gone gone"],
+    );
     all_is_well();
 }
 
@@ -414,7 +446,10 @@ fn lend_roundtrips() {
     let region = create("many");
     let page = write(&region, 0);
     for round in 0..200_u8 {
-        assert_eq!(near::lend(&format!("fill {round}"), &region).as_deref(), Ok("done"));
+        assert_eq!(
+            near::lend(&format!("fill {round}"), &region).as_deref(),
+            Ok("done")
+        );
         assert_eq!(page.get(77), round);
     }
 }
@@ -587,7 +622,11 @@ fn late(how: &str) {
 
 /// A callee that ends, in some way.
 fn dead(how: &str) {
-    let word = if how.starts_with("exit") { "exited with code" } else { "unreachable" };
+    let word = if how.starts_with("exit") {
+        "exited with code"
+    } else {
+        "unreachable"
+    };
     let died = near::say(how).unwrap_err();
     has(&died, &["guest `near`", "test:calls/near.say", word]);
     // Later calls hear the same, by whatever way.
@@ -623,7 +662,10 @@ fn poison() {
     // Other claims as well, and those who borrow.
     let other = region.duplicate(Rights::all()).unwrap();
     assert_eq!(outcomes(&other), POISONED);
-    assert_eq!(far::lend("outcomes", &region).as_deref(), Ok("poisoned poisoned poisoned poisoned not-permitted"));
+    assert_eq!(
+        far::lend("outcomes", &region).as_deref(),
+        Ok("poisoned poisoned poisoned poisoned not-permitted")
+    );
     // Only who may write clears it.
     let reading = region.duplicate(Rights::READ).unwrap();
     assert_eq!(outcome(reading.clear_poison()), "not-permitted");
@@ -703,7 +745,10 @@ fn limit(which: &str) {
             let region = create("one");
             assert_eq!(outcome(region.read_at(0, 1000)), "ok");
             assert_eq!(outcome(region.write_at(0, &[1; 1000])), "ok");
-            has(&outcome(region.write_at(0, &[1; 1001])), &["exhausted", "copy-bytes"]);
+            has(
+                &outcome(region.write_at(0, &[1; 1001])),
+                &["exhausted", "copy-bytes"],
+            );
             assert_eq!(region.read_at(0, 1).unwrap(), [1]);
             (region.read_at(0, 1001).unwrap_err(), 3)
         }
@@ -762,7 +807,10 @@ fn hold(how: &str) {
         let second = Page::map(&region, 5, Access::Read).unwrap();
         assert_eq!(near::lend("fill-keep 2", &region).as_deref(), Ok("done"));
         if index == 0 {
-            assert_eq!(near::move_("keep", region.duplicate(Rights::all()).unwrap()).as_deref(), Ok("done"));
+            assert_eq!(
+                near::move_("keep", region.duplicate(Rights::all()).unwrap()).as_deref(),
+                Ok("done")
+            );
         }
         node::keep_page(page);
         node::keep_page(second);
@@ -783,11 +831,28 @@ fn hold(how: &str) {
     }
 }
 
+/// Fills a region of 128 MiB, and never ends.
+fn hold_much() {
+    const CHUNK: u64 = 16 << 20;
+    let region = Region::create("much", 8 * CHUNK).unwrap();
+    let bytes = vec![1; usize::try_from(CHUNK).unwrap()];
+    for chunk in 0..8 {
+        region.write_at(chunk * CHUNK, &bytes).unwrap();
+    }
+    drop(bytes);
+    let _page = write(&region, 2);
+    let _ = near::lend("writing sleep", &region);
+}
+
 /// Lends what it was given, with a window of its own on it; says what that
 /// shows afterwards.
 fn lend_kept(rest: &str) -> Result<String, String> {
     let (access, script) = rest.split_once(' ').expect("access and script");
-    let access = if access == "write" { Access::Write } else { Access::Read };
+    let access = if access == "write" {
+        Access::Write
+    } else {
+        Access::Read
+    };
     let page = node::with_kept(|region| map(region, access));
     let answer = node::with_kept(|region| near::lend(script, region));
     let seen = format!("{} {}", page.get(0), page.get(1));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tombolo::{
-    Host, LentRegion, Lending, PackError, Parcel, Recipient, Region, RegionCtx, RegionError,
+    Host, Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError,
     RegionView, Rights, lend,
 };
 use tombolo_tests::process::Process;
@@ -61,7 +61,8 @@ impl RegionView for State {
 /// How often the region of this name is mapped in this process.
 pub(crate) fn mapped(region: &str) -> usize {
     let mappings = Process::current().mappings().expect("we live");
-    let is_it = |name: &std::ffi::OsStr| name == region;
+    let label = format!("tombolo:{region}");
+    let is_it = |name: &std::ffi::OsStr| name == &*label;
     mappings
         .iter()
         .filter(|it| it.memfd().is_some_and(is_it))
@@ -88,12 +89,7 @@ fn component(path: &'static str) -> Component {
 }
 
 /// Finds a function of an exported interface.
-fn function(
-    mut store: impl AsContextMut,
-    instance: Instance,
-    interface: &str,
-    name: &str,
-) -> Func {
+fn function(mut store: impl AsContextMut, instance: Instance, interface: &str, name: &str) -> Func {
     let index = instance.get_export_index(&mut store, None, interface);
     let index = index.unwrap_or_else(|| panic!("`{interface}` is exported"));
     let index = instance.get_export_index(&mut store, Some(&index), name);
@@ -266,7 +262,10 @@ impl Peer {
         match reply {
             Some(Ok(parcel)) => {
                 let (vals, _) = parcel.unpack(&mut lender.store)?;
-                results.iter_mut().zip(vals).for_each(|(slot, val)| *slot = val);
+                results
+                    .iter_mut()
+                    .zip(vals)
+                    .for_each(|(slot, val)| *slot = val);
             }
             Some(Err(why)) => results[0] = answer(Err(why)),
             None => results[0] = answer(Err(format!("{} is gone", self.name))),
@@ -289,7 +288,8 @@ impl Peer {
             let result = linked.func_new_async(&name.clone(), move |store, _, params, results| {
                 let (peer, events, name) = (peer.clone(), events.clone(), name.clone());
                 Box::new(async move {
-                    peer.call(store, &events, manner, &name, params, results).await
+                    peer.call(store, &events, manner, &name, params, results)
+                        .await
                 })
             });
             result.expect("once");
@@ -334,7 +334,9 @@ impl Guest {
             let (params, borrowed) = unpacked.expect("there is room");
             let mut results = [Val::Bool(false)];
             let called = function(&mut self.store, self.instance, interface, &job.function);
-            let called = called.call_async(&mut self.store, &params, &mut results).await;
+            let called = called
+                .call_async(&mut self.store, &params, &mut results)
+                .await;
             if called.is_err() {
                 // First the memory, then the lends, and then word of it.
                 drop(self);
@@ -363,7 +365,10 @@ impl Guest {
         let give = give
             .typed::<(Resource<Region>,), (Result<(), String>,)>(&self.store)
             .expect("its type");
-        let (result,) = give.call_async(&mut self.store, (given,)).await.expect("it lives");
+        let (result,) = give
+            .call_async(&mut self.store, (given,))
+            .await
+            .expect("it lives");
         result.expect("it takes it");
     }
 
@@ -433,7 +438,12 @@ impl Rig {
         gate.link(&mut linker);
         let functions = ["say", "lend", "move"];
         far.link(&mut linker, FAR, &functions, &events, Manner::Right);
-        let near = Guest::new(host.context("near").build(), guests::CALLS_NEAR, &mut linker).await;
+        let near = Guest::new(
+            host.context("near").build(),
+            guests::CALLS_NEAR,
+            &mut linker,
+        )
+        .await;
         let (near, near_task) = spawn(near, NEAR, "near", &events);
         Rig {
             host,
@@ -462,13 +472,15 @@ impl Rig {
             "move-roomless",
             "make",
         ];
-        self.near.link(&mut linker, NEAR, &functions, &self.events, manner);
+        self.near
+            .link(&mut linker, NEAR, &functions, &self.events, manner);
         Guest::new(regions, guests::CALLS_CLIENT, &mut linker).await
     }
 
     /// A guest that calls `near`.
     pub(crate) async fn client(&self, name: &str) -> Guest {
-        self.caller(self.host.context(name).build(), Manner::Right).await
+        self.caller(self.host.context(name).build(), Manner::Right)
+            .await
     }
 
     #[allow(unsafe_code)]
@@ -480,7 +492,8 @@ impl Rig {
     }
 
     pub(crate) async fn client_that_ends_its_lends_at_once(&self) -> Guest {
-        self.caller(self.host.context("client").build(), Manner::Hasty).await
+        self.caller(self.host.context("client").build(), Manner::Hasty)
+            .await
     }
 
     /// Runs a command that lends a list, each of which `near` sees.
@@ -493,7 +506,10 @@ impl Rig {
             let near = near.clone();
             Box::new(async move {
                 let mut near = near.lock().await;
-                let Guest { store: callee, instance } = &mut *near;
+                let Guest {
+                    store: callee,
+                    instance,
+                } = &mut *near;
                 let to = callee.data().regions.recipient();
                 let (parcel, lending) = Parcel::pack(&mut store, params.to_vec(), &to)?;
                 let (params, borrowed) = parcel.unpack(&mut *callee)?;
@@ -528,9 +544,19 @@ impl Rig {
             .exports(engine())
             .map(|(name, _)| name.to_owned())
             .find(|name| name.starts_with("wasi:cli/run@"));
-        let run = function(&mut guest.store, guest.instance, &run.expect("a command"), "run");
-        let run = run.typed::<(), (Result<(), ()>,)>(&guest.store).expect("its type");
-        let (result,) = run.call_async(&mut guest.store, ()).await.expect("it lives");
+        let run = function(
+            &mut guest.store,
+            guest.instance,
+            &run.expect("a command"),
+            "run",
+        );
+        let run = run
+            .typed::<(), (Result<(), ()>,)>(&guest.store)
+            .expect("its type");
+        let (result,) = run
+            .call_async(&mut guest.store, ())
+            .await
+            .expect("it lives");
         assert_eq!(result, Ok(()));
     }
 

@@ -1,0 +1,67 @@
+//! An app of three guests: `client`, which plays a scenario, calls `near`, which
+//! calls `far`.
+#![allow(dead_code)] // Each test program uses a part.
+
+use std::path::Path;
+
+use tombolo::app::{App, AppBuilder, CommandSpec, GuestSpec, Outcome};
+use tombolo_tests::artifacts;
+
+/// A guest that runs.
+pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
+    GuestSpec {
+        name: name.into(),
+        wasm: std::fs::read(path).expect("the build script built it"),
+        inherit_stdio: true,
+    }
+}
+
+/// A guest that only serves. The tests' guests are programs, all of which export
+/// `wasi:cli/run`; by another name that is nothing to start.
+pub(crate) fn server(name: &str, path: impl AsRef<Path>) -> GuestSpec {
+    let mut guest = program(name, path);
+    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
+    let mut at = 0;
+    while let Some(next) = guest.wasm[at..].windows(run.len()).position(|it| it == run) {
+        at += next;
+        guest.wasm[at..at + run.len()].copy_from_slice(other);
+    }
+    guest
+}
+
+pub(crate) fn client() -> GuestSpec {
+    program("client", artifacts::CALLS_CLIENT)
+}
+
+pub(crate) fn near() -> GuestSpec {
+    server("near", artifacts::CALLS_NEAR)
+}
+
+pub(crate) fn far() -> GuestSpec {
+    server("far", artifacts::CALLS_FAR)
+}
+
+/// The three guests, of which the first plays the scenario.
+pub(crate) fn app(script: &str) -> AppBuilder {
+    let command = CommandSpec {
+        args: vec![script.into()],
+        ..CommandSpec::default()
+    };
+    App::builder()
+        .command(command)
+        .guest(client())
+        .guest(near())
+        .guest(far())
+}
+
+/// A runtime with one thread, on which guests are one strand.
+pub(crate) fn strand() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("there is a runtime")
+}
+
+pub(crate) fn run(app: AppBuilder) -> Outcome {
+    strand().block_on(async { app.start().await.expect("it starts").run().await })
+}

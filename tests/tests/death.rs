@@ -1,0 +1,155 @@
+//! What guests leave behind when they end: nothing.
+//!
+//! One test alone, since tests of one program are threads of one process, and
+//! the process is what is looked at.
+
+#[path = "calls/trio.rs"]
+mod trio;
+
+use tombolo::Limits;
+use tombolo::app::{AppBuilder, End, Outcome};
+use tombolo_tests::process::Process;
+
+/// What a process has of memory that is shared, and of threads.
+#[derive(Debug, PartialEq, Eq)]
+struct Holdings {
+    descriptors: usize,
+    memfds: usize,
+    mapped_memfds: usize,
+    /// Reservations of linear memories, and what they were cut into.
+    reservations: u64,
+    shared_memory: u64,
+    threads: Vec<String>,
+}
+
+fn holdings() -> Holdings {
+    let process = Process::current();
+    let descriptors = process.descriptors().unwrap();
+    let mappings = process.mappings().unwrap();
+    let length = |range: &std::ops::Range<u64>| range.end - range.start;
+    let mut threads: Vec<_> = process
+        .threads()
+        .unwrap()
+        .into_iter()
+        .map(|it| it.name)
+        .collect();
+    threads.sort();
+    Holdings {
+        descriptors: descriptors.len(),
+        memfds: descriptors.iter().filter(|it| it.memfd().is_some()).count(),
+        mapped_memfds: mappings.iter().filter(|it| it.memfd().is_some()).count(),
+        reservations: mappings.iter().map(|it| length(&it.range)).sum::<u64>() >> 30,
+        shared_memory: process.shared_memory().unwrap(),
+        threads,
+    }
+}
+
+/// Runs to the end.
+fn ends(app: AppBuilder, end: End) -> Outcome {
+    let outcome = trio::run(app);
+    assert_eq!(outcome.end, end, "{:?}", outcome.failures);
+    let report = &outcome.report;
+    assert_eq!(report.regions_created, report.regions_given_back);
+    outcome
+}
+
+/// Drops the app while its guests hold regions and windows, and one waits for
+/// another.
+fn is_dropped(windows: u64) {
+    trio::strand().block_on(async {
+        let app = trio::app("hold call").start().await.unwrap();
+        let host = app.host().clone();
+        let held = async {
+            while host.counts().windows < windows {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            outcome = app.run() => panic!("it does not end by itself: {:?}", outcome.end),
+            () = held => {
+                // It really held something at that moment.
+                let now = holdings();
+                assert!(now.memfds >= 4, "{now:?}");
+                assert!(now.mapped_memfds >= 8, "{now:?}");
+                assert!(now.shared_memory >= 4 * 65536, "{now:?}");
+            }
+        }
+        // The guests' tasks are cancelled, and end when they are next looked at.
+        while host.counts().regions_given_back < 4 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Drops the app before it runs.
+fn never_runs() {
+    trio::strand().block_on(async {
+        let _app = trio::app("hold return").start().await.unwrap();
+    });
+}
+
+/// Is refused before anything runs.
+fn never_starts() {
+    trio::strand().block_on(async {
+        // After guests that could.
+        let mut broken = trio::far();
+        broken.name = "broken".into();
+        broken.wasm.truncate(1000);
+        assert!(trio::app("ping").guest(broken).start().await.is_err());
+        // A second `far` is one too many to link to.
+        let mut second = trio::far();
+        second.name = "second".into();
+        assert!(trio::app("ping").guest(second).start().await.is_err());
+    });
+}
+
+#[test]
+fn guests_leave_nothing_behind_however_they_end() {
+    // What is made once for a process: handlers, pools of threads.
+    ends(trio::app("hold return"), End::Exit(0));
+
+    let limit = |run: bool| {
+        let mut limits = Limits::default();
+        let time = Some(std::time::Duration::from_millis(200));
+        match run {
+            true => limits.run_time = time,
+            false => limits.call_time = time,
+        }
+        limits
+    };
+    let ways: &[(&str, &dyn Fn())] = &[
+        ("returns", &|| {
+            drop(ends(trio::app("hold return"), End::Exit(0)))
+        }),
+        ("exits", &|| {
+            drop(ends(trio::app("hold exit"), End::Exit(1)))
+        }),
+        ("traps", &|| drop(ends(trio::app("hold trap"), End::Failed))),
+        ("callee traps", &|| {
+            drop(ends(trio::app("dead trap"), End::Exit(0)))
+        }),
+        ("receiver traps", &|| {
+            drop(ends(trio::app("move-to-dead"), End::Exit(0)))
+        }),
+        ("runs out of time", &|| {
+            drop(ends(
+                trio::app("hold spin").limits(limit(true)),
+                End::Failed,
+            ));
+        }),
+        ("callee runs out of time", &|| {
+            drop(ends(
+                trio::app("hold call").limits(limit(false)),
+                End::Exit(0),
+            ));
+        }),
+        ("is dropped", &|| is_dropped(13)),
+        ("never runs", &never_runs),
+        ("never starts", &never_starts),
+    ];
+    for (way, end) in ways {
+        let before = holdings();
+        end();
+        assert_eq!(holdings(), before, "a guest that {way}");
+    }
+}
