@@ -13,7 +13,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::memory::record_at;
+use super::table::record_at;
 
 struct Previous(libc::sigaction);
 

@@ -3,12 +3,13 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 
+use super::table::{forget, register};
 use super::{Mappings, RegionFile, TooManyMappings, entry};
 
 /// The reservation of each linear memory in which windows can be made, which is
@@ -702,177 +703,6 @@ unsafe impl MemoryCreator for Creator {
     }
 }
 
-/// Finds a memory by an address in it, without a lock: each slab of 4 GiB of
-/// the address space holds the base of one memory at most, since memories are
-/// at least that long and do not overlap.
-struct Slab {
-    base: AtomicUsize,
-    record: AtomicPtr<MemoryRecord>,
-}
-
-/// User space ends at 2^47 on x86-64 and at 2^48 on aarch64, unless one asks for
-/// more by name.
-const SLABS: usize = 1 << 16;
-
-static TABLE: [Slab; SLABS] = [const {
-    Slab {
-        base: AtomicUsize::new(0),
-        record: AtomicPtr::new(std::ptr::null_mut()),
-    }
-}; SLABS];
-
-fn register(record: &Arc<MemoryRecord>) {
-    if let Some(slab) = TABLE.get(record.base() / RESERVATION) {
-        slab.record
-            .store(Arc::into_raw(record.clone()).cast_mut(), Ordering::Release);
-        slab.base.store(record.base(), Ordering::Release);
-    }
-}
-
-fn forget(base: usize) {
-    let Some(slab) = TABLE.get(base / RESERVATION) else {
-        return;
-    };
-    if slab.base.load(Ordering::Acquire) != base {
-        return;
-    }
-    slab.base.store(0, Ordering::Release);
-    let record = slab.record.swap(std::ptr::null_mut(), Ordering::AcqRel);
-    // SAFETY: the pointer came from `Arc::into_raw` in `register`, of the
-    // memory with this base, which is forgotten once: by its own drop.
-    drop(unsafe { Arc::from_raw(record) });
-}
-
-/// The record of the memory whose reservation an address is in.
-///
-/// # Safety
-///
-/// If the address is in the reservation of a memory that Tombolo made, then that
-/// memory is not dropped while the reference is used.
-pub(super) unsafe fn record_at<'a>(address: usize) -> Option<&'a MemoryRecord> {
-    let index = address / RESERVATION;
-    [Some(index), index.checked_sub(1)]
-        .into_iter()
-        .flatten()
-        .find_map(|index| {
-            let slab = TABLE.get(index)?;
-            let base = slab.base.load(Ordering::Acquire);
-            // Not a look at the record before it is known to be the right one: the
-            // neighbour's may be going at this moment.
-            if base == 0 || address.wrapping_sub(base) >= RESERVATION {
-                return None;
-            }
-            let record = slab.record.load(Ordering::Acquire);
-            // SAFETY: the address is in the reservation of the memory with this
-            // base, and our caller promises that this memory lives.
-            unsafe { record.as_ref() }
-        })
-}
-
-/// The memory that some bytes of a store lie in; `None` where Tombolo did not
-/// make it.
-pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
-    // SAFETY: if the address is in a memory's reservation then `bytes` borrows
-    // from that memory, which therefore lives.
-    let record = unsafe { record_at(bytes.as_ptr().addr()) }?;
-    let record: *const MemoryRecord = record;
-    // SAFETY: the pointer came from `Arc::into_raw`, and the table holds a count
-    // until the memory is dropped.
-    unsafe { Arc::increment_strong_count(record) };
-    // SAFETY: as above, with the count that was just added.
-    Some(unsafe { Arc::from_raw(record) })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::region::{GRANULE, RegionName};
-
-    const GRANULE_SIZE: usize = GRANULE as usize;
-    const STORE: StoreId = StoreId(NonZeroUsize::MIN);
-
-    struct Nobody;
-
-    impl Tenant for Nobody {
-        fn region(&self) -> String {
-            "nobody's".into()
-        }
-        fn memory_gone(self: Box<Self>) {}
-    }
-
-    /// A memory of two granules, whose second one shows a region full of ones.
-    /// Gives the address of the window, too.
-    fn shown() -> (Memory, usize, Arc<AtomicBool>) {
-        let name = RegionName::new("ones").unwrap();
-        let file = Arc::new(RegionFile::new(&name, GRANULE).unwrap());
-        file.write_at(0, &[1; GRANULE_SIZE]).unwrap();
-        let record = MemoryRecord::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
-        let alarm = Arc::default();
-        record.adopt(STORE, false, &alarm).unwrap();
-        let start = record.base() + GRANULE_SIZE;
-        let range = start..start + GRANULE_SIZE;
-        record
-            .show(
-                STORE,
-                0,
-                range,
-                &file,
-                0,
-                Perms::Read,
-                100,
-                Box::new(Nobody),
-            )
-            .unwrap();
-        let record = Arc::new(record);
-        register(&record);
-        (Memory(record), start, alarm)
-    }
-
-    fn byte(address: usize) -> u8 {
-        // SAFETY: the tests ask for addresses in a memory of theirs, in the part
-        // that is accessible.
-        unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
-    }
-
-    #[test]
-    fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
-        let (memory, start, _) = shown();
-        memory.0.hide(STORE, start, 0).unwrap();
-        memory.0.hide(STORE, start, 0).unwrap();
-        memory.0.reveal(STORE, start, 0).unwrap();
-        assert_eq!(byte(start), 0);
-        memory.0.reveal(STORE, start, 0).unwrap();
-        assert_eq!(byte(start), 1);
-    }
-
-    #[test]
-    fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
-        let (memory, start, alarm) = shown();
-        assert!(memory.0.absorb(start + 5));
-        assert!(alarm.load(Ordering::Acquire));
-        // In the copy now, which allows it: another fault is none of the guest's.
-        assert!(!memory.0.absorb(start + 5));
-        memory.0.set_perms(STORE, start, 0, Perms::Read).unwrap();
-        assert!(memory.0.absorb(start + 5));
-        memory.0.hide(STORE, start, 0).unwrap();
-        assert!(!memory.0.absorb(start + 5));
-        memory.0.reveal(STORE, start, 0).unwrap();
-        assert!(memory.0.absorb(start + 5));
-        assert_eq!(byte(start), 1);
-    }
-
-    #[test]
-    fn window_of_another_store_is_left_alone() {
-        let (memory, start, _) = shown();
-        let other = StoreId(NonZeroUsize::MAX);
-        assert!(matches!(
-            memory.0.unshow(other, start, 0),
-            Err(ShowError::Foreign)
-        ));
-        assert!(matches!(
-            memory.0.hide(other, start, 0),
-            Err(ShowError::Foreign)
-        ));
-        assert_eq!(byte(start), 1);
-    }
-}
+#[path = "memory_tests.rs"]
+mod tests;

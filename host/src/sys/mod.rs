@@ -9,6 +9,7 @@
 //! | `file` | the memory object behind a region |
 //! | `mappings` | the process's kernel mappings, counted |
 //! | `memory` | linear memories, and windows in them |
+//! | `table` | which memory an address is in |
 //! | `view` | a region in the host program's own memory |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
 //! | `entry` | which store a thread is in |
@@ -19,11 +20,13 @@ pub(crate) mod fault;
 mod file;
 mod mappings;
 mod memory;
+mod table;
 mod view;
 
 pub(crate) use file::RegionFile;
 pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use memory::{
-    Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant, memory_of,
+    Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
 };
+pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};

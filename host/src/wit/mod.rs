@@ -53,6 +53,10 @@ use crate::RegionView;
 /// # }
 /// ```
 ///
+/// Do not let wasmtime fill in what is missing afterwards
+/// (`Linker::define_unknown_imports_as_traps`): it would take the type `region`
+/// of `windows` for another one.
+///
 /// # Errors
 ///
 /// If the linker has them already.

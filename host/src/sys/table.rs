@@ -1,0 +1,85 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use super::memory::{MemoryRecord, RESERVATION};
+
+/// Finds a memory by an address in it, without a lock: each slab of 4 GiB of
+/// the address space holds the base of one memory at most, since memories are
+/// at least that long and do not overlap.
+struct Slab {
+    base: AtomicUsize,
+    record: AtomicPtr<MemoryRecord>,
+}
+
+/// User space ends at 2^47 on x86-64 and at 2^48 on aarch64, unless one asks for
+/// more by name.
+const SLABS: usize = 1 << 16;
+
+static TABLE: [Slab; SLABS] = [const {
+    Slab {
+        base: AtomicUsize::new(0),
+        record: AtomicPtr::new(std::ptr::null_mut()),
+    }
+}; SLABS];
+
+pub(super) fn register(record: &Arc<MemoryRecord>) {
+    if let Some(slab) = TABLE.get(record.base() / RESERVATION) {
+        slab.record
+            .store(Arc::into_raw(record.clone()).cast_mut(), Ordering::Release);
+        slab.base.store(record.base(), Ordering::Release);
+    }
+}
+
+pub(super) fn forget(base: usize) {
+    let Some(slab) = TABLE.get(base / RESERVATION) else {
+        return;
+    };
+    if slab.base.load(Ordering::Acquire) != base {
+        return;
+    }
+    slab.base.store(0, Ordering::Release);
+    let record = slab.record.swap(std::ptr::null_mut(), Ordering::AcqRel);
+    // SAFETY: the pointer came from `Arc::into_raw` in `register`, of the
+    // memory with this base, which is forgotten once: by its own drop.
+    drop(unsafe { Arc::from_raw(record) });
+}
+
+/// The record of the memory whose reservation an address is in.
+///
+/// # Safety
+///
+/// If the address is in the reservation of a memory that Tombolo made, then that
+/// memory is not dropped while the reference is used.
+pub(super) unsafe fn record_at<'a>(address: usize) -> Option<&'a MemoryRecord> {
+    let index = address / RESERVATION;
+    [Some(index), index.checked_sub(1)]
+        .into_iter()
+        .flatten()
+        .find_map(|index| {
+            let slab = TABLE.get(index)?;
+            let base = slab.base.load(Ordering::Acquire);
+            // Not a look at the record before it is known to be the right one: the
+            // neighbour's may be going at this moment.
+            if base == 0 || address.wrapping_sub(base) >= RESERVATION {
+                return None;
+            }
+            let record = slab.record.load(Ordering::Acquire);
+            // SAFETY: the address is in the reservation of the memory with this
+            // base, and our caller promises that this memory lives.
+            unsafe { record.as_ref() }
+        })
+}
+
+/// The memory that some bytes of a store lie in; `None` where Tombolo did not
+/// make it.
+pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
+    // SAFETY: if the address is in a memory's reservation then `bytes` borrows
+    // from that memory, which therefore lives.
+    let record = unsafe { record_at(bytes.as_ptr().addr()) }?;
+    let record: *const MemoryRecord = record;
+    // SAFETY: the pointer came from `Arc::into_raw`, and the table holds a count
+    // until the memory is dropped.
+    unsafe { Arc::increment_strong_count(record) };
+    // SAFETY: as above, with the count that was just added.
+    Some(unsafe { Arc::from_raw(record) })
+}
