@@ -302,6 +302,16 @@ impl StartError {
                  for wasm32-wasip2"
                     .into(),
             ],
+            // wasmtime's words; it does not name the function.
+            StartError::Compile { source, .. }
+                if format!("{source:#}").contains("component model async") =>
+            {
+                vec![
+                    "asynchronous functions, streams and futures cannot pass between guests: a \
+                     caller that goes on running would break lending"
+                        .into(),
+                ]
+            }
             _ => Vec::new(),
         }
     }
