@@ -36,11 +36,13 @@ impl Page {
 
     /// Reads a byte, of the window or of what is there after it.
     pub fn get(&self, at: usize) -> u8 {
-        unsafe { self.memory.add(at).read_volatile() }
+        let byte = unsafe { self.memory.add(at) };
+        unsafe { byte.read_volatile() }
     }
 
     pub fn set(&self, at: usize, byte: u8) {
-        unsafe { self.memory.add(at).write_volatile(byte) }
+        let place = unsafe { self.memory.add(at) };
+        unsafe { place.write_volatile(byte) }
     }
 
     pub fn fill(&self, byte: u8) {
