@@ -22,6 +22,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::guests;
 
+/// A call that is under way.
+pub(crate) type Call<'a> =
+    Pin<Box<dyn Future<Output = wasmtime::Result<Result<String, String>>> + Send + 'a>>;
+
 const CLIENT: &str = "test:calls/home";
 const NEAR: &str = "test:calls/near";
 const FAR: &str = "test:calls/far";
@@ -373,10 +377,7 @@ impl Guest {
     }
 
     /// Has it play a scenario.
-    pub(crate) fn say<'a>(
-        &'a mut self,
-        script: &'a str,
-    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<Result<String, String>>> + Send + 'a>> {
+    pub(crate) fn say<'a>(&'a mut self, script: &'a str) -> Call<'a> {
         let say = function(&mut self.store, self.instance, CLIENT, "say");
         Box::pin(async move {
             let say = say.typed::<(&str,), (Result<String, String>,)>(&self.store)?;
