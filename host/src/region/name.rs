@@ -60,7 +60,7 @@ pub enum NameError {
     /// The name is empty.
     #[error("the name is empty")]
     Empty,
-    /// The name is longer than [`RegionName::MAX`].
+    /// The name is longer than 200 bytes.
     #[error("the name has {bytes} bytes, more than {}", RegionName::MAX)]
     TooLong {
         /// Its length.
