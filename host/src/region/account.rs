@@ -14,9 +14,11 @@ pub enum Kind {
     Handles,
     /// Windows, and the guards of the host program.
     Windows,
+    /// Separate runs of granules that claims do not pin.
+    UnpinnedSpans,
 }
 
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 
 impl Kind {
     /// The name of the limit, as the operator writes it.
@@ -27,6 +29,7 @@ impl Kind {
             Kind::ClaimedBytes => "claimed-bytes",
             Kind::Handles => "handles",
             Kind::Windows => "windows",
+            Kind::UnpinnedSpans => "unpinned-spans",
         }
     }
 }
@@ -42,6 +45,8 @@ pub struct Quota {
     pub handles: u64,
     /// See [`Kind::Windows`].
     pub windows: u64,
+    /// See [`Kind::UnpinnedSpans`].
+    pub unpinned_spans: u64,
 }
 
 /// What one guest, or the host as a whole, holds at the moment.
@@ -67,8 +72,15 @@ impl Account {
                 quota.claimed_bytes,
                 quota.handles,
                 quota.windows,
+                quota.unpinned_spans,
             ],
         })
+    }
+
+    /// Whose account it is.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Takes `amount` of a kind.
@@ -77,17 +89,22 @@ impl Account {
     ///
     /// [`Exhausted`] where that would go over the quota; nothing has changed.
     pub fn charge(self: &Arc<Account>, kind: Kind, amount: u64) -> Result<Charge, Exhausted> {
+        self.take(kind, amount)?;
+        Ok(Charge {
+            account: self.clone(),
+            kind,
+            amount,
+        })
+    }
+
+    fn take(&self, kind: Kind, amount: u64) -> Result<(), Exhausted> {
         let most = self.most[kind as usize];
         // Relaxed: the counter protects no other memory.
         self.used[kind as usize]
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(amount).filter(|sum| *sum <= most)
             })
-            .map(|_| Charge {
-                account: self.clone(),
-                kind,
-                amount,
-            })
+            .map(|_| ())
             .map_err(|used| Exhausted {
                 owner: self.owner.clone(),
                 limit: kind.name(),
@@ -119,6 +136,37 @@ pub struct Charge {
     account: Arc<Account>,
     kind: Kind,
     amount: u64,
+}
+
+impl Charge {
+    /// What it counts.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The account that it is a part of.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Makes it larger or smaller.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] where that would go over the quota; nothing has changed.
+    pub fn resize(&mut self, amount: u64) -> Result<(), Exhausted> {
+        match amount.checked_sub(self.amount) {
+            Some(more) => self.account.take(self.kind, more)?,
+            None => {
+                self.account.used[self.kind as usize]
+                    .fetch_sub(self.amount - amount, Ordering::Relaxed);
+            }
+        }
+        self.amount = amount;
+        Ok(())
+    }
 }
 
 impl Drop for Charge {
@@ -154,9 +202,13 @@ mod tests {
             claimed_bytes: 10,
             handles: 1,
             windows: 0,
+            unpinned_spans: 0,
         };
         let account = Account::new("guest `a`", quota);
-        let first = account.charge(Kind::ClaimedBytes, 8).unwrap();
+        let mut first = account.charge(Kind::ClaimedBytes, 5).unwrap();
+        assert!(first.resize(11).is_err());
+        first.resize(9).unwrap();
+        first.resize(8).unwrap();
         let refused = account.charge(Kind::ClaimedBytes, 3).unwrap_err();
         assert_eq!((refused.used, refused.limit), (8, "claimed-bytes"));
         assert!(account.charge(Kind::ClaimedBytes, u64::MAX).is_err());

@@ -1,7 +1,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
-use super::{Charge, Rights, Span};
+use rangemap::RangeSet;
+
+use super::budget::{Budget, Commit, Idle, Turn};
+use super::pins::{self, Held, Pinned, Pins, Unpinned};
+use super::{Account, Charge, Exhausted, GRANULE, Kind, Rights, Span};
 
 /// How a window sees the bytes that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +135,24 @@ pub enum Refusal {
     /// A writer died before it let go.
     #[error("a writer died before it let go of the region")]
     Poisoned,
+    /// The claim does not pin all of the bytes.
+    #[error("the claim does not pin all of these bytes")]
+    Unpinned,
+    /// The region was frozen, and then purged.
+    #[error("the region was frozen, and purged since")]
+    Purged,
+}
+
+/// Why pins could not be changed. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinRefusal {
+    /// As with any operation on a region.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The budget, or the claim's account, has no room for that.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 #[derive(Debug)]
@@ -138,8 +162,20 @@ struct Claim {
     windows: u32,
     /// Lends of this claim that are not over yet.
     lends: u32,
+    unpinned: Unpinned,
     /// Kept for as long as the claim lives.
-    _charges: Vec<Charge>,
+    charges: Vec<Charge>,
+}
+
+impl Claim {
+    /// Counts the runs that the claim does not pin.
+    fn charge_spans(&mut self, spans: usize) -> Result<(), Exhausted> {
+        let mut charges = self.charges.iter_mut();
+        match charges.find(|charge| charge.kind() == Kind::UnpinnedSpans) {
+            Some(charge) => charge.resize(spans as u64),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -167,7 +203,24 @@ struct Window<P> {
     place: P,
 }
 
-/// The state of one region: its claims, the lock, freeze and poison.
+/// What a claim's pins were before they were changed, to undo that.
+#[derive(Debug)]
+#[must_use = "it undoes the change, if need be"]
+pub struct Undo {
+    claim: ClaimId,
+    /// The runs that were pinned, or unpinned; with what the claim knew then.
+    ranges: Vec<(Range<u64>, u64)>,
+}
+
+impl Undo {
+    /// The spans that were changed.
+    pub fn spans(&self) -> impl Iterator<Item = Span> {
+        self.ranges.iter().map(|(range, _)| pins::span(range))
+    }
+}
+
+/// The state of one region: its claims and what they pin, the lock, freeze and
+/// poison.
 ///
 /// `P` is what the layer above notes for a window: where it is mapped.
 ///
@@ -202,23 +255,46 @@ pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
     lends: BTreeMap<LendId, Lend>,
     windows: BTreeMap<WindowId, Window<P>>,
+    pins: Pins,
     frozen: bool,
+    /// Frozen, and purged since.
+    purged: bool,
     poisoned: bool,
     next: u64,
 }
 
 impl<P> Ledger<P> {
-    /// The ledger of a new region, with its creator's handle.
-    pub fn new(charges: Vec<Charge>) -> (Ledger<P>, Handle) {
+    /// The ledger of a new region of `size` bytes, with its creator's handle.
+    ///
+    /// With a `commit` for [all of its granules](Span::whole) it is created
+    /// pinned; without, unpinned.
+    pub fn new(
+        size: u64,
+        budget: &Arc<Budget>,
+        commit: Option<Commit>,
+        charges: Vec<Charge>,
+    ) -> (Ledger<P>, Handle) {
+        let mut pins = Pins::new(Span::whole(size).length() / GRANULE, budget);
+        let whole = pins.whole();
+        let mut unpinned = Unpinned::new();
+        match commit {
+            Some(commit) => {
+                pins.pay(&whole, commit);
+                pins.add(&whole);
+            }
+            None => unpinned.insert(whole, 0),
+        }
         let mut ledger = Ledger {
             claims: BTreeMap::new(),
             lends: BTreeMap::new(),
             windows: BTreeMap::new(),
+            pins,
             frozen: false,
+            purged: false,
             poisoned: false,
             next: 0,
         };
-        let handle = ledger.claim(Rights::ALL, charges);
+        let handle = ledger.claim(Rights::ALL, unpinned, charges);
         (ledger, handle)
     }
 
@@ -227,7 +303,7 @@ impl<P> Ledger<P> {
         self.next
     }
 
-    fn claim(&mut self, rights: Rights, charges: Vec<Charge>) -> Handle {
+    fn claim(&mut self, rights: Rights, unpinned: Unpinned, charges: Vec<Charge>) -> Handle {
         let claim = ClaimId(self.fresh());
         self.claims.insert(
             claim,
@@ -235,7 +311,8 @@ impl<P> Ledger<P> {
                 handles: 1,
                 windows: 0,
                 lends: 0,
-                _charges: charges,
+                unpinned,
+                charges,
             },
         );
         Handle {
@@ -254,8 +331,15 @@ impl<P> Ledger<P> {
 
     fn settle(&mut self, claim: ClaimId) {
         let entry = self.claim_mut(claim);
-        if entry.handles == 0 && entry.windows == 0 {
-            self.claims.remove(&claim);
+        if entry.handles > 0 || entry.windows > 0 {
+            return;
+        }
+        let entry = self.claims.remove(&claim).expect("found above");
+        if self.claims.is_empty() || self.purged {
+            return;
+        }
+        for range in pins::pinned_in(&entry.unpinned, &self.pins.whole()) {
+            self.pins.sub(&range);
         }
     }
 
@@ -276,6 +360,16 @@ impl<P> Ledger<P> {
     /// [`Refusal::Gone`] if not.
     pub fn check(&self, handle: &Handle) -> Result<(), Refusal> {
         self.check_lend(handle.via)
+    }
+
+    /// As [`check`](Ledger::check), for what takes bytes that are there.
+    fn check_there(&self, handle: &Handle) -> Result<(), Refusal> {
+        self.check(handle)?;
+        if self.purged {
+            Err(Refusal::Purged)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_rights(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
@@ -300,13 +394,15 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::NotPermitted`].
+    /// [`Refusal::Gone`], [`Refusal::Purged`], [`Refusal::NotPermitted`].
     pub fn may_duplicate(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
+        self.check_there(handle)?;
         self.check_not_lent(handle)?;
         self.check_rights(handle, rights | Rights::SHARE)
     }
 
-    /// Makes a new claim with the given rights.
+    /// Makes a new claim with the given rights. It pins what the other one pins,
+    /// which is paid for, and is told of what the other one was not told yet.
     ///
     /// # Errors
     ///
@@ -318,16 +414,21 @@ impl<P> Ledger<P> {
         charges: Vec<Charge>,
     ) -> Result<Handle, Refusal> {
         self.may_duplicate(handle, rights)?;
-        Ok(self.claim(rights, charges))
+        let unpinned = self.claims[&handle.claim].unpinned.clone();
+        for range in pins::pinned_in(&unpinned, &self.pins.whole()) {
+            self.pins.add(&range);
+        }
+        Ok(self.claim(rights, unpinned, charges))
     }
 
     /// Makes a weaker handle on the same claim, never with [`Rights::SHARE`].
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::NotPermitted`].
+    /// [`Refusal::Gone`], [`Refusal::Purged`], [`Refusal::NotPermitted`].
     pub fn restrict(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, Refusal> {
         let rights = rights.without(Rights::SHARE);
+        self.check_there(handle)?;
         self.check_rights(handle, rights)?;
         self.claim_mut(handle.claim).handles += 1;
         if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
@@ -379,7 +480,17 @@ impl<P> Ledger<P> {
 
     /// Puts a claim on another account, after a move.
     pub fn recharge(&mut self, claim: ClaimId, charges: Vec<Charge>) {
-        self.claim_mut(claim)._charges = charges;
+        self.claim_mut(claim).charges = charges;
+        if self.purged {
+            self.charge_nothing();
+        }
+    }
+
+    /// How many runs a claim does not pin, which its account counts.
+    #[must_use]
+    pub fn unpinned_spans(&self, claim: ClaimId) -> u64 {
+        let claim = self.claims.get(&claim);
+        claim.map_or(0, |claim| claim.unpinned.len() as u64)
     }
 
     fn guarded(&self, claim: ClaimId) -> bool {
@@ -515,8 +626,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// Each [`Refusal`]; they are looked for in the order gone, rights, frozen,
-    /// poisoned, conflict.
+    /// Each [`Refusal`]; they are looked for in the order gone, purged, rights,
+    /// frozen, poisoned, unpinned, conflict.
     pub fn open(
         &mut self,
         handle: &Handle,
@@ -527,6 +638,12 @@ impl<P> Ledger<P> {
         place: P,
     ) -> Result<WindowId, Refusal> {
         self.may_open(handle, needs, access)?;
+        if self.claims[&handle.claim]
+            .unpinned
+            .overlaps(&span.granules())
+        {
+            return Err(Refusal::Unpinned);
+        }
         self.check_lock(handle.claim, handle.via, span, access, None)?;
         let id = WindowId(self.fresh());
         self.claim_mut(handle.claim).windows += 1;
@@ -548,12 +665,14 @@ impl<P> Ledger<P> {
         Ok(id)
     }
 
-    /// Tells whether a window could be opened but for conflicts.
+    /// Tells whether a window on no bytes at all could be opened.
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`].
+    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`] and
+    /// [`Refusal::Unpinned`].
     pub fn may_open(&self, handle: &Handle, needs: Rights, access: Access) -> Result<(), Refusal> {
+        self.check_there(handle)?;
         self.check_rights(handle, needs)?;
         self.check_state(access)
     }
@@ -597,6 +716,9 @@ impl<P> Ledger<P> {
     pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
         let window = self.windows.get(&id).ok_or(Refusal::Gone)?;
         self.check_lend(window.via)?;
+        if self.purged {
+            return Err(Refusal::Purged);
+        }
         if !window.rights.contains(access.needs()) {
             return Err(Refusal::NotPermitted);
         }
@@ -659,10 +781,12 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`] without [`Rights::WRITE`] and for a lent
-    /// handle; [`Refusal::Poisoned`]; [`Refusal::WouldBlock`] while anybody has
+    /// [`Refusal::Purged`]; [`Refusal::NotPermitted`] without [`Rights::WRITE`]
+    /// and for a lent handle; [`Refusal::Poisoned`]; [`Refusal::Unpinned`] unless
+    /// the claim pins the whole region; [`Refusal::WouldBlock`] while anybody has
     /// a window that can write.
     pub fn freeze(&mut self, handle: &Handle) -> Result<(), Refusal> {
+        self.check_there(handle)?;
         self.check_not_lent(handle)?;
         self.check_rights(handle, Rights::WRITE)?;
         if self.frozen {
@@ -670,6 +794,9 @@ impl<P> Ledger<P> {
         }
         if self.poisoned {
             return Err(Refusal::Poisoned);
+        }
+        if !self.claims[&handle.claim].unpinned.is_empty() {
+            return Err(Refusal::Unpinned);
         }
         if self
             .windows
@@ -686,8 +813,9 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::NotPermitted`].
+    /// [`Refusal::Gone`], [`Refusal::Purged`], [`Refusal::NotPermitted`].
     pub fn clear_poison(&mut self, handle: &Handle) -> Result<(), Refusal> {
+        self.check_there(handle)?;
         self.check_rights(handle, Rights::WRITE)?;
         self.poisoned = false;
         Ok(())
@@ -705,9 +833,281 @@ impl<P> Ledger<P> {
         self.poisoned
     }
 
+    /// Tells whether the region was frozen, and purged since.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        self.purged
+    }
+
     /// How many claims live.
     #[must_use]
     pub fn claims(&self) -> usize {
         self.claims.len()
     }
+
+    /// Whose accounts the claims are on, each claim.
+    pub fn holders(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.claims
+            .values()
+            .filter_map(|claim| Some(claim.charges.first()?.account()))
+    }
+}
+
+/// Pins.
+impl<P> Ledger<P> {
+    /// Tells whether the pins of a handle's claim may change, which takes no
+    /// right: nobody but the claim loses anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`]; [`Refusal::Purged`]; [`Refusal::NotPermitted`] for a
+    /// lent handle; [`Refusal::WouldBlock`] while the claim is lent.
+    pub fn may_change_pins(&self, handle: &Handle) -> Result<(), Refusal> {
+        self.check_there(handle)?;
+        self.check_not_lent(handle)?;
+        if self.claims[&handle.claim].lends > 0 {
+            return Err(Refusal::WouldBlock);
+        }
+        Ok(())
+    }
+
+    /// Tells whether the claim pins all of a span.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`], [`Refusal::Purged`].
+    pub fn is_pinned(&self, handle: &Handle, span: Span) -> Result<bool, Refusal> {
+        self.check_there(handle)?;
+        let unpinned = &self.claims[&handle.claim].unpinned;
+        Ok(!unpinned.overlaps(&span.granules()))
+    }
+
+    /// Says that the claim does not need the bytes of a span now. What it did not
+    /// pin anyway stays as it is, also in the order in which bytes are purged.
+    ///
+    /// The layer above hides what the claim's windows show of it before anybody
+    /// can purge: it has the ledger to itself until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`may_change_pins`](Ledger::may_change_pins); [`Refusal::WouldBlock`]
+    /// while the host program has a guard through the claim there, which is never
+    /// hidden; [`PinRefusal::Exhausted`] for the limit on runs.
+    pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<Undo, PinRefusal> {
+        self.may_change_pins(handle)?;
+        let claim = handle.claim;
+        let guarded = |window: &Window<P>| {
+            window.claim == claim && window.holder == Holder::Host && window.span.overlaps(span)
+        };
+        if self.windows.values().any(guarded) {
+            return Err(Refusal::WouldBlock.into());
+        }
+        let known = self.pins.purges();
+        let entry = self.claims.get_mut(&claim).expect("the handle is good");
+        let gaps = pins::pinned_in(&entry.unpinned, &span.granules());
+        // At worst, each is a run by itself.
+        entry.charge_spans(entry.unpinned.len() + gaps.len())?;
+        for gap in &gaps {
+            entry.unpinned.insert(gap.clone(), known);
+        }
+        let spans = entry.unpinned.len();
+        entry.charge_spans(spans).expect("less than before");
+        for gap in &gaps {
+            self.pins.sub(gap);
+        }
+        let ranges = gaps.into_iter().map(|gap| (gap, known)).collect();
+        Ok(Undo { claim, ranges })
+    }
+
+    /// Takes an [`unpin`](Ledger::unpin) back, in the same hold of the ledger.
+    pub fn undo_unpin(&mut self, undo: Undo) {
+        let entry = self.claim_mut(undo.claim);
+        for (range, _) in &undo.ranges {
+            entry.unpinned.remove(range.clone());
+        }
+        let spans = entry.unpinned.len();
+        entry.charge_spans(spans).expect("as before");
+        for (range, _) in &undo.ranges {
+            self.pins.add(range);
+        }
+    }
+
+    /// Tells whether a part of a span is being purged at this moment, so that
+    /// nobody can say yet what became of it.
+    #[must_use]
+    pub fn is_purging(&self, span: Span) -> bool {
+        self.pins.is_purging(&span.granules())
+    }
+
+    /// How many granules have to be paid for before all of a span can be pinned.
+    #[must_use]
+    pub fn unpaid(&self, span: Span) -> u64 {
+        self.pins.unpaid(&span.granules())
+    }
+
+    pub(super) fn hold(&mut self, span: Span) -> Held {
+        self.pins.hold(&span.granules())
+    }
+
+    pub(super) fn let_go(&mut self, held: Held) {
+        if self.claims.is_empty() || self.purged {
+            return;
+        }
+        self.pins.let_go(held);
+    }
+
+    /// Says that the claim needs the bytes of a span, and what became of them.
+    /// What they cost is in `commit`, if they have to be paid for; what of it is
+    /// not needed is given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`may_change_pins`](Ledger::may_change_pins);
+    /// [`PinRefusal::Exhausted`] for the limit on runs.
+    pub fn pin(
+        &mut self,
+        handle: &Handle,
+        span: Span,
+        commit: Option<Commit>,
+    ) -> Result<(Pinned, Undo), PinRefusal> {
+        self.may_change_pins(handle)?;
+        let (claim, span) = (handle.claim, span.granules());
+        let entry = self.claims.get_mut(&claim).expect("the handle is good");
+        let ranges = pins::unpinned_in(&entry.unpinned, &span);
+        // What is in the middle of a run makes two of it.
+        entry.charge_spans(entry.unpinned.len() + 1)?;
+        entry.unpinned.remove(span.clone());
+        let spans = entry.unpinned.len();
+        entry.charge_spans(spans).expect("less than before");
+        if let Some(commit) = commit {
+            self.pins.pay(&span, commit);
+        }
+        let mut pinned = Pinned::Intact;
+        for (range, known) in &ranges {
+            if self.pins.is_lost(range, *known) {
+                pinned = Pinned::Lost;
+            }
+            self.pins.add(range);
+        }
+        Ok((pinned, Undo { claim, ranges }))
+    }
+
+    /// Takes a [`pin`](Ledger::pin) back, in the same hold of the ledger: the
+    /// claim is told again what it was told.
+    pub fn undo_pin(&mut self, undo: Undo) {
+        let entry = self.claim_mut(undo.claim);
+        for (range, known) in &undo.ranges {
+            entry.unpinned.insert(range.clone(), *known);
+        }
+        // It had as many before.
+        let spans = entry.unpinned.len();
+        let _ = entry.charge_spans(spans);
+        for (range, _) in &undo.ranges {
+            self.pins.sub(range);
+        }
+    }
+
+    /// The guests' windows of a claim on a span, each with its own span.
+    pub fn windows_on(
+        &self,
+        claim: ClaimId,
+        span: Span,
+    ) -> impl Iterator<Item = (WindowId, Span, &P)> {
+        self.windows
+            .iter()
+            .filter(move |(_, window)| {
+                window.claim == claim
+                    && window.holder == Holder::Guest
+                    && window.span.overlaps(span)
+            })
+            .map(|(id, window)| (*id, window.span, &window.place))
+    }
+
+    /// What could be purged now.
+    pub(super) fn idle(&self) -> Idle {
+        if self.claims.is_empty() || self.purged {
+            Idle::default()
+        } else if self.frozen {
+            self.pins.idle_whole()
+        } else {
+            self.pins.idle()
+        }
+    }
+
+    /// Takes what is to be purged out of what can be pinned. A frozen region is
+    /// purged from here on.
+    pub(super) fn begin_purge(&mut self, turn: Turn) -> (Vec<Range<u64>>, Commit) {
+        if self.idle().granules == 0 {
+            return (Vec::new(), self.pins.free());
+        }
+        let taken = self.pins.begin_purge(turn, self.frozen);
+        if self.frozen {
+            self.purged = true;
+            self.charge_nothing();
+        }
+        taken
+    }
+
+    /// What was taken by [`begin_purge`](Ledger::begin_purge) is gone.
+    pub(super) fn end_purge(&mut self, ranges: &[Range<u64>]) {
+        self.pins.purged(ranges);
+    }
+
+    /// Of a region that is purged for good, nothing is charged.
+    fn charge_nothing(&mut self) {
+        for claim in self.claims.values_mut() {
+            for charge in &mut claim.charges {
+                if matches!(charge.kind(), Kind::ClaimedBytes | Kind::UnpinnedSpans) {
+                    charge.resize(0).expect("less than before");
+                }
+            }
+        }
+    }
+
+    /// Gives back what was paid for the region, when nobody has a claim any more
+    /// and its memory is gone.
+    pub fn give_back(&mut self) -> Commit {
+        self.pins.clear()
+    }
+
+    /// What the region costs and what became of it.
+    #[must_use]
+    pub fn pin_usage(&self) -> PinUsage {
+        let committed = self.pins.committed();
+        let pinned = self.pins.pinned_granules();
+        PinUsage {
+            pinned: pinned * GRANULE,
+            purgeable: self.idle().granules * GRANULE,
+            committed: committed * GRANULE,
+            purged: self.pins.purged_granules() * GRANULE,
+        }
+    }
+
+    /// How many bytes the claims on an account pin, a granule once for each.
+    #[must_use]
+    pub fn pinned_by(&self, account: &Arc<Account>) -> u64 {
+        let whole = self.pins.whole();
+        let on_account = |claim: &&Claim| {
+            let mut charges = claim.charges.iter();
+            charges.any(|charge| Arc::ptr_eq(charge.account(), account))
+        };
+        let mut pinned = RangeSet::new();
+        for claim in self.claims.values().filter(on_account) {
+            pinned.extend(pins::pinned_in(&claim.unpinned, &whole));
+        }
+        pinned.iter().map(|run| run.end - run.start).sum::<u64>() * GRANULE
+    }
+}
+
+/// What a region costs, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinUsage {
+    /// What somebody pins.
+    pub pinned: u64,
+    /// What nobody pins, and could be purged.
+    pub purgeable: u64,
+    /// What is paid for: pinned, or neither pinned nor purged.
+    pub committed: u64,
+    /// What was purged so far, as often as it was.
+    pub purged: u64,
 }

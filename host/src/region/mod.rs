@@ -1,18 +1,29 @@
-//! What regions are, as pure logic: rights, claims, the lock, poison, accounts.
+//! What regions are, as pure logic: rights, claims, the lock, poison, pins, the
+//! budget, accounts.
 //!
 //! Nothing in here knows of wasmtime or makes a system call, so that models,
-//! Miri, fuzzers and (once threads race for it) loom can run it. The layers
+//! Miri, fuzzers and schedulers that try how threads race can run it. The layers
 //! above make true in memory what is decided here: they ask first, and map
 //! afterwards; they unmap first, and say so afterwards.
 
 mod account;
+mod budget;
 mod ledger;
+mod lock;
 mod name;
+mod pins;
 mod rights;
 mod span;
+mod sync;
 
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
-pub use ledger::{Access, ClaimId, End, Handle, Holder, Ledger, LendId, Refusal, WindowId};
+pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
+pub use ledger::{
+    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, PinUsage, Refusal, Undo,
+    WindowId,
+};
+pub use lock::{LedgerGuard, LedgerLock};
 pub use name::{NameError, RegionName};
+pub use pins::Pinned;
 pub use rights::Rights;
 pub use span::{GRANULE, Span, SpanError};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Range;
 
 /// The bytes in a granule, the unit of windows: the wasm page, on every host.
 pub const GRANULE: u64 = 65_536;
@@ -82,6 +83,29 @@ impl Span {
         }))
     }
 
+    /// The part of a region of `size` bytes that is to be pinned or unpinned:
+    /// `length` bytes from `offset` on, or all up to the end for a length of 0.
+    ///
+    /// As with windows, the end may be the size rounded up to granules.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError`] says which of the arguments is wrong.
+    pub fn of_pins(offset: u64, length: u64, size: u64) -> Result<Span, SpanError> {
+        if length > 0 {
+            return Span::of_window(offset, length, size);
+        }
+        let whole = Span::whole(size);
+        if offset >= whole.length() {
+            return Err(SpanError::OutOfBounds {
+                what: "region",
+                end: offset,
+                limit: whole.length(),
+            });
+        }
+        Span::of_window(offset, whole.length() - offset, size)
+    }
+
     /// All of a region of `size` bytes, which is at least 1.
     #[must_use]
     pub fn whole(size: u64) -> Span {
@@ -101,6 +125,21 @@ impl Span {
     #[must_use]
     pub fn length(self) -> u64 {
         (self.end - self.start) * GRANULE
+    }
+
+    /// Its granules, counted from the start of the region.
+    #[must_use]
+    pub fn granules(self) -> Range<u64> {
+        self.start..self.end
+    }
+
+    /// The span of these granules, of which there is at least one.
+    pub(super) fn of_granules(granules: Range<u64>) -> Span {
+        debug_assert!(granules.start < granules.end, "a span is never empty");
+        Span {
+            start: granules.start,
+            end: granules.end,
+        }
     }
 
     /// Tells whether the two have a granule in common.
@@ -178,6 +217,24 @@ mod tests {
         assert!(matches!(
             Span::of_window(0, 2 * GRANULE, GRANULE),
             Err(SpanError::OutOfBounds { what: "region", .. })
+        ));
+    }
+
+    #[test]
+    fn no_length_means_to_the_end_also_beyond_4_gib() {
+        let size = (5 << 32) + 1;
+        let span = Span::of_pins(GRANULE, 0, size).unwrap();
+        assert_eq!(span.granules(), 1..size / GRANULE + 1);
+        assert_eq!(Span::of_pins(0, 0, 1).unwrap(), Span::whole(1));
+        for offset in [2 * GRANULE, 1 << 40, u64::MAX - GRANULE + 1] {
+            assert!(matches!(
+                Span::of_pins(offset, 0, 2 * GRANULE),
+                Err(SpanError::OutOfBounds { what: "region", .. })
+            ));
+        }
+        assert!(matches!(
+            Span::of_pins(1, 0, size),
+            Err(SpanError::Misaligned { what: "offset", .. })
         ));
     }
 

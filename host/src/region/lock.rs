@@ -1,0 +1,152 @@
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, PoisonError};
+
+use super::budget::{Budget, Commit, Idle, Turn};
+use super::sync::{Condvar, Mutex, MutexGuard};
+use super::{Handle, Ledger, PinRefusal, Pinned, Span, Undo};
+
+/// A ledger, for the threads of one process: who pins, who unpins, and who
+/// purges to make room for somebody else.
+///
+/// Giving memory back to the kernel takes its time, and is done without any
+/// lock: what is to be purged is first taken out of what can be pinned, then
+/// given back, and then noted as lost. Whoever wants to pin a part of it
+/// meanwhile waits, and is then told the truth.
+///
+/// Locks are taken in this order: a ledger's, the budget's. Nobody has two
+/// ledgers' locks.
+#[derive(Debug)]
+pub struct LedgerLock<P> {
+    id: u64,
+    budget: Arc<Budget>,
+    ledger: Mutex<Ledger<P>>,
+    purge_over: Condvar,
+}
+
+/// The ledger, to oneself. When it is let go, the budget is told what there is
+/// to purge.
+#[derive(Debug)]
+pub struct LedgerGuard<'a, P> {
+    ledger: MutexGuard<'a, Ledger<P>>,
+    lock: &'a LedgerLock<P>,
+    noted: Idle,
+}
+
+impl<P> LedgerLock<P> {
+    /// The ledger of the region with this identity, which is the one by which
+    /// the budget knows it.
+    pub fn new(id: u64, budget: &Arc<Budget>, ledger: Ledger<P>) -> LedgerLock<P> {
+        LedgerLock {
+            id,
+            budget: budget.clone(),
+            ledger: Mutex::new(ledger),
+            purge_over: Condvar::new(),
+        }
+    }
+
+    /// Waits for the ledger, which nobody has for long.
+    pub fn lock(&self) -> LedgerGuard<'_, P> {
+        // The ledger's operations do not panic between two changes.
+        self.guard(self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn guard<'a>(&'a self, ledger: MutexGuard<'a, Ledger<P>>) -> LedgerGuard<'a, P> {
+        let noted = ledger.idle();
+        LedgerGuard {
+            ledger,
+            lock: self,
+            noted,
+        }
+    }
+
+    /// Says that the claim needs the bytes of a span, makes room for them if need
+    /// be, and says what became of them. The ledger stays locked, so that windows
+    /// can be shown again before anybody sees that they should be; and the pin
+    /// undone where they cannot.
+    ///
+    /// Waits while a part of the span is being purged: for a millisecond or so.
+    ///
+    /// # Errors
+    ///
+    /// [`PinRefusal`]; nothing has changed.
+    pub fn pin(
+        &self,
+        handle: &Handle,
+        span: Span,
+    ) -> Result<(Pinned, Undo, LedgerGuard<'_, P>), PinRefusal> {
+        let ledger = self.lock();
+        ledger.may_change_pins(handle)?;
+        let mut ledger = self.wait(ledger, span);
+        let unpaid = ledger.unpaid(span);
+        let mut commit = None;
+        if unpaid > 0 {
+            // What is there already must not be what is purged to make room.
+            let held = ledger.hold(span);
+            drop(ledger);
+            let taken = self.budget.take(unpaid);
+            // Others may have pinned, unpinned and purged meanwhile.
+            ledger = self.wait(self.lock(), span);
+            ledger.let_go(held);
+            commit = Some(taken?);
+        }
+        let (pinned, undo) = ledger.pin(handle, span, commit)?;
+        Ok((pinned, undo, ledger))
+    }
+
+    /// Waits until nothing of the span is being purged.
+    fn wait<'a>(&'a self, guard: LedgerGuard<'a, P>, span: Span) -> LedgerGuard<'a, P> {
+        if !guard.is_purging(span) {
+            return guard;
+        }
+        drop(guard);
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        while ledger.is_purging(span) {
+            let waited = self.purge_over.wait(ledger);
+            ledger = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        self.guard(ledger)
+    }
+
+    /// Purges when it is the region's turn; `give_back` gives spans back to the
+    /// kernel. Gives what had been paid for them.
+    pub fn purge(&self, turn: Turn, give_back: impl Fn(Span)) -> Commit {
+        let mut ledger = self.lock();
+        let (ranges, commit) = ledger.begin_purge(turn);
+        if ranges.is_empty() {
+            return commit;
+        }
+        let idle = ledger.idle();
+        let taken = commit.granules();
+        self.budget.note_taken(self.id, idle, taken, turn);
+        ledger.noted = idle;
+        drop(ledger);
+        for range in &ranges {
+            give_back(super::pins::span(range));
+        }
+        self.lock().end_purge(&ranges);
+        self.purge_over.notify_all();
+        commit
+    }
+}
+
+impl<P> Deref for LedgerGuard<'_, P> {
+    type Target = Ledger<P>;
+    fn deref(&self) -> &Ledger<P> {
+        &self.ledger
+    }
+}
+
+impl<P> DerefMut for LedgerGuard<'_, P> {
+    fn deref_mut(&mut self) -> &mut Ledger<P> {
+        &mut self.ledger
+    }
+}
+
+impl<P> Drop for LedgerGuard<'_, P> {
+    fn drop(&mut self) {
+        let idle = self.ledger.idle();
+        if idle != self.noted {
+            self.lock.budget.note(self.lock.id, idle);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rangemap::{RangeMap, RangeSet};
+
+use super::Span;
+use super::budget::{Budget, Commit, Idle, Turn};
+
+/// What became of the bytes that a claim had unpinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pinned {
+    /// They are as they were left.
+    Intact,
+    /// Some of them were purged since the claim was last told, and read as zeros.
+    Lost,
+}
+
+/// What one claim does not pin: a run of granules, and the number of purges of
+/// the region up to which the claim knows what became of them.
+///
+/// Whether something was lost follows from that and from the number of the last
+/// purge of each granule. So a purge has nothing to note in the claims, however
+/// many there are, and each of them is told once.
+pub(super) type Unpinned = RangeMap<u64, u64>;
+
+/// The granules of a region, and who needs them.
+///
+/// ```text
+///            pinned by a claim ----- the last one unpins ----> idle (committed)
+///                 ^      ^                                      |        |
+///                 |      +----------- a claim pins -------------+        | purge
+///                 |                                                      v
+///                 +--- a claim pins, and the budget has room --- not committed
+/// ```
+///
+/// Committed is what somebody pins, what is idle, and what is being purged; the
+/// region's [`Commit`] is as large as the first two.
+#[derive(Debug)]
+pub(super) struct Pins {
+    granules: u64,
+    budget: Arc<Budget>,
+    commit: Commit,
+    /// By how many claims.
+    pinned: RangeMap<u64, u32>,
+    pinned_granules: u64,
+    /// What nobody pins and was not purged, by when the last claim unpinned it.
+    idle: RangeMap<u64, u64>,
+    /// The same the other way around.
+    by_age: BTreeMap<u64, RangeSet<u64>>,
+    idle_granules: u64,
+    /// What is being given back to the kernel at this moment.
+    purging: RangeSet<u64>,
+    /// The number of the last purge of each granule.
+    lost: RangeMap<u64, u64>,
+    /// How many purges there were.
+    purges: u64,
+    purged_granules: u64,
+}
+
+/// Idle granules that are kept from being purged while the budget makes room for
+/// others, and what is needed to have them as they were.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Held {
+    ranges: Vec<Range<u64>>,
+    idle: Vec<(Range<u64>, u64)>,
+}
+
+fn length(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+fn clip(range: &Range<u64>, to: &Range<u64>) -> Range<u64> {
+    range.start.max(to.start)..range.end.min(to.end)
+}
+
+/// The parts of a map in a range.
+fn parts<V: Copy + Eq>(map: &RangeMap<u64, V>, range: &Range<u64>) -> Vec<(Range<u64>, V)> {
+    map.overlapping(range)
+        .map(|(part, value)| (clip(part, range), *value))
+        .collect()
+}
+
+impl Pins {
+    /// Granules that nobody pins and nothing was paid for.
+    pub(super) fn new(granules: u64, budget: &Arc<Budget>) -> Pins {
+        Pins {
+            granules,
+            budget: budget.clone(),
+            commit: Commit::none(budget),
+            pinned: RangeMap::new(),
+            pinned_granules: 0,
+            idle: RangeMap::new(),
+            by_age: BTreeMap::new(),
+            idle_granules: 0,
+            purging: RangeSet::new(),
+            lost: RangeMap::new(),
+            purges: 0,
+            purged_granules: 0,
+        }
+    }
+
+    pub(super) fn whole(&self) -> Range<u64> {
+        0..self.granules
+    }
+
+    pub(super) fn purges(&self) -> u64 {
+        self.purges
+    }
+
+    pub(super) fn pinned_granules(&self) -> u64 {
+        self.pinned_granules
+    }
+
+    pub(super) fn purged_granules(&self) -> u64 {
+        self.purged_granules
+    }
+
+    pub(super) fn committed(&self) -> u64 {
+        self.commit.granules()
+    }
+
+    /// What costs nothing.
+    pub(super) fn free(&self) -> Commit {
+        Commit::none(&self.budget)
+    }
+
+    /// What could be purged of a region of which any part can.
+    pub(super) fn idle(&self) -> Idle {
+        Idle {
+            granules: self.idle_granules,
+            oldest: self.by_age.keys().next().copied().unwrap_or(0),
+        }
+    }
+
+    /// What could be purged of a region that goes whole or not at all: then it
+    /// was unpinned when the last part of it was.
+    pub(super) fn idle_whole(&self) -> Idle {
+        match self.by_age.keys().next_back() {
+            Some(newest) if self.idle_granules == self.granules => Idle {
+                granules: self.granules,
+                oldest: *newest,
+            },
+            _ => Idle::default(),
+        }
+    }
+
+    /// Tells whether any of this is being purged at this moment.
+    pub(super) fn is_purging(&self, range: &Range<u64>) -> bool {
+        self.purging.overlaps(range)
+    }
+
+    /// How many granules would have to be paid for to pin all of this.
+    pub(super) fn unpaid(&self, range: &Range<u64>) -> u64 {
+        let gaps = self.pinned.gaps(range);
+        gaps.map(|gap| {
+            let idle = self.idle.overlapping(&gap);
+            let idle: u64 = idle.map(|(part, _)| length(&clip(part, &gap))).sum();
+            length(&gap) - idle
+        })
+        .sum()
+    }
+
+    /// Adds to what is paid for. What is more than `range` needs is given back.
+    pub(super) fn pay(&mut self, range: &Range<u64>, mut commit: Commit) {
+        let unpaid = self.unpaid(range);
+        debug_assert!(commit.granules() >= unpaid, "what is pinned is paid for");
+        self.commit.merge(commit.split(unpaid));
+    }
+
+    /// One claim more pins all of this, which is paid for.
+    pub(super) fn add(&mut self, range: &Range<u64>) {
+        self.take_idle(range);
+        let gaps: Vec<_> = self.pinned.gaps(range).collect();
+        for (part, claims) in parts(&self.pinned, range) {
+            self.pinned.insert(part, claims + 1);
+        }
+        for gap in gaps {
+            self.pinned_granules += length(&gap);
+            self.pinned.insert(gap, 1);
+        }
+    }
+
+    /// One claim less pins all of this. What nobody pins any more is idle.
+    pub(super) fn sub(&mut self, range: &Range<u64>) {
+        let stamp = self.budget.stamp();
+        for (part, claims) in parts(&self.pinned, range) {
+            if claims > 1 {
+                self.pinned.insert(part, claims - 1);
+            } else {
+                self.pinned_granules -= length(&part);
+                self.pinned.remove(part.clone());
+                self.put_idle(part, stamp);
+            }
+        }
+    }
+
+    fn put_idle(&mut self, range: Range<u64>, stamp: u64) {
+        self.idle_granules += length(&range);
+        self.idle.insert(range.clone(), stamp);
+        self.by_age.entry(stamp).or_default().insert(range);
+    }
+
+    fn take_idle(&mut self, range: &Range<u64>) -> Vec<(Range<u64>, u64)> {
+        let taken = parts(&self.idle, range);
+        for (part, stamp) in &taken {
+            self.idle_granules -= length(part);
+            let age = self.by_age.get_mut(stamp).expect("two views of the same");
+            age.remove(part.clone());
+            if age.is_empty() {
+                self.by_age.remove(stamp);
+            }
+        }
+        if !taken.is_empty() {
+            self.idle.remove(range.clone());
+        }
+        taken
+    }
+
+    /// Keeps what is paid for in a range from being purged.
+    pub(super) fn hold(&mut self, range: &Range<u64>) -> Held {
+        let idle = parts(&self.idle, range);
+        let ranges: Vec<_> = parts(&self.pinned, range)
+            .into_iter()
+            .map(|(part, _)| part)
+            .chain(idle.iter().map(|(part, _)| part.clone()))
+            .collect();
+        for range in &ranges {
+            self.add(range);
+        }
+        Held { ranges, idle }
+    }
+
+    /// Ends a hold. What was idle before keeps its place in the order.
+    pub(super) fn let_go(&mut self, held: Held) {
+        for range in &held.ranges {
+            self.sub(range);
+        }
+        for (range, stamp) in held.idle {
+            for (part, _) in self.take_idle(&range) {
+                self.put_idle(part, stamp);
+            }
+        }
+    }
+
+    /// Takes what is to be purged when it is the region's turn, with what was
+    /// paid for it. Nothing of it can be pinned until [`purged`](Pins::purged).
+    pub(super) fn begin_purge(&mut self, turn: Turn, whole: bool) -> (Vec<Range<u64>>, Commit) {
+        let mut ranges = Vec::new();
+        let mut most = match whole {
+            true => self.granules,
+            false => turn.most,
+        };
+        while most > 0 {
+            let oldest = self.by_age.iter().next();
+            let Some((stamp, range)) = oldest.and_then(|(stamp, of)| Some((*stamp, of.first()?)))
+            else {
+                break;
+            };
+            if stamp > turn.until && !whole {
+                break;
+            }
+            let range = range.start..range.end.min(range.start + most);
+            most -= length(&range);
+            self.take_idle(&range);
+            self.purging.insert(range.clone());
+            ranges.push(range);
+        }
+        let taken = ranges.iter().map(length).sum();
+        (ranges, self.commit.split(taken))
+    }
+
+    /// The kernel has these granules back.
+    pub(super) fn purged(&mut self, ranges: &[Range<u64>]) {
+        self.purges += 1;
+        for range in ranges {
+            self.purging.remove(range.clone());
+            self.lost.insert(range.clone(), self.purges);
+            self.purged_granules += length(range);
+        }
+    }
+
+    /// Tells whether anything in a run was purged after the claim that had it
+    /// unpinned was last told.
+    pub(super) fn is_lost(&self, range: &Range<u64>, known: u64) -> bool {
+        self.lost.overlapping(range).any(|(_, purge)| *purge > known)
+    }
+
+    /// Nobody has a claim any more: gives back what was paid for.
+    pub(super) fn clear(&mut self) -> Commit {
+        let budget = self.budget.clone();
+        let all = std::mem::replace(self, Pins::new(self.granules, &budget));
+        self.purged_granules = all.purged_granules;
+        all.commit
+    }
+}
+
+/// The runs in a range that a claim pins.
+pub(super) fn pinned_in(unpinned: &Unpinned, range: &Range<u64>) -> Vec<Range<u64>> {
+    unpinned.gaps(range).collect()
+}
+
+/// The runs in a range that a claim does not pin, and what it knows of them.
+pub(super) fn unpinned_in(unpinned: &Unpinned, range: &Range<u64>) -> Vec<(Range<u64>, u64)> {
+    parts(unpinned, range)
+}
+
+/// The span of a run of granules.
+pub(super) fn span(range: &Range<u64>) -> Span {
+    Span::of_granules(range.clone())
+}
