@@ -11,4 +11,4 @@ wit_bindgen::generate!({
     skip: ["map"],
 });
 
-pub(crate) use tombolo::memory::{regions, windows};
+pub(crate) use tombolo::memory::{pins, regions, windows};

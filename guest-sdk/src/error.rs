@@ -9,7 +9,8 @@ use crate::regions::ErrorCode;
 pub enum Error {
     /// An argument is malformed; the text says which, and why.
     InvalidArgument(String),
-    /// A window does not begin on a granule; the text says where.
+    /// A window does not begin on a granule, or a span of pins does not begin or
+    /// end on one; the text says where.
     Misaligned(String),
     /// A span lies outside the region; the text says which.
     OutOfBounds(String),
@@ -20,6 +21,10 @@ pub enum Error {
     WouldBlock,
     /// The region is frozen.
     Frozen,
+    /// The claim does not pin all of these bytes.
+    Unpinned,
+    /// The region was frozen and then purged; its bytes are gone for good.
+    Purged,
     /// Another window lies under that part of this guest's memory.
     Overlap,
     /// The handle or the window ended with its lend or its move.
@@ -38,7 +43,7 @@ impl fmt::Display for Error {
             Self::InvalidArgument(text) => write!(f, "invalid argument: {text}"),
             Self::Misaligned(text) => write!(
                 f,
-                "misaligned: {text}; begin windows at multiples of {}",
+                "misaligned: {text}; begin windows, and begin and end pins, at multiples of {}",
                 crate::GRANULE
             ),
             Self::OutOfBounds(text) => write!(f, "out of bounds: {text}"),
@@ -53,6 +58,13 @@ impl fmt::Display for Error {
             Self::Frozen => {
                 f.write_str("frozen: the region cannot be written any more; copy it into a new one")
             }
+            Self::Unpinned => {
+                f.write_str("unpinned: the claim does not pin all of these bytes; pin them first")
+            }
+            Self::Purged => f.write_str(
+                "purged: the region was frozen, and its memory was needed while nobody pinned \
+                 it; drop it, and make a new one",
+            ),
             Self::Overlap => {
                 f.write_str("overlap: another window lies under that part of the memory")
             }
@@ -82,6 +94,8 @@ impl From<ErrorCode> for Error {
             ErrorCode::NotPermitted => Self::NotPermitted,
             ErrorCode::WouldBlock => Self::WouldBlock,
             ErrorCode::Frozen => Self::Frozen,
+            ErrorCode::Unpinned => Self::Unpinned,
+            ErrorCode::Purged => Self::Purged,
             ErrorCode::Overlap => Self::Overlap,
             ErrorCode::Gone => Self::Gone,
             ErrorCode::Poisoned => Self::Poisoned,
@@ -101,6 +115,8 @@ impl From<Error> for ErrorCode {
             Error::NotPermitted => Self::NotPermitted,
             Error::WouldBlock => Self::WouldBlock,
             Error::Frozen => Self::Frozen,
+            Error::Unpinned => Self::Unpinned,
+            Error::Purged => Self::Purged,
             Error::Overlap => Self::Overlap,
             Error::Gone => Self::Gone,
             Error::Poisoned => Self::Poisoned,

@@ -1,4 +1,4 @@
-//! Which windows this guest has, by claim.
+//! Which windows this guest has, by claim: those that show something.
 //!
 //! A lend sets the lender's windows of that claim aside, and the receiver may
 //! then write under them. Generated bindings lend through a plain `&Region`,
@@ -6,6 +6,7 @@
 //! before it gives its handle away.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -54,9 +55,17 @@ impl Count {
     }
 }
 
-static SHOWN: Mutex<BTreeMap<Claim, Count>> = Mutex::new(BTreeMap::new());
+/// The windows of one claim.
+#[derive(Default)]
+struct Windows {
+    count: Count,
+    /// What each covers of the region, in bytes.
+    ranges: Vec<Range<u64>>,
+}
 
-fn shown() -> MutexGuard<'static, BTreeMap<Claim, Count>> {
+static SHOWN: Mutex<BTreeMap<Claim, Windows>> = Mutex::new(BTreeMap::new());
+
+fn shown() -> MutexGuard<'static, BTreeMap<Claim, Windows>> {
     // Nothing panics between two related changes, so a poisoned map is whole.
     SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -68,22 +77,36 @@ pub(crate) fn is_empty() -> bool {
 
 /// The windows of a claim.
 pub(crate) fn count(claim: Claim) -> Count {
-    shown().get(&claim).copied().unwrap_or_default()
+    let shown = shown();
+    let windows = shown.get(&claim);
+    windows.map(|windows| windows.count).unwrap_or_default()
+}
+
+/// Whether a window of the claim covers any of a range of the region.
+pub(crate) fn shows(claim: Claim, range: &Range<u64>) -> bool {
+    shown().get(&claim).is_some_and(|windows| {
+        let mut ranges = windows.ranges.iter();
+        ranges.any(|it| it.start < range.end && range.start < it.end)
+    })
 }
 
 /// Enters a window.
-pub(crate) fn enter(claim: Claim, window: Count) {
+pub(crate) fn enter(claim: Claim, window: Count, range: &Range<u64>) {
     let mut shown = shown();
-    let count = shown.entry(claim).or_default();
-    *count = count.plus(window);
+    let windows = shown.entry(claim).or_default();
+    windows.count = windows.count.plus(window);
+    windows.ranges.push(range.clone());
 }
 
 /// Strikes a window out that was entered.
-pub(crate) fn strike(claim: Claim, window: Count) {
+pub(crate) fn strike(claim: Claim, window: Count, range: &Range<u64>) {
     let mut shown = shown();
-    if let Some(count) = shown.get_mut(&claim) {
-        *count = count.minus(window);
-        if *count == Count::default() {
+    if let Some(windows) = shown.get_mut(&claim) {
+        windows.count = windows.count.minus(window);
+        if let Some(at) = windows.ranges.iter().position(|it| it == range) {
+            windows.ranges.swap_remove(at);
+        }
+        if windows.ranges.is_empty() {
             shown.remove(&claim);
         }
     }
@@ -98,26 +121,29 @@ mod tests {
         let (one, other) = (Claim::made(), Claim::made());
         assert_ne!(one, other);
 
-        enter(one, Count::READ);
-        enter(one, Count::READ);
-        enter(one, Count::WRITE);
+        enter(one, Count::READ, &(0..65536));
+        enter(one, Count::READ, &(0..131_072));
+        enter(one, Count::WRITE, &(131_072..196_608));
+        assert!(shows(one, &(65536..131_072)) && shows(one, &(0..u64::MAX)));
+        assert!(!shows(one, &(196_608..u64::MAX)) && !shows(other, &(0..u64::MAX)));
         assert_eq!(count(one), Count { read: 2, write: 1 });
         assert_eq!(count(other), Count::default());
 
-        strike(one, Count::READ);
-        strike(one, Count::WRITE);
+        strike(one, Count::READ, &(0..131_072));
+        strike(one, Count::WRITE, &(131_072..196_608));
         assert_eq!(count(one), Count::READ);
+        assert!(shows(one, &(0..65536)) && !shows(one, &(65536..u64::MAX)));
 
-        strike(one, Count::READ);
+        strike(one, Count::READ, &(0..65536));
         assert_eq!(count(one), Count::default());
         assert!(!shown().contains_key(&one));
     }
 
     #[test]
     fn what_was_received_for_one_region_is_one_claim() {
-        enter(Claim::Received(7), Count::WRITE);
+        enter(Claim::Received(7), Count::WRITE, &(0..1));
         assert_eq!(count(Claim::Received(7)), Count::WRITE);
         assert_eq!(count(Claim::Received(8)), Count::default());
-        strike(Claim::Received(7), Count::WRITE);
+        strike(Claim::Received(7), Count::WRITE, &(0..1));
     }
 }

@@ -80,6 +80,15 @@
 //! stay usable: the receiver can then only read, too. [`Region::restrict`]
 //! makes such a handle.
 //!
+//! # Pins
+//!
+//! A guest that does not need some bytes at the moment, but may later, unpins
+//! them. The host can then take their memory when it is needed elsewhere, and
+//! whoever pins them again is told whether they are still there. [`Window::unpin`]
+//! turns a window into one of which there are no slices, [`Unpinned::pin`] gives
+//! it back as [`Pinned::Intact`] or [`Pinned::Lost`]. [`Region::pin`] and
+//! [`Region::unpin`] do the same where there is no window.
+//!
 //! # Why this is sound
 //!
 //! A [`ReadWindow`] is a `&[u8]` and a [`WriteWindow`] a `&mut [u8]`, over
@@ -91,6 +100,14 @@
 //! copies included. It enforces that with page protection and checks each call,
 //! so it does not depend on what other guests do. The one exception that it
 //! makes is a lend.
+//!
+//! *Unpinning* changes what is seen at the addresses of a window: private zeros
+//! stand there, until the bytes are pinned again. It is the claim that unpins, so
+//! this concerns all windows of the claim on these bytes, and no others. The crate
+//! unpins only what no window of the claim shows: [`Window::unpin`] consumes the
+//! window, so that no slice of it lives, and refuses if there is another one
+//! there; [`Region::unpin`] refuses if there is any. An [`Unpinned`] window is none
+//! of those. Nobody else changes the claim's pins: a lent handle may not.
 //!
 //! *A lend* sets the lender's windows of that claim aside for the length of the
 //! call, so that the receiver may map what the lender has mapped. A handle gets
@@ -146,6 +163,7 @@ mod bindings;
 mod error;
 mod ledger;
 mod lend;
+mod pins;
 mod region;
 pub mod regions;
 mod sys;
@@ -154,9 +172,10 @@ mod window;
 pub use access::{Access, Read, Write};
 pub use error::Error;
 pub use lend::{Lent, Windows};
+pub use pins::{Pinned, Unpinned};
 pub use region::{Region, Restricted};
 pub use regions::Rights;
-pub use window::{ReadWindow, SetAccessError, Window, WriteWindow};
+pub use window::{ReadWindow, Refused, Window, WriteWindow};
 
 /// The crate that makes typed views of windows, for what
 /// [`Window::as_slice_of`] does not cover, such as one struct at the beginning:

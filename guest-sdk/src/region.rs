@@ -4,10 +4,12 @@ use std::ops::{Bound, Deref, RangeBounds};
 use std::sync::OnceLock;
 
 use crate::access::{Read, Write};
+use crate::bindings::pins;
 use crate::bindings::regions::Region as Handle;
 use crate::error::Error;
 use crate::ledger::{self, Claim, Count};
 use crate::lend::{Lent, Windows};
+use crate::pins::Pinned;
 use crate::regions::Rights;
 use crate::sys;
 use crate::window::{ReadWindow, Window, WriteWindow};
@@ -37,8 +39,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// Creates a region of `size` bytes, all zero, and a handle to it with all
-    /// rights.
+    /// Creates a region of `size` bytes, all zero and pinned, and a handle to it
+    /// with all rights.
     ///
     /// The name is a label for people, not an identity: equal names are
     /// distinct regions. It has 1 to 200 bytes, without NUL. The size never
@@ -47,9 +49,19 @@ impl Region {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] for such a name or size, [`Error::Exhausted`]
-    /// for a limit.
+    /// for a limit, or if the host's budget has no room for it.
     pub fn create(name: &str, size: u64) -> Result<Self, Error> {
-        Ok(Self::made(Handle::create(name, size)?))
+        Ok(Self::made(Handle::create(name, size, true)?))
+    }
+
+    /// Creates a region as [`create`](Region::create) does, but unpinned: it costs
+    /// nothing until it is [pinned](Region::pin), in part or as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`], [`Error::Exhausted`] for a limit.
+    pub fn create_unpinned(name: &str, size: u64) -> Result<Self, Error> {
+        Ok(Self::made(Handle::create(name, size, false)?))
     }
 
     /// Wraps a handle that stands for a claim of its own.
@@ -83,7 +95,8 @@ impl Region {
     }
 
     /// Makes a new claim on the same region, with the named rights, to keep it
-    /// or to move it to another guest. Needs [`Rights::SHARE`].
+    /// or to move it to another guest. Needs [`Rights::SHARE`]. The new claim pins
+    /// what this one pins, and is told of losses that this one was not told of.
     ///
     /// # Errors
     ///
@@ -117,8 +130,9 @@ impl Region {
     /// # Errors
     ///
     /// [`Error::WouldBlock`] while anybody, this guest included, has a window on
-    /// the region that can write; [`Error::NotPermitted`], also for a lent
-    /// handle; [`Error::Poisoned`]; [`Error::Gone`].
+    /// the region that can write; [`Error::Unpinned`] unless the claim pins the
+    /// whole region; [`Error::NotPermitted`], also for a lent handle;
+    /// [`Error::Poisoned`]; [`Error::Purged`]; [`Error::Gone`].
     pub fn freeze(&self) -> Result<(), Error> {
         Ok(self.handle.freeze()?)
     }
@@ -173,8 +187,8 @@ impl Region {
     ///
     /// [`Error::WouldBlock`] if anybody, this guest included, has a `write`
     /// window there; [`Error::InvalidArgument`] for an empty range;
-    /// [`Error::Misaligned`]; [`Error::OutOfBounds`]; [`Error::Poisoned`];
-    /// [`Error::NotPermitted`]; [`Error::Gone`]; [`Error::Exhausted`] for a
+    /// [`Error::Misaligned`]; [`Error::OutOfBounds`]; [`Error::Unpinned`];
+    /// [`Error::Poisoned`]; [`Error::Purged`]; [`Error::NotPermitted`]; [`Error::Gone`]; [`Error::Exhausted`] for a
     /// limit, or if the range does not fit into this guest's memory;
     /// [`Error::Unsupported`] on a host that cannot map.
     pub fn read_window(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
@@ -202,6 +216,70 @@ impl Region {
         let (start, len) = span(range, self.size())?;
         let mapping = sys::Mapping::new(&self.handle, start, len)?;
         Ok(Window::new(self, start, mapping))
+    }
+
+    /// Pins bytes: this guest needs them, and they stay until it unpins them.
+    /// Says whether any of those that it had unpinned were lost, once; what is
+    /// lost reads as zeros.
+    ///
+    /// The range is in bytes, `..` for the whole region; it begins and ends at
+    /// multiples of [`GRANULE`](crate::GRANULE), or at the region's end. To pin
+    /// what a window shows, there is [`Unpinned::pin`](crate::Unpinned::pin).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if the host's budget has no room and too little can be
+    /// purged; [`Error::WouldBlock`] while the region is lent;
+    /// [`Error::NotPermitted`] for a lent handle; [`Error::InvalidArgument`] for
+    /// an empty range; [`Error::Misaligned`]; [`Error::OutOfBounds`];
+    /// [`Error::Purged`]; [`Error::Gone`].
+    pub fn pin(&self, range: impl RangeBounds<u64>) -> Result<Pinned<()>, Error> {
+        let span = pin_span(range, self.size())?;
+        Ok(match pins::pin(&self.handle, span)? {
+            pins::Pinned::Intact => Pinned::Intact(()),
+            pins::Pinned::Lost => Pinned::Lost(()),
+        })
+    }
+
+    /// Unpins bytes: this guest does not need them now, and the host may purge
+    /// them when memory is needed elsewhere, unless somebody else pins them.
+    ///
+    /// The range is as for [`pin`](Region::pin). To unpin what a window shows,
+    /// there is [`Window::unpin`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] while the region is lent, and if this guest has a
+    /// window there, of which there may be slices; [`Error::Exhausted`] for a
+    /// limit; [`Error::NotPermitted`] for a lent handle;
+    /// [`Error::InvalidArgument`], [`Error::Misaligned`], [`Error::OutOfBounds`];
+    /// [`Error::Purged`]; [`Error::Gone`].
+    pub fn unpin(&self, range: impl RangeBounds<u64>) -> Result<(), Error> {
+        let span = pin_span(range, self.size())?;
+        let end = match span.length {
+            0 => u64::MAX,
+            length => span.offset + length,
+        };
+        if ledger::shows(self.claim(), &(span.offset..end)) {
+            return Err(Error::WouldBlock);
+        }
+        Ok(pins::unpin(&self.handle, span)?)
+    }
+
+    /// Says whether this handle's claim pins all of these bytes. The range is as
+    /// for [`pin`](Region::pin).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`], [`Error::Misaligned`], [`Error::OutOfBounds`];
+    /// [`Error::Purged`]; [`Error::Gone`].
+    pub fn is_pinned(&self, range: impl RangeBounds<u64>) -> Result<bool, Error> {
+        let span = pin_span(range, self.size())?;
+        Ok(pins::is_pinned(&self.handle, span)?)
+    }
+
+    pub(crate) fn as_handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Lends the region while windows on it stay mapped.
@@ -338,7 +416,7 @@ fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
         Bound::Unbounded => size,
     };
     if !start.is_multiple_of(crate::GRANULE) {
-        return Err(Error::Misaligned(format!("a window from byte {start} on")));
+        return Err(Error::Misaligned(format!("a span from byte {start} on")));
     }
     if end > size || start > size {
         return Err(Error::OutOfBounds(format!(
@@ -347,10 +425,26 @@ fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
     }
     match end.checked_sub(start) {
         None | Some(0) => Err(Error::InvalidArgument(format!(
-            "a window on {start}..{end}, which is empty"
+            "a span of {start}..{end}, which is empty"
         ))),
         Some(len) => Ok((start, len)),
     }
+}
+
+/// The span of a range of bytes to pin or unpin in a region of `size`.
+fn pin_span(range: impl RangeBounds<u64>, size: u64) -> Result<pins::Span, Error> {
+    let (offset, length) = span(range, size)?;
+    let length = match offset + length == size {
+        // Up to the end, which need not be that of a granule.
+        true => 0,
+        false => length,
+    };
+    if !length.is_multiple_of(crate::GRANULE) {
+        return Err(Error::Misaligned(format!(
+            "pins of {length} bytes from byte {offset} on"
+        )));
+    }
+    Ok(pins::Span { offset, length })
 }
 
 #[cfg(test)]
@@ -364,6 +458,19 @@ mod tests {
         assert_eq!(span(..1, 100_000), Ok((0, 1)));
         assert_eq!(span(..=9, 100_000), Ok((0, 10)));
         assert_eq!(span(65536..65537, 100_000), Ok((65536, 1)));
+    }
+
+    #[test]
+    fn pins_are_whole_granules_or_reach_to_the_end() {
+        let pins = |range: std::ops::Range<u64>| {
+            pin_span(range, 100_000).map(|span| (span.offset, span.length))
+        };
+        assert_eq!(pins(0..100_000), Ok((0, 0)));
+        assert_eq!(pins(0..65536), Ok((0, 65536)));
+        assert_eq!(pins(65536..100_000), Ok((65536, 0)));
+        assert!(matches!(pins(0..1), Err(Error::Misaligned(_))));
+        assert!(matches!(pins(1..65536), Err(Error::Misaligned(_))));
+        assert!(matches!(pins(0..131_072), Err(Error::OutOfBounds(_))));
     }
 
     #[test]

@@ -72,7 +72,13 @@ impl<A: Access> Mapping<A> {
         })
     }
 
-    /// The bytes that the window shows.
+    /// How many bytes the window covers, whole granules.
+    pub(crate) fn covered(&self) -> u64 {
+        self.memory.layout.size() as u64
+    }
+
+    /// The bytes that the window shows. Only a window that is pinned gives them
+    /// out (see the documentation of the crate).
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `memory` holds at least `len` bytes, fewer than `isize::MAX`
         // as every `Layout`; `map` made them the region's, so they have values;
@@ -195,10 +201,12 @@ fn map(
         3 => Error::NotPermitted,
         4 => Error::WouldBlock,
         5 => Error::Frozen,
-        6 => Error::Overlap,
-        7 => Error::Gone,
-        8 => Error::Poisoned,
-        9 => Error::Exhausted(answer.text()),
+        6 => Error::Unpinned,
+        7 => Error::Purged,
+        8 => Error::Overlap,
+        9 => Error::Gone,
+        10 => Error::Poisoned,
+        11 => Error::Exhausted(answer.text()),
         _ => Error::Unsupported,
     })
 }

@@ -1,6 +1,6 @@
 use std::error;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -8,6 +8,7 @@ use crate::access::{Access, Read, Write};
 use crate::error::Error;
 use crate::ledger::{self, Claim};
 use crate::lend::Lent;
+use crate::pins::{self, Unpinned};
 use crate::region::Region;
 use crate::sys::Mapping;
 
@@ -37,8 +38,8 @@ pub type WriteWindow<'r> = Window<'r, Write>;
 impl<'r, A: Access> Window<'r, A> {
     pub(crate) fn new(region: &'r Region, offset: u64, mapping: Mapping<A>) -> Self {
         Self {
+            entry: Entry::new(region.claim(), A::COUNT, offset..offset + mapping.covered()),
             mapping,
-            entry: Entry::new(region.claim(), A::COUNT),
             region,
             offset,
         }
@@ -104,7 +105,72 @@ impl<'r, A: Access> Window<'r, A> {
         self.entry.claim
     }
 
-    fn set_access<B: Access>(self) -> Result<Window<'r, B>, SetAccessError<Self>> {
+    /// Unpins the bytes of the window: this guest does not need them now, and the
+    /// host may purge them when memory is needed elsewhere, unless somebody else
+    /// pins them. The window stays where it is, and keeps its lock, but there is
+    /// nothing to see: [`Unpinned::pin`] gives it back, and says whether the bytes
+    /// are as they were. A granule that the window covers in part is unpinned as a
+    /// whole.
+    ///
+    /// ```no_run
+    /// # use tombolo_guest::{Error, Pinned, Region};
+    /// # fn draw(_: &mut [u8]) {}
+    /// # fn example(region: &Region) -> Result<(), Error> {
+    /// let mut window = region.write_window(..)?;
+    /// draw(&mut window);
+    /// let unpinned = window.unpin()?;
+    /// // ... later ...
+    /// let window = match unpinned.pin()? {
+    ///     Pinned::Intact(window) => window,
+    ///     Pinned::Lost(mut window) => {
+    ///         draw(&mut window);
+    ///         window
+    ///     }
+    /// };
+    /// # drop(window);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// No slice of it can live on:
+    ///
+    /// ```compile_fail,E0505
+    /// # use tombolo_guest::{Error, Region};
+    /// # fn example(region: &Region) -> Result<(), Error> {
+    /// let window = region.read_window(..)?;
+    /// let slice: &[u8] = &window;
+    /// let unpinned = window.unpin()?;
+    /// println!("{}", slice[0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// With the window as it was: [`Error::WouldBlock`] while the region is lent,
+    /// and if this guest has another window on these bytes, of which there may be
+    /// slices; [`Error::Exhausted`] for a limit; [`Error::NotPermitted`] for a
+    /// lent handle; [`Error::Gone`].
+    pub fn unpin(self) -> Result<Unpinned<'r, A>, Refused<Self>> {
+        let Self {
+            mapping,
+            entry,
+            region,
+            offset,
+        } = self;
+        let (claim, range) = (entry.claim, entry.range.clone());
+        drop(entry);
+        let unpinned = match ledger::shows(claim, &range) {
+            true => Err(Error::WouldBlock),
+            false => pins::unpin(region, offset, mapping.covered()),
+        };
+        match unpinned {
+            Ok(()) => Ok(Unpinned::new(region, offset, mapping)),
+            Err(error) => Err(Refused::new(Self::new(region, offset, mapping), error)),
+        }
+    }
+
+    fn set_access<B: Access>(self) -> Result<Window<'r, B>, Refused<Self>> {
         let Self {
             mapping,
             entry,
@@ -113,24 +179,24 @@ impl<'r, A: Access> Window<'r, A> {
         } = self;
         match mapping.set_access() {
             Ok(mapping) => {
-                let claim = entry.claim;
+                let (claim, range) = (entry.claim, entry.range.clone());
                 drop(entry);
                 Ok(Window {
                     mapping,
-                    entry: Entry::new(claim, B::COUNT),
+                    entry: Entry::new(claim, B::COUNT, range),
                     region,
                     offset,
                 })
             }
-            Err((mapping, code)) => Err(SetAccessError {
-                window: Self {
+            Err((mapping, code)) => Err(Refused::new(
+                Self {
                     mapping,
                     entry,
                     region,
                     offset,
                 },
-                error: code.into(),
-            }),
+                code.into(),
+            )),
         }
     }
 }
@@ -150,7 +216,7 @@ impl<'r> Window<'r, Write> {
     /// # Errors
     ///
     /// Those of `set-access`, with the window as it was.
-    pub fn into_read(self) -> Result<ReadWindow<'r>, SetAccessError<Self>> {
+    pub fn into_read(self) -> Result<ReadWindow<'r>, Refused<Self>> {
         self.set_access()
     }
 }
@@ -163,7 +229,7 @@ impl<'r> Window<'r, Read> {
     ///
     /// [`Error::WouldBlock`], [`Error::NotPermitted`], [`Error::Frozen`],
     /// [`Error::Gone`], with the window as it was.
-    pub fn into_write(self) -> Result<WriteWindow<'r>, SetAccessError<Self>> {
+    pub fn into_write(self) -> Result<WriteWindow<'r>, Refused<Self>> {
         self.set_access()
     }
 }
@@ -196,29 +262,39 @@ impl<A: Access> fmt::Debug for Window<'_, A> {
 struct Entry {
     claim: Claim,
     count: crate::ledger::Count,
+    /// What the window covers of the region, in bytes, whole granules.
+    range: Range<u64>,
 }
 
 impl Entry {
-    fn new(claim: Claim, count: crate::ledger::Count) -> Self {
-        ledger::enter(claim, count);
-        Self { claim, count }
+    fn new(claim: Claim, count: crate::ledger::Count, range: Range<u64>) -> Self {
+        ledger::enter(claim, count, &range);
+        Self {
+            claim,
+            count,
+            range,
+        }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        ledger::strike(self.claim, self.count);
+        ledger::strike(self.claim, self.count, &self.range);
     }
 }
 
-/// Why a window kept its access, and the window.
+/// Why a window stayed as it was, and the window.
 #[derive(Debug)]
-pub struct SetAccessError<W> {
+pub struct Refused<W> {
     window: W,
     error: Error,
 }
 
-impl<W> SetAccessError<W> {
+impl<W> Refused<W> {
+    pub(crate) fn new(window: W, error: Error) -> Self {
+        Self { window, error }
+    }
+
     /// Why it was refused.
     pub fn error(&self) -> &Error {
         &self.error
@@ -230,17 +306,17 @@ impl<W> SetAccessError<W> {
     }
 }
 
-impl<W> fmt::Display for SetAccessError<W> {
+impl<W> fmt::Display for Refused<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl<W: fmt::Debug> error::Error for SetAccessError<W> {}
+impl<W: fmt::Debug> error::Error for Refused<W> {}
 
 /// Drops the window, for functions that answer with [`Error`].
-impl<W> From<SetAccessError<W>> for Error {
-    fn from(refused: SetAccessError<W>) -> Self {
+impl<W> From<Refused<W>> for Error {
+    fn from(refused: Refused<W>) -> Self {
         refused.error
     }
 }

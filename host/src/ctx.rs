@@ -225,7 +225,7 @@ pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region
     let charges = (|| {
         region.shared().ledger().may_move(region.handle())?;
         let handle = to.account.charge(Kind::Handles, 1)?;
-        Ok((handle, to.charge_claim(region.size())?))
+        Ok((handle, region.charge_claim(to)?))
     })();
     match charges {
         Ok((handle, claim)) => Ok(region.transferred(to, handle, claim)),

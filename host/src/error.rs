@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::region::{Exhausted, NameError, Refusal, SpanError};
+use crate::region::{Exhausted, NameError, PinRefusal, Refusal, SpanError};
 use crate::sys::ShowError;
 
 /// Why an operation on a region was refused. Nothing has changed then.
@@ -44,6 +44,16 @@ pub enum RegionError {
     /// [`Region::clear_poison`]: crate::Region::clear_poison
     #[error("a writer died before it let go of the region")]
     Poisoned,
+    /// The claim does not pin all of the bytes. [`Region::pin`] does, and says
+    /// whether they are still there.
+    ///
+    /// [`Region::pin`]: crate::Region::pin
+    #[error("the claim does not pin all of these bytes")]
+    Unpinned,
+    /// The region was frozen, and its memory was needed when nobody pinned it:
+    /// there is nothing left to do with it but to drop it.
+    #[error("the region was frozen, and purged since")]
+    Purged,
     /// The handle or the window ended with its lend or its move.
     #[error("the handle or window ended with its lend or its move")]
     Gone,
@@ -74,6 +84,17 @@ impl From<Refusal> for RegionError {
             Refusal::Frozen => RegionError::Frozen,
             Refusal::Gone => RegionError::Gone,
             Refusal::Poisoned => RegionError::Poisoned,
+            Refusal::Unpinned => RegionError::Unpinned,
+            Refusal::Purged => RegionError::Purged,
+        }
+    }
+}
+
+impl From<PinRefusal> for RegionError {
+    fn from(refusal: PinRefusal) -> RegionError {
+        match refusal {
+            PinRefusal::Refused(refusal) => refusal.into(),
+            PinRefusal::Exhausted(exhausted) => exhausted.into(),
         }
     }
 }
@@ -109,6 +130,12 @@ impl From<ShowError> for MemoryError {
 
 impl From<Refusal> for MemoryError {
     fn from(refusal: Refusal) -> MemoryError {
+        MemoryError::Guest(refusal.into())
+    }
+}
+
+impl From<PinRefusal> for MemoryError {
+    fn from(refusal: PinRefusal) -> MemoryError {
         MemoryError::Guest(refusal.into())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::RegionError;
 use crate::host::{Hold, Host, Owner, Shared};
 use crate::region::{
-    Access, Charge, End, Handle, Holder, Kind, RegionName, Rights, Span, WindowId,
+    Access, Charge, End, Handle, Holder, Kind, Pinned, RegionName, Rights, Span, WindowId,
 };
 use crate::sys::{View, ViewMut};
 
@@ -39,6 +39,7 @@ impl Region {
         owner: &Arc<Owner>,
         name: &str,
         size: u64,
+        pinned: bool,
     ) -> Result<Region, RegionError> {
         let name = RegionName::new(name)?;
         let most = owner.limits.region_bytes;
@@ -47,8 +48,8 @@ impl Region {
             return Err(RegionError::Size { size, most });
         }
         let charge = owner.account.charge(Kind::Handles, 1)?;
-        let claim = owner.charge_claim(size)?;
-        let (shared, handle) = Shared::create(host, name, size, claim)?;
+        let claim = owner.charge_claim(size, u64::from(!pinned))?;
+        let (shared, handle) = Shared::create(host, name, size, pinned, claim)?;
         Ok(Region {
             hold: Hold::new(&shared, owner),
             handle: Some(handle),
@@ -122,23 +123,21 @@ impl Region {
     }
 
     /// Makes a new claim on the region with the given rights. Needs
-    /// [`Rights::SHARE`].
+    /// [`Rights::SHARE`]. It pins what this one pins, and is told of what this one
+    /// was not told yet.
     ///
     /// # Errors
     ///
     /// [`RegionError::NotPermitted`], also for a lent handle;
     /// [`RegionError::Gone`]; [`RegionError::Exhausted`].
     pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
-        self.hold
-            .shared
-            .ledger()
-            .may_duplicate(self.handle(), rights)?;
+        let mut ledger = self.shared().ledger();
+        ledger.may_duplicate(self.handle(), rights)?;
         let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
-        let claim = self.hold.owner.charge_claim(self.size())?;
-        let handle = self
-            .shared()
-            .ledger()
-            .duplicate(self.handle(), rights, claim)?;
+        let spans = ledger.unpinned_spans(self.handle().claim());
+        let claim = self.hold.owner.charge_claim(self.size(), spans)?;
+        let handle = ledger.duplicate(self.handle(), rights, claim)?;
+        drop(ledger);
         Ok(self.with(handle, charge))
     }
 
@@ -160,8 +159,9 @@ impl Region {
     /// # Errors
     ///
     /// [`RegionError::WouldBlock`] while anybody can write through a window or a
-    /// guard; [`RegionError::NotPermitted`], also for a lent handle;
-    /// [`RegionError::Poisoned`]; [`RegionError::Gone`].
+    /// guard; [`RegionError::Unpinned`] unless the claim pins the whole region;
+    /// [`RegionError::NotPermitted`], also for a lent handle;
+    /// [`RegionError::Poisoned`]; [`RegionError::Purged`]; [`RegionError::Gone`].
     pub fn freeze(&self) -> Result<(), RegionError> {
         self.hold.shared.ledger().freeze(self.handle())?;
         tracing::debug!(region = %self.hold.shared.name, id = self.id(), "region frozen");
@@ -176,6 +176,82 @@ impl Region {
     /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
     pub fn clear_poison(&self) -> Result<(), RegionError> {
         Ok(self.hold.shared.ledger().clear_poison(self.handle())?)
+    }
+
+    /// Pins bytes: the claim needs them, and they stay until it unpins them. Says
+    /// whether any of what the claim had unpinned was purged, once: what is lost
+    /// reads as zeros. Takes no right, and changes nothing for other claims.
+    ///
+    /// `length` bytes from `offset` on, both whole granules, or with a length of 0
+    /// all up to the end. If the budget has no room, others' unpinned bytes are
+    /// purged to make some. Where a part is being purged at this moment, waits for
+    /// the end of that.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`]; [`RegionError::Exhausted`] for the budget;
+    /// [`RegionError::WouldBlock`] while the claim is lent;
+    /// [`RegionError::NotPermitted`] for a lent handle; [`RegionError::Purged`];
+    /// [`RegionError::Gone`].
+    pub fn pin(&self, offset: u64, length: u64) -> Result<Pinned, RegionError> {
+        let span = self.pinnable(offset, length)?;
+        let shared = self.shared();
+        let (pinned, undo, mut ledger) = shared.ledger_lock().pin(self.handle(), span)?;
+        // The host program has no windows. If a guest's handle ever came here, its
+        // windows would take the guest's store.
+        if ledger
+            .windows_on(self.handle().claim(), span)
+            .next()
+            .is_some()
+        {
+            ledger.undo_pin(undo);
+            return Err(RegionError::WouldBlock);
+        }
+        Ok(pinned)
+    }
+
+    /// Unpins bytes: the claim does not need them now. Bytes that no claim pins
+    /// may be purged when memory is needed elsewhere, the least recently unpinned
+    /// first. Nobody else loses anything by it, so it takes no right.
+    ///
+    /// `length` bytes from `offset` on, both whole granules, or with a length of 0
+    /// all up to the end. What is unpinned already keeps its place in the order.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`]; [`RegionError::WouldBlock`] while the claim is lent,
+    /// and while a guard that was taken through it is there;
+    /// [`RegionError::NotPermitted`] for a lent handle; [`RegionError::Exhausted`]
+    /// for the limit `unpinned-spans`; [`RegionError::Purged`];
+    /// [`RegionError::Gone`].
+    pub fn unpin(&self, offset: u64, length: u64) -> Result<(), RegionError> {
+        let span = self.pinnable(offset, length)?;
+        let mut ledger = self.shared().ledger();
+        let undo = ledger.unpin(self.handle(), span)?;
+        if ledger
+            .windows_on(self.handle().claim(), span)
+            .next()
+            .is_some()
+        {
+            ledger.undo_unpin(undo);
+            return Err(RegionError::WouldBlock);
+        }
+        Ok(())
+    }
+
+    /// Tells whether this handle's claim pins all of these bytes, which are named
+    /// as for [`pin`](Region::pin).
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`], [`RegionError::Purged`], [`RegionError::Gone`].
+    pub fn is_pinned(&self, offset: u64, length: u64) -> Result<bool, RegionError> {
+        let span = self.pinnable(offset, length)?;
+        Ok(self.shared().ledger().is_pinned(self.handle(), span)?)
+    }
+
+    pub(crate) fn pinnable(&self, offset: u64, length: u64) -> Result<Span, RegionError> {
+        Ok(Span::of_pins(offset, length, self.size())?)
     }
 
     /// Whether this could be had of no bytes at all, which conflict with nobody.
@@ -209,7 +285,8 @@ impl Region {
     /// # Errors
     ///
     /// [`RegionError::Span`] for a range outside the region;
-    /// [`RegionError::WouldBlock`], [`RegionError::Poisoned`],
+    /// [`RegionError::WouldBlock`], [`RegionError::Unpinned`],
+    /// [`RegionError::Poisoned`], [`RegionError::Purged`],
     /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
     pub fn read(&self, range: Range<u64>) -> Result<ReadGuard, RegionError> {
         let Some((span, inside)) = self.part(&range)? else {
@@ -306,6 +383,12 @@ impl Region {
             )));
         }
         Ok(Span::of_bytes(offset, length, self.size())?)
+    }
+
+    /// What the claim costs another holder, to whom it goes.
+    pub(crate) fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
+        let spans = self.shared().ledger().unpinned_spans(self.handle().claim());
+        to.charge_claim(self.size(), spans)
     }
 
     /// A handle for somebody who borrows the region for a call.

@@ -1,12 +1,16 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
 use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
-use crate::region::{Account, Charge, Kind, Ledger, RegionName, Span};
+use crate::region::{
+    Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerGuard, LedgerLock,
+    Purge, RegionName, Span, Turn,
+};
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::{Region, RegionCtxBuilder};
 
@@ -20,6 +24,9 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     limits: HostLimits,
     account: Arc<Account>,
+    budget: Arc<Budget>,
+    /// The regions that there are, by identity.
+    regions: Mutex<BTreeMap<u64, Weak<Shared>>>,
     /// What the host program itself holds.
     own: Arc<Owner>,
     last_id: AtomicU64,
@@ -77,11 +84,13 @@ impl Owner {
         self.given_back.load(Ordering::Relaxed)
     }
 
-    /// What a claim on a region of this size costs.
-    pub(crate) fn charge_claim(&self, size: u64) -> Result<Vec<Charge>, RegionError> {
+    /// What a claim on a region of this size costs, of which it does not pin so
+    /// many runs.
+    pub(crate) fn charge_claim(&self, size: u64, spans: u64) -> Result<Vec<Charge>, RegionError> {
         Ok(vec![
             self.account.charge(Kind::Regions, 1)?,
             self.account.charge(Kind::ClaimedBytes, size)?,
+            self.account.charge(Kind::UnpinnedSpans, spans)?,
         ])
     }
 }
@@ -123,7 +132,7 @@ pub(crate) struct Shared {
     /// Until nobody has a claim: somebody may have a revoked handle for longer.
     body: Mutex<Option<Body>>,
     pub(crate) inode: u64,
-    ledger: Mutex<Ledger<Option<Place>>>,
+    ledger: LedgerLock<Option<Place>>,
     /// Told whenever a lend may be over.
     pub(crate) lends_over: Notify,
     /// The first guest that had a window on it, and whether another had too.
@@ -149,10 +158,13 @@ impl Host {
             region_bytes: u64::MAX,
             handles: u32::MAX,
             windows: u32::MAX,
+            unpinned_spans: u32::MAX,
             ..Limits::default()
         };
         let own = Owner::new("host program".into(), unlimited);
         Host(Arc::new(Inner {
+            budget: Budget::new(limits.budget),
+            regions: Mutex::default(),
             limits,
             account,
             own,
@@ -167,14 +179,59 @@ impl Host {
         &self.0.limits
     }
 
-    /// Creates a region that the host program holds, all zero, with all rights.
+    /// Creates a region that the host program holds, all zero, with all rights,
+    /// and pinned whole.
     ///
     /// # Errors
     ///
-    /// [`RegionError::Name`], [`RegionError::Size`], [`RegionError::Exhausted`];
+    /// [`RegionError::Name`], [`RegionError::Size`]; [`RegionError::Exhausted`],
+    /// also where the budget has no room and too little can be purged;
     /// [`RegionError::System`] if the kernel has no descriptor or memory left.
     pub fn create(&self, name: &str, size: u64) -> Result<Region, RegionError> {
-        Region::create(self, &self.0.own, name, size)
+        Region::create(self, &self.0.own, name, size, true)
+    }
+
+    /// Creates a region that the host program holds, all zero, with all rights,
+    /// and unpinned: it costs nothing until it is [pinned](Region::pin), in part
+    /// or whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Host::create), but for the budget.
+    pub fn create_unpinned(&self, name: &str, size: u64) -> Result<Region, RegionError> {
+        Region::create(self, &self.0.own, name, size, false)
+    }
+
+    /// What regions may commit, and do, in bytes.
+    #[must_use]
+    pub fn budget(&self) -> BudgetUsage {
+        self.0.budget.usage()
+    }
+
+    /// Changes what regions may commit, in bytes, and purges what is over it.
+    /// Gives how many bytes are over it still, since somebody pins them: then
+    /// nothing more is committed until they are not.
+    pub fn set_budget(&self, bytes: u64) -> u64 {
+        self.0.budget.set(bytes) * GRANULE
+    }
+
+    /// How many bytes nobody pins and could be purged.
+    #[must_use]
+    pub fn purgeable(&self) -> u64 {
+        self.budget().purgeable
+    }
+
+    /// Purges bytes that nobody pins, the least recently unpinned first, until so
+    /// many are given back to the kernel or there are none left. Gives how many
+    /// it was: whole granules, and frozen regions as a whole.
+    pub fn purge(&self, bytes: u64) -> u64 {
+        self.0.budget.purge(bytes.div_ceil(GRANULE)) * GRANULE
+    }
+
+    pub(crate) fn regions(&self) -> Vec<Arc<Shared>> {
+        let regions = self.0.regions.lock();
+        let regions = regions.unwrap_or_else(PoisonError::into_inner);
+        regions.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Begins the context of one guest.
@@ -242,40 +299,52 @@ impl Shared {
         host: &Host,
         name: RegionName,
         size: u64,
+        pinned: bool,
         claim: Vec<Charge>,
     ) -> Result<(Arc<Shared>, crate::region::Handle), RegionError> {
-        let account = &host.0.account;
-        let charges = [
-            account.charge(Kind::Regions, 1)?,
-            account.charge(Kind::ClaimedBytes, Span::whole(size).length())?,
-        ];
+        let charge = host.0.account.charge(Kind::Regions, 1)?;
+        let budget = &host.0.budget;
+        let commit = match pinned {
+            true => Some(budget.take(Span::whole(size).length() / GRANULE)?),
+            false => None,
+        };
         let file = Arc::new(RegionFile::new(&name, size)?);
-        let (ledger, handle) = Ledger::new(claim);
+        let (ledger, handle) = Ledger::new(size, budget, commit, claim);
+        let id = host.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let shared = Arc::new(Shared {
-            id: host.0.last_id.fetch_add(1, Ordering::Relaxed) + 1,
+            id,
             name,
             size,
             inode: file.inode(),
             body: Mutex::new(Some(Body {
                 file,
-                _charges: charges,
+                _charge: charge,
             })),
-            ledger: Mutex::new(ledger),
+            ledger: LedgerLock::new(id, budget, ledger),
             lends_over: Notify::new(),
             seen: Mutex::default(),
             host: host.clone(),
         });
+        let region: Weak<Shared> = Arc::downgrade(&shared);
+        budget.register(id, region.clone());
+        let regions = host.0.regions.lock();
+        regions
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, region);
         host.0
             .counters
             .regions_created
             .fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(region = %shared.name, id = shared.id, size, "region created");
+        tracing::debug!(region = %shared.name, id = shared.id, size, pinned, "region created");
         Ok((shared, handle))
     }
 
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger<Option<Place>>> {
-        // The ledger's operations do not panic between two changes.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn ledger(&self) -> LedgerGuard<'_, Option<Place>> {
+        self.ledger.lock()
+    }
+
+    pub(crate) fn ledger_lock(&self) -> &LedgerLock<Option<Place>> {
+        &self.ledger
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -309,6 +378,12 @@ impl Shared {
             return;
         }
         drop(body);
+        drop(self.ledger().give_back());
+        self.host.0.budget.forget(self.id);
+        let regions = self.host.0.regions.lock();
+        regions
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
         self.host
             .0
             .counters
@@ -338,8 +413,29 @@ impl Shared {
     }
 }
 
+impl Purge for Shared {
+    fn purge(&self, turn: Turn) -> Commit {
+        let Ok(file) = self.file() else {
+            return Commit::none(&self.host.0.budget);
+        };
+        let commit = self.ledger.purge(turn, |span| {
+            if let Err(error) = file.punch(span) {
+                // Whoever pins the bytes is told that they are lost, in any case.
+                tracing::error!(region = %self.name, %error, "the kernel does not take pages back");
+            }
+        });
+        tracing::debug!(
+            region = %self.name,
+            id = self.id,
+            bytes = commit.granules() * GRANULE,
+            "region purged"
+        );
+        commit
+    }
+}
+
 /// A region's memory, and what it costs the host.
 struct Body {
     file: Arc<RegionFile>,
-    _charges: [Charge; 2],
+    _charge: Charge,
 }

@@ -85,7 +85,7 @@ pub use error::RegionError;
 pub use holder::{ReadGuard, Region, WriteGuard};
 pub use host::{Counts, Host};
 pub use limits::{HostLimits, Limits};
-pub use region::{Exhausted, GRANULE, NameError, Rights, SpanError};
+pub use region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
 pub use wit::add_to_linker;
 

@@ -45,6 +45,10 @@ pub struct Limits {
     pub mappings: u32,
     /// Bytes per `read-at` and `write-at`. Default 16 MiB.
     pub copy_bytes: u64,
+    /// Separate runs of bytes that the guest's claims do not pin, all claims
+    /// together. Each takes some dozens of bytes of the host's memory. Default
+    /// 16,384.
+    pub unpinned_spans: u32,
 }
 
 /// Half of the machine's memory; 1 GiB where it does not tell.
@@ -84,6 +88,7 @@ impl Default for Limits {
             run_time: None,
             mappings: 8192,
             copy_bytes: 16 * MIB,
+            unpinned_spans: 16_384,
         }
     }
 }
@@ -95,6 +100,7 @@ impl Limits {
             claimed_bytes: self.claimed_bytes,
             handles: self.handles.into(),
             windows: self.windows.into(),
+            unpinned_spans: self.unpinned_spans.into(),
         }
     }
 }
@@ -106,16 +112,17 @@ pub struct HostLimits {
     /// Regions. Each takes a file descriptor; by default half of the process's
     /// soft limit of those.
     pub regions: u64,
-    /// Bytes of all regions, in whole granules, each region once. Default half
-    /// of the machine's memory.
-    pub region_bytes: u64,
+    /// Bytes that all regions may commit, in whole granules, each region once:
+    /// those that somebody pins, and those that nobody pins and that were not
+    /// purged yet. Default half of the machine's memory.
+    pub budget: u64,
 }
 
 impl Default for HostLimits {
     fn default() -> HostLimits {
         HostLimits {
             regions: descriptors() / 2,
-            region_bytes: half_of_memory(),
+            budget: half_of_memory(),
         }
     }
 }
@@ -124,9 +131,10 @@ impl HostLimits {
     pub(crate) fn quota(&self) -> Quota {
         Quota {
             regions: self.regions,
-            claimed_bytes: self.region_bytes,
+            claimed_bytes: u64::MAX,
             handles: u64::MAX,
             windows: u64::MAX,
+            unpinned_spans: u64::MAX,
         }
     }
 }

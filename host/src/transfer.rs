@@ -461,7 +461,7 @@ fn send<T: RegionView>(
                     to.0.account
                         .charge(crate::region::Kind::Handles, 1)
                         .map_err(RegionError::from)
-                        .and_then(|handle| Ok((handle, to.0.charge_claim(region.size())?)));
+                        .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
                 let charges = charges.map_err(|reason| PackError::Refused {
                     region: name,
                     what: "moved",

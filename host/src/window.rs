@@ -4,13 +4,16 @@
 //! closing unmaps first and lets the lock go then. So there is no moment at
 //! which memory shows what the lock does not cover.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{MemoryError, RegionError};
-use crate::host::{Hold, Place, Shared};
-use crate::region::{Access, Charge, ClaimId, End, Holder, Kind, LendId, Span, WindowId};
-use crate::sys::{MemoryRecord, Perms, StoreId, Tenant};
+use crate::host::{Hold, Owner, Place, Shared};
+use crate::region::{
+    Access, Charge, ClaimId, End, GRANULE, Holder, Kind, Ledger, LendId, Pinned, Span, WindowId,
+};
+use crate::sys::{MemoryRecord, Perms, ShowError, StoreId, Tenant};
 use crate::{Region, RegionCtx};
 
 impl From<Access> for Perms {
@@ -113,6 +116,8 @@ impl Window {
             start,
             key,
         };
+        // From here on until the window is shown nobody unpins these bytes: all
+        // handles of the claim are in this context, and its store is in hand.
         let id = shared.ledger().open(
             region.handle(),
             access.needs(),
@@ -127,12 +132,6 @@ impl Window {
             orderly: ctx.orderly.clone(),
             _charge: charge.clone(),
         });
-        let elsewhere: u64 = ctx
-            .memories
-            .iter()
-            .filter(|other| !Arc::ptr_eq(other, &place.memory))
-            .map(|other| other.cuts())
-            .sum();
         let end = start + usize::try_from(length).expect("inside the memory");
         let shown = shared.file().map_err(MemoryError::from).and_then(|file| {
             Ok(memory.show(
@@ -142,7 +141,7 @@ impl Window {
                 &file,
                 offset,
                 access.into(),
-                u64::from(owner.limits.mappings).saturating_sub(elsewhere),
+                cuts_left(ctx, owner, &memory),
                 occupant,
             )?)
         });
@@ -205,6 +204,111 @@ impl Window {
     pub(crate) fn unmap(self, store: StoreId) -> Result<(), MemoryError> {
         unmap(store, &self.hold.shared, self.id, &self.place, End::Orderly)
     }
+}
+
+/// Into how many kernel mappings windows may cut a memory of a guest, which has
+/// others besides.
+fn cuts_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
+    let others = ctx.memories.iter();
+    let elsewhere: u64 = others
+        .filter(|other| !Arc::ptr_eq(other, memory))
+        .map(|other| other.cuts())
+        .sum();
+    u64::from(owner.limits.mappings).saturating_sub(elsewhere)
+}
+
+/// What a window of a claim, in the memory of the store in hand, shows of a span.
+struct Overlap {
+    place: Place,
+    window: Span,
+}
+
+impl Overlap {
+    /// The windows of a claim on a span. They are all in the memories of one
+    /// guest: where a claim is lent, its pins stay as they are.
+    fn of(ledger: &Ledger<Option<Place>>, claim: ClaimId, span: Span) -> Vec<Overlap> {
+        ledger
+            .windows_on(claim, span)
+            .filter_map(|(_, window, place)| {
+                let place = place.clone()?;
+                Some(Overlap { place, window })
+            })
+            .collect()
+    }
+
+    /// The addresses at which it shows the span.
+    fn part(&self, span: Span) -> Range<usize> {
+        let (window, span) = (self.window.granules(), span.granules());
+        let first = span.start.max(window.start) - window.start;
+        let end = span.end.min(window.end).saturating_sub(window.start);
+        let address = |granules: u64| {
+            let bytes = usize::try_from(granules * GRANULE).expect("inside the memory");
+            self.place.start + bytes
+        };
+        address(first)..address(end.max(first))
+    }
+
+    fn hide(&self, store: StoreId, span: Span, most: u64) -> Result<(), ShowError> {
+        let Place { memory, start, key } = &self.place;
+        memory.hide_part(store, *start, *key, self.part(span), most)
+    }
+
+    fn show(&self, store: StoreId, span: Span, most: u64) -> Result<(), ShowError> {
+        let Place { memory, start, key } = &self.place;
+        memory.show_part(store, *start, *key, self.part(span), most)
+    }
+}
+
+/// Unpins a span, and hides what the claim's windows show of it, in one hold of
+/// the ledger: nobody purges what is shown.
+pub(crate) fn unpin(
+    store: StoreId,
+    ctx: &RegionCtx,
+    region: &Region,
+    span: Span,
+) -> Result<(), MemoryError> {
+    let mut ledger = region.shared().ledger();
+    let undo = ledger.unpin(region.handle(), span)?;
+    let windows = Overlap::of(&ledger, region.handle().claim(), span);
+    for (number, window) in windows.iter().enumerate() {
+        let most = cuts_left(ctx, region.owner(), &window.place.memory);
+        if let Err(error) = window.hide(store, span, most) {
+            for window in &windows[..number] {
+                // As many cuts as there were before.
+                undo.spans()
+                    .try_for_each(|span| window.show(store, span, u64::MAX))
+                    .map_err(|_| MemoryError::Fatal(ShowError::Broken))?;
+            }
+            ledger.undo_unpin(undo);
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Pins a span, and shows again what the claim's windows hide of it.
+pub(crate) fn pin(
+    store: StoreId,
+    ctx: &RegionCtx,
+    region: &Region,
+    span: Span,
+) -> Result<Pinned, MemoryError> {
+    let lock = region.shared().ledger_lock();
+    let (pinned, undo, mut ledger) = lock.pin(region.handle(), span)?;
+    let windows = Overlap::of(&ledger, region.handle().claim(), span);
+    for (number, window) in windows.iter().enumerate() {
+        let most = cuts_left(ctx, region.owner(), &window.place.memory);
+        if let Err(error) = window.show(store, span, most) {
+            for window in &windows[..=number] {
+                undo.spans()
+                    .try_for_each(|span| window.hide(store, span, u64::MAX))
+                    .map_err(|_| MemoryError::Fatal(ShowError::Broken))?;
+            }
+            ledger.undo_pin(undo);
+            return Err(error.into());
+        }
+    }
+    Ok(pinned)
 }
 
 /// Ends a window in the memory of the store in hand, and then its lock.

@@ -157,7 +157,7 @@ impl Plugins {
         let pre = PluginPre::new(linker.instantiate_pre(&component)?)?;
 
         let mut limits = HostLimits::default();
-        limits.region_bytes = settings.all_bytes;
+        limits.budget = settings.all_bytes;
         let host = Host::with_limits(limits);
         let table = match &settings.table {
             Some(bytes) => {

@@ -21,7 +21,7 @@ enum Of {
     Time(fn(&mut Limits) -> &mut Option<Duration>),
 }
 
-static KEYS: [Key; 11] = [
+static KEYS: [Key; 12] = [
     Key {
         name: "regions",
         of: Of::Count(|limits| &mut limits.regions),
@@ -65,6 +65,10 @@ static KEYS: [Key; 11] = [
     Key {
         name: "copy-bytes",
         of: Of::Bytes(|limits| &mut limits.copy_bytes),
+    },
+    Key {
+        name: "unpinned-spans",
+        of: Of::Count(|limits| &mut limits.unpinned_spans),
     },
 ];
 
@@ -156,6 +160,7 @@ mod tests {
             "run-time=9m",
             "mappings=10",
             "copy-bytes=11",
+            "unpinned-spans=12",
         ]);
         let expected = Limits {
             regions: 1,
@@ -169,6 +174,7 @@ mod tests {
             run_time: Some(Duration::from_secs(540)),
             mappings: 10,
             copy_bytes: 11,
+            unpinned_spans: 12,
         };
         assert_eq!(limits, expected);
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use memfd::{FileSeal, Memfd};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::io::Errno;
 
 use crate::region::{RegionName, Span};
@@ -53,6 +53,31 @@ impl RegionFile {
     /// The inode, as `/proc/self/maps` shows it.
     pub(crate) fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// Gives the memory of a span back to the kernel. It reads as zeros
+    /// afterwards, and its file is as long as before.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says. It does not refuse this for a file that is not
+    /// sealed against writing.
+    pub(crate) fn punch(&self, span: Span) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(
+            &self.file.as_file(),
+            flags,
+            span.offset(),
+            span.length(),
+        )?)
+    }
+
+    /// The bytes that the kernel has allocated for it, in whole pages: what is
+    /// resident, or swapped out.
+    pub(crate) fn allocated(&self) -> u64 {
+        // `stat` of an open file does not fail; its blocks have 512 bytes.
+        let metadata = self.file.as_file().metadata();
+        metadata.map_or(0, |metadata| metadata.blocks() * 512)
     }
 
     pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {

@@ -43,6 +43,13 @@ impl Mappings {
         Ok(())
     }
 
+    /// Gives some back.
+    pub(crate) fn less(&mut self, count: u64) {
+        debug_assert!(count <= self.0, "nobody gives back what he does not have");
+        self.0 -= count;
+        USED.fetch_sub(count, Ordering::Relaxed);
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.0
     }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
+use rangemap::RangeMap;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 
@@ -105,9 +106,35 @@ struct Shown {
     perms: Perms,
     /// How many lends hide it: private zero pages stand there meanwhile.
     hidden: u32,
+    /// The parts that are unpinned: private pages stand there, and they are the
+    /// guest's own. Each time that parts were hidden they got a number, so that
+    /// parts side by side are told apart where the kernel may do so as well.
+    holes: RangeMap<usize, u64>,
     /// The guest wrote to it, and has a private copy there since.
     scribbled: bool,
     tenant: Box<dyn Tenant>,
+}
+
+impl Shown {
+    /// The parts that show the region, unless a lend hides them all.
+    fn runs(&self, start: usize) -> Vec<Range<usize>> {
+        self.holes.gaps(&(start..self.end)).collect()
+    }
+
+    /// How many cuts the edges of unpinned parts make inside of the window that
+    /// starts at `start`, from `range.start` to `range.end`, both included.
+    fn hole_cuts(&self, start: usize, range: &Range<usize>) -> u64 {
+        let inside = start + 1..self.end;
+        let mut cuts: Vec<usize> = self
+            .holes
+            .overlapping(range.start.saturating_sub(1)..range.end + 1)
+            .flat_map(|(hole, _)| [hole.start, hole.end])
+            .filter(|cut| (range.start..=range.end).contains(cut) && inside.contains(cut))
+            .collect();
+        // The end of one may be the start of the next.
+        cuts.dedup();
+        cuts.len() as u64
+    }
 }
 
 #[derive(Default)]
@@ -118,6 +145,8 @@ struct State {
     /// both sides apart for good, even when the window is gone.
     edges: BTreeSet<usize>,
     mappings: Mappings,
+    /// Counts the times that parts of windows were hidden.
+    hidings: u64,
     /// A range could be neither restored nor made inaccessible.
     lost: Vec<Range<usize>>,
     broken: bool,
@@ -126,6 +155,15 @@ struct State {
 }
 
 impl State {
+    /// Counts cuts that are about to be made, of which the memory may have
+    /// `most`.
+    fn take_cuts(&mut self, more: u64, most: u64) -> Result<(), ShowError> {
+        if more > 0 && self.mappings.count() - PLAIN_MAPPINGS + more > most {
+            return Err(ShowError::Guest { most });
+        }
+        Ok(self.mappings.more(more)?)
+    }
+
     fn covering(&self, address: usize) -> Option<(usize, &Shown)> {
         let (start, shown) = self.windows.range(..=address).next_back()?;
         (address < shown.end).then_some((*start, shown))
@@ -342,10 +380,7 @@ impl MemoryRecord {
             .iter()
             .filter(|edge| !state.edges.contains(edge))
             .count() as u64;
-        if state.mappings.count() - PLAIN_MAPPINGS + new > most {
-            return Err(ShowError::Guest { most });
-        }
-        state.mappings.more(new)?;
+        state.take_cuts(new, most)?;
         state.edges.extend(edges);
         if let Err(error) = self.map_file(range.clone(), file, offset, perms, MapFlags::SHARED) {
             // Kernels before 6.12 may have left a hole there.
@@ -361,6 +396,7 @@ impl MemoryRecord {
                 offset,
                 perms,
                 hidden: 0,
+                holes: RangeMap::new(),
                 scribbled: false,
                 tenant,
             },
@@ -396,17 +432,20 @@ impl MemoryRecord {
             return Ok(());
         };
         if shown.hidden == 0 {
-            // SAFETY: the range is exactly one window of this memory, so that
-            // nothing else changes; the store is in hand, so that no wasm runs
-            // in it and no slice of its memory is alive.
-            unsafe {
-                mprotect(
-                    std::ptr::with_exposed_provenance_mut(start),
-                    shown.end - start,
-                    perms.mprotect(),
-                )
+            for run in shown.runs(start) {
+                // SAFETY: the run is a part of one window of this memory, and a
+                // whole mapping, so that nothing else changes; the store is in
+                // hand, so that no wasm runs in it and no slice of its memory is
+                // alive.
+                unsafe {
+                    mprotect(
+                        std::ptr::with_exposed_provenance_mut(run.start),
+                        run.end - run.start,
+                        perms.mprotect(),
+                    )
+                }
+                .map_err(io::Error::from)?;
             }
-            .map_err(io::Error::from)?;
             // A private copy that can only be read is one that can be written to
             // once more.
             shown.scribbled = false;
@@ -422,8 +461,9 @@ impl MemoryRecord {
             return Ok(());
         };
         shown.hidden = shown.hidden.saturating_add(1);
-        let range = start..shown.end;
-        self.restore(&mut state, range)
+        let runs = shown.runs(start);
+        runs.into_iter()
+            .try_for_each(|run| self.restore(&mut state, run))
     }
 
     /// Shows a hidden window's bytes again, unless another lend hides it still.
@@ -437,19 +477,140 @@ impl MemoryRecord {
             shown.hidden = shown.hidden.saturating_sub(1);
             return Ok(());
         }
-        let (range, file) = (start..shown.end, shown.file.clone());
-        if let Err(error) = self.map_file(
-            range.clone(),
-            &file,
-            shown.offset,
-            shown.perms,
-            MapFlags::SHARED,
-        ) {
-            self.restore(&mut state, range)?;
-            return Err(error.into());
-        }
         shown.hidden = 0;
         shown.scribbled = false;
+        let runs = shown.runs(start);
+        self.show_again(&mut state, start, runs)
+    }
+
+    /// Maps parts of a window again, which show private pages now. Where the
+    /// kernel refuses, that part keeps private zero pages.
+    fn show_again(
+        &self,
+        state: &mut State,
+        start: usize,
+        runs: Vec<Range<usize>>,
+    ) -> Result<(), ShowError> {
+        for run in runs {
+            let shown = state.windows.get(&start).expect("it was found before");
+            let offset = shown.offset + (run.start - start) as u64;
+            let mapped = self.map_file(
+                run.clone(),
+                &shown.file,
+                offset,
+                shown.perms,
+                MapFlags::SHARED,
+            );
+            if let Err(error) = mapped {
+                self.restore(state, run)?;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts private zero pages in the place of a part of a window, which is
+    /// unpinned. What is hidden there already stays as the guest left it.
+    ///
+    /// The kernel has to keep such a part apart from what is around it, so the
+    /// cuts are counted first, as those of windows are: at most `most` for the
+    /// whole memory. When the parts are shown again the cuts are gone: mappings
+    /// of one file, side by side and with equal rights, become one.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    pub(crate) fn hide_part(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+        range: Range<usize>,
+        most: u64,
+    ) -> Result<(), ShowError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let hidings = state.hidings + 1;
+        let Some(shown) = self.find(store, state, start, key)? else {
+            return Ok(());
+        };
+        let range = range.start.max(start)..range.end.min(shown.end);
+        let before = shown.hole_cuts(start, &range);
+        let runs: Vec<_> = shown.holes.gaps(&range).collect();
+        for run in &runs {
+            shown.holes.insert(run.clone(), hidings);
+        }
+        let more = shown.hole_cuts(start, &range) - before;
+        let hidden = shown.hidden > 0;
+        if let Err(error) = state.take_cuts(more, most) {
+            let shown = state.windows.get_mut(&start).expect("found above");
+            for run in runs {
+                shown.holes.remove(run);
+            }
+            return Err(error);
+        }
+        state.hidings = hidings;
+        if hidden {
+            // Zero pages are there already.
+            return Ok(());
+        }
+        runs.into_iter()
+            .try_for_each(|run| self.restore(state, run))
+    }
+
+    /// Shows a hidden part of a window again. What the guest wrote there
+    /// meanwhile is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]. What is in the window is then hidden, and its guest is not
+    /// to go on, if it says anything but `Guest` or `Process`.
+    pub(crate) fn show_part(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+        range: Range<usize>,
+        most: u64,
+    ) -> Result<(), ShowError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(shown) = self.find(store, state, start, key)? else {
+            return Ok(());
+        };
+        let range = range.start.max(start)..range.end.min(shown.end);
+        let parts: Vec<(Range<usize>, u64)> = shown
+            .holes
+            .overlapping(&range)
+            .map(|(hole, number)| {
+                let part = hole.start.max(range.start)..hole.end.min(range.end);
+                (part, *number)
+            })
+            .collect();
+        let before = shown.hole_cuts(start, &range);
+        shown.holes.remove(range.clone());
+        let after = shown.hole_cuts(start, &range);
+        let hidden = shown.hidden > 0;
+        if let Err(error) = state.take_cuts(after.saturating_sub(before), most) {
+            let shown = state.windows.get_mut(&start).expect("found above");
+            for (part, number) in parts {
+                shown.holes.insert(part, number);
+            }
+            return Err(error);
+        }
+        if !hidden {
+            // Parts side by side in one step.
+            let mut runs: Vec<Range<usize>> = Vec::new();
+            for (part, _) in parts {
+                match runs.last_mut() {
+                    Some(last) if last.end == part.start => last.end = part.end,
+                    _ => runs.push(part),
+                }
+            }
+            self.show_again(state, start, runs)?;
+        }
+        // Only now: until the last part is shown, the kernel has them all.
+        state.mappings.less(before.saturating_sub(after));
         Ok(())
     }
 
@@ -471,7 +632,10 @@ impl MemoryRecord {
             return Ok(None);
         };
         let range = start..shown.end;
+        let cuts = shown.hole_cuts(start, &range);
         self.restore(&mut state, range)?;
+        // One mapping stands in for all its parts.
+        state.mappings.less(cuts);
         Ok(state.windows.remove(&start).map(|shown| shown.tenant))
     }
 
@@ -548,7 +712,8 @@ impl MemoryRecord {
     pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
         let state = self.state();
         let (_, shown) = state.covering(address)?;
-        (shown.perms == Perms::Read).then(|| describe(&state, address))?
+        let trapped = shown.perms == Perms::Read && !shown.holes.contains_key(&address);
+        trapped.then(|| describe(&state, address))?
     }
 
     /// Called by the fault handler. If the fault is explained by a read-only
@@ -570,25 +735,34 @@ impl MemoryRecord {
         let Some((start, shown)) = state.covering_mut(address) else {
             return false;
         };
-        if shown.perms != Perms::Read || shown.hidden > 0 || shown.scribbled {
+        if shown.perms != Perms::Read
+            || shown.hidden > 0
+            || shown.scribbled
+            || shown.holes.contains_key(&address)
+        {
             return false;
         }
         // The whole window in one step: page by page would make a mapping per
-        // fault, as many as the guest likes.
-        let range = start..shown.end;
-        if self
-            .map_file(
-                range,
-                &shown.file,
-                shown.offset,
-                Perms::Write,
-                // Paid for page by page, as the rest of the memory: the kernel
-                // may refuse so large a mapping otherwise.
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-            .is_err()
-        {
-            return false;
+        // fault, as many as the guest likes. What is hidden of it is left alone:
+        // it is the guest's own, and can be written to. (Going through the gaps
+        // allocates nothing.)
+        let whole = start..shown.end;
+        for run in shown.holes.gaps(&whole) {
+            let offset = shown.offset + (run.start - start) as u64;
+            if self
+                .map_file(
+                    run,
+                    &shown.file,
+                    offset,
+                    Perms::Write,
+                    // Paid for page by page, as the rest of the memory: the kernel
+                    // may refuse so large a mapping otherwise.
+                    MapFlags::PRIVATE | MapFlags::NORESERVE,
+                )
+                .is_err()
+            {
+                return false;
+            }
         }
         shown.scribbled = true;
         state.scribble = Some(address);

@@ -5,17 +5,20 @@
 //! | `bindings` | generated from `wit/memory.wit` |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
+//! | `pins` | the interface `pins`, registered by hand |
 
 pub(crate) mod bindings;
+mod pins;
 mod regions;
 mod windows;
 
 use wasmtime::component::Linker;
 
+use self::bindings::Failure;
+use self::bindings::tombolo::memory::regions::ErrorCode;
 use crate::RegionView;
 
-/// Adds the interfaces `tombolo:memory/regions` and `tombolo:memory/windows` to
-/// a linker. They are synchronous, for stores of both kinds.
+/// Adds the interfaces `tombolo:memory/regions`, `windows` and `pins` to a linker. They are synchronous, for stores of both kinds.
 ///
 /// The guest then finds them as it finds any WASI interface. Bindings of an
 /// embedder's own world, if that mentions `region`, use the types of
@@ -64,7 +67,17 @@ pub fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<
     bindings::tombolo::memory::regions::add_to_linker::<T, HasRegions>(linker, |data| {
         data.region_ctx()
     })?;
-    windows::add_to_linker(linker)
+    windows::add_to_linker(linker)?;
+    pins::add_to_linker(linker)
+}
+
+/// Tells refusals, which the guest gets, from traps.
+fn answer<R>(result: Result<R, Failure>) -> wasmtime::Result<(Result<R, ErrorCode>,)> {
+    match result {
+        Ok(value) => Ok((Ok(value),)),
+        Err(Failure::Code(code)) => Ok((Err(code),)),
+        Err(Failure::Trap(error)) => Err(error),
+    }
 }
 
 struct HasRegions;

@@ -50,6 +50,8 @@ impl From<RegionError> for wit::ErrorCode {
             RegionError::NotPermitted => wit::ErrorCode::NotPermitted,
             RegionError::WouldBlock => wit::ErrorCode::WouldBlock,
             RegionError::Frozen => wit::ErrorCode::Frozen,
+            RegionError::Unpinned => wit::ErrorCode::Unpinned,
+            RegionError::Purged => wit::ErrorCode::Purged,
             RegionError::Poisoned => wit::ErrorCode::Poisoned,
             RegionError::Gone => wit::ErrorCode::Gone,
             RegionError::Overlap => wit::ErrorCode::Overlap,
@@ -110,9 +112,14 @@ impl wit::Host for &mut RegionCtx {
 }
 
 impl wit::HostRegion for &mut RegionCtx {
-    fn create(&mut self, name: String, size: u64) -> Result<Resource<Region>, Failure> {
+    fn create(
+        &mut self,
+        name: String,
+        size: u64,
+        pinned: bool,
+    ) -> Result<Resource<Region>, Failure> {
         self.check().map_err(wasmtime::Error::from)?;
-        let region = Region::create(self.host(), &self.owner, &name, size)?;
+        let region = Region::create(self.host(), &self.owner, &name, size, pinned)?;
         self.created += 1;
         Ok(self.keep(region)?)
     }

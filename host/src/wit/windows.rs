@@ -5,8 +5,8 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList};
 
+use super::answer;
 use super::bindings::Failure;
-use super::bindings::tombolo::memory::regions::ErrorCode;
 use crate::region::GRANULE;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
@@ -31,15 +31,6 @@ impl From<Access> for region::Access {
             Access::Read => region::Access::Read,
             Access::Write => region::Access::Write,
         }
-    }
-}
-
-/// Tells refusals, which the guest gets, from traps.
-fn answer<R>(result: Result<R, Failure>) -> wasmtime::Result<(Result<R, ErrorCode>,)> {
-    match result {
-        Ok(value) => Ok((Ok(value),)),
-        Err(Failure::Code(code)) => Ok((Err(code),)),
-        Err(Failure::Trap(error)) => Err(error),
     }
 }
 

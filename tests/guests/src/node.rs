@@ -73,6 +73,8 @@ pub fn word(code: ErrorCode) -> String {
         ErrorCode::NotPermitted => "not-permitted".into(),
         ErrorCode::WouldBlock => "would-block".into(),
         ErrorCode::Frozen => "frozen".into(),
+        ErrorCode::Unpinned => "unpinned".into(),
+        ErrorCode::Purged => "purged".into(),
         ErrorCode::Overlap => "overlap".into(),
         ErrorCode::Gone => "gone".into(),
         ErrorCode::Poisoned => "poisoned".into(),

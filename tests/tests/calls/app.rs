@@ -409,7 +409,7 @@ mod limits {
         most.regions = 3;
         plays(app("limit regions").host_limits(most));
         let mut most = tombolo::HostLimits::default();
-        most.region_bytes = 3 * 65536 + 5;
+        most.budget = 3 * 65536 + 5;
         plays(app("limit claimed-bytes").host_limits(most));
     }
 }

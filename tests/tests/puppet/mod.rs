@@ -20,6 +20,7 @@ mod bindings {
     });
 }
 
+pub use bindings::tombolo::memory::pins::Pinned;
 pub use bindings::tombolo::memory::regions::{ErrorCode, Rights};
 pub use bindings::tombolo::memory::windows::Access;
 
@@ -92,6 +93,10 @@ acts! {
     restrict = call_restrict(number: u32, rights: Rights) -> Act<u32>;
     freeze = call_freeze(number: u32) -> Act<()>;
     clear_poison = call_clear_poison(number: u32) -> Act<()>;
+    create_unpinned = call_create_unpinned(name: &str, size: u64) -> Act<u32>;
+    pin = call_pin(number: u32, offset: u64, length: u64) -> Act<Pinned>;
+    unpin = call_unpin(number: u32, offset: u64, length: u64) -> Act<()>;
+    is_pinned = call_is_pinned(number: u32, offset: u64, length: u64) -> Act<bool>;
     read_at = call_read_at(number: u32, offset: u64, length: u64) -> Act<Vec<u8>>;
     write_at = call_write_at(number: u32, offset: u64, bytes: &[u8]) -> Act<()>;
     show_listed = call_show(

@@ -39,7 +39,7 @@ fn main() {
 }
 
 fn create(name: &str) -> Region {
-    Region::create(name, 2 * GRANULE).expect("there is room")
+    Region::create(name, 2 * GRANULE, true).expect("there is room")
 }
 
 fn map(region: &Region, access: Access) -> Page {
@@ -514,7 +514,7 @@ fn move_refused_roomless() {
 
 /// The near guest holds so much that the next region is too much.
 fn move_over_limit(limit: &str) {
-    let big = || Region::create("big", 10 * GRANULE).unwrap();
+    let big = || Region::create("big", 10 * GRANULE, true).unwrap();
     assert_eq!(near::move_("keep", big()).as_deref(), Ok("done"));
     let region = big();
     let page = write(&region, 40);
@@ -551,7 +551,7 @@ fn move_results() {
 
 /// A result that does not fit on the receiver's account.
 fn move_result_over_limit() {
-    let mine = Region::create("mine", 10 * GRANULE).unwrap();
+    let mine = Region::create("mine", 10 * GRANULE, true).unwrap();
     let refused = near::make("size 655360").unwrap_err();
     has(&refused, &["`made`", "moved", "claimed-bytes", "`client`"]);
     drop(mine);
@@ -723,8 +723,8 @@ fn forge() {
 
 fn limit(which: &str) {
     let (exhausted, kept) = match which {
-        "regions" => until_refused(|| Region::create("many", 1)),
-        "claimed-bytes" => until_refused(|| Region::create("many", GRANULE)),
+        "regions" => until_refused(|| Region::create("many", 1, true)),
+        "claimed-bytes" => until_refused(|| Region::create("many", GRANULE, true)),
         "handles" => {
             let region = create("one");
             until_refused(|| region.restrict(Rights::READ))
@@ -802,7 +802,7 @@ fn until_refused<T>(mut make: impl FnMut() -> Result<T, ErrorCode>) -> (ErrorCod
 /// way, or waits for its end.
 fn hold(how: &str) {
     for index in 0..4 {
-        let region = Region::create("held", 16 * GRANULE).unwrap();
+        let region = Region::create("held", 16 * GRANULE, true).unwrap();
         let page = write(&region, 1);
         let second = Page::map(&region, 5, Access::Read).unwrap();
         assert_eq!(near::lend("fill-keep 2", &region).as_deref(), Ok("done"));
@@ -834,7 +834,7 @@ fn hold(how: &str) {
 /// Fills a region of 128 MiB, and never ends.
 fn hold_much() {
     const CHUNK: u64 = 16 << 20;
-    let region = Region::create("much", 8 * CHUNK).unwrap();
+    let region = Region::create("much", 8 * CHUNK, true).unwrap();
     let bytes = vec![1; usize::try_from(CHUNK).unwrap()];
     for chunk in 0..8 {
         region.write_at(chunk * CHUNK, &bytes).unwrap();

@@ -12,7 +12,7 @@ use bindings::test::calls::lists;
 use bindings::tombolo::memory::regions::Region;
 
 fn main() {
-    let create = |name| Region::create(name, 65536).expect("there is room");
+    let create = |name| Region::create(name, 65536, true).expect("there is room");
     let (one, other) = (create("one"), create("other"));
     one.write_at(0, &[1]).expect("it is free");
     other.write_at(0, &[2]).expect("it is free");

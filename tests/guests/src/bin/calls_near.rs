@@ -164,7 +164,7 @@ impl Guest for Near {
 
     fn make(script: String) -> Result<Region, String> {
         let (verb, rest) = script.split_once(' ').unwrap_or((&script, ""));
-        let create = |size: u64| Region::create("made", size).map_err(word);
+        let create = |size: u64| Region::create("made", size, true).map_err(word);
         match verb {
             "filled" => {
                 let region = create(node::GRANULE)?;

@@ -55,7 +55,7 @@ impl Guest for Hostile {
             // The host answers with a list, and so goes on after the first one.
             "fill-and-ask" => {
                 unsafe { at.write_bytes(1, black_box(100)) }
-                drop(Region::create("unreached", 1));
+                drop(Region::create("unreached", 1, true));
             }
             "fill-and-spin" => {
                 unsafe { at.write_bytes(1, black_box(100)) }

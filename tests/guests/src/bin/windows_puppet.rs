@@ -16,6 +16,7 @@ mod bindings {
 }
 
 use bindings::exports::test::puppet::acts::Guest;
+use bindings::tombolo::memory::pins::{self, Pinned, Span};
 use bindings::tombolo::memory::regions::{ErrorCode, Region, Rights};
 use bindings::tombolo::memory::windows::{self, Access, Window};
 
@@ -57,7 +58,11 @@ struct Puppet;
 
 impl Guest for Puppet {
     fn create(name: String, size: u64) -> Result<u32, ErrorCode> {
-        Region::create(&name, size).map(keep_handle)
+        Region::create(&name, size, true).map(keep_handle)
+    }
+
+    fn create_unpinned(name: String, size: u64) -> Result<u32, ErrorCode> {
+        Region::create(&name, size, false).map(keep_handle)
     }
 
     fn keep(region: Region) -> u32 {
@@ -89,6 +94,35 @@ impl Guest for Puppet {
 
     fn clear_poison(number: u32) -> Result<(), ErrorCode> {
         handle(number, Region::clear_poison)
+    }
+
+    fn pin(number: u32, offset: u64, length: u64) -> Result<Pinned, ErrorCode> {
+        handle(number, |region| pins::pin(region, Span { offset, length }))
+    }
+
+    fn unpin(number: u32, offset: u64, length: u64) -> Result<(), ErrorCode> {
+        handle(number, |region| {
+            pins::unpin(region, Span { offset, length })
+        })
+    }
+
+    fn is_pinned(number: u32, offset: u64, length: u64) -> Result<bool, ErrorCode> {
+        handle(number, |region| {
+            pins::is_pinned(region, Span { offset, length })
+        })
+    }
+
+    fn pin_lent(region: &Region) -> Vec<ErrorCode> {
+        let whole = Span {
+            offset: 0,
+            length: 0,
+        };
+        let answers = [
+            pins::pin(region, whole).err(),
+            pins::unpin(region, whole).err(),
+            pins::is_pinned(region, whole).err(),
+        ];
+        answers.into_iter().flatten().collect()
     }
 
     fn read_at(number: u32, offset: u64, length: u64) -> Result<Vec<u8>, ErrorCode> {
