@@ -1003,6 +1003,20 @@ impl<P> Ledger<P> {
         Ok((pinned, Undo { claim, ranges }))
     }
 
+    /// Tells whether a [`pin`](Ledger::pin) would meet no refusal, so that nothing
+    /// is purged for one that does.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Ledger::pin).
+    pub fn may_pin(&mut self, handle: &Handle, span: Span) -> Result<(), PinRefusal> {
+        self.may_change_pins(handle)?;
+        let entry = self.claim_mut(handle.claim);
+        entry.charge_spans(entry.spans_with_pin(&span.granules()))?;
+        entry.charge_spans(entry.unpinned.len())?;
+        Ok(())
+    }
+
     /// Takes a [`pin`](Ledger::pin) back, in the same hold of the ledger: the
     /// claim is told again what it was told.
     pub fn undo_pin(&mut self, undo: Undo) {

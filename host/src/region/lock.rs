@@ -80,6 +80,7 @@ impl<P> LedgerLock<P> {
         let unpaid = ledger.unpaid(span);
         let mut commit = None;
         if unpaid > 0 {
+            ledger.may_pin(handle, span)?;
             // What is there already must not be what is purged to make room.
             let held = ledger.hold(span);
             drop(ledger);
