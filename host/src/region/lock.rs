@@ -112,13 +112,12 @@ impl<P> LedgerLock<P> {
     /// kernel. Gives what had been paid for them.
     pub fn purge(&self, turn: Turn, give_back: impl Fn(Span)) -> Commit {
         let mut ledger = self.lock();
-        let (ranges, commit) = ledger.begin_purge(turn);
+        let (ranges, mut commit) = ledger.begin_purge(turn);
         if ranges.is_empty() {
             return commit;
         }
         let idle = ledger.idle();
-        let taken = commit.granules();
-        self.budget.note_taken(self.id, idle, taken, turn);
+        self.budget.note_taken(self.id, idle, &mut commit);
         ledger.noted = idle;
         drop(ledger);
         for range in &ranges {
