@@ -284,7 +284,9 @@ impl Pins {
     /// Tells whether anything in a run was purged after the claim that had it
     /// unpinned was last told.
     pub(super) fn is_lost(&self, range: &Range<u64>, known: u64) -> bool {
-        self.lost.overlapping(range).any(|(_, purge)| *purge > known)
+        self.lost
+            .overlapping(range)
+            .any(|(_, purge)| *purge > known)
     }
 
     /// Nobody has a claim any more: gives back what was paid for.
