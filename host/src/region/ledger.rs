@@ -951,6 +951,12 @@ impl<P> Ledger<P> {
         self.pins.is_purging(&span.granules())
     }
 
+    /// Tells whether a part of a span is being purged, or paid for by somebody who
+    /// pins it, so that nobody can say yet what it costs.
+    pub(super) fn is_busy(&self, span: Span) -> bool {
+        self.pins.is_busy(&span.granules())
+    }
+
     /// How many granules have to be paid for before all of a span can be pinned.
     #[must_use]
     pub fn unpaid(&self, span: Span) -> u64 {

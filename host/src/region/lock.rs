@@ -20,7 +20,8 @@ pub struct LedgerLock<P> {
     id: u64,
     budget: Arc<Budget>,
     ledger: Mutex<Ledger<P>>,
-    purge_over: Condvar,
+    /// Something is not being purged or paid for any more.
+    settled: Condvar,
 }
 
 /// The ledger, to oneself. When it is let go, the budget is told what there is
@@ -40,7 +41,7 @@ impl<P> LedgerLock<P> {
             id,
             budget: budget.clone(),
             ledger: Mutex::new(ledger),
-            purge_over: Condvar::new(),
+            settled: Condvar::new(),
         }
     }
 
@@ -64,7 +65,8 @@ impl<P> LedgerLock<P> {
     /// can be shown again before anybody sees that they should be; and the pin
     /// undone where they cannot.
     ///
-    /// Waits while a part of the span is being purged: for a millisecond or so.
+    /// Waits while a part of the span is being purged, for a millisecond or so, and
+    /// while another pin makes room for it, so that it is paid for once.
     ///
     /// # Errors
     ///
@@ -85,24 +87,26 @@ impl<P> LedgerLock<P> {
             let held = ledger.hold(span);
             drop(ledger);
             let taken = self.budget.take(unpaid);
-            // Others may have pinned, unpinned and purged meanwhile.
-            ledger = self.wait(self.lock(), span);
+            // Others may have pinned and unpinned what was paid for, but nobody
+            // purged it or paid for the rest.
+            ledger = self.lock();
             ledger.let_go(held);
+            self.settled.notify_all();
             commit = Some(taken?);
         }
         let (pinned, undo) = ledger.pin(handle, span, commit)?;
         Ok((pinned, undo, ledger))
     }
 
-    /// Waits until nothing of the span is being purged.
+    /// Waits until nothing of the span is being purged or paid for.
     fn wait<'a>(&'a self, guard: LedgerGuard<'a, P>, span: Span) -> LedgerGuard<'a, P> {
-        if !guard.is_purging(span) {
+        if !guard.is_busy(span) {
             return guard;
         }
         drop(guard);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        while ledger.is_purging(span) {
-            let waited = self.purge_over.wait(ledger);
+        while ledger.is_busy(span) {
+            let waited = self.settled.wait(ledger);
             ledger = waited.unwrap_or_else(PoisonError::into_inner);
         }
         self.guard(ledger)
@@ -124,7 +128,7 @@ impl<P> LedgerLock<P> {
             give_back(super::pins::span(range));
         }
         self.lock().end_purge(&ranges);
-        self.purge_over.notify_all();
+        self.settled.notify_all();
         commit
     }
 }
