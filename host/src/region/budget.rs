@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 
-use super::sync::{Mutex, MutexGuard};
+use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Exhausted, GRANULE};
 
 /// The granules that are taken from a region in one step: 16 MiB, for which the
@@ -15,6 +15,8 @@ const STEP: u64 = 256;
 pub trait Purge: Send + Sync {
     /// Purges granules that nobody pins, the least recently unpinned first. Gives
     /// what they were charged with; nothing if there is nothing to purge.
+    ///
+    /// Others may wait for this: it must not take from the budget itself.
     fn purge(&self, turn: Turn) -> Commit;
 }
 
@@ -25,8 +27,6 @@ pub struct Turn {
     pub(super) most: u64,
     /// None that was unpinned after this.
     pub(super) until: u64,
-    /// How many of them were counted on before.
-    promised: u64,
 }
 
 /// What all regions of a host may commit, and do. Counted in granules; each
@@ -37,6 +37,8 @@ pub struct Turn {
 /// refused. Nothing is locked while memory is given back to the kernel.
 pub struct Budget {
     pool: Mutex<Pool>,
+    /// Something that was being purged is free.
+    freed: Condvar,
     /// Counts unpinnings, to tell which was first.
     clock: AtomicU64,
 }
@@ -48,7 +50,9 @@ struct Pool {
     peak: u64,
     /// What could be purged, over all regions.
     purgeable: u64,
-    /// Of that, what somebody is about to purge for himself.
+    /// Of what is used, what is being given back to the kernel.
+    freeing: u64,
+    /// What there is room for, and somebody waits for.
     promised: u64,
     regions: BTreeMap<u64, Entry>,
     /// The regions with something to purge, by their oldest stamp.
@@ -99,6 +103,7 @@ impl Budget {
                 most: bytes / GRANULE,
                 ..Pool::default()
             }),
+            freed: Condvar::new(),
             clock: AtomicU64::new(0),
         })
     }
@@ -148,40 +153,39 @@ impl Budget {
     /// Takes so many granules, and makes room for them if need be. Not to be
     /// called with the lock of a region.
     ///
+    /// What others purge already is counted on, and waited for; so nobody is
+    /// refused for whom there is room beside those who came before.
+    ///
     /// # Errors
     ///
     /// [`Exhausted`] where too little is free and too little can be purged;
     /// nothing was purged then, unless others took what there was meanwhile.
     pub fn take(self: &Arc<Budget>, granules: u64) -> Result<Commit, Exhausted> {
         let mut pool = self.pool();
-        let free = pool.most.saturating_sub(pool.used);
-        let room = free.saturating_add(pool.purgeable.saturating_sub(pool.promised));
-        if granules > room {
+        if granules > pool.room() {
             return Err(pool.exhausted(granules));
         }
-        let mut taken = self.grab(&mut pool, granules.min(free));
-        pool.promised += granules - taken.granules;
-        drop(pool);
+        pool.promised += granules;
         loop {
-            let missing = granules - taken.granules;
+            let missing = pool.missing(granules);
             if missing == 0 {
-                return Ok(taken);
+                pool.promised -= granules;
+                return Ok(self.grab(&mut pool, granules));
             }
-            let mut purged = self.purge_some(missing, missing);
-            let nothing = purged.granules == 0;
-            taken.merge(purged.split(missing));
-            drop(purged);
-            let missing = granules - taken.granules;
-            let mut pool = self.pool();
-            let free = pool.most.saturating_sub(pool.used);
-            let more = self.grab(&mut pool, free.min(missing));
-            pool.promised -= more.granules;
-            if nothing && more.granules == 0 && pool.purgeable == 0 {
+            // Some of it may be on its way, beside what others wait for.
+            let for_all = pool.missing(pool.promised).saturating_sub(pool.freeing);
+            let most = missing.min(for_all);
+            if most > 0 && pool.purgeable > 0 {
+                drop(pool);
+                self.purge_some(most);
+                pool = self.pool();
+            } else if pool.freeing > 0 {
+                pool = (self.freed.wait(pool)).unwrap_or_else(PoisonError::into_inner);
+            } else {
                 // Somebody pinned again what was counted on.
-                pool.promised -= missing;
+                pool.promised -= granules;
                 return Err(pool.exhausted(granules));
             }
-            taken.merge(more);
         }
     }
 
@@ -191,6 +195,7 @@ impl Budget {
         Commit {
             budget: self.clone(),
             granules,
+            freeing: false,
         }
     }
 
@@ -200,11 +205,11 @@ impl Budget {
     pub fn purge(self: &Arc<Budget>, granules: u64) -> u64 {
         let mut purged = 0;
         while purged < granules {
-            let some = self.purge_some(granules - purged, 0);
-            if some.granules == 0 && self.pool().order.is_empty() {
+            let some = self.purge_some(granules - purged);
+            if some == 0 && self.pool().order.is_empty() {
                 break;
             }
-            purged += some.granules;
+            purged += some;
         }
         purged
     }
@@ -222,9 +227,9 @@ impl Budget {
         over(&self.pool())
     }
 
-    /// Purges something of the region whose turn it is. Of that, `promised` was
-    /// counted on before.
-    fn purge_some(self: &Arc<Budget>, most: u64, promised: u64) -> Commit {
+    /// Purges something of the region whose turn it is, and gives how many
+    /// granules are free by that.
+    fn purge_some(&self, most: u64) -> u64 {
         let mut pool = self.pool();
         let mut order = pool.order.iter();
         let first = order.next().map(|(_, id)| *id);
@@ -239,27 +244,39 @@ impl Budget {
         });
         drop(pool);
         match region {
-            Some(region) => region.purge(Turn {
-                most: most.min(STEP),
-                until,
-                promised,
-            }),
-            None => Commit::none(self),
+            Some(region) => {
+                let most = most.min(STEP);
+                region.purge(Turn { most, until }).granules
+            }
+            None => 0,
         }
     }
 
-    /// Notes what a region has to purge yet, after so much was taken from it.
-    /// Called with the lock of the region.
-    pub(super) fn note_taken(&self, id: u64, idle: Idle, taken: u64, turn: Turn) {
+    /// Notes what a region has to purge yet, after this was taken from it, which
+    /// is free when it is dropped. Called with the lock of the region.
+    pub(super) fn note_taken(&self, id: u64, idle: Idle, taken: &mut Commit) {
         let mut pool = self.pool();
         pool.note(id, idle);
-        pool.promised -= taken.min(turn.promised);
+        taken.freeing = true;
+        pool.freeing += taken.granules;
         pool.purges += 1;
-        pool.purged += taken;
+        pool.purged += taken.granules;
     }
 }
 
 impl Pool {
+    /// How much can be taken beside what others wait for.
+    fn room(&self) -> u64 {
+        let there = self.most.saturating_add(self.purgeable + self.freeing);
+        there.saturating_sub(self.used + self.promised)
+    }
+
+    /// How much has to be freed before so much can be taken; with it, what is
+    /// over the budget since that was made smaller.
+    fn missing(&self, granules: u64) -> u64 {
+        self.used.saturating_add(granules).saturating_sub(self.most)
+    }
+
     fn note(&mut self, id: u64, idle: Idle) {
         let Some(entry) = self.regions.get_mut(&id) else {
             return;
@@ -296,6 +313,8 @@ impl fmt::Debug for Budget {
 pub struct Commit {
     budget: Arc<Budget>,
     granules: u64,
+    /// It was taken to be purged.
+    freeing: bool,
 }
 
 impl Commit {
@@ -304,6 +323,7 @@ impl Commit {
         Commit {
             budget: budget.clone(),
             granules: 0,
+            freeing: false,
         }
     }
 
@@ -320,12 +340,14 @@ impl Commit {
         Commit {
             budget: self.budget.clone(),
             granules,
+            freeing: self.freeing,
         }
     }
 
     /// Adds others of the same budget.
     pub fn merge(&mut self, mut other: Commit) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
+        debug_assert!(!self.freeing && !other.freeing, "what is purged is gone");
         self.granules += std::mem::take(&mut other.granules);
     }
 }
@@ -333,7 +355,13 @@ impl Commit {
 impl Drop for Commit {
     fn drop(&mut self) {
         if self.granules > 0 {
-            self.budget.pool().used -= self.granules;
+            let mut pool = self.budget.pool();
+            pool.used -= self.granules;
+            if self.freeing {
+                pool.freeing -= self.granules;
+                drop(pool);
+                self.budget.freed.notify_all();
+            }
         }
     }
 }

@@ -176,6 +176,14 @@ impl Claim {
             None => Ok(()),
         }
     }
+
+    /// How many runs there are at most once the claim pins a span: what is in the
+    /// middle of a run makes two of it.
+    fn spans_with_pin(&self, span: &Range<u64>) -> usize {
+        let mut runs = self.unpinned.overlapping(span);
+        let split = runs.any(|(run, _)| run.start < span.start && span.end < run.end);
+        self.unpinned.len() + usize::from(split)
+    }
 }
 
 #[derive(Debug)]
@@ -905,13 +913,16 @@ impl<P> Ledger<P> {
         let known = self.pins.purges();
         let entry = self.claims.get_mut(&claim).expect("the handle is good");
         let gaps = pins::pinned_in(&entry.unpinned, &span.granules());
-        // At worst, each is a run by itself.
-        entry.charge_spans(entry.unpinned.len() + gaps.len())?;
         for gap in &gaps {
             entry.unpinned.insert(gap.clone(), known);
         }
-        let spans = entry.unpinned.len();
-        entry.charge_spans(spans).expect("less than before");
+        // Not before: it may be fewer now, which is never refused.
+        if let Err(exhausted) = entry.charge_spans(entry.unpinned.len()) {
+            for gap in gaps {
+                entry.unpinned.remove(gap);
+            }
+            return Err(exhausted.into());
+        }
         for gap in &gaps {
             self.pins.sub(gap);
         }
@@ -925,8 +936,9 @@ impl<P> Ledger<P> {
         for (range, _) in &undo.ranges {
             entry.unpinned.remove(range.clone());
         }
-        let spans = entry.unpinned.len();
-        entry.charge_spans(spans).expect("as before");
+        // It had as many before, but somebody may have taken them since: accounts
+        // are not of one region alone.
+        let _ = entry.charge_spans(entry.unpinned.len());
         for (range, _) in &undo.ranges {
             self.pins.add(range);
         }
@@ -937,6 +949,12 @@ impl<P> Ledger<P> {
     #[must_use]
     pub fn is_purging(&self, span: Span) -> bool {
         self.pins.is_purging(&span.granules())
+    }
+
+    /// Tells whether a part of a span is being purged, or paid for by somebody who
+    /// pins it, so that nobody can say yet what it costs.
+    pub(super) fn is_busy(&self, span: Span) -> bool {
+        self.pins.is_busy(&span.granules())
     }
 
     /// How many granules have to be paid for before all of a span can be pinned.
@@ -973,12 +991,11 @@ impl<P> Ledger<P> {
         self.may_change_pins(handle)?;
         let (claim, span) = (handle.claim, span.granules());
         let entry = self.claims.get_mut(&claim).expect("the handle is good");
+        entry.charge_spans(entry.spans_with_pin(&span))?;
         let ranges = pins::unpinned_in(&entry.unpinned, &span);
-        // What is in the middle of a run makes two of it.
-        entry.charge_spans(entry.unpinned.len() + 1)?;
         entry.unpinned.remove(span.clone());
         let spans = entry.unpinned.len();
-        entry.charge_spans(spans).expect("less than before");
+        entry.charge_spans(spans).expect("not more than that");
         if let Some(commit) = commit {
             self.pins.pay(&span, commit);
         }
@@ -992,6 +1009,20 @@ impl<P> Ledger<P> {
         Ok((pinned, Undo { claim, ranges }))
     }
 
+    /// Tells whether a [`pin`](Ledger::pin) would meet no refusal, so that nothing
+    /// is purged for one that does.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Ledger::pin).
+    pub fn may_pin(&mut self, handle: &Handle, span: Span) -> Result<(), PinRefusal> {
+        self.may_change_pins(handle)?;
+        let entry = self.claim_mut(handle.claim);
+        entry.charge_spans(entry.spans_with_pin(&span.granules()))?;
+        entry.charge_spans(entry.unpinned.len())?;
+        Ok(())
+    }
+
     /// Takes a [`pin`](Ledger::pin) back, in the same hold of the ledger: the
     /// claim is told again what it was told.
     pub fn undo_pin(&mut self, undo: Undo) {
@@ -999,9 +1030,8 @@ impl<P> Ledger<P> {
         for (range, known) in &undo.ranges {
             entry.unpinned.insert(range.clone(), *known);
         }
-        // It had as many before.
-        let spans = entry.unpinned.len();
-        let _ = entry.charge_spans(spans);
+        // As in `undo_unpin`.
+        let _ = entry.charge_spans(entry.unpinned.len());
         for (range, _) in &undo.ranges {
             self.pins.sub(range);
         }

@@ -20,7 +20,8 @@ pub struct LedgerLock<P> {
     id: u64,
     budget: Arc<Budget>,
     ledger: Mutex<Ledger<P>>,
-    purge_over: Condvar,
+    /// Something is not being purged or paid for any more.
+    settled: Condvar,
 }
 
 /// The ledger, to oneself. When it is let go, the budget is told what there is
@@ -40,7 +41,7 @@ impl<P> LedgerLock<P> {
             id,
             budget: budget.clone(),
             ledger: Mutex::new(ledger),
-            purge_over: Condvar::new(),
+            settled: Condvar::new(),
         }
     }
 
@@ -64,7 +65,8 @@ impl<P> LedgerLock<P> {
     /// can be shown again before anybody sees that they should be; and the pin
     /// undone where they cannot.
     ///
-    /// Waits while a part of the span is being purged: for a millisecond or so.
+    /// Waits while a part of the span is being purged, for a millisecond or so, and
+    /// while another pin makes room for it, so that it is paid for once.
     ///
     /// # Errors
     ///
@@ -80,28 +82,31 @@ impl<P> LedgerLock<P> {
         let unpaid = ledger.unpaid(span);
         let mut commit = None;
         if unpaid > 0 {
+            ledger.may_pin(handle, span)?;
             // What is there already must not be what is purged to make room.
             let held = ledger.hold(span);
             drop(ledger);
             let taken = self.budget.take(unpaid);
-            // Others may have pinned, unpinned and purged meanwhile.
-            ledger = self.wait(self.lock(), span);
+            // Others may have pinned and unpinned what was paid for, but nobody
+            // purged it or paid for the rest.
+            ledger = self.lock();
             ledger.let_go(held);
+            self.settled.notify_all();
             commit = Some(taken?);
         }
         let (pinned, undo) = ledger.pin(handle, span, commit)?;
         Ok((pinned, undo, ledger))
     }
 
-    /// Waits until nothing of the span is being purged.
+    /// Waits until nothing of the span is being purged or paid for.
     fn wait<'a>(&'a self, guard: LedgerGuard<'a, P>, span: Span) -> LedgerGuard<'a, P> {
-        if !guard.is_purging(span) {
+        if !guard.is_busy(span) {
             return guard;
         }
         drop(guard);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        while ledger.is_purging(span) {
-            let waited = self.purge_over.wait(ledger);
+        while ledger.is_busy(span) {
+            let waited = self.settled.wait(ledger);
             ledger = waited.unwrap_or_else(PoisonError::into_inner);
         }
         self.guard(ledger)
@@ -111,20 +116,19 @@ impl<P> LedgerLock<P> {
     /// kernel. Gives what had been paid for them.
     pub fn purge(&self, turn: Turn, give_back: impl Fn(Span)) -> Commit {
         let mut ledger = self.lock();
-        let (ranges, commit) = ledger.begin_purge(turn);
+        let (ranges, mut commit) = ledger.begin_purge(turn);
         if ranges.is_empty() {
             return commit;
         }
         let idle = ledger.idle();
-        let taken = commit.granules();
-        self.budget.note_taken(self.id, idle, taken, turn);
+        self.budget.note_taken(self.id, idle, &mut commit);
         ledger.noted = idle;
         drop(ledger);
         for range in &ranges {
             give_back(super::pins::span(range));
         }
         self.lock().end_purge(&ranges);
-        self.purge_over.notify_all();
+        self.settled.notify_all();
         commit
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Pins {
     idle_granules: u64,
     /// What is being given back to the kernel at this moment.
     purging: RangeSet<u64>,
+    /// What somebody takes from the budget at this moment, to pin it.
+    paying: RangeSet<u64>,
     /// The number of the last purge of each granule.
     lost: RangeMap<u64, u64>,
     /// How many purges there were.
@@ -58,12 +60,13 @@ pub(super) struct Pins {
     purged_granules: u64,
 }
 
-/// Idle granules that are kept from being purged while the budget makes room for
-/// others, and what is needed to have them as they were.
+/// Granules that are kept from being purged while the budget makes room for
+/// others beside them, what is needed to have them as they were, and the others.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Held {
     ranges: Vec<Range<u64>>,
+    paying: Vec<Range<u64>>,
     idle: Vec<(Range<u64>, u64)>,
 }
 
@@ -95,6 +98,7 @@ impl Pins {
             by_age: BTreeMap::new(),
             idle_granules: 0,
             purging: RangeSet::new(),
+            paying: RangeSet::new(),
             lost: RangeMap::new(),
             purges: 0,
             purged_granules: 0,
@@ -151,15 +155,19 @@ impl Pins {
         self.purging.overlaps(range)
     }
 
+    /// Tells whether any of this is being purged or paid for at this moment.
+    pub(super) fn is_busy(&self, range: &Range<u64>) -> bool {
+        self.is_purging(range) || self.paying.overlaps(range)
+    }
+
     /// How many granules would have to be paid for to pin all of this.
     pub(super) fn unpaid(&self, range: &Range<u64>) -> u64 {
-        let gaps = self.pinned.gaps(range);
-        gaps.map(|gap| {
-            let idle = self.idle.overlapping(&gap);
-            let idle: u64 = idle.map(|(part, _)| length(&clip(part, &gap))).sum();
-            length(&gap) - idle
-        })
-        .sum()
+        self.unpaid_in(range).iter().map(length).sum()
+    }
+
+    fn unpaid_in(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let gaps: Vec<_> = self.pinned.gaps(range).collect();
+        gaps.iter().flat_map(|gap| self.idle.gaps(gap)).collect()
     }
 
     /// Adds to what is paid for. What is more than `range` needs is given back.
@@ -218,7 +226,8 @@ impl Pins {
         taken
     }
 
-    /// Keeps what is paid for in a range from being purged.
+    /// Keeps what is paid for in a range from being purged, and the rest from being
+    /// paid for by others too.
     pub(super) fn hold(&mut self, range: &Range<u64>) -> Held {
         let idle = parts(&self.idle, range);
         let ranges: Vec<_> = parts(&self.pinned, range)
@@ -226,14 +235,23 @@ impl Pins {
             .map(|(part, _)| part)
             .chain(idle.iter().map(|(part, _)| part.clone()))
             .collect();
+        let paying = self.unpaid_in(range);
         for range in &ranges {
             self.add(range);
         }
-        Held { ranges, idle }
+        self.paying.extend(paying.iter().cloned());
+        Held {
+            ranges,
+            paying,
+            idle,
+        }
     }
 
     /// Ends a hold. What was idle before keeps its place in the order.
     pub(super) fn let_go(&mut self, held: Held) {
+        for range in held.paying {
+            self.paying.remove(range);
+        }
         for range in &held.ranges {
             self.sub(range);
         }

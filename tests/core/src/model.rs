@@ -4,7 +4,11 @@
 //! not for speed. Nothing is ever forgotten, nothing is counted: whatever is
 //! asked is answered from the whole history. A window is an array of granules,
 //! a lend knows its chain from the owner on, and notes by name which windows it
-//! sets aside.
+//! sets aside. A claim knows of each granule whether it pins it and whether a
+//! loss is still to be told; what nobody pins stands in a list, oldest first.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use crate::region::{Access, End, Refusal};
 
@@ -94,7 +98,7 @@ pub struct Window {
     /// The rights of its handle.
     pub can: Can,
     /// Which granules it shows.
-    pub shows: [bool; GRANULES],
+    pub shows: Granules,
     /// How it sees.
     pub access: Access,
     /// It is the host program's.
@@ -102,6 +106,21 @@ pub struct Window {
     /// It is still there.
     pub open: bool,
 }
+
+/// A mark for each granule of the region.
+pub type Granules = [bool; GRANULES];
+
+/// What a claim needs, and what it was not told.
+#[derive(Clone, Copy, Debug)]
+pub struct Pins {
+    /// What it pins.
+    pub pinned: Granules,
+    /// What was purged since the claim was last told of the granule.
+    pub untold: Granules,
+}
+
+/// Says in which order things happen, over all regions of a host.
+pub type Clock = Rc<Cell<u64>>;
 
 /// One region's history. Handles, lends, windows and claims are named by
 /// numbers, in the order in which they came to be.
@@ -113,8 +132,20 @@ pub struct Model {
     pub lends: Vec<Lend>,
     /// All windows there ever were.
     pub windows: Vec<Window>,
-    /// How many claims there ever were.
-    pub claims: usize,
+    /// The pins of all claims there ever were.
+    pub claims: Vec<Pins>,
+    /// What each granule holds: 0 after it was purged, and at first.
+    pub bytes: [u64; GRANULES],
+    /// What counts against the budget.
+    pub committed: Granules,
+    /// What is committed and nobody pins, and when the last claim unpinned it;
+    /// the least recent first.
+    pub idle: Vec<(u64, usize)>,
+    /// How many granules were purged.
+    pub lost: u64,
+    /// Frozen, and then purged.
+    pub purged: bool,
+    clock: Clock,
     /// Immutable for good.
     pub frozen: bool,
     /// A writer died, and nobody cleared that.
@@ -122,24 +153,44 @@ pub struct Model {
 }
 
 impl Model {
-    /// A new region, with its creator's handle.
+    /// A new region, pinned or not, with its creator's handle.
     #[must_use]
-    pub fn new() -> Model {
-        let mut model = Model::default();
-        model.claim(Can::ALL);
+    pub fn new(pinned: bool, clock: &Clock) -> Model {
+        let mut model = Model {
+            committed: [pinned; GRANULES],
+            clock: clock.clone(),
+            ..Model::default()
+        };
+        let pins = Pins {
+            pinned: [pinned; GRANULES],
+            untold: [false; GRANULES],
+        };
+        model.claim(Can::ALL, pins);
         model
     }
 
-    /// Makes a claim, and its first handle.
-    pub fn claim(&mut self, can: Can) -> usize {
-        self.claims += 1;
+    /// Makes a claim, and its first handle. By rule 7, a duplicate has the pins
+    /// of its source, and what that was not told.
+    pub fn claim(&mut self, can: Can, pins: Pins) -> usize {
+        self.claims.push(pins);
         self.handle(Handle {
-            claim: self.claims - 1,
+            claim: self.claims.len() - 1,
             can,
             chain: Vec::new(),
             first: true,
             dropped: false,
         })
+    }
+
+    /// The pins of a handle's claim.
+    #[must_use]
+    pub fn pins(&self, handle: usize) -> Pins {
+        self.claims[self.handles[handle].claim]
+    }
+
+    /// The same, to change them.
+    pub fn pins_mut(&mut self, handle: usize) -> &mut Pins {
+        &mut self.claims[self.handles[handle].claim]
     }
 
     fn handle(&mut self, handle: Handle) -> usize {
@@ -222,20 +273,32 @@ impl Model {
     /// Reasons against a duplicate.
     #[must_use]
     pub fn against_duplicate(&self, handle: usize, can: Can) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
         let source = &self.handles[handle];
         let may = source.chain.is_empty() && source.can.share && can.within(source.can);
         unless(may, Refusal::NotPermitted)
     }
 
+    /// Rule 7: a frozen region that was purged answers nothing else.
+    fn nothing_there(&self, handle: usize) -> Option<Refusal> {
+        if self.gone(handle) {
+            return Some(Refusal::Gone);
+        }
+        self.purged.then_some(Refusal::Purged)
+    }
+
     /// Reasons against a restricted handle.
     #[must_use]
     pub fn against_restrict(&self, handle: usize, can: Can) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
+        self.against_weaker(handle, can)
+    }
+
+    fn against_weaker(&self, handle: usize, can: Can) -> Vec<Refusal> {
         let may = can.unshared().within(self.handles[handle].can);
         unless(may, Refusal::NotPermitted)
     }
@@ -250,11 +313,15 @@ impl Model {
         })
     }
 
-    /// Reasons against a lend.
+    /// Reasons against a lend. A handle to what was purged can be passed on as
+    /// any other.
     #[must_use]
     pub fn against_lend(&self, handle: usize, can: Can) -> Vec<Refusal> {
-        let mut reasons = self.against_restrict(handle, can);
-        if !self.gone(handle) && self.guarded(self.handles[handle].claim) {
+        if self.gone(handle) {
+            return vec![Refusal::Gone];
+        }
+        let mut reasons = self.against_weaker(handle, can);
+        if self.guarded(self.handles[handle].claim) {
             reasons.push(Refusal::WouldBlock);
         }
         reasons
@@ -317,8 +384,8 @@ impl Model {
     /// have the rights `needs`; in the order in which they are to be told.
     #[must_use]
     pub fn against_open(&self, handle: usize, needs: Can, window: &Window) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
         let mut reasons = unless(
             needs.within(self.handles[handle].can),
@@ -330,6 +397,9 @@ impl Model {
         if self.poisoned {
             reasons.push(Refusal::Poisoned);
         }
+        if !self.is_pinned(handle, &window.shows) {
+            reasons.push(Refusal::Unpinned);
+        }
         if self.conflicts(window, None) {
             reasons.push(Refusal::WouldBlock);
         }
@@ -338,13 +408,7 @@ impl Model {
 
     /// A window as this handle would make it.
     #[must_use]
-    pub fn window(
-        &self,
-        handle: usize,
-        shows: [bool; GRANULES],
-        access: Access,
-        guard: bool,
-    ) -> Window {
+    pub fn window(&self, handle: usize, shows: Granules, access: Access, guard: bool) -> Window {
         let Handle {
             claim, chain, can, ..
         } = self.handles[handle].clone();
@@ -366,6 +430,9 @@ impl Model {
         let before = &self.windows[window];
         if !before.open || self.ended(&before.chain) {
             return vec![Refusal::Gone];
+        }
+        if self.purged {
+            return vec![Refusal::Purged];
         }
         let mut reasons = unless(
             Can::window(access).within(before.can),
@@ -397,8 +464,8 @@ impl Model {
     /// Reasons against freezing.
     #[must_use]
     pub fn against_freeze(&self, handle: usize) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
         let source = &self.handles[handle];
         let mut reasons = unless(
@@ -411,6 +478,9 @@ impl Model {
         if self.poisoned {
             reasons.push(Refusal::Poisoned);
         }
+        if !self.is_pinned(handle, &[true; GRANULES]) {
+            reasons.push(Refusal::Unpinned);
+        }
         let mut windows = self.windows.iter();
         if windows.any(|it| it.open && it.access == Access::Write) {
             reasons.push(Refusal::WouldBlock);
@@ -421,11 +491,177 @@ impl Model {
     /// Reasons against clearing poison.
     #[must_use]
     pub fn against_clear(&self, handle: usize) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
         unless(self.handles[handle].can.write, Refusal::NotPermitted)
     }
+}
+
+/// Pins: rules 5, 7 and 8.
+impl Model {
+    /// Tells whether the claim of a handle pins all of these.
+    #[must_use]
+    pub fn is_pinned(&self, handle: usize, span: &Granules) -> bool {
+        let pinned = self.pins(handle).pinned;
+        (0..GRANULES).all(|at| !span[at] || pinned[at])
+    }
+
+    /// Tells whether any claim pins a granule.
+    #[must_use]
+    pub fn needed(&self, granule: usize) -> bool {
+        let mut claims = 0..self.claims.len();
+        claims.any(|no| self.lives(no) && self.claims[no].pinned[granule])
+    }
+
+    /// Reasons against asking what is pinned.
+    #[must_use]
+    pub fn against_status(&self, handle: usize) -> Vec<Refusal> {
+        self.nothing_there(handle).into_iter().collect()
+    }
+
+    /// Reasons against a change of pins: they need no right.
+    #[must_use]
+    pub fn against_pin(&self, handle: usize) -> Vec<Refusal> {
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
+        }
+        let source = &self.handles[handle];
+        let mut reasons = unless(source.chain.is_empty(), Refusal::NotPermitted);
+        if self.lent(source.claim) {
+            reasons.push(Refusal::WouldBlock);
+        }
+        reasons
+    }
+
+    /// Reasons against unpinning, with which the host program's guards are never
+    /// hidden.
+    #[must_use]
+    pub fn against_unpin(&self, handle: usize, span: &Granules) -> Vec<Refusal> {
+        let mut reasons = self.against_pin(handle);
+        let claim = self.handles[handle].claim;
+        let mut windows = self.windows.iter();
+        let hides = |it: &Window| (0..GRANULES).any(|at| it.shows[at] && span[at]);
+        if self.nothing_there(handle).is_none()
+            && windows.any(|it| it.open && it.guard && it.claim == claim && hides(it))
+        {
+            reasons.push(Refusal::WouldBlock);
+        }
+        reasons
+    }
+
+    /// Unpins what the claim pins of a span.
+    pub fn unpin(&mut self, handle: usize, span: &Granules) {
+        for at in 0..GRANULES {
+            if span[at] {
+                self.pins_mut(handle).pinned[at] = false;
+            }
+        }
+        self.settle();
+    }
+
+    /// Pins a span, and tells whether any of it was lost.
+    pub fn pin(&mut self, handle: usize, span: &Granules) -> bool {
+        let mut lost = false;
+        for at in (0..GRANULES).filter(|at| span[*at]) {
+            let pins = self.pins_mut(handle);
+            lost |= std::mem::take(&mut pins.untold[at]);
+            pins.pinned[at] = true;
+            self.committed[at] = true;
+            self.idle.retain(|(_, idle)| *idle != at);
+        }
+        lost
+    }
+
+    /// How many granules of a span have to be paid for.
+    #[must_use]
+    pub fn unpaid(&self, span: &Granules) -> usize {
+        let mut at = 0..GRANULES;
+        at.by_ref()
+            .filter(|at| span[*at] && !self.committed[*at])
+            .count()
+    }
+
+    /// Puts what nobody pins any more at the end of the order. Of a region that
+    /// nobody claims, nothing is left.
+    pub fn settle(&mut self) {
+        if !(0..self.claims.len()).any(|claim| self.lives(claim)) {
+            self.committed = [false; GRANULES];
+            self.idle.clear();
+        }
+        for at in 0..GRANULES {
+            let idle = self.idle.iter().any(|(_, idle)| *idle == at);
+            if self.committed[at] && !idle && !self.needed(at) {
+                self.clock.set(self.clock.get() + 1);
+                self.idle.push((self.clock.get(), at));
+            }
+        }
+    }
+
+    /// When what is to be purged next was unpinned, if there is anything. What is
+    /// frozen goes whole, so that its last part counts.
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
+        let whole = self.idle.len() == GRANULES;
+        let next = match self.frozen {
+            true => self.idle.last().filter(|_| whole),
+            false => self.idle.first(),
+        };
+        next.map(|(when, _)| *when)
+    }
+
+    /// How many granules can be purged, but for these.
+    #[must_use]
+    pub fn purgeable(&self, but: &Granules) -> usize {
+        let idle = self.idle.iter().filter(|(_, at)| !but[*at]).count();
+        if self.frozen && idle < GRANULES {
+            0
+        } else {
+            idle
+        }
+    }
+
+    /// Purges what is next, and gives how many granules it was.
+    pub fn purge(&mut self) -> usize {
+        let count = if self.frozen { GRANULES } else { 1 };
+        for (_, at) in self.idle.drain(..count).collect::<Vec<_>>() {
+            assert!(!self.needed(at), "what somebody pins is never purged");
+            self.committed[at] = false;
+            self.bytes[at] = 0;
+            self.lost += 1;
+            for claim in &mut self.claims {
+                claim.untold[at] = true;
+            }
+        }
+        self.purged |= self.frozen;
+        count
+    }
+
+    /// The fewest and the most runs that the claim could count as unpinned: runs
+    /// side by side may be counted one by one.
+    #[must_use]
+    pub fn runs(&self, claim: usize) -> (u64, u64) {
+        runs(&self.claims[claim].pinned)
+    }
+
+    /// As [`runs`](Model::runs), if the claim of a handle had pinned or unpinned
+    /// a span.
+    #[must_use]
+    pub fn runs_with(&self, handle: usize, span: &Granules, pin: bool) -> (u64, u64) {
+        let mut pinned = self.pins(handle).pinned;
+        for at in 0..GRANULES {
+            if span[at] {
+                pinned[at] = pin;
+            }
+        }
+        runs(&pinned)
+    }
+}
+
+fn runs(pinned: &Granules) -> (u64, u64) {
+    let unpinned = || (0..GRANULES).filter(|at| !pinned[*at]);
+    let begins = unpinned().filter(|at| *at == 0 || pinned[at - 1]);
+    (begins.count() as u64, unpinned().count() as u64)
 }
 
 fn unless(may: bool, refusal: Refusal) -> Vec<Refusal> {

@@ -1,24 +1,32 @@
-//! Several holders of one region, acting on the ledger and on its model alike.
+//! Several holders of two regions within one budget, acting on the ledgers and
+//! on their models alike.
 //!
 //! Every step is a question to both; after it, everything that can be seen of
-//! the ledger is compared with the model, and the rules that the model does not
-//! state itself are looked at.
+//! the ledgers and the budget is compared with the models, and the rules that
+//! the models do not state themselves are looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::model::{Can, GRANULES, Model, Window};
+use crate::model::{Can, Clock, GRANULES, Granules, Model};
 use crate::region::{
-    Access, Account, Charge, ClaimId, End, GRANULE, Handle, Holder, Kind, Ledger, LendId, Quota,
-    Refusal, Rights, Span, WindowId,
+    Access, Account, Budget, Charge, ClaimId, Commit, End, GRANULE, Handle, Holder, Kind, Ledger,
+    LedgerGuard, LedgerLock, LendId, PinRefusal, Pinned, Purge, Quota, Refusal, Rights, Span, Turn,
+    WindowId,
 };
 
-/// How many holders there are.
+/// How many regions there are.
+const REGIONS: usize = 2;
+/// How many holders each of them has.
 const HOLDERS: usize = 4;
+/// What the regions may commit at first: too little for both of them.
+const BUDGET: usize = 6;
 /// The region's size: its last granule is not whole.
 const SIZE: u64 = (GRANULES as u64 - 1) * GRANULE + 1;
 /// The most claims that a holder may have, so that some are refused.
 const CLAIMS: u64 = 2;
+/// The most runs that its claims may leave unpinned, so that some are refused.
+const SPANS: u64 = 2;
 
 /// What a holder does. Numbers choose among what there is: 255 and those below
 /// it also among what has ended.
@@ -80,6 +88,36 @@ pub enum Op {
     ClearPoison {
         handle: u8,
     },
+    Pin {
+        handle: u8,
+        first: u8,
+        length: u8,
+        /// Something else failed, and the pin is taken back.
+        undo: bool,
+    },
+    Unpin {
+        handle: u8,
+        first: u8,
+        length: u8,
+        undo: bool,
+    },
+    IsPinned {
+        handle: u8,
+        first: u8,
+        length: u8,
+    },
+    /// Somebody writes into what its claim pins.
+    Write {
+        handle: u8,
+        granule: u8,
+    },
+    /// Memory is needed elsewhere.
+    Purge {
+        granules: u8,
+    },
+    SetBudget {
+        granules: u8,
+    },
     /// A guest ends, with all that it has.
     End {
         holder: u8,
@@ -87,12 +125,355 @@ pub enum Op {
     },
 }
 
+/// What is done, and with which region.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub struct Step {
+    /// Chooses the region; nothing to those that are about all of them.
+    pub region: u8,
+    /// What is done.
+    pub op: Op,
+}
+
 /// How often each kind of step came to each outcome.
 pub type Seen = BTreeMap<(&'static str, String), u64>;
 
-/// One region, its model, and who holds what of it.
+/// A region as the layer above has it: its ledger, and memory, of which one
+/// number stands for each granule.
+struct Region {
+    lock: LedgerLock<usize>,
+    bytes: Mutex<[u64; GRANULES]>,
+}
+
+impl Region {
+    fn bytes(&self) -> MutexGuard<'_, [u64; GRANULES]> {
+        self.bytes.lock().expect("no other thread")
+    }
+}
+
+impl Purge for Region {
+    fn purge(&self, turn: Turn) -> Commit {
+        self.lock.purge(turn, |span| {
+            for at in span.granules() {
+                self.bytes()[usize::try_from(at).expect("few")] = 0;
+            }
+        })
+    }
+}
+
+/// Regions within a budget, and their models.
 pub struct World {
-    ledger: Ledger<usize>,
+    budget: Arc<Budget>,
+    sites: Vec<Site>,
+    clock: Clock,
+    /// What may be committed, in granules.
+    most: usize,
+    /// The most that was.
+    peak: usize,
+    /// How many granules were purged.
+    purged: usize,
+    /// How many regions there were.
+    regions: u64,
+    /// The last number that was written anywhere.
+    written: u64,
+    seen: Seen,
+}
+
+impl Default for World {
+    fn default() -> World {
+        World::new()
+    }
+}
+
+impl World {
+    /// New regions, each created by its first holder.
+    ///
+    /// # Panics
+    ///
+    /// As all of this: where ledgers and models differ.
+    #[must_use]
+    pub fn new() -> World {
+        let mut world = World {
+            budget: Budget::new(BUDGET as u64 * GRANULE),
+            sites: Vec::new(),
+            clock: Clock::default(),
+            most: BUDGET,
+            peak: 0,
+            purged: 0,
+            regions: 0,
+            written: 0,
+            seen: Seen::new(),
+        };
+        for _ in 0..REGIONS {
+            let pinned = world.sites.is_empty();
+            let site = world.create(pinned);
+            world.sites.push(site);
+        }
+        world.compare();
+        world
+    }
+
+    /// Takes one step on both sides, and compares.
+    ///
+    /// # Panics
+    ///
+    /// Where ledgers and models differ.
+    pub fn step(&mut self, step: &Step) {
+        let no = usize::from(step.region) % REGIONS;
+        if self.sites[no].lock().claims() == 0 {
+            // The region is gone, with all that anybody has of it. Here is
+            // another.
+            let site = self.create(self.regions.is_multiple_of(2));
+            let gone = std::mem::replace(&mut self.sites[no], site);
+            gone.finish(&mut self.seen);
+            if self.sites[no].model.committed == [true; GRANULES] {
+                self.make_true();
+                self.peak = self.peak.max(self.committed());
+            }
+        }
+        match step.op {
+            Op::Pin {
+                handle,
+                first,
+                length,
+                undo,
+            } => self.pin(no, handle, &span(first, length), undo),
+            Op::Write { handle, granule } => {
+                self.written += 1;
+                self.sites[no].write(handle, usize::from(granule) % GRANULES, self.written);
+            }
+            Op::Purge { granules } => self.purge(usize::from(granules)),
+            Op::SetBudget { granules } => self.set_budget(usize::from(granules)),
+            ref op => self.sites[no].act(op),
+        }
+        for (outcome, count) in std::mem::take(&mut self.sites[no].seen) {
+            *self.seen.entry(outcome).or_default() += count;
+        }
+        self.compare();
+    }
+
+    /// Everybody lets go, call by call and guest by guest.
+    ///
+    /// # Panics
+    ///
+    /// Where anything is left.
+    pub fn finish(mut self) -> Seen {
+        for site in std::mem::take(&mut self.sites) {
+            site.finish(&mut self.seen);
+        }
+        self.check_empty();
+        self.seen
+    }
+
+    /// The regions go as they are, as with a host that ends.
+    ///
+    /// # Panics
+    ///
+    /// Where an account or the budget keeps anything.
+    pub fn drop_all(mut self) {
+        for site in std::mem::take(&mut self.sites) {
+            site.drop_all();
+        }
+        self.check_empty();
+    }
+
+    /// Nothing is committed any more, and nothing kept for anybody: all of the
+    /// budget can be taken.
+    fn check_empty(&self) {
+        let usage = self.budget.usage();
+        assert_eq!((usage.committed, usage.purgeable), (0, 0));
+        let all = self.budget.take(self.most as u64).expect("nobody has any");
+        assert_eq!(all.granules(), self.most as u64);
+        assert!(self.budget.take(1).is_err());
+    }
+
+    /// Creates a region: pinned, or, where there is no room for that or nobody
+    /// asks for it, unpinned.
+    fn create(&mut self, pinned: bool) -> Site {
+        let fits = self.fits(GRANULES, None);
+        let commit = match pinned.then(|| self.budget.take(GRANULES as u64)) {
+            Some(Ok(commit)) => {
+                assert!(fits);
+                self.note("create", "pinned");
+                Some(commit)
+            }
+            Some(Err(exhausted)) => {
+                assert!(!fits, "{exhausted}");
+                assert_eq!(exhausted.limit, "budget");
+                self.note("create", "exhausted");
+                None
+            }
+            None => {
+                self.note("create", "unpinned");
+                None
+            }
+        };
+        self.regions += 1;
+        Site::new(self.regions, &self.budget, commit, &self.clock)
+    }
+
+    /// Tells by rule 8 whether so many granules can be committed, purging what
+    /// nobody pins, but for a span that is to be pinned.
+    fn fits(&self, granules: usize, pins: Option<(usize, &Granules)>) -> bool {
+        let nothing = [false; GRANULES];
+        let sites = self.sites.iter().enumerate();
+        let purgeable: usize = sites
+            .map(|(no, site)| match pins {
+                Some((at, span)) if at == no => site.model.purgeable(span),
+                _ => site.model.purgeable(&nothing),
+            })
+            .sum();
+        granules == 0 || self.committed() + granules <= self.most + purgeable
+    }
+
+    fn committed(&self) -> usize {
+        let of = |site: &Site| site.model.committed.iter().filter(|it| **it).count();
+        self.sites.iter().map(of).sum()
+    }
+
+    /// Purges in the models, the least recently unpinned first, until so many
+    /// granules are; gives how many were.
+    fn purge_models(&mut self, granules: usize) -> usize {
+        let mut purged = 0;
+        while purged < granules {
+            let sites = self.sites.iter_mut();
+            let next = sites
+                .filter_map(|site| Some((site.model.next()?, site)))
+                .min_by_key(|(when, _)| *when);
+            let Some((_, site)) = next else { break };
+            purged += site.model.purge();
+            let what = if site.model.frozen {
+                "frozen"
+            } else {
+                "granule"
+            };
+            self.note("purged", what);
+        }
+        self.purged += purged;
+        purged
+    }
+
+    /// What was committed in the models, and fits, is made room for.
+    fn make_true(&mut self) {
+        self.purge_models(self.committed().saturating_sub(self.most));
+    }
+
+    fn pin(&mut self, no: usize, handle: u8, span: &Granules, undo: bool) {
+        let site = &self.sites[no];
+        let Some(handle) = site.pick_handle(handle) else {
+            return;
+        };
+        let reasons = site.model.against_pin(handle);
+        let unpaid = site.model.unpaid(span);
+        let fits = self.fits(unpaid, Some((no, span)));
+        let spans = site.spans_after(handle, span, true);
+        let region = site.region.clone();
+        let before = format!("{:?}", *region.lock.lock());
+        let taken = self.sites[no].handles[handle].take().expect("picked");
+        let outcome = match region.lock.pin(&taken, span_of(span)) {
+            Ok((pinned, pin, mut ledger)) => {
+                assert_eq!(reasons, []);
+                assert!(fits && spans.0 <= SPANS, "{unpaid} more, {spans:?} spans");
+                if undo {
+                    ledger.undo_pin(pin);
+                }
+                drop(ledger);
+                self.pinned(no, handle, span, pinned, undo);
+                let (paid, undone) = (unpaid > 0, undo);
+                match (pinned, paid, undone) {
+                    (Pinned::Lost, _, false) => "lost",
+                    (Pinned::Intact, true, false) => "paid for",
+                    (Pinned::Intact, false, false) => "intact",
+                    (_, _, true) => "undone",
+                }
+                .to_owned()
+            }
+            Err(refusal) => {
+                let after = format!("{:?}", *region.lock.lock());
+                assert_eq!(before, after);
+                match refusal {
+                    PinRefusal::Refused(refusal) => {
+                        assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
+                        refusal.to_string()
+                    }
+                    PinRefusal::Exhausted(exhausted) => {
+                        let may = match exhausted.limit {
+                            "budget" => !fits,
+                            _ => spans.1 > SPANS,
+                        };
+                        assert!(may, "{exhausted}");
+                        exhausted.limit.to_owned()
+                    }
+                }
+            }
+        };
+        self.sites[no].handles[handle] = Some(taken);
+        self.note("pin", outcome);
+    }
+
+    /// A pin is there, and had this outcome; or was taken back at once.
+    fn pinned(&mut self, no: usize, handle: usize, span: &Granules, pinned: Pinned, undo: bool) {
+        let site = &mut self.sites[no];
+        let before = site.model.pins(handle);
+        let paid = site.model.unpaid(span) > 0;
+        let lost = site.model.pin(handle, span);
+        assert_eq!(pinned == Pinned::Lost, lost);
+        if paid {
+            self.make_true();
+        }
+        if undo {
+            // What the claim did not pin is unpinned now, and what it was told
+            // is told again.
+            let model = &mut self.sites[no].model;
+            let pins = model.pins_mut(handle);
+            for at in (0..GRANULES).filter(|at| span[*at]) {
+                pins.pinned[at] = before.pinned[at];
+                pins.untold[at] = before.untold[at];
+            }
+            model.settle();
+        }
+    }
+
+    fn purge(&mut self, granules: usize) {
+        let purged = self.purge_models(granules);
+        assert_eq!(self.budget.purge(granules as u64), purged as u64);
+        self.note("purge", if purged < granules { "less" } else { "enough" });
+    }
+
+    fn set_budget(&mut self, granules: usize) {
+        self.most = granules;
+        self.make_true();
+        let over = self.committed().saturating_sub(self.most);
+        assert_eq!(self.budget.set(granules as u64 * GRANULE), over as u64);
+        self.note("set-budget", if over > 0 { "over" } else { "kept" });
+    }
+
+    fn note(&mut self, name: &'static str, outcome: impl ToString) {
+        note(&mut self.seen, name, outcome);
+    }
+
+    fn compare(&mut self) {
+        self.peak = self.peak.max(self.committed());
+        let usage = self.budget.usage();
+        let granules = |count: usize| count as u64 * GRANULE;
+        assert_eq!(usage.budget, granules(self.most));
+        assert_eq!(usage.committed, granules(self.committed()));
+        assert_eq!(usage.committed_peak, granules(self.peak));
+        let purgeable = |site: &Site| site.model.purgeable(&[false; GRANULES]);
+        let purgeable = self.sites.iter().map(purgeable).sum();
+        assert_eq!(usage.purgeable, granules(purgeable));
+        assert_eq!(usage.purged, granules(self.purged));
+        for site in &mut self.sites {
+            site.compare();
+        }
+    }
+}
+
+/// One region, its model, and who holds what of it.
+struct Site {
+    id: u64,
+    budget: Arc<Budget>,
+    region: Arc<Region>,
     model: Model,
     /// By the model's numbers, as all of these; `None` once released.
     handles: Vec<Option<Handle>>,
@@ -109,20 +490,8 @@ pub struct World {
     seen: Seen,
 }
 
-impl Default for World {
-    fn default() -> World {
-        World::new()
-    }
-}
-
-impl World {
-    /// A new region, which the first holder created.
-    ///
-    /// # Panics
-    ///
-    /// As all of this: where ledger and model differ.
-    #[must_use]
-    pub fn new() -> World {
+impl Site {
+    fn new(id: u64, budget: &Arc<Budget>, commit: Option<Commit>, clock: &Clock) -> Site {
         let accounts = (0..HOLDERS)
             .map(|no| {
                 let quota = Quota {
@@ -130,15 +499,26 @@ impl World {
                     claimed_bytes: CLAIMS * SIZE,
                     handles: 0,
                     windows: 0,
+                    unpinned_spans: SPANS,
                 };
                 Account::new(format!("holder {no}"), quota)
             })
             .collect::<Vec<_>>();
-        let charges = charge(&accounts[0]).expect("the first is in the quota");
-        let (ledger, handle) = Ledger::new(charges);
-        let mut world = World {
-            ledger,
-            model: Model::new(),
+        let pinned = commit.is_some();
+        let runs = if pinned { 0 } else { 1 };
+        let charges = charge(&accounts[0], runs).expect("the first is in the quota");
+        let (ledger, handle) = Ledger::new(SIZE, budget, commit, charges);
+        let region = Arc::new(Region {
+            lock: LedgerLock::new(id, budget, ledger),
+            bytes: Mutex::default(),
+        });
+        let purge: Arc<dyn Purge> = region.clone();
+        budget.register(id, Arc::downgrade(&purge));
+        let mut site = Site {
+            id,
+            budget: budget.clone(),
+            region,
+            model: Model::new(pinned, clock),
             claims: vec![handle.claim()],
             claim_holders: vec![0],
             handles: Vec::new(),
@@ -151,40 +531,15 @@ impl World {
             seen: Seen::new(),
         };
         assert_eq!(handle.rights(), Rights::ALL);
-        world.got(0, handle, 0, None);
-        world.compare();
-        world
+        site.got(0, handle, 0, None);
+        site
     }
 
-    /// What came out of the steps so far.
-    #[must_use]
-    pub fn seen(&self) -> &Seen {
-        &self.seen
+    fn lock(&self) -> LedgerGuard<'_, usize> {
+        self.region.lock.lock()
     }
 
-    /// Takes one step on both sides, and compares.
-    ///
-    /// # Panics
-    ///
-    /// Where ledger and model differ.
-    pub fn step(&mut self, op: &Op) {
-        if self.ledger.claims() == 0 {
-            // The region is gone, with all that anybody has of it. Here is
-            // another.
-            for (outcome, count) in std::mem::take(self).finish() {
-                *self.seen.entry(outcome).or_default() += count;
-            }
-        }
-        self.act(op);
-        self.compare();
-    }
-
-    /// Everybody lets go, call by call and guest by guest.
-    ///
-    /// # Panics
-    ///
-    /// Where anything is left.
-    pub fn finish(mut self) -> Seen {
+    fn finish(mut self, seen: &mut Seen) {
         for lend in 0..self.lends.len() {
             self.end_lend(lend);
             self.compare();
@@ -193,26 +548,35 @@ impl World {
             self.end_holder(holder, End::Orderly);
             self.compare();
         }
-        assert_eq!(self.ledger.claims(), 0);
-        assert!(self.lends.iter().all(|lend| self.ledger.is_over(*lend)));
+        assert_eq!(self.lock().claims(), 0);
+        assert!(self.lends.iter().all(|lend| self.lock().is_over(*lend)));
+        self.budget.forget(self.id);
         for account in &self.accounts {
-            assert_eq!(account.used(Kind::Regions), 0);
-            assert_eq!(account.used(Kind::ClaimedBytes), 0);
+            check_empty(account);
         }
-        self.seen
+        for (outcome, count) in self.seen {
+            *seen.entry(outcome).or_default() += count;
+        }
     }
 
-    /// The region goes as it is, as with a host that ends.
-    ///
-    /// # Panics
-    ///
-    /// Where an account keeps anything.
-    pub fn drop_all(self) {
-        let accounts = self.accounts.clone();
+    fn drop_all(self) {
+        let (budget, id, accounts) = (self.budget.clone(), self.id, self.accounts.clone());
         drop(self);
+        budget.forget(id);
         for account in accounts {
-            assert_eq!(account.used(Kind::Regions), 0);
-            assert_eq!(account.used(Kind::ClaimedBytes), 0);
+            check_empty(&account);
+        }
+    }
+
+    /// After something that may have been the end of a claim. What the region
+    /// cost is given back with the last of them.
+    fn settle(&mut self) {
+        self.model.settle();
+        let mut ledger = self.lock();
+        if ledger.claims() == 0 {
+            let commit = ledger.give_back();
+            drop(ledger);
+            drop(commit);
         }
     }
 
@@ -304,6 +668,30 @@ impl World {
                 };
                 self.clear_poison(handle);
             }
+            Op::Unpin {
+                handle,
+                first,
+                length,
+                undo,
+            } => {
+                let Some(handle) = self.pick_handle(handle) else {
+                    return;
+                };
+                self.unpin(handle, &span(first, length), undo);
+            }
+            Op::IsPinned {
+                handle,
+                first,
+                length,
+            } => {
+                let Some(handle) = self.pick_handle(handle) else {
+                    return;
+                };
+                self.is_pinned(handle, &span(first, length));
+            }
+            Op::Pin { .. } | Op::Write { .. } | Op::Purge { .. } | Op::SetBudget { .. } => {
+                unreachable!("the world's")
+            }
             Op::End { holder, died } => {
                 self.note("end", if died { "died" } else { "orderly" });
                 self.end_holder(usize::from(holder) % HOLDERS, end(died));
@@ -315,12 +703,12 @@ impl World {
         let reasons = self.model.against_duplicate(source, can);
         let holder = self.handle_holders[source];
         let may = self
-            .ledger
+            .lock()
             .may_duplicate(self.handle(source), rights(can))
             .err();
         assert_eq!(may.is_none(), reasons.is_empty());
         assert!(may.is_none_or(|refusal| reasons.contains(&refusal)));
-        let Some(charges) = self.charge(holder) else {
+        let Some(charges) = self.charge(holder, self.model.handles[source].claim) else {
             self.note("duplicate", "exhausted");
             return;
         };
@@ -330,8 +718,12 @@ impl World {
         });
         self.handles[source] = Some(handle);
         if let Some(made) = made {
-            let number = self.model.claim(can);
-            assert_eq!(self.model.claims, self.claims.len() + 1);
+            let pins = self.model.pins(source);
+            if pins.untold.contains(&true) {
+                self.note("duplicate", "of what was lost");
+            }
+            let number = self.model.claim(can, pins);
+            assert_eq!(self.model.claims.len(), self.claims.len() + 1);
             self.claims.push(made.claim());
             self.claim_holders.push(holder);
             self.got(number, made, holder, Some(source));
@@ -367,13 +759,14 @@ impl World {
     }
 
     fn revoke(&mut self, lend: usize) {
-        let before = format!("{:?}", self.ledger);
+        let before = format!("{:?}", *self.lock());
         let again = self.model.lends[lend].revoked;
-        self.ledger.revoke(self.lends[lend]);
+        self.lock().revoke(self.lends[lend]);
         self.model.lends[lend].revoked = true;
         if again {
-            assert_eq!(before, format!("{:?}", self.ledger));
+            assert_eq!(before, format!("{:?}", *self.lock()));
         }
+        self.settle();
     }
 
     fn end_lend(&mut self, lend: usize) {
@@ -387,8 +780,9 @@ impl World {
     fn transfer(&mut self, handle: usize, to: usize) {
         let reasons = self.model.against_move(handle);
         // Charged before: what goes to oneself is counted twice for a moment.
-        let charges = self.charge(to);
-        let may = self.ledger.may_move(self.handle(handle));
+        let claim = self.model.handles[handle].claim;
+        let charges = self.charge(to, claim);
+        let may = self.lock().may_move(self.handle(handle));
         match may {
             Err(refusal) => {
                 assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
@@ -400,14 +794,16 @@ impl World {
                     self.note("move", "exhausted");
                     return;
                 };
-                let claim = self.model.handles[handle].claim;
                 let windows = self.model.windows_of(claim, &[]);
                 self.note("move", "done");
+                if self.model.purged {
+                    self.note("move", "purged");
+                }
                 for window in windows {
                     self.note("move", "with windows");
                     self.close(window, End::Orderly);
                 }
-                self.ledger.recharge(self.claims[claim], charges);
+                self.lock().recharge(self.claims[claim], charges);
                 self.claim_holders[claim] = to;
                 self.handle_holders[handle] = to;
             }
@@ -416,21 +812,16 @@ impl World {
 
     fn release(&mut self, handle: usize) {
         let taken = self.handles[handle].take().expect("picked");
-        self.ledger.release(taken);
+        self.lock().release(taken);
         self.model.handles[handle].dropped = true;
+        self.settle();
     }
 
     fn open(&mut self, handle: u8, first: u8, length: u8, write: bool, guard: bool) {
         let Some(handle) = self.pick_handle(handle) else {
             return;
         };
-        let first = usize::from(first) % GRANULES;
-        let last = first + usize::from(length) % (GRANULES - first);
-        let mut shows = [false; GRANULES];
-        shows[first..=last].fill(true);
-        let (offset, bytes) = (first as u64 * GRANULE, (last - first + 1) as u64 * GRANULE);
-        let span = Span::of_window(offset, bytes, SIZE).expect("inside the region");
-
+        let shows = span(first, length);
         let window = self.model.window(handle, shows, access(write), guard);
         let mut needs = Can::window(access(write));
         if guard && write {
@@ -445,6 +836,7 @@ impl World {
             false => (Holder::Guest, "open"),
         };
         let made = self.ask(name, &reasons[..reasons.len().min(1)], |ledger| {
+            let span = span_of(&shows);
             ledger.open(&taken, rights(needs), span, access(write), holder, number)
         });
         self.handles[handle] = Some(taken);
@@ -466,17 +858,18 @@ impl World {
     }
 
     fn close(&mut self, window: usize, end: End) {
-        let before = format!("{:?}", self.ledger);
-        let place = self.ledger.close(self.windows[window], end);
+        let before = format!("{:?}", *self.lock());
+        let place = self.lock().close(self.windows[window], end);
         if self.model.windows[window].open {
             assert_eq!(place, Some(window));
             self.model.close(window, end);
             self.note("close", format!("{end:?}"));
         } else {
             assert_eq!(place, None);
-            assert_eq!(before, format!("{:?}", self.ledger));
+            assert_eq!(before, format!("{:?}", *self.lock()));
             self.note("close", "again");
         }
+        self.settle();
     }
 
     fn freeze(&mut self, handle: usize) {
@@ -495,6 +888,81 @@ impl World {
         });
         self.handles[handle] = Some(taken);
         self.model.poisoned &= done.is_none();
+    }
+
+    fn unpin(&mut self, handle: usize, span: &Granules, undo: bool) {
+        let reasons = self.model.against_unpin(handle, span);
+        let spans = self.spans_after(handle, span, false);
+        let region = self.region.clone();
+        let mut ledger = region.lock.lock();
+        let before = format!("{:?}", *ledger);
+        let outcome = match ledger.unpin(self.handle(handle), span_of(span)) {
+            Ok(unpin) => {
+                assert_eq!(reasons, []);
+                assert!(spans.0 <= SPANS, "{spans:?} spans");
+                if undo {
+                    ledger.undo_unpin(unpin);
+                    "undone".to_owned()
+                } else {
+                    self.model.unpin(handle, span);
+                    "done".to_owned()
+                }
+            }
+            Err(PinRefusal::Refused(refusal)) => {
+                assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
+                assert_eq!(before, format!("{:?}", *ledger));
+                refusal.to_string()
+            }
+            Err(PinRefusal::Exhausted(exhausted)) => {
+                assert!(spans.1 > SPANS, "{exhausted}");
+                assert_eq!(before, format!("{:?}", *ledger));
+                exhausted.limit.to_owned()
+            }
+        };
+        drop(ledger);
+        self.note("unpin", outcome);
+    }
+
+    fn is_pinned(&mut self, handle: usize, span: &Granules) {
+        let reasons = self.model.against_status(handle);
+        let taken = self.handles[handle].take().expect("picked");
+        let said = self.ask("is-pinned", &reasons, |ledger| {
+            ledger.is_pinned(&taken, span_of(span))
+        });
+        self.handles[handle] = Some(taken);
+        if let Some(said) = said {
+            assert_eq!(said, self.model.is_pinned(handle, span));
+            self.note("is-pinned", said);
+        }
+    }
+
+    fn write(&mut self, handle: u8, granule: usize, number: u64) {
+        let Some(handle) = self.pick_handle(handle) else {
+            return;
+        };
+        let mut span = [false; GRANULES];
+        span[granule] = true;
+        let there = !self.model.gone(handle) && self.model.is_pinned(handle, &span);
+        if there && !self.model.frozen {
+            self.region.bytes()[granule] = number;
+            self.model.bytes[granule] = number;
+            self.note("write", "done");
+        }
+    }
+
+    /// How many runs the account of a handle's claim counts, at least and at
+    /// most, once the claim has pinned or unpinned a span.
+    fn spans_after(&self, handle: usize, span: &Granules, pin: bool) -> (u64, u64) {
+        let claim = self.model.handles[handle].claim;
+        if !self.model.lives(claim) {
+            return (0, 0);
+        }
+        let account = &self.accounts[self.claim_holders[claim]];
+        let counted = self.lock().unpinned_spans(self.claims[claim]);
+        // Nothing is charged for what was purged for good.
+        let others = account.used(Kind::UnpinnedSpans).saturating_sub(counted);
+        let (least, most) = self.model.runs_with(handle, span, pin);
+        (others + least, others + most)
     }
 
     fn end_holder(&mut self, holder: usize, end: End) {
@@ -518,8 +986,10 @@ impl World {
         reasons: &[Refusal],
         act: impl FnOnce(&mut Ledger<usize>) -> Result<T, Refusal>,
     ) -> Option<T> {
-        let before = format!("{:?}", self.ledger);
-        match act(&mut self.ledger) {
+        let region = self.region.clone();
+        let mut ledger = region.lock.lock();
+        let before = format!("{:?}", *ledger);
+        match act(&mut ledger) {
             Ok(made) => {
                 assert!(reasons.is_empty(), "{name} was not {reasons:?}");
                 self.note(name, "done");
@@ -530,7 +1000,7 @@ impl World {
                     reasons.contains(&refusal),
                     "{name} was {refusal:?}, not {reasons:?}"
                 );
-                assert_eq!(before, format!("{:?}", self.ledger));
+                assert_eq!(before, format!("{:?}", *ledger));
                 self.note(name, refusal);
                 None
             }
@@ -538,8 +1008,7 @@ impl World {
     }
 
     fn note(&mut self, name: &'static str, outcome: impl ToString) {
-        let count = self.seen.entry((name, outcome.to_string())).or_default();
-        *count += 1;
+        note(&mut self.seen, name, outcome);
     }
 
     /// Somebody got a handle. Rights never grow on the way, and what is lent or
@@ -563,14 +1032,16 @@ impl World {
 
     /// Compares all that can be seen.
     fn compare(&mut self) {
-        assert_eq!(self.ledger.is_frozen(), self.model.frozen);
-        assert_eq!(self.ledger.is_poisoned(), self.model.poisoned);
+        assert_eq!(self.lock().is_frozen(), self.model.frozen);
+        assert_eq!(self.lock().is_poisoned(), self.model.poisoned);
+        assert_eq!(self.lock().is_purged(), self.model.purged);
         self.compare_claims();
         self.compare_handles();
         for (no, id) in self.lends.iter().enumerate() {
-            assert_eq!(self.ledger.is_over(*id), self.model.over(no), "lend {no}");
+            assert_eq!(self.lock().is_over(*id), self.model.over(no), "lend {no}");
         }
         self.compare_windows();
+        self.compare_pins();
         self.check_lock();
     }
 
@@ -578,22 +1049,85 @@ impl World {
         let live = (0..self.claims.len())
             .filter(|claim| self.model.lives(*claim))
             .collect::<Vec<_>>();
-        assert_eq!(self.ledger.claims(), live.len());
+        assert_eq!(self.lock().claims(), live.len());
         for (holder, account) in self.accounts.iter().enumerate() {
             let held = live.iter().filter(|it| self.claim_holders[**it] == holder);
-            let held = held.count() as u64;
-            assert_eq!(account.used(Kind::Regions), held, "holder {holder}");
-            assert_eq!(account.used(Kind::ClaimedBytes), held * SIZE);
+            let held = held.copied().collect::<Vec<_>>();
+            let count = held.len() as u64;
+            assert_eq!(account.used(Kind::Regions), count, "holder {holder}");
+            let (bytes, spans) = (Kind::ClaimedBytes, Kind::UnpinnedSpans);
+            if self.model.purged {
+                // Rule 7: nothing is charged.
+                assert_eq!((account.used(bytes), account.used(spans)), (0, 0));
+                continue;
+            }
+            assert_eq!(account.used(bytes), count * SIZE);
+            let counted = held.iter().map(|claim| {
+                let counted = self.lock().unpinned_spans(self.claims[*claim]);
+                let (least, most) = self.model.runs(*claim);
+                assert!(
+                    (least..=most).contains(&counted),
+                    "claim {claim}: {counted}"
+                );
+                counted
+            });
+            assert_eq!(account.used(spans), counted.sum::<u64>());
+        }
+    }
+
+    fn compare_pins(&self) {
+        assert_eq!(*self.region.bytes(), self.model.bytes);
+        let bytes = |granules: usize| granules as u64 * GRANULE;
+        let usage = self.lock().pin_usage();
+        let needed = (0..GRANULES).filter(|at| self.model.needed(*at));
+        assert_eq!(usage.pinned, bytes(needed.count()));
+        let committed = self.model.committed.iter().filter(|it| **it);
+        assert_eq!(usage.committed, bytes(committed.count()));
+        let purgeable = self.model.purgeable(&[false; GRANULES]);
+        assert_eq!(usage.purgeable, bytes(purgeable));
+        assert_eq!(usage.purged, self.model.lost * GRANULE);
+        for at in 0..GRANULES {
+            let mut span = [false; GRANULES];
+            span[at] = true;
+            assert!(!self.lock().is_purging(span_of(&span)));
+            let unpaid = self.lock().unpaid(span_of(&span));
+            assert_eq!(unpaid, self.model.unpaid(&span) as u64, "granule {at}");
+            for (no, handle) in self.handles.iter().enumerate() {
+                let Some(handle) = handle else { continue };
+                let said = self.lock().is_pinned(handle, span_of(&span));
+                let reasons = self.model.against_status(no);
+                match said {
+                    Ok(said) => {
+                        assert_eq!((said, reasons), (self.model.is_pinned(no, &span), vec![]))
+                    }
+                    Err(refusal) => assert_eq!(vec![refusal], reasons),
+                }
+            }
+        }
+        for (holder, account) in self.accounts.iter().enumerate() {
+            let held = (0..self.claims.len())
+                .filter(|claim| self.claim_holders[*claim] == holder && self.model.lives(*claim))
+                .collect::<Vec<_>>();
+            let pins = |at: &usize| {
+                held.iter()
+                    .any(|claim| self.model.claims[*claim].pinned[*at])
+            };
+            let pinned = (0..GRANULES).filter(pins).count();
+            assert_eq!(
+                self.lock().pinned_by(account),
+                bytes(pinned),
+                "holder {holder}"
+            );
         }
     }
 
     fn compare_handles(&self) {
         for (no, handle) in self.handles.iter().enumerate() {
             let Some(handle) = handle else { continue };
-            let gone = self.ledger.check(handle) == Err(Refusal::Gone);
+            let gone = self.lock().check(handle) == Err(Refusal::Gone);
             assert_eq!(gone, self.model.gone(no), "handle {no}");
             let reasons = self.model.against_move(no);
-            match self.ledger.may_move(handle) {
+            match self.lock().may_move(handle) {
                 Ok(()) => assert_eq!(reasons, [], "handle {no}"),
                 Err(refusal) => assert!(reasons.contains(&refusal), "handle {no}: {refusal:?}"),
             }
@@ -603,16 +1137,28 @@ impl World {
     fn compare_windows(&self) {
         let mut chains = BTreeSet::new();
         for (no, window) in self.model.windows.iter().enumerate() {
-            let seen = self.ledger.window(self.windows[no]);
-            let expected = window.open.then(|| (span_of(window), window.access));
+            let seen = self.lock().window(self.windows[no]);
+            let expected = window.open.then(|| (span_of(&window.shows), window.access));
             assert_eq!(seen, expected, "window {no}");
             chains.insert((window.claim, window.chain.clone()));
         }
         for (claim, chain) in chains {
             let via = chain.last().map(|lend| self.lends[*lend]);
-            let of = self.ledger.windows_of(self.claims[claim], via);
+            let ledger = self.lock();
+            let of = ledger.windows_of(self.claims[claim], via);
             let seen = of.map(|(_, _, place)| *place).collect::<Vec<_>>();
             assert_eq!(seen, self.model.windows_of(claim, &chain));
+            for at in 0..GRANULES {
+                let mut span = [false; GRANULES];
+                span[at] = true;
+                let on = ledger.windows_on(self.claims[claim], span_of(&span));
+                let seen = on.map(|(_, shown, place)| (*place, shown));
+                let windows = self.model.windows.iter().enumerate();
+                let expected = windows
+                    .filter(|(_, it)| it.open && !it.guard && it.claim == claim && it.shows[at])
+                    .map(|(no, it)| (no, span_of(&it.shows)));
+                assert!(seen.eq(expected), "claim {claim}, granule {at}");
+            }
         }
     }
 
@@ -634,9 +1180,10 @@ impl World {
             }
         }
         let writes = open.iter().any(|(_, it)| it.access == Access::Write);
-        assert!(!(self.ledger.is_frozen() && writes));
-        assert!(!self.was_frozen || self.ledger.is_frozen());
-        self.was_frozen = self.ledger.is_frozen();
+        assert!(!(self.lock().is_frozen() && writes));
+        assert!(!self.was_frozen || self.lock().is_frozen());
+        let frozen = self.lock().is_frozen();
+        self.was_frozen = frozen;
         if aside > 0 {
             self.note("windows", "set aside");
         }
@@ -646,10 +1193,14 @@ impl World {
         self.handles[number].as_ref().expect("not released")
     }
 
-    fn charge(&self, holder: usize) -> Option<Vec<Charge>> {
+    /// What another claim that pins as much as this one costs.
+    fn charge(&self, holder: usize, claim: usize) -> Option<Vec<Charge>> {
         let account = &self.accounts[holder];
-        let (used, charges) = (account.used(Kind::Regions), charge(account));
-        assert_eq!(charges.is_none(), used == CLAIMS);
+        let spans = self.lock().unpinned_spans(self.claims[claim]);
+        let full = account.used(Kind::Regions) == CLAIMS
+            || account.used(Kind::UnpinnedSpans) + spans > SPANS;
+        let charges = charge(account, spans);
+        assert_eq!(charges.is_none(), full);
         charges
     }
 
@@ -681,15 +1232,37 @@ fn pick(number: u8, there: Vec<usize>, all: usize) -> Option<usize> {
     }
 }
 
-fn charge(account: &Arc<Account>) -> Option<Vec<Charge>> {
-    let region = account.charge(Kind::Regions, 1).ok()?;
-    Some(vec![region, account.charge(Kind::ClaimedBytes, SIZE).ok()?])
+fn note(seen: &mut Seen, name: &'static str, outcome: impl ToString) {
+    *seen.entry((name, outcome.to_string())).or_default() += 1;
 }
 
-fn span_of(window: &Window) -> Span {
-    let shown = || window.shows.iter();
-    let first = shown().position(|shows| *shows).expect("never empty");
-    let granules = shown().filter(|shows| **shows).count();
+fn charge(account: &Arc<Account>, spans: u64) -> Option<Vec<Charge>> {
+    Some(vec![
+        account.charge(Kind::Regions, 1).ok()?,
+        account.charge(Kind::ClaimedBytes, SIZE).ok()?,
+        account.charge(Kind::UnpinnedSpans, spans).ok()?,
+    ])
+}
+
+fn check_empty(account: &Account) {
+    for kind in [Kind::Regions, Kind::ClaimedBytes, Kind::UnpinnedSpans] {
+        assert_eq!(account.used(kind), 0, "{}", kind.name());
+    }
+}
+
+/// A run of granules, never empty.
+fn span(first: u8, length: u8) -> Granules {
+    let first = usize::from(first) % GRANULES;
+    let last = first + usize::from(length) % (GRANULES - first);
+    let mut span = [false; GRANULES];
+    span[first..=last].fill(true);
+    span
+}
+
+fn span_of(granules: &Granules) -> Span {
+    let within = || granules.iter();
+    let first = within().position(|it| *it).expect("never empty");
+    let granules = within().filter(|it| **it).count();
     Span::of_window(first as u64 * GRANULE, granules as u64 * GRANULE, SIZE)
         .expect("inside the region")
 }

@@ -1,9 +1,10 @@
-//! The ledger against its model: any steps, by several holders.
+//! The ledgers of two regions against their models: any steps, by several
+//! holders, within one budget.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use tombolo_core_tests::world::{Op, Seen, World};
+use tombolo_core_tests::world::{Op, Seen, Step, World};
 
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
@@ -15,9 +16,12 @@ fn config() -> ProptestConfig {
     config
 }
 
-fn steps() -> impl Strategy<Value = Vec<Op>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let most = if cfg!(miri) { 30 } else { 300 };
-    prop::collection::vec(op(), 0..most)
+    // One of the regions sees most of it, so that much comes together there.
+    let region = prop_oneof![2 => Just(0), 1 => Just(1)];
+    let step = (region, op()).prop_map(|(region, op)| Step { region, op });
+    prop::collection::vec(step, 0..most)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -28,6 +32,9 @@ fn op() -> impl Strategy<Value = Op> {
     let near = || prop_oneof![3 => 0_u8..4, 1 => any::<u8>()];
     let flag = any::<bool>;
     let seldom = || prop::bool::weighted(0.3);
+    let rarely = || prop::bool::weighted(0.1);
+    // Often all of it, as freezing needs and as a frozen region is purged.
+    let pins = || prop_oneof![2 => Just((0, 3)), 3 => (0_u8..4, 0_u8..4)];
     prop_oneof![
         4 => (near(), rights()).prop_map(|(handle, rights)| Op::Duplicate { handle, rights }),
         3 => (some(), rights()).prop_map(|(handle, rights)| Op::Restrict { handle, rights }),
@@ -43,13 +50,33 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(handle, first, length, write)| Op::Guard { handle, first, length, write }),
         6 => (some(), flag()).prop_map(|(window, write)| Op::SetAccess { window, write }),
         10 => (some(), seldom()).prop_map(|(window, died)| Op::Close { window, died }),
-        1 => some().prop_map(|handle| Op::Freeze { handle }),
+        3 => some().prop_map(|handle| Op::Freeze { handle }),
         2 => some().prop_map(|handle| Op::ClearPoison { handle }),
         1 => (some(), seldom()).prop_map(|(holder, died)| Op::End { holder, died }),
+        16 => (near(), pins(), rarely()).prop_map(|(handle, (first, length), undo)| Op::Pin {
+            handle,
+            first,
+            length,
+            undo,
+        }),
+        16 => (near(), pins(), rarely()).prop_map(|(handle, (first, length), undo)| Op::Unpin {
+            handle,
+            first,
+            length,
+            undo,
+        }),
+        2 => (some(), pins()).prop_map(|(handle, (first, length))| Op::IsPinned {
+            handle,
+            first,
+            length,
+        }),
+        8 => (some(), some()).prop_map(|(handle, granule)| Op::Write { handle, granule }),
+        6 => (0_u8..6).prop_map(|granules| Op::Purge { granules }),
+        2 => (1_u8..10).prop_map(|granules| Op::SetBudget { granules }),
     ]
 }
 
-fn run(steps: &[Op]) -> World {
+fn run(steps: &[Step]) -> World {
     let mut world = World::new();
     for step in steps {
         world.step(step);
@@ -93,20 +120,76 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("clear-poison", "done"),
     ("end", "died"),
     ("end", "orderly"),
+    ("create", "pinned"),
+    ("create", "unpinned"),
+    ("create", "exhausted"),
+    ("duplicate", "of what was lost"),
+    ("move", "purged"),
+    ("pin", "intact"),
+    ("pin", "lost"),
+    ("pin", "paid for"),
+    ("pin", "undone"),
+    ("pin", "budget"),
+    ("pin", "unpinned-spans"),
+    ("unpin", "done"),
+    ("unpin", "undone"),
+    ("unpin", "unpinned-spans"),
+    ("is-pinned", "true"),
+    ("is-pinned", "false"),
+    ("write", "done"),
+    ("purge", "enough"),
+    ("purge", "less"),
+    ("purged", "granule"),
+    ("purged", "frozen"),
+    ("set-budget", "kept"),
+    ("set-budget", "over"),
 ];
 
 const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
-    use tombolo_core_tests::region::Refusal::{Frozen, Gone, NotPermitted, Poisoned, WouldBlock};
+    use tombolo_core_tests::region::Refusal::{
+        Frozen, Gone, NotPermitted, Poisoned, Purged, Unpinned, WouldBlock,
+    };
     &[
-        ("duplicate", &[Gone, NotPermitted]),
-        ("restrict", &[Gone, NotPermitted]),
+        ("duplicate", &[Gone, NotPermitted, Purged]),
+        ("restrict", &[Gone, NotPermitted, Purged]),
         ("lend", &[Gone, NotPermitted, WouldBlock]),
         ("move", &[Gone, NotPermitted, WouldBlock]),
-        ("open", &[Gone, NotPermitted, Frozen, Poisoned, WouldBlock]),
-        ("guard", &[Gone, NotPermitted, Frozen, Poisoned, WouldBlock]),
-        ("set-access", &[Gone, NotPermitted, Frozen, WouldBlock]),
-        ("freeze", &[Gone, NotPermitted, Poisoned, WouldBlock]),
-        ("clear-poison", &[Gone, NotPermitted]),
+        (
+            "open",
+            &[
+                Gone,
+                NotPermitted,
+                Frozen,
+                Poisoned,
+                WouldBlock,
+                Unpinned,
+                Purged,
+            ],
+        ),
+        (
+            "guard",
+            &[
+                Gone,
+                NotPermitted,
+                Frozen,
+                Poisoned,
+                WouldBlock,
+                Unpinned,
+                Purged,
+            ],
+        ),
+        (
+            "set-access",
+            &[Gone, NotPermitted, Frozen, WouldBlock, Purged],
+        ),
+        (
+            "freeze",
+            &[Gone, NotPermitted, Poisoned, WouldBlock, Unpinned, Purged],
+        ),
+        ("clear-poison", &[Gone, NotPermitted, Purged]),
+        ("pin", &[Gone, NotPermitted, WouldBlock, Purged]),
+        ("unpin", &[Gone, NotPermitted, WouldBlock, Purged]),
+        ("is-pinned", &[Gone, Purged]),
     ]
 };
 
@@ -116,7 +199,7 @@ fn random_steps_come_to_every_outcome() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let mut seen = Seen::new();
-    for _ in 0..400 {
+    for _ in 0..1000 {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         for (outcome, count) in run(&steps).finish() {
             *seen.entry(outcome).or_default() += count;
