@@ -128,6 +128,11 @@ struct Lent {
 pub(crate) struct Lends(Vec<(Arc<Shared>, LendId)>);
 
 impl Lends {
+    #[cfg(test)]
+    pub(crate) fn of(shared: Arc<Shared>, lend: LendId) -> Lends {
+        Lends(vec![(shared, lend)])
+    }
+
     /// As [`Lending::is_over`].
     pub(crate) fn are_over(&self) -> bool {
         self.0

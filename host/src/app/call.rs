@@ -549,3 +549,64 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Host;
+    use crate::host::Owner;
+    use crate::limits::Limits;
+
+    fn calls(names: &[&str]) -> Arc<Calls> {
+        let host = Host::new();
+        let peers = names.iter().map(|name| {
+            let (peer, _) = Peer::new(name, host.context(*name).build().recipient());
+            peer
+        });
+        Calls::new(peers.collect())
+    }
+
+    /// A lend that is not over before it is revoked.
+    fn lend() -> (crate::Region, Lends, impl FnOnce()) {
+        let region = Host::new().create("lent", 1).unwrap();
+        let to = Owner::new("borrower".into(), Limits::default());
+        let lent = region.lend(crate::Rights::READ, &to).unwrap();
+        let lend = lent.handle().lend().unwrap();
+        let shared = region.shared().clone();
+        let lends = Lends::of(shared.clone(), lend);
+        (region, lends, move || {
+            shared.ledger().revoke(lend);
+            drop(lent);
+        })
+    }
+
+    #[test]
+    fn cycle_is_refused_until_a_call_on_it_has_returned() {
+        let calls = calls(&["a", "b", "c"]);
+        let first = calls.wait(0, 1).unwrap();
+        let second = calls.wait(1, 2).unwrap();
+        let Err(why) = calls.wait(2, 0) else {
+            panic!("it would never return")
+        };
+        assert!(why.contains("`c` waits for `a` waits for `b` waits for `c`"));
+        drop(second);
+        assert!(calls.wait(2, 0).is_ok());
+        drop(first);
+        assert!(lock(&calls.waits).is_empty());
+    }
+
+    #[test]
+    fn caller_waits_for_what_it_lent_also_when_the_call_has_returned() {
+        let calls = calls(&["a", "b", "c"]);
+        let (_region, lends, revoke) = lend();
+        let first = calls.wait(0, 1).unwrap();
+        first.for_lends(lends);
+        let second = calls.wait(1, 2).unwrap();
+        // `b` has died; `c` goes on with what it lent on.
+        drop(first);
+        assert!(calls.wait(2, 0).is_err());
+        revoke();
+        assert!(calls.wait(2, 0).is_ok());
+        drop(second);
+    }
+}
