@@ -43,6 +43,9 @@ impl Running {
             .args(options)
             .args(&guests)
             .args(["--", scenario])
+            // What it says is the report, and of these guests there is much to
+            // warn.
+            .env("TOMBOLO_LOG", "error")
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
