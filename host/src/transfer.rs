@@ -122,7 +122,32 @@ struct Lent {
     lend: LendId,
 }
 
+/// Tells of the lends of one [`Parcel`] whether they are over, without holding
+/// the lender up.
+#[derive(Debug, Default)]
+pub(crate) struct Lends(Vec<(Arc<Shared>, LendId)>);
+
+impl Lends {
+    #[cfg(test)]
+    pub(crate) fn of(shared: Arc<Shared>, lend: LendId) -> Lends {
+        Lends(vec![(shared, lend)])
+    }
+
+    /// As [`Lending::is_over`].
+    pub(crate) fn are_over(&self) -> bool {
+        self.0
+            .iter()
+            .all(|(shared, lend)| shared.ledger().is_over(*lend))
+    }
+}
+
 impl Lending {
+    /// What tells others whether the lends are over.
+    pub(crate) fn lends(&self) -> Lends {
+        let lends = self.lent.iter();
+        Lends(lends.map(|it| (it.shared.clone(), it.lend)).collect())
+    }
+
     /// Tells whether the lends, and all that was lent on from them, have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {

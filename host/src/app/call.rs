@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::guest::GuestState;
 use super::link::{Link, Room};
 use super::report::CallReport;
+use crate::transfer::Lends;
 use crate::{Lending, PackError, Parcel, Recipient};
 
 /// Durations remembered per function, for the median.
@@ -36,7 +37,8 @@ pub(super) struct Call {
     /// The caller's: what the callee does belongs to it.
     pub(super) span: tracing::Span,
     /// Dropped by the callee as soon as the call has returned: what it does next
-    /// leads back to nobody, also where its caller has not been polled since.
+    /// leads back to nobody, also where its caller has not been polled since. If
+    /// it dies, the caller goes on waiting for what it lent.
     pub(super) waiting: Waiting,
 }
 
@@ -93,10 +95,28 @@ impl Peer {
 pub(super) struct Calls {
     peers: Vec<Peer>,
     /// A guest that calls waits for one other, queued or not.
-    waits: Mutex<HashMap<usize, usize>>,
+    waits: Mutex<HashMap<usize, Wait>>,
     begun: watch::Sender<bool>,
+    stopped: watch::Sender<bool>,
     bytes: AtomicU64,
     counts: Mutex<BTreeMap<Edge, Count>>,
+}
+
+/// That a guest waits for another. It does not only wait for the call to
+/// return, but then for what it lent to be back; and while that is not back, as
+/// when the callee lent it on before it was ended, whoever borrowed it must not
+/// wait for the lender. That holds as well where the lender was ended itself and
+/// waits no more: those who lent to it wait for the same.
+struct Wait {
+    to: usize,
+    lends: Lends,
+    returned: bool,
+}
+
+impl Wait {
+    fn is_over(&self) -> bool {
+        self.returned && self.lends.are_over()
+    }
 }
 
 /// Caller, callee, function.
@@ -118,7 +138,8 @@ impl Calls {
         Arc::new(Calls {
             peers,
             waits: Mutex::default(),
-            begun: watch::channel(false).0,
+            begun: watch::Sender::new(false),
+            stopped: watch::Sender::new(false),
             bytes: AtomicU64::new(0),
             counts: Mutex::default(),
         })
@@ -142,6 +163,17 @@ impl Calls {
         }
     }
 
+    /// Has the app end.
+    pub(super) fn stop_app(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Waits until the app is to end.
+    pub(super) async fn stopped(&self) {
+        // It fails only when this is gone, which is borrowed.
+        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+    }
+
     /// Tells all guests that there is nothing left to do.
     pub(super) fn stop(&self) {
         for peer in &self.peers {
@@ -163,19 +195,25 @@ impl Calls {
         }
     }
 
-    /// Notes that `from` waits for `to`, until what is returned is dropped.
+    /// Notes that `from` waits for `to`, until what is returned is dropped, and
+    /// what it was told of is over.
     fn wait(self: &Arc<Calls>, from: usize, to: usize) -> Result<Waiting, String> {
         let mut waits = lock(&self.waits);
         let mut cycle = vec![from, to];
         let mut at = to;
         while at != from {
             match waits.get(&at) {
-                Some(next) => {
-                    at = *next;
+                Some(next) if !next.is_over() => {
+                    at = next.to;
                     cycle.push(at);
                 }
-                None => {
-                    waits.insert(from, to);
+                _ => {
+                    let wait = Wait {
+                        to,
+                        lends: Lends::default(),
+                        returned: false,
+                    };
+                    waits.insert(from, wait);
                     return Ok(Waiting {
                         calls: self.clone(),
                         from,
@@ -295,15 +333,31 @@ fn size(val: &Val) -> u64 {
     }
 }
 
-/// That a guest waits for another, until this is dropped.
+/// That a guest waits for another to return, until this is dropped.
 pub(super) struct Waiting {
     calls: Arc<Calls>,
     from: usize,
 }
 
+impl Waiting {
+    /// The guest waits for these besides.
+    fn for_lends(&self, lends: Lends) {
+        if let Some(wait) = lock(&self.calls.waits).get_mut(&self.from) {
+            wait.lends = lends;
+        }
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
-        lock(&self.calls.waits).remove(&self.from);
+        let mut waits = lock(&self.calls.waits);
+        if let Some(wait) = waits.get_mut(&self.from) {
+            wait.returned = true;
+            // Others look after what is left, when they come by.
+            if wait.is_over() {
+                waits.remove(&self.from);
+            }
+        }
     }
 }
 
@@ -432,6 +486,7 @@ impl Target {
             Err(PackError::Fatal(error)) => return Err(error),
             Err(refused) => return self.refuse(refused.to_string(), results),
         };
+        waiting.for_lends(lending.lends());
         let mut lender = LenderGuard {
             store,
             lending: Some(lending),
@@ -454,10 +509,8 @@ impl Target {
             Ok(()) => replied.await.ok(),
             Err(_) => None,
         };
-        // Also when the callee has died: what it lent on may still be in use.
-        // That wait has no edge of its own. It needs none for as long as a guest
-        // that waits for another cannot be ended, since then a callee that dies
-        // has no call of its own under way.
+        // Also when the callee has died: what it lent on may still be in use, by
+        // a call that goes on.
         if let Some(lending) = &lender.lending {
             lending.over().await;
         }
@@ -494,5 +547,66 @@ impl Target {
             }
             .into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Host;
+    use crate::host::Owner;
+    use crate::limits::Limits;
+
+    fn calls(names: &[&str]) -> Arc<Calls> {
+        let host = Host::new();
+        let peers = names.iter().map(|name| {
+            let (peer, _) = Peer::new(name, host.context(*name).build().recipient());
+            peer
+        });
+        Calls::new(peers.collect())
+    }
+
+    /// A lend that is not over before it is revoked.
+    fn lend() -> (crate::Region, Lends, impl FnOnce()) {
+        let region = Host::new().create("lent", 1).unwrap();
+        let to = Owner::new("borrower".into(), Limits::default());
+        let lent = region.lend(crate::Rights::READ, &to).unwrap();
+        let lend = lent.handle().lend().unwrap();
+        let shared = region.shared().clone();
+        let lends = Lends::of(shared.clone(), lend);
+        (region, lends, move || {
+            shared.ledger().revoke(lend);
+            drop(lent);
+        })
+    }
+
+    #[test]
+    fn cycle_is_refused_until_a_call_on_it_has_returned() {
+        let calls = calls(&["a", "b", "c"]);
+        let first = calls.wait(0, 1).unwrap();
+        let second = calls.wait(1, 2).unwrap();
+        let Err(why) = calls.wait(2, 0) else {
+            panic!("it would never return")
+        };
+        assert!(why.contains("`c` waits for `a` waits for `b` waits for `c`"));
+        drop(second);
+        assert!(calls.wait(2, 0).is_ok());
+        drop(first);
+        assert!(lock(&calls.waits).is_empty());
+    }
+
+    #[test]
+    fn caller_waits_for_what_it_lent_also_when_the_call_has_returned() {
+        let calls = calls(&["a", "b", "c"]);
+        let (_region, lends, revoke) = lend();
+        let first = calls.wait(0, 1).unwrap();
+        first.for_lends(lends);
+        let second = calls.wait(1, 2).unwrap();
+        // `b` has died; `c` goes on with what it lent on.
+        drop(first);
+        assert!(calls.wait(2, 0).is_err());
+        revoke();
+        assert!(calls.wait(2, 0).is_ok());
+        drop(second);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use super::life::Life;
 use crate::sys::StoreId;
 use crate::sys::entry::Entered;
 
@@ -118,21 +119,24 @@ pub(super) struct TimeUp {
 }
 
 /// A call into a guest: says which store the thread is in while it runs, and
-/// ends when the guest's time is up while it waits.
+/// ends when the guest's time is up while it waits, or when the guest is told to
+/// end.
 pub(super) struct Metered<F> {
     /// Taken only by drop.
     call: Option<Pin<Box<F>>>,
     store: StoreId,
     clock: Arc<Clock>,
+    life: Arc<Life>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F> Metered<F> {
-    pub(super) fn new(store: StoreId, clock: &Arc<Clock>, call: F) -> Metered<F> {
+    pub(super) fn new(store: StoreId, clock: &Arc<Clock>, life: &Arc<Life>, call: F) -> Metered<F> {
         Metered {
             call: Some(Box::pin(call)),
             store,
             clock: clock.clone(),
+            life: life.clone(),
             alarm: None,
         }
     }
@@ -143,6 +147,10 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        // Before the call is polled: word that comes meanwhile wakes the task.
+        if let Err(told) = this.life.watch(context) {
+            return Poll::Ready(Err(told.into()));
+        }
         this.clock.polled();
         let polled = {
             let _entered = Entered::new(this.store);
@@ -152,6 +160,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
                 .as_mut()
                 .poll(context)
         };
+        this.life.ran();
         if polled.is_ready() {
             return polled;
         }

@@ -11,6 +11,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::call::{Call, Calls, Inbox, Message, Reply, Work};
 use super::clock::{Clock, Metered};
+use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
 use super::report::{GuestReport, WindowReport};
 use super::{End, Ticker};
@@ -25,18 +26,22 @@ pub(super) struct GuestState {
     regions: RegionCtx,
     limiter: Limiter,
     pub(super) clock: Arc<Clock>,
+    pub(super) life: Arc<Life>,
 }
 
 impl GuestState {
     pub(super) fn new(wasi: WasiCtx, regions: RegionCtx, limits: &Limits) -> GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
+        let limiter = Limiter::new(limits.memory_bytes);
+        let life = Life::new(limiter.memory_bytes(), regions.owner.clone());
         GuestState {
             wasi,
             table,
             regions,
-            limiter: Limiter::new(limits.memory_bytes),
+            limiter,
             clock: Arc::default(),
+            life: Arc::new(life),
         }
     }
 }
@@ -60,11 +65,14 @@ impl RegionView for GuestState {
 pub(super) struct Guest {
     store: Store<GuestState>,
     clock: Arc<Clock>,
+    life: Arc<Life>,
     /// Where wasm of this store faulted last.
     fault: Arc<AtomicUsize>,
     limits: Limits,
     /// After the store: what runs in there needs it.
     _ticker: Arc<Ticker>,
+    /// After the store, whose memory is back then.
+    _last: Last,
 }
 
 /// How a guest ended.
@@ -74,6 +82,8 @@ pub(super) struct Ended {
     exit: Option<u8>,
     /// What to tell the operator, if it failed.
     pub(super) failure: Option<String>,
+    /// It was told to end because the app does.
+    with_app: bool,
     report: GuestReport,
 }
 
@@ -81,6 +91,7 @@ impl Ended {
     pub(super) fn end(&self) -> End {
         match (self.exit, &self.failure) {
             (Some(code), None) => End::Exit(code),
+            _ if self.with_app => End::Stopped,
             _ => End::Failed,
         }
     }
@@ -97,7 +108,20 @@ struct Broken {
     /// Goes after the store: its windows go with its memory.
     borrowed: Option<Borrowed>,
     tell: Option<Box<dyn FnOnce(String) + Send>>,
-    function: Arc<str>,
+    /// What the guest was at, if it was at anything.
+    function: Option<Arc<str>>,
+}
+
+impl From<Told> for Broken {
+    /// Of a guest that was at nothing when it was told to end.
+    fn from(told: Told) -> Broken {
+        Broken {
+            error: told.into(),
+            borrowed: None,
+            tell: None,
+            function: None,
+        }
+    }
 }
 
 impl Guest {
@@ -108,6 +132,7 @@ impl Guest {
         ticker: Arc<Ticker>,
     ) -> Guest {
         let clock = state.clock.clone();
+        let life = state.life.clone();
         let fault = Arc::new(AtomicUsize::new(0));
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -115,6 +140,7 @@ impl Guest {
         store.epoch_deadline_callback(|store| {
             let state = store.data();
             state.regions.check()?;
+            state.life.check()?;
             state.clock.check()?;
             state.clock.yielded();
             // By way of the executor's timers, which it would otherwise look
@@ -132,6 +158,8 @@ impl Guest {
         Guest {
             store,
             clock,
+            _last: Last(life.clone()),
+            life,
             fault,
             limits: limits.clone(),
             _ticker: ticker,
@@ -173,16 +201,17 @@ impl Guest {
                 let error = self.explain(error);
                 calls.ended(index, format!("guest `{name}` could not be instantiated"));
                 let _ = ready.send(Err(error));
-                return self.ended(index, None, None);
+                return self.ended(index, None, None, None);
             }
         };
         drop((linker, component));
 
         let lived = match (run, &mut inbox) {
-            (Some(run), _) => {
-                calls.begun().await;
-                self.run(instance, &run).await
-            }
+            (Some(run), _) => tokio::select! {
+                biased;
+                told = self.life.told() => Err(told.into()),
+                () = calls.begun() => self.run(instance, &run).await,
+            },
             (None, Some(inbox)) => self.serve(instance, inbox).await.map(|()| None),
             (None, None) => Ok(None),
         };
@@ -190,7 +219,7 @@ impl Guest {
             Ok(exit) => {
                 calls.ended(index, format!("guest `{name}` has ended"));
                 self.store.data_mut().regions.finish();
-                self.ended(index, exit, None)
+                self.ended(index, exit, None, None)
             }
             Err(broken) => {
                 let Broken {
@@ -199,19 +228,23 @@ impl Guest {
                     tell,
                     function,
                 } = broken;
+                let during = match &function {
+                    Some(function) => format!(" in `{function}`"),
+                    None => String::new(),
+                };
+                let by_word = error.downcast_ref::<Told>().cloned();
                 // Those who call it are not told the names of regions, of which
                 // they may know nothing.
                 let (failure, told) = match error.downcast_ref::<I32Exit>() {
                     // In order, as far as its windows go.
                     Some(I32Exit(code)) => {
                         self.store.data_mut().regions.finish();
-                        let text =
-                            format!("guest `{name}` exited with code {code} in `{function}`");
+                        let text = format!("guest `{name}` exited with code {code}{during}");
                         (text.clone(), text)
                     }
                     None => {
                         let error = self.explain(error);
-                        let ended = format!("guest `{name}` was ended in `{function}`");
+                        let ended = format!("guest `{name}` was ended{during}");
                         let told = match error.is::<Trespass>() {
                             true => "it wrote to a read-only window".to_owned(),
                             false => brief(&error),
@@ -225,7 +258,7 @@ impl Guest {
                 calls.ended(index, told.clone());
                 // First the memory, and with it the windows; then the lends;
                 // and only then does the lender hear of it.
-                let ended = self.ended(index, None, Some(failure));
+                let ended = self.ended(index, None, Some(failure), by_word);
                 drop(borrowed);
                 if let Some(tell) = tell {
                     tell(told);
@@ -241,7 +274,7 @@ impl Guest {
         call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
         let id = StoreId::of(&self.store);
-        let result = Metered::new(id, &self.clock, call(&mut self.store)).await?;
+        let result = Metered::new(id, &self.clock, &self.life, call(&mut self.store)).await?;
         // What wasmtime wrote for the guest outside of a host call, at the end of
         // the call say, it hears of here.
         self.store.data().regions.check()?;
@@ -272,7 +305,7 @@ impl Guest {
                     error,
                     borrowed: None,
                     tell: None,
-                    function: "wasi:cli/run".into(),
+                    function: Some("wasi:cli/run".into()),
                 }),
             },
         }
@@ -280,16 +313,20 @@ impl Guest {
 
     /// Answers calls, one at a time, in the order in which they come.
     async fn serve(&mut self, instance: Instance, inbox: &mut Inbox) -> Result<(), Broken> {
-        while let Some(message) = inbox.recv().await {
+        loop {
+            let message = tokio::select! {
+                biased;
+                told = self.life.told() => return Err(told.into()),
+                message = inbox.recv() => message,
+            };
             match message {
-                Message::Call(call) => {
+                Some(Message::Call(call)) => {
                     let span = call.span.clone();
                     self.answer(instance, call).instrument(span).await?;
                 }
-                Message::Stop => break,
+                Some(Message::Stop) | None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     async fn answer(&mut self, instance: Instance, call: Call) -> Result<(), Broken> {
@@ -321,7 +358,7 @@ impl Guest {
                             error,
                             borrowed,
                             tell: Some(tell),
-                            function,
+                            function: Some(function),
                         });
                     }
                 }
@@ -338,7 +375,7 @@ impl Guest {
                             error,
                             borrowed: None,
                             tell: Some(tell),
-                            function,
+                            function: Some(function),
                         });
                     }
                 }
@@ -410,8 +447,15 @@ impl Guest {
         }
     }
 
-    /// Drops the store, and says what the guest did.
-    fn ended(self, index: usize, exit: Option<u8>, failure: Option<String>) -> Ended {
+    /// Drops the store, and says what the guest did. `told` is why it was told to
+    /// end, if it was.
+    fn ended(
+        self,
+        index: usize,
+        exit: Option<u8>,
+        failure: Option<String>,
+        told: Option<Told>,
+    ) -> Ended {
         let regions = &self.store.data().regions;
         let owner = regions.owner.clone();
         let (notes, windows_total) = regions.window_notes();
@@ -429,10 +473,11 @@ impl Guest {
             .collect();
         let mut report = GuestReport {
             name: regions.name().to_owned(),
-            end: match (&failure, exit) {
-                (Some(_), _) => "failed".into(),
-                (None, Some(code)) => format!("exit {code}"),
-                (None, None) => "served".into(),
+            end: match (&told, &failure, exit) {
+                (Some(told), ..) => format!("ended: {told}"),
+                (None, Some(_), _) => "failed".into(),
+                (None, None, Some(code)) => format!("exit {code}"),
+                (None, None, None) => "served".into(),
             },
             windows,
             windows_total,
@@ -441,10 +486,12 @@ impl Guest {
         };
         drop(self.store);
         report.regions_given_back = owner.given_back();
+        let with_app = told.is_some_and(|told| told.with_app);
         Ended {
             index,
             exit,
-            failure,
+            failure: failure.filter(|_| !with_app),
+            with_app,
             report,
         }
     }

@@ -19,11 +19,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # A guest that is ended
+//!
+//! Guests end by their own fault, and by [`AppHandle`]: because the operator
+//! wants it, because memory is short, or because the whole app is to stop. Who
+//! called such a guest is told which one it was, and why: as a value where the
+//! function's result type is `result<_, E>` and `E` is `string` or a variant
+//! with a case `peer-failed(string)`, and by a trap otherwise.
 
 mod bytes;
 mod call;
 mod clock;
 mod guest;
+mod handle;
+mod killer;
+mod life;
 mod limiter;
 mod link;
 mod report;
@@ -36,14 +47,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 
 use self::call::{Calls, Peer};
 use self::guest::{Ended, Guest, GuestState};
+pub use self::handle::{AppHandle, NoSuchGuest};
+pub use self::killer::{Candidate, OnPressure, Verdict};
+use self::killer::{Killer, MOST, Policy};
 use self::link::Part;
 pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
-pub use self::report::{CallReport, GuestReport, Report, WindowReport};
+pub use self::report::{CallReport, GuestReport, KillReport, Report, WindowReport};
 use crate::limits::{HostLimits, Limits};
 use crate::{Host, PrepareError, RegionCtxBuilder};
 
@@ -53,6 +68,10 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// How long guests have to come to an end when no command runs any more.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What guests are told that are still at a call then.
+const APP_ENDED: &str = "the app has ended";
+const APP_STOPPED: &str = "the app was told to stop";
 
 /// Directories that a command is granted, opened by whoever grants them.
 #[derive(Debug)]
@@ -96,6 +115,7 @@ pub struct AppBuilder {
     host_limits: HostLimits,
     command: CommandSpec,
     guests: Vec<GuestSpec>,
+    policy: Policy,
 }
 
 impl AppBuilder {
@@ -127,6 +147,67 @@ impl AppBuilder {
         self
     }
 
+    /// Sets what happens when memory is short and purging has freed nothing.
+    /// [`OnPressure::Purge`] otherwise: nothing.
+    #[must_use]
+    pub fn on_pressure(mut self, on_pressure: OnPressure) -> AppBuilder {
+        self.policy.on_pressure = on_pressure;
+        self
+    }
+
+    /// Sets a guest's score, from 0 to 1000; 500 otherwise. Where guests are
+    /// ended for want of memory, the one with the highest score goes first, and
+    /// among those the one that was busy longest ago.
+    #[must_use]
+    pub fn score(mut self, guest: impl Into<String>, score: u16) -> AppBuilder {
+        self.policy.scores.push((guest.into(), score));
+        self
+    }
+
+    /// Sets the floor, from 0 to 1000; 1 otherwise. No guest with a score below
+    /// it is ended for want of memory.
+    #[must_use]
+    pub fn floor(mut self, floor: u16) -> AppBuilder {
+        self.policy.floor = floor;
+        self
+    }
+
+    /// Sets what is asked before a guest is ended for want of memory, and may
+    /// spare it, this time: then it is asked about the next one. Also asked
+    /// where only counting is done, which counts what would have happened.
+    ///
+    /// It is called by whoever calls [`AppHandle::relieve`], and should not
+    /// take long: memory is short.
+    #[must_use]
+    pub fn before_kill(
+        mut self,
+        hook: impl FnMut(&Candidate) -> Verdict + Send + 'static,
+    ) -> AppBuilder {
+        self.policy.hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Fails if there is a score for no guest, or one that is too high.
+    fn check_policy(&self) -> Result<(), StartError> {
+        let names = || self.guests.iter().map(|guest| &*guest.name);
+        for (guest, score) in &self.policy.scores {
+            handle::exists(guest, names())?;
+            if *score > MOST {
+                return Err(StartError::Score {
+                    of: format!("the score of guest `{guest}`"),
+                    score: *score,
+                });
+            }
+        }
+        match self.policy.floor {
+            floor if floor > MOST => Err(StartError::Score {
+                of: "the floor".into(),
+                score: floor,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Compiles, links and instantiates the guests. To be called on a tokio
     /// runtime with time and I/O enabled; the guests are tasks on it. On one
     /// with a single thread they are one strand.
@@ -135,6 +216,7 @@ impl AppBuilder {
     ///
     /// [`StartError`]; nothing is running then.
     pub async fn start(self) -> Result<App, StartError> {
+        self.check_policy()?;
         let mut config = Config::new();
         config.epoch_interruption(true);
         crate::prepare(&mut config)?;
@@ -179,6 +261,7 @@ impl AppBuilder {
         let mut command = Some(self.command);
         let mut seats = Vec::new();
         let mut peers = Vec::new();
+        let mut lives = Vec::new();
         for (index, spec) in self.guests.iter().enumerate() {
             let command = (index == first).then(|| command.take()).flatten();
             let wasi =
@@ -192,9 +275,12 @@ impl AppBuilder {
                 .build();
             let (peer, inbox) = Peer::new(&spec.name, regions.recipient());
             peers.push(peer);
-            seats.push((GuestState::new(wasi, regions, &self.limits), inbox));
+            let state = GuestState::new(wasi, regions, &self.limits);
+            lives.push((spec.name.clone(), state.life.clone()));
+            seats.push((state, inbox));
         }
         let calls = Calls::new(peers);
+        let killer = Killer::new(self.policy, lives);
 
         let mut tasks = JoinSet::new();
         let mut ready = Vec::new();
@@ -226,6 +312,7 @@ impl AppBuilder {
         let app = App {
             host,
             calls,
+            killer,
             tasks,
             commands: entries,
         };
@@ -267,6 +354,17 @@ pub enum StartError {
     /// The guests cannot be linked.
     #[error(transparent)]
     Link(#[from] LinkErrors),
+    /// A score is for no guest.
+    #[error(transparent)]
+    NoSuchGuest(#[from] NoSuchGuest),
+    /// A score or the floor is too high.
+    #[error("{of} is a number from 0 to {MOST}, not {score}")]
+    Score {
+        /// What is too high.
+        of: String,
+        /// How high it is.
+        score: u16,
+    },
     /// No guest exports `wasi:cli/run`.
     #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
     NoCommand,
@@ -321,6 +419,7 @@ impl StartError {
 pub struct App {
     host: Host,
     calls: Arc<Calls>,
+    killer: Arc<Killer>,
     tasks: JoinSet<Ended>,
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
@@ -344,6 +443,8 @@ pub enum End {
     Exit(u8),
     /// It trapped, or was ended.
     Failed,
+    /// It was ended because the app was [told to stop](AppHandle::stop).
+    Stopped,
 }
 
 impl App {
@@ -359,8 +460,8 @@ impl App {
         &self.host
     }
 
-    /// Starts the commands and waits until all of them have ended; then ends
-    /// the other guests.
+    /// Starts the commands and waits until all of them have ended, or the app is
+    /// [told to stop](AppHandle::stop); then ends the other guests.
     pub async fn run(mut self) -> Outcome {
         let first = self.commands[0].0;
         let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
@@ -368,20 +469,32 @@ impl App {
         let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
         let mut failures = Vec::new();
         let mut end = End::Failed;
+        // When those who are still at a call are not waited for any longer, and
+        // whether they were told so.
+        let mut deadline: Option<Instant> = None;
+        let mut last_word = None;
         self.calls.begin();
         loop {
-            let next = self.tasks.join_next();
-            let next = match running.is_empty() {
-                false => next.await,
-                // Whoever is still at a call, for a caller that is gone, is not
-                // waited for for long.
-                true => match tokio::time::timeout(GRACE, next).await {
-                    Ok(next) => next,
-                    Err(_) => {
-                        self.tasks.abort_all();
-                        continue;
+            let next = tokio::select! {
+                next = self.tasks.join_next() => next,
+                () = self.calls.stopped(), if deadline.is_none() => {
+                    for (command, _) in &self.commands {
+                        self.killer.end_with_app(*command, APP_STOPPED);
                     }
-                },
+                    self.calls.stop();
+                    last_word = Some(APP_STOPPED);
+                    deadline = Some(Instant::now() + GRACE);
+                    continue;
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    match last_word.take() {
+                        Some(reason) => self.killer.end_all_with_app(reason),
+                        // They do not even look.
+                        None => self.tasks.abort_all(),
+                    }
+                    deadline = Some(Instant::now() + GRACE);
+                    continue;
+                }
             };
             let ended = match next {
                 Some(Ok(ended)) => ended,
@@ -402,8 +515,10 @@ impl App {
             running.retain(|index| *index != ended.index);
             let index = ended.index;
             guests[index] = Some(ended);
-            if running.is_empty() {
+            if running.is_empty() && deadline.is_none() {
                 self.calls.stop();
+                last_word = Some(APP_ENDED);
+                deadline = Some(Instant::now() + GRACE);
             }
         }
         let counts = self.host.counts();
@@ -426,6 +541,7 @@ impl App {
             bytes_copied_regions: counts.bytes_copied,
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
+            kills: self.killer.kills(),
         };
         Outcome {
             end,

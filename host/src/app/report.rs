@@ -20,6 +20,27 @@ pub struct Report {
     pub bytes_copied_calls: u64,
     /// The calls between guests, a function each.
     pub calls: Vec<CallReport>,
+    /// The guests that were ended for want of memory, or would have been, in
+    /// that order.
+    pub kills: Vec<KillReport>,
+}
+
+/// A guest that was ended for want of memory, or would have been.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KillReport {
+    /// The guest.
+    pub guest: String,
+    /// Its score, from 0 to 1000.
+    pub score: u16,
+    /// What its callers were told.
+    pub reason: String,
+    /// The bytes that this freed: the size of its linear memories, and what was
+    /// committed of regions that nobody else had a claim on.
+    pub bytes: u64,
+    /// It was not ended, since only [counting](super::OnPressure::Count) was
+    /// asked for.
+    pub only_counted: bool,
 }
 
 /// What one guest did.

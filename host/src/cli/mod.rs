@@ -8,8 +8,10 @@ mod failure;
 mod grant;
 mod limit;
 mod log;
+mod pressure;
 mod report;
 mod run;
+mod signal;
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;

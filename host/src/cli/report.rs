@@ -78,6 +78,23 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
         section("Calls between guests", calls);
     }
 
+    if !report.kills.is_empty() {
+        let mut kills = table(fancy, &["guest", "score", "freed", "reason"]);
+        right(&mut kills, 1..3);
+        for kill in &report.kills {
+            kills.add_row([
+                kill.guest.clone(),
+                kill.score.to_string(),
+                bytes(kill.bytes),
+                match kill.only_counted {
+                    true => format!("{} (only counted)", kill.reason),
+                    false => kill.reason.clone(),
+                },
+            ]);
+        }
+        section("Ended for want of memory", kills);
+    }
+
     let mut bytes_table = table(fancy, &["regions and bytes", ""]);
     right(&mut bytes_table, [1]);
     for (what, value) in [
@@ -149,7 +166,17 @@ fn time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{CallReport, GuestReport, WindowReport};
+    use crate::app::{CallReport, GuestReport, KillReport, WindowReport};
+
+    fn kill(guest: &str, score: u16, only_counted: bool) -> KillReport {
+        KillReport {
+            guest: guest.to_owned(),
+            score,
+            reason: "memory is short".to_owned(),
+            bytes: 2 << 20,
+            only_counted,
+        }
+    }
 
     fn report() -> Report {
         Report {
@@ -189,6 +216,7 @@ mod tests {
                 total: Duration::from_micros(120_345),
                 median: Duration::from_nanos(1_660),
             }],
+            kills: vec![kill("player", 900, false), kill("audioserver", 500, true)],
         }
     }
 
@@ -216,6 +244,11 @@ mod tests {
                 "Calls between guests",
                 "caller callee function calls total median",
                 "player audioserver demo:music/server.play 12 120.3ms 1.7µs",
+                "",
+                "Ended for want of memory",
+                "guest score freed reason",
+                "player 900 2.0 MiB memory is short",
+                "audioserver 500 2.0 MiB memory is short (only counted)",
                 "",
                 "Totals",
                 "regions and bytes",
@@ -247,5 +280,6 @@ mod tests {
         let text = render(&Report::default(), false);
         assert!(!text.contains("Windows"));
         assert!(!text.contains("Calls"));
+        assert!(!text.contains("Ended"));
     }
 }

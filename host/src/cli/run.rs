@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::failure::{Failure, GUEST_FAILED};
 use super::grant::{Directory, Variable};
 use super::limit::Limit;
+use super::pressure::{self, Pressure, Score};
+use super::signal::Signals;
 use super::{component, report};
 use crate::Limits;
-use crate::app::{App, CommandSpec, End, GuestSpec, Outcome};
+use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
 
 /// Run components as the guests of one app.
 ///
@@ -48,6 +51,20 @@ pub(super) struct Run {
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<Limit>,
 
+    /// What to do when memory is short.
+    #[arg(long, value_name = "WHAT", default_value = "purge")]
+    on_pressure: Pressure,
+
+    /// Score a guest, from 0 to 1000: the higher, the sooner it is ended when
+    /// memory is short. Others have 500. Among guests of one score, the one
+    /// that was busy longest ago goes first.
+    #[arg(long = "score", value_name = "GUEST=N")]
+    scores: Vec<Score>,
+
+    /// End no guest that is scored lower.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = pressure::floor)]
+    floor: u16,
+
     /// Print at the end what the guests did, on stderr: windows, regions, calls
     /// and copies.
     #[arg(long)]
@@ -60,6 +77,9 @@ Exit codes:
   2                nothing was started: bad usage, or guests that cannot be linked
   134              a guest trapped, or was ended by the host; if it was not the
                    first command, then only where that one succeeded
+  130, 143         SIGINT or SIGTERM: the app was ended in order, commands at once,
+                   and others when they had answered the calls that they were at,
+                   a second later at most; a second signal ends it at once
 
 Example:
   tombolo run --dir music::/music:ro player.wasm audioserver.wasm -- /music/song.wav";
@@ -88,32 +108,14 @@ impl Run {
             dirs,
         };
 
-        let outcome = app(limits, guests, command)?;
-        for failure in &outcome.failures {
-            eprintln!("error: {}", report::printable(failure));
+        let mut builder = App::builder()
+            .limits(limits)
+            .command(command)
+            .on_pressure(self.on_pressure.into())
+            .floor(self.floor);
+        for Score { guest, score } in self.scores {
+            builder = builder.score(guest, score);
         }
-        if self.report {
-            eprint!("{}", report::render(&outcome.report, super::fancy()));
-        }
-        Ok(ExitCode::from(code(&outcome)))
-    }
-}
-
-/// Runs the app. All that this program asks of the library is here.
-fn app(
-    limits: Limits,
-    guests: Vec<(String, Vec<u8>)>,
-    command: CommandSpec,
-) -> Result<Outcome, Failure> {
-    // One thread: the guests of an app that is run like this are one strand.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(anyhow::Error::new(error).context("cannot wait for events"))
-        })?;
-    runtime.block_on(async {
-        let mut builder = App::builder().limits(limits).command(command);
         for (name, wasm) in guests {
             builder = builder.guest(GuestSpec {
                 name,
@@ -121,18 +123,62 @@ fn app(
                 inherit_stdio: true,
             });
         }
+
+        let signals = Signals::listen()?;
+        let outcome = app(builder, &signals)?;
+        for failure in &outcome.failures {
+            eprintln!("error: {}", report::printable(failure));
+        }
+        if self.report {
+            eprint!("{}", report::render(&outcome.report, super::fancy()));
+        }
+        let code = signals.code().unwrap_or_else(|| code(&outcome));
+        Ok(ExitCode::from(code))
+    }
+}
+
+/// How long the system may take with what guests asked of it, after a signal:
+/// reading from a pipe to which nobody writes takes forever.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs the app. All that this program asks of the library is here.
+fn app(builder: AppBuilder, signals: &Signals) -> Result<Outcome, Failure> {
+    // One thread: the guests of an app that is run like this are one strand.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(anyhow::Error::new(error).context("cannot wait for events"))
+        })?;
+    let outcome = runtime.block_on(async {
         let app = builder.start().await.map_err(|error| {
-            let hints = error.hints();
+            let hints = hints(&error);
             hints.into_iter().fold(Failure::new(error), Failure::hint)
         })?;
+        signals.end(app.handle());
         Ok(app.run().await)
-    })
+    });
+    if signals.code().is_some() {
+        runtime.shutdown_timeout(PATIENCE);
+    }
+    outcome
+}
+
+/// What to do about it, with what only this program knows.
+fn hints(error: &StartError) -> Vec<String> {
+    match error {
+        StartError::NoSuchGuest(_) => {
+            vec!["a guest's name is that of its file, without `.wasm`".into()]
+        }
+        _ => error.hints(),
+    }
 }
 
 /// What the process ends with.
 fn code(outcome: &Outcome) -> u8 {
     match outcome.end {
-        End::Failed => GUEST_FAILED,
+        // Stopped by nothing but a signal, which has its own codes.
+        End::Failed | End::Stopped => GUEST_FAILED,
         End::Exit(0) if !outcome.failures.is_empty() => GUEST_FAILED,
         End::Exit(code) => code,
     }
@@ -195,10 +241,38 @@ mod tests {
     }
 
     #[test]
+    fn pressure_has_defaults_and_options() {
+        let run = parse(&["a.wasm"]).unwrap();
+        assert_eq!((run.on_pressure, run.floor), (Pressure::Purge, 1));
+        let run = parse(&[
+            "a.wasm",
+            "--on-pressure",
+            "count",
+            "--score",
+            "a=3",
+            "--score",
+            "b=4",
+            "--floor",
+            "2",
+        ])
+        .unwrap();
+        assert_eq!((run.on_pressure, run.floor), (Pressure::Count, 2));
+        assert_eq!(run.scores.len(), 2);
+        let error = parse(&["a.wasm", "--on-pressure", "panic"]).unwrap_err();
+        assert!(error.contains("purge, count, kill"), "{error}");
+        let error = parse(&["a.wasm", "--score", "a"]).unwrap_err();
+        assert!(error.contains("as in `player=900`"), "{error}");
+        let error = parse(&["a.wasm", "--floor", "1001"]).unwrap_err();
+        assert!(error.contains("from 0 to 1000"), "{error}");
+    }
+
+    #[test]
     fn help_documents_the_exit_codes() {
         let help = parse(&["--help"]).unwrap_err();
         assert!(help.contains("Exit codes:"), "{help}");
-        assert!(help.contains("134"), "{help}");
+        for code in ["134", "130, 143"] {
+            assert!(help.contains(code), "{help}");
+        }
     }
 
     #[test]

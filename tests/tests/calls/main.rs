@@ -3,12 +3,14 @@
 //! | file | who links the guests |
 //! |---|---|
 //! | `app` | Tombolo: guests of one app |
+//! | `kill` | Tombolo; and the test ends some |
 //! | `embed` | the test, as an embedder would, by parcels |
 //!
 //! `trio` makes the app.
 
 mod app;
 mod embed;
+mod kill;
 mod trio;
 
 tombolo_tests::guests!(calls);

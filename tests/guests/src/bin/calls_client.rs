@@ -100,6 +100,11 @@ fn play(script: &str) -> Result<String, String> {
         "cycle" => cycle(),
         "cycle-roomless" => cycle_roomless(),
         "late" => late(rest),
+        "killed" => killed(rest),
+        "killed-writing" => killed_writing(rest),
+        "dead-of-pressure" => dead_of_pressure(),
+        "killed-idle" => killed_idle(),
+        "killed-between" => killed_between(),
         "dead" => dead(rest),
         "dead-roomless" => panic!("{}", near::say_roomless("trap")),
         "wait-long" => wait_long(rest),
@@ -617,6 +622,90 @@ fn late(how: &str) {
     drop(page);
     assert_eq!(outcomes(&region), POISONED);
     assert_eq!(near::say("ping").as_ref(), Err(&died));
+    far_is_well();
+}
+
+/// A callee that is ended from outside at a call, with a window to write what it
+/// was lent.
+fn killed(how: &str) {
+    let region = create("killed");
+    let page = write(&region, 2);
+    let died = near::lend(&format!("writing {how}"), &region).unwrap_err();
+    has(
+        &died,
+        &[
+            "guest `near` was ended in `test:calls/near",
+            ".lend`: enough",
+        ],
+    );
+    // The region is back: the windows of who had it are gone, with word of how.
+    assert_eq!((page.get(0), page.get(1)), (3, 2));
+    page.set(1, 4);
+    drop(page);
+    assert_eq!(outcomes(&region), POISONED);
+    region.clear_poison().unwrap();
+    assert_eq!(outcomes(&region), "ok ok ok ok ok");
+    assert_eq!(near::say("ping").as_ref(), Err(&died));
+    far_is_well();
+}
+
+/// A callee that is at a call with a region when the app is told to stop.
+fn killed_writing(how: &str) {
+    let region = create("writing");
+    let _ = near::lend(&format!("writing {how}"), &region);
+    panic!("it is ended before");
+}
+
+/// A callee that is ended because memory is short.
+fn dead_of_pressure() {
+    let region = create("short");
+    let died = near::lend("reading sleep", &region).unwrap_err();
+    has(
+        &died,
+        &[
+            "guest `near` was ended in `",
+            "the host is short of memory",
+            "score is 501",
+        ],
+    );
+    assert_eq!(outcomes(&region), "ok ok ok ok ok");
+    far_is_well();
+}
+
+/// A callee that was ended before it was called.
+fn killed_idle() {
+    let died = near::say("ping").unwrap_err();
+    assert_eq!(died, "guest `near` was ended: enough");
+    let region = create("kept");
+    let page = write(&region, 5);
+    assert_eq!(near::lend("fill 1", &region).as_ref(), Err(&died));
+    assert!(page.is_all(5));
+    far_is_well();
+}
+
+/// A callee that is ended while it waits for another, to which it lent on what it
+/// was lent, and writes itself. The other goes on meanwhile.
+fn killed_between() {
+    let region = create("between");
+    let page = map(&region, Access::Write);
+    let died = near::lend("on-writing outlive", &region).unwrap_err();
+    has(
+        &died,
+        &[
+            "guest `near` was ended in `test:calls/near",
+            ".lend`: enough",
+        ],
+    );
+    // What was lent is back only now: here is what the other wrote at last.
+    let heard: Vec<u8> = (0..)
+        .map(|at| page.get(at))
+        .take_while(|it| *it != 0)
+        .collect();
+    let heard = String::from_utf8(heard).unwrap();
+    let names = "`far` waits for `client` waits for `near` waits for `far`";
+    has(&heard, &["never return", names]);
+    drop(page);
+    assert_eq!(outcomes(&region), POISONED);
     far_is_well();
 }
 

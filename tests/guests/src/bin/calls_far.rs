@@ -36,6 +36,21 @@ impl Guest for bindings::Far {
             page.set(1, 42);
             return answer;
         }
+        // Writes, until who lent it on has died as a writer; then asks home, and
+        // says what it heard to whom it still concerns: in the region.
+        if script == "outlive" {
+            let page = node::Page::map(it, 0, Access::Write).map_err(node::word)?;
+            while node::outcome(it.read_at(node::GRANULE, 1)) != "poisoned" {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            // The turn of those who are told of the death.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let heard = home::say("ping").unwrap_or_else(|refused| refused);
+            for (at, byte) in heard.bytes().enumerate() {
+                page.set(at, byte);
+            }
+            return Ok("done".into());
+        }
         node::with(&script, it)
     }
 

@@ -1,0 +1,17 @@
+//! Has the guest where it all begins play the scenario that its own name says,
+//! and fails if that does.
+
+mod bindings {
+    #![allow(unsafe_code, missing_docs)] // Generated.
+    wit_bindgen::generate!({
+        path: ["../../wit", "../wit/calls.wit"],
+        world: "test:calls/starter",
+        generate_all,
+    });
+}
+use bindings::test::calls::home;
+
+fn main() {
+    let scenario = std::env::args().next().expect("a guest has its name");
+    home::say(&scenario).expect("it plays");
+}

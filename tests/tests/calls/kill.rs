@@ -1,0 +1,425 @@
+//! Guests of one app that are ended from outside: whatever they are at, those
+//! who wait for them learn which and why, and all memory comes back.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tombolo::Host;
+use tombolo::app::{
+    App, AppBuilder, AppHandle, Candidate, End, GuestSpec, KillReport, OnPressure, Outcome,
+    StartError, Verdict,
+};
+
+use crate::guests;
+use crate::trio::{app, far, near, program, server, strand};
+
+/// Runs to the end, with the test beside it, where all memory has been given
+/// back.
+fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+    let outcome = strand().block_on(async {
+        let app = app.start().await.expect("it starts");
+        let (handle, host) = (app.handle(), app.host().clone());
+        let both = async { tokio::join!(app.run(), act(&handle, &host)) };
+        let both = tokio::time::timeout(Duration::from_secs(120), both);
+        both.await.expect("nobody hangs").0
+    });
+    let report = &outcome.report;
+    assert_eq!(
+        report.regions_created, report.regions_given_back,
+        "{report:?}"
+    );
+    outcome
+}
+
+/// Waits until guests have made so many windows.
+async fn windows(host: &Host, count: u64) {
+    while host.counts().windows < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How a guest ended.
+fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
+    let guests = &outcome.report.guests;
+    let guest = guests.iter().find(|it| it.name == guest);
+    &guest.expect("there is one").end
+}
+
+/// The scenario comes to its end, and only `near` does not.
+#[track_caller]
+fn plays_without_near(outcome: &Outcome) {
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+    assert!(outcome.failures[0].starts_with("guest `near` was ended"));
+    assert_eq!(end(outcome, "near"), "ended: enough");
+}
+
+mod wherever_it_is {
+    use super::*;
+
+    #[test]
+    fn guest_that_computes_is_ended_at_the_next_tick() {
+        let outcome = run_while(app("hold spin"), async |app, host| {
+            windows(host, 12).await;
+            app.end_guest("client", "enough").unwrap();
+        });
+        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(
+            outcome.failures,
+            ["guest `client` was ended in `wasi:cli/run`: enough"]
+        );
+        assert_eq!(end(&outcome, "client"), "ended: enough");
+        assert_eq!(end(&outcome, "near"), "served");
+    }
+
+    #[test]
+    fn callee_that_computes_gives_back_what_it_was_lent() {
+        let outcome = run_while(app("killed spin"), async |app, host| {
+            windows(host, 2).await;
+            app.end_guest("near", "enough").unwrap();
+        });
+        plays_without_near(&outcome);
+    }
+
+    #[test]
+    fn callee_that_waits_in_a_host_call_gives_back_what_it_was_lent() {
+        let outcome = run_while(app("killed sleep"), async |app, host| {
+            windows(host, 2).await;
+            app.end_guest("near", "enough").unwrap();
+            // Nobody asked it twice.
+            app.end_guest("near", "too late").unwrap();
+            app.gone("near").await.unwrap();
+        });
+        plays_without_near(&outcome);
+    }
+
+    #[test]
+    fn guest_that_waits_for_calls_is_ended_at_once() {
+        let outcome = strand().block_on(async {
+            let app = app("killed-idle").start().await.unwrap();
+            let handle = app.handle();
+            handle.end_guest("near", "enough").unwrap();
+            handle.gone("near").await.unwrap();
+            app.run().await
+        });
+        plays_without_near(&outcome);
+        assert_eq!(outcome.failures, ["guest `near` was ended: enough"]);
+    }
+
+    #[test]
+    fn command_that_has_not_begun_never_does() {
+        let outcome = strand().block_on(async {
+            let app = app("hold spin").start().await.unwrap();
+            let handle = app.handle();
+            handle.end_guest("client", "enough").unwrap();
+            handle.gone("client").await.unwrap();
+            app.run().await
+        });
+        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.failures, ["guest `client` was ended: enough"]);
+        assert_eq!(outcome.report.regions_created, 0);
+    }
+
+    #[test]
+    fn word_from_another_thread_counts_as_well() {
+        let outcome = run_while(app("killed spin"), async |app, host| {
+            windows(host, 2).await;
+            let app = app.clone();
+            std::thread::spawn(move || app.end_guest("near", "enough"))
+                .join()
+                .unwrap()
+                .unwrap();
+        });
+        plays_without_near(&outcome);
+    }
+
+    #[test]
+    fn unknown_guest_is_an_error_that_names_those_that_there_are() {
+        run_while(app("ping"), async |app, _| {
+            let error = app.end_guest("nera", "enough").unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "there is no guest `nera`; the guests are `client`, `near`, `far`"
+            );
+            assert_eq!(app.gone("nera").await, Err(error));
+        });
+    }
+}
+
+mod between_two {
+    use super::*;
+
+    #[test]
+    fn caller_that_is_ended_leaves_its_callee_at_the_call() {
+        // The client has lent what `near` writes, and waits for it.
+        let outcome = run_while(app("hold call"), async |app, host| {
+            windows(host, 13).await;
+            app.end_guest("client", "enough").unwrap();
+            app.gone("client").await.unwrap();
+            // It is still at it, with what only it has a claim on now.
+            assert!(host.counts().regions_given_back < 4);
+        });
+        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(
+            outcome.failures,
+            ["guest `client` was ended in `wasi:cli/run`: enough"]
+        );
+        assert_eq!(end(&outcome, "near"), "ended: the app has ended");
+    }
+
+    #[test]
+    fn who_borrows_from_the_ended_cannot_wait_for_its_lender() {
+        let outcome = run_while(app("killed-between"), async |app, host| {
+            // The client's, that of `near`, and that of `far`.
+            windows(host, 3).await;
+            app.end_guest("near", "enough").unwrap();
+        });
+        plays_without_near(&outcome);
+    }
+
+    /// The lender could answer the call, if it did not wait for the one who makes
+    /// it.
+    #[test]
+    fn nor_where_the_lender_serves() {
+        let app = App::builder()
+            .guest(program("killed-between", guests::CALLS_STARTER))
+            .guest(server("client", guests::CALLS_CLIENT))
+            .guest(near())
+            .guest(far());
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 3).await;
+            app.end_guest("near", "enough").unwrap();
+        });
+        plays_without_near(&outcome);
+    }
+}
+
+mod for_want_of_memory {
+    use super::*;
+
+    /// An app whose command holds on until it is ended.
+    fn holding(on_pressure: OnPressure) -> AppBuilder {
+        app("hold spin")
+            .on_pressure(on_pressure)
+            .score("near", 900)
+            .score("far", 100)
+            .score("client", 0)
+    }
+
+    /// A component without memory.
+    fn empty() -> GuestSpec {
+        GuestSpec {
+            name: "empty".into(),
+            wasm: b"\0asm\x0d\0\x01\0".into(),
+            inherit_stdio: false,
+        }
+    }
+
+    fn names(kills: &[KillReport]) -> Vec<&str> {
+        kills.iter().map(|kill| &*kill.guest).collect()
+    }
+
+    #[test]
+    fn highest_score_goes_first_and_nobody_below_the_floor() {
+        let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
+            windows(host, 12).await;
+            let kill = app.relieve().await.unwrap();
+            assert_eq!((&*kill.guest, kill.score), ("near", 900));
+            // It has a Rust program's memory, at the least.
+            assert!(kill.bytes >= 1 << 20, "{kill:?}");
+            let kill = app.relieve().await.unwrap();
+            assert_eq!((&*kill.guest, kill.score), ("far", 100));
+            assert_eq!(app.relieve().await, None);
+            app.end_guest("client", "enough").unwrap();
+        });
+        assert_eq!(names(&outcome.report.kills), ["near", "far"]);
+        assert_eq!(
+            outcome.failures[0],
+            "guest `near` was ended: the host is short of memory, and its score is 900"
+        );
+        assert!(end(&outcome, "far").starts_with("ended: the host is short of memory"));
+    }
+
+    #[test]
+    fn floor_can_be_set() {
+        run_while(holding(OnPressure::Kill).floor(101), async |app, host| {
+            windows(host, 12).await;
+            assert_eq!(app.relieve().await.unwrap().guest, "near");
+            assert_eq!(app.relieve().await, None);
+            app.stop();
+        });
+        run_while(holding(OnPressure::Kill).floor(0), async |app, host| {
+            windows(host, 12).await;
+            for guest in ["near", "far", "client"] {
+                assert_eq!(app.relieve().await.unwrap().guest, guest);
+            }
+            assert_eq!(app.relieve().await, None);
+        });
+    }
+
+    #[test]
+    fn guests_are_ended_one_at_a_time() {
+        let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
+            windows(host, 12).await;
+            let (one, other) = tokio::join!(app.relieve(), app.relieve());
+            assert_eq!(one.unwrap().guest, "near");
+            assert_eq!(other, None);
+            app.stop();
+        });
+        assert_eq!(names(&outcome.report.kills), ["near"]);
+        assert_eq!(end(&outcome, "far"), "served");
+    }
+
+    #[test]
+    fn whose_end_frees_nothing_is_skipped() {
+        let app = holding(OnPressure::Kill)
+            .guest(empty())
+            .score("empty", 1000);
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 12).await;
+            assert_eq!(app.relieve().await.unwrap().guest, "near");
+            app.stop();
+        });
+        assert_eq!(end(&outcome, "empty"), "served");
+    }
+
+    #[test]
+    fn caller_of_the_ended_learns_which_and_why() {
+        let app = app("dead-of-pressure")
+            .on_pressure(OnPressure::Kill)
+            .score("near", 501);
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 1).await;
+            assert_eq!(app.relieve().await.unwrap().guest, "near");
+        });
+        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    }
+
+    #[test]
+    fn counting_ends_nobody() {
+        let outcome = run_while(holding(OnPressure::Count), async |app, host| {
+            windows(host, 12).await;
+            for guest in ["near", "far"] {
+                let kill = app.relieve().await.unwrap();
+                assert_eq!((&*kill.guest, kill.only_counted), (guest, true));
+            }
+            assert_eq!(app.relieve().await, None);
+            app.stop();
+        });
+        assert_eq!(outcome.failures, [""; 0]);
+        assert_eq!(names(&outcome.report.kills), ["near", "far"]);
+        assert_eq!(
+            (end(&outcome, "near"), end(&outcome, "far")),
+            ("served", "served")
+        );
+    }
+
+    #[test]
+    fn purging_is_all_by_default() {
+        let outcome = run_while(app("hold spin"), async |app, host| {
+            windows(host, 12).await;
+            assert_eq!(app.relieve().await, None);
+            app.stop();
+        });
+        assert!(outcome.report.kills.is_empty());
+    }
+
+    #[test]
+    fn hook_spares_whom_it_likes() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let app = holding(OnPressure::Kill).before_kill({
+            let asked = asked.clone();
+            move |candidate: &Candidate| {
+                asked.lock().unwrap().push(candidate.guest.clone());
+                match &*candidate.guest {
+                    "near" => Verdict::Spare,
+                    _ => Verdict::End,
+                }
+            }
+        });
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 12).await;
+            assert_eq!(app.relieve().await.unwrap().guest, "far");
+            assert_eq!(app.relieve().await, None);
+            app.stop();
+        });
+        assert_eq!(*asked.lock().unwrap(), ["near", "far", "near"]);
+        assert_eq!(end(&outcome, "near"), "served");
+    }
+
+    #[test]
+    fn score_for_no_guest_and_score_out_of_range_are_refused() {
+        let refused = |app: AppBuilder| strand().block_on(app.start()).unwrap_err();
+        let error = refused(app("ping").score("mear", 1));
+        assert!(matches!(error, StartError::NoSuchGuest(_)), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "there is no guest `mear`; the guests are `client`, `near`, `far`"
+        );
+        let error = refused(app("ping").score("near", 1001));
+        assert_eq!(
+            error.to_string(),
+            "the score of guest `near` is a number from 0 to 1000, not 1001"
+        );
+        let error = refused(app("ping").floor(2000));
+        assert_eq!(
+            error.to_string(),
+            "the floor is a number from 0 to 1000, not 2000"
+        );
+    }
+}
+
+mod with_the_app {
+    use super::*;
+
+    const STOPPED: &str = "ended: the app was told to stop";
+
+    #[test]
+    fn command_in_an_endless_loop_is_ended_and_those_who_serve_are_not_disturbed() {
+        let outcome = run_while(app("hold spin"), async |app, host| {
+            windows(host, 12).await;
+            app.stop();
+        });
+        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.failures, [""; 0]);
+        assert_eq!(end(&outcome, "client"), STOPPED);
+        assert_eq!(end(&outcome, "near"), "served");
+    }
+
+    #[test]
+    fn call_that_never_returns_has_its_time_and_is_ended() {
+        let outcome = run_while(app("hold call"), async |app, host| {
+            windows(host, 13).await;
+            app.stop();
+        });
+        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.failures, [""; 0]);
+        assert_eq!(
+            (end(&outcome, "client"), end(&outcome, "near")),
+            (STOPPED, STOPPED)
+        );
+        assert_eq!(end(&outcome, "far"), "served");
+    }
+
+    #[test]
+    fn call_that_is_under_way_comes_to_its_end() {
+        let outcome = run_while(app("killed-writing busy 200"), async |app, host| {
+            windows(host, 1).await;
+            app.stop();
+        });
+        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(end(&outcome, "client"), STOPPED);
+        assert_eq!(end(&outcome, "near"), "served");
+    }
+
+    #[test]
+    fn app_that_was_stopped_before_it_ran_runs_nothing() {
+        let outcome = strand().block_on(async {
+            let app = app("hold spin").start().await.unwrap();
+            app.handle().stop();
+            app.run().await
+        });
+        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.report.regions_created, 0);
+    }
+}
