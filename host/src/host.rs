@@ -2,10 +2,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
+use crate::pressure::Level;
 use crate::region::{Account, Charge, Kind, Ledger, RegionName, Span};
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::{Region, RegionCtxBuilder};
@@ -24,6 +25,7 @@ struct Inner {
     own: Arc<Owner>,
     last_id: AtomicU64,
     counters: Counters,
+    pressure: watch::Sender<Level>,
 }
 
 /// What happened on a host so far. All values only grow.
@@ -158,6 +160,7 @@ impl Host {
             own,
             last_id: AtomicU64::new(0),
             counters: Counters::default(),
+            pressure: watch::Sender::new(Level::Normal),
         }))
     }
 
@@ -198,6 +201,11 @@ impl Host {
 
     pub(crate) fn own(&self) -> &Arc<Owner> {
         &self.0.own
+    }
+
+    /// The level of memory pressure, as it was reported last.
+    pub(crate) fn pressure_level(&self) -> &watch::Sender<Level> {
+        &self.0.pressure
     }
 
     pub(crate) fn count_copied(&self, bytes: u64) {

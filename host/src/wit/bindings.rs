@@ -6,6 +6,7 @@ wasmtime::component::bindgen!({
         package tombolo:host;
         world host {
             import tombolo:memory/regions@0.1.0;
+            import tombolo:memory/pressure@0.1.0;
         }
     ",
     imports: { default: trappable },
@@ -14,6 +15,8 @@ wasmtime::component::bindgen!({
     },
     with: {
         "tombolo:memory/regions.region": crate::Region,
+        "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
+        "wasi:io/poll": wasmtime_wasi::p2::bindings::io::poll,
     },
 });
 

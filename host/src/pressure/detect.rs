@@ -1,0 +1,88 @@
+use std::fmt;
+use std::path::Path;
+
+use super::{Cgroup, MemoryEvents, PressureSource, Psi, Thresholds};
+
+/// How this process can hear of memory pressure; see [`detect`].
+pub struct Detected {
+    source: Option<Box<dyn PressureSource>>,
+    note: String,
+}
+
+impl Detected {
+    /// Says in one line, for the operator, what was chosen, and why nothing
+    /// better was.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
+    /// The source, for [`Host::heed`](crate::Host::heed), if there is one.
+    #[must_use]
+    pub fn into_source(self) -> Option<Box<dyn PressureSource>> {
+        self.source
+    }
+}
+
+impl fmt::Debug for Detected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detected")
+            .field("note", &self.note)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the best way in which this process can hear of memory pressure: that
+/// of its cgroup ([`Psi`]), else that of the system, else what happens at the
+/// limits of its cgroup ([`MemoryEvents`]), else none.
+#[must_use]
+pub fn detect(thresholds: Thresholds) -> Detected {
+    detect_in(Path::new("/proc"), thresholds)
+}
+
+/// The same, where `/proc` is elsewhere.
+fn detect_in(proc: &Path, thresholds: Thresholds) -> Detected {
+    let cgroup = Cgroup::find(proc);
+    let directory = cgroup.directory();
+    let psi = |path| match Psi::open(path, thresholds) {
+        Ok(psi) => Ok(Box::new(psi) as Box<dyn PressureSource>),
+        Err(error) => Err(error.to_string()),
+    };
+    let ways: [&dyn Fn() -> Result<Box<dyn PressureSource>, String>; 3] = [
+        &|| match directory {
+            Some(directory) => psi(directory.join("memory.pressure")),
+            None => Err("no cgroup v2 memory.pressure".into()),
+        },
+        &|| psi(proc.join("pressure/memory")),
+        &|| match directory {
+            Some(directory) => match MemoryEvents::open(directory) {
+                Ok(events) => Ok(Box::new(events) as Box<dyn PressureSource>),
+                Err(error) => Err(error.to_string()),
+            },
+            None => Err("no cgroup v2 memory.events".into()),
+        },
+    ];
+    let mut refused = Vec::new();
+    for way in ways {
+        match way() {
+            Ok(source) => {
+                let mut note = format!("memory pressure: watched by {}", source.name());
+                if !refused.is_empty() {
+                    note += &format!("; not by {}", refused.join("; "));
+                }
+                return Detected {
+                    source: Some(source),
+                    note,
+                };
+            }
+            Err(error) => refused.push(error),
+        }
+    }
+    Detected {
+        source: None,
+        note: format!(
+            "memory pressure: not watched: {}; the budget alone limits regions",
+            refused.join("; ")
+        ),
+    }
+}
