@@ -11,7 +11,7 @@
 //!
 //! mod bindings {
 //!     wit_bindgen::generate!({
-//!         path: "wit", // where a copy of `memory.wit` is
+//!         path: "wit", // where a copy of Tombolo's WIT is
 //!         inline: r#"
 //!             package example:sound;
 //!
@@ -146,6 +146,7 @@ mod bindings;
 mod error;
 mod ledger;
 mod lend;
+pub mod pressure;
 mod region;
 pub mod regions;
 mod sys;

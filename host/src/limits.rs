@@ -143,3 +143,42 @@ impl HostLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pressure::tree::Tree;
+
+    #[test]
+    fn half_of_the_machine_without_a_smaller_limit() {
+        let tree = Tree::unified();
+        tree.write("proc/meminfo", "MemTotal:    4096 kB\nMemFree: 1 kB\n");
+        assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
+        tree.write("sys/fs/cgroup/app/memory.max", "max\n");
+        assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
+        // A limit can be larger than the machine.
+        tree.write("sys/fs/cgroup/app/memory.max", "8388608\n");
+        assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
+    }
+
+    #[test]
+    fn half_of_the_cgroups_limit_if_that_is_smaller() {
+        let tree = Tree::unified();
+        tree.write("proc/meminfo", "MemTotal:    4096 kB\n");
+        tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
+        assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
+    }
+
+    #[test]
+    fn half_of_the_cgroups_limit_where_the_machine_does_not_tell() {
+        let tree = Tree::unified();
+        assert_eq!(half_of_available_in(&tree.proc()), GIB);
+        tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
+        assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(half_of_available() > 0);
+    }
+}

@@ -144,14 +144,109 @@ fn unescape(text: &str) -> PathBuf {
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
         let (byte, after) = match rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => (
-                ((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'),
-                after,
-            ),
+            [
+                b'\\',
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                after @ ..,
+            ] => (((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'), after),
             _ => (*first, after),
         };
         bytes.push(byte);
         rest = after;
     }
     OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Tree;
+    use super::*;
+
+    fn limit(tree: &Tree) -> Option<u64> {
+        Cgroup::find(&tree.proc()).memory_limit()
+    }
+
+    fn directory(tree: &Tree) -> Option<PathBuf> {
+        Cgroup::find(&tree.proc()).directory().map(Path::to_owned)
+    }
+
+    #[test]
+    fn smallest_limit_on_the_way_to_the_root_counts() {
+        let tree = Tree::new(
+            "0::/slice/app/part\n",
+            &[("/", "sys/fs/cgroup", "cgroup2", "rw,nsdelegate")],
+        );
+        tree.write("sys/fs/cgroup/slice/app/part/memory.max", "max\n");
+        assert_eq!(limit(&tree), None);
+        tree.write("sys/fs/cgroup/slice/app/memory.max", "3000\n");
+        assert_eq!(limit(&tree), Some(3000));
+        tree.write("sys/fs/cgroup/slice/memory.max", "2000\n");
+        assert_eq!(limit(&tree), Some(2000));
+        tree.write("sys/fs/cgroup/slice/app/part/memory.max", "1000\n");
+        assert_eq!(limit(&tree), Some(1000));
+        // Not a cgroup: above the mount.
+        tree.write("sys/fs/memory.max", "1\n");
+        assert_eq!(limit(&tree), Some(1000));
+    }
+
+    #[test]
+    fn cgroup_is_found_wherever_it_is_mounted() {
+        let tree = Tree::new("0::/app\n", &[("/", "sys/fs/my cgroup", "cgroup2", "rw")]);
+        tree.write("sys/fs/my cgroup/app/memory.max", "4096\n");
+        assert_eq!(directory(&tree), Some(tree.path("sys/fs/my cgroup/app")));
+        assert_eq!(limit(&tree), Some(4096));
+    }
+
+    #[test]
+    fn cgroup_is_found_where_only_a_part_is_mounted() {
+        let tree = Tree::new(
+            "0::/pods/one/app\n",
+            &[
+                ("/pods/two", "other", "cgroup2", "rw"),
+                ("/pods/one", "mine", "cgroup2", "rw"),
+            ],
+        );
+        tree.write("mine/app/memory.max", "77\n");
+        assert_eq!(directory(&tree), Some(tree.path("mine/app")));
+        assert_eq!(limit(&tree), Some(77));
+    }
+
+    #[test]
+    fn cgroup_that_cannot_be_seen_is_none() {
+        for path in ["/../elsewhere", "/not/there"] {
+            let tree = Tree::new(
+                &format!("0::{path}\n"),
+                &[("/", "sys/fs/cgroup", "cgroup2", "rw")],
+            );
+            tree.write("sys/fs/elsewhere/memory.max", "5\n");
+            assert_eq!(Cgroup::find(&tree.proc()), Cgroup::default(), "{path}");
+        }
+        let nowhere = Cgroup::find(Path::new("/there/is/nothing"));
+        assert_eq!(nowhere, Cgroup::default());
+        assert_eq!(nowhere.memory_limit(), None);
+    }
+
+    #[test]
+    fn limit_is_the_first_kinds_where_that_has_the_controller() {
+        let tree = Tree::new(
+            "9:name=systemd:/\n4:hugetlb,memory:/box/app\n3:cpuset:/\n0::/\n",
+            &[
+                ("/", "sys/fs/cgroup/cpuset", "cgroup", "rw,cpuset"),
+                ("/", "sys/fs/cgroup/memory", "cgroup", "rw,hugetlb,memory"),
+                ("/", "sys/fs/cgroup/unified", "cgroup2", "rw"),
+            ],
+        );
+        let write = |group: &str, limit: &str| {
+            let file = "memory.limit_in_bytes";
+            tree.write(&format!("sys/fs/cgroup/memory/{group}{file}"), limit);
+        };
+        write("", "9223372036854771712\n");
+        write("box/app/", "9223372036854771712\n");
+        assert_eq!(limit(&tree), None);
+        write("box/", "1048576\n");
+        assert_eq!(limit(&tree), Some(1_048_576));
+        assert_eq!(directory(&tree), Some(tree.path("sys/fs/cgroup/unified")));
+    }
 }

@@ -86,3 +86,82 @@ fn detect_in(proc: &Path, thresholds: Thresholds) -> Detected {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Tree;
+    use super::*;
+
+    #[track_caller]
+    fn detected(tree: &Tree) -> (bool, String) {
+        let detected = detect_in(&tree.proc(), Thresholds::default());
+        let note = detected
+            .note()
+            .replace(tree.path("").to_str().unwrap(), "/");
+        (detected.into_source().is_some(), note)
+    }
+
+    #[test]
+    fn pressure_of_the_own_cgroup_goes_first() {
+        let tree = Tree::unified();
+        for file in [
+            "sys/fs/cgroup/app/memory.pressure",
+            "sys/fs/cgroup/app/memory.events",
+            "proc/pressure/memory",
+        ] {
+            tree.write(file, "");
+        }
+        let (found, note) = detected(&tree);
+        assert!(found);
+        assert_eq!(
+            note,
+            "memory pressure: watched by /sys/fs/cgroup/app/memory.pressure (some 70ms, full \
+             700ms in 1s)"
+        );
+        // What a file keeps is what was written to it last.
+        let told = std::fs::read(tree.path("sys/fs/cgroup/app/memory.pressure")).unwrap();
+        assert_eq!(told, b"full 700000 1000000\0");
+    }
+
+    #[test]
+    fn pressure_of_the_system_goes_next() {
+        let tree = Tree::unified();
+        tree.write("sys/fs/cgroup/app/memory.events", "");
+        tree.write("proc/pressure/memory", "");
+        let (found, note) = detected(&tree);
+        assert!(found);
+        assert_eq!(
+            note,
+            "memory pressure: watched by /proc/pressure/memory (some 70ms, full 700ms in 1s); \
+             not by /sys/fs/cgroup/app/memory.pressure: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn events_of_the_own_cgroup_go_last() {
+        let tree = Tree::unified();
+        tree.write("sys/fs/cgroup/app/memory.events", "");
+        // It cannot be opened.
+        tree.write("proc/pressure/memory/directory", "");
+        let (found, note) = detected(&tree);
+        assert!(found);
+        let by = "memory pressure: watched by /sys/fs/cgroup/app/memory.events (high and max are \
+                  moderate, oom and oom_kill critical); not by ";
+        assert!(note.starts_with(by), "{note}");
+        let why = "/proc/pressure/memory: Is a directory (os error 21)";
+        assert!(note.ends_with(why), "{note}");
+    }
+
+    #[test]
+    fn note_says_why_nothing_is_watched() {
+        let tree = Tree::new("0::/\n", &[]);
+        let (found, note) = detected(&tree);
+        assert!(!found);
+        assert_eq!(
+            note,
+            "memory pressure: not watched: no cgroup v2 memory.pressure; /proc/pressure/memory: \
+             No such file or directory (os error 2); no cgroup v2 memory.events; the budget alone \
+             limits regions"
+        );
+    }
+}

@@ -157,3 +157,88 @@ impl PressureSource for MemoryEvents {
         Ok(Box::new(thread))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::super::tree::Tree;
+    use super::*;
+
+    const EVENTS: &str = "sys/fs/cgroup/app/memory.events";
+
+    fn events(high: u64, max: u64, oom: u64, oom_kill: u64) -> String {
+        format!("low 9\nhigh {high}\nmax {max}\noom {oom}\noom_kill {oom_kill}\noom_group_kill 9\n")
+    }
+
+    /// Watches the cgroup of `tree`.
+    fn watch(tree: &Tree) -> (Box<dyn Send>, mpsc::Receiver<Level>) {
+        let source = MemoryEvents::open(tree.path("sys/fs/cgroup/app")).unwrap();
+        let (report, reports) = mpsc::channel();
+        let sink = PressureSink::new(move |level| report.send(level).unwrap());
+        (Box::new(source).start(sink).unwrap(), reports)
+    }
+
+    #[test]
+    fn counts_that_grow_are_pressure_for_two_seconds() {
+        let tree = Tree::unified();
+        tree.write(EVENTS, &events(5, 5, 5, 5));
+        let (source, reports) = watch(&tree);
+        tree.write(EVENTS, &events(6, 5, 5, 5));
+        assert_eq!(reports.recv(), Ok(Level::Moderate));
+        tree.write(EVENTS, &events(6, 5, 5, 6));
+        let since = Instant::now();
+        assert_eq!(reports.recv(), Ok(Level::Critical));
+        assert_eq!(reports.recv(), Ok(Level::Normal));
+        assert!(since.elapsed() >= LASTS);
+        drop(source);
+        assert!(reports.recv().is_err(), "its thread has ended");
+    }
+
+    #[test]
+    fn each_count_has_its_level() {
+        let none = Counts::default();
+        for (text, level) in [
+            (events(1, 0, 0, 0), &[Level::Moderate][..]),
+            (events(0, 1, 0, 0), &[Level::Moderate]),
+            (events(0, 0, 1, 0), &[Level::Critical]),
+            (events(0, 0, 0, 1), &[Level::Critical]),
+            (events(0, 1, 1, 0), &[Level::Moderate, Level::Critical]),
+            (events(0, 0, 0, 0), &[]),
+        ] {
+            let mut counts = none;
+            counts.update(&text);
+            assert_eq!(counts.since(&none), level, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_yet_stays_as_it_was() {
+        let mut counts = Counts::default();
+        counts.update(&events(1, 2, 3, 4));
+        let before = counts;
+        counts.update("");
+        counts.update("high\nmax x\n");
+        assert_eq!(counts, before);
+    }
+
+    #[test]
+    fn cgroup_that_goes_takes_its_pressure_along() {
+        let tree = Tree::unified();
+        tree.write(EVENTS, &events(0, 0, 0, 0));
+        let (_source, reports) = watch(&tree);
+        tree.write(EVENTS, &events(0, 0, 1, 0));
+        assert_eq!(reports.recv(), Ok(Level::Critical));
+        fs::remove_file(tree.path(EVENTS)).unwrap();
+        assert_eq!(reports.recv(), Ok(Level::Normal));
+        assert!(reports.recv().is_err(), "its thread has ended");
+    }
+
+    #[test]
+    fn cgroup_without_events_is_refused() {
+        let tree = Tree::unified();
+        let error = MemoryEvents::open(tree.path("sys/fs/cgroup/app")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("app/memory.events: "), "{error}");
+    }
+}

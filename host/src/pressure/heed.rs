@@ -113,3 +113,103 @@ impl fmt::Debug for Monitor {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::Level::{Critical, Moderate, Normal};
+    use super::*;
+
+    /// A source that a test speaks for.
+    #[derive(Clone, Default)]
+    struct Spoken(Arc<Mutex<Option<PressureSink>>>);
+
+    impl Spoken {
+        fn report(&self, level: Level) {
+            let sink = self.0.lock().unwrap().clone();
+            sink.expect("it was started, and not stopped").report(level);
+        }
+    }
+
+    /// Stops it.
+    struct Started(Spoken);
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            *self.0.0.lock().unwrap() = None;
+        }
+    }
+
+    impl PressureSource for Spoken {
+        fn name(&self) -> String {
+            "a test".into()
+        }
+
+        fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
+            *self.0.lock().unwrap() = Some(sink);
+            Ok(Box::new(Started(*self)))
+        }
+    }
+
+    #[test]
+    fn half_goes_under_moderate_pressure_and_all_under_critical() {
+        assert_eq!(part_to_purge(Normal, Moderate, || 101), 51);
+        assert_eq!(part_to_purge(Moderate, Moderate, || 50), 25);
+        assert_eq!(part_to_purge(Normal, Critical, || 101), 101);
+        assert_eq!(part_to_purge(Critical, Critical, || 0), 0);
+    }
+
+    #[test]
+    fn nothing_goes_when_pressure_ends() {
+        let never = || -> u64 { panic!("nobody asks") };
+        for (before, level) in [
+            (Normal, Normal),
+            (Critical, Moderate),
+            (Critical, Normal),
+            (Moderate, Normal),
+        ] {
+            assert_eq!(part_to_purge(before, level, never), 0);
+        }
+    }
+
+    #[test]
+    fn report_tells_guests_and_then_calls_back() {
+        let host = Host::new();
+        assert_eq!(host.pressure(), Normal);
+        let (source, seen) = (Spoken::default(), Arc::new(Mutex::new(Vec::new())));
+        let react = {
+            let (host, seen) = (host.clone(), seen.clone());
+            move |level, _| seen.lock().unwrap().push((level, host.pressure()))
+        };
+        let monitor = host.heed(source.clone(), react).unwrap();
+        let mut changes = host.pressure_changes();
+        source.report(Moderate);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(*changes.borrow_and_update(), Moderate);
+        source.report(Moderate);
+        assert!(!changes.has_changed().unwrap(), "it is no change");
+        source.report(Critical);
+        let seen = seen.lock().unwrap().clone();
+        let levels = [Moderate, Moderate, Critical];
+        assert_eq!(seen, levels.map(|level| (level, level)));
+
+        assert_eq!(host.pressure(), Critical);
+        drop(monitor);
+        assert_eq!(host.pressure(), Normal);
+        assert!(source.0.lock().unwrap().is_none(), "it was stopped");
+    }
+
+    #[test]
+    fn boxed_source_is_a_source() {
+        let (host, source) = (Host::new(), Spoken::default());
+        let boxed: Box<dyn PressureSource> = Box::new(source.clone());
+        let monitor = host.heed(boxed, |_, _| {}).unwrap();
+        assert_eq!(
+            format!("{monitor:?}"),
+            r#"Monitor { source: "a test", .. }"#
+        );
+        source.report(Moderate);
+        assert_eq!(host.pressure(), Moderate);
+    }
+}

@@ -2,9 +2,10 @@
 //!
 //! A budget keeps regions within what their host may commit. It cannot know
 //! what the rest of the machine needs at the moment; the kernel does, and says
-//! so. [`detect`] finds out how in this process, and [`Host::heed`] does what is
-//! to be done: it purges what nobody pins, tells guests (interface
-//! `tombolo:memory/pressure`), and calls back.
+//! so. [`detect`] finds out how in this process, and
+//! [`Host::heed`](crate::Host::heed) does what is to be done: it purges what
+//! nobody pins, tells guests (interface `tombolo:memory/pressure`), and calls
+//! back.
 //!
 //! ```no_run
 //! use tombolo::Host;
@@ -26,7 +27,8 @@
 //! ```
 //!
 //! A program that hears of pressure in a way of its own implements
-//! [`PressureSource`], or calls [`Host::report_pressure`].
+//! [`PressureSource`], or calls
+//! [`Host::report_pressure`](crate::Host::report_pressure).
 //!
 //! | file | what |
 //! |---|---|
@@ -37,6 +39,7 @@
 //! | `heed` | what a host does about pressure |
 //! | `hold` | how long a level lasts |
 //! | `thread` | a thread that waits for the kernel |
+//! | `tree` | made-up systems, for tests |
 
 mod cgroup;
 mod detect;
@@ -45,6 +48,8 @@ mod heed;
 mod hold;
 mod psi;
 mod thread;
+#[cfg(test)]
+pub(crate) mod tree;
 
 use std::fmt;
 use std::io;
@@ -55,8 +60,6 @@ pub use self::detect::{Detected, detect};
 pub use self::events::MemoryEvents;
 pub use self::heed::Monitor;
 pub use self::psi::{Psi, Thresholds};
-#[allow(unused_imports, reason = "named in the documentation")]
-use crate::Host;
 
 /// How short of memory the host is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,7 +115,8 @@ impl PressureSource for Box<dyn PressureSource> {
 pub struct PressureSink(Arc<dyn Fn(Level) + Send + Sync>);
 
 impl PressureSink {
-    /// A sink that calls `report`. [`Host::heed`] makes its own.
+    /// A sink that calls `report`. [`Host::heed`](crate::Host::heed) makes its
+    /// own.
     pub fn new(report: impl Fn(Level) + Send + Sync + 'static) -> PressureSink {
         PressureSink(Arc::new(report))
     }

@@ -132,7 +132,8 @@ impl Psi {
                 Ok(None) => return,
                 Err(error) => break error.to_string(),
             };
-            if flags.iter().any(|it| it.intersects(PollFlags::ERR)) {
+            let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+            if flags.iter().any(|it| it.intersects(gone)) {
                 break "the cgroup is gone".into();
             }
             let spoken: Vec<Level> = self
@@ -196,5 +197,156 @@ impl PressureSource for Psi {
     fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
         let thread = Thread::start("tombolo-psi", move |waiter| self.watch(&waiter, &sink))?;
         Ok(Box::new(thread))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::{Arc, mpsc};
+
+    use rustix::net::sockopt::set_socket_linger;
+    use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+    use super::*;
+
+    /// A descriptor that has what a trigger has when it fires, `PRI`, once
+    /// somebody sends urgent data from the other end.
+    fn socket() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (far, listener.accept().unwrap().0)
+    }
+
+    fn fire(far: &TcpStream) {
+        assert_eq!(send(far, b"!", SendFlags::OOB), Ok(1));
+    }
+
+    /// Triggers that tests can fire, and what is reported.
+    struct Rig {
+        some: TcpStream,
+        full: TcpStream,
+        source: Box<dyn Send>,
+        reports: mpsc::Receiver<Level>,
+    }
+
+    fn rig() -> Rig {
+        let (some, some_near) = socket();
+        let (full, full_near) = socket();
+        let near = [&some_near, &full_near].map(|it| it.try_clone().unwrap());
+        let (report, reports) = mpsc::channel();
+        let sink = PressureSink::new(move |level| {
+            // What the kernel does for its own triggers when they were polled.
+            for socket in &near {
+                let _ = recv(socket, &mut [0_u8; 1], RecvFlags::OOB);
+            }
+            report.send(level).unwrap();
+        });
+        let psi = Psi {
+            path: "made up".into(),
+            thresholds: Thresholds {
+                window: Duration::from_millis(500),
+                ..Thresholds::default()
+            },
+            longer: false,
+            triggers: vec![
+                Trigger {
+                    level: Level::Moderate,
+                    descriptor: some_near.into(),
+                },
+                Trigger {
+                    level: Level::Critical,
+                    descriptor: full_near.into(),
+                },
+            ],
+        };
+        Rig {
+            some,
+            full,
+            source: Box::new(psi).start(sink).unwrap(),
+            reports,
+        }
+    }
+
+    #[test]
+    fn some_is_moderate_and_full_is_critical_for_two_windows() {
+        let rig = rig();
+        fire(&rig.some);
+        assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
+        fire(&rig.full);
+        let since = Instant::now();
+        assert_eq!(rig.reports.recv(), Ok(Level::Critical));
+        assert_eq!(rig.reports.recv(), Ok(Level::Normal));
+        assert!(since.elapsed() >= Duration::from_secs(1));
+        drop(rig.source);
+        assert!(rig.reports.recv().is_err(), "its thread has ended");
+    }
+
+    #[test]
+    fn trigger_that_fires_again_is_reported_again() {
+        let rig = rig();
+        for _ in 0..3 {
+            fire(&rig.full);
+            assert_eq!(rig.reports.recv(), Ok(Level::Critical));
+        }
+    }
+
+    #[test]
+    fn cgroup_that_goes_takes_its_pressure_along() {
+        let rig = rig();
+        fire(&rig.some);
+        assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
+        // The near end then has an error, as a trigger has.
+        set_socket_linger(&rig.some, Some(Duration::ZERO)).unwrap();
+        drop(rig.some);
+        assert_eq!(rig.reports.recv(), Ok(Level::Normal));
+        assert!(rig.reports.recv().is_err(), "its thread has ended");
+    }
+
+    #[test]
+    fn unprivileged_windows_are_twice_as_long_by_default() {
+        let longer = Thresholds::default().for_the_unprivileged().unwrap();
+        assert_eq!(
+            longer,
+            Thresholds {
+                some: Duration::from_millis(140),
+                full: Duration::from_millis(1400),
+                window: Duration::from_secs(2),
+            }
+        );
+        // There is nothing more to try.
+        assert_eq!(longer.for_the_unprivileged(), None);
+    }
+
+    #[test]
+    fn kernel_takes_the_triggers_and_dropping_ends_the_thread() {
+        let path = Path::new("/proc/pressure/memory");
+        let psi = match Psi::open(path, Thresholds::default()) {
+            Ok(psi) => psi,
+            // Neither is ours to change: a kernel without, or an old one that
+            // lets nobody but root.
+            Err(error) if !path.exists() || error.kind() == io::ErrorKind::PermissionDenied => {
+                eprintln!("skipped: the kernel offers no pressure-stall information: {error}");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let window = psi.thresholds().window;
+        assert_eq!(psi.longer, window == UNPRIVILEGED);
+        assert!(psi.longer || window == Thresholds::default().window);
+        let alive = Arc::new(());
+        let held = alive.clone();
+        let sink = PressureSink::new(move |_| drop(held.clone()));
+        let source = Box::new(psi).start(sink).unwrap();
+        assert_eq!(Arc::strong_count(&alive), 2);
+        drop(source);
+        assert_eq!(Arc::strong_count(&alive), 1, "the thread has dropped it");
+    }
+
+    #[test]
+    fn error_names_the_file() {
+        let error = Psi::open("/not/there", Thresholds::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("/not/there: "), "{error}");
     }
 }

@@ -6,7 +6,6 @@ wasmtime::component::bindgen!({
         package tombolo:host;
         world host {
             import tombolo:memory/regions@0.1.0;
-            import tombolo:memory/pressure@0.1.0;
         }
     ",
     imports: { default: trappable },
@@ -15,10 +14,27 @@ wasmtime::component::bindgen!({
     },
     with: {
         "tombolo:memory/regions.region": crate::Region,
-        "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
-        "wasi:io/poll": wasmtime_wasi::p2::bindings::io::poll,
     },
 });
+
+/// Apart, since what goes with WASI's bindings wants store data that are `Send`.
+pub mod with_wasi {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        inline: "
+            package tombolo:host-with-wasi;
+            world host {
+                import tombolo:memory/pressure@0.1.0;
+            }
+        ",
+        imports: { default: trappable },
+        require_store_data_send: true,
+        with: {
+            "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
+            "wasi:io/poll": wasmtime_wasi::p2::bindings::io::poll,
+        },
+    });
+}
 
 /// What a host function fails with: a code for the guest, or a trap.
 #[derive(Debug)]

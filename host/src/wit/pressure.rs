@@ -4,7 +4,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::{WasiView, async_trait};
 
-use super::bindings::tombolo::memory::pressure as wit;
+use super::bindings::with_wasi::tombolo::memory::pressure as wit;
 use crate::pressure::Level;
 use crate::{Host, RegionView, Trespass};
 

@@ -129,6 +129,13 @@ fn only_error(result: Result<Plan, LinkErrors>) -> String {
 const REGION: &str = "use tombolo:memory/regions@0.1.0.{region};";
 
 #[test]
+fn host_offers_pressure() {
+    let wit = "package a:b; world guest { import tombolo:memory/pressure@0.1.0; }";
+    let plan = plan_of(&[("guest", wit)]).unwrap();
+    assert!(plan.links.is_empty(), "{:?}", plan.links);
+}
+
+#[test]
 fn region_interface_of_two_guests_links() {
     let wit = include_str!("tests/music.wit");
     let player = format!("{wit} world guest {{ import server; }}");
