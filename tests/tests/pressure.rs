@@ -115,12 +115,17 @@ impl WasiView for State {
     }
 }
 
+/// An engine in which guests can map regions. The process has no other.
+fn engine() -> Engine {
+    let mut config = Config::new();
+    tombolo::prepare(&mut config).unwrap();
+    Engine::new(&config).unwrap()
+}
+
 /// Where the guest is said to wait, it does: nothing else makes its call pend.
 #[test]
 fn guest_in_an_embedders_store_waits_and_is_woken() {
-    let mut config = Config::new();
-    tombolo::prepare(&mut config).unwrap();
-    let engine = Engine::new(&config).unwrap();
+    let engine = engine();
     let component = Component::from_file(&engine, guests::PRESSURE_WAITER).unwrap();
     let mut linker: Linker<State> = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
@@ -167,7 +172,7 @@ fn guest_in_an_embedders_store_waits_and_is_woken() {
 
 /// What the component at `path` imports.
 fn imports(path: &str) -> Vec<String> {
-    let engine = Engine::default();
+    let engine = engine();
     let component = Component::from_file(&engine, path).unwrap();
     let ty = component.component_type();
     ty.imports(&engine)
