@@ -1,4 +1,4 @@
-//! What `wit-bindgen` makes of `wit/memory.wit`.
+//! What `wit-bindgen` makes of `wit/*.wit`.
 //!
 //! `map` is left out: it names memory that was never written, over which the
 //! generated `&[u8]` may not exist. `sys` declares it by hand.
@@ -9,6 +9,8 @@ wit_bindgen::generate!({
     path: "wit",
     world: "guest",
     skip: ["map"],
+    with: { "wasi:io/poll@0.2.0": generate },
 });
 
-pub(crate) use tombolo::memory::{pins, regions, windows};
+pub(crate) use tombolo::memory::{pins, pressure, regions, windows};
+pub(crate) use wasi::io::poll;

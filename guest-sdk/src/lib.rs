@@ -11,7 +11,7 @@
 //!
 //! mod bindings {
 //!     wit_bindgen::generate!({
-//!         path: "wit", // where a copy of `memory.wit` is
+//!         path: "wit", // where a copy of Tombolo's WIT is
 //!         inline: r#"
 //!             package example:sound;
 //!
@@ -164,6 +164,7 @@ mod error;
 mod ledger;
 mod lend;
 mod pins;
+pub mod pressure;
 mod region;
 pub mod regions;
 mod sys;

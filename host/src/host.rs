@@ -3,10 +3,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
+use crate::pressure::Level;
 use crate::region::{
     Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerGuard, LedgerLock,
     Purge, RegionName, Span, Turn,
@@ -31,6 +32,7 @@ struct Inner {
     own: Arc<Owner>,
     last_id: AtomicU64,
     counters: Counters,
+    pressure: watch::Sender<Level>,
 }
 
 /// What happened on a host so far. All values only grow.
@@ -170,6 +172,7 @@ impl Host {
             own,
             last_id: AtomicU64::new(0),
             counters: Counters::default(),
+            pressure: watch::Sender::new(Level::Normal),
         }))
     }
 
@@ -255,6 +258,29 @@ impl Host {
 
     pub(crate) fn own(&self) -> &Arc<Owner> {
         &self.0.own
+    }
+
+    /// The bytes that would be free if this holder ended: what is committed of
+    /// regions that nobody else has a claim on.
+    pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
+        self.regions()
+            .iter()
+            .map(|region| {
+                let ledger = region.ledger();
+                let mut holders = ledger.holders();
+                let alone = holders.all(|it| Arc::ptr_eq(it, &owner.account));
+                drop(holders);
+                match alone {
+                    true => ledger.pin_usage().committed,
+                    false => 0,
+                }
+            })
+            .sum()
+    }
+
+    /// The level of memory pressure, as it was reported last.
+    pub(crate) fn pressure_level(&self) -> &watch::Sender<Level> {
+        &self.0.pressure
     }
 
     pub(crate) fn count_copied(&self, bytes: u64) {

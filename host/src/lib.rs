@@ -54,9 +54,10 @@
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
 //! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
+//! | memory pressure | [`pressure`], [`Host::heed`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | [`app`] |
 //!
-//! What a guest sees is documented in `wit/memory.wit`; guests in Rust use the
+//! What a guest sees is documented in `wit/*.wit`; guests in Rust use the
 //! crate `tombolo-guest`. In the repository, `docs/design.md` says how all of
 //! this works, and `docs/security.md` why it is sound and what it does not
 //! defend against.
@@ -72,6 +73,7 @@ mod error;
 mod holder;
 mod host;
 mod limits;
+pub mod pressure;
 mod region;
 pub mod regions;
 mod sys;
@@ -87,7 +89,7 @@ pub use host::{Counts, Host};
 pub use limits::{HostLimits, Limits};
 pub use region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
-pub use wit::add_to_linker;
+pub use wit::{add_pressure_to_linker, add_to_linker};
 
 /// The README's examples, compiled.
 #[cfg(doctest)]

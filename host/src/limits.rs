@@ -1,7 +1,9 @@
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::pressure::Cgroup;
 use crate::region::Quota;
 
 const MIB: u64 = 1 << 20;
@@ -16,9 +18,10 @@ pub struct Limits {
     /// eighth of the process's soft limit of file descriptors if that is less.
     pub regions: u32,
     /// Bytes of the regions that the guest has claims on, each claim counted in
-    /// full. Default half of the machine's memory.
+    /// full. Default half of the memory that the process could use: of the
+    /// machine's, or of its cgroup's limit if that is less.
     pub claimed_bytes: u64,
-    /// Bytes in one region. Default half of the machine's memory.
+    /// Bytes in one region. Default as for `claimed_bytes`.
     pub region_bytes: u64,
     /// Handles to regions. Default 4096.
     pub handles: u32,
@@ -51,17 +54,26 @@ pub struct Limits {
     pub unpinned_spans: u32,
 }
 
-/// Half of the machine's memory; 1 GiB where it does not tell.
-fn half_of_memory() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo")
+/// Half of the memory that this process could use: of the machine's, or of what
+/// its cgroup may use if that is less. 1 GiB where nothing tells.
+pub(crate) fn half_of_available() -> u64 {
+    half_of_available_in(Path::new("/proc"))
+}
+
+/// The same, where `/proc` is elsewhere.
+fn half_of_available_in(proc: &Path) -> u64 {
+    let machine = std::fs::read_to_string(proc.join("meminfo"))
         .ok()
         .and_then(|text| {
             let line = text
                 .lines()
                 .find_map(|line| line.strip_prefix("MemTotal:"))?;
             line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        });
-    total.map_or(GIB, |kib| kib.saturating_mul(1024) / 2)
+        })
+        .map(|kib| kib.saturating_mul(1024));
+    let cgroup = Cgroup::find(proc).memory_limit();
+    let available = machine.into_iter().chain(cgroup).min();
+    available.map_or(GIB, |bytes| bytes / 2)
 }
 
 /// The process's soft limit of file descriptors.
@@ -78,8 +90,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             regions: share(descriptors(), 8, 1024),
-            claimed_bytes: half_of_memory(),
-            region_bytes: half_of_memory(),
+            claimed_bytes: half_of_available(),
+            region_bytes: half_of_available(),
             handles: 4096,
             windows: 4096,
             memory_bytes: 4 * GIB,
@@ -114,7 +126,8 @@ pub struct HostLimits {
     pub regions: u64,
     /// Bytes that all regions may commit, in whole granules, each region once:
     /// those that somebody pins, and those that nobody pins and that were not
-    /// purged yet. Default half of the machine's memory.
+    /// purged yet. Default half of the memory that the process could use: of the
+    /// machine's, or of its cgroup's limit if that is less.
     pub budget: u64,
 }
 
@@ -122,7 +135,7 @@ impl Default for HostLimits {
     fn default() -> HostLimits {
         HostLimits {
             regions: descriptors() / 2,
-            budget: half_of_memory(),
+            budget: half_of_available(),
         }
     }
 }
@@ -136,5 +149,44 @@ impl HostLimits {
             windows: u64::MAX,
             unpinned_spans: u64::MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pressure::tree::Tree;
+
+    #[test]
+    fn half_of_the_machine_without_a_smaller_limit() {
+        let tree = Tree::unified();
+        tree.write("proc/meminfo", "MemTotal:    4096 kB\nMemFree: 1 kB\n");
+        assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
+        tree.write("sys/fs/cgroup/app/memory.max", "max\n");
+        assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
+        // A limit can be larger than the machine.
+        tree.write("sys/fs/cgroup/app/memory.max", "8388608\n");
+        assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
+    }
+
+    #[test]
+    fn half_of_the_cgroups_limit_if_that_is_smaller() {
+        let tree = Tree::unified();
+        tree.write("proc/meminfo", "MemTotal:    4096 kB\n");
+        tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
+        assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
+    }
+
+    #[test]
+    fn half_of_the_cgroups_limit_where_the_machine_does_not_tell() {
+        let tree = Tree::unified();
+        assert_eq!(half_of_available_in(&tree.proc()), GIB);
+        tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
+        assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(half_of_available() > 0);
     }
 }

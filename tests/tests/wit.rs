@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use wit_parser::{Docs, Resolve, Stability, TypeDefKind, TypeOwner};
+use wit_parser::{Docs, PackageId, Resolve, Stability, TypeDefKind, TypeOwner};
 
 /// What a reader of the package needs to know of an item. Cases and flags have
 /// no stability of their own.
@@ -13,13 +13,15 @@ struct Item<'a> {
     stability: Option<&'a Stability>,
 }
 
-fn package() -> Result<Resolve> {
+fn package() -> Result<(Resolve, PackageId)> {
     let mut resolve = Resolve::default();
-    resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit"))?;
-    Ok(resolve)
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let (package, _) = resolve.push_dir(wit)?;
+    Ok((resolve, package))
 }
 
-fn items(resolve: &Resolve) -> Vec<Item<'_>> {
+/// The items of our package, without those of the packages that it uses.
+fn items(resolve: &Resolve, package: PackageId) -> Vec<Item<'_>> {
     let mut items = Vec::new();
     let mut add = |name: String, docs, stability| {
         items.push(Item {
@@ -28,10 +30,12 @@ fn items(resolve: &Resolve) -> Vec<Item<'_>> {
             stability,
         })
     };
-    for (_, world) in resolve.worlds.iter() {
+    let ours = Some(package);
+    for (_, world) in resolve.worlds.iter().filter(|(_, it)| it.package == ours) {
         add(world.name.clone(), &world.docs, Some(&world.stability));
     }
-    for (_, interface) in resolve.interfaces.iter() {
+    let interfaces = resolve.interfaces.iter();
+    for (_, interface) in interfaces.filter(|(_, it)| it.package == ours) {
         let name = interface
             .name
             .clone()
@@ -46,10 +50,11 @@ fn items(resolve: &Resolve) -> Vec<Item<'_>> {
         let (Some(name), TypeOwner::Interface(owner)) = (&definition.name, definition.owner) else {
             continue;
         };
-        let owner = resolve.interfaces[owner]
-            .name
-            .as_deref()
-            .unwrap_or_default();
+        let owner = &resolve.interfaces[owner];
+        if owner.package != ours {
+            continue;
+        }
+        let owner = owner.name.as_deref().unwrap_or_default();
         let name = format!("{owner}.{name}");
         let cases: Vec<(&str, &Docs)> = match &definition.kind {
             // `use` of a type that is documented where it is defined.
@@ -70,9 +75,11 @@ fn items(resolve: &Resolve) -> Vec<Item<'_>> {
 
 #[test]
 fn every_item_is_documented() -> Result<()> {
-    let resolve = package()?;
-    let items = items(&resolve);
-    assert!(items.iter().any(|it| it.name == "regions.rights.share"));
+    let (resolve, package) = package()?;
+    let items = items(&resolve, package);
+    for item in ["regions.rights.share", "pressure.watch"] {
+        assert!(items.iter().any(|it| it.name == item), "{item}");
+    }
     for item in items {
         assert!(!item.docs.is_empty(), "{} has no documentation", item.name);
     }
@@ -81,7 +88,8 @@ fn every_item_is_documented() -> Result<()> {
 
 #[test]
 fn every_item_says_since_when_it_is_there() -> Result<()> {
-    for item in items(&package()?) {
+    let (resolve, package) = package()?;
+    for item in items(&resolve, package) {
         assert!(
             !item.stability.is_some_and(Stability::is_unknown),
             "{} has neither `@since` nor `@unstable`",

@@ -34,7 +34,11 @@ impl GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
         let limiter = Limiter::new(limits.memory_bytes);
-        let life = Life::new(limiter.memory_bytes(), regions.owner.clone());
+        let life = Life::new(
+            limiter.memory_bytes(),
+            regions.host().clone(),
+            regions.owner.clone(),
+        );
         GuestState {
             wasi,
             table,

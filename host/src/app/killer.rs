@@ -405,7 +405,11 @@ mod tests {
             .iter()
             .map(|bytes| {
                 let owner = Owner::new("a".into(), Limits::default());
-                Arc::new(Life::new(Arc::new(AtomicU64::new(*bytes)), owner))
+                Arc::new(Life::new(
+                    Arc::new(AtomicU64::new(*bytes)),
+                    crate::Host::new(),
+                    owner,
+                ))
             })
             .collect();
         let last = lives.iter().cloned().map(Last).collect();

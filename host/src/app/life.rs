@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::Host;
 use crate::host::Owner;
 
 /// Why a guest was told to end.
@@ -36,6 +37,7 @@ pub(super) struct Life {
     inner: Mutex<Inner>,
     /// The bytes of its linear memories.
     memory: Arc<AtomicU64>,
+    host: Host,
     owner: Arc<Owner>,
     gone: watch::Sender<bool>,
 }
@@ -50,7 +52,7 @@ struct Inner {
 
 impl Life {
     /// `memory` is where the bytes of the guest's linear memories are counted.
-    pub(super) fn new(memory: Arc<AtomicU64>, owner: Arc<Owner>) -> Life {
+    pub(super) fn new(memory: Arc<AtomicU64>, host: Host, owner: Arc<Owner>) -> Life {
         Life {
             inner: Mutex::new(Inner {
                 told: None,
@@ -58,6 +60,7 @@ impl Life {
                 busy: Instant::now(),
             }),
             memory,
+            host,
             owner,
             gone: watch::Sender::new(false),
         }
@@ -128,7 +131,7 @@ impl Life {
     /// regions that nobody else has a claim on.
     pub(super) fn bytes(&self) -> u64 {
         let memory = self.memory.load(Ordering::Relaxed);
-        memory.saturating_add(self.owner.exclusive_bytes())
+        memory.saturating_add(self.host.exclusive_bytes(&self.owner))
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -165,7 +168,7 @@ mod tests {
 
     fn life() -> Arc<Life> {
         let owner = Owner::new("a".into(), Limits::default());
-        Arc::new(Life::new(Arc::new(AtomicU64::new(7)), owner))
+        Arc::new(Life::new(Arc::new(AtomicU64::new(7)), Host::new(), owner))
     }
 
     fn told(reason: &str) -> Told {

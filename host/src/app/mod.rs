@@ -245,6 +245,7 @@ impl AppBuilder {
         let mut linker: Linker<GuestState> = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| crate::add_to_linker(&mut linker))
+            .and_then(|()| crate::add_pressure_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
         let entries = link::entries(&engine, &parts);
         let plan = link::plan(&linker, &parts)?;

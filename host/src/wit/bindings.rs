@@ -17,6 +17,25 @@ wasmtime::component::bindgen!({
     },
 });
 
+/// Apart, since what goes with WASI's bindings wants store data that are `Send`.
+pub mod with_wasi {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        inline: "
+            package tombolo:host-with-wasi;
+            world host {
+                import tombolo:memory/pressure@0.1.0;
+            }
+        ",
+        imports: { default: trappable },
+        require_store_data_send: true,
+        with: {
+            "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
+            "wasi:io/poll": wasmtime_wasi::p2::bindings::io::poll,
+        },
+    });
+}
+
 /// What a host function fails with: a code for the guest, or a trap.
 #[derive(Debug)]
 pub enum Failure {

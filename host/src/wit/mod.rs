@@ -2,15 +2,19 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bindings` | generated from `wit/memory.wit` |
+//! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
+//! | `pressure` | the interface `pressure`, for stores that have WASI |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
 
 pub(crate) mod bindings;
 mod pins;
+pub(crate) mod pressure;
 mod regions;
 mod windows;
+
+pub use pressure::add_pressure_to_linker;
 
 use wasmtime::component::Linker;
 

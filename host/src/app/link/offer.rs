@@ -12,7 +12,7 @@ use super::name::Name;
 static VERSIONS: [(&str, Version); 2] = [
     // That of `wasmtime-wasi`.
     ("wasi:", Version::new(0, 2, 12)),
-    // That of `wit/memory.wit`.
+    // That of `wit/*.wit`.
     ("tombolo:", Version::new(0, 1, 0)),
 ];
 

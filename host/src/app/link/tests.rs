@@ -24,14 +24,13 @@ impl WasiView for State {
 /// The WIT that every guest can use: Tombolo's, and a little of WASI's.
 fn resolve() -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
-    let memory = resolve
-        .push_str("memory.wit", include_str!("../../../wit/memory.wit"))
+    let (memory, _) = resolve
+        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"))
         .unwrap();
     resolve
         .push_str(
             "wasi.wit",
             "package wasi:root;
-             package wasi:io@0.2.0 { interface poll { resource pollable; } }
              package wasi:http@0.2.0 { interface types { resource request; } }
              package wasi:cli@0.2.0 {
                  interface run { run: func() -> result; }
@@ -128,6 +127,13 @@ fn only_error(result: Result<Plan, LinkErrors>) -> String {
 }
 
 const REGION: &str = "use tombolo:memory/regions@0.1.0.{region};";
+
+#[test]
+fn host_offers_pressure() {
+    let wit = "package a:b; world guest { import tombolo:memory/pressure@0.1.0; }";
+    let plan = plan_of(&[("guest", wit)]).unwrap();
+    assert!(plan.links.is_empty(), "{:?}", plan.links);
+}
 
 #[test]
 fn region_interface_of_two_guests_links() {

@@ -1,0 +1,85 @@
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+/// A thread that waits for the kernel, until this is dropped.
+pub(super) struct Thread {
+    stop: Arc<OwnedFd>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// By which such a thread waits, and hears that it is to stop.
+pub(super) struct Waiter(Arc<OwnedFd>);
+
+impl Thread {
+    pub(super) fn start(
+        name: &str,
+        run: impl FnOnce(Waiter) + Send + 'static,
+    ) -> io::Result<Thread> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let stop = Arc::new(stop);
+        let waiter = Waiter(stop.clone());
+        let handle = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || run(waiter))?;
+        Ok(Thread {
+            stop,
+            handle: Some(handle),
+        })
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // A first write to an eventfd does not fail.
+        let told = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        debug_assert_eq!(told, Ok(8));
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        // Whoever hears of pressure may want to hear no more, there and then.
+        if handle.thread().id() != std::thread::current().id() && handle.join().is_err() {
+            tracing::error!("the thread that watches memory pressure panicked");
+        }
+    }
+}
+
+impl Waiter {
+    /// Waits until one of the descriptors has any of `events`, or an error, and
+    /// says for each what it has; nothing at all if `until` came first. `None`
+    /// if it is time to stop.
+    pub(super) fn wait(
+        &self,
+        descriptors: &[BorrowedFd<'_>],
+        events: PollFlags,
+        until: Option<Instant>,
+    ) -> io::Result<Option<Vec<PollFlags>>> {
+        let mut all = vec![PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)];
+        all.extend(
+            descriptors
+                .iter()
+                .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, events)),
+        );
+        loop {
+            let left = until.map(|until| {
+                Timespec::try_from(until.saturating_duration_since(Instant::now()))
+                    .expect("levels last for seconds")
+            });
+            match poll(&mut all, left.as_ref()) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
+        let mut flags = all.iter().map(PollFd::revents);
+        Ok(match flags.next() {
+            Some(stop) if stop.is_empty() => Some(flags.collect()),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! Guests hear of memory pressure, in apps and in stores of an embedder's own.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tombolo::app::{App, CommandSpec, End, GuestSpec};
+use tombolo::pressure::{Level, PressureSink, PressureSource};
+use tombolo::{Host, RegionCtx, RegionView};
+use tombolo_tests::artifacts;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::p2::bindings::Command;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+tombolo_tests::guests!(pressure);
+
+/// A source for which the test speaks.
+#[derive(Clone, Default)]
+struct Own(Arc<Mutex<Option<PressureSink>>>);
+
+impl Own {
+    fn report(&self, level: Level) {
+        let sink = self.0.lock().unwrap().clone();
+        sink.expect("it was started").report(level);
+    }
+}
+
+impl PressureSource for Own {
+    fn name(&self) -> String {
+        "the test".into()
+    }
+
+    fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
+        *self.0.lock().unwrap() = Some(sink);
+        Ok(self)
+    }
+}
+
+/// Lets others run until the guest has given its sign so many times.
+async fn signs(host: &Host, count: u64) {
+    while host.counts().regions_created < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn guest_that_waits_is_told_and_blocks_nobody() {
+    // One thread: if the guest blocked it, nothing would be reported.
+    let strand = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let outcome = strand.block_on(async {
+        let guest = GuestSpec {
+            name: "waiter".into(),
+            wasm: std::fs::read(guests::PRESSURE_WAITER).unwrap(),
+            inherit_stdio: true,
+        };
+        let command = CommandSpec {
+            args: vec!["Moderate".into(), "Critical".into()],
+            ..CommandSpec::default()
+        };
+        let app = App::builder().command(command).guest(guest);
+        let app = app.start().await.unwrap();
+        let host = app.host().clone();
+        assert_eq!(host.pressure(), Level::Normal);
+        let (own, react) = (Own::default(), heard.clone());
+        let _monitor = host
+            .heed(own.clone(), move |level, _| {
+                react.lock().unwrap().push(level)
+            })
+            .unwrap();
+        let report = async {
+            signs(&host, 1).await;
+            own.report(Level::Moderate);
+            signs(&host, 2).await;
+            own.report(Level::Critical);
+        };
+        let both = async { tokio::join!(app.run(), report).0 };
+        tokio::time::timeout(Duration::from_secs(60), both)
+            .await
+            .expect("the guest is woken")
+    });
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [Level::Moderate, Level::Critical],
+        "the embedder is called back as well"
+    );
+}
+
+struct State {
+    regions: RegionCtx,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl RegionView for State {
+    fn region_ctx(&mut self) -> &mut RegionCtx {
+        &mut self.regions
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// An engine in which guests can map regions. The process has no other.
+fn engine() -> Engine {
+    let mut config = Config::new();
+    tombolo::prepare(&mut config).unwrap();
+    Engine::new(&config).unwrap()
+}
+
+/// Where the guest is said to wait, it does: nothing else makes its call pend.
+#[test]
+fn guest_in_an_embedders_store_waits_and_is_woken() {
+    let engine = engine();
+    let component = Component::from_file(&engine, guests::PRESSURE_WAITER).unwrap();
+    let mut linker: Linker<State> = Linker::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+    tombolo::add_to_linker(&mut linker).unwrap();
+    tombolo::add_pressure_to_linker(&mut linker).unwrap();
+
+    let host = Host::new();
+    let state = State {
+        regions: host.context("waiter").build(),
+        wasi: WasiCtx::builder()
+            .args(&["waiter", "Critical", "Normal"])
+            .inherit_stdio()
+            .build(),
+        table: ResourceTable::new(),
+    };
+    let mut store = Store::new(&engine, state);
+    {
+        let mut run = pin!(async {
+            let command = Command::instantiate_async(&mut store, &component, &linker).await?;
+            command.wasi_cli_run().call_run(&mut store).await
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        let mut pends = || run.as_mut().poll(&mut context);
+        assert!(pends().is_pending());
+        assert_eq!(host.counts().regions_created, 1);
+        // Whoever looks again without a reason waits on.
+        assert!(pends().is_pending());
+        host.report_pressure(Level::Normal);
+        assert!(pends().is_pending());
+        assert_eq!(host.counts().regions_created, 1);
+
+        host.report_pressure(Level::Critical);
+        assert!(pends().is_pending());
+        assert_eq!(host.counts().regions_created, 2, "it waits again");
+        host.report_pressure(Level::Normal);
+        let Poll::Ready(ended) = pends() else {
+            panic!("it was not woken")
+        };
+        assert_eq!(ended.unwrap(), Ok(()));
+    }
+    drop(store);
+    assert_eq!(host.counts().regions_given_back, 2);
+}
+
+/// What the component at `path` imports.
+fn imports(path: &str) -> Vec<String> {
+    let engine = engine();
+    let component = Component::from_file(&engine, path).unwrap();
+    let ty = component.component_type();
+    ty.imports(&engine)
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+#[test]
+fn guest_asks_for_pressure_only_if_it_uses_it() {
+    let pressure = "tombolo:memory/pressure@0.1.0".to_owned();
+    assert!(imports(guests::PRESSURE_WAITER).contains(&pressure));
+    // Made with the same SDK.
+    for path in [artifacts::EMBED_PLUGIN, artifacts::MUSIC_AUDIOSERVER] {
+        let imports = imports(path);
+        assert!(!imports.contains(&pressure), "{path}: {imports:?}");
+        let regions = "tombolo:memory/regions@0.1.0".to_owned();
+        assert!(imports.contains(&regions), "{path}: {imports:?}");
+    }
+}
