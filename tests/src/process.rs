@@ -109,11 +109,24 @@ impl Process {
     ///
     /// Fails if the process is gone.
     pub fn shared_memory(&self) -> Result<u64> {
+        self.status("RssShmem:")
+    }
+
+    /// Returns the bytes of all memory that the process has in its page tables.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the process is gone.
+    pub fn resident_memory(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(self.0.join("status"))?;
         let size = status
             .lines()
-            .find_map(|line| line.strip_prefix("RssShmem:")?.strip_suffix("kB"))
-            .ok_or_else(|| invalid("status without RssShmem"))?;
+            .find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))
+            .ok_or_else(|| invalid(&format!("status without {name}")))?;
         Ok(number::<u64>(size.trim().as_bytes())? * 1024)
     }
 

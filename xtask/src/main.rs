@@ -1,8 +1,10 @@
-//! The commands of this repository: `cargo xtask demo`, `cargo xtask test`.
+//! The commands of this repository: `cargo xtask demo`, `cargo xtask test`,
+//! `cargo xtask soak`.
 
 mod demo;
 mod guests;
 mod run;
+mod soak;
 mod test;
 mod toolchain;
 
@@ -17,18 +19,24 @@ Sets up, shows and tests Tombolo.
 
 Usage: cargo xtask demo [--wav FILE] [--gain DB]
        cargo xtask test [ARGS]
+       cargo xtask soak [--minutes N] [--seed N]
 
 demo   Build everything, and have two sandboxed guests play music.
   --wav FILE   Play this recording. Without it, the demo renders a minute of music.
   --gain DB    Amplify by this many decibels.
 
 test   Run all tests. What follows goes to each test program, as after `cargo test --`.
+
+soak   Have guests cache, crash and be killed, and see that no byte and no memory is lost.
+  --minutes N  Go on for so long, a minute by default; `0.2` is twelve seconds.
+  --seed N     Try again what was tried with this seed, which the soak prints.
 ";
 
 /// What to do.
 enum Task {
     Demo(demo::Options),
     Test(Vec<std::ffi::OsString>),
+    Soak(soak::Options),
     Help,
 }
 
@@ -36,6 +44,7 @@ fn main() -> ExitCode {
     let done = parse(lexopt::Parser::from_env()).and_then(|task| match task {
         Task::Demo(options) => demo::run(&options),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Soak(options) => soak::run(&options),
         Task::Help => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -73,6 +82,24 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
             Ok(Task::Demo(options))
         }
         Some("test") => Ok(Task::Test(arguments.raw_args()?.collect())),
+        Some("soak") => {
+            let mut options = soak::Options::default();
+            while let Some(argument) = arguments.next()? {
+                match argument {
+                    Long("minutes") => {
+                        let minutes = arguments.value()?.parse();
+                        options.minutes = minutes.map_err(|error| anyhow!("--minutes: {error}"))?;
+                    }
+                    Long("seed") => {
+                        let seed = arguments.value()?.parse();
+                        options.seed = Some(seed.map_err(|error| anyhow!("--seed: {error}"))?);
+                    }
+                    Short('h') | Long("help") => return Ok(Task::Help),
+                    other => bail!("{}; {HINT}", other.unexpected()),
+                }
+            }
+            Ok(Task::Soak(options))
+        }
         _ => bail!("no task is called `{}`; {HINT}", task.display()),
     }
 }

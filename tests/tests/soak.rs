@@ -1,0 +1,472 @@
+//! Guests come and go, cache, unpin, crash and are killed, under a budget that is
+//! too small for them. What must hold all the time: whatever a guest is not told
+//! lost is as it was written. And at the end: the process has what it had after
+//! the first round of all that, and nothing more.
+//!
+//! One test alone, since tests of one program are threads of one process, and
+//! the process is what is looked at.
+//!
+//! It goes on for five seconds, or as many as `TOMBOLO_SOAK_SECONDS` says, and
+//! rolls the dice of `TOMBOLO_SOAK_SEED`. The order in which threads come is the
+//! machine's, so that a seed says what was tried, and not exactly when.
+
+#[path = "calls/trio.rs"]
+mod trio;
+
+#[path = "../guests/src/soak.rs"]
+#[allow(dead_code)] // Guests use the rest.
+mod soak;
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use soak::{Dice, GRANULE, Part};
+use tombolo::app::{App, AppBuilder, AppHandle, CommandSpec, End, Grant, Outcome};
+use tombolo::{Host, HostLimits, Limits, Pinned, Region, RegionError};
+use tombolo_tests::process::Process;
+
+tombolo_tests::guests!(soak);
+
+/// What regions may commit: about half of what one guest has, and a third of
+/// what the host program has besides.
+const BUDGET: u64 = 8 << 20;
+
+/// How long a guest that spins may do so.
+const SPIN: Duration = Duration::from_millis(300);
+
+/// The steps of a guest that ends by itself.
+const STEPS: usize = 150;
+
+/// By how much more memory than after the first round the process may have at the
+/// end. The allocator keeps what was freed in pieces, and the threads that come
+/// and go each leave it a different heap; a single region that is leaked in each
+/// round is more than that in a minute.
+const MEMORY_SLACK: u64 = 24 << 20;
+
+/// By how many mappings the heaps may differ.
+const MAPPINGS_SLACK: usize = 24;
+
+/// How a guest ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Returns,
+    Exits,
+    Crashes,
+    Spins,
+    IsKilled,
+    /// The other guest is killed, perhaps while it is called.
+    FriendIsKilled,
+}
+
+const WAYS: [Way; 6] = [
+    Way::Returns,
+    Way::Exits,
+    Way::Crashes,
+    Way::Spins,
+    Way::IsKilled,
+    Way::FriendIsKilled,
+];
+
+/// Why guests are killed.
+const REASON: &str = "the soak wants it";
+
+impl Way {
+    /// What the guest is told to do after its steps.
+    fn then(self) -> &'static str {
+        match self {
+            Way::Returns => "return",
+            Way::Exits => "exit",
+            Way::Crashes => "trap",
+            Way::Spins => "spin",
+            Way::IsKilled => "go-on",
+            Way::FriendIsKilled => "survive",
+        }
+    }
+
+    fn victim(self) -> Option<&'static str> {
+        match self {
+            Way::IsKilled => Some("cache"),
+            Way::FriendIsKilled => Some("friend"),
+            _ => None,
+        }
+    }
+
+    /// How the command ends, and what the only failure says, if there is one.
+    fn end(self) -> (End, Option<&'static str>) {
+        match self {
+            Way::Returns | Way::Exits => (End::Exit(0), None),
+            Way::Crashes => (End::Failed, Some("unreachable")),
+            Way::Spins => (End::Failed, Some("time")),
+            Way::IsKilled => (End::Failed, Some(REASON)),
+            Way::FriendIsKilled => (End::Exit(0), Some(REASON)),
+        }
+    }
+
+    fn check(self, outcome: &Outcome) {
+        let (end, failure) = self.end();
+        assert_eq!(outcome.end, end, "{self:?}: {:?}", outcome.failures);
+        let mut failures = outcome.failures.iter();
+        let is_expected = failures.all(|it| failure.is_some_and(|text| it.contains(text)));
+        assert!(is_expected, "{self:?}: {:?}", outcome.failures);
+        assert_eq!(
+            outcome.failures.len(),
+            usize::from(failure.is_some()),
+            "{self:?}: {:?}",
+            outcome.failures
+        );
+    }
+}
+
+/// What happened so far.
+#[derive(Debug, Default)]
+struct Tally {
+    rounds: u64,
+    killed: u64,
+    crashes: u64,
+    /// What pins said, and how often they were refused.
+    intact: u64,
+    lost: u64,
+    refused: u64,
+    lent: u64,
+    purges: u64,
+    purged: u64,
+}
+
+/// What the process has.
+#[derive(Debug)]
+struct Holdings {
+    descriptors: usize,
+    memfds: usize,
+    mapped_memfds: usize,
+    /// Reservations of linear memories, and what they were cut into, in GiB.
+    reservations: u64,
+    mappings: usize,
+    shared_memory: u64,
+    memory: u64,
+    threads: Vec<String>,
+}
+
+impl Holdings {
+    fn now() -> Holdings {
+        let process = Process::current();
+        let descriptors = process.descriptors().unwrap();
+        let mappings = process.mappings().unwrap();
+        let lengths = mappings.iter().map(|it| it.range.end - it.range.start);
+        let threads = process.threads().unwrap();
+        let mut threads: Vec<_> = threads.into_iter().map(|it| it.name).collect();
+        threads.sort();
+        Holdings {
+            descriptors: descriptors.len(),
+            memfds: descriptors.iter().filter(|it| it.memfd().is_some()).count(),
+            mapped_memfds: mappings.iter().filter(|it| it.memfd().is_some()).count(),
+            reservations: lengths.sum::<u64>() >> 30,
+            mappings: mappings.len(),
+            shared_memory: process.shared_memory().unwrap(),
+            memory: process.resident_memory().unwrap(),
+            threads,
+        }
+    }
+
+    /// That there is not more than before.
+    fn assert_as(&self, before: &Holdings) {
+        let exact = |it: &Holdings| {
+            let Holdings {
+                descriptors,
+                memfds,
+                mapped_memfds,
+                reservations,
+                shared_memory,
+                ..
+            } = *it;
+            [
+                descriptors as u64,
+                memfds as u64,
+                mapped_memfds as u64,
+                reservations,
+                shared_memory,
+            ]
+        };
+        let both = format!("before: {before:?}\nafter: {self:?}");
+        assert_eq!(exact(self), exact(before), "{both}");
+        assert_eq!(self.threads, before.threads, "{both}");
+        assert!(self.mappings <= before.mappings + MAPPINGS_SLACK, "{both}");
+        assert!(self.memory <= before.memory + MEMORY_SLACK, "{both}");
+    }
+}
+
+/// A directory that goes when this does.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        let name = format!("tombolo-soak-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    /// What the guest wrote there last, unless it was killed just then.
+    fn take_tally(&self) -> Option<[u64; 4]> {
+        let file = self.0.join("cache");
+        let text = std::fs::read_to_string(&file).ok()?;
+        std::fs::remove_file(file).unwrap();
+        let numbers = text.strip_suffix(" .")?.split(' ');
+        let numbers: Vec<u64> = numbers.map(|it| it.parse().unwrap()).collect();
+        Some(numbers.try_into().unwrap())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn app(way: Way, seed: u64, directory: &Directory) -> AppBuilder {
+    let dir = cap_std::fs::Dir::open_ambient_dir(&directory.0, cap_std::ambient_authority());
+    let tally = Grant {
+        dir: dir.unwrap(),
+        host_path: directory.0.clone(),
+        guest_path: "/tally".into(),
+        read_only: false,
+    };
+    let command = CommandSpec {
+        args: vec![seed.to_string(), STEPS.to_string(), way.then().into()],
+        dirs: vec![tally],
+        ..CommandSpec::default()
+    };
+    let mut host_limits = HostLimits::default();
+    host_limits.budget = BUDGET;
+    let mut limits = Limits::default();
+    limits.run_time = (way == Way::Spins).then_some(SPIN);
+    App::builder()
+        .command(command)
+        .limits(limits)
+        .host_limits(host_limits)
+        .guest(trio::program("cache", guests::SOAK_CACHE))
+        .guest(trio::server("friend", guests::SOAK_FRIEND))
+}
+
+/// Runs an app to its end, while others interfere.
+fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
+    let mut dice = Dice::new(seed);
+    // A strand, or guests that run where there is room.
+    let runtime = match dice.once_in(2) {
+        true => trio::strand(),
+        false => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap(),
+    };
+    let app = app(way, dice.next(), directory);
+    let app = runtime.block_on(app.start()).unwrap();
+    let host = app.host().clone();
+
+    // Both go on until they are told, by the end of this function at the latest.
+    let (end_interfering, ended) = mpsc::channel();
+    let (its, handle, theirs) = (Dice::new(dice.next()), app.handle(), host.clone());
+    let interfering = std::thread::spawn(move || interfere(way, its, &theirs, &handle, &ended));
+    let (end_holding, ended) = mpsc::channel();
+    let (its, theirs) = (Dice::new(dice.next()), host.clone());
+    let holding = std::thread::spawn(move || hold(its, &theirs, &ended));
+
+    let outcome = runtime.block_on(app.run());
+    drop((end_interfering, end_holding));
+    let host_tally = holding
+        .join()
+        .expect("the host program holds what it should");
+    interfering.join().expect("it only asks");
+    drop(runtime);
+
+    way.check(&outcome);
+    let counts = host.counts();
+    assert_eq!(counts.regions_created, counts.regions_given_back);
+    let budget = host.budget();
+    assert_eq!((budget.committed, budget.purgeable), (0, 0), "{budget:?}");
+    assert!(budget.committed_peak <= BUDGET, "{budget:?}");
+
+    tally.rounds += 1;
+    tally.killed += u64::from(way.victim().is_some());
+    tally.crashes += u64::from(way == Way::Crashes);
+    tally.purges += budget.purges;
+    tally.purged += budget.purged;
+    for [intact, lost, refused, lent] in directory.take_tally().into_iter().chain([host_tally]) {
+        tally.intact += intact;
+        tally.lost += lost;
+        tally.refused += refused;
+        tally.lent += lent;
+    }
+}
+
+/// Waits a moment, and says whether it is to go on.
+fn goes_on(ended: &Receiver<()>) -> bool {
+    ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout)
+}
+
+/// Purges, changes the budget, and kills a guest once it has made some windows.
+fn interfere(way: Way, mut dice: Dice, host: &Host, handle: &AppHandle, ended: &Receiver<()>) {
+    let mut victim = way.victim();
+    let windows = 5 + dice.below(60) as u64;
+    while goes_on(ended) {
+        if host.counts().windows >= windows
+            && let Some(victim) = victim.take()
+        {
+            handle.end_guest(victim, REASON).unwrap();
+        }
+        let some = dice.below(64) as u64 * GRANULE as u64;
+        match dice.below(12) {
+            0 => drop(host.purge(some)),
+            1 => drop(host.set_budget(BUDGET - some)),
+            2 => drop(host.set_budget(BUDGET)),
+            _ => {}
+        }
+    }
+}
+
+/// Does with regions of the host program what guests do with theirs. Says how
+/// often pins said intact and lost, and were refused; and lends nothing.
+fn hold(mut dice: Dice, host: &Host, ended: &Receiver<()>) -> [u64; 4] {
+    let mut tally = [0; 4];
+    let mut held: Vec<Held> = (0..2).map(|_| Held::new(&mut dice, host)).collect();
+    while goes_on(ended) {
+        let at = dice.below(held.len());
+        held[at].step(&mut dice, &mut tally);
+        if dice.once_in(100) {
+            held[at] = Held::new(&mut dice, host);
+        }
+    }
+    tally
+}
+
+/// A region of the host program, and what there should be in it.
+struct Held {
+    region: Region,
+    seed: u64,
+    parts: Vec<Part>,
+}
+
+impl Held {
+    fn new(dice: &mut Dice, host: &Host) -> Held {
+        let granules = 1 + dice.below(24);
+        let size = (granules * GRANULE) as u64;
+        Held {
+            region: host.create_unpinned("the program's", size).unwrap(),
+            seed: dice.next(),
+            parts: vec![Part::default(); granules],
+        }
+    }
+
+    fn step(&mut self, dice: &mut Dice, tally: &mut [u64; 4]) {
+        let Held {
+            region,
+            seed,
+            parts,
+        } = self;
+        let range = dice.range(parts.len());
+        let (first, length) = (range.start * GRANULE, range.len() * GRANULE);
+        let (first, length) = (first as u64, length as u64);
+        let bytes = first..first + length;
+        let lost = match region.pin(first, length) {
+            Ok(pinned) => pinned == Pinned::Lost,
+            Err(RegionError::Exhausted(_)) => {
+                tally[2] += 1;
+                // What it pins is the guests' as well.
+                region.unpin(0, 0).unwrap();
+                parts.iter_mut().for_each(|part| part.pinned = false);
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        tally[usize::from(lost)] += 1;
+        for part in &mut parts[range.clone()] {
+            part.doubtful |= lost && !part.pinned;
+            part.pinned = true;
+        }
+
+        let seen = region.read(bytes.clone()).unwrap();
+        for (granule, seen) in range.clone().zip(seen.chunks(GRANULE)) {
+            soak::check(seen, 0, *seed, granule, parts[granule]).unwrap();
+        }
+        drop(seen);
+        if dice.once_in(2) {
+            let mut places = region.write(bytes).unwrap();
+            for (granule, place) in range.clone().zip(places.chunks_mut(GRANULE)) {
+                let part = &mut parts[granule];
+                (part.version, part.doubtful) = (part.version + 1, false);
+                soak::fill(place, *seed, granule, part.version);
+            }
+        }
+        if !dice.once_in(4) {
+            region.unpin(first, length).unwrap();
+            parts[range].iter_mut().for_each(|part| part.pinned = false);
+        }
+    }
+}
+
+/// A number from the environment.
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name}={text}: it is a number")))
+}
+
+#[test]
+fn process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went() {
+    let seconds: f64 = variable("TOMBOLO_SOAK_SECONDS").unwrap_or(5.0);
+    let seed: u64 = variable("TOMBOLO_SOAK_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("it is later than 1970").as_secs()
+    });
+    println!("soak of {seconds} seconds with TOMBOLO_SOAK_SEED={seed}");
+    let mut dice = Dice::new(seed);
+    let directory = Directory::new();
+    // What is made once for a process: handlers, pools of threads.
+    for way in WAYS {
+        round(way, dice.next(), &directory, &mut Tally::default());
+    }
+
+    let before = Holdings::now();
+    let begin = Instant::now();
+    let mut told = begin;
+    let mut tally = Tally::default();
+    // Each way as often as the others.
+    while begin.elapsed().as_secs_f64() < seconds || tally.rounds == 0 {
+        for way in WAYS {
+            round(way, dice.next(), &directory, &mut tally);
+        }
+        if told.elapsed() > Duration::from_secs(5) {
+            told = Instant::now();
+            println!("after {} seconds: {tally:?}", begin.elapsed().as_secs());
+        }
+    }
+    let after = Holdings::now();
+    println!("{tally:?}\nbefore: {before:?}\nafter: {after:?}");
+    after.assert_as(&before);
+
+    // That all of it happened.
+    let Tally {
+        rounds: _,
+        killed,
+        crashes,
+        intact,
+        lost,
+        refused,
+        lent,
+        purges,
+        purged,
+    } = tally;
+    for (what, count) in [
+        ("guests killed", killed),
+        ("crashes", crashes),
+        ("pins that found their bytes", intact),
+        ("pins that did not", lost),
+        ("pins that were refused", refused),
+        ("lends", lent),
+        ("purges", purges),
+        ("bytes purged", purged),
+    ] {
+        assert!(count > 0, "no {what}: {tally:?}");
+    }
+}

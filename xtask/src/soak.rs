@@ -1,0 +1,45 @@
+//! `cargo xtask soak`: has guests come and go for a while.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{run, toolchain};
+
+/// For how long, unless it is said.
+const MINUTES: f64 = 1.0;
+
+/// What to do.
+pub(crate) struct Options {
+    /// For how long, and longer until each way to end had its turn.
+    pub(crate) minutes: f64,
+    /// The seed of all that is random. By default another one each time.
+    pub(crate) seed: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            minutes: MINUTES,
+            seed: None,
+        }
+    }
+}
+
+/// Runs the test program that does it, and shows what that prints meanwhile.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let minutes = options.minutes;
+    if !minutes.is_finite() || minutes <= 0.0 {
+        bail!("--minutes {minutes}: there is nothing to do; a part of a minute is `0.2`");
+    }
+    toolchain::add_target()?;
+    let mut cargo = run::cargo("test");
+    cargo.args(["--package", "tombolo-tests", "--test", "soak"]);
+    cargo.args(["--", "--nocapture"]);
+    cargo.env("TOMBOLO_SOAK_SECONDS", (minutes * 60.0).to_string());
+    if let Some(seed) = options.seed {
+        cargo.env("TOMBOLO_SOAK_SEED", seed.to_string());
+    }
+    let status = cargo.status().context("cannot run cargo")?;
+    Ok(run::exit_code(status))
+}
