@@ -36,7 +36,7 @@ const BUDGET: u64 = 8 << 20;
 const SPIN: Duration = Duration::from_millis(300);
 
 /// The steps of a guest that ends by itself.
-const STEPS: usize = 150;
+const STEPS: usize = 400;
 
 /// By how much more memory than after the first round the process may have at the
 /// end. The allocator keeps what was freed in pieces, and the threads that come
@@ -308,7 +308,7 @@ fn goes_on(ended: &Receiver<()>) -> bool {
 /// Purges, changes the budget, and kills a guest once it has made some windows.
 fn interfere(way: Way, mut dice: Dice, host: &Host, handle: &AppHandle, ended: &Receiver<()>) {
     let mut victim = way.victim();
-    let windows = 5 + dice.below(60) as u64;
+    let windows = 10 + dice.below(150) as u64;
     while goes_on(ended) {
         if host.counts().windows >= windows
             && let Some(victim) = victim.take()
