@@ -389,6 +389,11 @@ impl Shared {
             .ok_or(RegionError::Gone)
     }
 
+    /// The bytes that the kernel has allocated for it.
+    pub(crate) fn resident(&self) -> u64 {
+        self.file().map_or(0, |file| file.allocated())
+    }
+
     /// Gives the memory back to the kernel, if nobody has a claim any more.
     /// Called by whoever has let go of something.
     pub(crate) fn settle(&self, last: Option<&Owner>) {
