@@ -110,17 +110,17 @@ impl Region {
         self.hold.shared.inode
     }
 
-    /// The bytes that the kernel has allocated for it, in whole pages: those in
-    /// memory, and those swapped out. 0 when nobody has a claim any more.
-    #[must_use]
-    pub fn resident(&self) -> u64 {
-        self.hold.shared.resident()
-    }
-
     /// Tells whether nobody can write it any more.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.hold.shared.ledger().is_frozen()
+    }
+
+    /// Tells whether it was frozen and then purged, so that its bytes are gone for
+    /// good.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        self.hold.shared.ledger().is_purged()
     }
 
     /// Tells whether a writer died, and nobody cleared that yet.

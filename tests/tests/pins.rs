@@ -23,7 +23,7 @@ fn guest(host: &Host, name: &str) -> Puppet {
 
 /// What the kernel has allocated for a region, in granules.
 fn allocated(region: &Region) -> u64 {
-    region.resident() / GRANULE
+    region.usage().resident / GRANULE
 }
 
 /// A region of the host's that the guest has a claim on, too; the host's claim is
@@ -461,7 +461,7 @@ fn accounts_agree_with_the_blocks_of_the_kernel() {
         host.purge(GRANULE);
         let usage = host.budget();
         assert_eq!(usage.purgeable, rest * GRANULE);
-        assert_eq!(usage.committed, one.resident() + two.resident());
+        assert_eq!(usage.committed, one.usage().resident + two.usage().resident);
     }
 }
 
