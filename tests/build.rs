@@ -13,6 +13,8 @@ mod guests;
 const EXAMPLES: &[(&str, &str, &str)] = &[
     ("music-player", "player", "MUSIC_PLAYER"),
     ("music-audioserver", "audioserver", "MUSIC_AUDIOSERVER"),
+    ("cache-gallery", "gallery", "CACHE_GALLERY"),
+    ("cache-viewer", "viewer", "CACHE_VIEWER"),
     ("embed-plugin", "plugin", "EMBED_PLUGIN"),
 ];
 

@@ -116,6 +116,13 @@ impl Region {
         self.hold.shared.ledger().is_frozen()
     }
 
+    /// Tells whether it was frozen and then purged, so that its bytes are gone for
+    /// good.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        self.hold.shared.ledger().is_purged()
+    }
+
     /// Tells whether a writer died, and nobody cleared that yet.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

@@ -260,24 +260,6 @@ impl Host {
         &self.0.own
     }
 
-    /// The bytes that would be free if this holder ended: what is committed of
-    /// regions that nobody else has a claim on.
-    pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
-        self.regions()
-            .iter()
-            .map(|region| {
-                let ledger = region.ledger();
-                let mut holders = ledger.holders();
-                let alone = holders.all(|it| Arc::ptr_eq(it, &owner.account));
-                drop(holders);
-                match alone {
-                    true => ledger.pin_usage().committed,
-                    false => 0,
-                }
-            })
-            .sum()
-    }
-
     /// The level of memory pressure, as it was reported last.
     pub(crate) fn pressure_level(&self) -> &watch::Sender<Level> {
         &self.0.pressure
@@ -387,6 +369,11 @@ impl Shared {
         body.as_ref()
             .map(|body| body.file.clone())
             .ok_or(RegionError::Gone)
+    }
+
+    /// The bytes that the kernel has allocated for it.
+    pub(crate) fn resident(&self) -> u64 {
+        self.file().map_or(0, |file| file.allocated())
     }
 
     /// Gives the memory back to the kernel, if nobody has a claim any more.

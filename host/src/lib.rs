@@ -78,6 +78,7 @@ mod region;
 pub mod regions;
 mod sys;
 mod transfer;
+mod usage;
 mod window;
 mod wit;
 
@@ -89,6 +90,7 @@ pub use host::{Counts, Host};
 pub use limits::{HostLimits, Limits};
 pub use region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
+pub use usage::RegionUsage;
 pub use wit::{add_pressure_to_linker, add_to_linker};
 
 /// The README's examples, compiled.

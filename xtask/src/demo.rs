@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     toolchain::add_target()?;
     let target = run::target()?;
-    build(&target)?;
+    build(&target, GUESTS)?;
 
     let directory = shorten(target.join("demo"));
     fs::create_dir_all(&directory)
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Builds the program and the guests; cargo shows how far it is.
-fn build(target: &Path) -> Result<()> {
+pub(crate) fn build(target: &Path, packages: &[&str]) -> Result<()> {
     eprintln!("Building the program `tombolo` (some minutes, the first time)");
     // Without `--package`: so that cargo chooses features as for `cargo test`,
     // and wasmtime is not built again for that.
@@ -93,7 +93,7 @@ fn build(target: &Path) -> Result<()> {
     run::run(host.args(["--bin", "tombolo"]), "building `tombolo`")?;
 
     eprintln!("Building the guests, for {}", guests::TARGET);
-    let mut guests = guests::build(target, GUESTS);
+    let mut guests = guests::build(target, packages);
     run::run(&mut guests, "building the guests")
 }
 
@@ -132,7 +132,7 @@ impl Recording {
 }
 
 /// Writes the argument of `--dir`.
-fn grant(directory: &Path, guest: &str, rights: &str) -> Result<OsString> {
+pub(crate) fn grant(directory: &Path, guest: &str, rights: &str) -> Result<OsString> {
     if directory.to_string_lossy().contains("::") {
         bail!(
             "{}: `--dir` cannot name a directory with `::` in its name",
@@ -154,7 +154,7 @@ fn remove_output(output: &Path) -> Result<()> {
 }
 
 /// Says a path from here, if it is below.
-fn shorten(path: PathBuf) -> PathBuf {
+pub(crate) fn shorten(path: PathBuf) -> PathBuf {
     let Ok(here) = std::env::current_dir() else {
         return path;
     };
@@ -165,7 +165,7 @@ fn shorten(path: PathBuf) -> PathBuf {
 }
 
 /// Writes a command for a shell to read.
-fn shell(command: &Command) -> String {
+pub(crate) fn shell(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(OsStr::to_string_lossy).map(quote).collect();
     words.join(" ")

@@ -1,6 +1,7 @@
-//! The commands of this repository: `cargo xtask demo`, `cargo xtask test`,
-//! `cargo xtask soak`.
+//! The commands of this repository: `cargo xtask demo`, `cargo xtask cache`,
+//! `cargo xtask test`, `cargo xtask soak`.
 
+mod cache;
 mod demo;
 mod guests;
 mod run;
@@ -18,12 +19,16 @@ const HELP: &str = "\
 Sets up, shows and tests Tombolo.
 
 Usage: cargo xtask demo [--wav FILE] [--gain DB]
+       cargo xtask cache [--images DIR]
        cargo xtask test [ARGS]
        cargo xtask soak [--minutes N] [--seed N]
 
 demo   Build everything, and have two sandboxed guests play music.
   --wav FILE   Play this recording. Without it, the demo renders a minute of music.
   --gain DB    Amplify by this many decibels.
+
+cache  Build everything, and have a guest keep decoded images in memory that shrinks.
+  --images DIR   Use these PNG images. Without it, some are made.
 
 test   Run all tests. What follows goes to each test program, as after `cargo test --`.
 
@@ -35,6 +40,7 @@ soak   Have guests cache, crash and be killed, and see that no byte and no memor
 /// What to do.
 enum Task {
     Demo(demo::Options),
+    Cache(cache::Options),
     Test(Vec<std::ffi::OsString>),
     Soak(soak::Options),
     Help,
@@ -43,6 +49,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = parse(lexopt::Parser::from_env()).and_then(|task| match task {
         Task::Demo(options) => demo::run(&options),
+        Task::Cache(options) => cache::run(&options),
         Task::Test(arguments) => test::run(&arguments),
         Task::Soak(options) => soak::run(&options),
         Task::Help => {
@@ -80,6 +87,17 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
                 }
             }
             Ok(Task::Demo(options))
+        }
+        Some("cache") => {
+            let mut options = cache::Options::default();
+            while let Some(argument) = arguments.next()? {
+                match argument {
+                    Long("images") => options.images = Some(PathBuf::from(arguments.value()?)),
+                    Short('h') | Long("help") => return Ok(Task::Help),
+                    other => bail!("{}; {HINT}", other.unexpected()),
+                }
+            }
+            Ok(Task::Cache(options))
         }
         Some("test") => Ok(Task::Test(arguments.raw_args()?.collect())),
         Some("soak") => {

@@ -22,9 +22,12 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     for package in GUEST_SIDE {
         guest_side.args(["--package", package]);
     }
+    let mut races = cargo_test();
+    races.args(["--package", "tombolo-race-tests"]);
     let steps = [
         ("the host's side, with guests in it", cargo_test()),
         ("the guests' side, natively", guest_side),
+        ("how threads race", races),
     ];
 
     let mut closings = Vec::new();

@@ -485,6 +485,7 @@ impl Guest {
             },
             windows,
             windows_total,
+            regions: regions.usage(),
             regions_created: regions.created,
             regions_given_back: 0,
         };

@@ -37,6 +37,7 @@ mod killer;
 mod life;
 mod limiter;
 mod link;
+mod relief;
 mod report;
 mod wasi;
 
@@ -58,8 +59,10 @@ pub use self::killer::{Candidate, OnPressure, Verdict};
 use self::killer::{Killer, MOST, Policy};
 use self::link::Part;
 pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+use self::relief::Relief;
 pub use self::report::{CallReport, GuestReport, KillReport, Report, WindowReport};
 use crate::limits::{HostLimits, Limits};
+use crate::pressure::PressureSource;
 use crate::{Host, PrepareError, RegionCtxBuilder};
 
 /// How often a running guest is looked after: whether its time is up, whether
@@ -109,13 +112,22 @@ pub struct GuestSpec {
 }
 
 /// Describes an app; see [`App::builder`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct AppBuilder {
     limits: Limits,
     host_limits: HostLimits,
     command: CommandSpec,
     guests: Vec<GuestSpec>,
     policy: Policy,
+    pressure: Option<Box<dyn PressureSource>>,
+}
+
+impl std::fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppBuilder")
+            .field("guests", &self.guests)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AppBuilder {
@@ -144,6 +156,16 @@ impl AppBuilder {
     #[must_use]
     pub fn guest(mut self, guest: GuestSpec) -> AppBuilder {
         self.guests.push(guest);
+        self
+    }
+
+    /// Heeds memory pressure that this source reports, for as long as the app runs:
+    /// purges, tells the guests, and then does what
+    /// [`on_pressure`](AppBuilder::on_pressure) says. See
+    /// [`detect`](crate::pressure::detect) for the kernel's.
+    #[must_use]
+    pub fn pressure(mut self, source: impl PressureSource + 'static) -> AppBuilder {
+        self.pressure = Some(Box::new(source));
         self
     }
 
@@ -310,13 +332,18 @@ impl AppBuilder {
                 tell,
             ));
         }
-        let app = App {
+        let mut app = App {
             host,
             calls,
             killer,
             tasks,
             commands: entries,
+            relief: None,
         };
+        if let Some(source) = self.pressure {
+            let relief = Relief::start(source, &app.host, app.handle());
+            app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
+        }
         for (index, ready) in ready.into_iter().enumerate() {
             match ready.await {
                 Ok(Ok(())) => {}
@@ -424,6 +451,7 @@ pub struct App {
     tasks: JoinSet<Ended>,
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
+    relief: Option<Relief>,
 }
 
 /// How an app ended.
@@ -522,6 +550,7 @@ impl App {
                 deadline = Some(Instant::now() + GRACE);
             }
         }
+        drop(self.relief.take());
         let counts = self.host.counts();
         let report = Report {
             guests: guests
@@ -543,6 +572,7 @@ impl App {
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
             kills: self.killer.kills(),
+            budget: self.host.budget(),
         };
         Outcome {
             end,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{BudgetUsage, RegionUsage};
+
 /// What the guests of an app did: plain data, for whoever prints it.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -23,6 +25,8 @@ pub struct Report {
     /// The guests that were ended for want of memory, or would have been, in
     /// that order.
     pub kills: Vec<KillReport>,
+    /// What regions might commit, and did.
+    pub budget: BudgetUsage,
 }
 
 /// A guest that was ended for want of memory, or would have been.
@@ -55,6 +59,9 @@ pub struct GuestReport {
     pub windows: Vec<WindowReport>,
     /// How many windows it mapped, whether or not they are listed.
     pub windows_total: u64,
+    /// The regions that it had claims on when it ended, and what it pinned of
+    /// them.
+    pub regions: Vec<RegionUsage>,
     /// How many regions it created.
     pub regions_created: u64,
     /// How many regions went back to the kernel as it let go of them.

@@ -6,6 +6,7 @@
 mod component;
 mod failure;
 mod grant;
+mod json;
 mod limit;
 mod log;
 mod pressure;

@@ -59,6 +59,40 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
         section("Windows", windows);
     }
 
+    if report.guests.iter().any(|guest| !guest.regions.is_empty()) {
+        let mut regions = table(
+            fancy,
+            &[
+                "guest",
+                "region",
+                "size",
+                "resident",
+                "pinned",
+                "purgeable",
+                "purged",
+                "sharers",
+                "share",
+            ],
+        );
+        right(&mut regions, 2..9);
+        for guest in &report.guests {
+            for region in &guest.regions {
+                regions.add_row([
+                    guest.name.clone(),
+                    format!("{} ({})", printable(&region.name), region.id),
+                    bytes(region.size),
+                    bytes(region.resident),
+                    bytes(region.pinned),
+                    bytes(region.purgeable),
+                    bytes(region.purged),
+                    region.sharers.to_string(),
+                    bytes(region.share),
+                ]);
+            }
+        }
+        section("Regions, as each guest had them when it ended", regions);
+    }
+
     if !report.calls.is_empty() {
         let mut calls = table(
             fancy,
@@ -100,6 +134,10 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     for (what, value) in [
         ("regions created", report.regions_created.to_string()),
         ("regions given back", report.regions_given_back.to_string()),
+        ("budget", bytes(report.budget.budget)),
+        ("committed at most", bytes(report.budget.committed_peak)),
+        ("purges", report.budget.purges.to_string()),
+        ("purged", bytes(report.budget.purged)),
         ("shared by windows", bytes(report.bytes_shared)),
         (
             "copied by the host for regions",
@@ -254,6 +292,10 @@ mod tests {
                 "regions and bytes",
                 "regions created 2",
                 "regions given back 2",
+                "budget 0 B",
+                "committed at most 0 B",
+                "purges 0",
+                "purged 0 B",
                 "shared by windows 10.1 MiB",
                 "copied by the host for regions 0 B",
                 "copied by the host as call values 48 B",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 
 use super::failure::{Failure, GUEST_FAILED};
@@ -11,9 +12,10 @@ use super::grant::{Directory, Variable};
 use super::limit::Limit;
 use super::pressure::{self, Pressure, Score};
 use super::signal::Signals;
-use super::{component, report};
-use crate::Limits;
+use super::{component, json, report};
 use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
+use crate::pressure::{Thresholds, detect};
+use crate::{HostLimits, Limits};
 
 /// Run components as the guests of one app.
 ///
@@ -45,11 +47,18 @@ pub(super) struct Run {
     env: Vec<Variable>,
 
     /// Limit what each guest may hold and take: regions, handles, windows,
-    /// descriptors, mappings (numbers); claimed-bytes, region-bytes, memory,
+    /// descriptors, mappings, unpinned-spans (numbers); claimed-bytes, region-bytes, memory,
     /// copy-bytes (sizes, as in `64MiB`); call-time, run-time (as in `500ms`,
     /// or `none`).
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<Limit>,
+
+    /// How much memory all regions may commit, as in `64MiB`. What would go over
+    /// it is made room for by purging what no guest pins, least recently unpinned
+    /// first, and else refused. By default half of the machine's memory, or of the
+    /// limit of the cgroup if that is less.
+    #[arg(long, value_name = "SIZE")]
+    budget: Option<ByteSize>,
 
     /// What to do when memory is short.
     #[arg(long, value_name = "WHAT", default_value = "purge")]
@@ -65,10 +74,14 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", default_value = "1", value_parser = pressure::floor)]
     floor: u16,
 
-    /// Print at the end what the guests did, on stderr: windows, regions, calls
-    /// and copies.
+    /// Print at the end what the guests did, on stderr: windows, regions, calls,
+    /// copies, and what was purged.
     #[arg(long)]
     report: bool,
+
+    /// Print the report as JSON, one line on stderr.
+    #[arg(long)]
+    json: bool,
 }
 
 const EXIT_CODES: &str = "\
@@ -108,8 +121,13 @@ impl Run {
             dirs,
         };
 
+        let mut host_limits = HostLimits::default();
+        if let Some(budget) = self.budget {
+            host_limits.budget = budget.as_u64();
+        }
         let mut builder = App::builder()
             .limits(limits)
+            .host_limits(host_limits)
             .command(command)
             .on_pressure(self.on_pressure.into())
             .floor(self.floor);
@@ -124,12 +142,24 @@ impl Run {
             });
         }
 
+        let detected = detect(Thresholds::default());
+        let note = detected.note().to_owned();
+        match detected.into_source() {
+            Some(source) => {
+                tracing::info!("{note}");
+                builder = builder.pressure(source);
+            }
+            None => tracing::warn!("{note}"),
+        }
+
         let signals = Signals::listen()?;
         let outcome = app(builder, &signals)?;
         for failure in &outcome.failures {
             eprintln!("error: {}", report::printable(failure));
         }
-        if self.report {
+        if self.json {
+            eprintln!("{}", json::render(&outcome.report));
+        } else if self.report {
             eprint!("{}", report::render(&outcome.report, super::fancy()));
         }
         let code = signals.code().unwrap_or_else(|| code(&outcome));

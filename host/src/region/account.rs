@@ -77,12 +77,6 @@ impl Account {
         })
     }
 
-    /// Whose account it is.
-    #[must_use]
-    pub fn owner(&self) -> &str {
-        &self.owner
-    }
-
     /// Takes `amount` of a kind.
     ///
     /// # Errors

@@ -19,8 +19,7 @@ mod sync;
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
 pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, PinUsage, Refusal, Undo,
-    WindowId,
+    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, Refusal, Undo, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use name::{NameError, RegionName};

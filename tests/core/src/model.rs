@@ -552,10 +552,8 @@ impl Model {
 
     /// Unpins what the claim pins of a span.
     pub fn unpin(&mut self, handle: usize, span: &Granules) {
-        for at in 0..GRANULES {
-            if span[at] {
-                self.pins_mut(handle).pinned[at] = false;
-            }
+        for at in (0..GRANULES).filter(|at| span[*at]) {
+            self.pins_mut(handle).pinned[at] = false;
         }
         self.settle();
     }
@@ -576,10 +574,8 @@ impl Model {
     /// How many granules of a span have to be paid for.
     #[must_use]
     pub fn unpaid(&self, span: &Granules) -> usize {
-        let mut at = 0..GRANULES;
-        at.by_ref()
-            .filter(|at| span[*at] && !self.committed[*at])
-            .count()
+        let unpaid = |at: &usize| span[*at] && !self.committed[*at];
+        (0..GRANULES).filter(unpaid).count()
     }
 
     /// Puts what nobody pins any more at the end of the order. Of a region that
@@ -649,10 +645,8 @@ impl Model {
     #[must_use]
     pub fn runs_with(&self, handle: usize, span: &Granules, pin: bool) -> (u64, u64) {
         let mut pinned = self.pins(handle).pinned;
-        for at in 0..GRANULES {
-            if span[at] {
-                pinned[at] = pin;
-            }
+        for at in (0..GRANULES).filter(|at| span[*at]) {
+            pinned[at] = pin;
         }
         runs(&pinned)
     }

@@ -529,7 +529,6 @@ mod life {
 }
 
 mod pins {
-    use std::ops::Range;
     use std::sync::{Arc, Mutex};
 
     use tombolo_core_tests::region::{
@@ -543,13 +542,18 @@ mod pins {
     /// A region that notes what is given back to the kernel.
     struct Region {
         lock: LedgerLock<()>,
-        given_back: Mutex<Vec<Range<u64>>>,
+        /// The first granule of each span, and the first after it.
+        given_back: Mutex<Vec<(u64, u64)>>,
     }
 
     impl Purge for Region {
         fn purge(&self, turn: Turn) -> Commit {
             self.lock.purge(turn, |span| {
-                self.given_back.lock().unwrap().push(span.granules());
+                let range = span.granules();
+                self.given_back
+                    .lock()
+                    .unwrap()
+                    .push((range.start, range.end));
             })
         }
     }
@@ -572,7 +576,7 @@ mod pins {
         }
 
         /// What was given back since this was last asked.
-        fn given_back(&self) -> Vec<Range<u64>> {
+        fn given_back(&self) -> Vec<(u64, u64)> {
             std::mem::take(&mut self.given_back.lock().unwrap())
         }
     }
@@ -690,7 +694,7 @@ mod pins {
     fn a_loss_is_told_for_the_span_that_is_asked_for() {
         let (budget, region, a) = pinned_region();
         region.unpin(&a, granules(0, 8)).unwrap();
-        assert_eq!((budget.purge(3), region.given_back()), (3, vec![0..3]));
+        assert_eq!((budget.purge(3), region.given_back()), (3, vec![(0, 3)]));
         assert_eq!(region.pin(&a, granules(3, 5)), Ok(Intact));
         // Nested, then what is left of it on both sides.
         assert_eq!(region.pin(&a, granule(1)), Ok(Lost));
@@ -732,9 +736,9 @@ mod pins {
         assert_eq!(region.pin(&a, granule(2)), Ok(Intact));
         assert_eq!(region.pin(&a, granule(0)), Ok(Intact));
         region.unpin(&a, granules(0, 3)).unwrap();
-        assert_eq!(region.given_back(), [1..2]);
+        assert_eq!(region.given_back(), [(1, 2)]);
         assert_eq!(budget.purge(8), 2);
-        assert_eq!(region.given_back(), [0..1, 2..3]);
+        assert_eq!(region.given_back(), [(0, 1), (2, 3)]);
         assert_eq!((purgeable(&budget), committed(&budget)), (0, 5));
         assert_eq!(region.pin(&a, granules(0, 3)), Ok(Lost));
     }
@@ -757,9 +761,11 @@ mod pins {
         let budget = Budget::new(4 * GRANULE);
         let (region, a) = create(&budget, 0, 8 * GRANULE, false, Vec::new());
         region.pin(&a, granules(0, 4)).unwrap();
-        region.unpin(&a, granules(0, 4)).unwrap();
+        // The least recently unpinned is among it.
+        region.unpin(&a, granules(2, 2)).unwrap();
+        region.unpin(&a, granules(0, 2)).unwrap();
         assert_eq!(region.pin(&a, granules(2, 4)), Ok(Intact));
-        assert_eq!(region.given_back(), [0..2]);
+        assert_eq!(region.given_back(), [(0, 2)]);
         assert_eq!((committed(&budget), purgeable(&budget)), (4, 0));
     }
 
@@ -776,7 +782,7 @@ mod pins {
         region.unpin(&a, to_the_end(0)).unwrap();
         assert_eq!(region.lock.lock().unpaid(all), all.length() / GRANULE - 2);
         assert_eq!(budget.purge(8), 2);
-        assert_eq!(region.given_back(), [last - 1..last + 1]);
+        assert_eq!(region.given_back(), [(last - 1, last + 1)]);
         assert_eq!(region.pin(&a, to_the_end(last)), Ok(Lost));
         assert_eq!(committed(&budget), 1);
     }
@@ -819,7 +825,10 @@ mod pins {
             rooms.push(budget.take(granules).unwrap());
             assert_eq!(committed(&budget), 16);
             let given = [&one, &two].map(|region| region.given_back());
-            order.extend(given.map(|ranges| ranges.into_iter().flatten().collect::<Vec<_>>()));
+            let granules = |(start, end)| start..end;
+            order.extend(
+                given.map(|spans| spans.into_iter().flat_map(granules).collect::<Vec<_>>()),
+            );
         }
         let expected: [&[u64]; 10] = [
             &[4],
@@ -844,7 +853,7 @@ mod pins {
         region.unpin(&a, granule(6)).unwrap();
         region.pin(&a, granule(5)).unwrap();
         region.unpin(&a, granule(5)).unwrap();
-        assert_eq!((budget.purge(1), region.given_back()), (1, vec![6..7]));
+        assert_eq!((budget.purge(1), region.given_back()), (1, vec![(6, 7)]));
         // Nor is it the first claim's unpinning that counts, but the last one's.
         let b = region.lock.lock().duplicate(&a, Rights::ALL, Vec::new());
         let b = b.unwrap();
@@ -853,7 +862,7 @@ mod pins {
         region.unpin(&b, granule(1)).unwrap();
         region.unpin(&b, granule(0)).unwrap();
         assert_eq!(budget.purge(3), 3);
-        assert_eq!(region.given_back(), [5..6, 1..2, 0..1]);
+        assert_eq!(region.given_back(), [(5, 6), (1, 2), (0, 1)]);
     }
 
     #[test]
@@ -968,8 +977,11 @@ mod pins {
         assert_eq!(purgeable(&budget), 10);
         // Its last part was unpinned last.
         assert_eq!((budget.purge(1), frozen.given_back()), (1, vec![]));
-        assert_eq!((budget.purge(2), other.given_back()), (9, vec![0..1, 1..2]));
-        assert_eq!(frozen.given_back(), [0..7, 7..8]);
+        assert_eq!(
+            (budget.purge(2), other.given_back()),
+            (9, vec![(0, 1), (1, 2)])
+        );
+        assert_eq!(frozen.given_back(), [(0, 7), (7, 8)]);
         assert_eq!(committed(&budget), 6);
     }
 
@@ -1019,7 +1031,7 @@ mod pins {
         let (budget, region, a) = pinned_region();
         region.unpin(&a, granules(0, 3)).unwrap();
         assert_eq!(budget.set(6 * GRANULE), 0);
-        assert_eq!((committed(&budget), region.given_back()), (6, vec![0..2]));
+        assert_eq!((committed(&budget), region.given_back()), (6, vec![(0, 2)]));
         assert_eq!(budget.set(3 * GRANULE), 2);
         assert_eq!(committed(&budget), 5);
         assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
@@ -1045,7 +1057,7 @@ mod pins {
         assert_eq!((committed(&budget), region.pinned(&a)), (8, vec![]));
         assert_eq!(other.given_back(), []);
         region.pin(&a, granules(0, 4)).unwrap();
-        assert_eq!((committed(&budget), other.given_back()), (10, vec![0..2]));
+        assert_eq!((committed(&budget), other.given_back()), (10, vec![(0, 2)]));
     }
 
     #[test]

@@ -96,7 +96,9 @@ fn try_all(
 #[test]
 fn a_pin_beside_a_purge_has_the_bytes_or_is_told_that_they_are_lost() {
     let [intact, lost] = try_all(None, || {
-        let budget = Budget::new(GRANULE);
+        // There is room for it twice, so that it is not for the budget that the
+        // pin waits.
+        let budget = Budget::new(2 * GRANULE);
         let (store, a) = Store::create(1, &budget);
         store.value.store(1, Ordering::Relaxed);
         store.unpin(&a);

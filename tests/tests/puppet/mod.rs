@@ -202,6 +202,15 @@ impl Puppet {
         shown
     }
 
+    /// What the guest is answered about pins of what it was lent.
+    pub fn pin_lent(
+        &mut self,
+        region: wasmtime::component::Resource<Region>,
+    ) -> Result<Vec<ErrorCode>> {
+        let acts = self.instance.test_puppet_acts();
+        acts.call_pin_lent(&mut self.store, region)
+    }
+
     /// One byte of the guest's memory.
     pub fn byte(&mut self, at: u32) -> u8 {
         self.peek(at, 1).unwrap()[0]

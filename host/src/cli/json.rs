@@ -1,0 +1,142 @@
+//! The report as JSON.
+
+use miniserde::json::{self, Number, Object, Value};
+
+use crate::RegionUsage;
+use crate::app::{CallReport, GuestReport, KillReport, Report, WindowReport};
+
+/// One line: an object, whose members are named as in the library's `Report`.
+/// Sizes are in bytes, times in nanoseconds.
+pub(super) fn render(report: &Report) -> String {
+    let budget = &report.budget;
+    json::to_string(&object([
+        ("guests", array(&report.guests, guest)),
+        ("calls", array(&report.calls, call)),
+        ("kills", array(&report.kills, kill)),
+        (
+            "budget",
+            object([
+                ("budget", number(budget.budget)),
+                ("committed", number(budget.committed)),
+                ("committed_peak", number(budget.committed_peak)),
+                ("purgeable", number(budget.purgeable)),
+                ("purges", number(budget.purges)),
+                ("purged", number(budget.purged)),
+            ]),
+        ),
+        ("regions_created", number(report.regions_created)),
+        ("regions_given_back", number(report.regions_given_back)),
+        ("bytes_shared", number(report.bytes_shared)),
+        ("bytes_copied_regions", number(report.bytes_copied_regions)),
+        ("bytes_copied_calls", number(report.bytes_copied_calls)),
+    ]))
+}
+
+fn guest(guest: &GuestReport) -> Value {
+    object([
+        ("name", string(&guest.name)),
+        ("end", string(&guest.end)),
+        ("regions", array(&guest.regions, region)),
+        ("windows", array(&guest.windows, window)),
+        ("windows_total", number(guest.windows_total)),
+        ("regions_created", number(guest.regions_created)),
+        ("regions_given_back", number(guest.regions_given_back)),
+    ])
+}
+
+fn region(region: &RegionUsage) -> Value {
+    object([
+        ("id", number(region.id)),
+        ("name", string(&region.name)),
+        ("size", number(region.size)),
+        ("resident", number(region.resident)),
+        ("pinned", number(region.pinned)),
+        ("purgeable", number(region.purgeable)),
+        ("purged", number(region.purged)),
+        ("sharers", number(region.sharers)),
+        ("share", number(region.share)),
+    ])
+}
+
+fn window(window: &WindowReport) -> Value {
+    object([
+        ("address", number(window.address.into())),
+        ("region", string(&window.region)),
+        ("region_id", number(window.region_id)),
+        ("offset", number(window.offset)),
+        ("length", number(window.length)),
+        ("access", string(&window.access)),
+        ("count", number(window.count)),
+    ])
+}
+
+fn call(call: &CallReport) -> Value {
+    let nanoseconds =
+        |time: std::time::Duration| number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    object([
+        ("caller", string(&call.caller)),
+        ("callee", string(&call.callee)),
+        ("function", string(&call.function)),
+        ("count", number(call.count)),
+        ("total", nanoseconds(call.total)),
+        ("median", nanoseconds(call.median)),
+    ])
+}
+
+fn kill(kill: &KillReport) -> Value {
+    object([
+        ("guest", string(&kill.guest)),
+        ("score", number(kill.score.into())),
+        ("reason", string(&kill.reason)),
+        ("bytes", number(kill.bytes)),
+        ("only_counted", Value::Bool(kill.only_counted)),
+    ])
+}
+
+fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let members = members.into_iter();
+    let object: Object = members
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    Value::Object(object)
+}
+
+fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
+    Value::Array(items.iter().map(value).collect())
+}
+
+fn number(number: u64) -> Value {
+    Value::Number(Number::U64(number))
+}
+
+fn string(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_is_one_line_that_reads_back() {
+        let mut report = Report {
+            guests: vec![GuestReport {
+                name: "a\n\"b\"".into(),
+                regions: vec![RegionUsage::default()],
+                ..GuestReport::default()
+            }],
+            ..Report::default()
+        };
+        report.budget.purged = 1 << 40;
+        let text = render(&report);
+        assert!(!text.contains('\n'), "{text}");
+        let Value::Object(read) = json::from_str(&text).unwrap() else {
+            panic!("{text}");
+        };
+        let Value::Object(budget) = &read["budget"] else {
+            panic!("{text}");
+        };
+        assert!(matches!(budget["purged"], Value::Number(Number::U64(n)) if n == 1 << 40));
+        assert!(text.contains(r#""name":"a\n\"b\"""#), "{text}");
+    }
+}

@@ -1,0 +1,511 @@
+//! Pins: what unpinning hides, what purging takes, and who is told. The guests
+//! are puppets, so that each step is the test's own.
+
+use tombolo::{GRANULE, Host, HostLimits, Limits, Region, RegionError};
+use tombolo_tests::artifacts::WINDOWS_PUPPET;
+
+use puppet::{ErrorCode, Pinned, Puppet, READ, WRITE, all, filled, mappings_in, mappings_of};
+
+mod puppet;
+
+/// A granule, as guests count.
+const PAGE: u32 = 65536;
+
+fn host(granules: u64) -> Host {
+    let mut limits = HostLimits::default();
+    limits.budget = granules * GRANULE;
+    Host::with_limits(limits)
+}
+
+fn guest(host: &Host, name: &str) -> Puppet {
+    Puppet::new(WINDOWS_PUPPET, host, name)
+}
+
+/// What the kernel has allocated for a region, in granules.
+fn allocated(region: &Region) -> u64 {
+    region.usage().resident / GRANULE
+}
+
+/// A region of the host's that the guest has a claim on, too; the host's claim is
+/// unpinned, so that the guest's alone counts.
+fn shared(host: &Host, guest: &mut Puppet, granules: u64) -> (Region, u32) {
+    let region = filled(host, "shared", granules * GRANULE, 7);
+    let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    region.unpin(0, 0).unwrap();
+    (region, number)
+}
+
+#[track_caller]
+fn exhausted<R: std::fmt::Debug>(answer: Result<R, ErrorCode>, what: &str) {
+    match answer {
+        Err(ErrorCode::Exhausted(text)) => assert!(text.contains(what), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_unpinned_under_a_window_is_zeros_and_is_shown_again() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (_region, number) = shared(&host, &mut a, 4);
+    let (window, at) = a.shown(number, 4, WRITE);
+    a.poke(at + PAGE + 3, 9).unwrap();
+    a.unpin(number, GRANULE, 2 * GRANULE).unwrap().unwrap();
+    assert_eq!(a.byte(at + PAGE - 1), 7);
+    assert_eq!(a.byte(at + PAGE), 0);
+    assert_eq!(a.byte(at + 3 * PAGE - 1), 0);
+    assert_eq!(a.byte(at + 3 * PAGE), 7);
+
+    // What it writes there is its own, and gone when the bytes are pinned.
+    a.poke(at + PAGE + 3, 5).unwrap();
+    assert_eq!(a.byte(at + PAGE + 3), 5);
+    // Unpinning again leaves that alone.
+    a.unpin(number, 0, 0).unwrap().unwrap();
+    assert_eq!(a.byte(at + PAGE + 3), 5);
+    assert_eq!(a.byte(at), 0);
+    assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(a.byte(at + PAGE + 3), 9);
+    assert_eq!(a.byte(at), 7);
+    a.drop_window(window).unwrap();
+    a.assert_works();
+}
+
+#[test]
+fn hidden_parts_keep_their_lock_and_other_claims_see_what_they_saw() {
+    let host = host(64);
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let (region, number) = shared(&host, &mut a, 2);
+    region.pin(0, 0).unwrap();
+    let other = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    let (_, at_a) = a.shown(number, 2, READ);
+    let (_, at_b) = b.shown(other, 2, READ);
+    a.unpin(number, 0, GRANULE).unwrap().unwrap();
+    assert_eq!((a.byte(at_a), b.byte(at_b)), (0, 7));
+    // The lock of the hidden part conflicts with a writer.
+    let at = b.allocate(1).unwrap();
+    let refused = b.show(other, 0, GRANULE, WRITE, at).unwrap();
+    assert_eq!(refused, Err(ErrorCode::WouldBlock));
+    // Nobody can make the other claim lose a byte.
+    assert_eq!(host.purge(u64::MAX), 0);
+    assert_eq!(b.byte(at_b), 7);
+    assert_eq!(a.pin(number, 0, GRANULE).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(a.byte(at_a), 7);
+}
+
+#[test]
+fn purged_bytes_go_back_to_the_kernel_and_each_claim_is_told_once() {
+    let host = host(64);
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let (region, number) = shared(&host, &mut a, 4);
+    assert_eq!(allocated(&region), 4);
+    a.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
+    // A duplicate inherits what is unpinned, and what is not told yet.
+    let duplicate = a.duplicate(number, all()).unwrap().unwrap();
+    let given = a.give(duplicate).unwrap();
+    let other = b.receive(given);
+    assert_eq!(host.purge(u64::MAX), GRANULE);
+    assert_eq!(allocated(&region), 3);
+    assert_eq!(host.budget().committed, 3 * GRANULE);
+
+    assert_eq!(a.is_pinned(number, 0, 0).unwrap(), Ok(false));
+    assert_eq!(a.is_pinned(number, 0, GRANULE).unwrap(), Ok(true));
+    assert_eq!(a.pin(number, 0, GRANULE).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Lost));
+    assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Intact));
+    let (_, at) = a.shown(number, 4, READ);
+    assert_eq!((a.byte(at), a.byte(at + PAGE)), (7, 0));
+    assert_eq!(b.pin(other, 0, 0).unwrap(), Ok(Pinned::Lost));
+    assert_eq!(b.pin(other, 0, 0).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Lost);
+}
+
+#[test]
+fn unpinned_bytes_are_refused_to_windows_copies_guards_and_freezing() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (region, number) = shared(&host, &mut a, 2);
+    a.unpin(number, GRANULE, 0).unwrap().unwrap();
+    let at = a.allocate(2).unwrap();
+    for access in [READ, WRITE] {
+        let refused = a.show(number, 0, 2 * GRANULE, access, at).unwrap();
+        assert_eq!(refused, Err(ErrorCode::Unpinned));
+    }
+    let refused = a.read_at(number, GRANULE - 1, 2).unwrap();
+    assert_eq!(refused, Err(ErrorCode::Unpinned));
+    let refused = a.write_at(number, GRANULE, b"x").unwrap();
+    assert_eq!(refused, Err(ErrorCode::Unpinned));
+    assert_eq!(a.freeze(number).unwrap(), Err(ErrorCode::Unpinned));
+    assert!(matches!(region.read(0..1), Err(RegionError::Unpinned)));
+    assert!(matches!(region.write(0..1), Err(RegionError::Unpinned)));
+    // What is pinned is not touched by that.
+    assert_eq!(a.read_at(number, 0, 1).unwrap(), Ok(vec![7]));
+    a.show(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
+    a.assert_works();
+}
+
+#[test]
+fn spans_that_are_no_whole_granules_or_lie_outside_change_nothing() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (_region, number) = shared(&host, &mut a, 3);
+    const LAST: u64 = u64::MAX - GRANULE + 1;
+    for (offset, length) in [(1, GRANULE), (0, 1), (0, GRANULE + 1), (GRANULE - 1, 0)] {
+        for answer in [
+            a.unpin(number, offset, length).unwrap(),
+            a.pin(number, offset, length).unwrap().map(|_| ()),
+            a.is_pinned(number, offset, length).unwrap().map(|_| ()),
+        ] {
+            assert!(
+                matches!(answer, Err(ErrorCode::Misaligned(_))),
+                "{answer:?}"
+            );
+        }
+    }
+    for (offset, length) in [
+        (0, 4 * GRANULE),
+        (3 * GRANULE, 0),
+        (3 * GRANULE, GRANULE),
+        (GRANULE, LAST),
+        (LAST, GRANULE),
+        (LAST, 0),
+        (1 << 32, 0),
+    ] {
+        for answer in [
+            a.unpin(number, offset, length).unwrap(),
+            a.pin(number, offset, length).unwrap().map(|_| ()),
+            a.is_pinned(number, offset, length).unwrap().map(|_| ()),
+        ] {
+            assert!(
+                matches!(answer, Err(ErrorCode::OutOfBounds(_))),
+                "{answer:?}"
+            );
+        }
+    }
+    assert_eq!(a.is_pinned(number, 0, 0).unwrap(), Ok(true));
+    assert_eq!(host.purgeable(), 0);
+}
+
+#[test]
+fn sparse_regions_of_many_gib_cost_what_is_pinned_of_them() {
+    let host = host(4);
+    let mut a = guest(&host, "a");
+    let size = (9 << 30) + 5;
+    let number = a.create_unpinned("sparse", size).unwrap().unwrap();
+    assert_eq!(host.budget().committed, 0);
+    let last = size / GRANULE * GRANULE;
+    assert_eq!(a.pin(number, last, 0).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(a.pin(number, 5 << 30, GRANULE).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(host.budget().committed, 2 * GRANULE);
+    a.write_at(number, 5 << 30, b"far").unwrap().unwrap();
+    a.write_at(number, size - 3, b"end").unwrap().unwrap();
+    // More than the budget, at once: nothing changes.
+    exhausted(a.pin(number, 0, 0).unwrap(), "budget");
+    assert_eq!(host.budget().committed, 2 * GRANULE);
+    // Up to the end, over more than 4 GiB.
+    a.unpin(number, GRANULE, 0).unwrap().unwrap();
+    assert_eq!(a.is_pinned(number, 5 << 30, GRANULE).unwrap(), Ok(false));
+    assert_eq!(a.is_pinned(number, last, 0).unwrap(), Ok(false));
+    assert_eq!(host.purge(u64::MAX), 2 * GRANULE);
+    assert_eq!(a.pin(number, last, 0).unwrap(), Ok(Pinned::Lost));
+}
+
+#[test]
+fn room_is_made_by_purging_what_was_unpinned_first_and_only_as_much_as_needed() {
+    let host = host(8);
+    let mut a = guest(&host, "a");
+    let old = a.create("old", 4 * GRANULE).unwrap().unwrap();
+    let young = a.create("young", 4 * GRANULE).unwrap().unwrap();
+    exhausted(a.create("more", 1).unwrap(), "budget");
+    a.unpin(young, 0, GRANULE).unwrap().unwrap();
+    a.unpin(old, 0, 0).unwrap().unwrap();
+    // Keeps its place.
+    a.unpin(young, 0, GRANULE).unwrap().unwrap();
+    let one = a.create("one", GRANULE).unwrap().unwrap();
+    assert_eq!(a.pin(young, 0, GRANULE).unwrap(), Ok(Pinned::Lost));
+    // That was paid for by one granule of the old.
+    assert_eq!(host.budget().purged, 2 * GRANULE);
+    assert_eq!(a.pin(old, GRANULE, 0).unwrap(), Ok(Pinned::Intact));
+    exhausted(a.pin(old, 0, 0).unwrap(), "budget");
+    assert_eq!(a.is_pinned(old, GRANULE, 0).unwrap(), Ok(true));
+    a.drop_handle(one).unwrap();
+    assert_eq!(a.pin(old, 0, 0).unwrap(), Ok(Pinned::Lost));
+    // A duplicate pins what is paid for: nothing more.
+    a.duplicate(old, all()).unwrap().unwrap();
+    assert_eq!(host.budget().committed, 8 * GRANULE);
+    assert_eq!(host.budget().committed_peak, 8 * GRANULE);
+}
+
+#[test]
+fn frozen_regions_are_purged_whole_or_not_at_all_and_say_so() {
+    let host = host(8);
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let number = a.create("frozen", 4 * GRANULE).unwrap().unwrap();
+    a.freeze(number).unwrap().unwrap();
+    let duplicate = a.duplicate(number, all()).unwrap().unwrap();
+    let given = a.give(duplicate).unwrap();
+    let other = b.receive(given);
+    a.unpin(number, 0, 0).unwrap().unwrap();
+    b.unpin(other, GRANULE, 0).unwrap().unwrap();
+    // One granule is pinned by one claim.
+    assert_eq!(host.purge(u64::MAX), 0);
+    exhausted(a.create("big", 5 * GRANULE).unwrap(), "budget");
+    let (window, at) = b.shown(other, 1, READ);
+    b.unpin(other, 0, 0).unwrap().unwrap();
+    // One is needed, all go.
+    a.create("big", 5 * GRANULE).unwrap().unwrap();
+    assert_eq!(host.budget().purged, 4 * GRANULE);
+    assert_eq!(host.budget().committed, 5 * GRANULE);
+    assert_eq!(b.store.data().regions.claimed_bytes(), 0);
+    assert_eq!(b.byte(at), 0);
+    let place = b.allocate(1).unwrap();
+    let purged = [
+        b.pin(other, 0, 0).unwrap().map(|_| ()),
+        b.unpin(other, 0, 0).unwrap(),
+        b.is_pinned(other, 0, 0).unwrap().map(|_| ()),
+        b.show(other, 0, GRANULE, READ, place).unwrap().map(|_| ()),
+        b.read_at(other, 0, 1).unwrap().map(|_| ()),
+        b.write_at(other, 0, b"x").unwrap(),
+        b.freeze(other).unwrap(),
+        b.clear_poison(other).unwrap(),
+        b.duplicate(other, all()).unwrap().map(|_| ()),
+        b.set_access(window, READ).unwrap(),
+        a.pin(number, 0, 0).unwrap().map(|_| ()),
+    ];
+    assert_eq!(purged, [const { Err(ErrorCode::Purged) }; 11]);
+    b.drop_window(window).unwrap();
+    b.drop_handle(other).unwrap();
+    b.assert_works();
+}
+
+#[test]
+fn what_is_lent_is_neither_pinned_nor_unpinned() {
+    let host = host(8);
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "lent", GRANULE, 7);
+    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
+    let answers = a.pin_lent(lent.resource()).unwrap();
+    // Asking is allowed; changing is not.
+    assert_eq!(answers, [ErrorCode::NotPermitted, ErrorCode::NotPermitted]);
+    for answer in [region.pin(0, 0).map(|_| ()), region.unpin(0, 0)] {
+        assert!(matches!(answer, Err(RegionError::WouldBlock)), "{answer:?}");
+    }
+    lent.end(&mut a.store).unwrap();
+    region.unpin(0, 0).unwrap();
+}
+
+#[test]
+fn guards_of_the_host_program_are_never_hidden() {
+    let host = host(8);
+    let region = filled(&host, "guarded", 2 * GRANULE, 7);
+    let guard = region.read(GRANULE..GRANULE + 1).unwrap();
+    assert!(matches!(region.unpin(0, 0), Err(RegionError::WouldBlock)));
+    assert!(region.is_pinned(0, 0).unwrap());
+    region.unpin(0, GRANULE).unwrap();
+    assert_eq!(host.purge(u64::MAX), GRANULE);
+    assert_eq!(guard[..], [7]);
+    drop(guard);
+    region.unpin(0, 0).unwrap();
+}
+
+#[test]
+fn holes_in_a_window_are_counted_and_refused_before_the_limit() {
+    let host = host(1000);
+    let mut limits = Limits::default();
+    limits.mappings = 12;
+    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let (region, number) = shared(&host, &mut a, 64);
+    let (window, at) = a.shown(number, 64, WRITE);
+    let place = mappings_of(&region)[0].range.clone();
+    let base = mappings_in(place.clone()).len();
+    // Two for the window, two for each hole inside of it.
+    for hole in 0..5 {
+        let offset = (2 * hole + 1) * GRANULE;
+        a.unpin(number, offset, GRANULE).unwrap().unwrap();
+    }
+    exhausted(a.unpin(number, 20 * GRANULE, GRANULE).unwrap(), "mappings");
+    assert_eq!(
+        a.is_pinned(number, 20 * GRANULE, GRANULE).unwrap(),
+        Ok(true)
+    );
+    assert_eq!(a.byte(at + 20 * PAGE), 7);
+    let holes = mappings_in(place.clone()).len();
+    assert!(holes <= base + 10, "{holes} and {base}");
+    // Shown again, they cost nothing: the kernel joins what belongs together.
+    a.pin(number, 0, 0).unwrap().unwrap();
+    assert_eq!(mappings_in(place.clone()).len(), base);
+    for hole in 0..5 {
+        let offset = (2 * hole + 20) * GRANULE;
+        a.unpin(number, offset, GRANULE).unwrap().unwrap();
+    }
+    // And they go with their window.
+    a.drop_window(window).unwrap();
+    a.pin(number, 0, 0).unwrap().unwrap();
+    a.show(number, 0, 64 * GRANULE, WRITE, at).unwrap().unwrap();
+    a.unpin(number, 8 * GRANULE, GRANULE).unwrap().unwrap();
+    assert_eq!((a.byte(at + 8 * PAGE), a.byte(at + 9 * PAGE)), (0, 7));
+}
+
+#[test]
+fn unpinned_spans_are_limited_and_nothing_changes_when_refused() {
+    let host = host(1000);
+    let mut limits = Limits::default();
+    limits.unpinned_spans = 3;
+    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let number = a.create("region", 64 * GRANULE).unwrap().unwrap();
+    for hole in 0..3 {
+        a.unpin(number, 2 * hole * GRANULE, GRANULE)
+            .unwrap()
+            .unwrap();
+    }
+    exhausted(
+        a.unpin(number, 10 * GRANULE, GRANULE).unwrap(),
+        "unpinned-spans",
+    );
+    assert_eq!(
+        a.is_pinned(number, 10 * GRANULE, GRANULE).unwrap(),
+        Ok(true)
+    );
+    // Joined, they are one.
+    a.unpin(number, 0, 0).unwrap().unwrap();
+    // What is pinned in the middle makes two.
+    a.pin(number, 10 * GRANULE, GRANULE).unwrap().unwrap();
+    a.pin(number, 20 * GRANULE, GRANULE).unwrap().unwrap();
+    exhausted(
+        a.pin(number, 30 * GRANULE, GRANULE).unwrap().map(|_| ()),
+        "unpinned-spans",
+    );
+}
+
+#[test]
+fn a_window_keeps_the_pins_of_its_claim_when_the_handle_is_dropped() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (region, number) = shared(&host, &mut a, 2);
+    let (window, at) = a.shown(number, 2, READ);
+    a.drop_handle(number).unwrap();
+    assert_eq!(host.purge(u64::MAX), 0);
+    assert_eq!(a.byte(at), 7);
+    a.drop_window(window).unwrap();
+    assert_eq!(host.purge(u64::MAX), 2 * GRANULE);
+    assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Lost);
+}
+
+#[test]
+fn trespass_in_a_window_with_holes_harms_nobody_and_holes_are_the_guests_own() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (region, number) = shared(&host, &mut a, 6);
+    let (_, at) = a.shown(number, 6, READ);
+    for hole in [1, 3] {
+        a.unpin(number, hole * GRANULE, GRANULE).unwrap().unwrap();
+    }
+    // In a hole it may write, by whatever way.
+    a.fill(at + PAGE, PAGE, 5).unwrap();
+    a.poke(at + 3 * PAGE, 5).unwrap();
+    // Elsewhere not: from one shown part through a hole into the next.
+    let _ = a.fill(at + 2 * PAGE + 5, 3 * PAGE, 9);
+    let _ = a.fill(at + 5, 1, 9);
+    assert!(a.unpin(number, 0, 0).is_err());
+    drop(a);
+    host.purge(u64::MAX);
+    assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Lost);
+    assert!(
+        region
+            .read(0..6 * GRANULE)
+            .unwrap()
+            .iter()
+            .all(|it| *it != 9)
+    );
+}
+
+#[test]
+fn a_death_with_pinned_unpinned_and_purged_bytes_gives_all_back() {
+    let host = host(8);
+    let mut a = guest(&host, "a");
+    let number = a.create("mine", 6 * GRANULE).unwrap().unwrap();
+    let (_, _) = a.shown(number, 6, WRITE);
+    a.unpin(number, GRANULE, 2 * GRANULE).unwrap().unwrap();
+    assert_eq!(host.purge(GRANULE), GRANULE);
+    assert_eq!(host.budget().committed, 5 * GRANULE);
+    assert_eq!(host.purgeable(), GRANULE);
+    drop(a);
+    let left = host.budget();
+    assert_eq!((left.committed, left.purgeable), (0, 0));
+    host.create("next", 8 * GRANULE).unwrap();
+}
+
+#[test]
+fn a_smaller_budget_purges_at_once_and_refuses_until_pins_are_gone() {
+    let host = host(8);
+    let pinned = filled(&host, "pinned", 4 * GRANULE, 1);
+    let cache = filled(&host, "cache", 4 * GRANULE, 2);
+    cache.unpin(0, 0).unwrap();
+    assert_eq!(host.set_budget(6 * GRANULE), 0);
+    assert_eq!(host.purgeable(), 2 * GRANULE);
+    assert_eq!(host.set_budget(GRANULE), 3 * GRANULE);
+    assert_eq!(allocated(&cache), 0);
+    assert_eq!(allocated(&pinned), 4);
+    assert!(host.create("more", 1).is_err());
+    pinned.unpin(0, 0).unwrap();
+    host.create("more", 1).unwrap();
+}
+
+#[test]
+fn accounts_agree_with_the_blocks_of_the_kernel() {
+    let host = host(64);
+    let one = filled(&host, "one", 10 * GRANULE, 1);
+    let two = filled(&host, "two", 7 * GRANULE, 2);
+    one.unpin(2 * GRANULE, 5 * GRANULE).unwrap();
+    two.unpin(0, 3 * GRANULE).unwrap();
+    for rest in (0..8).rev() {
+        host.purge(GRANULE);
+        let usage = host.budget();
+        assert_eq!(usage.purgeable, rest * GRANULE);
+        assert_eq!(usage.committed, one.usage().resident + two.usage().resident);
+    }
+}
+
+/// Threads of an embedder pin, unpin and purge, and each reads what it wrote or is
+/// told that it is lost.
+#[test]
+fn threads_that_pin_unpin_and_purge_are_told_the_truth() {
+    let host = host(24);
+    std::thread::scope(|scope| {
+        for number in 1..=3u8 {
+            let host = &host;
+            scope.spawn(move || {
+                let region = host.create_unpinned("cache", 16 * GRANULE).unwrap();
+                let mut whole = [false; 16];
+                let mut lost = 0;
+                for step in 0..3000u64 {
+                    let granule = step * 7 % 16;
+                    let offset = granule * GRANULE;
+                    let pinned = match region.pin(offset, GRANULE) {
+                        Ok(pinned) => pinned,
+                        Err(error) => panic!("{error}"),
+                    };
+                    let mut bytes = region.write(offset..offset + GRANULE).unwrap();
+                    let filled = std::mem::replace(&mut whole[granule as usize], true);
+                    match pinned {
+                        tombolo::Pinned::Intact if filled => {
+                            assert!(bytes.iter().all(|byte| *byte == number));
+                        }
+                        _ => {
+                            assert!(bytes.iter().all(|byte| *byte == 0));
+                            lost += u64::from(filled);
+                            bytes.fill(number);
+                        }
+                    }
+                    drop(bytes);
+                    region.unpin(offset, GRANULE).unwrap();
+                    if step % 64 == 0 {
+                        host.purge(2 * GRANULE);
+                    }
+                }
+                assert!(lost > 0);
+            });
+        }
+    });
+    assert_eq!(host.budget().committed, 0);
+    assert!(host.budget().committed_peak <= 24 * GRANULE);
+}
