@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tombolo_tests::artifacts::{MUSIC_AUDIOSERVER, MUSIC_PLAYER};
+use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
 
 /// Runs `tombolo` with these arguments to its end.
 fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
@@ -236,4 +236,32 @@ fn a_callee_past_its_time_is_ended_and_the_caller_told() {
     assert!(error.contains("guest `audioserver` was ended"), "{error}");
     assert!(error.contains("its time is up"), "{error}");
     assert_eq!(entries(dir.path()), [""; 0]);
+}
+
+/// What the gallery printed under a name, with this budget.
+fn gallery(dir: &Path, budget: &str) -> impl Fn(&str) -> u64 {
+    let grant = format!("{}::/images", dir.display());
+    let app = ["run", CACHE_GALLERY, CACHE_VIEWER, "--dir", &grant];
+    let options = ["--budget", budget, "--", "--make", "6", "--views", "60"];
+    let output = tombolo(app.iter().chain(&options));
+    // It fails if the viewer sees anything but what was decoded first.
+    assert!(output.status.success(), "{output:?}");
+    let text = text(&output.stdout);
+    move |name| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.unwrap_or_else(|| panic!("no `{name}` in {text}"));
+        value.trim().parse().expect("a number")
+    }
+}
+
+#[test]
+fn a_cache_misses_only_where_the_budget_is_small_and_is_right_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let ample = gallery(dir.path(), "8MiB");
+    assert_eq!((ample("views"), ample("misses")), (60, 0));
+    assert_eq!(ample("decoded again"), 0);
+    let scarce = gallery(dir.path(), "2MiB");
+    assert!(scarce("misses") > 0 && scarce("hits") > 0);
+    assert_eq!(scarce("hits") + scarce("misses"), 60);
+    assert_eq!(scarce("decoded again"), scarce("misses") << 20);
 }
