@@ -70,9 +70,13 @@ impl Host {
             let mut holders = ledger.holders();
             holders.any(|it| Arc::ptr_eq(it, &owner.account))
         });
-        held.map(|region| RegionUsage {
-            pinned: region.ledger().pinned_by(&owner.account),
-            ..RegionUsage::of(region)
+        held.map(|region| {
+            // The ledger is let go of before it is locked again.
+            let pinned = region.ledger().pinned_by(&owner.account);
+            RegionUsage {
+                pinned,
+                ..RegionUsage::of(region)
+            }
         })
         .collect()
     }
