@@ -2,7 +2,7 @@
 //!
 //! A budget keeps regions within what their host may commit. It cannot know
 //! what the rest of the machine needs at the moment; the kernel does, and says
-//! so. [`detect`] finds out how in this process, and
+//! so. [`detect()`] finds out how in this process, and
 //! [`Host::heed`](crate::Host::heed) does what is to be done: it purges what
 //! nobody pins, tells guests (interface `tombolo:memory/pressure`), and calls
 //! back.
