@@ -232,6 +232,17 @@ mod tests {
                         count: 1,
                     }],
                     windows_total: 3,
+                    regions: vec![crate::RegionUsage {
+                        id: 7,
+                        name: "music".to_owned(),
+                        size: 10_584_000,
+                        resident: 10_584_064,
+                        pinned: 65_536,
+                        purgeable: 131_072,
+                        purged: 196_608,
+                        sharers: 2,
+                        share: 5_292_032,
+                    }],
                     regions_created: 1,
                     regions_given_back: 1,
                 },
@@ -255,6 +266,7 @@ mod tests {
                 median: Duration::from_nanos(1_660),
             }],
             kills: vec![kill("player", 900, false), kill("audioserver", 500, true)],
+            budget: crate::BudgetUsage::default(),
         }
     }
 
@@ -278,6 +290,10 @@ mod tests {
                 "guest address region offset length access times",
                 "player 0x00120000 music (7) 0x0 10.1 MiB write 1",
                 "player 2 more",
+                "",
+                "Regions, as each guest had them when it ended",
+                "guest region size resident pinned purgeable purged sharers share",
+                "player music (7) 10.1 MiB 10.1 MiB 64.0 KiB 128.0 KiB 192.0 KiB 2 5.0 MiB",
                 "",
                 "Calls between guests",
                 "caller callee function calls total median",
