@@ -65,7 +65,7 @@ impl RegionFile {
     pub(crate) fn punch(&self, span: Span) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(fallocate(
-            &self.file.as_file(),
+            self.file.as_file(),
             flags,
             span.offset(),
             span.length(),
