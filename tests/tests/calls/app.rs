@@ -410,6 +410,6 @@ mod limits {
         plays(app("limit regions").host_limits(most));
         let mut most = tombolo::HostLimits::default();
         most.budget = 3 * 65536 + 5;
-        plays(app("limit claimed-bytes").host_limits(most));
+        plays(app("limit budget").host_limits(most));
     }
 }

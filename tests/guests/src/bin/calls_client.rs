@@ -813,7 +813,7 @@ fn forge() {
 fn limit(which: &str) {
     let (exhausted, kept) = match which {
         "regions" => until_refused(|| Region::create("many", 1, true)),
-        "claimed-bytes" => until_refused(|| Region::create("many", GRANULE, true)),
+        "claimed-bytes" | "budget" => until_refused(|| Region::create("many", GRANULE, true)),
         "handles" => {
             let region = create("one");
             until_refused(|| region.restrict(Rights::READ))
