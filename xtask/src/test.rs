@@ -10,7 +10,13 @@ use crate::{run, toolchain};
 
 /// What guests are made of, tested where a debugger can see it. The tests of
 /// the host run the same code as guests.
-const GUEST_SIDE: &[&str] = &["tombolo-guest", "music-player", "music-audioserver"];
+const GUEST_SIDE: &[&str] = &[
+    "tombolo-guest",
+    "music-player",
+    "music-audioserver",
+    "cache-gallery",
+    "cache-viewer",
+];
 
 /// How each test program closes.
 const CLOSING: &str = "test result:";
