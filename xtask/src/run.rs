@@ -2,16 +2,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
 use crate::guests;
 
 /// Returns the root of the workspace.
+///
+/// Where cargo says that it is, which may be another place than where this program
+/// was built: a checkout can move, and a target directory serve several.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a member lies in its workspace")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = package.parent().expect("a member lies in its workspace");
+        root.to_owned()
+    })
 }
 
 /// Returns the target directory: this program is `<target>/<profile>/xtask`.
