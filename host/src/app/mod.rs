@@ -7,7 +7,7 @@
 //!
 //! let guest = |name: &str| -> std::io::Result<GuestSpec> {
 //!     let wasm = std::fs::read(format!("{name}.wasm"))?;
-//!     Ok(GuestSpec { name: name.into(), wasm, inherit_stdio: true })
+//!     Ok(GuestSpec { inherit_stdio: true, ..GuestSpec::new(name, wasm) })
 //! };
 //! let app = App::builder()
 //!     .guest(guest("player")?)
@@ -39,9 +39,9 @@ mod limiter;
 mod link;
 mod relief;
 mod report;
+mod spec;
 mod wasi;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -61,6 +61,9 @@ use self::link::Part;
 pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
 use self::relief::Relief;
 pub use self::report::{CallReport, GuestReport, KillReport, Report, WindowReport};
+pub use self::spec::{
+    Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
+};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
 use crate::{Host, PrepareError, RegionCtxBuilder};
@@ -76,41 +79,6 @@ const GRACE: Duration = Duration::from_secs(1);
 const APP_ENDED: &str = "the app has ended";
 const APP_STOPPED: &str = "the app was told to stop";
 
-/// Directories that a command is granted, opened by whoever grants them.
-#[derive(Debug)]
-pub struct Grant {
-    /// The directory.
-    pub dir: cap_std::fs::Dir,
-    /// Where it is, for messages.
-    pub host_path: PathBuf,
-    /// The path under which the guest sees it.
-    pub guest_path: String,
-    /// Whether the guest can only read in it.
-    pub read_only: bool,
-}
-
-/// What the first command gets: the first guest that exports `wasi:cli/run`.
-#[derive(Debug, Default)]
-pub struct CommandSpec {
-    /// Its arguments; its name is put in front.
-    pub args: Vec<String>,
-    /// Its variables.
-    pub env: Vec<(String, String)>,
-    /// Its directories.
-    pub dirs: Vec<Grant>,
-}
-
-/// One guest of an app.
-#[derive(Debug)]
-pub struct GuestSpec {
-    /// Its name, told apart from the others'.
-    pub name: String,
-    /// The component, in binary form.
-    pub wasm: Vec<u8>,
-    /// Whether it shares the program's standard streams.
-    pub inherit_stdio: bool,
-}
-
 /// Describes an app; see [`App::builder`].
 #[derive(Default)]
 pub struct AppBuilder {
@@ -118,6 +86,10 @@ pub struct AppBuilder {
     host_limits: HostLimits,
     command: CommandSpec,
     guests: Vec<GuestSpec>,
+    /// Who may call whom; everybody, if nothing is said.
+    may_call: Option<Vec<CallSpec>>,
+    channels: Vec<ChannelSpec>,
+    scopes: Vec<ScopeSpec>,
     policy: Policy,
     pressure: Option<Box<dyn PressureSource>>,
 }
@@ -156,6 +128,28 @@ impl AppBuilder {
     #[must_use]
     pub fn guest(mut self, guest: GuestSpec) -> AppBuilder {
         self.guests.push(guest);
+        self
+    }
+
+    /// Sets who may call whom. Without this, what a guest imports is linked to
+    /// whichever guest exports it.
+    #[must_use]
+    pub fn may_call(mut self, calls: impl IntoIterator<Item = CallSpec>) -> AppBuilder {
+        self.may_call.get_or_insert_default().extend(calls);
+        self
+    }
+
+    /// Adds a channel.
+    #[must_use]
+    pub fn channel(mut self, channel: ChannelSpec) -> AppBuilder {
+        self.channels.push(channel);
+        self
+    }
+
+    /// Adds a scope.
+    #[must_use]
+    pub fn scope(mut self, scope: ScopeSpec) -> AppBuilder {
+        self.scopes.push(scope);
         self
     }
 
@@ -292,13 +286,14 @@ impl AppBuilder {
                     guest: spec.name.clone(),
                     source,
                 })?;
+            let limits = spec.limits.as_ref().unwrap_or(&self.limits);
             let regions = RegionCtxBuilder::new(&host, spec.name.clone())
-                .limits(self.limits.clone())
+                .limits(limits.clone())
                 .run_by_us()
                 .build();
             let (peer, inbox) = Peer::new(&spec.name, regions.recipient());
             peers.push(peer);
-            let state = GuestState::new(wasi, regions, &self.limits);
+            let state = GuestState::new(wasi, regions, limits);
             lives.push((spec.name.clone(), state.life.clone()));
             seats.push((state, inbox));
         }
@@ -319,7 +314,8 @@ impl AppBuilder {
                 .iter()
                 .find(|(entry, _)| *entry == index)
                 .map(|(_, name)| name);
-            let guest = Guest::new(&engine, state, &self.limits, ticker.clone());
+            let limits = self.guests[index].limits.as_ref().unwrap_or(&self.limits);
+            let guest = Guest::new(&engine, state, limits, ticker.clone());
             let (tell, told) = tokio::sync::oneshot::channel();
             ready.push(told);
             tasks.spawn(guest.live(

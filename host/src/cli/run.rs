@@ -139,6 +139,7 @@ impl Run {
                 name,
                 wasm,
                 inherit_stdio: true,
+                ..GuestSpec::default()
             });
         }
 

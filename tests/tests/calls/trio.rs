@@ -13,6 +13,7 @@ pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
         name: name.into(),
         wasm: std::fs::read(path).expect("the build script built it"),
         inherit_stdio: true,
+        ..GuestSpec::default()
     }
 }
 
