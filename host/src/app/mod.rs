@@ -37,36 +37,40 @@ mod killer;
 mod life;
 mod limiter;
 mod link;
+mod nursery;
 mod relief;
 mod report;
 mod spec;
+mod strand;
 mod wasi;
 
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 
 use self::call::{Calls, Peer};
-use self::guest::{Ended, Guest, GuestState};
+use self::guest::{Ended, GuestState};
 pub use self::handle::{AppHandle, NoSuchGuest};
 pub use self::killer::{Candidate, OnPressure, Verdict};
 use self::killer::{Killer, MOST, Policy};
 use self::link::Part;
 pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+use self::nursery::{Cradle, Next, Nursery};
 use self::relief::Relief;
-pub use self::report::{CallReport, GuestReport, KillReport, Report, WindowReport};
+pub use self::report::{CallReport, GuestReport, KillReport, Report, RestartReport, WindowReport};
 pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
+use self::strand::Strands;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
-use crate::{Host, PrepareError, RegionCtxBuilder};
+use crate::{Host, PrepareError};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -225,8 +229,8 @@ impl AppBuilder {
     }
 
     /// Compiles, links and instantiates the guests. To be called on a tokio
-    /// runtime with time and I/O enabled; the guests are tasks on it. On one
-    /// with a single thread they are one strand.
+    /// runtime with time and I/O enabled; strands are tasks on it. On one with
+    /// several threads they run in parallel.
     ///
     /// # Errors
     ///
@@ -276,63 +280,77 @@ impl AppBuilder {
         let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
         let first = entries[0].0;
         let mut command = Some(self.command);
+        let mut cradles = Vec::new();
         let mut seats = Vec::new();
         let mut peers = Vec::new();
         let mut lives = Vec::new();
-        for (index, spec) in self.guests.iter().enumerate() {
-            let command = (index == first).then(|| command.take()).flatten();
-            let wasi =
-                wasi::context(spec, command.as_ref()).map_err(|source| StartError::Grant {
-                    guest: spec.name.clone(),
-                    source,
-                })?;
-            let limits = spec.limits.as_ref().unwrap_or(&self.limits);
-            let regions = RegionCtxBuilder::new(&host, spec.name.clone())
-                .limits(limits.clone())
-                .run_by_us()
-                .build();
-            let (peer, inbox) = Peer::new(&spec.name, regions.recipient());
+        for (index, (mut spec, component)) in self.guests.into_iter().zip(components).enumerate() {
+            // It is compiled.
+            spec.wasm = Vec::new();
+            let run = entries.iter().find(|(entry, _)| *entry == index);
+            let cradle = Cradle {
+                command: (index == first).then(|| command.take()).flatten(),
+                limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
+                component,
+                run: run.map(|(_, name)| name.clone()),
+                spec,
+            };
+            let state = cradle.state(&host).map_err(|source| StartError::Grant {
+                guest: cradle.spec.name.clone(),
+                source,
+            })?;
+            let (peer, inbox) = Peer::new(&cradle.spec.name, state.recipient());
             peers.push(peer);
-            let state = GuestState::new(wasi, regions, limits);
-            lives.push((spec.name.clone(), state.life.clone()));
+            lives.push((cradle.spec.name.clone(), state.life.clone()));
             seats.push((state, inbox));
+            cradles.push(cradle);
         }
         let calls = Calls::new(peers);
         let killer = Killer::new(self.policy, lives);
-
-        let mut tasks = JoinSet::new();
-        let mut ready = Vec::new();
-        for (index, (state, inbox)) in seats.into_iter().enumerate() {
+        let mut linkers = Vec::new();
+        for index in 0..cradles.len() {
             let mut linker = linker.clone();
-            let clock = state.clock.clone();
             for link in plan.links.iter().filter(|link| link.importer == index) {
                 calls
-                    .link(&mut linker, link, &components[link.exporter], &clock)
+                    .link(&mut linker, link, &cradles[link.exporter].component)
                     .map_err(|error| StartError::Host(error.into()))?;
             }
-            let run = entries
-                .iter()
-                .find(|(entry, _)| *entry == index)
-                .map(|(_, name)| name);
-            let limits = self.guests[index].limits.as_ref().unwrap_or(&self.limits);
-            let guest = Guest::new(&engine, state, limits, ticker.clone());
-            let (tell, told) = tokio::sync::oneshot::channel();
+            linkers.push(linker);
+        }
+        let nursery = Arc::new(Nursery {
+            engine,
+            host: host.clone(),
+            calls: calls.clone(),
+            killer: killer.clone(),
+            ticker,
+            failures: Mutex::new(vec![0; cradles.len()]),
+            cradles,
+            linkers,
+        });
+
+        let names = nursery
+            .cradles
+            .iter()
+            .map(|cradle| cradle.spec.strand.as_deref());
+        let mut strands = Strands::new(names);
+        let mut ready = Vec::new();
+        for (index, (state, inbox)) in seats.into_iter().enumerate() {
+            let (tell, told) = oneshot::channel();
             ready.push(told);
-            tasks.spawn(guest.live(
+            let next = Next {
                 index,
-                linker,
-                components[index].clone(),
-                run.cloned(),
-                calls.clone(),
+                state,
                 inbox,
-                tell,
-            ));
+                delay: Duration::ZERO,
+            };
+            strands.enter(index, nursery.live(next, Some(tell)));
         }
         let mut app = App {
             host,
             calls,
             killer,
-            tasks,
+            nursery,
+            strands,
             commands: entries,
             relief: None,
         };
@@ -341,20 +359,15 @@ impl AppBuilder {
             app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
         }
         for (index, ready) in ready.into_iter().enumerate() {
-            match ready.await {
-                Ok(Ok(())) => {}
-                Ok(Err(source)) => {
-                    let guest = self.guests[index].name.clone();
-                    return Err(StartError::Instantiate { guest, source });
-                }
-                Err(_) => {
-                    let guest = self.guests[index].name.clone();
-                    return Err(StartError::Instantiate {
-                        guest,
-                        source: wasmtime::Error::msg("the guest's task ended"),
-                    });
-                }
-            }
+            let source = match ready.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(source)) => source,
+                Err(_) => wasmtime::Error::msg("the guest's task ended"),
+            };
+            return Err(StartError::Instantiate {
+                guest: app.nursery.cradles[index].spec.name.clone(),
+                source,
+            });
         }
         Ok(app)
     }
@@ -444,7 +457,8 @@ pub struct App {
     host: Host,
     calls: Arc<Calls>,
     killer: Arc<Killer>,
-    tasks: JoinSet<Ended>,
+    nursery: Arc<Nursery>,
+    strands: Strands<Ended>,
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
     relief: Option<Relief>,
@@ -494,6 +508,9 @@ impl App {
         let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
         let mut failures = Vec::new();
         let mut end = End::Failed;
+        // What those did before who are started again.
+        let mut restarted: Vec<Option<(GuestReport, RestartReport)>> =
+            names.iter().map(|_| None).collect();
         // When those who are still at a call are not waited for any longer, and
         // whether they were told so.
         let mut deadline: Option<Instant> = None;
@@ -501,7 +518,7 @@ impl App {
         self.calls.begin();
         loop {
             let next = tokio::select! {
-                next = self.tasks.join_next() => next,
+                next = self.strands.next() => next,
                 () = self.calls.stopped(), if deadline.is_none() => {
                     for (command, _) in &self.commands {
                         self.killer.end_with_app(*command, APP_STOPPED);
@@ -515,30 +532,47 @@ impl App {
                     match last_word.take() {
                         Some(reason) => self.killer.end_all_with_app(reason),
                         // They do not even look.
-                        None => self.tasks.abort_all(),
+                        None => self.strands.abort(),
                     }
                     deadline = Some(Instant::now() + GRACE);
                     continue;
                 }
             };
-            let ended = match next {
-                Some(Ok(ended)) => ended,
-                // A panic of the host's, which is a bug: not to be hidden.
-                Some(Err(error)) if error.is_panic() => {
-                    std::panic::resume_unwind(error.into_panic())
-                }
-                Some(Err(_)) => continue,
-                None => break,
+            let Some(mut ended) = next else {
+                break;
             };
+            let index = ended.index;
+            let before = restarted[index].take();
+            if let Some((report, restart)) = before {
+                ended.after(report, restart);
+            }
+            let fault = ended.fault();
+            // The app may be ending since.
+            if let Some(next) = ended.next.take()
+                && deadline.is_none()
+            {
+                let restart = RestartReport {
+                    failure: fault.unwrap_or_default(),
+                    lived: ended.lived,
+                    delay: next.delay,
+                };
+                let (failure, delay) = (&restart.failure, restart.delay);
+                tracing::warn!(
+                    guest = names[index],
+                    "{failure}; started again in {delay:?}"
+                );
+                restarted[index] = Some((ended.into_report(), restart));
+                self.strands.enter(index, self.nursery.live(next, None));
+                continue;
+            }
             if let Some(failure) = &ended.failure {
-                tracing::info!(guest = names[ended.index], "{failure}");
+                tracing::info!(guest = names[index], "{failure}");
                 failures.push(failure.clone());
             }
-            if ended.index == first {
+            if index == first {
                 end = ended.end();
             }
-            running.retain(|index| *index != ended.index);
-            let index = ended.index;
+            running.retain(|running| *running != index);
             guests[index] = Some(ended);
             if running.is_empty() && deadline.is_none() {
                 self.calls.stop();

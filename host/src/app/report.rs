@@ -66,6 +66,21 @@ pub struct GuestReport {
     pub regions_created: u64,
     /// How many regions went back to the kernel as it let go of them.
     pub regions_given_back: u64,
+    /// How it failed before and was started again. What is counted here is
+    /// counted over all its lives; windows and regions are those of the last.
+    pub restarts: Vec<RestartReport>,
+}
+
+/// A guest failed and was started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestartReport {
+    /// How it failed.
+    pub failure: String,
+    /// How long it had lived.
+    pub lived: Duration,
+    /// How long it waited for its next start.
+    pub delay: Duration,
 }
 
 /// A window, as it was mapped.

@@ -1,9 +1,11 @@
 //! The report as JSON.
 
+use std::time::Duration;
+
 use miniserde::json::{self, Number, Object, Value};
 
 use crate::RegionUsage;
-use crate::app::{CallReport, GuestReport, KillReport, Report, WindowReport};
+use crate::app::{CallReport, GuestReport, KillReport, Report, RestartReport, WindowReport};
 
 /// One line: an object, whose members are named as in the library's `Report`.
 /// Sizes are in bytes, times in nanoseconds.
@@ -41,6 +43,7 @@ fn guest(guest: &GuestReport) -> Value {
         ("windows_total", number(guest.windows_total)),
         ("regions_created", number(guest.regions_created)),
         ("regions_given_back", number(guest.regions_given_back)),
+        ("restarts", array(&guest.restarts, restart)),
     ])
 }
 
@@ -70,9 +73,15 @@ fn window(window: &WindowReport) -> Value {
     ])
 }
 
+fn restart(restart: &RestartReport) -> Value {
+    object([
+        ("failure", string(&restart.failure)),
+        ("lived", nanoseconds(restart.lived)),
+        ("delay", nanoseconds(restart.delay)),
+    ])
+}
+
 fn call(call: &CallReport) -> Value {
-    let nanoseconds =
-        |time: std::time::Duration| number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     object([
         ("caller", string(&call.caller)),
         ("callee", string(&call.callee)),
@@ -107,6 +116,10 @@ fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
 
 fn number(number: u64) -> Value {
     Value::Number(Number::U64(number))
+}
+
+fn nanoseconds(time: Duration) -> Value {
+    number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn string(text: &str) -> Value {
