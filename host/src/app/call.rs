@@ -161,12 +161,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Calls {
-    pub(super) fn new(peers: Vec<Peer>) -> Arc<Calls> {
+    /// `stopped` says whether the app is to end.
+    pub(super) fn new(peers: Vec<Peer>, stopped: watch::Sender<bool>) -> Arc<Calls> {
         Arc::new(Calls {
             peers,
             waits: Mutex::default(),
             begun: watch::Sender::new(false),
-            stopped: watch::Sender::new(false),
+            stopped,
             ending: watch::Sender::new(false),
             bytes: AtomicU64::new(0),
             counts: Mutex::default(),
@@ -602,7 +603,7 @@ mod tests {
             let (peer, _) = Peer::new(name, host.context(*name).build().recipient());
             peer
         });
-        Calls::new(peers.collect())
+        Calls::new(peers.collect(), watch::Sender::new(false))
     }
 
     /// A lend that is not over before it is revoked.

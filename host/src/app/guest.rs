@@ -12,6 +12,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::call::{Call, Inbox, Message, Reply, Work};
 use super::clock::{Clock, Metered};
+use super::interfaces::Grants;
 use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
 use super::nursery::Next;
@@ -25,8 +26,10 @@ use crate::{Borrowed, PackError, Parcel, Recipient, RegionCtx, RegionView, Tresp
 /// The data of a guest's store.
 pub(super) struct GuestState {
     wasi: WasiCtx,
-    table: ResourceTable,
-    regions: RegionCtx,
+    /// What is WASI's, or waits by it.
+    pub(super) table: ResourceTable,
+    pub(super) regions: RegionCtx,
+    pub(super) grants: Grants,
     limiter: Limiter,
     pub(super) clock: Arc<Clock>,
     pub(super) life: Arc<Life>,
@@ -37,7 +40,12 @@ impl GuestState {
         self.regions.recipient()
     }
 
-    pub(super) fn new(wasi: WasiCtx, regions: RegionCtx, limits: &Limits) -> GuestState {
+    pub(super) fn new(
+        wasi: WasiCtx,
+        regions: RegionCtx,
+        grants: Grants,
+        limits: &Limits,
+    ) -> GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
         let limiter = Limiter::new(limits.memory_bytes);
@@ -50,6 +58,7 @@ impl GuestState {
             wasi,
             table,
             regions,
+            grants,
             limiter,
             clock: Arc::default(),
             life: Arc::new(life),
@@ -239,7 +248,9 @@ impl Guest {
                 match ready {
                     Some(ready) => {
                         let _ = ready.send(Err(error));
-                        return self.ended(index, None, None, None, born);
+                        let ended = self.ended(index, None, None, None, born);
+                        nursery.gone(index);
+                        return ended;
                     }
                     None => Err(Broken {
                         error,
@@ -270,8 +281,9 @@ impl Guest {
                 calls.ended(index, format!("guest `{name}` has ended"));
                 self.store.data_mut().regions.finish();
                 let mut ended = self.ended(index, exit, None, None, born);
-                if exit.is_some_and(|code| code != 0) {
-                    ended.next = nursery.again(index, ended.lived);
+                match exit {
+                    Some(0) | None => nursery.gone(index),
+                    Some(_) => ended.next = nursery.again(index, ended.lived),
                 }
                 ended
             }
@@ -315,8 +327,9 @@ impl Guest {
                 // and only then does the lender hear of it.
                 let mut ended = self.ended(index, None, Some(failure), by_word, born);
                 drop(borrowed);
-                if !with_app {
-                    ended.next = nursery.again(index, ended.lived);
+                match with_app {
+                    true => nursery.gone(index),
+                    false => ended.next = nursery.again(index, ended.lived),
                 }
                 if let Some(tell) = tell {
                     tell(told);

@@ -30,9 +30,11 @@
 
 mod bytes;
 mod call;
+mod channel;
 mod clock;
 mod guest;
 mod handle;
+mod interfaces;
 mod killer;
 mod life;
 mod limiter;
@@ -40,30 +42,37 @@ mod link;
 mod nursery;
 mod relief;
 mod report;
+mod scope;
 mod spec;
 mod strand;
 mod wasi;
 
+use std::collections::HashSet;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 
 use self::call::{Calls, Peer};
+use self::channel::{Channel, Channels};
 use self::guest::{Ended, GuestState};
 pub use self::handle::{AppHandle, NoSuchGuest};
+use self::interfaces::{AppGrants, LIFECYCLE};
 pub use self::killer::{Candidate, OnPressure, Verdict};
 use self::killer::{Killer, MOST, Policy};
 use self::link::Part;
 pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
 use self::nursery::{Cradle, Next, Nursery};
 use self::relief::Relief;
-pub use self::report::{CallReport, GuestReport, KillReport, Report, RestartReport, WindowReport};
+pub use self::report::{
+    CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
+};
+use self::scope::{Scope, Scopes};
 pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
@@ -96,6 +105,7 @@ pub struct AppBuilder {
     scopes: Vec<ScopeSpec>,
     policy: Policy,
     pressure: Option<Box<dyn PressureSource>>,
+    grace: Option<Duration>,
 }
 
 impl std::fmt::Debug for AppBuilder {
@@ -154,6 +164,16 @@ impl AppBuilder {
     #[must_use]
     pub fn scope(mut self, scope: ScopeSpec) -> AppBuilder {
         self.scopes.push(scope);
+        self
+    }
+
+    /// Sets how long commands have to come to an end when the app is
+    /// [told to stop](AppHandle::stop), if they hear of it: that is, if they import
+    /// `tombolo:memory/lifecycle`. A second otherwise. Those that do not are ended at
+    /// once.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> AppBuilder {
+        self.grace = Some(grace);
         self
     }
 
@@ -266,6 +286,7 @@ impl AppBuilder {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| crate::add_to_linker(&mut linker))
             .and_then(|()| crate::add_pressure_to_linker(&mut linker))
+            .and_then(|()| interfaces::add_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
         let entries = link::entries(&engine, &parts);
         let plan = link::plan(&linker, &parts)?;
@@ -279,6 +300,11 @@ impl AppBuilder {
         let host = Host::with_limits(self.host_limits);
         let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
         let first = entries[0].0;
+        let app = AppGrants {
+            channels: Arc::new(channels(&self.guests, self.channels)?),
+            scopes: Arc::new(scopes(&self.guests, self.scopes)?),
+            stopped: watch::Sender::new(false),
+        };
         let mut command = Some(self.command);
         let mut cradles = Vec::new();
         let mut seats = Vec::new();
@@ -288,24 +314,31 @@ impl AppBuilder {
             // It is compiled.
             spec.wasm = Vec::new();
             let run = entries.iter().find(|(entry, _)| *entry == index);
+            let ty = component.component_type();
+            let hears = ty
+                .imports(&engine)
+                .any(|(name, _)| name.split('@').next() == Some(LIFECYCLE));
             let cradle = Cradle {
                 command: (index == first).then(|| command.take()).flatten(),
                 limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
                 component,
                 run: run.map(|(_, name)| name.clone()),
+                hears,
                 spec,
             };
-            let state = cradle.state(&host).map_err(|source| StartError::Grant {
-                guest: cradle.spec.name.clone(),
-                source,
-            })?;
+            let state = cradle
+                .state(&host, app.of(index))
+                .map_err(|source| StartError::Grant {
+                    guest: cradle.spec.name.clone(),
+                    source,
+                })?;
             let (peer, inbox) = Peer::new(&cradle.spec.name, state.recipient());
             peers.push(peer);
             lives.push((cradle.spec.name.clone(), state.life.clone()));
             seats.push((state, inbox));
             cradles.push(cradle);
         }
-        let calls = Calls::new(peers);
+        let calls = Calls::new(peers, app.stopped.clone());
         let killer = Killer::new(self.policy, lives);
         let mut linkers = Vec::new();
         for index in 0..cradles.len() {
@@ -323,6 +356,7 @@ impl AppBuilder {
             calls: calls.clone(),
             killer: killer.clone(),
             ticker,
+            app,
             failures: Mutex::new(vec![0; cradles.len()]),
             cradles,
             linkers,
@@ -353,6 +387,7 @@ impl AppBuilder {
             strands,
             commands: entries,
             relief: None,
+            grace: self.grace.unwrap_or(GRACE),
         };
         if let Some(source) = self.pressure {
             let relief = Relief::start(source, &app.host, app.handle());
@@ -371,6 +406,49 @@ impl AppBuilder {
         }
         Ok(app)
     }
+}
+
+/// The number of a guest that a channel or a scope names.
+fn number(guests: &[GuestSpec], name: &str) -> Result<usize, StartError> {
+    let names = || guests.iter().map(|guest| &*guest.name);
+    handle::exists(name, names())?;
+    Ok(names()
+        .position(|guest| guest == name)
+        .expect("it was found above"))
+}
+
+/// Makes the channels, between guests that there are.
+fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>) -> Result<Channels, StartError> {
+    let mut names = HashSet::new();
+    let mut channels = Vec::new();
+    for spec in specs {
+        if !names.insert(spec.name.clone()) || spec.capacity == 0 {
+            return Err(StartError::Channel { name: spec.name });
+        }
+        let senders = spec.from.iter().map(|name| number(guests, name));
+        let mut senders = senders.collect::<Result<Vec<_>, _>>()?;
+        senders.sort_unstable();
+        senders.dedup();
+        let receiver = number(guests, &spec.to)?;
+        channels.push(Channel::new(spec, senders, receiver));
+    }
+    Ok(Channels::new(channels))
+}
+
+/// Makes the scopes, of guests that there are.
+fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Result<Scopes, StartError> {
+    let mut names = HashSet::new();
+    let mut scopes = Vec::new();
+    for spec in specs {
+        if !names.insert(spec.name.clone()) {
+            return Err(StartError::Scope { name: spec.name });
+        }
+        let members = spec.members.iter();
+        let members = members.map(|(name, rights)| Ok((number(guests, name)?, *rights)));
+        let members = members.collect::<Result<_, StartError>>()?;
+        scopes.push(Scope::new(spec.name, members));
+    }
+    Ok(Scopes::new(scopes))
 }
 
 /// Why an app did not start.
@@ -401,6 +479,18 @@ pub enum StartError {
         of: String,
         /// How high it is.
         score: u16,
+    },
+    /// There are two channels of one name, or there is one without room.
+    #[error("channel `{name}` is there twice, or has a capacity of 0")]
+    Channel {
+        /// Its name.
+        name: String,
+    },
+    /// There are two scopes of one name.
+    #[error("scope `{name}` is there twice")]
+    Scope {
+        /// Its name.
+        name: String,
     },
     /// No guest exports `wasi:cli/run`.
     #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
@@ -462,6 +552,7 @@ pub struct App {
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
     relief: Option<Relief>,
+    grace: Duration,
 }
 
 /// How an app ended.
@@ -484,6 +575,19 @@ pub enum End {
     Failed,
     /// It was ended because the app was [told to stop](AppHandle::stop).
     Stopped,
+}
+
+/// How far the end of an app has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It has not begun.
+    Running,
+    /// Commands that can hear of it were told, and have some time.
+    Told,
+    /// No command runs any more. The others answer the calls that they are at.
+    Ending,
+    /// All were told to end.
+    Ended,
 }
 
 impl App {
@@ -511,29 +615,44 @@ impl App {
         // What those did before who are started again.
         let mut restarted: Vec<Option<(GuestReport, RestartReport)>> =
             names.iter().map(|_| None).collect();
-        // When those who are still at a call are not waited for any longer, and
-        // whether they were told so.
+        let mut phase = Phase::Running;
+        // When the next phase begins, and what those are told who are still there.
         let mut deadline: Option<Instant> = None;
-        let mut last_word = None;
+        let mut last_word = APP_ENDED;
         self.calls.begin();
         loop {
             let next = tokio::select! {
                 next = self.strands.next() => next,
-                () = self.calls.stopped(), if deadline.is_none() => {
+                () = self.calls.stopped(), if phase == Phase::Running => {
                     for (command, _) in &self.commands {
-                        self.killer.end_with_app(*command, APP_STOPPED);
+                        if !self.nursery.cradles[*command].hears {
+                            self.killer.end_with_app(*command, APP_STOPPED);
+                        }
                     }
-                    self.calls.stop();
-                    last_word = Some(APP_STOPPED);
-                    deadline = Some(Instant::now() + GRACE);
+                    last_word = APP_STOPPED;
+                    phase = Phase::Told;
+                    deadline = Some(Instant::now() + self.grace);
                     continue;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    match last_word.take() {
-                        Some(reason) => self.killer.end_all_with_app(reason),
-                        // They do not even look.
-                        None => self.strands.abort(),
-                    }
+                    phase = match phase {
+                        Phase::Running | Phase::Told => {
+                            for (command, _) in &self.commands {
+                                self.killer.end_with_app(*command, last_word);
+                            }
+                            self.calls.stop();
+                            Phase::Ending
+                        }
+                        Phase::Ending => {
+                            self.killer.end_all_with_app(last_word);
+                            Phase::Ended
+                        }
+                        Phase::Ended => {
+                            // They do not even look.
+                            self.strands.abort();
+                            Phase::Ended
+                        }
+                    };
                     deadline = Some(Instant::now() + GRACE);
                     continue;
                 }
@@ -549,7 +668,7 @@ impl App {
             let fault = ended.fault();
             // The app may be ending since.
             if let Some(next) = ended.next.take()
-                && deadline.is_none()
+                && phase == Phase::Running
             {
                 let restart = RestartReport {
                     failure: fault.unwrap_or_default(),
@@ -574,9 +693,9 @@ impl App {
             }
             running.retain(|running| *running != index);
             guests[index] = Some(ended);
-            if running.is_empty() && deadline.is_none() {
+            if running.is_empty() && matches!(phase, Phase::Running | Phase::Told) {
                 self.calls.stop();
-                last_word = Some(APP_ENDED);
+                phase = Phase::Ending;
                 deadline = Some(Instant::now() + GRACE);
             }
         }
@@ -601,6 +720,7 @@ impl App {
             bytes_copied_regions: counts.bytes_copied,
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
+            channels: self.nursery.app.channels.report(),
             kills: self.killer.kills(),
             budget: self.host.budget(),
         };

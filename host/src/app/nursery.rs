@@ -11,6 +11,7 @@ use wasmtime::component::{Component, Linker};
 use super::Ticker;
 use super::call::{Calls, Inbox};
 use super::guest::{Ended, Guest, GuestState};
+use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
 use super::life::Told;
 use super::spec::{CommandSpec, GuestSpec, Restart};
@@ -28,17 +29,19 @@ pub(super) struct Cradle {
     pub(super) component: Component,
     /// The name of `wasi:cli/run`, if it is a command.
     pub(super) run: Option<String>,
+    /// Whether it can hear that the app is to end.
+    pub(super) hears: bool,
 }
 
 impl Cradle {
     /// The data of its store.
-    pub(super) fn state(&self, host: &Host) -> wasmtime::Result<GuestState> {
+    pub(super) fn state(&self, host: &Host, grants: Grants) -> wasmtime::Result<GuestState> {
         let wasi = wasi::context(&self.spec, self.command.as_ref())?;
         let regions = RegionCtxBuilder::new(host, self.spec.name.clone())
             .limits(self.limits.clone())
             .run_by_us()
             .build();
-        Ok(GuestState::new(wasi, regions, &self.limits))
+        Ok(GuestState::new(wasi, regions, grants, &self.limits))
     }
 }
 
@@ -58,6 +61,7 @@ pub(super) struct Nursery {
     pub(super) calls: Arc<Calls>,
     pub(super) killer: Arc<Killer>,
     pub(super) ticker: Arc<Ticker>,
+    pub(super) app: AppGrants,
     pub(super) cradles: Vec<Cradle>,
     /// What each is linked to.
     pub(super) linkers: Vec<Linker<GuestState>>,
@@ -103,6 +107,19 @@ impl Nursery {
     /// Prepares the next life of a guest that failed after it had lived for so
     /// long, if it is to have one. Who calls it from now on waits for that.
     pub(super) fn again(&self, index: usize, lived: Duration) -> Option<Next> {
+        let next = self.next(index, lived);
+        if next.is_none() {
+            self.gone(index);
+        }
+        next
+    }
+
+    /// A guest has ended, and is not started again.
+    pub(super) fn gone(&self, index: usize) {
+        self.app.channels.gone(index);
+    }
+
+    fn next(&self, index: usize, lived: Duration) -> Option<Next> {
         let cradle = &self.cradles[index];
         let Restart::OnFailure(backoff) = &cradle.spec.restart else {
             return None;
@@ -126,7 +143,7 @@ impl Nursery {
             );
             return None;
         }
-        let state = match cradle.state(&self.host) {
+        let state = match cradle.state(&self.host, self.app.of(index)) {
             Ok(state) => state,
             Err(error) => {
                 tracing::error!(

@@ -5,7 +5,9 @@ use std::time::Duration;
 use miniserde::json::{self, Number, Object, Value};
 
 use crate::RegionUsage;
-use crate::app::{CallReport, GuestReport, KillReport, Report, RestartReport, WindowReport};
+use crate::app::{
+    CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
+};
 
 /// One line: an object, whose members are named as in the library's `Report`.
 /// Sizes are in bytes, times in nanoseconds.
@@ -14,6 +16,7 @@ pub(super) fn render(report: &Report) -> String {
     json::to_string(&object([
         ("guests", array(&report.guests, guest)),
         ("calls", array(&report.calls, call)),
+        ("channels", array(&report.channels, channel)),
         ("kills", array(&report.kills, kill)),
         (
             "budget",
@@ -89,6 +92,17 @@ fn call(call: &CallReport) -> Value {
         ("count", number(call.count)),
         ("total", nanoseconds(call.total)),
         ("median", nanoseconds(call.median)),
+    ])
+}
+
+fn channel(channel: &ChannelReport) -> Value {
+    object([
+        ("name", string(&channel.name)),
+        ("sent", number(channel.sent)),
+        ("received", number(channel.received)),
+        ("dropped", number(channel.dropped)),
+        ("bytes", number(channel.bytes)),
+        ("regions", number(channel.regions)),
     ])
 }
 

@@ -128,6 +128,25 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
         section("Calls between guests", calls);
     }
 
+    if !report.channels.is_empty() {
+        let mut channels = table(
+            fancy,
+            &["channel", "sent", "received", "dropped", "bytes", "regions"],
+        );
+        right(&mut channels, 1..6);
+        for channel in &report.channels {
+            channels.add_row([
+                channel.name.clone(),
+                channel.sent.to_string(),
+                channel.received.to_string(),
+                channel.dropped.to_string(),
+                bytes(channel.bytes),
+                channel.regions.to_string(),
+            ]);
+        }
+        section("Channels", channels);
+    }
+
     if !report.kills.is_empty() {
         let mut kills = table(fancy, &["guest", "score", "freed", "reason"]);
         right(&mut kills, 1..3);
