@@ -16,6 +16,10 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("cache-gallery", "gallery", "CACHE_GALLERY"),
     ("cache-viewer", "viewer", "CACHE_VIEWER"),
     ("embed-plugin", "plugin", "EMBED_PLUGIN"),
+    ("frames", "decode", "FRAMES_DECODE"),
+    ("frames", "denoise", "FRAMES_DENOISE"),
+    ("frames", "sharpen", "FRAMES_SHARPEN"),
+    ("frames", "encode", "FRAMES_ENCODE"),
 ];
 
 /// The package of the tests' own guests, each a file of `PROGRAMS`.

@@ -1,0 +1,81 @@
+//! The example `frames`, whose guests are killed at random moments.
+//!
+//! `TOMBOLO_CHAOS_SECONDS` says for how long, and `TOMBOLO_CHAOS_SEED` tries again
+//! what was tried with that seed.
+
+mod pipeline;
+
+use std::time::{Duration, Instant};
+
+use pipeline::{Dirs, check, pipeline as app, runtime};
+use tombolo_tests::process::Process;
+
+/// Kills guests at random moments, whatever they are at.
+#[test]
+fn whoever_is_killed_frames_are_right_or_reported() {
+    let variable = |name: &str| std::env::var(name).ok();
+    let seconds = variable("TOMBOLO_CHAOS_SECONDS").map_or(3.0, |it| it.parse().unwrap());
+    let seed =
+        variable("TOMBOLO_CHAOS_SEED").map_or_else(|| fastrand::u64(..), |it| it.parse().unwrap());
+    eprintln!("TOMBOLO_CHAOS_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let until = Instant::now() + Duration::from_secs_f64(seconds);
+    let mut before = None;
+    loop {
+        kill(random.fork());
+        // What the process makes once is there after the first time.
+        let now = counts();
+        match &before {
+            None => before = Some(now),
+            Some(before) => assert_eq!(*before, now, "descriptors, mapped regions, threads"),
+        }
+        if Instant::now() >= until {
+            return;
+        }
+    }
+}
+
+/// How many descriptors, mapped regions and threads the process has.
+fn counts() -> (usize, usize, usize) {
+    let process = Process::current();
+    let mappings = process.mappings().unwrap();
+    (
+        process.descriptors().unwrap().len(),
+        mappings.iter().filter(|it| it.memfd().is_some()).count(),
+        process.threads().unwrap().len(),
+    )
+}
+
+/// One app whose guests are killed.
+fn kill(mut random: fastrand::Rng) {
+    const FRAMES: u32 = 60;
+    let dirs = Dirs::new();
+    let runtime = runtime();
+    let outcome = runtime.block_on(async {
+        let app = app(&dirs, FRAMES, &[]).start().await.unwrap();
+        let handle = app.handle();
+        let running = tokio::spawn(app.run());
+        while !running.is_finished() {
+            let guest = random
+                .choice(["decode", "denoise", "sharpen", "encode"])
+                .unwrap();
+            handle.end_guest(guest, "chaos").unwrap();
+            tokio::time::sleep(Duration::from_millis(random.u64(5..60))).await;
+        }
+        tokio::time::timeout(Duration::from_secs(120), running)
+            .await
+            .unwrap()
+            .unwrap()
+    });
+    // The sink may have been killed with a frame written and not reported: the
+    // directory tells.
+    check(&outcome);
+    dirs.check(FRAMES);
+    let restarts: usize = outcome
+        .report
+        .guests
+        .iter()
+        .map(|it| it.restarts.len())
+        .sum();
+    assert!(restarts > 0);
+}

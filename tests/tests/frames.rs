@@ -1,0 +1,34 @@
+//! The example `frames`: a pipeline of four guests in parallel strands.
+
+mod pipeline;
+
+use std::collections::BTreeSet;
+
+use pipeline::{Dirs, FRAME, REGIONS, check, pipeline as app, runtime};
+
+#[test]
+fn frames_come_out_as_from_the_filters_natively() {
+    let dirs = Dirs::new();
+    let outcome = runtime().block_on(async {
+        let app = app(&dirs, 40, &[]).start().await.unwrap();
+        app.run().await
+    });
+    check(&outcome);
+    assert_eq!(dirs.check(40), BTreeSet::new());
+    // However many frames go through.
+    assert!(outcome.report.regions_created <= REGIONS);
+    assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
+}
+
+#[test]
+fn filter_that_crashes_on_a_frame_loses_that_one() {
+    let dirs = Dirs::new();
+    let outcome = runtime().block_on(async {
+        let app = app(&dirs, 20, &["--crash-on", "7"]);
+        app.start().await.unwrap().run().await
+    });
+    check(&outcome);
+    assert_eq!(dirs.check(20), BTreeSet::from([7]));
+    assert_eq!(outcome.report.guests[1].restarts.len(), 1);
+    assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
+}
