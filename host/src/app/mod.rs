@@ -30,6 +30,7 @@
 
 mod bytes;
 mod call;
+mod check;
 mod clock;
 mod guest;
 mod handle;
@@ -49,16 +50,18 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine};
+use wasmtime::Engine;
 
 use self::call::{Calls, Peer};
+use self::check::Prepared;
+pub use self::check::{Findings, StartError};
 use self::guest::{Ended, Guest, GuestState};
 pub use self::handle::{AppHandle, NoSuchGuest};
 pub use self::killer::{Candidate, OnPressure, Verdict};
-use self::killer::{Killer, MOST, Policy};
-use self::link::Part;
-pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+use self::killer::{Killer, Policy};
+pub use self::link::{
+    Difference, Export, Import, Interfaces, LinkError, LinkErrors, Near, Provider, Refusal, Warning,
+};
 use self::relief::Relief;
 pub use self::report::{CallReport, GuestReport, KillReport, Report, WindowReport};
 pub use self::spec::{
@@ -66,7 +69,7 @@ pub use self::spec::{
 };
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
-use crate::{Host, PrepareError, RegionCtxBuilder};
+use crate::{Host, RegionCtxBuilder};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -203,71 +206,22 @@ impl AppBuilder {
         self
     }
 
-    /// Fails if there is a score for no guest, or one that is too high.
-    fn check_policy(&self) -> Result<(), StartError> {
-        let names = || self.guests.iter().map(|guest| &*guest.name);
-        for (guest, score) in &self.policy.scores {
-            handle::exists(guest, names())?;
-            if *score > MOST {
-                return Err(StartError::Score {
-                    of: format!("the score of guest `{guest}`"),
-                    score: *score,
-                });
-            }
-        }
-        match self.policy.floor {
-            floor if floor > MOST => Err(StartError::Score {
-                of: "the floor".into(),
-                score: floor,
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// Compiles, links and instantiates the guests. To be called on a tokio
     /// runtime with time and I/O enabled; the guests are tasks on it. On one
     /// with a single thread they are one strand.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is running then.
+    /// All that [`check`](AppBuilder::check) finds, or what else keeps the app
+    /// from starting; nothing is running then.
     pub async fn start(self) -> Result<App, StartError> {
-        self.check_policy()?;
-        let mut config = Config::new();
-        config.epoch_interruption(true);
-        crate::prepare(&mut config)?;
-        let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
-
-        let mut components = Vec::new();
-        for guest in &self.guests {
-            let component = Component::from_binary(&engine, &guest.wasm).map_err(|source| {
-                StartError::Compile {
-                    guest: guest.name.clone(),
-                    source,
-                }
-            })?;
-            components.push(component);
-        }
-        let parts: Vec<Part<'_>> = self
-            .guests
-            .iter()
-            .zip(&components)
-            .map(|(guest, component)| Part {
-                name: &guest.name,
-                component,
-            })
-            .collect();
-
-        let mut linker: Linker<GuestState> = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| crate::add_to_linker(&mut linker))
-            .and_then(|()| crate::add_pressure_to_linker(&mut linker))
-            .map_err(|error| StartError::Host(error.into()))?;
-        let entries = link::entries(&engine, &parts);
-        let plan = link::plan(&linker, &parts)?;
-        if entries.is_empty() {
-            return Err(StartError::NoCommand);
-        }
+        let Prepared {
+            engine,
+            linker,
+            components,
+            plan,
+            entries,
+        } = self.prepare()?;
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
@@ -357,85 +311,6 @@ impl AppBuilder {
             }
         }
         Ok(app)
-    }
-}
-
-/// Why an app did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// This process cannot map regions.
-    #[error("this process cannot map regions")]
-    Prepare(#[from] PrepareError),
-    /// A component does not compile.
-    #[error("cannot compile guest `{guest}`")]
-    Compile {
-        /// The guest.
-        guest: String,
-        /// What wasmtime says.
-        source: wasmtime::Error,
-    },
-    /// The guests cannot be linked.
-    #[error(transparent)]
-    Link(#[from] LinkErrors),
-    /// A score is for no guest.
-    #[error(transparent)]
-    NoSuchGuest(#[from] NoSuchGuest),
-    /// A score or the floor is too high.
-    #[error("{of} is a number from 0 to {MOST}, not {score}")]
-    Score {
-        /// What is too high.
-        of: String,
-        /// How high it is.
-        score: u16,
-    },
-    /// No guest exports `wasi:cli/run`.
-    #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
-    NoCommand,
-    /// A directory cannot be granted.
-    #[error("cannot grant guest `{guest}` what it is to get")]
-    Grant {
-        /// The guest.
-        guest: String,
-        /// What wasmtime says.
-        source: wasmtime::Error,
-    },
-    /// A guest cannot be instantiated.
-    #[error("cannot instantiate guest `{guest}`")]
-    Instantiate {
-        /// The guest.
-        guest: String,
-        /// What wasmtime says.
-        source: wasmtime::Error,
-    },
-    /// The host itself is at fault.
-    #[error("the host cannot start an app")]
-    Host(#[source] anyhow::Error),
-}
-
-impl StartError {
-    /// What the operator could do.
-    #[must_use]
-    pub fn hints(&self) -> Vec<String> {
-        match self {
-            StartError::Link(errors) => errors.hints(),
-            StartError::NoCommand => vec![
-                "one of the guests has to be a command: in Rust, a program with a `main`, built \
-                 for wasm32-wasip2"
-                    .into(),
-            ],
-            // wasmtime's words; it does not name the function.
-            StartError::Compile { source, .. }
-                if format!("{source:#}").contains("component model async") =>
-            {
-                vec![
-                    "asynchronous functions, streams and futures cannot pass between guests: a \
-                     caller that goes on running would break lending"
-                        .into(),
-                ]
-            }
-            _ => Vec::new(),
-        }
     }
 }
 
