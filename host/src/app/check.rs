@@ -351,3 +351,78 @@ fn listed(errors: &[StartError]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{App, CallSpec, ChannelSpec, ScopeSpec};
+    use super::*;
+    use crate::Rights;
+
+    /// An app of one guest that does not compile, which says so.
+    fn app() -> AppBuilder {
+        App::builder().guest(GuestSpec::new("a", *b"\0asm\x0d\0\x01\0\x63"))
+    }
+
+    fn channel(to: &str, capacity: u32) -> ChannelSpec {
+        ChannelSpec {
+            name: "c".into(),
+            from: vec!["a".into()],
+            to: to.into(),
+            capacity,
+            message_bytes: ChannelSpec::MESSAGE_BYTES,
+        }
+    }
+
+    fn texts(errors: &[StartError]) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_errors_are_found_at_once() {
+        let scope = ScopeSpec {
+            name: "s".into(),
+            members: vec![("a".into(), Rights::ALL), ("d".into(), Rights::READ)],
+        };
+        let call = CallSpec {
+            from: "a".into(),
+            to: "b".into(),
+        };
+        let app = app()
+            .score("x", 3)
+            .score("a", 1001)
+            .floor(1001)
+            .may_call([call])
+            .channel(channel("e", 1))
+            .channel(channel("a", 0))
+            .scope(scope);
+        let errors = [
+            "there is no guest `x`; the guests are `a`",
+            "the score of guest `a` is a number from 0 to 1000, not 1001",
+            "the floor is a number from 0 to 1000, not 1001",
+            "the call from `a` to `b`: there is no guest `b`; the guests are `a`",
+            "channel `c`: there is no guest `e`; the guests are `a`",
+            "scope `s`: there is no guest `d`; the guests are `a`",
+            "channel `c` has room for no message",
+            "there are two channels `c`",
+            "cannot compile guest `a`",
+        ];
+        let findings = app.check();
+        assert_eq!(texts(&findings.errors), errors);
+        assert!(findings.guests.is_empty());
+
+        let error = app.prepare().err().expect("nothing is ready").to_string();
+        assert!(
+            error.starts_with("the app cannot start, for 9 reasons\n- there is no guest `x`"),
+            "{error}"
+        );
+        assert!(error.contains("\n- cannot compile guest `a`: "), "{error}");
+    }
+
+    #[test]
+    fn one_error_is_itself() {
+        let error = app().prepare().err().expect("nothing is ready");
+        assert!(matches!(error, StartError::Compile { .. }), "{error}");
+        let error = App::builder().prepare().err().expect("nothing is ready");
+        assert!(matches!(error, StartError::NoCommand), "{error}");
+    }
+}

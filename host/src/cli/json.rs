@@ -93,7 +93,7 @@ fn kill(kill: &KillReport) -> Value {
     ])
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     let members = members.into_iter();
     let object: Object = members
         .map(|(name, value)| (name.to_owned(), value))
@@ -101,15 +101,15 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     Value::Object(object)
 }
 
-fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
+pub(super) fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
     Value::Array(items.iter().map(value).collect())
 }
 
-fn number(number: u64) -> Value {
+pub(super) fn number(number: u64) -> Value {
     Value::Number(Number::U64(number))
 }
 
-fn string(text: &str) -> Value {
+pub(super) fn string(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 

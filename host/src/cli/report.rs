@@ -154,7 +154,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     text
 }
 
-fn table(fancy: bool, header: &[&str]) -> Table {
+pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.use_stderr();
     if fancy {
