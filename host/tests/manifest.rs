@@ -327,7 +327,7 @@ fn inspect_of_a_manifest_says_what_is_forbidden_and_granted_as_json() {
         said.contains("nobody; may not call `audioserver`"),
         "{said}"
     );
-    assert!(said.contains("  nothing\n"), "{said}");
+    assert!(said.contains("\n  nothing\n"), "{said}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ Exit codes:
 impl Check {
     /// Checks it.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let path = manifest::find(self.file)?;
+        let path = manifest::find(self.file, "check")?;
         let mut described = manifest::open(&path)?;
         let findings = described.builder(&Instead::default()).check();
         described.add_findings(&findings);

@@ -14,7 +14,9 @@ use super::json::{array, object, string};
 use super::manifest::{self, Described, Grants, Instead};
 use super::report::{self, printable};
 use crate::Rights;
-use crate::app::{App, Export, Findings, GuestSpec, Import, Interfaces, Provider, StartError};
+use crate::app::{
+    App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
+};
 
 /// Show what components import and export, who serves what, and what each would
 /// be granted.
@@ -81,6 +83,9 @@ impl Inspect {
             true => json(&shown),
             false => tables(&shown),
         })?;
+        for error in unfit(&findings) {
+            eprintln!("note: {}", printable(&error.to_string()));
+        }
         // What is linked is shown; what cannot even be looked at is a failure.
         let unreadable =
             |error: &&StartError| matches!(error, StartError::Compile { .. } | StartError::Host(_));
@@ -94,6 +99,17 @@ impl Inspect {
             }
         }
     }
+}
+
+/// What of the host's interfaces does not fit; the engine names the import.
+fn unfit(findings: &Findings) -> impl Iterator<Item = &LinkError> {
+    let errors = findings.errors.iter().filter_map(|error| match error {
+        StartError::Link(errors) => Some(errors.errors()),
+        _ => None,
+    });
+    errors
+        .flatten()
+        .filter(|error| matches!(error, LinkError::Host { .. }))
 }
 
 fn whole(error: &StartError) -> String {
@@ -116,7 +132,7 @@ fn named(guests: Vec<(String, Vec<u8>)>) -> Findings {
 /// Looks at the guests of a manifest. Its own mistakes, and components that do
 /// not compile, are kept with it.
 fn described(file: Option<PathBuf>) -> Result<(Findings, Described), Failure> {
-    let mut described = manifest::open(&manifest::find(file)?)?;
+    let mut described = manifest::open(&manifest::find(file, "inspect")?)?;
     let findings = described.builder(&Instead::default()).check();
     let broken = findings
         .errors
@@ -247,8 +263,9 @@ fn tables(guests: &[Shown<'_>]) -> String {
 }
 
 fn indented(out: &mut String, table: &Table) {
+    out.push('\n');
     for line in table.trim_fmt().lines() {
-        let _ = writeln!(out, "  {}", line.trim_end());
+        let _ = writeln!(out, " {}", line.trim_end());
     }
 }
 

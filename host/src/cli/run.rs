@@ -201,14 +201,14 @@ impl Run {
 
     /// The app that a manifest describes.
     fn described(self) -> Result<(AppBuilder, Described), Failure> {
-        let path = manifest::find(self.file)?;
+        let path = manifest::find(self.file, "run")?;
         let shown = path.display();
         let refused = [
             ("--dir", self.dirs.is_empty(), "dirs"),
             ("--env", self.env.is_empty(), "env` or `pass-env"),
             ("--limit", self.limits.is_empty(), "limits"),
         ];
-        for (option, _, key) in refused.iter().filter(|(_, unused, _)| !unused) {
+        if let Some((option, _, key)) = refused.iter().find(|(_, unused, _)| !unused) {
             return Err(Failure::says(format!(
                 "`{option}` cannot be used with a manifest, here `{shown}`"
             ))

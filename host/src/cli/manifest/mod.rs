@@ -106,22 +106,24 @@ fn parse(text: &str) -> (Manifest, Vec<Problem>) {
     (manifest, problems)
 }
 
-/// The manifest to read: the one that is named, or `tombolo.toml` where we are.
-pub(super) fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+/// The manifest that a command of this program reads: the one that is named, or
+/// `tombolo.toml` where we are.
+pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
         return Ok(path);
     }
     let path = PathBuf::from(NAME);
-    match path.exists() {
-        true => Ok(path),
-        false => Err(
-            Failure::says(format!("no guest is named, and there is no `{NAME}` here"))
-                .hint("name the guests, as in `tombolo run a.wasm b.wasm`")
-                .hint(format!(
-                    "or name a manifest, as in `tombolo run -f app/{NAME}`"
-                )),
-        ),
+    if path.exists() {
+        return Ok(path);
     }
+    let failure = match command {
+        "check" => Failure::says(format!("there is no `{NAME}` here")),
+        _ => Failure::says(format!("no guest is named, and there is no `{NAME}` here")).hint(
+            format!("name the guests, as in `tombolo {command} a.wasm b.wasm`"),
+        ),
+    };
+    let example = format!("as in `tombolo {command} -f app/{NAME}`");
+    Err(failure.hint(format!("name a manifest, {example}")))
 }
 
 /// Reads a manifest, and opens what it names.

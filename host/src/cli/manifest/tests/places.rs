@@ -15,8 +15,10 @@ component = "other.wasm"
 /// What is said of that app, whose components are all there, if this is found.
 #[track_caller]
 fn shows(errors: Vec<StartError>, expected: &str) {
-    let mut findings = Findings::default();
-    findings.errors = errors;
+    let findings = Findings {
+        errors,
+        ..Findings::default()
+    };
     assert_eq!(shown(APP, &findings), expected);
 }
 
@@ -179,19 +181,20 @@ fn component_that_does_not_compile() {
 
 #[test]
 fn all_at_once_and_warnings_in_the_order_of_lines() {
-    let mut findings = Findings::default();
-    findings.errors = vec![
-        StartError::NoCommand,
-        StartError::Compile {
-            guest: "other".into(),
-            source: wasmtime::Error::msg("it is broken"),
-        },
-    ];
-    findings.warnings = vec![Warning {
+    let broken = StartError::Compile {
+        guest: "other".into(),
+        source: wasmtime::Error::msg("it is broken"),
+    };
+    let warning = Warning {
         importer: "front".into(),
         exporter: "other".into(),
         function: "a:b/c.f".into(),
-    }];
+    };
+    let findings = Findings {
+        errors: vec![StartError::NoCommand, broken],
+        warnings: vec![warning],
+        ..Findings::default()
+    };
     let said = shown(APP, &findings);
     let titles: Vec<&str> = said
         .lines()
@@ -215,13 +218,16 @@ fn all_at_once_and_warnings_in_the_order_of_lines() {
 
 #[test]
 fn what_may_be_because_of_an_unreadable_component_is_not_said() {
-    let mut findings = Findings::default();
-    findings.errors = link(LinkError::Missing {
+    let mut errors = link(LinkError::Missing {
         guest: "front".into(),
         import: "a:b/c@1.0.0".into(),
         near: None,
     });
-    findings.errors.push(StartError::NoCommand);
+    errors.push(StartError::NoCommand);
+    let findings = Findings {
+        errors,
+        ..Findings::default()
+    };
     let said = shown(&APP.replace("other.wasm", "no.wasm"), &findings);
     assert!(said.starts_with("error: cannot read `no.wasm`"), "{said}");
     assert!(said.ends_with("\n1 error\n"), "{said}");
