@@ -12,6 +12,8 @@ use crate::{guests, run, toolchain};
 
 /// The packages of the guests.
 const GUESTS: &[&str] = &["music-player", "music-audioserver"];
+/// Their files, without extension.
+const FILES: [&str; 2] = ["player", "audioserver"];
 
 /// Where the player finds its recording, and where it writes.
 const INPUT: &str = "/input";
@@ -45,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     let mut command = Command::new(shorten(target.join("debug/tombolo")));
     command.args(["run", "--report"]);
-    for guest in ["player", "audioserver"] {
+    for guest in FILES {
         command.arg(shorten(guests::artifact(&target, guest)));
     }
     if let Some(recording) = &recording {
@@ -76,12 +78,34 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "the player did not write {}",
         output.display()
     );
+    put_app(&target, &directory)?;
     println!(
-        "\nThe player wrote {}.\nAgain:\n\n    {}",
+        "\nThe player wrote {}.\nAgain:\n\n    {}\n\nThe same app, as the manifest \
+         {} describes it:\n\n    cd {} && ../debug/tombolo run",
         output.display(),
-        shell(&command)
+        shell(&command),
+        directory.join(MANIFEST).display(),
+        quote(directory.to_string_lossy()),
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file that describes an app.
+const MANIFEST: &str = "tombolo.toml";
+
+/// Puts the app into a directory: its manifest, and the components beside it.
+fn put_app(target: &Path, directory: &Path) -> Result<()> {
+    let manifest = run::root().join("examples/music").join(MANIFEST);
+    let mut files = vec![(manifest, directory.join(MANIFEST))];
+    for guest in FILES {
+        let beside = directory.join(format!("{guest}.wasm"));
+        files.push((guests::artifact(target, guest), beside));
+    }
+    for (from, to) in files {
+        fs::copy(&from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    Ok(())
 }
 
 /// Builds the program and the guests; cargo shows how far it is.

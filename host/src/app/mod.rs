@@ -31,6 +31,7 @@
 mod bytes;
 mod call;
 mod channel;
+mod check;
 mod clock;
 mod guest;
 mod handle;
@@ -47,7 +48,7 @@ mod spec;
 mod strand;
 mod wasi;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -55,18 +56,20 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine};
+use wasmtime::Engine;
 
 use self::call::{Calls, Peer};
 use self::channel::{Channel, Channels};
-use self::guest::{Ended, GuestState};
+use self::check::Prepared;
+pub use self::check::{Findings, StartError};
+use self::guest::Ended;
 pub use self::handle::{AppHandle, NoSuchGuest};
 use self::interfaces::{AppGrants, LIFECYCLE};
 pub use self::killer::{Candidate, OnPressure, Verdict};
-use self::killer::{Killer, MOST, Policy};
-use self::link::Part;
-pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+use self::killer::{Killer, Policy};
+pub use self::link::{
+    Difference, Export, Import, Interfaces, LinkError, LinkErrors, Near, Provider, Refusal, Warning,
+};
 use self::nursery::{Cradle, Next, Nursery};
 use self::relief::Relief;
 pub use self::report::{
@@ -77,9 +80,9 @@ pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
 use self::strand::Strands;
+use crate::Host;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
-use crate::{Host, PrepareError};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -227,72 +230,22 @@ impl AppBuilder {
         self
     }
 
-    /// Fails if there is a score for no guest, or one that is too high.
-    fn check_policy(&self) -> Result<(), StartError> {
-        let names = || self.guests.iter().map(|guest| &*guest.name);
-        for (guest, score) in &self.policy.scores {
-            handle::exists(guest, names())?;
-            if *score > MOST {
-                return Err(StartError::Score {
-                    of: format!("the score of guest `{guest}`"),
-                    score: *score,
-                });
-            }
-        }
-        match self.policy.floor {
-            floor if floor > MOST => Err(StartError::Score {
-                of: "the floor".into(),
-                score: floor,
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// Compiles, links and instantiates the guests. To be called on a tokio
     /// runtime with time and I/O enabled; strands are tasks on it. On one with
     /// several threads they run in parallel.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is running then.
+    /// All that [`check`](AppBuilder::check) finds, or what else keeps the app
+    /// from starting; nothing is running then.
     pub async fn start(self) -> Result<App, StartError> {
-        self.check_policy()?;
-        let mut config = Config::new();
-        config.epoch_interruption(true);
-        crate::prepare(&mut config)?;
-        let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
-
-        let mut components = Vec::new();
-        for guest in &self.guests {
-            let component = Component::from_binary(&engine, &guest.wasm).map_err(|source| {
-                StartError::Compile {
-                    guest: guest.name.clone(),
-                    source,
-                }
-            })?;
-            components.push(component);
-        }
-        let parts: Vec<Part<'_>> = self
-            .guests
-            .iter()
-            .zip(&components)
-            .map(|(guest, component)| Part {
-                name: &guest.name,
-                component,
-            })
-            .collect();
-
-        let mut linker: Linker<GuestState> = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| crate::add_to_linker(&mut linker))
-            .and_then(|()| crate::add_pressure_to_linker(&mut linker))
-            .and_then(|()| interfaces::add_to_linker(&mut linker))
-            .map_err(|error| StartError::Host(error.into()))?;
-        let entries = link::entries(&engine, &parts);
-        let plan = link::plan(&linker, &parts)?;
-        if entries.is_empty() {
-            return Err(StartError::NoCommand);
-        }
+        let Prepared {
+            engine,
+            linker,
+            components,
+            plan,
+            entries,
+        } = self.prepare()?;
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
@@ -301,8 +254,8 @@ impl AppBuilder {
         let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
         let first = entries[0].0;
         let app = AppGrants {
-            channels: Arc::new(channels(&self.guests, self.channels)?),
-            scopes: Arc::new(scopes(&self.guests, self.scopes)?),
+            channels: Arc::new(channels(&self.guests, self.channels)),
+            scopes: Arc::new(scopes(&self.guests, self.scopes)),
             stopped: watch::Sender::new(false),
         };
         let mut command = Some(self.command);
@@ -409,137 +362,30 @@ impl AppBuilder {
 }
 
 /// The number of a guest that a channel or a scope names.
-fn number(guests: &[GuestSpec], name: &str) -> Result<usize, StartError> {
-    let names = || guests.iter().map(|guest| &*guest.name);
-    handle::exists(name, names())?;
-    Ok(names()
-        .position(|guest| guest == name)
-        .expect("it was found above"))
+fn number(guests: &[GuestSpec], name: &str) -> usize {
+    let mut guests = guests.iter();
+    guests
+        .position(|guest| guest.name == name)
+        .expect("what is named is checked before")
 }
 
-/// Makes the channels, between guests that there are.
-fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>) -> Result<Channels, StartError> {
-    let mut names = HashSet::new();
-    let mut channels = Vec::new();
-    for spec in specs {
-        if !names.insert(spec.name.clone()) || spec.capacity == 0 {
-            return Err(StartError::Channel { name: spec.name });
-        }
+/// Makes the channels.
+fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>) -> Channels {
+    Channels::new(specs.into_iter().map(|spec| {
         let senders = spec.from.iter().map(|name| number(guests, name));
-        let mut senders = senders.collect::<Result<Vec<_>, _>>()?;
-        senders.sort_unstable();
-        senders.dedup();
-        let receiver = number(guests, &spec.to)?;
-        channels.push(Channel::new(spec, senders, receiver));
-    }
-    Ok(Channels::new(channels))
+        let senders: BTreeSet<usize> = senders.collect();
+        let receiver = number(guests, &spec.to);
+        Channel::new(spec, senders.into_iter().collect(), receiver)
+    }))
 }
 
-/// Makes the scopes, of guests that there are.
-fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Result<Scopes, StartError> {
-    let mut names = HashSet::new();
-    let mut scopes = Vec::new();
-    for spec in specs {
-        if !names.insert(spec.name.clone()) {
-            return Err(StartError::Scope { name: spec.name });
-        }
+/// Makes the scopes.
+fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Scopes {
+    Scopes::new(specs.into_iter().map(|spec| {
         let members = spec.members.iter();
-        let members = members.map(|(name, rights)| Ok((number(guests, name)?, *rights)));
-        let members = members.collect::<Result<_, StartError>>()?;
-        scopes.push(Scope::new(spec.name, members));
-    }
-    Ok(Scopes::new(scopes))
-}
-
-/// Why an app did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// This process cannot map regions.
-    #[error("this process cannot map regions")]
-    Prepare(#[from] PrepareError),
-    /// A component does not compile.
-    #[error("cannot compile guest `{guest}`")]
-    Compile {
-        /// The guest.
-        guest: String,
-        /// What wasmtime says.
-        source: wasmtime::Error,
-    },
-    /// The guests cannot be linked.
-    #[error(transparent)]
-    Link(#[from] LinkErrors),
-    /// A score is for no guest.
-    #[error(transparent)]
-    NoSuchGuest(#[from] NoSuchGuest),
-    /// A score or the floor is too high.
-    #[error("{of} is a number from 0 to {MOST}, not {score}")]
-    Score {
-        /// What is too high.
-        of: String,
-        /// How high it is.
-        score: u16,
-    },
-    /// There are two channels of one name, or there is one without room.
-    #[error("channel `{name}` is there twice, or has a capacity of 0")]
-    Channel {
-        /// Its name.
-        name: String,
-    },
-    /// There are two scopes of one name.
-    #[error("scope `{name}` is there twice")]
-    Scope {
-        /// Its name.
-        name: String,
-    },
-    /// No guest exports `wasi:cli/run`.
-    #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
-    NoCommand,
-    /// A directory cannot be granted.
-    #[error("cannot grant guest `{guest}` what it is to get")]
-    Grant {
-        /// The guest.
-        guest: String,
-        /// What wasmtime says.
-        source: wasmtime::Error,
-    },
-    /// A guest cannot be instantiated.
-    #[error("cannot instantiate guest `{guest}`")]
-    Instantiate {
-        /// The guest.
-        guest: String,
-        /// What wasmtime says.
-        source: wasmtime::Error,
-    },
-    /// The host itself is at fault.
-    #[error("the host cannot start an app")]
-    Host(#[source] anyhow::Error),
-}
-
-impl StartError {
-    /// What the operator could do.
-    #[must_use]
-    pub fn hints(&self) -> Vec<String> {
-        match self {
-            StartError::Link(errors) => errors.hints(),
-            StartError::NoCommand => vec![
-                "one of the guests has to be a command: in Rust, a program with a `main`, built \
-                 for wasm32-wasip2"
-                    .into(),
-            ],
-            // wasmtime's words; it does not name the function.
-            StartError::Compile { source, .. }
-                if format!("{source:#}").contains("component model async") =>
-            {
-                vec![
-                    "asynchronous functions, streams and futures cannot pass between guests: a \
-                     caller that goes on running would break lending"
-                        .into(),
-                ]
-            }
-            _ => Vec::new(),
-        }
-    }
+        let members = members.map(|(name, rights)| (number(guests, name), *rights));
+        Scope::new(spec.name, members.collect())
+    }))
 }
 
 /// A running app.

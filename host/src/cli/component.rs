@@ -50,6 +50,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Failure>
     let mut guests: Vec<(String, Vec<u8>)> = Vec::new();
     for (index, path) in paths.iter().enumerate() {
         let wasm = read_one(path).map_err(|failure| match argument(paths, index) {
+            _ if path.is_dir() => failure.hint(format!(
+                "`--dir {}` grants it to the first command",
+                path.display()
+            )),
             Some(hint) => failure.hint(hint),
             None => failure,
         })?;
@@ -59,15 +63,15 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Failure>
     Ok(guests)
 }
 
-fn read_one(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads the file of a guest.
+pub(super) fn read_one(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     let wasm = match fs::read(path) {
         Ok(wasm) => wasm,
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
-            return Err(
-                Failure::says(format!("`{shown}` is a directory, not a guest"))
-                    .hint(format!("`--dir {shown}` grants it to the first command")),
-            );
+            return Err(Failure::says(format!(
+                "`{shown}` is a directory, not a guest"
+            )));
         }
         Err(error) => {
             return Err(Failure::new(

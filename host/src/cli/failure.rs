@@ -1,6 +1,9 @@
 //! What the program says when it cannot go on.
 
+use std::ops::Range;
 use std::process::ExitCode;
+
+use super::manifest::Problem;
 
 /// The exit code for bad usage, and for guests that cannot be started.
 pub(super) const NOT_STARTED: u8 = 2;
@@ -12,6 +15,8 @@ pub(super) const GUEST_FAILED: u8 = 134;
 pub(super) struct Failure {
     error: anyhow::Error,
     hints: Vec<String>,
+    /// The text, where it is more than a line for each.
+    shown: Option<String>,
 }
 
 impl Failure {
@@ -20,7 +25,32 @@ impl Failure {
         Self {
             error: error.into(),
             hints: Vec::new(),
+            shown: None,
         }
+    }
+
+    /// A failure that is shown already, in full.
+    pub(super) fn shown(text: String) -> Self {
+        Self {
+            shown: Some(text),
+            ..Self::says("nothing was started")
+        }
+    }
+
+    /// What a manifest is the reason of, at this place in it.
+    pub(super) fn problem(self, span: Range<usize>) -> Problem {
+        let causes: Vec<String> = self
+            .error
+            .chain()
+            .skip(1)
+            .map(ToString::to_string)
+            .collect();
+        let label = match causes.is_empty() {
+            true => "this one".to_owned(),
+            false => causes.join(": "),
+        };
+        let problem = Problem::new(self.error.to_string()).at(span, label);
+        self.hints.into_iter().fold(problem, Problem::hint)
     }
 
     /// A failure that is a text.
@@ -46,6 +76,9 @@ impl Failure {
 
     /// The error, its causes and the advice, a line each.
     pub(super) fn text(&self) -> String {
+        if let Some(shown) = &self.shown {
+            return shown.clone();
+        }
         let mut text = format!("error: {}\n", self.error);
         let mut said = self.error.to_string();
         for cause in self.error.chain().skip(1) {

@@ -116,7 +116,7 @@ fn kill(kill: &KillReport) -> Value {
     ])
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     let members = members.into_iter();
     let object: Object = members
         .map(|(name, value)| (name.to_owned(), value))
@@ -124,11 +124,11 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     Value::Object(object)
 }
 
-fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
+pub(super) fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
     Value::Array(items.iter().map(value).collect())
 }
 
-fn number(number: u64) -> Value {
+pub(super) fn number(number: u64) -> Value {
     Value::Number(Number::U64(number))
 }
 
@@ -136,7 +136,7 @@ fn nanoseconds(time: Duration) -> Value {
     number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn string(text: &str) -> Value {
+pub(super) fn string(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 

@@ -81,6 +81,28 @@ pub(super) enum Limit {
 }
 
 impl Limit {
+    /// The limit of this name.
+    pub(super) fn new(name: &str, value: &str) -> Result<Self, String> {
+        let key = KEYS
+            .iter()
+            .find(|key| key.name == name)
+            .ok_or_else(|| format!("there is no limit `{name}`; {}", keys()))?;
+        match key.of {
+            Of::Count(field) => value
+                .parse()
+                .map(|value| Self::Count(field, value))
+                .map_err(|_| format!("`{name}` is a number of at most {}", u32::MAX)),
+            Of::Bytes(field) => value
+                .parse::<ByteSize>()
+                .map(|value| Self::Bytes(field, value.as_u64()))
+                .map_err(|_| format!("`{name}` is a size, as in `64MiB`")),
+            Of::Time(field) if value == "none" => Ok(Self::Time(field, None)),
+            Of::Time(field) => humantime::parse_duration(value)
+                .map(|value| Self::Time(field, Some(value)))
+                .map_err(|_| format!("`{name}` is a time, as in `500ms`, or `none`")),
+        }
+    }
+
     /// Sets the limit.
     pub(super) fn apply(self, limits: &mut Limits) {
         match self {
@@ -108,30 +130,19 @@ impl FromStr for Limit {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| format!("a limit is as in `windows=16`; {}", keys()))?;
-        let key = KEYS
-            .iter()
-            .find(|key| key.name == name)
-            .ok_or_else(|| format!("there is no limit `{name}`; {}", keys()))?;
-        match key.of {
-            Of::Count(field) => value
-                .parse()
-                .map(|value| Self::Count(field, value))
-                .map_err(|_| format!("`{name}` is a number of at most {}", u32::MAX)),
-            Of::Bytes(field) => value
-                .parse::<ByteSize>()
-                .map(|value| Self::Bytes(field, value.as_u64()))
-                .map_err(|_| format!("`{name}` is a size, as in `64MiB`")),
-            Of::Time(field) if value == "none" => Ok(Self::Time(field, None)),
-            Of::Time(field) => humantime::parse_duration(value)
-                .map(|value| Self::Time(field, Some(value)))
-                .map_err(|_| format!("`{name}` is a time, as in `500ms`, or `none`")),
-        }
+        Self::new(name, value)
     }
 }
 
 fn keys() -> String {
     let names: Vec<String> = KEYS.iter().map(|key| format!("`{}`", key.name)).collect();
     format!("the limits are {}", names.join(", "))
+}
+
+/// The names of the limits.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
 }
 
 #[cfg(test)]

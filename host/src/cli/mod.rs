@@ -3,23 +3,31 @@
 //! What guests print goes where they print it. All that the program itself has
 //! to say goes to stderr, so that a guest's stdout can be piped.
 
+mod check;
 mod component;
 mod failure;
 mod grant;
+mod inspect;
 mod json;
 mod limit;
 mod log;
+mod manifest;
 mod pressure;
 mod report;
 mod run;
 mod signal;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use self::failure::Failure;
+
 /// Run WebAssembly sandboxes that share memory.
+///
+/// An app is a number of guests: components, named one by one (`tombolo run
+/// a.wasm b.wasm`), or described in a manifest, `tombolo.toml` (`tombolo run`).
 #[derive(Debug, Parser)]
 #[command(name = "tombolo", version, disable_help_subcommand = true)]
 struct Cli {
@@ -37,6 +45,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Check(check::Check),
+    Inspect(inspect::Inspect),
+    /// Print the JSON schema of manifests, for editors.
+    Schema,
 }
 
 /// Runs the program with the arguments of this process.
@@ -45,6 +57,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = log::show(cli.verbose).and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
+        Command::Check(check) => check.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Schema => print(&manifest::schema()),
     });
     match done {
         Ok(code) => code,
@@ -52,6 +67,19 @@ pub fn main() -> ExitCode {
             failure.print();
             failure.code()
         }
+    }
+}
+
+/// Prints a result.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    let printed = io::stdout().lock().write_all(text.as_bytes());
+    match printed {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Who reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::new(
+            anyhow::Error::new(error).context("cannot print"),
+        )),
     }
 }
 

@@ -7,9 +7,10 @@ use clap::ValueEnum;
 use crate::app::OnPressure;
 
 /// What to do when memory is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Pressure {
     /// Purge what nobody pins
+    #[default]
     Purge,
     /// Purge, and count which guests would be ended
     Count,

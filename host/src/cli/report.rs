@@ -189,7 +189,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     text
 }
 
-fn table(fancy: bool, header: &[&str]) -> Table {
+pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.use_stderr();
     if fancy {
@@ -253,6 +253,7 @@ mod tests {
 
     fn report() -> Report {
         Report {
+            channels: Vec::new(),
             guests: vec![
                 GuestReport {
                     name: "player".to_owned(),

@@ -10,6 +10,7 @@ use clap::Args;
 use super::failure::{Failure, GUEST_FAILED};
 use super::grant::{Directory, Variable};
 use super::limit::Limit;
+use super::manifest::{self, Described, Instead};
 use super::pressure::{self, Pressure, Score};
 use super::signal::Signals;
 use super::{component, json, report};
@@ -17,7 +18,12 @@ use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartErr
 use crate::pressure::{Thresholds, detect};
 use crate::{HostLimits, Limits};
 
-/// Run components as the guests of one app.
+/// Run components as the guests of one app, or the app that a manifest
+/// describes.
+///
+/// `tombolo run a.wasm b.wasm` runs components that are named one by one. `tombolo
+/// run` runs the app that `tombolo.toml` describes, in which each guest has what
+/// is written there, and nothing else.
 ///
 /// What a guest imports is linked to the guest that exports it, by interface
 /// name and compatible version, unless the host offers it: WASI 0.2 and
@@ -26,12 +32,21 @@ use crate::{HostLimits, Limits};
 ///
 /// What comes after `--`, `--env` and `--dir` are for the first command. No
 /// other guest has arguments, variables or directories. All guests can print.
+/// With a manifest, arguments after `--` follow those that it gives to the first
+/// command, and `--env`, `--dir` and `--limit` are refused: it says them for each
+/// guest. Other options count more than the manifest.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(super) struct Run {
     /// The components. A guest's name is that of its file, without `.wasm`.
-    #[arg(required = true, value_name = "GUEST.wasm")]
+    /// Without any, the app is what a manifest says.
+    #[arg(value_name = "GUEST.wasm", conflicts_with = "file")]
     guests: Vec<PathBuf>,
+
+    /// The manifest. Otherwise, if no component is named, `tombolo.toml` of this
+    /// directory.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
 
     /// Arguments for the first command.
     #[arg(last = true, value_name = "ARGS")]
@@ -60,9 +75,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "SIZE")]
     budget: Option<ByteSize>,
 
-    /// What to do when memory is short.
-    #[arg(long, value_name = "WHAT", default_value = "purge")]
-    on_pressure: Pressure,
+    /// What to do when memory is short; otherwise what the manifest says, or
+    /// `purge`.
+    #[arg(long, value_name = "WHAT")]
+    on_pressure: Option<Pressure>,
 
     /// Score a guest, from 0 to 1000: the higher, the sooner it is ended when
     /// memory is short. Others have 500. Among guests of one score, the one
@@ -70,9 +86,9 @@ pub(super) struct Run {
     #[arg(long = "score", value_name = "GUEST=N")]
     scores: Vec<Score>,
 
-    /// End no guest that is scored lower.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = pressure::floor)]
-    floor: u16,
+    /// End no guest that is scored lower; otherwise what the manifest says, or 1.
+    #[arg(long, value_name = "N", value_parser = pressure::floor)]
+    floor: Option<u16>,
 
     /// Print at the end what the guests did, on stderr: windows, regions, calls,
     /// copies, and what was purged.
@@ -94,12 +110,50 @@ Exit codes:
                    and others when they had answered the calls that they were at,
                    a second later at most; a second signal ends it at once
 
-Example:
+Examples:
+  tombolo run
+  tombolo run -f app/tombolo.toml --budget 64MiB -- /music/song.wav
   tombolo run --dir music::/music:ro player.wasm audioserver.wasm -- /music/song.wav";
 
 impl Run {
     /// Runs it, to the end of all commands.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let with_manifest = self.file.is_some() || self.guests.is_empty();
+        let (json, report) = (self.json, self.report);
+        let (mut builder, described) = match with_manifest {
+            true => {
+                let (builder, described) = self.described()?;
+                (builder, Some(described))
+            }
+            false => (self.named()?, None),
+        };
+
+        let detected = detect(Thresholds::default());
+        let note = detected.note().to_owned();
+        match detected.into_source() {
+            Some(source) => {
+                tracing::info!("{note}");
+                builder = builder.pressure(source);
+            }
+            None => tracing::warn!("{note}"),
+        }
+
+        let signals = Signals::listen()?;
+        let outcome = app(builder, described, &signals)?;
+        for failure in &outcome.failures {
+            eprintln!("error: {}", report::printable(failure));
+        }
+        if json {
+            eprintln!("{}", json::render(&outcome.report));
+        } else if report {
+            eprint!("{}", report::render(&outcome.report, super::fancy()));
+        }
+        let code = signals.code().unwrap_or_else(|| code(&outcome));
+        Ok(ExitCode::from(code))
+    }
+
+    /// The app whose guests are named one by one.
+    fn named(self) -> Result<AppBuilder, Failure> {
         let mut limits = Limits::default();
         for limit in self.limits {
             limit.apply(&mut limits);
@@ -129,8 +183,8 @@ impl Run {
             .limits(limits)
             .host_limits(host_limits)
             .command(command)
-            .on_pressure(self.on_pressure.into())
-            .floor(self.floor);
+            .on_pressure(self.on_pressure.unwrap_or_default().into())
+            .floor(self.floor.unwrap_or(1));
         for Score { guest, score } in self.scores {
             builder = builder.score(guest, score);
         }
@@ -142,29 +196,38 @@ impl Run {
                 ..GuestSpec::default()
             });
         }
+        Ok(builder)
+    }
 
-        let detected = detect(Thresholds::default());
-        let note = detected.note().to_owned();
-        match detected.into_source() {
-            Some(source) => {
-                tracing::info!("{note}");
-                builder = builder.pressure(source);
-            }
-            None => tracing::warn!("{note}"),
+    /// The app that a manifest describes.
+    fn described(self) -> Result<(AppBuilder, Described), Failure> {
+        let path = manifest::find(self.file, "run")?;
+        let shown = path.display();
+        let refused = [
+            ("--dir", self.dirs.is_empty(), "dirs"),
+            ("--env", self.env.is_empty(), "env` or `pass-env"),
+            ("--limit", self.limits.is_empty(), "limits"),
+        ];
+        if let Some((option, _, key)) = refused.iter().find(|(_, unused, _)| !unused) {
+            return Err(Failure::says(format!(
+                "`{option}` cannot be used with a manifest, here `{shown}`"
+            ))
+            .hint(format!(
+                "write it there, as `{key}` of the guest that is to have it"
+            )));
         }
-
-        let signals = Signals::listen()?;
-        let outcome = app(builder, &signals)?;
-        for failure in &outcome.failures {
-            eprintln!("error: {}", report::printable(failure));
-        }
-        if self.json {
-            eprintln!("{}", json::render(&outcome.report));
-        } else if self.report {
-            eprint!("{}", report::render(&outcome.report, super::fancy()));
-        }
-        let code = signals.code().unwrap_or_else(|| code(&outcome));
-        Ok(ExitCode::from(code))
+        let mut described = manifest::open(&path)?.good()?;
+        let builder = described.builder(&Instead {
+            budget: self.budget.map(|budget| budget.as_u64()),
+            on_pressure: self.on_pressure,
+            floor: self.floor,
+            scores: self.scores,
+        });
+        let command = CommandSpec {
+            args: self.args,
+            ..CommandSpec::default()
+        };
+        Ok((builder.command(command), described))
     }
 }
 
@@ -173,7 +236,11 @@ impl Run {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the app. All that this program asks of the library is here.
-fn app(builder: AppBuilder, signals: &Signals) -> Result<Outcome, Failure> {
+fn app(
+    builder: AppBuilder,
+    described: Option<Described>,
+    signals: &Signals,
+) -> Result<Outcome, Failure> {
     // Each strand can have a processor.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -182,9 +249,16 @@ fn app(builder: AppBuilder, signals: &Signals) -> Result<Outcome, Failure> {
             Failure::new(anyhow::Error::new(error).context("cannot wait for events"))
         })?;
     let outcome = runtime.block_on(async {
-        let app = builder.start().await.map_err(|error| {
-            let hints = hints(&error);
-            hints.into_iter().fold(Failure::new(error), Failure::hint)
+        let app = builder.start().await.map_err(|error| match described {
+            Some(mut described) => {
+                let problems = described.place(&error);
+                described.add(problems);
+                described.failure()
+            }
+            None => {
+                let hints = hints(&error);
+                hints.into_iter().fold(Failure::new(error), Failure::hint)
+            }
         })?;
         signals.end(app.handle());
         Ok(app.run().await)
@@ -227,7 +301,9 @@ mod tests {
         let args = ["tombolo", "run"].iter().chain(args);
         match Cli::try_parse_from(args) {
             Ok(cli) => {
-                let Command::Run(run) = cli.command;
+                let Command::Run(run) = cli.command else {
+                    panic!("not `run`");
+                };
                 Ok(run)
             }
             Err(error) => Err(error.to_string()),
@@ -251,12 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_required() {
-        assert!(
-            parse(&["--", "song.wav"])
-                .unwrap_err()
-                .contains("<GUEST.wasm>")
-        );
+    fn guests_or_a_manifest() {
+        assert!(parse(&["--", "song.wav"]).unwrap().guests.is_empty());
+        let run = parse(&["-f", "app.toml", "--", "song.wav"]).unwrap();
+        assert_eq!(run.file, Some(PathBuf::from("app.toml")));
+        let error = parse(&["a.wasm", "-f", "app.toml"]).unwrap_err();
+        assert!(error.contains("cannot be used with"), "{error}");
     }
 
     #[test]
@@ -274,7 +350,7 @@ mod tests {
     #[test]
     fn pressure_has_defaults_and_options() {
         let run = parse(&["a.wasm"]).unwrap();
-        assert_eq!((run.on_pressure, run.floor), (Pressure::Purge, 1));
+        assert_eq!((run.on_pressure, run.floor), (None, None));
         let run = parse(&[
             "a.wasm",
             "--on-pressure",
@@ -287,7 +363,10 @@ mod tests {
             "2",
         ])
         .unwrap();
-        assert_eq!((run.on_pressure, run.floor), (Pressure::Count, 2));
+        assert_eq!(
+            (run.on_pressure, run.floor),
+            (Some(Pressure::Count), Some(2))
+        );
         assert_eq!(run.scores.len(), 2);
         let error = parse(&["a.wasm", "--on-pressure", "panic"]).unwrap_err();
         assert!(error.contains("purge, count, kill"), "{error}");

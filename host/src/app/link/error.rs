@@ -13,7 +13,7 @@ pub struct LinkErrors {
 
 impl LinkErrors {
     /// Nothing, if there are no errors.
-    pub(super) fn new(errors: Vec<LinkError>) -> Option<Self> {
+    pub(crate) fn new(errors: Vec<LinkError>) -> Option<Self> {
         (!errors.is_empty()).then_some(Self { errors })
     }
 
@@ -113,6 +113,19 @@ pub enum LinkError {
         /// The guests that export it.
         exporters: Vec<String>,
     },
+    /// Only guests export the interface that the importer may not call.
+    #[error(
+        "`{guest}` imports `{import}`, which {} exports, and `{guest}` is not allowed to call",
+        quoted(exporters)
+    )]
+    Forbidden {
+        /// The guest that imports.
+        guest: String,
+        /// What it imports.
+        import: String,
+        /// The guests that export it.
+        exporters: Vec<String>,
+    },
     /// The exporter's interface lacks a function.
     #[error(
         "`{importer}` imports function `{function}` of `{import}`, which `{exporter}`'s \
@@ -175,6 +188,20 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// The guest that imports.
+    pub fn guest(&self) -> &str {
+        match self {
+            Self::Missing { guest, .. }
+            | Self::HostLacks { guest, .. }
+            | Self::HostVersion { guest, .. }
+            | Self::Host { guest, .. }
+            | Self::Ambiguous { guest, .. }
+            | Self::Forbidden { guest, .. }
+            | Self::Refused { guest, .. } => guest,
+            Self::NoFunction { importer, .. } | Self::Mismatch { importer, .. } => importer,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
@@ -192,6 +219,12 @@ impl LinkError {
                     .to_owned()
             }
             Self::Ambiguous { .. } => "name only one of them".to_owned(),
+            Self::Forbidden {
+                guest, exporters, ..
+            } => format!(
+                "allow the call, as in `calls = [{:?}]` for `{guest}` in a manifest",
+                exporters[0]
+            ),
             Self::NoFunction {
                 importer, exporter, ..
             }

@@ -2,34 +2,38 @@
 //!
 //! Each import of a guest is met by the host, if the host offers it, or else by
 //! the export of another guest that has the same interface name and a
-//! compatible version. Nothing is instantiated here: [`plan`] looks at types
-//! only, and either says what to define in each guest's linker, or says all
-//! that is wrong at once.
+//! compatible version. Nothing is instantiated here: [`examine`] looks at types
+//! only, says what to define in each guest's linker, and all that is wrong.
 //!
 //! Between guests every plain value of WIT can pass, and handles to regions, at
 //! any depth. Other handles cannot: their owner is one store.
 
 mod compare;
 mod error;
+mod exports;
+mod interfaces;
 mod name;
 mod offer;
 mod print;
 mod resources;
+mod room;
 mod visit;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use wasmtime::component::types::{self, ComponentFunc, ComponentInstance, ComponentItem, Type};
-use wasmtime::component::{Component, Linker, Val};
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, bail};
 
 pub use self::error::{Difference, LinkError, LinkErrors, Near, Refusal};
+use self::exports::Exports;
+pub use self::interfaces::{Export, Import, Interfaces, Provider};
 use self::name::Name;
 use self::offer::Offers;
 use self::resources::Resources;
+pub(crate) use self::room::Room;
+pub use self::room::Warning;
 
 /// The interface that makes a guest a command.
 const RUN: &str = "wasi:cli/run";
@@ -82,63 +86,6 @@ pub(crate) struct Function {
     pub(crate) room: Option<Room>,
 }
 
-/// Where a function's result has room for word of a dead callee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// The error type is `string`.
-    String,
-    /// The error type is a variant with a case `peer-failed(string)`.
-    PeerFailed,
-}
-
-impl Room {
-    /// The case of a variant that says that the callee is dead.
-    const CASE: &str = "peer-failed";
-
-    /// Finds the room in a function's type. Only the result type itself
-    /// counts: an error deeper inside means something else to the caller.
-    fn of(ty: &ComponentFunc) -> Option<Self> {
-        let mut results = ty.results();
-        let (Some(Type::Result(result)), None) = (results.next(), results.next()) else {
-            return None;
-        };
-        match result.err()? {
-            Type::String => Some(Self::String),
-            Type::Variant(variant) => variant
-                .cases()
-                .any(|case| case.name == Self::CASE && case.ty == Some(Type::String))
-                .then_some(Self::PeerFailed),
-            _ => None,
-        }
-    }
-
-    /// The function's result that tells the caller `text`.
-    pub(crate) fn refusal(self, text: String) -> Val {
-        let text = Box::new(Val::String(text));
-        Val::Result(Err(Some(match self {
-            Self::String => text,
-            Self::PeerFailed => Box::new(Val::Variant(Self::CASE.to_owned(), Some(text))),
-        })))
-    }
-}
-
-/// A linked function without room for word of a dead callee: the caller traps
-/// where it could have been told.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{exporter}`'s `{function}` has no room for word of a failure: if `{exporter}` dies, \
-     `{importer}` traps (a result type of `result<_, string>`, or an error variant with a case \
-     `peer-failed(string)`, makes room)"
-)]
-pub struct Warning {
-    /// The guest that calls.
-    pub importer: String,
-    /// The guest that is called.
-    pub exporter: String,
-    /// The function, with its interface.
-    pub function: String,
-}
-
 /// A part, with what was found out about it.
 struct Guest<'a> {
     name: &'a str,
@@ -146,15 +93,40 @@ struct Guest<'a> {
     resources: Resources,
 }
 
+/// Who may call whom: indices of guests. Everybody may call everybody, if
+/// nothing is said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allowed(pub(crate) Option<Vec<(usize, usize)>>);
+
+impl Allowed {
+    fn call(&self, from: usize, to: usize) -> bool {
+        let Allowed(calls) = self;
+        calls
+            .as_ref()
+            .is_none_or(|calls| calls.contains(&(from, to)))
+    }
+}
+
+/// What is to be said of the links between guests.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// How they are linked, as far as they can be.
+    pub(crate) plan: Plan,
+    /// Everything that keeps them from being linked.
+    pub(crate) errors: Vec<LinkError>,
+    /// What each of them imports and exports.
+    pub(crate) interfaces: Vec<Interfaces>,
+}
+
 /// Plans the links between `parts`, whose imports `linker` meets first.
 ///
 /// `linker` has all that the host offers to each of them: `wasi:*` and
 /// `tombolo:memory/*`.
-///
-/// # Errors
-///
-/// Everything that keeps the parts from being linked, all at once.
-pub(crate) fn plan<T: 'static>(linker: &Linker<T>, parts: &[Part<'_>]) -> Result<Plan, LinkErrors> {
+pub(crate) fn examine<T: 'static>(
+    linker: &Linker<T>,
+    parts: &[Part<'_>],
+    allowed: &Allowed,
+) -> Examined {
     let engine = linker.engine();
     let mut offers = Offers::new(linker);
     let guests: Vec<Guest<'_>> = parts
@@ -173,15 +145,17 @@ pub(crate) fn plan<T: 'static>(linker: &Linker<T>, parts: &[Part<'_>]) -> Result
         engine,
         exports: Exports::of(engine, &guests),
         guests: &guests,
+        allowed,
         plan: Plan {
             links: Vec::new(),
             warnings: Vec::new(),
         },
         errors: Vec::new(),
     };
+    let mut imports = Vec::new();
     for (importer, part) in parts.iter().enumerate() {
         let known = planner.errors.len();
-        planner.imports(importer, &mut offers);
+        imports.push(planner.imports(importer, &mut offers));
         // What is left to check is the host's part, which the engine's own
         // check knows best. It stops at the first import that it cannot meet,
         // so there must be none of ours.
@@ -194,9 +168,22 @@ pub(crate) fn plan<T: 'static>(linker: &Linker<T>, parts: &[Part<'_>]) -> Result
             });
         }
     }
-    match LinkErrors::new(planner.errors) {
-        Some(errors) => Err(errors),
-        None => Ok(planner.plan),
+    let Planner { plan, errors, .. } = planner;
+    let commands = entries(engine, parts);
+    let interfaces = imports
+        .into_iter()
+        .enumerate()
+        .map(|(index, imports)| Interfaces {
+            guest: guests[index].name.to_owned(),
+            command: commands.iter().any(|(command, _)| *command == index),
+            imports,
+            exports: interfaces::exports(engine, &guests, index, &plan.links),
+        })
+        .collect();
+    Examined {
+        plan,
+        errors,
+        interfaces,
     }
 }
 
@@ -219,110 +206,39 @@ pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String
     entries
 }
 
-/// The interfaces that the guests export, by their name without version.
-struct Exports {
-    by_path: HashMap<String, Vec<Export>>,
-}
-
-/// One exported interface.
-struct Export {
-    guest: usize,
-    name: String,
-    instance: ComponentInstance,
-}
-
-impl Exports {
-    fn of(engine: &Engine, guests: &[Guest<'_>]) -> Self {
-        let mut by_path: HashMap<String, Vec<Export>> = HashMap::new();
-        for (index, guest) in guests.iter().enumerate() {
-            for (name, item) in guest.ty.exports(engine) {
-                if let ComponentItem::ComponentInstance(instance) = item.ty {
-                    let path = Name::parse(name).path.to_owned();
-                    by_path.entry(path).or_default().push(Export {
-                        guest: index,
-                        name: name.to_owned(),
-                        instance,
-                    });
-                }
-            }
-        }
-        Self { by_path }
-    }
-
-    /// Finds who serves `import` to the guest `importer`: those who export the
-    /// best version of it, of which there should be one. A guest never serves
-    /// itself.
-    fn best(&self, importer: usize, import: &Name<'_>) -> Vec<&Export> {
-        let mut best: Vec<&Export> = Vec::new();
-        for export in self.by_path.get(import.path).into_iter().flatten() {
-            let name = Name::parse(&export.name);
-            if export.guest == importer || !import.accepts(&name) {
-                continue;
-            }
-            let order = best
-                .first()
-                .map(|other| import.prefers(&name, &Name::parse(&other.name)));
-            match order {
-                Some(std::cmp::Ordering::Less) => {}
-                Some(std::cmp::Ordering::Equal) => best.push(export),
-                Some(std::cmp::Ordering::Greater) | None => best = vec![export],
-            }
-        }
-        best
-    }
-
-    /// Finds the export that whoever wrote `import` may have meant.
-    fn near(&self, importer: usize, import: &Name<'_>, guests: &[Guest<'_>]) -> Option<Near> {
-        let here = self.by_path.get(import.path).into_iter().flatten();
-        if let Some(export) =
-            here.max_by_key(|export| (export.guest != importer, Name::parse(&export.name).version))
-        {
-            return Some(if export.guest == importer {
-                Near::Itself
-            } else {
-                Near::Version {
-                    guest: guests[export.guest].name.to_owned(),
-                    export: export.name.clone(),
-                }
-            });
-        }
-        let others = self
-            .by_path
-            .iter()
-            .filter_map(|(path, exports)| {
-                let export = exports.iter().find(|export| export.guest != importer)?;
-                Some((path.as_str(), export))
-            })
-            .map(|(path, export)| (strsim::jaro_winkler(path, import.path), export))
-            .filter(|(likeness, _)| *likeness >= 0.8)
-            .max_by(|(a, x), (b, y)| a.total_cmp(b).then_with(|| y.name.cmp(&x.name)));
-        others.map(|(_, export)| Near::Name {
-            guest: guests[export.guest].name.to_owned(),
-            export: export.name.clone(),
-        })
-    }
-}
-
 /// A plan in the making.
 struct Planner<'a> {
     engine: &'a Engine,
     guests: &'a [Guest<'a>],
     exports: Exports,
+    allowed: &'a Allowed,
     plan: Plan,
     errors: Vec<LinkError>,
 }
 
 impl Planner<'_> {
-    /// Links all imports of one guest that the host does not meet.
-    fn imports<T: 'static>(&mut self, importer: usize, offers: &mut Offers<T>) {
+    /// Links all imports of one guest that the host does not meet, and says who
+    /// serves each import.
+    fn imports<T: 'static>(&mut self, importer: usize, offers: &mut Offers<T>) -> Vec<Import> {
         let guest = &self.guests[importer];
+        let mut imports = Vec::new();
         for (import, item) in guest.ty.imports(self.engine) {
+            let mut served = |functions, provider| {
+                imports.push(Import {
+                    name: import.to_owned(),
+                    functions,
+                    provider,
+                });
+            };
             let refusal = match item.ty {
                 ComponentItem::ComponentInstance(instance) => {
-                    if !offers.offered(import) {
+                    let provider = if offers.offered(import) {
+                        Provider::Host
+                    } else {
                         let host = offers.nearest(import);
-                        self.import(importer, import, &instance, host);
-                    }
+                        self.import(importer, import, &instance, host)
+                    };
+                    served(interfaces::functions(self.engine, &instance), provider);
                     continue;
                 }
                 // A type by itself needs nobody who exports it.
@@ -338,6 +254,7 @@ impl Planner<'_> {
                 ComponentItem::Module(_) => Refusal::Kind { kind: "module" },
                 ComponentItem::Component(_) => Refusal::Kind { kind: "component" },
             };
+            served(Vec::new(), Provider::Refused);
             self.errors.push(LinkError::Refused {
                 guest: guest.name.to_owned(),
                 import: import.to_owned(),
@@ -345,16 +262,17 @@ impl Planner<'_> {
                 refusal,
             });
         }
+        imports
     }
 
-    /// Links one imported interface.
+    /// Links one imported interface, and says who serves it.
     fn import(
         &mut self,
         importer: usize,
         import: &str,
         instance: &ComponentInstance,
         host: Option<String>,
-    ) {
+    ) -> Provider {
         let guests = self.guests;
         let guest = &guests[importer];
         let refuse = |function: Option<&str>, refusal| LinkError::Refused {
@@ -382,39 +300,50 @@ impl Planner<'_> {
             };
             // The host's interfaces of a version that it lacks have resources
             // too: that they are lacking is the better diagnosis.
-            let lacking = Name::parse(import).is_hosts()
-                && self.exports.best(importer, &Name::parse(import)).is_empty();
-            self.errors.push(if lacking {
-                self.missing(importer, import, host)
-            } else {
-                refuse(None, refusal)
-            });
-            return;
+            let name = Name::parse(import);
+            if name.is_hosts() && self.exports.best(importer, &name, |_| true).is_empty() {
+                let error = self.missing(importer, import, host);
+                self.errors.push(error);
+                return Provider::Nobody;
+            }
+            self.errors.push(refuse(None, refusal));
+            return Provider::Refused;
         }
         // An interface of types alone is complete without anybody's export.
         if functions.is_empty() {
-            return;
+            return Provider::Types;
         }
 
         let name = Name::parse(import);
-        let export = match self.exports.best(importer, &name)[..] {
+        let names = |exports: &[&exports::Export]| -> Vec<String> {
+            let names = exports.iter().map(|export| guests[export.guest].name);
+            names.map(str::to_owned).collect()
+        };
+        let allowed = |to| self.allowed.call(importer, to);
+        let export = match self.exports.best(importer, &name, allowed)[..] {
             [export] => export,
             [] => {
-                let error = self.missing(importer, import, host);
-                self.errors.push(error);
-                return;
-            }
-            ref several => {
-                let error = LinkError::Ambiguous {
+                let others = names(&self.exports.best(importer, &name, |_| true));
+                if others.is_empty() {
+                    let error = self.missing(importer, import, host);
+                    self.errors.push(error);
+                    return Provider::Nobody;
+                }
+                self.errors.push(LinkError::Forbidden {
                     guest: guest.name.to_owned(),
                     import: import.to_owned(),
-                    exporters: several
-                        .iter()
-                        .map(|export| guests[export.guest].name.to_owned())
-                        .collect(),
-                };
-                self.errors.push(error);
-                return;
+                    exporters: others.clone(),
+                });
+                return Provider::Forbidden(others);
+            }
+            ref several => {
+                let exporters = names(several);
+                self.errors.push(LinkError::Ambiguous {
+                    guest: guest.name.to_owned(),
+                    import: import.to_owned(),
+                    exporters: exporters.clone(),
+                });
+                return Provider::Ambiguous(exporters);
             }
         };
 
@@ -426,6 +355,7 @@ impl Planner<'_> {
             export: export.name.clone(),
             functions: Vec::new(),
         };
+        let known = self.errors.len();
         for (function, ty) in functions {
             if let Some(refusal) = refused(&guest.resources, &ty) {
                 self.errors.push(refuse(Some(function), refusal));
@@ -472,7 +402,11 @@ impl Planner<'_> {
                 room,
             });
         }
+        if self.errors.len() > known {
+            return Provider::Unfit(exporter.name.to_owned());
+        }
         self.plan.links.push(link);
+        Provider::Guest(exporter.name.to_owned())
     }
 
     /// Says that nobody serves `import`. `host` is the version of it that the

@@ -1,6 +1,8 @@
 //! The planner, on components made of WIT alone.
 
-use wasmtime::component::ResourceType;
+mod allowed;
+
+use wasmtime::component::{ResourceType, Val};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, PackageId, Resolve, TypeDefKind};
@@ -100,7 +102,15 @@ fn plan_of(guests: &[(&str, &str)]) -> Result<Plan, LinkErrors> {
         .zip(&components)
         .map(|((name, _), component)| Part { name, component })
         .collect();
-    plan(&host(&engine), &parts)
+    plan(&host(&engine), &parts, &Allowed::default())
+}
+
+fn plan(linker: &Linker<State>, parts: &[Part<'_>], allowed: &Allowed) -> Result<Plan, LinkErrors> {
+    let examined = examine(linker, parts, allowed);
+    match LinkErrors::new(examined.errors) {
+        Some(errors) => Err(errors),
+        None => Ok(examined.plan),
+    }
 }
 
 /// A guest that imports the interface `a:b/c` of this body.

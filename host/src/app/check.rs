@@ -1,0 +1,430 @@
+//! What keeps an app from starting, found without starting it.
+
+use std::fmt::Write as _;
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine, OptLevel};
+
+use super::guest::GuestState;
+use super::handle::{self, NoSuchGuest};
+use super::interfaces;
+use super::killer::MOST;
+use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
+use super::{AppBuilder, GuestSpec};
+use crate::PrepareError;
+
+/// What [`AppBuilder::check`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Findings {
+    /// All that keeps the app from starting, as far as that shows without
+    /// starting it.
+    pub errors: Vec<StartError>,
+    /// What works, but deserves to be said.
+    pub warnings: Vec<Warning>,
+    /// What the guests import and export, and who serves what; without guests
+    /// that do not compile.
+    pub guests: Vec<Interfaces>,
+}
+
+/// An app that is ready to be instantiated.
+pub(super) struct Prepared {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<GuestState>,
+    pub(super) components: Vec<Component>,
+    pub(super) plan: Plan,
+    /// The commands; at least one.
+    pub(super) entries: Vec<(usize, String)>,
+}
+
+impl AppBuilder {
+    /// Compiles the guests and plans their links, and finds all that would keep
+    /// the app from starting, without starting anything.
+    #[must_use]
+    pub fn check(&self) -> Findings {
+        let mut findings = Findings::default();
+        // What is compiled here never runs.
+        if let Err(error) = self.examine(OptLevel::None, &mut findings) {
+            findings.errors.push(error);
+        }
+        findings
+    }
+
+    /// Makes all ready, or says all that is wrong.
+    pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
+        let mut findings = Findings::default();
+        let prepared = self.examine(OptLevel::Speed, &mut findings)?;
+        match (prepared, findings.errors.len()) {
+            (Some(prepared), 0) => Ok(prepared),
+            (_, 1) => Err(findings.errors.remove(0)),
+            _ => Err(StartError::Several(findings.errors)),
+        }
+    }
+
+    /// Adds to `findings` what there is. Nothing is ready if not all guests
+    /// compile, or none is a command.
+    ///
+    /// # Errors
+    ///
+    /// Where the host itself is at fault, so that nothing can be found.
+    fn examine(
+        &self,
+        opt_level: OptLevel,
+        findings: &mut Findings,
+    ) -> Result<Option<Prepared>, StartError> {
+        self.policy_errors(&mut findings.errors);
+        self.name_errors(&mut findings.errors);
+
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .cranelift_opt_level(opt_level);
+        crate::prepare(&mut config)?;
+        let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
+        let mut linker: Linker<GuestState> = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| crate::add_to_linker(&mut linker))
+            .and_then(|()| crate::add_pressure_to_linker(&mut linker))
+            .and_then(|()| interfaces::add_to_linker(&mut linker))
+            .map_err(|error| StartError::Host(error.into()))?;
+
+        // Those that compile, each with its guest's index.
+        let mut compiled: Vec<(usize, Component)> = Vec::new();
+        for (index, guest) in self.guests.iter().enumerate() {
+            match Component::from_binary(&engine, &guest.wasm) {
+                Ok(component) => compiled.push((index, component)),
+                Err(source) => findings.errors.push(StartError::Compile {
+                    guest: guest.name.clone(),
+                    source,
+                }),
+            }
+        }
+        let whole = compiled.len() == self.guests.len();
+        let parts: Vec<Part<'_>> = compiled
+            .iter()
+            .map(|(index, component)| Part {
+                name: &self.guests[*index].name,
+                component,
+            })
+            .collect();
+        let mut examined = link::examine(&linker, &parts, &self.allowed(&compiled));
+        if !whole {
+            // It may be what does not compile that exports it.
+            let missing = |error: &LinkError| matches!(error, LinkError::Missing { .. });
+            examined.errors.retain(|error| !missing(error));
+        }
+        findings.warnings = examined.plan.warnings.clone();
+        findings.guests = examined.interfaces;
+        if let Some(errors) = LinkErrors::new(examined.errors) {
+            findings.errors.push(StartError::Link(errors));
+        }
+        let entries = link::entries(&engine, &parts);
+        if entries.is_empty() && whole {
+            findings.errors.push(StartError::NoCommand);
+        }
+        Ok((whole && !entries.is_empty()).then(|| Prepared {
+            components: compiled
+                .into_iter()
+                .map(|(_, component)| component)
+                .collect(),
+            plan: examined.plan,
+            engine,
+            linker,
+            entries,
+        }))
+    }
+
+    /// Who may call whom, among those that were compiled.
+    fn allowed(&self, compiled: &[(usize, Component)]) -> Allowed {
+        let parts = |name: &str| -> Vec<usize> {
+            let parts = compiled.iter().enumerate();
+            parts
+                .filter(|(_, (index, _))| self.guests[*index].name == name)
+                .map(|(part, _)| part)
+                .collect()
+        };
+        Allowed(self.may_call.as_ref().map(|calls| {
+            let mut allowed = Vec::new();
+            for call in calls {
+                for from in parts(&call.from) {
+                    allowed.extend(parts(&call.to).into_iter().map(|to| (from, to)));
+                }
+            }
+            allowed
+        }))
+    }
+
+    fn exists(&self, guest: &str) -> Result<(), NoSuchGuest> {
+        handle::exists(
+            guest,
+            self.guests.iter().map(|guest: &GuestSpec| &*guest.name),
+        )
+    }
+
+    /// Finds scores for no guest, and those that are too high.
+    fn policy_errors(&self, errors: &mut Vec<StartError>) {
+        for (guest, score) in &self.policy.scores {
+            if let Err(error) = self.exists(guest) {
+                errors.push(error.into());
+            }
+            if *score > MOST {
+                errors.push(StartError::Score {
+                    of: format!("the score of guest `{guest}`"),
+                    score: *score,
+                });
+            }
+        }
+        if self.policy.floor > MOST {
+            errors.push(StartError::Score {
+                of: "the floor".into(),
+                score: self.policy.floor,
+            });
+        }
+    }
+
+    /// Finds what is wrong with the names in calls, channels and scopes.
+    fn name_errors(&self, errors: &mut Vec<StartError>) {
+        let mut need = |of: String, guests: &mut dyn Iterator<Item = &String>| {
+            for guest in guests {
+                if let Err(missing) = self.exists(guest) {
+                    let of = of.clone();
+                    errors.push(StartError::Names { of, missing });
+                }
+            }
+        };
+        for call in self.may_call.iter().flatten() {
+            let of = format!("the call from `{}` to `{}`", call.from, call.to);
+            need(of, &mut [&call.from, &call.to].into_iter());
+        }
+        for channel in &self.channels {
+            let guests = channel.from.iter().chain([&channel.to]);
+            need(format!("channel `{}`", channel.name), &mut { guests });
+        }
+        for scope in &self.scopes {
+            let guests = scope.members.iter().map(|(guest, _)| guest);
+            need(format!("scope `{}`", scope.name), &mut { guests });
+        }
+
+        for (index, channel) in self.channels.iter().enumerate() {
+            if channel.capacity == 0 {
+                errors.push(StartError::Capacity {
+                    channel: channel.name.clone(),
+                });
+            }
+            let before = &self.channels[..index];
+            if before.iter().any(|other| other.name == channel.name) {
+                errors.push(StartError::Twice {
+                    of: format!("channels `{}`", channel.name),
+                });
+            }
+        }
+        for (index, scope) in self.scopes.iter().enumerate() {
+            let before = &self.scopes[..index];
+            if before.iter().any(|other| other.name == scope.name) {
+                errors.push(StartError::Twice {
+                    of: format!("scopes `{}`", scope.name),
+                });
+            }
+        }
+    }
+}
+
+/// Why an app did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// This process cannot map regions.
+    #[error("this process cannot map regions")]
+    Prepare(#[from] PrepareError),
+    /// A component does not compile.
+    #[error("cannot compile guest `{guest}`")]
+    Compile {
+        /// The guest.
+        guest: String,
+        /// What wasmtime says.
+        source: wasmtime::Error,
+    },
+    /// The guests cannot be linked.
+    #[error(transparent)]
+    Link(#[from] LinkErrors),
+    /// A score is for no guest.
+    #[error(transparent)]
+    NoSuchGuest(#[from] NoSuchGuest),
+    /// A call, a channel or a scope is for a guest that there is not.
+    #[error("{of}: {missing}")]
+    Names {
+        /// What names it.
+        of: String,
+        /// The name, and those that there are.
+        missing: NoSuchGuest,
+    },
+    /// Two channels or two scopes have the same name.
+    #[error("there are two {of}")]
+    Twice {
+        /// What there is twice.
+        of: String,
+    },
+    /// A channel has room for no message.
+    #[error("channel `{channel}` has room for no message")]
+    Capacity {
+        /// The channel.
+        channel: String,
+    },
+    /// A score or the floor is too high.
+    #[error("{of} is a number from 0 to {MOST}, not {score}")]
+    Score {
+        /// What is too high.
+        of: String,
+        /// How high it is.
+        score: u16,
+    },
+    /// No guest exports `wasi:cli/run`.
+    #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
+    NoCommand,
+    /// A directory cannot be granted.
+    #[error("cannot grant guest `{guest}` what it is to get")]
+    Grant {
+        /// The guest.
+        guest: String,
+        /// What wasmtime says.
+        source: wasmtime::Error,
+    },
+    /// A guest cannot be instantiated.
+    #[error("cannot instantiate guest `{guest}`")]
+    Instantiate {
+        /// The guest.
+        guest: String,
+        /// What wasmtime says.
+        source: wasmtime::Error,
+    },
+    /// Several of these.
+    #[error("the app cannot start, for {} reasons{}", .0.len(), listed(.0))]
+    Several(Vec<StartError>),
+    /// The host itself is at fault.
+    #[error("the host cannot start an app")]
+    Host(#[source] anyhow::Error),
+}
+
+impl StartError {
+    /// What the operator could do.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            StartError::Link(errors) => errors.hints(),
+            StartError::Several(errors) => {
+                let mut hints = Vec::new();
+                for hint in errors.iter().flat_map(StartError::hints) {
+                    if !hints.contains(&hint) {
+                        hints.push(hint);
+                    }
+                }
+                hints
+            }
+            StartError::NoCommand => vec![
+                "one of the guests has to be a command: in Rust, a program with a `main`, built \
+                 for wasm32-wasip2"
+                    .into(),
+            ],
+            // wasmtime's words; it does not name the function.
+            StartError::Compile { source, .. }
+                if format!("{source:#}").contains("component model async") =>
+            {
+                vec![
+                    "asynchronous functions, streams and futures cannot pass between guests: a \
+                     caller that goes on running would break lending"
+                        .into(),
+                ]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A line for each error.
+fn listed(errors: &[StartError]) -> String {
+    let mut text = String::new();
+    for error in errors {
+        // With what wasmtime says, which is not this error's cause any more.
+        let error = match error {
+            StartError::Compile { source, .. } => format!("{error}: {source:#}"),
+            _ => error.to_string(),
+        };
+        let _ = write!(text, "\n- {}", error.replace('\n', "\n  "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{App, CallSpec, ChannelSpec, ScopeSpec};
+    use super::*;
+    use crate::Rights;
+
+    /// An app of one guest that does not compile, which says so.
+    fn app() -> AppBuilder {
+        App::builder().guest(GuestSpec::new("a", *b"\0asm\x0d\0\x01\0\x63"))
+    }
+
+    fn channel(to: &str, capacity: u32) -> ChannelSpec {
+        ChannelSpec {
+            name: "c".into(),
+            from: vec!["a".into()],
+            to: to.into(),
+            capacity,
+            message_bytes: ChannelSpec::MESSAGE_BYTES,
+        }
+    }
+
+    fn texts(errors: &[StartError]) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_errors_are_found_at_once() {
+        let scope = ScopeSpec {
+            name: "s".into(),
+            members: vec![("a".into(), Rights::ALL), ("d".into(), Rights::READ)],
+        };
+        let call = CallSpec {
+            from: "a".into(),
+            to: "b".into(),
+        };
+        let app = app()
+            .score("x", 3)
+            .score("a", 1001)
+            .floor(1001)
+            .may_call([call])
+            .channel(channel("e", 1))
+            .channel(channel("a", 0))
+            .scope(scope);
+        let errors = [
+            "there is no guest `x`; the guests are `a`",
+            "the score of guest `a` is a number from 0 to 1000, not 1001",
+            "the floor is a number from 0 to 1000, not 1001",
+            "the call from `a` to `b`: there is no guest `b`; the guests are `a`",
+            "channel `c`: there is no guest `e`; the guests are `a`",
+            "scope `s`: there is no guest `d`; the guests are `a`",
+            "channel `c` has room for no message",
+            "there are two channels `c`",
+            "cannot compile guest `a`",
+        ];
+        let findings = app.check();
+        assert_eq!(texts(&findings.errors), errors);
+        assert!(findings.guests.is_empty());
+
+        let error = app.prepare().err().expect("nothing is ready").to_string();
+        assert!(
+            error.starts_with("the app cannot start, for 9 reasons\n- there is no guest `x`"),
+            "{error}"
+        );
+        assert!(error.contains("\n- cannot compile guest `a`: "), "{error}");
+    }
+
+    #[test]
+    fn one_error_is_itself() {
+        let error = app().prepare().err().expect("nothing is ready");
+        assert!(matches!(error, StartError::Compile { .. }), "{error}");
+        let error = App::builder().prepare().err().expect("nothing is ready");
+        assert!(matches!(error, StartError::NoCommand), "{error}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Who may call whom, and who serves what.
+
+use super::*;
+
+fn look(guests: &[(&str, &str)], allowed: Option<Vec<(usize, usize)>>) -> Examined {
+    let engine = Engine::default();
+    let components: Vec<Component> = guests
+        .iter()
+        .map(|(_, wit)| component(&engine, wit))
+        .collect();
+    let parts: Vec<Part<'_>> = guests
+        .iter()
+        .zip(&components)
+        .map(|((name, _), component)| Part { name, component })
+        .collect();
+    examine(&host(&engine), &parts, &Allowed(allowed))
+}
+
+const F: &str = "f: func() -> result<_, string>;";
+
+fn provider(examined: &Examined) -> &Provider {
+    &examined.interfaces[0].imports[0].provider
+}
+
+#[test]
+fn call_that_is_not_allowed_is_an_error_that_says_what_to_write() {
+    let guests = [("front", &*imports(F)), ("back", &*exports(F))];
+    let examined = look(&guests, Some(vec![]));
+    let [error] = &examined.errors[..] else {
+        panic!("{:?}", examined.errors);
+    };
+    assert_eq!(
+        error.to_string(),
+        "`front` imports `a:b/c@1.0.0`, which `back` exports, and `front` is not allowed to call"
+    );
+    assert_eq!(
+        error.hint(),
+        "allow the call, as in `calls = [\"back\"]` for `front` in a manifest"
+    );
+    assert_eq!(error.guest(), "front");
+    assert!(examined.plan.links.is_empty());
+    let forbidden = Provider::Forbidden(vec!["back".into()]);
+    assert_eq!(provider(&examined), &forbidden);
+
+    // The other direction is another permission.
+    assert_eq!(look(&guests, Some(vec![(1, 0)])).errors.len(), 1);
+    assert!(look(&guests, Some(vec![(0, 1)])).errors.is_empty());
+    assert!(look(&guests, None).errors.is_empty());
+}
+
+#[test]
+fn permission_chooses_among_those_who_export_the_same() {
+    let guests = [
+        ("front", &*imports(F)),
+        ("left", &*exports(F)),
+        ("right", &*exports(F)),
+    ];
+    let both = ["left", "right"].map(str::to_owned).to_vec();
+    assert_eq!(provider(&look(&guests, None)), &Provider::Ambiguous(both));
+    let examined = look(&guests, Some(vec![(0, 2)]));
+    assert!(examined.errors.is_empty(), "{:?}", examined.errors);
+    assert_eq!(provider(&examined), &Provider::Guest("right".into()));
+    assert_eq!(examined.plan.links[0].exporter, 2);
+}
+
+#[test]
+fn interfaces_say_who_serves_and_who_uses() {
+    let front = "package a:b@1.0.0;
+         interface c { f: func() -> result<_, string>; g: func() -> result<_, string>; }
+         interface t { record r { x: u8 } }
+         interface d { use t.{r}; f: func(r: r); }
+         world guest { import c; import d; import wasi:random/random@0.2.0;
+                       export wasi:cli/run@0.2.0; }";
+    let back = exports("f: func() -> result<_, string>; g: func() -> result<_, string>;");
+    let examined = look(&[("front", front), ("back", &back)], None);
+    let [front, back] = &examined.interfaces[..] else {
+        panic!("{:?}", examined.interfaces);
+    };
+    assert!(front.command && !back.command);
+    let of = |name: &str| {
+        let import = front.imports.iter().find(|import| import.name == name);
+        import.unwrap_or_else(|| panic!("no `{name}` in {front:?}"))
+    };
+    assert_eq!(of("a:b/c@1.0.0").provider, Provider::Guest("back".into()));
+    assert_eq!(of("a:b/c@1.0.0").functions, ["f", "g"]);
+    assert_eq!(of("a:b/d@1.0.0").provider, Provider::Nobody);
+    assert_eq!(of("a:b/t@1.0.0").provider, Provider::Types);
+    assert_eq!(of("wasi:random/random@0.2.0").provider, Provider::Host);
+    assert_eq!(back.exports[0].users, ["front"]);
+    assert_eq!(back.exports[0].functions, ["f", "g"]);
+    assert!(front.exports[0].users.is_empty());
+}
+
+#[test]
+fn guest_of_other_types_is_unfit() {
+    let examined = look(
+        &[("front", &imports(F)), ("back", &exports("f: func();"))],
+        None,
+    );
+    assert_eq!(provider(&examined), &Provider::Unfit("back".into()));
+    assert!(examined.interfaces[1].exports[0].users.is_empty());
+}

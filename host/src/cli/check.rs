@@ -1,0 +1,61 @@
+//! `tombolo check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::manifest::{self, Instead};
+
+/// Check a manifest, its components and how they are linked; run nothing.
+///
+/// Finds all mistakes at once, and shows each at its line: keys that there are
+/// not, values of the wrong kind, guests that there are not, files that are
+/// missing, components that do not compile, imports that nobody serves or that
+/// nobody may call, and types that do not fit.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Check {
+    /// The manifest. Otherwise `tombolo.toml` of this directory.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  there are no errors
+  2  there are, or there is no manifest";
+
+impl Check {
+    /// Checks it.
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let path = manifest::find(self.file, "check")?;
+        let mut described = manifest::open(&path)?;
+        let findings = described.builder(&Instead::default()).check();
+        described.add_findings(&findings);
+        let described = described.good()?;
+        eprint!("{}", described.render(super::fancy()));
+        let guests = described.components().count();
+        let (channels, scopes) = described.counts();
+        let parts = [
+            some(guests, "guest"),
+            some(channels, "channel"),
+            some(scopes, "scope"),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        super::print(&format!(
+            "{}: no errors ({})\n",
+            path.display(),
+            parts.join(", ")
+        ))
+    }
+}
+
+fn some(count: usize, what: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{count} {what}s")),
+    }
+}
