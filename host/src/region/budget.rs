@@ -7,8 +7,7 @@ use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Exhausted, GRANULE};
 
 /// The granules that are taken from a region in one step: 16 MiB, for which the
-/// kernel needs about a millisecond. Whoever pins them meanwhile waits for that
-/// long.
+/// kernel needs some milliseconds. Whoever pins them meanwhile waits for that long.
 const STEP: u64 = 256;
 
 /// A region, as the budget sees it: something that can give memory back.

@@ -65,7 +65,7 @@ impl<P> LedgerLock<P> {
     /// can be shown again before anybody sees that they should be; and the pin
     /// undone where they cannot.
     ///
-    /// Waits while a part of the span is being purged, for a millisecond or so, and
+    /// Waits while a part of the span is being purged, for some milliseconds, and
     /// while another pin makes room for it, so that it is paid for once.
     ///
     /// # Errors
