@@ -124,7 +124,6 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("create", "unpinned"),
     ("create", "exhausted"),
     ("duplicate", "of what was lost"),
-    ("move", "purged"),
     ("pin", "intact"),
     ("pin", "lost"),
     ("pin", "paid for"),
@@ -143,6 +142,8 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("purged", "frozen"),
     ("set-budget", "kept"),
     ("set-budget", "over"),
+    ("over budget", "granule"),
+    ("over budget", "frozen"),
 ];
 
 const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
