@@ -557,14 +557,20 @@ impl Site {
     }
 
     fn finish(mut self, seen: &mut Seen) {
+        // Comparing is what takes the time, of which Miri needs a lot.
         for lend in 0..self.lends.len() {
             self.end_lend(lend);
-            self.compare();
+            if !cfg!(miri) {
+                self.compare();
+            }
         }
         for holder in 0..HOLDERS {
             self.end_holder(holder, End::Orderly);
-            self.compare();
+            if !cfg!(miri) {
+                self.compare();
+            }
         }
+        self.compare();
         assert_eq!(self.lock().claims(), 0);
         assert!(self.lends.iter().all(|lend| self.lock().is_over(*lend)));
         self.budget.forget(self.id);
