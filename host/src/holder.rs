@@ -136,7 +136,7 @@ impl Region {
     /// # Errors
     ///
     /// [`RegionError::NotPermitted`], also for a lent handle;
-    /// [`RegionError::Gone`]; [`RegionError::Exhausted`].
+    /// [`RegionError::Purged`]; [`RegionError::Gone`]; [`RegionError::Exhausted`].
     pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
         self.duplicate_for(rights, self.owner())
     }
@@ -165,8 +165,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`RegionError::NotPermitted`], [`RegionError::Gone`],
-    /// [`RegionError::Exhausted`].
+    /// [`RegionError::NotPermitted`], [`RegionError::Purged`],
+    /// [`RegionError::Gone`], [`RegionError::Exhausted`].
     pub fn restrict(&self, rights: Rights) -> Result<Region, RegionError> {
         let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
         let handle = self.hold.shared.ledger().restrict(self.handle(), rights)?;
@@ -193,7 +193,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
+    /// [`RegionError::NotPermitted`], [`RegionError::Purged`],
+    /// [`RegionError::Gone`].
     pub fn clear_poison(&self) -> Result<(), RegionError> {
         Ok(self.hold.shared.ledger().clear_poison(self.handle())?)
     }

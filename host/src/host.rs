@@ -213,7 +213,8 @@ impl Host {
 
     /// Changes what regions may commit, in bytes, and purges what is over it.
     /// Gives how many bytes are over it still, since somebody pins them: then
-    /// nothing more is committed until they are not.
+    /// nothing more is committed until they are not, and what of them nobody pins
+    /// any more is purged at once, as far as it is over the budget.
     pub fn set_budget(&self, bytes: u64) -> u64 {
         self.0.budget.set(bytes) * GRANULE
     }

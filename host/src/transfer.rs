@@ -656,7 +656,8 @@ impl LentRegion {
 ///
 /// [`RegionError::NotPermitted`] for rights that the handle lacks;
 /// [`RegionError::WouldBlock`] while a guard of the host program's lives on the
-/// claim; [`RegionError::Exhausted`] for the guest's limits.
+/// claim; [`RegionError::Purged`]; [`RegionError::Exhausted`] for the guest's
+/// limits.
 pub fn lend<T: RegionView>(
     mut store: impl AsContextMut<Data = T>,
     region: &Region,

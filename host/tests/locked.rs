@@ -18,7 +18,8 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// Locks up, as containers do, what then runs in the same process: the directory
 /// `$OUT` alone can be written. `$LIMIT`, if there is one, is what the cgroup's
-/// memory limit reads as in there; what is enforced is that of `prlimit`.
+/// memory limit reads as in there; what is enforced is that of `prlimit`. With
+/// `$NO_PSI` nobody may ask the kernel for reports of pressure.
 ///
 /// `/proc` itself stays as it is, as in containers: the user is mapped through
 /// it. What it has for the whole machine does not.
@@ -30,7 +31,7 @@ if [ -n "$LIMIT" ]; then
     done
     : "${limited:?the cgroup of this process has no file for a memory limit}"
 fi
-for at in /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do
+for at in ${NO_PSI:+/proc/pressure} /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do
     [ ! -e $at ] || mount --bind $at $at
 done
 # A mount that another one covers cannot be reached, and need not be.
@@ -67,6 +68,7 @@ fn locked(out: &Path, program: &str) -> Command {
         .args(["sh", "-euc", LOCK_UP, "sh", program])
         .env("OUT", out)
         .env("LIMIT", "")
+        .env("NO_PSI", "")
         .env("LC_ALL", "C")
         .env_remove("TOMBOLO_LOG");
     command
@@ -173,10 +175,58 @@ fn small_memory_limit_of_the_cgroup_is_heeded_by_default() {
     assert!(!out.path().join("out.wav").exists());
 
     std::fs::write(&limit, "268435456\n").unwrap();
-    let mut command = render(out.path(), &[]);
+    let mut command = render(out.path(), &["--report"]);
     let output = command.env("LIMIT", &limit).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(out.path().join("out.wav").exists());
+    // Half of it, or of what there is if that is less.
+    let budget = line(&stderr(&output), "budget");
+    let mebibytes = budget.strip_suffix(" MiB").map(str::parse::<f64>);
+    assert!(
+        matches!(mebibytes, Some(Ok(0.0..=128.0))),
+        "the budget is {budget}"
+    );
+}
+
+/// What is said with `-v` of how pressure is heard of.
+#[track_caller]
+fn pressure_note(no_psi: &str) -> String {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = render(out.path(), &["-v"]);
+    let output = command.env("NO_PSI", no_psi).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(out.path().join("out.wav").exists());
+    let said = stderr(&output);
+    let note = said.lines().find(|line| line.contains("memory pressure: "));
+    note.unwrap_or_else(|| panic!("no note in {said}"))
+        .to_owned()
+}
+
+#[test]
+fn locked_up_app_says_how_it_hears_of_pressure() {
+    let note = pressure_note("");
+    if Path::new("/proc/pressure/memory").exists() {
+        // Nothing in there takes away what kernels since 6.5 let everybody do.
+        assert!(note.contains("memory pressure: watched by "), "{note}");
+    } else {
+        assert!(
+            note.contains("/proc/pressure/memory: No such file"),
+            "{note}"
+        );
+    }
+}
+
+#[test]
+fn app_that_may_not_ask_for_pressure_says_so_and_runs() {
+    let note = pressure_note("yes");
+    // What is heard instead, if anything, is the system's business.
+    let why = match Path::new("/proc/pressure/memory").exists() {
+        true => "Read-only file system",
+        false => "No such file",
+    };
+    let refused = format!("/proc/pressure/memory: {why}");
+    assert!(note.contains(&refused), "{note}");
+    assert!(!note.contains("watched by /proc/pressure/memory"), "{note}");
 }
 
 /// A program that is killed at the latest when the test ends.

@@ -272,9 +272,37 @@ fn frozen_regions_are_purged_whole_or_not_at_all_and_say_so() {
         a.pin(number, 0, 0).unwrap().map(|_| ()),
     ];
     assert_eq!(purged, [const { Err(ErrorCode::Purged) }; 11]);
+    assert_eq!(b.restrict(other, all()).unwrap(), Err(ErrorCode::Purged));
     b.drop_window(window).unwrap();
     b.drop_handle(other).unwrap();
     b.assert_works();
+}
+
+#[test]
+fn purged_frozen_regions_are_neither_lent_nor_moved() {
+    let host = host(8);
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "frozen", GRANULE, 7);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    region.freeze().unwrap();
+    region.unpin(0, 0).unwrap();
+    a.unpin(number, 0, 0).unwrap().unwrap();
+    // Lent before it is purged, it is gone for the borrower as well.
+    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
+    assert_eq!(host.purge(GRANULE), GRANULE);
+    let refused = a.pin_lent(lent.resource()).unwrap();
+    assert_eq!(refused, [const { ErrorCode::Purged }; 3]);
+    lent.end(&mut a.store).unwrap();
+
+    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ);
+    assert!(matches!(lent, Err(RegionError::Purged)), "{lent:?}");
+    let (region, refused) = a.store.data_mut().regions.give(region).unwrap_err();
+    assert!(matches!(refused, RegionError::Purged), "{refused}");
+    let refused = a.give(number).unwrap_err();
+    assert!(format!("{refused:#}").contains("purged"), "{refused:#}");
+    assert_eq!((region.name(), region.size()), ("frozen", GRANULE));
+    assert!(region.is_purged() && region.is_frozen());
+    a.assert_works();
 }
 
 #[test]
@@ -447,7 +475,36 @@ fn a_smaller_budget_purges_at_once_and_refuses_until_pins_are_gone() {
     assert_eq!(allocated(&pinned), 4);
     assert!(host.create("more", 1).is_err());
     pinned.unpin(0, 0).unwrap();
+    assert_eq!(allocated(&pinned), 1, "what is over it goes at once");
     host.create("more", 1).unwrap();
+}
+
+#[test]
+fn what_guests_unpin_over_budget_goes_at_once_and_only_as_much_as_needed() {
+    let host = host(8);
+    let mut a = guest(&host, "a");
+    let (region, number) = shared(&host, &mut a, 6);
+    let (window, at) = a.shown(number, 6, WRITE);
+    assert_eq!(host.set_budget(3 * GRANULE), 3 * GRANULE);
+    assert_eq!(allocated(&region), 6);
+
+    a.unpin(number, 0, 2 * GRANULE).unwrap().unwrap();
+    assert_eq!((allocated(&region), host.purgeable()), (4, 0));
+    // One of these stays.
+    a.unpin(number, 2 * GRANULE, 2 * GRANULE).unwrap().unwrap();
+    assert_eq!((allocated(&region), host.purgeable()), (3, GRANULE));
+    let pinned = a.pin(number, 3 * GRANULE, GRANULE).unwrap();
+    assert_eq!(pinned, Ok(Pinned::Intact));
+    assert_eq!(a.byte(at + 3 * PAGE), 7);
+    exhausted(a.pin(number, 0, GRANULE).unwrap(), "budget");
+
+    // A guest that dies pins nothing any more either.
+    assert_eq!(host.set_budget(GRANULE), 2 * GRANULE);
+    a.drop_window(window).unwrap();
+    assert_eq!(allocated(&region), 3);
+    drop(a);
+    assert_eq!((allocated(&region), host.purgeable()), (1, GRANULE));
+    assert_eq!(host.budget().committed, GRANULE);
 }
 
 #[test]

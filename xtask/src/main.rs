@@ -1,6 +1,7 @@
 //! The commands of this repository: `cargo xtask demo`, `cargo xtask cache`,
-//! `cargo xtask test`, `cargo xtask soak`.
+//! `cargo xtask test`, `cargo xtask soak`, `cargo xtask bench`.
 
+mod bench;
 mod cache;
 mod demo;
 mod guests;
@@ -22,6 +23,7 @@ Usage: cargo xtask demo [--wav FILE] [--gain DB]
        cargo xtask cache [--images DIR]
        cargo xtask test [ARGS]
        cargo xtask soak [--minutes N] [--seed N]
+       cargo xtask bench [--quick] [GROUP]...
 
 demo   Build everything, and have two sandboxed guests play music.
   --wav FILE   Play this recording. Without it, the demo renders a minute of music.
@@ -35,6 +37,10 @@ test   Run all tests. What follows goes to each test program, as after `cargo te
 soak   Have guests cache, crash and be killed, and see that no byte and no memory is lost.
   --minutes N  Go on for so long, a minute by default; `0.2` is twelve seconds.
   --seed N     Try again what was tried with this seed, which the soak prints.
+
+bench  Measure what things cost, and print tables. Without GROUP, all of them.
+  --quick      Only see that it works, with a few repeats.
+  GROUP        `pins` or `pressure`.
 ";
 
 /// What to do.
@@ -43,6 +49,7 @@ enum Task {
     Cache(cache::Options),
     Test(Vec<std::ffi::OsString>),
     Soak(soak::Options),
+    Bench(bench::Options),
     Help,
 }
 
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
         Task::Cache(options) => cache::run(&options),
         Task::Test(arguments) => test::run(&arguments),
         Task::Soak(options) => soak::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Help => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -117,6 +125,18 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
                 }
             }
             Ok(Task::Soak(options))
+        }
+        Some("bench") => {
+            let mut options = bench::Options::default();
+            while let Some(argument) = arguments.next()? {
+                match argument {
+                    Long("quick") => options.quick = true,
+                    Value(group) => options.groups.push(group),
+                    Short('h') | Long("help") => return Ok(Task::Help),
+                    other => bail!("{}; {HINT}", other.unexpected()),
+                }
+            }
+            Ok(Task::Bench(options))
         }
         _ => bail!("no task is called `{}`; {HINT}", task.display()),
     }

@@ -34,8 +34,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     toolchain::add_target()?;
     let mut cargo = run::cargo("test");
-    cargo.args(["--package", "tombolo-tests", "--test", "soak"]);
-    cargo.args(["--", "--nocapture"]);
+    // Without `--package`, which would have wasmtime built with other features.
+    cargo.args(["--test", "soak", "--", "--nocapture"]);
     cargo.env("TOMBOLO_SOAK_SECONDS", (minutes * 60.0).to_string());
     if let Some(seed) = options.seed {
         cargo.env("TOMBOLO_SOAK_SEED", seed.to_string());

@@ -7,8 +7,7 @@ use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Exhausted, GRANULE};
 
 /// The granules that are taken from a region in one step: 16 MiB, for which the
-/// kernel needs about a millisecond. Whoever pins them meanwhile waits for that
-/// long.
+/// kernel needs some milliseconds. Whoever pins them meanwhile waits for that long.
 const STEP: u64 = 256;
 
 /// A region, as the budget sees it: something that can give memory back.
@@ -131,9 +130,28 @@ impl Budget {
         pool.regions.remove(&id);
     }
 
-    /// Notes what a region has to purge. Called with the lock of the region.
-    pub(super) fn note(&self, id: u64, idle: Idle) {
-        self.pool().note(id, idle);
+    /// Notes what a region has to purge. Called with the lock of the region. Says
+    /// whether something is over the budget and can be purged, so that whoever asks
+    /// is to [keep to it](Budget::keep) once the lock is gone.
+    #[must_use]
+    pub(super) fn note(&self, id: u64, idle: Idle) -> bool {
+        let mut pool = self.pool();
+        pool.note(id, idle);
+        pool.over() > 0 && pool.purgeable > 0
+    }
+
+    /// Purges what is over the budget since that was made smaller, only as much as
+    /// needed. Not to be called with the lock of a region.
+    pub(super) fn keep(&self) {
+        loop {
+            let pool = self.pool();
+            let over = pool.over();
+            if over == 0 || pool.order.is_empty() {
+                return;
+            }
+            drop(pool);
+            self.purge_some(over);
+        }
     }
 
     /// What is used and what was done.
@@ -216,15 +234,12 @@ impl Budget {
 
     /// Changes what may be committed, and purges what is over it. Gives how many
     /// granules are over it still, since they are pinned: nothing more is
-    /// committed until they are not.
-    pub fn set(self: &Arc<Budget>, bytes: u64) -> u64 {
-        let over = |pool: &Pool| pool.used.saturating_sub(pool.most);
-        let mut pool = self.pool();
-        pool.most = bytes / GRANULE;
-        let first = over(&pool);
-        drop(pool);
-        self.purge(first);
-        over(&self.pool())
+    /// committed until they are not, and they are purged as soon as nobody pins
+    /// them.
+    pub fn set(&self, bytes: u64) -> u64 {
+        self.pool().most = bytes / GRANULE;
+        self.keep();
+        self.pool().over()
     }
 
     /// Purges something of the region whose turn it is, and gives how many
@@ -275,6 +290,11 @@ impl Pool {
     /// over the budget since that was made smaller.
     fn missing(&self, granules: u64) -> u64 {
         self.used.saturating_add(granules).saturating_sub(self.most)
+    }
+
+    /// How much is over the budget, beside what is on its way back to the kernel.
+    fn over(&self) -> u64 {
+        self.used.saturating_sub(self.most + self.freeing)
     }
 
     fn note(&mut self, id: u64, idle: Idle) {

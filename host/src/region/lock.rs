@@ -14,7 +14,8 @@ use super::{Handle, Ledger, PinRefusal, Pinned, Span, Undo};
 /// meanwhile waits, and is then told the truth.
 ///
 /// Locks are taken in this order: a ledger's, the budget's. Nobody has two
-/// ledgers' locks.
+/// ledgers' locks; and whoever lets go of a ledger may have to purge, so that nobody
+/// does that with a lock that others need meanwhile.
 #[derive(Debug)]
 pub struct LedgerLock<P> {
     id: u64,
@@ -25,10 +26,11 @@ pub struct LedgerLock<P> {
 }
 
 /// The ledger, to oneself. When it is let go, the budget is told what there is
-/// to purge.
+/// to purge; and if more is committed than the budget has, that is purged at once.
 #[derive(Debug)]
 pub struct LedgerGuard<'a, P> {
-    ledger: MutexGuard<'a, Ledger<P>>,
+    /// `None` only while it is dropped.
+    ledger: Option<MutexGuard<'a, Ledger<P>>>,
     lock: &'a LedgerLock<P>,
     noted: Idle,
 }
@@ -54,7 +56,7 @@ impl<P> LedgerLock<P> {
     fn guard<'a>(&'a self, ledger: MutexGuard<'a, Ledger<P>>) -> LedgerGuard<'a, P> {
         let noted = ledger.idle();
         LedgerGuard {
-            ledger,
+            ledger: Some(ledger),
             lock: self,
             noted,
         }
@@ -65,7 +67,7 @@ impl<P> LedgerLock<P> {
     /// can be shown again before anybody sees that they should be; and the pin
     /// undone where they cannot.
     ///
-    /// Waits while a part of the span is being purged, for a millisecond or so, and
+    /// Waits while a part of the span is being purged, for some milliseconds, and
     /// while another pin makes room for it, so that it is paid for once.
     ///
     /// # Errors
@@ -136,21 +138,23 @@ impl<P> LedgerLock<P> {
 impl<P> Deref for LedgerGuard<'_, P> {
     type Target = Ledger<P>;
     fn deref(&self) -> &Ledger<P> {
-        &self.ledger
+        self.ledger.as_ref().expect("there until it is dropped")
     }
 }
 
 impl<P> DerefMut for LedgerGuard<'_, P> {
     fn deref_mut(&mut self) -> &mut Ledger<P> {
-        &mut self.ledger
+        self.ledger.as_mut().expect("there until it is dropped")
     }
 }
 
 impl<P> Drop for LedgerGuard<'_, P> {
     fn drop(&mut self) {
-        let idle = self.ledger.idle();
-        if idle != self.noted {
-            self.lock.budget.note(self.lock.id, idle);
+        let idle = self.idle();
+        let (id, budget) = (self.lock.id, &self.lock.budget);
+        if idle != self.noted && budget.note(id, idle) {
+            self.ledger = None;
+            budget.keep();
         }
     }
 }

@@ -313,12 +313,11 @@ impl Model {
         })
     }
 
-    /// Reasons against a lend. A handle to what was purged can be passed on as
-    /// any other.
+    /// Reasons against a lend.
     #[must_use]
     pub fn against_lend(&self, handle: usize, can: Can) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
         let mut reasons = self.against_weaker(handle, can);
         if self.guarded(self.handles[handle].claim) {
@@ -364,8 +363,8 @@ impl Model {
     /// Reasons against a move.
     #[must_use]
     pub fn against_move(&self, handle: usize) -> Vec<Refusal> {
-        if self.gone(handle) {
-            return vec![Refusal::Gone];
+        if let Some(refusal) = self.nothing_there(handle) {
+            return vec![refusal];
         }
         let source = &self.handles[handle];
         let alone = source.first && self.live_handles(source.claim) == 1;

@@ -17,7 +17,7 @@ fn config() -> ProptestConfig {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let most = if cfg!(miri) { 8 } else { 300 };
+    let most = if cfg!(miri) { 4 } else { 300 };
     // One of the regions sees most of it, so that much comes together there.
     let region = prop_oneof![2 => Just(0), 1 => Just(1)];
     let step = (region, op()).prop_map(|(region, op)| Step { region, op });
@@ -124,7 +124,6 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("create", "unpinned"),
     ("create", "exhausted"),
     ("duplicate", "of what was lost"),
-    ("move", "purged"),
     ("pin", "intact"),
     ("pin", "lost"),
     ("pin", "paid for"),
@@ -143,6 +142,8 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("purged", "frozen"),
     ("set-budget", "kept"),
     ("set-budget", "over"),
+    ("over budget", "granule"),
+    ("over budget", "frozen"),
 ];
 
 const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
@@ -152,8 +153,8 @@ const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
     &[
         ("duplicate", &[Gone, NotPermitted, Purged]),
         ("restrict", &[Gone, NotPermitted, Purged]),
-        ("lend", &[Gone, NotPermitted, WouldBlock]),
-        ("move", &[Gone, NotPermitted, WouldBlock]),
+        ("lend", &[Gone, NotPermitted, WouldBlock, Purged]),
+        ("move", &[Gone, NotPermitted, WouldBlock, Purged]),
         (
             "open",
             &[

@@ -1018,6 +1018,8 @@ mod pins {
             let refused = ledger.duplicate(handle, Rights::READ, Vec::new()).err();
             assert_eq!(refused, purged);
             assert_eq!(ledger.restrict(handle, Rights::READ).err(), purged);
+            assert_eq!(ledger.lend(handle, Rights::READ).err(), purged);
+            assert_eq!(ledger.may_move(handle).err(), purged);
             assert_eq!(ledger.freeze(handle).err(), purged);
             assert_eq!(ledger.clear_poison(handle).err(), purged);
         }
@@ -1035,13 +1037,31 @@ mod pins {
         assert_eq!(budget.set(3 * GRANULE), 2);
         assert_eq!(committed(&budget), 5);
         assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
-        // Not for what is over it anyway, either.
-        region.unpin(&a, granules(3, 2)).unwrap();
+        // What is over it goes as soon as nobody pins it.
+        region.unpin(&a, granule(3)).unwrap();
+        assert_eq!((committed(&budget), purgeable(&budget)), (4, 0));
         assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
-        assert_eq!((committed(&budget), purgeable(&budget)), (5, 2));
-        region.unpin(&a, granule(5)).unwrap();
-        assert_eq!(region.pin(&a, granule(0)), Ok(Lost));
-        assert_eq!((committed(&budget), purgeable(&budget)), (3, 0));
+        // And no more than that.
+        region.unpin(&a, granules(4, 3)).unwrap();
+        assert_eq!((committed(&budget), purgeable(&budget)), (3, 2));
+        assert_eq!(region.pin(&a, granules(5, 2)), Ok(Intact));
+        assert!(is_exhausted(region.pin(&a, granule(4)), "budget"));
+    }
+
+    #[test]
+    fn a_claim_that_ends_over_budget_gives_back_what_is_over_it() {
+        let (budget, region, a) = pinned_region();
+        let b = region
+            .lock
+            .lock()
+            .duplicate(&a, Rights::READ, Vec::new())
+            .unwrap();
+        region.unpin(&b, granules(0, 4)).unwrap();
+        assert_eq!(budget.set(6 * GRANULE), 2);
+        region.lock.lock().release(a);
+        assert_eq!((committed(&budget), purgeable(&budget)), (6, 2));
+        assert_eq!(region.given_back(), [(0, 2)]);
+        assert_eq!(region.pin(&b, granules(2, 2)), Ok(Intact));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::sync;
 mod account;
 #[path = "../../../host/src/region/budget.rs"]
 mod budget;
-#[path = "../../../host/src/region/ledger.rs"]
+#[path = "../../../host/src/region/ledger/mod.rs"]
 mod ledger;
 #[path = "../../../host/src/region/lock.rs"]
 mod lock;
@@ -20,8 +20,7 @@ mod span;
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
 pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, PinUsage, Refusal, Undo,
-    WindowId,
+    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, Refusal, Undo, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use pins::Pinned;

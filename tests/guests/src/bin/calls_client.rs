@@ -102,7 +102,7 @@ fn play(script: &str) -> Result<String, String> {
         "late" => late(rest),
         "killed" => killed(rest),
         "killed-writing" => killed_writing(rest),
-        "dead-of-pressure" => dead_of_pressure(),
+        "dead-of-pressure" => dead_of_pressure(rest),
         "killed-idle" => killed_idle(),
         "killed-between" => killed_between(),
         "dead" => dead(rest),
@@ -657,9 +657,15 @@ fn killed_writing(how: &str) {
 }
 
 /// A callee that is ended because memory is short.
-fn dead_of_pressure() {
+fn dead_of_pressure(how: &str) {
     let region = create("short");
-    let died = near::lend("reading sleep", &region).unwrap_err();
+    let died = match how {
+        "failing" => match near::say_failing("sleep").unwrap_err() {
+            near::Failure::PeerFailed(died) => died,
+            other => panic!("{other:?}"),
+        },
+        _ => near::lend("reading sleep", &region).unwrap_err(),
+    };
     has(
         &died,
         &[

@@ -31,6 +31,9 @@ const REGIONS: usize = 7;
 const GRANULES: usize = 24;
 const WINDOWS: usize = 3;
 
+/// How many frozen ones it has besides.
+const FROZEN: usize = 3;
+
 /// After how many steps it begins anew, and writes down what it did.
 const EPISODE: usize = 150;
 const TALLY: usize = 25;
@@ -42,12 +45,17 @@ struct Tally {
     lost: u64,
     refused: u64,
     lent: u64,
+    /// Frozen regions that were found purged.
+    thawed: u64,
 }
 
 struct Cache {
     dice: Dice,
     tally: Tally,
     alone: bool,
+    /// Frozen regions, of which the first version is there or nothing; and the seed
+    /// of each. It pins none but to look.
+    frozen: Vec<(Region, u64)>,
 }
 
 /// A window, as it is at the moment.
@@ -104,6 +112,7 @@ fn main() {
         dice: Dice::new(seed.parse().expect("a number")),
         tally: Tally::default(),
         alone: false,
+        frozen: Vec::new(),
     };
     let steps: usize = steps.parse().expect("a number");
     match &**then {
@@ -187,17 +196,18 @@ impl Cache {
             lost,
             refused,
             lent,
+            thawed,
         } = self.tally;
         std::fs::write(
             "/tally/cache",
-            format!("{intact} {lost} {refused} {lent} ."),
+            format!("{intact} {lost} {refused} {lent} {thawed} ."),
         )
         .expect("the directory is granted");
     }
 
     fn step(&mut self, item: &mut Item<'_>) {
         let range = self.dice.range(item.parts.len());
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..=3 => self.open(item, range),
             4..=5 => self.hide(item),
             6..=8 => self.show(item),
@@ -212,6 +222,8 @@ impl Cache {
             16 => self.copy(item, range),
             17 => self.lend(item, range),
             18 => self.share(item),
+            19 => self.freeze(),
+            20 => self.look_at_frozen(),
             _ => self.have_looked(),
         }
         item.panes.iter().for_each(|pane| item.check(pane));
@@ -441,6 +453,52 @@ impl Cache {
         let doubtful: Vec<bool> = item.parts.iter().map(|part| part.doubtful).collect();
         item.is_shared = true;
         self.answered(friend::keep(copy, item.seed, &versions, &doubtful));
+    }
+
+    /// Writes a region, freezes it, and does without it for now.
+    fn freeze(&mut self) {
+        if self.frozen.len() == FROZEN {
+            return;
+        }
+        let granules = 1 + self.dice.below(4);
+        let region = match Region::create("frozen", (granules * GRANULE) as u64) {
+            Ok(region) => region,
+            Err(error) => return self.refused(&error),
+        };
+        let seed = self.dice.next();
+        let mut window = region.write_window(..).expect("it is new");
+        for (granule, place) in window.chunks_mut(GRANULE).enumerate() {
+            soak::fill(place, seed, granule, 1);
+        }
+        drop(window);
+        region.freeze().expect("it is ours");
+        region.unpin(..).expect("no window is there");
+        self.frozen.push((region, seed));
+    }
+
+    /// Looks at a frozen region, which is there as a whole or purged for good.
+    fn look_at_frozen(&mut self) {
+        if self.frozen.is_empty() {
+            return;
+        }
+        let at = self.dice.below(self.frozen.len());
+        let (region, seed) = &self.frozen[at];
+        match region.pin(..) {
+            Ok(pinned) => assert!(!pinned.is_lost(), "it goes as a whole"),
+            Err(error) => {
+                assert_eq!(error, Error::Purged);
+                assert_eq!(region.unpin(..), Err(Error::Purged));
+                self.tally.thawed += 1;
+                self.frozen.swap_remove(at);
+                return;
+            }
+        }
+        let window = region.read_window(..).expect("it is pinned");
+        for (granule, seen) in window.chunks(GRANULE).enumerate() {
+            soak::check(seen, 0, *seed, granule, Part::of(1)).expect("as it was frozen");
+        }
+        drop(window);
+        region.unpin(..).expect("no window is there");
     }
 
     fn have_looked(&mut self) {

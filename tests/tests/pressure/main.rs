@@ -1,7 +1,14 @@
 //! Guests hear of memory pressure, in apps and in stores of an embedder's own.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | who hears, and when |
+//! | `relief` | what comes of a report: purging, and ending guests |
+//! | `kernel` | the kernel reports by itself |
 
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -11,10 +18,16 @@ use tombolo::app::{App, CommandSpec, End, GuestSpec};
 use tombolo::pressure::{Level, PressureSink, PressureSource};
 use tombolo::{Host, RegionCtx, RegionView};
 use tombolo_tests::artifacts;
+use tombolo_tests::process::{Descriptor, Process};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+mod kernel;
+mod relief;
+#[path = "../calls/trio.rs"]
+mod trio;
 
 tombolo_tests::guests!(pressure);
 
@@ -45,6 +58,19 @@ async fn signs(host: &Host, count: u64) {
     while host.counts().regions_created < count {
         tokio::task::yield_now().await;
     }
+}
+
+/// The bytes that the kernel has for the region of this name, which one guest of
+/// this process has.
+fn resident(name: &str) -> u64 {
+    let descriptors = Process::current().descriptors().unwrap();
+    let is_it = |it: &&Descriptor| {
+        it.memfd()
+            .is_some_and(|it| it == &*format!("tombolo:{name}"))
+    };
+    let it = descriptors.iter().find(is_it).expect("it is there");
+    let file = std::fs::metadata(format!("/proc/self/fd/{}", it.number)).unwrap();
+    file.blocks() * 512
 }
 
 #[test]

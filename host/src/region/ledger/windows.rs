@@ -1,0 +1,197 @@
+//! The lock: windows and guards, and what of them conflicts.
+
+use super::super::{Rights, Span};
+use super::{Access, ClaimId, End, Handle, Holder, Ledger, LendId, Refusal, Window, WindowId};
+
+impl<P> Ledger<P> {
+    /// Tells whether a lend on the way from the owner to `via` sets this window
+    /// of the claim aside: the lender had it when that lend began.
+    fn is_aside(&self, id: WindowId, window: &Window<P>, via: Option<LendId>) -> bool {
+        if window.holder == Holder::Host {
+            return false;
+        }
+        let mut at = via;
+        while let Some(lend) = at {
+            let Some(entry) = self.lends.get(&lend) else {
+                return false;
+            };
+            if entry.parent == window.via {
+                return id.0 < lend.0;
+            }
+            at = entry.parent;
+        }
+        false
+    }
+
+    fn free(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+        span: Span,
+        access: Access,
+        except: Option<WindowId>,
+    ) -> bool {
+        self.windows.iter().all(|(id, other)| {
+            Some(*id) == except
+                || !other.span.overlaps(span)
+                || other.access.goes_with(access)
+                || other.claim == claim && self.is_aside(*id, other, via)
+        })
+    }
+
+    /// Opens a window, for which the handle must have the rights `needs`:
+    /// takes the lock on its granules.
+    ///
+    /// # Errors
+    ///
+    /// Each [`Refusal`]; they are looked for in the order gone, purged, rights,
+    /// frozen, poisoned, unpinned, conflict.
+    pub fn open(
+        &mut self,
+        handle: &Handle,
+        needs: Rights,
+        span: Span,
+        access: Access,
+        holder: Holder,
+        place: P,
+    ) -> Result<WindowId, Refusal> {
+        self.may_open(handle, needs, access)?;
+        if self.claims[&handle.claim]
+            .unpinned
+            .overlaps(&span.granules())
+        {
+            return Err(Refusal::Unpinned);
+        }
+        self.check_lock(handle.claim, handle.via, span, access, None)?;
+        let id = WindowId(self.fresh());
+        self.claim_mut(handle.claim).windows += 1;
+        if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
+            lend.windows += 1;
+        }
+        self.windows.insert(
+            id,
+            Window {
+                claim: handle.claim,
+                via: handle.via,
+                rights: handle.rights,
+                span,
+                access,
+                holder,
+                place,
+            },
+        );
+        Ok(id)
+    }
+
+    /// Tells whether a window on no bytes at all could be opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`] and
+    /// [`Refusal::Unpinned`].
+    pub fn may_open(&self, handle: &Handle, needs: Rights, access: Access) -> Result<(), Refusal> {
+        self.check_there(handle)?;
+        self.check_rights(handle, needs)?;
+        self.check_state(access)
+    }
+
+    fn check_state(&self, access: Access) -> Result<(), Refusal> {
+        if self.frozen && access == Access::Write {
+            return Err(Refusal::Frozen);
+        }
+        if self.poisoned {
+            Err(Refusal::Poisoned)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check_lock(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+        span: Span,
+        access: Access,
+        except: Option<WindowId>,
+    ) -> Result<(), Refusal> {
+        if self.frozen && access == Access::Write {
+            return Err(Refusal::Frozen);
+        }
+        if self.free(claim, via, span, access, except) {
+            Ok(())
+        } else {
+            Err(Refusal::WouldBlock)
+        }
+    }
+
+    /// Changes what a window is for.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Gone`] for a window that has ended, or whose lend has; the
+    /// others but [`Refusal::Poisoned`], since windows that exist stay as they
+    /// are.
+    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
+        let window = self.windows.get(&id).ok_or(Refusal::Gone)?;
+        self.check_lend(window.via)?;
+        if self.purged {
+            return Err(Refusal::Purged);
+        }
+        if !window.rights.contains(access.needs()) {
+            return Err(Refusal::NotPermitted);
+        }
+        self.check_lock(window.claim, window.via, window.span, access, Some(id))?;
+        self.windows.get_mut(&id).expect("found above").access = access;
+        Ok(())
+    }
+
+    /// Closes a window: lets its granules go. A writer that died poisons the
+    /// region. Gives back what was noted for it, or `None` for a window that
+    /// had ended before.
+    pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
+        let window = self.windows.remove(&id)?;
+        if window.access == Access::Write && end == End::Died {
+            self.poisoned = true;
+        }
+        self.claim_mut(window.claim).windows -= 1;
+        self.settle(window.claim);
+        if let Some(lend) = window.via {
+            if let Some(entry) = self.lends.get_mut(&lend) {
+                entry.windows -= 1;
+            }
+            self.settle_lend(lend);
+        }
+        Some(window.place)
+    }
+
+    /// What a window is at the moment: its span and access.
+    #[must_use]
+    pub fn window(&self, id: WindowId) -> Option<(Span, Access)> {
+        self.windows
+            .get(&id)
+            .map(|window| (window.span, window.access))
+    }
+
+    /// Tells whether a window may ever write, now or after
+    /// [`set_access`](Ledger::set_access).
+    #[must_use]
+    pub fn may_write(&self, id: WindowId) -> bool {
+        let window = self.windows.get(&id);
+        window.is_some_and(|window| window.rights.contains(Access::Write.needs()))
+    }
+
+    /// The guests' windows of a claim that were made through a lend, or, with
+    /// `None`, by its own holder.
+    pub fn windows_of(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+    ) -> impl Iterator<Item = (WindowId, Access, &P)> {
+        self.windows
+            .iter()
+            .filter(move |(_, window)| {
+                window.claim == claim && window.via == via && window.holder == Holder::Guest
+            })
+            .map(|(id, window)| (*id, window.access, &window.place))
+    }
+}

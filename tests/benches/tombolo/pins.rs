@@ -1,0 +1,119 @@
+//! Pin, unpin and purge: by a guest, through the interface `pins`, and by the host
+//! program.
+//!
+//! A guest's times are from outside: the host program calls an export of the guest,
+//! which calls the host. What such a call takes by itself is the first row.
+
+use tombolo::{Host, HostLimits};
+use tombolo_tests::artifacts::WINDOWS_PUPPET;
+
+use crate::measure::{Plan, SIZES, Times};
+use crate::puppet::{Pinned, Puppet, WRITE};
+use crate::table::Table;
+
+/// A host with room for this and nothing else.
+pub fn host(bytes: u64) -> Host {
+    let mut limits = HostLimits::default();
+    limits.budget = bytes;
+    Host::with_limits(limits)
+}
+
+pub fn run(plan: &Plan) -> Vec<Table> {
+    let mut guests = Table::by_size("by a guest: median (9 of 10)", &SIZES);
+    let mut hosts = Table::by_size("by the host program: median (9 of 10)", &SIZES);
+    for size in SIZES {
+        guest(plan, size, &mut guests);
+        host_program(plan, size, &mut hosts);
+    }
+    vec![guests, hosts]
+}
+
+fn guest(plan: &Plan, size: u64, table: &mut Table) {
+    let host = host(2 * size);
+    let mut guest = Puppet::new(WINDOWS_PUPPET, &host, "guest");
+    let shown = guest.create("shown", size).unwrap().unwrap();
+    let plain = guest.create("plain", size).unwrap().unwrap();
+    let granules = u32::try_from(size / tombolo::GRANULE).unwrap();
+    let (_, at) = guest.shown(shown, granules, WRITE);
+    let length = u32::try_from(size).unwrap();
+
+    let mut times: [Times; 9] = Default::default();
+    for _ in 0..plan.repeats(size) {
+        let [
+            call,
+            plain_unpin,
+            plain_pin,
+            unpin,
+            pin,
+            first,
+            again,
+            purge,
+            lost,
+        ] = &mut times;
+        call.time(|| guest.pages().unwrap());
+
+        plain_unpin
+            .time(|| guest.unpin(plain, 0, 0).unwrap())
+            .unwrap();
+        let pinned = plain_pin.time(|| guest.pin(plain, 0, 0).unwrap());
+        assert_eq!(pinned, Ok(Pinned::Intact));
+
+        // Every page is there, and in the window's page table.
+        guest.fill(at, length, 1).unwrap();
+        unpin.time(|| guest.unpin(shown, 0, 0).unwrap()).unwrap();
+        let pinned = pin.time(|| guest.pin(shown, 0, 0).unwrap());
+        assert_eq!(pinned, Ok(Pinned::Intact));
+        let sum = first.time(|| guest.sum(at, length).unwrap());
+        assert_eq!(sum, again.time(|| guest.sum(at, length).unwrap()));
+
+        guest.unpin(shown, 0, 0).unwrap().unwrap();
+        assert_eq!(purge.time(|| host.purge(size)), size);
+        let pinned = lost.time(|| guest.pin(shown, 0, 0).unwrap());
+        assert_eq!(pinned, Ok(Pinned::Lost));
+    }
+    table.column(
+        [
+            "a call into the guest that does nothing",
+            "unpin, no window",
+            "pin, no window",
+            "unpin under a window, each page touched",
+            "pin under a window",
+            "... and then read all of it",
+            "... and read it again",
+            "purge, each page touched",
+            "pin under a window what was purged",
+        ],
+        times,
+    );
+}
+
+fn host_program(plan: &Plan, size: u64, table: &mut Table) {
+    let host = host(size);
+    let region = host.create("the program's", size).unwrap();
+    let mut times: [Times; 4] = Default::default();
+    for _ in 0..plan.repeats(size) {
+        let [unpin, pin, purge, purge_untouched] = &mut times;
+        region.write(0..size).unwrap().fill(1);
+        unpin.time(|| region.unpin(0, 0)).unwrap();
+        let pinned = pin.time(|| region.pin(0, 0)).unwrap();
+        assert_eq!(pinned, tombolo::Pinned::Intact);
+
+        region.unpin(0, 0).unwrap();
+        assert_eq!(purge.time(|| host.purge(size)), size);
+        assert_eq!(region.usage().resident, 0, "the kernel has it back");
+
+        region.pin(0, 0).unwrap();
+        region.unpin(0, 0).unwrap();
+        assert_eq!(purge_untouched.time(|| host.purge(size)), size);
+        region.pin(0, 0).unwrap();
+    }
+    table.column(
+        [
+            "unpin",
+            "pin",
+            "purge, each page touched",
+            "purge, no page touched",
+        ],
+        times,
+    );
+}

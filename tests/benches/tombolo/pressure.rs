@@ -1,0 +1,96 @@
+//! From a report of memory pressure to free memory.
+//!
+//! A source of the benchmark's own reports, as the kernel's would on its thread.
+//! When that returns, what nobody pins has been purged; that the kernel has the
+//! pages back is looked at after each repeat, by what it says of the files.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tombolo::pressure::{Level, PressureSink, PressureSource};
+use tombolo::{GRANULE, Host, Region};
+
+use crate::measure::{Plan, SIZES, Times};
+use crate::pins::host;
+use crate::table::Table;
+
+/// The size of each of several regions.
+const PART: u64 = 1 << 20;
+
+/// A source for which the benchmark speaks.
+#[derive(Clone, Default)]
+struct Own(Arc<Mutex<Option<PressureSink>>>);
+
+impl PressureSource for Own {
+    fn name(&self) -> String {
+        "the benchmark".into()
+    }
+
+    fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
+        *self.0.lock().unwrap() = Some(sink);
+        Ok(self)
+    }
+}
+
+pub fn run(plan: &Plan) -> Vec<Table> {
+    let mut table = Table::by_size("a report until memory is free: median (9 of 10)", &SIZES);
+    for size in SIZES {
+        let mut times: [Times; 4] = Default::default();
+        let [nothing, half, all, parts] = &mut times;
+        report(plan, size, 0, Level::Critical, nothing);
+        // A granule has no half.
+        if size > GRANULE {
+            report(plan, size, size, Level::Moderate, half);
+        }
+        report(plan, size, size, Level::Critical, all);
+        if size > PART {
+            report(plan, size, PART, Level::Critical, parts);
+        }
+        table.column(
+            [
+                "critical, all of it is pinned",
+                "moderate, half of one region goes",
+                "critical, all of one region goes",
+                "critical, all goes, in regions of 1 MiB",
+            ],
+            times,
+        );
+    }
+    vec![table]
+}
+
+/// Reports pressure where so many bytes are in regions of `part` bytes, or, if
+/// that is 0, in one region that is pinned.
+fn report(plan: &Plan, size: u64, part: u64, level: Level, times: &mut Times) {
+    let (host, own) = (host(size), Own::default());
+    let _monitor = host.heed(own.clone(), |_, _| {}).unwrap();
+    let sink = own.0.lock().unwrap().clone().unwrap();
+    let each = if part == 0 { size } else { part };
+    let regions: Vec<Region> = (0..size / each)
+        .map(|_| host.create("cached", each).unwrap())
+        .collect();
+    for _ in 0..plan.repeats(size) {
+        for region in &regions {
+            region.pin(0, 0).unwrap();
+            region.write(0..each).unwrap().fill(1);
+            if part > 0 {
+                region.unpin(0, 0).unwrap();
+            }
+        }
+        times.time(|| sink.report(level));
+        let left = match level {
+            _ if part == 0 => size,
+            Level::Moderate => size / 2,
+            _ => 0,
+        };
+        assert_eq!(resident(&host, &regions), left);
+        sink.report(Level::Normal);
+    }
+}
+
+/// What the kernel has allocated, which is what the host thinks that it has.
+fn resident(host: &Host, regions: &[Region]) -> u64 {
+    let resident = regions.iter().map(|region| region.usage().resident).sum();
+    assert_eq!(host.budget().committed, resident);
+    resident
+}

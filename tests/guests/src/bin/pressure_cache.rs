@@ -1,0 +1,39 @@
+//! A guest that has unpinned a region when pressure comes, hears of that, and
+//! finds the bytes lost. The region has the guest's own name.
+//!
+//! With the argument `any` it ends then, whatever the level; otherwise it is to
+//! hear of critical pressure, and of the end of that.
+
+use tombolo_guest::pressure::{Level, Watch};
+use tombolo_guest::{Pinned, Region};
+
+const SIZE: u64 = 4 * 65536;
+
+/// By this the test knows how far it is.
+fn sign() -> Region {
+    Region::create("sign", 1).expect("it is small")
+}
+
+fn main() {
+    let mut arguments = std::env::args();
+    let name = arguments.next().expect("a guest has its name");
+    let any = arguments.next().is_some_and(|argument| argument == "any");
+
+    let watch = Watch::new();
+    let region = Region::create(&name, SIZE).expect("there is room");
+    let mut window = region.write_window(..).expect("it is ours");
+    window.fill(7);
+    let unpinned = window.unpin().expect("no other window is there");
+    let _sign = sign();
+    let level = watch.wait();
+    assert!(any || level == Level::Critical, "{level:?}");
+    match unpinned.pin().expect("there is room") {
+        // Under moderate pressure half of it goes.
+        Pinned::Lost(window) => assert_eq!(window[0], 0),
+        Pinned::Intact(_) => panic!("nothing was purged"),
+    }
+    let _sign = sign();
+    if !any {
+        assert_eq!(watch.wait(), Level::Normal);
+    }
+}

@@ -1,0 +1,195 @@
+//! From a report to what comes of it, in an app: purging, telling the guests, and
+//! where that is not enough, ending one.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tombolo::app::{App, AppBuilder, AppHandle, Candidate, End, OnPressure, Outcome, Verdict};
+use tombolo::pressure::Level;
+use tombolo::{GRANULE, Host};
+
+use crate::trio::{self, program, strand};
+use crate::{Own, guests, signs};
+
+/// Runs to the end, with the test beside it.
+fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+    strand().block_on(async {
+        let app = app.start().await.expect("it starts");
+        let (handle, host) = (app.handle(), app.host().clone());
+        let both = async { tokio::join!(app.run(), act(&handle, &host)).0 };
+        let both = tokio::time::timeout(Duration::from_secs(60), both);
+        both.await.expect("nobody hangs")
+    })
+}
+
+/// Lets others run until something is so.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets others run for a while, in which nothing is to happen.
+async fn a_while() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
+    let guests = &outcome.report.guests;
+    let guest = guests.iter().find(|it| it.name == guest);
+    &guest.expect("there is one").end
+}
+
+fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
+    let kills = outcome.report.kills.iter();
+    kills.map(|it| (&*it.guest, it.only_counted)).collect()
+}
+
+/// A caller that learns of its callee's end, as a string or as `peer-failed`, and
+/// beside them a guest with a cache.
+fn purged_and_then_ended(scenario: &str, cache: &str) {
+    let own = Own::default();
+    let app = trio::app(scenario)
+        .guest(program(cache, guests::PRESSURE_CACHE))
+        .pressure(own.clone())
+        .on_pressure(OnPressure::Kill)
+        // The others have 500.
+        .score("near", 501);
+    let outcome = run_while(app, async |app, host| {
+        // The cache's region and its sign; the client's, which it lends.
+        signs(host, 3).await;
+        assert_eq!(crate::resident(cache), 4 * GRANULE);
+        own.report(Level::Critical);
+        assert_eq!(host.budget().purged, 4 * GRANULE);
+        assert_eq!(crate::resident(cache), 0, "the kernel has it back");
+        // The cache has heard of it, and looked.
+        signs(host, 4).await;
+        a_while().await;
+
+        // Everything is pinned now.
+        own.report(Level::Critical);
+        app.gone("near").await.unwrap();
+        assert_eq!(host.budget().purged, 4 * GRANULE);
+        own.report(Level::Normal);
+    });
+    // The client has found what it should, and so has the cache.
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(killed(&outcome), [("near", false)]);
+    assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+    assert!(outcome.failures[0].starts_with("guest `near` was ended"));
+    assert_eq!(end(&outcome, "far"), "served");
+}
+
+#[test]
+fn first_report_purges_and_is_heard_and_second_ends_a_guest_whose_caller_learns_why() {
+    purged_and_then_ended("dead-of-pressure", "cache of one");
+}
+
+#[test]
+fn caller_with_a_variant_learns_it_as_peer_failed() {
+    purged_and_then_ended("dead-of-pressure failing", "cache of another");
+}
+
+/// An app that holds on, and whose guests would be ended in the order near, far.
+fn holding(on_pressure: OnPressure) -> AppBuilder {
+    trio::app("hold spin")
+        .on_pressure(on_pressure)
+        .score("near", 900)
+        .score("far", 100)
+        .score("client", 0)
+}
+
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A hook that notes whom it was asked about, and spares one.
+fn hook(spared: &'static str) -> (Asked, impl FnMut(&Candidate) -> Verdict + Send) {
+    let asked = Asked::default();
+    let hook = {
+        let asked = asked.clone();
+        move |candidate: &Candidate| {
+            asked.lock().unwrap().push(candidate.guest.clone());
+            match candidate.guest == spared {
+                true => Verdict::Spare,
+                false => Verdict::End,
+            }
+        }
+    };
+    (asked, hook)
+}
+
+#[test]
+fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_spares() {
+    let (own, (asked, hook)) = (Own::default(), hook("near"));
+    let app = holding(OnPressure::Kill)
+        .pressure(own.clone())
+        .before_kill(hook);
+    let outcome = run_while(app, async |app, host| {
+        until(|| host.counts().windows >= 12).await;
+        own.report(Level::Critical);
+        a_while().await;
+
+        let region = host.create("the program's", GRANULE).unwrap();
+        region.unpin(0, 0).unwrap();
+        own.report(Level::Critical);
+        assert_eq!(host.budget().purged, GRANULE);
+        a_while().await;
+
+        own.report(Level::Moderate);
+        own.report(Level::Critical);
+        a_while().await;
+        assert_eq!(*asked.lock().unwrap(), [""; 0], "nothing was a reason yet");
+
+        own.report(Level::Critical);
+        app.gone("far").await.unwrap();
+        drop(region);
+        app.stop();
+    });
+    assert_eq!(*asked.lock().unwrap(), ["near", "far"]);
+    assert_eq!(killed(&outcome), [("far", false)]);
+    assert_eq!(end(&outcome, "near"), "served");
+    assert!(end(&outcome, "far").starts_with("ended: the host is short of memory"));
+}
+
+#[test]
+fn counting_asks_and_ends_nobody() {
+    let (own, (asked, hook)) = (Own::default(), hook("far"));
+    let app = holding(OnPressure::Count)
+        .pressure(own.clone())
+        .before_kill(hook);
+    let outcome = run_while(app, async |app, host| {
+        until(|| host.counts().windows >= 12).await;
+        own.report(Level::Critical);
+        own.report(Level::Critical);
+        until(|| !asked.lock().unwrap().is_empty()).await;
+        a_while().await;
+        app.stop();
+    });
+    assert_eq!(killed(&outcome), [("near", true)]);
+    assert_eq!(
+        (end(&outcome, "near"), end(&outcome, "far")),
+        ("served", "served")
+    );
+}
+
+#[test]
+fn purging_is_all_unless_it_is_asked_for() {
+    let (own, (asked, hook)) = (Own::default(), hook("nobody"));
+    let app = App::builder()
+        .guest(program("cache by default", guests::PRESSURE_CACHE))
+        .pressure(own.clone())
+        .before_kill(hook);
+    let outcome = run_while(app, async |_, host| {
+        signs(host, 2).await;
+        for _ in 0..3 {
+            own.report(Level::Critical);
+            a_while().await;
+        }
+        signs(host, 3).await;
+        own.report(Level::Normal);
+    });
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(killed(&outcome), []);
+    assert_eq!(*asked.lock().unwrap(), [""; 0]);
+}
