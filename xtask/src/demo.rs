@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "the player did not write {}",
         output.display()
     );
-    put_app(&target, &directory)?;
+    put_app(&target, &directory, "examples/music", &FILES)?;
     println!(
         "\nThe player wrote {}.\nAgain:\n\n    {}\n\nThe same app, as the manifest \
          {} describes it:\n\n    cd {} && ../debug/tombolo run",
@@ -94,10 +94,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 const MANIFEST: &str = "tombolo.toml";
 
 /// Puts the app into a directory: its manifest, and the components beside it.
-fn put_app(target: &Path, directory: &Path) -> Result<()> {
-    let manifest = run::root().join("examples/music").join(MANIFEST);
+pub(crate) fn put_app(
+    target: &Path,
+    directory: &Path,
+    example: &str,
+    guests: &[&str],
+) -> Result<()> {
+    let manifest = run::root().join(example).join(MANIFEST);
     let mut files = vec![(manifest, directory.join(MANIFEST))];
-    for guest in FILES {
+    for guest in guests {
         let beside = directory.join(format!("{guest}.wasm"));
         files.push((guests::artifact(target, guest), beside));
     }

@@ -1,9 +1,12 @@
 //! The commands of this repository: `cargo xtask demo`, `cargo xtask cache`,
-//! `cargo xtask test`, `cargo xtask soak`, `cargo xtask bench`.
+//! `cargo xtask frames`, `cargo xtask test`, `cargo xtask soak`, `cargo xtask chaos`,
+//! `cargo xtask bench`.
 
 mod bench;
 mod cache;
+mod chaos;
 mod demo;
+mod frames;
 mod guests;
 mod run;
 mod soak;
@@ -21,8 +24,10 @@ Sets up, shows and tests Tombolo.
 
 Usage: cargo xtask demo [--wav FILE] [--gain DB]
        cargo xtask cache [--images DIR]
+       cargo xtask frames [--images DIR] [-- ARGS]
        cargo xtask test [ARGS]
        cargo xtask soak [--minutes N] [--seed N]
+       cargo xtask chaos [--minutes N] [--seed N]
        cargo xtask bench [--quick] [GROUP]...
 
 demo   Build everything, and have two sandboxed guests play music.
@@ -32,11 +37,19 @@ demo   Build everything, and have two sandboxed guests play music.
 cache  Build everything, and have a guest keep decoded images in memory that shrinks.
   --images DIR   Use these PNG images. Without it, some are made.
 
+frames Build everything, and have four guests in parallel denoise and sharpen images.
+  --images DIR   Use these PNG images, each once. Without it, some are made, and used
+                 over and over. What follows `--` goes to the guest that decodes.
+
 test   Run all tests. What follows goes to each test program, as after `cargo test --`.
 
 soak   Have guests cache, crash and be killed, and see that no byte and no memory is lost.
   --minutes N  Go on for so long, a minute by default; `0.2` is twelve seconds.
   --seed N     Try again what was tried with this seed, which the soak prints.
+
+chaos  Kill guests of the frames pipeline at random moments, and see that each frame is
+       right or reported, and that nothing leaks.
+  --minutes N, --seed N   As of `soak`.
 
 bench  Measure what things cost, and print tables. Without GROUP, all of them.
   --quick      Only see that it works, with a few repeats.
@@ -48,7 +61,9 @@ enum Task {
     Demo(demo::Options),
     Cache(cache::Options),
     Test(Vec<std::ffi::OsString>),
+    Frames(frames::Options),
     Soak(soak::Options),
+    Chaos(soak::Options),
     Bench(bench::Options),
     Help,
 }
@@ -58,7 +73,9 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Cache(options) => cache::run(&options),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Frames(options) => frames::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Help => {
             print!("{HELP}");
@@ -108,7 +125,24 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
             Ok(Task::Cache(options))
         }
         Some("test") => Ok(Task::Test(arguments.raw_args()?.collect())),
-        Some("soak") => {
+        Some("frames") => {
+            let mut options = frames::Options::default();
+            while let Some(argument) = arguments.next()? {
+                match argument {
+                    Long("images") => options.images = Some(PathBuf::from(arguments.value()?)),
+                    Short('h') | Long("help") => return Ok(Task::Help),
+                    // What follows the dashes.
+                    Value(value) => options.arguments.push(value),
+                    other => bail!("{}; {HINT}", other.unexpected()),
+                }
+            }
+            Ok(Task::Frames(options))
+        }
+        Some(task @ ("soak" | "chaos")) => {
+            let task = match task {
+                "soak" => Task::Soak,
+                _ => Task::Chaos,
+            };
             let mut options = soak::Options::default();
             while let Some(argument) = arguments.next()? {
                 match argument {
@@ -124,7 +158,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
                     other => bail!("{}; {HINT}", other.unexpected()),
                 }
             }
-            Ok(Task::Soak(options))
+            Ok(task(options))
         }
         Some("bench") => {
             let mut options = bench::Options::default();

@@ -26,17 +26,28 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    pub(crate) fn check(&self) -> Result<()> {
+        let minutes = self.minutes;
+        if !minutes.is_finite() || minutes <= 0.0 {
+            bail!("--minutes {minutes}: there is nothing to do; a part of a minute is `0.2`");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn seconds(&self) -> String {
+        (self.minutes * 60.0).to_string()
+    }
+}
+
 /// Runs the test program that does it, and shows what that prints meanwhile.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let minutes = options.minutes;
-    if !minutes.is_finite() || minutes <= 0.0 {
-        bail!("--minutes {minutes}: there is nothing to do; a part of a minute is `0.2`");
-    }
+    options.check()?;
     toolchain::add_target()?;
     let mut cargo = run::cargo("test");
     // Without `--package`, which would have wasmtime built with other features.
     cargo.args(["--test", "soak", "--", "--nocapture"]);
-    cargo.env("TOMBOLO_SOAK_SECONDS", (minutes * 60.0).to_string());
+    cargo.env("TOMBOLO_SOAK_SECONDS", options.seconds());
     if let Some(seed) = options.seed {
         cargo.env("TOMBOLO_SOAK_SEED", seed.to_string());
     }

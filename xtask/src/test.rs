@@ -16,6 +16,7 @@ const GUEST_SIDE: &[&str] = &[
     "music-audioserver",
     "cache-gallery",
     "cache-viewer",
+    "frames",
 ];
 
 /// How each test program closes.

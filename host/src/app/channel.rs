@@ -1,6 +1,6 @@
 //! Channels: bounded queues of messages from some guests to one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -373,15 +373,31 @@ impl Mail {
 
 /// The channels of an app.
 #[derive(Default)]
-pub(super) struct Channels(Vec<Arc<Channel>>);
+pub(super) struct Channels {
+    by_name: HashMap<String, Arc<Channel>>,
+    /// The channels that each guest has an end of.
+    by_guest: HashMap<usize, Vec<Arc<Channel>>>,
+    /// In the order in which they were described.
+    all: Vec<Arc<Channel>>,
+}
 
 impl Channels {
     pub(super) fn new(channels: impl IntoIterator<Item = Channel>) -> Channels {
-        Channels(channels.into_iter().map(Arc::new).collect())
+        let mut made = Channels::default();
+        for channel in channels.into_iter().map(Arc::new) {
+            for guest in channel.senders.iter().chain([&channel.receiver]) {
+                let of_guest = made.by_guest.entry(*guest).or_default();
+                of_guest.push(channel.clone());
+            }
+            let name = channel.spec.name.clone();
+            made.by_name.insert(name, channel.clone());
+            made.all.push(channel);
+        }
+        made
     }
 
     fn named(&self, name: &str) -> Option<&Arc<Channel>> {
-        self.0.iter().find(|channel| channel.spec.name == name)
+        self.by_name.get(name)
     }
 
     fn open(&self, guest: usize, name: &str, side: Which) -> Result<Opened, Refusal> {
@@ -411,7 +427,7 @@ impl Channels {
     }
 
     pub(super) fn report(&self) -> Vec<ChannelReport> {
-        let channels = self.0.iter();
+        let channels = self.all.iter();
         channels
             .map(|channel| channel.inner().counts.clone())
             .collect()
@@ -419,7 +435,7 @@ impl Channels {
 
     /// A guest has ended, and is not started again.
     pub(super) fn gone(&self, guest: usize) {
-        for channel in &self.0 {
+        for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.gone(guest);
         }
     }

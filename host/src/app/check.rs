@@ -1,5 +1,6 @@
 //! What keeps an app from starting, found without starting it.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use wasmtime::component::{Component, Linker};
@@ -90,9 +91,18 @@ impl AppBuilder {
 
         // Those that compile, each with its guest's index.
         let mut compiled: Vec<(usize, Component)> = Vec::new();
+        // Guests that are the same program share its code.
+        let mut programs: HashMap<&[u8], Component> = HashMap::new();
         for (index, guest) in self.guests.iter().enumerate() {
-            match Component::from_binary(&engine, &guest.wasm) {
-                Ok(component) => compiled.push((index, component)),
+            let component = match programs.get(&*guest.wasm) {
+                Some(component) => Ok(component.clone()),
+                None => Component::from_binary(&engine, &guest.wasm),
+            };
+            match component {
+                Ok(component) => {
+                    programs.insert(&guest.wasm, component.clone());
+                    compiled.push((index, component));
+                }
                 Err(source) => findings.errors.push(StartError::Compile {
                     guest: guest.name.clone(),
                     source,

@@ -57,6 +57,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use wasmtime::Engine;
+use wasmtime::component::Linker;
 
 use self::call::{Calls, Peer};
 use self::channel::{Channel, Channels};
@@ -294,14 +295,19 @@ impl AppBuilder {
         let calls = Calls::new(peers, app.stopped.clone());
         let killer = Killer::new(self.policy, lives);
         let mut linkers = Vec::new();
+        let unlinked = Arc::new(linker);
         for index in 0..cradles.len() {
-            let mut linker = linker.clone();
+            if !plan.links.iter().any(|link| link.importer == index) {
+                linkers.push(unlinked.clone());
+                continue;
+            }
+            let mut linker = Linker::clone(&unlinked);
             for link in plan.links.iter().filter(|link| link.importer == index) {
                 calls
                     .link(&mut linker, link, &cradles[link.exporter].component)
                     .map_err(|error| StartError::Host(error.into()))?;
             }
-            linkers.push(linker);
+            linkers.push(Arc::new(linker));
         }
         let nursery = Arc::new(Nursery {
             engine,

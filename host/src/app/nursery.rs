@@ -63,8 +63,8 @@ pub(super) struct Nursery {
     pub(super) ticker: Arc<Ticker>,
     pub(super) app: AppGrants,
     pub(super) cradles: Vec<Cradle>,
-    /// What each is linked to.
-    pub(super) linkers: Vec<Linker<GuestState>>,
+    /// What each is linked to: those that call nobody share one.
+    pub(super) linkers: Vec<Arc<Linker<GuestState>>>,
     /// How often each failed in a row.
     pub(super) failures: Mutex<Vec<u32>>,
 }

@@ -176,6 +176,9 @@ impl Described {
             .floor(instead.floor.or(manifest.floor).unwrap_or(1))
             // Nobody may call anybody, but for those below.
             .may_call([]);
+        if let Some(grace) = manifest.grace {
+            builder = builder.grace(grace);
+        }
         let mut names = Vec::new();
         let mut kept = Vec::new();
         for (guest, files) in manifest.guests.iter().zip(files) {

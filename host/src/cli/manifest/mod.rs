@@ -14,6 +14,7 @@ mod syntax;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(super) use self::app::{Described, Grants, Instead};
 pub(super) use self::problem::Problem;
@@ -50,6 +51,7 @@ struct Manifest {
     budget: Option<u64>,
     on_pressure: Option<Pressure>,
     floor: Option<u16>,
+    grace: Option<Duration>,
     limits: Vec<Limit>,
     guests: Vec<Guest>,
     channels: Vec<Channel>,

@@ -32,6 +32,7 @@ pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manife
             _ => None,
         });
         manifest.floor = number(app, "floor").filter(|floor| *floor <= 1000);
+        manifest.grace = read.time(app, "grace");
         manifest.limits = read.limits(app);
     }
     manifest.guests = named(values, "guests")

@@ -199,6 +199,14 @@ pub(super) static APP: Table = Table {
             "floor = 1",
         ),
         optional(
+            "grace",
+            Shape::Time,
+            "How long commands that hear of it have to finish when the app is told to stop. \
+             Others are ended at once.",
+            "1s",
+            r#"grace = "5s""#,
+        ),
+        optional(
             "limits",
             Shape::Table(&LIMITS),
             "What each guest may hold and take, where it does not have the same limit itself.",

@@ -168,6 +168,7 @@ const WHOLE: &str = r#"
 budget = "64MiB"
 on-pressure = "kill"
 floor = 1
+grace = "3s"
 limits = { windows = 16, run-time = "1h 30m" }
 
 [guests.resize]
@@ -215,6 +216,7 @@ fn manifest_is_read_in_full() {
     assert_eq!(manifest.budget, Some(64 << 20));
     assert_eq!(manifest.on_pressure, Some(Pressure::Kill));
     assert_eq!(manifest.floor, Some(1));
+    assert_eq!(manifest.grace, Some(std::time::Duration::from_secs(3)));
     let names: Vec<&str> = manifest
         .guests
         .iter()

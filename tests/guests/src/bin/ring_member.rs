@@ -1,0 +1,28 @@
+//! One of many guests in a ring: sends a region to the next, takes one from the one
+//! before, and looks at both.
+//!
+//! Its arguments are the channels to send into and to receive from, and how often.
+
+use tombolo_guest::channels::{Receiver, Sender};
+use tombolo_guest::{GRANULE, Region};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [name, to, from, rounds] = &arguments[..] else {
+        panic!("{arguments:?}");
+    };
+    let (to, from) = (Sender::open(to).unwrap(), Receiver::open(from).unwrap());
+    for round in 0..rounds.parse().unwrap() {
+        let region = Region::create(name, GRANULE).unwrap();
+        let mut window = region.write_window(..).unwrap();
+        window.fill(round);
+        drop(window);
+        to.send_waiting(name.as_bytes(), vec![region]).unwrap();
+        let mut message = from.next().unwrap().expect("its neighbour sends as often");
+        let region = message.regions.remove(0);
+        assert_eq!(message.bytes, region.name().into_bytes());
+        assert_eq!(message.from, region.name());
+        let window = region.read_window(..).unwrap();
+        assert!(window.iter().all(|byte| *byte == round));
+    }
+}

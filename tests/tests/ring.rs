@@ -1,0 +1,70 @@
+//! A thousand guests in one app, each with regions and windows.
+
+use std::time::Instant;
+
+use tombolo::app::{App, ChannelSpec, End, GuestSpec};
+use tombolo_tests::process::Process;
+
+tombolo_tests::guests!(ring);
+
+/// How many guests there are.
+const GUESTS: usize = 1000;
+/// How many regions each sends.
+const ROUNDS: usize = 5;
+
+#[test]
+fn thousand_guests_start_exchange_and_end() {
+    let wasm = std::fs::read(guests::RING_MEMBER).unwrap();
+    let mut app = App::builder();
+    for guest in 0..GUESTS {
+        let from = (guest + GUESTS - 1) % GUESTS;
+        app = app
+            .guest(GuestSpec {
+                args: vec![format!("c{guest}"), format!("c{from}"), ROUNDS.to_string()],
+                ..GuestSpec::new(format!("g{guest}"), wasm.clone())
+            })
+            .channel(ChannelSpec {
+                name: format!("c{guest}"),
+                from: vec![format!("g{guest}")],
+                to: format!("g{}", (guest + 1) % GUESTS),
+                capacity: 1,
+                message_bytes: 16,
+            });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let process = Process::current();
+    let count = || {
+        let resident = process.resident_memory().unwrap();
+        (process.mappings().unwrap().len(), resident)
+    };
+    let before = count();
+    let outcome = runtime.block_on(async {
+        let begun = Instant::now();
+        let app = app.start().await.unwrap();
+        let during = count();
+        println!(
+            "{GUESTS} guests started in {:?}; each: {} mappings, {} KiB resident",
+            begun.elapsed(),
+            (during.0 - before.0) / GUESTS,
+            (during.1 - before.1) / 1024 / GUESTS as u64,
+        );
+        let begun = Instant::now();
+        let outcome = app.run().await;
+        println!("exchanged and ended in {:?}", begun.elapsed());
+        outcome
+    });
+    assert_eq!(outcome.failures, [""; 0]);
+    assert_eq!(outcome.end, End::Exit(0));
+    let report = &outcome.report;
+    assert_eq!(report.regions_created, (GUESTS * ROUNDS) as u64);
+    assert_eq!(report.regions_given_back, report.regions_created);
+    let sent: u64 = report.channels.iter().map(|channel| channel.sent).sum();
+    assert_eq!(sent, report.regions_created);
+    drop(runtime);
+    let after = process.mappings().unwrap();
+    assert!(after.iter().all(|mapping| mapping.memfd().is_none()));
+}
