@@ -94,7 +94,7 @@ fn never_starts() {
         // After guests that could.
         let mut broken = trio::far();
         broken.name = "broken".into();
-        broken.wasm.truncate(1000);
+        broken.wasm = broken.wasm[..1000].into();
         assert!(trio::app("ping").guest(broken).start().await.is_err());
         // A second `far` is one too many to link to.
         let mut second = trio::far();

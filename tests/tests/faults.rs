@@ -27,7 +27,7 @@ const PAGE: u32 = 65536;
 fn spec(name: &str, wasm: Vec<u8>) -> GuestSpec {
     GuestSpec {
         name: name.into(),
-        wasm,
+        wasm: wasm.into(),
         inherit_stdio: true,
         ..GuestSpec::default()
     }

@@ -266,7 +266,7 @@ impl AppBuilder {
         let mut lives = Vec::new();
         for (index, (mut spec, component)) in self.guests.into_iter().zip(components).enumerate() {
             // It is compiled.
-            spec.wasm = Vec::new();
+            spec.wasm = Arc::default();
             let run = entries.iter().find(|(entry, _)| *entry == index);
             let ty = component.component_type();
             let hears = ty

@@ -1,6 +1,7 @@
 //! What an app is made of.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Limits, Rights};
@@ -36,8 +37,8 @@ pub struct CommandSpec {
 pub struct GuestSpec {
     /// Its name, told apart from the others'.
     pub name: String,
-    /// The component, in binary form.
-    pub wasm: Vec<u8>,
+    /// The component, in binary form. Guests that are the same program may share it.
+    pub wasm: Arc<[u8]>,
     /// Whether it shares the program's standard streams. Standard input is shared
     /// with the first command alone.
     pub inherit_stdio: bool,
@@ -59,7 +60,7 @@ pub struct GuestSpec {
 
 impl GuestSpec {
     /// A guest that gets nothing.
-    pub fn new(name: impl Into<String>, wasm: impl Into<Vec<u8>>) -> GuestSpec {
+    pub fn new(name: impl Into<String>, wasm: impl Into<Arc<[u8]>>) -> GuestSpec {
         GuestSpec {
             name: name.into(),
             wasm: wasm.into(),

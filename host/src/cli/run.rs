@@ -191,7 +191,7 @@ impl Run {
         for (name, wasm) in guests {
             builder = builder.guest(GuestSpec {
                 name,
-                wasm,
+                wasm: wasm.into(),
                 inherit_stdio: true,
                 ..GuestSpec::default()
             });

@@ -210,7 +210,7 @@ mod for_want_of_memory {
     fn empty() -> GuestSpec {
         GuestSpec {
             name: "empty".into(),
-            wasm: b"\0asm\x0d\0\x01\0".into(),
+            wasm: b"\0asm\x0d\0\x01\0"[..].into(),
             inherit_stdio: false,
             ..GuestSpec::default()
         }

@@ -11,7 +11,9 @@ use tombolo_tests::artifacts;
 pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
     GuestSpec {
         name: name.into(),
-        wasm: std::fs::read(path).expect("the build script built it"),
+        wasm: std::fs::read(path)
+            .expect("the build script built it")
+            .into(),
         inherit_stdio: true,
         ..GuestSpec::default()
     }
@@ -21,12 +23,14 @@ pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
 /// `wasi:cli/run`; by another name that is nothing to start.
 pub(crate) fn server(name: &str, path: impl AsRef<Path>) -> GuestSpec {
     let mut guest = program(name, path);
+    let mut wasm = guest.wasm.to_vec();
     let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
     let mut at = 0;
-    while let Some(next) = guest.wasm[at..].windows(run.len()).position(|it| it == run) {
+    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
         at += next;
-        guest.wasm[at..at + run.len()].copy_from_slice(other);
+        wasm[at..at + run.len()].copy_from_slice(other);
     }
+    guest.wasm = wasm.into();
     guest
 }
 

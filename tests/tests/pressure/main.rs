@@ -84,7 +84,7 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
     let outcome = strand.block_on(async {
         let guest = GuestSpec {
             name: "waiter".into(),
-            wasm: std::fs::read(guests::PRESSURE_WAITER).unwrap(),
+            wasm: std::fs::read(guests::PRESSURE_WAITER).unwrap().into(),
             inherit_stdio: true,
             ..GuestSpec::default()
         };

@@ -199,7 +199,7 @@ impl Described {
             let own = !guest.limits.is_empty();
             builder = builder.guest(GuestSpec {
                 name: guest.name.value.clone(),
-                wasm,
+                wasm: wasm.into(),
                 inherit_stdio: true,
                 args: guest.args.clone(),
                 env: guest.env.iter().cloned().chain(env).collect(),
