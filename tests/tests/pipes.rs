@@ -174,6 +174,19 @@ fn channel_without_guests_that_could_send_is_closed() {
 }
 
 #[test]
+fn what_is_not_sent_comes_back_and_its_windows_stay() {
+    let wasm = std::fs::read(guests::PIPES_RAW).unwrap();
+    succeeds(
+        App::builder()
+            .guest(GuestSpec {
+                inherit_stdio: true,
+                ..GuestSpec::new("raw", wasm)
+            })
+            .channel(channel("c", &["raw"], "raw", 1)),
+    );
+}
+
+#[test]
 fn what_is_queued_is_on_the_senders_account() {
     let mut limits = Limits::default();
     limits.regions = 3;

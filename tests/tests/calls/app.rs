@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use tombolo::Limits;
-use tombolo::app::{App, AppBuilder, CommandSpec, End, Outcome, StartError};
+use tombolo::app::{
+    App, AppBuilder, Backoff, CommandSpec, End, GuestSpec, Outcome, Restart, StartError,
+};
 
 use crate::guests;
 use crate::trio::{app, client, far, near, program, run, server};
@@ -200,6 +202,27 @@ mod waiting {
         plays(app("cycle"));
     }
 
+    /// Also where it leads over strands, and where a call that is no cycle comes back
+    /// to a strand that it came from.
+    #[test]
+    fn guests_of_a_strand_call_each_other_and_others() {
+        for strands in [["one", "one", "one"], ["one", "other", "one"]] {
+            for script in ["cycle", "deep", "dead trap"] {
+                let mut app = App::builder().command(CommandSpec {
+                    args: vec![script.into()],
+                    ..CommandSpec::default()
+                });
+                for (guest, strand) in [client(), near(), far()].into_iter().zip(strands) {
+                    app = app.guest(GuestSpec {
+                        strand: Some(strand.into()),
+                        ..guest
+                    });
+                }
+                ends(app, End::Exit(0));
+            }
+        }
+    }
+
     #[test]
     fn cycle_is_told_through_functions_without_room_on_the_way() {
         plays(app("cycle-roomless"));
@@ -267,6 +290,25 @@ mod waiting {
 
 mod dying {
     use super::*;
+
+    #[test]
+    fn callee_is_started_again_and_its_callers_wait_for_that() {
+        let near = GuestSpec {
+            restart: Restart::OnFailure(Backoff {
+                delay: Duration::from_millis(20),
+                max_restarts: 2,
+                ..Backoff::default()
+            }),
+            ..near()
+        };
+        let command = CommandSpec {
+            args: vec!["reborn".into()],
+            ..CommandSpec::default()
+        };
+        let app = App::builder().command(command).guest(client());
+        let outcome = plays_while_others_die(app.guest(near).guest(far()), &["near"]);
+        assert_eq!(outcome.report.guests[1].restarts.len(), 2);
+    }
 
     #[test]
     fn callee_that_traps_reaches_its_callers_as_a_value() {

@@ -107,6 +107,7 @@ fn play(script: &str) -> Result<String, String> {
         "killed-between" => killed_between(),
         "dead" => dead(rest),
         "dead-roomless" => panic!("{}", near::say_roomless("trap")),
+        "reborn" => reborn(),
         "wait-long" => wait_long(rest),
         "poison" => poison(),
         "poison-not" => poison_not(rest),
@@ -675,6 +676,25 @@ fn dead_of_pressure(how: &str) {
         ],
     );
     assert_eq!(outcomes(&region), "ok ok ok ok ok");
+    far_is_well();
+}
+
+/// A callee that is started again, with fresh memory, twice and no more.
+fn reborn() {
+    let region = create("lent");
+    for _ in 0..2 {
+        near::move_("keep", create("its own")).unwrap();
+        let died = near::lend("writing trap", &region).unwrap_err();
+        has(&died, &["guest `near`", "unreachable"]);
+        assert_eq!(outcomes(&region), POISONED);
+        region.clear_poison().unwrap();
+        // At once: the call waits for its next life.
+        assert_eq!(near::say("ping").unwrap(), "pong");
+        near::lend("fill 8", &region).unwrap();
+        assert_eq!(region.read_at(0, 1).unwrap(), [8]);
+    }
+    let died = near::say("trap").unwrap_err();
+    assert_eq!(near::say("ping").unwrap_err(), died);
     far_is_well();
 }
 

@@ -1,0 +1,89 @@
+//! A guest with raw bindings, which looks at its windows when a message is not sent.
+
+// Windows over memory that Rust does not know of.
+#![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: ["../../wit", "../wit/pipes.wit"],
+        world: "test:pipes/raw",
+        generate_all,
+    });
+}
+// For the pages.
+#[allow(dead_code)]
+#[path = "../node.rs"]
+mod node;
+
+use bindings::tombolo::memory::channels::{Receiver, Refusal, Sender, Unsent};
+use bindings::tombolo::memory::regions::{Region, Rights};
+use bindings::tombolo::memory::windows::Access;
+use node::Page;
+
+fn filled(name: &str, byte: u8) -> (Region, Page) {
+    let region = Region::create(name, node::GRANULE, true).unwrap();
+    let page = Page::map(&region, 0, Access::Write).unwrap();
+    page.fill(byte);
+    (region, page)
+}
+
+/// The regions came back, and the windows are as they were.
+fn stays(unsent: Unsent, pages: &[(&Page, u8)]) -> Vec<Region> {
+    for (page, byte) in pages {
+        assert!(page.is_all(*byte), "{:?}", unsent.why);
+        page.set(0, *byte);
+        page.window().set_access(Access::Write).unwrap();
+    }
+    assert_eq!(unsent.regions.len(), pages.len());
+    unsent.regions
+}
+
+fn main() {
+    // From this guest to itself, with room for one message of 64 bytes.
+    let (sender, receiver) = (Sender::open("c").unwrap(), Receiver::open("c").unwrap());
+
+    let (region, page) = filled("first", 5);
+    let unsent = sender.send(&[0; 65], vec![region]).unwrap_err();
+    assert!(matches!(&unsent.why, Refusal::TooLarge(text) if text.contains("region")));
+    let first = stays(unsent, &[(&page, 5)]).remove(0);
+
+    // Sent: the window goes with the region.
+    sender.send(&[0; 64], vec![first]).unwrap();
+    assert!(page.is_all(0));
+    assert_eq!(
+        node::outcome(page.window().set_access(Access::Read)),
+        "gone"
+    );
+
+    let (region, page) = filled("second", 6);
+    let unsent = sender.send(&[], vec![region]).unwrap_err();
+    assert!(matches!(unsent.why, Refusal::WouldBlock));
+    let second = stays(unsent, &[(&page, 6)]).remove(0);
+
+    // As it was sent, and not poisoned, although a writer has lost its window.
+    let message = receiver.receive().unwrap();
+    assert_eq!((&*message.from, message.bytes.len()), ("raw", 64));
+    let first = &message.regions[0];
+    assert!(Page::map(first, 0, Access::Read).unwrap().is_all(5));
+
+    // All of a message's regions are moved, or none.
+    let (third, other) = filled("third", 7);
+    let restricted = second.restrict(Rights::READ).unwrap();
+    let unsent = sender.send(&[], vec![third, second]).unwrap_err();
+    assert!(matches!(&unsent.why, Refusal::Refused(text) if text.contains("`second`")));
+    let regions = stays(unsent, &[(&other, 7), (&page, 6)]);
+    drop(restricted);
+
+    drop(receiver);
+    let unsent = sender.send(&[], regions).unwrap_err();
+    assert!(matches!(unsent.why, Refusal::Closed));
+    let regions = stays(unsent, &[(&other, 7), (&page, 6)]);
+
+    // Open again, and so is the channel.
+    let receiver = Receiver::open("c").unwrap();
+    sender.send(&[], regions).unwrap();
+    assert!(page.is_all(0) && other.is_all(0));
+    assert_eq!(receiver.receive().unwrap().regions.len(), 2);
+    drop(sender);
+    assert!(matches!(receiver.receive().unwrap_err(), Refusal::Closed));
+}
