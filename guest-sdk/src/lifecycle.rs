@@ -1,7 +1,7 @@
 //! Lifecycle: hearing that the app is to end.
 //!
-//! A guest that uses this module has a moment to finish what it is at when the app
-//! is told to stop; others are ended at once.
+//! An app of which a program uses this module has some time to finish what it is at
+//! when it is told to stop; others are ended at once.
 //!
 //! ```no_run
 //! # use tombolo_guest::channels::Receiver;

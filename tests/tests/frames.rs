@@ -32,3 +32,26 @@ fn filter_that_crashes_on_a_frame_loses_that_one() {
     assert_eq!(outcome.report.guests[1].restarts.len(), 1);
     assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
 }
+
+/// What goes round is finished when the app is told to stop in the middle.
+#[test]
+fn frames_that_go_round_are_finished_at_the_end() {
+    let dirs = Dirs::new();
+    let outcome = runtime().block_on(async {
+        let app = app(&dirs, 100_000, &[]);
+        let app = app.grace(std::time::Duration::from_secs(60));
+        let app = app.start().await.unwrap();
+        let handle = app.handle();
+        let running = tokio::spawn(app.run());
+        while !dirs.out.path().join("000005.png").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        handle.stop();
+        running.await.unwrap()
+    });
+    check(&outcome);
+    let sent = std::fs::read_to_string(dirs.out.path().join("progress")).unwrap();
+    let sent = sent.trim().parse().unwrap();
+    assert!((6..100_000).contains(&sent), "{sent}");
+    assert_eq!(dirs.check(sent), std::collections::BTreeSet::new());
+}

@@ -86,7 +86,8 @@ impl AppHandle {
         exists(guest, self.killer.names())
     }
 
-    /// Ends the app in order: the commands at once; the others when they have
+    /// Ends the app in order: the commands at once, or, if one of them hears of it,
+    /// after their [grace](super::AppBuilder::grace); the others when they have
     /// answered the calls that they are at, for which they have a second.
     /// [`App::run`] returns then.
     pub fn stop(&self) {

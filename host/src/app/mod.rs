@@ -171,9 +171,10 @@ impl AppBuilder {
         self
     }
 
-    /// Sets how long commands have to come to an end when the app is
-    /// [told to stop](AppHandle::stop), if they hear of it: that is, if they import
-    /// `tombolo:memory/lifecycle`. A second otherwise. Those that do not are ended at
+    /// Sets how long the commands have to come to an end when the app is
+    /// [told to stop](AppHandle::stop), if any of them hears of it: that is, if it
+    /// imports `tombolo:memory/lifecycle`. A second otherwise. When those that hear of
+    /// it have ended, the others have a second at most; if none does, all are ended at
     /// once.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> AppBuilder {
@@ -434,7 +435,7 @@ pub enum End {
 enum Phase {
     /// It has not begun.
     Running,
-    /// Commands that can hear of it were told, and have some time.
+    /// Commands that can hear of it were told, and all have some time.
     Told,
     /// No command runs any more. The others answer the calls that they are at.
     Ending,
@@ -471,19 +472,19 @@ impl App {
         // When the next phase begins, and what those are told who are still there.
         let mut deadline: Option<Instant> = None;
         let mut last_word = APP_ENDED;
+        let nursery = self.nursery.clone();
+        let hears = |commands: &[usize]| commands.iter().any(|it| nursery.cradles[*it].hears);
         self.calls.begin();
         loop {
             let next = tokio::select! {
                 next = self.strands.next() => next,
                 () = self.calls.stopped(), if phase == Phase::Running => {
-                    for (command, _) in &self.commands {
-                        if !self.nursery.cradles[*command].hears {
-                            self.killer.end_with_app(*command, APP_STOPPED);
-                        }
-                    }
                     last_word = APP_STOPPED;
                     phase = Phase::Told;
-                    deadline = Some(Instant::now() + self.grace);
+                    deadline = Some(match hears(&running) {
+                        true => Instant::now() + self.grace,
+                        false => Instant::now(),
+                    });
                     continue;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -544,6 +545,10 @@ impl App {
                 end = ended.end();
             }
             running.retain(|running| *running != index);
+            if phase == Phase::Told && !hears(&running) {
+                // Those who could hear of it have finished.
+                deadline = deadline.min(Some(Instant::now() + GRACE));
+            }
             guests[index] = Some(ended);
             if running.is_empty() && matches!(phase, Phase::Running | Phase::Told) {
                 self.calls.stop();

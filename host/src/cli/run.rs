@@ -106,7 +106,8 @@ Exit codes:
   2                nothing was started: bad usage, or guests that cannot be linked
   134              a guest trapped, or was ended by the host; if it was not the
                    first command, then only where that one succeeded
-  130, 143         SIGINT or SIGTERM: the app was ended in order, commands at once,
+  130, 143         SIGINT or SIGTERM: the app was ended in order, commands at once, or
+                   after their grace if one of them hears of it,
                    and others when they had answered the calls that they were at,
                    a second later at most; a second signal ends it at once
 

@@ -25,7 +25,7 @@ pub(crate) const FRAME: u64 = (4 * WIDTH as u64 * HEIGHT as u64).next_multiple_o
 
 pub(crate) struct Dirs {
     images: tempfile::TempDir,
-    out: tempfile::TempDir,
+    pub(crate) out: tempfile::TempDir,
 }
 
 impl Dirs {

@@ -201,8 +201,8 @@ pub(super) static APP: Table = Table {
         optional(
             "grace",
             Shape::Time,
-            "How long commands that hear of it have to finish when the app is told to stop. \
-             Others are ended at once.",
+            "How long commands have to finish when the app is told to stop, if any of them \
+             hears of it. If none does, they are ended at once.",
             "1s",
             r#"grace = "5s""#,
         ),
