@@ -145,6 +145,21 @@ impl Channel {
         drop(left);
     }
 
+    /// A guest is started again, and may open again what it had closed.
+    fn reborn(&self, guest: usize) {
+        self.change(|inner| {
+            let senders = self.senders.iter().zip(&mut inner.senders);
+            let own = senders.filter(|(sender, _)| **sender == guest);
+            let own = own.map(|(_, side)| side);
+            let receiver = (self.receiver == guest).then_some(&mut inner.receiver);
+            for side in own.chain(receiver) {
+                if *side == Side::Dropped {
+                    *side = Side::Coming;
+                }
+            }
+        });
+    }
+
     /// A guest has ended, and is not started again.
     fn gone(&self, guest: usize) {
         let left = self.change(|inner| {
@@ -431,6 +446,13 @@ impl Channels {
         channels
             .map(|channel| channel.inner().counts.clone())
             .collect()
+    }
+
+    /// A guest is started again, and may open again what it had closed.
+    pub(super) fn reborn(&self, guest: usize) {
+        for channel in self.by_guest.get(&guest).into_iter().flatten() {
+            channel.reborn(guest);
+        }
     }
 
     /// A guest has ended, and is not started again.

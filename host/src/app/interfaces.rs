@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
-    ComponentType, Linker, Lower, Resource, ResourceTable, ResourceType, WasmList,
+    ComponentType, Linker, Lower, Resource, ResourceTable, ResourceTableError, ResourceType,
+    WasmList,
 };
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
@@ -195,11 +196,18 @@ fn opened<E: Send + 'static>(
     table: &mut ResourceTable,
     end: Result<E, channel::Refusal>,
 ) -> Answer<Resource<E>, ChannelRefusal> {
-    Ok((match end {
-        Ok(end) => Ok(table.push(end)?),
-        Err(refusal) => Err(refusal.into()),
+    let opened = end.map_err(ChannelRefusal::from);
+    let kept = opened.map(|end| table.push(end));
+    Ok((match kept {
+        Ok(Ok(end)) => Ok(end),
+        Ok(Err(ResourceTableError::Full)) => Err(ChannelRefusal::Exhausted(FULL.into())),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(refusal) => Err(refusal),
     },))
 }
+
+/// What is said where a guest has no room for another end or name.
+const FULL: &str = "limit `descriptors`: all of them are in use";
 
 fn pollable<P: Pollable>(
     table: &mut ResourceTable,

@@ -520,9 +520,11 @@ impl App {
             }
             let fault = ended.fault();
             // The app may be ending since.
-            if let Some(next) = ended.next.take()
-                && phase == Phase::Running
-            {
+            if ended.next.is_some() && phase != Phase::Running {
+                ended.next = None;
+                self.nursery.gone(index);
+            }
+            if let Some(next) = ended.next.take() {
                 let restart = RestartReport {
                     failure: fault.unwrap_or_default(),
                     lived: ended.lived,

@@ -153,6 +153,7 @@ impl Nursery {
                 return None;
             }
         };
+        self.app.channels.reborn(index);
         let inbox = self.calls.reseat(index, state.recipient());
         self.killer.reborn(index, state.life.clone());
         Some(Next {
