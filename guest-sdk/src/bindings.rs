@@ -12,5 +12,5 @@ wit_bindgen::generate!({
     with: { "wasi:io/poll@0.2.0": generate },
 });
 
-pub(crate) use tombolo::memory::{pins, pressure, regions, windows};
+pub(crate) use tombolo::memory::{channels, lifecycle, pins, pressure, regions, scopes, windows};
 pub(crate) use wasi::io::poll;

@@ -89,6 +89,12 @@
 //! it back as [`Pinned::Intact`] or [`Pinned::Lost`]. [`Region::pin`] and
 //! [`Region::unpin`] do the same where there is no window.
 //!
+//! # Beside the calls
+//!
+//! [`channels`] carry messages with regions from guest to guest, [`scopes`] let
+//! guests find regions by name, [`lifecycle`] tells that the app ends, and
+//! [`pressure`] that memory is short. What they wait for is an [`Event`].
+//!
 //! # Why this is sound
 //!
 //! A [`ReadWindow`] is a `&[u8]` and a [`WriteWindow`] a `&mut [u8]`, over
@@ -163,18 +169,23 @@
 
 mod access;
 mod bindings;
+pub mod channels;
 mod error;
+mod event;
 mod ledger;
 mod lend;
+pub mod lifecycle;
 mod pins;
 pub mod pressure;
 mod region;
 pub mod regions;
+pub mod scopes;
 mod sys;
 mod window;
 
 pub use access::{Access, Read, Write};
 pub use error::Error;
+pub use event::Event;
 pub use lend::{Lent, Windows};
 pub use pins::{Pinned, Unpinned};
 pub use region::{Region, Restricted};

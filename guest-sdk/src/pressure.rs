@@ -34,6 +34,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use crate::bindings::{poll, pressure};
+use crate::event::Event;
 
 pub use crate::bindings::pressure::Level;
 
@@ -93,6 +94,15 @@ impl Watch {
                 return level;
             }
         }
+    }
+}
+
+impl Watch {
+    /// That the level is another than was told last, to be waited for with other
+    /// things.
+    #[must_use]
+    pub fn change(&self) -> Event {
+        Event::new(self.watch.subscribe())
     }
 }
 

@@ -65,12 +65,27 @@ impl Region {
     }
 
     /// Wraps a handle that stands for a claim of its own.
-    fn made(handle: Handle) -> Self {
+    pub(crate) fn made(handle: Handle) -> Self {
         Self {
             handle,
             claim: OnceLock::from(Claim::made()),
             set_aside: Count::default(),
         }
+    }
+
+    /// Wraps a handle that came from elsewhere.
+    pub(crate) fn received(handle: Handle) -> Self {
+        Self {
+            handle,
+            claim: OnceLock::new(),
+            set_aside: Count::default(),
+        }
+    }
+
+    /// Gives the handle away, to move it: no window or restricted handle borrows
+    /// from it.
+    pub(crate) fn into_inner(self) -> Handle {
+        self.handle
     }
 
     /// The region's identity: equal for all handles to one region, and never

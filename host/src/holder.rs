@@ -138,14 +138,27 @@ impl Region {
     /// [`RegionError::NotPermitted`], also for a lent handle;
     /// [`RegionError::Purged`]; [`RegionError::Gone`]; [`RegionError::Exhausted`].
     pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
+        self.duplicate_for(rights, self.owner())
+    }
+
+    /// As [`duplicate`](Region::duplicate), on somebody else's account.
+    pub(crate) fn duplicate_for(
+        &self,
+        rights: Rights,
+        to: &Arc<Owner>,
+    ) -> Result<Region, RegionError> {
         let mut ledger = self.shared().ledger();
         ledger.may_duplicate(self.handle(), rights)?;
-        let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
+        let charge = to.account.charge(Kind::Handles, 1)?;
         let spans = ledger.unpinned_spans(self.handle().claim());
-        let claim = self.hold.owner.charge_claim(self.size(), spans)?;
+        let claim = to.charge_claim(self.size(), spans)?;
         let handle = ledger.duplicate(self.handle(), rights, claim)?;
         drop(ledger);
-        Ok(self.with(handle, charge))
+        Ok(Region {
+            hold: Hold::new(self.shared(), to),
+            handle: Some(handle),
+            _charge: charge,
+        })
     }
 
     /// Makes a weaker handle on the same claim, never with [`Rights::SHARE`].

@@ -35,6 +35,12 @@ use crate::{Region, RegionCtx, RegionView};
 #[derive(Debug, Clone)]
 pub struct Recipient(Arc<Owner>);
 
+impl Recipient {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
+        &self.0
+    }
+}
+
 impl RegionCtx {
     /// This guest, as somebody to send regions to: what it receives goes on its
     /// account.

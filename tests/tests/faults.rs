@@ -29,6 +29,7 @@ fn spec(name: &str, wasm: Vec<u8>) -> GuestSpec {
         name: name.into(),
         wasm,
         inherit_stdio: true,
+        ..GuestSpec::default()
     }
 }
 

@@ -17,6 +17,7 @@ use wasmtime::component::{
 };
 
 use super::call::{NoRoom, Target};
+use super::clock::Clock;
 use super::guest::GuestState;
 
 /// A call that has its own types, for the task of the callee.
@@ -148,9 +149,9 @@ pub(super) fn define(
         Some(_) => return Ok(false),
         None => {
             let target = target.clone();
-            instance.func_wrap_async(name, move |_store, (bytes,): (Vec<u8>,)| {
-                let target = target.clone();
-                Box::new(async move { Ok(call::<()>(&target, bytes).await?) })
+            instance.func_wrap_async(name, move |store, (bytes,): (Vec<u8>,)| {
+                let (target, clock) = (target.clone(), store.data().clock.clone());
+                Box::new(async move { Ok(call::<()>(&target, &clock, bytes).await?) })
             })
         }
     }?;
@@ -163,10 +164,10 @@ fn answering<R: Answer>(
     target: &Arc<Target>,
 ) -> wasmtime::Result<()> {
     let target = target.clone();
-    instance.func_wrap_async(name, move |_store, (bytes,): (Vec<u8>,)| {
-        let target = target.clone();
+    instance.func_wrap_async(name, move |store, (bytes,): (Vec<u8>,)| {
+        let (target, clock) = (target.clone(), store.data().clock.clone());
         Box::new(async move {
-            match call::<(R,)>(&target, bytes).await {
+            match call::<(R,)>(&target, &clock, bytes).await {
                 Ok(answer) => {
                     target.count_copied(answer.0.size() as u64);
                     Ok(answer)
@@ -180,7 +181,7 @@ fn answering<R: Answer>(
     })
 }
 
-async fn call<R>(target: &Target, bytes: Vec<u8>) -> Result<R, NoRoom>
+async fn call<R>(target: &Target, clock: &Arc<Clock>, bytes: Vec<u8>) -> Result<R, NoRoom>
 where
     R: ComponentNamedList + Lift + Send + Sync + 'static,
 {
@@ -191,5 +192,5 @@ where
         answer: None,
         reply,
     });
-    target.call_bytes(length, call, replied).await
+    target.call_bytes(clock, length, call, replied).await
 }

@@ -16,7 +16,7 @@ use super::guest::GuestState;
 use super::link::{Link, Room};
 use super::report::CallReport;
 use crate::transfer::Lends;
-use crate::{Lending, PackError, Parcel, Recipient};
+use crate::{Lending, PackError, Parcel, Recipient, RegionView};
 
 /// Durations remembered per function, for the median.
 const SAMPLES: usize = 1024;
@@ -68,6 +68,12 @@ pub(super) type Inbox = mpsc::UnboundedReceiver<Message>;
 /// A guest, as the others know it.
 pub(super) struct Peer {
     name: String,
+    /// Of the life that it lives now, or will next.
+    seat: Mutex<Arc<Seat>>,
+}
+
+/// A guest in one of its lives: one that is started again takes another seat.
+struct Seat {
     /// Holds at most one call of each other guest, since a guest that calls
     /// waits.
     inbox: mpsc::UnboundedSender<Message>,
@@ -76,18 +82,38 @@ pub(super) struct Peer {
     ended: Mutex<Option<String>>,
 }
 
+impl Seat {
+    fn new(recipient: Recipient) -> (Arc<Seat>, Inbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let seat = Seat {
+            inbox: sender,
+            recipient,
+            ended: Mutex::default(),
+        };
+        (Arc::new(seat), inbox)
+    }
+}
+
 impl Peer {
     pub(super) fn new(name: &str, recipient: Recipient) -> (Peer, Inbox) {
-        let (sender, inbox) = mpsc::unbounded_channel();
-        (
-            Peer {
-                name: name.to_owned(),
-                inbox: sender,
-                recipient,
-                ended: Mutex::default(),
-            },
-            inbox,
-        )
+        let (seat, inbox) = Seat::new(recipient);
+        let peer = Peer {
+            name: name.to_owned(),
+            seat: Mutex::new(seat),
+        };
+        (peer, inbox)
+    }
+
+    fn seat(&self) -> Arc<Seat> {
+        lock(&self.seat).clone()
+    }
+
+    /// What is to be told to a caller of a guest that has ended.
+    fn obituary(&self, seat: &Seat) -> String {
+        match &*lock(&seat.ended) {
+            Some(why) => why.clone(),
+            None => format!("guest `{}` has ended", self.name),
+        }
     }
 }
 
@@ -98,6 +124,7 @@ pub(super) struct Calls {
     waits: Mutex<HashMap<usize, Wait>>,
     begun: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
+    ending: watch::Sender<bool>,
     bytes: AtomicU64,
     counts: Mutex<BTreeMap<Edge, Count>>,
 }
@@ -134,12 +161,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Calls {
-    pub(super) fn new(peers: Vec<Peer>) -> Arc<Calls> {
+    /// `stopped` says whether the app is to end.
+    pub(super) fn new(peers: Vec<Peer>, stopped: watch::Sender<bool>) -> Arc<Calls> {
         Arc::new(Calls {
             peers,
             waits: Mutex::default(),
             begun: watch::Sender::new(false),
-            stopped: watch::Sender::new(false),
+            stopped,
+            ending: watch::Sender::new(false),
             bytes: AtomicU64::new(0),
             counts: Mutex::default(),
         })
@@ -176,23 +205,34 @@ impl Calls {
 
     /// Tells all guests that there is nothing left to do.
     pub(super) fn stop(&self) {
+        self.ending.send_replace(true);
         for peer in &self.peers {
-            let _ = peer.inbox.send(Message::Stop);
+            let _ = peer.seat().inbox.send(Message::Stop);
         }
     }
 
     /// Notes why a guest has ended, for those who call it from now on.
     pub(super) fn ended(&self, index: usize, why: String) {
-        *lock(&self.peers[index].ended) = Some(why);
+        *lock(&self.peers[index].seat().ended) = Some(why);
     }
 
-    /// What is to be told to a caller of a guest that has ended.
-    pub(super) fn obituary(&self, index: usize) -> String {
-        let peer = &self.peers[index];
-        match &*lock(&peer.ended) {
-            Some(why) => why.clone(),
-            None => format!("guest `{}` has ended", peer.name),
-        }
+    /// Gives a guest that is to be started again a new seat: who calls it from
+    /// now on waits for that.
+    pub(super) fn reseat(&self, index: usize, recipient: Recipient) -> Inbox {
+        let (seat, inbox) = Seat::new(recipient);
+        *lock(&self.peers[index].seat) = seat;
+        inbox
+    }
+
+    /// Whether the app ends: nobody is started again.
+    pub(super) fn is_ending(&self) -> bool {
+        *self.ending.borrow() || *self.stopped.borrow()
+    }
+
+    /// Waits until the app ends.
+    pub(super) async fn ending(&self) {
+        // It fails only when this is gone, which is borrowed.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 
     /// Notes that `from` waits for `to`, until what is returned is dropped, and
@@ -278,7 +318,6 @@ impl Calls {
         linker: &mut Linker<GuestState>,
         link: &Link,
         exporter: &Component,
-        clock: &Arc<Clock>,
     ) -> wasmtime::Result<()> {
         let missing = || wasmtime::Error::msg(format!("`{}` is planned but missing", link.export));
         let interface = exporter
@@ -298,7 +337,6 @@ impl Calls {
                 results: function.ty.results().len(),
                 regions: function.regions,
                 room: function.room,
-                clock: clock.clone(),
             });
             if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
                 continue;
@@ -372,7 +410,6 @@ pub(super) struct Target {
     /// Handles to regions can pass.
     regions: bool,
     room: Option<Room>,
-    clock: Arc<Clock>,
 }
 
 /// A guest called another in a function that has no room for word of a failure.
@@ -424,6 +461,7 @@ impl Target {
     /// Calls the other guest with a list of bytes, and waits for it.
     pub(super) async fn call_bytes<R>(
         &self,
+        clock: &Arc<Clock>,
         length: u64,
         call: Box<dyn ByteCall>,
         replied: oneshot::Receiver<Result<R, String>>,
@@ -431,7 +469,7 @@ impl Target {
         let answer = self.watched(async {
             let waiting = self.calls.wait(self.from, self.to)?;
             self.count_copied(length);
-            let _paused = self.clock.pause();
+            let _paused = clock.pause();
             let call = Call {
                 export: self.export,
                 function: self.function.clone(),
@@ -439,11 +477,11 @@ impl Target {
                 span: tracing::Span::current(),
                 waiting,
             };
-            match self.calls.peers[self.to].inbox.send(Message::Call(call)) {
-                Ok(()) => replied
-                    .await
-                    .unwrap_or_else(|_| Err(self.calls.obituary(self.to))),
-                Err(_) => Err(self.calls.obituary(self.to)),
+            let peer = &self.calls.peers[self.to];
+            let seat = peer.seat();
+            match seat.inbox.send(Message::Call(call)) {
+                Ok(()) => replied.await.unwrap_or_else(|_| Err(peer.obituary(&seat))),
+                Err(_) => Err(peer.obituary(&seat)),
             }
         });
         answer.await.map_err(|why| {
@@ -471,14 +509,16 @@ impl Target {
             }
         };
         let peer = &self.calls.peers[self.to];
-        if peer.inbox.is_closed() {
+        let seat = peer.seat();
+        if seat.inbox.is_closed() {
             Parcel::discard(&mut store, params)?;
-            return self.refuse(self.calls.obituary(self.to), results);
+            return self.refuse(peer.obituary(&seat), results);
         }
         self.calls.count_bytes(&params);
-        let caller = self.calls.peers[self.from].recipient.clone();
+        let caller = store.data_mut().region_ctx().recipient();
+        let clock = store.data().clock.clone();
         let packed = match self.regions {
-            true => Parcel::pack(&mut store, params, &peer.recipient),
+            true => Parcel::pack(&mut store, params, &seat.recipient),
             false => Ok(Parcel::plain(params)),
         };
         let (params, lending) = match packed {
@@ -504,8 +544,8 @@ impl Target {
             span: tracing::Span::current(),
             waiting,
         };
-        let paused = self.clock.pause();
-        let reply = match peer.inbox.send(Message::Call(call)) {
+        let paused = clock.pause();
+        let reply = match seat.inbox.send(Message::Call(call)) {
             Ok(()) => replied.await.ok(),
             Err(_) => None,
         };
@@ -529,7 +569,7 @@ impl Target {
                 Ok(())
             }
             Some(Reply::Failed(why)) => self.refuse(why, results),
-            None => self.refuse(self.calls.obituary(self.to), results),
+            None => self.refuse(peer.obituary(&seat), results),
         }
     }
 
@@ -563,7 +603,7 @@ mod tests {
             let (peer, _) = Peer::new(name, host.context(*name).build().recipient());
             peer
         });
-        Calls::new(peers.collect())
+        Calls::new(peers.collect(), watch::Sender::new(false))
     }
 
     /// A lend that is not over before it is revoked.

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::Instrument;
-use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, ResourceTable, Val};
+use wasmtime::component::{ComponentExportIndex, Instance, ResourceTable, Val};
 use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
-use super::call::{Call, Calls, Inbox, Message, Reply, Work};
+use super::call::{Call, Inbox, Message, Reply, Work};
 use super::clock::{Clock, Metered};
+use super::interfaces::Grants;
 use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
-use super::report::{GuestReport, WindowReport};
+use super::nursery::Next;
+use super::nursery::Nursery;
+use super::report::{GuestReport, RestartReport, WindowReport};
 use super::{End, Ticker};
 use crate::limits::Limits;
 use crate::sys::{StoreId, fault};
@@ -22,15 +26,26 @@ use crate::{Borrowed, PackError, Parcel, Recipient, RegionCtx, RegionView, Tresp
 /// The data of a guest's store.
 pub(super) struct GuestState {
     wasi: WasiCtx,
-    table: ResourceTable,
-    regions: RegionCtx,
+    /// What is WASI's, or waits by it.
+    pub(super) table: ResourceTable,
+    pub(super) regions: RegionCtx,
+    pub(super) grants: Grants,
     limiter: Limiter,
     pub(super) clock: Arc<Clock>,
     pub(super) life: Arc<Life>,
 }
 
 impl GuestState {
-    pub(super) fn new(wasi: WasiCtx, regions: RegionCtx, limits: &Limits) -> GuestState {
+    pub(super) fn recipient(&self) -> Recipient {
+        self.regions.recipient()
+    }
+
+    pub(super) fn new(
+        wasi: WasiCtx,
+        regions: RegionCtx,
+        grants: Grants,
+        limits: &Limits,
+    ) -> GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
         let limiter = Limiter::new(limits.memory_bytes);
@@ -43,6 +58,7 @@ impl GuestState {
             wasi,
             table,
             regions,
+            grants,
             limiter,
             clock: Arc::default(),
             life: Arc::new(life),
@@ -89,6 +105,10 @@ pub(super) struct Ended {
     /// It was told to end because the app does.
     with_app: bool,
     report: GuestReport,
+    /// How long it lived.
+    pub(super) lived: Duration,
+    /// Its next life, if it failed and is to have one.
+    pub(super) next: Option<Next>,
 }
 
 impl Ended {
@@ -102,6 +122,29 @@ impl Ended {
 
     pub(super) fn into_report(self) -> GuestReport {
         self.report
+    }
+
+    /// What it did in this life and in those before, of which the last one failed
+    /// like this.
+    pub(super) fn after(&mut self, before: GuestReport, restart: RestartReport) {
+        let report = &mut self.report;
+        report.windows_total += before.windows_total;
+        report.regions_created += before.regions_created;
+        report.regions_given_back += before.regions_given_back;
+        report.restarts = before.restarts;
+        report.restarts.push(restart);
+    }
+
+    /// How it failed, if it did.
+    pub(super) fn fault(&self) -> Option<String> {
+        match (&self.failure, self.exit) {
+            (Some(failure), _) => Some(failure.clone()),
+            (None, Some(code)) if code != 0 => Some(format!(
+                "guest `{}` exited with code {code}",
+                self.report.name
+            )),
+            _ => None,
+        }
     }
 }
 
@@ -171,20 +214,20 @@ impl Guest {
     }
 
     /// Instantiates the guest, tells `ready` how that went, and lives: as a
-    /// command, until it has run; else until there are no commands left.
-    #[allow(clippy::too_many_arguments)]
+    /// command, until it has run; else until there are no commands left. If it
+    /// fails, its next life is prepared before anybody hears of it.
     pub(super) async fn live(
         mut self,
         index: usize,
-        linker: Linker<GuestState>,
-        component: Component,
-        run: Option<String>,
-        calls: Arc<Calls>,
+        nursery: Arc<Nursery>,
         inbox: Inbox,
-        ready: oneshot::Sender<wasmtime::Result<()>>,
+        ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
     ) -> Ended {
+        let born = Instant::now();
         let name = self.store.data().regions.name().to_owned();
+        let calls = &nursery.calls;
         let mut inbox = Some(inbox);
+        let run = nursery.cradles[index].run.as_deref();
         if run.is_some() {
             // It would not come to them before it has run, or ever: whoever
             // calls is told so at once.
@@ -195,35 +238,54 @@ impl Guest {
             drop(inbox.take());
         }
         self.clock.start(self.limits.call_time);
-        let instance = self.enter(async |store| linker.instantiate_async(store, &component).await);
-        let instance = match instance.await {
-            Ok(instance) => {
-                let _ = ready.send(Ok(()));
-                instance
-            }
-            Err(error) => {
+        let component = &nursery.cradles[index].component;
+        let linker = &nursery.linkers[index];
+        let instance = self.enter(async |store| linker.instantiate_async(store, component).await);
+        let lived = match (instance.await, run, &mut inbox) {
+            (Err(error), ..) => {
                 let error = self.explain(error);
                 calls.ended(index, format!("guest `{name}` could not be instantiated"));
-                let _ = ready.send(Err(error));
-                return self.ended(index, None, None, None);
+                match ready {
+                    Some(ready) => {
+                        let _ = ready.send(Err(error));
+                        let ended = self.ended(index, None, None, None, born);
+                        nursery.gone(index);
+                        return ended;
+                    }
+                    None => Err(Broken {
+                        error,
+                        borrowed: None,
+                        tell: None,
+                        function: Some("its start".into()),
+                    }),
+                }
+            }
+            (Ok(instance), run, inbox) => {
+                if let Some(ready) = ready {
+                    let _ = ready.send(Ok(()));
+                }
+                match (run, inbox) {
+                    (Some(run), _) => tokio::select! {
+                        biased;
+                        told = self.life.told() => Err(told.into()),
+                        () = calls.begun() => self.run(instance, run).await,
+                    },
+                    (None, Some(inbox)) => self.serve(instance, inbox).await.map(|()| None),
+                    (None, None) => Ok(None),
+                }
             }
         };
-        drop((linker, component));
 
-        let lived = match (run, &mut inbox) {
-            (Some(run), _) => tokio::select! {
-                biased;
-                told = self.life.told() => Err(told.into()),
-                () = calls.begun() => self.run(instance, &run).await,
-            },
-            (None, Some(inbox)) => self.serve(instance, inbox).await.map(|()| None),
-            (None, None) => Ok(None),
-        };
         match lived {
             Ok(exit) => {
                 calls.ended(index, format!("guest `{name}` has ended"));
                 self.store.data_mut().regions.finish();
-                self.ended(index, exit, None, None)
+                let mut ended = self.ended(index, exit, None, None, born);
+                match exit {
+                    Some(0) | None => nursery.gone(index),
+                    Some(_) => ended.next = nursery.again(index, ended.lived),
+                }
+                ended
             }
             Err(broken) => {
                 let Broken {
@@ -260,10 +322,15 @@ impl Guest {
                     }
                 };
                 calls.ended(index, told.clone());
+                let with_app = by_word.as_ref().is_some_and(|told| told.with_app);
                 // First the memory, and with it the windows; then the lends;
                 // and only then does the lender hear of it.
-                let ended = self.ended(index, None, Some(failure), by_word);
+                let mut ended = self.ended(index, None, Some(failure), by_word, born);
                 drop(borrowed);
+                match with_app {
+                    true => nursery.gone(index),
+                    false => ended.next = nursery.again(index, ended.lived),
+                }
                 if let Some(tell) = tell {
                     tell(told);
                 }
@@ -459,6 +526,7 @@ impl Guest {
         exit: Option<u8>,
         failure: Option<String>,
         told: Option<Told>,
+        born: Instant,
     ) -> Ended {
         let regions = &self.store.data().regions;
         let owner = regions.owner.clone();
@@ -488,6 +556,7 @@ impl Guest {
             regions: regions.usage(),
             regions_created: regions.created,
             regions_given_back: 0,
+            restarts: Vec::new(),
         };
         drop(self.store);
         report.regions_given_back = owner.given_back();
@@ -498,6 +567,8 @@ impl Guest {
             failure: failure.filter(|_| !with_app),
             with_app,
             report,
+            lived: born.elapsed(),
+            next: None,
         }
     }
 }

@@ -146,7 +146,15 @@ pub(super) struct Killer {
 struct Seat {
     name: String,
     score: u16,
-    life: Arc<Life>,
+    /// The one that it lives now, or will next.
+    life: Mutex<Arc<Life>>,
+}
+
+impl Seat {
+    fn life(&self) -> Arc<Life> {
+        let life = self.life.lock();
+        life.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 struct Book {
@@ -163,7 +171,7 @@ impl Killer {
             .map(|(name, life)| Seat {
                 score: policy.score(&name),
                 name,
-                life,
+                life: Mutex::new(life),
             })
             .collect();
         Arc::new(Killer {
@@ -188,14 +196,20 @@ impl Killer {
     }
 
     /// The lives of the guests of this name.
-    pub(super) fn lives<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<Life>> {
+    pub(super) fn lives<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Arc<Life>> + 'a {
         let guests = self.guests.iter().filter(move |seat| seat.name == name);
-        guests.map(|seat| &seat.life)
+        guests.map(Seat::life)
+    }
+
+    /// A guest is to live again.
+    pub(super) fn reborn(&self, index: usize, life: Arc<Life>) {
+        let seat = self.guests[index].life.lock();
+        *seat.unwrap_or_else(PoisonError::into_inner) = life;
     }
 
     /// Tells a guest to end because the app does.
     pub(super) fn end_with_app(&self, index: usize, reason: &str) {
-        self.guests[index].life.end(Told {
+        self.guests[index].life().end(Told {
             reason: reason.into(),
             with_app: true,
         });
@@ -224,7 +238,7 @@ impl Killer {
 
     /// Chooses a guest and tells it to end, or only counts it. Says whose memory
     /// to wait for.
-    fn step(&self) -> (Option<&Life>, Option<KillReport>) {
+    fn step(&self) -> (Option<Arc<Life>>, Option<KillReport>) {
         if self.on_pressure == OnPressure::Purge {
             return (None, None);
         }
@@ -234,16 +248,17 @@ impl Killer {
             .iter()
             .enumerate()
             .map(|(index, seat)| {
+                let life = seat.life();
                 let stage = match book.counted.contains(&index) {
                     true => Stage::Gone,
-                    false => seat.life.stage(),
+                    false => life.stage(),
                 };
                 let candidate = Candidate {
                     guest: seat.name.clone(),
                     score: seat.score,
-                    last_busy: seat.life.last_busy(),
+                    last_busy: life.last_busy(),
                     bytes: match stage {
-                        Stage::Alive => seat.life.bytes(),
+                        Stage::Alive => life.bytes(),
                         Stage::Ending | Stage::Gone => 0,
                     },
                 };
@@ -257,10 +272,11 @@ impl Killer {
         });
         let index = match choice {
             Choice::Nobody => return (None, None),
-            Choice::Wait(index) => return (Some(&self.guests[index].life), None),
+            Choice::Wait(index) => return (Some(self.guests[index].life()), None),
             Choice::End(index) => index,
         };
-        let Seat { name, score, life } = &self.guests[index];
+        let Seat { name, score, .. } = &self.guests[index];
+        let life = self.guests[index].life();
         let kill = KillReport {
             guest: name.clone(),
             score: *score,
@@ -431,13 +447,13 @@ mod tests {
         let (one, other) = (relieve(), relieve());
         tokio::task::yield_now().await;
         assert!(!one.is_finished() && !other.is_finished());
-        assert_eq!(killer.guests[0].life.stage(), Stage::Ending);
-        assert_eq!(killer.guests[1].life.stage(), Stage::Alive);
+        assert_eq!(killer.guests[0].life().stage(), Stage::Ending);
+        assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
         drop(last.remove(0));
         let kill = one.await.unwrap().unwrap();
         assert_eq!((&*kill.guest, kill.score, kill.bytes), ("0", 500, 1));
         assert_eq!(other.await.unwrap(), None, "it ended nobody");
-        assert_eq!(killer.guests[1].life.stage(), Stage::Alive);
+        assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
         assert_eq!(killer.kills(), [kill]);
     }
 
@@ -469,7 +485,7 @@ mod tests {
         assert_eq!(counted, [("0".to_owned(), true), ("1".to_owned(), true)]);
         assert_eq!(killer.relieve().await, None);
         for seat in &killer.guests {
-            assert_eq!(seat.life.stage(), Stage::Alive);
+            assert_eq!(seat.life().stage(), Stage::Alive);
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! let guest = |name: &str| -> std::io::Result<GuestSpec> {
 //!     let wasm = std::fs::read(format!("{name}.wasm"))?;
-//!     Ok(GuestSpec { name: name.into(), wasm, inherit_stdio: true })
+//!     Ok(GuestSpec { inherit_stdio: true, ..GuestSpec::new(name, wasm) })
 //! };
 //! let app = App::builder()
 //!     .guest(guest("player")?)
@@ -30,40 +30,56 @@
 
 mod bytes;
 mod call;
+mod channel;
 mod clock;
 mod guest;
 mod handle;
+mod interfaces;
 mod killer;
 mod life;
 mod limiter;
 mod link;
+mod nursery;
 mod relief;
 mod report;
+mod scope;
+mod spec;
+mod strand;
 mod wasi;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 
 use self::call::{Calls, Peer};
-use self::guest::{Ended, Guest, GuestState};
+use self::channel::{Channel, Channels};
+use self::guest::{Ended, GuestState};
 pub use self::handle::{AppHandle, NoSuchGuest};
+use self::interfaces::{AppGrants, LIFECYCLE};
 pub use self::killer::{Candidate, OnPressure, Verdict};
 use self::killer::{Killer, MOST, Policy};
 use self::link::Part;
 pub use self::link::{Difference, LinkError, LinkErrors, Near, Refusal, Warning};
+use self::nursery::{Cradle, Next, Nursery};
 use self::relief::Relief;
-pub use self::report::{CallReport, GuestReport, KillReport, Report, WindowReport};
+pub use self::report::{
+    CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
+};
+use self::scope::{Scope, Scopes};
+pub use self::spec::{
+    Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
+};
+use self::strand::Strands;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
-use crate::{Host, PrepareError, RegionCtxBuilder};
+use crate::{Host, PrepareError};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -76,41 +92,6 @@ const GRACE: Duration = Duration::from_secs(1);
 const APP_ENDED: &str = "the app has ended";
 const APP_STOPPED: &str = "the app was told to stop";
 
-/// Directories that a command is granted, opened by whoever grants them.
-#[derive(Debug)]
-pub struct Grant {
-    /// The directory.
-    pub dir: cap_std::fs::Dir,
-    /// Where it is, for messages.
-    pub host_path: PathBuf,
-    /// The path under which the guest sees it.
-    pub guest_path: String,
-    /// Whether the guest can only read in it.
-    pub read_only: bool,
-}
-
-/// What the first command gets: the first guest that exports `wasi:cli/run`.
-#[derive(Debug, Default)]
-pub struct CommandSpec {
-    /// Its arguments; its name is put in front.
-    pub args: Vec<String>,
-    /// Its variables.
-    pub env: Vec<(String, String)>,
-    /// Its directories.
-    pub dirs: Vec<Grant>,
-}
-
-/// One guest of an app.
-#[derive(Debug)]
-pub struct GuestSpec {
-    /// Its name, told apart from the others'.
-    pub name: String,
-    /// The component, in binary form.
-    pub wasm: Vec<u8>,
-    /// Whether it shares the program's standard streams.
-    pub inherit_stdio: bool,
-}
-
 /// Describes an app; see [`App::builder`].
 #[derive(Default)]
 pub struct AppBuilder {
@@ -118,8 +99,13 @@ pub struct AppBuilder {
     host_limits: HostLimits,
     command: CommandSpec,
     guests: Vec<GuestSpec>,
+    /// Who may call whom; everybody, if nothing is said.
+    may_call: Option<Vec<CallSpec>>,
+    channels: Vec<ChannelSpec>,
+    scopes: Vec<ScopeSpec>,
     policy: Policy,
     pressure: Option<Box<dyn PressureSource>>,
+    grace: Option<Duration>,
 }
 
 impl std::fmt::Debug for AppBuilder {
@@ -156,6 +142,38 @@ impl AppBuilder {
     #[must_use]
     pub fn guest(mut self, guest: GuestSpec) -> AppBuilder {
         self.guests.push(guest);
+        self
+    }
+
+    /// Sets who may call whom. Without this, what a guest imports is linked to
+    /// whichever guest exports it.
+    #[must_use]
+    pub fn may_call(mut self, calls: impl IntoIterator<Item = CallSpec>) -> AppBuilder {
+        self.may_call.get_or_insert_default().extend(calls);
+        self
+    }
+
+    /// Adds a channel.
+    #[must_use]
+    pub fn channel(mut self, channel: ChannelSpec) -> AppBuilder {
+        self.channels.push(channel);
+        self
+    }
+
+    /// Adds a scope.
+    #[must_use]
+    pub fn scope(mut self, scope: ScopeSpec) -> AppBuilder {
+        self.scopes.push(scope);
+        self
+    }
+
+    /// Sets how long commands have to come to an end when the app is
+    /// [told to stop](AppHandle::stop), if they hear of it: that is, if they import
+    /// `tombolo:memory/lifecycle`. A second otherwise. Those that do not are ended at
+    /// once.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> AppBuilder {
+        self.grace = Some(grace);
         self
     }
 
@@ -231,8 +249,8 @@ impl AppBuilder {
     }
 
     /// Compiles, links and instantiates the guests. To be called on a tokio
-    /// runtime with time and I/O enabled; the guests are tasks on it. On one
-    /// with a single thread they are one strand.
+    /// runtime with time and I/O enabled; strands are tasks on it. On one with
+    /// several threads they run in parallel.
     ///
     /// # Errors
     ///
@@ -268,6 +286,7 @@ impl AppBuilder {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| crate::add_to_linker(&mut linker))
             .and_then(|()| crate::add_pressure_to_linker(&mut linker))
+            .and_then(|()| interfaces::add_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
         let entries = link::entries(&engine, &parts);
         let plan = link::plan(&linker, &parts)?;
@@ -281,87 +300,155 @@ impl AppBuilder {
         let host = Host::with_limits(self.host_limits);
         let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
         let first = entries[0].0;
+        let app = AppGrants {
+            channels: Arc::new(channels(&self.guests, self.channels)?),
+            scopes: Arc::new(scopes(&self.guests, self.scopes)?),
+            stopped: watch::Sender::new(false),
+        };
         let mut command = Some(self.command);
+        let mut cradles = Vec::new();
         let mut seats = Vec::new();
         let mut peers = Vec::new();
         let mut lives = Vec::new();
-        for (index, spec) in self.guests.iter().enumerate() {
-            let command = (index == first).then(|| command.take()).flatten();
-            let wasi =
-                wasi::context(spec, command.as_ref()).map_err(|source| StartError::Grant {
-                    guest: spec.name.clone(),
+        for (index, (mut spec, component)) in self.guests.into_iter().zip(components).enumerate() {
+            // It is compiled.
+            spec.wasm = Vec::new();
+            let run = entries.iter().find(|(entry, _)| *entry == index);
+            let ty = component.component_type();
+            let hears = ty
+                .imports(&engine)
+                .any(|(name, _)| name.split('@').next() == Some(LIFECYCLE));
+            let cradle = Cradle {
+                command: (index == first).then(|| command.take()).flatten(),
+                limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
+                component,
+                run: run.map(|(_, name)| name.clone()),
+                hears,
+                spec,
+            };
+            let state = cradle
+                .state(&host, app.of(index))
+                .map_err(|source| StartError::Grant {
+                    guest: cradle.spec.name.clone(),
                     source,
                 })?;
-            let regions = RegionCtxBuilder::new(&host, spec.name.clone())
-                .limits(self.limits.clone())
-                .run_by_us()
-                .build();
-            let (peer, inbox) = Peer::new(&spec.name, regions.recipient());
+            let (peer, inbox) = Peer::new(&cradle.spec.name, state.recipient());
             peers.push(peer);
-            let state = GuestState::new(wasi, regions, &self.limits);
-            lives.push((spec.name.clone(), state.life.clone()));
+            lives.push((cradle.spec.name.clone(), state.life.clone()));
             seats.push((state, inbox));
+            cradles.push(cradle);
         }
-        let calls = Calls::new(peers);
+        let calls = Calls::new(peers, app.stopped.clone());
         let killer = Killer::new(self.policy, lives);
-
-        let mut tasks = JoinSet::new();
-        let mut ready = Vec::new();
-        for (index, (state, inbox)) in seats.into_iter().enumerate() {
+        let mut linkers = Vec::new();
+        for index in 0..cradles.len() {
             let mut linker = linker.clone();
-            let clock = state.clock.clone();
             for link in plan.links.iter().filter(|link| link.importer == index) {
                 calls
-                    .link(&mut linker, link, &components[link.exporter], &clock)
+                    .link(&mut linker, link, &cradles[link.exporter].component)
                     .map_err(|error| StartError::Host(error.into()))?;
             }
-            let run = entries
-                .iter()
-                .find(|(entry, _)| *entry == index)
-                .map(|(_, name)| name);
-            let guest = Guest::new(&engine, state, &self.limits, ticker.clone());
-            let (tell, told) = tokio::sync::oneshot::channel();
+            linkers.push(linker);
+        }
+        let nursery = Arc::new(Nursery {
+            engine,
+            host: host.clone(),
+            calls: calls.clone(),
+            killer: killer.clone(),
+            ticker,
+            app,
+            failures: Mutex::new(vec![0; cradles.len()]),
+            cradles,
+            linkers,
+        });
+
+        let names = nursery
+            .cradles
+            .iter()
+            .map(|cradle| cradle.spec.strand.as_deref());
+        let mut strands = Strands::new(names);
+        let mut ready = Vec::new();
+        for (index, (state, inbox)) in seats.into_iter().enumerate() {
+            let (tell, told) = oneshot::channel();
             ready.push(told);
-            tasks.spawn(guest.live(
+            let next = Next {
                 index,
-                linker,
-                components[index].clone(),
-                run.cloned(),
-                calls.clone(),
+                state,
                 inbox,
-                tell,
-            ));
+                delay: Duration::ZERO,
+            };
+            strands.enter(index, nursery.live(next, Some(tell)));
         }
         let mut app = App {
             host,
             calls,
             killer,
-            tasks,
+            nursery,
+            strands,
             commands: entries,
             relief: None,
+            grace: self.grace.unwrap_or(GRACE),
         };
         if let Some(source) = self.pressure {
             let relief = Relief::start(source, &app.host, app.handle());
             app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
         }
         for (index, ready) in ready.into_iter().enumerate() {
-            match ready.await {
-                Ok(Ok(())) => {}
-                Ok(Err(source)) => {
-                    let guest = self.guests[index].name.clone();
-                    return Err(StartError::Instantiate { guest, source });
-                }
-                Err(_) => {
-                    let guest = self.guests[index].name.clone();
-                    return Err(StartError::Instantiate {
-                        guest,
-                        source: wasmtime::Error::msg("the guest's task ended"),
-                    });
-                }
-            }
+            let source = match ready.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(source)) => source,
+                Err(_) => wasmtime::Error::msg("the guest's task ended"),
+            };
+            return Err(StartError::Instantiate {
+                guest: app.nursery.cradles[index].spec.name.clone(),
+                source,
+            });
         }
         Ok(app)
     }
+}
+
+/// The number of a guest that a channel or a scope names.
+fn number(guests: &[GuestSpec], name: &str) -> Result<usize, StartError> {
+    let names = || guests.iter().map(|guest| &*guest.name);
+    handle::exists(name, names())?;
+    Ok(names()
+        .position(|guest| guest == name)
+        .expect("it was found above"))
+}
+
+/// Makes the channels, between guests that there are.
+fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>) -> Result<Channels, StartError> {
+    let mut names = HashSet::new();
+    let mut channels = Vec::new();
+    for spec in specs {
+        if !names.insert(spec.name.clone()) || spec.capacity == 0 {
+            return Err(StartError::Channel { name: spec.name });
+        }
+        let senders = spec.from.iter().map(|name| number(guests, name));
+        let mut senders = senders.collect::<Result<Vec<_>, _>>()?;
+        senders.sort_unstable();
+        senders.dedup();
+        let receiver = number(guests, &spec.to)?;
+        channels.push(Channel::new(spec, senders, receiver));
+    }
+    Ok(Channels::new(channels))
+}
+
+/// Makes the scopes, of guests that there are.
+fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Result<Scopes, StartError> {
+    let mut names = HashSet::new();
+    let mut scopes = Vec::new();
+    for spec in specs {
+        if !names.insert(spec.name.clone()) {
+            return Err(StartError::Scope { name: spec.name });
+        }
+        let members = spec.members.iter();
+        let members = members.map(|(name, rights)| Ok((number(guests, name)?, *rights)));
+        let members = members.collect::<Result<_, StartError>>()?;
+        scopes.push(Scope::new(spec.name, members));
+    }
+    Ok(Scopes::new(scopes))
 }
 
 /// Why an app did not start.
@@ -392,6 +479,18 @@ pub enum StartError {
         of: String,
         /// How high it is.
         score: u16,
+    },
+    /// There are two channels of one name, or there is one without room.
+    #[error("channel `{name}` is there twice, or has a capacity of 0")]
+    Channel {
+        /// Its name.
+        name: String,
+    },
+    /// There are two scopes of one name.
+    #[error("scope `{name}` is there twice")]
+    Scope {
+        /// Its name.
+        name: String,
     },
     /// No guest exports `wasi:cli/run`.
     #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
@@ -448,10 +547,12 @@ pub struct App {
     host: Host,
     calls: Arc<Calls>,
     killer: Arc<Killer>,
-    tasks: JoinSet<Ended>,
+    nursery: Arc<Nursery>,
+    strands: Strands<Ended>,
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
     relief: Option<Relief>,
+    grace: Duration,
 }
 
 /// How an app ended.
@@ -476,6 +577,19 @@ pub enum End {
     Stopped,
 }
 
+/// How far the end of an app has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It has not begun.
+    Running,
+    /// Commands that can hear of it were told, and have some time.
+    Told,
+    /// No command runs any more. The others answer the calls that they are at.
+    Ending,
+    /// All were told to end.
+    Ended,
+}
+
 impl App {
     /// Begins the description of an app.
     #[must_use]
@@ -498,55 +612,90 @@ impl App {
         let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
         let mut failures = Vec::new();
         let mut end = End::Failed;
-        // When those who are still at a call are not waited for any longer, and
-        // whether they were told so.
+        // What those did before who are started again.
+        let mut restarted: Vec<Option<(GuestReport, RestartReport)>> =
+            names.iter().map(|_| None).collect();
+        let mut phase = Phase::Running;
+        // When the next phase begins, and what those are told who are still there.
         let mut deadline: Option<Instant> = None;
-        let mut last_word = None;
+        let mut last_word = APP_ENDED;
         self.calls.begin();
         loop {
             let next = tokio::select! {
-                next = self.tasks.join_next() => next,
-                () = self.calls.stopped(), if deadline.is_none() => {
+                next = self.strands.next() => next,
+                () = self.calls.stopped(), if phase == Phase::Running => {
                     for (command, _) in &self.commands {
-                        self.killer.end_with_app(*command, APP_STOPPED);
+                        if !self.nursery.cradles[*command].hears {
+                            self.killer.end_with_app(*command, APP_STOPPED);
+                        }
                     }
-                    self.calls.stop();
-                    last_word = Some(APP_STOPPED);
-                    deadline = Some(Instant::now() + GRACE);
+                    last_word = APP_STOPPED;
+                    phase = Phase::Told;
+                    deadline = Some(Instant::now() + self.grace);
                     continue;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    match last_word.take() {
-                        Some(reason) => self.killer.end_all_with_app(reason),
-                        // They do not even look.
-                        None => self.tasks.abort_all(),
-                    }
+                    phase = match phase {
+                        Phase::Running | Phase::Told => {
+                            for (command, _) in &self.commands {
+                                self.killer.end_with_app(*command, last_word);
+                            }
+                            self.calls.stop();
+                            Phase::Ending
+                        }
+                        Phase::Ending => {
+                            self.killer.end_all_with_app(last_word);
+                            Phase::Ended
+                        }
+                        Phase::Ended => {
+                            // They do not even look.
+                            self.strands.abort();
+                            Phase::Ended
+                        }
+                    };
                     deadline = Some(Instant::now() + GRACE);
                     continue;
                 }
             };
-            let ended = match next {
-                Some(Ok(ended)) => ended,
-                // A panic of the host's, which is a bug: not to be hidden.
-                Some(Err(error)) if error.is_panic() => {
-                    std::panic::resume_unwind(error.into_panic())
-                }
-                Some(Err(_)) => continue,
-                None => break,
+            let Some(mut ended) = next else {
+                break;
             };
+            let index = ended.index;
+            let before = restarted[index].take();
+            if let Some((report, restart)) = before {
+                ended.after(report, restart);
+            }
+            let fault = ended.fault();
+            // The app may be ending since.
+            if let Some(next) = ended.next.take()
+                && phase == Phase::Running
+            {
+                let restart = RestartReport {
+                    failure: fault.unwrap_or_default(),
+                    lived: ended.lived,
+                    delay: next.delay,
+                };
+                let (failure, delay) = (&restart.failure, restart.delay);
+                tracing::warn!(
+                    guest = names[index],
+                    "{failure}; started again in {delay:?}"
+                );
+                restarted[index] = Some((ended.into_report(), restart));
+                self.strands.enter(index, self.nursery.live(next, None));
+                continue;
+            }
             if let Some(failure) = &ended.failure {
-                tracing::info!(guest = names[ended.index], "{failure}");
+                tracing::info!(guest = names[index], "{failure}");
                 failures.push(failure.clone());
             }
-            if ended.index == first {
+            if index == first {
                 end = ended.end();
             }
-            running.retain(|index| *index != ended.index);
-            let index = ended.index;
+            running.retain(|running| *running != index);
             guests[index] = Some(ended);
-            if running.is_empty() && deadline.is_none() {
+            if running.is_empty() && matches!(phase, Phase::Running | Phase::Told) {
                 self.calls.stop();
-                last_word = Some(APP_ENDED);
+                phase = Phase::Ending;
                 deadline = Some(Instant::now() + GRACE);
             }
         }
@@ -571,6 +720,7 @@ impl App {
             bytes_copied_regions: counts.bytes_copied,
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
+            channels: self.nursery.app.channels.report(),
             kills: self.killer.kills(),
             budget: self.host.budget(),
         };

@@ -22,6 +22,8 @@ pub struct Report {
     pub bytes_copied_calls: u64,
     /// The calls between guests, a function each.
     pub calls: Vec<CallReport>,
+    /// What went through channels.
+    pub channels: Vec<ChannelReport>,
     /// The guests that were ended for want of memory, or would have been, in
     /// that order.
     pub kills: Vec<KillReport>,
@@ -66,6 +68,21 @@ pub struct GuestReport {
     pub regions_created: u64,
     /// How many regions went back to the kernel as it let go of them.
     pub regions_given_back: u64,
+    /// How it failed before and was started again. What is counted here is
+    /// counted over all its lives; windows and regions are those of the last.
+    pub restarts: Vec<RestartReport>,
+}
+
+/// A guest failed and was started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestartReport {
+    /// How it failed.
+    pub failure: String,
+    /// How long it had lived.
+    pub lived: Duration,
+    /// How long it waited for its next start.
+    pub delay: Duration,
 }
 
 /// A window, as it was mapped.
@@ -85,6 +102,24 @@ pub struct WindowReport {
     pub access: String,
     /// How often the guest mapped it like this.
     pub count: u64,
+}
+
+/// What went through a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelReport {
+    /// Its name.
+    pub name: String,
+    /// How many messages were sent.
+    pub sent: u64,
+    /// How many of them were received.
+    pub received: u64,
+    /// How many of them were dropped, since their receiver had gone.
+    pub dropped: u64,
+    /// How many bytes they had, which were copied.
+    pub bytes: u64,
+    /// How many regions moved in them.
+    pub regions: u64,
 }
 
 /// The calls of one function of one guest by another.

@@ -1,9 +1,13 @@
 //! The report as JSON.
 
+use std::time::Duration;
+
 use miniserde::json::{self, Number, Object, Value};
 
 use crate::RegionUsage;
-use crate::app::{CallReport, GuestReport, KillReport, Report, WindowReport};
+use crate::app::{
+    CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
+};
 
 /// One line: an object, whose members are named as in the library's `Report`.
 /// Sizes are in bytes, times in nanoseconds.
@@ -12,6 +16,7 @@ pub(super) fn render(report: &Report) -> String {
     json::to_string(&object([
         ("guests", array(&report.guests, guest)),
         ("calls", array(&report.calls, call)),
+        ("channels", array(&report.channels, channel)),
         ("kills", array(&report.kills, kill)),
         (
             "budget",
@@ -41,6 +46,7 @@ fn guest(guest: &GuestReport) -> Value {
         ("windows_total", number(guest.windows_total)),
         ("regions_created", number(guest.regions_created)),
         ("regions_given_back", number(guest.regions_given_back)),
+        ("restarts", array(&guest.restarts, restart)),
     ])
 }
 
@@ -70,9 +76,15 @@ fn window(window: &WindowReport) -> Value {
     ])
 }
 
+fn restart(restart: &RestartReport) -> Value {
+    object([
+        ("failure", string(&restart.failure)),
+        ("lived", nanoseconds(restart.lived)),
+        ("delay", nanoseconds(restart.delay)),
+    ])
+}
+
 fn call(call: &CallReport) -> Value {
-    let nanoseconds =
-        |time: std::time::Duration| number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     object([
         ("caller", string(&call.caller)),
         ("callee", string(&call.callee)),
@@ -80,6 +92,17 @@ fn call(call: &CallReport) -> Value {
         ("count", number(call.count)),
         ("total", nanoseconds(call.total)),
         ("median", nanoseconds(call.median)),
+    ])
+}
+
+fn channel(channel: &ChannelReport) -> Value {
+    object([
+        ("name", string(&channel.name)),
+        ("sent", number(channel.sent)),
+        ("received", number(channel.received)),
+        ("dropped", number(channel.dropped)),
+        ("bytes", number(channel.bytes)),
+        ("regions", number(channel.regions)),
     ])
 }
 
@@ -107,6 +130,10 @@ fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
 
 fn number(number: u64) -> Value {
     Value::Number(Number::U64(number))
+}
+
+fn nanoseconds(time: Duration) -> Value {
+    number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn string(text: &str) -> Value {

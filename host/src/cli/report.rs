@@ -31,6 +31,22 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     }
     section("Guests", guests);
 
+    if report.guests.iter().any(|guest| !guest.restarts.is_empty()) {
+        let mut restarts = table(fancy, &["guest", "failure", "lived", "started after"]);
+        right(&mut restarts, 2..4);
+        for guest in &report.guests {
+            for restart in &guest.restarts {
+                restarts.add_row([
+                    guest.name.clone(),
+                    printable(&restart.failure),
+                    time(restart.lived),
+                    time(restart.delay),
+                ]);
+            }
+        }
+        section("Guests that failed and were started again", restarts);
+    }
+
     if report.guests.iter().any(|guest| !guest.windows.is_empty()) {
         let mut windows = table(
             fancy,
@@ -110,6 +126,25 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
             ]);
         }
         section("Calls between guests", calls);
+    }
+
+    if !report.channels.is_empty() {
+        let mut channels = table(
+            fancy,
+            &["channel", "sent", "received", "dropped", "bytes", "regions"],
+        );
+        right(&mut channels, 1..6);
+        for channel in &report.channels {
+            channels.add_row([
+                channel.name.clone(),
+                channel.sent.to_string(),
+                channel.received.to_string(),
+                channel.dropped.to_string(),
+                bytes(channel.bytes),
+                channel.regions.to_string(),
+            ]);
+        }
+        section("Channels", channels);
     }
 
     if !report.kills.is_empty() {
@@ -245,6 +280,7 @@ mod tests {
                     }],
                     regions_created: 1,
                     regions_given_back: 1,
+                    restarts: Vec::new(),
                 },
                 GuestReport {
                     name: "audioserver".to_owned(),

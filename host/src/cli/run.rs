@@ -139,6 +139,7 @@ impl Run {
                 name,
                 wasm,
                 inherit_stdio: true,
+                ..GuestSpec::default()
             });
         }
 
@@ -173,8 +174,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the app. All that this program asks of the library is here.
 fn app(builder: AppBuilder, signals: &Signals) -> Result<Outcome, Failure> {
-    // One thread: the guests of an app that is run like this are one strand.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Each strand can have a processor.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| {

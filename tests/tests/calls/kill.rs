@@ -212,6 +212,7 @@ mod for_want_of_memory {
             name: "empty".into(),
             wasm: b"\0asm\x0d\0\x01\0".into(),
             inherit_stdio: false,
+            ..GuestSpec::default()
         }
     }
 

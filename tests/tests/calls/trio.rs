@@ -13,6 +13,7 @@ pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
         name: name.into(),
         wasm: std::fs::read(path).expect("the build script built it"),
         inherit_stdio: true,
+        ..GuestSpec::default()
     }
 }
 
@@ -62,6 +63,16 @@ pub(crate) fn strand() -> tokio::runtime::Runtime {
         .expect("there is a runtime")
 }
 
+/// A runtime with several threads, on which strands run in parallel.
+pub(crate) fn parallel() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_all()
+        .build()
+        .expect("there is a runtime")
+}
+
+/// Runs an app to its end, each guest as a strand of its own, in parallel.
 pub(crate) fn run(app: AppBuilder) -> Outcome {
-    strand().block_on(async { app.start().await.expect("it starts").run().await })
+    parallel().block_on(async { app.start().await.expect("it starts").run().await })
 }

@@ -86,6 +86,7 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
             name: "waiter".into(),
             wasm: std::fs::read(guests::PRESSURE_WAITER).unwrap(),
             inherit_stdio: true,
+            ..GuestSpec::default()
         };
         let command = CommandSpec {
             args: vec!["Moderate".into(), "Critical".into()],

@@ -1,0 +1,165 @@
+//! How the guests of an app are made, and made anew when they fail.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use super::Ticker;
+use super::call::{Calls, Inbox};
+use super::guest::{Ended, Guest, GuestState};
+use super::interfaces::{AppGrants, Grants};
+use super::killer::Killer;
+use super::life::Told;
+use super::spec::{CommandSpec, GuestSpec, Restart};
+use super::strand::Living;
+use super::wasi;
+use crate::limits::Limits;
+use crate::{Host, RegionCtxBuilder};
+
+/// What a guest is made of, each time.
+pub(super) struct Cradle {
+    pub(super) spec: GuestSpec,
+    /// What it gets besides, as the first command.
+    pub(super) command: Option<CommandSpec>,
+    pub(super) limits: Limits,
+    pub(super) component: Component,
+    /// The name of `wasi:cli/run`, if it is a command.
+    pub(super) run: Option<String>,
+    /// Whether it can hear that the app is to end.
+    pub(super) hears: bool,
+}
+
+impl Cradle {
+    /// The data of its store.
+    pub(super) fn state(&self, host: &Host, grants: Grants) -> wasmtime::Result<GuestState> {
+        let wasi = wasi::context(&self.spec, self.command.as_ref())?;
+        let regions = RegionCtxBuilder::new(host, self.spec.name.clone())
+            .limits(self.limits.clone())
+            .run_by_us()
+            .build();
+        Ok(GuestState::new(wasi, regions, grants, &self.limits))
+    }
+}
+
+/// A guest that is to live.
+pub(super) struct Next {
+    pub(super) index: usize,
+    pub(super) state: GuestState,
+    pub(super) inbox: Inbox,
+    /// How long to wait before it starts.
+    pub(super) delay: Duration,
+}
+
+/// The guests of an app, and how they are made.
+pub(super) struct Nursery {
+    pub(super) engine: Engine,
+    pub(super) host: Host,
+    pub(super) calls: Arc<Calls>,
+    pub(super) killer: Arc<Killer>,
+    pub(super) ticker: Arc<Ticker>,
+    pub(super) app: AppGrants,
+    pub(super) cradles: Vec<Cradle>,
+    /// What each is linked to.
+    pub(super) linkers: Vec<Linker<GuestState>>,
+    /// How often each failed in a row.
+    pub(super) failures: Mutex<Vec<u32>>,
+}
+
+impl Nursery {
+    /// A guest's life, from its start on. How that went is told to `ready`.
+    pub(super) fn live(
+        self: &Arc<Nursery>,
+        next: Next,
+        ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
+    ) -> Living<Ended> {
+        let nursery = self.clone();
+        Box::pin(async move {
+            let Next {
+                index,
+                state,
+                inbox,
+                delay,
+            } = next;
+            if !delay.is_zero() {
+                let life = state.life.clone();
+                tokio::select! {
+                    // The guest hears of it when it is entered.
+                    _ = life.told() => {}
+                    () = nursery.calls.ending() => {
+                        life.end(Told {
+                            reason: "the app ends".into(),
+                            with_app: true,
+                        });
+                    }
+                    () = sleep(delay) => {}
+                }
+            }
+            let limits = &nursery.cradles[index].limits;
+            let guest = Guest::new(&nursery.engine, state, limits, nursery.ticker.clone());
+            guest.live(index, nursery, inbox, ready).await
+        })
+    }
+
+    /// Prepares the next life of a guest that failed after it had lived for so
+    /// long, if it is to have one. Who calls it from now on waits for that.
+    pub(super) fn again(&self, index: usize, lived: Duration) -> Option<Next> {
+        let next = self.next(index, lived);
+        if next.is_none() {
+            self.gone(index);
+        }
+        next
+    }
+
+    /// A guest has ended, and is not started again.
+    pub(super) fn gone(&self, index: usize) {
+        self.app.channels.gone(index);
+    }
+
+    fn next(&self, index: usize, lived: Duration) -> Option<Next> {
+        let cradle = &self.cradles[index];
+        let Restart::OnFailure(backoff) = &cradle.spec.restart else {
+            return None;
+        };
+        if self.calls.is_ending() {
+            return None;
+        }
+        let failures = {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let failures = &mut failures[index];
+            if lived >= backoff.healthy_after {
+                *failures = 0;
+            }
+            *failures = failures.saturating_add(1);
+            *failures
+        };
+        if failures > backoff.max_restarts {
+            tracing::warn!(
+                guest = cradle.spec.name,
+                "failed {failures} times in a row, and is not started again"
+            );
+            return None;
+        }
+        let state = match cradle.state(&self.host, self.app.of(index)) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(
+                    guest = cradle.spec.name,
+                    "cannot be started again: {error:#}"
+                );
+                return None;
+            }
+        };
+        let inbox = self.calls.reseat(index, state.recipient());
+        self.killer.reborn(index, state.life.clone());
+        Some(Next {
+            index,
+            state,
+            inbox,
+            delay: backoff.wait(failures),
+        })
+    }
+}

@@ -1,0 +1,295 @@
+//! A guest of a pipeline, which plays the part that its first argument names. What
+//! it finds wrong it panics about.
+
+use std::env;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tombolo_guest::channels::{ChannelError, Receiver, Sender};
+use tombolo_guest::scopes::{self, ScopeError};
+use tombolo_guest::{Error, Event, GRANULE, Region, Rights, lifecycle};
+
+/// The size of a frame.
+const FRAME: u64 = 4 * GRANULE;
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["produce", frames] => produce(frames.parse().unwrap()),
+        ["add", from, to] => add(from, to, None),
+        ["add-but", bad, from, to] => add(from, to, Some(bad.parse().unwrap())),
+        ["consume", from, added] => consume(from, added.parse().unwrap()),
+        ["say", channel, times] => say(channel, times.parse().unwrap()),
+        ["hear", channel] => hear(channel),
+        ["send-until-closed", channel] => send_until_closed(channel),
+        ["receive-one", channel, how] => receive_one(channel, how),
+        ["fill-up", channel, room] => fill_up(channel, room.parse().unwrap()),
+        ["hold-then-receive", channel] => hold_then_receive(channel),
+        ["strangers"] => strangers(),
+        ["publish", how] => publish(how),
+        ["open", rights] => open(rights),
+        ["linger", how] => linger(how),
+        ["fail-until", file, times] => fail_until(file, times.parse().unwrap()),
+        ["fail"] => panic!("as it was told"),
+        ["spin"] => loop {
+            std::hint::spin_loop();
+        },
+        _ => panic!("no such part: {arguments:?}"),
+    }
+}
+
+/// Sends frames, each of one byte over and over, in regions that come back, and
+/// makes new ones for those that do not.
+fn produce(frames: u32) {
+    let out = Sender::open("frames").unwrap();
+    let back = Receiver::open("back").unwrap();
+    let mut pool: Vec<Region> = (0..3)
+        .map(|_| Region::create("frame", FRAME).unwrap())
+        .collect();
+    for frame in 0..frames {
+        let region = match pool.pop() {
+            Some(region) => region,
+            None => {
+                let mut message = back.next().unwrap().expect("they come back");
+                // One for each frame that was lost.
+                for _ in 0..message.bytes[0] {
+                    pool.push(Region::create("frame", FRAME).unwrap());
+                }
+                message.regions.remove(0)
+            }
+        };
+        region.write_window(..).unwrap().fill(frame as u8);
+        out.send_waiting(&frame.to_le_bytes(), vec![region])
+            .unwrap();
+    }
+    drop(out);
+    // Until nobody is left who could send any.
+    while back.next().unwrap().is_some() {}
+}
+
+fn add(from: &str, to: &str, bad: Option<u32>) {
+    let (from, to) = (Receiver::open(from).unwrap(), Sender::open(to).unwrap());
+    while let Some(mut message) = from.next().unwrap() {
+        let region = message.regions.remove(0);
+        let mut window = region.write_window(..).unwrap();
+        window
+            .iter_mut()
+            .for_each(|byte| *byte = byte.wrapping_add(1));
+        if bad == Some(number(&message.bytes)) {
+            panic!("a bad frame");
+        }
+        drop(window);
+        to.send_waiting(&message.bytes, vec![region]).unwrap();
+    }
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.try_into().unwrap())
+}
+
+/// Says which frames came, and sends the regions back, with how many were lost
+/// before each.
+fn consume(from: &str, added: u8) {
+    let (from, back) = (Receiver::open(from).unwrap(), Sender::open("back").unwrap());
+    let mut next = 0;
+    let mut came = Vec::new();
+    while let Some(mut message) = from.next().unwrap() {
+        let frame = number(&message.bytes);
+        let lost = u8::try_from(frame - next).unwrap();
+        next = frame + 1;
+        came.push(frame);
+        let region = message.regions.remove(0);
+        let window = region.read_window(..).unwrap();
+        let byte = (frame as u8).wrapping_add(added);
+        assert!(window.iter().all(|it| *it == byte), "frame {frame}");
+        drop(window);
+        back.send_waiting(&[lost], vec![region]).unwrap();
+    }
+    fs::write("/out/came", format!("{came:?}")).unwrap();
+}
+
+fn say(channel: &str, times: u32) {
+    let channel = Sender::open(channel).unwrap();
+    for time in 0..times {
+        channel.send_waiting(&time.to_le_bytes(), vec![]).unwrap();
+    }
+}
+
+/// Hears everybody in order, to the end, and says who it was.
+fn hear(channel: &str) {
+    let channel = Receiver::open(channel).unwrap();
+    let mut heard = std::collections::BTreeMap::<String, u32>::new();
+    while let Some(message) = channel.next().unwrap() {
+        let next = heard.entry(message.from).or_default();
+        assert_eq!(number(&message.bytes), *next);
+        *next += 1;
+    }
+    assert_eq!(channel.receive().unwrap_err(), ChannelError::Closed);
+    fs::write("/out/heard", format!("{heard:?}")).unwrap();
+}
+
+fn send_until_closed(channel: &str) {
+    let channel = Sender::open(channel).unwrap();
+    for time in 0u8.. {
+        let region = Region::create("sent", GRANULE).unwrap();
+        let id = region.id();
+        if let Err(unsent) = channel.send_waiting(&[time], vec![region]) {
+            assert_eq!(unsent.why, ChannelError::Closed);
+            assert_eq!(unsent.regions[0].id(), id);
+            // Closed is closed.
+            assert!(channel.room().is_ready());
+            return;
+        }
+    }
+}
+
+fn receive_one(channel: &str, how: &str) {
+    let channel = Receiver::open(channel).unwrap();
+    assert_eq!(Receiver::open("c").unwrap_err(), ChannelError::WouldBlock);
+    let message = channel.next().unwrap().unwrap();
+    // Let some more come.
+    std::thread::sleep(Duration::from_millis(30));
+    match how {
+        "drop" => drop(channel),
+        "return" => {}
+        "trap" => {
+            let _window = message.regions[0].write_window(..).unwrap();
+            panic!("as it was told");
+        }
+        _ => panic!("{how}"),
+    }
+}
+
+/// Sends until the channel, which has so much room, is full: what is queued is on
+/// the sender's account.
+fn fill_up(channel: &str, room: usize) {
+    let channel = Sender::open(channel).unwrap();
+    let create = || Region::create("queued", GRANULE);
+    for _ in 0..room {
+        channel.send(b"", vec![create().unwrap()]).unwrap();
+    }
+    assert!(!channel.room().is_ready());
+    let mut unsent = channel.send(b"", vec![create().unwrap()]).unwrap_err();
+    assert_eq!(unsent.why, ChannelError::WouldBlock);
+    // The limit is what was created.
+    let Err(Error::Exhausted(text)) = create() else {
+        panic!("what is queued counts");
+    };
+    assert!(text.contains("regions"), "{text}");
+    let region = unsent.regions.remove(0);
+    let long = vec![0; 65];
+    let unsent = channel.send(&long, vec![region]).unwrap_err();
+    let ChannelError::TooLarge(text) = &unsent.why else {
+        panic!("{unsent}");
+    };
+    assert!(text.contains("64") && text.contains("a region"), "{text}");
+    // Told to go on by the other side.
+    let go = Receiver::open("go").unwrap();
+    go.next().unwrap();
+    drop(unsent);
+    let region = create().expect("what is received counts for the receiver");
+    drop(region);
+}
+
+fn hold_then_receive(channel: &str) {
+    let channel = Receiver::open(channel).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let first = channel.next().unwrap().unwrap();
+    assert_eq!(first.regions.len(), 1);
+    Sender::open("go").unwrap().send(b"", vec![]).unwrap();
+    while channel.next().unwrap().is_some() {}
+}
+
+/// Nothing is there for a guest that was granted nothing.
+fn strangers() {
+    let region = Region::create("r", 1).unwrap();
+    for name in ["c", "nothing"] {
+        assert_eq!(Sender::open(name).unwrap_err(), ChannelError::NotPermitted);
+        assert_eq!(
+            Receiver::open(name).unwrap_err(),
+            ChannelError::NotPermitted
+        );
+    }
+    for (scope, name) in [("s", "table"), ("s", "nothing"), ("nothing", "table")] {
+        assert_eq!(
+            scopes::open(scope, name).unwrap_err(),
+            ScopeError::NotPermitted
+        );
+        assert_eq!(
+            scopes::published(scope, name).unwrap_err(),
+            ScopeError::NotPermitted
+        );
+        let published = scopes::publish(scope, name, &region, Rights::READ);
+        assert_eq!(published.unwrap_err(), ScopeError::NotPermitted);
+    }
+}
+
+fn publish(how: &str) {
+    // Others wait for it by now.
+    std::thread::sleep(Duration::from_millis(30));
+    let table = Region::create("table", GRANULE).unwrap();
+    table.write_window(..).unwrap().fill(7);
+    let rights = Rights::READ | Rights::WRITE;
+    let published = scopes::publish("s", "table", &table, rights).unwrap();
+    let again = scopes::publish("s", "table", &table, rights);
+    assert_eq!(again.unwrap_err(), ScopeError::Taken);
+    let done = Receiver::open("done").unwrap();
+    done.next().unwrap();
+    match how {
+        "withdraw" => {
+            drop(published);
+            assert_eq!(scopes::open("s", "table").unwrap_err(), ScopeError::Absent);
+        }
+        "die" => panic!("as it was told"),
+        _ => panic!("{how}"),
+    }
+}
+
+fn open(rights: &str) {
+    let table = scopes::open_waiting("s", "table").unwrap();
+    assert_eq!(format!("{:?}", table.rights()), rights);
+    assert_eq!(table.read_window(..).unwrap()[0], 7);
+    Sender::open("done").unwrap().send(b"", vec![]).unwrap();
+    // Until it is withdrawn, or goes with who published it.
+    let until = Instant::now() + Duration::from_secs(20);
+    while scopes::open("s", "table").is_ok() {
+        assert!(Instant::now() < until, "it stays");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!scopes::published("s", "table").unwrap().is_ready());
+    assert_eq!(
+        table.read_window(..).unwrap()[0],
+        7,
+        "what was opened stays"
+    );
+}
+
+/// Waits for the end of the app, or does not.
+fn linger(how: &str) {
+    let stop = lifecycle::stop();
+    assert!(!lifecycle::stopping() && !stop.is_ready());
+    fs::write("/out/lingers", "").unwrap();
+    assert_eq!(Event::first(&[&stop]), [0]);
+    assert!(lifecycle::stopping() && stop.is_ready());
+    match how {
+        "end" => fs::write("/out/heard", "in time").unwrap(),
+        "stay" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        _ => panic!("{how}"),
+    }
+}
+
+/// Fails so many times, which it counts in a file.
+fn fail_until(file: &str, times: usize) {
+    let file = format!("/out/{file}");
+    let before = fs::read(&file).unwrap_or_default();
+    fs::write(&file, [&before[..], b"."].concat()).unwrap();
+    match before.len() {
+        // In each way in which a command can fail.
+        before if before < times && before % 2 == 0 => panic!("as it was told"),
+        before if before < times => std::process::exit(1),
+        _ => {}
+    }
+}

@@ -1,0 +1,337 @@
+//! Apps of guests in parallel strands: channels, scopes, restarts, the end.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use tombolo::app::{
+    App, AppBuilder, Backoff, ChannelSpec, End, Grant, GuestSpec, Outcome, Restart, ScopeSpec,
+};
+use tombolo::{Limits, Rights};
+
+tombolo_tests::guests!(pipes);
+
+/// A guest that plays a part.
+fn node(name: &str, part: &str) -> GuestSpec {
+    GuestSpec {
+        inherit_stdio: true,
+        args: part.split(' ').map(str::to_owned).collect(),
+        ..GuestSpec::new(name, std::fs::read(guests::PIPES_NODE).unwrap())
+    }
+}
+
+/// As a node, with a directory to write what it found.
+fn writer(name: &str, part: &str, out: &Path) -> GuestSpec {
+    GuestSpec {
+        dirs: vec![Grant {
+            dir: Dir::open_ambient_dir(out, ambient_authority()).unwrap(),
+            host_path: out.to_owned(),
+            guest_path: "/out".into(),
+            read_only: false,
+        }],
+        ..node(name, part)
+    }
+}
+
+fn channel(name: &str, from: &[&str], to: &str, capacity: u32) -> ChannelSpec {
+    ChannelSpec {
+        name: name.into(),
+        from: from.iter().map(|name| (*name).to_owned()).collect(),
+        to: to.into(),
+        capacity,
+        message_bytes: 64,
+    }
+}
+
+fn often() -> Restart {
+    Restart::OnFailure(Backoff {
+        delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(4),
+        max_restarts: 3,
+        healthy_after: Duration::from_secs(60),
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Runs to the end, where all memory has been given back.
+fn run(app: AppBuilder) -> Outcome {
+    let outcome = runtime().block_on(async { app.start().await.unwrap().run().await });
+    let report = &outcome.report;
+    assert_eq!(
+        report.regions_created, report.regions_given_back,
+        "{report:?}"
+    );
+    outcome
+}
+
+#[track_caller]
+fn succeeds(app: AppBuilder) -> Outcome {
+    let outcome = run(app);
+    assert_eq!(outcome.failures, [""; 0]);
+    assert_eq!(outcome.end, End::Exit(0));
+    outcome
+}
+
+/// A ring of four guests: frames go through two stages, regions come back.
+fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
+    App::builder()
+        .guest(node("source", &format!("produce {frames}")))
+        .guest(node("first", "add frames more"))
+        .guest(second)
+        .guest(writer("sink", "consume done 2", out))
+        .channel(channel("frames", &["source"], "first", 2))
+        .channel(channel("more", &["first"], "second", 2))
+        .channel(channel("done", &["second"], "sink", 2))
+        .channel(channel("back", &["sink"], "source", 4))
+}
+
+#[test]
+fn regions_move_around_a_ring_of_parallel_strands() {
+    let out = tempfile::tempdir().unwrap();
+    let outcome = succeeds(ring(200, node("second", "add more done"), out.path()));
+    let came = std::fs::read_to_string(out.path().join("came")).unwrap();
+    assert_eq!(came, format!("{:?}", (0..200).collect::<Vec<_>>()));
+    assert_eq!(outcome.report.regions_created, 3);
+    let frames = &outcome.report.channels[0];
+    assert_eq!(
+        (&*frames.name, frames.sent, frames.received),
+        ("frames", 200, 200)
+    );
+}
+
+#[test]
+fn stage_that_crashes_on_a_bad_frame_loses_that_frame_only() {
+    let out = tempfile::tempdir().unwrap();
+    let second = GuestSpec {
+        restart: often(),
+        ..node("second", "add-but 7 more done")
+    };
+    let outcome = succeeds(ring(50, second, out.path()));
+    let came = std::fs::read_to_string(out.path().join("came")).unwrap();
+    let all_but_one: Vec<u32> = (0..50).filter(|frame| *frame != 7).collect();
+    assert_eq!(came, format!("{all_but_one:?}"));
+    // The region that died with the stage was replaced.
+    assert_eq!(outcome.report.regions_created, 4);
+    let second = &outcome.report.guests[2];
+    assert_eq!(second.restarts.len(), 1);
+    assert!(
+        second.restarts[0].failure.contains("unreachable"),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn everybody_is_heard_in_order() {
+    let out = tempfile::tempdir().unwrap();
+    succeeds(
+        App::builder()
+            .guest(writer("ear", "hear talk", out.path()))
+            .guest(node("a", "say talk 100"))
+            .guest(node("b", "say talk 50"))
+            .channel(channel("talk", &["a", "b"], "ear", 3)),
+    );
+    let heard = std::fs::read_to_string(out.path().join("heard")).unwrap();
+    assert_eq!(heard, r#"{"a": 100, "b": 50}"#);
+}
+
+/// What is queued for a receiver that goes is dropped, and senders are told.
+#[test]
+fn channel_is_closed_when_its_receiver_goes() {
+    for (how, failures) in [("drop", 0), ("return", 0), ("trap", 1)] {
+        let outcome = run(App::builder()
+            .guest(node("sender", "send-until-closed c"))
+            .guest(node("receiver", &format!("receive-one c {how}")))
+            .channel(channel("c", &["sender"], "receiver", 2)));
+        assert_eq!(
+            outcome.failures.len(),
+            failures,
+            "{how}: {:?}",
+            outcome.failures
+        );
+        assert_eq!(outcome.end, End::Exit(0), "{how}");
+        let dropped = outcome.report.channels[0].dropped;
+        assert!(dropped > 0, "{how}");
+    }
+}
+
+#[test]
+fn channel_without_guests_that_could_send_is_closed() {
+    let out = tempfile::tempdir().unwrap();
+    let outcome = run(App::builder()
+        .guest(writer("ear", "hear talk", out.path()))
+        .guest(node("mute", "fail"))
+        .channel(channel("talk", &["mute"], "ear", 3)));
+    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.failures.len(), 1);
+}
+
+#[test]
+fn what_is_queued_is_on_the_senders_account() {
+    let mut limits = Limits::default();
+    limits.regions = 3;
+    let sender = GuestSpec {
+        limits: Some(limits),
+        ..node("sender", "fill-up c 2")
+    };
+    succeeds(
+        App::builder()
+            .guest(sender)
+            .guest(node("receiver", "hold-then-receive c"))
+            .channel(channel("c", &["sender"], "receiver", 2))
+            .channel(channel("go", &["receiver"], "sender", 1)),
+    );
+}
+
+fn scope() -> ScopeSpec {
+    ScopeSpec {
+        name: "s".into(),
+        members: vec![
+            ("publisher".into(), Rights::ALL),
+            ("reader".into(), Rights::READ),
+        ],
+    }
+}
+
+#[test]
+fn names_are_found_by_members_with_their_rights() {
+    for (how, failures) in [("withdraw", 0), ("die", 1)] {
+        let outcome = run(App::builder()
+            .guest(node("reader", "open Rights(READ)"))
+            .guest(node("publisher", &format!("publish {how}")))
+            .guest(node("stranger", "strangers"))
+            .scope(scope())
+            .channel(channel("c", &["publisher"], "reader", 1))
+            .channel(channel("done", &["reader"], "publisher", 1)));
+        assert_eq!(outcome.end, End::Exit(0), "{how}: {:?}", outcome.failures);
+        assert_eq!(
+            outcome.failures.len(),
+            failures,
+            "{how}: {:?}",
+            outcome.failures
+        );
+    }
+}
+
+#[test]
+fn guest_that_fails_is_started_again_until_it_does_not() {
+    let out = tempfile::tempdir().unwrap();
+    let outcome = succeeds(App::builder().guest(GuestSpec {
+        restart: often(),
+        ..writer("a", "fail-until tries 3", out.path())
+    }));
+    assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
+    let restarts = &outcome.report.guests[0].restarts;
+    let delays: Vec<_> = restarts.iter().map(|it| it.delay.as_millis()).collect();
+    assert_eq!(delays, [1, 2, 4]);
+    assert!(
+        restarts[1].failure.ends_with("exited with code 1"),
+        "{restarts:?}"
+    );
+}
+
+#[test]
+fn guest_that_always_fails_is_given_up() {
+    let out = tempfile::tempdir().unwrap();
+    let outcome = run(App::builder().guest(GuestSpec {
+        restart: often(),
+        ..writer("a", "fail-until tries 9", out.path())
+    }));
+    assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
+    assert_eq!(outcome.end, End::Exit(1));
+    assert_eq!(outcome.report.guests[0].restarts.len(), 3);
+}
+
+/// One that loops forever, and one that the operator ends.
+#[test]
+fn guest_that_is_ended_is_started_again() {
+    let restart = Restart::OnFailure(Backoff {
+        max_restarts: 1,
+        delay: Duration::from_millis(1),
+        ..Backoff::default()
+    });
+    let mut limits = Limits::default();
+    limits.run_time = Some(Duration::from_millis(50));
+    let outcome = run(App::builder().limits(limits).guest(GuestSpec {
+        restart: restart.clone(),
+        ..node("a", "spin")
+    }));
+    let restarts = &outcome.report.guests[0].restarts;
+    assert!(
+        restarts[0].failure.contains("its time is up"),
+        "{restarts:?}"
+    );
+
+    let app = App::builder().guest(GuestSpec {
+        restart,
+        ..node("a", "spin")
+    });
+    let outcome = runtime().block_on(async {
+        let app = app.start().await.unwrap();
+        let handle = app.handle();
+        let running = tokio::spawn(app.run());
+        // The first word is for its first life, a later one for its second.
+        while !running.is_finished() {
+            handle.end_guest("a", "enough").unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.await.unwrap()
+    });
+    let guest = &outcome.report.guests[0];
+    assert_eq!(guest.restarts.len(), 1);
+    assert!(guest.restarts[0].failure.ends_with("enough"), "{guest:?}");
+    assert_eq!(guest.end, "ended: enough");
+}
+
+/// Runs an app that is told to stop once its first guest lingers.
+fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
+    runtime().block_on(async {
+        let app = app.start().await.unwrap();
+        let handle = app.handle();
+        let running = tokio::spawn(app.run());
+        while !out.join("lingers").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let told = Instant::now();
+        handle.stop();
+        (running.await.unwrap(), told.elapsed())
+    })
+}
+
+#[test]
+fn guests_that_hear_of_the_end_have_time_for_it() {
+    let out = tempfile::tempdir().unwrap();
+    let app = App::builder()
+        .guest(writer("a", "linger end", out.path()))
+        .grace(Duration::from_secs(3600));
+    let (outcome, _) = stopped(app, out.path());
+    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(std::fs::read(out.path().join("heard")).unwrap(), b"in time");
+}
+
+#[test]
+fn guests_that_stay_are_ended_after_their_time() {
+    let out = tempfile::tempdir().unwrap();
+    let grace = Duration::from_millis(100);
+    let app = App::builder()
+        .guest(GuestSpec {
+            restart: often(),
+            ..writer("a", "linger stay", out.path())
+        })
+        .grace(grace);
+    let (outcome, took) = stopped(app, out.path());
+    assert_eq!(outcome.end, End::Stopped);
+    assert!(took >= grace, "{took:?}");
+    assert_eq!(
+        outcome.report.guests[0].restarts,
+        [],
+        "not when the app ends"
+    );
+}
