@@ -301,6 +301,7 @@ mod tests {
                 total: Duration::from_micros(120_345),
                 median: Duration::from_nanos(1_660),
             }],
+            channels: Vec::new(),
             kills: vec![kill("player", 900, false), kill("audioserver", 500, true)],
             budget: crate::BudgetUsage::default(),
         }
