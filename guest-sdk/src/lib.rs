@@ -181,6 +181,7 @@ mod region;
 pub mod regions;
 pub mod scopes;
 mod sys;
+mod waits;
 mod window;
 
 pub use access::{Access, Read, Write};

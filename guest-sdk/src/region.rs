@@ -224,7 +224,7 @@ impl Region {
         self.window::<Write>(range)
     }
 
-    fn window<A: crate::Access>(
+    pub(crate) fn window<A: crate::Access>(
         &self,
         range: impl RangeBounds<u64>,
     ) -> Result<Window<'_, A>, Error> {
@@ -418,7 +418,7 @@ impl Deref for Restricted<'_> {
 }
 
 /// The start and length of a range of bytes in a region of `size`.
-fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
+pub(crate) fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
     let overflow = || Error::OutOfBounds("the range ends past the largest offset".to_owned());
     let start = match range.start_bound() {
         Bound::Included(&start) => start,

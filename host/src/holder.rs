@@ -3,7 +3,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use crate::error::RegionError;
-use crate::host::{Hold, Host, Owner, Shared};
+use crate::host::{Hold, Host, Owner, Shared, Waiting};
 use crate::region::{
     Access, Charge, End, Handle, Holder, Kind, Pinned, RegionName, Rights, Span, WindowId,
 };
@@ -345,6 +345,51 @@ impl Region {
             view: Some((view, lock)),
             inside,
         })
+    }
+
+    /// As [`read`](Region::read), but waits for its turn where that would block:
+    /// in the queue in which guests wait as well. To be called on a tokio runtime
+    /// with time.
+    ///
+    /// A claim waits for one thing at a time: who waits for another through it
+    /// takes this one's place. So tasks that wait at the same time each have a
+    /// [duplicate](Region::duplicate).
+    ///
+    /// # Errors
+    ///
+    /// As `read`, without [`RegionError::WouldBlock`].
+    pub async fn wait_read(&self, range: Range<u64>) -> Result<ReadGuard, RegionError> {
+        let mut got = self.read(range.clone());
+        while let Err(RegionError::WouldBlock) = got {
+            let _turn = self.turn(&range, Access::Read).await?;
+            got = self.read(range.clone());
+        }
+        got
+    }
+
+    /// As [`write`](Region::write), but waits for its turn; see
+    /// [`wait_read`](Region::wait_read).
+    ///
+    /// # Errors
+    ///
+    /// As `write`, without [`RegionError::WouldBlock`].
+    pub async fn wait_write(&self, range: Range<u64>) -> Result<WriteGuard, RegionError> {
+        let mut got = self.write(range.clone());
+        while let Err(RegionError::WouldBlock) = got {
+            let _turn = self.turn(&range, Access::Write).await?;
+            got = self.write(range.clone());
+        }
+        got
+    }
+
+    /// Waits until such a guard may be had, which stays reserved while this is
+    /// kept.
+    async fn turn(&self, range: &Range<u64>, access: Access) -> Result<Waiting, RegionError> {
+        // Nothing conflicts with no bytes at all.
+        let (span, _) = self.part(range)?.ok_or(RegionError::WouldBlock)?;
+        let waiting = Waiting::new(self, span, access)?;
+        waiting.ready().await;
+        Ok(waiting)
     }
 
     /// The granules of a range of bytes, and where the bytes are in them.

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -9,8 +11,8 @@ use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::Level;
 use crate::region::{
-    Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerGuard, LedgerLock,
-    Purge, RegionName, Span, Turn,
+    Access, Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerGuard,
+    LedgerLock, Purge, RegionName, Span, Turn, Waited, WaiterId,
 };
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::{Region, RegionCtxBuilder};
@@ -32,6 +34,8 @@ struct Inner {
     own: Arc<Owner>,
     last_id: AtomicU64,
     counters: Counters,
+    /// From when on the time is counted.
+    began: Instant,
     pressure: watch::Sender<Level>,
 }
 
@@ -137,6 +141,8 @@ pub(crate) struct Shared {
     ledger: LedgerLock<Option<Place>>,
     /// Told whenever a lend may be over.
     pub(crate) lends_over: Notify,
+    /// Told whenever there is something to hear for those who wait for windows.
+    waits: Notify,
     /// The first guest that had a window on it, and whether another had too.
     seen: Mutex<(Option<String>, bool)>,
     host: Host,
@@ -172,6 +178,7 @@ impl Host {
             own,
             last_id: AtomicU64::new(0),
             counters: Counters::default(),
+            began: Instant::now(),
             pressure: watch::Sender::new(Level::Normal),
         }))
     }
@@ -331,6 +338,7 @@ impl Shared {
             })),
             ledger: LedgerLock::new(id, budget, ledger),
             lends_over: Notify::new(),
+            waits: Notify::new(),
             seen: Mutex::default(),
             host: host.clone(),
         });
@@ -348,8 +356,18 @@ impl Shared {
         Ok((shared, handle))
     }
 
-    pub(crate) fn ledger(&self) -> LedgerGuard<'_, Option<Place>> {
-        self.ledger.lock()
+    pub(crate) fn ledger(&self) -> Decisions<'_> {
+        let mut guard = self.ledger.lock();
+        let told = guard.has_waiters() && guard.pass(self.now());
+        Decisions {
+            guard: Some(guard),
+            shared: self,
+            told,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.host.0.began.elapsed()
     }
 
     pub(crate) fn ledger_lock(&self) -> &LedgerLock<Option<Place>> {
@@ -424,6 +442,87 @@ impl Shared {
             }
             _ => {}
         }
+    }
+}
+
+/// The ledger, to oneself. Those who wait for windows hear of what is decided.
+pub(crate) struct Decisions<'a> {
+    /// `None` only while it is dropped.
+    guard: Option<LedgerGuard<'a, Option<Place>>>,
+    shared: &'a Shared,
+    told: bool,
+}
+
+impl Deref for Decisions<'_> {
+    type Target = Ledger<Option<Place>>;
+    fn deref(&self) -> &Ledger<Option<Place>> {
+        self.guard.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl DerefMut for Decisions<'_> {
+    fn deref_mut(&mut self) -> &mut Ledger<Option<Place>> {
+        self.guard.as_mut().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Decisions<'_> {
+    fn drop(&mut self) {
+        let mut told = self.told;
+        if self.has_waiters() {
+            let now = self.shared.now();
+            told |= self.pass(now);
+        }
+        self.guard = None;
+        if told {
+            self.shared.waits.notify_waiters();
+        }
+    }
+}
+
+/// Somebody who waits for a window on a region, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    shared: Arc<Shared>,
+    id: WaiterId,
+}
+
+impl Waiting {
+    /// Waits for such a window. Refuses what waiting does not cure.
+    pub(crate) fn new(region: &Region, span: Span, access: Access) -> Result<Waiting, RegionError> {
+        let shared = region.shared();
+        let id = shared
+            .ledger()
+            .wait(region.handle(), span, access, shared.now())?;
+        Ok(Waiting {
+            shared: shared.clone(),
+            id,
+        })
+    }
+
+    /// Waits until it is its turn, or until there is nothing to wait for. To be
+    /// called on a tokio runtime with time.
+    pub(crate) async fn ready(&self) {
+        loop {
+            // Before it is asked, so that nothing that is said meanwhile gets lost.
+            let told = self.shared.waits.notified();
+            let now = self.shared.now();
+            let waited = self.shared.ledger().waited(self.id, now);
+            match waited {
+                Waited::Ready => return,
+                Waited::NotYet(None) => told.await,
+                // It asks again in both cases.
+                Waited::NotYet(Some(until)) => {
+                    let _ = tokio::time::timeout(until.saturating_sub(now), told).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.ledger().forget(self.id);
     }
 }
 

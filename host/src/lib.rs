@@ -54,6 +54,7 @@
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
 //! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
+//! | waiting for windows | [`Region::wait_read`], [`Region::wait_write`], [`add_waits_to_linker`] |
 //! | memory pressure | [`pressure`], [`Host::heed`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | [`app`] |
 //!
@@ -91,7 +92,7 @@ pub use limits::{HostLimits, Limits};
 pub use region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
 pub use usage::RegionUsage;
-pub use wit::{add_pressure_to_linker, add_to_linker};
+pub use wit::{add_pressure_to_linker, add_to_linker, add_waits_to_linker};
 
 /// The README's examples, compiled.
 #[cfg(doctest)]

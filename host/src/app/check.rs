@@ -86,6 +86,7 @@ impl AppBuilder {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| crate::add_to_linker(&mut linker))
             .and_then(|()| crate::add_pressure_to_linker(&mut linker))
+            .and_then(|()| crate::add_waits_to_linker(&mut linker))
             .and_then(|()| interfaces::add_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
 

@@ -18,8 +18,11 @@ mod sync;
 
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
 pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
+#[allow(unused_imports, reason = "for tests")]
+pub use ledger::RESERVED;
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, Refusal, Undo, WindowId,
+    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, Refusal, Undo, Waited,
+    WaiterId, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use name::{NameError, RegionName};

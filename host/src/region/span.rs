@@ -142,6 +142,13 @@ impl Span {
         }
     }
 
+    /// Tells whether all of the other lies inside of this one.
+    #[must_use]
+    pub fn contains(self, other: Span) -> bool {
+        let (this, other) = (self.granules(), other.granules());
+        this.start <= other.start && other.end <= this.end
+    }
+
     /// Tells whether the two have a granule in common.
     #[must_use]
     pub fn overlaps(self, other: Span) -> bool {

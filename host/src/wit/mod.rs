@@ -7,14 +7,17 @@
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
+//! | `waits` | the interface `waits`, by hand, for stores that have WASI |
 
 pub(crate) mod bindings;
 mod pins;
 pub(crate) mod pressure;
 mod regions;
+mod waits;
 mod windows;
 
 pub use pressure::add_pressure_to_linker;
+pub use waits::add_waits_to_linker;
 
 use wasmtime::component::Linker;
 

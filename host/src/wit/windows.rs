@@ -18,7 +18,7 @@ const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
 #[component(enum)]
 #[repr(u8)]
 #[expect(dead_code, reason = "made by lifting only")]
-enum Access {
+pub(super) enum Access {
     #[component(name = "read")]
     Read,
     #[component(name = "write")]

@@ -9,8 +9,9 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::region::{Access, End, Refusal};
+use crate::region::{Access, End, RESERVED, Refusal};
 
 /// The granules of the model's region.
 pub const GRANULES: usize = 4;
@@ -107,6 +108,28 @@ pub struct Window {
     pub open: bool,
 }
 
+/// Somebody who waited.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    /// For what.
+    pub window: Window,
+    /// Whose turn it is.
+    pub turn: Turn,
+}
+
+/// How far a waiter has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It waits.
+    Waiting,
+    /// What it waits for is reserved, up to this moment.
+    Reserved(Duration),
+    /// It did not take it.
+    Lapsed,
+    /// It is not in the queue any more.
+    Left,
+}
+
 /// A mark for each granule of the region.
 pub type Granules = [bool; GRANULES];
 
@@ -132,6 +155,10 @@ pub struct Model {
     pub lends: Vec<Lend>,
     /// All windows there ever were.
     pub windows: Vec<Window>,
+    /// All who ever waited for a window.
+    pub waiters: Vec<Waiter>,
+    /// Who waits, by number, first come first.
+    pub queue: Vec<usize>,
     /// The pins of all claims there ever were.
     pub claims: Vec<Pins>,
     /// What each granule holds: 0 after it was purged, and at first.
@@ -399,7 +426,7 @@ impl Model {
         if !self.is_pinned(handle, &window.shows) {
             reasons.push(Refusal::Unpinned);
         }
-        if self.conflicts(window, None) {
+        if self.conflicts(window, None) || self.behind(window) {
             reasons.push(Refusal::WouldBlock);
         }
         reasons
@@ -444,7 +471,8 @@ impl Model {
             access,
             ..before.clone()
         };
-        if self.conflicts(&after, Some(window)) {
+        let more = access == Access::Write && before.access != access;
+        if self.conflicts(&after, Some(window)) || more && self.behind(&after) {
             reasons.push(Refusal::WouldBlock);
         }
         reasons
@@ -495,6 +523,167 @@ impl Model {
         }
         unless(self.handles[handle].can.write, Refusal::NotPermitted)
     }
+}
+
+/// Waiting: rule 11.
+impl Model {
+    /// Reasons against waiting for a window: what waiting does not cure.
+    #[must_use]
+    pub fn against_wait(&self, handle: usize, needs: Can, window: &Window) -> Vec<Refusal> {
+        let mut reasons = self.against_open(handle, needs, window);
+        reasons.retain(|reason| *reason != Refusal::WouldBlock);
+        reasons
+    }
+
+    /// Somebody waits, and gives up what it waited for before.
+    pub fn wait(&mut self, window: Window) -> usize {
+        self.leave(|it| it.claim == window.claim && it.chain == window.chain);
+        self.waiters.push(Waiter {
+            window,
+            turn: Turn::Waiting,
+        });
+        self.queue.push(self.waiters.len() - 1);
+        self.waiters.len() - 1
+    }
+
+    /// Whoever waits for such a window does not any more.
+    pub fn leave(&mut self, which: impl Fn(&Window) -> bool) {
+        for no in 0..self.waiters.len() {
+            if which(&self.waiters[no].window) {
+                self.leaves(no);
+            }
+        }
+    }
+
+    /// One waiter does not wait any more.
+    pub fn leaves(&mut self, waiter: usize) {
+        self.waiters[waiter].turn = Turn::Left;
+        self.queue.retain(|no| *no != waiter);
+    }
+
+    /// A window is there: whoever waited for that, or for more, has it.
+    pub fn took(&mut self, window: &Window) {
+        self.leave(|it| covers(it, window));
+    }
+
+    /// A waiter asks; who let its turn go by is the last now.
+    pub fn asks(&mut self, waiter: usize) {
+        if self.waiters[waiter].turn == Turn::Lapsed {
+            self.leaves(waiter);
+            self.waiters[waiter].turn = Turn::Waiting;
+            self.queue.push(waiter);
+        }
+    }
+
+    /// Whether a waiter should try.
+    #[must_use]
+    pub fn ready(&self, waiter: usize) -> bool {
+        matches!(self.waiters[waiter].turn, Turn::Reserved(_) | Turn::Left)
+    }
+
+    /// The end of the reservation that ends first.
+    #[must_use]
+    pub fn next_lapse(&self) -> Option<Duration> {
+        let mut next = None;
+        for waiter in &self.waiters {
+            if let Turn::Reserved(until) = waiter.turn {
+                next = Some(next.map_or(until, |next: Duration| next.min(until)));
+            }
+        }
+        next
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, now: Duration) {
+        for no in self.queue.clone() {
+            let it = &self.waiters[no].window;
+            let handed = self.purged
+                || self.poisoned
+                || self.frozen && it.access == Access::Write
+                || !self.lives(it.claim)
+                || self.ended(&it.chain)
+                || (0..GRANULES).any(|at| it.shows[at] && !self.claims[it.claim].pinned[at]);
+            if handed {
+                self.leaves(no);
+            }
+        }
+        while let Some(until) = self.next_lapse().filter(|until| *until <= now) {
+            for waiter in &mut self.waiters {
+                if waiter.turn == Turn::Reserved(until) {
+                    waiter.turn = Turn::Lapsed;
+                }
+            }
+            self.reserve(until);
+        }
+        self.reserve(now);
+    }
+
+    fn reserve(&mut self, now: Duration) {
+        for place in 0..self.queue.len() {
+            let no = self.queue[place];
+            let window = self.waiters[no].window.clone();
+            if self.waiters[no].turn == Turn::Waiting
+                && !self.conflicts(&window, None)
+                && !self.anybody_before(place, &window)
+            {
+                self.waiters[no].turn = Turn::Reserved(now + RESERVED);
+            }
+        }
+    }
+
+    /// Whether somebody in the queue comes before a window that is not there.
+    fn behind(&self, window: &Window) -> bool {
+        let own = self.queue.iter().position(|no| {
+            let it = &self.waiters[*no];
+            it.turn != Turn::Lapsed && covers(&it.window, window)
+        });
+        self.anybody_before(own.unwrap_or(self.queue.len()), window)
+    }
+
+    fn anybody_before(&self, own: usize, window: &Window) -> bool {
+        (0..self.queue.len()).any(|place| {
+            let it = &self.waiters[self.queue[place]];
+            let counts = match it.turn {
+                Turn::Waiting => place < own && !self.stuck(place, window),
+                Turn::Reserved(_) => true,
+                Turn::Lapsed | Turn::Left => false,
+            };
+            counts && it.window.claim != window.claim && Model::clash(&it.window, window)
+        })
+    }
+
+    /// Whether a waiter cannot go on as long as somebody waits for this window:
+    /// what it waits for is set aside for that one, or is its own, or is what
+    /// another waits for that cannot go on.
+    fn stuck(&self, place: usize, window: &Window) -> bool {
+        let it = &self.waiters[self.queue[place]];
+        if it.turn != Turn::Waiting {
+            return false;
+        }
+        let mut windows = self.windows.iter().enumerate();
+        let by_window = windows.any(|(no, other)| {
+            let aside = other.claim == window.claim && self.aside(no, &window.chain);
+            let own = other.claim == it.window.claim && !self.aside(no, &it.window.chain);
+            other.open && Model::clash(&it.window, other) && (aside || own)
+        });
+        let mut earlier = 0..place;
+        by_window
+            || earlier.any(|place| {
+                let first = &self.waiters[self.queue[place]].window;
+                first.claim != it.window.claim
+                    && first.claim != window.claim
+                    && Model::clash(first, &it.window)
+                    && self.stuck(place, window)
+            })
+    }
+}
+
+/// Whether one waits for another window, or for more than that.
+fn covers(one: &Window, other: &Window) -> bool {
+    one.claim == other.claim
+        && one.chain == other.chain
+        && (0..GRANULES).all(|at| one.shows[at] || !other.shows[at])
+        && (one.access == Access::Write || other.access == Access::Read)
 }
 
 /// Pins: rules 5, 7 and 8.

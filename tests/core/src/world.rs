@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use crate::model::{Can, Clock, GRANULES, Granules, Model};
+use crate::model::{Can, Clock, GRANULES, Granules, Model, Turn as Waits};
 use crate::region::{
     Access, Account, Budget, Charge, ClaimId, Commit, End, GRANULE, Handle, Holder, Kind, Ledger,
     LedgerGuard, LedgerLock, LendId, PinRefusal, Pinned, Purge, Quota, Refusal, Rights, Span, Turn,
-    WindowId,
+    Waited, WaiterId, WindowId,
 };
 
 /// How many regions there are.
@@ -117,6 +118,25 @@ pub enum Op {
     },
     SetBudget {
         granules: u8,
+    },
+    /// Somebody waits for a window.
+    Wait {
+        handle: u8,
+        first: u8,
+        length: u8,
+        write: bool,
+    },
+    /// It asks whether it is its turn.
+    Ask {
+        waiter: u8,
+    },
+    /// It does not want it any more.
+    Forget {
+        waiter: u8,
+    },
+    /// Time passes.
+    Pass {
+        millis: u8,
     },
     /// A guest ends, with all that it has.
     End {
@@ -499,6 +519,8 @@ struct Site {
     lends: Vec<LendId>,
     windows: Vec<WindowId>,
     window_holders: Vec<usize>,
+    waiters: Vec<WaiterId>,
+    now: Duration,
     accounts: Vec<Arc<Account>>,
     was_frozen: bool,
     /// How many granules may be committed while this site acts.
@@ -542,6 +564,8 @@ impl Site {
             lends: Vec::new(),
             windows: Vec::new(),
             window_holders: Vec::new(),
+            waiters: Vec::new(),
+            now: Duration::ZERO,
             accounts,
             was_frozen: false,
             room: 0,
@@ -727,6 +751,31 @@ impl Site {
                 };
                 self.is_pinned(handle, &span(first, length));
             }
+            Op::Wait {
+                handle,
+                first,
+                length,
+                write,
+            } => {
+                if let Some(handle) = self.pick_handle(handle) {
+                    self.wait(handle, span(first, length), access(write));
+                }
+            }
+            Op::Ask { waiter } => {
+                if let Some(waiter) = self.pick_waiter(waiter) {
+                    self.ask_waiter(waiter);
+                }
+            }
+            Op::Forget { waiter } => {
+                if let Some(waiter) = self.pick_waiter(waiter) {
+                    self.lock().forget(self.waiters[waiter]);
+                    self.model.leaves(waiter);
+                    self.note("forget", "done");
+                }
+            }
+            Op::Pass { millis } => {
+                self.now += Duration::from_millis(millis.into());
+            }
             Op::Pin { .. } | Op::Write { .. } | Op::Purge { .. } | Op::SetBudget { .. } => {
                 unreachable!("the world's")
             }
@@ -839,6 +888,7 @@ impl Site {
                     self.close(window, End::Orderly);
                 }
                 self.lock().recharge(self.claims[claim], charges);
+                self.model.leave(|it| it.claim == claim);
                 self.claim_holders[claim] = to;
                 self.handle_holders[handle] = to;
             }
@@ -876,6 +926,7 @@ impl Site {
         });
         self.handles[handle] = Some(taken);
         if let Some(made) = made {
+            self.model.took(&window);
             self.model.windows.push(window);
             self.windows.push(made);
             self.window_holders.push(self.handle_holders[handle]);
@@ -889,6 +940,83 @@ impl Site {
         let done = self.ask("set-access", first, |ledger| ledger.set_access(id, access));
         if done.is_some() {
             self.model.windows[window].access = access;
+        }
+    }
+
+    fn wait(&mut self, handle: usize, shows: Granules, access: Access) {
+        let window = self.model.window(handle, shows, access, false);
+        let reasons = self
+            .model
+            .against_wait(handle, Can::window(access), &window);
+        let first = &reasons[..reasons.len().min(1)];
+        let (taken, now) = (self.handles[handle].take().expect("picked"), self.now);
+        let id = self.ask("wait", first, |ledger| {
+            ledger.wait(&taken, span_of(&shows), access, now)
+        });
+        self.handles[handle] = Some(taken);
+        if let Some(id) = id {
+            assert_eq!(self.model.wait(window), self.waiters.len());
+            self.waiters.push(id);
+        }
+    }
+
+    fn ask_waiter(&mut self, waiter: usize) {
+        self.model.pass(self.now);
+        self.model.asks(waiter);
+        self.model.pass(self.now);
+        let waited = self.lock().waited(self.waiters[waiter], self.now);
+        let expected = match self.model.ready(waiter) {
+            true => Waited::Ready,
+            false => Waited::NotYet(self.model.next_lapse()),
+        };
+        assert_eq!(waited, expected);
+        self.note(
+            "waited",
+            match self.model.waiters[waiter].turn {
+                Waits::Reserved(_) => "reserved",
+                Waits::Left => "left",
+                _ => "not yet",
+            },
+        );
+    }
+
+    /// Time has passed, and things were done. Who waits hears of its turn.
+    fn pass(&mut self) {
+        let turns =
+            |model: &Model| -> Vec<Waits> { model.waiters.iter().map(|it| it.turn).collect() };
+        let before = turns(&self.model);
+        self.model.pass(self.now);
+        let told = self.lock().pass(self.now);
+        for (was, is) in before.into_iter().zip(turns(&self.model)) {
+            if was != is {
+                assert!(told, "somebody is not told: {was:?} became {is:?}");
+                let name = match is {
+                    Waits::Waiting => "waiting",
+                    Waits::Reserved(_) => "reserved",
+                    Waits::Lapsed => "lapsed",
+                    Waits::Left => "left",
+                };
+                self.note("pass", name);
+            }
+        }
+        assert!(!self.lock().pass(self.now), "nothing is told twice");
+    }
+
+    /// What is reserved conflicts with nobody else's window, and with nothing that
+    /// is reserved for anybody else.
+    fn check_waiters(&self) {
+        let reserved = |no: &&usize| matches!(self.model.waiters[**no].turn, Waits::Reserved(_));
+        let reserved = self.model.queue.iter().filter(reserved);
+        let reserved = reserved.map(|no| &self.model.waiters[*no].window);
+        let reserved = reserved.collect::<Vec<_>>();
+        let open = self.model.windows.iter().filter(|it| it.open);
+        for one in &reserved {
+            for other in reserved.iter().copied().chain(open.clone()) {
+                assert!(
+                    one.claim == other.claim || !Model::clash(one, other),
+                    "{one:?} and {other:?}"
+                );
+            }
         }
     }
 
@@ -1068,6 +1196,8 @@ impl Site {
 
     /// Compares all that can be seen.
     fn compare(&mut self) {
+        self.pass();
+        self.check_waiters();
         assert_eq!(self.lock().is_frozen(), self.model.frozen);
         assert_eq!(self.lock().is_poisoned(), self.model.poisoned);
         assert_eq!(self.lock().is_purged(), self.model.purged);
@@ -1249,6 +1379,10 @@ impl Site {
             224.. => pick(u8::MAX - number, held, 0),
             _ => pick(number, live.collect(), 0),
         }
+    }
+
+    fn pick_waiter(&self, number: u8) -> Option<usize> {
+        pick(number, self.model.queue.clone(), self.waiters.len())
     }
 
     fn pick_window(&self, number: u8) -> Option<usize> {

@@ -52,6 +52,11 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (some(), seldom()).prop_map(|(window, died)| Op::Close { window, died }),
         3 => some().prop_map(|handle| Op::Freeze { handle }),
         2 => some().prop_map(|handle| Op::ClearPoison { handle }),
+        8 => (near(), some(), some(), flag())
+            .prop_map(|(handle, first, length, write)| Op::Wait { handle, first, length, write }),
+        6 => some().prop_map(|waiter| Op::Ask { waiter }),
+        1 => some().prop_map(|waiter| Op::Forget { waiter }),
+        6 => some().prop_map(|millis| Op::Pass { millis }),
         1 => (some(), seldom()).prop_map(|(holder, died)| Op::End { holder, died }),
         16 => (near(), pins(), rarely()).prop_map(|(handle, (first, length), undo)| Op::Pin {
             handle,
@@ -144,6 +149,14 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("set-budget", "over"),
     ("over budget", "granule"),
     ("over budget", "frozen"),
+    ("wait", "done"),
+    ("waited", "reserved"),
+    ("waited", "left"),
+    ("waited", "not yet"),
+    ("pass", "reserved"),
+    ("pass", "lapsed"),
+    ("pass", "left"),
+    ("forget", "done"),
 ];
 
 const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
@@ -186,6 +199,10 @@ const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
         (
             "freeze",
             &[Gone, NotPermitted, Poisoned, WouldBlock, Unpinned, Purged],
+        ),
+        (
+            "wait",
+            &[Gone, NotPermitted, Frozen, Poisoned, Unpinned, Purged],
         ),
         ("clear-poison", &[Gone, NotPermitted, Purged]),
         ("pin", &[Gone, NotPermitted, WouldBlock, Purged]),

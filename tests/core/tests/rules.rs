@@ -1139,3 +1139,232 @@ mod pins {
         assert_eq!(region.pin(&a, granule(0)), Ok(Lost));
     }
 }
+
+mod waits {
+    use std::time::Duration;
+
+    use tombolo_core_tests::region::{RESERVED, Waited, WaiterId};
+
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn wait(ledger: &mut Ledger<()>, handle: &Handle, access: Access, now: u64) -> WaiterId {
+        let waiter = ledger.wait(handle, granule(0), access, at(now)).unwrap();
+        ledger.pass(at(now));
+        waiter
+    }
+
+    fn close(ledger: &mut Ledger<()>, window: WindowId, now: u64) -> bool {
+        ledger.close(window, End::Orderly).unwrap();
+        ledger.pass(at(now))
+    }
+
+    fn ready(ledger: &mut Ledger<()>, waiter: WaiterId, now: u64) -> bool {
+        ledger.waited(waiter, at(now)) == Waited::Ready
+    }
+
+    fn three() -> (Ledger<()>, [Handle; 3]) {
+        let (mut ledger, a) = region();
+        let [b, c] = [(); 2].map(|()| ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap());
+        (ledger, [a, b, c])
+    }
+
+    #[test]
+    fn readers_that_overlap_do_not_starve_a_writer() {
+        let (mut ledger, [a, b, c]) = three();
+        let one = open(&mut ledger, &a, granule(0), Read).unwrap();
+        let writer = wait(&mut ledger, &c, Write, 0);
+        assert!(!ready(&mut ledger, writer, 1));
+        // Neither another, nor the one that reads already, comes in between.
+        for reader in [&a, &b] {
+            let refused = open(&mut ledger, reader, granule(0), Read);
+            assert_eq!(refused, Err(Refusal::WouldBlock));
+        }
+        open(&mut ledger, &b, granule(1), Read).unwrap();
+        assert!(close(&mut ledger, one, 2));
+        assert!(ready(&mut ledger, writer, 2));
+        let refused = open(&mut ledger, &a, granule(0), Read);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+        open(&mut ledger, &c, granule(0), Write).unwrap();
+        assert!(ready(&mut ledger, writer, 3), "it has what it waited for");
+    }
+
+    #[test]
+    fn writers_do_not_starve_a_reader() {
+        let (mut ledger, [a, b, c]) = three();
+        let held = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let reader = wait(&mut ledger, &b, Read, 0);
+        let writer = wait(&mut ledger, &c, Write, 0);
+        close(&mut ledger, held, 1);
+        assert!(ready(&mut ledger, reader, 1));
+        assert!(!ready(&mut ledger, writer, 1));
+        // Who waits may not take what another has waited for longer.
+        let refused = open(&mut ledger, &c, granule(0), Write);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+        let read = open(&mut ledger, &b, granule(0), Read).unwrap();
+        close(&mut ledger, read, 2);
+        assert!(ready(&mut ledger, writer, 2));
+    }
+
+    #[test]
+    fn a_reservation_lapses_by_itself_and_its_waiter_is_the_last_then() {
+        let (mut ledger, [a, b, c]) = three();
+        let first = wait(&mut ledger, &a, Write, 0);
+        assert!(ready(&mut ledger, first, 0));
+        let second = wait(&mut ledger, &b, Write, 50);
+        let lapse = Waited::NotYet(Some(RESERVED));
+        assert_eq!(ledger.waited(second, at(50)), lapse);
+        let end = u64::try_from(RESERVED.as_millis()).unwrap();
+        assert!(ledger.pass(at(end)), "it is told");
+        assert!(!ready(&mut ledger, first, end));
+        assert!(ready(&mut ledger, second, end));
+        // Who does not ask again is in nobody's way.
+        assert!(ledger.pass(at(2 * end)));
+        assert!(ready(&mut ledger, first, 2 * end));
+        assert!(ledger.pass(at(3 * end)));
+        open(&mut ledger, &c, granule(0), Write).unwrap();
+    }
+
+    #[test]
+    fn reservations_that_nobody_looks_at_end_one_after_the_other() {
+        let (mut ledger, [a, b, c]) = three();
+        for handle in [&a, &b] {
+            wait(&mut ledger, handle, Write, 0);
+        }
+        let end = u64::try_from(RESERVED.as_millis()).unwrap();
+        ledger.pass(at(2 * end - 1));
+        let refused = open(&mut ledger, &c, granule(0), Read);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+        ledger.pass(at(2 * end));
+        open(&mut ledger, &c, granule(0), Read).unwrap();
+    }
+
+    #[test]
+    fn access_can_be_given_up_but_not_gained_before_a_waiter() {
+        let (mut ledger, [a, b, _]) = three();
+        let window = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let waiter = wait(&mut ledger, &b, Read, 0);
+        ledger.set_access(window, Read).unwrap();
+        assert!(ledger.pass(at(1)));
+        assert!(ready(&mut ledger, waiter, 1));
+        let refused = ledger.set_access(window, Write);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+    }
+
+    #[test]
+    fn guards_of_the_host_program_wait_their_turn() {
+        let (mut ledger, [a, b, _]) = three();
+        let window = open(&mut ledger, &a, granule(0), Read).unwrap();
+        wait(&mut ledger, &b, Write, 0);
+        let refused = guard(&mut ledger, &a, granule(0), Read);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+        close(&mut ledger, window, 1);
+        let refused = guard(&mut ledger, &a, granule(0), Read);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+        guard(&mut ledger, &b, granule(0), Write).unwrap();
+    }
+
+    #[test]
+    fn a_dead_claim_and_an_ended_lend_wait_no_more() {
+        let (mut ledger, [a, b, c]) = three();
+        let held = open(&mut ledger, &a, granule(0), Read).unwrap();
+        wait(&mut ledger, &b, Write, 0);
+        ledger.release(b);
+        assert!(ledger.pass(at(1)), "others are told");
+        let read = open(&mut ledger, &c, granule(0), Read).unwrap();
+        close(&mut ledger, read, 1);
+        let lent = ledger.lend(&c, READ_WRITE).unwrap();
+        let waiter = wait(&mut ledger, &lent, Write, 2);
+        ledger.revoke(lent.lend().unwrap());
+        assert!(ledger.pass(at(3)));
+        assert!(ready(&mut ledger, waiter, 3));
+        open(&mut ledger, &c, granule(0), Read).unwrap();
+        close(&mut ledger, held, 4);
+    }
+
+    #[test]
+    fn one_claim_waits_for_one_window() {
+        let (mut ledger, [a, b, c]) = three();
+        let held = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let first = wait(&mut ledger, &b, Write, 0);
+        let other = wait(&mut ledger, &c, Write, 0);
+        let second = wait(&mut ledger, &b, Read, 0);
+        assert!(ready(&mut ledger, first, 0), "it has left its place");
+        close(&mut ledger, held, 1);
+        assert!(ready(&mut ledger, other, 1));
+        assert!(!ready(&mut ledger, second, 1));
+        ledger.forget(other);
+        assert!(ledger.pass(at(2)));
+        assert!(ready(&mut ledger, second, 2));
+    }
+
+    #[test]
+    fn what_waiting_does_not_cure_is_refused_and_told() {
+        let (mut ledger, [a, b, c]) = three();
+        let weak = ledger.restrict(&a, Rights::READ).unwrap();
+        let refused = ledger.wait(&weak, granule(0), Write, at(0));
+        assert_eq!(refused, Err(Refusal::NotPermitted));
+        let held = open(&mut ledger, &a, granule(0), Read).unwrap();
+        let waiter = wait(&mut ledger, &b, Write, 0);
+        ledger.freeze(&c).unwrap();
+        assert!(ledger.pass(at(1)));
+        assert!(ready(&mut ledger, waiter, 1));
+        let refused = ledger.wait(&b, granule(0), Write, at(1));
+        assert_eq!(refused, Err(Refusal::Frozen));
+        close(&mut ledger, held, 2);
+
+        let (mut ledger, [a, b, _]) = three();
+        let held = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let waiter = wait(&mut ledger, &b, Read, 0);
+        ledger.close(held, End::Died).unwrap();
+        assert!(ledger.pass(at(1)));
+        assert!(ready(&mut ledger, waiter, 1));
+        let refused = ledger.wait(&b, granule(0), Read, at(1));
+        assert_eq!(refused, Err(Refusal::Poisoned));
+    }
+
+    #[test]
+    fn who_waits_for_a_lender_does_not_keep_the_borrower_waiting() {
+        let (mut ledger, [a, b, c]) = three();
+        let held = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let waiter = wait(&mut ledger, &b, Write, 0);
+        // This one waits for the other one.
+        let next = ledger.wait(&c, granules(0, 2), Write, at(0)).unwrap();
+        let lent = ledger.lend(&a, READ_WRITE).unwrap();
+        let of_lent = wait(&mut ledger, &lent, Write, 1);
+        assert!(ready(&mut ledger, of_lent, 1));
+        let window = open(&mut ledger, &lent, granules(0, 2), Write).unwrap();
+        close(&mut ledger, window, 2);
+        ledger.revoke(lent.lend().unwrap());
+        close(&mut ledger, held, 3);
+        assert!(ready(&mut ledger, waiter, 3));
+        assert!(!ready(&mut ledger, next, 3));
+    }
+
+    #[test]
+    fn who_waits_for_itself_is_in_nobodys_way() {
+        let (mut ledger, [a, b, _]) = three();
+        let window = open(&mut ledger, &a, granule(0), Read).unwrap();
+        let waiter = wait(&mut ledger, &a, Write, 0);
+        open(&mut ledger, &b, granule(0), Read).unwrap();
+        let refused = open(&mut ledger, &b, granule(0), Write);
+        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert!(!ready(&mut ledger, waiter, 1));
+        close(&mut ledger, window, 2);
+        let refused = open(&mut ledger, &b, granule(0), Read);
+        assert_eq!(refused, Err(Refusal::WouldBlock), "now it is");
+    }
+
+    #[test]
+    fn a_moved_claim_waits_no_more() {
+        let (mut ledger, [a, b, _]) = three();
+        open(&mut ledger, &a, granule(0), Read).unwrap();
+        let waiter = wait(&mut ledger, &b, Write, 0);
+        ledger.recharge(b.claim(), Vec::new());
+        assert!(ledger.pass(at(1)));
+        assert!(ready(&mut ledger, waiter, 1));
+    }
+}

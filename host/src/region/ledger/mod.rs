@@ -6,10 +6,12 @@
 //! | this one | claims, handles, freeze, poison |
 //! | `lends` | lends, from the first word to the end of the last window |
 //! | `windows` | the lock |
+//! | `waits` | who waits for a window, and whose turn it is |
 //! | `pins` | what claims pin, what is lost, what is charged |
 
 mod lends;
 mod pins;
+mod waits;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::pins::{PinRefusal, Undo};
+use self::waits::Turn;
+pub use self::waits::{RESERVED, Waited};
 use super::budget::{Budget, Commit};
 use super::pins::{Pins, Unpinned, pinned_in};
 use super::{Account, Charge, GRANULE, Rights, Span};
@@ -43,6 +47,12 @@ impl Access {
 
     fn goes_with(self, other: Access) -> bool {
         self == Access::Read && other == Access::Read
+    }
+
+    /// Whether whoever may have the other may have this as well: nothing more
+    /// conflicts with it.
+    fn within(self, other: Access) -> bool {
+        self == other || other == Access::Write
     }
 }
 
@@ -93,6 +103,10 @@ id! {
 id! {
     /// A window on one region.
     WindowId
+}
+id! {
+    /// Somebody who waits for a window on one region.
+    WaiterId
 }
 
 /// A handle to the region of one ledger. Whoever owns it returns it by
@@ -192,6 +206,16 @@ struct Window<P> {
     place: P,
 }
 
+#[derive(Debug)]
+struct Waiter {
+    id: WaiterId,
+    claim: ClaimId,
+    via: Option<LendId>,
+    span: Span,
+    access: Access,
+    turn: Turn,
+}
+
 /// The state of one region: its claims and what they pin, the lock, freeze and
 /// poison.
 ///
@@ -223,11 +247,25 @@ struct Window<P> {
 /// that it had. Only those are set aside that were there when the lend began:
 /// what such a lender opens later counts against the borrower too, as theirs
 /// count against it. Identities are given in the order of time, so that tells.
+///
+/// # The queue
+///
+/// Whoever is refused can wait. When the lock has room for a waiter, and nobody
+/// who has waited for longer wants anything that conflicts, the window is
+/// reserved for it, for a [moment](RESERVED). What conflicts with a reservation, or
+/// with somebody who waits, is refused to whoever does not wait, as if the window
+/// were there already; so a writer is not starved by readers who come and go. A
+/// claim never stands in its own way. Time is what the layer above says it
+/// is: it lets it [pass](Ledger::pass).
 #[derive(Debug)]
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
     lends: BTreeMap<LendId, Lend>,
     windows: BTreeMap<WindowId, Window<P>>,
+    /// In the order in which they wait.
+    waiters: Vec<Waiter>,
+    /// A waiter has something to hear.
+    told: bool,
     pins: Pins,
     frozen: bool,
     /// Frozen, and purged since.
@@ -261,6 +299,8 @@ impl<P> Ledger<P> {
             claims: BTreeMap::new(),
             lends: BTreeMap::new(),
             windows: BTreeMap::new(),
+            waiters: Vec::new(),
+            told: false,
             pins,
             frozen: false,
             purged: false,
@@ -452,8 +492,10 @@ impl<P> Ledger<P> {
         Ok(())
     }
 
-    /// Puts a claim on another account, after a move.
+    /// Puts a claim on another account, after a move. Who had it does not wait any
+    /// more.
     pub fn recharge(&mut self, claim: ClaimId, charges: Vec<Charge>) {
+        self.remove_waiters(|it| it.claim == claim);
         self.claim_mut(claim).charges = charges;
         // Since it was asked whether the claim may move.
         if self.purged {

@@ -6,7 +6,7 @@ use super::{Access, ClaimId, End, Handle, Holder, Ledger, LendId, Refusal, Windo
 impl<P> Ledger<P> {
     /// Tells whether a lend on the way from the owner to `via` sets this window
     /// of the claim aside: the lender had it when that lend began.
-    fn is_aside(&self, id: WindowId, window: &Window<P>, via: Option<LendId>) -> bool {
+    pub(super) fn is_aside(&self, id: WindowId, window: &Window<P>, via: Option<LendId>) -> bool {
         if window.holder == Holder::Host {
             return false;
         }
@@ -23,7 +23,7 @@ impl<P> Ledger<P> {
         false
     }
 
-    fn free(
+    pub(super) fn free(
         &self,
         claim: ClaimId,
         via: Option<LendId>,
@@ -56,13 +56,12 @@ impl<P> Ledger<P> {
         place: P,
     ) -> Result<WindowId, Refusal> {
         self.may_open(handle, needs, access)?;
-        if self.claims[&handle.claim]
-            .unpinned
-            .overlaps(&span.granules())
-        {
-            return Err(Refusal::Unpinned);
-        }
+        self.check_pinned(handle.claim, span)?;
         self.check_lock(handle.claim, handle.via, span, access, None)?;
+        if self.is_behind(handle.claim, handle.via, span, access) {
+            return Err(Refusal::WouldBlock);
+        }
+        self.consume(handle.claim, handle.via, span, access);
         let id = WindowId(self.fresh());
         self.claim_mut(handle.claim).windows += 1;
         if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
@@ -95,7 +94,14 @@ impl<P> Ledger<P> {
         self.check_state(access)
     }
 
-    fn check_state(&self, access: Access) -> Result<(), Refusal> {
+    pub(super) fn check_pinned(&self, claim: ClaimId, span: Span) -> Result<(), Refusal> {
+        match self.claims[&claim].unpinned.overlaps(&span.granules()) {
+            true => Err(Refusal::Unpinned),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn check_state(&self, access: Access) -> Result<(), Refusal> {
         if self.frozen && access == Access::Write {
             return Err(Refusal::Frozen);
         }
@@ -140,7 +146,12 @@ impl<P> Ledger<P> {
         if !window.rights.contains(access.needs()) {
             return Err(Refusal::NotPermitted);
         }
-        self.check_lock(window.claim, window.via, window.span, access, Some(id))?;
+        let (claim, via, span) = (window.claim, window.via, window.span);
+        self.check_lock(claim, via, span, access, Some(id))?;
+        // Nobody waits for a window to be more than it is now.
+        if !access.within(window.access) && self.is_behind(claim, via, span, access) {
+            return Err(Refusal::WouldBlock);
+        }
         self.windows.get_mut(&id).expect("found above").access = access;
         Ok(())
     }
