@@ -474,6 +474,12 @@ impl App {
         let mut last_word = APP_ENDED;
         let nursery = self.nursery.clone();
         let hears = |commands: &[usize]| commands.iter().any(|it| nursery.cradles[*it].hears);
+        if self.calls.is_ending() {
+            // Told to stop before it ran: nothing begins.
+            for (command, _) in &self.commands {
+                self.killer.end_with_app(*command, APP_STOPPED);
+            }
+        }
         self.calls.begin();
         loop {
             let next = tokio::select! {
