@@ -118,7 +118,8 @@ pub fn open_waiting(scope: &str, name: &str) -> Result<Region, ScopeError> {
 ///
 /// # Errors
 ///
-/// [`ScopeError::NotPermitted`].
+/// [`ScopeError::NotPermitted`]; [`ScopeError::Region`] with
+/// [`Error::InvalidArgument`] for what is no name.
 pub fn published(scope: &str, name: &str) -> Result<Event, ScopeError> {
     Ok(Event::new(wit::subscribe(scope, name)?))
 }

@@ -303,6 +303,35 @@ fn guest_that_is_ended_is_started_again() {
     assert_eq!(guest.end, "ended: enough");
 }
 
+/// Whoever waits for the memory of a guest hears of its end also where the guest was
+/// to be started again, and the app is gone before that.
+#[test]
+fn life_that_never_starts_is_gone_with_the_app() {
+    let out = tempfile::tempdir().unwrap();
+    let app = App::builder().guest(GuestSpec {
+        restart: Restart::OnFailure(Backoff {
+            delay: Duration::from_secs(3600),
+            max_delay: Duration::from_secs(3600),
+            ..Backoff::default()
+        }),
+        ..writer("a", "fail-until tries 9", out.path())
+    });
+    runtime().block_on(async {
+        let app = app.start().await.unwrap();
+        let handle = app.handle();
+        let first = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.gone("a").await }
+        });
+        let running = tokio::spawn(app.run());
+        first.await.unwrap().unwrap();
+        running.abort();
+        let gone = handle.gone("a");
+        let gone = tokio::time::timeout(Duration::from_secs(20), gone).await;
+        gone.expect("nobody else will ever tell").unwrap();
+    });
+}
+
 /// Runs an app that is told to stop once its first guest lingers.
 fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
     runtime().block_on(async {

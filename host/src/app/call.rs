@@ -74,6 +74,8 @@ pub(super) struct Peer {
 
 /// A guest in one of its lives: one that is started again takes another seat.
 struct Seat {
+    /// Told apart from all other lives, of this guest and others.
+    life: u64,
     /// Holds at most one call of each other guest, since a guest that calls
     /// waits.
     inbox: mpsc::UnboundedSender<Message>,
@@ -85,7 +87,9 @@ struct Seat {
 impl Seat {
     fn new(recipient: Recipient) -> (Arc<Seat>, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
+        static LIVES: AtomicU64 = AtomicU64::new(0);
         let seat = Seat {
+            life: LIVES.fetch_add(1, Ordering::Relaxed),
             inbox: sender,
             recipient,
             ended: Mutex::default(),
@@ -120,8 +124,8 @@ impl Peer {
 /// All guests of an app, and who waits for whom.
 pub(super) struct Calls {
     peers: Vec<Peer>,
-    /// A guest that calls waits for one other, queued or not.
-    waits: Mutex<HashMap<usize, Wait>>,
+    /// By life: a guest that calls waits for one other, queued or not.
+    waits: Mutex<HashMap<u64, Wait>>,
     begun: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     ending: watch::Sender<bool>,
@@ -133,9 +137,11 @@ pub(super) struct Calls {
 /// return, but then for what it lent to be back; and while that is not back, as
 /// when the callee lent it on before it was ended, whoever borrowed it must not
 /// wait for the lender. That holds as well where the lender was ended itself and
-/// waits no more: those who lent to it wait for the same.
+/// waits no more: those who lent to it wait for the same. Whether it was started
+/// again makes no difference to that, and its next life waits for nothing of it.
 struct Wait {
-    to: usize,
+    /// The guest that is waited for, and its life.
+    to: (usize, u64),
     lends: Lends,
     returned: bool,
 }
@@ -221,6 +227,8 @@ impl Calls {
     pub(super) fn reseat(&self, index: usize, recipient: Recipient) -> Inbox {
         let (seat, inbox) = Seat::new(recipient);
         *lock(&self.peers[index].seat) = seat;
+        // Nobody comes by any more for what the old life leaves.
+        lock(&self.waits).retain(|_, wait| !wait.is_over());
         inbox
     }
 
@@ -237,26 +245,30 @@ impl Calls {
 
     /// Notes that `from` waits for `to`, until what is returned is dropped, and
     /// what it was told of is over.
-    fn wait(self: &Arc<Calls>, from: usize, to: usize) -> Result<Waiting, String> {
+    fn wait(self: &Arc<Calls>, from: usize, to: (usize, &Seat)) -> Result<Waiting, String> {
+        // Who calls lives, and its seat is taken by the next life only after that.
+        let caller = self.peers[from].seat().life;
+        let (index, seat) = to;
         let mut waits = lock(&self.waits);
-        let mut cycle = vec![from, to];
-        let mut at = to;
-        while at != from {
+        let mut cycle = vec![from, index];
+        let mut at = seat.life;
+        while at != caller {
             match waits.get(&at) {
                 Some(next) if !next.is_over() => {
-                    at = next.to;
-                    cycle.push(at);
+                    let (index, life) = next.to;
+                    at = life;
+                    cycle.push(index);
                 }
                 _ => {
                     let wait = Wait {
-                        to,
+                        to: (index, seat.life),
                         lends: Lends::default(),
                         returned: false,
                     };
-                    waits.insert(from, wait);
+                    waits.insert(caller, wait);
                     return Ok(Waiting {
                         calls: self.clone(),
-                        from,
+                        life: caller,
                     });
                 }
             }
@@ -374,13 +386,14 @@ fn size(val: &Val) -> u64 {
 /// That a guest waits for another to return, until this is dropped.
 pub(super) struct Waiting {
     calls: Arc<Calls>,
-    from: usize,
+    /// Of the caller.
+    life: u64,
 }
 
 impl Waiting {
     /// The guest waits for these besides.
     fn for_lends(&self, lends: Lends) {
-        if let Some(wait) = lock(&self.calls.waits).get_mut(&self.from) {
+        if let Some(wait) = lock(&self.calls.waits).get_mut(&self.life) {
             wait.lends = lends;
         }
     }
@@ -389,11 +402,11 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut waits = lock(&self.calls.waits);
-        if let Some(wait) = waits.get_mut(&self.from) {
+        if let Some(wait) = waits.get_mut(&self.life) {
             wait.returned = true;
             // Others look after what is left, when they come by.
             if wait.is_over() {
-                waits.remove(&self.from);
+                waits.remove(&self.life);
             }
         }
     }
@@ -467,7 +480,9 @@ impl Target {
         replied: oneshot::Receiver<Result<R, String>>,
     ) -> Result<R, NoRoom> {
         let answer = self.watched(async {
-            let waiting = self.calls.wait(self.from, self.to)?;
+            let peer = &self.calls.peers[self.to];
+            let seat = peer.seat();
+            let waiting = self.calls.wait(self.from, (self.to, &seat))?;
             self.count_copied(length);
             let _paused = clock.pause();
             let call = Call {
@@ -477,8 +492,6 @@ impl Target {
                 span: tracing::Span::current(),
                 waiting,
             };
-            let peer = &self.calls.peers[self.to];
-            let seat = peer.seat();
             match seat.inbox.send(Message::Call(call)) {
                 Ok(()) => replied.await.unwrap_or_else(|_| Err(peer.obituary(&seat))),
                 Err(_) => Err(peer.obituary(&seat)),
@@ -501,15 +514,15 @@ impl Target {
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
         let params = params.to_vec();
-        let waiting = match self.calls.wait(self.from, self.to) {
+        let peer = &self.calls.peers[self.to];
+        let seat = peer.seat();
+        let waiting = match self.calls.wait(self.from, (self.to, &seat)) {
             Ok(waiting) => waiting,
             Err(cycle) => {
                 Parcel::discard(&mut store, params)?;
                 return self.refuse(cycle, results);
             }
         };
-        let peer = &self.calls.peers[self.to];
-        let seat = peer.seat();
         if seat.inbox.is_closed() {
             Parcel::discard(&mut store, params)?;
             return self.refuse(peer.obituary(&seat), results);
@@ -620,17 +633,21 @@ mod tests {
         })
     }
 
+    fn wait(calls: &Arc<Calls>, from: usize, to: usize) -> Result<Waiting, String> {
+        calls.wait(from, (to, &calls.peers[to].seat()))
+    }
+
     #[test]
     fn cycle_is_refused_until_a_call_on_it_has_returned() {
         let calls = calls(&["a", "b", "c"]);
-        let first = calls.wait(0, 1).unwrap();
-        let second = calls.wait(1, 2).unwrap();
-        let Err(why) = calls.wait(2, 0) else {
+        let first = wait(&calls, 0, 1).unwrap();
+        let second = wait(&calls, 1, 2).unwrap();
+        let Err(why) = wait(&calls, 2, 0) else {
             panic!("it would never return")
         };
         assert!(why.contains("`c` waits for `a` waits for `b` waits for `c`"));
         drop(second);
-        assert!(calls.wait(2, 0).is_ok());
+        assert!(wait(&calls, 2, 0).is_ok());
         drop(first);
         assert!(lock(&calls.waits).is_empty());
     }
@@ -639,14 +656,53 @@ mod tests {
     fn caller_waits_for_what_it_lent_also_when_the_call_has_returned() {
         let calls = calls(&["a", "b", "c"]);
         let (_region, lends, revoke) = lend();
-        let first = calls.wait(0, 1).unwrap();
+        let first = wait(&calls, 0, 1).unwrap();
         first.for_lends(lends);
-        let second = calls.wait(1, 2).unwrap();
+        let second = wait(&calls, 1, 2).unwrap();
         // `b` has died; `c` goes on with what it lent on.
         drop(first);
-        assert!(calls.wait(2, 0).is_err());
+        assert!(wait(&calls, 2, 0).is_err());
         revoke();
-        assert!(calls.wait(2, 0).is_ok());
+        assert!(wait(&calls, 2, 0).is_ok());
         drop(second);
+    }
+
+    /// What an earlier life of a guest left stands in nobody's way, but for what was
+    /// lent to it.
+    #[test]
+    fn next_life_of_a_guest_waits_for_nothing_of_the_last() {
+        let calls = calls(&["a", "b", "c"]);
+        let recipient = || Host::new().context("a").build().recipient();
+        // `a` is ended while `b` works for it, and is started again.
+        let old = wait(&calls, 0, 1).unwrap();
+        let _inbox = calls.reseat(0, recipient());
+        // `b` may call it.
+        drop(wait(&calls, 1, 0).unwrap());
+        // It calls `c`, and `b` comes back: that changes nothing about `c`.
+        let new = wait(&calls, 0, 2).unwrap();
+        drop(old);
+        assert!(wait(&calls, 2, 0).is_err(), "`a` waits for `c`");
+        drop(new);
+        assert!(wait(&calls, 2, 0).is_ok());
+    }
+
+    #[test]
+    fn what_was_lent_to_an_earlier_life_is_still_waited_for() {
+        let calls = calls(&["x", "a", "b"]);
+        // `x` lent to `a`, which lent on to `b` and was ended.
+        let (_region, lends, revoke) = lend();
+        let outer = wait(&calls, 0, 1).unwrap();
+        outer.for_lends(lends);
+        let inner = wait(&calls, 1, 2).unwrap();
+        drop(outer);
+        let recipient = Host::new().context("a").build().recipient();
+        let _inbox = calls.reseat(1, recipient);
+        let new = wait(&calls, 1, 2).unwrap();
+        assert!(wait(&calls, 2, 0).is_err(), "`x` waits for what `b` has");
+        revoke();
+        assert!(wait(&calls, 2, 0).is_ok());
+        drop((inner, new));
+        let _inbox = calls.reseat(1, Host::new().context("a").build().recipient());
+        assert!(lock(&calls.waits).is_empty());
     }
 }

@@ -175,6 +175,7 @@ impl Guest {
     pub(super) fn new(
         engine: &Engine,
         state: GuestState,
+        last: Last,
         limits: &Limits,
         ticker: Arc<Ticker>,
     ) -> Guest {
@@ -205,7 +206,7 @@ impl Guest {
         Guest {
             store,
             clock,
-            _last: Last(life.clone()),
+            _last: last,
             life,
             fault,
             limits: limits.clone(),

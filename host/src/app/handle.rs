@@ -69,7 +69,9 @@ impl AppHandle {
         Ok(())
     }
 
-    /// Waits until a guest has ended, in whatever way, and its memory is back.
+    /// Waits until a guest has ended, in whatever way, and its memory is back. Of one
+    /// that is started again, that is the life which it has at this moment, or is
+    /// about to have.
     ///
     /// # Errors
     ///

@@ -358,7 +358,9 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         let published = app
             .scopes
             .publish(*guest, &scope, name, region, rights.into());
-        answered(published, |publication| state.table.push(publication))
+        answered(published, |publication| {
+            Ok(state.table.push(publication)?)
+        })
     })?;
     instance.func_wrap(
         "open",
@@ -368,7 +370,7 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
             let opened = app
                 .scopes
                 .open(*guest, &scope, &name, &state.regions.recipient());
-            answered(opened, |region| state.regions.table.push(region))
+            answered(opened, |region| Ok(state.regions.table.push(region)?))
         },
     )?;
     instance.func_wrap(
@@ -379,18 +381,31 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
             let awaited = app.scopes.awaited(*guest, &scope, &name);
             answered(awaited, |awaited| {
                 let awaited = state.table.push(awaited)?;
-                subscribe(&mut state.table, awaited)
+                let place = awaited.rep();
+                subscribe(&mut state.table, awaited).inspect_err(|_| {
+                    // There was room for what is waited for, and none for the pollable.
+                    let awaited = Resource::<Awaited>::new_own(place);
+                    let _ = state.table.delete(awaited);
+                })
             })
         },
     )
 }
 
-fn answered<T, R: 'static, E: Into<wasmtime::Error>>(
+/// Keeps something in a table, or says that there is no room for it.
+fn answered<T, R: 'static>(
     result: Result<T, scope::Refusal>,
-    keep: impl FnOnce(T) -> Result<Resource<R>, E>,
+    keep: impl FnOnce(T) -> wasmtime::Result<Resource<R>>,
 ) -> Answer<Resource<R>, ScopeRefusal> {
-    Ok((match result {
-        Ok(value) => Ok(keep(value).map_err(Into::into)?),
+    Ok((match result.map(keep) {
+        Ok(Ok(kept)) => Ok(kept),
+        Ok(Err(error)) => match error.downcast_ref() {
+            Some(ResourceTableError::Full) => {
+                let code = wit::ErrorCode::Exhausted(FULL.into());
+                Err(ScopeRefusal::Region(code))
+            }
+            _ => return Err(error),
+        },
         Err(refusal) => Err(refusal.into()),
     },))
 }

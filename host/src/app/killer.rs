@@ -243,6 +243,8 @@ impl Killer {
             return (None, None);
         }
         let mut book = self.book();
+        // Each in the life that it is looked at in, whatever happens to it meanwhile.
+        let mut lives = Vec::new();
         let guests: Vec<(Stage, Candidate)> = self
             .guests
             .iter()
@@ -262,6 +264,7 @@ impl Killer {
                         Stage::Ending | Stage::Gone => 0,
                     },
                 };
+                lives.push(life);
                 (stage, candidate)
             })
             .collect();
@@ -272,11 +275,11 @@ impl Killer {
         });
         let index = match choice {
             Choice::Nobody => return (None, None),
-            Choice::Wait(index) => return (Some(self.guests[index].life()), None),
+            Choice::Wait(index) => return (Some(lives.swap_remove(index)), None),
             Choice::End(index) => index,
         };
         let Seat { name, score, .. } = &self.guests[index];
-        let life = self.guests[index].life();
+        let life = lives.swap_remove(index);
         let kill = KillReport {
             guest: name.clone(),
             score: *score,
@@ -455,6 +458,32 @@ mod tests {
         assert_eq!(other.await.unwrap(), None, "it ended nobody");
         assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
         assert_eq!(killer.kills(), [kill]);
+    }
+
+    /// A guest may be started again while it is looked at: its next life is spared,
+    /// and not waited for.
+    #[tokio::test]
+    async fn life_that_was_looked_at_is_the_one_that_ends() {
+        let (killer, mut last) = killer(OnPressure::Kill, &[1]);
+        let (other, _others) = self::killer(OnPressure::Kill, &[0]);
+        let next = other.guests[0].life();
+        let hook = {
+            let (killer, next) = (Arc::downgrade(&killer), next.clone());
+            move |_: &Candidate| {
+                killer.upgrade().unwrap().reborn(0, next.clone());
+                Verdict::End
+            }
+        };
+        killer.book().hook = Some(Box::new(hook));
+        let old = killer.guests[0].life();
+        let relieve = tokio::spawn({
+            let killer = killer.clone();
+            async move { killer.relieve().await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!((old.stage(), next.stage()), (Stage::Ending, Stage::Alive));
+        drop(last.remove(0));
+        assert_eq!(relieve.await.unwrap().unwrap().bytes, 1);
     }
 
     #[tokio::test]

@@ -68,6 +68,7 @@ pub use self::handle::{AppHandle, NoSuchGuest};
 use self::interfaces::{AppGrants, LIFECYCLE};
 pub use self::killer::{Candidate, OnPressure, Verdict};
 use self::killer::{Killer, Policy};
+use self::life::Last;
 pub use self::link::{
     Difference, Export, Import, Interfaces, LinkError, LinkErrors, Near, Provider, Refusal, Warning,
 };
@@ -333,6 +334,7 @@ impl AppBuilder {
             ready.push(told);
             let next = Next {
                 index,
+                last: Last(state.life.clone()),
                 state,
                 inbox,
                 delay: Duration::ZERO,

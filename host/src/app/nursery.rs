@@ -13,7 +13,7 @@ use super::call::{Calls, Inbox};
 use super::guest::{Ended, Guest, GuestState};
 use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
-use super::life::Told;
+use super::life::{Last, Told};
 use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
 use super::wasi;
@@ -52,6 +52,8 @@ pub(super) struct Next {
     pub(super) inbox: Inbox,
     /// How long to wait before it starts.
     pub(super) delay: Duration,
+    /// After the state: says that it is gone, also if it never starts.
+    pub(super) last: Last,
 }
 
 /// The guests of an app, and how they are made.
@@ -78,7 +80,9 @@ impl Nursery {
     ) -> Living<Ended> {
         let nursery = self.clone();
         Box::pin(async move {
+            // What is bound first is dropped last.
             let Next {
+                last,
                 index,
                 state,
                 inbox,
@@ -99,7 +103,8 @@ impl Nursery {
                 }
             }
             let limits = &nursery.cradles[index].limits;
-            let guest = Guest::new(&nursery.engine, state, limits, nursery.ticker.clone());
+            let ticker = nursery.ticker.clone();
+            let guest = Guest::new(&nursery.engine, state, last, limits, ticker);
             guest.live(index, nursery, inbox, ready).await
         })
     }
@@ -158,6 +163,7 @@ impl Nursery {
         self.killer.reborn(index, state.life.clone());
         Some(Next {
             index,
+            last: Last(state.life.clone()),
             state,
             inbox,
             delay: backoff.wait(failures),

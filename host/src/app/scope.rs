@@ -169,6 +169,8 @@ impl Scopes {
         name: &str,
     ) -> Result<Awaited, Refusal> {
         let (scope, _) = self.granted(guest, scope)?;
+        // It is kept for as long as the guest waits: no longer than a name can be.
+        RegionName::new(name).map_err(RegionError::from)?;
         Ok(Awaited {
             scope: scope.clone(),
             name: name.to_owned(),
@@ -260,6 +262,14 @@ mod tests {
             matches!(published, Err(Refusal::Region(_))),
             "more than it has"
         );
+        let long = "n".repeat(201);
+        for name in ["", "\0", &long] {
+            let awaited = scopes.awaited(0, "s", name);
+            assert!(matches!(
+                awaited,
+                Err(Refusal::Region(RegionError::Name(_)))
+            ));
+        }
         let published = scopes.publish(0, "s", "\0".into(), &sharer, Rights::READ);
         assert!(matches!(
             published,
