@@ -34,11 +34,13 @@ pub enum ChannelError {
     NotPermitted,
     /// The channel is full, or empty; or its receiving end is open already.
     WouldBlock,
-    /// There are more bytes than the channel takes; the text says how many it does.
+    /// There are more bytes, or more regions, than the channel takes in a message; the
+    /// text says how many it does.
     TooLarge(String),
     /// The other side is gone.
     Closed,
-    /// One of the regions cannot be moved; the text says which, and why.
+    /// One of the regions cannot be moved, or the receiver's limits could never take
+    /// them; the text says which, and why.
     Refused(String),
     /// A limit is used up; the text names it.
     Exhausted(String),
@@ -154,6 +156,12 @@ impl Sender {
         }
     }
 
+    /// Sends no more. In a guest that is started again when it fails, dropping means
+    /// that only when the guest ends in order: it may have been on its way to failing.
+    pub fn finish(self) {
+        wit::Sender::finish(self.0);
+    }
+
     /// That there is room in the channel, or it is closed.
     #[must_use]
     pub fn room(&self) -> Event {
@@ -212,6 +220,22 @@ impl Receiver {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Drops the next message: one, say, for whose regions there is no room. Never
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::WouldBlock`] if there is none, [`ChannelError::Closed`] if none
+    /// will come.
+    pub fn skip(&self) -> Result<(), ChannelError> {
+        Ok(self.0.skip()?)
+    }
+
+    /// Receives no more; as with [`Sender::finish`].
+    pub fn finish(self) {
+        wit::Receiver::finish(self.0);
     }
 
     /// That there is a message, or the channel is closed.

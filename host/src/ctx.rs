@@ -9,7 +9,7 @@ use crate::Region;
 use crate::error::RegionError;
 use crate::host::{Host, Owner};
 use crate::limits::Limits;
-use crate::region::Kind;
+use crate::region::{Account, Kind};
 use crate::sys::{MemoryRecord, Scribble};
 use crate::window::WindowNote;
 
@@ -46,6 +46,7 @@ pub struct RegionCtxBuilder {
     limits: Limits,
     entered_by_us: bool,
     keep_shown: bool,
+    account: Option<Arc<Account>>,
 }
 
 impl RegionCtxBuilder {
@@ -56,7 +57,14 @@ impl RegionCtxBuilder {
             limits: Limits::default(),
             entered_by_us: false,
             keep_shown: false,
+            account: None,
         }
+    }
+
+    /// Puts the guest on an account that there is.
+    pub(crate) fn account(mut self, account: Option<Arc<Account>>) -> RegionCtxBuilder {
+        self.account = account;
+        self
     }
 
     /// Sets what the guest may hold; [`Limits::default`] otherwise.
@@ -102,7 +110,10 @@ impl RegionCtxBuilder {
         table.set_max_capacity(capacity.saturating_add(16));
         RegionCtx {
             host: self.host,
-            owner: Owner::new(self.guest, self.limits),
+            owner: match self.account {
+                Some(account) => Owner::on(account, self.guest, self.limits),
+                None => Owner::new(self.guest, self.limits),
+            },
             table,
             alarm: Arc::default(),
             orderly: Arc::default(),

@@ -78,6 +78,12 @@ pub(crate) struct Owner {
 impl Owner {
     pub(crate) fn new(name: String, limits: Limits) -> Arc<Owner> {
         let account = Account::new(format!("guest `{name}`"), limits.quota());
+        Owner::on(account, name, limits)
+    }
+
+    /// A holder on an account that there is: the next life of a guest, what it
+    /// queued in its last being on it still.
+    pub(crate) fn on(account: Arc<Account>, name: String, limits: Limits) -> Arc<Owner> {
         Arc::new(Owner {
             name,
             account,

@@ -82,15 +82,15 @@ impl Host {
     }
 
     /// The bytes that would be free if this holder ended: what is committed of
-    /// regions that nobody else has a claim on.
+    /// regions that nobody else has a claim on, and that are not on their way to
+    /// somebody else.
     pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
         let regions = self.regions();
         let committed = regions.iter().filter_map(|region| {
             let ledger = region.ledger();
             let mut holders = ledger.holders();
-            holders
-                .all(|it| Arc::ptr_eq(it, &owner.account))
-                .then(|| ledger.pin_usage().committed)
+            let alone = holders.all(|it| Arc::ptr_eq(it, &owner.account));
+            (alone && !ledger.is_queued()).then(|| ledger.pin_usage().committed)
         });
         committed.sum()
     }

@@ -41,6 +41,7 @@ fn channel(name: &str, from: &[&str], to: &str, capacity: u32) -> ChannelSpec {
         to: to.into(),
         capacity,
         message_bytes: 64,
+        message_regions: 4,
     }
 }
 
@@ -303,6 +304,54 @@ fn guest_that_is_ended_is_started_again() {
     assert_eq!(guest.end, "ended: enough");
 }
 
+/// A guest may call others while it is instantiated, and wait there for the next life
+/// of one that failed.
+#[test]
+fn guests_are_started_again_while_others_start() {
+    let component = |name: &str| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = root.join("wat").join(name).with_extension("wat");
+        GuestSpec::new(name, wat::parse_file(path).unwrap())
+    };
+    let app = App::builder()
+        .guest(component("caller"))
+        .guest(GuestSpec {
+            restart: often(),
+            ..component("callee")
+        })
+        .guest(node("command", "strangers"));
+    let outcome = runtime().block_on(async {
+        let started = tokio::time::timeout(Duration::from_secs(60), app.start()).await;
+        started
+            .expect("it would wait for ever")
+            .unwrap()
+            .run()
+            .await
+    });
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.report.guests[1].restarts_total, 2);
+}
+
+/// A guest that ends by an error drops its ends of channels on the way. What waits is
+/// there all the same.
+#[test]
+fn stage_that_ends_by_an_error_loses_the_message_in_its_hand_only() {
+    let out = tempfile::tempdir().unwrap();
+    succeeds(
+        App::builder()
+            .guest(node("mouth", "say talk 20"))
+            .guest(GuestSpec {
+                restart: often(),
+                ..writer("ear", "hear-but 7 talk", out.path())
+            })
+            .channel(channel("talk", &["mouth"], "ear", 4)),
+    );
+    let heard = std::fs::read_to_string(out.path().join("heard")).unwrap();
+    let heard: Vec<u32> = heard.lines().map(|line| line.parse().unwrap()).collect();
+    let all_but_one: Vec<u32> = (0..20).filter(|number| *number != 7).collect();
+    assert_eq!(heard, all_but_one);
+}
+
 /// Whoever waits for the memory of a guest hears of its end also where the guest was
 /// to be started again, and the app is gone before that.
 #[test]
@@ -319,12 +368,15 @@ fn life_that_never_starts_is_gone_with_the_app() {
     runtime().block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
-        let first = tokio::spawn({
-            let handle = handle.clone();
-            async move { handle.gone("a").await }
-        });
+        let mut first = std::pin::pin!(handle.gone("a"));
+        // It asks for the first life, before that can end.
+        std::future::poll_fn(|context| {
+            assert!(first.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
         let running = tokio::spawn(app.run());
-        first.await.unwrap().unwrap();
+        first.await.unwrap();
         running.abort();
         let gone = handle.gone("a");
         let gone = tokio::time::timeout(Duration::from_secs(20), gone).await;

@@ -30,6 +30,7 @@ fn thousand_guests_start_exchange_and_end() {
                 to: format!("g{}", (guest + 1) % GUESTS),
                 capacity: 1,
                 message_bytes: 16,
+                message_regions: 4,
             });
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

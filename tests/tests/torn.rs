@@ -39,6 +39,7 @@ fn nothing_is_torn_between_strands() {
                     to: "reader".into(),
                     capacity: 1,
                     message_bytes: 4096,
+                    message_regions: 4,
                 })
                 .scope(ScopeSpec {
                     name: "s".into(),

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::report::ChannelReport;
 use super::spec::ChannelSpec;
 use crate::region::Kind;
-use crate::{Recipient, Region, RegionError};
+use crate::{Limits, Recipient, Region, RegionError};
 
 /// A message on its way. Its regions are nobody's but the channel's, and on the
 /// sender's account.
@@ -37,6 +37,9 @@ enum Side {
     Coming,
     /// Open, by so many ends.
     Open(u32),
+    /// The guest, which is started again if it fails, has dropped its last end. That
+    /// may have been on its way to failing: what it means shows when it ends.
+    Leaving,
     /// The guest has dropped its last end. It may open another.
     Dropped,
     /// The guest has ended for good.
@@ -51,11 +54,15 @@ impl Side {
         };
     }
 
-    /// An end is gone: by the guest's word, or with the guest.
-    fn close(&mut self, by_word: bool) {
+    /// An end is gone. `restarts` says whether its guest is started again if it
+    /// fails.
+    fn close(&mut self, how: Close, restarts: bool) {
         *self = match *self {
-            Side::Open(0 | 1) if by_word => Side::Dropped,
-            Side::Open(0 | 1) => Side::Coming,
+            Side::Open(0 | 1) => match how {
+                Close::Dropped if restarts => Side::Leaving,
+                Close::Dropped | Close::Finished => Side::Dropped,
+                Close::Died => Side::Coming,
+            },
             Side::Open(ends) => Side::Open(ends - 1),
             other => other,
         };
@@ -66,12 +73,33 @@ impl Side {
     }
 }
 
+/// How an end of a channel is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Close {
+    /// The guest dropped it.
+    Dropped,
+    /// The guest said that it is done with the channel.
+    Finished,
+    /// It went with its guest.
+    Died,
+}
+
+/// A guest, as an end of a channel.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    /// Its number.
+    pub(super) guest: usize,
+    /// Whether it is started again if it fails.
+    pub(super) restarts: bool,
+    pub(super) limits: Limits,
+}
+
 /// A channel of an app.
 pub(super) struct Channel {
     spec: ChannelSpec,
-    /// The guests that may send, and the one that receives, by their numbers.
-    senders: Vec<usize>,
-    receiver: usize,
+    /// The guests that may send, and the one that receives.
+    senders: Vec<Member>,
+    receiver: Member,
     inner: Mutex<Inner>,
     /// Told of every change.
     changed: Notify,
@@ -85,7 +113,7 @@ struct Inner {
 }
 
 impl Channel {
-    pub(super) fn new(spec: ChannelSpec, senders: Vec<usize>, receiver: usize) -> Channel {
+    pub(super) fn new(spec: ChannelSpec, senders: Vec<Member>, receiver: Member) -> Channel {
         Channel {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
@@ -131,29 +159,39 @@ impl Channel {
         })
     }
 
-    fn close(&self, side: Which, by_word: bool) {
+    fn close(&self, side: Which, how: Close) {
         let left = self.change(|inner| match side {
             Which::Sender(at) => {
-                inner.senders[at].close(by_word);
+                inner.senders[at].close(how, self.senders[at].restarts);
                 VecDeque::new()
             }
             Which::Receiver => {
-                inner.receiver.close(by_word);
+                inner.receiver.close(how, self.receiver.restarts);
                 inner.orphans()
             }
         });
         drop(left);
     }
 
-    /// A guest is started again, and may open again what it had closed.
+    /// The sides that a guest has.
+    fn sides<'a>(
+        &'a self,
+        inner: &'a mut Inner,
+        guest: usize,
+    ) -> impl Iterator<Item = &'a mut Side> {
+        let senders = self.senders.iter().zip(&mut inner.senders);
+        let receiver = [(&self.receiver, &mut inner.receiver)];
+        senders
+            .chain(receiver)
+            .filter(move |(member, _)| member.guest == guest)
+            .map(|(_, side)| side)
+    }
+
+    /// A guest failed and is started again: it was not leaving.
     fn reborn(&self, guest: usize) {
         self.change(|inner| {
-            let senders = self.senders.iter().zip(&mut inner.senders);
-            let own = senders.filter(|(sender, _)| **sender == guest);
-            let own = own.map(|(_, side)| side);
-            let receiver = (self.receiver == guest).then_some(&mut inner.receiver);
-            for side in own.chain(receiver) {
-                if *side == Side::Dropped {
+            for side in self.sides(inner, guest) {
+                if *side == Side::Leaving {
                     *side = Side::Coming;
                 }
             }
@@ -163,14 +201,7 @@ impl Channel {
     /// A guest has ended, and is not started again.
     fn gone(&self, guest: usize) {
         let left = self.change(|inner| {
-            for (sender, side) in self.senders.iter().zip(&mut inner.senders) {
-                if *sender == guest {
-                    *side = Side::Gone;
-                }
-            }
-            if self.receiver == guest {
-                inner.receiver = Side::Gone;
-            }
+            self.sides(inner, guest).for_each(|side| *side = Side::Gone);
             inner.orphans()
         });
         drop(left);
@@ -201,6 +232,14 @@ impl Inner {
         std::mem::take(&mut self.queue)
     }
 
+    /// Why there is nothing to receive.
+    fn nothing(&self) -> Refusal {
+        match self.is_over() {
+            true => Refusal::Closed,
+            false => Refusal::WouldBlock,
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.senders.iter().all(|side| side.is_closed())
     }
@@ -218,20 +257,12 @@ enum Which {
 pub(super) struct Opened {
     channel: Arc<Channel>,
     side: Which,
-    /// The guest closed it by itself.
-    by_word: bool,
-}
-
-impl Opened {
-    /// Closes the end by the guest's word.
-    pub(super) fn close(mut self) {
-        self.by_word = true;
-    }
+    how: Close,
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.channel.close(self.side, self.by_word);
+        self.channel.close(self.side, self.how);
     }
 }
 
@@ -242,8 +273,57 @@ pub(super) struct SenderEnd(Opened);
 pub(super) struct ReceiverEnd(Opened);
 
 impl SenderEnd {
-    pub(super) fn close(self) {
-        self.0.close();
+    /// The guest drops it.
+    pub(super) fn close(mut self) {
+        self.0.how = Close::Dropped;
+    }
+
+    /// The guest sends no more.
+    pub(super) fn finish(mut self) {
+        self.0.how = Close::Finished;
+    }
+
+    /// Why the channel would never carry these regions to its receiver, whatever
+    /// that lets go of.
+    fn never(&self, regions: &[Region]) -> Option<Refusal> {
+        let Channel { spec, receiver, .. } = &*self.0.channel;
+        if regions.len() > spec.message_regions as usize {
+            return Some(Refusal::TooLarge(format!(
+                "{} regions; channel `{}` takes {} at most in a message",
+                regions.len(),
+                spec.name,
+                spec.message_regions
+            )));
+        }
+        let Which::Sender(at) = self.0.side else {
+            unreachable!("it is a sender's");
+        };
+        if self.0.channel.senders[at].guest == receiver.guest {
+            // They are on its account as it is.
+            return None;
+        }
+        let limits = &receiver.limits;
+        let count = regions.len() as u64;
+        let bytes = regions
+            .iter()
+            .map(Region::size)
+            .fold(0, u64::saturating_add);
+        let spans = regions.iter().map(|region| {
+            let ledger = region.shared().ledger();
+            ledger.unpinned_spans(region.handle().claim())
+        });
+        let spans = spans.fold(0, u64::saturating_add);
+        let over = [
+            ("regions", count, u64::from(limits.regions)),
+            ("handles", count, u64::from(limits.handles)),
+            ("claimed-bytes", bytes, limits.claimed_bytes),
+            ("unpinned-spans", spans, u64::from(limits.unpinned_spans)),
+        ];
+        let (name, is, most) = over.into_iter().find(|(_, is, most)| is > most)?;
+        Some(Refusal::Refused(format!(
+            "`{}` could never take these regions: its limit `{name}` is {most}, and they are {is}",
+            spec.to
+        )))
     }
 
     /// How many bytes a letter may have.
@@ -276,6 +356,9 @@ impl SenderEnd {
         if letter.bytes.len() as u64 > channel.spec.message_bytes {
             return Err(Unsent::Refused(self.too_large(letter.bytes.len()), letter));
         }
+        if let Some(never) = self.never(&letter.regions) {
+            return Err(Unsent::Refused(never, letter));
+        }
         // The channel stays as it is until the letter is in it: nobody who finds it
         // full or closed afterwards has lost a window.
         let mut inner = channel.inner();
@@ -288,6 +371,9 @@ impl SenderEnd {
         if let Err(error) = detach(&letter) {
             drop(inner);
             return Err(Unsent::Failed(error, letter));
+        }
+        for region in &letter.regions {
+            region.shared().ledger().set_queued(region.handle(), true);
         }
         inner.counts.sent += 1;
         inner.counts.bytes += letter.bytes.len() as u64;
@@ -312,8 +398,24 @@ pub(super) enum Unsent<E> {
 }
 
 impl ReceiverEnd {
-    pub(super) fn close(self) {
-        self.0.close();
+    /// The guest drops it.
+    pub(super) fn close(mut self) {
+        self.0.how = Close::Dropped;
+    }
+
+    /// The guest receives no more.
+    pub(super) fn finish(mut self) {
+        self.0.how = Close::Finished;
+    }
+
+    /// Drops the next letter, if there is one.
+    pub(super) fn skip(&self) -> Result<(), Refusal> {
+        let skipped = self.0.channel.change(|inner| {
+            let letter = inner.queue.pop_front().ok_or_else(|| inner.nothing())?;
+            inner.counts.dropped += 1;
+            Ok(letter)
+        });
+        skipped.map(drop)
     }
 
     /// Takes the next letter, whose regions go on the receiver's account.
@@ -321,18 +423,19 @@ impl ReceiverEnd {
         let channel = &self.0.channel;
         let mut inner = channel.inner();
         let Some(letter) = inner.queue.front() else {
-            return Err(match inner.is_over() {
-                true => Refusal::Closed,
-                false => Refusal::WouldBlock,
-            });
+            return Err(inner.nothing());
         };
         let owner = to.owner();
         let charges = letter
             .regions
             .iter()
             .map(|region| {
+                if Arc::ptr_eq(&region.owner().account, &owner.account) {
+                    // To oneself.
+                    return Ok(None);
+                }
                 let handle = owner.account.charge(Kind::Handles, 1)?;
-                Ok((handle, region.charge_claim(owner)?))
+                Ok(Some((handle, region.charge_claim(owner)?)))
             })
             .collect::<Result<Vec<_>, RegionError>>()
             .map_err(|error| Refusal::Exhausted(error.to_string()))?;
@@ -343,7 +446,8 @@ impl ReceiverEnd {
         letter.regions = std::mem::take(&mut letter.regions)
             .into_iter()
             .zip(charges)
-            .map(|(region, (handle, claim))| {
+            .map(|(region, charges)| {
+                region.shared().ledger().set_queued(region.handle(), false);
                 tracing::debug!(
                     region = region.name(),
                     id = region.id(),
@@ -351,7 +455,10 @@ impl ReceiverEnd {
                     to = owner.name,
                     "region moved"
                 );
-                region.transferred(owner, handle, claim)
+                match charges {
+                    Some((handle, claim)) => region.transferred(owner, handle, claim),
+                    None => region,
+                }
             })
             .collect();
         Ok(letter)
@@ -400,8 +507,8 @@ impl Channels {
     pub(super) fn new(channels: impl IntoIterator<Item = Channel>) -> Channels {
         let mut made = Channels::default();
         for channel in channels.into_iter().map(Arc::new) {
-            for guest in channel.senders.iter().chain([&channel.receiver]) {
-                let of_guest = made.by_guest.entry(*guest).or_default();
+            for member in channel.senders.iter().chain([&channel.receiver]) {
+                let of_guest = made.by_guest.entry(member.guest).or_default();
                 of_guest.push(channel.clone());
             }
             let name = channel.spec.name.clone();
@@ -421,20 +528,21 @@ impl Channels {
         Ok(Opened {
             channel: channel.clone(),
             side,
-            by_word: false,
+            how: Close::Died,
         })
     }
 
     pub(super) fn sender(&self, guest: usize, name: &str) -> Result<SenderEnd, Refusal> {
         let channel = self.named(name).ok_or(Refusal::NotPermitted)?;
-        let at = channel.senders.iter().position(|sender| *sender == guest);
+        let mut senders = channel.senders.iter();
+        let at = senders.position(|sender| sender.guest == guest);
         let side = Which::Sender(at.ok_or(Refusal::NotPermitted)?);
         Ok(SenderEnd(self.open(guest, name, side)?))
     }
 
     pub(super) fn receiver(&self, guest: usize, name: &str) -> Result<ReceiverEnd, Refusal> {
         match self.named(name) {
-            Some(channel) if channel.receiver == guest => {
+            Some(channel) if channel.receiver.guest == guest => {
                 Ok(ReceiverEnd(self.open(guest, name, Which::Receiver)?))
             }
             _ => Err(Refusal::NotPermitted),
@@ -448,7 +556,7 @@ impl Channels {
             .collect()
     }
 
-    /// A guest is started again, and may open again what it had closed.
+    /// A guest failed, and is started again.
     pub(super) fn reborn(&self, guest: usize) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.reborn(guest);
@@ -481,8 +589,23 @@ mod tests {
             to: "2".into(),
             capacity,
             message_bytes: 4,
+            message_regions: 2,
         };
-        Channels::new([Channel::new(spec, vec![0, 1], 2)])
+        let member = |guest| Member {
+            guest,
+            restarts: guest > 0,
+            limits: limits(),
+        };
+        let senders = vec![member(0), member(1)];
+        Channels::new([Channel::new(spec, senders, member(2))])
+    }
+
+    /// Of each guest.
+    fn limits() -> Limits {
+        Limits {
+            claimed_bytes: 100,
+            ..Limits::default()
+        }
     }
 
     fn letter(bytes: &[u8]) -> Letter {
@@ -596,6 +719,99 @@ mod tests {
         assert_eq!(host.counts().regions_given_back, 1);
         assert!(is_ready(full.ready()));
         assert!(matches!(send(&one, b"c"), Err(Refusal::Closed)));
+    }
+
+    /// What a guest drops on its way to failing is not dropped.
+    #[test]
+    fn guest_that_is_started_again_was_not_leaving() {
+        let channels = channels(2);
+        let (one, other) = (
+            channels.sender(0, "c").unwrap(),
+            channels.sender(1, "c").unwrap(),
+        );
+        let receiver = channels.receiver(2, "c").unwrap();
+        send(&one, b"a").unwrap();
+        receiver.close();
+        send(&one, b"b").unwrap();
+        assert!(matches!(send(&one, b"c"), Err(Refusal::WouldBlock)));
+        channels.reborn(2);
+        let receiver = channels.receiver(2, "c").unwrap();
+        let to = recipient();
+        assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
+        assert_eq!(receiver.receive(&to).unwrap().bytes, b"b");
+        // The first sender is not started again, and the other one is.
+        one.close();
+        other.close();
+        assert!(!is_ready(receiver.mail().ready()));
+        channels.reborn(1);
+        let other = channels.sender(1, "c").unwrap();
+        send(&other, b"d").unwrap();
+        assert_eq!(receiver.receive(&to).unwrap().bytes, b"d");
+        // By its own word, or when it ends in order.
+        other.finish();
+        assert!(matches!(receiver.receive(&to), Err(Refusal::Closed)));
+        let one = channels.sender(0, "c").unwrap();
+        receiver.close();
+        assert!(send(&one, b"e").is_ok());
+        channels.gone(2);
+        assert!(matches!(send(&one, b"f"), Err(Refusal::Closed)));
+    }
+
+    #[test]
+    fn what_could_never_be_received_is_not_sent() {
+        let channels = channels(2);
+        let one = channels.sender(0, "c").unwrap();
+        let host = Host::new();
+        let refused = |sizes: &[u64]| {
+            let mut sent = letter(b"a");
+            let regions = sizes.iter().map(|size| host.create("r", *size).unwrap());
+            sent.regions.extend(regions);
+            match one.send(sent, |_| Ok::<_, Infallible>(())) {
+                Ok(()) => None,
+                Err(Unsent::Refused(why, back)) => {
+                    assert_eq!(back.regions.len(), sizes.len());
+                    Some(why)
+                }
+                Err(Unsent::Failed(never, _)) => match never {},
+            }
+        };
+        let Some(Refusal::Refused(text)) = refused(&[60, 41]) else {
+            panic!("more than the receiver may claim");
+        };
+        assert!(text.contains("`claimed-bytes` is 100"), "{text}");
+        let Some(Refusal::TooLarge(text)) = refused(&[1, 1, 1]) else {
+            panic!("more than a message may have");
+        };
+        assert!(text.contains("3 regions"), "{text}");
+        assert!(refused(&[60, 40]).is_none());
+        // The receiver may have no room for it now, and need not wait for that.
+        let receiver = channels.receiver(2, "c").unwrap();
+        receiver.skip().unwrap();
+        assert!(matches!(receiver.skip(), Err(Refusal::WouldBlock)));
+        assert_eq!(
+            host.counts().regions_given_back,
+            host.counts().regions_created
+        );
+    }
+
+    /// What is on its way does not go with the guest that it is charged to.
+    #[test]
+    fn what_is_queued_frees_nothing_at_its_senders_end() {
+        let channels = channels(2);
+        let one = channels.sender(0, "c").unwrap();
+        let receiver = channels.receiver(2, "c").unwrap();
+        let host = Host::new();
+        let region = host.create("r", 1).unwrap();
+        let sender = region.owner().clone();
+        assert_eq!(host.exclusive_bytes(&sender), crate::GRANULE);
+        let mut sent = letter(b"a");
+        sent.regions.push(region);
+        assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
+        assert_eq!(host.exclusive_bytes(&sender), 0);
+        let to = host.context("2").build().recipient();
+        let received = receiver.receive(&to).unwrap();
+        assert_eq!(host.exclusive_bytes(to.owner()), crate::GRANULE);
+        drop(received);
     }
 
     #[test]

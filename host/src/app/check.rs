@@ -11,8 +11,12 @@ use super::handle::{self, NoSuchGuest};
 use super::interfaces;
 use super::killer::MOST;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
-use super::{AppBuilder, GuestSpec};
+use super::{AppBuilder, ChannelSpec, GuestSpec};
 use crate::PrepareError;
+use crate::limits::half_of_available;
+
+/// What a message costs the host besides its bytes, at most.
+const LETTER: u64 = 512;
 
 /// What [`AppBuilder::check`] found.
 #[derive(Debug, Default)]
@@ -222,6 +226,22 @@ impl AppBuilder {
                     channel: channel.name.clone(),
                 });
             }
+            if channel.message_bytes > ChannelSpec::MOST_BYTES {
+                errors.push(StartError::MessageBytes {
+                    channel: channel.name.clone(),
+                    bytes: channel.message_bytes,
+                });
+            }
+            let each = channel.message_bytes.saturating_add(LETTER);
+            let bytes = each.saturating_mul(channel.capacity.into());
+            let most = half_of_available();
+            if bytes > most {
+                errors.push(StartError::Queue {
+                    channel: channel.name.clone(),
+                    bytes,
+                    most,
+                });
+            }
             let before = &self.channels[..index];
             if before.iter().any(|other| other.name == channel.name) {
                 errors.push(StartError::Twice {
@@ -281,6 +301,28 @@ pub enum StartError {
         /// The channel.
         channel: String,
     },
+    /// A channel allows more bytes in a message than there can be in a call.
+    #[error(
+        "channel `{channel}` allows {bytes} bytes in a message; {} is the most",
+        ChannelSpec::MOST_BYTES
+    )]
+    MessageBytes {
+        /// The channel.
+        channel: String,
+        /// What it allows.
+        bytes: u64,
+    },
+    /// What a channel can hold, apart from regions, is more than half of the memory
+    /// that there is.
+    #[error("channel `{channel}` could hold {bytes} bytes of messages, more than {most}")]
+    Queue {
+        /// The channel.
+        channel: String,
+        /// How many bytes it could hold.
+        bytes: u64,
+        /// Half of the machine's memory, or of the cgroup's limit.
+        most: u64,
+    },
     /// A score or the floor is too high.
     #[error("{of} is a number from 0 to {MOST}, not {score}")]
     Score {
@@ -336,6 +378,12 @@ impl StartError {
                  for wasm32-wasip2"
                     .into(),
             ],
+            StartError::MessageBytes { .. } => vec![
+                "what is larger belongs in a region, which a message moves without a copy".into(),
+            ],
+            StartError::Queue { .. } => vec![
+                "lower how many messages may wait in it, or how many bytes each may have".into(),
+            ],
             // wasmtime's words; it does not name the function.
             StartError::Compile { source, .. }
                 if format!("{source:#}").contains("component model async") =>
@@ -383,11 +431,36 @@ mod tests {
             to: to.into(),
             capacity,
             message_bytes: ChannelSpec::MESSAGE_BYTES,
+            message_regions: ChannelSpec::MESSAGE_REGIONS,
         }
     }
 
     fn texts(errors: &[StartError]) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn channels_cannot_hold_more_than_there_is() {
+        let with = |capacity, message_bytes| {
+            let channel = ChannelSpec {
+                message_bytes,
+                ..channel("a", capacity)
+            };
+            let mut errors = app().channel(channel).check().errors;
+            errors.pop().expect("the guest does not compile");
+            texts(&errors)
+        };
+        assert_eq!(with(16, ChannelSpec::MESSAGE_BYTES), [""; 0]);
+        let [error] = &with(u32::MAX, 0)[..] else {
+            panic!("the messages themselves are something, too");
+        };
+        assert!(error.contains("could hold 2199023255040 bytes"), "{error}");
+        let [error] = &with(1, ChannelSpec::MOST_BYTES + 1)[..] else {
+            panic!("more than in a call");
+        };
+        assert!(error.contains("67108864 is the most"), "{error}");
+        let errors = with(u32::MAX, u64::MAX);
+        assert_eq!(errors.len(), 2, "{errors:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
 use super::nursery::Next;
 use super::nursery::Nursery;
+use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
 use super::{End, Ticker};
 use crate::limits::Limits;
@@ -131,7 +132,11 @@ impl Ended {
         report.windows_total += before.windows_total;
         report.regions_created += before.regions_created;
         report.regions_given_back += before.regions_given_back;
+        report.restarts_total = before.restarts_total + 1;
         report.restarts = before.restarts;
+        if report.restarts.len() >= RECORDS {
+            report.restarts.remove(0);
+        }
         report.restarts.push(restart);
     }
 
@@ -558,6 +563,7 @@ impl Guest {
             regions_created: regions.created,
             regions_given_back: 0,
             restarts: Vec::new(),
+            restarts_total: 0,
         };
         drop(self.store);
         report.regions_given_back = owner.given_back();

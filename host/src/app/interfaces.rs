@@ -168,6 +168,30 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| Ok((receive(store, &end)?,)),
     )?;
     instance.func_wrap(
+        "[static]sender.finish",
+        |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
+            let state = checked(&mut store)?;
+            state.table.delete(end)?.finish();
+            Ok(())
+        },
+    )?;
+    instance.func_wrap(
+        "[static]receiver.finish",
+        |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
+            let state = checked(&mut store)?;
+            state.table.delete(end)?.finish();
+            Ok(())
+        },
+    )?;
+    instance.func_wrap(
+        "[method]receiver.skip",
+        |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
+            let state = checked(&mut store)?;
+            let skipped = state.table.get(&end)?.skip();
+            Ok((skipped.map_err(ChannelRefusal::from),))
+        },
+    )?;
+    instance.func_wrap(
         "[method]sender.subscribe",
         |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
             let state = checked(&mut store)?;

@@ -1,12 +1,13 @@
 //! Which guest to end when memory is short, one at a time.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::life::{Life, Stage, Told};
-use super::report::KillReport;
+use super::report::{KillReport, RECORDS};
 
 /// The score of a guest that was given none.
 const DEFAULT_SCORE: u16 = 500;
@@ -161,7 +162,9 @@ struct Book {
     hook: Option<Hook>,
     /// The guests that would be gone if it were not for counting only.
     counted: Vec<usize>,
-    kills: Vec<KillReport>,
+    /// The last ones.
+    kills: VecDeque<KillReport>,
+    total: u64,
 }
 
 impl Killer {
@@ -181,7 +184,8 @@ impl Killer {
             book: Mutex::new(Book {
                 hook: policy.hook,
                 counted: Vec::new(),
-                kills: Vec::new(),
+                kills: VecDeque::new(),
+                total: 0,
             }),
         })
     }
@@ -221,9 +225,11 @@ impl Killer {
         }
     }
 
-    /// The guests that were ended for want of memory, or would have been.
-    pub(super) fn kills(&self) -> Vec<KillReport> {
-        self.book().kills.clone()
+    /// The last guests that were ended for want of memory, or would have been, and
+    /// how many there were.
+    pub(super) fn kills(&self) -> (Vec<KillReport>, u64) {
+        let book = self.book();
+        (book.kills.iter().cloned().collect(), book.total)
     }
 
     /// Ends at most one guest, as the operator wants it, and waits for its
@@ -309,7 +315,11 @@ impl Killer {
                 false => "memory is short: the guest is ended",
             }
         );
-        book.kills.push(kill.clone());
+        book.total += 1;
+        if book.kills.len() >= RECORDS {
+            book.kills.pop_front();
+        }
+        book.kills.push_back(kill.clone());
         (
             match kill.only_counted {
                 true => None,
@@ -457,7 +467,7 @@ mod tests {
         assert_eq!((&*kill.guest, kill.score, kill.bytes), ("0", 500, 1));
         assert_eq!(other.await.unwrap(), None, "it ended nobody");
         assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
-        assert_eq!(killer.kills(), [kill]);
+        assert_eq!(killer.kills(), (vec![kill], 1));
     }
 
     /// A guest may be started again while it is looked at: its next life is spared,
@@ -499,7 +509,7 @@ mod tests {
             _ = killer.relieve() => panic!("its memory is not back"),
             () = std::future::ready(()) => {}
         }
-        assert_eq!(killer.kills().len(), 1);
+        assert_eq!(killer.kills().0.len(), 1);
         drop(last);
     }
 
@@ -522,6 +532,6 @@ mod tests {
     async fn where_purging_is_all_nobody_is_ended() {
         let (killer, _last) = killer(OnPressure::Purge, &[1]);
         assert_eq!(killer.relieve().await, None);
-        assert_eq!(killer.kills(), []);
+        assert_eq!(killer.kills(), (vec![], 0));
     }
 }

@@ -48,9 +48,9 @@ mod spec;
 mod strand;
 mod wasi;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use self::call::{Calls, Peer};
-use self::channel::{Channel, Channels};
+use self::channel::{Channel, Channels, Member};
 use self::check::Prepared;
 pub use self::check::{Findings, StartError};
 use self::guest::Ended;
@@ -257,7 +257,7 @@ impl AppBuilder {
         let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
         let first = entries[0].0;
         let app = AppGrants {
-            channels: Arc::new(channels(&self.guests, self.channels)),
+            channels: Arc::new(channels(&self.guests, self.channels, &self.limits)),
             scopes: Arc::new(scopes(&self.guests, self.scopes)),
             stopped: watch::Sender::new(false),
         };
@@ -280,6 +280,7 @@ impl AppBuilder {
                 component,
                 run: run.map(|(_, name)| name.clone()),
                 hears,
+                account: OnceLock::new(),
                 spec,
             };
             let state = cradle
@@ -349,14 +350,29 @@ impl AppBuilder {
             strands,
             commands: entries,
             relief: None,
+            restarted: ready.iter().map(|_| None).collect(),
+            early: VecDeque::new(),
             grace: self.grace.unwrap_or(GRACE),
         };
         if let Some(source) = self.pressure {
             let relief = Relief::start(source, &app.host, app.handle());
             app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
         }
-        for (index, ready) in ready.into_iter().enumerate() {
-            let source = match ready.await {
+        for (index, mut ready) in ready.into_iter().enumerate() {
+            let ready = loop {
+                tokio::select! {
+                    biased;
+                    ready = &mut ready => break ready,
+                    // One that is there already may be called, and fail, while others
+                    // start, and they may wait for its next life.
+                    Some(ended) = app.strands.next() => {
+                        if let Some(ended) = app.start_again(ended, true) {
+                            app.early.push_back(ended);
+                        }
+                    }
+                }
+            };
+            let source = match ready {
                 Ok(Ok(())) => continue,
                 Ok(Err(source)) => source,
                 Err(_) => wasmtime::Error::msg("the guest's task ended"),
@@ -379,12 +395,18 @@ fn number(guests: &[GuestSpec], name: &str) -> usize {
 }
 
 /// Makes the channels.
-fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>) -> Channels {
+fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>, limits: &Limits) -> Channels {
+    let member = |guest: usize| Member {
+        guest,
+        restarts: guests[guest].restart != Restart::Never,
+        limits: guests[guest].limits.as_ref().unwrap_or(limits).clone(),
+    };
     Channels::new(specs.into_iter().map(|spec| {
         let senders = spec.from.iter().map(|name| number(guests, name));
         let senders: BTreeSet<usize> = senders.collect();
         let receiver = number(guests, &spec.to);
-        Channel::new(spec, senders.into_iter().collect(), receiver)
+        let senders = senders.into_iter().map(member).collect();
+        Channel::new(spec, senders, member(receiver))
     }))
 }
 
@@ -407,6 +429,10 @@ pub struct App {
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
     relief: Option<Relief>,
+    /// What those did before who are started again.
+    restarted: Vec<Option<(GuestReport, RestartReport)>>,
+    /// Those who ended for good before the app ran.
+    early: VecDeque<Ended>,
     grace: Duration,
 }
 
@@ -458,6 +484,33 @@ impl App {
         &self.host
     }
 
+    /// Has a guest that failed live again, if it is to, and it `may`. Otherwise it
+    /// has ended for good.
+    fn start_again(&mut self, mut ended: Ended, may: bool) -> Option<Ended> {
+        let index = ended.index;
+        if let Some((report, restart)) = self.restarted[index].take() {
+            ended.after(report, restart);
+        }
+        let next = ended.next.take();
+        if next.is_some() && !may {
+            self.nursery.gone(index);
+        }
+        let Some(next) = next.filter(|_| may) else {
+            return Some(ended);
+        };
+        let restart = RestartReport {
+            failure: ended.fault().unwrap_or_default(),
+            lived: ended.lived,
+            delay: next.delay,
+        };
+        let (failure, delay) = (&restart.failure, restart.delay);
+        let guest = &self.nursery.cradles[index].spec.name;
+        tracing::warn!(guest, "{failure}; started again in {delay:?}");
+        self.restarted[index] = Some((ended.into_report(), restart));
+        self.strands.enter(index, self.nursery.live(next, None));
+        None
+    }
+
     /// Starts the commands and waits until all of them have ended, or the app is
     /// [told to stop](AppHandle::stop); then ends the other guests.
     pub async fn run(mut self) -> Outcome {
@@ -467,9 +520,6 @@ impl App {
         let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
         let mut failures = Vec::new();
         let mut end = End::Failed;
-        // What those did before who are started again.
-        let mut restarted: Vec<Option<(GuestReport, RestartReport)>> =
-            names.iter().map(|_| None).collect();
         let mut phase = Phase::Running;
         // When the next phase begins, and what those are told who are still there.
         let mut deadline: Option<Instant> = None;
@@ -485,7 +535,7 @@ impl App {
         self.calls.begin();
         loop {
             let next = tokio::select! {
-                next = self.strands.next() => next,
+                next = next_ended(&mut self.early, &mut self.strands) => next,
                 () = self.calls.stopped(), if phase == Phase::Running => {
                     last_word = APP_STOPPED;
                     phase = Phase::Told;
@@ -518,35 +568,14 @@ impl App {
                     continue;
                 }
             };
-            let Some(mut ended) = next else {
+            let Some(ended) = next else {
                 break;
             };
-            let index = ended.index;
-            let before = restarted[index].take();
-            if let Some((report, restart)) = before {
-                ended.after(report, restart);
-            }
-            let fault = ended.fault();
             // The app may be ending since.
-            if ended.next.is_some() && phase != Phase::Running {
-                ended.next = None;
-                self.nursery.gone(index);
-            }
-            if let Some(next) = ended.next.take() {
-                let restart = RestartReport {
-                    failure: fault.unwrap_or_default(),
-                    lived: ended.lived,
-                    delay: next.delay,
-                };
-                let (failure, delay) = (&restart.failure, restart.delay);
-                tracing::warn!(
-                    guest = names[index],
-                    "{failure}; started again in {delay:?}"
-                );
-                restarted[index] = Some((ended.into_report(), restart));
-                self.strands.enter(index, self.nursery.live(next, None));
+            let Some(ended) = self.start_again(ended, phase == Phase::Running) else {
                 continue;
-            }
+            };
+            let index = ended.index;
             if let Some(failure) = &ended.failure {
                 tracing::info!(guest = names[index], "{failure}");
                 failures.push(failure.clone());
@@ -568,6 +597,7 @@ impl App {
         }
         drop(self.relief.take());
         let counts = self.host.counts();
+        let (kills, kills_total) = self.killer.kills();
         let report = Report {
             guests: guests
                 .into_iter()
@@ -588,7 +618,8 @@ impl App {
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
             channels: self.nursery.app.channels.report(),
-            kills: self.killer.kills(),
+            kills,
+            kills_total,
             budget: self.host.budget(),
         };
         Outcome {
@@ -596,6 +627,14 @@ impl App {
             report,
             failures,
         }
+    }
+}
+
+/// Waits for a guest to end. Nothing is lost if the future is dropped.
+async fn next_ended(early: &mut VecDeque<Ended>, strands: &mut Strands<Ended>) -> Option<Ended> {
+    match early.pop_front() {
+        Some(ended) => Some(ended),
+        None => strands.next().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the guests of an app are made, and made anew when they fail.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
 use super::wasi;
 use crate::limits::Limits;
+use crate::region::Account;
 use crate::{Host, RegionCtxBuilder};
 
 /// What a guest is made of, each time.
@@ -31,16 +32,21 @@ pub(super) struct Cradle {
     pub(super) run: Option<String>,
     /// Whether it can hear that the app is to end.
     pub(super) hears: bool,
+    /// Of all its lives.
+    pub(super) account: OnceLock<Arc<Account>>,
 }
 
 impl Cradle {
-    /// The data of its store.
+    /// The data of its store. All its lives are on one account: what it queued in
+    /// one counts in the next.
     pub(super) fn state(&self, host: &Host, grants: Grants) -> wasmtime::Result<GuestState> {
         let wasi = wasi::context(&self.spec, self.command.as_ref())?;
         let regions = RegionCtxBuilder::new(host, self.spec.name.clone())
             .limits(self.limits.clone())
+            .account(self.account.get().cloned())
             .run_by_us()
             .build();
+        let _ = self.account.set(regions.owner.account.clone());
         Ok(GuestState::new(wasi, regions, grants, &self.limits))
     }
 }

@@ -25,8 +25,10 @@ pub struct Report {
     /// What went through channels.
     pub channels: Vec<ChannelReport>,
     /// The guests that were ended for want of memory, or would have been, in
-    /// that order.
+    /// that order; the last ones.
     pub kills: Vec<KillReport>,
+    /// How many it were, whether or not they are listed.
+    pub kills_total: u64,
     /// What regions might commit, and did.
     pub budget: BudgetUsage,
 }
@@ -68,10 +70,16 @@ pub struct GuestReport {
     pub regions_created: u64,
     /// How many regions went back to the kernel as it let go of them.
     pub regions_given_back: u64,
-    /// How it failed before and was started again. What is counted here is
-    /// counted over all its lives; windows and regions are those of the last.
+    /// How it failed before and was started again, the last times. What is counted
+    /// here is counted over all its lives; windows and regions are those of the last.
     pub restarts: Vec<RestartReport>,
+    /// How often it was started again, whether or not it is listed.
+    pub restarts_total: u64,
 }
+
+/// How many restarts of a guest, and how many kills, are remembered: an app may run
+/// for long.
+pub(super) const RECORDS: usize = 64;
 
 /// A guest failed and was started again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -126,8 +126,10 @@ pub struct ChannelSpec {
     /// How many messages may wait in it; at least 1.
     pub capacity: u32,
     /// How many bytes a message may have, besides its regions; what is bigger
-    /// belongs in a region.
+    /// belongs in a region. At most [`ChannelSpec::MOST_BYTES`].
     pub message_bytes: u64,
+    /// How many regions a message may have.
+    pub message_regions: u32,
 }
 
 impl ChannelSpec {
@@ -135,6 +137,11 @@ impl ChannelSpec {
     pub const CAPACITY: u32 = 16;
     /// How many bytes a message may have if nothing else is said: 1 MiB.
     pub const MESSAGE_BYTES: u64 = 1 << 20;
+    /// How many bytes a message can be allowed at most: 64 MiB. Wasmtime hands a host
+    /// function no more than 128 MiB in a call.
+    pub const MOST_BYTES: u64 = 64 << 20;
+    /// How many regions a message may have if nothing else is said.
+    pub const MESSAGE_REGIONS: u32 = 16;
 }
 
 /// A scope: names of regions that its members share.

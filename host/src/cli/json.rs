@@ -18,6 +18,7 @@ pub(super) fn render(report: &Report) -> String {
         ("calls", array(&report.calls, call)),
         ("channels", array(&report.channels, channel)),
         ("kills", array(&report.kills, kill)),
+        ("kills_total", number(report.kills_total)),
         (
             "budget",
             object([
@@ -47,6 +48,7 @@ fn guest(guest: &GuestReport) -> Value {
         ("regions_created", number(guest.regions_created)),
         ("regions_given_back", number(guest.regions_given_back)),
         ("restarts", array(&guest.restarts, restart)),
+        ("restarts_total", number(guest.restarts_total)),
     ])
 }
 

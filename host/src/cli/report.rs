@@ -44,6 +44,12 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 ]);
             }
         }
+        for guest in &report.guests {
+            let listed = guest.restarts.len() as u64;
+            if let Some(more @ 1..) = guest.restarts_total.checked_sub(listed) {
+                restarts.add_row([guest.name.clone(), format!("{more} more")]);
+            }
+        }
         section("Guests that failed and were started again", restarts);
     }
 
@@ -253,6 +259,7 @@ mod tests {
 
     fn report() -> Report {
         Report {
+            kills_total: 0,
             channels: Vec::new(),
             guests: vec![
                 GuestReport {
@@ -282,6 +289,7 @@ mod tests {
                     regions_created: 1,
                     regions_given_back: 1,
                     restarts: Vec::new(),
+                    restarts_total: 0,
                 },
                 GuestReport {
                     name: "audioserver".to_owned(),

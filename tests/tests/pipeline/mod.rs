@@ -106,6 +106,7 @@ pub(crate) fn pipeline(dirs: &Dirs, count: u32, denoise: &[&str]) -> AppBuilder 
         to: to.into(),
         capacity,
         message_bytes: 64,
+        message_regions: 4,
     };
     let both = [("/images", images), ("/out", out)];
     App::builder()

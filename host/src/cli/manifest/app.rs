@@ -244,6 +244,7 @@ impl Described {
                     to: to.value.clone(),
                     capacity: channel.capacity,
                     message_bytes: channel.message_bytes,
+                    message_regions: channel.message_regions,
                 });
             }
         }

@@ -87,6 +87,7 @@ struct Channel {
     to: Option<Spot<String>>,
     capacity: u32,
     message_bytes: u64,
+    message_regions: u32,
 }
 
 #[derive(Debug)]

@@ -40,6 +40,14 @@ impl Described {
             | StartError::Instantiate { guest, source } => self
                 .at(Problem::new(error.to_string()), guest, "this one")
                 .note(format!("{source:#}")),
+            StartError::MessageBytes { channel, .. } | StartError::Queue { channel, .. } => {
+                let mut channels = self.manifest.channels.iter();
+                let problem = Problem::new(error.to_string());
+                match channels.find(|it| it.name.value == *channel) {
+                    Some(channel) => problem.at(channel.name.span.clone(), "this one"),
+                    None => problem,
+                }
+            }
             StartError::Host(cause) => Problem::new(error.to_string()).note(format!("{cause:#}")),
             _ => Problem::new(error.to_string()),
         };

@@ -49,6 +49,8 @@ pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manife
             message_bytes: read
                 .size(values, "message-bytes")
                 .unwrap_or(ChannelSpec::MESSAGE_BYTES),
+            message_regions: number(values, "message-regions")
+                .unwrap_or(ChannelSpec::MESSAGE_REGIONS),
         })
         .collect();
     manifest.scopes = named(values, "scopes")

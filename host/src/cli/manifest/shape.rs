@@ -401,9 +401,16 @@ pub(super) static CHANNEL: Table = Table {
         optional(
             "message-bytes",
             Shape::Size,
-            "How many bytes a message may have, besides its regions.",
+            "How many bytes a message may have, besides its regions: 64 MiB at most.",
             "1MiB",
             r#"message-bytes = "64KiB""#,
+        ),
+        optional(
+            "message-regions",
+            Shape::Number(0, u32::MAX as i64),
+            "How many regions a message may have.",
+            "16",
+            "message-regions = 1",
         ),
     ],
 };

@@ -179,6 +179,9 @@ struct Claim {
     unpinned: Unpinned,
     /// Kept for as long as the claim lives.
     charges: Vec<Charge>,
+    /// It is on its way in a channel: in nobody's hand, and would not go with whom
+    /// it is charged to.
+    queued: bool,
 }
 
 #[derive(Debug)]
@@ -326,6 +329,7 @@ impl<P> Ledger<P> {
                 lends: 0,
                 unpinned,
                 charges,
+                queued: false,
             },
         );
         Handle {
@@ -582,6 +586,17 @@ impl<P> Ledger<P> {
     #[must_use]
     pub fn claims(&self) -> usize {
         self.claims.len()
+    }
+
+    /// Notes that the claim is put into a channel, or taken out of it.
+    pub fn set_queued(&mut self, handle: &Handle, queued: bool) {
+        self.claim_mut(handle.claim).queued = queued;
+    }
+
+    /// Whether a claim is on its way in a channel.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.claims.values().any(|claim| claim.queued)
     }
 
     /// Whose accounts the claims are on, each claim.

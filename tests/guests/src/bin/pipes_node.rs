@@ -22,6 +22,7 @@ fn main() {
         ["consume", from, added] => consume(from, added.parse().unwrap()),
         ["say", channel, times] => say(channel, times.parse().unwrap()),
         ["hear", channel] => hear(channel),
+        ["hear-but", bad, channel] => hear_but(bad.parse().unwrap(), channel),
         ["send-until-closed", channel] => send_until_closed(channel),
         ["receive-one", channel, how] => receive_one(channel, how),
         ["fill-up", channel, room] => fill_up(channel, room.parse().unwrap()),
@@ -127,6 +128,21 @@ fn hear(channel: &str) {
     }
     assert_eq!(channel.receive().unwrap_err(), ChannelError::Closed);
     fs::write("/out/heard", format!("{heard:?}")).unwrap();
+}
+
+/// Notes what it hears, and fails at one message, in order: as where `main` returns an
+/// error, what it has is dropped first.
+fn hear_but(bad: u32, channel: &str) {
+    let channel = Receiver::open(channel).unwrap();
+    while let Some(message) = channel.next().unwrap() {
+        let number = number(&message.bytes);
+        if number == bad {
+            drop(channel);
+            std::process::exit(1);
+        }
+        let before = fs::read_to_string("/out/heard").unwrap_or_default();
+        fs::write("/out/heard", format!("{before}{number}\n")).unwrap();
+    }
 }
 
 fn send_until_closed(channel: &str) {
