@@ -12,5 +12,7 @@ wit_bindgen::generate!({
     with: { "wasi:io/poll@0.2.0": generate },
 });
 
-pub(crate) use tombolo::memory::{channels, lifecycle, pins, pressure, regions, scopes, windows};
+pub(crate) use tombolo::memory::{
+    channels, lifecycle, pins, pressure, regions, scopes, waits, windows,
+};
 pub(crate) use wasi::io::poll;
