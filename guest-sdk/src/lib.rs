@@ -89,6 +89,13 @@
 //! it back as [`Pinned::Intact`] or [`Pinned::Lost`]. [`Region::pin`] and
 //! [`Region::unpin`] do the same where there is no window.
 //!
+//! # Waiting
+//!
+//! Who meets [`Error::WouldBlock`] can wait for its turn:
+//! [`Region::read_window_waiting`], [`Region::write_window_waiting`], or, beside
+//! other things, by the event of [`Region::when_writable`]. Turns come in the order
+//! in which they were asked for.
+//!
 //! # Beside the calls
 //!
 //! [`channels`] carry messages with regions from guest to guest, [`scopes`] let
@@ -181,7 +188,6 @@ mod region;
 pub mod regions;
 pub mod scopes;
 mod sys;
-mod waits;
 mod window;
 
 pub use access::{Access, Read, Write};

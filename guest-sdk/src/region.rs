@@ -4,9 +4,10 @@ use std::ops::{Bound, Deref, RangeBounds};
 use std::sync::OnceLock;
 
 use crate::access::{Read, Write};
-use crate::bindings::pins;
 use crate::bindings::regions::Region as Handle;
+use crate::bindings::{pins, waits};
 use crate::error::Error;
+use crate::event::Event;
 use crate::ledger::{self, Claim, Count};
 use crate::lend::{Lent, Windows};
 use crate::pins::Pinned;
@@ -224,7 +225,85 @@ impl Region {
         self.window::<Write>(range)
     }
 
-    pub(crate) fn window<A: crate::Access>(
+    /// As [`read_window`](Region::read_window), but waits for its turn where that
+    /// would block. While a guest waits, others run, and it takes no calls.
+    ///
+    /// Drop this guest's own windows on these bytes that conflict before: they
+    /// count as well, and nobody else drops them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read_window`, without [`Error::WouldBlock`].
+    pub fn read_window_waiting(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<ReadWindow<'_>, Error> {
+        self.window_waiting::<Read>(range)
+    }
+
+    /// As [`write_window`](Region::write_window), but waits for its turn; see
+    /// [`read_window_waiting`](Region::read_window_waiting). Readers who come and
+    /// go do not keep it waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write_window`, without [`Error::WouldBlock`].
+    pub fn write_window_waiting(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<WriteWindow<'_>, Error> {
+        self.window_waiting::<Write>(range)
+    }
+
+    /// Waits for a window to read: an event that is ready when it is this claim's
+    /// turn to have one, or when waiting is of no use any more. Try then, while
+    /// the event is kept: the bytes are reserved for a tenth of a second. Works
+    /// for [`read_at`](Region::read_at) as well.
+    ///
+    /// A claim waits for one window at a time: waiting for another one makes the
+    /// first event ready. Dropping the event gives the turn to the next.
+    ///
+    /// # Errors
+    ///
+    /// What waiting does not cure: those of
+    /// [`read_window`](Region::read_window) without [`Error::WouldBlock`] and
+    /// [`Error::Exhausted`].
+    pub fn when_readable(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+        self.when::<Read>(range)
+    }
+
+    /// As [`when_readable`](Region::when_readable), for a window to write.
+    ///
+    /// # Errors
+    ///
+    /// As `when_readable`, and [`Error::Frozen`].
+    pub fn when_writable(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+        self.when::<Write>(range)
+    }
+
+    fn when<A: crate::Access>(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+        let (start, len) = span(range, self.size())?;
+        let len = len.next_multiple_of(crate::GRANULE);
+        let pollable = waits::subscribe(&self.handle, start, len, A::CODE)?;
+        Ok(Event::new(pollable))
+    }
+
+    fn window_waiting<A: crate::Access>(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Window<'_, A>, Error> {
+        let (start, len) = span(range, self.size())?;
+        let range = start..start + len;
+        let mut window = self.window(range.clone());
+        while let Err(Error::WouldBlock) = window {
+            let turn = self.when::<A>(range.clone())?;
+            turn.wait();
+            window = self.window(range.clone());
+        }
+        window
+    }
+
+    fn window<A: crate::Access>(
         &self,
         range: impl RangeBounds<u64>,
     ) -> Result<Window<'_, A>, Error> {
@@ -418,7 +497,7 @@ impl Deref for Restricted<'_> {
 }
 
 /// The start and length of a range of bytes in a region of `size`.
-pub(crate) fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
+fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
     let overflow = || Error::OutOfBounds("the range ends past the largest offset".to_owned());
     let start = match range.start_bound() {
         Bound::Included(&start) => start,

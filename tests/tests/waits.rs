@@ -1,62 +1,152 @@
-//! Guests in parallel strands wait for windows on one region.
+//! Guests wait for windows, in parallel strands, and so does an embedder.
 
-use tombolo::Rights;
-use tombolo::app::{App, Backoff, End, GuestSpec, Restart, ScopeSpec};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tombolo::app::{App, AppBuilder, ChannelSpec, End, GuestSpec, Outcome, ScopeSpec};
+use tombolo::{GRANULE, Host, Region, RegionError, Rights};
 
 tombolo_tests::guests!(waits);
 
-fn node(name: &str, arguments: &[&str]) -> GuestSpec {
+fn node(name: &str, part: &str) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
-        args: arguments.iter().map(|it| (*it).to_owned()).collect(),
+        args: vec![part.to_owned()],
         ..GuestSpec::new(name, std::fs::read(guests::WAITS_NODE).unwrap())
     }
 }
 
-#[test]
-fn writer_gets_its_turn_however_many_read_or_die() {
-    let member = |name: &str| (name.to_owned(), Rights::READ | Rights::WRITE);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn scope(members: &[&str]) -> ScopeSpec {
+    ScopeSpec {
+        name: "s".into(),
+        members: members
+            .iter()
+            .map(|name| ((*name).to_owned(), Rights::ALL))
+            .collect(),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(3)
         .enable_all()
         .build()
-        .unwrap();
-    let dying = GuestSpec {
-        restart: Restart::OnFailure(Backoff {
-            max_restarts: 2,
-            ..Backoff::default()
-        }),
-        ..node("dying", &["subscribe-and-die"])
+        .unwrap()
+}
+
+fn run(app: AppBuilder) -> Outcome {
+    runtime().block_on(async {
+        let run = async { app.start().await.unwrap().run().await };
+        let outcome = tokio::time::timeout(Duration::from_secs(60), run).await;
+        outcome.expect("nobody waits for ever")
+    })
+}
+
+#[test]
+fn readers_that_overlap_do_not_starve_a_writer() {
+    let outcome = run(App::builder()
+        .guest(node("writer", "write"))
+        .guest(node("one", "read"))
+        .guest(node("two", "read"))
+        .scope(scope(&["writer", "one", "two"])));
+    assert_eq!(outcome.failures, [""; 0]);
+    assert_eq!(outcome.end, End::Exit(0));
+}
+
+#[test]
+fn guest_that_dies_while_it_waits_is_in_nobodys_way() {
+    let outcome = run(App::builder()
+        .guest(node("writer", "write-after"))
+        .guest(node("one", "read"))
+        .guest(node("mortal", "die"))
+        .scope(scope(&["writer", "one", "mortal"]))
+        .channel(ChannelSpec {
+            name: "signs".into(),
+            from: vec!["mortal".into()],
+            to: "writer".into(),
+            capacity: 1,
+            message_bytes: 1,
+            message_regions: 0,
+        }));
+    let [failure] = &outcome.failures[..] else {
+        panic!("{:?}", outcome.failures)
     };
-    let app = App::builder()
-        .guest(node("writer", &["publish-and-write", "200"]))
-        .guest(node("one", &["read-always"]))
-        .guest(node("other", &["read-always"]))
-        .guest(dying)
-        .scope(ScopeSpec {
-            name: "s".into(),
-            members: vec![
-                ("writer".into(), Rights::ALL),
-                member("one"),
-                member("other"),
-                member("dying"),
-            ],
+    assert!(failure.contains("mortal"), "{failure}");
+}
+
+#[test]
+fn turns_come_lapse_and_are_given_up() {
+    let outcome = run(App::builder().guest(node("alone", "alone")));
+    assert_eq!(outcome.failures, [""; 0]);
+}
+
+#[test]
+fn embedder_waits_in_the_same_queue() {
+    runtime().block_on(async {
+        let host = Host::new();
+        let region = host.create("shared", GRANULE).unwrap();
+        let claim = |region: &Region| region.duplicate(Rights::ALL).unwrap();
+        let held = region.read(0..1).unwrap();
+        let writer = claim(&region);
+        let writes = tokio::spawn(async move {
+            writer.wait_write(0..1).await.unwrap()[0] = 7;
         });
-    let outcome = runtime.block_on(async {
-        let app = app.start().await.unwrap();
-        let handle = app.handle();
-        let running = tokio::spawn(app.run());
-        handle.gone("writer").await.unwrap();
-        // It may wait for a name that comes no more.
-        while !running.is_finished() {
-            handle.end_guest("dying", "enough").unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        // By this it is seen that it waits.
+        while region.read(0..1).is_ok() {
+            tokio::task::yield_now().await;
         }
-        running.await.unwrap()
+        drop(held);
+        let read = tokio::time::timeout(Duration::from_secs(20), region.wait_read(0..1));
+        assert_eq!(read.await.unwrap().unwrap()[0], 7, "it comes after");
+        writes.await.unwrap();
+
+        // Waiting that is given up, and waiting for nothing.
+        let held = region.read(0..1).unwrap();
+        let writer = claim(&region);
+        let given_up = tokio::time::timeout(Duration::from_millis(5), writer.wait_write(0..1));
+        assert!(given_up.await.is_err());
+        drop(region.read(0..1).unwrap());
+        writer.wait_write(0..0).await.unwrap();
+        let waits = writer.wait_write(0..1);
+        let freeze = async { region.freeze().unwrap() };
+        let (waits, ()) = tokio::join!(waits, freeze);
+        assert!(matches!(waits, Err(RegionError::Frozen)), "{waits:?}");
+        drop(held);
     });
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
-    let others = outcome.report.guests[..3].iter();
-    for guest in others {
-        assert_eq!(guest.end, "exit 0", "{:?}", outcome.failures);
-    }
+}
+
+/// Many claims, on many threads: whoever waits is woken, or this does not end.
+#[test]
+fn nobody_misses_its_turn() {
+    let runtime = runtime();
+    let host = Host::new();
+    let region = host.create("counter", 2 * GRANULE).unwrap();
+    let region = Arc::new(region);
+    const TASKS: u64 = 6;
+    const ROUNDS: u64 = 200;
+    let all = (0..TASKS).map(|task| {
+        let claim = region.duplicate(Rights::ALL).unwrap();
+        runtime.spawn(async move {
+            for round in 0..ROUNDS {
+                if (task + round).is_multiple_of(3) {
+                    drop(claim.wait_read(0..2 * GRANULE).await.unwrap());
+                }
+                let mut guard = claim.wait_write(0..8).await.unwrap();
+                let count = u64::from_le_bytes(guard[..].try_into().unwrap());
+                guard.copy_from_slice(&(count + 1).to_le_bytes());
+                if round.is_multiple_of(5) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+    });
+    let all = all.collect::<Vec<_>>();
+    runtime.block_on(async {
+        for one in all {
+            let ended = tokio::time::timeout(Duration::from_secs(60), one).await;
+            ended.expect("it is woken").unwrap();
+        }
+    });
+    let count = region.read_at(0, 8).unwrap();
+    assert_eq!(count, (TASKS * ROUNDS).to_le_bytes());
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 pub use self::pins::{PinRefusal, Undo};
 use self::waits::Turn;
+#[allow(unused_imports, reason = "not all who compile this wait")]
 pub use self::waits::{RESERVED, Waited};
 use super::budget::{Budget, Commit};
 use super::pins::{Pins, Unpinned, pinned_in};
