@@ -100,7 +100,7 @@ fn line(report: &str, start: &str) -> String {
 
 #[test]
 fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
-    let running = Running::play(&["--report"], "hold spin", 8, Stdio::piped());
+    let running = Running::play(&["--report"], "hold spin", 10, Stdio::piped());
     running.signal(Signal::TERM);
     let (status, text) = running.end();
     assert_eq!(status.code(), Some(143), "{text}");
@@ -113,7 +113,7 @@ fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
 
 #[test]
 fn guest_that_waits_is_ended_by_sigint_and_everything_given_back_and_told() {
-    let running = Running::play(&["--report"], "hold call", 9, Stdio::piped());
+    let running = Running::play(&["--report"], "hold call", 11, Stdio::piped());
     running.signal(Signal::INT);
     let (status, text) = running.end();
     assert_eq!(status.code(), Some(130), "{text}");
@@ -129,7 +129,7 @@ fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let stderr = Stdio::from(writer.try_clone().unwrap());
     let filler = std::thread::spawn(move || writer.write_all(&vec![b'x'; 16 << 20]));
-    let running = Running::play(&["--report"], "hold call", 9, stderr);
+    let running = Running::play(&["--report"], "hold call", 11, stderr);
     let process = Process::of(running.child.id());
     running.signal(Signal::TERM);
     // The guests are gone, with their memory: the first one was heeded.

@@ -60,7 +60,7 @@ mod wherever_it_is {
     #[test]
     fn guest_that_computes_is_ended_at_the_next_tick() {
         let outcome = run_while(app("hold spin"), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             app.end_guest("client", "enough").unwrap();
         });
         assert_eq!(outcome.end, End::Failed);
@@ -153,7 +153,7 @@ mod between_two {
     fn caller_that_is_ended_leaves_its_callee_at_the_call() {
         // The client has lent what `near` writes, and waits for it.
         let outcome = run_while(app("hold call"), async |app, host| {
-            windows(host, 13).await;
+            windows(host, 15).await;
             app.end_guest("client", "enough").unwrap();
             app.gone("client").await.unwrap();
             // It is still at it, with what only it has a claim on now.
@@ -223,7 +223,7 @@ mod for_want_of_memory {
     #[test]
     fn highest_score_goes_first_and_nobody_below_the_floor() {
         let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             let kill = app.relieve().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("near", 900));
             // It has a Rust program's memory, at the least.
@@ -244,13 +244,13 @@ mod for_want_of_memory {
     #[test]
     fn floor_can_be_set() {
         run_while(holding(OnPressure::Kill).floor(101), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             assert_eq!(app.relieve().await.unwrap().guest, "near");
             assert_eq!(app.relieve().await, None);
             app.stop();
         });
         run_while(holding(OnPressure::Kill).floor(0), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             for guest in ["near", "far", "client"] {
                 assert_eq!(app.relieve().await.unwrap().guest, guest);
             }
@@ -261,7 +261,7 @@ mod for_want_of_memory {
     #[test]
     fn guests_are_ended_one_at_a_time() {
         let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             let (one, other) = tokio::join!(app.relieve(), app.relieve());
             assert_eq!(one.unwrap().guest, "near");
             assert_eq!(other, None);
@@ -277,7 +277,7 @@ mod for_want_of_memory {
             .guest(empty())
             .score("empty", 1000);
         let outcome = run_while(app, async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             assert_eq!(app.relieve().await.unwrap().guest, "near");
             app.stop();
         });
@@ -299,7 +299,7 @@ mod for_want_of_memory {
     #[test]
     fn counting_ends_nobody() {
         let outcome = run_while(holding(OnPressure::Count), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             for guest in ["near", "far"] {
                 let kill = app.relieve().await.unwrap();
                 assert_eq!((&*kill.guest, kill.only_counted), (guest, true));
@@ -318,7 +318,7 @@ mod for_want_of_memory {
     #[test]
     fn purging_is_all_by_default() {
         let outcome = run_while(app("hold spin"), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             assert_eq!(app.relieve().await, None);
             app.stop();
         });
@@ -339,7 +339,7 @@ mod for_want_of_memory {
             }
         });
         let outcome = run_while(app, async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             assert_eq!(app.relieve().await.unwrap().guest, "far");
             assert_eq!(app.relieve().await, None);
             app.stop();
@@ -378,7 +378,7 @@ mod with_the_app {
     #[test]
     fn command_in_an_endless_loop_is_ended_and_those_who_serve_are_not_disturbed() {
         let outcome = run_while(app("hold spin"), async |app, host| {
-            windows(host, 12).await;
+            windows(host, 14).await;
             app.stop();
         });
         assert_eq!(outcome.end, End::Stopped);
@@ -390,7 +390,7 @@ mod with_the_app {
     #[test]
     fn call_that_never_returns_has_its_time_and_is_ended() {
         let outcome = run_while(app("hold call"), async |app, host| {
-            windows(host, 13).await;
+            windows(host, 15).await;
             app.stop();
         });
         assert_eq!(outcome.end, End::Stopped);

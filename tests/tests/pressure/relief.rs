@@ -126,7 +126,7 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
         .pressure(own.clone())
         .before_kill(hook);
     let outcome = run_while(app, async |app, host| {
-        until(|| host.counts().windows >= 12).await;
+        until(|| host.counts().windows >= 14).await;
         own.report(Level::Critical);
         a_while().await;
 
@@ -159,7 +159,7 @@ fn counting_asks_and_ends_nobody() {
         .pressure(own.clone())
         .before_kill(hook);
     let outcome = run_while(app, async |app, host| {
-        until(|| host.counts().windows >= 12).await;
+        until(|| host.counts().windows >= 14).await;
         own.report(Level::Critical);
         own.report(Level::Critical);
         until(|| !asked.lock().unwrap().is_empty()).await;

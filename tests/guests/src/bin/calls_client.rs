@@ -929,6 +929,13 @@ fn hold(how: &str) {
         }
         node::keep_page(page);
         node::keep_page(second);
+        if index == 3 {
+            // Two more than there are at any moment before: so it is seen from
+            // outside that the calls have returned.
+            for page in [7, 9] {
+                node::keep_page(Page::map(&region, page, Access::Read).unwrap());
+            }
+        }
         node::keep_region(region);
     }
     match how {
