@@ -14,6 +14,7 @@ use super::guest::{Ended, Guest, GuestState};
 use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
 use super::life::Told;
+use super::proxy::Kind;
 use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
 use super::wasi;
@@ -65,6 +66,8 @@ pub(super) struct Nursery {
     pub(super) cradles: Vec<Cradle>,
     /// What each is linked to.
     pub(super) linkers: Vec<Linker<GuestState>>,
+    /// The resources that guests define, by their numbers.
+    pub(super) kinds: Vec<Arc<Kind>>,
     /// How often each failed in a row.
     pub(super) failures: Mutex<Vec<u32>>,
 }
