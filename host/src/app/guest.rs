@@ -419,7 +419,7 @@ impl Guest {
             error,
             borrowed: None,
             tell: None,
-            function: Some(format!("the destructor of `{}`", kind.text).into()),
+            function: Some(kind.destructor().into()),
         })
     }
 

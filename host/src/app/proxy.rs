@@ -35,7 +35,7 @@ pub(super) struct Kind {
     number: u32,
     defined: link::Kind,
     /// With its interface, for messages.
-    pub(super) text: String,
+    text: String,
 }
 
 impl Kind {
@@ -50,6 +50,11 @@ impl Kind {
             })
         });
         kinds.collect()
+    }
+
+    /// The name of its destructor, as the canonical ABI has it.
+    pub(super) fn destructor(&self) -> String {
+        format!("{}.[dtor]{}", self.defined.export, self.defined.name)
     }
 }
 
@@ -250,7 +255,11 @@ impl Carried {
     /// Whether it still stands for something that its holder may use.
     fn check(&self) -> Result<(), String> {
         let text = &self.token.kind.text;
-        if self.lend.as_ref().is_some_and(|LendGuard(lend)| lend.is_over()) {
+        if self
+            .lend
+            .as_ref()
+            .is_some_and(|LendGuard(lend)| lend.is_over())
+        {
             return Err(format!(
                 "resource `{text}` was lent for a call that has ended"
             ));

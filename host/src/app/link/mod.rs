@@ -360,8 +360,7 @@ fn defined(
             Origin::Export(_) => return Some((index, ty)),
             Origin::Import(import) => import,
         };
-        let ComponentItem::ComponentInstance(instance) =
-            guest.ty.get_import(engine, import)?.ty
+        let ComponentItem::ComponentInstance(instance) = guest.ty.get_import(engine, import)?.ty
         else {
             return None;
         };
@@ -395,10 +394,11 @@ impl Planner<'_> {
         let guest = &self.guests[importer];
         let mut imports = Vec::new();
         for (import, item) in guest.ty.imports(self.engine) {
-            let mut served = |functions, provider| {
+            let mut served = |(functions, resources), provider| {
                 imports.push(Import {
                     name: import.to_owned(),
                     functions,
+                    resources,
                     provider,
                 });
             };
@@ -410,7 +410,9 @@ impl Planner<'_> {
                         let host = offers.nearest(import);
                         self.import(importer, import, &instance, host)
                     };
-                    served(interfaces::functions(self.engine, &instance), provider);
+                    let functions = interfaces::functions(self.engine, &instance);
+                    let resources = interfaces::resources(self.engine, &instance);
+                    served((functions, resources), provider);
                     continue;
                 }
                 // A type by itself needs nobody who exports it.
@@ -428,7 +430,7 @@ impl Planner<'_> {
                 ComponentItem::Module(_) => Refusal::Kind { kind: "module" },
                 ComponentItem::Component(_) => Refusal::Kind { kind: "component" },
             };
-            served(Vec::new(), Provider::Refused);
+            served((Vec::new(), Vec::new()), Provider::Refused);
             self.errors.push(LinkError::Refused {
                 guest: guest.name.to_owned(),
                 import: import.to_owned(),

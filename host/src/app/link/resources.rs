@@ -102,8 +102,7 @@ impl Resources {
                 && self.find(ty).is_none()
                 && self.known.len() < MOST
             {
-                let is_region =
-                    *origin == Origin::Host && interface == REGIONS && name == REGION;
+                let is_region = *origin == Origin::Host && interface == REGIONS && name == REGION;
                 self.known.push(Resource {
                     ty,
                     name: name.to_owned(),

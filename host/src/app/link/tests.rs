@@ -446,6 +446,13 @@ fn things(world: &str) -> String {
     format!("{THINGS} world guest {{ {world} }}")
 }
 
+/// A guest that is handed them on. Real ones are left no functions that they do
+/// not call.
+const THIRD: &str = "package a:b@1.0.0;
+    interface things { resource thing; }
+    interface sink { use things.{thing}; take: func(t: thing) -> result<_, string>; }
+    world guest { export sink; }";
+
 #[test]
 fn resource_of_a_guest_is_linked_under_its_number() {
     let (import, export) = (things("import things;"), things("export things;"));
@@ -495,7 +502,7 @@ fn third_guest_takes_a_resource_on() {
     let plan = plan_of(&[
         ("front", &things("import things; import sink;")),
         ("back", &things("export things;")),
-        ("third", &things("export sink;")),
+        ("third", THIRD),
     ])
     .unwrap();
     // Of `things` the third imports the resource alone.
@@ -512,7 +519,11 @@ fn third_guest_takes_a_resource_on() {
             (2, "a:b/things@1.0.0", 1),
         ]
     );
-    assert!(plan.links.iter().all(|it| it.resources.iter().all(|(_, kind)| *kind == 0)));
+    assert!(
+        plan.links
+            .iter()
+            .all(|it| it.resources.iter().all(|(_, kind)| *kind == 0))
+    );
     assert!(plan.links[2].functions.is_empty());
 }
 
@@ -521,7 +532,7 @@ fn who_is_handed_a_resource_on_need_not_be_allowed_to_call() {
     let parts = [
         things("import things; import sink;"),
         things("export things;"),
-        things("export sink;"),
+        THIRD.to_owned(),
     ];
     let engine = Engine::default();
     let components = parts.each_ref().map(|wit| component(&engine, wit));
@@ -546,7 +557,7 @@ fn resources_of_two_guests_do_not_fit() {
         things("import things; import sink;"),
         things("export things;"),
         things("export things;"),
-        things("export sink;"),
+        THIRD.to_owned(),
     ];
     let engine = Engine::default();
     let components = parts.each_ref().map(|wit| component(&engine, wit));
