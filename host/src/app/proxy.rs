@@ -500,3 +500,27 @@ impl Held {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lend(parent: Option<&LendGuard>) -> LendGuard {
+        LendGuard(Arc::new(Lend {
+            over: AtomicBool::new(false),
+            parent: parent.map(|LendGuard(lend)| lend.clone()),
+        }))
+    }
+
+    #[test]
+    fn end_of_a_call_revokes_what_was_lent_on_in_it_and_nothing_else() {
+        let first = lend(None);
+        let (second, beside) = (lend(Some(&first)), lend(Some(&first)));
+        let third = lend(Some(&second));
+        drop(second);
+        assert!(third.0.is_over());
+        assert!(!first.0.is_over() && !beside.0.is_over());
+        drop(first);
+        assert!(beside.0.is_over());
+    }
+}
