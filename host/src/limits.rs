@@ -23,7 +23,8 @@ pub struct Limits {
     pub claimed_bytes: u64,
     /// Bytes in one region. Default as for `claimed_bytes`.
     pub region_bytes: u64,
-    /// Handles to regions. Default 4096.
+    /// Handles to regions, and to resources that other guests define. Default
+    /// 4096.
     pub handles: u32,
     /// Windows. Default 4096.
     pub windows: u32,

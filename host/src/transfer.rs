@@ -216,8 +216,13 @@ impl Lending {
     }
 }
 
+/// Whether this is a handle to a region.
+pub(crate) fn is_region(any: &ResourceAny) -> bool {
+    any.ty() == ResourceType::host::<Region>()
+}
+
 /// Calls `visit` for every resource in a value.
-fn each_resource(
+pub(crate) fn each_resource(
     val: &mut Val,
     visit: &mut impl FnMut(&mut Val) -> wasmtime::Result<()>,
 ) -> wasmtime::Result<()> {
@@ -283,6 +288,24 @@ impl Parcel {
     ///
     /// [`PackError`].
     pub fn pack<T: RegionView>(
+        store: impl AsContextMut<Data = T>,
+        mut vals: Vec<Val>,
+        to: &Recipient,
+    ) -> Result<(Parcel, Lending), PackError> {
+        for val in &mut vals {
+            each_resource(val, &mut |val| match val {
+                Val::Resource(any) if !is_region(any) => {
+                    wasmtime::bail!("only handles to regions can cross from guest to guest")
+                }
+                _ => Ok(()),
+            })?;
+        }
+        Parcel::pack_regions(store, vals, to)
+    }
+
+    /// As [`pack`](Parcel::pack), but leaves handles to other resources, which
+    /// somebody else looks after, in their places.
+    pub(crate) fn pack_regions<T: RegionView>(
         mut store: impl AsContextMut<Data = T>,
         mut vals: Vec<Val>,
         to: &Recipient,
@@ -298,6 +321,9 @@ impl Parcel {
                 let Val::Resource(any) = val else {
                     return Ok(());
                 };
+                if !is_region(any) {
+                    return Ok(());
+                }
                 match take_out(&mut store, *any, to)? {
                     Ok(one) => given.push(one),
                     Err(error) => {
@@ -336,8 +362,20 @@ impl Parcel {
     ///
     /// If they are no regions, or no handles of this store.
     pub fn discard<T: RegionView>(
-        mut store: impl AsContextMut<Data = T>,
+        store: impl AsContextMut<Data = T>,
         mut vals: Vec<Val>,
+    ) -> wasmtime::Result<()> {
+        Parcel::discard_regions(store, &mut vals, |_, _| {
+            wasmtime::bail!("only handles to regions can cross from guest to guest")
+        })
+    }
+
+    /// As [`discard`](Parcel::discard), with what is to become of handles to other
+    /// resources.
+    pub(crate) fn discard_regions<T: RegionView>(
+        mut store: impl AsContextMut<Data = T>,
+        vals: &mut [Val],
+        mut other: impl FnMut(&mut StoreContextMut<'_, T>, ResourceAny) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
         vals.iter_mut().try_for_each(|val| {
@@ -345,6 +383,9 @@ impl Parcel {
                 let Val::Resource(any) = val else {
                     return Ok(());
                 };
+                if !is_region(any) {
+                    return other(&mut store, *any);
+                }
                 let resource: Resource<Region> = any.try_into_resource(&mut store)?;
                 if resource.owned() {
                     store.data_mut().region_ctx().table.delete(resource)?;
@@ -374,6 +415,9 @@ impl Parcel {
         }
         for val in &mut vals {
             each_resource(val, &mut |val| {
+                if !matches!(val, Val::Resource(any) if is_region(any)) {
+                    return Ok(());
+                }
                 let (region, guard) = match carried.next() {
                     Some(Carried::Moved(region)) => (region, None),
                     Some(Carried::Lent(region, guard)) => (region, Some(guard)),
@@ -416,9 +460,6 @@ fn take_out<T: RegionView>(
     any: ResourceAny,
     to: &Recipient,
 ) -> wasmtime::Result<Result<Given, PackError>> {
-    if any.ty() != ResourceType::host::<Region>() {
-        wasmtime::bail!("only handles to regions can cross from guest to guest");
-    }
     let resource: Resource<Region> = any.try_into_resource(&mut *store)?;
     let table = &mut store.data_mut().region_ctx().table;
     if resource.owned() {

@@ -303,7 +303,7 @@ fn inspect_of_components_alone_says_what_nobody_serves() {
         r#""command":true"#,
         r#""exports":[{"functions":["run"],"guests":[],"name":"wasi:cli/run@"#,
         r#""from":"guest","functions":["play","#,
-        r#""guests":["audioserver"],"name":"tombolo-examples:music/server@0.1.0"}"#,
+        r#""guests":["audioserver"],"name":"tombolo-examples:music/server@0.1.0","resources":["region"]}"#,
         r#""from":"host","#,
         r#""grants":null"#,
     ] {

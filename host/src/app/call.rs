@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Component, ComponentExportIndex, Linker, Val};
+use wasmtime::component::{Component, ComponentExportIndex, Linker, ResourceType, Val};
 
 use super::bytes::{self, ByteCall};
 use super::clock::Clock;
 use super::guest::GuestState;
 use super::link::{Link, Room};
+use super::proxy::{Bundle, Dropped, Refused};
 use super::report::CallReport;
 use crate::transfer::Lends;
-use crate::{Lending, PackError, Parcel, Recipient, RegionView};
+use crate::{Lending, Recipient, RegionView};
 
 /// Durations remembered per function, for the median.
 const SAMPLES: usize = 1024;
@@ -24,6 +25,8 @@ const SAMPLES: usize = 1024;
 /// What a guest's task is told.
 pub(super) enum Message {
     Call(Call),
+    /// Nobody has this resource of the guest's any more. No one waits for that.
+    Drop(Dropped),
     /// No command runs any more.
     Stop,
 }
@@ -46,7 +49,7 @@ pub(super) struct Call {
 pub(super) enum Work {
     /// Any values.
     Values {
-        params: Parcel,
+        params: Bundle,
         /// How many results there will be.
         results: usize,
         caller: Recipient,
@@ -58,7 +61,7 @@ pub(super) enum Work {
 
 /// How a call ended, for the caller.
 pub(super) enum Reply {
-    Done(Parcel),
+    Done(Bundle),
     /// The callee is dead, or its results were refused on the way.
     Failed(String),
 }
@@ -67,42 +70,63 @@ pub(super) type Inbox = mpsc::UnboundedReceiver<Message>;
 
 /// A guest, as the others know it.
 pub(super) struct Peer {
-    name: String,
+    name: Arc<str>,
     /// Of the life that it lives now, or will next.
     seat: Mutex<Arc<Seat>>,
 }
 
 /// A guest in one of its lives: one that is started again takes another seat.
-struct Seat {
+pub(super) struct Seat {
     /// Told apart from all other lives, of this guest and others.
     life: u64,
+    /// The guest's index.
+    pub(super) guest: usize,
+    name: Arc<str>,
     /// Holds at most one call of each other guest, since a guest that calls
-    /// waits.
+    /// waits; and word of resources, of which there are no more than the other
+    /// guests' accounts allow.
     inbox: mpsc::UnboundedSender<Message>,
-    recipient: Recipient,
+    pub(super) recipient: Recipient,
     /// Why it has ended.
     ended: Mutex<Option<String>>,
 }
 
 impl Seat {
-    fn new(recipient: Recipient) -> (Arc<Seat>, Inbox) {
+    pub(super) fn new(guest: usize, name: Arc<str>, recipient: Recipient) -> (Arc<Seat>, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
         static LIVES: AtomicU64 = AtomicU64::new(0);
         let seat = Seat {
             life: LIVES.fetch_add(1, Ordering::Relaxed),
+            guest,
+            name,
             inbox: sender,
             recipient,
             ended: Mutex::default(),
         };
         (Arc::new(seat), inbox)
     }
+
+    /// What is to be told to a caller of a guest that has ended.
+    pub(super) fn obituary(&self) -> String {
+        match &*lock(&self.ended) {
+            Some(why) => why.clone(),
+            None => format!("guest `{}` has ended", self.name),
+        }
+    }
+
+    /// Tells the guest that nobody has a resource of it any more. If it has
+    /// ended, that went with it.
+    pub(super) fn dropped(&self, dropped: Dropped) {
+        let _ = self.inbox.send(Message::Drop(dropped));
+    }
 }
 
 impl Peer {
-    pub(super) fn new(name: &str, recipient: Recipient) -> (Peer, Inbox) {
-        let (seat, inbox) = Seat::new(recipient);
+    pub(super) fn new(index: usize, name: &str, recipient: Recipient) -> (Peer, Inbox) {
+        let name: Arc<str> = name.into();
+        let (seat, inbox) = Seat::new(index, name.clone(), recipient);
         let peer = Peer {
-            name: name.to_owned(),
+            name,
             seat: Mutex::new(seat),
         };
         (peer, inbox)
@@ -110,14 +134,6 @@ impl Peer {
 
     fn seat(&self) -> Arc<Seat> {
         lock(&self.seat).clone()
-    }
-
-    /// What is to be told to a caller of a guest that has ended.
-    fn obituary(&self, seat: &Seat) -> String {
-        match &*lock(&seat.ended) {
-            Some(why) => why.clone(),
-            None => format!("guest `{}` has ended", self.name),
-        }
     }
 }
 
@@ -225,11 +241,17 @@ impl Calls {
     /// Gives a guest that is to be started again a new seat: who calls it from
     /// now on waits for that.
     pub(super) fn reseat(&self, index: usize, recipient: Recipient) -> Inbox {
-        let (seat, inbox) = Seat::new(recipient);
-        *lock(&self.peers[index].seat) = seat;
+        let peer = &self.peers[index];
+        let (seat, inbox) = Seat::new(index, peer.name.clone(), recipient);
+        *lock(&peer.seat) = seat;
         // Nobody comes by any more for what the old life leaves.
         lock(&self.waits).retain(|_, wait| !wait.is_over());
         inbox
+    }
+
+    /// The seat that a guest has at the moment.
+    pub(super) fn seat(&self, index: usize) -> Arc<Seat> {
+        self.peers[index].seat()
     }
 
     /// Whether the app ends: nobody is started again.
@@ -268,6 +290,7 @@ impl Calls {
                     waits.insert(caller, wait);
                     return Ok(Waiting {
                         calls: self.clone(),
+                        from,
                         life: caller,
                     });
                 }
@@ -312,8 +335,8 @@ impl Calls {
                 let mut samples = count.samples.clone();
                 samples.sort_unstable();
                 CallReport {
-                    caller: self.peers[*from].name.clone(),
-                    callee: self.peers[*to].name.clone(),
+                    caller: self.peers[*from].name.to_string(),
+                    callee: self.peers[*to].name.to_string(),
                     function: function.to_string(),
                     count: count.calls,
                     total: count.total,
@@ -323,8 +346,8 @@ impl Calls {
             .collect()
     }
 
-    /// Defines, in the importer's linker, the functions that another guest
-    /// exports.
+    /// Defines, in the importer's linker, the functions and resources that another
+    /// guest exports.
     pub(super) fn link(
         self: &Arc<Calls>,
         linker: &mut Linker<GuestState>,
@@ -336,6 +359,12 @@ impl Calls {
             .get_export_index(None, &link.export)
             .ok_or_else(missing)?;
         let mut instance = linker.instance(&link.import)?;
+        for (resource, kind) in &link.resources {
+            let ty = ResourceType::host_dynamic(*kind);
+            instance.resource(resource, ty, |mut store, rep| {
+                store.data_mut().proxies.forget(rep)
+            })?;
+        }
         for function in &link.functions {
             let export = exporter
                 .get_export_index(Some(&interface), &function.name)
@@ -347,7 +376,7 @@ impl Calls {
                 export,
                 function: format!("{}.{}", link.export, function.name).into(),
                 results: function.ty.results().len(),
-                regions: function.regions,
+                handles: function.handles,
                 room: function.room,
             });
             if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
@@ -386,6 +415,8 @@ fn size(val: &Val) -> u64 {
 /// That a guest waits for another to return, until this is dropped.
 pub(super) struct Waiting {
     calls: Arc<Calls>,
+    /// The caller.
+    pub(super) from: usize,
     /// Of the caller.
     life: u64,
 }
@@ -420,8 +451,8 @@ pub(super) struct Target {
     export: ComponentExportIndex,
     function: Arc<str>,
     results: usize,
-    /// Handles to regions can pass.
-    regions: bool,
+    /// Handles can pass.
+    handles: bool,
     room: Option<Room>,
 }
 
@@ -456,8 +487,8 @@ impl Target {
     async fn watched<R>(&self, call: impl Future<Output = R>) -> R {
         let span = tracing::info_span!(
             "call",
-            caller = self.calls.peers[self.from].name,
-            callee = self.calls.peers[self.to].name,
+            caller = &*self.calls.peers[self.from].name,
+            callee = &*self.calls.peers[self.to].name,
             function = &*self.function,
         );
         let begun = Instant::now();
@@ -480,8 +511,7 @@ impl Target {
         replied: oneshot::Receiver<Result<R, String>>,
     ) -> Result<R, NoRoom> {
         let answer = self.watched(async {
-            let peer = &self.calls.peers[self.to];
-            let seat = peer.seat();
+            let seat = self.calls.seat(self.to);
             let waiting = self.calls.wait(self.from, (self.to, &seat))?;
             self.count_copied(length);
             let _paused = clock.pause();
@@ -493,8 +523,8 @@ impl Target {
                 waiting,
             };
             match seat.inbox.send(Message::Call(call)) {
-                Ok(()) => replied.await.unwrap_or_else(|_| Err(peer.obituary(&seat))),
-                Err(_) => Err(peer.obituary(&seat)),
+                Ok(()) => replied.await.unwrap_or_else(|_| Err(seat.obituary())),
+                Err(_) => Err(seat.obituary()),
             }
         });
         answer.await.map_err(|why| {
@@ -514,30 +544,29 @@ impl Target {
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
         let params = params.to_vec();
-        let peer = &self.calls.peers[self.to];
-        let seat = peer.seat();
+        let seat = self.calls.seat(self.to);
         let waiting = match self.calls.wait(self.from, (self.to, &seat)) {
             Ok(waiting) => waiting,
             Err(cycle) => {
-                Parcel::discard(&mut store, params)?;
+                Bundle::discard(&mut store, params)?;
                 return self.refuse(cycle, results);
             }
         };
         if seat.inbox.is_closed() {
-            Parcel::discard(&mut store, params)?;
-            return self.refuse(peer.obituary(&seat), results);
+            Bundle::discard(&mut store, params)?;
+            return self.refuse(seat.obituary(), results);
         }
         self.calls.count_bytes(&params);
         let caller = store.data_mut().region_ctx().recipient();
         let clock = store.data().clock.clone();
-        let packed = match self.regions {
-            true => Parcel::pack(&mut store, params, &seat.recipient),
-            false => Ok(Parcel::plain(params)),
+        let packed = match self.handles {
+            true => Bundle::pack(&mut store, params, self.to, &seat.recipient),
+            false => Ok(Bundle::plain(params)),
         };
         let (params, lending) = match packed {
             Ok(packed) => packed,
-            Err(PackError::Fatal(error)) => return Err(error),
-            Err(refused) => return self.refuse(refused.to_string(), results),
+            Err(Refused::Fatal(error)) => return Err(error),
+            Err(Refused::Told(why)) => return self.refuse(why, results),
         };
         waiting.for_lends(lending.lends());
         let mut lender = LenderGuard {
@@ -572,8 +601,12 @@ impl Target {
             lending.end(&mut lender.store)?;
         }
         match reply {
-            Some(Reply::Done(parcel)) => {
-                let (vals, _) = parcel.unpack(&mut lender.store)?;
+            Some(Reply::Done(bundle)) => {
+                let vals = match bundle.unpack(&mut lender.store) {
+                    Ok((vals, _)) => vals,
+                    Err(Refused::Fatal(error)) => return Err(error),
+                    Err(Refused::Told(why)) => return self.refuse(why, results),
+                };
                 self.calls.count_bytes(&vals);
                 results
                     .iter_mut()
@@ -582,7 +615,7 @@ impl Target {
                 Ok(())
             }
             Some(Reply::Failed(why)) => self.refuse(why, results),
-            None => self.refuse(peer.obituary(&seat), results),
+            None => self.refuse(seat.obituary(), results),
         }
     }
 
@@ -612,8 +645,8 @@ mod tests {
 
     fn calls(names: &[&str]) -> Arc<Calls> {
         let host = Host::new();
-        let peers = names.iter().map(|name| {
-            let (peer, _) = Peer::new(name, host.context(*name).build().recipient());
+        let peers = names.iter().enumerate().map(|(index, name)| {
+            let (peer, _) = Peer::new(index, name, host.context(*name).build().recipient());
             peer
         });
         Calls::new(peers.collect(), watch::Sender::new(false))

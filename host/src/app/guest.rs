@@ -17,12 +17,13 @@ use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
 use super::nursery::Next;
 use super::nursery::Nursery;
+use super::proxy::{Bundle, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
 use super::{End, Ticker};
 use crate::limits::Limits;
 use crate::sys::{StoreId, fault};
-use crate::{Borrowed, PackError, Parcel, Recipient, RegionCtx, RegionView, Trespass};
+use crate::{Recipient, RegionCtx, RegionView, Trespass};
 
 /// The data of a guest's store.
 pub(super) struct GuestState {
@@ -30,6 +31,8 @@ pub(super) struct GuestState {
     /// What is WASI's, or waits by it.
     pub(super) table: ResourceTable,
     pub(super) regions: RegionCtx,
+    /// What it has of other guests' resources.
+    pub(super) proxies: Proxies,
     pub(super) grants: Grants,
     limiter: Limiter,
     pub(super) clock: Arc<Clock>,
@@ -59,6 +62,7 @@ impl GuestState {
             wasi,
             table,
             regions,
+            proxies: Proxies::new(limits),
             grants,
             limiter,
             clock: Arc::default(),
@@ -158,7 +162,7 @@ impl Ended {
 struct Broken {
     error: wasmtime::Error,
     /// Goes after the store: its windows go with its memory.
-    borrowed: Option<Borrowed>,
+    borrowed: Option<Held>,
     tell: Option<Box<dyn FnOnce(String) + Send>>,
     /// What the guest was at, if it was at anything.
     function: Option<Arc<str>>,
@@ -246,7 +250,12 @@ impl Guest {
         self.clock.start(self.limits.call_time);
         let component = &nursery.cradles[index].component;
         let linker = &nursery.linkers[index];
-        let instance = self.enter(async |store| linker.instantiate_async(store, component).await);
+        let instance = self.enter(async |store| {
+            let instance = linker.instantiate_async(&mut *store, component).await?;
+            let seat = calls.seat(index);
+            Proxies::born(store, component, instance, &nursery.kinds, seat);
+            Ok(instance)
+        });
         let lived = match (instance.await, run, &mut inbox) {
             (Err(error), ..) => {
                 let error = self.explain(error);
@@ -401,9 +410,23 @@ impl Guest {
                     let span = call.span.clone();
                     self.answer(instance, call).instrument(span).await?;
                 }
+                Some(Message::Drop(dropped)) => self.destroy(dropped).await?,
                 Some(Message::Stop) | None => return Ok(()),
             }
         }
+    }
+
+    /// Destroys a resource of the guest's own that nobody has any more.
+    async fn destroy(&mut self, dropped: Dropped) -> Result<(), Broken> {
+        let Dropped { resource, kind } = dropped;
+        self.clock.start(self.limits.call_time);
+        let destroyed = self.enter(async |store| resource.resource_drop_async(store).await);
+        destroyed.await.map_err(|error| Broken {
+            error,
+            borrowed: None,
+            tell: None,
+            function: Some(kind.destructor().into()),
+        })
     }
 
     async fn answer(&mut self, instance: Instance, call: Call) -> Result<(), Broken> {
@@ -422,9 +445,9 @@ impl Guest {
                 caller,
                 reply,
             } => {
-                let (borrowed, called) = self
-                    .values(instance, export, params, results, &caller)
-                    .await;
+                let caller = (waiting.from, &caller);
+                let (borrowed, called) =
+                    self.values(instance, export, params, results, caller).await;
                 drop(waiting);
                 match called {
                     // A caller that is gone drops what it would have got.
@@ -467,13 +490,14 @@ impl Guest {
         &mut self,
         instance: Instance,
         export: ComponentExportIndex,
-        params: Parcel,
+        params: Bundle,
         results: usize,
-        caller: &Recipient,
-    ) -> (Option<Borrowed>, wasmtime::Result<Reply>) {
+        (from, caller): (usize, &Recipient),
+    ) -> (Option<Held>, wasmtime::Result<Reply>) {
         let (params, borrowed) = match params.unpack(&mut self.store) {
             Ok(unpacked) => unpacked,
-            Err(error) => return (None, Err(error)),
+            Err(Refused::Told(why)) => return (None, Ok(Reply::Failed(why))),
+            Err(Refused::Fatal(error)) => return (None, Err(error)),
         };
         let mut results = vec![Val::Bool(false); results];
         let called = self.enter(async |store| {
@@ -485,14 +509,14 @@ impl Guest {
         if let Err(error) = called.await {
             return (Some(borrowed), Err(error));
         }
-        let packed = Parcel::pack(&mut self.store, results, caller);
+        let packed = Bundle::pack(&mut self.store, results, from, caller);
         if let Err(error) = borrowed.end(&mut self.store) {
             return (None, Err(error));
         }
         let answer = match packed {
-            Ok((parcel, _)) => Ok(Reply::Done(parcel)),
-            Err(PackError::Fatal(error)) => Err(error),
-            Err(refused) => Ok(Reply::Failed(refused.to_string())),
+            Ok((bundle, _)) => Ok(Reply::Done(bundle)),
+            Err(Refused::Fatal(error)) => Err(error),
+            Err(Refused::Told(why)) => Ok(Reply::Failed(why)),
         };
         (None, answer)
     }

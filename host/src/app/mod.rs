@@ -41,6 +41,7 @@ mod life;
 mod limiter;
 mod link;
 mod nursery;
+mod proxy;
 mod relief;
 mod report;
 mod scope;
@@ -289,7 +290,7 @@ impl AppBuilder {
                     guest: cradle.spec.name.clone(),
                     source,
                 })?;
-            let (peer, inbox) = Peer::new(&cradle.spec.name, state.recipient());
+            let (peer, inbox) = Peer::new(index, &cradle.spec.name, state.recipient());
             peers.push(peer);
             lives.push((cradle.spec.name.clone(), state.life.clone()));
             seats.push((state, inbox));
@@ -320,6 +321,7 @@ impl AppBuilder {
             ticker,
             app,
             failures: Mutex::new(vec![0; cradles.len()]),
+            kinds: proxy::Kind::all(plan.kinds),
             cradles,
             linkers,
         });

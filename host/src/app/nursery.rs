@@ -14,6 +14,7 @@ use super::guest::{Ended, Guest, GuestState};
 use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
 use super::life::{Last, Told};
+use super::proxy::Kind;
 use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
 use super::wasi;
@@ -73,6 +74,8 @@ pub(super) struct Nursery {
     pub(super) cradles: Vec<Cradle>,
     /// What each is linked to: those that call nobody share one.
     pub(super) linkers: Vec<Arc<Linker<GuestState>>>,
+    /// The resources that guests define, by their numbers.
+    pub(super) kinds: Vec<Arc<Kind>>,
     /// How often each failed in a row.
     pub(super) failures: Mutex<Vec<u32>>,
 }

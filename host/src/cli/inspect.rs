@@ -323,6 +323,7 @@ fn imported(import: &Import) -> Value {
     object([
         ("name", string(&import.name)),
         ("functions", strings(&import.functions)),
+        ("resources", strings(&import.resources)),
         ("from", string(from)),
         ("guests", strings(guests)),
     ])
@@ -332,6 +333,7 @@ fn exported(export: &Export) -> Value {
     object([
         ("name", string(&export.name)),
         ("functions", strings(&export.functions)),
+        ("resources", strings(&export.resources)),
         ("guests", strings(&export.users)),
     ])
 }

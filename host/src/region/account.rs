@@ -10,7 +10,7 @@ pub enum Kind {
     /// Bytes of the claimed regions, whole sizes; for the host, each region
     /// once.
     ClaimedBytes,
-    /// Handles to regions.
+    /// Handles to regions, and to resources of other guests.
     Handles,
     /// Windows, and the guards of the host program.
     Windows,

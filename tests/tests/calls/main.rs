@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `app` | Tombolo: guests of one app |
 //! | `kill` | Tombolo; and the test ends some |
+//! | `resources` | Tombolo; guests pass resources that they define |
 //! | `embed` | the test, as an embedder would, by parcels |
 //!
 //! `trio` makes the app.
@@ -11,6 +12,7 @@
 mod app;
 mod embed;
 mod kill;
+mod resources;
 mod trio;
 
 tombolo_tests::guests!(calls);

@@ -7,7 +7,7 @@ use wasmtime::component::types::{ComponentFunc, Type};
 
 use super::error::Difference;
 use super::print;
-use super::resources::Resources;
+use super::resources::{Identity, Resources};
 use super::visit::{self, step};
 
 /// A type, and what its component knows.
@@ -107,7 +107,8 @@ impl Compare<'_> {
             (Type::Enum(a), Type::Enum(b)) => names(path, "case", a.names(), b.names()),
             (Type::Flags(a), Type::Flags(b)) => names(path, "flag", a.names(), b.names()),
             (Type::Own(x), Type::Own(y)) | (Type::Borrow(x), Type::Borrow(y)) => {
-                if self.imports.is_region(*x) && self.exports.is_region(*y) {
+                let (a, b) = (self.imports.identity(*x), self.exports.identity(*y));
+                if a == b && a != Identity::Unknown {
                     Ok(())
                 } else {
                     Err(Difference {

@@ -146,6 +146,23 @@ pub enum LinkError {
         /// A function that it has, of a similar name.
         near: Option<String>,
     },
+    /// The exporter's interface lacks a resource.
+    #[error(
+        "`{importer}` imports resource `{resource}` of `{import}`, which `{exporter}`'s \
+         `{export}` does not define"
+    )]
+    NoResource {
+        /// The guest that imports.
+        importer: String,
+        /// What it imports.
+        import: String,
+        /// The resource.
+        resource: String,
+        /// The guest that exports the interface.
+        exporter: String,
+        /// Its name for the interface.
+        export: String,
+    },
     /// Importer and exporter have different types for a function.
     #[error(
         "`{importer}` and `{exporter}` have different types for function `{function}` of \
@@ -198,7 +215,9 @@ impl LinkError {
             | Self::Ambiguous { guest, .. }
             | Self::Forbidden { guest, .. }
             | Self::Refused { guest, .. } => guest,
-            Self::NoFunction { importer, .. } | Self::Mismatch { importer, .. } => importer,
+            Self::NoFunction { importer, .. }
+            | Self::NoResource { importer, .. }
+            | Self::Mismatch { importer, .. } => importer,
         }
     }
 
@@ -226,6 +245,9 @@ impl LinkError {
                 exporters[0]
             ),
             Self::NoFunction {
+                importer, exporter, ..
+            }
+            | Self::NoResource {
                 importer, exporter, ..
             }
             | Self::Mismatch {
@@ -286,16 +308,11 @@ pub enum Refusal {
         /// What it is.
         kind: &'static str,
     },
-    /// The interface defines a resource.
-    #[error("which defines the resource `{resource}`, and no guest can serve resources to another")]
-    Defines {
-        /// The resource.
-        resource: String,
-    },
-    /// The function passes a handle to something else than a region.
+    /// The function passes a handle to a resource of the host's that is no
+    /// region.
     #[error(
         "which passes a handle to {resource} (at {at}), and between guests only handles to \
-         regions can pass"
+         regions and to resources of guests can pass"
     )]
     Handle {
         /// What the handle is to.
@@ -322,12 +339,12 @@ impl Refusal {
             Self::Bare | Self::Kind { .. } => {
                 "put the function into an interface of a WIT package, and import that"
             }
-            Self::Defines { .. } | Self::Handle { .. } => {
-                "pass plain values and handles to regions: a number can stand for what one guest \
-                 keeps for another"
+            Self::Handle { .. } => {
+                "pass plain values, handles to regions, or a resource that the interface defines \
+                 itself, behind which the guest keeps the other"
             }
             Self::Value { .. } | Self::Async => {
-                "use functions that are not `async`, with plain values and handles to regions"
+                "use functions that are not `async`, with plain values and handles"
             }
         }
     }

@@ -27,6 +27,8 @@ pub struct Import {
     pub name: String,
     /// The functions that are imported.
     pub functions: Vec<String>,
+    /// The resources that it defines, or uses of other interfaces.
+    pub resources: Vec<String>,
     /// Who serves it.
     pub provider: Provider,
 }
@@ -39,6 +41,8 @@ pub struct Export {
     pub name: String,
     /// The functions that are exported.
     pub functions: Vec<String>,
+    /// The resources that it defines, or uses of other interfaces.
+    pub resources: Vec<String>,
     /// The guests that it is linked to.
     pub users: Vec<String>,
 }
@@ -74,6 +78,15 @@ pub(super) fn functions(engine: &Engine, instance: &ComponentInstance) -> Vec<St
         .collect()
 }
 
+/// The names of an interface's resources.
+pub(super) fn resources(engine: &Engine, instance: &ComponentInstance) -> Vec<String> {
+    instance
+        .exports(engine)
+        .filter(|(_, item)| matches!(item.ty, ComponentItem::Resource(_)))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
 /// What one of the guests exports, and to whom it is linked.
 pub(super) fn exports(
     engine: &Engine,
@@ -87,6 +100,10 @@ pub(super) fn exports(
             name: name.to_owned(),
             functions: match &item.ty {
                 ComponentItem::ComponentInstance(instance) => functions(engine, instance),
+                _ => Vec::new(),
+            },
+            resources: match &item.ty {
+                ComponentItem::ComponentInstance(instance) => resources(engine, instance),
                 _ => Vec::new(),
             },
             users: links

@@ -5,8 +5,9 @@
 //! compatible version. Nothing is instantiated here: [`examine`] looks at types
 //! only, says what to define in each guest's linker, and all that is wrong.
 //!
-//! Between guests every plain value of WIT can pass, and handles to regions, at
-//! any depth. Other handles cannot: their owner is one store.
+//! Between guests every plain value of WIT can pass, and handles to regions and
+//! to resources that guests define, at any depth. Other handles of the host's
+//! cannot: their owner is one store.
 
 mod compare;
 mod error;
@@ -23,7 +24,7 @@ mod visit;
 mod tests;
 
 use wasmtime::component::types::{self, ComponentFunc, ComponentInstance, ComponentItem, Type};
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, Linker, ResourceType};
 use wasmtime::{Engine, bail};
 
 pub use self::error::{Difference, LinkError, LinkErrors, Near, Refusal};
@@ -31,7 +32,7 @@ use self::exports::Exports;
 pub use self::interfaces::{Export, Import, Interfaces, Provider};
 use self::name::Name;
 use self::offer::Offers;
-use self::resources::Resources;
+use self::resources::{Identity, Origin, Resources};
 pub(crate) use self::room::Room;
 pub use self::room::Warning;
 
@@ -52,6 +53,8 @@ pub(crate) struct Part<'a> {
 pub(crate) struct Plan {
     /// What each guest imports from another.
     pub(crate) links: Vec<Link>,
+    /// The resources that guests define, by their numbers.
+    pub(crate) kinds: Vec<Kind>,
     /// What works, but deserves to be said.
     pub(crate) warnings: Vec<Warning>,
 }
@@ -71,6 +74,20 @@ pub(crate) struct Link {
     /// The functions that the importer imports, all of which the exporter has,
     /// with the same types.
     pub(crate) functions: Vec<Function>,
+    /// The resources that the interface shows, each with its number among the
+    /// plan's kinds.
+    pub(crate) resources: Vec<(String, u32)>,
+}
+
+/// A resource that a guest defines, and exports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// The index of the guest.
+    pub(crate) owner: usize,
+    /// The name of an exported interface that shows it.
+    pub(crate) export: String,
+    /// Its name in there.
+    pub(crate) name: String,
 }
 
 /// One function of a [`Link`].
@@ -80,8 +97,8 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// The importer's type of it; resource types are not substituted.
     pub(crate) ty: ComponentFunc,
-    /// Whether a handle to a region can pass, in an argument or in the result.
-    pub(crate) regions: bool,
+    /// Whether a handle can pass, in an argument or in the result.
+    pub(crate) handles: bool,
     /// How the caller can be told that the callee is dead.
     pub(crate) room: Option<Room>,
 }
@@ -91,6 +108,13 @@ struct Guest<'a> {
     name: &'a str,
     ty: types::Component,
     resources: Resources,
+}
+
+impl Guest<'_> {
+    /// Whether the guest takes this resource for one that `import` defines.
+    fn defines(&self, import: &str, ty: ResourceType) -> bool {
+        matches!(self.resources.origin(ty), Some(Origin::Import(origin)) if origin == import)
+    }
 }
 
 /// Who may call whom: indices of guests. Everybody may call everybody, if
@@ -129,11 +153,11 @@ pub(crate) fn examine<T: 'static>(
 ) -> Examined {
     let engine = linker.engine();
     let mut offers = Offers::new(linker);
-    let guests: Vec<Guest<'_>> = parts
+    let mut guests: Vec<Guest<'_>> = parts
         .iter()
         .map(|part| {
             let ty = part.component.component_type();
-            let resources = Resources::of_imports(engine, &ty, &mut offers);
+            let resources = Resources::of(engine, &ty, &mut offers);
             Guest {
                 name: part.name,
                 ty,
@@ -141,13 +165,16 @@ pub(crate) fn examine<T: 'static>(
             }
         })
         .collect();
+    let exports = Exports::of(engine, &guests);
+    let kinds = identify(engine, &mut guests, &exports, allowed);
     let mut planner = Planner {
         engine,
-        exports: Exports::of(engine, &guests),
+        exports,
         guests: &guests,
         allowed,
         plan: Plan {
             links: Vec::new(),
+            kinds,
             warnings: Vec::new(),
         },
         errors: Vec::new(),
@@ -206,6 +233,150 @@ pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String
     entries
 }
 
+/// What an import needs somebody for.
+#[derive(Clone, Copy)]
+struct Needs {
+    functions: bool,
+    resources: bool,
+}
+
+impl Needs {
+    fn of(engine: &Engine, guest: &Guest<'_>, import: &str, instance: &ComponentInstance) -> Self {
+        let mut needs = Self {
+            functions: false,
+            resources: false,
+        };
+        for (_, item) in instance.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => needs.functions = true,
+                ComponentItem::Resource(ty) => needs.resources |= guest.defines(import, ty),
+                _ => {}
+            }
+        }
+        needs
+    }
+}
+
+/// Who serves an import.
+enum Choice<'a> {
+    /// Nobody has to: an interface of types alone is complete without anybody's
+    /// export.
+    Types,
+    Export(&'a exports::Export),
+    Several(Vec<usize>),
+    Forbidden(Vec<usize>),
+    Nobody,
+}
+
+/// Finds who serves an import of guest `importer`.
+fn choose<'a>(
+    exports: &'a Exports,
+    allowed: &Allowed,
+    importer: usize,
+    import: &str,
+    needs: Needs,
+) -> Choice<'a> {
+    if !needs.functions && !needs.resources {
+        return Choice::Types;
+    }
+    let name = Name::parse(import);
+    let guests = |exports: &[&exports::Export]| exports.iter().map(|it| it.guest).collect();
+    let mut best = exports.best(importer, &name, |to| allowed.call(importer, to));
+    if best.is_empty() {
+        let others = exports.best(importer, &name, |_| true);
+        if others.is_empty() {
+            return Choice::Nobody;
+        }
+        if needs.functions {
+            return Choice::Forbidden(guests(&others));
+        }
+        // Who is only handed somebody's resources on calls nobody.
+        best = others;
+    }
+    match best[..] {
+        [export] => Choice::Export(export),
+        ref several => Choice::Several(guests(several)),
+    }
+}
+
+/// Finds out which resources of the guests are the same, and gives each that a
+/// guest defines a number.
+fn identify(
+    engine: &Engine,
+    guests: &mut [Guest<'_>],
+    exports: &Exports,
+    allowed: &Allowed,
+) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let mut found = Vec::new();
+    for (index, guest) in guests.iter().enumerate() {
+        for (ty, name, origin) in guest.resources.all() {
+            if let Origin::Export(export) = origin {
+                found.push((index, ty, kinds.len()));
+                kinds.push(Kind {
+                    owner: index,
+                    export: export.clone(),
+                    name: name.to_owned(),
+                });
+            }
+        }
+    }
+    let own = found.len();
+    for (index, guest) in guests.iter().enumerate() {
+        for (ty, _, origin) in guest.resources.all() {
+            if matches!(origin, Origin::Import(_))
+                && let Some((owner, defined)) =
+                    defined(engine, guests, exports, allowed, (index, ty))
+                && let Some((.., kind)) = found[..own]
+                    .iter()
+                    .find(|(guest, ty, _)| (*guest, *ty) == (owner, defined))
+            {
+                found.push((index, ty, *kind));
+            }
+        }
+    }
+    for (index, ty, kind) in found {
+        let number = u32::try_from(kind).expect("components are not that many");
+        let owner = guests[kinds[kind].owner].name;
+        let resources = &mut guests[index].resources;
+        resources.identify(ty, Identity::Guest(number), Some(owner));
+    }
+    kinds
+}
+
+/// Follows a resource type, from guest to guest, to the one that defines it.
+fn defined(
+    engine: &Engine,
+    guests: &[Guest<'_>],
+    exports: &Exports,
+    allowed: &Allowed,
+    (mut index, mut ty): (usize, ResourceType),
+) -> Option<(usize, ResourceType)> {
+    // A longer way has a guest twice, each of which might have it from the other.
+    for _ in 0..=guests.len() {
+        let guest = &guests[index];
+        let import = match guest.resources.origin(ty)? {
+            Origin::Host => return None,
+            Origin::Export(_) => return Some((index, ty)),
+            Origin::Import(import) => import,
+        };
+        let ComponentItem::ComponentInstance(instance) = guest.ty.get_import(engine, import)?.ty
+        else {
+            return None;
+        };
+        let needs = Needs::of(engine, guest, import, &instance);
+        let Choice::Export(export) = choose(exports, allowed, index, import, needs) else {
+            return None;
+        };
+        let name = guest.resources.name(ty);
+        match export.instance.get_export(engine, name)?.ty {
+            ComponentItem::Resource(other) => (index, ty) = (export.guest, other),
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// A plan in the making.
 struct Planner<'a> {
     engine: &'a Engine,
@@ -223,10 +394,11 @@ impl Planner<'_> {
         let guest = &self.guests[importer];
         let mut imports = Vec::new();
         for (import, item) in guest.ty.imports(self.engine) {
-            let mut served = |functions, provider| {
+            let mut served = |(functions, resources), provider| {
                 imports.push(Import {
                     name: import.to_owned(),
                     functions,
+                    resources,
                     provider,
                 });
             };
@@ -238,15 +410,19 @@ impl Planner<'_> {
                         let host = offers.nearest(import);
                         self.import(importer, import, &instance, host)
                     };
-                    served(interfaces::functions(self.engine, &instance), provider);
+                    let functions = interfaces::functions(self.engine, &instance);
+                    let resources = interfaces::resources(self.engine, &instance);
+                    served((functions, resources), provider);
                     continue;
                 }
                 // A type by itself needs nobody who exports it.
                 ComponentItem::Type(_) => continue,
-                ComponentItem::Resource(ty) if guest.resources.knows(ty) => continue,
-                ComponentItem::Resource(_) => Refusal::Defines {
-                    resource: import.to_owned(),
-                },
+                ComponentItem::Resource(ty)
+                    if guest.resources.origin(ty).is_some_and(Origin::is_imported) =>
+                {
+                    continue;
+                }
+                ComponentItem::Resource(_) => Refusal::Kind { kind: "resource" },
                 ComponentItem::ComponentFunc(_) => Refusal::Bare,
                 ComponentItem::CoreFunc(_) => Refusal::Kind {
                     kind: "core function",
@@ -254,7 +430,7 @@ impl Planner<'_> {
                 ComponentItem::Module(_) => Refusal::Kind { kind: "module" },
                 ComponentItem::Component(_) => Refusal::Kind { kind: "component" },
             };
-            served(Vec::new(), Provider::Refused);
+            served((Vec::new(), Vec::new()), Provider::Refused);
             self.errors.push(LinkError::Refused {
                 guest: guest.name.to_owned(),
                 import: import.to_owned(),
@@ -282,53 +458,36 @@ impl Planner<'_> {
             refusal,
         };
 
+        let name = Name::parse(import);
         let mut functions = Vec::new();
-        for (name, item) in instance.exports(self.engine) {
-            let refusal = match item.ty {
-                ComponentItem::ComponentFunc(ty) => {
-                    functions.push((name, ty));
-                    continue;
+        let mut resources = Vec::new();
+        for (item_name, item) in instance.exports(self.engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(ty) => functions.push((item_name, ty)),
+                ComponentItem::Type(_) => {}
+                ComponentItem::Resource(ty) => resources.push((item_name, ty)),
+                _ => {
+                    let kind = "nested item";
+                    self.errors.push(refuse(None, Refusal::Kind { kind }));
+                    return Provider::Refused;
                 }
-                ComponentItem::Type(_) => continue,
-                ComponentItem::Resource(ty) if guest.resources.knows(ty) => continue,
-                ComponentItem::Resource(_) => Refusal::Defines {
-                    resource: name.to_owned(),
-                },
-                _ => Refusal::Kind {
-                    kind: "nested item",
-                },
-            };
-            // The host's interfaces of a version that it lacks have resources
-            // too: that they are lacking is the better diagnosis.
-            let name = Name::parse(import);
-            if name.is_hosts() && self.exports.best(importer, &name, |_| true).is_empty() {
+            }
+        }
+        let names = |guests: &[usize]| -> Vec<String> {
+            let names = guests.iter().map(|guest| self.guests[*guest].name);
+            names.map(str::to_owned).collect()
+        };
+        let needs = Needs::of(self.engine, guest, import, instance);
+        let export = match choose(&self.exports, self.allowed, importer, import, needs) {
+            Choice::Types => return Provider::Types,
+            Choice::Export(export) => export,
+            Choice::Nobody => {
                 let error = self.missing(importer, import, host);
                 self.errors.push(error);
                 return Provider::Nobody;
             }
-            self.errors.push(refuse(None, refusal));
-            return Provider::Refused;
-        }
-        // An interface of types alone is complete without anybody's export.
-        if functions.is_empty() {
-            return Provider::Types;
-        }
-
-        let name = Name::parse(import);
-        let names = |exports: &[&exports::Export]| -> Vec<String> {
-            let names = exports.iter().map(|export| guests[export.guest].name);
-            names.map(str::to_owned).collect()
-        };
-        let allowed = |to| self.allowed.call(importer, to);
-        let export = match self.exports.best(importer, &name, allowed)[..] {
-            [export] => export,
-            [] => {
-                let others = names(&self.exports.best(importer, &name, |_| true));
-                if others.is_empty() {
-                    let error = self.missing(importer, import, host);
-                    self.errors.push(error);
-                    return Provider::Nobody;
-                }
+            Choice::Forbidden(others) => {
+                let others = names(&others);
                 self.errors.push(LinkError::Forbidden {
                     guest: guest.name.to_owned(),
                     import: import.to_owned(),
@@ -336,8 +495,8 @@ impl Planner<'_> {
                 });
                 return Provider::Forbidden(others);
             }
-            ref several => {
-                let exporters = names(several);
+            Choice::Several(several) => {
+                let exporters = names(&several);
                 self.errors.push(LinkError::Ambiguous {
                     guest: guest.name.to_owned(),
                     import: import.to_owned(),
@@ -354,8 +513,28 @@ impl Planner<'_> {
             exporter: export.guest,
             export: export.name.clone(),
             functions: Vec::new(),
+            resources: Vec::new(),
         };
         let known = self.errors.len();
+        for (resource, ty) in resources {
+            match guest.resources.identity(ty) {
+                Identity::Guest(kind) => link.resources.push((resource.to_owned(), kind)),
+                Identity::Unknown if guest.defines(import, ty) => {
+                    self.errors.push(LinkError::NoResource {
+                        importer: guest.name.to_owned(),
+                        import: import.to_owned(),
+                        resource: resource.to_owned(),
+                        exporter: exporter.name.to_owned(),
+                        export: export.name.clone(),
+                    });
+                }
+                // What is used from another interface is seen to there.
+                Identity::Unknown | Identity::Region => {}
+            }
+        }
+        if self.errors.len() > known {
+            return Provider::Unfit(exporter.name.to_owned());
+        }
         for (function, ty) in functions {
             if let Some(refusal) = refused(&guest.resources, &ty) {
                 self.errors.push(refuse(Some(function), refusal));
@@ -397,7 +576,7 @@ impl Planner<'_> {
             }
             link.functions.push(Function {
                 name: function.to_owned(),
-                regions: passes_regions(&ty),
+                handles: passes_handles(&ty),
                 ty,
                 room,
             });
@@ -444,6 +623,9 @@ impl Planner<'_> {
                 continue;
             }
             let mut instance = linker.instance(&link.import)?;
+            for (resource, kind) in &link.resources {
+                instance.resource(resource, ResourceType::host_dynamic(*kind), |_, _| Ok(()))?;
+            }
             for function in &link.functions {
                 // Never called: this linker makes no instance.
                 instance.func_new(&function.name, |_, _, _, _| bail!("not linked"))?;
@@ -462,7 +644,9 @@ fn refused(resources: &Resources, ty: &ComponentFunc) -> Option<Refusal> {
     visit::function(ty, |ty, at| {
         let at = at.to_owned();
         Some(match ty {
-            Type::Own(handle) | Type::Borrow(handle) if !resources.is_region(*handle) => {
+            Type::Own(handle) | Type::Borrow(handle)
+                if resources.identity(*handle) == Identity::Unknown =>
+            {
                 Refusal::Handle {
                     resource: resources.describe(*handle),
                     at,
@@ -485,8 +669,8 @@ fn refused(resources: &Resources, ty: &ComponentFunc) -> Option<Refusal> {
     })
 }
 
-/// Whether any handle passes. [`refused`] has seen to it that it is a region's.
-fn passes_regions(ty: &ComponentFunc) -> bool {
+/// Whether any handle passes. [`refused`] has seen to it that it may.
+fn passes_handles(ty: &ComponentFunc) -> bool {
     visit::function(ty, |ty, _| {
         matches!(ty, Type::Own(_) | Type::Borrow(_)).then_some(())
     })

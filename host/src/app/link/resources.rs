@@ -1,8 +1,8 @@
-//! The resource types that a component knows, by name.
+//! The resource types that a component knows, and which of them are the same.
 
 use wasmtime::Engine;
 use wasmtime::component::ResourceType;
-use wasmtime::component::types::{self, ComponentItem};
+use wasmtime::component::types::{self, ComponentInstance, ComponentItem};
 
 use super::name::Name;
 use super::offer::Offers;
@@ -16,11 +16,11 @@ const REGION: &str = "region";
 /// search long.
 const MOST: usize = 256;
 
-/// The resource types that one component imports from the host.
+/// The resource types that one component imports and exports.
 ///
 /// A component's type, before it is instantiated, has numbers for resources;
-/// the first import that shows one is the one that defines it. The host alone
-/// serves resources, so what it does not offer is not in here.
+/// the first import that shows one is the one that defines it. What no import
+/// shows, and an export does, the component defines itself.
 pub(super) struct Resources {
     known: Vec<Resource>,
 }
@@ -29,48 +29,118 @@ struct Resource {
     ty: ResourceType,
     name: String,
     interface: String,
+    origin: Origin,
+    identity: Identity,
+    /// The guest that defines it, if it is another.
+    owner: Option<String>,
+}
+
+/// Where a component has a resource type from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The host.
+    Host,
+    /// Whoever serves the import of this name.
+    Import(String),
+    /// It defines it itself, and exports it by this name.
+    Export(String),
+}
+
+impl Origin {
+    pub(super) fn is_imported(&self) -> bool {
+        !matches!(self, Self::Export(_))
+    }
+}
+
+/// What makes resource types of two components the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Nothing known: like no other.
+    Unknown,
+    /// Tombolo's `region`.
+    Region,
+    /// The resource of a guest that has this number in the plan.
+    Guest(u32),
 }
 
 impl Resources {
-    /// Collects them from what `component` imports and the host offers.
-    pub(super) fn of_imports<T: 'static>(
+    /// Collects them.
+    pub(super) fn of<T: 'static>(
         engine: &Engine,
         component: &types::Component,
         offers: &mut Offers<T>,
     ) -> Self {
         let mut resources = Self { known: Vec::new() };
         for (import, item) in component.imports(engine) {
-            let ComponentItem::ComponentInstance(instance) = item.ty else {
-                continue;
-            };
-            if !offers.offered(import) {
-                continue;
+            if let ComponentItem::ComponentInstance(instance) = item.ty {
+                let origin = match offers.offered(import) {
+                    true => Origin::Host,
+                    false => Origin::Import(import.to_owned()),
+                };
+                resources.add(engine, import, &instance, &origin);
             }
-            for (name, item) in instance.exports(engine) {
-                if let ComponentItem::Resource(ty) = item.ty
-                    && !resources.knows(ty)
-                    && resources.known.len() < MOST
-                {
-                    resources.known.push(Resource {
-                        ty,
-                        name: name.to_owned(),
-                        interface: Name::parse(import).path.to_owned(),
-                    });
-                }
+        }
+        for (export, item) in component.exports(engine) {
+            if let ComponentItem::ComponentInstance(instance) = item.ty {
+                let origin = Origin::Export(export.to_owned());
+                resources.add(engine, export, &instance, &origin);
             }
         }
         resources
     }
 
-    /// Whether the host serves this resource type.
-    pub(super) fn knows(&self, ty: ResourceType) -> bool {
-        self.find(ty).is_some()
+    fn add(
+        &mut self,
+        engine: &Engine,
+        interface: &str,
+        instance: &ComponentInstance,
+        origin: &Origin,
+    ) {
+        let interface = Name::parse(interface).path;
+        for (name, item) in instance.exports(engine) {
+            if let ComponentItem::Resource(ty) = item.ty
+                && self.find(ty).is_none()
+                && self.known.len() < MOST
+            {
+                let is_region = *origin == Origin::Host && interface == REGIONS && name == REGION;
+                self.known.push(Resource {
+                    ty,
+                    name: name.to_owned(),
+                    interface: interface.to_owned(),
+                    origin: origin.clone(),
+                    identity: match is_region {
+                        true => Identity::Region,
+                        false => Identity::Unknown,
+                    },
+                    owner: None,
+                });
+            }
+        }
     }
 
-    /// Whether this is Tombolo's `region`.
-    pub(super) fn is_region(&self, ty: ResourceType) -> bool {
+    /// All of them: type, name, and where the component has it from.
+    pub(super) fn all(&self) -> impl Iterator<Item = (ResourceType, &str, &Origin)> {
+        let known = self.known.iter();
+        known.map(|known| (known.ty, &*known.name, &known.origin))
+    }
+
+    /// Notes whose the type is.
+    pub(super) fn identify(&mut self, ty: ResourceType, identity: Identity, owner: Option<&str>) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.ty == ty) {
+            known.identity = identity;
+            known.owner = owner.map(str::to_owned);
+        }
+    }
+
+    /// Where the component has the type from, if that is known.
+    pub(super) fn origin(&self, ty: ResourceType) -> Option<&Origin> {
+        self.find(ty).map(|known| &known.origin)
+    }
+
+    /// Whose the type is.
+    pub(super) fn identity(&self, ty: ResourceType) -> Identity {
         self.find(ty)
-            .is_some_and(|known| known.interface == REGIONS && known.name == REGION)
+            .map_or(Identity::Unknown, |known| known.identity)
     }
 
     /// The name of the type, as WIT writes it.
@@ -81,8 +151,14 @@ impl Resources {
     /// The name of the type with its interface, for diagnoses.
     pub(super) fn describe(&self, ty: ResourceType) -> String {
         match self.find(ty) {
-            Some(known) => format!("`{}` of `{}`", known.name, known.interface),
-            None => "a resource of a guest's own".to_owned(),
+            Some(known) => {
+                let owner = match &known.owner {
+                    Some(owner) => format!(", of guest `{owner}`"),
+                    None => String::new(),
+                };
+                format!("`{}` of `{}`{owner}", known.name, known.interface)
+            }
+            None => "a resource that no interface names".to_owned(),
         }
     }
 

@@ -48,8 +48,8 @@ impl Room {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{exporter}`'s `{function}` has no room for word of a failure: if `{exporter}` dies, \
-     `{importer}` traps (a result type of `result<_, string>`, or an error variant with a case \
-     `peer-failed(string)`, makes room)"
+     `{importer}` traps ({})",
+    self.advice()
 )]
 pub struct Warning {
     /// The guest that calls.
@@ -58,4 +58,21 @@ pub struct Warning {
     pub exporter: String,
     /// The function, with its interface.
     pub function: String,
+}
+
+impl Warning {
+    /// What would make room.
+    fn advice(&self) -> &'static str {
+        // WIT lets constructors fail only since lately, and not all languages do.
+        match self.function.contains("[constructor]") {
+            true => {
+                "a static function that returns `result<_, string>` around the resource makes \
+                 room, and so does such a result of the constructor, where the tools know that"
+            }
+            false => {
+                "a result type of `result<_, string>`, or an error variant with a case \
+                 `peer-failed(string)`, makes room"
+            }
+        }
+    }
 }

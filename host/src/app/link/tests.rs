@@ -160,7 +160,7 @@ fn region_interface_of_two_guests_links() {
     let functions: Vec<_> = link
         .functions
         .iter()
-        .map(|function| (function.name.as_str(), function.regions, function.room))
+        .map(|function| (function.name.as_str(), function.handles, function.room))
         .collect();
     assert_eq!(
         functions,
@@ -190,7 +190,7 @@ fn types_at_any_depth_link() {
          f: func(a: result<list<all>, tuple<f32, option<shape>>>, b: borrow<region>) -> all;"
     );
     let plan = pair(&body, &body).unwrap();
-    assert!(plan.links[0].functions[0].regions);
+    assert!(plan.links[0].functions[0].handles);
 }
 
 #[test]
@@ -419,7 +419,8 @@ fn other_handles_are_refused_at_any_depth() {
     assert_eq!(
         only_error(pair(body, body)),
         "`front` imports function `f` of `a:b/c@1.0.0`, which passes a handle to `pollable` of \
-         `wasi:io/poll` (at param r.p[].some), and between guests only handles to regions can pass"
+         `wasi:io/poll` (at param r.p[].some), and between guests only handles to regions and to resources of guests \
+         can pass"
     );
     let body = "use tombolo:memory/windows@0.1.0.{window}; f: func() -> window;";
     let error = only_error(pair(body, body));
@@ -429,21 +430,184 @@ fn other_handles_are_refused_at_any_depth() {
     );
 }
 
+/// A resource of a guest's, in an interface that others use.
+const THINGS: &str = "package a:b@1.0.0;
+    interface things {
+        resource thing {
+            constructor(n: u32);
+            get: func() -> u32;
+            open: static func(n: u32) -> result<thing, string>;
+        }
+        f: func(a: list<thing>) -> result<option<thing>, string>;
+    }
+    interface sink { use things.{thing}; take: func(t: thing) -> result<_, string>; }";
+
+fn things(world: &str) -> String {
+    format!("{THINGS} world guest {{ {world} }}")
+}
+
+/// A guest that is handed them on. Real ones are left no functions that they do
+/// not call.
+const THIRD: &str = "package a:b@1.0.0;
+    interface things { resource thing; }
+    interface sink { use things.{thing}; take: func(t: thing) -> result<_, string>; }
+    world guest { export sink; }";
+
 #[test]
-fn resource_of_a_guest_is_refused() {
-    let body = "resource thing { constructor(); get: func() -> u32; } f: func(t: borrow<thing>);";
+fn resource_of_a_guest_is_linked_under_its_number() {
+    let (import, export) = (things("import things;"), things("export things;"));
+    let plan = plan_of(&[("front", &import), ("back", &export)]).unwrap();
+    assert_eq!(plan.kinds.len(), 1);
+    let kind = &plan.kinds[0];
     assert_eq!(
-        only_error(pair(body, body)),
-        "`front` imports `a:b/c@1.0.0`, which defines the resource `thing`, and no guest can \
-         serve resources to another"
+        (kind.owner, &*kind.export, &*kind.name),
+        (1, "a:b/things@1.0.0", "thing")
     );
+    assert_eq!(plan.links[0].resources, [("thing".to_owned(), 0)]);
+    assert!(plan.links[0].functions.iter().all(|it| it.handles));
+    let warned: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(warned[0].contains("`a:b/things.[constructor]thing`"));
+    assert!(warned[0].contains("a static function"), "{}", warned[0]);
+    assert!(warned[1].contains("`a:b/things.[method]thing.get`"));
+    assert!(warned[1].contains("`peer-failed(string)`"), "{}", warned[1]);
+}
+
+#[test]
+fn guests_of_two_exporters_have_two_resources() {
+    let two = "package a:b@1.0.0; interface d { resource thing; f: func(t: thing); }";
+    let two = |world: &str| format!("{two} world guest {{ {world} }}");
+    let front = "package a:b@1.0.0;
+        interface things {
+            resource thing { constructor(n: u32); }
+        }
+        interface d { resource thing; f: func(t: thing); }
+        world guest { import things; import d; }";
+    let plan = plan_of(&[
+        ("front", front),
+        ("back", &things("export things;")),
+        ("other", &two("export d;")),
+    ])
+    .unwrap();
+    let numbers: Vec<u32> = plan
+        .links
+        .iter()
+        .flat_map(|link| link.resources.iter().map(|(_, kind)| *kind))
+        .collect();
+    assert_eq!(numbers, [0, 1]);
+}
+
+#[test]
+fn third_guest_takes_a_resource_on() {
+    let plan = plan_of(&[
+        ("front", &things("import things; import sink;")),
+        ("back", &things("export things;")),
+        ("third", THIRD),
+    ])
+    .unwrap();
+    // Of `things` the third imports the resource alone.
+    let links: Vec<_> = plan
+        .links
+        .iter()
+        .map(|link| (link.importer, &*link.import, link.exporter))
+        .collect();
+    assert_eq!(
+        links,
+        [
+            (0, "a:b/things@1.0.0", 1),
+            (0, "a:b/sink@1.0.0", 2),
+            (2, "a:b/things@1.0.0", 1),
+        ]
+    );
+    assert!(
+        plan.links
+            .iter()
+            .all(|it| it.resources.iter().all(|(_, kind)| *kind == 0))
+    );
+    assert!(plan.links[2].functions.is_empty());
+}
+
+#[test]
+fn who_is_handed_a_resource_on_need_not_be_allowed_to_call() {
+    let parts = [
+        things("import things; import sink;"),
+        things("export things;"),
+        THIRD.to_owned(),
+    ];
+    let engine = Engine::default();
+    let components = parts.each_ref().map(|wit| component(&engine, wit));
+    let parts: Vec<_> = ["front", "back", "third"]
+        .into_iter()
+        .zip(&components)
+        .map(|(name, component)| Part { name, component })
+        .collect();
+    let allowed = Allowed(Some(vec![(0, 1), (0, 2)]));
+    plan(&host(&engine), &parts, &allowed).unwrap();
+    let allowed = Allowed(Some(vec![(0, 2)]));
+    let errors = plan(&host(&engine), &parts, &allowed).unwrap_err();
+    assert!(
+        errors.to_string().contains("is not allowed to call"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn resources_of_two_guests_do_not_fit() {
+    let parts = [
+        things("import things; import sink;"),
+        things("export things;"),
+        things("export things;"),
+        THIRD.to_owned(),
+    ];
+    let engine = Engine::default();
+    let components = parts.each_ref().map(|wit| component(&engine, wit));
+    let parts: Vec<_> = ["front", "back", "other", "third"]
+        .into_iter()
+        .zip(&components)
+        .map(|(name, component)| Part { name, component })
+        .collect();
+    let allowed = Allowed(Some(vec![(0, 1), (0, 3), (3, 2)]));
+    let errors = plan(&host(&engine), &parts, &allowed).unwrap_err();
+    let text = errors.to_string();
+    assert!(
+        text.ends_with(
+            "they first differ at param t: a handle to `thing` of `a:b/things`, of guest `back` \
+             vs a handle to `thing` of `a:b/things`, of guest `other`"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn resource_that_the_exporter_lacks_is_named() {
+    let import = "resource thing; f: func();";
+    assert_eq!(
+        only_error(pair(import, "f: func();")),
+        "`front` imports resource `thing` of `a:b/c@1.0.0`, which `back`'s `a:b/c@1.0.0` does \
+         not define"
+    );
+}
+
+#[test]
+fn resource_that_two_guests_have_from_each_other_is_nobodys() {
+    let one = "package a:b@1.0.0;
+        interface c { resource r; f: func(r: r); }
+        interface d { use c.{r}; g: func(r: r); }
+        world guest { import c; export d; }";
+    let other = "package a:b@1.0.0;
+        interface d { resource r; g: func(r: r); }
+        interface c { use d.{r}; f: func(r: r); }
+        world guest { import d; export c; }";
+    assert!(plan_of(&[("one", one), ("other", other)]).is_err());
 }
 
 #[test]
 fn own_resource_named_region_is_no_region() {
     let body = "resource region; f: func(t: borrow<region>);";
-    let error = only_error(pair(body, body));
-    assert!(error.contains("defines the resource `region`"), "{error}");
+    let plan = pair(body, body).unwrap();
+    assert_eq!(plan.kinds.len(), 1);
+    let error = only_error(pair(body, &format!("{REGION} f: func(t: borrow<region>);")));
+    assert!(error.contains("`region`"), "{error}");
 }
 
 #[test]

@@ -453,7 +453,12 @@ pub(super) static LIMITS: Table = Table {
             "as `claimed-bytes`",
             r#"region-bytes = "64MiB""#,
         ),
-        count("handles", "Handles to regions.", "4096", "handles = 256"),
+        count(
+            "handles",
+            "Handles to regions, and to resources that other guests define.",
+            "4096",
+            "handles = 256",
+        ),
         count("windows", "Windows.", "4096", "windows = 256"),
         count(
             "mappings",

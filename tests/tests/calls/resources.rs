@@ -1,0 +1,209 @@
+//! Guests of one app that pass resources which one of them, `decoders`, defines:
+//! `user` plays a scenario, and `sink` is handed on what it has. What the guests
+//! find wrong they panic about.
+
+use std::time::Duration;
+
+use tombolo::app::{
+    App, AppBuilder, AppHandle, Backoff, CommandSpec, End, GuestSpec, Outcome, Restart,
+};
+use tombolo::{Host, Limits};
+
+use crate::guests;
+use crate::trio::{program, run, server, strand};
+
+fn owner() -> GuestSpec {
+    server("decoders", guests::CALLS_DECODERS)
+}
+
+fn with(owner: GuestSpec, script: &str) -> AppBuilder {
+    let command = CommandSpec {
+        args: vec![script.into()],
+        ..CommandSpec::default()
+    };
+    App::builder()
+        .command(command)
+        .guest(program("user", guests::CALLS_DECODING))
+        .guest(owner)
+        .guest(server("sink", guests::CALLS_SINK))
+}
+
+fn app(script: &str) -> AppBuilder {
+    with(owner(), script)
+}
+
+fn handles(most: u32) -> Limits {
+    let mut limits = Limits::default();
+    limits.handles = most;
+    limits
+}
+
+/// The scenario comes to its end, and these guests do not.
+#[track_caller]
+fn plays(app: AppBuilder, dead: &[&str]) -> Outcome {
+    let outcome = run(app);
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.failures.len(), dead.len(), "{:?}", outcome.failures);
+    for (failure, guest) in outcome.failures.iter().zip(dead) {
+        let start = format!("guest `{guest}` was ended");
+        assert!(failure.starts_with(&start), "{failure}");
+    }
+    outcome
+}
+
+#[test]
+fn handles_cross_at_any_depth_and_stay_what_they_are() {
+    plays(app("values"), &[]);
+}
+
+#[test]
+fn owner_destroys_in_the_order_in_which_others_drop() {
+    plays(app("order"), &[]);
+}
+
+#[test]
+fn regions_and_resources_pass_in_one_call() {
+    plays(app("mixed"), &[]);
+}
+
+#[test]
+fn many_in_a_row_use_nothing_up() {
+    plays(app("many").limits(handles(4)), &[]);
+}
+
+#[test]
+fn proxies_count_as_handles() {
+    plays(app("limit").limits(handles(8)), &[]);
+}
+
+#[test]
+fn calls_to_a_dead_owner_say_why_and_drops_are_harmless() {
+    plays(app("owner-dies"), &["decoders"]);
+}
+
+#[test]
+fn method_without_room_ends_the_caller() {
+    let outcome = run(app("owner-dies-roomless"));
+    assert_eq!(outcome.end, End::Failed);
+    // Both have failed; who is done with it first is up to their threads.
+    let mut failures = outcome.failures.iter();
+    let failure = failures.find(|it| it.starts_with("guest `user` was ended"));
+    let failure = failure.expect("it is ended");
+    assert!(failure.contains("no room to tell"), "{failure}");
+}
+
+#[test]
+fn what_an_earlier_life_made_is_gone() {
+    let owner = GuestSpec {
+        restart: Restart::OnFailure(Backoff {
+            delay: Duration::from_millis(10),
+            ..Backoff::default()
+        }),
+        ..owner()
+    };
+    plays(with(owner, "owner-lives-again"), &[]);
+}
+
+#[test]
+fn third_guest_uses_keeps_and_gives_back() {
+    plays(app("third"), &["sink"]);
+}
+
+#[test]
+fn destructor_that_fails_ends_the_owner() {
+    plays(app("bomb"), &["decoders"]);
+}
+
+mod when_the_user_ends {
+    use super::*;
+
+    /// Another guest sees that what it had is destroyed, in order.
+    fn watched(how: &str, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+        let app = app(&format!("ends {how}")).guest(program("watch", guests::CALLS_DECODING));
+        strand().block_on(async {
+            let app = app.start().await.expect("it starts");
+            let (handle, host) = (app.handle(), app.host().clone());
+            let both = async { tokio::join!(app.run(), act(&handle, &host)) };
+            let both = tokio::time::timeout(Duration::from_secs(60), both);
+            both.await.expect("nobody hangs").0
+        })
+    }
+
+    async fn kill(app: &AppHandle, host: &Host) {
+        while host.counts().windows == 0 {
+            tokio::task::yield_now().await;
+        }
+        app.end_guest("user", "enough").expect("there is one");
+    }
+
+    /// Only the user has failed, so the one who watches has not.
+    #[track_caller]
+    fn only_user_failed(outcome: &Outcome) {
+        assert!(
+            outcome.failures.iter().all(|it| it.contains("`user`")),
+            "{:?}",
+            outcome.failures
+        );
+        let guests = &outcome.report.guests;
+        let watch = guests.iter().find(|it| it.name == "watch");
+        assert_eq!(watch.map(|it| &*it.end), Some("exit 0"));
+    }
+
+    #[test]
+    fn by_a_trap() {
+        let outcome = watched("trap", async |_, _| {});
+        assert_eq!(outcome.end, End::Failed);
+        only_user_failed(&outcome);
+    }
+
+    #[test]
+    fn by_its_exit() {
+        let outcome = watched("exit", async |_, _| {});
+        assert_eq!(outcome.end, End::Exit(1));
+        only_user_failed(&outcome);
+    }
+
+    #[test]
+    fn by_force_while_it_computes() {
+        only_user_failed(&watched("spin", kill));
+    }
+
+    #[test]
+    fn by_force_in_a_call() {
+        only_user_failed(&watched("call", kill));
+    }
+}
+
+mod hostile {
+    use super::*;
+
+    /// The guest is ended at what it does, and the owner is not.
+    #[track_caller]
+    fn is_ended(how: &str, why: &str) {
+        let outcome = run(app(&format!("hostile {how}")));
+        assert_eq!(outcome.end, End::Failed, "{how}");
+        let [failure] = &outcome.failures[..] else {
+            panic!("{:?}", outcome.failures)
+        };
+        assert!(failure.starts_with("guest `user` was ended"), "{failure}");
+        assert!(failure.contains(why), "{failure}");
+    }
+
+    #[test]
+    fn handle_out_of_thin_air() {
+        is_ended("forged", "unknown handle index 4711");
+        is_ended("forged-drop", "unknown handle index 4711");
+    }
+
+    #[test]
+    fn handle_that_was_given_away() {
+        is_ended("given-away", "unknown handle index");
+        is_ended("dropped", "unknown handle index");
+    }
+
+    #[test]
+    fn handle_to_another_resource_of_the_same_guest() {
+        is_ended("confused", "handle index");
+        is_ended("confused-drop", "handle index");
+    }
+}
