@@ -293,9 +293,9 @@ impl Guest {
 
         match lived {
             Ok(exit) => {
-                calls.ended(index, format!("guest `{name}` has ended"));
                 self.store.data_mut().regions.finish();
                 let mut ended = self.ended(index, exit, None, None, born);
+                calls.ended(index, format!("guest `{name}` has ended"));
                 match exit {
                     Some(0) | None => nursery.gone(index),
                     Some(_) => ended.next = nursery.again(index, ended.lived),
@@ -336,11 +336,11 @@ impl Guest {
                         )
                     }
                 };
-                calls.ended(index, told.clone());
                 let with_app = by_word.as_ref().is_some_and(|told| told.with_app);
                 // First the memory, and with it the windows; then the lends;
-                // and only then does the lender hear of it.
+                // and only then does anybody hear of it.
                 let mut ended = self.ended(index, None, Some(failure), by_word, born);
+                calls.ended(index, told.clone());
                 drop(borrowed);
                 match with_app {
                     true => nursery.gone(index),
