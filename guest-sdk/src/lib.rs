@@ -123,9 +123,9 @@
 //! of those. Nobody else changes the claim's pins: a lent handle may not.
 //!
 //! *A lend* sets the lender's windows of that claim aside for the length of the
-//! call, so that the receiver may map what the lender has mapped. A handle gets
-//! out of this guest in one way: generated bindings ask [`Region`] for its
-//! number, to lower a `borrow`. There the crate compares the windows of that
+//! call, so that the receiver may map what the lender has mapped. A handle is lent
+//! in one way: generated bindings ask [`Region`] for its number, to lower a
+//! `borrow`. There the crate compares the windows of that
 //! claim which this guest has with those which this very value sets aside, and
 //! panics if one is left that could see a change: any `write` window, and any
 //! `read` window unless the handle lacks [`Rights::WRITE`]. Rights only shrink,
@@ -138,20 +138,25 @@
 //! *Which claim* a handle belongs to is known for what [`Region::create`] and
 //! [`Region::duplicate`] made, and [`Region::restrict`] keeps it. Two handles
 //! that were received may stand for one claim; all that were received for one
-//! region are taken for one. A handle made here never comes back as a received
-//! one of the same claim while this guest uses it: the host refuses a call that
-//! leads back to a guest which waits in a call of its own.
+//! region are taken for one. A handle made here can come back as a received one of
+//! the same claim: it was moved, and came round by others, or a message with it was
+//! not sent. Then nothing here is left of what it was (see below on moves). Lent, it
+//! does not come back while this guest uses it: the host refuses a call that leads
+//! back to a guest which waits in a call of its own.
 //!
 //! *Calls* are synchronous: this guest does not run between the lowering of a
 //! borrow and the end of the lend, except to allocate, so no slice is made
 //! meanwhile. Guests cannot pass regions to functions that bindings import as
 //! `async`; the host does not offer them.
 //!
-//! *A move* takes the claim's windows along. Bindings take the [`Region`] by
-//! value for it; windows and [`Restricted`] handles borrow from it, so none of
-//! them is left. [`Restricted`] and [`Lent`] never give a [`Region`] by value,
+//! *A move*, in a call or in a message, takes the claim's windows along. It takes
+//! the [`Region`] by value; windows and [`Restricted`] handles borrow from it, so
+//! none of them is left. [`Restricted`] and [`Lent`] never give a [`Region`] by value,
 //! so what shares its claim with another handle is not moved, not even between
 //! the components of one store, where the host sees no calls.
+//!
+//! *Publishing* in a scope duplicates: whoever opens the name has a claim of its
+//! own, with which nothing is set aside.
 //!
 //! *The end of a lend* in the receiver unmaps what it made. Bindings hand an
 //! exported function a `&Region` that lives for the call, and windows borrow

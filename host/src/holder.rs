@@ -353,7 +353,8 @@ impl Region {
     ///
     /// A claim waits for one thing at a time: who waits for another through it
     /// takes this one's place. So tasks that wait at the same time each have a
-    /// [duplicate](Region::duplicate).
+    /// [duplicate](Region::duplicate): through one claim they would displace each
+    /// other again and again, and be busy with that.
     ///
     /// # Errors
     ///

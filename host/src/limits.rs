@@ -32,7 +32,8 @@ pub struct Limits {
     /// 4 GiB. Enforced where Tombolo runs the guest; an embedder has
     /// wasmtime's `ResourceLimiter`.
     pub memory_bytes: u64,
-    /// Descriptors, streams and the like from WASI. Default as for regions.
+    /// Descriptors, streams, pollables and the like from WASI, and ends of
+    /// channels, publications and watches. Default as for regions.
     /// Enforced where Tombolo runs the guest.
     pub descriptors: u32,
     /// How long a call to one of the guest's exports may take: its own running

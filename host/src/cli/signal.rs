@@ -13,9 +13,8 @@ use crate::app::AppHandle;
 const TERMINATED: u8 = 128 + 15;
 const INTERRUPTED: u8 = 128 + 2;
 
-/// Waits for signals, on a thread of its own: they are heeded also while the
-/// guests' thread is busy with something that does not give way, such as
-/// compiling.
+/// Waits for signals, on a thread of its own: they are heeded also while all other
+/// threads are busy with something that does not give way, such as compiling.
 ///
 /// The first signal ends the app in order; the second, or one that comes before
 /// there is an app, ends the process at once: nothing outlives it.

@@ -13,7 +13,8 @@ use super::{Handle, Ledger, PinRefusal, Pinned, Span, Undo};
 /// given back, and then noted as lost. Whoever wants to pin a part of it
 /// meanwhile waits, and is then told the truth.
 ///
-/// Locks are taken in this order: a ledger's, the budget's. Nobody has two
+/// Locks are taken in this order: a channel's or a scope's, a ledger's, the
+/// budget's. Nobody has two
 /// ledgers' locks; and whoever lets go of a ledger may have to purge, so that nobody
 /// does that with a lock that others need meanwhile.
 #[derive(Debug)]
