@@ -1,9 +1,10 @@
 //! Uses resources of another guest: plays the scenario of the first argument, or
 //! of its own name.
-#![allow(unsafe_code)] // Hostile calls go past the bindings.
+// Hostile calls go past the bindings.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 mod bindings {
-    #![allow(missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
+    #![allow(missing_docs)] // Generated.
     wit_bindgen::generate!({
         path: ["../../wit", "../wit/resources.wit"],
         world: "test:resources/user",
@@ -23,9 +24,9 @@ use bindings::tombolo::memory::windows::Access;
 #[link(wasm_import_module = "test:resources/decoders")]
 unsafe extern "C" {
     #[link_name = "[method]decoder.next-roomless"]
-    fn raw_next(handle: u32) -> u32;
+    safe fn raw_next(handle: u32) -> u32;
     #[link_name = "[resource-drop]decoder"]
-    fn raw_drop(handle: u32);
+    safe fn raw_drop(handle: u32);
 }
 
 fn open(name: &str) -> Decoder {
@@ -130,7 +131,7 @@ fn many() {
 
 /// With a limit of eight handles.
 fn limit() {
-    let refused = decoders::many(9).err().expect("that is too many");
+    let refused = decoders::many(9).expect_err("that is too many");
     assert!(refused.contains("`handles`"), "{refused}");
     assert_eq!(decoders::alive(), Ok(0));
     let eight = decoders::many(8).expect("that is not");
@@ -248,25 +249,22 @@ fn watch() {
 fn hostile(how: &str) {
     let a = open("a");
     let ticket = Ticket::new(1);
-    // SAFETY: none; the component model has to see to it.
-    unsafe {
-        match how {
-            "forged" => drop(raw_next(4711)),
-            "forged-drop" => raw_drop(4711),
-            "given-away" => {
-                let handle = a.handle();
-                decoders::take(a, true).expect("the owner lives");
-                raw_next(handle);
-            }
-            "dropped" => {
-                let handle = a.handle();
-                drop(a);
-                raw_next(handle);
-            }
-            "confused" => drop(raw_next(ticket.handle())),
-            "confused-drop" => raw_drop(ticket.handle()),
-            other => panic!("{other}?"),
+    match how {
+        "forged" => drop(raw_next(4711)),
+        "forged-drop" => raw_drop(4711),
+        "given-away" => {
+            let handle = a.handle();
+            decoders::take(a, true).expect("the owner lives");
+            raw_next(handle);
         }
+        "dropped" => {
+            let handle = a.handle();
+            drop(a);
+            raw_next(handle);
+        }
+        "confused" => drop(raw_next(ticket.handle())),
+        "confused-drop" => raw_drop(ticket.handle()),
+        other => panic!("{other}?"),
     }
     println!("went on");
 }
