@@ -129,13 +129,13 @@ fn groups(here: &Path, out: &Path, target: &Path, programs: &BTreeSet<String>) -
 
     let mut arms = String::new();
     for (group, constants) in groups {
-        let is_tested = ["tests", "../host/tests"].iter().any(|tests| {
+        let is_tested = ["tests", "../host/tests", "benches"].iter().any(|tests| {
             let program = here.join(tests).join(group);
             program.join("main.rs").exists() || program.with_extension("rs").exists()
         });
         assert!(
             is_tested,
-            "guests `{group}_*` belong to a test program `{group}`, and there is none"
+            "guests `{group}_*` belong to a test program or benchmark `{group}`, and there is none"
         );
         let file = out.join(format!("guests_{group}.rs"));
         fs::write(&file, constants).expect("OUT_DIR is ours");

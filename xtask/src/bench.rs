@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut cargo = run::cargo("bench");
     // The profile that the tests are built with: in another one, wasmtime would be
     // built once more, for minutes, and what is measured here is optimised anyway.
-    cargo.args(["--profile", "dev", "--bench", "tombolo", "--"]);
+    cargo.args(["--profile", "dev", "--bench", "costs", "--"]);
     if options.quick {
         cargo.arg("--quick");
     }

@@ -1,0 +1,32 @@
+//! Is called, and does as little as it is told to.
+
+mod bindings {
+    #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
+    wit_bindgen::generate!({
+        path: ["../../wit", "../wit/costs.wit"],
+        world: "test:costs/far-peer",
+        with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
+    });
+    export!(Far);
+    pub(crate) struct Far;
+}
+
+#[path = "../kernels.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod kernels;
+
+use bindings::Far;
+use bindings::exports::test::costs::far::Guest;
+use tombolo_guest::Region;
+
+impl Guest for Far {
+    fn nothing() {}
+
+    fn lend(_: &Region) {}
+
+    fn look(it: &Region) -> u64 {
+        kernels::touch(&it.read_window(..).expect("nobody else has one"))
+    }
+}
+
+fn main() {}

@@ -1,0 +1,375 @@
+//! Measures what things cost a guest: calls others, and looks at the clock. What it
+//! finds goes to a file, a line for each row of a table:
+//!
+//! ```text
+//! <group> <row> <bytes> <nanoseconds> <nanoseconds> ...
+//! ```
+//!
+//! with tabs in between. Its arguments are the group, whether to be quick, and the
+//! number of the round.
+
+mod bindings {
+    #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
+    wit_bindgen::generate!({
+        path: ["../../wit", "../wit/costs.wit"],
+        world: "test:costs/user",
+        with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
+    });
+}
+
+#[path = "../kernels.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod kernels;
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::time::Instant;
+
+use bindings::test::costs::near::{How, Words};
+use bindings::test::costs::{far, near};
+use tombolo_guest::channels::{Receiver, Sender};
+use tombolo_guest::{Region, Rights};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// As much as a list may have, with room for what is beside it.
+const PART: usize = 64 * MIB;
+
+/// How long each repeat of a row took, in nanoseconds.
+struct Row {
+    name: &'static str,
+    bytes: usize,
+    times: Vec<f64>,
+}
+
+/// The rows of a table, in the order in which they are first met.
+struct Rows {
+    group: &'static str,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    fn new(group: &'static str) -> Self {
+        Self {
+            group,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Does something so many times, and notes what one time takes.
+    fn time(&mut self, name: &'static str, bytes: usize, times: u32, mut act: impl FnMut()) {
+        let begun = Instant::now();
+        for _ in 0..times {
+            act();
+        }
+        let took = begun.elapsed().as_nanos() as f64 / f64::from(times);
+        let known = self
+            .rows
+            .iter_mut()
+            .find(|row| row.name == name && row.bytes == bytes);
+        match known {
+            Some(row) => row.times.push(took),
+            None => self.rows.push(Row {
+                name,
+                bytes,
+                times: vec![took],
+            }),
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        for row in &self.rows {
+            write!(text, "{}\t{}\t{}", self.group, row.name, row.bytes).unwrap();
+            for time in &row.times {
+                write!(text, "\t{time:.1}").unwrap();
+            }
+            text.push('\n');
+        }
+    }
+}
+
+/// How much to do with so many bytes: how many repeats, each of how many times.
+fn effort(bytes: usize, quick: bool) -> (u32, u32) {
+    match bytes {
+        _ if quick => (2, 1),
+        _ if bytes <= 64 * KIB => (60, 50),
+        _ if bytes <= MIB => (40, 10),
+        _ if bytes <= 10 * MIB => (15, 3),
+        _ if bytes <= 100 * MIB => (4, 1),
+        _ => (1, 1),
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut text = String::new();
+    match arguments[..] {
+        ["echo"] => return echo(),
+        ["idle"] => return idle(),
+        ["handover", quick, _] => handover(quick == "quick", &mut text),
+        ["access", quick, _] => access(quick == "quick", &mut text),
+        ["calls", quick, _] => calls(quick == "quick", &mut text),
+        ["life", quick, _] => life(quick == "quick", &mut text),
+        _ => panic!("no such group: {arguments:?}"),
+    }
+    std::fs::write(format!("/out/{}", arguments[2]), text).unwrap();
+}
+
+/// Sends back whatever comes.
+fn echo() {
+    let (there, back) = (
+        Receiver::open("there").unwrap(),
+        Sender::open("back").unwrap(),
+    );
+    while let Some(message) = there.next().unwrap() {
+        back.send_waiting(&message.bytes, message.regions).unwrap();
+    }
+}
+
+/// Waits until the app ends.
+fn idle() {
+    tombolo_guest::lifecycle::stop().wait();
+}
+
+/// The ends of the two channels to and from the one who echoes.
+struct Echo(Sender, Receiver);
+
+impl Echo {
+    fn open() -> Self {
+        Self(
+            Sender::open("there").unwrap(),
+            Receiver::open("back").unwrap(),
+        )
+    }
+
+    fn pass(&self, region: Region) -> Region {
+        self.0.send_waiting(&[], vec![region]).unwrap();
+        let mut message = self.1.next().unwrap().expect("it comes back");
+        message.regions.remove(0)
+    }
+}
+
+/// Lists in parts, as large as they may be.
+fn in_parts(bytes: &[u8], size: usize, mut send: impl FnMut(&[u8])) {
+    let mut left = size;
+    while left > 0 {
+        let part = left.min(bytes.len());
+        send(&bytes[..part]);
+        left -= part;
+    }
+}
+
+fn handover(quick: bool, text: &mut String) {
+    let echo = Echo::open();
+    let mut alone = Rows::new("alone");
+    let mut whole = Rows::new("whole");
+    for bytes in [4 * KIB, 64 * KIB, MIB, 10 * MIB, 100 * MIB, 1024 * MIB] {
+        if quick && bytes > 10 * MIB {
+            break;
+        }
+        let (repeats, times) = effort(bytes, quick);
+        let file = "/out/shared";
+        {
+            let region = Region::create("buffer", bytes as u64).unwrap();
+            let mut window = region.write_window(..).unwrap();
+            kernels::fill(&mut window, 1);
+            let mut list = vec![0; bytes.min(PART)];
+            kernels::fill(&mut list, 1);
+            for _ in 0..repeats {
+                alone.time("list<u8> by a call", bytes, times, || {
+                    in_parts(&list, bytes, |part| {
+                        assert_eq!(near::keep_bytes(part), part.len() as u64);
+                    });
+                });
+                if bytes <= 100 * MIB {
+                    alone.time("a file on tmpfs", bytes, 1, || {
+                        std::fs::write(file, &window[..bytes]).unwrap();
+                        assert_eq!(near::read(file, false), bytes as u64);
+                    });
+                }
+                alone.time("lent, windows kept", bytes, times.max(20), || {
+                    near::lend(&window.lend());
+                });
+                alone.time("lent across strands, windows kept", bytes, times, || {
+                    far::lend(&window.lend());
+                });
+                alone.time("lent, mapped anew", bytes, times, || {
+                    near::look(&window.lend(), How::Map);
+                });
+                alone.time("lent, mapped anew, each page touched", bytes, times, || {
+                    black_box(near::look(&window.lend(), How::Touch));
+                });
+                whole.time("list<u8> by a call", bytes, 1, || {
+                    in_parts(&vec![0; list.len()], bytes, |_| {
+                        kernels::fill(&mut list, 2);
+                        black_box(near::sum_bytes(&list));
+                    });
+                });
+                if bytes <= 100 * MIB {
+                    whole.time("a file on tmpfs", bytes, 1, || {
+                        let mut buffer = vec![0; bytes];
+                        kernels::fill(&mut buffer, 2);
+                        std::fs::write(file, &buffer).unwrap();
+                        black_box(near::read(file, true));
+                    });
+                }
+                whole.time("lent, windows kept and mapped anew", bytes, 1, || {
+                    kernels::fill(&mut window, 2);
+                    black_box(near::look(&window.lend(), How::Sum));
+                });
+            }
+        }
+        let mut held = Some(Region::create("buffer", bytes as u64).unwrap());
+        for _ in 0..repeats {
+            // There and back are two.
+            alone.time("moved, there and back", bytes, times, || {
+                held = held.take().map(|region| near::pass(region, How::Not));
+            });
+            alone.time(
+                "by a channel across strands, there and back",
+                bytes,
+                times,
+                || {
+                    held = held.take().map(|region| echo.pass(region));
+                },
+            );
+            whole.time("moved there, and back", bytes, 1, || {
+                let region = held.take().unwrap();
+                kernels::fill(&mut region.write_window(..).unwrap(), 2);
+                held = Some(near::pass(region, How::Sum));
+            });
+        }
+    }
+    let _ = std::fs::remove_file("/out/shared");
+    alone.write(text);
+    whole.write(text);
+}
+
+fn access(quick: bool, text: &mut String) {
+    let mut rows = Rows::new("access");
+    let bytes = 10 * MIB;
+    let region = Region::create("buffer", bytes as u64).unwrap();
+    let mut window = region.write_window(..).unwrap();
+    let (mut own, mut other) = (vec![0; bytes], vec![1; bytes]);
+    let scattered = 100_000;
+    let repeats = if quick { 2 } else { 12 };
+    kernels::fill(&mut window, 1);
+    for _ in 0..repeats {
+        rows.time("fill: window", bytes, 1, || kernels::fill(&mut window, 1));
+        rows.time("fill: own memory", bytes, 1, || kernels::fill(&mut own, 1));
+        rows.time("fill, simd128: window", bytes, 1, || {
+            kernels::fill_simd(&mut window, 1);
+        });
+        rows.time("fill, simd128: own memory", bytes, 1, || {
+            kernels::fill_simd(&mut own, 1);
+        });
+        rows.time("sum: window", bytes, 1, || {
+            black_box(kernels::sum(&window));
+        });
+        rows.time("sum: own memory", bytes, 1, || {
+            black_box(kernels::sum(&own));
+        });
+        rows.time("sum, simd128: window", bytes, 1, || {
+            black_box(kernels::sum_simd(&window));
+        });
+        rows.time("sum, simd128: own memory", bytes, 1, || {
+            black_box(kernels::sum_simd(&own));
+        });
+        rows.time("copy in: window", bytes, 1, || {
+            window.copy_from_slice(&other);
+        });
+        rows.time("copy in: own memory", bytes, 1, || {
+            own.copy_from_slice(&other)
+        });
+        rows.time("copy out: window", bytes, 1, || {
+            other.copy_from_slice(&window)
+        });
+        rows.time("copy out: own memory", bytes, 1, || {
+            other.copy_from_slice(&own)
+        });
+        rows.time("100,000 scattered reads: window", bytes, 1, || {
+            black_box(kernels::scatter(&window, scattered));
+        });
+        rows.time("100,000 scattered reads: own memory", bytes, 1, || {
+            black_box(kernels::scatter(&own, scattered));
+        });
+    }
+    rows.write(text);
+}
+
+fn calls(quick: bool, text: &mut String) {
+    let echo = Echo::open();
+    let mut rows = Rows::new("calls");
+    let region = Region::create("buffer", 65536).unwrap();
+    let mut held = Some(Region::create("passed", 65536).unwrap());
+    let (repeats, times) = if quick { (2, 1) } else { (60, 100) };
+    let words = Words {
+        first: "first".into(),
+        second: "the second of the two".into(),
+        number: 3,
+    };
+    for _ in 0..repeats {
+        rows.time("a call of the host", 0, times, || {
+            black_box(region.rights());
+        });
+        rows.time("in a strand: nothing", 0, times, near::nothing);
+        rows.time("in a strand: one lent handle", 0, times, || {
+            near::lend(&region)
+        });
+        rows.time("in a strand: one moved handle, and back", 0, times, || {
+            held = held.take().map(|region| near::pass(region, How::Not));
+        });
+        rows.time(
+            "in a strand: a record with strings, and back",
+            0,
+            times,
+            || {
+                black_box(near::say(&words));
+            },
+        );
+        rows.time("across strands: nothing", 0, times, far::nothing);
+        rows.time("across strands: one lent handle", 0, times, || {
+            far::lend(&region)
+        });
+        rows.time(
+            "by a channel across strands, there and back",
+            0,
+            times,
+            || {
+                held = held.take().map(|region| echo.pass(region));
+            },
+        );
+    }
+    rows.write(text);
+}
+
+fn life(quick: bool, text: &mut String) {
+    let mut rows = Rows::new("life");
+    let (repeats, times) = if quick { (2, 1) } else { (40, 20) };
+    for _ in 0..repeats {
+        rows.time("create and drop", 0, times, || {
+            drop(Region::create("region", 65536).unwrap());
+        });
+        let region = Region::create("region", 65536).unwrap();
+        rows.time("map and unmap, to read", 0, times, || {
+            drop(region.read_window(..).unwrap());
+        });
+        rows.time("map and unmap, to write", 0, times, || {
+            drop(region.write_window(..).unwrap());
+        });
+        rows.time("duplicate and drop", 0, times, || {
+            drop(region.duplicate(Rights::all()).unwrap());
+        });
+        rows.time("unpin and pin", 0, times, || {
+            region.unpin(..).unwrap();
+            let _ = region.pin(..).unwrap();
+        });
+        rows.time("create, freeze and drop", 0, times, || {
+            let region = Region::create("frozen", 65536).unwrap();
+            region.freeze().unwrap();
+        });
+    }
+    rows.write(text);
+}
