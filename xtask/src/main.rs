@@ -28,7 +28,7 @@ Usage: cargo xtask demo [--wav FILE] [--gain DB]
        cargo xtask test [ARGS]
        cargo xtask soak [--minutes N] [--seed N]
        cargo xtask chaos [--minutes N] [--seed N]
-       cargo xtask bench [--quick] [GROUP]...
+       cargo xtask bench [--quick] [--json] [GROUP]...
 
 demo   Build everything, and have two sandboxed guests play music.
   --wav FILE   Play this recording. Without it, the demo renders a minute of music.
@@ -52,8 +52,10 @@ chaos  Kill guests of the frames pipeline at random moments, and see that each f
   --minutes N, --seed N   As of `soak`.
 
 bench  Measure what things cost, and print tables. Without GROUP, all of them.
+       A report with plots goes to `bench` in the target folder.
   --quick      Only see that it works, with a few repeats.
-  GROUP        `pins` or `pressure`.
+  --json       Print JSON, and tables to standard error.
+  GROUP        `handover`, `access`, `calls`, `life`, `scale`, `pins` or `pressure`.
 ";
 
 /// What to do.
@@ -165,6 +167,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
             while let Some(argument) = arguments.next()? {
                 match argument {
                     Long("quick") => options.quick = true,
+                    Long("json") => options.json = true,
                     Value(group) => options.groups.push(group),
                     Short('h') | Long("help") => return Ok(Task::Help),
                     other => bail!("{}; {HINT}", other.unexpected()),

@@ -7,57 +7,196 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `handover` | a buffer from one guest to another, and what else there is |
+//! | `access` | reading and writing in windows |
+//! | `calls` | calls and messages |
+//! | `life` | making and ending regions, windows and guests |
+//! | `scale` | the same beside many others |
 //! | `pins` | pin, unpin, purge |
 //! | `pressure` | from a report of memory pressure to free memory |
+//! | `guests`, `composed`, `native` | who is measured |
 //! | `machine` | what they ran on |
-//! | `measure` | repeats, medians |
-//! | `table` | rows by sizes |
+//! | `measure`, `table`, `ratio`, `plot` | repeats, medians, rows, pictures |
 
+mod access;
+mod calls;
+mod composed;
+mod guests;
+mod handover;
+#[path = "../../guests/src/kernels.rs"]
+mod kernels;
+mod life;
 mod machine;
 mod measure;
+mod native;
 mod pins;
+mod plot;
 mod pressure;
 #[path = "../../tests/puppet/mod.rs"]
 mod puppet;
+mod ratio;
+mod scale;
 mod table;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use measure::Plan;
+use miniserde::json::{self, Array, Object, Value};
+use ratio::{Ratio, Ratios};
 use table::Table;
 
+/// What a group found.
+type Found = (Vec<Table>, Vec<Ratio>);
+
 /// A group of rows, by the name that picks it.
-type Group = (&'static str, fn(&Plan) -> Vec<Table>);
+type Group = (&'static str, fn(&Plan) -> Found);
 
-const GROUPS: &[Group] = &[("pins", pins::run), ("pressure", pressure::run)];
+const GROUPS: &[Group] = &[
+    ("handover", handover::run),
+    ("access", access::run),
+    ("calls", calls::run),
+    ("life", life::run),
+    ("scale", scale::run),
+    ("pins", |plan| (pins::run(plan), Vec::new())),
+    ("pressure", |plan| (pressure::run(plan), Vec::new())),
+];
 
-fn main() -> ExitCode {
-    let mut plan = Plan::default();
-    let mut picked = Vec::new();
-    for argument in std::env::args().skip(1) {
+struct Arguments {
+    plan: Plan,
+    picked: Vec<String>,
+    /// Only JSON goes to standard output.
+    json: bool,
+    /// The folder of the report.
+    report: Option<PathBuf>,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut found = Arguments {
+        plan: Plan::default(),
+        picked: Vec::new(),
+        json: false,
+        report: None,
+    };
+    let mut all = std::env::args().skip(1);
+    while let Some(argument) = all.next() {
         match &*argument {
-            "--quick" => plan.quick = true,
+            "--quick" => found.plan.quick = true,
+            "--json" => found.json = true,
+            "--report" => found.report = all.next().map(PathBuf::from),
             // Cargo's own word to a benchmark.
             "--bench" => {}
-            name if GROUPS.iter().any(|(known, _)| *known == name) => picked.push(argument),
+            name if GROUPS.iter().any(|(known, _)| *known == name) => found.picked.push(argument),
             other => {
                 let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
-                eprintln!(
-                    "error: what is `{other}`? `--quick`, or some of: {}",
+                return Err(format!(
+                    "what is `{other}`? `--quick`, `--json`, or some of: {}",
                     names.join(", ")
-                );
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn main() -> ExitCode {
+    let mut first = std::env::args().skip(1);
+    if let (Some(native::PEER), Some(socket)) = (first.next().as_deref(), first.next()) {
+        native::peer(&socket);
+        return ExitCode::SUCCESS;
+    }
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let Arguments { plan, picked, .. } = &arguments;
+    let mut text = machine::describe();
+    if plan.quick {
+        text += "\n\nA few repeats, to see that it works: these are no figures.";
+    }
+    let say = |text: &str| match arguments.json {
+        true => eprintln!("{text}"),
+        false => println!("{text}"),
+    };
+    say(&text);
+    let (mut tables, mut ratios) = (Vec::new(), Vec::new());
+    for (name, run) in GROUPS {
+        if picked.is_empty() || picked.iter().any(|it| it == name) {
+            let found = run(plan);
+            for table in &found.0 {
+                say(&format!("\n{table}"));
+            }
+            tables.extend(found.0);
+            ratios.extend(found.1);
+        }
+    }
+    if !ratios.is_empty() {
+        say(&format!("\n{}", Ratios(&ratios)));
+    }
+    if arguments.json {
+        println!("{}", json(&text, &tables, &ratios));
+    }
+    if let Some(folder) = &arguments.report {
+        match report(folder, &text, &tables, &ratios) {
+            Ok(()) => say(&format!(
+                "\nreport: {}",
+                folder.join("report.html").display()
+            )),
+            Err(error) => {
+                eprintln!("error: cannot write to {}: {error}", folder.display());
                 return ExitCode::FAILURE;
             }
         }
     }
-    println!("{}", machine::describe());
-    if plan.quick {
-        println!("\nA few repeats, to see that it works: these are no figures.");
-    }
-    for (name, run) in GROUPS {
-        if picked.is_empty() || picked.iter().any(|it| it == name) {
-            run(&plan).iter().for_each(|table| println!("\n{table}"));
-        }
-    }
     ExitCode::SUCCESS
+}
+
+fn json(machine: &str, tables: &[Table], ratios: &[Ratio]) -> String {
+    let ratios = ratios.iter().map(|ratio| {
+        let mut object = Object::new();
+        let value = json::Number::F64(ratio.value);
+        object.insert("what".into(), Value::String(ratio.what.into()));
+        object.insert("value".into(), Value::Number(value));
+        object.insert("reached".into(), Value::Bool(ratio.is_reached()));
+        Value::Object(object)
+    });
+    let mut all = Object::new();
+    all.insert("machine".into(), Value::String(machine.into()));
+    let tables: Array = tables.iter().map(Table::json).collect();
+    all.insert("tables".into(), Value::Array(tables));
+    all.insert("ratios".into(), Value::Array(ratios.collect()));
+    json::to_string(&Value::Object(all))
+}
+
+/// Writes a page of tables and pictures.
+fn report(
+    folder: &std::path::Path,
+    machine: &str,
+    tables: &[Table],
+    ratios: &[Ratio],
+) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(folder)?;
+    let mut page = format!(
+        "<!doctype html><meta charset=utf-8><title>Tombolo: what things cost</title>\n\
+         <body style='font-family: sans-serif'><pre>{machine}</pre>\n<pre>{}</pre>\n",
+        escaped(&Ratios(ratios).to_string())
+    );
+    for (index, table) in tables.iter().enumerate() {
+        if let Some(sizes) = table.sizes() {
+            let name = format!("{index}.svg");
+            plot::draw(table, &sizes, &folder.join(&name))?;
+            page += &format!("<img src='{name}' alt=''>\n");
+        }
+        page += &format!("<pre>{}</pre>\n", escaped(&table.to_string()));
+    }
+    std::fs::write(folder.join("report.html"), page)?;
+    std::fs::write(folder.join("report.json"), json(machine, tables, ratios))?;
+    Ok(())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }

@@ -1,10 +1,10 @@
 //! Repeats, and what is typical of them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const MIB: u64 = 1 << 20;
 
-/// The sizes that most things are measured at.
+/// The sizes that pins and purges are measured at.
 pub const SIZES: [u64; 3] = [64 << 10, MIB, 64 * MIB];
 
 /// How much to do.
@@ -24,44 +24,70 @@ impl Plan {
             _ => 100,
         }
     }
+
+    /// How often to go over all that is measured side by side.
+    pub fn rounds(&self) -> usize {
+        if self.quick { 1 } else { 5 }
+    }
 }
 
-/// How long each repeat took.
-#[derive(Default)]
-pub struct Times(Vec<Duration>);
+/// How long each repeat took, in nanoseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Times(Vec<f64>);
 
 impl Times {
     /// Does something once more, and notes how long it took.
     pub fn time<R>(&mut self, act: impl FnOnce() -> R) -> R {
+        self.times(1, act)
+    }
+
+    /// The same for something that does a thing so many times.
+    pub fn times<R>(&mut self, times: u32, act: impl FnOnce() -> R) -> R {
         let begun = Instant::now();
         let result = act();
-        self.0.push(begun.elapsed());
+        self.0
+            .push(begun.elapsed().as_nanos() as f64 / f64::from(times));
         result
     }
 
-    /// The time that so many percent of the repeats kept to.
-    fn at(&self, percent: usize) -> Duration {
+    /// Notes what somebody else measured.
+    pub fn extend(&mut self, nanoseconds: impl IntoIterator<Item = f64>) {
+        self.0.extend(nanoseconds);
+    }
+
+    /// The time that so many percent of the repeats kept to, in nanoseconds.
+    pub fn at(&self, percent: usize) -> Option<f64> {
         let mut sorted = self.0.clone();
-        sorted.sort();
-        sorted[(sorted.len() - 1) * percent / 100]
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1)?;
+        Some(sorted[last * percent / 100])
+    }
+
+    /// The median, in nanoseconds.
+    pub fn median(&self) -> Option<f64> {
+        self.at(50)
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// The median, and what nine of ten kept to.
     pub fn cell(&self) -> String {
-        if self.0.is_empty() {
-            return "-".into();
+        match (self.median(), self.at(90)) {
+            (Some(median), Some(most)) => format!("{} ({})", show(median), show(most)),
+            _ => "-".into(),
         }
-        format!("{} ({})", show(self.at(50)), show(self.at(90)))
     }
 }
 
 /// With two or three digits, which is more than the next run will agree on.
-fn show(time: Duration) -> String {
-    let nanoseconds = time.as_nanos() as f64;
+pub fn show(nanoseconds: f64) -> String {
     let (number, unit) = match nanoseconds {
         ..1e3 => (nanoseconds, "ns"),
         ..1e6 => (nanoseconds / 1e3, "us"),
-        _ => (nanoseconds / 1e6, "ms"),
+        ..1e9 => (nanoseconds / 1e6, "ms"),
+        _ => (nanoseconds / 1e9, "s"),
     };
     match number {
         ..10.0 => format!("{number:.1} {unit}"),

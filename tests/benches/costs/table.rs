@@ -1,8 +1,9 @@
-//! Rows by sizes, printed so that they can be put into a page as they are.
+//! Rows by columns, printed so that they can be put into a page as they are.
 
 use std::fmt;
 
 use comfy_table::{CellAlignment, presets};
+use miniserde::json::{Array, Number, Object, Value};
 
 use crate::measure::Times;
 
@@ -10,16 +11,26 @@ use crate::measure::Times;
 pub struct Table {
     title: String,
     columns: Vec<String>,
-    rows: Vec<(&'static str, Vec<Times>)>,
+    /// The bytes of each column, if that is what columns are.
+    sizes: Option<Vec<u64>>,
+    rows: Vec<(String, Vec<Times>)>,
 }
 
 impl Table {
+    pub fn new(title: impl Into<String>, columns: impl IntoIterator<Item = String>) -> Table {
+        Table {
+            title: title.into(),
+            columns: columns.into_iter().collect(),
+            sizes: None,
+            rows: Vec::new(),
+        }
+    }
+
     /// A table with a column for each size in bytes.
     pub fn by_size(title: impl Into<String>, sizes: &[u64]) -> Table {
         Table {
-            title: title.into(),
-            columns: sizes.iter().map(|size| bytes(*size)).collect(),
-            rows: Vec::new(),
+            sizes: Some(sizes.to_vec()),
+            ..Table::new(title, sizes.iter().map(|size| bytes(*size)))
         }
     }
 
@@ -27,31 +38,105 @@ impl Table {
     pub fn column<const N: usize>(&mut self, names: [&'static str; N], times: [Times; N]) {
         for (row, (name, times)) in names.into_iter().zip(times).enumerate() {
             if row == self.rows.len() {
-                self.rows.push((name, Vec::new()));
+                self.rows.push((name.to_owned(), Vec::new()));
             }
             self.rows[row].1.push(times);
         }
     }
+
+    /// The times of a row, which is the last if there was none of this name, in a
+    /// column.
+    pub fn cell(&mut self, row: &str, column: usize) -> &mut Times {
+        let at = match self.rows.iter().position(|(name, _)| name == row) {
+            Some(at) => at,
+            None => {
+                let cells = vec![Times::default(); self.columns.len()];
+                self.rows.push((row.to_owned(), cells));
+                self.rows.len() - 1
+            }
+        };
+        &mut self.rows[at].1[column]
+    }
+
+    /// The median of a cell, in nanoseconds.
+    pub fn median(&self, row: &str, column: usize) -> Option<f64> {
+        let (_, cells) = self.rows.iter().find(|(name, _)| name == row)?;
+        cells.get(column)?.median()
+    }
+
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The bytes of each column, if they are sizes and there are several.
+    pub fn sizes(&self) -> Option<Vec<u64>> {
+        self.sizes.clone().filter(|sizes| sizes.len() > 1)
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &[Times])> {
+        self.rows.iter().map(|(name, cells)| (&**name, &**cells))
+    }
+
+    /// Medians and spreads in nanoseconds.
+    pub fn json(&self) -> Value {
+        let mut rows = Array::new();
+        for (name, cells) in &self.rows {
+            for (column, times) in self.columns.iter().zip(cells) {
+                let Some(median) = times.median() else {
+                    continue;
+                };
+                let mut row = Object::new();
+                let number = |value: Option<f64>| Value::Number(Number::F64(value.unwrap_or(0.0)));
+                row.insert("row".into(), Value::String(name.clone()));
+                row.insert("column".into(), Value::String(column.clone()));
+                row.insert("median-ns".into(), number(Some(median)));
+                row.insert("p10-ns".into(), number(times.at(10)));
+                row.insert("p90-ns".into(), number(times.at(90)));
+                let count = Number::U64(times.count() as u64);
+                row.insert("repeats".into(), Value::Number(count));
+                rows.push(Value::Object(row));
+            }
+        }
+        let mut table = Object::new();
+        table.insert("title".into(), Value::String(self.title.clone()));
+        table.insert("rows".into(), Value::Array(rows));
+        Value::Object(table)
+    }
+}
+
+/// A table of text, in the style of all of them.
+pub fn markdown<R: Into<comfy_table::Row>>(
+    header: impl IntoIterator<Item = String>,
+    rows: impl IntoIterator<Item = R>,
+) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(header.into_iter().collect::<Vec<_>>());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table.load_style(presets::ASCII_MARKDOWN);
-        table.set_header([&self.title].into_iter().chain(&self.columns));
-        for (name, cells) in &self.rows {
+        let header = [&self.title].into_iter().chain(&self.columns).cloned();
+        let rows = self.rows.iter().map(|(name, cells)| {
             let cells = cells.iter().map(Times::cell);
-            table.add_row(std::iter::once((*name).to_owned()).chain(cells));
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        write!(f, "{table}")
+            std::iter::once(name.clone())
+                .chain(cells)
+                .collect::<Vec<_>>()
+        });
+        write!(f, "{}", markdown(header, rows))
     }
 }
 
-fn bytes(size: u64) -> String {
+pub fn bytes(size: u64) -> String {
     match size {
+        _ if size.is_multiple_of(1 << 30) => format!("{} GiB", size >> 30),
         _ if size.is_multiple_of(1 << 20) => format!("{} MiB", size >> 20),
         _ => format!("{} KiB", size >> 10),
     }

@@ -112,6 +112,7 @@ fn main() {
         ["access", quick, _] => access(quick == "quick", &mut text),
         ["calls", quick, _] => calls(quick == "quick", &mut text),
         ["life", quick, _] => life(quick == "quick", &mut text),
+        [group, quick, _] => beside(group, quick == "quick", &mut text),
         _ => panic!("no such group: {arguments:?}"),
     }
     std::fs::write(format!("/out/{}", arguments[2]), text).unwrap();
@@ -371,5 +372,40 @@ fn life(quick: bool, text: &mut String) {
             region.freeze().unwrap();
         });
     }
+    rows.write(text);
+}
+
+/// What a hand-over costs beside other guests (`few`), or beside so many regions or
+/// windows of its own (`regions 100`, `windows 100`).
+fn beside(group: &str, quick: bool, text: &mut String) {
+    let mut rows = Rows::new("scale");
+    let (repeats, times) = if quick { (2, 1) } else { (30, 50) };
+    let (what, count) = group.split_once(' ').unwrap_or((group, "0"));
+    let count: usize = count.parse().expect("a number");
+    let create = |_| Region::create("beside", 65536).unwrap();
+    let regions: Vec<Region> = match what {
+        "regions" => (0..count).map(create).collect(),
+        // A thousand windows each, to read the same granule.
+        "windows" => (0..count.div_ceil(1000)).map(create).collect(),
+        _ => Vec::new(),
+    };
+    let windows: Vec<_> = match what {
+        "windows" => (0..count)
+            .map(|index| regions[index / 1000].read_window(..).unwrap())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let region = Region::create("buffer", 65536).unwrap();
+    for _ in 0..repeats {
+        rows.time("lend", 0, times, || near::lend(&region));
+        rows.time("lend across strands", 0, times, || far::lend(&region));
+        rows.time("map and unmap", 0, times, || {
+            drop(region.write_window(..).unwrap());
+        });
+        rows.time("ask for the rights", 0, times, || {
+            black_box(region.rights());
+        });
+    }
+    drop(windows);
     rows.write(text);
 }

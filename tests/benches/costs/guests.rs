@@ -1,0 +1,157 @@
+//! The guests that measure, as an app.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use tombolo::app::{App, AppBuilder, ChannelSpec, CommandSpec, End, Grant, GuestSpec};
+use tombolo::{HostLimits, Limits};
+use tombolo_tests::artifacts;
+
+use crate::measure::Plan;
+use crate::table::Table;
+
+/// What they are made of, read once.
+pub struct Guests {
+    user: Arc<[u8]>,
+    near: Arc<[u8]>,
+    far: Arc<[u8]>,
+    /// On memory, as the place for files that guests share.
+    out: tempfile::TempDir,
+}
+
+/// A row as a guest measured it: group, name, bytes, nanoseconds.
+pub type Line = (String, String, u64, Vec<f64>);
+
+impl Guests {
+    pub fn read() -> Guests {
+        let read =
+            |path: &str| -> Arc<[u8]> { fs::read(path).expect("the build script built it").into() };
+        Guests {
+            user: read(artifacts::COSTS_USER),
+            near: server(&read(artifacts::COSTS_NEAR)),
+            far: server(&read(artifacts::COSTS_FAR)),
+            out: tempfile::tempdir_in("/dev/shm").expect("there is a tmpfs"),
+        }
+    }
+
+    fn guest(&self, name: &str, wasm: &Arc<[u8]>, strand: &str) -> GuestSpec {
+        GuestSpec {
+            strand: Some(strand.into()),
+            dirs: vec![out(self.out.path())],
+            inherit_stdio: true,
+            ..GuestSpec::new(name, wasm.clone())
+        }
+    }
+
+    /// An app in which the user measures something, and `idle` others do nothing.
+    fn app(&self, plan: &Plan, group: &str, idle: usize) -> AppBuilder {
+        let quick = if plan.quick { "quick" } else { "whole" };
+        let channel = |name: &str, from: &str, to: &str| ChannelSpec {
+            name: name.into(),
+            from: vec![from.into()],
+            to: to.into(),
+            capacity: 4,
+            message_bytes: 64,
+            message_regions: 1,
+        };
+        let echo = GuestSpec {
+            args: vec!["echo".into()],
+            ..self.guest("echo", &self.user, "echo")
+        };
+        let mut limits = Limits::default();
+        limits.regions = 100_000;
+        limits.handles = 100_000;
+        limits.windows = 100_000;
+        limits.mappings = 100_000;
+        limits.call_time = None;
+        let command = CommandSpec {
+            args: [group, quick, "rows"].map(str::to_owned).to_vec(),
+            ..CommandSpec::default()
+        };
+        let mut app = App::builder()
+            .limits(limits)
+            .host_limits(HostLimits::default())
+            .command(command)
+            .guest(self.guest("user", &self.user, "one"))
+            .guest(self.guest("near", &self.near, "one"))
+            .guest(self.guest("far", &self.far, "far"))
+            .guest(echo)
+            .channel(channel("there", "user", "echo"))
+            .channel(channel("back", "echo", "user"));
+        for index in 0..idle {
+            let name = format!("idle{index}");
+            app = app.guest(GuestSpec {
+                args: vec!["idle".into()],
+                ..self.guest(&name, &self.user, &name)
+            });
+        }
+        app
+    }
+
+    /// Lets them measure a group once, and reads what they found.
+    pub fn measure(&self, plan: &Plan, group: &str, idle: usize) -> Vec<Line> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("there is a runtime");
+        let outcome = runtime.block_on(async {
+            let app = self.app(plan, group, idle).start().await;
+            app.expect("it starts").run().await
+        });
+        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+        let text = fs::read_to_string(self.out.path().join("rows")).expect("it was written");
+        text.lines().map(line).collect()
+    }
+
+    /// Lets them measure a group once more, and adds it to tables by their names, in
+    /// the column of the size.
+    pub fn add(&self, plan: &Plan, group: &str, sizes: &[u64], tables: &mut [(&str, &mut Table)]) {
+        for (table, row, bytes, times) in self.measure(plan, group, 0) {
+            let (_, table) = tables
+                .iter_mut()
+                .find(|(name, _)| *name == table)
+                .expect("guests measure what there are tables for");
+            let column = sizes.iter().position(|size| *size == bytes).unwrap_or(0);
+            table.cell(&row, column).extend(times);
+        }
+    }
+}
+
+fn line(line: &str) -> Line {
+    let mut parts = line.split('\t');
+    let mut next = || parts.next().expect("all parts are there").to_owned();
+    let (group, row, bytes) = (next(), next(), next());
+    let times = parts.map(|time| time.parse().expect("it is a number"));
+    (
+        group,
+        row,
+        bytes.parse().expect("it is a number"),
+        times.collect(),
+    )
+}
+
+fn out(path: &Path) -> Grant {
+    Grant {
+        dir: Dir::open_ambient_dir(path, ambient_authority()).expect("it is there"),
+        host_path: path.to_path_buf(),
+        guest_path: "/out".into(),
+        read_only: false,
+    }
+}
+
+/// A guest that only serves. These are programs, which export `wasi:cli/run`; by
+/// another name that is nothing to start.
+fn server(wasm: &[u8]) -> Arc<[u8]> {
+    let mut wasm = wasm.to_vec();
+    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
+    let mut at = 0;
+    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
+        at += next;
+        wasm[at..at + run.len()].copy_from_slice(other);
+    }
+    wasm.into()
+}

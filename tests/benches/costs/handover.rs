@@ -1,0 +1,87 @@
+//! Handing a buffer over: by everything that a user could do instead, and by
+//! Tombolo.
+
+use crate::composed::Composed;
+use crate::guests::Guests;
+use crate::kernels;
+use crate::measure::Plan;
+use crate::native::{Peer, Use};
+use crate::ratio::{Goal, Ratio};
+use crate::table::Table;
+
+const MIB: u64 = 1 << 20;
+const SIZES: [u64; 6] = [4 << 10, 64 << 10, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];
+
+/// What is compared with what.
+const LIST: &str = "list<u8> by a call";
+const KEPT: &str = "lent, windows kept";
+const ANEW: &str = "lent, mapped anew, each page touched";
+
+pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
+    let guests = Guests::read();
+    let sizes = &SIZES[..if plan.quick { 4 } else { SIZES.len() }];
+    let mut alone = Table::by_size("handed over, and nothing else", sizes);
+    let mut whole = Table::by_size("filled, handed over, and read", sizes);
+    for _ in 0..plan.rounds() {
+        let tables = &mut [("alone", &mut alone), ("whole", &mut whole)];
+        guests.add(plan, "handover", sizes, tables);
+        let mut composed = Composed::new();
+        for (column, bytes) in sizes.iter().enumerate() {
+            let mut peer = Peer::new(*bytes);
+            kernels::fill(&mut peer.memory, 1);
+            peer.tell(Use::Touch);
+            composed.pass(*bytes, true);
+            let repeats = if *bytes > 10 * MIB { 2 } else { 10 };
+            for _ in 0..repeats {
+                alone
+                    .cell("list<u8> in one composed component", column)
+                    .time(|| composed.pass(*bytes, false));
+                alone
+                    .cell("two processes, descriptor passed and mapped", column)
+                    .time(|| peer.hand(Use::Not));
+                alone
+                    .cell("two processes, passed, each page touched", column)
+                    .time(|| peer.hand(Use::Touch));
+                alone
+                    .cell("two processes, mappings kept", column)
+                    .time(|| peer.tell(Use::Not));
+                whole
+                    .cell("list<u8> in one composed component", column)
+                    .time(|| composed.pass(*bytes, true));
+                whole
+                    .cell("two processes, descriptor passed and mapped", column)
+                    .time(|| {
+                        kernels::fill(&mut peer.memory, 2);
+                        peer.hand(Use::Sum);
+                    });
+                whole.cell("two processes, mappings kept", column).time(|| {
+                    kernels::fill(&mut peer.memory, 2);
+                    peer.tell(Use::Sum);
+                });
+            }
+        }
+    }
+    let ten = sizes.iter().position(|size| *size == 10 * MIB).unwrap_or(0);
+    let last = sizes.len() - 1;
+    let ratios = [
+        Ratio::of(
+            "list<u8> by lent with windows kept, 10 MiB",
+            alone.median(LIST, ten),
+            alone.median(KEPT, ten),
+            Goal::AtLeast(1000.0),
+        ),
+        Ratio::of(
+            "list<u8> by lent and mapped anew, faults included, 10 MiB",
+            alone.median(LIST, ten),
+            alone.median(ANEW, ten),
+            Goal::AtLeast(4.0),
+        ),
+        Ratio::of(
+            "lent with windows kept: largest by smallest",
+            alone.median(KEPT, last),
+            alone.median(KEPT, 0),
+            Goal::AtMost(1.2),
+        ),
+    ];
+    (vec![alone, whole], ratios.into_iter().flatten().collect())
+}
