@@ -18,6 +18,8 @@ pub struct Guests {
     user: Arc<[u8]>,
     near: Arc<[u8]>,
     far: Arc<[u8]>,
+    /// Serves nobody.
+    idle: Arc<[u8]>,
     /// On memory, as the place for files that guests share.
     out: tempfile::TempDir,
 }
@@ -29,11 +31,13 @@ impl Guests {
     pub fn read() -> Guests {
         let read =
             |path: &str| -> Arc<[u8]> { fs::read(path).expect("the build script built it").into() };
+        let user = read(artifacts::COSTS_USER);
         Guests {
-            user: read(artifacts::COSTS_USER),
+            idle: server(&user),
+            user,
             near: server(&read(artifacts::COSTS_NEAR)),
             far: server(&read(artifacts::COSTS_FAR)),
-            out: tempfile::tempdir_in("/dev/shm").expect("there is a tmpfs"),
+            out: tempfile::tempdir_in("/dev/shm").expect("it is a tmpfs"),
         }
     }
 
@@ -83,10 +87,7 @@ impl Guests {
             .channel(channel("back", "echo", "user"));
         for index in 0..idle {
             let name = format!("idle{index}");
-            app = app.guest(GuestSpec {
-                args: vec!["idle".into()],
-                ..self.guest(&name, &self.user, &name)
-            });
+            app = app.guest(self.guest(&name, &self.idle, &name));
         }
         app
     }

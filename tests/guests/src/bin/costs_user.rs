@@ -107,7 +107,6 @@ fn main() {
     let mut text = String::new();
     match arguments[..] {
         ["echo"] => return echo(),
-        ["idle"] => return idle(),
         ["handover", quick, _] => handover(quick == "quick", &mut text),
         ["access", quick, _] => access(quick == "quick", &mut text),
         ["calls", quick, _] => calls(quick == "quick", &mut text),
@@ -127,11 +126,6 @@ fn echo() {
     while let Some(message) = there.next().unwrap() {
         back.send_waiting(&message.bytes, message.regions).unwrap();
     }
-}
-
-/// Waits until the app ends.
-fn idle() {
-    tombolo_guest::lifecycle::stop().wait();
 }
 
 /// The ends of the two channels to and from the one who echoes.
