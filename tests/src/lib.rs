@@ -26,3 +26,17 @@ pub mod artifacts {
 }
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+
+/// Makes a guest one that only serves. The tests' guests are programs, all of which
+/// export `wasi:cli/run`; by another name that is nothing to start.
+#[must_use]
+pub fn server(wasm: &[u8]) -> Vec<u8> {
+    let mut wasm = wasm.to_vec();
+    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
+    let mut at = 0;
+    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
+        at += next;
+        wasm[at..at + run.len()].copy_from_slice(other);
+    }
+    wasm
+}

@@ -8,7 +8,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::app::{App, AppBuilder, ChannelSpec, CommandSpec, End, Grant, GuestSpec};
 use tombolo::{HostLimits, Limits};
-use tombolo_tests::artifacts;
+use tombolo_tests::{artifacts, server};
 
 use crate::measure::Plan;
 use crate::table::Table;
@@ -33,10 +33,10 @@ impl Guests {
             |path: &str| -> Arc<[u8]> { fs::read(path).expect("the build script built it").into() };
         let user = read(artifacts::COSTS_USER);
         Guests {
-            idle: server(&user),
+            idle: server(&user).into(),
             user,
-            near: server(&read(artifacts::COSTS_NEAR)),
-            far: server(&read(artifacts::COSTS_FAR)),
+            near: server(&read(artifacts::COSTS_NEAR)).into(),
+            far: server(&read(artifacts::COSTS_FAR)).into(),
             out: tempfile::tempdir_in("/dev/shm").expect("it is a tmpfs"),
         }
     }
@@ -142,17 +142,4 @@ fn out(path: &Path) -> Grant {
         guest_path: "/out".into(),
         read_only: false,
     }
-}
-
-/// A guest that only serves. These are programs, which export `wasi:cli/run`; by
-/// another name that is nothing to start.
-fn server(wasm: &[u8]) -> Arc<[u8]> {
-    let mut wasm = wasm.to_vec();
-    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
-    let mut at = 0;
-    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
-        at += next;
-        wasm[at..at + run.len()].copy_from_slice(other);
-    }
-    wasm.into()
 }

@@ -19,18 +19,10 @@ pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
     }
 }
 
-/// A guest that only serves. The tests' guests are programs, all of which export
-/// `wasi:cli/run`; by another name that is nothing to start.
+/// A guest that only serves.
 pub(crate) fn server(name: &str, path: impl AsRef<Path>) -> GuestSpec {
     let mut guest = program(name, path);
-    let mut wasm = guest.wasm.to_vec();
-    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
-    let mut at = 0;
-    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
-        at += next;
-        wasm[at..at + run.len()].copy_from_slice(other);
-    }
-    guest.wasm = wasm.into();
+    guest.wasm = tombolo_tests::server(&guest.wasm).into();
     guest
 }
 
