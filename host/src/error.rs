@@ -81,7 +81,7 @@ pub enum RegionError {
     /// The engine cannot map: it was not prepared by [`prepare`].
     ///
     /// [`prepare`]: crate::prepare
-    #[error("this engine cannot map regions")]
+    #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
     Unsupported,
     /// The kernel refused.
     #[error("the kernel refused")]

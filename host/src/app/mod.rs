@@ -82,9 +82,9 @@ pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
 use self::strand::Strands;
-use crate::{Host, Strand};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
+use crate::{Host, Strand};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -276,7 +276,10 @@ impl AppBuilder {
                 .imports(&engine)
                 .any(|(name, _)| name.split('@').next() == Some(LIFECYCLE));
             let strand = match &spec.strand {
-                Some(name) => named.entry(name.clone()).or_insert_with(Strand::new).clone(),
+                Some(name) => named
+                    .entry(name.clone())
+                    .or_insert_with(Strand::new)
+                    .clone(),
                 None => Strand::new(),
             };
             let cradle = Cradle {

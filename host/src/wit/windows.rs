@@ -7,10 +7,10 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 
 use super::answer;
 use super::bindings::Failure;
+use crate::error::RegionError;
 use crate::region::GRANULE;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
-use crate::error::RegionError;
 use crate::{Region, RegionCtx, RegionView, region};
 
 const INTERFACE: &str = "tombolo:memory/windows@0.1.0";

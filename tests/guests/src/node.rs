@@ -79,7 +79,7 @@ pub fn word(code: ErrorCode) -> String {
         ErrorCode::Gone => "gone".into(),
         ErrorCode::Poisoned => "poisoned".into(),
         ErrorCode::Exhausted(text) => format!("exhausted: {text}"),
-        ErrorCode::Unsupported => "unsupported".into(),
+        ErrorCode::Unsupported(text) => format!("unsupported: {text}"),
     }
 }
 
