@@ -77,6 +77,12 @@ impl<'r, A: Access> LiveWindow<'r, A> {
         self.offset
     }
 
+    /// The address of the first byte, for what is not written in Rust: as long as the
+    /// window lives. No reference may be made of it, since others change the bytes.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.mapping.as_ptr()
+    }
+
     /// The bytes, as cells.
     pub fn cells(&self) -> LiveCells<'_, u8, A> {
         self.cells_of()

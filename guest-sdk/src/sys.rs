@@ -106,6 +106,10 @@ impl Mapping<Write> {
 }
 
 impl<A: Access> Mapping<Live<A>> {
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.memory.ptr.as_ptr()
+    }
+
     /// The bytes that the window shows, as cells of a type.
     #[track_caller]
     pub(crate) fn cells<T: AnyBitPattern>(&self) -> Cells<'_, T> {

@@ -222,6 +222,11 @@ pub fn with(script: &str, it: &Region) -> Result<String, String> {
             page.fill(number(rest));
             Ok("done".into())
         }
+        "live" => {
+            let page = Page::map(it, 0, Access::LiveWrite).map_err(word)?;
+            page.fill(number(rest));
+            Ok("done".into())
+        }
         // Keeps the window.
         "fill-keep" => {
             let page = Page::map(it, 0, Access::Write).map_err(word)?;
