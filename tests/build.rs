@@ -20,6 +20,8 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("frames", "denoise", "FRAMES_DENOISE"),
     ("frames", "sharpen", "FRAMES_SHARPEN"),
     ("frames", "encode", "FRAMES_ENCODE"),
+    ("meter", "filler", "METER_FILLER"),
+    ("meter", "meter", "METER_METER"),
 ];
 
 /// The package of the tests' own guests, each a file of `PROGRAMS`.

@@ -33,8 +33,11 @@ pub enum Error {
     Poisoned,
     /// A limit is used up; the text names it.
     Exhausted(String),
-    /// This host cannot do that.
-    Unsupported,
+    /// This host does not do that; the text says why. Where it cannot map,
+    /// [`read_at`](crate::Region::read_at) and [`write_at`](crate::Region::write_at)
+    /// work. A live window is refused where this guest takes turns with nobody, or
+    /// not with those who have live windows on the bytes.
+    Unsupported(String),
 }
 
 impl fmt::Display for Error {
@@ -76,9 +79,7 @@ impl fmt::Display for Error {
                  make the contents whole and call `clear_poison`, or drop the region",
             ),
             Self::Exhausted(text) => write!(f, "exhausted: {text}"),
-            Self::Unsupported => f.write_str(
-                "unsupported: this host cannot map; use `read_at` and `write_at` instead",
-            ),
+            Self::Unsupported(text) => write!(f, "unsupported: {text}"),
         }
     }
 }
@@ -100,7 +101,7 @@ impl From<ErrorCode> for Error {
             ErrorCode::Gone => Self::Gone,
             ErrorCode::Poisoned => Self::Poisoned,
             ErrorCode::Exhausted(text) => Self::Exhausted(text),
-            ErrorCode::Unsupported => Self::Unsupported,
+            ErrorCode::Unsupported(text) => Self::Unsupported(text),
         }
     }
 }
@@ -121,7 +122,7 @@ impl From<Error> for ErrorCode {
             Error::Gone => Self::Gone,
             Error::Poisoned => Self::Poisoned,
             Error::Exhausted(text) => Self::Exhausted(text),
-            Error::Unsupported => Self::Unsupported,
+            Error::Unsupported(text) => Self::Unsupported(text),
         }
     }
 }

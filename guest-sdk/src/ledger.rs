@@ -37,6 +37,7 @@ pub struct Count {
 }
 
 impl Count {
+    pub(crate) const NONE: Self = Self { read: 0, write: 0 };
     pub(crate) const READ: Self = Self { read: 1, write: 0 };
     pub(crate) const WRITE: Self = Self { read: 0, write: 1 };
 

@@ -80,6 +80,13 @@
 //! stay usable: the receiver can then only read, too. [`Region::restrict`]
 //! makes such a handle.
 //!
+//! # Live windows
+//!
+//! Guests of one strand take turns, and may share bytes without the lock: by a
+//! [`LiveWindow`], of which there are no slices, but values to get and to set, as of a
+//! `Cell`. [`Region::live_read_window`] and [`Region::live_write_window`] make one.
+//! Between strands they are refused.
+//!
 //! # Pins
 //!
 //! A guest that does not need some bytes at the moment, but may later, unpins
@@ -114,6 +121,15 @@
 //! so it does not depend on what other guests do. The one exception that it
 //! makes is a lend.
 //!
+//! *Live windows* are what other guests write to while this one sees it: at a call
+//! to the host, and in the middle of any loop, since the host ends turns at its own
+//! time. So there is no reference to what they show, only [`LiveCells`], which read
+//! and write each value with one volatile access. No compiler may take such a value
+//! to be as it was, or leave a write out. Any bits are a value of the types that are
+//! read, whichever half of them is new; those that are written have no padding. A
+//! slice never lies over such bytes: the host gives out a live window only where no
+//! other window of this guest is, of whatever claim, and none after it.
+//!
 //! *Unpinning* changes what is seen at the addresses of a window: private zeros
 //! stand there, until the bytes are pinned again. It is the claim that unpins, so
 //! this concerns all windows of the claim on these bytes, and no others. The crate
@@ -131,7 +147,8 @@
 //! `read` window unless the handle lacks [`Rights::WRITE`]. Rights only shrink,
 //! and all that is lent on comes from this handle, so nothing lent without
 //! `write` is written. Set aside are exactly the windows that a living [`Lent`]
-//! borrows mutably, of which no slice can live. A [`Lent`] that is forgotten
+//! borrows mutably, of which no slice can live. Live windows do not count: what the
+//! receiver does is what any guest of the strand may do. A [`Lent`] that is forgotten
 //! changes nothing: its count is in the value itself. A window that is
 //! forgotten counts for ever, which only refuses more.
 //!
@@ -187,6 +204,7 @@ mod event;
 mod ledger;
 mod lend;
 pub mod lifecycle;
+mod live;
 mod pins;
 pub mod pressure;
 mod region;
@@ -199,6 +217,7 @@ pub use access::{Access, Read, Write};
 pub use error::Error;
 pub use event::Event;
 pub use lend::{Lent, Windows};
+pub use live::{LiveCells, LiveReadWindow, LiveWindow, LiveWriteWindow};
 pub use pins::{Pinned, Unpinned};
 pub use region::{Region, Restricted};
 pub use regions::Rights;

@@ -3,16 +3,18 @@ use std::marker::PhantomData;
 use std::ops::{Bound, Deref, RangeBounds};
 use std::sync::OnceLock;
 
-use crate::access::{Read, Write};
+use crate::access::sealed::Kind;
+use crate::access::{Access, Live, Read, Write};
 use crate::bindings::regions::Region as Handle;
 use crate::bindings::{pins, waits};
 use crate::error::Error;
 use crate::event::Event;
 use crate::ledger::{self, Claim, Count};
 use crate::lend::{Lent, Windows};
+use crate::live::{LiveReadWindow, LiveWindow, LiveWriteWindow};
 use crate::pins::Pinned;
 use crate::regions::Rights;
-use crate::sys;
+use crate::sys::{self, Mapping};
 use crate::window::{ReadWindow, Window, WriteWindow};
 
 /// A handle to a region: named, sized memory that guests share.
@@ -255,6 +257,64 @@ impl Region {
         self.window_waiting::<Write>(range)
     }
 
+    /// Shows a part of the region in this guest's memory, to read it while other
+    /// guests of the strand write to it by [live windows](LiveWindow) of their own.
+    /// Needs [`Rights::READ`].
+    ///
+    /// The range is as for [`read_window`](Region::read_window).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if anybody has a window there that is not live, or this
+    /// guest has any; [`Error::Unsupported`] where live windows are refused, such as
+    /// on bytes that have live windows in another strand: the text says why;
+    /// [`Error::Frozen`]; and those of [`read_window`](Region::read_window).
+    pub fn live_read_window(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveReadWindow<'_>, Error> {
+        self.live_window(range)
+    }
+
+    /// As [`live_read_window`](Region::live_read_window), to read and write. Needs
+    /// [`Rights::WRITE`] as well.
+    ///
+    /// # Errors
+    ///
+    /// Those of `live_read_window`.
+    pub fn live_write_window(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveWriteWindow<'_>, Error> {
+        self.live_window(range)
+    }
+
+    /// As [`live_read_window`](Region::live_read_window), but waits for its turn where
+    /// that would block; see [`read_window_waiting`](Region::read_window_waiting).
+    ///
+    /// # Errors
+    ///
+    /// Those of `live_read_window`, without [`Error::WouldBlock`].
+    pub fn live_read_window_waiting(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveReadWindow<'_>, Error> {
+        self.live_window_waiting(range)
+    }
+
+    /// As [`live_write_window`](Region::live_write_window), but waits for its turn;
+    /// see [`read_window_waiting`](Region::read_window_waiting).
+    ///
+    /// # Errors
+    ///
+    /// Those of `live_write_window`, without [`Error::WouldBlock`].
+    pub fn live_write_window_waiting(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveWriteWindow<'_>, Error> {
+        self.live_window_waiting(range)
+    }
+
     /// Waits for a window to read: an event that is ready when it is this claim's
     /// turn to have one, or when waiting is of no use any more. Try then, while
     /// the event is kept: the bytes are reserved for a tenth of a second. Works
@@ -281,35 +341,61 @@ impl Region {
         self.when::<Write>(range)
     }
 
-    fn when<A: crate::Access>(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+    fn when<K: Kind>(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
         let (start, len) = span(range, self.size())?;
         let len = len.next_multiple_of(crate::GRANULE);
-        let pollable = waits::subscribe(&self.handle, start, len, A::CODE)?;
+        let pollable = waits::subscribe(&self.handle, start, len, K::CODE)?;
         Ok(Event::new(pollable))
     }
 
-    fn window_waiting<A: crate::Access>(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<Window<'_, A>, Error> {
-        let (start, len) = span(range, self.size())?;
-        let range = start..start + len;
-        let mut window = self.window(range.clone());
-        while let Err(Error::WouldBlock) = window {
-            let turn = self.when::<A>(range.clone())?;
-            turn.wait();
-            window = self.window(range.clone());
-        }
-        window
+    fn window<A: Access>(&self, range: impl RangeBounds<u64>) -> Result<Window<'_, A>, Error> {
+        let (start, mapping) = self.map(range)?;
+        Ok(Window::new(self, start, mapping))
     }
 
-    fn window<A: crate::Access>(
+    fn window_waiting<A: Access>(
         &self,
         range: impl RangeBounds<u64>,
     ) -> Result<Window<'_, A>, Error> {
-        let (start, len) = span(range, self.size())?;
-        let mapping = sys::Mapping::new(&self.handle, start, len)?;
+        let (start, mapping) = self.map_waiting(range)?;
         Ok(Window::new(self, start, mapping))
+    }
+
+    fn live_window<A: Access>(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveWindow<'_, A>, Error> {
+        let (start, mapping) = self.map::<Live<A>>(range)?;
+        Ok(LiveWindow::new(self, start, mapping))
+    }
+
+    fn live_window_waiting<A: Access>(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveWindow<'_, A>, Error> {
+        let (start, mapping) = self.map_waiting::<Live<A>>(range)?;
+        Ok(LiveWindow::new(self, start, mapping))
+    }
+
+    /// Maps a range, and says where it begins.
+    fn map<K: Kind>(&self, range: impl RangeBounds<u64>) -> Result<(u64, Mapping<K>), Error> {
+        let (start, len) = span(range, self.size())?;
+        Ok((start, Mapping::new(&self.handle, start, len)?))
+    }
+
+    fn map_waiting<K: Kind>(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<(u64, Mapping<K>), Error> {
+        let (start, len) = span(range, self.size())?;
+        let range = start..start + len;
+        let mut mapped = self.map(range.clone());
+        while let Err(Error::WouldBlock) = mapped {
+            let turn = self.when::<K>(range.clone())?;
+            turn.wait();
+            mapped = self.map(range.clone());
+        }
+        mapped
     }
 
     /// Pins bytes: this guest needs them, and they stay until it unpins them.

@@ -9,11 +9,15 @@
 use std::alloc::{self, Layout};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use bytemuck::{AnyBitPattern, NoUninit};
+
 use crate::GRANULE;
-use crate::access::{Access, Write};
+use crate::access::sealed::Kind;
+use crate::access::{Access, Live, Write};
 use crate::bindings::regions::Region as Handle;
 use crate::bindings::windows::Window as Shown;
 use crate::error::Error;
@@ -36,7 +40,7 @@ pub(crate) struct Mapping<A> {
     access: PhantomData<A>,
 }
 
-impl<A: Access> Mapping<A> {
+impl<A: Kind> Mapping<A> {
     /// Maps `len` bytes, rounded up to granules, into memory made for it.
     pub(crate) fn new(handle: &Handle, offset: u64, len: u64) -> Result<Self, Error> {
         let too_long = || {
@@ -60,7 +64,7 @@ impl<A: Access> Mapping<A> {
     }
 
     /// Changes what the window is for.
-    pub(crate) fn set_access<B: Access>(self) -> Result<Mapping<B>, (Self, ErrorCode)> {
+    pub(crate) fn set_access<B: Kind>(self) -> Result<Mapping<B>, (Self, ErrorCode)> {
         if let Err(code) = self.shown.set_access(B::CODE) {
             return Err((self, code));
         }
@@ -76,7 +80,9 @@ impl<A: Access> Mapping<A> {
     pub(crate) fn covered(&self) -> u64 {
         self.memory.layout.size() as u64
     }
+}
 
+impl<A: Access> Mapping<A> {
     /// The bytes that the window shows. Only a window that is pinned gives them
     /// out (see the documentation of the crate).
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -98,6 +104,97 @@ impl Mapping<Write> {
         unsafe { slice::from_raw_parts_mut(self.memory.ptr.as_ptr(), self.len) }
     }
 }
+
+impl<A: Access> Mapping<Live<A>> {
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.memory.ptr.as_ptr()
+    }
+
+    /// The bytes that the window shows, as cells of a type.
+    #[track_caller]
+    pub(crate) fn cells<T: AnyBitPattern>(&self) -> Cells<'_, T> {
+        let size = size_of::<T>();
+        assert!(
+            size > 0 && self.len.is_multiple_of(size) && align_of::<T>() <= GRANULE as usize,
+            "a window of {} bytes is not made of cells of {size} bytes",
+            self.len
+        );
+        Cells {
+            ptr: self.memory.ptr.cast(),
+            len: self.len / size,
+            window: PhantomData,
+        }
+    }
+}
+
+/// Values in a live window. No reference to them is ever made: other guests change
+/// them whenever they have their turn, also in the middle of a loop of this one. So
+/// each access is volatile, and the compiler neither keeps what it has read nor puts
+/// off or leaves out what it is to write.
+pub(crate) struct Cells<'w, T> {
+    ptr: NonNull<T>,
+    len: usize,
+    /// The mapping, which stays for as long.
+    window: PhantomData<&'w ()>,
+}
+
+impl<T> Cells<'_, T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[track_caller]
+    pub(crate) fn range(&self, range: Range<usize>) -> Self {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "cells {range:?} of {}",
+            self.len
+        );
+        // SAFETY: it is inside of the window, or its end.
+        let ptr = unsafe { self.ptr.add(range.start) };
+        Self {
+            ptr,
+            len: range.len(),
+            window: PhantomData,
+        }
+    }
+
+    #[track_caller]
+    fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "cell {index} of {}", self.len);
+        // SAFETY: it is inside of the window.
+        unsafe { self.ptr.as_ptr().add(index) }
+    }
+}
+
+impl<T: AnyBitPattern> Cells<'_, T> {
+    #[track_caller]
+    pub(crate) fn get(&self, index: usize) -> T {
+        let at = self.at(index);
+        // SAFETY: `at` is aligned, since the window begins on a granule, and in memory
+        // that is there for as long as `self`; whatever bits are there are a value, also
+        // where they are of several, half changed.
+        unsafe { at.read_volatile() }
+    }
+}
+
+impl<T: NoUninit> Cells<'_, T> {
+    /// Only of a window that may write.
+    #[track_caller]
+    pub(crate) fn set(&self, index: usize, value: T) {
+        let at = self.at(index);
+        // SAFETY: as in `get`; nothing of this guest has a reference to it.
+        unsafe { at.write_volatile(value) }
+    }
+}
+
+impl<T> Clone for Cells<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Cells<'_, T> {}
 
 /// Whole granules of this guest's memory, on a granule, never touched: a window
 /// covers them, and touching pages only to cover them would cost a fault each.
@@ -207,7 +304,7 @@ fn map(
         9 => Error::Gone,
         10 => Error::Poisoned,
         11 => Error::Exhausted(answer.text()),
-        _ => Error::Unsupported,
+        _ => Error::Unsupported(answer.text()),
     })
 }
 
@@ -242,4 +339,40 @@ pub(crate) fn alias(handle: &Handle) -> ManuallyDrop<Handle> {
     // handle is given back once. Used after its owner, it names nothing or
     // something else of this guest's own, which the host checks.
     ManuallyDrop::new(unsafe { Handle::from_handle(handle.handle()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(memory: &mut [u32]) -> Cells<'_, u32> {
+        Cells {
+            ptr: NonNull::new(memory.as_mut_ptr()).unwrap(),
+            len: memory.len(),
+            window: PhantomData,
+        }
+    }
+
+    #[test]
+    fn cells_are_read_and_written_one_by_one() {
+        let mut memory = [1, 2, 3, 4];
+        let all = cells(&mut memory);
+        let middle = all.range(1..3);
+        middle.set(1, 7);
+        assert_eq!((middle.len(), middle.get(0), all.get(2)), (2, 2, 7));
+        assert_eq!(all.range(4..4).len(), 0);
+        assert_eq!(memory, [1, 2, 7, 4]);
+    }
+
+    #[test]
+    #[should_panic = "cell 2 of 2"]
+    fn cell_outside_of_the_range_is_refused() {
+        cells(&mut [1, 2, 3]).range(0..2).get(2);
+    }
+
+    #[test]
+    #[should_panic = "cells 2..4 of 3"]
+    fn range_outside_of_the_window_is_refused() {
+        cells(&mut [1, 2, 3]).range(2..4);
+    }
 }

@@ -4,10 +4,12 @@ use std::ops::{Deref, DerefMut, Range};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use crate::access::sealed::Kind;
 use crate::access::{Access, Read, Write};
 use crate::error::Error;
 use crate::ledger::{self, Claim};
 use crate::lend::Lent;
+use crate::live::LiveWindow;
 use crate::pins::{self, Unpinned};
 use crate::region::Region;
 use crate::sys::Mapping;
@@ -38,7 +40,7 @@ pub type WriteWindow<'r> = Window<'r, Write>;
 impl<'r, A: Access> Window<'r, A> {
     pub(crate) fn new(region: &'r Region, offset: u64, mapping: Mapping<A>) -> Self {
         Self {
-            entry: Entry::new(region.claim(), A::COUNT, offset..offset + mapping.covered()),
+            entry: Entry::of(region, offset, &mapping),
             mapping,
             region,
             offset,
@@ -170,6 +172,38 @@ impl<'r, A: Access> Window<'r, A> {
         }
     }
 
+    /// Makes it a live window, so that other guests of the strand may see and change
+    /// the bytes, by live windows too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if another window on these bytes conflicts with that;
+    /// [`Error::Unsupported`], whose text says why, where live windows are refused;
+    /// [`Error::Frozen`]; [`Error::Gone`]; with the window as it was.
+    pub fn into_live(self) -> Result<LiveWindow<'r, A>, Refused<Self>> {
+        let Self {
+            mapping,
+            entry,
+            region,
+            offset,
+        } = self;
+        match mapping.set_access() {
+            Ok(mapping) => {
+                drop(entry);
+                Ok(LiveWindow::new(region, offset, mapping))
+            }
+            Err((mapping, code)) => Err(Refused::new(
+                Self {
+                    mapping,
+                    entry,
+                    region,
+                    offset,
+                },
+                code.into(),
+            )),
+        }
+    }
+
     fn set_access<B: Access>(self) -> Result<Window<'r, B>, Refused<Self>> {
         let Self {
             mapping,
@@ -259,7 +293,7 @@ impl<A: Access> fmt::Debug for Window<'_, A> {
 }
 
 /// The window's entry in the ledger.
-struct Entry {
+pub(crate) struct Entry {
     claim: Claim,
     count: crate::ledger::Count,
     /// What the window covers of the region, in bytes, whole granules.
@@ -267,6 +301,12 @@ struct Entry {
 }
 
 impl Entry {
+    /// Of a window on a region, from this byte of it on.
+    pub(crate) fn of<K: Kind>(region: &Region, offset: u64, mapping: &Mapping<K>) -> Self {
+        let range = offset..offset + mapping.covered();
+        Self::new(region.claim(), K::COUNT, range)
+    }
+
     fn new(claim: Claim, count: crate::ledger::Count, range: Range<u64>) -> Self {
         ledger::enter(claim, count, &range);
         Self {

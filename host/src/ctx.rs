@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::component::ResourceTable;
 
@@ -9,12 +9,29 @@ use crate::Region;
 use crate::error::RegionError;
 use crate::host::{Host, Owner};
 use crate::limits::Limits;
-use crate::region::{Account, Kind};
-use crate::sys::{MemoryRecord, Scribble};
+use crate::region::{Account, Kind, Live};
+use crate::sys::{MemoryRecord, Scribble, StoreId};
 use crate::window::WindowNote;
 
 /// Different windows remembered for the report; older ones are forgotten.
 const WINDOW_NOTES: usize = 64;
+
+/// A strand: stores that take turns, so that no two of them ever run at once. Guests
+/// of one strand can have live windows on the same bytes. A clone is the same strand.
+///
+/// See [`RegionCtxBuilder::live_within`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Strand(u64);
+
+impl Strand {
+    /// A strand that there was not before.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Strand {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Strand(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// What one guest holds: its handles and windows, on its account.
 ///
@@ -33,6 +50,8 @@ pub struct RegionCtx {
     pub(crate) entered_by_us: bool,
     /// The lender's windows stay shown while a borrower writes.
     pub(crate) keep_shown: bool,
+    /// Where live windows are allowed.
+    strand: Option<Strand>,
     notes: VecDeque<WindowNote>,
     windows: u64,
     pub(crate) created: u64,
@@ -46,6 +65,7 @@ pub struct RegionCtxBuilder {
     limits: Limits,
     entered_by_us: bool,
     keep_shown: bool,
+    strand: Option<Strand>,
     account: Option<Arc<Account>>,
 }
 
@@ -57,6 +77,7 @@ impl RegionCtxBuilder {
             limits: Limits::default(),
             entered_by_us: false,
             keep_shown: false,
+            strand: None,
             account: None,
         }
     }
@@ -93,11 +114,39 @@ impl RegionCtxBuilder {
         self
     }
 
-    /// Says that Tombolo makes every call into the store, and holds the store
-    /// for as long as a lend lasts.
-    pub(crate) fn run_by_us(mut self) -> RegionCtxBuilder {
+    /// Allows the guest live windows, `live-read` and `live-write`: plain shared
+    /// memory, which the other guests of the strand change while this one sees it.
+    /// Without this they are refused.
+    ///
+    /// # Safety
+    ///
+    /// The stores whose data a context comes into that was built with this strand
+    ///
+    /// - take turns: no two of them are entered, polled, or looked into at the same
+    ///   time, in whichever threads;
+    /// - and whenever one of them is entered or polled, no host frame holds bytes
+    ///   that it borrowed from the memory of another: no `&str` of a `WasmStr`, no
+    ///   slice of a `WasmList` or of `Memory::data`, in a host function that calls
+    ///   into the other guest, or in one whose future waits, say. The objects
+    ///   `WasmStr` and `WasmList` themselves borrow nothing and may be kept; so may
+    ///   what is a copy, such as `String`, `Vec` and `Val`.
+    ///
+    /// Otherwise bytes that Rust takes for unchanging, or for UTF-8, change.
+    /// The host functions of wasmtime's WASI (the second version) and of Tombolo keep
+    /// to the second point by themselves.
+    #[must_use]
+    #[allow(unsafe_code)]
+    pub unsafe fn live_within(mut self, strand: &Strand) -> RegionCtxBuilder {
+        self.strand = Some(strand.clone());
+        self
+    }
+
+    /// Says that Tombolo makes every call into the store, by turns with the others of
+    /// its strand, and holds the store for as long as a lend lasts.
+    pub(crate) fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
         self.entered_by_us = true;
         self.keep_shown = true;
+        self.strand = Some(strand.clone());
         self
     }
 
@@ -120,6 +169,7 @@ impl RegionCtxBuilder {
             memories: Vec::new(),
             entered_by_us: self.entered_by_us,
             keep_shown: self.keep_shown,
+            strand: self.strand,
             notes: VecDeque::new(),
             windows: 0,
             created: 0,
@@ -138,6 +188,15 @@ impl RegionCtx {
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Whose live windows are that are made with the store in hand, if they may be.
+    pub(crate) fn live(&self, store: StoreId) -> Option<Live> {
+        let strand = self.strand.as_ref()?;
+        Some(Live {
+            strand: strand.0,
+            store: store.number(),
+        })
     }
 
     /// Says that the guest has ended in order, so that windows which it still

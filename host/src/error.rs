@@ -66,10 +66,22 @@ pub enum RegionError {
     /// A limit on something that is not counted in an account is used up.
     #[error("{0}")]
     Limit(String),
+    /// A live window conflicts with live windows in another strand. They go
+    /// together within one strand only.
+    #[error("{}", Refusal::OtherStrand)]
+    OtherStrand,
+    /// The guest may have no live windows: see [`RegionCtxBuilder::live_within`].
+    ///
+    /// [`RegionCtxBuilder::live_within`]: crate::RegionCtxBuilder::live_within
+    #[error(
+        "live windows are for guests that take turns, and the program that runs this guest \
+         has not said that it does"
+    )]
+    NotLive,
     /// The engine cannot map: it was not prepared by [`prepare`].
     ///
     /// [`prepare`]: crate::prepare
-    #[error("this engine cannot map regions")]
+    #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
     Unsupported,
     /// The kernel refused.
     #[error("the kernel refused")]
@@ -81,6 +93,7 @@ impl From<Refusal> for RegionError {
         match refusal {
             Refusal::NotPermitted => RegionError::NotPermitted,
             Refusal::WouldBlock => RegionError::WouldBlock,
+            Refusal::OtherStrand => RegionError::OtherStrand,
             Refusal::Frozen => RegionError::Frozen,
             Refusal::Gone => RegionError::Gone,
             Refusal::Poisoned => RegionError::Poisoned,

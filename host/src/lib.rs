@@ -54,6 +54,7 @@
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
 //! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
+//! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
 //! | waiting for windows | [`Region::wait_read`], [`Region::wait_write`], [`add_waits_to_linker`] |
 //! | memory pressure | [`pressure`], [`Host::heed`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | [`app`] |
@@ -84,7 +85,7 @@ mod window;
 mod wit;
 
 pub use config::{PrepareError, prepare};
-pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Trespass};
+pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, Trespass};
 pub use error::RegionError;
 pub use holder::{ReadGuard, Region, WriteGuard};
 pub use host::{Counts, Host};

@@ -18,9 +18,9 @@ use crate::{Region, RegionCtx};
 
 impl From<Access> for Perms {
     fn from(access: Access) -> Perms {
-        match access {
-            Access::Read => Perms::Read,
-            Access::Write => Perms::Write,
+        match access.writes() {
+            false => Perms::Read,
+            true => Perms::Write,
         }
     }
 }
@@ -182,22 +182,12 @@ impl Window {
     /// Changes what the window is for.
     pub(crate) fn set_access(&self, store: StoreId, access: Access) -> Result<(), MemoryError> {
         let Place { memory, start, key } = &self.place;
+        // In one hold of the ledger: nothing comes between what it permits and what
+        // it notes.
         let mut ledger = self.hold.shared.ledger();
-        let (_, before) = ledger.window(self.id).ok_or(RegionError::Gone)?;
-        // The lock is changed first on the way up and last on the way down.
-        if access == Access::Write {
-            ledger.set_access(self.id, access)?;
-        }
-        if let Err(error) = memory.set_perms(store, *start, *key, access.into()) {
-            if ledger.window(self.id).is_some() {
-                let _ = ledger.set_access(self.id, before);
-            }
-            return Err(error.into());
-        }
-        if access == Access::Read {
-            ledger.set_access(self.id, access)?;
-        }
-        Ok(())
+        ledger.may_set_access(self.id, access)?;
+        memory.set_perms(store, *start, *key, access.into())?;
+        Ok(ledger.set_access(self.id, access)?)
     }
 
     /// Unmaps the window, if it is still there.

@@ -5,10 +5,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
-use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
+use tombolo_tests::artifacts::{
+    CACHE_GALLERY, CACHE_VIEWER, METER_FILLER, METER_METER, MUSIC_AUDIOSERVER, MUSIC_PLAYER,
+};
 
 const MUSIC: &str = include_str!("../../examples/music/tombolo.toml");
 const CACHE: &str = include_str!("../../examples/cache/tombolo.toml");
+
+const METER: &str = include_str!("../../examples/meter/tombolo.toml");
 
 /// Runs `tombolo` in a directory with these arguments to its end.
 fn tombolo(dir: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
@@ -76,6 +80,34 @@ fn app_of_the_manifest_here_runs_with_arguments() {
     assert!(output.status.success(), "{output:?}");
     assert!(app.path().join("music.limited.wav").exists());
     assert!(text(&output.stderr).contains(r#""name":"audioserver""#));
+}
+
+/// The example `meter`: as its README shows it.
+#[test]
+fn guest_watches_what_another_one_of_its_strand_writes() {
+    let app = app(METER, &[METER_FILLER, METER_METER]);
+    let said = printed(app.path(), &["run"]);
+    let mut lines: Vec<&str> = said.lines().collect();
+    // They come from two guests, in whichever order.
+    lines.sort_by_key(|line| line.starts_with("filler"));
+    let expected = include_str!("../../examples/meter/README.md");
+    let (_, expected) = expected.split_once("```text\n").unwrap();
+    let (expected, _) = expected.split_once("```").unwrap();
+    assert_eq!(lines, expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn guests_in_two_strands_are_told_why_they_cannot_share_what_is_written() {
+    for strands in ["", "strand = \"other\"\n"] {
+        let apart = METER.replacen("strand = \"sound\"\n", strands, 1);
+        let app = self::app(&apart, &[METER_FILLER, METER_METER]);
+        let output = tombolo(app.path(), ["run"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let error = text(&output.stderr);
+        let reason = "meter: unsupported: the bytes have live windows in another strand, and live \
+                      windows go together within one strand only: put these guests into one";
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]

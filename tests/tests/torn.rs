@@ -1,6 +1,11 @@
 //! Two guests in different strands, one of which writes a region while the other
 //! passes strings and lists out of the same bytes to the host, with every
 //! combination of accesses: never an invalid string, a torn value or a wrong byte.
+//!
+//! And two guests in one strand, with live windows as well. There the reader's turn
+//! may come in the middle of a write, so that it sees a part of the new and the rest of
+//! the old. But what the host lifts is what was there at one moment: so far it was
+//! written, in order, and no further.
 
 use tombolo::Rights;
 use tombolo::app::{App, ChannelSpec, End, GuestSpec, ScopeSpec};
@@ -11,9 +16,10 @@ tombolo_tests::guests!(torn);
 /// `TOMBOLO_TORN_LIFTS` says otherwise.
 const LIFTS: u64 = 200_000;
 
-fn node(name: &str, arguments: &[&str]) -> GuestSpec {
+fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
+        strand: strand.map(str::to_owned),
         args: arguments.iter().map(|it| (*it).to_owned()).collect(),
         ..GuestSpec::new(name, std::fs::read(guests::TORN_NODE).unwrap())
     }
@@ -21,18 +27,36 @@ fn node(name: &str, arguments: &[&str]) -> GuestSpec {
 
 #[test]
 fn nothing_is_torn_between_strands() {
-    let lifts = std::env::var("TOMBOLO_TORN_LIFTS").ok();
-    let lifts = lifts.map_or(LIFTS, |it| it.parse().unwrap()).to_string();
-    for reads in ["read", "write", "copy"] {
-        for writes in ["write", "copy"] {
+    run(
+        "apart",
+        &["read", "write", "copy"],
+        &["write", "copy"],
+        LIFTS,
+    );
+}
+
+#[test]
+fn nothing_is_torn_within_a_strand_with_live_windows_too() {
+    let (lifts, live) = (LIFTS / 10, ["live-read", "live-write"]);
+    run("live", &live, &["live-write"], lifts);
+    run("turns", &live, &["write", "copy"], lifts);
+    run("turns", &["read", "write", "copy"], &["live-write"], lifts);
+}
+
+fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
+    let strand = (how != "apart").then_some("one");
+    let asked = std::env::var("TOMBOLO_TORN_LIFTS").ok();
+    let lifts = asked.map_or(lifts, |it| it.parse().unwrap()).to_string();
+    for reads in reads {
+        for writes in writes {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
                 .build()
                 .unwrap();
             let app = App::builder()
-                .guest(node("reader", &["read", reads, &lifts]))
-                .guest(node("writer", &["write", writes]))
+                .guest(node("reader", &["read", reads, &lifts, how], strand))
+                .guest(node("writer", &["write", writes], strand))
                 .channel(ChannelSpec {
                     name: "echo".into(),
                     from: vec!["reader".into()],

@@ -1,5 +1,5 @@
 //! The commands of this repository: `cargo xtask demo`, `cargo xtask cache`,
-//! `cargo xtask frames`, `cargo xtask test`, `cargo xtask soak`, `cargo xtask chaos`,
+//! `cargo xtask frames`, `cargo xtask meter`, `cargo xtask test`, `cargo xtask soak`, `cargo xtask chaos`,
 //! `cargo xtask bench`.
 
 mod bench;
@@ -8,6 +8,7 @@ mod chaos;
 mod demo;
 mod frames;
 mod guests;
+mod meter;
 mod run;
 mod soak;
 mod test;
@@ -25,6 +26,7 @@ Sets up, shows and tests Tombolo.
 Usage: cargo xtask demo [--wav FILE] [--gain DB]
        cargo xtask cache [--images DIR]
        cargo xtask frames [--images DIR] [-- ARGS]
+       cargo xtask meter [--apart]
        cargo xtask test [ARGS]
        cargo xtask soak [--minutes N] [--seed N]
        cargo xtask chaos [--minutes N] [--seed N]
@@ -40,6 +42,9 @@ cache  Build everything, and have a guest keep decoded images in memory that shr
 frames Build everything, and have four guests in parallel denoise and sharpen images.
   --images DIR   Use these PNG images, each once. Without it, some are made, and used
                  over and over. What follows `--` goes to the guest that decodes.
+
+meter  Build everything, and have a guest watch the levels of a buffer that another fills.
+  --apart        With each guest in a strand of its own, to see that it is refused.
 
 test   Run all tests. What follows goes to each test program, as after `cargo test --`.
 
@@ -64,6 +69,7 @@ enum Task {
     Cache(cache::Options),
     Test(Vec<std::ffi::OsString>),
     Frames(frames::Options),
+    Meter(meter::Options),
     Soak(soak::Options),
     Chaos(soak::Options),
     Bench(bench::Options),
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
         Task::Cache(options) => cache::run(&options),
         Task::Test(arguments) => test::run(&arguments),
         Task::Frames(options) => frames::run(&options),
+        Task::Meter(options) => meter::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Chaos(options) => chaos::run(&options),
         Task::Bench(options) => bench::run(&options),
@@ -139,6 +146,17 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
                 }
             }
             Ok(Task::Frames(options))
+        }
+        Some("meter") => {
+            let mut options = meter::Options::default();
+            while let Some(argument) = arguments.next()? {
+                match argument {
+                    Long("apart") => options.apart = true,
+                    Short('h') | Long("help") => return Ok(Task::Help),
+                    other => bail!("{}; {HINT}", other.unexpected()),
+                }
+            }
+            Ok(Task::Meter(options))
         }
         Some(task @ ("soak" | "chaos")) => {
             let task = match task {

@@ -17,6 +17,7 @@ const GUEST_SIDE: &[&str] = &[
     "cache-gallery",
     "cache-viewer",
     "frames",
+    "meter",
 ];
 
 /// How each test program closes.

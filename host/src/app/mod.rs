@@ -49,7 +49,7 @@ mod spec;
 mod strand;
 mod wasi;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -83,9 +83,9 @@ pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
 use self::strand::Strands;
-use crate::Host;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
+use crate::{Host, Strand};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -263,6 +263,7 @@ impl AppBuilder {
             stopped: watch::Sender::new(false),
         };
         let mut command = Some(self.command);
+        let mut named = BTreeMap::new();
         let mut cradles = Vec::new();
         let mut seats = Vec::new();
         let mut peers = Vec::new();
@@ -275,7 +276,15 @@ impl AppBuilder {
             let hears = ty
                 .imports(&engine)
                 .any(|(name, _)| name.split('@').next() == Some(LIFECYCLE));
+            let strand = match &spec.strand {
+                Some(name) => named
+                    .entry(name.clone())
+                    .or_insert_with(Strand::new)
+                    .clone(),
+                None => Strand::new(),
+            };
             let cradle = Cradle {
+                strand,
                 command: (index == first).then(|| command.take()).flatten(),
                 limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
                 component,
@@ -326,11 +335,7 @@ impl AppBuilder {
             linkers,
         });
 
-        let names = nursery
-            .cradles
-            .iter()
-            .map(|cradle| cradle.spec.strand.as_deref());
-        let mut strands = Strands::new(names);
+        let mut strands = Strands::new(nursery.cradles.iter().map(|cradle| &cradle.strand));
         let mut ready = Vec::new();
         for (index, (state, inbox)) in seats.into_iter().enumerate() {
             let (tell, told) = oneshot::channel();

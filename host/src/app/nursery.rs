@@ -20,7 +20,7 @@ use super::strand::Living;
 use super::wasi;
 use crate::limits::Limits;
 use crate::region::Account;
-use crate::{Host, RegionCtxBuilder};
+use crate::{Host, RegionCtxBuilder, Strand};
 
 /// What a guest is made of, each time.
 pub(super) struct Cradle {
@@ -28,6 +28,8 @@ pub(super) struct Cradle {
     /// What it gets besides, as the first command.
     pub(super) command: Option<CommandSpec>,
     pub(super) limits: Limits,
+    /// The one that it lives in.
+    pub(super) strand: Strand,
     pub(super) component: Component,
     /// The name of `wasi:cli/run`, if it is a command.
     pub(super) run: Option<String>,
@@ -45,7 +47,7 @@ impl Cradle {
         let regions = RegionCtxBuilder::new(host, self.spec.name.clone())
             .limits(self.limits.clone())
             .account(self.account.get().cloned())
-            .run_by_us()
+            .run_by_us(&self.strand)
             .build();
         let _ = self.account.set(regions.owner.account.clone());
         Ok(GuestState::new(wasi, regions, grants, &self.limits))

@@ -52,7 +52,8 @@ pub struct GuestSpec {
     /// [all of them](super::AppBuilder::limits).
     pub limits: Option<Limits>,
     /// The strand that it belongs to. Guests of one strand take turns, those of
-    /// different ones run in parallel. Otherwise it is a strand of its own.
+    /// different ones run in parallel. Only those of one may share live windows.
+    /// Otherwise it is a strand of its own.
     pub strand: Option<String>,
     /// Whether it is started again when it fails.
     pub restart: Restart,

@@ -1,7 +1,8 @@
 //! Strands: guests that take turns.
 //!
 //! A strand is one task, which polls its guests one after the other; so no two
-//! guests of a strand ever run at once, wherever the task runs. Different strands
+//! guests of a strand ever run at once, wherever the task runs. That is what live
+//! windows within a strand stand on. Different strands
 //! are different tasks, which run in parallel where the runtime has several
 //! threads.
 
@@ -13,6 +14,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use crate::Strand;
 
 /// What a guest does in its life, and what comes of it.
 pub(super) type Living<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -28,22 +31,19 @@ pub(super) struct Strands<T> {
 }
 
 impl<T: Send + 'static> Strands<T> {
-    /// Makes the strands of guests, of which each has the name of its strand, or
-    /// one of its own. To be called on a tokio runtime.
-    pub(super) fn new<'a>(guests: impl Iterator<Item = Option<&'a str>>) -> Strands<T> {
+    /// Makes the strands of guests: each guest comes with its own. To be called on a
+    /// tokio runtime.
+    pub(super) fn new<'a>(guests: impl Iterator<Item = &'a Strand>) -> Strands<T> {
         let (tell, ended) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        let mut named = BTreeMap::new();
+        let mut made = BTreeMap::new();
         let mut make = || {
             let (enter, entering) = mpsc::unbounded_channel();
             tasks.spawn(take_turns(entering, tell.clone()));
             enter
         };
         let enter = guests
-            .map(|strand| match strand {
-                Some(name) => named.entry(name).or_insert_with(&mut make).clone(),
-                None => make(),
-            })
+            .map(|strand| made.entry(strand).or_insert_with(&mut make).clone())
             .collect();
         Strands {
             enter,
@@ -137,7 +137,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn guests_of_a_strand_take_turns() {
-        let mut strands = Strands::new([Some("a"), Some("a"), Some("a")].into_iter());
+        let strand = Strand::new();
+        let mut strands = Strands::new([&strand; 3].into_iter());
         let (running, most) = (Arc::default(), Arc::<AtomicUsize>::default());
         for guest in 0..3 {
             strands.enter(guest, Box::pin(run(Arc::clone(&running), most.clone())));
@@ -152,7 +153,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn strands_run_in_parallel() {
         // Each waits for the other without letting go of its thread.
-        let mut strands = Strands::new([None, None].into_iter());
+        let mut strands = Strands::new([&Strand::new(), &Strand::new()].into_iter());
         let barrier = Arc::new(std::sync::Barrier::new(2));
         for guest in 0..2 {
             let barrier = barrier.clone();
@@ -169,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_waited_for_in_an_aborted_strand() {
-        let mut strands = Strands::<()>::new([None].into_iter());
+        let mut strands = Strands::<()>::new([&Strand::new()].into_iter());
         strands.enter(0, Box::pin(std::future::pending()));
         strands.abort();
         assert!(strands.next().await.is_none());

@@ -21,7 +21,7 @@ pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
 #[allow(unused_imports, reason = "for tests")]
 pub use ledger::RESERVED;
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, Refusal, Undo, Waited,
+    Access, ClaimId, End, Handle, Holder, Ledger, LendId, Live, PinRefusal, Refusal, Undo, Waited,
     WaiterId, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};

@@ -32,6 +32,11 @@ impl StoreId {
         let data: *const T = store.as_context().data();
         StoreId(NonZeroUsize::new(data.addr()).expect("a reference is not null"))
     }
+
+    /// As a number that no other store has meanwhile.
+    pub(crate) fn number(self) -> usize {
+        self.0.get()
+    }
 }
 
 /// What a window lets its guest do.

@@ -12,6 +12,7 @@ use super::windows::Access;
 use crate::error::RegionError;
 use crate::host::Waiting;
 use crate::region::Span;
+use crate::sys::StoreId;
 use crate::{Region, RegionView};
 
 const INTERFACE: &str = "tombolo:memory/waits@0.1.0";
@@ -41,12 +42,14 @@ fn wait<T: RegionView + WasiView>(
     mut store: StoreContextMut<'_, T>,
     (region, offset, length, access): Args,
 ) -> Result<Resource<DynPollable>, Failure> {
+    let id = StoreId::of(&store);
     let state = store.data_mut();
     let ctx = state.region_ctx();
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
+    let access = access.of(id, ctx)?;
     let span = Span::of_window(offset, length, region.size()).map_err(RegionError::from)?;
-    let waiting = Waiting::new(region, span, access.into())?;
+    let waiting = Waiting::new(region, span, access)?;
     let table = state.ctx().table;
     let waiting = table.push(waiting).map_err(wasmtime::Error::from)?;
     Ok(subscribe(table, waiting)?)

@@ -7,10 +7,11 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 
 use super::answer;
 use super::bindings::Failure;
+use crate::error::RegionError;
 use crate::region::GRANULE;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
-use crate::{Region, RegionView, region};
+use crate::{Region, RegionCtx, RegionView, region};
 
 const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
 
@@ -23,14 +24,22 @@ pub(super) enum Access {
     Read,
     #[component(name = "write")]
     Write,
+    #[component(name = "live-read")]
+    LiveRead,
+    #[component(name = "live-write")]
+    LiveWrite,
 }
 
-impl From<Access> for region::Access {
-    fn from(access: Access) -> region::Access {
-        match access {
+impl Access {
+    /// What it is for the store in hand.
+    pub(super) fn of(self, store: StoreId, ctx: &RegionCtx) -> Result<region::Access, RegionError> {
+        let live = || ctx.live(store).ok_or(RegionError::NotLive);
+        Ok(match self {
             Access::Read => region::Access::Read,
             Access::Write => region::Access::Write,
-        }
+            Access::LiveRead => region::Access::LiveRead(live()?),
+            Access::LiveWrite => region::Access::LiveWrite(live()?),
+        })
     }
 }
 
@@ -73,7 +82,8 @@ fn set_access<T: RegionView>(
     let ctx = store.data_mut().region_ctx();
     ctx.check().map_err(wasmtime::Error::from)?;
     let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
-    Ok(window.set_access(id, access.into())?)
+    let access = access.of(id, ctx)?;
+    Ok(window.set_access(id, access)?)
 }
 
 fn map<T: RegionView>(
@@ -90,11 +100,12 @@ fn map<T: RegionView>(
     };
     let ctx = store.data_mut().region_ctx();
     ctx.check().map_err(wasmtime::Error::from)?;
+    let access = access.of(id, ctx)?;
     // Out of the table for the length of this call, to change the context too.
     let table = std::mem::take(&mut ctx.table);
     let window = match table.get(&region) {
         Ok(region) => {
-            Window::map(id, ctx, region, offset, length, access.into(), at).map_err(Failure::from)
+            Window::map(id, ctx, region, offset, length, access, at).map_err(Failure::from)
         }
         Err(error) => Err(wasmtime::Error::from(error).into()),
     };

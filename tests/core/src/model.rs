@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::region::{Access, End, RESERVED, Refusal};
+use crate::region::{Access, End, Live, RESERVED, Refusal};
 
 /// The granules of the model's region.
 pub const GRANULES: usize = 4;
@@ -55,7 +55,7 @@ impl Can {
     pub fn window(access: Access) -> Can {
         Can {
             read: true,
-            write: access == Access::Write,
+            write: writes(access),
             share: false,
         }
     }
@@ -275,7 +275,7 @@ impl Model {
     #[must_use]
     pub fn clash(one: &Window, other: &Window) -> bool {
         let common = (0..GRANULES).any(|at| one.shows[at] && other.shows[at]);
-        common && (one.access == Access::Write || other.access == Access::Write)
+        common && !together(one.access, other.access)
     }
 
     /// Rule 5: tells whether the window of this number is set aside for those
@@ -288,13 +288,25 @@ impl Model {
 
     /// Rule 2: tells whether a window meets a conflict with any but `own`.
     fn conflicts(&self, window: &Window, own: Option<usize>) -> bool {
-        let mut others = self.windows.iter().enumerate();
-        others.any(|(no, other)| {
-            Some(no) != own
+        self.against_conflicts(window, own).is_some()
+    }
+
+    /// What it is refused for then: live windows in another strand are said first.
+    fn against_conflicts(&self, window: &Window, own: Option<usize>) -> Option<Refusal> {
+        let others = self.windows.iter().enumerate();
+        let conflicts = others.filter(|(no, other)| {
+            Some(*no) != own
                 && other.open
                 && Model::clash(window, other)
-                && !self.aside(no, &window.chain)
-        })
+                && !self.aside(*no, &window.chain)
+        });
+        let conflicts = conflicts.map(|(_, other)| match (live(window), live(other)) {
+            (Some(one), Some(other)) if one.strand != other.strand => Refusal::OtherStrand,
+            _ => Refusal::WouldBlock,
+        });
+        let conflicts = conflicts.collect::<Vec<_>>();
+        let apart = conflicts.iter().find(|it| **it == Refusal::OtherStrand);
+        apart.or(conflicts.first()).copied()
     }
 
     /// Reasons against a duplicate.
@@ -417,7 +429,7 @@ impl Model {
             needs.within(self.handles[handle].can),
             Refusal::NotPermitted,
         );
-        if self.frozen && window.access == Access::Write {
+        if self.frozen && window.access != Access::Read {
             reasons.push(Refusal::Frozen);
         }
         if self.poisoned {
@@ -426,9 +438,8 @@ impl Model {
         if !self.is_pinned(handle, &window.shows) {
             reasons.push(Refusal::Unpinned);
         }
-        if self.conflicts(window, None) || self.behind(window) {
-            reasons.push(Refusal::WouldBlock);
-        }
+        let behind = || self.behind(window).then_some(Refusal::WouldBlock);
+        reasons.extend(self.against_conflicts(window, None).or_else(behind));
         reasons
     }
 
@@ -464,17 +475,17 @@ impl Model {
             Can::window(access).within(before.can),
             Refusal::NotPermitted,
         );
-        if self.frozen && access == Access::Write {
+        if self.frozen && access != Access::Read {
             reasons.push(Refusal::Frozen);
         }
         let after = Window {
             access,
             ..before.clone()
         };
-        let more = access == Access::Write && before.access != access;
-        if self.conflicts(&after, Some(window)) || more && self.behind(&after) {
-            reasons.push(Refusal::WouldBlock);
-        }
+        let more = !within(access, before.access);
+        let behind = || (more && self.behind(&after)).then_some(Refusal::WouldBlock);
+        let conflict = self.against_conflicts(&after, Some(window));
+        reasons.extend(conflict.or_else(behind));
         reasons
     }
 
@@ -483,7 +494,7 @@ impl Model {
         let window = &mut self.windows[window];
         assert!(window.open, "a window ends once");
         window.open = false;
-        if window.access == Access::Write && end == End::Died {
+        if writes(window.access) && end == End::Died {
             self.poisoned = true;
         }
     }
@@ -509,7 +520,7 @@ impl Model {
             reasons.push(Refusal::Unpinned);
         }
         let mut windows = self.windows.iter();
-        if windows.any(|it| it.open && it.access == Access::Write) {
+        if windows.any(|it| it.open && it.access != Access::Read) {
             reasons.push(Refusal::WouldBlock);
         }
         reasons
@@ -531,7 +542,7 @@ impl Model {
     #[must_use]
     pub fn against_wait(&self, handle: usize, needs: Can, window: &Window) -> Vec<Refusal> {
         let mut reasons = self.against_open(handle, needs, window);
-        reasons.retain(|reason| *reason != Refusal::WouldBlock);
+        reasons.retain(|it| !matches!(it, Refusal::WouldBlock | Refusal::OtherStrand));
         reasons
     }
 
@@ -599,7 +610,7 @@ impl Model {
             let it = &self.waiters[no].window;
             let handed = self.purged
                 || self.poisoned
-                || self.frozen && it.access == Access::Write
+                || self.frozen && it.access != Access::Read
                 || !self.lives(it.claim)
                 || self.ended(&it.chain)
                 || (0..GRANULES).any(|at| it.shows[at] && !self.claims[it.claim].pinned[at]);
@@ -683,7 +694,43 @@ fn covers(one: &Window, other: &Window) -> bool {
     one.claim == other.claim
         && one.chain == other.chain
         && (0..GRANULES).all(|at| one.shows[at] || !other.shows[at])
-        && (one.access == Access::Write || other.access == Access::Read)
+        && within(other.access, one.access)
+}
+
+/// Rule 2, without the granules.
+fn together(one: Access, other: Access) -> bool {
+    use Access::{LiveRead, LiveWrite, Read};
+    match (one, other) {
+        (Read, Read) => true,
+        (LiveRead(one) | LiveWrite(one), LiveRead(other) | LiveWrite(other)) => {
+            one.strand == other.strand && one.store != other.store
+        }
+        _ => false,
+    }
+}
+
+/// Whether who has `more` could have the other: nothing that goes with `more`
+/// conflicts with that.
+fn within(access: Access, more: Access) -> bool {
+    match (access, more) {
+        (_, Access::Write) | (Access::Read, Access::Read) => true,
+        (Access::LiveRead(one), Access::LiveRead(other) | Access::LiveWrite(other))
+        | (Access::LiveWrite(one), Access::LiveRead(other) | Access::LiveWrite(other)) => {
+            one == other
+        }
+        _ => false,
+    }
+}
+
+fn writes(access: Access) -> bool {
+    matches!(access, Access::Write | Access::LiveWrite(_))
+}
+
+fn live(window: &Window) -> Option<Live> {
+    match window.access {
+        Access::LiveRead(live) | Access::LiveWrite(live) => Some(live),
+        Access::Read | Access::Write => None,
+    }
 }
 
 /// Pins: rules 5, 7 and 8.

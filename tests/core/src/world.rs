@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::model::{Can, Clock, GRANULES, Granules, Model, Turn as Waits};
 use crate::region::{
     Access, Account, Budget, Charge, ClaimId, Commit, End, GRANULE, Handle, Holder, Kind, Ledger,
-    LedgerGuard, LedgerLock, LendId, PinRefusal, Pinned, Purge, Quota, Refusal, Rights, Span, Turn,
-    Waited, WaiterId, WindowId,
+    LedgerGuard, LedgerLock, LendId, Live, PinRefusal, Pinned, Purge, Quota, Refusal, Rights, Span,
+    Turn, Waited, WaiterId, WindowId,
 };
 
 /// How many regions there are.
@@ -66,7 +66,7 @@ pub enum Op {
         handle: u8,
         first: u8,
         length: u8,
-        write: bool,
+        access: u8,
     },
     /// The host program takes a guard, or copies.
     Guard {
@@ -77,7 +77,7 @@ pub enum Op {
     },
     SetAccess {
         window: u8,
-        write: bool,
+        access: u8,
     },
     Close {
         window: u8,
@@ -124,7 +124,7 @@ pub enum Op {
         handle: u8,
         first: u8,
         length: u8,
-        write: bool,
+        access: u8,
     },
     /// It asks whether it is its turn.
     Ask {
@@ -700,17 +700,18 @@ impl Site {
                 handle,
                 first,
                 length,
-                write,
-            } => self.open(handle, first, length, write, false),
+                access,
+            } => self.open(handle, first, length, access, false),
             Op::Guard {
                 handle,
                 first,
                 length,
                 write,
-            } => self.open(handle, first, length, write, true),
-            Op::SetAccess { window, write } => {
+            } => self.open(handle, first, length, u8::from(write), true),
+            Op::SetAccess { window, access } => {
                 if let Some(window) = self.pick_window(window) {
-                    self.set_access(window, access(write));
+                    let access = access_of(access, self.window_holders[window]);
+                    self.set_access(window, access);
                 }
             }
             Op::Close { window, died } => {
@@ -755,10 +756,11 @@ impl Site {
                 handle,
                 first,
                 length,
-                write,
+                access,
             } => {
                 if let Some(handle) = self.pick_handle(handle) {
-                    self.wait(handle, span(first, length), access(write));
+                    let access = access_of(access, self.handle_holders[handle]);
+                    self.wait(handle, span(first, length), access);
                 }
             }
             Op::Ask { waiter } => {
@@ -902,14 +904,15 @@ impl Site {
         self.settle();
     }
 
-    fn open(&mut self, handle: u8, first: u8, length: u8, write: bool, guard: bool) {
+    fn open(&mut self, handle: u8, first: u8, length: u8, access: u8, guard: bool) {
         let Some(handle) = self.pick_handle(handle) else {
             return;
         };
         let shows = span(first, length);
-        let window = self.model.window(handle, shows, access(write), guard);
-        let mut needs = Can::window(access(write));
-        if guard && write {
+        let access = access_of(access, self.handle_holders[handle]);
+        let window = self.model.window(handle, shows, access, guard);
+        let mut needs = Can::window(access);
+        if guard && needs.write {
             // Who copies in sees nothing.
             needs.read = false;
         }
@@ -922,10 +925,13 @@ impl Site {
         };
         let made = self.ask(name, &reasons[..reasons.len().min(1)], |ledger| {
             let span = span_of(&shows);
-            ledger.open(&taken, rights(needs), span, access(write), holder, number)
+            ledger.open(&taken, rights(needs), span, access, holder, number)
         });
         self.handles[handle] = Some(taken);
         if let Some(made) = made {
+            if matches!(access, Access::LiveRead(_) | Access::LiveWrite(_)) {
+                self.note("open", access);
+            }
             self.model.took(&window);
             self.model.windows.push(window);
             self.windows.push(made);
@@ -939,6 +945,8 @@ impl Site {
         let first = &reasons[..reasons.len().min(1)];
         let done = self.ask("set-access", first, |ledger| ledger.set_access(id, access));
         if done.is_some() {
+            let before = self.model.windows[window].access;
+            self.note("set-access", format!("{before} to {access}"));
             self.model.windows[window].access = access;
         }
     }
@@ -1332,9 +1340,11 @@ impl Site {
     fn check_lock(&mut self) {
         let windows = self.model.windows.iter().enumerate();
         let open = windows.filter(|(_, it)| it.open).collect::<Vec<_>>();
-        let mut aside = 0;
+        let (mut aside, mut shared) = (0, 0);
         for (at, (one_no, one)) in open.iter().enumerate() {
             for (other_no, other) in &open[at + 1..] {
+                let common = (0..GRANULES).any(|at| one.shows[at] && other.shows[at]);
+                shared += u32::from(common && one.access != Access::Read);
                 if Model::clash(one, other) {
                     let one_aside = self.model.aside(*one_no, &other.chain);
                     let other_aside = self.model.aside(*other_no, &one.chain);
@@ -1342,16 +1352,20 @@ impl Site {
                     assert_eq!(one.claim, other.claim);
                     assert!(!(if one_aside { one.guard } else { other.guard }));
                     aside += 1;
+                    shared -= u32::from(one.access != Access::Read);
                 }
             }
         }
-        let writes = open.iter().any(|(_, it)| it.access == Access::Write);
-        assert!(!(self.lock().is_frozen() && writes));
+        let more = open.iter().any(|(_, it)| it.access != Access::Read);
+        assert!(!(self.lock().is_frozen() && more));
         assert!(!self.was_frozen || self.lock().is_frozen());
         let frozen = self.lock().is_frozen();
         self.was_frozen = frozen;
         if aside > 0 {
             self.note("windows", "set aside");
+        }
+        if shared > 0 {
+            self.note("windows", "live together");
         }
     }
 
@@ -1450,8 +1464,18 @@ fn rights(can: Can) -> Rights {
     one(can.read, Rights::READ) | one(can.write, Rights::WRITE) | one(can.share, Rights::SHARE)
 }
 
-fn access(write: bool) -> Access {
-    if write { Access::Write } else { Access::Read }
+/// A kind of access, of a holder: each is a store, and two of them are a strand.
+fn access_of(number: u8, holder: usize) -> Access {
+    let live = Live {
+        strand: holder as u64 / 2,
+        store: holder,
+    };
+    match number % 4 {
+        0 => Access::Read,
+        1 => Access::Write,
+        2 => Access::LiveRead(live),
+        _ => Access::LiveWrite(live),
+    }
 }
 
 fn end(died: bool) -> End {

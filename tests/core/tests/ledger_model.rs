@@ -44,16 +44,16 @@ fn op() -> impl Strategy<Value = Op> {
         4 => some().prop_map(|lend| Op::Return { lend }),
         4 => (some(), some()).prop_map(|(handle, to)| Op::Move { handle, to }),
         4 => some().prop_map(|handle| Op::Release { handle }),
-        16 => (some(), some(), some(), flag())
-            .prop_map(|(handle, first, length, write)| Op::Open { handle, first, length, write }),
+        16 => (some(), some(), some(), some())
+            .prop_map(|(handle, first, length, access)| Op::Open { handle, first, length, access }),
         2 => (some(), some(), some(), flag())
             .prop_map(|(handle, first, length, write)| Op::Guard { handle, first, length, write }),
-        6 => (some(), flag()).prop_map(|(window, write)| Op::SetAccess { window, write }),
+        8 => (some(), some()).prop_map(|(window, access)| Op::SetAccess { window, access }),
         10 => (some(), seldom()).prop_map(|(window, died)| Op::Close { window, died }),
-        3 => some().prop_map(|handle| Op::Freeze { handle }),
+        4 => some().prop_map(|handle| Op::Freeze { handle }),
         2 => some().prop_map(|handle| Op::ClearPoison { handle }),
-        8 => (near(), some(), some(), flag())
-            .prop_map(|(handle, first, length, write)| Op::Wait { handle, first, length, write }),
+        8 => (near(), some(), some(), some())
+            .prop_map(|(handle, first, length, access)| Op::Wait { handle, first, length, access }),
         6 => some().prop_map(|waiter| Op::Ask { waiter }),
         1 => some().prop_map(|waiter| Op::Forget { waiter }),
         6 => some().prop_map(|millis| Op::Pass { millis }),
@@ -106,6 +106,7 @@ proptest! {
 /// What the steps must have come to, or the test above says little.
 const OUTCOMES: &[(&str, &str)] = &[
     ("windows", "set aside"),
+    ("windows", "live together"),
     ("lend", "own"),
     ("lend", "on"),
     ("return", "over"),
@@ -117,8 +118,16 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("duplicate", "exhausted"),
     ("restrict", "done"),
     ("open", "done"),
+    ("open", "live-read"),
+    ("open", "live-write"),
     ("guard", "done"),
     ("set-access", "done"),
+    ("set-access", "read to live-read"),
+    ("set-access", "write to live-write"),
+    ("set-access", "live-read to live-write"),
+    ("set-access", "live-write to live-read"),
+    ("set-access", "live-read to read"),
+    ("set-access", "live-write to write"),
     ("close", "Died"),
     ("close", "again"),
     ("freeze", "done"),
@@ -161,7 +170,7 @@ const OUTCOMES: &[(&str, &str)] = &[
 
 const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
     use tombolo_core_tests::region::Refusal::{
-        Frozen, Gone, NotPermitted, Poisoned, Purged, Unpinned, WouldBlock,
+        Frozen, Gone, NotPermitted, OtherStrand, Poisoned, Purged, Unpinned, WouldBlock,
     };
     &[
         ("duplicate", &[Gone, NotPermitted, Purged]),
@@ -176,6 +185,7 @@ const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
                 Frozen,
                 Poisoned,
                 WouldBlock,
+                OtherStrand,
                 Unpinned,
                 Purged,
             ],

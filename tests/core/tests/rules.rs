@@ -1,8 +1,8 @@
 //! The rules of lock, lends, moves, life and pins, case by case.
 
 use tombolo_core_tests::region::{
-    Access, Account, Budget, End, GRANULE, Handle, Holder, Kind, Ledger, Quota, Refusal, Rights,
-    Span, WindowId,
+    Access, Account, Budget, End, GRANULE, Handle, Holder, Kind, Ledger, Live, Quota, Refusal,
+    Rights, Span, WindowId,
 };
 
 use Access::{Read, Write};
@@ -138,6 +138,207 @@ mod lock {
         for handle in [&weak, &lent] {
             assert_eq!(ledger.freeze(handle), Err(Refusal::NotPermitted));
         }
+    }
+}
+
+mod live {
+    use super::*;
+    use Access::{LiveRead, LiveWrite};
+
+    /// A store in a strand.
+    fn store(strand: u64, store: usize) -> Live {
+        Live { strand, store }
+    }
+
+    fn two() -> (Ledger<()>, Handle, Handle) {
+        let (mut ledger, a) = region();
+        let b = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
+        (ledger, a, b)
+    }
+
+    #[test]
+    fn stores_of_one_strand_go_together_in_every_live_way() {
+        for one in [LiveRead(store(1, 1)), LiveWrite(store(1, 1))] {
+            for other in [LiveRead(store(1, 2)), LiveWrite(store(1, 2))] {
+                let (mut ledger, a, b) = two();
+                open(&mut ledger, &a, granule(0), one).unwrap();
+                open(&mut ledger, &b, granule(0), other).unwrap();
+                // And a third.
+                open(&mut ledger, &b, granule(0), LiveWrite(store(1, 3))).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn another_strand_is_refused_with_the_reason() {
+        for one in [LiveRead(store(1, 1)), LiveWrite(store(1, 1))] {
+            for other in [LiveRead(store(2, 2)), LiveWrite(store(2, 2))] {
+                let (mut ledger, a, b) = two();
+                open(&mut ledger, &a, granule(0), one).unwrap();
+                let refused = open(&mut ledger, &b, granule(0), other);
+                assert_eq!(refused, Err(Refusal::OtherStrand));
+                // Also where something else is in the way as well.
+                let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
+                open(&mut ledger, &c, granule(1), Write).unwrap();
+                let refused = open(&mut ledger, &b, granules(0, 2), other);
+                assert_eq!(refused, Err(Refusal::OtherStrand));
+                let refused = open(&mut ledger, &b, granule(1), other);
+                assert_eq!(refused, Err(Refusal::WouldBlock));
+            }
+        }
+    }
+
+    #[test]
+    fn one_store_has_no_two_on_the_same_granule() {
+        let (mut ledger, a, b) = two();
+        open(&mut ledger, &a, granule(0), LiveRead(store(1, 1))).unwrap();
+        for access in [LiveRead(store(1, 1)), LiveWrite(store(1, 1))] {
+            for handle in [&a, &b] {
+                let refused = open(&mut ledger, handle, granule(0), access);
+                assert_eq!(refused, Err(Refusal::WouldBlock));
+            }
+        }
+        open(&mut ledger, &a, granule(1), LiveWrite(store(1, 1))).unwrap();
+    }
+
+    #[test]
+    fn live_and_else_conflict_in_either_order() {
+        for live in [LiveRead(store(1, 1)), LiveWrite(store(1, 1))] {
+            for access in [Read, Write] {
+                let (mut ledger, a, b) = two();
+                let window = open(&mut ledger, &a, granule(0), live).unwrap();
+                let refused = open(&mut ledger, &b, granule(0), access);
+                assert_eq!(refused, Err(Refusal::WouldBlock));
+                let refused = guard(&mut ledger, &b, granule(0), access);
+                assert_eq!(refused, Err(Refusal::WouldBlock));
+                ledger.close(window, End::Orderly);
+                let window = guard(&mut ledger, &b, granule(0), access).unwrap();
+                let refused = open(&mut ledger, &a, granule(0), live);
+                assert_eq!(refused, Err(Refusal::WouldBlock));
+                ledger.close(window, End::Orderly);
+                open(&mut ledger, &b, granule(0), access).unwrap();
+                let refused = open(&mut ledger, &a, granule(0), live);
+                assert_eq!(refused, Err(Refusal::WouldBlock));
+            }
+        }
+    }
+
+    #[test]
+    fn access_becomes_live_and_ends_being_so_within_the_lock() {
+        let (one, other) = (store(1, 1), store(1, 2));
+        let (mut ledger, a, b) = two();
+        let window = open(&mut ledger, &a, granule(0), Read).unwrap();
+        let reads = open(&mut ledger, &b, granule(0), Read).unwrap();
+        for access in [LiveRead(one), LiveWrite(one)] {
+            let refused = ledger.set_access(window, access);
+            assert_eq!(refused, Err(Refusal::WouldBlock));
+        }
+        ledger.close(reads, End::Orderly);
+        ledger.set_access(window, LiveRead(one)).unwrap();
+        let beside = open(&mut ledger, &b, granule(0), LiveWrite(other)).unwrap();
+        ledger.set_access(window, LiveWrite(one)).unwrap();
+        for access in [Read, Write] {
+            assert_eq!(ledger.set_access(window, access), Err(Refusal::WouldBlock));
+        }
+        ledger.close(beside, End::Orderly);
+        ledger.set_access(window, Write).unwrap();
+        ledger.set_access(window, LiveWrite(one)).unwrap();
+        ledger.set_access(window, Read).unwrap();
+    }
+
+    #[test]
+    fn rights_are_those_of_read_and_write() {
+        let (mut ledger, a) = region();
+        let one = store(1, 1);
+        let weak = ledger.restrict(&a, Rights::READ).unwrap();
+        let refused = open(&mut ledger, &weak, granule(0), LiveWrite(one));
+        assert_eq!(refused, Err(Refusal::NotPermitted));
+        let window = open(&mut ledger, &weak, granule(0), LiveRead(one)).unwrap();
+        let refused = ledger.set_access(window, LiveWrite(one));
+        assert_eq!(refused, Err(Refusal::NotPermitted));
+        let blind = ledger.restrict(&a, Rights::WRITE).unwrap();
+        for access in [LiveRead(one), LiveWrite(one)] {
+            let refused = open(&mut ledger, &blind, granule(1), access);
+            assert_eq!(refused, Err(Refusal::NotPermitted));
+        }
+    }
+
+    #[test]
+    fn freezing_is_refused_while_anything_is_live_and_refuses_it() {
+        let one = store(1, 1);
+        let (mut ledger, a, b) = two();
+        let window = open(&mut ledger, &a, granule(0), LiveRead(one)).unwrap();
+        assert_eq!(ledger.freeze(&b), Err(Refusal::WouldBlock));
+        ledger.set_access(window, Read).unwrap();
+        ledger.freeze(&b).unwrap();
+        for access in [LiveRead(one), LiveWrite(one)] {
+            let refused = open(&mut ledger, &b, granule(1), access);
+            assert_eq!(refused, Err(Refusal::Frozen));
+            assert_eq!(ledger.set_access(window, access), Err(Refusal::Frozen));
+        }
+    }
+
+    #[test]
+    fn who_dies_with_live_write_poisons_and_with_live_read_does_not() {
+        let (mut ledger, a) = region();
+        for (access, end, poisons) in [
+            (LiveRead(store(1, 1)), End::Died, false),
+            (LiveWrite(store(1, 1)), End::Orderly, false),
+            (LiveWrite(store(1, 1)), End::Died, true),
+        ] {
+            let window = open(&mut ledger, &a, granule(0), access).unwrap();
+            ledger.close(window, end);
+            assert_eq!(ledger.is_poisoned(), poisons);
+        }
+        let refused = open(&mut ledger, &a, granule(0), LiveRead(store(1, 2)));
+        assert_eq!(refused, Err(Refusal::Poisoned));
+    }
+
+    #[test]
+    fn lends_set_live_windows_aside_for_the_borrower_alone() {
+        let (mut ledger, a, b) = two();
+        open(&mut ledger, &a, granule(0), LiveWrite(store(1, 1))).unwrap();
+        let lent = ledger.lend(&a, READ_WRITE).unwrap();
+        let borrowed = open(&mut ledger, &lent, granule(0), Write).unwrap();
+        let refused = open(&mut ledger, &b, granule(0), LiveRead(store(1, 2)));
+        assert_eq!(refused, Err(Refusal::WouldBlock), "the borrower writes");
+        ledger.close(borrowed, End::Orderly);
+        let beside = open(&mut ledger, &b, granule(0), LiveRead(store(1, 2))).unwrap();
+        let refused = open(&mut ledger, &lent, granule(0), Write);
+        assert_eq!(refused, Err(Refusal::WouldBlock), "not the lender's");
+        let refused = open(&mut ledger, &lent, granule(0), LiveWrite(store(2, 3)));
+        assert_eq!(refused, Err(Refusal::OtherStrand), "not the lender's");
+        ledger.close(beside, End::Orderly);
+        open(&mut ledger, &lent, granule(0), LiveWrite(store(2, 3))).unwrap();
+    }
+
+    #[test]
+    fn access_that_becomes_live_meets_another_strand_too() {
+        let (mut ledger, a, _) = two();
+        let window = open(&mut ledger, &a, granule(0), Read).unwrap();
+        let lent = ledger.lend(&a, READ_WRITE).unwrap();
+        open(&mut ledger, &lent, granule(0), LiveRead(store(2, 3))).unwrap();
+        let refused = ledger.set_access(window, LiveRead(store(1, 1)));
+        assert_eq!(refused, Err(Refusal::OtherStrand));
+        ledger.set_access(window, LiveRead(store(2, 1))).unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_a_live_window_is_waited_for_by_the_same_rule() {
+        use std::time::Duration;
+        use tombolo_core_tests::region::Waited;
+        let (mut ledger, a, b) = two();
+        let now = Duration::ZERO;
+        let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
+        let window = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let waiter = ledger.wait(&b, granule(0), LiveWrite(store(1, 2)), now);
+        let waiter = waiter.unwrap();
+        assert_eq!(ledger.waited(waiter, now), Waited::NotYet(None));
+        ledger.set_access(window, LiveWrite(store(1, 1))).unwrap();
+        assert_eq!(ledger.waited(waiter, now), Waited::Ready);
+        // It is reserved: for what goes with it as well.
+        open(&mut ledger, &c, granule(0), LiveRead(store(1, 3))).unwrap();
+        open(&mut ledger, &b, granule(0), LiveRead(store(1, 2))).unwrap();
     }
 }
 

@@ -79,7 +79,7 @@ pub fn word(code: ErrorCode) -> String {
         ErrorCode::Gone => "gone".into(),
         ErrorCode::Poisoned => "poisoned".into(),
         ErrorCode::Exhausted(text) => format!("exhausted: {text}"),
-        ErrorCode::Unsupported => "unsupported".into(),
+        ErrorCode::Unsupported(text) => format!("unsupported: {text}"),
     }
 }
 
@@ -219,6 +219,11 @@ pub fn with(script: &str, it: &Region) -> Result<String, String> {
         }
         "fill" => {
             let page = Page::map(it, 0, Access::Write).map_err(word)?;
+            page.fill(number(rest));
+            Ok("done".into())
+        }
+        "live" => {
+            let page = Page::map(it, 0, Access::LiveWrite).map_err(word)?;
             page.fill(number(rest));
             Ok("done".into())
         }

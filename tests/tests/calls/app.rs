@@ -92,6 +92,28 @@ mod lending {
     }
 
     #[test]
+    fn live_windows_are_set_aside_and_go_with_no_other_strand() {
+        plays(app("lend-live two"));
+    }
+
+    #[test]
+    fn live_windows_are_set_aside_and_go_with_others_of_the_strand() {
+        let command = CommandSpec {
+            args: vec!["lend-live one".into()],
+            ..CommandSpec::default()
+        };
+        let guests = [client(), near(), far()].map(|guest| GuestSpec {
+            strand: Some("one".into()),
+            ..guest
+        });
+        plays(
+            guests
+                .into_iter()
+                .fold(App::builder().command(command), AppBuilder::guest),
+        );
+    }
+
+    #[test]
     fn who_has_another_claim_conflicts_with_the_borrower() {
         plays(app("lend-third-party"));
     }

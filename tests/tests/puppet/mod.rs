@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use tombolo::{GRANULE, Host, Limits, Region, RegionCtx, RegionView};
+use tombolo::{GRANULE, Host, Limits, Region, RegionCtx, RegionCtxBuilder, RegionView, Strand};
 use tombolo_tests::process::{Mapping, Process};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Result, Store};
@@ -26,6 +26,8 @@ pub use bindings::tombolo::memory::windows::Access;
 
 pub const READ: Access = Access::Read;
 pub const WRITE: Access = Access::Write;
+pub const LIVE_READ: Access = Access::LiveRead;
+pub const LIVE_WRITE: Access = Access::LiveWrite;
 
 /// What an act of a guest that it may be refused gives.
 pub type Act<R> = std::result::Result<R, ErrorCode>;
@@ -127,9 +129,22 @@ impl Puppet {
     }
 
     pub fn with_limits(path: &str, host: &Host, name: &str, limits: Limits) -> Puppet {
+        Puppet::with_context(path, host.context(name).limits(limits))
+    }
+
+    /// A guest that may have live windows with others of the strand.
+    #[allow(unsafe_code)]
+    pub fn in_strand(path: &str, host: &Host, name: &str, strand: &Strand) -> Puppet {
+        // SAFETY: puppets are moved by hand, one after the other, and no function that
+        // a puppet calls gives another one its turn.
+        let context = unsafe { host.context(name).live_within(strand) };
+        Puppet::with_context(path, context)
+    }
+
+    fn with_context(path: &str, context: RegionCtxBuilder) -> Puppet {
         let (engine, component, linker) = compiled(path);
         let state = State {
-            regions: host.context(name).limits(limits).build(),
+            regions: context.build(),
             wasi: WasiCtx::builder().build(),
             table: ResourceTable::new(),
         };

@@ -27,7 +27,7 @@ pub enum Seen<'r> {
 impl<'r> Seen<'r> {
     pub fn new(region: &'r Region, range: Range<u64>) -> Result<Self, Error> {
         match region.read_window(range.clone()) {
-            Err(Error::Unsupported) => region
+            Err(Error::Unsupported(_)) => region
                 .read_at(range.start, range.end - range.start)
                 .map(Self::Copy),
             window => window.map(Self::Window),
@@ -62,7 +62,7 @@ pub fn fill(
 ) -> Result<(), Error> {
     match region.write_window(range.clone()) {
         Ok(mut window) => filler(&mut window),
-        Err(Error::Unsupported) => {
+        Err(Error::Unsupported(_)) => {
             let mut bytes = vec![0; (range.end - range.start) as usize];
             filler(&mut bytes);
             region.write_at(range.start, &bytes)?;

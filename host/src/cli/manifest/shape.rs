@@ -277,7 +277,7 @@ pub(super) static GUEST: Table = Table {
             "strand",
             Shape::Text("a strand's name", NAME),
             "Its strand: guests of one strand take turns, those of different ones run in \
-             parallel.",
+             parallel. Only those of one may share live windows.",
             "a strand of its own",
             r#"strand = "front""#,
         ),

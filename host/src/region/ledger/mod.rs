@@ -33,6 +33,19 @@ pub enum Access {
     Read,
     /// Reads and writes; nobody else sees the bytes meanwhile.
     Write,
+    /// Reads; other stores of the strand may write meanwhile, by `LiveWrite`.
+    LiveRead(Live),
+    /// Reads and writes; so may other stores of the strand, by live windows.
+    LiveWrite(Live),
+}
+
+/// Whose a live window is: those of different stores that take turns go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Live {
+    /// The strand in which the store takes turns.
+    pub strand: u64,
+    /// The store.
+    pub store: usize,
 }
 
 impl Access {
@@ -40,20 +53,46 @@ impl Access {
     /// what is there.
     #[must_use]
     pub fn needs(self) -> Rights {
+        match self.writes() {
+            false => Rights::READ,
+            true => Rights::READ | Rights::WRITE,
+        }
+    }
+
+    /// Whether such a window can write.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Access::Write | Access::LiveWrite(_))
+    }
+
+    fn live(self) -> Option<Live> {
         match self {
-            Access::Read => Rights::READ,
-            Access::Write => Rights::READ | Rights::WRITE,
+            Access::LiveRead(live) | Access::LiveWrite(live) => Some(live),
+            Access::Read | Access::Write => None,
         }
     }
 
     fn goes_with(self, other: Access) -> bool {
-        self == Access::Read && other == Access::Read
+        match (self.live(), other.live()) {
+            (Some(one), Some(other)) => one.strand == other.strand && one.store != other.store,
+            _ => self == Access::Read && other == Access::Read,
+        }
+    }
+
+    /// Whether these would go together, were they in one strand.
+    fn is_strands_apart(self, other: Access) -> bool {
+        match (self.live(), other.live()) {
+            (Some(one), Some(other)) => one.strand != other.strand,
+            _ => false,
+        }
     }
 
     /// Whether whoever may have the other may have this as well: nothing more
     /// conflicts with it.
     fn within(self, other: Access) -> bool {
-        self == other || other == Access::Write
+        self == other
+            || other == Access::Write
+            || self.live().is_some() && self.live() == other.live()
     }
 }
 
@@ -62,6 +101,8 @@ impl fmt::Display for Access {
         f.write_str(match self {
             Access::Read => "read",
             Access::Write => "write",
+            Access::LiveRead(_) => "live-read",
+            Access::LiveWrite(_) => "live-write",
         })
     }
 }
@@ -153,6 +194,13 @@ pub enum Refusal {
     /// Somebody holds the bytes in a conflicting way, or the claim is lent.
     #[error("the bytes are held in a conflicting way at the moment")]
     WouldBlock,
+    /// The bytes have live windows in another strand, which a live window does not
+    /// go with.
+    #[error(
+        "the bytes have live windows in another strand, and live windows go together \
+         within one strand only: put these guests into one"
+    )]
+    OtherStrand,
     /// The region is frozen.
     #[error("the region is frozen")]
     Frozen,
@@ -227,7 +275,8 @@ struct Waiter {
 ///
 /// # The lock
 ///
-/// Every window is a guard: `read` goes with `read`, all else conflicts on a
+/// Every window is a guard: `read` goes with `read`, and a live window with live
+/// windows of other stores of its strand; all else conflicts on a
 /// common granule, with one exception. A lend sets the lender's windows of
 /// that claim aside: they do not conflict with windows made through the lend
 /// or through what is lent on from it. No state is needed for that. A window
@@ -528,7 +577,7 @@ impl<P> Ledger<P> {
     /// [`Refusal::Purged`]; [`Refusal::NotPermitted`] without [`Rights::WRITE`]
     /// and for a lent handle; [`Refusal::Poisoned`]; [`Refusal::Unpinned`] unless
     /// the claim pins the whole region; [`Refusal::WouldBlock`] while anybody has
-    /// a window that can write.
+    /// a window that does more than `read`.
     pub fn freeze(&mut self, handle: &Handle) -> Result<(), Refusal> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;
@@ -545,7 +594,7 @@ impl<P> Ledger<P> {
         if self
             .windows
             .values()
-            .any(|window| window.access == Access::Write)
+            .any(|window| window.access != Access::Read)
         {
             return Err(Refusal::WouldBlock);
         }

@@ -48,8 +48,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`]: what waiting
-    /// does not cure.
+    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`] and
+    /// [`Refusal::OtherStrand`]: what waiting does not cure.
     pub fn wait(
         &mut self,
         handle: &Handle,

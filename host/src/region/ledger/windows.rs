@@ -31,12 +31,26 @@ impl<P> Ledger<P> {
         access: Access,
         except: Option<WindowId>,
     ) -> bool {
-        self.windows.iter().all(|(id, other)| {
-            Some(*id) == except
-                || !other.span.overlaps(span)
-                || other.access.goes_with(access)
-                || other.claim == claim && self.is_aside(*id, other, via)
-        })
+        let mut conflicts = self.conflicts(claim, via, span, access, except);
+        conflicts.next().is_none()
+    }
+
+    /// The windows with which such a one would conflict.
+    fn conflicts(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
+        span: Span,
+        access: Access,
+        except: Option<WindowId>,
+    ) -> impl Iterator<Item = &Window<P>> {
+        let conflicts = self.windows.iter().filter(move |(id, other)| {
+            Some(**id) != except
+                && other.span.overlaps(span)
+                && !other.access.goes_with(access)
+                && !(other.claim == claim && self.is_aside(**id, other, via))
+        });
+        conflicts.map(|(_, window)| window)
     }
 
     /// Opens a window, for which the handle must have the rights `needs`:
@@ -86,8 +100,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`] and
-    /// [`Refusal::Unpinned`].
+    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`],
+    /// [`Refusal::OtherStrand`] and [`Refusal::Unpinned`].
     pub fn may_open(&self, handle: &Handle, needs: Rights, access: Access) -> Result<(), Refusal> {
         self.check_there(handle)?;
         self.check_rights(handle, needs)?;
@@ -102,7 +116,7 @@ impl<P> Ledger<P> {
     }
 
     pub(super) fn check_state(&self, access: Access) -> Result<(), Refusal> {
-        if self.frozen && access == Access::Write {
+        if self.frozen && access != Access::Read {
             return Err(Refusal::Frozen);
         }
         if self.poisoned {
@@ -120,24 +134,29 @@ impl<P> Ledger<P> {
         access: Access,
         except: Option<WindowId>,
     ) -> Result<(), Refusal> {
-        if self.frozen && access == Access::Write {
+        if self.frozen && access != Access::Read {
             return Err(Refusal::Frozen);
         }
-        if self.free(claim, via, span, access, except) {
-            Ok(())
-        } else {
-            Err(Refusal::WouldBlock)
+        let mut conflicts = self.conflicts(claim, via, span, access, except);
+        let Some(first) = conflicts.next() else {
+            return Ok(());
+        };
+        // That is no matter of waiting, and said first.
+        let apart = |other: &Window<P>| other.access.is_strands_apart(access);
+        if apart(first) || conflicts.any(apart) {
+            return Err(Refusal::OtherStrand);
         }
+        Err(Refusal::WouldBlock)
     }
 
-    /// Changes what a window is for.
+    /// Tells whether a window may be for something else.
     ///
     /// # Errors
     ///
     /// [`Refusal::Gone`] for a window that has ended, or whose lend has; the
     /// others but [`Refusal::Poisoned`], since windows that exist stay as they
     /// are.
-    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
+    pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), Refusal> {
         let window = self.windows.get(&id).ok_or(Refusal::Gone)?;
         self.check_lend(window.via)?;
         if self.purged {
@@ -152,7 +171,17 @@ impl<P> Ledger<P> {
         if !access.within(window.access) && self.is_behind(claim, via, span, access) {
             return Err(Refusal::WouldBlock);
         }
-        self.windows.get_mut(&id).expect("found above").access = access;
+        Ok(())
+    }
+
+    /// Changes what a window is for.
+    ///
+    /// # Errors
+    ///
+    /// As [`may_set_access`](Ledger::may_set_access).
+    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
+        self.may_set_access(id, access)?;
+        self.windows.get_mut(&id).expect("asked above").access = access;
         Ok(())
     }
 
@@ -161,7 +190,7 @@ impl<P> Ledger<P> {
     /// had ended before.
     pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
         let window = self.windows.remove(&id)?;
-        if window.access == Access::Write && end == End::Died {
+        if window.access.writes() && end == End::Died {
             self.poisoned = true;
         }
         self.claim_mut(window.claim).windows -= 1;
@@ -177,6 +206,7 @@ impl<P> Ledger<P> {
 
     /// What a window is at the moment: its span and access.
     #[must_use]
+    #[allow(dead_code, reason = "for tests")]
     pub fn window(&self, id: WindowId) -> Option<(Span, Access)> {
         self.windows
             .get(&id)

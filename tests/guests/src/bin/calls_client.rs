@@ -81,6 +81,7 @@ fn play(script: &str) -> Result<String, String> {
         "values" => values(),
         "deep" => deep(),
         "lend-kept-windows" => lend_kept_windows(),
+        "lend-live" => lend_live(rest),
         "lend-third-party" => lend_third_party(),
         "lend-same-twice" => lend_same_twice(),
         "lend-window-kept" => lend_window_kept(),
@@ -337,6 +338,39 @@ fn lend_same_twice() {
         near::lend_two("read-both", &region, &weaker).as_deref(),
         Ok("11 11")
     );
+    all_is_well();
+}
+
+/// Live windows are set aside as others are; and go with those of another claim
+/// within one strand.
+fn lend_live(strands: &str) {
+    let region = create("live");
+    let page = map(&region, Access::LiveWrite);
+    page.fill(1);
+    assert_eq!(near::lend("see", &region).as_deref(), Ok("1"));
+    assert_eq!(near::lend("fill 2", &region).as_deref(), Ok("done"));
+    assert!(page.is_all(2));
+    assert_eq!(near::lend("live 3", &region).as_deref(), Ok("done"));
+    assert!(page.is_all(3));
+
+    let other = region.duplicate(Rights::READ | Rights::WRITE).unwrap();
+    let refused = near::lend("fill 4", &other);
+    assert_eq!(refused.unwrap_err(), "would-block");
+    let live = near::lend("live 5", &other);
+    match strands {
+        "one" => {
+            assert_eq!(live.as_deref(), Ok("done"));
+            assert!(page.is_all(5));
+        }
+        _ => {
+            has(
+                &live.unwrap_err(),
+                &["unsupported", "another strand", "into one"],
+            );
+            assert!(page.is_all(3));
+        }
+    }
+    drop(page);
     all_is_well();
 }
 

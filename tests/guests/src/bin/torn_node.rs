@@ -1,9 +1,11 @@
-//! Reads or writes a region that another guest, in another strand, uses at the same
-//! time, and passes what it reads to the host: strings and lists that lie in the
+//! Reads or writes a region that another guest, in another strand or by turns, uses at
+//! the same time, and passes what it reads to the host: strings and lists that lie in the
 //! very bytes.
 //!
 //! The region holds one character over and over, `a` or `é`. A mixture of both is no
-//! UTF-8: a host that lifted one would end this guest.
+//! UTF-8: a host that lifted one would end this guest. But two bytes written by one
+//! instruction are new or old together, and so a live window that is written two by
+//! two holds UTF-8 at any moment, part new, part old.
 
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)] // To pass on what may be no UTF-8.
 
@@ -20,7 +22,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["read", how, times] => read(how, times.parse().unwrap()),
+        ["read", access, times, how] => read(access, times.parse().unwrap(), how),
         ["write", how] => write(how),
         _ => panic!("{arguments:?}"),
     }
@@ -32,8 +34,9 @@ fn pattern(odd: bool) -> Vec<u8> {
     character.repeat(count).into_bytes()
 }
 
-/// Lifts so many times, and until the writer changed the bytes often.
-fn read(how: &str, times: u32) {
+/// Lifts so many times, and until the writer changed the bytes often; and, where both
+/// are live, until it was often seen in the middle of that.
+fn read(access: &str, times: u32, how: &str) {
     let region = Region::create("torn", GRANULE).unwrap();
     region.write_at(0, &pattern(false)).unwrap();
     let rights = Rights::READ | Rights::WRITE;
@@ -43,7 +46,9 @@ fn read(how: &str, times: u32) {
         Receiver::open("echo").unwrap(),
     );
     let (mut lifted, mut changes, mut blocked, mut before) = (0, 0u32, 0u32, None);
-    while lifted < times || changes < 20 {
+    let mut halves = 0u32;
+    while lifted < times || changes < 20 || how == "live" && halves < 20 {
+        let is_live = access.starts_with("live");
         let mut look = |bytes: &[u8]| {
             let first = bytes[0];
             for _ in 0..LIFTS {
@@ -54,21 +59,32 @@ fn read(how: &str, times: u32) {
                 // By the host, which copies it: and back.
                 echo.send(bytes, vec![]).unwrap();
                 let message = echoed.receive().unwrap();
+                lifted += 2;
+                if is_live {
+                    halves += u32::from(at_one_moment(&message.bytes));
+                    continue;
+                }
                 whole(&message.bytes, first);
                 whole(bytes, first);
-                lifted += 2;
             }
             if before.replace(first) != Some(first) {
                 changes += 1;
             }
         };
-        let done = match how {
+        let done = match access {
             "read" => region.read_window(..).map(|window| look(&window[..LENGTH])),
             "write" => region
                 .write_window(..)
                 .map(|window| look(&window[..LENGTH])),
             "copy" => region.read_at(0, LENGTH as u64).map(|bytes| look(&bytes)),
-            _ => panic!("{how}"),
+            // The bytes themselves, to be passed on and not looked at here.
+            "live-read" => region
+                .live_read_window(..)
+                .map(|window| look(unsafe { std::slice::from_raw_parts(window.as_ptr(), LENGTH) })),
+            "live-write" => region
+                .live_write_window(..)
+                .map(|window| look(unsafe { std::slice::from_raw_parts(window.as_ptr(), LENGTH) })),
+            _ => panic!("{access}"),
         };
         match done {
             Ok(()) => {}
@@ -76,9 +92,36 @@ fn read(how: &str, times: u32) {
             Err(error) => panic!("{error}"),
         }
         // The writer gets its chance, too.
-        std::thread::yield_now();
+        match how {
+            "apart" => std::thread::yield_now(),
+            _ => pause(),
+        }
     }
-    println!("{how}: {lifted} lifted, {changes} changes, {blocked} blocked");
+    println!(
+        "{access}: {lifted} lifted, {halves} of them half-way, {changes} changes, {blocked} blocked"
+    );
+}
+
+/// Lets whoever is in the same strand have a turn.
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_micros(1));
+}
+
+/// All of it was there at one moment: one character up to some point, and the other
+/// from there on. Tells whether there are both.
+fn at_one_moment(bytes: &[u8]) -> bool {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    assert!(rest.is_empty());
+    let known = pairs
+        .iter()
+        .all(|pair| pair == b"aa" || *pair == [0xC3, 0xA9]);
+    assert!(known, "{bytes:x?}");
+    let changes = pairs
+        .windows(2)
+        .filter(|pairs| pairs[0] != pairs[1])
+        .count();
+    assert!(changes <= 1, "{changes} changes: {bytes:x?}");
+    changes == 1
 }
 
 /// All of it is the one character.
@@ -103,12 +146,26 @@ fn write(how: &str) {
                     unsafe { std::ptr::from_mut(to).write_volatile(*from) };
                 }
             }),
+            // Two by two, and with turns of others in between.
+            "live-write" => region.live_write_window(..).map(|window| {
+                let cells = window.cells_of::<u16>();
+                for (at, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {
+                    cells.set(at, u16::from_le_bytes(*pair));
+                    if at % 700 == 699 {
+                        pause();
+                    }
+                }
+            }),
             "copy" => region.write_at(0, bytes),
             _ => panic!("{how}"),
         };
         match done {
             Ok(()) | Err(Error::WouldBlock) => {}
             Err(error) => panic!("{error}"),
+        }
+        if how == "live-write" {
+            // Without a window.
+            pause();
         }
         if time % 64 == 0 && scopes::open("s", "torn").is_err() {
             return;

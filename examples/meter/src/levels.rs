@@ -1,0 +1,56 @@
+//! How loud it is.
+
+/// The levels of some samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Levels {
+    peak: f32,
+    squares: f64,
+    count: u32,
+}
+
+impl Levels {
+    /// Takes samples in.
+    pub fn add(&mut self, samples: &[f32]) {
+        for sample in samples {
+            self.peak = self.peak.max(sample.abs());
+            self.squares += f64::from(*sample).powi(2);
+            self.count += 1;
+        }
+    }
+
+    /// The loudest sample, in dB of full scale.
+    pub fn peak(&self) -> f64 {
+        decibels(self.peak.into())
+    }
+
+    /// The root of the mean square, in dB of full scale.
+    pub fn rms(&self) -> f64 {
+        decibels((self.squares / f64::from(self.count.max(1))).sqrt())
+    }
+
+    /// The peak as a bar: a sign for each 2 dB above -44.
+    pub fn bar(&self) -> String {
+        let signs = ((self.peak() + 44.0) / 2.0).round().clamp(0.0, 22.0);
+        "#".repeat(signs as usize)
+    }
+}
+
+fn decibels(amplitude: f64) -> f64 {
+    20.0 * amplitude.max(1e-5).log10()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_of_silence_and_of_full_scale() {
+        let mut levels = Levels::default();
+        assert_eq!((levels.peak().round(), levels.bar().len()), (-100.0, 0));
+        levels.add(&[0.0; 10]);
+        assert_eq!(levels.rms().round(), -100.0);
+        levels.add(&[-1.0; 10]);
+        assert_eq!((levels.peak(), levels.bar().len()), (0.0, 22));
+        assert_eq!((levels.rms() * 100.0).round(), -301.0);
+    }
+}

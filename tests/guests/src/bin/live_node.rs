@@ -1,0 +1,206 @@
+//! A guest with live windows, which plays the part that its first argument names.
+//! What it finds wrong it panics about.
+
+use std::time::{Duration, Instant};
+
+use tombolo_guest::scopes::{self, Publication};
+use tombolo_guest::{Error, GRANULE, Region, Rights};
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("ping") => ping(),
+        Some("pong") => pong(),
+        Some("hold") => hold(),
+        Some("is-refused") => is_refused(),
+        Some("alone") => alone(),
+        Some("write-then-share") => write_then_share(),
+        Some("wait") => wait(),
+        Some("keep") => keep(),
+        Some("die") => die(),
+        part => panic!("no such part: {part:?}"),
+    }
+}
+
+fn create() -> (Region, Publication) {
+    let table = Region::create("table", 2 * GRANULE).unwrap();
+    let published = publish(&table);
+    (table, published)
+}
+
+fn publish(table: &Region) -> Publication {
+    scopes::publish("s", "table", table, Rights::READ | Rights::WRITE).unwrap()
+}
+
+fn open() -> Region {
+    scopes::open_waiting("s", "table").unwrap()
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How often each waits for the other.
+const ROUNDS: u32 = 20;
+/// Where the first counts, and where the second does.
+const PING: usize = 0;
+const PONG: usize = 1;
+
+fn ping() {
+    let (table, _published) = create();
+    let window = table.live_write_window(..).unwrap();
+    let counts = window.cells_of::<u32>();
+    for round in 1..=ROUNDS {
+        counts.set(PING, round);
+        // Without a call to the host.
+        while counts.get(PONG) != round {}
+    }
+}
+
+fn pong() {
+    let table = open();
+    let window = table.live_write_window(..).unwrap();
+    let counts = window.cells_of::<u32>();
+    for round in 1..=ROUNDS {
+        while counts.get(PING) != round {}
+        counts.set(PONG, round);
+    }
+}
+
+/// Holds a live window until the other one has gone through with it.
+fn hold() {
+    let (table, _published) = create();
+    let window = table.live_write_window(..GRANULE).unwrap();
+    until("nobody comes", || {
+        // The second granule says how far the other one is.
+        matches!(table.read_at(GRANULE, 1).as_deref(), Ok([1]))
+    });
+    drop(window);
+    until("nobody goes on", || {
+        matches!(table.read_at(GRANULE, 1).as_deref(), Ok([2]))
+    });
+}
+
+fn is_refused() {
+    let table = open();
+    let mut refused = Err(Error::WouldBlock);
+    until("nothing is held", || {
+        refused = table.live_read_window(..GRANULE).map(drop);
+        refused.is_err()
+    });
+    let reason = |refused: Result<(), Error>| match refused {
+        Err(Error::Unsupported(text)) => assert!(text.contains("another strand"), "{text}"),
+        other => panic!("{other:?}"),
+    };
+    reason(refused);
+    reason(table.live_write_window(..GRANULE).map(drop));
+    // It does not wait for what another strand may never let go of.
+    reason(table.live_read_window_waiting(..GRANULE).map(drop));
+    assert_eq!(
+        table.read_window(..GRANULE).map(drop),
+        Err(Error::WouldBlock)
+    );
+    table.write_at(GRANULE, &[1]).unwrap();
+    until("it is never free", || {
+        table.live_write_window(..GRANULE).is_ok()
+    });
+    table.write_at(GRANULE, &[2]).unwrap();
+}
+
+/// What one guest sees of its own windows.
+fn alone() {
+    let table = Region::create("table", 2 * GRANULE).unwrap();
+    let other = table.duplicate(Rights::READ | Rights::WRITE).unwrap();
+    let window = table.live_write_window(..GRANULE).unwrap();
+    let again = other.live_read_window(..GRANULE).map(drop);
+    assert_eq!(again, Err(Error::WouldBlock));
+    let cells = window.cells();
+    assert_eq!(cells.len() as u64, GRANULE);
+    cells.copy_from(1, b"live");
+    let mut bytes = [0; 6];
+    cells.copy_to(0, &mut bytes);
+    assert_eq!(&bytes, b"\0live\0");
+    assert_eq!(window.cells_of::<u32>().range(1..2).get(0), u32::from(b'e'));
+    assert_eq!(
+        table.unpin(..GRANULE),
+        Err(Error::WouldBlock),
+        "it is shown"
+    );
+
+    // From access to access.
+    let window = window.into_read().unwrap();
+    assert_eq!(window.cells().get(2), b'i');
+    let window = window.into_write().unwrap();
+    window.cells().set(0, 7);
+    let window = window.into_window().unwrap();
+    assert_eq!(&window[..6], b"\x07live\0");
+    let window = window.into_read().unwrap().into_live().unwrap();
+    let refused = window.into_write().unwrap().into_read().unwrap();
+    let reads = other.read_window(GRANULE..).unwrap();
+    let window = refused.into_window().unwrap();
+    let beside = other.read_window(..GRANULE).unwrap();
+    let refused = window.into_live().unwrap_err();
+    assert_eq!(*refused.error(), Error::WouldBlock);
+    assert_eq!(&refused.into_window()[1..5], b"live");
+    drop((reads, beside));
+
+    // What is frozen is not live.
+    let weak = table.restrict(Rights::READ).unwrap();
+    assert_eq!(
+        weak.live_write_window(..).map(drop),
+        Err(Error::NotPermitted)
+    );
+    table.freeze().unwrap();
+    assert_eq!(weak.live_read_window(..).map(drop), Err(Error::Frozen));
+}
+
+fn write_then_share() {
+    let (table, _published) = create();
+    let mut window = table.write_window(..).unwrap();
+    // The other one waits by now, or comes later; either will do.
+    std::thread::sleep(Duration::from_millis(30));
+    window[0] = 1;
+    let window = window.into_live().unwrap();
+    let cells = window.cells();
+    until("nobody gets it", || cells.get(1) == 1);
+    cells.set(0, 2);
+}
+
+fn wait() {
+    let table = open();
+    let window = table.live_write_window_waiting(..).unwrap();
+    let cells = window.cells();
+    assert_eq!(cells.get(0), 1);
+    cells.set(1, 1);
+    until("it does not see it", || cells.get(0) == 2);
+}
+
+fn keep() {
+    let table = Region::create("table", 2 * GRANULE).unwrap();
+    let window = table.live_read_window(..).unwrap();
+    let _published = publish(&table);
+    let cells = window.cells();
+    until("it does not die", || cells.get(0) == 1);
+    until("it does not come back", || cells.get(1) == 1);
+}
+
+fn die() {
+    let table = open();
+    match table.live_write_window(..) {
+        Err(Error::Poisoned) => {
+            table.clear_poison().unwrap();
+            let window = table.live_write_window(..).unwrap();
+            assert_eq!(window.cells().get(0), 1);
+            window.cells().set(1, 1);
+        }
+        window => {
+            // It is there still when this dies.
+            let window = window.unwrap();
+            window.cells().set(0, 1);
+            panic!("as it was told");
+        }
+    }
+}

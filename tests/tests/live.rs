@@ -1,0 +1,385 @@
+//! Live windows: who may have them, with whom they go together, and what is refused
+//! with which reason. In an embedder's stores, moved by hand, and in apps.
+
+use std::time::Duration;
+
+use tombolo::app::{App, AppBuilder, Backoff, End, GuestSpec, Outcome, Restart, ScopeSpec};
+use tombolo::{GRANULE, Host, Region, RegionError, Rights, Strand};
+use tombolo_tests::artifacts;
+
+use puppet::{
+    Access, ErrorCode, LIVE_READ, LIVE_WRITE, Puppet, READ, WRITE, assert_filled, filled,
+    mappings_of,
+};
+
+mod puppet;
+
+tombolo_tests::guests!(live);
+
+const LIVE: [Access; 2] = [LIVE_READ, LIVE_WRITE];
+const LOCKED: [Access; 2] = [READ, WRITE];
+
+fn guest(host: &Host, name: &str, strand: &Strand) -> Puppet {
+    Puppet::in_strand(artifacts::WINDOWS_PUPPET, host, name, strand)
+}
+
+/// Gives the guest a claim of its own.
+fn claim(guest: &mut Puppet, region: &Region) -> u32 {
+    guest.receive(region.duplicate(Rights::ALL).unwrap())
+}
+
+/// Tries to map the first granule.
+fn try_show(guest: &mut Puppet, number: u32, access: Access) -> Result<u32, ErrorCode> {
+    let at = guest.allocate(1).unwrap();
+    guest.show(number, 0, GRANULE, access, at).unwrap()
+}
+
+#[track_caller]
+fn is_unsupported<T: std::fmt::Debug>(answer: Result<T, ErrorCode>, reason: &str) {
+    match answer {
+        Err(ErrorCode::Unsupported(text)) => assert!(text.contains(reason), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn embedder_without_its_word_has_no_live_windows() {
+    let host = Host::new();
+    let region = filled(&host, "music", GRANULE, 1);
+    let mut a = Puppet::new(artifacts::WINDOWS_PUPPET, &host, "a");
+    let number = claim(&mut a, &region);
+    for access in LIVE {
+        is_unsupported(try_show(&mut a, number, access), "take turns");
+    }
+    let (window, _) = a.shown(number, 1, WRITE);
+    for access in LIVE {
+        is_unsupported(a.set_access(window, access).unwrap(), "take turns");
+    }
+    // It is as it was.
+    assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+    a.drop_window(window).unwrap();
+    assert_filled(&region, 1);
+    a.assert_works();
+}
+
+#[test]
+fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
+    let (host, strand) = (Host::new(), Strand::new());
+    let region = filled(&host, "music", GRANULE, 1);
+    let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| guest(&host, name, &strand));
+    let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| claim(guest, &region));
+    let (of_a, at_a) = a.shown(in_a, 1, LIVE_WRITE);
+    let (of_b, at_b) = b.shown(in_b, 1, LIVE_READ);
+    let (of_c, at_c) = c.shown(in_c, 1, LIVE_WRITE);
+    a.poke(at_a, 2).unwrap();
+    assert_eq!((b.byte(at_b), c.byte(at_c)), (2, 2));
+    c.fill(at_c, 3, 3).unwrap();
+    assert_eq!(a.peek(at_a, 4).unwrap(), [3, 3, 3, 1]);
+    assert_eq!(b.peek(at_b, 4).unwrap(), [3, 3, 3, 1]);
+
+    // Whoever reads does not write, as ever.
+    let trap = b.poke(at_b, 9).unwrap_err();
+    assert!(trap.downcast_ref::<wasmtime::Trap>().is_some(), "{trap:?}");
+    assert_eq!(a.byte(at_a), 3);
+    let _ = of_b;
+
+    // What is left of it is a window like others.
+    drop(b);
+    c.drop_window(of_c).unwrap();
+    a.set_access(of_a, WRITE).unwrap().unwrap();
+    assert_eq!(
+        try_show(&mut c, in_c, LIVE_READ),
+        Err(ErrorCode::WouldBlock)
+    );
+    a.drop_window(of_a).unwrap();
+    assert!(mappings_of(&region).is_empty());
+    assert_eq!(region.read(0..4).unwrap()[..], [3, 3, 3, 1]);
+}
+
+#[test]
+fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
+    let host = Host::new();
+    let region = filled(&host, "music", GRANULE, 1);
+    for first in LIVE {
+        for second in LIVE {
+            let mut a = guest(&host, "a", &Strand::new());
+            let mut b = guest(&host, "b", &Strand::new());
+            let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+            let (window, _) = a.shown(in_a, 1, first);
+            is_unsupported(try_show(&mut b, in_b, second), "another strand");
+            a.drop_window(window).unwrap();
+            try_show(&mut b, in_b, second).unwrap();
+            is_unsupported(try_show(&mut a, in_a, first), "another strand");
+            b.store.data_mut().regions.finish();
+        }
+    }
+    assert_filled(&region, 1);
+}
+
+#[test]
+fn one_store_has_no_two_live_windows_on_the_same_bytes() {
+    let (host, strand) = (Host::new(), Strand::new());
+    let region = filled(&host, "music", 2 * GRANULE, 1);
+    let mut a = guest(&host, "a", &strand);
+    let (one, other) = (claim(&mut a, &region), claim(&mut a, &region));
+    a.shown(one, 1, LIVE_READ);
+    for number in [one, other] {
+        for access in LIVE {
+            let refused = try_show(&mut a, number, access);
+            assert_eq!(refused, Err(ErrorCode::WouldBlock));
+        }
+    }
+    // Beside them it has.
+    let at = a.allocate(1).unwrap();
+    a.show(other, GRANULE, GRANULE, LIVE_WRITE, at)
+        .unwrap()
+        .unwrap();
+}
+
+#[test]
+fn live_windows_and_the_lock_exclude_each_other() {
+    let (host, strand) = (Host::new(), Strand::new());
+    let region = filled(&host, "music", GRANULE, 1);
+    let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
+    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let blocked = Err(ErrorCode::WouldBlock);
+    for live in LIVE {
+        let (window, _) = a.shown(in_a, 1, live);
+        for access in LOCKED {
+            assert_eq!(try_show(&mut b, in_b, access), blocked);
+        }
+        assert_eq!(b.read_at(in_b, 0, 1).unwrap(), Err(ErrorCode::WouldBlock));
+        assert_eq!(
+            b.write_at(in_b, 0, &[9]).unwrap(),
+            Err(ErrorCode::WouldBlock)
+        );
+        assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+        assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
+        assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::WouldBlock));
+        a.drop_window(window).unwrap();
+        for access in LOCKED {
+            let (window, _) = b.shown(in_b, 1, access);
+            assert_eq!(try_show(&mut a, in_a, live), blocked);
+            b.drop_window(window).unwrap();
+        }
+        let guard = region.read(0..1).unwrap();
+        assert_eq!(try_show(&mut a, in_a, live), blocked);
+        drop(guard);
+    }
+    b.freeze(in_b).unwrap().unwrap();
+    for live in LIVE {
+        assert_eq!(try_show(&mut a, in_a, live), Err(ErrorCode::Frozen));
+    }
+    assert_filled(&region, 1);
+}
+
+#[test]
+fn access_changes_to_live_and_back_within_the_lock() {
+    let (host, strand) = (Host::new(), Strand::new());
+    let region = filled(&host, "music", GRANULE, 1);
+    let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
+    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (window, at) = a.shown(in_a, 1, READ);
+    let (reads, _) = b.shown(in_b, 1, READ);
+    for access in LIVE {
+        let refused = a.set_access(window, access).unwrap();
+        assert_eq!(refused, Err(ErrorCode::WouldBlock));
+    }
+    b.drop_window(reads).unwrap();
+    let writable = |a: &mut Puppet, access| {
+        a.set_access(window, access).unwrap().unwrap();
+        mappings_of(&region)[0].permissions.contains('w')
+    };
+    assert!(!writable(&mut a, LIVE_READ));
+    assert!(writable(&mut a, LIVE_WRITE));
+    let (beside, at_b) = b.shown(in_b, 1, LIVE_READ);
+    a.poke(at, 2).unwrap();
+    assert_eq!(b.byte(at_b), 2);
+    for access in LOCKED {
+        let refused = a.set_access(window, access).unwrap();
+        assert_eq!(refused, Err(ErrorCode::WouldBlock));
+    }
+    a.poke(at, 3).unwrap();
+    assert_eq!(b.byte(at_b), 3, "it is as it was");
+    b.drop_window(beside).unwrap();
+    for access in [WRITE, LIVE_WRITE, LIVE_READ, WRITE, LIVE_READ, READ] {
+        let writes = [WRITE, LIVE_WRITE].contains(&access);
+        assert_eq!(writable(&mut a, access), writes, "{access:?}");
+    }
+    let (_, at_b) = b.shown(in_b, 1, READ);
+    assert_eq!(b.byte(at_b), 3);
+}
+
+#[test]
+fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
+    for (finish, access, poisons) in [
+        (false, LIVE_READ, false),
+        (true, LIVE_WRITE, false),
+        (false, LIVE_WRITE, true),
+    ] {
+        let (host, strand) = (Host::new(), Strand::new());
+        let region = filled(&host, "music", GRANULE, 1);
+        let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
+        let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+        let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
+        let _ = a.shown(in_a, 1, access);
+        if finish {
+            a.store.data_mut().regions.finish();
+        }
+        drop(a);
+        assert_eq!(region.is_poisoned(), poisons);
+        // What is there stays as it is.
+        assert_eq!(b.byte(at_b), 1);
+        let mut c = guest(&host, "c", &strand);
+        let in_c = claim(&mut c, &region);
+        let shown = try_show(&mut c, in_c, LIVE_READ).map(drop);
+        let expected = if poisons {
+            Err(ErrorCode::Poisoned)
+        } else {
+            Ok(())
+        };
+        assert_eq!(shown, expected);
+    }
+}
+
+#[test]
+fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
+    let (host, strand) = (Host::new(), Strand::new());
+    let region = filled(&host, "music", GRANULE, 1);
+    let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
+    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (_, at_a) = a.shown(in_a, 1, LIVE_WRITE);
+    let (_, at_b) = b.shown(in_b, 1, LIVE_WRITE);
+    a.unpin(in_a, 0, 0).unwrap().unwrap();
+    a.poke(at_a, 7).unwrap();
+    b.poke(at_b + 1, 2).unwrap();
+    assert_eq!(a.peek(at_a, 2).unwrap(), [7, 0], "its own zeros");
+    assert_eq!(b.peek(at_b, 2).unwrap(), [1, 2]);
+    assert!(
+        matches!(region.read(0..1), Err(RegionError::WouldBlock)),
+        "the lock stays"
+    );
+    a.pin(in_a, 0, 0).unwrap().unwrap();
+    assert_eq!(a.peek(at_a, 2).unwrap(), [1, 2]);
+}
+
+#[test]
+fn borrower_has_live_windows_for_the_length_of_the_call() {
+    let (host, strand) = (Host::new(), Strand::new());
+    let region = filled(&host, "music", GRANULE, 1);
+    let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
+    let in_b = claim(&mut b, &region);
+    let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
+    let at = a.allocate(1).unwrap();
+    let weak = a.show_lent(&region, Rights::READ, LIVE_WRITE, at).unwrap();
+    assert_eq!(weak, Err(ErrorCode::NotPermitted));
+    let lent = Rights::READ | Rights::WRITE;
+    a.show_lent(&region, lent, LIVE_WRITE, at).unwrap().unwrap();
+    // It kept the window, which is gone.
+    a.poke(at, 9).unwrap();
+    assert_eq!(b.byte(at_b), 1);
+}
+
+// Apps.
+
+fn node(name: &str, part: &str, strand: Option<&str>) -> GuestSpec {
+    GuestSpec {
+        inherit_stdio: true,
+        args: vec![part.to_owned()],
+        strand: strand.map(str::to_owned),
+        ..GuestSpec::new(name, std::fs::read(guests::LIVE_NODE).unwrap())
+    }
+}
+
+fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
+    let guests: Vec<_> = guests.into_iter().collect();
+    let members = guests.iter().map(|it| (it.name.clone(), Rights::ALL));
+    let scope = ScopeSpec {
+        name: "s".into(),
+        members: members.collect(),
+    };
+    guests
+        .into_iter()
+        .fold(App::builder().scope(scope), AppBuilder::guest)
+}
+
+fn run(app: AppBuilder) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_all()
+        .build()
+        .unwrap();
+    let outcome = runtime.block_on(async {
+        let run = async { app.start().await.unwrap().run().await };
+        let outcome = tokio::time::timeout(Duration::from_secs(60), run).await;
+        outcome.expect("nobody waits for ever")
+    });
+    let report = &outcome.report;
+    assert_eq!(report.regions_created, report.regions_given_back);
+    outcome
+}
+
+#[track_caller]
+fn succeeds(app: AppBuilder) -> Outcome {
+    let outcome = run(app);
+    assert_eq!(outcome.failures, [""; 0]);
+    assert_eq!(outcome.end, End::Exit(0));
+    outcome
+}
+
+/// Each computes without a call to the host until it sees what the other one does:
+/// by turns that the host ends, and with no value that the compiler keeps.
+#[test]
+fn guests_of_a_strand_see_each_other_in_the_middle_of_their_loops() {
+    let outcome = succeeds(app([
+        node("ping", "ping", Some("one")),
+        node("pong", "pong", Some("one")),
+    ]));
+    let guests = outcome.report.guests.iter();
+    let accesses: Vec<_> = guests.map(|guest| &guest.windows[0].access).collect();
+    assert_eq!(accesses, ["live-write"; 2]);
+}
+
+#[test]
+fn strands_of_their_own_are_refused_with_the_reason() {
+    for (one, other) in [
+        (None, None),
+        (Some("one"), Some("other")),
+        (None, Some("one")),
+    ] {
+        succeeds(app([
+            node("holder", "hold", one),
+            node("other", "is-refused", other),
+        ]));
+    }
+}
+
+#[test]
+fn guest_alone_in_its_strand_has_live_windows_with_nobody() {
+    succeeds(app([node("alone", "alone", None)]));
+}
+
+#[test]
+fn live_windows_are_waited_for() {
+    succeeds(app([
+        node("writer", "write-then-share", Some("one")),
+        node("waiter", "wait", Some("one")),
+    ]));
+}
+
+#[test]
+fn trap_with_a_live_window_that_writes_poisons_and_the_next_life_mends() {
+    let restart = Restart::OnFailure(Backoff {
+        delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(4),
+        max_restarts: 3,
+        healthy_after: Duration::from_secs(60),
+    });
+    let mortal = GuestSpec {
+        restart,
+        ..node("mortal", "die", Some("one"))
+    };
+    let outcome = run(app([node("keeper", "keep", Some("one")), mortal]));
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.report.guests[1].restarts.len(), 1);
+}
