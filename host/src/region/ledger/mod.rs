@@ -9,6 +9,7 @@
 //! | `waits` | who waits for a window, and whose turn it is |
 //! | `pins` | what claims pin, what is lost, what is charged |
 
+mod index;
 mod lends;
 mod pins;
 mod waits;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use self::index::Windows;
 pub use self::pins::{PinRefusal, Undo};
 use self::waits::Turn;
 #[allow(unused_imports, reason = "not all who compile this wait")]
@@ -223,6 +225,8 @@ struct Claim {
     /// Those that stand for something: not the revoked ones.
     handles: u32,
     windows: u32,
+    /// Those of them that the host program has.
+    guards: u32,
     /// Lends of this claim that are not over yet.
     lends: u32,
     unpinned: Unpinned,
@@ -314,7 +318,7 @@ struct Waiter {
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
     lends: BTreeMap<LendId, Lend>,
-    windows: BTreeMap<WindowId, Window<P>>,
+    windows: Windows<P>,
     /// In the order in which they wait.
     waiters: Vec<Waiter>,
     /// A waiter has something to hear.
@@ -351,7 +355,7 @@ impl<P> Ledger<P> {
         let mut ledger = Ledger {
             claims: BTreeMap::new(),
             lends: BTreeMap::new(),
-            windows: BTreeMap::new(),
+            windows: Windows::new(),
             waiters: Vec::new(),
             told: false,
             pins,
@@ -376,6 +380,7 @@ impl<P> Ledger<P> {
             Claim {
                 handles: 1,
                 windows: 0,
+                guards: 0,
                 lends: 0,
                 unpinned,
                 charges,
@@ -565,9 +570,9 @@ impl<P> Ledger<P> {
     }
 
     fn guarded(&self, claim: ClaimId) -> bool {
-        self.windows
-            .values()
-            .any(|window| window.claim == claim && window.holder == Holder::Host)
+        self.claims
+            .get(&claim)
+            .is_some_and(|claim| claim.guards > 0)
     }
 
     /// Makes the region immutable.

@@ -44,12 +44,12 @@ impl<P> Ledger<P> {
         access: Access,
         except: Option<WindowId>,
     ) -> impl Iterator<Item = &Window<P>> {
-        let conflicts = self.windows.iter().filter(move |(id, other)| {
-            Some(**id) != except
-                && other.span.overlaps(span)
-                && !other.access.goes_with(access)
-                && !(other.claim == claim && self.is_aside(**id, other, via))
-        });
+        let conflicts = self
+            .windows
+            .against(span, access)
+            .filter(move |(id, other)| {
+                Some(*id) != except && !(other.claim == claim && self.is_aside(*id, other, via))
+            });
         conflicts.map(|(_, window)| window)
     }
 
@@ -77,7 +77,11 @@ impl<P> Ledger<P> {
         }
         self.consume(handle.claim, handle.via, span, access);
         let id = WindowId(self.fresh());
-        self.claim_mut(handle.claim).windows += 1;
+        let entry = self.claim_mut(handle.claim);
+        entry.windows += 1;
+        if holder == Holder::Host {
+            entry.guards += 1;
+        }
         if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
             lend.windows += 1;
         }
@@ -181,7 +185,7 @@ impl<P> Ledger<P> {
     /// As [`may_set_access`](Ledger::may_set_access).
     pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
         self.may_set_access(id, access)?;
-        self.windows.get_mut(&id).expect("asked above").access = access;
+        self.windows.set_access(id, access);
         Ok(())
     }
 
@@ -189,11 +193,15 @@ impl<P> Ledger<P> {
     /// region. Gives back what was noted for it, or `None` for a window that
     /// had ended before.
     pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
-        let window = self.windows.remove(&id)?;
+        let window = self.windows.remove(id)?;
         if window.access.writes() && end == End::Died {
             self.poisoned = true;
         }
-        self.claim_mut(window.claim).windows -= 1;
+        let entry = self.claim_mut(window.claim);
+        entry.windows -= 1;
+        if window.holder == Holder::Host {
+            entry.guards -= 1;
+        }
         self.settle(window.claim);
         if let Some(lend) = window.via {
             if let Some(entry) = self.lends.get_mut(&lend) {

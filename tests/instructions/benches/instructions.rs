@@ -1,0 +1,146 @@
+//! How many instructions the hot paths of the pure core take, counted by Valgrind: the
+//! figures do not depend on what else the machine has to do. Each has a limit, about a
+//! quarter above what it was when that was last looked at; a path that takes more
+//! fails. `.ci/run` runs this.
+#![allow(missing_docs)] // Generated.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use gungraun::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use tombolo_core_tests::region::{
+    Access, Budget, End, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span,
+};
+
+/// Each path is taken so often, so that what is around it does not matter.
+const TIMES: u64 = 1000;
+
+/// The granules of a region.
+const GRANULES: u64 = 16;
+
+/// How many instructions a path may take, each time.
+fn at_most(each: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::default();
+    callgrind.hard_limits([(EventKind::Ir, TIMES * each)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+/// A region with so many windows to read on each granule, as all see it.
+fn region(windows: u64) -> (LedgerLock<()>, Handle) {
+    let budget = Budget::new(GRANULES * GRANULE);
+    let commit = budget.take(GRANULES).expect("there is room");
+    let size = GRANULES * GRANULE;
+    let (ledger, handle) = Ledger::new(size, &budget, Some(commit), Vec::new());
+    let lock = LedgerLock::new(1, &budget, ledger);
+    for _ in 0..windows {
+        let _stays = open(&lock, &handle, Access::Read);
+    }
+    (lock, handle)
+}
+
+fn open<'a>(lock: &'a LedgerLock<()>, handle: &Handle, access: Access) -> impl FnOnce() + use<'a> {
+    let span = Span::whole(GRANULES * GRANULE);
+    let opened = lock
+        .lock()
+        .open(handle, access.needs(), span, access, Holder::Guest, ());
+    let id = opened.expect("nothing is against it");
+    move || {
+        lock.lock().close(id, End::Orderly);
+    }
+}
+
+/// What is left is dropped outside of what is counted.
+type Left = (LedgerLock<()>, Handle);
+
+#[library_benchmark(setup = region, config = at_most(2000))]
+#[bench::one(0)]
+fn open_and_close_to_write((lock, handle): Left) -> Left {
+    for _ in 0..TIMES {
+        open(&lock, &handle, Access::Write)();
+    }
+    (lock, handle)
+}
+
+#[library_benchmark(setup = region)]
+#[bench::one(args = (0), config = at_most(2000))]
+#[bench::beside_a_thousand(args = (1000), config = at_most(3100))]
+fn open_and_close_to_read((lock, handle): Left) -> Left {
+    for _ in 0..TIMES {
+        open(&lock, &handle, Access::Read)();
+    }
+    (lock, handle)
+}
+
+#[library_benchmark(setup = region)]
+#[bench::one(args = (0), config = at_most(1250))]
+#[bench::beside_a_thousand(args = (1000), config = at_most(1250))]
+fn lend_and_revoke((lock, handle): Left) -> Left {
+    for _ in 0..TIMES {
+        let lent = lock
+            .lock()
+            .lend(&handle, Rights::ALL.without(Rights::SHARE));
+        let lent = black_box(lent.expect("nothing is against it"));
+        let lend = lent.lend().expect("it is lent");
+        lock.lock().revoke(lend);
+        lock.lock().release(lent);
+    }
+    (lock, handle)
+}
+
+#[library_benchmark(setup = region, config = at_most(8700))]
+#[bench::one(0)]
+fn unpin_and_pin((lock, handle): Left) -> Left {
+    let span = Span::whole(GRANULES * GRANULE);
+    for _ in 0..TIMES {
+        drop(
+            lock.lock()
+                .unpin(&handle, span)
+                .expect("nothing is against it"),
+        );
+        let pinned = lock.pin(&handle, span).expect("nothing is against it");
+        let _ = black_box(pinned);
+    }
+    (lock, handle)
+}
+
+#[library_benchmark(setup = region, config = at_most(4600))]
+#[bench::one(0)]
+fn duplicate_and_release((lock, handle): Left) -> Left {
+    for _ in 0..TIMES {
+        let duplicate = lock.lock().duplicate(&handle, Rights::ALL, Vec::new());
+        let duplicate = black_box(duplicate.expect("nothing is against it"));
+        lock.lock().release(duplicate);
+    }
+    (lock, handle)
+}
+
+fn budget() -> Arc<Budget> {
+    Budget::new(GRANULES * GRANULE)
+}
+
+#[library_benchmark(setup = budget, config = at_most(180))]
+#[bench::one()]
+fn take_and_give_back(budget: Arc<Budget>) -> Arc<Budget> {
+    for _ in 0..TIMES {
+        drop(black_box(budget.take(GRANULES).expect("there is room")));
+    }
+    budget
+}
+
+library_benchmark_group!(
+    name = paths,
+    benchmarks = [
+        open_and_close_to_write,
+        open_and_close_to_read,
+        lend_and_revoke,
+        unpin_and_pin,
+        duplicate_and_release,
+        take_and_give_back
+    ]
+);
+
+main!(library_benchmark_groups = paths);
