@@ -78,8 +78,10 @@ pub mod pressure;
 mod region;
 pub mod regions;
 mod sys;
+mod time;
 mod transfer;
 mod usage;
+mod watched;
 mod window;
 mod wit;
 

@@ -1,12 +1,13 @@
 //! Channels: bounded queues of messages from some guests to one.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::report::ChannelReport;
 use super::spec::ChannelSpec;
+use super::sync::{Mutex, MutexGuard};
 use crate::region::Kind;
 use crate::{Limits, Recipient, Region, RegionError};
 

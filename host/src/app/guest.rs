@@ -445,7 +445,7 @@ impl Guest {
                 caller,
                 reply,
             } => {
-                let caller = (waiting.from, &caller);
+                let caller = (waiting.from(), &caller);
                 let (borrowed, called) =
                     self.values(instance, export, params, results, caller).await;
                 drop(waiting);

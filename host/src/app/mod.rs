@@ -33,6 +33,7 @@ mod call;
 mod channel;
 mod check;
 mod clock;
+mod cycle;
 mod guest;
 mod handle;
 mod interfaces;
@@ -47,6 +48,7 @@ mod report;
 mod scope;
 mod spec;
 mod strand;
+mod sync;
 mod wasi;
 
 use std::collections::{BTreeSet, VecDeque};
