@@ -14,7 +14,7 @@ use shuttle::thread::yield_now;
 
 use crate::region::{
     Access, Account, Budget, Charge, ClaimId, End, Exhausted, GRANULE, Handle, Holder, Kind,
-    Ledger, LedgerLock, LendId, Quota, Refusal, Rights, Span, WaiterId, WindowId,
+    Ledger, LedgerLock, LendId, Quota, RESERVED, Refusal, Rights, Span, WaiterId, WindowId,
 };
 use crate::time::Time;
 use crate::watched::{Decisions, Watched};
@@ -130,6 +130,7 @@ impl World {
         let shared = Arc::new(Shared {
             id,
             size,
+            time: self.time.clone(),
             ledger: Watched::new(ledger, self.time.clone()),
             given_back: AtomicBool::new(false),
             touched: Default::default(),
@@ -231,6 +232,7 @@ impl Shown {
 pub struct Shared {
     pub(crate) id: u64,
     size: u64,
+    time: Time,
     pub(crate) ledger: Watched<()>,
     given_back: AtomicBool,
     touched: [Touched; GRANULES],
@@ -348,6 +350,13 @@ impl Region {
 
     pub(crate) fn size(&self) -> u64 {
         self.shared().size
+    }
+
+    /// Sleeps for longer than a window is reserved.
+    pub async fn sleep(&self) {
+        let time = self.shared().time.clone();
+        let moment = time.now() + 2 * RESERVED;
+        time.up_to(moment, std::future::pending()).await;
     }
 
     pub(crate) fn is_lent(&self) -> bool {
@@ -592,6 +601,42 @@ impl Drop for Memory {
         windows
             .into_iter()
             .for_each(|window| window.unmap(End::Died));
+    }
+}
+
+/// A lend, as its borrower's host has it. It is not over before it is revoked.
+#[derive(Debug)]
+pub struct Borrower {
+    shared: Arc<Shared>,
+    lend: LendId,
+}
+
+impl Borrower {
+    /// Lends a region, and gives the borrower's handle.
+    ///
+    /// # Errors
+    ///
+    /// As the ledger's and the account's.
+    pub fn lend(region: &Region, to: &Recipient) -> Result<(Region, Borrower), RegionError> {
+        let lent = region.lend(to.owner())?;
+        let lend = lent.handle().lend().expect("it was just lent");
+        let shared = lent.shared().clone();
+        Ok((lent, Borrower { shared, lend }))
+    }
+
+    /// Waits until it is over, and looks whether nobody sees anything through it.
+    pub fn over(&self) -> impl Future<Output = ()> + 'static {
+        let (shared, lend) = (self.shared.clone(), self.lend);
+        async move {
+            shared.ledger.over(lend).await;
+            shared.check_over(lend);
+        }
+    }
+
+    /// Ends it.
+    pub fn revoke(self) {
+        self.shared.ledger.revoke(self.lend);
+        self.shared.settle();
     }
 }
 

@@ -16,7 +16,8 @@ mod time;
 mod watched;
 
 pub use held::{
-    GRANULES, Limits, Memory, Owner, Recipient, Region, RegionError, Shared, Waiting, World,
+    Borrower, GRANULES, Limits, Memory, Owner, Recipient, Region, RegionError, Shared, Waiting,
+    World, some_access, some_span,
 };
 pub use time::Time;
 
