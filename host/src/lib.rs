@@ -77,6 +77,7 @@ mod limits;
 pub mod pressure;
 mod region;
 pub mod regions;
+mod sync;
 mod sys;
 mod time;
 mod transfer;

@@ -2,13 +2,12 @@
 
 use std::ops::{Deref, DerefMut};
 
-use tokio::sync::Notify;
-
-use super::region::{
+use crate::region::{
     Access, End, Handle, Ledger, LedgerGuard, LedgerLock, LendId, Refusal, Span, Waited, WaiterId,
     WindowId,
 };
-use super::time::Time;
+use crate::sync::Notify;
+use crate::time::Time;
 
 /// A ledger that lenders and those who wait for windows watch.
 #[derive(Debug)]

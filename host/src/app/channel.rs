@@ -3,12 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::Notify;
-
 use super::report::ChannelReport;
 use super::spec::ChannelSpec;
-use super::sync::{Mutex, MutexGuard};
 use crate::region::Kind;
+use crate::sync::{Mutex, MutexGuard, Notify};
 use crate::{Limits, Recipient, Region, RegionError};
 
 /// A message on its way. Its regions are nobody's but the channel's, and on the

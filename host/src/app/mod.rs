@@ -48,7 +48,6 @@ mod report;
 mod scope;
 mod spec;
 mod strand;
-mod sync;
 mod wasi;
 
 use std::collections::{BTreeSet, VecDeque};

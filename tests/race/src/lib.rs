@@ -2,7 +2,7 @@
 //!
 //! It is the host's own source, included by its path, but what its threads wait
 //! with is a scheduler's: that decides at each step which thread goes on, and
-//! finds any deadlock. What tasks wait with is tokio's, a step by itself.
+//! finds any deadlock. What tasks wait with is tokio's, each use of it a step.
 
 /// What guests hold and do, with what is around the host's own source.
 pub mod app;
@@ -10,6 +10,7 @@ mod held;
 /// What is pinned, and by whom, with threads that shuttle schedules.
 pub mod region;
 pub mod store;
+mod sync;
 mod time;
 #[expect(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../host/src/watched.rs"]
@@ -20,7 +21,3 @@ pub use held::{
     World, some_access, some_span,
 };
 pub use time::Time;
-
-mod sync {
-    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-}

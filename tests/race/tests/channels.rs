@@ -20,7 +20,7 @@ fn letters_come_in_order_and_none_is_lost_whoever_dies_meanwhile() {
             restarts,
         };
         let all = seen.clone();
-        try_schedules(2_000, move || run(plan, &all));
+        try_schedules(6_000, move || run(plan, &all));
     }
     // Each of this happened, or the above says little.
     for of in [

@@ -269,6 +269,28 @@ fn who_waits_through_a_lend_hears_of_its_end() {
     assert!(gone.load(SeqCst) > 100);
 }
 
+/// A claim waits for one thing at a time.
+#[test]
+fn who_waits_for_something_else_waits_no_more_for_the_first() {
+    try_schedules(5_000, || {
+        let world = World::new();
+        let [guest, holder] = ["guest", "holder"].map(|name| world.owner(name, Limits::default()));
+        let region = world.create(&guest);
+        let held = region.duplicate_for(&holder).expect("there is room");
+        let mut memory = Memory::default();
+        let mapped = memory.map(&held, whole(), Access::Write);
+        mapped.expect("nobody has it");
+        let first = Waiting::new(&region, whole(), Access::Read).expect("it may");
+        let first = thread::spawn(move || block_on(first.ready()));
+        let second = Waiting::new(&region, some_span(), Access::Write).expect("it may");
+        first.join().expect("it is told");
+        memory.unmap(0);
+        block_on(second.ready());
+        drop((second, region, held));
+        world.check_empty();
+    });
+}
+
 /// The lender waits for the end of the last window, whoever has it and however it
 /// ends.
 #[test]

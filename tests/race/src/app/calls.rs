@@ -14,10 +14,10 @@ use shuttle::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cycle::{self, Back, Life, Waits};
-use super::sync::Mutex;
 use super::told::{Failed, How, Told};
 use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
 use crate::region::{Charge, ClaimId, End, Kind, LendId};
+use crate::sync::{Mutex, step};
 
 /// What is tried.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +56,6 @@ pub struct Seen {
 
 fn note(of: &AtomicU64) {
     of.fetch_add(1, SeqCst);
-}
-
-/// Others may go on here, before something that is a step by itself.
-fn step() {
-    AtomicBool::new(false).load(SeqCst);
 }
 
 #[derive(Debug, Default)]
@@ -695,7 +690,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
                     step();
                 }
                 let guest = thread_rng().gen_range(0..count);
-                let how = match thread_rng().gen_range(0..5) {
+                let how = match thread_rng().gen_range(0..3) {
                     0 => How::Dropped,
                     _ => How::Fails,
                 };

@@ -11,5 +11,3 @@ pub mod post;
 mod report;
 mod spec;
 mod told;
-
-use super::sync;
