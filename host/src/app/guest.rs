@@ -445,6 +445,8 @@ impl Guest {
                 caller,
                 reply,
             } => {
+                // If this is dropped, it goes before the caller hears of that.
+                let waiting = waiting;
                 let caller = (waiting.from(), &caller);
                 let (borrowed, called) =
                     self.values(instance, export, params, results, caller).await;
@@ -464,6 +466,8 @@ impl Guest {
                 }
             }
             Work::Bytes(mut call) => {
+                // As above.
+                let waiting = waiting;
                 let called = self.enter(async |store| call.run(store, instance, export).await);
                 let called = called.await;
                 drop(waiting);

@@ -543,12 +543,13 @@ impl Guest {
     }
 
     async fn answer(&mut self, call: Call) -> Result<(), Broken> {
+        // The last one goes first.
         let Call {
-            waiting,
+            reply,
             params,
             depth,
             caller,
-            reply,
+            waiting,
         } = call;
         let (borrowed, called) = self.values(params, depth, &caller).await;
         drop(waiting);
