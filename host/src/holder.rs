@@ -526,8 +526,7 @@ impl Drop for HostLock {
         } else {
             End::Orderly
         };
-        self.shared.ledger().close(self.id, end);
-        self.shared.lends_over.notify_waiters();
+        self.shared.ledger.close(self.id, end);
         self.shared.settle(None);
     }
 }

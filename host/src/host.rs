@@ -1,20 +1,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::Level;
 use crate::region::{
-    Access, Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerGuard,
-    LedgerLock, Purge, RegionName, Span, Turn, Waited, WaiterId,
+    Access, Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerLock, Purge,
+    RegionName, Span, Turn, WaiterId,
 };
 use crate::sys::{MemoryRecord, RegionFile};
+use crate::time::Time;
+use crate::watched::{Decisions, Watched};
 use crate::{Region, RegionCtxBuilder};
 
 /// All regions of one program, and what they may cost together.
@@ -34,8 +34,7 @@ struct Inner {
     own: Arc<Owner>,
     last_id: AtomicU64,
     counters: Counters,
-    /// From when on the time is counted.
-    began: Instant,
+    time: Time,
     pressure: watch::Sender<Level>,
 }
 
@@ -144,11 +143,7 @@ pub(crate) struct Shared {
     /// Until nobody has a claim: somebody may have a revoked handle for longer.
     body: Mutex<Option<Body>>,
     pub(crate) inode: u64,
-    ledger: LedgerLock<Option<Place>>,
-    /// Told whenever a lend may be over.
-    pub(crate) lends_over: Notify,
-    /// Told whenever there is something to hear for those who wait for windows.
-    waits: Notify,
+    pub(crate) ledger: Watched<Option<Place>>,
     /// The first guest that had a window on it, and whether another had too.
     seen: Mutex<(Option<String>, bool)>,
     host: Host,
@@ -184,7 +179,7 @@ impl Host {
             own,
             last_id: AtomicU64::new(0),
             counters: Counters::default(),
-            began: Instant::now(),
+            time: Time::begin(),
             pressure: watch::Sender::new(Level::Normal),
         }))
     }
@@ -342,9 +337,7 @@ impl Shared {
                 file,
                 _charge: charge,
             })),
-            ledger: LedgerLock::new(id, budget, ledger),
-            lends_over: Notify::new(),
-            waits: Notify::new(),
+            ledger: Watched::new(LedgerLock::new(id, budget, ledger), host.0.time.clone()),
             seen: Mutex::default(),
             host: host.clone(),
         });
@@ -362,22 +355,12 @@ impl Shared {
         Ok((shared, handle))
     }
 
-    pub(crate) fn ledger(&self) -> Decisions<'_> {
-        let mut guard = self.ledger.lock();
-        let told = guard.has_waiters() && guard.pass(self.now());
-        Decisions {
-            guard: Some(guard),
-            shared: self,
-            told,
-        }
-    }
-
-    fn now(&self) -> Duration {
-        self.host.0.began.elapsed()
+    pub(crate) fn ledger(&self) -> Decisions<'_, Option<Place>> {
+        self.ledger.lock()
     }
 
     pub(crate) fn ledger_lock(&self) -> &LedgerLock<Option<Place>> {
-        &self.ledger
+        self.ledger.unwatched()
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -451,41 +434,6 @@ impl Shared {
     }
 }
 
-/// The ledger, to oneself. Those who wait for windows hear of what is decided.
-pub(crate) struct Decisions<'a> {
-    /// `None` only while it is dropped.
-    guard: Option<LedgerGuard<'a, Option<Place>>>,
-    shared: &'a Shared,
-    told: bool,
-}
-
-impl Deref for Decisions<'_> {
-    type Target = Ledger<Option<Place>>;
-    fn deref(&self) -> &Ledger<Option<Place>> {
-        self.guard.as_ref().expect("there until it is dropped")
-    }
-}
-
-impl DerefMut for Decisions<'_> {
-    fn deref_mut(&mut self) -> &mut Ledger<Option<Place>> {
-        self.guard.as_mut().expect("there until it is dropped")
-    }
-}
-
-impl Drop for Decisions<'_> {
-    fn drop(&mut self) {
-        let mut told = self.told;
-        if self.has_waiters() {
-            let now = self.shared.now();
-            told |= self.pass(now);
-        }
-        self.guard = None;
-        if told {
-            self.shared.waits.notify_waiters();
-        }
-    }
-}
-
 /// Somebody who waits for a window on a region, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -497,9 +445,7 @@ impl Waiting {
     /// Waits for such a window. Refuses what waiting does not cure.
     pub(crate) fn new(region: &Region, span: Span, access: Access) -> Result<Waiting, RegionError> {
         let shared = region.shared();
-        let id = shared
-            .ledger()
-            .wait(region.handle(), span, access, shared.now())?;
+        let id = shared.ledger.wait(region.handle(), span, access)?;
         Ok(Waiting {
             shared: shared.clone(),
             id,
@@ -509,20 +455,7 @@ impl Waiting {
     /// Waits until it is its turn, or until there is nothing to wait for. To be
     /// called on a tokio runtime with time.
     pub(crate) async fn ready(&self) {
-        loop {
-            // Before it is asked, so that nothing that is said meanwhile gets lost.
-            let told = self.shared.waits.notified();
-            let now = self.shared.now();
-            let waited = self.shared.ledger().waited(self.id, now);
-            match waited {
-                Waited::Ready => return,
-                Waited::NotYet(None) => told.await,
-                // It asks again in both cases.
-                Waited::NotYet(Some(until)) => {
-                    let _ = tokio::time::timeout(until.saturating_sub(now), told).await;
-                }
-            }
-        }
+        self.shared.ledger.ready(self.id).await;
     }
 }
 
@@ -537,7 +470,7 @@ impl Purge for Shared {
         let Ok(file) = self.file() else {
             return Commit::none(&self.host.0.budget);
         };
-        let commit = self.ledger.purge(turn, |span| {
+        let commit = self.ledger_lock().purge(turn, |span| {
             if let Err(error) = file.punch(span) {
                 // Whoever pins the bytes is told that they are lost, in any case.
                 tracing::error!(region = %self.name, %error, "the kernel does not take pages back");

@@ -78,9 +78,12 @@ mod limits;
 pub mod pressure;
 mod region;
 pub mod regions;
+mod sync;
 mod sys;
+mod time;
 mod transfer;
 mod usage;
+mod watched;
 mod window;
 mod wit;
 

@@ -104,8 +104,7 @@ struct LendGuard {
 
 impl Drop for LendGuard {
     fn drop(&mut self) {
-        self.shared.ledger().revoke(self.lend);
-        self.shared.lends_over.notify_waiters();
+        self.shared.ledger.revoke(self.lend);
         self.shared.settle(None);
         tracing::debug!(region = %self.shared.name, id = self.shared.id, "lend ended");
     }
@@ -167,13 +166,7 @@ impl Lending {
     /// this take longer than the call.
     pub async fn over(&self) {
         for lent in &self.lent {
-            loop {
-                let told = lent.shared.lends_over.notified();
-                if lent.shared.ledger().is_over(lent.lend) {
-                    break;
-                }
-                told.await;
-            }
+            lent.shared.ledger.over(lent.lend).await;
         }
     }
 
@@ -640,7 +633,7 @@ impl Borrowed {
             any, rep, guard, ..
         } in self.lent
         {
-            guard.shared.ledger().revoke(guard.lend);
+            guard.shared.ledger.revoke(guard.lend);
             let unmapped = unmap_all(
                 id,
                 &guard.shared,

@@ -55,10 +55,7 @@ impl Tenant for Occupant {
         } else {
             End::Died
         };
-        let mut ledger = self.hold.shared.ledger();
-        let before = ledger.is_poisoned();
-        ledger.close(self.id, end);
-        if ledger.is_poisoned() && !before {
+        if self.hold.shared.ledger.close(self.id, end) {
             tracing::warn!(
                 region = %self.hold.shared.name,
                 id = self.hold.shared.id,
@@ -66,8 +63,6 @@ impl Tenant for Occupant {
                 "region poisoned: a writer died before it let go"
             );
         }
-        drop(ledger);
-        self.hold.shared.lends_over.notify_waiters();
     }
 }
 
@@ -147,8 +142,7 @@ impl Window {
         });
         if let Err(error) = shown {
             // Nothing of the region is shown, also where the memory is out of use.
-            shared.ledger().close(id, End::Orderly);
-            shared.lends_over.notify_waiters();
+            shared.ledger.close(id, End::Orderly);
             return Err(error);
         }
         shared.count_window(ctx.name());
@@ -313,8 +307,7 @@ fn unmap(
     if tenant.is_none() {
         return Ok(());
     }
-    shared.ledger().close(id, end);
-    shared.lends_over.notify_waiters();
+    shared.ledger.close(id, end);
     tracing::debug!(
         region = %shared.name,
         id = shared.id,

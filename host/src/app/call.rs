@@ -1,6 +1,6 @@
 //! Calls from guest to guest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use wasmtime::component::{Component, ComponentExportIndex, Linker, ResourceType,
 
 use super::bytes::{self, ByteCall};
 use super::clock::Clock;
+use super::cycle::{self, Back, Life, Waits};
 use super::guest::GuestState;
 use super::link::{Link, Room};
 use super::proxy::{Bundle, Dropped, Refused};
@@ -33,16 +34,17 @@ pub(super) enum Message {
 
 /// A call on its way to the callee.
 pub(super) struct Call {
+    /// Dropped by the callee as soon as the call has returned: what it does next
+    /// leads back to nobody, also where its caller has not been polled since. If
+    /// it dies, the caller goes on waiting for what it lent. It goes before the
+    /// rest, with which the caller hears of the end of a call that is dropped.
+    pub(super) waiting: Waiting,
     pub(super) export: ComponentExportIndex,
     /// With the interface, for messages.
     pub(super) function: Arc<str>,
     pub(super) work: Work,
     /// The caller's: what the callee does belongs to it.
     pub(super) span: tracing::Span,
-    /// Dropped by the callee as soon as the call has returned: what it does next
-    /// leads back to nobody, also where its caller has not been polled since. If
-    /// it dies, the caller goes on waiting for what it lent.
-    pub(super) waiting: Waiting,
 }
 
 /// What a call passes.
@@ -66,6 +68,15 @@ pub(super) enum Reply {
     Failed(String),
 }
 
+/// That a guest waits for another.
+pub(super) type Waiting = cycle::Waiting<Lends>;
+
+impl Back for Lends {
+    fn are_back(&self) -> bool {
+        self.are_over()
+    }
+}
+
 pub(super) type Inbox = mpsc::UnboundedReceiver<Message>;
 
 /// A guest, as the others know it.
@@ -77,10 +88,7 @@ pub(super) struct Peer {
 
 /// A guest in one of its lives: one that is started again takes another seat.
 pub(super) struct Seat {
-    /// Told apart from all other lives, of this guest and others.
-    life: u64,
-    /// The guest's index.
-    pub(super) guest: usize,
+    life: Life,
     name: Arc<str>,
     /// Holds at most one call of each other guest, since a guest that calls
     /// waits; and word of resources, of which there are no more than the other
@@ -95,15 +103,20 @@ impl Seat {
     pub(super) fn new(guest: usize, name: Arc<str>, recipient: Recipient) -> (Arc<Seat>, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
         static LIVES: AtomicU64 = AtomicU64::new(0);
+        let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {
-            life: LIVES.fetch_add(1, Ordering::Relaxed),
-            guest,
+            life: Life { guest, life },
             name,
             inbox: sender,
             recipient,
             ended: Mutex::default(),
         };
         (Arc::new(seat), inbox)
+    }
+
+    /// The guest's index.
+    pub(super) fn guest(&self) -> usize {
+        self.life.guest
     }
 
     /// What is to be told to a caller of a guest that has ended.
@@ -140,32 +153,12 @@ impl Peer {
 /// All guests of an app, and who waits for whom.
 pub(super) struct Calls {
     peers: Vec<Peer>,
-    /// By life: a guest that calls waits for one other, queued or not.
-    waits: Mutex<HashMap<u64, Wait>>,
+    waits: Arc<Waits<Lends>>,
     begun: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     ending: watch::Sender<bool>,
     bytes: AtomicU64,
     counts: Mutex<BTreeMap<Edge, Count>>,
-}
-
-/// That a guest waits for another. It does not only wait for the call to
-/// return, but then for what it lent to be back; and while that is not back, as
-/// when the callee lent it on before it was ended, whoever borrowed it must not
-/// wait for the lender. That holds as well where the lender was ended itself and
-/// waits no more: those who lent to it wait for the same. Whether it was started
-/// again makes no difference to that, and its next life waits for nothing of it.
-struct Wait {
-    /// The guest that is waited for, and its life.
-    to: (usize, u64),
-    lends: Lends,
-    returned: bool,
-}
-
-impl Wait {
-    fn is_over(&self) -> bool {
-        self.returned && self.lends.are_over()
-    }
 }
 
 /// Caller, callee, function.
@@ -187,7 +180,7 @@ impl Calls {
     pub(super) fn new(peers: Vec<Peer>, stopped: watch::Sender<bool>) -> Arc<Calls> {
         Arc::new(Calls {
             peers,
-            waits: Mutex::default(),
+            waits: Arc::default(),
             begun: watch::Sender::new(false),
             stopped,
             ending: watch::Sender::new(false),
@@ -245,7 +238,7 @@ impl Calls {
         let (seat, inbox) = Seat::new(index, peer.name.clone(), recipient);
         *lock(&peer.seat) = seat;
         // Nobody comes by any more for what the old life leaves.
-        lock(&self.waits).retain(|_, wait| !wait.is_over());
+        self.waits.tidy();
         inbox
     }
 
@@ -267,43 +260,16 @@ impl Calls {
 
     /// Notes that `from` waits for `to`, until what is returned is dropped, and
     /// what it was told of is over.
-    fn wait(self: &Arc<Calls>, from: usize, to: (usize, &Seat)) -> Result<Waiting, String> {
+    fn wait(&self, from: usize, to: &Seat) -> Result<Waiting, String> {
         // Who calls lives, and its seat is taken by the next life only after that.
-        let caller = self.peers[from].seat().life;
-        let (index, seat) = to;
-        let mut waits = lock(&self.waits);
-        let mut cycle = vec![from, index];
-        let mut at = seat.life;
-        while at != caller {
-            match waits.get(&at) {
-                Some(next) if !next.is_over() => {
-                    let (index, life) = next.to;
-                    at = life;
-                    cycle.push(index);
-                }
-                _ => {
-                    let wait = Wait {
-                        to: (index, seat.life),
-                        lends: Lends::default(),
-                        returned: false,
-                    };
-                    waits.insert(caller, wait);
-                    return Ok(Waiting {
-                        calls: self.clone(),
-                        from,
-                        life: caller,
-                    });
-                }
-            }
-        }
-        let names: Vec<String> = cycle
-            .iter()
-            .map(|index| format!("`{}`", self.peers[*index].name))
-            .collect();
-        Err(format!(
-            "the call would never return: {}",
-            names.join(" waits for ")
-        ))
+        let caller = self.peers[from].seat();
+        self.waits.wait(caller.life, to.life).map_err(|cycle| {
+            let names: Vec<String> = cycle
+                .iter()
+                .map(|guest| format!("`{}`", self.peers[*guest].name))
+                .collect();
+            format!("the call would never return: {}", names.join(" waits for "))
+        })
     }
 
     fn count(&self, link: &Target, took: Duration) {
@@ -412,37 +378,6 @@ fn size(val: &Val) -> u64 {
     }
 }
 
-/// That a guest waits for another to return, until this is dropped.
-pub(super) struct Waiting {
-    calls: Arc<Calls>,
-    /// The caller.
-    pub(super) from: usize,
-    /// Of the caller.
-    life: u64,
-}
-
-impl Waiting {
-    /// The guest waits for these besides.
-    fn for_lends(&self, lends: Lends) {
-        if let Some(wait) = lock(&self.calls.waits).get_mut(&self.life) {
-            wait.lends = lends;
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut waits = lock(&self.calls.waits);
-        if let Some(wait) = waits.get_mut(&self.life) {
-            wait.returned = true;
-            // Others look after what is left, when they come by.
-            if wait.is_over() {
-                waits.remove(&self.life);
-            }
-        }
-    }
-}
-
 /// A function of another guest, as an import of this one.
 pub(super) struct Target {
     calls: Arc<Calls>,
@@ -512,7 +447,7 @@ impl Target {
     ) -> Result<R, NoRoom> {
         let answer = self.watched(async {
             let seat = self.calls.seat(self.to);
-            let waiting = self.calls.wait(self.from, (self.to, &seat))?;
+            let waiting = self.calls.wait(self.from, &seat)?;
             self.count_copied(length);
             let _paused = clock.pause();
             let call = Call {
@@ -545,7 +480,7 @@ impl Target {
     ) -> wasmtime::Result<()> {
         let params = params.to_vec();
         let seat = self.calls.seat(self.to);
-        let waiting = match self.calls.wait(self.from, (self.to, &seat)) {
+        let waiting = match self.calls.wait(self.from, &seat) {
             Ok(waiting) => waiting,
             Err(cycle) => {
                 Bundle::discard(&mut store, params)?;
@@ -667,7 +602,7 @@ mod tests {
     }
 
     fn wait(calls: &Arc<Calls>, from: usize, to: usize) -> Result<Waiting, String> {
-        calls.wait(from, (to, &calls.peers[to].seat()))
+        calls.wait(from, &calls.peers[to].seat())
     }
 
     #[test]
@@ -682,7 +617,7 @@ mod tests {
         drop(second);
         assert!(wait(&calls, 2, 0).is_ok());
         drop(first);
-        assert!(lock(&calls.waits).is_empty());
+        assert!(calls.waits.is_empty());
     }
 
     #[test]
@@ -736,6 +671,6 @@ mod tests {
         assert!(wait(&calls, 2, 0).is_ok());
         drop((inner, new));
         let _inbox = calls.reseat(1, Host::new().context("a").build().recipient());
-        assert!(lock(&calls.waits).is_empty());
+        assert!(calls.waits.is_empty());
     }
 }

@@ -1,13 +1,12 @@
 //! Channels: bounded queues of messages from some guests to one.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::{Arc, PoisonError};
 
 use super::report::ChannelReport;
 use super::spec::ChannelSpec;
 use crate::region::Kind;
+use crate::sync::{Mutex, MutexGuard, Notify};
 use crate::{Limits, Recipient, Region, RegionError};
 
 /// A message on its way. Its regions are nobody's but the channel's, and on the

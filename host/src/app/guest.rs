@@ -445,7 +445,9 @@ impl Guest {
                 caller,
                 reply,
             } => {
-                let caller = (waiting.from, &caller);
+                // If this is dropped, it goes before the caller hears of that.
+                let waiting = waiting;
+                let caller = (waiting.from(), &caller);
                 let (borrowed, called) =
                     self.values(instance, export, params, results, caller).await;
                 drop(waiting);
@@ -464,6 +466,8 @@ impl Guest {
                 }
             }
             Work::Bytes(mut call) => {
+                // As above.
+                let waiting = waiting;
                 let called = self.enter(async |store| call.run(store, instance, export).await);
                 let called = called.await;
                 drop(waiting);

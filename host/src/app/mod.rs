@@ -33,6 +33,7 @@ mod call;
 mod channel;
 mod check;
 mod clock;
+mod cycle;
 mod guest;
 mod handle;
 mod interfaces;

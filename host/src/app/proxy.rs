@@ -164,7 +164,7 @@ impl Proxies {
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| kind.defined.owner == seat.guest)
+            .filter(|kind| kind.defined.owner == seat.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;
@@ -233,7 +233,7 @@ impl Carried {
         if self.token.belongs_to(to) {
             return Ok(());
         }
-        if self.token.owner.guest == guest {
+        if self.token.owner.guest() == guest {
             // It lives again, and knows nothing of this.
             return Err(self.gone());
         }

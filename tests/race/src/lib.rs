@@ -1,13 +1,23 @@
-//! The pure core of the host library, as threads race for it.
+//! The core of the host library, as threads race for it.
 //!
 //! It is the host's own source, included by its path, but what its threads wait
 //! with is a scheduler's: that decides at each step which thread goes on, and
-//! finds any deadlock.
+//! finds any deadlock. What tasks wait with is tokio's, each use of it a step.
 
+/// What guests hold and do, with what is around the host's own source.
+pub mod app;
+mod held;
 /// What is pinned, and by whom, with threads that shuttle schedules.
 pub mod region;
 pub mod store;
+mod sync;
+mod time;
+#[expect(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../host/src/watched.rs"]
+mod watched;
 
-mod sync {
-    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-}
+pub use held::{
+    Borrower, GRANULES, Limits, Memory, Owner, Recipient, Region, RegionError, Shared, Waiting,
+    World, some_access, some_span,
+};
+pub use time::Time;

@@ -20,7 +20,8 @@ mod span;
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
 pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, Refusal, Undo, WindowId,
+    Access, ClaimId, End, Handle, Holder, Ledger, LendId, PinRefusal, RESERVED, Refusal, Undo,
+    Waited, WaiterId, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use pins::Pinned;

@@ -3,25 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use common::try_schedules;
 use shuttle::rand::{Rng, thread_rng};
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread::{self, yield_now};
-use shuttle::{Config, Runner};
 use tombolo_race_tests::region::{Budget, GRANULE, Pinned};
 use tombolo_race_tests::store::{Claim, GRANULES, Resident, Seen, Store, some_range};
 
-/// Tries schedules: any, and those with few changes of thread at bad moments.
-fn try_schedules(schedules: usize, act: impl Fn() + Clone + Send + Sync + 'static) {
-    try_with(RandomScheduler::new(schedules), act.clone());
-    try_with(PctScheduler::new(4, schedules), act);
-}
-
-fn try_with(scheduler: impl Scheduler + 'static, act: impl Fn() + Send + Sync + 'static) {
-    let mut config = Config::new();
-    // Interval maps need more than the default.
-    config.stack_size = 1 << 18;
-    Runner::new(scheduler, config).run(act);
-}
+mod common;
 
 /// At the end nobody has anything, and all of the budget can be taken at once.
 fn check_empty(budget: &Arc<Budget>, most: u64, resident: &Resident) {

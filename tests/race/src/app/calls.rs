@@ -1,0 +1,723 @@
+//! Calls, lends, moves and deaths of guests that are each a thread: with the host's
+//! own ledger and its own graph of who waits for whom, in the order in which the
+//! host goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex as Notes;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use shuttle::future::block_on;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync::atomic::AtomicBool;
+use shuttle::thread;
+use tokio::sync::{mpsc, oneshot};
+
+use super::cycle::{self, Back, Life, Waits};
+use super::told::{Failed, How, Told};
+use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
+use crate::region::{Charge, ClaimId, End, Kind, LendId};
+use crate::sync::{Mutex, step};
+
+/// What is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Guests that call, and are not called.
+    pub commands: usize,
+    /// Guests that are called, and call others meanwhile.
+    pub servers: usize,
+    /// How much a guest does of its own, and for each call.
+    pub acts: u32,
+    /// How long a chain of calls is at most.
+    pub depth: u32,
+    /// How many guests are told to end.
+    pub deaths: u32,
+    /// How often each is started again.
+    pub restarts: u32,
+}
+
+/// What it came to, over all schedules.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "they are what their names say")]
+pub struct Seen {
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+    pub closed: AtomicU64,
+    pub cycles: AtomicU64,
+    pub lent: AtomicU64,
+    pub lent_on: AtomicU64,
+    pub moved: AtomicU64,
+    pub mapped: AtomicU64,
+    pub conflicts: AtomicU64,
+    pub abandoned: AtomicU64,
+    pub reborn: AtomicU64,
+    pub poisoned: AtomicU64,
+}
+
+fn note(of: &AtomicU64) {
+    of.fetch_add(1, SeqCst);
+}
+
+#[derive(Debug, Default)]
+struct Lends(Vec<(Arc<Shared>, LendId)>);
+
+impl Back for Lends {
+    fn are_back(&self) -> bool {
+        let mut lends = self.0.iter();
+        lends.all(|(shared, lend)| shared.ledger().is_over(*lend))
+    }
+}
+
+type Waiting = cycle::Waiting<Lends>;
+
+/// Who really waits for whom, and when.
+#[derive(Default)]
+struct Log(Notes<(u64, Vec<Waited>)>);
+
+struct Waited {
+    edge: (usize, usize),
+    /// Of one that died, never.
+    ended: Option<u64>,
+}
+
+impl Log {
+    fn with<R>(&self, act: impl FnOnce(u64, &mut Vec<Waited>) -> R) -> R {
+        let mut log = self.0.lock().expect("nobody panics with it");
+        log.0 += 1;
+        let (now, waits) = &mut *log;
+        act(*now, waits)
+    }
+
+    fn begin(&self, from: usize, to: usize) -> (usize, u64) {
+        self.with(|now, waits| {
+            waits.push(Waited {
+                edge: (from, to),
+                ended: None,
+            });
+            (waits.len() - 1, now)
+        })
+    }
+
+    fn end(&self, (at, _): (usize, u64)) {
+        self.with(|now, waits| waits[at].ended = Some(now));
+    }
+
+    /// Everybody on the cycle waited for the next one, after the call was begun.
+    fn check(&self, cycle: &[usize], (_, since): (usize, u64)) {
+        assert_eq!(cycle.first(), cycle.last());
+        self.with(|_, waits| {
+            for edge in cycle.windows(2).map(|edge| (edge[0], edge[1])) {
+                let waited = waits
+                    .iter()
+                    .any(|it| it.edge == edge && it.ended.is_none_or(|ended| ended > since));
+                assert!(waited, "{edge:?} is no edge of {cycle:?}");
+            }
+        });
+    }
+}
+
+struct Seat {
+    life: Life,
+    inbox: mpsc::UnboundedSender<Message>,
+    recipient: Recipient,
+}
+
+type Inbox = mpsc::UnboundedReceiver<Message>;
+
+enum Message {
+    Call(Call),
+    Stop,
+}
+
+/// In the order in which the host drops it.
+struct Call {
+    waiting: Waiting,
+    params: Parcel,
+    depth: u32,
+    caller: Recipient,
+    reply: oneshot::Sender<Reply>,
+}
+
+enum Reply {
+    Done(Parcel),
+    Failed,
+}
+
+struct Parcel(Vec<Carried>);
+
+enum Carried {
+    Moved(Region),
+    Lent(Region, LendGuard),
+}
+
+struct LendGuard {
+    shared: Arc<Shared>,
+    claim: ClaimId,
+    lend: LendId,
+}
+
+impl Drop for LendGuard {
+    fn drop(&mut self) {
+        self.shared.ledger.revoke(self.lend);
+        self.shared.settle();
+    }
+}
+
+struct Lent {
+    shared: Arc<Shared>,
+    claim: ClaimId,
+    via: Option<LendId>,
+    lend: LendId,
+}
+
+/// A guest's store.
+#[derive(Default)]
+struct Store {
+    memory: Memory,
+    table: BTreeMap<u32, Region>,
+    next: u32,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if thread_rng().gen_range(0..2) == 0 {
+            self.table.clear();
+        }
+        self.memory = Memory::default();
+    }
+}
+
+enum Given {
+    Moved(Region),
+    Lent(Region, LendGuard, Option<LendId>),
+}
+
+impl Store {
+    fn push(&mut self, region: Region) -> u32 {
+        self.next += 1;
+        self.table.insert(self.next, region);
+        self.next
+    }
+
+    fn some(&self) -> Option<u32> {
+        let at = thread_rng().gen_range(0..self.table.len().max(1));
+        self.table.keys().nth(at).copied()
+    }
+
+    /// Some regions, as they go to somebody else: some lent, some moved.
+    fn pack(
+        &mut self,
+        most: usize,
+        lends: bool,
+        to: &Recipient,
+        seen: &Seen,
+    ) -> Result<(Parcel, Vec<Lent>), RegionError> {
+        let mut given = Vec::new();
+        let mut refused = None;
+        for _ in 0..thread_rng().gen_range(0..=most) {
+            let Some(key) = self.some() else { break };
+            let is_lent = self.table[&key].is_lent();
+            let moves = !lends || thread_rng().gen_range(0..4) == 0;
+            if moves && is_lent {
+                continue;
+            }
+            if moves {
+                given.push(Given::Moved(self.table.remove(&key).expect("it is there")));
+                continue;
+            }
+            let lender = &self.table[&key];
+            match lender.lend(to.owner()) {
+                Ok(region) => {
+                    let guard = LendGuard {
+                        shared: region.shared().clone(),
+                        claim: region.handle().claim(),
+                        lend: region.handle().lend().expect("it was just lent"),
+                    };
+                    note(if is_lent { &seen.lent_on } else { &seen.lent });
+                    given.push(Given::Lent(region, guard, lender.handle().lend()));
+                }
+                Err(error) => {
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        self.send(given, to, seen)
+    }
+
+    fn send(
+        &mut self,
+        given: Vec<Given>,
+        to: &Recipient,
+        seen: &Seen,
+    ) -> Result<(Parcel, Vec<Lent>), RegionError> {
+        for one in &given {
+            if let Given::Moved(region) = one {
+                region.shared().ledger().may_move(region.handle())?;
+            }
+        }
+        let mut charges: Vec<(Charge, Vec<Charge>)> = Vec::new();
+        for one in &given {
+            if let Given::Moved(region) = one {
+                let handle = to.owner().account.charge(Kind::Handles, 1)?;
+                charges.push((handle, region.charge_claim(to.owner())?));
+            }
+        }
+        let mut charges = charges.into_iter();
+        let (mut parcel, mut lending) = (Parcel(Vec::new()), Vec::new());
+        for one in given {
+            match one {
+                Given::Moved(region) => {
+                    let (handle, claim) = charges.next().expect("one each");
+                    let id = region.handle().claim();
+                    self.memory
+                        .unmap_all(region.shared(), id, None, End::Orderly);
+                    note(&seen.moved);
+                    let moved = region.transferred(to.owner(), handle, claim);
+                    parcel.0.push(Carried::Moved(moved));
+                }
+                Given::Lent(region, guard, via) => {
+                    lending.push(Lent {
+                        shared: guard.shared.clone(),
+                        claim: guard.claim,
+                        via,
+                        lend: guard.lend,
+                    });
+                    parcel.0.push(Carried::Lent(region, guard));
+                }
+            }
+        }
+        Ok((parcel, lending))
+    }
+
+    fn unpack(&mut self, parcel: Parcel) -> Borrowed {
+        let mut borrowed = Borrowed(Vec::new());
+        for one in parcel.0 {
+            match one {
+                Carried::Moved(region) => drop(self.push(region)),
+                Carried::Lent(region, guard) => borrowed.0.push((self.push(region), guard)),
+            }
+        }
+        borrowed
+    }
+}
+
+/// The borrower's side. Dropping it leaves windows to the drop of the memory.
+struct Borrowed(Vec<(u32, LendGuard)>);
+
+impl Borrowed {
+    fn end(self, store: &mut Store) {
+        for (key, guard) in self.0 {
+            guard.shared.ledger.revoke(guard.lend);
+            let LendGuard {
+                shared,
+                claim,
+                lend,
+            } = &guard;
+            store
+                .memory
+                .unmap_all(shared, *claim, Some(*lend), End::Orderly);
+            drop(store.table.remove(&key));
+        }
+    }
+}
+
+struct LenderGuard<'a> {
+    store: &'a mut Store,
+    lending: Option<Vec<Lent>>,
+    seen: &'a Seen,
+}
+
+impl Drop for LenderGuard<'_> {
+    fn drop(&mut self) {
+        for lent in self.lending.take().into_iter().flatten() {
+            note(&self.seen.abandoned);
+            let Lent {
+                shared, claim, via, ..
+            } = &lent;
+            self.store.memory.unmap_all(shared, *claim, *via, End::Died);
+        }
+    }
+}
+
+struct App {
+    plan: Plan,
+    world: Arc<World>,
+    seats: Vec<Mutex<Arc<Seat>>>,
+    waits: Arc<Waits<Lends>>,
+    ending: AtomicBool,
+    /// Of each guest, what its life is told.
+    told: Vec<Notes<Arc<Told>>>,
+    lives: AtomicU64,
+    log: Log,
+    seen: Arc<Seen>,
+}
+
+struct Guest {
+    app: Arc<App>,
+    life: Life,
+    told: Arc<Told>,
+    to: Recipient,
+    restarts: u32,
+    store: Store,
+}
+
+/// A call that broke its callee: what is done when its store is gone.
+struct Broken {
+    borrowed: Option<Borrowed>,
+    reply: Option<oneshot::Sender<Reply>>,
+}
+
+impl App {
+    fn seat(&self, index: usize) -> Arc<Seat> {
+        self.seats[index].lock().expect("nobody panics").clone()
+    }
+
+    fn new_seat(&self, guest: usize, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
+        seat(guest, self.lives.fetch_add(1, SeqCst), recipient)
+    }
+
+    fn again(
+        self: &Arc<App>,
+        index: usize,
+        to: Recipient,
+        restarts: u32,
+    ) -> Option<(Guest, Inbox)> {
+        if restarts == 0 || self.ending.load(SeqCst) {
+            return None;
+        }
+        let (seat, inbox) = self.new_seat(index, &to);
+        let guest = Guest {
+            app: self.clone(),
+            life: seat.life,
+            told: Told::new(),
+            to,
+            restarts: restarts - 1,
+            store: Store::default(),
+        };
+        *self.told[index].lock().expect("nobody panics") = guest.told.clone();
+        *self.seats[index].lock().expect("nobody panics") = seat;
+        self.waits.tidy();
+        note(&self.seen.reborn);
+        Some((guest, inbox))
+    }
+}
+
+fn seat(guest: usize, life: u64, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    let seat = Seat {
+        life: Life { guest, life },
+        inbox: sender,
+        recipient: recipient.clone(),
+    };
+    (Arc::new(seat), inbox)
+}
+
+impl Guest {
+    async fn acts(&mut self, depth: u32) -> Result<(), Failed> {
+        let seen = self.app.seen.clone();
+        for _ in 0..self.app.plan.acts {
+            step();
+            self.told.check()?;
+            let memory = &mut self.store.memory;
+            let windows = memory.windows();
+            match thread_rng().gen_range(0..12) {
+                0..=2 => {
+                    if let Some(key) = self.store.some() {
+                        let region = &self.store.table[&key];
+                        let memory = &mut self.store.memory;
+                        note(match memory.map(region, some_span(), some_access()) {
+                            Ok(()) => &seen.mapped,
+                            Err(_) => &seen.conflicts,
+                        });
+                    }
+                }
+                3..=4 if windows > 0 => memory.touch(thread_rng().gen_range(0..windows)),
+                5 if windows > 0 => memory.unmap(thread_rng().gen_range(0..windows)),
+                6 => {
+                    if let Some(key) = self.store.some() {
+                        match self.store.table[&key].duplicate() {
+                            Ok(another) => drop(self.store.push(another)),
+                            // What is lent stays until the call has returned.
+                            Err(_) => continue,
+                        }
+                    }
+                }
+                7 => {
+                    let own = self.store.table.iter().find(|(_, it)| !it.is_lent());
+                    if let Some(key) = own.map(|(key, _)| *key) {
+                        drop(self.store.table.remove(&key));
+                    }
+                }
+                _ if depth > 0 => {
+                    let (first, last) = (self.app.plan.commands, self.app.seats.len());
+                    let to = thread_rng().gen_range(first..last);
+                    if to != self.life.guest {
+                        self.call(to, depth - 1).await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, to: usize, depth: u32) {
+        let (app, from) = (self.app.clone(), self.life.guest);
+        let seen = &*app.seen;
+        let seat = app.seat(to);
+        let noted = app.log.begin(from, to);
+        let waiting = match app.waits.wait(app.seat(from).life, seat.life) {
+            Ok(waiting) => waiting,
+            Err(cycle) => {
+                app.log.check(&cycle, noted);
+                app.log.end(noted);
+                return note(&seen.cycles);
+            }
+        };
+        if seat.inbox.is_closed() {
+            drop(waiting);
+            app.log.end(noted);
+            return note(&seen.closed);
+        }
+        let packed = self.store.pack(2, true, &seat.recipient, seen);
+        let Ok((params, lending)) = packed else {
+            drop(waiting);
+            return app.log.end(noted);
+        };
+        let lends = lending.iter().map(|it| (it.shared.clone(), it.lend));
+        waiting.for_lends(Lends(lends.collect()));
+        let lender = &mut LenderGuard {
+            store: &mut self.store,
+            lending: Some(lending),
+            seen,
+        };
+        let (reply, replied) = oneshot::channel();
+        let call = Call {
+            waiting,
+            params,
+            depth,
+            caller: self.to.clone(),
+            reply,
+        };
+        step();
+        let reply = match seat.inbox.send(Message::Call(call)) {
+            Ok(()) => replied.await.ok(),
+            Err(_) => None,
+        };
+        for lent in lender.lending.iter().flatten() {
+            lent.shared.ledger.over(lent.lend).await;
+        }
+        app.log.end(noted);
+        for lent in lender.lending.take().into_iter().flatten() {
+            lent.shared.check_over(lent.lend);
+        }
+        match reply {
+            Some(Reply::Done(parcel)) => {
+                let borrowed = lender.store.unpack(parcel);
+                assert!(borrowed.0.is_empty(), "results are moved");
+                note(&seen.done);
+            }
+            Some(Reply::Failed) => note(&seen.failed),
+            None => note(&seen.closed),
+        }
+    }
+
+    async fn serve(&mut self, inbox: &mut Inbox) -> Result<(), Broken> {
+        let told = self.told.clone();
+        loop {
+            step();
+            match told.unless(How::Fails, inbox.recv()).await {
+                None => {
+                    return Err(Broken {
+                        borrowed: None,
+                        reply: None,
+                    });
+                }
+                Some(Some(Message::Call(call))) => self.answer(call).await?,
+                Some(Some(Message::Stop) | None) => return Ok(()),
+            }
+        }
+    }
+
+    async fn answer(&mut self, call: Call) -> Result<(), Broken> {
+        // The last one goes first.
+        let Call {
+            reply,
+            params,
+            depth,
+            caller,
+            waiting,
+        } = call;
+        let (borrowed, called) = self.values(params, depth, &caller).await;
+        drop(waiting);
+        match called {
+            Ok(answer) => drop(reply.send(answer)),
+            Err(Failed) => {
+                return Err(Broken {
+                    borrowed,
+                    reply: Some(reply),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn values(
+        &mut self,
+        params: Parcel,
+        depth: u32,
+        caller: &Recipient,
+    ) -> (Option<Borrowed>, Result<Reply, Failed>) {
+        let borrowed = self.store.unpack(params);
+        let told = self.told.clone();
+        let acted = told.unless(How::Fails, self.acts(depth)).await;
+        if !matches!(acted, Some(Ok(()))) {
+            return (Some(borrowed), Err(Failed));
+        }
+        let seen = self.app.seen.clone();
+        let packed = self.store.pack(1, false, caller, &seen);
+        borrowed.end(&mut self.store);
+        let answer = packed.map_or(Reply::Failed, |(parcel, _)| Reply::Done(parcel));
+        (None, Ok(answer))
+    }
+
+    /// Lives, and gives its next life.
+    async fn live(mut self, mut inbox: Inbox) -> Option<(Guest, Inbox)> {
+        match self.serve(&mut inbox).await {
+            Ok(()) => {
+                self.store.memory.finish();
+                None
+            }
+            Err(Broken { borrowed, reply }) => {
+                let Guest {
+                    app,
+                    life,
+                    to,
+                    restarts,
+                    store,
+                    ..
+                } = self;
+                // First the memory, then the lends, then the next seat, and only
+                // then does anybody hear of it.
+                drop(store);
+                drop(borrowed);
+                let next = app.again(life.guest, to, restarts);
+                step();
+                if let Some(reply) = reply {
+                    let _ = reply.send(Reply::Failed);
+                }
+                step();
+                next
+            }
+        }
+    }
+
+    async fn run(mut self) {
+        let (told, depth) = (self.told.clone(), self.app.plan.depth);
+        if let Some(Ok(())) = told.unless(How::Fails, self.acts(depth)).await {
+            self.store.memory.finish();
+        }
+    }
+}
+
+/// What one schedule does.
+///
+/// # Panics
+///
+/// If anything is not as it should be.
+pub fn run(plan: Plan, seen: &Arc<Seen>) {
+    let world = World::new();
+    let count = plan.commands + plan.servers;
+    let recipients = (0..count).map(|guest| world.owner(&guest.to_string(), Default::default()));
+    let recipients: Vec<Recipient> = recipients.collect();
+    let seats = recipients.iter().enumerate();
+    let seats = seats.map(|(guest, to)| seat(guest, guest as u64, to));
+    let (seats, inboxes): (Vec<_>, Vec<_>) = seats.unzip();
+    let app = Arc::new(App {
+        plan,
+        world: world.clone(),
+        seats: seats.into_iter().map(Mutex::new).collect(),
+        waits: Arc::default(),
+        ending: AtomicBool::new(false),
+        told: (0..count).map(|_| Notes::new(Told::new())).collect(),
+        lives: AtomicU64::new(count as u64),
+        log: Log::default(),
+        seen: seen.clone(),
+    });
+    // One region that all have a claim on, and one of each.
+    let common = world.create(&recipients[0]);
+    let (mut commands, mut servers) = (Vec::new(), Vec::new());
+    for (index, (inbox, to)) in inboxes.into_iter().zip(recipients).enumerate() {
+        let mut store = Store::default();
+        store.push(common.duplicate_for(&to).expect("there is room"));
+        store.push(world.create(&to));
+        let guest = Guest {
+            app: app.clone(),
+            life: app.seat(index).life,
+            told: app.told[index].lock().expect("nobody panics").clone(),
+            to,
+            restarts: plan.restarts,
+            store,
+        };
+        if index < plan.commands {
+            drop(inbox);
+            commands.push(thread::spawn(move || {
+                let told = guest.told.clone();
+                block_on(told.unless(How::Dropped, guest.run()));
+            }));
+        } else {
+            servers.push(thread::spawn(move || {
+                let mut next = Some((guest, inbox));
+                while let Some((guest, inbox)) = next {
+                    // As after the wait before it is started again.
+                    if guest.app.ending.load(SeqCst) {
+                        return;
+                    }
+                    let told = guest.told.clone();
+                    next = block_on(told.unless(How::Dropped, guest.live(inbox))).flatten();
+                }
+            }));
+        }
+    }
+    drop(common);
+    let killer = thread::spawn({
+        let app = app.clone();
+        move || {
+            for _ in 0..plan.deaths {
+                for _ in 0..thread_rng().gen_range(0..20) {
+                    step();
+                }
+                let guest = thread_rng().gen_range(0..count);
+                let how = match thread_rng().gen_range(0..3) {
+                    0 => How::Dropped,
+                    _ => How::Fails,
+                };
+                let told = app.told[guest].lock().expect("nobody panics").clone();
+                told.end(how);
+            }
+        }
+    });
+    for command in commands {
+        command.join().expect("its assertions held");
+    }
+    app.ending.store(true, SeqCst);
+    for guest in 0..count {
+        let _ = app.seat(guest).inbox.send(Message::Stop);
+    }
+    for thread in servers.into_iter().chain([killer]) {
+        thread.join().expect("its assertions held");
+    }
+    let lives = app.lives.load(SeqCst);
+    let life = |life| Life { guest: 0, life };
+    for (from, to) in (0..lives).flat_map(|from| (0..lives).map(move |to| (from, to))) {
+        if from != to {
+            let waiting = app.waits.wait(life(from), life(to));
+            assert!(waiting.is_ok(), "nobody waits any more");
+        }
+    }
+    app.world.check_empty();
+    seen.poisoned.fetch_add(world.counts().1 as u64, SeqCst);
+}

@@ -1,0 +1,13 @@
+//! Guests that call each other and send each other messages.
+
+pub mod calls;
+#[expect(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../../host/src/app/channel.rs"]
+mod channel;
+#[expect(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../../host/src/app/cycle.rs"]
+mod cycle;
+pub mod post;
+mod report;
+mod spec;
+mod told;

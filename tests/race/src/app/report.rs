@@ -1,0 +1,11 @@
+//! In the host's place.
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ChannelReport {
+    pub(super) name: String,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) dropped: u64,
+    pub(super) bytes: u64,
+    pub(super) regions: u64,
+}

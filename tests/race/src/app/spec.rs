@@ -1,0 +1,9 @@
+//! In the host's place.
+
+pub(super) struct ChannelSpec {
+    pub(super) name: String,
+    pub(super) to: String,
+    pub(super) capacity: u32,
+    pub(super) message_bytes: u64,
+    pub(super) message_regions: u32,
+}

@@ -1,0 +1,73 @@
+//! That a guest is to end, and how its task hears of it wherever it waits.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+
+/// How a guest is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It fails where it is.
+    Fails,
+    /// Its task is dropped where it is.
+    Dropped,
+}
+
+/// A guest fails.
+#[derive(Debug)]
+pub(super) struct Failed;
+
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    told: Option<How>,
+    waker: Option<Waker>,
+}
+
+impl Told {
+    pub(super) fn new() -> Arc<Told> {
+        Arc::default()
+    }
+
+    pub(super) fn end(&self, how: How) {
+        let mut state = self.0.lock().expect("nobody panics with it");
+        state.told.get_or_insert(how);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// As when the epoch ticks.
+    pub(super) fn check(&self) -> Result<(), Failed> {
+        match self.get() {
+            Some(How::Fails) => Err(Failed),
+            _ => Ok(()),
+        }
+    }
+
+    fn get(&self) -> Option<How> {
+        self.0.lock().expect("nobody panics with it").told
+    }
+
+    /// Does something up to its end or to the guest's, if that is to be in this
+    /// way.
+    pub(super) async fn unless<R>(&self, how: How, what: impl Future<Output = R>) -> Option<R> {
+        let mut what = pin!(what);
+        poll_fn(|context| {
+            {
+                let mut state = self.0.lock().expect("nobody panics with it");
+                if state.told == Some(how) {
+                    return Poll::Ready(None);
+                }
+                state.waker = Some(context.waker().clone());
+            }
+            what.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+}

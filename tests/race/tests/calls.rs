@@ -1,0 +1,42 @@
+//! Calls of guests on strands that race, under many schedules: lends, moves,
+//! cycles, deaths and restarts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use common::try_schedules;
+use tombolo_race_tests::app::calls::{Plan, Seen, run};
+
+mod common;
+
+#[test]
+fn guests_that_call_lend_move_and_die_leave_nothing_and_wait_for_nobody_in_vain() {
+    let plan = Plan {
+        commands: 2,
+        servers: 3,
+        acts: 4,
+        depth: 3,
+        deaths: 2,
+        restarts: 1,
+    };
+    let seen = Arc::new(Seen::default());
+    let all = seen.clone();
+    try_schedules(20_000, move || run(plan, &all));
+    // Each of this happened, or the above says little.
+    for of in [
+        &seen.done,
+        &seen.failed,
+        &seen.closed,
+        &seen.cycles,
+        &seen.lent,
+        &seen.lent_on,
+        &seen.moved,
+        &seen.mapped,
+        &seen.conflicts,
+        &seen.abandoned,
+        &seen.reborn,
+        &seen.poisoned,
+    ] {
+        assert!(of.load(SeqCst) > 100, "{seen:?}");
+    }
+}
