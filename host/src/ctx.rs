@@ -120,11 +120,13 @@ impl RegionCtxBuilder {
     ///
     /// # Safety
     ///
-    /// The stores whose data a context comes into that was built with this strand
+    /// The stores whose data a context comes into that was built with this strand, from
+    /// then on until the store is dropped, also if the context leaves it before,
     ///
-    /// - take turns: no two of them are entered, polled, or looked into at the same
-    ///   time, in whichever threads;
-    /// - and whenever one of them is entered or polled, no host frame holds bytes
+    /// - take turns: no two of them are entered, polled, or looked into, and no call
+    ///   into them is dropped, at the same time, in whichever threads;
+    /// - and whenever one of them is entered or polled, or a call into it that has not
+    ///   returned is dropped, no host frame holds bytes
     ///   that it borrowed from the memory of another: no `&str` of a `WasmStr`, no
     ///   slice of a `WasmList` or of `Memory::data`, in a host function that calls
     ///   into the other guest, or in one whose future waits, say. The objects

@@ -77,7 +77,30 @@ impl Back for Lends {
     }
 }
 
-pub(super) type Inbox = mpsc::UnboundedReceiver<Message>;
+/// What a guest is told, in order. Dropping it drops what is in it, and also what
+/// somebody is just sending: who waits for an answer to that hears that there is none.
+pub(super) struct Inbox(mpsc::UnboundedReceiver<Message>);
+
+impl Inbox {
+    pub(super) async fn recv(&mut self) -> Option<Message> {
+        self.0.recv().await
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.close();
+        // The receiver by itself drops what it finds, and not what another thread,
+        // which found it open, has not put there yet. That takes a moment.
+        loop {
+            match self.0.try_recv() {
+                Ok(message) => drop(message),
+                Err(mpsc::error::TryRecvError::Empty) => std::thread::yield_now(),
+                Err(mpsc::error::TryRecvError::Disconnected) => break,
+            }
+        }
+    }
+}
 
 /// A guest, as the others know it.
 pub(super) struct Peer {
@@ -91,8 +114,8 @@ pub(super) struct Seat {
     life: Life,
     name: Arc<str>,
     /// Holds at most one call of each other guest, since a guest that calls
-    /// waits; and word of resources, of which there are no more than the other
-    /// guests' accounts allow.
+    /// waits; and word of resources that nobody has any more. Of those there are no
+    /// more than the guest has handles to, which wasmtime limits to 100,000.
     inbox: mpsc::UnboundedSender<Message>,
     pub(super) recipient: Recipient,
     /// Why it has ended.
@@ -111,7 +134,7 @@ impl Seat {
             recipient,
             ended: Mutex::default(),
         };
-        (Arc::new(seat), inbox)
+        (Arc::new(seat), Inbox(inbox))
     }
 
     /// The guest's index.

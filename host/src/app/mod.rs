@@ -501,6 +501,10 @@ impl App {
         }
         let next = ended.next.take();
         if next.is_some() && !may {
+            let name = &self.nursery.cradles[index].spec.name;
+            let why = format!("guest `{name}` failed, and is not started again: the app ends");
+            // For those who call its next life already.
+            self.nursery.calls.ended(index, why);
             self.nursery.gone(index);
         }
         let Some(next) = next.filter(|_| may) else {
