@@ -1,8 +1,8 @@
 //! Calls from guest to guest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,11 +12,12 @@ use wasmtime::component::{Component, ComponentExportIndex, Linker, ResourceType,
 
 use super::bytes::{self, ByteCall};
 use super::clock::Clock;
-use super::cycle::{self, Back, Life, Waits};
-use super::guest::GuestState;
+use super::cycle::{self, Back};
+use super::guest::{Broken, GuestState, Resting};
 use super::link::{Link, Room};
 use super::proxy::{Bundle, Dropped, Refused};
 use super::report::CallReport;
+use super::rest::Rest;
 use crate::transfer::Lends;
 use crate::{Lending, Recipient, RegionView};
 
@@ -71,6 +72,9 @@ pub(super) enum Reply {
 /// That a guest waits for another.
 pub(super) type Waiting = cycle::Waiting<Lends>;
 
+/// A guest in one of its lives, and for whom it waits.
+type Life = cycle::Life<Lends>;
+
 impl Back for Lends {
     fn are_back(&self) -> bool {
         self.are_over()
@@ -82,8 +86,12 @@ impl Back for Lends {
 pub(super) struct Inbox(mpsc::UnboundedReceiver<Message>);
 
 impl Inbox {
-    pub(super) async fn recv(&mut self) -> Option<Message> {
-        self.0.recv().await
+    pub(super) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.0.poll_recv(context)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -111,12 +119,14 @@ pub(super) struct Peer {
 
 /// A guest in one of its lives: one that is started again takes another seat.
 pub(super) struct Seat {
-    life: Life,
+    life: Arc<Life>,
     name: Arc<str>,
     /// Holds at most one call of each other guest, since a guest that calls
     /// waits; and word of resources that nobody has any more. Of those there are no
     /// more than the guest has handles to, which wasmtime limits to 100,000.
     inbox: mpsc::UnboundedSender<Message>,
+    /// Where it is while it waits for calls.
+    pub(super) rest: Rest<Box<Resting>, Broken>,
     pub(super) recipient: Recipient,
     /// Why it has ended.
     ended: Mutex<Option<String>>,
@@ -125,21 +135,33 @@ pub(super) struct Seat {
 impl Seat {
     pub(super) fn new(guest: usize, name: Arc<str>, recipient: Recipient) -> (Arc<Seat>, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
-        static LIVES: AtomicU64 = AtomicU64::new(0);
-        let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {
-            life: Life { guest, life },
+            life: Life::new(guest),
             name,
             inbox: sender,
+            rest: Rest::default(),
             recipient,
             ended: Mutex::default(),
         };
         (Arc::new(seat), Inbox(inbox))
     }
 
+    /// Sends a call; or, if the guest shares the caller's strand and has nothing else
+    /// to do, has it begin at once. An error says that it has ended.
+    fn send(&self, call: Call, same_strand: bool) -> Result<(), ()> {
+        let begun = match same_strand {
+            true => self.rest.begin(call, |it| it.is_free(), Resting::answer),
+            false => Err(call),
+        };
+        match begun {
+            Ok(()) => Ok(()),
+            Err(call) => self.inbox.send(Message::Call(call)).map_err(drop),
+        }
+    }
+
     /// The guest's index.
     pub(super) fn guest(&self) -> usize {
-        self.life.guest
+        self.life.guest()
     }
 
     /// What is to be told to a caller of a guest that has ended.
@@ -176,22 +198,32 @@ impl Peer {
 /// All guests of an app, and who waits for whom.
 pub(super) struct Calls {
     peers: Vec<Peer>,
-    waits: Arc<Waits<Lends>>,
     begun: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     ending: watch::Sender<bool>,
-    bytes: AtomicU64,
-    counts: Mutex<BTreeMap<Edge, Count>>,
+    /// Of each link by itself, so that calls share nothing.
+    counts: Mutex<Vec<(Edge, Arc<Mutex<Count>>)>>,
 }
 
 /// Caller, callee, function.
 type Edge = (usize, usize, Arc<str>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Count {
     calls: u64,
     total: Duration,
     samples: Vec<Duration>,
+    /// Of strings and lists.
+    bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, other: Count) {
+        self.calls += other.calls;
+        self.total += other.total;
+        self.samples.extend(other.samples);
+        self.bytes += other.bytes;
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -203,11 +235,9 @@ impl Calls {
     pub(super) fn new(peers: Vec<Peer>, stopped: watch::Sender<bool>) -> Arc<Calls> {
         Arc::new(Calls {
             peers,
-            waits: Arc::default(),
             begun: watch::Sender::new(false),
             stopped,
             ending: watch::Sender::new(false),
-            bytes: AtomicU64::new(0),
             counts: Mutex::default(),
         })
     }
@@ -260,8 +290,6 @@ impl Calls {
         let peer = &self.peers[index];
         let (seat, inbox) = Seat::new(index, peer.name.clone(), recipient);
         *lock(&peer.seat) = seat;
-        // Nobody comes by any more for what the old life leaves.
-        self.waits.tidy();
         inbox
     }
 
@@ -286,7 +314,7 @@ impl Calls {
     fn wait(&self, from: usize, to: &Seat) -> Result<Waiting, String> {
         // Who calls lives, and its seat is taken by the next life only after that.
         let caller = self.peers[from].seat();
-        self.waits.wait(caller.life, to.life).map_err(|cycle| {
+        caller.life.wait(&to.life).map_err(|cycle| {
             let names: Vec<String> = cycle
                 .iter()
                 .map(|guest| format!("`{}`", self.peers[*guest].name))
@@ -295,41 +323,33 @@ impl Calls {
         })
     }
 
-    fn count(&self, link: &Target, took: Duration) {
-        let mut counts = lock(&self.counts);
-        let count = counts
-            .entry((link.from, link.to, link.function.clone()))
-            .or_default();
-        count.calls += 1;
-        count.total += took;
-        if count.samples.len() < SAMPLES {
-            count.samples.push(took);
-        }
-    }
-
-    fn count_bytes(&self, vals: &[Val]) {
-        let bytes = vals.iter().map(size).sum();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
     /// The bytes of strings and lists that went from guest to guest by value.
     pub(super) fn bytes_copied(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        let counts = lock(&self.counts);
+        counts.iter().map(|(_, count)| lock(count).bytes).sum()
     }
 
     pub(super) fn report(&self) -> Vec<CallReport> {
-        lock(&self.counts)
-            .iter()
-            .map(|((from, to, function), count)| {
-                let mut samples = count.samples.clone();
-                samples.sort_unstable();
+        // A guest may import an interface in several versions.
+        let mut edges: BTreeMap<Edge, Count> = BTreeMap::new();
+        for (edge, count) in &*lock(&self.counts) {
+            let count = lock(count).clone();
+            if count.calls > 0 {
+                edges.entry(edge.clone()).or_default().add(count);
+            }
+        }
+        edges
+            .into_iter()
+            .map(|((from, to, function), mut count)| {
+                count.samples.sort_unstable();
+                let median = count.samples.get(count.samples.len() / 2);
                 CallReport {
-                    caller: self.peers[*from].name.to_string(),
-                    callee: self.peers[*to].name.to_string(),
+                    caller: self.peers[from].name.to_string(),
+                    callee: self.peers[to].name.to_string(),
                     function: function.to_string(),
                     count: count.calls,
                     total: count.total,
-                    median: samples.get(samples.len() / 2).copied().unwrap_or_default(),
+                    median: median.copied().unwrap_or_default(),
                 }
             })
             .collect()
@@ -342,6 +362,7 @@ impl Calls {
         linker: &mut Linker<GuestState>,
         link: &Link,
         exporter: &Component,
+        same_strand: bool,
     ) -> wasmtime::Result<()> {
         let missing = || wasmtime::Error::msg(format!("`{}` is planned but missing", link.export));
         let interface = exporter
@@ -358,12 +379,18 @@ impl Calls {
             let export = exporter
                 .get_export_index(Some(&interface), &function.name)
                 .ok_or_else(missing)?;
+            let name: Arc<str> = format!("{}.{}", link.export, function.name).into();
+            let count = Arc::<Mutex<Count>>::default();
+            let edge = (link.importer, link.exporter, name.clone());
+            lock(&self.counts).push((edge, count.clone()));
             let target = Arc::new(Target {
                 calls: self.clone(),
                 from: link.importer,
                 to: link.exporter,
+                same_strand,
                 export,
-                function: format!("{}.{}", link.export, function.name).into(),
+                function: name,
+                count,
                 results: function.ty.results().len(),
                 handles: function.handles,
                 room: function.room,
@@ -406,8 +433,10 @@ pub(super) struct Target {
     calls: Arc<Calls>,
     from: usize,
     to: usize,
+    same_strand: bool,
     export: ComponentExportIndex,
     function: Arc<str>,
+    count: Arc<Mutex<Count>>,
     results: usize,
     /// Handles can pass.
     handles: bool,
@@ -451,13 +480,29 @@ impl Target {
         );
         let begun = Instant::now();
         let result = call.instrument(span).await;
-        self.calls.count(self, begun.elapsed());
+        self.count(begun.elapsed());
         result
+    }
+
+    fn count(&self, took: Duration) {
+        let mut count = lock(&self.count);
+        count.calls += 1;
+        count.total += took;
+        if count.samples.len() < SAMPLES {
+            count.samples.push(took);
+        }
     }
 
     /// Counts bytes that went by value.
     pub(super) fn count_copied(&self, bytes: u64) {
-        self.calls.bytes.fetch_add(bytes, Ordering::Relaxed);
+        lock(&self.count).bytes += bytes;
+    }
+
+    fn count_vals(&self, vals: &[Val]) {
+        let bytes = vals.iter().map(size).sum();
+        if bytes > 0 {
+            self.count_copied(bytes);
+        }
     }
 
     /// Calls the other guest with a list of bytes, and waits for it.
@@ -480,7 +525,7 @@ impl Target {
                 span: tracing::Span::current(),
                 waiting,
             };
-            match seat.inbox.send(Message::Call(call)) {
+            match seat.send(call, self.same_strand) {
                 Ok(()) => replied.await.unwrap_or_else(|_| Err(seat.obituary())),
                 Err(_) => Err(seat.obituary()),
             }
@@ -514,7 +559,7 @@ impl Target {
             Bundle::discard(&mut store, params)?;
             return self.refuse(seat.obituary(), results);
         }
-        self.calls.count_bytes(&params);
+        self.count_vals(&params);
         let caller = store.data_mut().region_ctx().recipient();
         let clock = store.data().clock.clone();
         let packed = match self.handles {
@@ -545,7 +590,7 @@ impl Target {
             waiting,
         };
         let paused = clock.pause();
-        let reply = match seat.inbox.send(Message::Call(call)) {
+        let reply = match seat.send(call, self.same_strand) {
             Ok(()) => replied.await.ok(),
             Err(_) => None,
         };
@@ -565,7 +610,7 @@ impl Target {
                     Err(Refused::Fatal(error)) => return Err(error),
                     Err(Refused::Told(why)) => return self.refuse(why, results),
                 };
-                self.calls.count_bytes(&vals);
+                self.count_vals(&vals);
                 results
                     .iter_mut()
                     .zip(vals)
@@ -640,7 +685,7 @@ mod tests {
         drop(second);
         assert!(wait(&calls, 2, 0).is_ok());
         drop(first);
-        assert!(calls.waits.is_empty());
+        assert!(calls.peers.iter().all(|peer| !peer.seat().life.waits()));
     }
 
     #[test]
@@ -687,13 +732,13 @@ mod tests {
         let inner = wait(&calls, 1, 2).unwrap();
         drop(outer);
         let recipient = Host::new().context("a").build().recipient();
+        let old = calls.seat(1);
         let _inbox = calls.reseat(1, recipient);
         let new = wait(&calls, 1, 2).unwrap();
         assert!(wait(&calls, 2, 0).is_err(), "`x` waits for what `b` has");
         revoke();
         assert!(wait(&calls, 2, 0).is_ok());
         drop((inner, new));
-        let _inbox = calls.reseat(1, Host::new().context("a").build().recipient());
-        assert!(calls.waits.is_empty());
+        assert!(!old.life.waits() && !calls.seat(1).life.waits());
     }
 }

@@ -1,6 +1,12 @@
 //! Who waits for whom, so that nobody comes to wait for itself.
+//!
+//! Each life of a guest has a place of its own where it notes for whom it waits, with
+//! a number that is higher than all that were given before. Who comes to wait notes
+//! that first and looks afterwards, from one to the next. If a cycle is closed, then
+//! the last one to note is on it, finds all the others noted, and is refused. There is
+//! no lock that all calls share.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use crate::sync::{Mutex, MutexGuard};
@@ -11,25 +17,13 @@ pub(super) trait Back: Default {
     fn are_back(&self) -> bool;
 }
 
-/// A guest, in one of its lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Life {
+/// A guest, in one of its lives, and for whom it waits: one that calls waits for one
+/// other, queued or not.
+#[derive(Debug)]
+pub(super) struct Life<L> {
     /// The guest's index.
-    pub(super) guest: usize,
-    /// Told apart from all other lives, of this guest and others.
-    pub(super) life: u64,
-}
-
-/// All who wait for others, by life: a guest that calls waits for one other, queued
-/// or not.
-#[derive(Debug)]
-pub(super) struct Waits<L>(Mutex<Graph<L>>);
-
-#[derive(Debug)]
-struct Graph<L> {
-    waits: BTreeMap<u64, Wait<L>>,
-    /// How many there have been.
-    numbers: u64,
+    guest: usize,
+    wait: Mutex<Option<Wait<L>>>,
 }
 
 /// That a guest waits for another. It does not only wait for the call to
@@ -40,9 +34,10 @@ struct Graph<L> {
 /// again makes no difference to that, and its next life waits for nothing of it.
 #[derive(Debug)]
 struct Wait<L> {
-    /// Whoever hears of the end of a call may call again before this is noted.
+    /// Also since whoever hears of the end of a call may call again before this is
+    /// noted.
     number: u64,
-    to: Life,
+    to: Arc<Life<L>>,
     lends: L,
     returned: bool,
 }
@@ -53,79 +48,107 @@ impl<L: Back> Wait<L> {
     }
 }
 
-impl<L> Default for Waits<L> {
-    fn default() -> Waits<L> {
-        Waits(Mutex::new(Graph {
-            waits: BTreeMap::new(),
-            numbers: 0,
-        }))
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+impl<L> Life<L> {
+    pub(super) fn new(guest: usize) -> Arc<Life<L>> {
+        Arc::new(Life {
+            guest,
+            wait: Mutex::new(None),
+        })
+    }
+
+    /// The guest's index.
+    pub(super) fn guest(&self) -> usize {
+        self.guest
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Option<Wait<L>>> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<L> Waits<L> {
-    fn graph(&self) -> MutexGuard<'_, Graph<L>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<L: Back> Waits<L> {
-    /// Notes that `from` waits for `to`, until what is returned is dropped, and
+impl<L: Back> Life<L> {
+    /// Notes that this guest waits for `to`, until what is returned is dropped, and
     /// what it was told of is back.
     ///
     /// # Errors
     ///
-    /// The guests of the cycle that this would close, from `from` to `from`.
-    pub(super) fn wait(
-        self: &Arc<Waits<L>>,
-        from: Life,
-        to: Life,
-    ) -> Result<Waiting<L>, Vec<usize>> {
-        let mut graph = self.graph();
-        let mut cycle = vec![from.guest, to.guest];
-        let mut at = to;
-        while at != from {
-            match graph.waits.get(&at.life) {
-                Some(next) if !next.is_over() => {
-                    at = next.to;
-                    cycle.push(at.guest);
-                }
-                _ => {
-                    graph.numbers += 1;
-                    let wait = Wait {
-                        number: graph.numbers,
-                        to,
-                        lends: L::default(),
-                        returned: false,
-                    };
-                    let number = wait.number;
-                    graph.waits.insert(from.life, wait);
-                    return Ok(Waiting {
-                        waits: self.clone(),
-                        from,
-                        number,
-                    });
-                }
-            }
+    /// The guests of the cycle that this would close, from this one to this one.
+    pub(super) fn wait(self: &Arc<Life<L>>, to: &Arc<Life<L>>) -> Result<Waiting<L>, Vec<usize>> {
+        let mut noted = self.noted();
+        // With the lock: who has a lower number than another, and is looked for by
+        // that one, is found.
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let last = noted.replace(Wait {
+            number,
+            to: to.clone(),
+            lends: L::default(),
+            returned: false,
+        });
+        drop(noted);
+        drop(last);
+        let waiting = Waiting {
+            from: self.clone(),
+            number,
+        };
+        match self.cycle(number, to) {
+            Some(cycle) => Err(cycle), // And what is noted goes again.
+            None => Ok(waiting),
         }
-        Err(cycle)
     }
 
-    /// Forgets what is over, where nobody comes by any more for what is left.
-    pub(super) fn tidy(&self) {
-        self.graph().waits.retain(|_, wait| !wait.is_over());
+    /// The cycle from this guest by way of `to`, if all others on it began to wait
+    /// before it did, by this number.
+    fn cycle(self: &Arc<Life<L>>, number: u64, to: &Arc<Life<L>>) -> Option<Vec<usize>> {
+        let (mut met, mut at) = (Vec::new(), to.clone());
+        while !Arc::ptr_eq(self, &at) {
+            let (next_number, next) = at.waits_for()?;
+            // Whoever began later looks for itself. And a cycle of others, or one that
+            // comes to be while this looks, is theirs: one with this guest has stood
+            // still since it noted its own part.
+            let again = met.iter().any(|(life, _)| Arc::ptr_eq(life, &at));
+            if next_number > number || again {
+                return None;
+            }
+            met.push((at, next_number));
+            at = next;
+        }
+        // Whether they all wait at once, or one did before the other.
+        for (life, number) in &met {
+            match life.waits_for() {
+                Some((still, _)) if still == *number => {}
+                _ => return None,
+            }
+        }
+        let met = met.iter().map(|(life, _)| life.guest);
+        let ends = [self.guest];
+        Some(ends.into_iter().chain(met).chain(ends).collect())
+    }
+
+    /// For whom it waits now, if for anybody, and by which number.
+    fn waits_for(&self) -> Option<(u64, Arc<Life<L>>)> {
+        let mut noted = self.noted();
+        let wait = noted.as_ref()?;
+        if wait.is_over() {
+            let over = noted.take();
+            drop(noted);
+            drop(over);
+            return None;
+        }
+        Some((wait.number, wait.to.clone()))
     }
 
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.graph().waits.is_empty()
+    pub(super) fn waits(&self) -> bool {
+        self.waits_for().is_some()
     }
 }
 
 /// That a guest waits for another to return, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Waiting<L: Back> {
-    waits: Arc<Waits<L>>,
-    from: Life,
+    from: Arc<Life<L>>,
     number: u64,
 }
 
@@ -137,26 +160,27 @@ impl<L: Back> Waiting<L> {
 
     /// The guest waits for these besides.
     pub(super) fn for_lends(&self, lends: L) {
-        let mut graph = self.waits.graph();
-        if let Some(wait) = self.own(&mut graph) {
+        if let Some(wait) = self.own(&mut self.from.noted()) {
             wait.lends = lends;
         }
     }
 
-    fn own<'a>(&self, graph: &'a mut Graph<L>) -> Option<&'a mut Wait<L>> {
-        let wait = graph.waits.get_mut(&self.from.life)?;
+    fn own<'a>(&self, noted: &'a mut Option<Wait<L>>) -> Option<&'a mut Wait<L>> {
+        let wait = noted.as_mut()?;
         (wait.number == self.number).then_some(wait)
     }
 }
 
 impl<L: Back> Drop for Waiting<L> {
     fn drop(&mut self) {
-        let mut graph = self.waits.graph();
-        if let Some(wait) = self.own(&mut graph) {
+        let mut noted = self.from.noted();
+        if let Some(wait) = self.own(&mut noted) {
             wait.returned = true;
             // Others look after what is left, when they come by.
             if wait.is_over() {
-                graph.waits.remove(&self.from.life);
+                let over = noted.take();
+                drop(noted);
+                drop(over);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use wasmtime::component::{ComponentExportIndex, Instance, ResourceTable, Val};
 use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
-use super::call::{Call, Inbox, Message, Reply, Work};
+use super::call::{Call, Inbox, Message, Reply, Seat, Work};
 use super::clock::{Clock, Metered};
 use super::interfaces::Grants;
 use super::life::{Last, Life, Told};
@@ -19,6 +20,7 @@ use super::nursery::Next;
 use super::nursery::Nursery;
 use super::proxy::{Bundle, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
+use super::rest::Roused;
 use super::report::{GuestReport, RestartReport, WindowReport};
 use super::{End, Ticker};
 use crate::limits::Limits;
@@ -159,7 +161,7 @@ impl Ended {
 
 /// A call that broke its callee: what is to be done once the callee's store is
 /// gone.
-struct Broken {
+pub(super) struct Broken {
     error: wasmtime::Error,
     /// Goes after the store: its windows go with its memory.
     borrowed: Option<Held>,
@@ -179,6 +181,30 @@ impl From<Told> for Broken {
         }
     }
 }
+
+/// A guest that waits for calls.
+pub(super) struct Resting {
+    guest: Guest,
+    instance: Instance,
+    inbox: Inbox,
+}
+
+impl Resting {
+    /// Whether nobody has asked it for anything, so that who asks now is the next.
+    pub(super) fn is_free(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    /// Answers one call.
+    pub(super) async fn answer(mut self: Box<Self>, call: Call) -> Answered {
+        let span = call.span.clone();
+        let answered = self.guest.answer(self.instance, call).instrument(span).await;
+        (self, answered)
+    }
+}
+
+/// A guest after a call, and whether that broke it.
+pub(super) type Answered = (Box<Resting>, Result<(), Broken>);
 
 impl Guest {
     pub(super) fn new(
@@ -256,7 +282,7 @@ impl Guest {
             Proxies::born(store, component, instance, &nursery.kinds, seat);
             Ok(instance)
         });
-        let lived = match (instance.await, run, &mut inbox) {
+        let lived = match (instance.await, run, inbox) {
             (Err(error), ..) => {
                 let error = self.explain(error);
                 calls.ended(index, format!("guest `{name}` could not be instantiated"));
@@ -285,7 +311,11 @@ impl Guest {
                         told = self.life.told() => Err(told.into()),
                         () = calls.begun() => self.run(instance, run).await,
                     },
-                    (None, Some(inbox)) => self.serve(instance, inbox).await.map(|()| None),
+                    (None, Some(inbox)) => {
+                        let served;
+                        (self, served) = self.serve(instance, inbox, &calls.seat(index)).await;
+                        served.map(|()| None)
+                    }
                     (None, None) => Ok(None),
                 }
             }
@@ -397,21 +427,41 @@ impl Guest {
         }
     }
 
-    /// Answers calls, one at a time, in the order in which they come.
-    async fn serve(&mut self, instance: Instance, inbox: &mut Inbox) -> Result<(), Broken> {
+    /// Answers calls, one at a time, in the order in which they come. Gives the guest
+    /// back at its end.
+    async fn serve(
+        self,
+        instance: Instance,
+        inbox: Inbox,
+        seat: &Seat,
+    ) -> (Guest, Result<(), Broken>) {
+        let mut resting = Box::new(Resting {
+            guest: self,
+            instance,
+            inbox,
+        });
         loop {
-            let message = tokio::select! {
-                biased;
-                told = self.life.told() => return Err(told.into()),
-                message = inbox.recv() => message,
-            };
-            match message {
-                Some(Message::Call(call)) => {
-                    let span = call.span.clone();
-                    self.answer(instance, call).instrument(span).await?;
+            let look = |resting: &mut Box<Resting>, context: &mut Context<'_>| {
+                if let Err(told) = resting.guest.life.watch(context) {
+                    return Poll::Ready(Err(told));
                 }
-                Some(Message::Drop(dropped)) => self.destroy(dropped).await?,
-                Some(Message::Stop) | None => return Ok(()),
+                resting.inbox.poll_recv(context).map(Ok)
+            };
+            let answered;
+            (resting, answered) = match seat.rest.rest(resting, look).await {
+                Roused::By(resting, Err(told)) => (resting, Err(told.into())),
+                Roused::By(resting, Ok(Some(Message::Call(call)))) => resting.answer(call).await,
+                Roused::By(mut resting, Ok(Some(Message::Drop(dropped)))) => {
+                    let destroyed = resting.guest.destroy(dropped).await;
+                    (resting, destroyed)
+                }
+                Roused::By(resting, Ok(Some(Message::Stop) | None)) => {
+                    return (resting.guest, Ok(()));
+                }
+                Roused::Begun(begun) => begun.await,
+            };
+            if answered.is_err() {
+                return (resting.guest, answered);
             }
         }
     }

@@ -45,6 +45,7 @@ mod nursery;
 mod proxy;
 mod relief;
 mod report;
+mod rest;
 mod scope;
 mod spec;
 mod strand;
@@ -317,8 +318,10 @@ impl AppBuilder {
             }
             let mut linker = Linker::clone(&unlinked);
             for link in plan.links.iter().filter(|link| link.importer == index) {
+                let (importer, exporter) = (&cradles[link.importer], &cradles[link.exporter]);
+                let same_strand = importer.strand == exporter.strand;
                 calls
-                    .link(&mut linker, link, &cradles[link.exporter].component)
+                    .link(&mut linker, link, &exporter.component, same_strand)
                     .map_err(|error| StartError::Host(error.into()))?;
             }
             linkers.push(Arc::new(linker));

@@ -13,7 +13,7 @@ use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
 use tokio::sync::{mpsc, oneshot};
 
-use super::cycle::{self, Back, Life, Waits};
+use super::cycle::{self, Back};
 use super::told::{Failed, How, Told};
 use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
 use crate::region::{Charge, ClaimId, End, Kind, LendId};
@@ -69,6 +69,7 @@ impl Back for Lends {
 }
 
 type Waiting = cycle::Waiting<Lends>;
+type Life = cycle::Life<Lends>;
 
 /// Who really waits for whom, and when.
 #[derive(Default)]
@@ -117,7 +118,7 @@ impl Log {
 }
 
 struct Seat {
-    life: Life,
+    life: Arc<Life>,
     inbox: mpsc::UnboundedSender<Message>,
     recipient: Recipient,
 }
@@ -346,18 +347,18 @@ struct App {
     plan: Plan,
     world: Arc<World>,
     seats: Vec<Mutex<Arc<Seat>>>,
-    waits: Arc<Waits<Lends>>,
     ending: AtomicBool,
     /// Of each guest, what its life is told.
     told: Vec<Notes<Arc<Told>>>,
-    lives: AtomicU64,
+    /// All that there have been.
+    lives: Notes<Vec<Arc<Life>>>,
     log: Log,
     seen: Arc<Seen>,
 }
 
 struct Guest {
     app: Arc<App>,
-    life: Life,
+    life: Arc<Life>,
     told: Arc<Told>,
     to: Recipient,
     restarts: u32,
@@ -376,7 +377,10 @@ impl App {
     }
 
     fn new_seat(&self, guest: usize, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
-        seat(guest, self.lives.fetch_add(1, SeqCst), recipient)
+        let (seat, inbox) = seat(guest, recipient);
+        let mut lives = self.lives.lock().expect("nobody panics");
+        lives.push(seat.life.clone());
+        (seat, inbox)
     }
 
     fn again(
@@ -391,7 +395,7 @@ impl App {
         let (seat, inbox) = self.new_seat(index, &to);
         let guest = Guest {
             app: self.clone(),
-            life: seat.life,
+            life: seat.life.clone(),
             told: Told::new(),
             to,
             restarts: restarts - 1,
@@ -399,16 +403,15 @@ impl App {
         };
         *self.told[index].lock().expect("nobody panics") = guest.told.clone();
         *self.seats[index].lock().expect("nobody panics") = seat;
-        self.waits.tidy();
         note(&self.seen.reborn);
         Some((guest, inbox))
     }
 }
 
-fn seat(guest: usize, life: u64, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
+fn seat(guest: usize, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
     let (sender, inbox) = mpsc::unbounded_channel();
     let seat = Seat {
-        life: Life { guest, life },
+        life: Life::new(guest),
         inbox: sender,
         recipient: recipient.clone(),
     };
@@ -454,7 +457,7 @@ impl Guest {
                 _ if depth > 0 => {
                     let (first, last) = (self.app.plan.commands, self.app.seats.len());
                     let to = thread_rng().gen_range(first..last);
-                    if to != self.life.guest {
+                    if to != self.life.guest() {
                         self.call(to, depth - 1).await;
                     }
                 }
@@ -465,11 +468,11 @@ impl Guest {
     }
 
     async fn call(&mut self, to: usize, depth: u32) {
-        let (app, from) = (self.app.clone(), self.life.guest);
+        let (app, from) = (self.app.clone(), self.life.guest());
         let seen = &*app.seen;
         let seat = app.seat(to);
         let noted = app.log.begin(from, to);
-        let waiting = match app.waits.wait(app.seat(from).life, seat.life) {
+        let waiting = match app.seat(from).life.wait(&seat.life) {
             Ok(waiting) => waiting,
             Err(cycle) => {
                 app.log.check(&cycle, noted);
@@ -604,7 +607,7 @@ impl Guest {
                 // then does anybody hear of it.
                 drop(store);
                 drop(borrowed);
-                let next = app.again(life.guest, to, restarts);
+                let next = app.again(life.guest(), to, restarts);
                 step();
                 if let Some(reply) = reply {
                     let _ = reply.send(Reply::Failed);
@@ -634,16 +637,16 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     let recipients = (0..count).map(|guest| world.owner(&guest.to_string(), Default::default()));
     let recipients: Vec<Recipient> = recipients.collect();
     let seats = recipients.iter().enumerate();
-    let seats = seats.map(|(guest, to)| seat(guest, guest as u64, to));
+    let seats = seats.map(|(guest, to)| seat(guest, to));
     let (seats, inboxes): (Vec<_>, Vec<_>) = seats.unzip();
+    let lives = seats.iter().map(|seat: &Arc<Seat>| seat.life.clone());
     let app = Arc::new(App {
+        lives: Notes::new(lives.collect()),
         plan,
         world: world.clone(),
         seats: seats.into_iter().map(Mutex::new).collect(),
-        waits: Arc::default(),
         ending: AtomicBool::new(false),
         told: (0..count).map(|_| Notes::new(Told::new())).collect(),
-        lives: AtomicU64::new(count as u64),
         log: Log::default(),
         seen: seen.clone(),
     });
@@ -656,7 +659,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         store.push(world.create(&to));
         let guest = Guest {
             app: app.clone(),
-            life: app.seat(index).life,
+            life: app.seat(index).life.clone(),
             told: app.told[index].lock().expect("nobody panics").clone(),
             to,
             restarts: plan.restarts,
@@ -710,12 +713,10 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     for thread in servers.into_iter().chain([killer]) {
         thread.join().expect("its assertions held");
     }
-    let lives = app.lives.load(SeqCst);
-    let life = |life| Life { guest: 0, life };
-    for (from, to) in (0..lives).flat_map(|from| (0..lives).map(move |to| (from, to))) {
-        if from != to {
-            let waiting = app.waits.wait(life(from), life(to));
-            assert!(waiting.is_ok(), "nobody waits any more");
+    let lives = app.lives.lock().expect("nobody panics");
+    for (from, to) in lives.iter().flat_map(|from| lives.iter().map(move |to| (from, to))) {
+        if !Arc::ptr_eq(from, to) {
+            assert!(from.wait(to).is_ok(), "nobody waits any more");
         }
     }
     app.world.check_empty();
