@@ -20,15 +20,16 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::ctx::receive;
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Owner, Shared};
-use crate::region::{ClaimId, End, LendId, Rights};
+use crate::region::{Charge, ClaimId, End, Kind, LendId, Rights};
 use crate::sys::StoreId;
-use crate::window::{Hidden, hide_all, unmap_all};
+use crate::window::{Hidden, hide_all, unmap_all, unmap_each, windows_of};
 use crate::{Region, RegionCtx, RegionView};
 
 /// Who is to receive a [`Parcel`]; see [`RegionCtx::recipient`].
@@ -78,6 +79,9 @@ impl From<MemoryError> for PackError {
     }
 }
 
+/// Most calls pass one region, or none.
+type Few<T> = SmallVec<[T; 1]>;
+
 /// Values without a store. Dropping it drops what was moved, and ends what was
 /// lent.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ pub struct Parcel {
     vals: Vec<Val>,
     /// In the order in which they are met in `vals`, where a stale handle of the
     /// sender's marks the place.
-    carried: Vec<Carried>,
+    carried: Few<Carried>,
 }
 
 #[derive(Debug)]
@@ -100,11 +104,35 @@ struct LendGuard {
     shared: Arc<Shared>,
     claim: ClaimId,
     lend: LendId,
+    revoked: bool,
+}
+
+impl LendGuard {
+    fn new(lent: &Region) -> LendGuard {
+        LendGuard {
+            shared: lent.shared().clone(),
+            claim: lent.handle().claim(),
+            lend: lent.handle().lend().expect("it was just lent"),
+            revoked: false,
+        }
+    }
+
+    /// Revokes the lend, and ends the borrower's windows.
+    fn end(mut self, store: StoreId) -> Result<(), MemoryError> {
+        self.revoked = true;
+        let via = Some(self.lend);
+        let windows = self.shared.ledger.revoke(self.lend, |ledger| {
+            windows_of(ledger, self.claim, via)
+        });
+        unmap_each(store, &self.shared, windows, End::Orderly)
+    }
 }
 
 impl Drop for LendGuard {
     fn drop(&mut self) {
-        self.shared.ledger.revoke(self.lend);
+        if !self.revoked {
+            self.shared.ledger.revoke(self.lend, |_| ());
+        }
         self.shared.settle(None);
         tracing::debug!(region = %self.shared.name, id = self.shared.id, "lend ended");
     }
@@ -114,7 +142,7 @@ impl Drop for LendGuard {
 #[derive(Debug)]
 #[must_use = "the lender goes on only after `end`"]
 pub struct Lending {
-    lent: Vec<Lent>,
+    lent: Few<Lent>,
     hidden: Vec<Hidden>,
 }
 
@@ -130,12 +158,12 @@ struct Lent {
 /// Tells of the lends of one [`Parcel`] whether they are over, without holding
 /// the lender up.
 #[derive(Debug, Default)]
-pub(crate) struct Lends(Vec<(Arc<Shared>, LendId)>);
+pub(crate) struct Lends(Few<(Arc<Shared>, LendId)>);
 
 impl Lends {
     #[cfg(test)]
     pub(crate) fn of(shared: Arc<Shared>, lend: LendId) -> Lends {
-        Lends(vec![(shared, lend)])
+        Lends(smallvec::smallvec![(shared, lend)])
     }
 
     /// As [`Lending::is_over`].
@@ -305,7 +333,7 @@ impl Parcel {
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
         let trespass = store.data_mut().region_ctx().check();
-        let mut given: Vec<Given> = Vec::new();
+        let mut given: Few<Given> = Few::new();
         let mut refused = None;
         // All handles are taken first, also when one of them is refused: what is
         // not taken would stay in the sender's store for good.
@@ -336,13 +364,13 @@ impl Parcel {
     /// Values of types in which there are no handles: nothing to look for.
     pub(crate) fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
         let lending = Lending {
-            lent: Vec::new(),
+            lent: Few::new(),
             hidden: Vec::new(),
         };
         (
             Parcel {
                 vals,
-                carried: Vec::new(),
+                carried: Few::new(),
             },
             lending,
         )
@@ -402,7 +430,7 @@ impl Parcel {
         let mut vals = std::mem::take(&mut self.vals);
         let mut carried = std::mem::take(&mut self.carried).into_iter();
         let id = StoreId::of(&store);
-        let mut borrowed = Borrowed { lent: Vec::new() };
+        let mut borrowed = Borrowed { lent: Few::new() };
         if carried.len() == 0 {
             return Ok((vals, borrowed));
         }
@@ -437,7 +465,8 @@ impl Parcel {
 
 /// A handle that was taken out of the sender's store.
 enum Given {
-    Moved(Region),
+    /// With what is charged to the receiver for the handle and the claim, once it is.
+    Moved(Region, Option<(Charge, Vec<Charge>)>),
     Lent {
         region: Region,
         guard: LendGuard,
@@ -456,19 +485,14 @@ fn take_out<T: RegionView>(
     let resource: Resource<Region> = any.try_into_resource(&mut *store)?;
     let table = &mut store.data_mut().region_ctx().table;
     if resource.owned() {
-        return Ok(Ok(Given::Moved(table.delete(resource)?)));
+        return Ok(Ok(Given::Moved(table.delete(resource)?, None)));
     }
     let lender = table.get(&resource)?;
     // Moving and duplicating are not for those who borrow.
     let rights = lender.rights().without(Rights::SHARE);
     Ok(match lender.lend(rights, &to.0) {
         Ok(region) => {
-            let lend = region.handle().lend().expect("it was just lent");
-            let guard = LendGuard {
-                shared: region.shared().clone(),
-                claim: region.handle().claim(),
-                lend,
-            };
+            let guard = LendGuard::new(&region);
             let via = lender.handle().lend();
             Ok(Given::Lent {
                 region,
@@ -487,23 +511,23 @@ fn take_out<T: RegionView>(
 
 fn send<T: RegionView>(
     store: &mut StoreContextMut<'_, T>,
-    given: Vec<Given>,
+    mut given: Few<Given>,
     vals: Vec<Val>,
     to: &Recipient,
 ) -> Result<(Parcel, Lending), PackError> {
     let mut parcel = Parcel {
         vals,
-        carried: Vec::new(),
+        carried: Few::new(),
     };
     let mut lending = Lending {
-        lent: Vec::new(),
+        lent: Few::new(),
         hidden: Vec::new(),
     };
     let id = StoreId::of(&*store);
     let keep_shown = store.data_mut().region_ctx().keep_shown;
     // First whether all of them may move, with their windows still there...
     for one in &given {
-        if let Given::Moved(region) = one {
+        if let Given::Moved(region, _) = one {
             region
                 .shared()
                 .ledger()
@@ -516,34 +540,24 @@ fn send<T: RegionView>(
         }
     }
     // ... and whether there is room for them...
-    let mut moved = Vec::new();
-    let mut rest = Vec::new();
-    for one in given {
-        match one {
-            Given::Moved(region) => {
-                let name = region.shared().name.to_string();
-                let charges =
-                    to.0.account
-                        .charge(crate::region::Kind::Handles, 1)
-                        .map_err(RegionError::from)
-                        .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
-                let charges = charges.map_err(|reason| PackError::Refused {
-                    region: name,
-                    what: "moved",
-                    reason,
-                })?;
-                moved.push(charges);
-                rest.push(Given::Moved(region));
-            }
-            lent => rest.push(lent),
+    for one in &mut given {
+        if let Given::Moved(region, charges) = one {
+            let handle = to.0.account.charge(Kind::Handles, 1);
+            let charged = handle
+                .map_err(RegionError::from)
+                .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
+            *charges = Some(charged.map_err(|reason| PackError::Refused {
+                region: region.shared().name.to_string(),
+                what: "moved",
+                reason,
+            })?);
         }
     }
     // ... and only then are the windows taken away.
-    let mut moved = moved.into_iter();
-    for one in rest {
+    for one in given {
         match one {
-            Given::Moved(region) => {
-                let (handle, claim) = moved.next().expect("one each");
+            Given::Moved(region, charges) => {
+                let (handle, claim) = charges.expect("charged above");
                 unmap_all(
                     id,
                     region.shared(),
@@ -569,9 +583,10 @@ fn send<T: RegionView>(
                 writes,
             } => {
                 if !keep_shown {
-                    lending
-                        .hidden
-                        .push(hide_all(id, &guard.shared, guard.claim, via, writes)?);
+                    let hidden = hide_all(id, &guard.shared, guard.claim, via, writes)?;
+                    if !hidden.is_empty() {
+                        lending.hidden.push(hidden);
+                    }
                 }
                 tracing::debug!(
                     region = %region.shared().name,
@@ -598,7 +613,7 @@ fn send<T: RegionView>(
 #[derive(Debug)]
 #[must_use = "the windows made through the lend stay until `end`, or the drop of the store"]
 pub struct Borrowed {
-    lent: Vec<BorrowedOne>,
+    lent: Few<BorrowedOne>,
 }
 
 #[derive(Debug)]
@@ -633,14 +648,7 @@ impl Borrowed {
             any, rep, guard, ..
         } in self.lent
         {
-            guard.shared.ledger.revoke(guard.lend);
-            let unmapped = unmap_all(
-                id,
-                &guard.shared,
-                guard.claim,
-                Some(guard.lend),
-                End::Orderly,
-            );
+            let unmapped = guard.end(id);
             let taken = match any {
                 // Takes the handle out of wasmtime's table as well.
                 Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
@@ -701,11 +709,7 @@ pub fn lend<T: RegionView>(
     let id = StoreId::of(&store);
     let ctx = store.data_mut().region_ctx();
     let region = region.lend(rights.without(Rights::SHARE), &ctx.owner)?;
-    let guard = LendGuard {
-        shared: region.shared().clone(),
-        claim: region.handle().claim(),
-        lend: region.handle().lend().expect("it was just lent"),
-    };
+    let guard = LendGuard::new(&region);
     let rep = ctx
         .table
         .push(region)
@@ -714,7 +718,7 @@ pub fn lend<T: RegionView>(
     Ok(LentRegion {
         rep,
         borrowed: Borrowed {
-            lent: vec![BorrowedOne {
+            lent: smallvec::smallvec![BorrowedOne {
                 any: None,
                 rep,
                 store: id,

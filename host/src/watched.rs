@@ -57,10 +57,14 @@ impl<P> Watched<P> {
         poisoned
     }
 
-    /// Ends a lend, but for its windows.
-    pub(crate) fn revoke(&self, lend: LendId) {
-        self.lock().revoke(lend);
+    /// Ends a lend, but for its windows, which `look` may look for.
+    pub(crate) fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
+        let mut ledger = self.lock();
+        ledger.revoke(lend);
+        let seen = look(&ledger);
+        drop(ledger);
         self.lends.notify_waiters();
+        seen
     }
 
     /// Waits until a lend, and all that was lent on from it, has ended.

@@ -317,15 +317,17 @@ fn unmap(
     Ok(())
 }
 
+/// A window, and what it is for.
+pub(crate) type Found = (WindowId, Access, Place);
+
 /// The guests' windows of a claim that were made through a lend, or by its own
 /// holder.
-fn windows_of(
-    shared: &Shared,
+pub(crate) fn windows_of(
+    ledger: &Ledger<Option<Place>>,
     claim: ClaimId,
     via: Option<LendId>,
-) -> Vec<(WindowId, Access, Place)> {
-    shared
-        .ledger()
+) -> Vec<Found> {
+    ledger
         .windows_of(claim, via)
         .filter_map(|(id, access, place)| Some((id, access, place.clone()?)))
         .collect()
@@ -340,8 +342,19 @@ pub(crate) fn unmap_all(
     via: Option<LendId>,
     end: End,
 ) -> Result<(), MemoryError> {
+    let windows = windows_of(&shared.ledger(), claim, via);
+    unmap_each(store, shared, windows, end)
+}
+
+/// Ends windows in the memories of the store in hand.
+pub(crate) fn unmap_each(
+    store: StoreId,
+    shared: &Shared,
+    windows: Vec<Found>,
+    end: End,
+) -> Result<(), MemoryError> {
     let mut result = Ok(());
-    for (id, _, place) in windows_of(shared, claim, via) {
+    for (id, _, place) in windows {
         // All of them, also where one cannot be ended.
         result = result.and(unmap(store, shared, id, &place, end));
     }
@@ -363,7 +376,8 @@ pub(crate) fn hide_all(
     borrower_writes: bool,
 ) -> Result<Hidden, MemoryError> {
     let mut hidden = Hidden(Vec::new());
-    for (id, _, place) in windows_of(shared, claim, via) {
+    let windows = windows_of(&shared.ledger(), claim, via);
+    for (id, _, place) in windows {
         if borrower_writes || shared.ledger().may_write(id) {
             place.memory.hide(store, place.start, place.key)?;
             hidden.0.push(place);
@@ -373,6 +387,10 @@ pub(crate) fn hide_all(
 }
 
 impl Hidden {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Shows the windows again.
     pub(crate) fn reveal(self, store: StoreId) -> Result<(), MemoryError> {
         for place in self.0 {

@@ -26,7 +26,7 @@ const SAMPLES: usize = 1024;
 
 /// What a guest's task is told.
 pub(super) enum Message {
-    Call(Call),
+    Call(Box<Call>),
     /// Nobody has this resource of the guest's any more. No one waits for that.
     Drop(Dropped),
     /// No command runs any more.
@@ -155,7 +155,7 @@ impl Seat {
         };
         match begun {
             Ok(()) => Ok(()),
-            Err(call) => self.inbox.send(Message::Call(call)).map_err(drop),
+            Err(call) => self.inbox.send(Message::Call(Box::new(call))).map_err(drop),
         }
     }
 
@@ -400,7 +400,8 @@ impl Calls {
             }
             instance.func_new_async(&function.name, move |store, _, params, results| {
                 let target = target.clone();
-                Box::new(async move { target.watched(target.call(store, params, results)).await })
+                Box::new(async move { let call = async |begun| target.call(begun, store, params, results).await;
+                target.watched(call).await })
             })?;
         }
         Ok(())
@@ -470,8 +471,9 @@ impl Drop for LenderGuard<'_> {
 }
 
 impl Target {
-    /// Makes a call in a span of its own, and counts it.
-    async fn watched<R>(&self, call: impl Future<Output = R>) -> R {
+    /// Makes a call in a span of its own, and counts it. The call hears when it was
+    /// begun.
+    async fn watched<R>(&self, call: impl AsyncFnOnce(Instant) -> R) -> R {
         let span = tracing::info_span!(
             "call",
             caller = &*self.calls.peers[self.from].name,
@@ -479,7 +481,7 @@ impl Target {
             function = &*self.function,
         );
         let begun = Instant::now();
-        let result = call.instrument(span).await;
+        let result = call(begun).instrument(span).await;
         self.count(begun.elapsed());
         result
     }
@@ -513,11 +515,11 @@ impl Target {
         call: Box<dyn ByteCall>,
         replied: oneshot::Receiver<Result<R, String>>,
     ) -> Result<R, NoRoom> {
-        let answer = self.watched(async {
+        let answer = self.watched(async |begun| {
             let seat = self.calls.seat(self.to);
             let waiting = self.calls.wait(self.from, &seat)?;
             self.count_copied(length);
-            let _paused = clock.pause();
+            let _paused = clock.pause(begun);
             let call = Call {
                 export: self.export,
                 function: self.function.clone(),
@@ -542,6 +544,7 @@ impl Target {
     /// Calls the other guest, and waits for it.
     async fn call(
         &self,
+        begun: Instant,
         mut store: StoreContextMut<'_, GuestState>,
         params: &[Val],
         results: &mut [Val],
@@ -589,7 +592,7 @@ impl Target {
             span: tracing::Span::current(),
             waiting,
         };
-        let paused = clock.pause();
+        let paused = clock.pause(begun);
         let reply = match seat.send(call, self.same_strand) {
             Ok(()) => replied.await.ok(),
             Err(_) => None,

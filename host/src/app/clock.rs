@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use super::life::Life;
@@ -35,9 +36,10 @@ impl Inner {
         self.spent + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    fn stop(&mut self) {
-        self.spent = self.spent();
-        self.since = None;
+    fn stop(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            self.spent += now.saturating_duration_since(since);
+        }
     }
 }
 
@@ -55,11 +57,11 @@ impl Clock {
         };
     }
 
-    /// The guest waits for a guest that it called, until what is returned is
-    /// dropped.
-    pub(super) fn pause(self: &Arc<Self>) -> Paused {
+    /// The guest waits for a guest that it called, since just `now`, until what is
+    /// returned is dropped.
+    pub(super) fn pause(self: &Arc<Self>, now: Instant) -> Paused {
         let mut inner = self.inner();
-        inner.stop();
+        inner.stop(now);
         inner.calling = true;
         drop(inner);
         Paused(self.clone())
@@ -93,7 +95,7 @@ impl Clock {
     fn pending(&self) -> Option<Duration> {
         let mut inner = self.inner();
         if inner.yielded {
-            inner.stop();
+            inner.stop(Instant::now());
         }
         let left = inner.limit?.saturating_sub(inner.spent());
         inner.since.map(|_| left)
@@ -118,22 +120,34 @@ pub(super) struct TimeUp {
     limit: Duration,
 }
 
-/// A call into a guest: says which store the thread is in while it runs, and
-/// ends when the guest's time is up while it waits, or when the guest is told to
-/// end.
-pub(super) struct Metered<F> {
-    /// Taken only by drop.
-    call: Option<Pin<Box<F>>>,
-    store: StoreId,
-    clock: Arc<Clock>,
-    life: Arc<Life>,
-    alarm: Option<Pin<Box<Sleep>>>,
+pin_project! {
+    /// A call into a guest: says which store the thread is in while it runs, and
+    /// ends when the guest's time is up while it waits, or when the guest is told to
+    /// end.
+    pub(super) struct Metered<F> {
+        // Taken only by drop.
+        #[pin]
+        call: Option<F>,
+        store: StoreId,
+        clock: Arc<Clock>,
+        life: Arc<Life>,
+        alarm: Option<Pin<Box<Sleep>>>,
+    }
+
+    impl<F> PinnedDrop for Metered<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Ending a call that waits runs code of its store as well.
+            let _entered = Entered::new(*this.store);
+            this.call.set(None);
+        }
+    }
 }
 
 impl<F> Metered<F> {
     pub(super) fn new(store: StoreId, clock: &Arc<Clock>, life: &Arc<Life>, call: F) -> Metered<F> {
         Metered {
-            call: Some(Box::pin(call)),
+            call: Some(call),
             store,
             clock: clock.clone(),
             life: life.clone(),
@@ -145,27 +159,24 @@ impl<F> Metered<F> {
 impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
     type Output = wasmtime::Result<T>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
         // Before the call is polled: word that comes meanwhile wakes the task.
         if let Err(told) = this.life.watch(context) {
             return Poll::Ready(Err(told.into()));
         }
         this.clock.polled();
         let polled = {
-            let _entered = Entered::new(this.store);
-            this.call
-                .as_mut()
-                .expect("taken only by drop")
-                .as_mut()
-                .poll(context)
+            let _entered = Entered::new(*this.store);
+            let call = this.call.as_pin_mut().expect("taken only by drop");
+            call.poll(context)
         };
         this.life.ran();
         if polled.is_ready() {
             return polled;
         }
         let Some(left) = this.clock.pending() else {
-            this.alarm = None;
+            *this.alarm = None;
             return Poll::Pending;
         };
         // Not left to the timer below: a new one never fires at once, however
@@ -182,14 +193,6 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
     }
 }
 
-impl<F> Drop for Metered<F> {
-    fn drop(&mut self) {
-        // Ending a call that waits runs code of its store as well.
-        let _entered = Entered::new(self.store);
-        drop(self.call.take());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +201,7 @@ mod tests {
     fn waiting_for_a_called_guest_does_not_count() {
         let clock = Arc::new(Clock::default());
         clock.start(Some(Duration::from_secs(3600)));
-        let paused = clock.pause();
+        let paused = clock.pause(Instant::now());
         let before = clock.inner().spent();
         assert_eq!(clock.inner().spent(), before);
         assert_eq!(clock.pending(), None);

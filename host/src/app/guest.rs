@@ -450,7 +450,7 @@ impl Guest {
             let answered;
             (resting, answered) = match seat.rest.rest(resting, look).await {
                 Roused::By(resting, Err(told)) => (resting, Err(told.into())),
-                Roused::By(resting, Ok(Some(Message::Call(call)))) => resting.answer(call).await,
+                Roused::By(resting, Ok(Some(Message::Call(call)))) => resting.answer(*call).await,
                 Roused::By(mut resting, Ok(Some(Message::Drop(dropped)))) => {
                     let destroyed = resting.guest.destroy(dropped).await;
                     (resting, destroyed)

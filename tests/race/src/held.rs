@@ -635,7 +635,7 @@ impl Borrower {
 
     /// Ends it.
     pub fn revoke(self) {
-        self.shared.ledger.revoke(self.lend);
+        self.shared.ledger.revoke(self.lend, |_| ());
         self.shared.settle();
     }
 }

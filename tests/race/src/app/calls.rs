@@ -159,7 +159,7 @@ struct LendGuard {
 
 impl Drop for LendGuard {
     fn drop(&mut self) {
-        self.shared.ledger.revoke(self.lend);
+        self.shared.ledger.revoke(self.lend, |_| ());
         self.shared.settle();
     }
 }
@@ -311,7 +311,7 @@ struct Borrowed(Vec<(u32, LendGuard)>);
 impl Borrowed {
     fn end(self, store: &mut Store) {
         for (key, guard) in self.0 {
-            guard.shared.ledger.revoke(guard.lend);
+            guard.shared.ledger.revoke(guard.lend, |_| ());
             let LendGuard {
                 shared,
                 claim,
