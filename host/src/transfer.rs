@@ -121,9 +121,10 @@ impl LendGuard {
     fn end(mut self, store: StoreId) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
-        let windows = self.shared.ledger.revoke(self.lend, |ledger| {
-            windows_of(ledger, self.claim, via)
-        });
+        let windows = self
+            .shared
+            .ledger
+            .revoke(self.lend, |ledger| windows_of(ledger, self.claim, via));
         unmap_each(store, &self.shared, windows, End::Orderly)
     }
 }

@@ -400,8 +400,10 @@ impl Calls {
             }
             instance.func_new_async(&function.name, move |store, _, params, results| {
                 let target = target.clone();
-                Box::new(async move { let call = async |begun| target.call(begun, store, params, results).await;
-                target.watched(call).await })
+                Box::new(async move {
+                    let call = async |begun| target.call(begun, store, params, results).await;
+                    target.watched(call).await
+                })
             })?;
         }
         Ok(())

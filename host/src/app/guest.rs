@@ -20,8 +20,8 @@ use super::nursery::Next;
 use super::nursery::Nursery;
 use super::proxy::{Bundle, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
-use super::rest::Roused;
 use super::report::{GuestReport, RestartReport, WindowReport};
+use super::rest::Roused;
 use super::{End, Ticker};
 use crate::limits::Limits;
 use crate::sys::{StoreId, fault};
@@ -198,7 +198,11 @@ impl Resting {
     /// Answers one call.
     pub(super) async fn answer(mut self: Box<Self>, call: Call) -> Answered {
         let span = call.span.clone();
-        let answered = self.guest.answer(self.instance, call).instrument(span).await;
+        let answered = self
+            .guest
+            .answer(self.instance, call)
+            .instrument(span)
+            .await;
         (self, answered)
     }
 }

@@ -19,6 +19,7 @@
 //! | `measure`, `table`, `ratio`, `plot` | repeats, medians, rows, pictures |
 
 mod access;
+mod bare;
 mod calls;
 mod composed;
 mod guests;

@@ -714,7 +714,10 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         thread.join().expect("its assertions held");
     }
     let lives = app.lives.lock().expect("nobody panics");
-    for (from, to) in lives.iter().flat_map(|from| lives.iter().map(move |to| (from, to))) {
+    for (from, to) in lives
+        .iter()
+        .flat_map(|from| lives.iter().map(move |to| (from, to)))
+    {
         if !Arc::ptr_eq(from, to) {
             assert!(from.wait(to).is_ok(), "nobody waits any more");
         }
