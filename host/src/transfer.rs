@@ -20,7 +20,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -79,9 +78,6 @@ impl From<MemoryError> for PackError {
     }
 }
 
-/// Most calls pass one region, or none.
-type Few<T> = SmallVec<[T; 1]>;
-
 /// Values without a store. Dropping it drops what was moved, and ends what was
 /// lent.
 #[derive(Debug)]
@@ -89,7 +85,7 @@ pub struct Parcel {
     vals: Vec<Val>,
     /// In the order in which they are met in `vals`, where a stale handle of the
     /// sender's marks the place.
-    carried: Few<Carried>,
+    carried: Vec<Carried>,
 }
 
 #[derive(Debug)]
@@ -143,7 +139,7 @@ impl Drop for LendGuard {
 #[derive(Debug)]
 #[must_use = "the lender goes on only after `end`"]
 pub struct Lending {
-    lent: Few<Lent>,
+    lent: Vec<Lent>,
     hidden: Vec<Hidden>,
 }
 
@@ -159,12 +155,12 @@ struct Lent {
 /// Tells of the lends of one [`Parcel`] whether they are over, without holding
 /// the lender up.
 #[derive(Debug, Default)]
-pub(crate) struct Lends(Few<(Arc<Shared>, LendId)>);
+pub(crate) struct Lends(Vec<(Arc<Shared>, LendId)>);
 
 impl Lends {
     #[cfg(test)]
     pub(crate) fn of(shared: Arc<Shared>, lend: LendId) -> Lends {
-        Lends(smallvec::smallvec![(shared, lend)])
+        Lends(vec![(shared, lend)])
     }
 
     /// As [`Lending::is_over`].
@@ -334,7 +330,7 @@ impl Parcel {
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
         let trespass = store.data_mut().region_ctx().check();
-        let mut given: Few<Given> = Few::new();
+        let mut given: Vec<Given> = Vec::new();
         let mut refused = None;
         // All handles are taken first, also when one of them is refused: what is
         // not taken would stay in the sender's store for good.
@@ -365,13 +361,13 @@ impl Parcel {
     /// Values of types in which there are no handles: nothing to look for.
     pub(crate) fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
         let lending = Lending {
-            lent: Few::new(),
+            lent: Vec::new(),
             hidden: Vec::new(),
         };
         (
             Parcel {
                 vals,
-                carried: Few::new(),
+                carried: Vec::new(),
             },
             lending,
         )
@@ -431,7 +427,7 @@ impl Parcel {
         let mut vals = std::mem::take(&mut self.vals);
         let mut carried = std::mem::take(&mut self.carried).into_iter();
         let id = StoreId::of(&store);
-        let mut borrowed = Borrowed { lent: Few::new() };
+        let mut borrowed = Borrowed { lent: Vec::new() };
         if carried.len() == 0 {
             return Ok((vals, borrowed));
         }
@@ -512,16 +508,16 @@ fn take_out<T: RegionView>(
 
 fn send<T: RegionView>(
     store: &mut StoreContextMut<'_, T>,
-    mut given: Few<Given>,
+    mut given: Vec<Given>,
     vals: Vec<Val>,
     to: &Recipient,
 ) -> Result<(Parcel, Lending), PackError> {
     let mut parcel = Parcel {
         vals,
-        carried: Few::new(),
+        carried: Vec::new(),
     };
     let mut lending = Lending {
-        lent: Few::new(),
+        lent: Vec::new(),
         hidden: Vec::new(),
     };
     let id = StoreId::of(&*store);
@@ -614,7 +610,7 @@ fn send<T: RegionView>(
 #[derive(Debug)]
 #[must_use = "the windows made through the lend stay until `end`, or the drop of the store"]
 pub struct Borrowed {
-    lent: Few<BorrowedOne>,
+    lent: Vec<BorrowedOne>,
 }
 
 #[derive(Debug)]
@@ -719,7 +715,7 @@ pub fn lend<T: RegionView>(
     Ok(LentRegion {
         rep,
         borrowed: Borrowed {
-            lent: smallvec::smallvec![BorrowedOne {
+            lent: vec![BorrowedOne {
                 any: None,
                 rep,
                 store: id,

@@ -148,14 +148,14 @@ impl Seat {
 
     /// Sends a call; or, if the guest shares the caller's strand and has nothing else
     /// to do, has it begin at once. An error says that it has ended.
-    fn send(&self, call: Call, same_strand: bool) -> Result<(), ()> {
+    fn send(&self, call: Box<Call>, same_strand: bool) -> Result<(), ()> {
         let begun = match same_strand {
             true => self.rest.begin(call, |it| it.is_free(), Resting::answer),
             false => Err(call),
         };
         match begun {
             Ok(()) => Ok(()),
-            Err(call) => self.inbox.send(Message::Call(Box::new(call))).map_err(drop),
+            Err(call) => self.inbox.send(Message::Call(call)).map_err(drop),
         }
     }
 
@@ -522,13 +522,13 @@ impl Target {
             let waiting = self.calls.wait(self.from, &seat)?;
             self.count_copied(length);
             let _paused = clock.pause(begun);
-            let call = Call {
+            let call = Box::new(Call {
                 export: self.export,
                 function: self.function.clone(),
                 work: Work::Bytes(call),
                 span: tracing::Span::current(),
                 waiting,
-            };
+            });
             match seat.send(call, self.same_strand) {
                 Ok(()) => replied.await.unwrap_or_else(|_| Err(seat.obituary())),
                 Err(_) => Err(seat.obituary()),
@@ -582,7 +582,7 @@ impl Target {
             lending: Some(lending),
         };
         let (reply, replied) = oneshot::channel();
-        let call = Call {
+        let call = Box::new(Call {
             export: self.export,
             function: self.function.clone(),
             work: Work::Values {
@@ -593,7 +593,7 @@ impl Target {
             },
             span: tracing::Span::current(),
             waiting,
-        };
+        });
         let paused = clock.pause(begun);
         let reply = match seat.send(call, self.same_strand) {
             Ok(()) => replied.await.ok(),

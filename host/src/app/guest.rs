@@ -196,7 +196,7 @@ impl Resting {
     }
 
     /// Answers one call.
-    pub(super) async fn answer(mut self: Box<Self>, call: Call) -> Answered {
+    pub(super) async fn answer(mut self: Box<Self>, call: Box<Call>) -> Answered {
         let span = call.span.clone();
         let answered = self
             .guest
@@ -454,7 +454,7 @@ impl Guest {
             let answered;
             (resting, answered) = match seat.rest.rest(resting, look).await {
                 Roused::By(resting, Err(told)) => (resting, Err(told.into())),
-                Roused::By(resting, Ok(Some(Message::Call(call)))) => resting.answer(*call).await,
+                Roused::By(resting, Ok(Some(Message::Call(call)))) => resting.answer(call).await,
                 Roused::By(mut resting, Ok(Some(Message::Drop(dropped)))) => {
                     let destroyed = resting.guest.destroy(dropped).await;
                     (resting, destroyed)
@@ -483,14 +483,14 @@ impl Guest {
         })
     }
 
-    async fn answer(&mut self, instance: Instance, call: Call) -> Result<(), Broken> {
+    async fn answer(&mut self, instance: Instance, call: Box<Call>) -> Result<(), Broken> {
         let Call {
             export,
             function,
             work,
             span: _,
             waiting,
-        } = call;
+        } = *call;
         self.clock.start(self.limits.call_time);
         match work {
             Work::Values {
