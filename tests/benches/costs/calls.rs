@@ -5,8 +5,11 @@ use crate::bare::Bare;
 use crate::guests::Guests;
 use crate::measure::Plan;
 use crate::native;
-use crate::ratio::Ratio;
+use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
+
+const LEND: &str = "in a strand: one lent handle";
+const WAKE: &str = "waking a thread, natively";
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let guests = Guests::read();
@@ -23,10 +26,37 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
                 table.cell(&row, 0).times(times, || bare.lend(times));
             }
         }
-        let wake_ups = table.cell("waking a thread, natively", 0);
+        let wake_ups = table.cell(WAKE, 0);
         for _ in 0..if plan.quick { 2 } else { 60 } {
             native::wake_up(50, wake_ups);
         }
     }
-    (vec![table], Vec::new())
+    let beyond = |row: &str| Some(table.median(row, 0)? - table.median(WAKE, 0)?);
+    let by = |what, row: &str, least: &str| {
+        Ratio::of(
+            what,
+            table.median(row, 0),
+            table.median(least, 0),
+            Goal::None,
+        )
+    };
+    let ratios = [
+        Ratio::time(
+            "a call in a strand with one lent handle",
+            table.median(LEND, 0),
+            500.0,
+        ),
+        by(
+            "the same by what wasmtime alone takes, dynamic",
+            LEND,
+            "wasmtime alone, dynamic: one handle",
+        ),
+        by("the same, typed", LEND, "wasmtime alone, typed: one handle"),
+        Ratio::time(
+            "a call across strands with one lent handle, beyond waking a thread",
+            beyond("across strands: one lent handle"),
+            3000.0,
+        ),
+    ];
+    (vec![table], ratios.into_iter().flatten().collect())
 }

@@ -64,6 +64,11 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let ten = sizes.iter().position(|size| *size == 10 * MIB).unwrap_or(0);
     let last = sizes.len() - 1;
     let ratios = [
+        Ratio::time(
+            "lent with windows kept, the largest",
+            alone.median(KEPT, last),
+            1000.0,
+        ),
         Ratio::of(
             "list<u8> by lent with windows kept, 10 MiB",
             alone.median(LIST, ten),

@@ -161,7 +161,9 @@ fn json(machine: &str, tables: &[Table], ratios: &[Ratio]) -> String {
         let value = json::Number::F64(ratio.value);
         object.insert("what".into(), Value::String(ratio.what.into()));
         object.insert("value".into(), Value::Number(value));
-        object.insert("reached".into(), Value::Bool(ratio.is_reached()));
+        if let Some(reached) = ratio.is_reached() {
+            object.insert("reached".into(), Value::Bool(reached));
+        }
         Value::Object(object)
     });
     let mut all = Object::new();

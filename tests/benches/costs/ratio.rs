@@ -1,12 +1,15 @@
-//! What was measured, divided: the figures that hold from machine to machine.
+//! What was measured, divided: the figures that hold from machine to machine; and the
+//! few times that are to be kept to.
 
 use std::fmt;
 
+use crate::measure::show;
 use crate::table::markdown;
 
-/// A ratio of two medians of one run, and what it should be.
+/// A ratio of two medians of one run, or a time, and what it should be.
 pub struct Ratio {
     pub what: &'static str,
+    /// Of a time, nanoseconds.
     pub value: f64,
     pub goal: Goal,
 }
@@ -16,6 +19,10 @@ pub struct Ratio {
 pub enum Goal {
     AtLeast(f64),
     AtMost(f64),
+    /// A time of at most so many nanoseconds.
+    Time(f64),
+    /// To be known.
+    None,
 }
 
 impl Ratio {
@@ -30,10 +37,17 @@ impl Ratio {
         Some(Ratio { what, value, goal })
     }
 
-    pub fn is_reached(&self) -> bool {
+    /// A time in nanoseconds, if it was measured.
+    pub fn time(what: &'static str, value: Option<f64>, most: f64) -> Option<Ratio> {
+        let (value, goal) = (value?, Goal::Time(most));
+        Some(Ratio { what, value, goal })
+    }
+
+    pub fn is_reached(&self) -> Option<bool> {
         match self.goal {
-            Goal::AtLeast(least) => self.value >= least,
-            Goal::AtMost(most) => self.value <= most,
+            Goal::AtLeast(least) => Some(self.value >= least),
+            Goal::AtMost(most) | Goal::Time(most) => Some(self.value <= most),
+            Goal::None => None,
         }
     }
 }
@@ -47,23 +61,29 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The ratios as a table, which has them in bold.
+/// All of it as a table, which has the values in bold.
 pub struct Ratios<'a>(pub &'a [Ratio]);
 
 impl fmt::Display for Ratios<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = ["ratio of medians", "is", "goal", ""].map(str::to_owned);
+        let header = ["of medians", "is", "goal", ""].map(str::to_owned);
         let rows = self.0.iter().map(|ratio| {
             vec![
                 ratio.what.to_owned(),
-                format!("**{}**", number(ratio.value)),
+                match ratio.goal {
+                    Goal::Time(_) => format!("**{}**", show(ratio.value)),
+                    _ => format!("**{}**", number(ratio.value)),
+                },
                 match ratio.goal {
                     Goal::AtLeast(least) => format!("at least {least}"),
                     Goal::AtMost(most) => format!("at most {most}"),
+                    Goal::Time(most) => format!("at most {}", show(most)),
+                    Goal::None => "-".to_owned(),
                 },
                 match ratio.is_reached() {
-                    true => "reached".to_owned(),
-                    false => "missed".to_owned(),
+                    None => String::new(),
+                    Some(true) => "reached".to_owned(),
+                    Some(false) => "missed".to_owned(),
                 },
             ]
         });
