@@ -6,6 +6,8 @@
 #[path = "calls/trio.rs"]
 mod trio;
 
+use std::sync::atomic::Ordering;
+
 use tombolo::Limits;
 use tombolo::app::{AppBuilder, End, Outcome};
 use tombolo_tests::process::Process;
@@ -147,9 +149,16 @@ fn guests_leave_nothing_behind_however_they_end() {
         ("never runs", &never_runs),
         ("never starts", &never_starts),
     ];
-    for (way, end) in ways {
-        let before = holdings();
-        end();
-        assert_eq!(holdings(), before, "a guest that {way}");
+    for together in [false, true] {
+        trio::TOGETHER.store(together, Ordering::Relaxed);
+        for (way, end) in ways {
+            let before = holdings();
+            end();
+            assert_eq!(
+                holdings(),
+                before,
+                "a guest that {way}; one strand: {together}"
+            );
+        }
     }
 }

@@ -129,3 +129,165 @@ impl<G, E> Rest<G, E> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A task that is told.
+    #[derive(Default)]
+    struct Told(std::sync::atomic::AtomicBool);
+
+    impl Told {
+        fn take(&self) -> bool {
+            self.0.swap(false, std::sync::atomic::Ordering::SeqCst)
+        }
+    }
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    type Guest = Arc<&'static str>;
+    type Resting = Roused<Guest, &'static str, u32>;
+
+    fn poll<F: Future + ?Sized>(future: &mut Pin<&mut F>, told: &Arc<Told>) -> Poll<F::Output> {
+        let waker = Waker::from(told.clone());
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    fn nothing(_: &mut Guest, _: &mut Context<'_>) -> Poll<u32> {
+        Poll::Pending
+    }
+
+    /// Has the guest begin with something that waits to be told.
+    fn begin(rest: &Rest<Guest, &'static str>) -> oneshot::Sender<Result<(), &'static str>> {
+        let (tell, told) = oneshot::channel();
+        let begun = rest.begin(
+            told,
+            |_| true,
+            |guest, told| async move {
+                let answered = told.await.expect("it is told");
+                (guest, answered)
+            },
+        );
+        assert!(begun.is_ok());
+        tell
+    }
+
+    #[test]
+    fn who_rests_begins_at_once_and_rests_again() {
+        let (rest, told) = (Rest::<Guest, &str>::default(), Arc::default());
+        let mut seen = 0;
+        assert_eq!(
+            rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+            Err(1)
+        );
+        let mut resting = pin!(rest.rest(Arc::new("it"), nothing));
+        assert!(poll(&mut resting, &told).is_pending());
+        for number in 1..3 {
+            assert_eq!(
+                rest.begin(number, |_| false, |it, _| async { (it, Ok(())) }),
+                Err(number)
+            );
+            let begun = rest.begin(
+                number,
+                |it| **it == "it",
+                |it, number| {
+                    seen += number;
+                    async { (it, Ok(())) }
+                },
+            );
+            assert_eq!(begun, Ok(()));
+        }
+        assert_eq!(seen, 3);
+        assert!(!told.take(), "there is nothing to see to");
+        assert!(poll(&mut resting, &told).is_pending());
+    }
+
+    #[test]
+    fn what_waits_is_gone_on_with_by_its_own_task_which_is_what_is_woken() {
+        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+        let mut resting = pin!(rest.rest(Arc::new("it"), nothing));
+        assert!(poll(&mut resting, &own).is_pending());
+        let tell = begin(&rest);
+        // It is at that: nobody else has it begin with anything.
+        assert_eq!(
+            rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+            Err(1)
+        );
+        tell.send(Ok(())).unwrap();
+        assert!(own.take());
+        let Poll::Ready(Resting::Begun(mut begun)) = poll(&mut resting, &own) else {
+            panic!("it has begun with something");
+        };
+        assert!(matches!(
+            poll(&mut begun.as_mut(), &own),
+            Poll::Ready((_, Ok(())))
+        ));
+    }
+
+    #[test]
+    fn who_breaks_is_seen_to_by_its_own_task() {
+        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+        let mut resting = pin!(rest.rest(Arc::new("it"), nothing));
+        assert!(poll(&mut resting, &own).is_pending());
+        let begun = rest.begin((), |_| true, |it, ()| async { (it, Err("trap")) });
+        assert!(begun.is_ok() && own.take());
+        let Poll::Ready(Resting::Begun(mut begun)) = poll(&mut resting, &own) else {
+            panic!("it is broken");
+        };
+        assert!(matches!(
+            poll(&mut begun.as_mut(), &own),
+            Poll::Ready((_, Err("trap")))
+        ));
+    }
+
+    #[test]
+    fn who_is_roused_does_not_rest() {
+        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+        let mut looks = 0;
+        let mut resting = pin!(rest.rest(Arc::new("it"), |_, _| {
+            looks += 1;
+            match looks {
+                1 => Poll::Pending,
+                _ => Poll::Ready(7),
+            }
+        }));
+        assert!(poll(&mut resting, &own).is_pending());
+        let Poll::Ready(Resting::By(_, 7)) = poll(&mut resting, &own) else {
+            panic!("it found something");
+        };
+        assert_eq!(
+            rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+            Err(1)
+        );
+    }
+
+    #[test]
+    fn guest_goes_with_its_task_resting_or_at_something() {
+        for busy in [false, true] {
+            let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+            let guest = Arc::new("it");
+            let mut resting = Box::pin(rest.rest(guest.clone(), nothing));
+            assert!(poll(&mut resting.as_mut(), &own).is_pending());
+            let tell = busy.then(|| begin(&rest));
+            assert_eq!(Arc::strong_count(&guest), 2);
+            drop(resting);
+            assert_eq!(Arc::strong_count(&guest), 1);
+            assert_eq!(
+                rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+                Err(1)
+            );
+            drop(tell);
+        }
+    }
+}

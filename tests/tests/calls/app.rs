@@ -93,7 +93,19 @@ mod lending {
 
     #[test]
     fn live_windows_are_set_aside_and_go_with_no_other_strand() {
-        plays(app("lend-live two"));
+        let command = CommandSpec {
+            args: vec!["lend-live two".into()],
+            ..CommandSpec::default()
+        };
+        let guests = [client(), near(), far()].map(|guest| GuestSpec {
+            strand: Some(guest.name.clone()),
+            ..guest
+        });
+        plays(
+            guests
+                .into_iter()
+                .fold(App::builder().command(command), AppBuilder::guest),
+        );
     }
 
     #[test]

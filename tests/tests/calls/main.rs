@@ -7,7 +7,8 @@
 //! | `resources` | Tombolo; guests pass resources that they define |
 //! | `embed` | the test, as an embedder would, by parcels |
 //!
-//! `trio` makes the app.
+//! `trio` makes the app, in which each guest has a strand of its own. The test program
+//! `together` has the same tests with one strand.
 
 mod app;
 mod embed;

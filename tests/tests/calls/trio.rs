@@ -3,9 +3,15 @@
 #![allow(dead_code)] // Each test program uses a part.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tombolo::app::{App, AppBuilder, CommandSpec, GuestSpec, Outcome};
 use tombolo_tests::artifacts;
+
+/// Whether guests share a strand, where a test says nothing else: at first in the test
+/// program `together` alone.
+pub(crate) static TOGETHER: AtomicBool =
+    AtomicBool::new(matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"together"));
 
 /// A guest that runs.
 pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
@@ -14,6 +20,7 @@ pub(crate) fn program(name: &str, path: impl AsRef<Path>) -> GuestSpec {
         wasm: std::fs::read(path)
             .expect("the build script built it")
             .into(),
+        strand: TOGETHER.load(Ordering::Relaxed).then(|| "one".into()),
         inherit_stdio: true,
         ..GuestSpec::default()
     }
@@ -68,7 +75,7 @@ pub(crate) fn parallel() -> tokio::runtime::Runtime {
         .expect("there is a runtime")
 }
 
-/// Runs an app to its end, each guest as a strand of its own, in parallel.
+/// Runs an app to its end, its strands in parallel.
 pub(crate) fn run(app: AppBuilder) -> Outcome {
     parallel().block_on(async { app.start().await.expect("it starts").run().await })
 }
