@@ -19,7 +19,8 @@ fn shown() -> (Memory, usize, Arc<AtomicBool>) {
     let name = RegionName::new("ones").unwrap();
     let file = Arc::new(RegionFile::new(&name, GRANULE).unwrap());
     file.write_at(0, &[1; GRANULE_SIZE]).unwrap();
-    let record = MemoryRecord::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
+    let memory = Memory::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
+    let record = &memory.0;
     let alarm = Arc::default();
     record.adopt(STORE, false, &alarm).unwrap();
     let start = record.base() + GRANULE_SIZE;
@@ -36,9 +37,7 @@ fn shown() -> (Memory, usize, Arc<AtomicBool>) {
             Box::new(Nobody),
         )
         .unwrap();
-    let record = Arc::new(record);
-    register(&record);
-    (Memory(record), start, alarm)
+    (memory, start, alarm)
 }
 
 fn byte(address: usize) -> u8 {
