@@ -26,6 +26,10 @@ const KEPT: usize = 256 << 10;
 /// their data first; a program in Rust has 1 MiB of stack, and then its data.
 const LOOKED_AT: usize = 4 << 20;
 
+/// For how many lives it stays with the pages that were found: looking takes longer
+/// than all the rest.
+const LIVES: u32 = 8;
+
 /// Those that wait, the one that was used last at the end.
 ///
 /// A guest's start and its end go by this lock, for as long as it takes to find
@@ -68,9 +72,13 @@ pub(super) struct Reservation {
     size: usize,
     /// What was accessible at first.
     first: usize,
-    /// The lowest address at which a window ever began or ended: from there on the
-    /// accessible part may be more mappings than one.
+    /// The lowest address at which a window ever began or ended, for whichever memory:
+    /// the kernel may keep what is below apart from what is above for good.
     cut: usize,
+    /// Where the pages are that it keeps, as offsets, in their order.
+    kept: Vec<usize>,
+    /// How many memories it was.
+    lives: u32,
     /// What could neither be replaced nor made inaccessible: not ours any more.
     lost: Vec<Range<usize>>,
     /// Given back after the addresses.
@@ -122,6 +130,8 @@ impl Reservation {
             size: 0,
             first: 0,
             cut: usize::MAX,
+            kept: Vec::new(),
+            lives: 0,
             lost: Vec::new(),
             _mappings: mappings,
         })
@@ -156,7 +166,7 @@ impl Reservation {
             return Ok(());
         }
         assert!(size <= self.total, "what is accessible is inside");
-        let start = std::ptr::with_exposed_provenance_mut(self.start() + self.size);
+        let start = self.at(self.size).cast();
         // SAFETY: what changes lies inside this reservation, as was asserted, where
         // nothing else is; it was inaccessible until now, so that no reference into
         // it exists.
@@ -177,12 +187,12 @@ impl Reservation {
     }
 
     /// Unmaps all that windows showed, makes everything else zeros, and waits to be
-    /// used again. The lowest address at which a window began or ended is told.
+    /// used again. If there were windows, the lowest address at which one began or
+    /// ended is told.
     ///
     /// No window shows anything when this returns, also where it comes to nothing.
     pub(super) fn retire(mut self, cut: Option<usize>) {
-        self.cut = self.cut.min(cut.unwrap_or(usize::MAX));
-        let unneeded = match self.clean() {
+        let unneeded = match self.clean(cut) {
             Ok(()) => free().put(self),
             Err(_) => Some(self),
         };
@@ -191,52 +201,65 @@ impl Reservation {
     }
 
     /// Makes everything as it was at first.
-    fn clean(&mut self) -> io::Result<()> {
-        // What is above the first size, or may be in pieces, is replaced in one step.
+    fn clean(&mut self, cut: Option<usize>) -> io::Result<()> {
         if self.first < self.size {
             self.replace(self.first..self.size, ProtFlags::empty())?;
             self.size = self.first;
         }
-        let cut = self.cut.clamp(self.start(), self.start() + self.size) - self.start();
-        if cut < self.size {
-            self.replace(cut..self.size, ProtFlags::READ | ProtFlags::WRITE)?;
+        let mut end = self.size;
+        if let Some(cut) = cut {
+            // One mapping for all that windows may have cut, now or earlier.
+            self.cut = self.cut.min(cut);
+            end = end.min(self.cut - self.start());
         }
-        self.wipe(cut)
+        if end < self.size {
+            self.replace(end..self.size, ProtFlags::READ | ProtFlags::WRITE)?;
+        }
+        self.wipe(end)
     }
 
-    /// Makes the first `end` bytes zeros, of which all are accessible and none was ever
-    /// in a window. Keeps some of the pages that are there, since new ones are dearer.
+    /// Makes the first `end` bytes zeros, which are all accessible, and private to the
+    /// memory that is gone: no window was there. Keeps some of the pages that are there,
+    /// since new ones are dearer.
     ///
-    /// Every page is either written over or given up: that it is one or the other does
-    /// not depend on what the kernel says about it.
+    /// Each page is either written over or given up. Which of the two does not matter
+    /// for what is in it then.
     fn wipe(&mut self, end: usize) -> io::Result<()> {
-        let page = rustix::param::page_size();
-        let mut resident = [0; LOOKED_AT / (4 << 10)];
-        let looked_at = end.min(resident.len() * page);
-        let at = |offset: usize| {
-            std::ptr::with_exposed_provenance_mut::<libc::c_void>(self.start() + offset)
-        };
-        // SAFETY: the part is mapped, and there is a byte for each page of it.
-        if unsafe { libc::mincore(at(0), looked_at, resident.as_mut_ptr()) } != 0 {
-            return Err(io::Error::last_os_error());
+        if self.lives.is_multiple_of(LIVES) {
+            self.look(end)?;
         }
-        let mut left = KEPT / page;
-        let mut keep = |index: &usize| {
-            let is_there = resident[*index] & 1 != 0 && left > 0;
-            left -= usize::from(is_there);
-            is_there
-        };
-        let pages = looked_at.div_ceil(page);
+        self.lives = self.lives.wrapping_add(1);
+        let page = rustix::param::page_size();
         // What is from here to the next page that is kept is given up in one step.
         let mut begun = 0;
-        for kept in (0..pages).filter(|index| keep(index)).map(|it| it * page) {
+        for kept in self.kept.iter().copied() {
+            assert!(begun <= kept && kept + page <= end, "pages in their order");
             self.give_up(begun..kept)?;
             // SAFETY: the page is in this reservation, accessible and writable, and
             // nothing refers to it, since its memory is gone.
-            unsafe { at(kept).write_bytes(0, page) };
+            unsafe { self.at(kept).write_bytes(0, page) };
             begun = kept + page;
         }
         self.give_up(begun..end)
+    }
+
+    /// Looks for pages that are worth keeping: the first that are there.
+    fn look(&mut self, end: usize) -> io::Result<()> {
+        let page = rustix::param::page_size();
+        let end = end.min(LOOKED_AT);
+        let mut there = vec![0; end.div_ceil(page)];
+        // SAFETY: the part is mapped, and there is a byte for each page of it.
+        if unsafe { libc::mincore(self.at(0).cast(), end, there.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let there = there.iter().enumerate().filter(|(_, it)| **it & 1 != 0);
+        let there = there.map(|(index, _)| index * page).take(KEPT / page);
+        self.kept = there.collect();
+        Ok(())
+    }
+
+    fn at(&self, offset: usize) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.start() + offset)
     }
 
     /// Has the kernel take the pages of a part; zeros are there from then on.
@@ -244,7 +267,7 @@ impl Reservation {
         if part.is_empty() {
             return Ok(());
         }
-        let start = std::ptr::with_exposed_provenance_mut(self.start() + part.start);
+        let start = self.at(part.start).cast();
         // SAFETY: the part is accessible, private and anonymous memory of this
         // reservation, to which nothing refers, since its memory is gone.
         unsafe { madvise(start, part.end - part.start, Advice::LinuxDontNeed) }?;
@@ -256,9 +279,8 @@ impl Reservation {
     /// Needs no mapping more than are there. If the kernel refuses all the same, the
     /// part is made inaccessible, and this reservation must not be used again.
     fn replace(&mut self, part: Range<usize>, prot: ProtFlags) -> io::Result<()> {
-        let range = self.start() + part.start..self.start() + part.end;
-        let length = range.end - range.start;
-        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        let (start, length) = (self.at(part.start).cast(), part.end - part.start);
+        self.kept.retain(|kept| !part.contains(kept));
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: the part lies inside this reservation, and nothing refers to it,
         // since its memory is gone.
@@ -270,7 +292,8 @@ impl Reservation {
         if unsafe { mprotect(start, length, MprotectFlags::empty()) }.is_err() {
             // A hole may be there, as before Linux 6.12, which the kernel may fill with
             // something else.
-            self.lost.push(range);
+            self.lost
+                .push(self.start() + part.start..self.start() + part.end);
         }
         Err(error.into())
     }
