@@ -12,15 +12,15 @@ use super::Mappings;
 
 /// The kernel mappings of a reservation without windows: the accessible part, of
 /// which what is above the lowest cut may be told apart for good, and the rest.
-const MAPPINGS: u64 = 3;
+pub(super) const MAPPINGS: u64 = 3;
 
 /// How many reservations wait to be used again: 128 GiB of addresses, of the 128 TiB
 /// that a process has.
-const MOST_FREE: usize = 32;
+pub(super) const MOST_FREE: usize = 32;
 
 /// How many bytes of pages a reservation keeps that waits, all zeros: 8 MiB in all.
 /// So much data the next guest finds room for without a fault for each page.
-const KEPT: usize = 256 << 10;
+pub(super) const KEPT: usize = 256 << 10;
 
 /// Where pages are looked for that are worth keeping. Programs have their stack and
 /// their data first; a program in Rust has 1 MiB of stack, and then its data.
@@ -30,15 +30,18 @@ const LOOKED_AT: usize = 4 << 20;
 /// than all the rest.
 const LIVES: u32 = 8;
 
-/// Those that wait, the one that was used last at the end.
-///
 /// A guest's start and its end go by this lock, for as long as it takes to find
 /// one of a few, and nothing else does.
-static FREE: Mutex<Free> = Mutex::new(Free(VecDeque::new()));
+static FREE: Mutex<Free> = Mutex::new(Free::new());
 
-struct Free(VecDeque<Reservation>);
+/// Reservations that wait, the one that was used last at the end.
+pub(super) struct Free(VecDeque<Reservation>);
 
 impl Free {
+    pub(super) const fn new() -> Free {
+        Free(VecDeque::new())
+    }
+
     /// One of this length: the last that needs no change, or else the last.
     fn pick(&mut self, total: usize, size: usize) -> Option<Reservation> {
         let fits = |it: &Reservation| it.total == total;
@@ -49,15 +52,27 @@ impl Free {
 
     /// Puts one more there, and gives back the one that has waited longest, where
     /// there are too many.
-    fn put(&mut self, reservation: Reservation) -> Option<Reservation> {
+    pub(super) fn put(&mut self, reservation: Reservation) -> Option<Reservation> {
         self.0.push_back(reservation);
         (self.0.len() > MOST_FREE).then(|| self.0.pop_front())?
     }
 }
 
+/// How many of this length wait.
+#[cfg(test)]
+pub(super) fn waiting(total: usize) -> usize {
+    let free = free();
+    free.0.iter().filter(|it| it.total == total).count()
+}
+
 fn free() -> MutexGuard<'static, Free> {
     // Nothing that panics runs under the lock.
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Rounded up to whole pages of this machine.
+fn in_pages(size: usize) -> usize {
+    size.next_multiple_of(rustix::param::page_size())
 }
 
 /// Addresses for a linear memory, of which it uses the first `size`. Those are
@@ -98,8 +113,10 @@ impl Reservation {
     ///
     /// What the kernel says, or that the process's kernel mappings are used up.
     pub(super) fn take(total: usize, size: usize) -> io::Result<Reservation> {
-        debug_assert!(size <= total, "what is accessible is inside");
-        if let Some(mut reservation) = free().pick(total, size)
+        let size = in_pages(size);
+        let waiting = free().pick(total, size);
+        // The lock is free again.
+        if let Some(mut reservation) = waiting
             // If not, it is unmapped.
             && reservation.fit(size).is_ok()
         {
@@ -162,6 +179,7 @@ impl Reservation {
     ///
     /// What the kernel says; nothing has changed then.
     pub(super) fn grow(&mut self, size: usize) -> io::Result<()> {
+        let size = in_pages(size);
         if size <= self.size {
             return Ok(());
         }
