@@ -468,7 +468,7 @@ fn guest_finds_nothing_of_the_guests_before_it_whose_memory_it_has() {
                         guest.fill(at, PAGE, MARK).unwrap();
                     }
                 }
-                guest.unpin(number, GRANULE, GRANULE).unwrap();
+                guest.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
                 guest.fill(there[1], PAGE, MARK).unwrap();
                 guest.store.data_mut().regions.finish();
                 drop(guest);

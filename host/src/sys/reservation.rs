@@ -169,7 +169,11 @@ impl Reservation {
             self.size = size;
         }
         self.grow(size)?;
-        self.first = size;
+        if self.first != size {
+            self.first = size;
+            // Another program, with other pages.
+            self.lives = 0;
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The lives of regions, windows and guests.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ const PAGE: usize = 4 << 10;
 
 /// How many guests a crowd has.
 const CROWD: usize = 1000;
+/// Says that this is the process of a crowd alone. Its number comes next.
+pub const ALONE: &str = "--crowd";
 
 /// The rows of what is started, for those who start it.
 const START: [&str; 2] = [
@@ -203,62 +206,90 @@ fn by_data(plan: &Plan, embedders: &[Embedder; 2], table: &mut Table) {
     }
 }
 
-/// What guests of an app cost, each, that do nothing but wait.
+/// What the guests of an app cost, each, that do nothing but wait. They are in a
+/// process of their own: what others had before, its allocator would give them.
 fn crowd(plan: &Plan, times: &mut Table, costs: &mut Table) {
+    let count = crowd_of(plan);
+    let program = std::env::current_exe().expect("this is a program");
+    let output = Command::new(program)
+        .args([ALONE, &count.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("it is this program");
+    let output = String::from_utf8(output.stdout).expect("it is numbers");
+    let mut found = output.split_whitespace().map(|number| {
+        let number = number.parse::<f64>();
+        number.expect("it is a number")
+    });
+    let mut next = || found.next().expect("it tells all of them");
+    for row in [
+        "start of an app of one, compiled",
+        "start of each more: link, instantiate, strand",
+        "end of each",
+    ] {
+        times.cell(row, 0).extend([next()]);
+    }
+    for (row, unit) in [
+        ("kernel mappings while it waits", Unit::Count),
+        ("resident memory while it waits", Unit::Bytes),
+    ] {
+        costs.cell(row, 0).note(unit, next());
+    }
+}
+
+fn crowd_of(plan: &Plan) -> usize {
+    if plan.quick { 20 } else { CROWD }
+}
+
+/// Measures it, as a process of its own, and prints it in the order above.
+pub fn alone(count: &str) {
+    let count = count.parse().expect("it is a number");
     let wasm: Arc<[u8]> = std::fs::read(artifacts::RING_MEMBER)
         .map(|wasm| tombolo_tests::server(&wasm).into())
         .expect("the build script built it");
     let command: Arc<[u8]> = std::fs::read(artifacts::ARTIFACTS_COMMAND)
         .expect("as above")
         .into();
-    let app = |count: usize| {
-        (0..count).fold(App::builder(), |app, index| {
-            app.guest(GuestSpec::new(format!("guest{index}"), wasm.clone()))
-        })
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("there is a runtime");
     let process = Process::current();
-    let now = || {
+    // All apps are there until the last one is measured, so that it makes use of nothing
+    // that another had.
+    let start = |count: usize| {
+        let command = GuestSpec::new("command", command.clone());
+        let app = (0..count).fold(App::builder().guest(command), |app, index| {
+            app.guest(GuestSpec::new(format!("guest{index}"), wasm.clone()))
+        });
         let mappings = process.mappings().expect("it is this process").len();
         let resident = process.resident_memory().expect("it is this process");
-        [mappings as f64, resident as f64]
-    };
-    // The first guest of a program has it compiled.
-    let counts = [1, if plan.quick { 20 } else { CROWD }];
-    let more = (counts[1] - counts[0]) as f64;
-    let found = counts.map(|count| {
-        let app = app(count).guest(GuestSpec::new("command", command.clone()));
         let begun = Instant::now();
         let app = runtime.block_on(app.start()).expect("it starts");
-        let started = begun.elapsed().as_nanos() as f64;
-        let there = now();
+        let took = begun.elapsed().as_nanos() as f64;
+        let more = process.mappings().expect("as before").len() - mappings;
+        let resident = process.resident_memory().expect("as before") - resident;
+        (app, [took, more as f64, resident as f64])
+    };
+    let end = |app: App| {
         let begun = Instant::now();
         runtime.block_on(app.run());
-        (started, begun.elapsed().as_nanos() as f64, there)
-    });
-    let [(start, end, [mappings, resident]), (starts, ends, there)] = found;
-    let first = "start of an app of one, compiled";
-    times.cell(first, 0).extend([start]);
-    let each = "start: link, instantiate, strand";
-    times.cell(each, 0).extend([(starts - start) / more]);
-    times.cell("end", 0).extend([(ends - end) / more]);
-    for (row, unit, found) in [
-        (
-            "kernel mappings while it waits",
-            Unit::Count,
-            there[0] - mappings,
-        ),
-        (
-            "resident memory while it waits",
-            Unit::Bytes,
-            there[1] - resident,
-        ),
+        begun.elapsed().as_nanos() as f64
+    };
+    let (one, [first, ..]) = start(1);
+    let (again, [start_one, mappings_one, resident_one]) = start(1);
+    let (many, [start_many, mappings_many, resident_many]) = start(count);
+    let ends = [end(one), end(again), end(many)];
+    let more = (count - 1) as f64;
+    for figure in [
+        first,
+        (start_many - start_one) / more,
+        (ends[2] - ends[1]) / more,
+        (mappings_many - mappings_one) / more,
+        (resident_many - resident_one) / more,
     ] {
-        costs.cell(row, 0).note(unit, found / more);
+        println!("{figure}");
     }
 }
 
@@ -275,12 +306,9 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
         size => bytes(size as u64),
     });
     let mut data = Table::new("a guest with so much data", columns);
-    let title = format!(
-        "each of {} guests of an app",
-        if plan.quick { 20 } else { CROWD }
-    );
-    let mut times = Table::new(&*title, ["one".to_owned()]);
-    let mut costs = Table::new(&*title, ["one".to_owned()]);
+    let title = format!("guests of an app of {}", crowd_of(plan));
+    let mut times = Table::new(&*title, ["each".to_owned()]);
+    let mut costs = Table::new(&*title, ["each".to_owned()]);
     for _ in 0..plan.rounds() {
         guests.add(plan, "life", &[0], &mut [("life", &mut life)]);
         by_data(plan, &embedders, &mut data);
