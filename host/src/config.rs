@@ -19,6 +19,9 @@ use crate::sys::{
 /// support, since a caller that goes on running would break lending. Do not
 /// change any of these afterwards.
 ///
+/// When a store is dropped, the reservations of its memories wait for the next ones,
+/// 32 in the process, with up to 256 KiB of zero pages each, which stay resident.
+///
 /// # What an embedder must not do
 ///
 /// - Install a handler for SIGSEGV afterwards. Crash reporters go first: faults

@@ -62,7 +62,8 @@ pub struct RegionCtx {
 pub struct RegionCtxBuilder {
     host: Host,
     guest: String,
-    limits: Limits,
+    /// The host's defaults otherwise.
+    limits: Option<Limits>,
     entered_by_us: bool,
     keep_shown: bool,
     strand: Option<Strand>,
@@ -74,7 +75,7 @@ impl RegionCtxBuilder {
         RegionCtxBuilder {
             host: host.clone(),
             guest,
-            limits: Limits::default(),
+            limits: None,
             entered_by_us: false,
             keep_shown: false,
             strand: None,
@@ -88,10 +89,11 @@ impl RegionCtxBuilder {
         self
     }
 
-    /// Sets what the guest may hold; [`Limits::default`] otherwise.
+    /// Sets what the guest may hold; [`Limits::default`] otherwise, as it was when the
+    /// host was made.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> RegionCtxBuilder {
-        self.limits = limits;
+        self.limits = Some(limits);
         self
     }
 
@@ -155,15 +157,17 @@ impl RegionCtxBuilder {
     /// Makes the context.
     #[must_use]
     pub fn build(self) -> RegionCtx {
-        let capacity = self.limits.handles as usize + self.limits.windows as usize;
+        let limits = self.limits;
+        let limits = limits.unwrap_or_else(|| self.host.guest_limits().clone());
+        let capacity = limits.handles as usize + limits.windows as usize;
         let mut table = ResourceTable::new();
         // Beyond what the account allows; so that nothing else can fill it up.
         table.set_max_capacity(capacity.saturating_add(16));
         RegionCtx {
             host: self.host,
             owner: match self.account {
-                Some(account) => Owner::on(account, self.guest, self.limits),
-                None => Owner::new(self.guest, self.limits),
+                Some(account) => Owner::on(account, self.guest, limits),
+                None => Owner::new(self.guest, limits),
             },
             table,
             alarm: Arc::default(),

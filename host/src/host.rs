@@ -26,6 +26,9 @@ pub struct Host(Arc<Inner>);
 
 struct Inner {
     limits: HostLimits,
+    /// What a guest may hold where nobody says: asking the machine takes ten times as
+    /// long as starting a guest.
+    guest_limits: Limits,
     account: Arc<Account>,
     budget: Arc<Budget>,
     /// The regions that there are, by identity.
@@ -161,6 +164,7 @@ impl Host {
     #[must_use]
     pub fn with_limits(limits: HostLimits) -> Host {
         let account = Account::new("the host", limits.quota());
+        let guest_limits = Limits::default();
         let unlimited = Limits {
             regions: u32::MAX,
             claimed_bytes: u64::MAX,
@@ -168,13 +172,14 @@ impl Host {
             handles: u32::MAX,
             windows: u32::MAX,
             unpinned_spans: u32::MAX,
-            ..Limits::default()
+            ..guest_limits.clone()
         };
         let own = Owner::new("host program".into(), unlimited);
         Host(Arc::new(Inner {
             budget: Budget::new(limits.budget),
             regions: Mutex::default(),
             limits,
+            guest_limits,
             account,
             own,
             last_id: AtomicU64::new(0),
@@ -244,6 +249,11 @@ impl Host {
         let regions = self.0.regions.lock();
         let regions = regions.unwrap_or_else(PoisonError::into_inner);
         regions.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What a guest may hold where nobody says.
+    pub(crate) fn guest_limits(&self) -> &Limits {
+        &self.0.guest_limits
     }
 
     /// Begins the context of one guest.

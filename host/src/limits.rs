@@ -90,10 +90,11 @@ fn share(whole: u64, part: u64, most: u32) -> u32 {
 
 impl Default for Limits {
     fn default() -> Limits {
+        let half = half_of_available();
         Limits {
             regions: share(descriptors(), 8, 1024),
-            claimed_bytes: half_of_available(),
-            region_bytes: half_of_available(),
+            claimed_bytes: half,
+            region_bytes: half,
             handles: 4096,
             windows: 4096,
             memory_bytes: 4 * GIB,

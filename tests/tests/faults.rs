@@ -628,7 +628,9 @@ fn windows_at_ever_new_places_never_make_more_mappings_than_the_limit() {
                 .unwrap();
             a.drop_window(window).unwrap();
             drop(a);
-            assert!(count_of_mappings() < before);
+            // The memory's addresses wait for the next one, in no more pieces than at
+            // first.
+            assert!(count_of_mappings() <= before);
             Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
         },
     );

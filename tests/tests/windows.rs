@@ -4,7 +4,7 @@
 use tombolo::{GRANULE, Host, HostLimits, Limits, RegionError};
 
 use puppet::{
-    Access, ErrorCode, Puppet, READ, Rights, WRITE, all, assert_filled, filled, mappings_in,
+    Access, ErrorCode, Puppet, READ, Rights, WRITE, all, alone, assert_filled, filled, mappings_in,
     mappings_of,
 };
 
@@ -422,6 +422,74 @@ fn memory_reads_as_zeros_after_its_window_and_is_private() {
         a.fill(at + PAGE, 2 * PAGE, 4).unwrap();
         assert_nothing_is_held(&region, 1);
     }
+}
+
+#[test]
+fn guest_finds_nothing_of_the_guests_before_it_whose_memory_it_has() {
+    // In a process of its own, no other test's guest comes in between.
+    alone(
+        "guest_finds_nothing_of_the_guests_before_it_whose_memory_it_has",
+        || {
+            let host = host();
+            let region = filled(&host, "music", 4 * GRANULE, MARK);
+            let mut bases = Vec::new();
+            let mut new = None;
+            for life in 0..20 {
+                let mut guest = guest(&host, "a");
+                let whole = whole_memory(&mut guest);
+                assert!(!whole.contains(&MARK), "life {life}");
+                // Nor anything else that is not there when the first one starts.
+                assert!(
+                    new.get_or_insert_with(|| whole.clone()) == &whole,
+                    "life {life}"
+                );
+
+                // It marks whatever it may write to: its stack and its heap, and more than
+                // it had at first.
+                let stack = guest.stack().unwrap();
+                guest.fill(stack / 2, 64, MARK).unwrap();
+                let grown = guest.grow(5).unwrap() as u32 * PAGE;
+                guest.fill(grown, 5 * PAGE, MARK).unwrap();
+                let at = guest.allocate(8).unwrap();
+                guest.fill(at, 8 * PAGE, MARK).unwrap();
+                // And it has windows, of which some are there at its end.
+                let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+                let there = [at + PAGE, at + 4 * PAGE, grown];
+                for (index, at) in there.into_iter().enumerate() {
+                    let offset = index as u64 * GRANULE;
+                    let shown = guest.show(number, offset, GRANULE, WRITE, at);
+                    let window = shown.unwrap().unwrap();
+                    if index == 0 {
+                        let base = mappings_of(&region)[0].range.start - u64::from(at);
+                        bases.push(base);
+                    }
+                    if (life + index) % 2 == 0 {
+                        guest.drop_window(window).unwrap();
+                        guest.fill(at, PAGE, MARK).unwrap();
+                    }
+                }
+                guest.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
+                guest.fill(there[1], PAGE, MARK).unwrap();
+                guest.store.data_mut().regions.finish();
+                drop(guest);
+                assert!(mappings_of(&region).is_empty());
+                assert_filled(&region, MARK);
+            }
+            bases.dedup();
+            assert_eq!(bases.len(), 1, "each had another memory: {bases:x?}");
+        },
+    );
+}
+
+/// What no program has in its data.
+const MARK: u8 = 0xb7;
+
+/// All bytes of a guest's memory.
+fn whole_memory(guest: &mut Puppet) -> Vec<u8> {
+    let pages = guest.pages().unwrap();
+    (0..pages)
+        .flat_map(|page| guest.peek(page * PAGE, PAGE).unwrap())
+        .collect()
 }
 
 #[test]

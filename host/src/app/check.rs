@@ -1,7 +1,9 @@
 //! What keeps an app from starting, found without starting it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel};
@@ -96,16 +98,23 @@ impl AppBuilder {
 
         // Those that compile, each with its guest's index.
         let mut compiled: Vec<(usize, Component)> = Vec::new();
-        // Guests that are the same program share its code.
+        // Guests that are the same program share its code. It is looked for by where
+        // it is first: to look at all its bytes takes as long as starting many guests.
+        let mut placed: HashMap<*const [u8], Component> = HashMap::new();
         let mut programs: HashMap<&[u8], Component> = HashMap::new();
         for (index, guest) in self.guests.iter().enumerate() {
-            let component = match programs.get(&*guest.wasm) {
+            let place = Arc::as_ptr(&guest.wasm);
+            let component = match placed.get(&place) {
                 Some(component) => Ok(component.clone()),
-                None => Component::from_binary(&engine, &guest.wasm),
+                None => match programs.entry(&guest.wasm) {
+                    Entry::Occupied(known) => Ok(known.get().clone()),
+                    Entry::Vacant(new) => Component::from_binary(&engine, &guest.wasm)
+                        .map(|component| new.insert(component).clone()),
+                },
             };
             match component {
                 Ok(component) => {
-                    programs.insert(&guest.wasm, component.clone());
+                    placed.insert(place, component.clone());
                     compiled.push((index, component));
                 }
                 Err(source) => findings.errors.push(StartError::Compile {

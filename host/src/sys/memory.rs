@@ -7,19 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use rangemap::RangeMap;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 
+use super::reservation::Reservation;
 use super::table::{forget, register};
 use super::{Mappings, RegionFile, TooManyMappings, entry};
 
 /// The reservation of each linear memory in which windows can be made, which is
 /// also all that 32 bits can address.
 pub(crate) const RESERVATION: usize = 1 << 32;
-
-/// The kernel mappings of a memory without windows: the accessible part, the
-/// rest of the reservation, and the guard, where it is told apart.
-const PLAIN_MAPPINGS: u64 = 3;
 
 /// Who a store is: the address of its data, which stays where it is for as long
 /// as the store lives, whatever is swapped in and out of it by safe code.
@@ -149,6 +146,7 @@ struct State {
     /// Where windows ever began or ended: the kernel may keep the mappings on
     /// both sides apart for good, even when the window is gone.
     edges: BTreeSet<usize>,
+    /// Those into which windows have cut it, beyond those that it has anyway.
     mappings: Mappings,
     /// Counts the times that parts of windows were hidden.
     hidings: u64,
@@ -163,7 +161,7 @@ impl State {
     /// Counts cuts that are about to be made, of which the memory may have
     /// `most`.
     fn take_cuts(&mut self, more: u64, most: u64) -> Result<(), ShowError> {
-        if more > 0 && self.mappings.count() - PLAIN_MAPPINGS + more > most {
+        if more > 0 && self.mappings.count() + more > most {
             return Err(ShowError::Guest { most });
         }
         Ok(self.mappings.more(more)?)
@@ -198,8 +196,6 @@ impl State {
 /// that store runs and no slice of its memory is alive meanwhile.
 pub(crate) struct MemoryRecord {
     base: NonNull<u8>,
-    /// With the guard.
-    total: usize,
     /// The accessible part.
     size: AtomicUsize,
     /// The store's identity, 0 until the first window.
@@ -220,59 +216,15 @@ unsafe impl Send for MemoryRecord {}
 unsafe impl Sync for MemoryRecord {}
 
 impl MemoryRecord {
-    fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<MemoryRecord> {
-        let total = reserved
-            .checked_add(guard)
-            .ok_or_else(|| io::Error::other("the reservation overflows"))?;
-        let mappings = Mappings::take(PLAIN_MAPPINGS).map_err(io::Error::other)?;
-        // SAFETY: the kernel chooses the address, so that nothing that exists
-        // is replaced.
-        let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                total,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }?;
-        // Addresses in it are turned into pointers again all over this file.
-        base.expose_provenance();
-        let record = MemoryRecord {
-            base: NonNull::new(base.cast()).expect("the kernel never maps at null"),
-            total,
-            size: AtomicUsize::new(0),
+    fn new(reservation: &Reservation, size: usize) -> MemoryRecord {
+        MemoryRecord {
+            base: reservation.base(),
+            size: AtomicUsize::new(size),
             store: AtomicUsize::new(0),
             entered_by_us: AtomicBool::new(false),
             alarm: OnceLock::new(),
-            state: Mutex::new(State {
-                mappings,
-                ..State::default()
-            }),
-        };
-        if let Err(error) = record.grow_to(minimum) {
-            // SAFETY: it was just made, and nobody else has heard of it.
-            let result = unsafe { munmap(base, total) };
-            debug_assert!(
-                result.is_ok(),
-                "unmapping a whole reservation does not fail"
-            );
-            return Err(error);
+            state: Mutex::default(),
         }
-        Ok(record)
-    }
-
-    fn grow_to(&self, new: usize) -> io::Result<()> {
-        let old = self.size.load(Ordering::Relaxed);
-        if new <= old {
-            return Ok(());
-        }
-        let start = std::ptr::with_exposed_provenance_mut(self.base() + old);
-        // SAFETY: `old..new` lies inside the reservation (checked by the
-        // callers against its length), where nothing but this memory is; it
-        // was inaccessible until now, so that no reference into it exists.
-        unsafe { mprotect(start, new - old, MprotectFlags::READ | MprotectFlags::WRITE) }?;
-        self.size.store(new, Ordering::Relaxed);
-        Ok(())
     }
 
     pub(crate) fn base(&self) -> usize {
@@ -287,7 +239,7 @@ impl MemoryRecord {
     /// Into how many kernel mappings windows have cut it, at worst, beyond those
     /// that it has anyway.
     pub(crate) fn cuts(&self) -> u64 {
-        self.state().mappings.count() - PLAIN_MAPPINGS
+        self.state().mappings.count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -786,8 +738,21 @@ fn describe(state: &State, address: usize) -> Option<Scribble> {
     })
 }
 
-/// What wasmtime owns: the life of a memory.
-struct Memory(Arc<MemoryRecord>);
+/// What wasmtime owns: the life of a memory. Its addresses are there until it is
+/// dropped.
+struct Memory(Arc<MemoryRecord>, Option<Reservation>);
+
+impl Memory {
+    fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<Memory> {
+        let total = reserved
+            .checked_add(guard)
+            .ok_or_else(|| io::Error::other("the reservation overflows"))?;
+        let reservation = Reservation::take(total, minimum)?;
+        let record = Arc::new(MemoryRecord::new(&reservation, minimum));
+        register(&record);
+        Ok(Memory(record, Some(reservation)))
+    }
+}
 
 // SAFETY: the memory has the size, the capacity and the base that it says, the
 // base never moves, it is zero at first, and the guard after the reservation
@@ -810,7 +775,10 @@ unsafe impl LinearMemory for Memory {
         if new_size > RESERVATION {
             wasmtime::bail!("a memory of {new_size} bytes does not fit its reservation");
         }
-        Ok(self.0.grow_to(new_size)?)
+        let reservation = self.1.as_mut().expect("it is there until the drop");
+        reservation.grow(new_size)?;
+        self.0.size.fetch_max(new_size, Ordering::Relaxed);
+        Ok(())
     }
 
     fn as_ptr(&self) -> *mut u8 {
@@ -822,24 +790,15 @@ impl Drop for Memory {
     fn drop(&mut self) {
         forget(self.0.base());
         let mut state = self.0.state();
-        let mut at = self.0.base();
-        let end = at + self.0.total;
-        state.lost.sort_by_key(|range| range.start);
-        let lost = std::mem::take(&mut state.lost);
-        for hole in lost.into_iter().chain(std::iter::once(end..end)) {
-            if hole.start > at {
-                // SAFETY: this object reserved the range, nothing else unmaps
-                // it, what was lost is left out, and wasmtime drops the memory
-                // when nothing refers to it any more.
-                let result =
-                    unsafe { munmap(std::ptr::with_exposed_provenance_mut(at), hole.start - at) };
-                debug_assert!(
-                    result.is_ok(),
-                    "unmapping a whole reservation does not fail"
-                );
+        if let Some(reservation) = self.1.take() {
+            if state.broken {
+                reservation.leave(std::mem::take(&mut state.lost));
+            } else {
+                reservation.retire(state.edges.first().copied());
             }
-            at = hole.end;
         }
+        // The cuts are gone.
+        state.mappings = Mappings::default();
         let windows = std::mem::take(&mut state.windows);
         drop(state);
         // Only now that nothing shows the regions any more do the locks go.
@@ -853,7 +812,7 @@ impl Drop for Memory {
 pub(crate) struct Creator;
 
 // SAFETY: the memories are reserved with the guard that wasmtime asks for, and
-// are zero: fresh anonymous pages.
+// are zero: fresh anonymous pages, or such that were made zeros.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,
@@ -874,11 +833,9 @@ unsafe impl MemoryCreator for Creator {
                 "a memory of {minimum} bytes does not fit its reservation"
             ));
         }
-        let record = MemoryRecord::new(minimum, RESERVATION, guard_size_in_bytes)
+        let memory = Memory::new(minimum, RESERVATION, guard_size_in_bytes)
             .map_err(|error| format!("cannot reserve a linear memory: {error}"))?;
-        let record = Arc::new(record);
-        register(&record);
-        Ok(Box::new(Memory(record)))
+        Ok(Box::new(memory))
     }
 }
 

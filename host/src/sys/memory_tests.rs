@@ -1,3 +1,6 @@
+use tombolo_tests::process::{Mapping, Process};
+
+use super::super::reservation::{Free, KEPT, MAPPINGS, MOST_FREE, waiting};
 use super::*;
 use crate::region::{GRANULE, RegionName};
 
@@ -13,32 +16,32 @@ impl Tenant for Nobody {
     fn memory_gone(self: Box<Self>) {}
 }
 
-/// A memory of two granules, whose second one shows a region full of ones.
-/// Gives the address of the window, too.
-fn shown() -> (Memory, usize, Arc<AtomicBool>) {
+/// A region full of ones.
+fn ones() -> Arc<RegionFile> {
     let name = RegionName::new("ones").unwrap();
     let file = Arc::new(RegionFile::new(&name, GRANULE).unwrap());
     file.write_at(0, &[1; GRANULE_SIZE]).unwrap();
-    let record = MemoryRecord::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
-    let alarm = Arc::default();
-    record.adopt(STORE, false, &alarm).unwrap();
-    let start = record.base() + GRANULE_SIZE;
+    file
+}
+
+/// Shows a region in the granule of a memory with this number. Gives its address.
+fn show(memory: &Memory, granule: usize, file: &Arc<RegionFile>, perms: Perms) -> usize {
+    let start = memory.0.base() + granule * GRANULE_SIZE;
     let range = start..start + GRANULE_SIZE;
-    record
-        .show(
-            STORE,
-            0,
-            range,
-            &file,
-            0,
-            Perms::Read,
-            100,
-            Box::new(Nobody),
-        )
-        .unwrap();
-    let record = Arc::new(record);
-    register(&record);
-    (Memory(record), start, alarm)
+    let tenant = Box::new(Nobody);
+    let shown = memory.0.show(STORE, 0, range, file, 0, perms, 100, tenant);
+    shown.unwrap();
+    start
+}
+
+/// A memory of two granules, whose second one shows a region full of ones.
+/// Gives the address of the window, too.
+fn shown() -> (Memory, usize, Arc<AtomicBool>) {
+    let memory = Memory::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
+    let alarm = Arc::default();
+    memory.0.adopt(STORE, false, &alarm).unwrap();
+    let start = show(&memory, 1, &ones(), Perms::Read);
+    (memory, start, alarm)
 }
 
 fn byte(address: usize) -> u8 {
@@ -87,4 +90,231 @@ fn window_of_another_store_is_left_alone() {
         Err(ShowError::Foreign)
     ));
     assert_eq!(byte(start), 1);
+}
+
+/// A memory of so many granules, with a guard that no other test's memories have: so
+/// that this test alone uses its reservation again.
+fn memory(granules: usize, guard: usize) -> Memory {
+    let memory = Memory::new(granules * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
+    memory.0.adopt(STORE, false, &Arc::default()).unwrap();
+    memory
+}
+
+/// How many reservations of such a length wait.
+fn waiting_with(guard: usize) -> usize {
+    waiting(RESERVATION + guard * GRANULE_SIZE)
+}
+
+fn fill(memory: &Memory, range: Range<usize>, byte: u8) {
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(memory.0.base() + range.start);
+    // SAFETY: the tests ask for what is accessible in a memory of theirs.
+    unsafe { start.write_bytes(byte, range.len()) };
+}
+
+/// That all that is accessible are zeros.
+#[track_caller]
+fn assert_zeros(memory: &Memory) {
+    let start = std::ptr::with_exposed_provenance::<u8>(memory.0.base());
+    // SAFETY: nobody writes to the test's memory meanwhile.
+    let bytes = unsafe { std::slice::from_raw_parts(start, memory.0.size()) };
+    assert_eq!(bytes.iter().position(|byte| *byte != 0), None);
+}
+
+/// The kernel mappings in a memory's reservation, of which no part is a hole.
+#[track_caller]
+fn mappings(memory: &Memory, guard: usize) -> Vec<Mapping> {
+    let start = memory.0.base() as u64;
+    let end = start + (RESERVATION + guard * GRANULE_SIZE) as u64;
+    let mut mappings = Process::current().mappings().unwrap();
+    mappings.retain(|it| it.range.start < end && start < it.range.end);
+    assert!(mappings[0].range.start <= start);
+    assert!(mappings[mappings.len() - 1].range.end >= end);
+    for pair in mappings.windows(2) {
+        assert_eq!(pair[0].range.end, pair[1].range.start);
+    }
+    mappings
+}
+
+/// That exactly the first bytes of a memory can be read and written, and that the
+/// kernel has no more mappings of it than are counted.
+#[track_caller]
+fn assert_as_new(memory: &Memory, guard: usize) {
+    let mappings = mappings(memory, guard);
+    let end = (memory.0.base() + memory.0.size()) as u64;
+    for mapping in &mappings {
+        let permissions = match mapping.range.start < end {
+            true => "rw-p",
+            false => "---p",
+        };
+        assert_eq!(mapping.permissions, permissions, "{mappings:#x?}");
+        assert_eq!(mapping.inode, 0, "a window is left");
+    }
+    assert!(
+        mappings.iter().any(|it| it.range.end == end),
+        "{mappings:#x?}"
+    );
+    // What lies next to it in the address space may be one mapping with it.
+    assert!(mappings.len() as u64 <= MAPPINGS, "{mappings:#x?}");
+    assert_eq!(memory.0.cuts(), 0);
+}
+
+#[test]
+fn reservation_that_is_used_again_shows_zeros_and_nothing_beyond_its_size() {
+    const GUARD: usize = 3;
+    let file = ones();
+    let mut base = None;
+    for (life, granules) in [8, 8, 5, 8, 12, 12, 1, 8]
+        .into_iter()
+        .cycle()
+        .take(64)
+        .enumerate()
+    {
+        let mut memory = memory(granules, GUARD);
+        assert_eq!(*base.get_or_insert(memory.0.base()), memory.0.base());
+        assert_as_new(&memory, GUARD);
+        assert_zeros(&memory);
+        // It grows, and is used to its end.
+        let size = (granules + life % 3) * GRANULE_SIZE;
+        memory.grow_to(size).unwrap();
+        assert_zeros(&memory);
+        assert_as_new(&memory, GUARD);
+        fill(&memory, 0..size, 7);
+        // Windows, some of which are hidden, or have ended.
+        let number = |memory: &Memory| memory.0.size() / GRANULE_SIZE;
+        for granule in (0..number(&memory)).filter(|it| (it + life) % 4 == 1) {
+            let start = show(&memory, granule, &file, Perms::Write);
+            match (granule + life) % 3 {
+                0 => memory.0.hide(STORE, start, 0).unwrap(),
+                1 => drop(memory.0.unshow(STORE, start, 0).unwrap()),
+                _ => continue,
+            }
+            fill(
+                &memory,
+                granule * GRANULE_SIZE..(granule + 1) * GRANULE_SIZE,
+                9,
+            );
+        }
+        drop(memory);
+        assert_eq!(waiting_with(GUARD), 1);
+        let mut bytes = [0; GRANULE_SIZE];
+        file.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [1; GRANULE_SIZE], "cleaning wrote to the region");
+    }
+}
+
+#[test]
+fn parts_that_are_unpinned_when_the_memory_goes_are_zeros_in_the_next() {
+    const GUARD: usize = 5;
+    let file = ones();
+    let mut memory = memory(4, GUARD);
+    let base = memory.0.base();
+    for _ in 0..3 {
+        let start = show(&memory, 2, &file, Perms::Write);
+        let part = start + 4096..start + 8192;
+        memory.0.hide_part(STORE, start, 0, part, 100).unwrap();
+        fill(&memory, 2 * GRANULE_SIZE + 4096..2 * GRANULE_SIZE + 8192, 9);
+        assert!(memory.0.cuts() > 0);
+        drop(memory);
+        memory = self::memory(4, GUARD);
+        assert_eq!(memory.0.base(), base);
+        assert_as_new(&memory, GUARD);
+        assert_zeros(&memory);
+    }
+}
+
+#[test]
+fn only_so_many_pages_are_kept_for_the_next() {
+    const GUARD: usize = 7;
+    const GRANULES: usize = 3 * KEPT / GRANULE_SIZE;
+    let resident = |memory: &Memory| {
+        let mut there = vec![0; memory.0.size().div_ceil(rustix::param::page_size())];
+        let start = std::ptr::with_exposed_provenance_mut(memory.0.base());
+        // SAFETY: the memory is mapped, and there is a byte for each page of it.
+        let result = unsafe { libc::mincore(start, memory.0.size(), there.as_mut_ptr()) };
+        assert_eq!(result, 0);
+        there.iter().filter(|it| **it & 1 != 0).count() * rustix::param::page_size()
+    };
+    for life in 0..20 {
+        let memory = memory(GRANULES, GUARD);
+        let kept = resident(&memory);
+        assert_eq!(kept, if life == 0 { 0 } else { KEPT });
+        fill(&memory, 0..GRANULES * GRANULE_SIZE, 7);
+    }
+    // A window takes away what is kept from there on.
+    let memory = memory(GRANULES, GUARD);
+    show(&memory, 1, &ones(), Perms::Read);
+    drop(memory);
+    let memory = self::memory(GRANULES, GUARD);
+    assert_eq!(resident(&memory), GRANULE_SIZE);
+    assert_zeros(&memory);
+}
+
+#[test]
+fn broken_memory_is_not_used_again_and_what_is_lost_stays() {
+    const GUARD: usize = 9;
+    let memory = memory(4, GUARD);
+    let base = memory.0.base();
+    let lost = base + GRANULE_SIZE..base + 2 * GRANULE_SIZE;
+    {
+        let mut state = memory.0.state();
+        state.broken = true;
+        state.lost.push(lost.clone());
+    }
+    drop(memory);
+    assert_eq!(waiting_with(GUARD), 0);
+    let lost = lost.start as u64..lost.end as u64;
+    let mappings = Process::current().mappings().unwrap();
+    let left = mappings.iter().find(|it| it.range.contains(&lost.start));
+    assert!(left.unwrap().range.contains(&(lost.end - 1)));
+    // SAFETY: it was the test's, and is nobody's since.
+    unsafe {
+        rustix::mm::munmap(
+            std::ptr::with_exposed_provenance_mut(lost.start as usize),
+            GRANULE_SIZE,
+        )
+    }
+    .unwrap();
+}
+
+#[test]
+fn memory_that_the_kernel_does_not_clean_is_not_used_again() {
+    const GUARD: usize = 11;
+    const GRANULES: usize = KEPT / GRANULE_SIZE + 2;
+    let memory = memory(GRANULES, GUARD);
+    fill(&memory, 0..GRANULES * GRANULE_SIZE, 7);
+    // Such memory's pages are not given up.
+    let last = memory.0.base() + (GRANULES - 1) * GRANULE_SIZE;
+    let start = std::ptr::with_exposed_provenance::<libc::c_void>(last);
+    // SAFETY: locking changes nothing that anybody sees.
+    assert_eq!(unsafe { libc::mlock(start, 4096) }, 0);
+    drop(memory);
+    assert_eq!(waiting_with(GUARD), 0);
+}
+
+#[test]
+fn only_so_many_reservations_wait() {
+    let mut free = Free::new();
+    let reservation = || Reservation::take(RESERVATION, GRANULE_SIZE).unwrap();
+    let first = reservation();
+    let oldest = first.base();
+    assert!(free.put(first).is_none());
+    for _ in 1..MOST_FREE {
+        assert!(free.put(reservation()).is_none());
+    }
+    let gone = free.put(reservation()).unwrap();
+    assert_eq!(gone.base(), oldest);
+}
+
+#[test]
+fn memory_of_no_whole_pages_is_used_again() {
+    const GUARD: usize = 15;
+    for size in [0, 1, 5000, 100, 0] {
+        let mut memory = Memory::new(size, RESERVATION, GUARD * GRANULE_SIZE).unwrap();
+        assert_zeros(&memory);
+        memory.grow_to(size + 5000).unwrap();
+        assert_zeros(&memory);
+        fill(&memory, 0..size + 5000, 7);
+        drop(memory);
+        assert_eq!(waiting_with(GUARD), 1);
+    }
 }

@@ -9,6 +9,7 @@
 //! | `file` | the memory object behind a region |
 //! | `mappings` | the process's kernel mappings, counted |
 //! | `memory` | linear memories, and windows in them |
+//! | `reservation` | the addresses of linear memories, used again and again |
 //! | `table` | which memory an address is in |
 //! | `view` | a region in the host program's own memory |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
@@ -20,6 +21,7 @@ pub(crate) mod fault;
 mod file;
 mod mappings;
 mod memory;
+mod reservation;
 mod table;
 mod view;
 

@@ -102,9 +102,16 @@ fn arguments() -> Result<Arguments, String> {
 
 fn main() -> ExitCode {
     let mut first = std::env::args().skip(1);
-    if let (Some(native::PEER), Some(socket)) = (first.next().as_deref(), first.next()) {
-        native::peer(&socket);
-        return ExitCode::SUCCESS;
+    match (first.next().as_deref(), first.next()) {
+        (Some(native::PEER), Some(socket)) => {
+            native::peer(&socket);
+            return ExitCode::SUCCESS;
+        }
+        (Some(life::ALONE), Some(count)) => {
+            life::alone(&count);
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let arguments = match arguments() {
         Ok(arguments) => arguments,

@@ -31,11 +31,53 @@ impl Plan {
     }
 }
 
-/// How long each repeat took, in nanoseconds.
+/// What is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// Time, in nanoseconds.
+    #[default]
+    Nanoseconds,
+    /// Memory.
+    Bytes,
+    /// How many.
+    Count,
+}
+
+impl Unit {
+    /// With as many digits as say something.
+    fn show(self, value: f64) -> String {
+        match self {
+            Unit::Nanoseconds => show(value),
+            Unit::Bytes => format!("{:.0} KiB", value / 1024.0),
+            Unit::Count => format!("{value:.1}"),
+        }
+    }
+
+    /// What stands behind the names of figures in JSON.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Unit::Nanoseconds => "-ns",
+            Unit::Bytes => "-bytes",
+            Unit::Count => "",
+        }
+    }
+}
+
+/// How long each repeat took, in nanoseconds; or what else was found each time.
 #[derive(Clone, Debug, Default)]
-pub struct Times(Vec<f64>);
+pub struct Times(Vec<f64>, Unit);
 
 impl Times {
+    /// Notes what was found once more, which is not a time.
+    pub fn note(&mut self, unit: Unit, value: f64) {
+        self.1 = unit;
+        self.0.push(value);
+    }
+
+    pub fn unit(&self) -> Unit {
+        self.1
+    }
+
     /// Does something once more, and notes how long it took.
     pub fn time<R>(&mut self, act: impl FnOnce() -> R) -> R {
         self.times(1, act)
@@ -55,7 +97,7 @@ impl Times {
         self.0.extend(nanoseconds);
     }
 
-    /// The time that so many percent of the repeats kept to, in nanoseconds.
+    /// What so many percent of the repeats kept to.
     pub fn at(&self, percent: usize) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -63,7 +105,7 @@ impl Times {
         Some(sorted[last * percent / 100])
     }
 
-    /// The median, in nanoseconds.
+    /// The median.
     pub fn median(&self) -> Option<f64> {
         self.at(50)
     }
@@ -75,7 +117,9 @@ impl Times {
     /// The median, and what nine of ten kept to.
     pub fn cell(&self) -> String {
         match (self.median(), self.at(90)) {
-            (Some(median), Some(most)) => format!("{} ({})", show(median), show(most)),
+            (Some(median), Some(most)) => {
+                format!("{} ({})", self.1.show(median), self.1.show(most))
+            }
             _ => "-".into(),
         }
     }

@@ -77,7 +77,7 @@ impl Table {
         self.rows.iter().map(|(name, cells)| (&**name, &**cells))
     }
 
-    /// Medians and spreads in nanoseconds.
+    /// Medians and spreads.
     pub fn json(&self) -> Value {
         let mut rows = Array::new();
         for (name, cells) in &self.rows {
@@ -89,9 +89,13 @@ impl Table {
                 let number = |value: Option<f64>| Value::Number(Number::F64(value.unwrap_or(0.0)));
                 row.insert("row".into(), Value::String(name.clone()));
                 row.insert("column".into(), Value::String(column.clone()));
-                row.insert("median-ns".into(), number(Some(median)));
-                row.insert("p10-ns".into(), number(times.at(10)));
-                row.insert("p90-ns".into(), number(times.at(90)));
+                for (name, value) in [
+                    ("median", Some(median)),
+                    ("p10", times.at(10)),
+                    ("p90", times.at(90)),
+                ] {
+                    row.insert(format!("{name}{}", times.unit().suffix()), number(value));
+                }
                 let count = Number::U64(times.count() as u64);
                 row.insert("repeats".into(), Value::Number(count));
                 rows.push(Value::Object(row));

@@ -1,0 +1,345 @@
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
+};
+
+use super::Mappings;
+
+/// The kernel mappings of a reservation without windows: the accessible part, of
+/// which what is above the lowest cut may be told apart for good, and the rest.
+pub(super) const MAPPINGS: u64 = 3;
+
+/// How many reservations wait to be used again: 128 GiB of addresses, of the 128 TiB
+/// that a process has.
+pub(super) const MOST_FREE: usize = 32;
+
+/// How many bytes of pages a reservation keeps that waits, all zeros: 8 MiB in all.
+/// So much data the next guest finds room for without a fault for each page.
+pub(super) const KEPT: usize = 256 << 10;
+
+/// Where pages are looked for that are worth keeping. Programs have their stack and
+/// their data first; a program in Rust has 1 MiB of stack, and then its data.
+const LOOKED_AT: usize = 4 << 20;
+
+/// For how many lives it stays with the pages that were found: looking takes longer
+/// than all the rest.
+const LIVES: u32 = 8;
+
+/// A guest's start and its end go by this lock, for as long as it takes to find
+/// one of a few, and nothing else does.
+static FREE: Mutex<Free> = Mutex::new(Free::new());
+
+/// Reservations that wait, the one that was used last at the end.
+pub(super) struct Free(VecDeque<Reservation>);
+
+impl Free {
+    pub(super) const fn new() -> Free {
+        Free(VecDeque::new())
+    }
+
+    /// One of this length: the last that needs no change, or else the last.
+    fn pick(&mut self, total: usize, size: usize) -> Option<Reservation> {
+        let fits = |it: &Reservation| it.total == total;
+        let same = |it: &Reservation| fits(it) && it.size == size;
+        let at = self.0.iter().rposition(same);
+        self.0.remove(at.or_else(|| self.0.iter().rposition(fits))?)
+    }
+
+    /// Puts one more there, and gives back the one that has waited longest, where
+    /// there are too many.
+    pub(super) fn put(&mut self, reservation: Reservation) -> Option<Reservation> {
+        self.0.push_back(reservation);
+        (self.0.len() > MOST_FREE).then(|| self.0.pop_front())?
+    }
+}
+
+/// How many of this length wait.
+#[cfg(test)]
+pub(super) fn waiting(total: usize) -> usize {
+    let free = free();
+    free.0.iter().filter(|it| it.total == total).count()
+}
+
+fn free() -> MutexGuard<'static, Free> {
+    // Nothing that panics runs under the lock.
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Rounded up to whole pages of this machine.
+fn in_pages(size: usize) -> usize {
+    size.next_multiple_of(rustix::param::page_size())
+}
+
+/// Addresses for a linear memory, of which it uses the first `size`. Those are
+/// readable and writable, apart from windows; the others are inaccessible.
+///
+/// It is unmapped when this is dropped.
+pub(super) struct Reservation {
+    base: NonNull<u8>,
+    /// With the guard.
+    total: usize,
+    /// The accessible part.
+    size: usize,
+    /// What was accessible at first.
+    first: usize,
+    /// The lowest address at which a window ever began or ended, for whichever memory:
+    /// the kernel may keep what is below apart from what is above for good.
+    cut: usize,
+    /// Where the pages are that it keeps, as offsets, in their order.
+    kept: Vec<usize>,
+    /// How many memories it was.
+    lives: u32,
+    /// What could neither be replaced nor made inaccessible: not ours any more.
+    lost: Vec<Range<usize>>,
+    /// Given back after the addresses.
+    _mappings: Mappings,
+}
+
+// SAFETY: `base` is the address of a mapping of the process, no thread's own.
+unsafe impl Send for Reservation {}
+// SAFETY: as above, and it is only handed out as a raw pointer.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    /// Reserves `total` bytes, and makes the first `size` accessible, all zeros.
+    /// One that waits is used first.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, or that the process's kernel mappings are used up.
+    pub(super) fn take(total: usize, size: usize) -> io::Result<Reservation> {
+        let size = in_pages(size);
+        let waiting = free().pick(total, size);
+        // The lock is free again.
+        if let Some(mut reservation) = waiting
+            // If not, it is unmapped.
+            && reservation.fit(size).is_ok()
+        {
+            return Ok(reservation);
+        }
+        let mut reservation = Reservation::reserve(total)?;
+        reservation.fit(size)?;
+        Ok(reservation)
+    }
+
+    fn reserve(total: usize) -> io::Result<Reservation> {
+        let mappings = Mappings::take(MAPPINGS).map_err(io::Error::other)?;
+        // SAFETY: the kernel chooses the address, so that nothing that exists
+        // is replaced.
+        let base = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                total,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        // Addresses in it are turned into pointers again all over this module.
+        base.expose_provenance();
+        Ok(Reservation {
+            base: NonNull::new(base.cast()).expect("the kernel never maps at null"),
+            total,
+            size: 0,
+            first: 0,
+            cut: usize::MAX,
+            kept: Vec::new(),
+            lives: 0,
+            lost: Vec::new(),
+            _mappings: mappings,
+        })
+    }
+
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn start(&self) -> usize {
+        self.base.addr().get()
+    }
+
+    /// Makes so much accessible for whoever comes first.
+    fn fit(&mut self, size: usize) -> io::Result<()> {
+        if size < self.size {
+            self.replace(size..self.size, ProtFlags::empty())?;
+            self.size = size;
+        }
+        self.grow(size)?;
+        if self.first != size {
+            self.first = size;
+            // Another program, with other pages.
+            self.lives = 0;
+        }
+        Ok(())
+    }
+
+    /// Makes more accessible.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; nothing has changed then.
+    pub(super) fn grow(&mut self, size: usize) -> io::Result<()> {
+        let size = in_pages(size);
+        if size <= self.size {
+            return Ok(());
+        }
+        assert!(size <= self.total, "what is accessible is inside");
+        let start = self.at(self.size).cast();
+        // SAFETY: what changes lies inside this reservation, as was asserted, where
+        // nothing else is; it was inaccessible until now, so that no reference into
+        // it exists.
+        unsafe {
+            mprotect(
+                start,
+                size - self.size,
+                MprotectFlags::READ | MprotectFlags::WRITE,
+            )
+        }?;
+        self.size = size;
+        Ok(())
+    }
+
+    /// Unmaps all but what was lost.
+    pub(super) fn leave(mut self, lost: Vec<Range<usize>>) {
+        self.lost.extend(lost);
+    }
+
+    /// Unmaps all that windows showed, makes everything else zeros, and waits to be
+    /// used again. If there were windows, the lowest address at which one began or
+    /// ended is told.
+    ///
+    /// No window shows anything when this returns, also where it comes to nothing.
+    pub(super) fn retire(mut self, cut: Option<usize>) {
+        let unneeded = match self.clean(cut) {
+            Ok(()) => free().put(self),
+            Err(_) => Some(self),
+        };
+        // Not under the lock.
+        drop(unneeded);
+    }
+
+    /// Makes everything as it was at first.
+    fn clean(&mut self, cut: Option<usize>) -> io::Result<()> {
+        if self.first < self.size {
+            self.replace(self.first..self.size, ProtFlags::empty())?;
+            self.size = self.first;
+        }
+        let mut end = self.size;
+        if let Some(cut) = cut {
+            // One mapping for all that windows may have cut, now or earlier.
+            self.cut = self.cut.min(cut);
+            end = end.min(self.cut - self.start());
+        }
+        if end < self.size {
+            self.replace(end..self.size, ProtFlags::READ | ProtFlags::WRITE)?;
+        }
+        self.wipe(end)
+    }
+
+    /// Makes the first `end` bytes zeros, which are all accessible, and private to the
+    /// memory that is gone: no window was there. Keeps some of the pages that are there,
+    /// since new ones are dearer.
+    ///
+    /// Each page is either written over or given up. Which of the two does not matter
+    /// for what is in it then.
+    fn wipe(&mut self, end: usize) -> io::Result<()> {
+        if self.lives.is_multiple_of(LIVES) {
+            self.look(end)?;
+        }
+        self.lives = self.lives.wrapping_add(1);
+        let page = rustix::param::page_size();
+        // What is from here to the next page that is kept is given up in one step.
+        let mut begun = 0;
+        for kept in self.kept.iter().copied() {
+            assert!(begun <= kept && kept + page <= end, "pages in their order");
+            self.give_up(begun..kept)?;
+            // SAFETY: the page is in this reservation, accessible and writable, and
+            // nothing refers to it, since its memory is gone.
+            unsafe { self.at(kept).write_bytes(0, page) };
+            begun = kept + page;
+        }
+        self.give_up(begun..end)
+    }
+
+    /// Looks for pages that are worth keeping: the first that are there.
+    fn look(&mut self, end: usize) -> io::Result<()> {
+        let page = rustix::param::page_size();
+        let end = end.min(LOOKED_AT);
+        let mut there = vec![0; end.div_ceil(page)];
+        // SAFETY: the part is mapped, and there is a byte for each page of it.
+        if unsafe { libc::mincore(self.at(0).cast(), end, there.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let there = there.iter().enumerate().filter(|(_, it)| **it & 1 != 0);
+        let there = there.map(|(index, _)| index * page).take(KEPT / page);
+        self.kept = there.collect();
+        Ok(())
+    }
+
+    fn at(&self, offset: usize) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.start() + offset)
+    }
+
+    /// Has the kernel take the pages of a part; zeros are there from then on.
+    fn give_up(&self, part: Range<usize>) -> io::Result<()> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        let start = self.at(part.start).cast();
+        // SAFETY: the part is accessible, private and anonymous memory of this
+        // reservation, to which nothing refers, since its memory is gone.
+        unsafe { madvise(start, part.end - part.start, Advice::LinuxDontNeed) }?;
+        Ok(())
+    }
+
+    /// Replaces all that is mapped in a part by fresh zero pages, in one mapping.
+    ///
+    /// Needs no mapping more than are there. If the kernel refuses all the same, the
+    /// part is made inaccessible, and this reservation must not be used again.
+    fn replace(&mut self, part: Range<usize>, prot: ProtFlags) -> io::Result<()> {
+        let (start, length) = (self.at(part.start).cast(), part.end - part.start);
+        self.kept.retain(|kept| !part.contains(kept));
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: the part lies inside this reservation, and nothing refers to it,
+        // since its memory is gone.
+        let replaced = unsafe { mmap_anonymous(start, length, prot, flags) };
+        let Err(error) = replaced else {
+            return Ok(());
+        };
+        // SAFETY: as above.
+        if unsafe { mprotect(start, length, MprotectFlags::empty()) }.is_err() {
+            // A hole may be there, as before Linux 6.12, which the kernel may fill with
+            // something else.
+            self.lost
+                .push(self.start() + part.start..self.start() + part.end);
+        }
+        Err(error.into())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut at = self.start();
+        let end = at + self.total;
+        self.lost.sort_by_key(|range| range.start);
+        let lost = std::mem::take(&mut self.lost);
+        for hole in lost.into_iter().chain(std::iter::once(end..end)) {
+            if hole.start > at {
+                // SAFETY: this object reserved the range, nothing else unmaps it, what
+                // was lost is left out, and nothing refers to it any more: its memory
+                // is gone, or never was.
+                let result =
+                    unsafe { munmap(std::ptr::with_exposed_provenance_mut(at), hole.start - at) };
+                debug_assert!(
+                    result.is_ok(),
+                    "unmapping a whole reservation does not fail"
+                );
+            }
+            at = hole.end;
+        }
+    }
+}
