@@ -8,76 +8,103 @@ use crate::measure::Plan;
 use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
 
-const BYTES: usize = 10 << 20;
+/// What caches hold, and what they do not.
+const SIZES: [u64; 2] = [1 << 20, 64 << 20];
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let guests = Guests::read();
-    let sizes = [BYTES as u64];
-    let mut table = Table::by_size("access", &sizes);
-    let (mut one, mut other) = (vec![0; BYTES], vec![1; BYTES]);
+    let mut table = Table::by_size("access", &SIZES);
     for _ in 0..plan.rounds() {
-        guests.add(plan, "access", &sizes, &mut [("access", &mut table)]);
-        for _ in 0..if plan.quick { 2 } else { 12 } {
-            let mut time = |row: &str, act: &mut dyn FnMut()| table.cell(row, 0).time(act);
-            time("fill: natively", &mut || kernels::fill(&mut one, 1));
-            time("sum: natively", &mut || {
-                black_box(kernels::sum(&one));
-            });
-            time("copy in: natively", &mut || one.copy_from_slice(&other));
-            time("copy out: natively", &mut || other.copy_from_slice(&one));
-            time("100,000 scattered reads: natively", &mut || {
-                black_box(kernels::scatter(&one, 100_000));
+        guests.add(plan, "access", &SIZES, &mut [("access", &mut table)]);
+        for (column, bytes) in SIZES.into_iter().enumerate() {
+            natively(plan, bytes, &mut |row, times, act| {
+                table.cell(row, column).times(times, || {
+                    for _ in 0..times {
+                        act();
+                    }
+                });
             });
         }
     }
-    let ratio = |what, above: &str, below: &str, most| {
-        let (above, below) = (table.median(above, 0), table.median(below, 0));
+    let found = ratios(&table);
+    (vec![table], found)
+}
+
+/// What the guest does, natively.
+fn natively(plan: &Plan, bytes: u64, time: &mut dyn FnMut(&str, u32, &mut dyn FnMut())) {
+    let bytes = usize::try_from(bytes).expect("it is in memory");
+    let (mut one, mut other) = (vec![0; bytes], vec![1; bytes]);
+    let (repeats, times) = match bytes {
+        _ if plan.quick => (2, 1),
+        ..=0x10_0000 => (40, 10),
+        _ => (6, 1),
+    };
+    for _ in 0..repeats {
+        time("fill: natively", times, &mut || kernels::fill(&mut one, 1));
+        time("sum: natively", times, &mut || {
+            black_box(kernels::sum(&one));
+        });
+        time("copy in: natively", times, &mut || {
+            one.copy_from_slice(&other);
+        });
+        time("copy out: natively", times, &mut || {
+            other.copy_from_slice(&one);
+        });
+        time("10,000 scattered reads: natively", times, &mut || {
+            black_box(kernels::scatter(&one, 10_000));
+        });
+    }
+}
+
+fn ratios(table: &Table) -> Vec<Ratio> {
+    let by = |what, above: &str, below: &str, column, most| {
+        let (above, below) = (table.median(above, column), table.median(below, column));
         Ratio::of(what, above, below, Goal::AtMost(most))
     };
+    let to_own = |what, act: &str, column| {
+        let (window, own) = (format!("{act}: window"), format!("{act}: own memory"));
+        by(what, &window, &own, column, 1.03)
+    };
     let ratios = [
-        ratio(
-            "fill: window by own memory",
-            "fill: window",
-            "fill: own memory",
-            1.03,
+        to_own("fill 1 MiB: window by own memory", "fill", 0),
+        to_own("fill 64 MiB: window by own memory", "fill", 1),
+        to_own("sum 1 MiB: window by own memory", "sum", 0),
+        to_own("sum 64 MiB: window by own memory", "sum", 1),
+        to_own("copy in 1 MiB: window by own memory", "copy in", 0),
+        to_own("copy out 1 MiB: window by own memory", "copy out", 0),
+        to_own(
+            "scattered reads of 64 MiB: window by own memory",
+            "10,000 scattered reads",
+            1,
         ),
-        ratio(
-            "sum: window by own memory",
-            "sum: window",
-            "sum: own memory",
-            1.03,
-        ),
-        ratio(
-            "copy in: window by own memory",
-            "copy in: window",
-            "copy in: own memory",
-            1.03,
-        ),
-        ratio(
-            "copy out: window by own memory",
-            "copy out: window",
-            "copy out: own memory",
-            1.03,
-        ),
-        ratio(
-            "scattered reads: window by own memory",
-            "100,000 scattered reads: window",
-            "100,000 scattered reads: own memory",
-            1.03,
-        ),
-        ratio(
-            "fill with simd128 by natively",
+        by(
+            "fill 1 MiB with simd128, window, by natively",
             "fill, simd128: window",
             "fill: natively",
+            0,
             1.3,
         ),
-        ratio(
-            "sum with simd128 by natively",
+        by(
+            "sum 1 MiB with simd128, window, by natively",
             "sum, simd128: window",
             "sum: natively",
+            0,
+            1.3,
+        ),
+        by(
+            "fill 64 MiB with simd128, window, by natively",
+            "fill, simd128: window",
+            "fill: natively",
+            1,
+            1.3,
+        ),
+        by(
+            "sum 64 MiB with simd128, window, by natively",
+            "sum, simd128: window",
+            "sum: natively",
+            1,
             1.3,
         ),
     ];
-    let ratios = ratios.into_iter().flatten().collect();
-    (vec![table], ratios)
+    ratios.into_iter().flatten().collect()
 }

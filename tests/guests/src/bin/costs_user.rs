@@ -32,6 +32,7 @@ use tombolo_guest::{Region, Rights};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+const GRANULE: usize = 64 * KIB;
 
 /// As much as a list may have, with room for what is beside it.
 const PART: usize = 64 * MIB;
@@ -244,54 +245,76 @@ fn handover(quick: bool, text: &mut String) {
 
 fn access(quick: bool, text: &mut String) {
     let mut rows = Rows::new("access");
-    let bytes = 10 * MIB;
-    let region = Region::create("buffer", bytes as u64).unwrap();
-    let mut window = region.write_window(..).unwrap();
-    let (mut own, mut other) = (vec![0; bytes], vec![1; bytes]);
-    let scattered = 100_000;
-    let repeats = if quick { 2 } else { 12 };
-    kernels::fill(&mut window, 1);
-    for _ in 0..repeats {
-        rows.time("fill: window", bytes, 1, || kernels::fill(&mut window, 1));
-        rows.time("fill: own memory", bytes, 1, || kernels::fill(&mut own, 1));
-        rows.time("fill, simd128: window", bytes, 1, || {
-            kernels::fill_simd(&mut window, 1);
-        });
-        rows.time("fill, simd128: own memory", bytes, 1, || {
-            kernels::fill_simd(&mut own, 1);
-        });
-        rows.time("sum: window", bytes, 1, || {
-            black_box(kernels::sum(&window));
-        });
-        rows.time("sum: own memory", bytes, 1, || {
-            black_box(kernels::sum(&own));
-        });
-        rows.time("sum, simd128: window", bytes, 1, || {
-            black_box(kernels::sum_simd(&window));
-        });
-        rows.time("sum, simd128: own memory", bytes, 1, || {
-            black_box(kernels::sum_simd(&own));
-        });
-        rows.time("copy in: window", bytes, 1, || {
-            window.copy_from_slice(&other);
-        });
-        rows.time("copy in: own memory", bytes, 1, || {
-            own.copy_from_slice(&other)
-        });
-        rows.time("copy out: window", bytes, 1, || {
-            other.copy_from_slice(&window)
-        });
-        rows.time("copy out: own memory", bytes, 1, || {
-            other.copy_from_slice(&own)
-        });
-        rows.time("100,000 scattered reads: window", bytes, 1, || {
-            black_box(kernels::scatter(&window, scattered));
-        });
-        rows.time("100,000 scattered reads: own memory", bytes, 1, || {
-            black_box(kernels::scatter(&own, scattered));
-        });
+    for bytes in [MIB, 64 * MIB] {
+        access_to(bytes, quick, &mut rows);
     }
     rows.write(text);
+}
+
+fn aligned(all: &mut [u8], bytes: usize) -> &mut [u8] {
+    let at = all.as_ptr().align_offset(GRANULE);
+    &mut all[at..][..bytes]
+}
+
+/// Small enough for caches, or not.
+fn access_to(bytes: usize, quick: bool, rows: &mut Rows) {
+    let region = Region::create("buffer", bytes as u64).unwrap();
+    let mut window = region.write_window(..).unwrap();
+    // Aligned as windows are, which makes a difference to copies.
+    let (mut own, mut other) = (vec![0; bytes + GRANULE], vec![1; bytes + GRANULE]);
+    let (own, other) = (aligned(&mut own, bytes), aligned(&mut other, bytes));
+    let scattered = 10_000;
+    let (repeats, times) = match bytes {
+        _ if quick => (2, 1),
+        ..=MIB => (40, 10),
+        _ => (6, 1),
+    };
+    kernels::vectors::fill(&mut window, 7);
+    kernels::fill(own, 7);
+    assert!(window[..] == own[..], "both do the same");
+    assert_eq!(kernels::vectors::sum(&window), kernels::sum(own));
+    for _ in 0..repeats {
+        rows.time("fill: window", bytes, times, || {
+            kernels::fill(&mut window, 1)
+        });
+        rows.time("fill: own memory", bytes, times, || kernels::fill(own, 1));
+        rows.time("fill, simd128: window", bytes, times, || {
+            kernels::vectors::fill(&mut window, 1);
+        });
+        rows.time("fill, simd128: own memory", bytes, times, || {
+            kernels::vectors::fill(own, 1);
+        });
+        rows.time("sum: window", bytes, times, || {
+            black_box(kernels::sum(&window));
+        });
+        rows.time("sum: own memory", bytes, times, || {
+            black_box(kernels::sum(own));
+        });
+        rows.time("sum, simd128: window", bytes, times, || {
+            black_box(kernels::vectors::sum(&window));
+        });
+        rows.time("sum, simd128: own memory", bytes, times, || {
+            black_box(kernels::vectors::sum(own));
+        });
+        rows.time("copy in: window", bytes, times, || {
+            window.copy_from_slice(other);
+        });
+        rows.time("copy in: own memory", bytes, times, || {
+            own.copy_from_slice(other)
+        });
+        rows.time("copy out: window", bytes, times, || {
+            other.copy_from_slice(&window)
+        });
+        rows.time("copy out: own memory", bytes, times, || {
+            other.copy_from_slice(own)
+        });
+        rows.time("10,000 scattered reads: window", bytes, times, || {
+            black_box(kernels::scatter(&window, scattered));
+        });
+        rows.time("10,000 scattered reads: own memory", bytes, times, || {
+            black_box(kernels::scatter(own, scattered));
+        });
+    }
 }
 
 fn calls(quick: bool, text: &mut String) {
