@@ -51,7 +51,7 @@ impl<A: Kind> Mapping<A> {
         let mapped = len.checked_next_multiple_of(GRANULE).ok_or_else(too_long)?;
         let memory = usize::try_from(mapped)
             .ok()
-            .and_then(Memory::new)
+            .and_then(|size| Memory::new(size, offset))
             .ok_or_else(too_long)?;
         let shown = map(handle, offset, mapped, A::CODE, &memory)?;
         Ok(Self {
@@ -200,26 +200,52 @@ impl<T> Copy for Cells<'_, T> {}
 /// covers them, and touching pages only to cover them would cost a fault each.
 struct Memory {
     ptr: NonNull<u8>,
+    /// From what was allocated to `ptr`.
+    before: usize,
     layout: Layout,
 }
 
+/// What a huge page has, on the machines that there are.
+const HUGE: usize = 2 << 20;
+
 impl Memory {
-    /// Allocates `size` bytes, a multiple of the granule and not 0.
-    fn new(size: usize) -> Option<Self> {
+    /// Allocates `size` bytes, a multiple of the granule and not 0, for a window on what
+    /// begins at `offset` in a region.
+    fn new(size: usize, offset: u64) -> Option<Self> {
         if size == 0 {
             return None;
         }
-        let layout = Layout::from_size_align(size, GRANULE as usize).ok()?;
-        // SAFETY: the size of `layout` is not 0.
-        let ptr = NonNull::new(unsafe { alloc::alloc(layout) })?;
-        Some(Self { ptr, layout })
+        // With huge pages, the place in memory has to be as far from a multiple of
+        // their size as that in the region.
+        let ahead = (offset % HUGE as u64) as usize;
+        let huge = match size {
+            HUGE.. => Self::aligned(size, HUGE, ahead),
+            _ => None,
+        };
+        huge.or_else(|| Self::aligned(size, GRANULE as usize, 0))
+    }
+
+    /// `size` bytes so far after a multiple of `align`.
+    fn aligned(size: usize, align: usize, before: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(size.checked_add(before)?, align).ok()?;
+        // SAFETY: the size of `layout` is not 0, since `size` is not.
+        let all = NonNull::new(unsafe { alloc::alloc(layout) })?;
+        // SAFETY: `before` bytes of what was allocated are before the `size` bytes.
+        let ptr = unsafe { all.add(before) };
+        Some(Self {
+            ptr,
+            before,
+            layout,
+        })
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `ptr` was allocated with this layout, and is freed once.
-        unsafe { alloc::dealloc(self.ptr.as_ptr(), self.layout) }
+        // SAFETY: what was allocated begins that far before.
+        let all = unsafe { self.ptr.sub(self.before) };
+        // SAFETY: it was allocated with this layout, and is freed once.
+        unsafe { alloc::dealloc(all.as_ptr(), self.layout) }
     }
 }
 
@@ -350,6 +376,18 @@ mod tests {
             ptr: NonNull::new(memory.as_mut_ptr()).unwrap(),
             len: memory.len(),
             window: PhantomData,
+        }
+    }
+
+    #[test]
+    fn memory_of_large_windows_is_placed_as_what_it_shows_is_in_huge_pages() {
+        let of = |size, offset| Memory::new(size, offset).unwrap().ptr.addr().get();
+        let granule = GRANULE as usize;
+        assert!(of(granule, 3 * GRANULE).is_multiple_of(granule));
+        for offset in [0, 1, 31, 32, 33] {
+            let offset = offset * GRANULE;
+            assert!((of(HUGE, offset) - offset as usize).is_multiple_of(HUGE));
+            assert!((of(HUGE + granule, offset) - offset as usize).is_multiple_of(HUGE));
         }
     }
 

@@ -114,7 +114,7 @@ impl LendGuard {
     }
 
     /// Revokes the lend, and ends the borrower's windows.
-    fn end(mut self, store: StoreId) -> Result<(), MemoryError> {
+    fn end(&mut self, store: StoreId) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
         let windows = self
@@ -642,7 +642,10 @@ impl Borrowed {
             wasmtime::bail!("the lend is to another store than the one in hand");
         }
         for BorrowedOne {
-            any, rep, guard, ..
+            any,
+            rep,
+            mut guard,
+            ..
         } in self.lent
         {
             let unmapped = guard.end(id);

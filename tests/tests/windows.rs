@@ -211,6 +211,58 @@ fn map_over_another_window_is_an_overlap_and_leaves_that_as_it_is() {
     a.assert_works();
 }
 
+/// What the kernel says of a region's mapping: `hg` among the flags where it was
+/// advised to use huge pages.
+fn flags(region: &tombolo::Region) -> String {
+    let [mapping] = &mappings_of(region)[..] else {
+        panic!("it is shown once");
+    };
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let start = format!("{:x}-", mapping.range.start);
+    let of_it = smaps.lines().skip_while(|line| !line.starts_with(&start));
+    let flags = of_it.filter_map(|line| line.strip_prefix("VmFlags:"));
+    flags.map(str::to_owned).next().unwrap()
+}
+
+#[test]
+fn kernel_is_advised_to_use_huge_pages_for_windows_that_can_have_them() {
+    const HUGE: u64 = 2 << 20;
+    let settings = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    let setting = std::fs::read_to_string(settings).unwrap_or_default();
+    let heeded = setting.contains("[advise]");
+    let host = host();
+    let mut a = guest(&host, "a");
+    let allocated = a.allocate(128).unwrap();
+    let at = allocated.next_multiple_of(HUGE as u32);
+    // From where in the region, how long, and so much after a multiple.
+    for (offset, length, after, fits) in [
+        (0, HUGE, 0, true),
+        (GRANULE, HUGE, GRANULE, true),
+        (GRANULE, HUGE, 0, false),
+        (0, HUGE - GRANULE, 0, false),
+    ] {
+        let region = host.create("huge", 2 * HUGE).unwrap();
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let window = a.show(number, offset, length, WRITE, at + after as u32);
+        let window = window.unwrap().unwrap();
+        let start = mappings_of(&region)[0].range.start;
+        assert_eq!(start % HUGE, after, "memories are aligned");
+        let flags = flags(&region);
+        let advised = flags.split_whitespace().any(|flag| flag == "hg");
+        assert_eq!(
+            advised,
+            heeded && fits,
+            "{offset} {length} {after}: {flags}"
+        );
+        // And what is hidden and shown again is as it was, and one mapping.
+        a.unpin(number, offset + GRANULE, GRANULE).unwrap().unwrap();
+        a.pin(number, offset + GRANULE, GRANULE).unwrap().unwrap();
+        assert_eq!(self::flags(&region), flags);
+        a.drop_window(window).unwrap();
+    }
+    a.assert_works();
+}
+
 #[test]
 fn many_windows_show_each_granule_where_the_guest_wants_it() {
     let host = host();

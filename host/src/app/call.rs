@@ -401,7 +401,7 @@ impl Calls {
             instance.func_new_async(&function.name, move |store, _, params, results| {
                 let target = target.clone();
                 Box::new(async move {
-                    let call = async |begun| target.call(begun, store, params, results).await;
+                    let call = async |_| target.call(store, params, results).await;
                     target.watched(call).await
                 })
             })?;
@@ -546,7 +546,6 @@ impl Target {
     /// Calls the other guest, and waits for it.
     async fn call(
         &self,
-        begun: Instant,
         mut store: StoreContextMut<'_, GuestState>,
         params: &[Val],
         results: &mut [Val],
@@ -594,7 +593,7 @@ impl Target {
             span: tracing::Span::current(),
             waiting,
         });
-        let paused = clock.pause(begun);
+        let paused = clock.pause(Instant::now());
         let reply = match seat.send(call, self.same_strand) {
             Ok(()) => replied.await.ok(),
             Err(_) => None,

@@ -266,6 +266,8 @@ impl Guest {
         let born = Instant::now();
         let name = self.store.data().regions.name().to_owned();
         let calls = &nursery.calls;
+        // Until others have heard of the end: who has asked, and hears no answer, learns
+        // why, and finds the next life.
         let mut inbox = Some(inbox);
         let run = nursery.cradles[index].run.as_deref();
         if run.is_some() {
@@ -286,8 +288,8 @@ impl Guest {
             Proxies::born(store, component, instance, &nursery.kinds, seat);
             Ok(instance)
         });
-        let lived = match (instance.await, run, inbox) {
-            (Err(error), ..) => {
+        let lived = match (instance.await, run) {
+            (Err(error), _) => {
                 let error = self.explain(error);
                 calls.ended(index, format!("guest `{name}` could not be instantiated"));
                 match ready {
@@ -305,19 +307,20 @@ impl Guest {
                     }),
                 }
             }
-            (Ok(instance), run, inbox) => {
+            (Ok(instance), run) => {
                 if let Some(ready) = ready {
                     let _ = ready.send(Ok(()));
                 }
-                match (run, inbox) {
+                match (run, inbox.take()) {
                     (Some(run), _) => tokio::select! {
                         biased;
                         told = self.life.told() => Err(told.into()),
                         () = calls.begun() => self.run(instance, run).await,
                     },
-                    (None, Some(inbox)) => {
-                        let served;
-                        (self, served) = self.serve(instance, inbox, &calls.seat(index)).await;
+                    (None, Some(heard)) => {
+                        let (guest, left, served) =
+                            self.serve(instance, heard, &calls.seat(index)).await;
+                        (self, inbox) = (guest, Some(left));
                         served.map(|()| None)
                     }
                     (None, None) => Ok(None),
@@ -325,7 +328,7 @@ impl Guest {
             }
         };
 
-        match lived {
+        let ended = match lived {
             Ok(exit) => {
                 self.store.data_mut().regions.finish();
                 let mut ended = self.ended(index, exit, None, None, born);
@@ -385,7 +388,9 @@ impl Guest {
                 }
                 ended
             }
-        }
+        };
+        drop(inbox);
+        ended
     }
 
     /// Makes a call into the store.
@@ -432,13 +437,13 @@ impl Guest {
     }
 
     /// Answers calls, one at a time, in the order in which they come. Gives the guest
-    /// back at its end.
+    /// back at its end, and what it has been told and has not heard.
     async fn serve(
         self,
         instance: Instance,
         inbox: Inbox,
         seat: &Seat,
-    ) -> (Guest, Result<(), Broken>) {
+    ) -> (Guest, Inbox, Result<(), Broken>) {
         let mut resting = Box::new(Resting {
             guest: self,
             instance,
@@ -460,12 +465,12 @@ impl Guest {
                     (resting, destroyed)
                 }
                 Roused::By(resting, Ok(Some(Message::Stop) | None)) => {
-                    return (resting.guest, Ok(()));
+                    return (resting.guest, resting.inbox, Ok(()));
                 }
                 Roused::Begun(begun) => begun.await,
             };
             if answered.is_err() {
-                return (resting.guest, answered);
+                return (resting.guest, resting.inbox, answered);
             }
         }
     }

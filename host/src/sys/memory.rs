@@ -12,7 +12,7 @@ use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 
 use super::reservation::Reservation;
 use super::table::{forget, register};
-use super::{Mappings, RegionFile, TooManyMappings, entry};
+use super::{Mappings, RegionFile, TooManyMappings, entry, huge};
 
 /// The reservation of each linear memory in which windows can be made, which is
 /// also all that 32 bits can address.
@@ -106,6 +106,9 @@ struct Shown {
     file: Arc<RegionFile>,
     offset: u64,
     perms: Perms,
+    /// The kernel is advised to use huge pages: for all that the window shows, since
+    /// mappings side by side become one only if they are alike.
+    huge: bool,
     /// How many lends hide it: private zero pages stand there meanwhile.
     hidden: u32,
     /// The parts that are unpinned: private pages stand there, and they are the
@@ -339,7 +342,9 @@ impl MemoryRecord {
             .count() as u64;
         state.take_cuts(new, most)?;
         state.edges.extend(edges);
-        if let Err(error) = self.map_file(range.clone(), file, offset, perms, MapFlags::SHARED) {
+        let huge = huge::fits(range.start, range.end - range.start, offset);
+        let flags = MapFlags::SHARED;
+        if let Err(error) = self.map_file(range.clone(), file, offset, perms, flags, huge) {
             // Kernels before 6.12 may have left a hole there.
             self.restore(&mut state, range)?;
             return Err(error.into());
@@ -352,6 +357,7 @@ impl MemoryRecord {
                 file: file.clone(),
                 offset,
                 perms,
+                huge,
                 hidden: 0,
                 holes: RangeMap::new(),
                 scribbled: false,
@@ -457,6 +463,7 @@ impl MemoryRecord {
                 offset,
                 shown.perms,
                 MapFlags::SHARED,
+                shown.huge,
             );
             if let Err(error) = mapped {
                 self.restore(state, run)?;
@@ -603,6 +610,7 @@ impl MemoryRecord {
         offset: u64,
         perms: Perms,
         flags: MapFlags,
+        huge: bool,
     ) -> io::Result<()> {
         let length = range.end - range.start;
         // SAFETY: the range lies inside the accessible part of this memory,
@@ -623,6 +631,10 @@ impl MemoryRecord {
             )
         }?;
         assert_eq!(at.addr(), range.start, "MAP_FIXED maps where it was told");
+        if huge {
+            // SAFETY: that is what was just mapped.
+            unsafe { huge::advise(at, length) };
+        }
         Ok(())
     }
 
@@ -715,6 +727,7 @@ impl MemoryRecord {
                     // Paid for page by page, as the rest of the memory: the kernel
                     // may refuse so large a mapping otherwise.
                     MapFlags::PRIVATE | MapFlags::NORESERVE,
+                    false,
                 )
                 .is_err()
             {

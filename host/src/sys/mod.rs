@@ -9,6 +9,7 @@
 //! | `file` | the memory object behind a region |
 //! | `mappings` | the process's kernel mappings, counted |
 //! | `memory` | linear memories, and windows in them |
+//! | `huge` | huge pages, where they are to be had |
 //! | `reservation` | the addresses of linear memories, used again and again |
 //! | `table` | which memory an address is in |
 //! | `view` | a region in the host program's own memory |
@@ -19,6 +20,7 @@
 pub(crate) mod entry;
 pub(crate) mod fault;
 mod file;
+mod huge;
 mod mappings;
 mod memory;
 mod reservation;

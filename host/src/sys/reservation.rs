@@ -1,9 +1,11 @@
 use std::collections::VecDeque;
+use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
 use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
 };
@@ -21,6 +23,14 @@ pub(super) const MOST_FREE: usize = 32;
 /// How many bytes of pages a reservation keeps that waits, all zeros: 8 MiB in all.
 /// So much data the next guest finds room for without a fault for each page.
 pub(super) const KEPT: usize = 256 << 10;
+
+/// The largest memory, in bytes, whose reservation waits to be used again.
+const LARGEST: usize = 64 << 20;
+
+/// What reservations are aligned to: the huge page of x86-64, and of aarch64 with pages
+/// of 4 KiB. A window can have huge pages where its place in the memory, and in the
+/// region, are as far from a multiple of that.
+const ALIGN: usize = 2 << 20;
 
 /// Where pages are looked for that are worth keeping. Programs have their stack and
 /// their data first; a program in Rust has 1 MiB of stack, and then its data.
@@ -129,16 +139,7 @@ impl Reservation {
 
     fn reserve(total: usize) -> io::Result<Reservation> {
         let mappings = Mappings::take(MAPPINGS).map_err(io::Error::other)?;
-        // SAFETY: the kernel chooses the address, so that nothing that exists
-        // is replaced.
-        let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                total,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }?;
+        let base = aligned(total)?;
         // Addresses in it are turned into pointers again all over this module.
         base.expose_provenance();
         Ok(Reservation {
@@ -214,6 +215,10 @@ impl Reservation {
     ///
     /// No window shows anything when this returns, also where it comes to nothing.
     pub(super) fn retire(mut self, cut: Option<usize>) {
+        // Of a large one the kernel keeps page tables, also where it keeps no pages.
+        if self.size > LARGEST {
+            return;
+        }
         let unneeded = match self.clean(cut) {
             Ok(()) => free().put(self),
             Err(_) => Some(self),
@@ -224,18 +229,18 @@ impl Reservation {
 
     /// Makes everything as it was at first.
     fn clean(&mut self, cut: Option<usize>) -> io::Result<()> {
-        if self.first < self.size {
-            self.replace(self.first..self.size, ProtFlags::empty())?;
-            self.size = self.first;
-        }
-        let mut end = self.size;
+        let mut end = self.first;
         if let Some(cut) = cut {
             // One mapping for all that windows may have cut, now or earlier.
             self.cut = self.cut.min(cut);
             end = end.min(self.cut - self.start());
         }
         if end < self.size {
-            self.replace(end..self.size, ProtFlags::READ | ProtFlags::WRITE)?;
+            // In one step from where no window begins before, so that no mapping is
+            // split.
+            self.replace(end..self.size, ProtFlags::empty())?;
+            self.size = end;
+            self.grow(self.first)?;
         }
         self.wipe(end)
     }
@@ -319,6 +324,34 @@ impl Reservation {
         }
         Err(error.into())
     }
+}
+
+/// Maps `total` bytes, inaccessible, at a multiple of [`ALIGN`].
+fn aligned(total: usize) -> io::Result<*mut c_void> {
+    let anywhere = |total| {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: the kernel chooses the address, so that nothing that exists is
+        // replaced.
+        unsafe { mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), flags) }
+    };
+    // Where the kernel puts things that are as long.
+    let base = anywhere(total)?;
+    if base.addr().is_multiple_of(ALIGN) {
+        return Ok(base);
+    }
+    let unmap = |start, length| match length {
+        0 => Ok(()),
+        // SAFETY: it is a part of what was mapped here, of which nobody has heard.
+        length => unsafe { munmap(start, length) },
+    };
+    unmap(base, total)?;
+    let base = anywhere(total.checked_add(ALIGN).ok_or(Errno::OVERFLOW)?)?;
+    let before = base.addr().next_multiple_of(ALIGN) - base.addr();
+    let start = base.wrapping_byte_add(before);
+    // If it is refused, as where there are too many mappings, so much is left.
+    unmap(base, before)?;
+    unmap(start.wrapping_byte_add(total), ALIGN - before)?;
+    Ok(start)
 }
 
 impl Drop for Reservation {

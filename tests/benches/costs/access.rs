@@ -17,13 +17,7 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     for _ in 0..plan.rounds() {
         guests.add(plan, "access", &SIZES, &mut [("access", &mut table)]);
         for (column, bytes) in SIZES.into_iter().enumerate() {
-            natively(plan, bytes, &mut |row, times, act| {
-                table.cell(row, column).times(times, || {
-                    for _ in 0..times {
-                        act();
-                    }
-                });
-            });
+            natively(plan, bytes, column, &mut table);
         }
     }
     let found = ratios(&table);
@@ -31,7 +25,7 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
 }
 
 /// What the guest does, natively.
-fn natively(plan: &Plan, bytes: u64, time: &mut dyn FnMut(&str, u32, &mut dyn FnMut())) {
+fn natively(plan: &Plan, bytes: u64, column: usize, table: &mut Table) {
     let bytes = usize::try_from(bytes).expect("it is in memory");
     let (mut one, mut other) = (vec![0; bytes], vec![1; bytes]);
     let (repeats, times) = match bytes {
@@ -39,18 +33,25 @@ fn natively(plan: &Plan, bytes: u64, time: &mut dyn FnMut(&str, u32, &mut dyn Fn
         ..=0x10_0000 => (40, 10),
         _ => (6, 1),
     };
+    let mut time = |row: &str, act: &mut dyn FnMut()| {
+        table.cell(row, column).times(times, || {
+            for _ in 0..times {
+                act();
+            }
+        });
+    };
     for _ in 0..repeats {
-        time("fill: natively", times, &mut || kernels::fill(&mut one, 1));
-        time("sum: natively", times, &mut || {
+        time("fill: natively", &mut || kernels::fill(&mut one, 1));
+        time("sum: natively", &mut || {
             black_box(kernels::sum(&one));
         });
-        time("copy in: natively", times, &mut || {
+        time("copy in: natively", &mut || {
             one.copy_from_slice(&other);
         });
-        time("copy out: natively", times, &mut || {
+        time("copy out: natively", &mut || {
             other.copy_from_slice(&one);
         });
-        time("10,000 scattered reads: natively", times, &mut || {
+        time("10,000 scattered reads: natively", &mut || {
             black_box(kernels::scatter(&one, 10_000));
         });
     }

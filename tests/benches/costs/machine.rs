@@ -7,17 +7,30 @@ pub fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = value("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
     let memory = value("/proc/meminfo", "MemTotal").unwrap_or_else(unknown);
-    [
+    let pages = rustix::param::page_size() / 1024;
+    let mut lines = vec![
         format!("processor  {model}, {cores} cores for this process"),
-        format!("memory     {memory}"),
+        format!("memory     {memory}, in pages of {pages} kB"),
         format!("kernel     Linux {}", line("/proc/sys/kernel/osrelease")),
-        // With huge pages a purge would have fewer pages to give back.
-        format!(
-            "huge pages for memory files: {}",
-            line("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
-        ),
-    ]
-    .join("\n")
+        format!("huge pages for memory files: {}", line(HUGE)),
+    ];
+    if !has_huge_pages() {
+        lines.push(format!(
+            "  which keeps regions from having any; `echo advise > {HUGE}` by root lets them"
+        ));
+    }
+    lines.join("\n")
+}
+
+const HUGE: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+/// Whether regions can have huge pages of the usual size, if their windows are large
+/// enough.
+pub fn has_huge_pages() -> bool {
+    let setting = line(HUGE);
+    ["[advise]", "[within_size]", "[always]", "[force]"]
+        .iter()
+        .any(|it| setting.contains(it))
 }
 
 fn unknown() -> String {

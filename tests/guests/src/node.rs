@@ -140,6 +140,11 @@ fn end(how: &str) -> Result<String, String> {
     let (verb, rest) = split(how);
     match verb {
         "trap" => core::arch::wasm32::unreachable(),
+        // With much memory, which takes a while to be given back.
+        "heavy-trap" => {
+            core::hint::black_box(vec![1u8; 400 << 20]);
+            core::arch::wasm32::unreachable()
+        }
         "exit" => std::process::exit(number(rest).into()),
         "spin" => loop {
             std::hint::spin_loop();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tombolo::Limits;
 use tombolo::app::{
-    App, AppBuilder, Backoff, CommandSpec, End, GuestSpec, Outcome, Restart, StartError,
+    App, AppBuilder, Backoff, CallSpec, CommandSpec, End, GuestSpec, Outcome, Restart, StartError,
 };
 
 use crate::guests;
@@ -342,6 +342,41 @@ mod dying {
         let app = App::builder().command(command).guest(client());
         let outcome = plays_while_others_die(app.guest(near).guest(far()), &["near"]);
         assert_eq!(outcome.report.guests[1].restarts.len(), 2);
+    }
+
+    #[test]
+    fn who_is_queued_at_a_callee_that_dies_hears_why_and_finds_its_next_life() {
+        let near = GuestSpec {
+            restart: Restart::OnFailure(Backoff::default()),
+            ..near()
+        };
+        // The runtime keeps one who is woken for the thread that does so: several.
+        let others = ["one", "two", "three"];
+        let queued = others.map(|name| GuestSpec {
+            name: name.into(),
+            args: vec!["queued-at-death".into()],
+            strand: Some(name.into()),
+            ..client()
+        });
+        let calls = [("client", "near"), ("client", "far"), ("near", "far")];
+        let back = [("near", "client"), ("far", "client"), ("far", "near")];
+        let of_others = others.map(|other| [(other, "near"), (other, "far")]);
+        let calls = calls
+            .into_iter()
+            .chain(back)
+            .chain(of_others.into_iter().flatten());
+        let calls = calls.map(|(from, to)| CallSpec {
+            from: from.into(),
+            to: to.into(),
+        });
+        let command = CommandSpec {
+            args: vec!["heavy-death".into()],
+            ..CommandSpec::default()
+        };
+        let app = App::builder().command(command).guest(client()).guest(near);
+        let app = app.guest(far()).may_call(calls);
+        let app = queued.into_iter().fold(app, AppBuilder::guest);
+        assert_eq!(plays(app).report.guests[1].restarts.len(), 1);
     }
 
     #[test]

@@ -109,6 +109,8 @@ fn play(script: &str) -> Result<String, String> {
         "dead" => dead(rest),
         "dead-roomless" => panic!("{}", near::say_roomless("trap")),
         "reborn" => reborn(),
+        "heavy-death" => drop(near::say("heavy-trap").unwrap_err()),
+        "queued-at-death" => queued_at_death(),
         "wait-long" => wait_long(rest),
         "poison" => poison(),
         "poison-not" => poison_not(rest),
@@ -730,6 +732,19 @@ fn reborn() {
     let died = near::say("trap").unwrap_err();
     assert_eq!(near::say("ping").unwrap_err(), died);
     far_is_well();
+}
+
+/// A callee that dies at somebody else's call, which this guest's is behind.
+fn queued_at_death() {
+    let died = loop {
+        match near::say("ping") {
+            Ok(answer) => assert_eq!(answer, "pong"),
+            Err(died) => break died,
+        }
+    };
+    has(&died, &["guest `near`", "unreachable"]);
+    // At once: the call waits for its next life.
+    assert_eq!(near::say("ping").unwrap(), "pong");
 }
 
 /// A callee that was ended before it was called.

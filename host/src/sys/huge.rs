@@ -1,0 +1,122 @@
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rustix::mm::{Advice, madvise};
+
+/// Where the kernel says what it does about huge pages.
+const SETTINGS: &str = "/sys/kernel/mm/transparent_hugepage";
+
+/// The smallest huge page, in bytes, that the kernel uses for memory files where it is
+/// advised to, and only there; as the settings were when this was first asked.
+fn advised() -> Option<usize> {
+    static ADVISED: OnceLock<Option<usize>> = OnceLock::new();
+    *ADVISED.get_or_init(|| smallest(Path::new(SETTINGS)))
+}
+
+fn smallest(settings: &Path) -> Option<usize> {
+    // `always within_size advise [never] deny force`
+    let chosen = |path: &Path| {
+        let text = fs::read_to_string(path.join("shmem_enabled")).ok()?;
+        let (_, rest) = text.split_once('[')?;
+        Some(rest.split_once(']')?.0.to_owned())
+    };
+    let all = chosen(settings).unwrap_or_default();
+    // Kernels before 6.11 have a setting for all, and one size.
+    let whole = fs::read_to_string(settings.join("hpage_pmd_size"));
+    let whole = whole.ok().and_then(|size| size.trim().parse().ok());
+    let sizes = fs::read_dir(settings).into_iter().flatten().flatten();
+    let sizes = sizes.filter_map(|entry| {
+        let name = entry.file_name();
+        let kib = name
+            .to_str()?
+            .strip_prefix("hugepages-")?
+            .strip_suffix("kB")?;
+        let of_size = chosen(&entry.path())?;
+        Some((kib.parse::<usize>().ok()?.checked_mul(1024)?, of_size))
+    });
+    let mut sizes: Vec<(usize, String)> = sizes.collect();
+    if let Some(whole) = whole
+        && sizes.iter().all(|(size, _)| *size != whole)
+    {
+        sizes.push((whole, "inherit".into()));
+    }
+    let advised = sizes.into_iter().filter(|(_, of_size)| match &**of_size {
+        "inherit" => all == "advise",
+        of_size => of_size == "advise",
+    });
+    advised.map(|(size, _)| size).min()
+}
+
+/// Whether huge pages may be had, if the kernel is advised, where so many bytes of a
+/// memory file from `offset` on are mapped at an address.
+pub(super) fn fits(address: usize, length: usize, offset: u64) -> bool {
+    // Addresses have 64 bits.
+    let ahead = (address as u64).wrapping_sub(offset);
+    advised().is_some_and(|size| length >= size && ahead.is_multiple_of(size as u64))
+}
+
+/// Advises the kernel to use huge pages.
+///
+/// # Safety
+///
+/// All of it is one mapping of a memory file.
+pub(super) unsafe fn advise(address: *mut std::ffi::c_void, length: usize) {
+    // SAFETY: the mapping is there, our caller says; this changes how its pages are
+    // found, and nothing that is in them.
+    let advised = unsafe { madvise(address, length, Advice::LinuxHugepage) };
+    // A kernel that was built without huge pages refuses. There are others.
+    let _ = advised;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(all: &str, sizes: &[(&str, &str)], whole: Option<&str>) -> Option<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("shmem_enabled"), all).unwrap();
+        if let Some(whole) = whole {
+            fs::write(folder.path().join("hpage_pmd_size"), whole).unwrap();
+        }
+        for (name, setting) in sizes {
+            let folder = folder.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("shmem_enabled"), setting).unwrap();
+        }
+        smallest(folder.path())
+    }
+
+    const ADVISE: &str = "always within_size [advise] never deny force\n";
+    const NEVER: &str = "always within_size advise [never] deny force\n";
+
+    #[test]
+    fn smallest_size_that_is_used_where_it_is_advised() {
+        let whole = (
+            "hugepages-2048kB",
+            "always [inherit] within_size advise never\n",
+        );
+        let small = |chosen| ("hugepages-64kB", chosen);
+        let never = small("always inherit within_size advise [never]\n");
+        let advise = small("always inherit within_size [advise] never\n");
+        assert_eq!(
+            settings(ADVISE, &[whole, never], Some("2097152\n")),
+            Some(2 << 20)
+        );
+        assert_eq!(settings(NEVER, &[whole, never], Some("2097152\n")), None);
+        assert_eq!(
+            settings(NEVER, &[whole, advise], Some("2097152\n")),
+            Some(64 << 10)
+        );
+        assert_eq!(settings(ADVISE, &[], Some("2097152\n")), Some(2 << 20));
+        assert_eq!(settings(NEVER, &[], Some("2097152\n")), None);
+        // Used without advice.
+        let always = "[always] within_size advise never deny force\n";
+        assert_eq!(settings(always, &[whole], Some("2097152\n")), None);
+    }
+
+    #[test]
+    fn kernel_that_says_nothing_is_not_advised() {
+        assert_eq!(smallest(Path::new("/nonexistent")), None);
+    }
+}
