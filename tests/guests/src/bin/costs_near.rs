@@ -1,7 +1,11 @@
 //! Is called, and does as little as it is told to.
 
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+
 mod bindings {
-    #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
+    #![allow(missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
         path: ["../../wit", "../wit/costs.wit"],
         world: "test:costs/near-peer",
@@ -17,7 +21,14 @@ mod kernels;
 
 use bindings::Near;
 use bindings::exports::test::costs::near::{Guest, How, Words};
-use tombolo_guest::Region;
+use tombolo_guest::{LiveReadWindow, Region};
+
+/// What it watches: a window, and the region under it, which goes after that.
+struct Watched(LiveReadWindow<'static>, *mut Region);
+
+thread_local! {
+    static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
+}
 
 fn look(region: &Region, how: How) -> u64 {
     if how == How::Not {
@@ -43,6 +54,30 @@ impl Guest for Near {
     fn pass(it: Region, how: How) -> Region {
         look(&it, how);
         it
+    }
+
+    fn watch(it: Option<Region>) {
+        WATCHED.with_borrow_mut(|watched| {
+            if let Some(Watched(window, region)) = watched.take() {
+                drop(window);
+                // SAFETY: it was leaked below, and nothing refers to it any more.
+                drop(unsafe { Box::from_raw(region) });
+            }
+            *watched = it.map(|region| {
+                let region = Box::into_raw(Box::new(region));
+                // SAFETY: it is there until it is dropped above, after the window.
+                let window = unsafe { &*region }.live_read_window(..);
+                Watched(window.expect("it is in the same strand"), region)
+            });
+        });
+    }
+
+    fn sum_watched() -> u64 {
+        WATCHED.with_borrow(|watched| {
+            let Watched(window, _) = watched.as_ref().expect("it watches something");
+            let words = window.cells_of::<u64>();
+            (0..words.len()).fold(0u64, |sum, at| sum.wrapping_add(words.get(at)))
+        })
     }
 
     fn keep_bytes(it: Vec<u8>) -> u64 {

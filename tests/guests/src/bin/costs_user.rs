@@ -217,6 +217,33 @@ fn handover(quick: bool, text: &mut String) {
                 });
             }
         }
+        {
+            let region = Region::create("buffer", bytes as u64).unwrap();
+            let window = region.live_write_window(..).unwrap();
+            let words = window.cells_of::<u64>();
+            near::watch(Some(
+                region.duplicate(Rights::READ | Rights::SHARE).unwrap(),
+            ));
+            for _ in 0..repeats {
+                alone.time(
+                    "live windows, a call with nothing",
+                    bytes,
+                    times.max(20),
+                    || {
+                        near::nothing();
+                    },
+                );
+                whole.time("live windows", bytes, 1, || {
+                    let mut value = 2u64;
+                    for at in 0..words.len() {
+                        words.set(at, value);
+                        value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    }
+                    black_box(near::sum_watched());
+                });
+            }
+            near::watch(None);
+        }
         let mut held = Some(Region::create("buffer", bytes as u64).unwrap());
         for _ in 0..repeats {
             // There and back are two.
