@@ -180,7 +180,8 @@
 //! from it.
 //!
 //! *The memory* under a window is allocated for it, whole granules on a
-//! granule, and belongs to the window alone until after that is unmapped, so
+//! granule (from 2 MiB on, as far from a multiple of that as its place in the region,
+//! so that the kernel can use huge pages), and belongs to the window alone until after that is unmapped, so
 //! nothing of this guest's own is ever covered, and the allocator never writes
 //! into a region. It is never written before `map`, which gives it its bytes,
 //! and `map` gets a raw pointer to it. Should a window be forgotten, its memory
