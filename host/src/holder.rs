@@ -479,10 +479,10 @@ impl Region {
         handle_charge: Charge,
         claim: Vec<Charge>,
     ) -> Region {
-        self.hold
-            .shared
-            .ledger()
-            .recharge(self.handle().claim(), claim);
+        let mut ledger = self.hold.shared.ledger();
+        self.hold.note_let_go(&ledger);
+        ledger.recharge(self.handle().claim(), claim);
+        drop(ledger);
         Region {
             hold: Hold::new(self.shared(), to),
             handle: self.handle.take(),
@@ -494,7 +494,11 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
-            self.hold.shared.ledger().release(handle);
+            let mut ledger = self.hold.shared.ledger();
+            if ledger.ends_with_handle(&handle) {
+                self.hold.note_let_go(&ledger);
+            }
+            ledger.release(handle);
         }
     }
 }

@@ -9,7 +9,8 @@
 //! | `file` | the memory object behind a region |
 //! | `mappings` | the process's kernel mappings, counted |
 //! | `memory` | linear memories, and windows in them |
-//! | `table` | which memory an address is in |
+//! | `table` | which memory an address is in, and which memories a store has |
+//! | `resident` | what a store's memories take of the machine's |
 //! | `view` | a region in the host program's own memory |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
 //! | `entry` | which store a thread is in |
@@ -20,6 +21,7 @@ pub(crate) mod fault;
 mod file;
 mod mappings;
 mod memory;
+mod resident;
 mod table;
 mod view;
 
@@ -28,5 +30,6 @@ pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use memory::{
     Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
 };
+pub(crate) use resident::private_bytes;
 pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};
