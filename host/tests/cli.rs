@@ -454,6 +454,21 @@ fn string<'a>(value: &'a Value, name: &str) -> &'a str {
     text
 }
 
+/// The sizes of a region in JSON, by its name.
+fn sizes(region: &Value) -> (&str, Sizes) {
+    let size = |name| count(region, name);
+    let sizes = (
+        size("size"),
+        size("resident"),
+        size("pinned"),
+        size("purgeable"),
+        size("purged"),
+        size("sharers"),
+        size("share"),
+    );
+    (string(region, "name"), sizes)
+}
+
 #[test]
 fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     let dir = tempfile::tempdir().unwrap();
@@ -472,19 +487,6 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
 
     let report: Value = json::from_str(run("--json").trim()).unwrap();
     let guests = items(member(&report, "guests"));
-    let sizes = |it: &Value| {
-        let size = |name| count(it, name);
-        let sizes = (
-            size("size"),
-            size("resident"),
-            size("pinned"),
-            size("purgeable"),
-            size("purged"),
-            size("sharers"),
-            size("share"),
-        );
-        (string(it, "name"), sizes)
-    };
     let expected = shared_and_purged();
     let let_go = items(member(&guests[0], "regions_let_go"));
     assert_eq!(let_go.iter().map(sizes).collect::<Vec<_>>(), expected[..2]);

@@ -150,6 +150,8 @@ pub(super) struct Killer {
     guests: Vec<Seat>,
     /// Held while a guest is chosen and told, so that two are never.
     book: Mutex<Book>,
+    /// Held from then on until its memory is back.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Seat {
@@ -195,6 +197,7 @@ impl Killer {
                 kills: VecDeque::new(),
                 total: 0,
             }),
+            turn: Arc::default(),
         })
     }
 
@@ -246,16 +249,22 @@ impl Killer {
         if self.on_pressure == OnPressure::Purge {
             return None;
         }
-        // Looking at memories takes a while, in which guests go on.
+        let Ok(turn) = self.turn.clone().try_lock_owned() else {
+            // Whoever was faster may free enough.
+            drop(self.turn.lock().await);
+            return None;
+        };
+        // Looking at memories takes a while, in which guests go on. The turn is kept
+        // for as long as that takes, also if nobody waits for it any more.
         let killer = self.clone();
-        let step = tokio::task::spawn_blocking(move || killer.step()).await;
-        let (life, kill) = match step {
+        let step = tokio::task::spawn_blocking(move || (killer.step(), turn)).await;
+        let ((life, kill), _turn) = match step {
             Ok(chosen) => chosen,
             Err(error) => match error.try_into_panic() {
                 // The hook's own.
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime ends.
-                Err(_) => (None, None),
+                Err(_) => return None,
             },
         };
         if let Some(life) = life {
