@@ -44,7 +44,7 @@ while read -r _ _ _ _ at options _; do
 done < /proc/self/mountinfo
 mount --bind "$OUT" "$OUT"
 mount -o remount,bind,rw "$OUT"
-exec prlimit --nofile=64 --nproc=64 --core=0 --memlock=0 --data=268435456 \
+exec prlimit --nofile="$FILES" --nproc=64 --core=0 --memlock=0 --data=268435456 \
     unshare --user --map-user=65534 --map-group=65534 --keep-caps \
     setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all "$@"
 "#;
@@ -74,6 +74,7 @@ fn lock_up(mut command: Command, out: &Path, program: &str) -> Command {
         .env("OUT", out)
         .env("LIMIT", "")
         .env("NO_PSI", "")
+        .env("FILES", "64")
         .env("LC_ALL", "C")
         .env_remove("TOMBOLO_LOG");
     command
@@ -213,10 +214,13 @@ fn app_that_decodes_more_than_its_cgroup_may_have_is_not_killed() {
     let program = env!("CARGO_BIN_EXE_tombolo");
     let mut command = lock_up(group.command("unshare"), out.path(), program);
     command
-        .args(["run", "--json", CACHE_GALLERY, CACHE_VIEWER, "--dir"])
+        // A region takes a descriptor: as many as there usually are.
+        .env("FILES", "1024")
+        .args(["run", "--json", "--limit", "claimed-bytes=1GiB"])
+        .args([CACHE_GALLERY, CACHE_VIEWER, "--dir"])
         .arg(format!("{}::/images", out.path().display()))
         // Of 1 MiB each.
-        .args(["--", "--make", "128", "--views", "300"]);
+        .args(["--", "--make", "112", "--views", "200"]);
     let output = command.output().unwrap();
     assert_eq!(group.oom_kills(), 0, "{output:?}");
     assert!(output.status.success(), "{output:?}");
