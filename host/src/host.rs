@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ use crate::region::{
 };
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::time::Time;
+use crate::usage::LetGo;
 use crate::watched::{Decisions, Watched};
 use crate::{Region, RegionCtxBuilder};
 
@@ -75,6 +76,8 @@ pub(crate) struct Owner {
     pub(crate) limits: Limits,
     /// Regions whose last holder this was.
     given_back: AtomicU64,
+    /// What it held before.
+    let_go: Mutex<LetGo>,
 }
 
 impl Owner {
@@ -91,7 +94,12 @@ impl Owner {
             account,
             limits,
             given_back: AtomicU64::new(0),
+            let_go: Mutex::default(),
         })
+    }
+
+    pub(crate) fn let_go(&self) -> MutexGuard<'_, LetGo> {
+        self.let_go.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn given_back(&self) -> u64 {

@@ -1,10 +1,14 @@
 //! What regions cost, and whom.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::host::{Host, Owner, Shared};
-use crate::region::Account;
+use crate::host::{Hold, Host, Owner, Place, Shared};
+use crate::region::{Account, Ledger};
 use crate::{Region, RegionCtx};
+
+/// How many regions are remembered that a guest has let go of: it may live for long.
+const REMEMBERED: usize = 64;
 
 /// What a region costs at the moment, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +36,13 @@ pub struct RegionUsage {
 
 impl RegionUsage {
     fn of(shared: &Shared) -> RegionUsage {
-        let ledger = shared.ledger();
+        RegionUsage::within(shared, &shared.ledger())
+    }
+
+    /// The same, where the ledger is in hand.
+    fn within(shared: &Shared, ledger: &Ledger<Option<Place>>) -> RegionUsage {
         let usage = ledger.pin_usage();
         let mut holders: Vec<*const Account> = ledger.holders().map(Arc::as_ptr).collect();
-        drop(ledger);
         holders.sort_unstable();
         holders.dedup();
         let sharers = holders.len() as u64;
@@ -51,6 +58,47 @@ impl RegionUsage {
             sharers,
             share: resident / sharers.max(1),
         }
+    }
+}
+
+/// The regions that a guest has let go of, as they were before: each once, the last
+/// ones.
+#[derive(Debug, Default)]
+pub(crate) struct LetGo {
+    regions: VecDeque<RegionUsage>,
+    total: u64,
+}
+
+impl LetGo {
+    fn note(&mut self, usage: RegionUsage) {
+        let again = self.regions.iter().position(|it| it.id == usage.id);
+        match again {
+            Some(index) => drop(self.regions.remove(index)),
+            None => self.total += 1,
+        }
+        if self.regions.len() == REMEMBERED {
+            self.regions.pop_front();
+        }
+        self.regions.push_back(usage);
+    }
+}
+
+impl Hold {
+    /// Notes what the region costs, whose owner is about to let go of a claim on it,
+    /// if it has no other: before that, with the ledger in hand. The host program's own
+    /// are not noted.
+    pub(crate) fn note_let_go(&self, ledger: &Ledger<Option<Place>>) {
+        let (shared, owner) = (&self.shared, &self.owner);
+        let claims = ledger.holders();
+        let own = claims.filter(|it| Arc::ptr_eq(it, &owner.account)).count();
+        if own != 1 || Arc::ptr_eq(owner, shared.host().own()) {
+            return;
+        }
+        let usage = RegionUsage {
+            pinned: ledger.pinned_by(&owner.account),
+            ..RegionUsage::within(shared, ledger)
+        };
+        owner.let_go().note(usage);
     }
 }
 
@@ -81,18 +129,18 @@ impl Host {
         .collect()
     }
 
-    /// The bytes that would be free if this holder ended: what is committed of
-    /// regions that nobody else has a claim on, and that are not on their way to
-    /// somebody else.
+    /// The bytes that would be free if this holder ended: what the kernel has
+    /// allocated for regions that nobody else has a claim on, and that are not on
+    /// their way to somebody else.
     pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
         let regions = self.regions();
-        let committed = regions.iter().filter_map(|region| {
+        let exclusive = regions.iter().filter(|region| {
             let ledger = region.ledger();
             let mut holders = ledger.holders();
             let alone = holders.all(|it| Arc::ptr_eq(it, &owner.account));
-            (alone && !ledger.is_queued()).then(|| ledger.pin_usage().committed)
+            alone && !ledger.is_queued()
         });
-        committed.sum()
+        exclusive.map(|region| region.resident()).sum()
     }
 }
 
@@ -101,6 +149,19 @@ impl RegionCtx {
     #[must_use]
     pub fn usage(&self) -> Vec<RegionUsage> {
         self.host().usage_of(&self.owner)
+    }
+
+    /// What the regions cost that the guest had claims on, just before it let go of
+    /// the last one: dropped or moved it. Each region is there once, and the last ones
+    /// of all; what it has a claim on again is not. The number is how many regions it
+    /// were in all.
+    #[must_use]
+    pub fn usage_let_go(&self) -> (Vec<RegionUsage>, u64) {
+        let held = self.usage();
+        let let_go = self.owner.let_go();
+        let regions = let_go.regions.iter();
+        let regions = regions.filter(|it| held.iter().all(|held| held.id != it.id));
+        (regions.cloned().collect(), let_go.total)
     }
 }
 

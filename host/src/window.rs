@@ -186,6 +186,11 @@ impl Window {
 
     /// Unmaps the window, if it is still there.
     pub(crate) fn unmap(self, store: StoreId) -> Result<(), MemoryError> {
+        let ledger = self.hold.shared.ledger();
+        if ledger.ends_with_window(self.id) {
+            self.hold.note_let_go(&ledger);
+        }
+        drop(ledger);
         unmap(store, &self.hold.shared, self.id, &self.place, End::Orderly)
     }
 }

@@ -1,10 +1,18 @@
 //! The program `tombolo`, from outside.
 
+#[path = "../../tests/tests/calls/trio.rs"]
+mod trio;
+
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
+use miniserde::json::{self, Number, Value};
+use tombolo::app::GuestReport;
+use tombolo::{GRANULE, HostLimits, RegionUsage};
 use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
+use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
 
 /// Runs `tombolo` with these arguments to its end.
 fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
@@ -264,4 +272,247 @@ fn a_cache_misses_only_where_the_budget_is_small_and_is_right_all_the_same() {
     assert!(scarce("misses") > 0 && scarce("hits") > 0);
     assert_eq!(scarce("hits") + scarce("misses"), 60);
     assert_eq!(scarce("decoded again"), scarce("misses") << 20);
+}
+
+const SHORT: &str = "program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so";
+
+/// The kernel has it wait for memory, by its own count and with the thresholds that
+/// there are by default.
+#[test]
+fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
+    stall_if_told();
+    let dir = tempfile::tempdir().unwrap();
+    let group = Group::make("short");
+    let pressure = group.pressure();
+    let mut command = group.command_beside(env!("CARGO_BIN_EXE_tombolo"));
+    command.args(["-v", "run", "--json", "--on-pressure", "kill"]);
+    // The others have 500, and 0 is below the floor.
+    command.args(["--score", "near=501", "--score", "client=0"]);
+    for guest in [trio::client(), trio::near(), trio::far()] {
+        let path = dir.path().join(format!("{}.wasm", guest.name));
+        std::fs::write(&path, guest.wasm).unwrap();
+        command.arg(path);
+    }
+    // The client is to hear of it from the host, as its callee's failure.
+    command.args(["--", "dead-of-pressure"]);
+    let said = dir.path().join("said");
+    command.stderr(std::fs::File::create(&said).unwrap());
+    let said = || std::fs::read_to_string(&said).unwrap();
+    let mut running = Running(command.spawn().unwrap());
+    running.until("the callee sleeps", said, || said().contains("region lent"));
+    let stalling = Stalling::start(&group, SHORT);
+    let mut status = None;
+    let begun = Instant::now();
+    while status.is_none() {
+        assert!(begun.elapsed() < BOUND, "it goes on: {}", said());
+        std::thread::sleep(Duration::from_millis(10));
+        status = running.0.try_wait().unwrap();
+    }
+    drop(stalling);
+    let said = said();
+    let watched = format!("memory pressure: watched by {}", pressure.display());
+    assert!(said.contains(&watched), "{said}");
+    // A guest was ended, and the client found what it should.
+    assert_eq!(status.unwrap().code(), Some(134), "{said}");
+    let why = "the host is short of memory, and its score is 501";
+    let failures: Vec<_> = said
+        .lines()
+        .filter(|it| it.starts_with("error: "))
+        .collect();
+    let failure = format!("error: guest `near` was ended in `test:calls/near.lend`: {why}");
+    assert_eq!(failures, [failure], "{said}");
+
+    let report = said.lines().find(|it| it.starts_with('{'));
+    let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
+    assert_eq!(count(&report, "kills_total"), 1);
+    let [kill] = items(member(&report, "kills")) else {
+        panic!("{report:?}");
+    };
+    assert_eq!(string(kill, "guest"), "near");
+    assert_eq!(string(kill, "reason"), why);
+    assert_eq!(count(kill, "score"), 501);
+    // Its memory, as far as it had touched it.
+    assert!(
+        (16 << 10..1 << 20).contains(&count(kill, "bytes")),
+        "{kill:?}"
+    );
+    let ends: Vec<_> = items(member(&report, "guests"))
+        .iter()
+        .map(|guest| string(guest, "end"))
+        .collect();
+    assert_eq!(ends, ["exit 0", &format!("ended: {why}"), "served"]);
+}
+
+/// Long for what takes some seconds, on a machine that has other things to do.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// A program that is killed at the latest when the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Waits for something that it does, unless it ends before.
+    fn until(&mut self, what: &str, said: impl Fn() -> String, is_so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < BOUND, "never: {what}: {}", said());
+            let ended = self.0.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended: {}", said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The sizes that a report has of a region: size, resident, pinned, purgeable, purged,
+/// share; in between, how many share it.
+type Sizes = (u64, u64, u64, u64, u64, u64, u64);
+
+/// What is to be reported of guests that play `share-purged`, each region by its name:
+/// those that the client has let go of, and the one that its callee still has at its
+/// end, alone then.
+fn shared_and_purged() -> [(&'static str, Sizes); 3] {
+    const G: u64 = GRANULE;
+    [
+        ("large", (5 * G, 0, 5 * G, 0, 0, 1, 0)),
+        ("shared", (4 * G, 3 * G, 2 * G, G, G, 2, 3 * G / 2)),
+        ("shared", (4 * G, 3 * G, 2 * G, G, G, 1, 3 * G)),
+    ]
+}
+
+#[test]
+fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
+    let mut limits = HostLimits::default();
+    limits.budget = 8 * GRANULE;
+    let outcome = trio::run(trio::app("share-purged").host_limits(limits));
+    assert_eq!(outcome.failures, [""; 0]);
+    let guests = &outcome.report.guests;
+    let sizes = |it: &RegionUsage| {
+        let sizes = (
+            it.size,
+            it.resident,
+            it.pinned,
+            it.purgeable,
+            it.purged,
+            it.sharers,
+            it.share,
+        );
+        (it.name.clone(), sizes)
+    };
+    let expected = shared_and_purged().map(|(name, sizes)| (name.to_owned(), sizes));
+    let [client, near, far]: &[GuestReport; 3] = guests.as_slice().try_into().unwrap();
+    let let_go: Vec<_> = client.regions_let_go.iter().map(sizes).collect();
+    assert_eq!(let_go, expected[..2]);
+    assert_eq!(client.regions_let_go_total, 2);
+    assert_eq!(client.regions, []);
+    let held: Vec<_> = near.regions.iter().map(sizes).collect();
+    assert_eq!(held, expected[2..]);
+    assert_eq!(near.regions[0].id, client.regions_let_go[1].id);
+    assert_eq!(
+        (&*near.regions_let_go, near.regions_let_go_total),
+        (&[][..], 0)
+    );
+    assert_eq!((&*far.regions, &*far.regions_let_go), (&[][..], &[][..]));
+}
+
+/// A member of an object.
+#[track_caller]
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    let Value::Object(object) = value else {
+        panic!("no object: {value:?}");
+    };
+    let member = object.get(name);
+    member.unwrap_or_else(|| panic!("no `{name}` in {object:?}"))
+}
+
+#[track_caller]
+fn items(value: &Value) -> &[Value] {
+    let Value::Array(items) = value else {
+        panic!("no array: {value:?}");
+    };
+    items
+}
+
+#[track_caller]
+fn count(value: &Value, name: &str) -> u64 {
+    let Value::Number(Number::U64(number)) = member(value, name) else {
+        panic!("no number: `{name}` of {value:?}");
+    };
+    *number
+}
+
+#[track_caller]
+fn string<'a>(value: &'a Value, name: &str) -> &'a str {
+    let Value::String(text) = member(value, name) else {
+        panic!("no text: `{name}` of {value:?}");
+    };
+    text
+}
+
+/// The sizes of a region in JSON, by its name.
+fn sizes(region: &Value) -> (&str, Sizes) {
+    let size = |name| count(region, name);
+    let sizes = (
+        size("size"),
+        size("resident"),
+        size("pinned"),
+        size("purgeable"),
+        size("purged"),
+        size("sharers"),
+        size("share"),
+    );
+    (string(region, "name"), sizes)
+}
+
+#[test]
+fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |how: &str| {
+        let mut arguments = vec!["run".into(), "--budget".into(), "512KiB".into(), how.into()];
+        for guest in [trio::client(), trio::near(), trio::far()] {
+            let path = dir.path().join(format!("{}.wasm", guest.name));
+            std::fs::write(&path, guest.wasm).unwrap();
+            arguments.push(path.into_os_string());
+        }
+        arguments.extend(["--".into(), "share-purged".into()]);
+        let output = tombolo(arguments);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+    };
+
+    let said = run("--json");
+    let report = said.lines().find(|it| it.starts_with('{'));
+    let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
+    let guests = items(member(&report, "guests"));
+    let expected = shared_and_purged();
+    let let_go = items(member(&guests[0], "regions_let_go"));
+    assert_eq!(let_go.iter().map(sizes).collect::<Vec<_>>(), expected[..2]);
+    assert_eq!(count(&guests[0], "regions_let_go_total"), 2);
+    let held = items(member(&guests[1], "regions"));
+    assert_eq!(held.iter().map(sizes).collect::<Vec<_>>(), expected[2..]);
+    let budget = member(&report, "budget");
+    assert_eq!(
+        ["budget", "committed", "committed_peak", "purges", "purged"].map(|it| count(budget, it)),
+        [8 * GRANULE, 0, 8 * GRANULE, 1, GRANULE]
+    );
+    assert_eq!(count(&report, "kills_total"), 0);
+
+    let report = run("--report");
+    let lines: Vec<String> = report
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "guest region size resident pinned purgeable purged sharers share claims",
+        "client large (2) 320.0 KiB 0 B 320.0 KiB 0 B 0 B 1 0 B let go",
+        "client shared (1) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 2 96.0 KiB let go",
+        "near shared (1) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 1 192.0 KiB held",
+    ] {
+        assert!(lines.iter().any(|it| it == line), "no `{line}` in {report}");
+    }
 }

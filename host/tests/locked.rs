@@ -9,7 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tombolo_tests::artifacts::{MUSIC_AUDIOSERVER, MUSIC_PLAYER};
+use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
+use tombolo_tests::cgroup::Group;
 use tombolo_tests::process::Process;
 
 /// Long for what takes a second or two, on a machine that has other things to
@@ -43,13 +44,18 @@ while read -r _ _ _ _ at options _; do
 done < /proc/self/mountinfo
 mount --bind "$OUT" "$OUT"
 mount -o remount,bind,rw "$OUT"
-exec prlimit --nofile=64 --nproc=64 --core=0 --memlock=0 --data=268435456 \
+exec prlimit --nofile="$FILES" --nproc=64 --core=0 --memlock=0 --data=268435456 \
     unshare --user --map-user=65534 --map-group=65534 --keep-caps \
     setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all "$@"
 "#;
 
 /// A command that runs locked up, with a directory that it can write.
 fn locked(out: &Path, program: &str) -> Command {
+    lock_up(Command::new("unshare"), out, program)
+}
+
+/// Has `unshare` run a program locked up.
+fn lock_up(mut command: Command, out: &Path, program: &str) -> Command {
     let namespaces = ["--user", "--map-root-user", "--mount"];
     let tried = Command::new("unshare")
         .args(namespaces)
@@ -62,13 +68,13 @@ fn locked(out: &Path, program: &str) -> Command {
          example by `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         String::from_utf8_lossy(&tried.stderr)
     );
-    let mut command = Command::new("unshare");
     command
         .args(namespaces)
         .args(["sh", "-euc", LOCK_UP, "sh", program])
         .env("OUT", out)
         .env("LIMIT", "")
         .env("NO_PSI", "")
+        .env("FILES", "64")
         .env("LC_ALL", "C")
         .env_remove("TOMBOLO_LOG");
     command
@@ -188,6 +194,49 @@ fn small_memory_limit_of_the_cgroup_is_heeded_by_default() {
     );
 }
 
+/// A number of the report in JSON, by what is written before it.
+#[track_caller]
+fn number(report: &str, before: &str) -> u64 {
+    let (_, rest) = report
+        .split_once(before)
+        .unwrap_or_else(|| panic!("no `{before}` in {report}"));
+    let end = rest.find(|c: char| !c.is_ascii_digit());
+    let digits = &rest[..end.unwrap_or(rest.len())];
+    digits.parse().expect("a number")
+}
+
+#[test]
+fn app_that_decodes_more_than_its_cgroup_may_have_is_not_killed() {
+    const LIMIT: u64 = 96 << 20;
+    let out = tempfile::tempdir().unwrap();
+    let group = Group::make("locked");
+    group.limit(LIMIT);
+    let program = env!("CARGO_BIN_EXE_tombolo");
+    let mut command = lock_up(group.command("unshare"), out.path(), program);
+    command
+        // A region takes a descriptor: as many as there usually are.
+        .env("FILES", "1024")
+        .args(["run", "--json", "--limit", "claimed-bytes=1GiB"])
+        .args([CACHE_GALLERY, CACHE_VIEWER, "--dir"])
+        .arg(format!("{}::/images", out.path().display()))
+        // Of 1 MiB each.
+        .args(["--", "--make", "112", "--views", "200"]);
+    let output = command.output().unwrap();
+    assert_eq!(group.oom_kills(), 0, "{output:?}");
+    assert!(output.status.success(), "{output:?}");
+    let report = stderr(&output);
+    let (budget, peak) = (
+        number(&report, r#""budget":{"budget":"#),
+        number(&report, r#""committed_peak":"#),
+    );
+    assert_eq!(budget, LIMIT / 2, "by default");
+    assert!(peak <= budget, "{report}");
+    // It had as much as it may, and more than that to do with it.
+    assert!(peak + (2 << 20) > budget, "{report}");
+    assert!(number(&report, r#""purged":"#) > 0, "{report}");
+    println!("the limit was met {} times", group.hits());
+}
+
 /// What is said with `-v` of how pressure is heard of.
 #[track_caller]
 fn pressure_note(no_psi: &str) -> String {
@@ -206,8 +255,12 @@ fn pressure_note(no_psi: &str) -> String {
 fn locked_up_app_says_how_it_hears_of_pressure() {
     let note = pressure_note("");
     if Path::new("/proc/pressure/memory").exists() {
-        // Nothing in there takes away what kernels since 6.5 let everybody do.
+        // Nothing in there takes away what kernels since 6.5 let everybody do: to ask
+        // for windows of two seconds, and not for those of one.
         assert!(note.contains("memory pressure: watched by "), "{note}");
+        let longer = "(some 140ms, full 1.4s in 2s, windows longer than asked for, as an \
+                      unprivileged process must have them)";
+        assert!(note.contains(longer), "{note}");
     } else {
         assert!(
             note.contains("/proc/pressure/memory: No such file"),

@@ -18,6 +18,7 @@
 //!     … guests::ARTIFACTS_COMMAND …
 //! ```
 
+pub mod cgroup;
 pub mod process;
 
 /// Where each guest is, the examples' included: paths of component files.

@@ -1,8 +1,11 @@
 //! Pins: what unpinning hides, what purging takes, and who is told. The guests
 //! are puppets, so that each step is the test's own.
 
+use std::os::unix::fs::MetadataExt;
+
 use tombolo::{GRANULE, Host, HostLimits, Limits, Region, RegionError};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use tombolo_tests::process::Process;
 
 use puppet::{ErrorCode, Pinned, Puppet, READ, WRITE, all, filled, mappings_in, mappings_of};
 
@@ -188,7 +191,11 @@ fn spans_that_are_no_whole_granules_or_lie_outside_change_nothing() {
 #[test]
 fn sparse_regions_of_many_gib_cost_what_is_pinned_of_them() {
     let host = host(4);
-    let mut a = guest(&host, "a");
+    // By default a claim takes no more than half of the machine's memory.
+    let mut limits = Limits::default();
+    limits.region_bytes = 16 << 30;
+    limits.claimed_bytes = 16 << 30;
+    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
     let size = (9 << 30) + 5;
     let number = a.create_unpinned("sparse", size).unwrap().unwrap();
     assert_eq!(host.budget().committed, 0);
@@ -373,6 +380,130 @@ fn holes_in_a_window_are_counted_and_refused_before_the_limit() {
     assert_eq!((a.byte(at + 8 * PAGE), a.byte(at + 9 * PAGE)), (0, 7));
 }
 
+/// What is pinned in the middle of a hidden part makes three mappings of one.
+#[test]
+fn pin_inside_of_what_is_hidden_is_refused_at_the_limit_and_its_loss_is_told_later() {
+    let host = host(1000);
+    let mut limits = Limits::default();
+    limits.mappings = 12;
+    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let (region, number) = shared(&host, &mut a, 64);
+    let (_, at) = a.shown(number, 64, WRITE);
+    a.unpin(number, 10 * GRANULE, 20 * GRANULE)
+        .unwrap()
+        .unwrap();
+    // Two for the window, and two for each part that is hidden.
+    for hole in 0..4 {
+        let offset = (2 * hole + 40) * GRANULE;
+        a.unpin(number, offset, GRANULE).unwrap().unwrap();
+    }
+    assert_eq!(host.purge(u64::MAX), 24 * GRANULE);
+    let middle = at + 20 * PAGE;
+    a.poke(middle, 5).unwrap();
+    let shown = mappings_of(&region);
+    for _ in 0..2 {
+        exhausted(a.pin(number, 20 * GRANULE, GRANULE).unwrap(), "mappings");
+        assert_eq!(
+            a.is_pinned(number, 20 * GRANULE, GRANULE).unwrap(),
+            Ok(false)
+        );
+        assert_eq!(a.byte(middle), 5, "it is still the guest's own");
+        assert_eq!(mappings_of(&region), shown);
+        let budget = host.budget();
+        assert_eq!(budget.committed - budget.purgeable, 40 * GRANULE);
+    }
+    host.purge(u64::MAX);
+    // At its edge the part only becomes smaller.
+    assert_eq!(
+        a.pin(number, 10 * GRANULE, GRANULE).unwrap(),
+        Ok(Pinned::Lost)
+    );
+    assert_eq!(
+        a.pin(number, 40 * GRANULE, GRANULE).unwrap(),
+        Ok(Pinned::Lost)
+    );
+    assert_eq!(
+        a.pin(number, 20 * GRANULE, GRANULE).unwrap(),
+        Ok(Pinned::Lost)
+    );
+    assert_eq!(a.byte(middle), 0);
+    assert_eq!(
+        a.pin(number, 20 * GRANULE, GRANULE).unwrap(),
+        Ok(Pinned::Intact)
+    );
+    assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Lost));
+    a.assert_works();
+}
+
+#[test]
+fn pin_that_one_of_two_windows_has_no_mappings_for_hides_the_other_again() {
+    let host = host(1000);
+    let mut limits = Limits::default();
+    // Two for each window, two for the hidden part of each, two for one more cut.
+    limits.mappings = 10;
+    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let (region, number) = shared(&host, &mut a, 9);
+    let (_, one) = a.shown(number, 9, READ);
+    let (other_window, other) = a.shown(number, 9, READ);
+    a.unpin(number, 2 * GRANULE, 5 * GRANULE).unwrap().unwrap();
+    let shown = mappings_of(&region);
+    exhausted(a.pin(number, 4 * GRANULE, GRANULE).unwrap(), "mappings");
+    assert_eq!(mappings_of(&region), shown);
+    assert_eq!(
+        a.is_pinned(number, 4 * GRANULE, GRANULE).unwrap(),
+        Ok(false)
+    );
+    for at in [one, other] {
+        assert_eq!([a.byte(at), a.byte(at + 4 * PAGE)], [7, 0]);
+    }
+    assert_eq!(host.purge(u64::MAX), 5 * GRANULE);
+    a.drop_window(other_window).unwrap();
+    assert_eq!(
+        a.pin(number, 4 * GRANULE, GRANULE).unwrap(),
+        Ok(Pinned::Lost)
+    );
+    assert_eq!([a.byte(one), a.byte(one + 4 * PAGE)], [7, 0]);
+    let region_and_hole: Vec<_> = mappings_of(&region);
+    assert_eq!(region_and_hole.len(), 3, "{region_and_hole:?}");
+}
+
+#[test]
+fn access_that_changes_while_a_part_is_hidden_holds_for_that_part_too() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (region, number) = shared(&host, &mut a, 4);
+    let (window, at) = a.shown(number, 4, WRITE);
+    let permissions = || -> Vec<String> {
+        let all = mappings_of(&region).into_iter();
+        all.map(|it| it.permissions).collect()
+    };
+    a.unpin(number, GRANULE, 2 * GRANULE).unwrap().unwrap();
+    a.set_access(window, READ).unwrap().unwrap();
+    assert_eq!(permissions(), ["r--s", "r--s"]);
+    assert_eq!(
+        [a.byte(at), a.byte(at + PAGE), a.byte(at + 3 * PAGE)],
+        [7, 0, 7]
+    );
+    // The guest's own memory can be written to, whatever the window is for.
+    a.poke(at + PAGE, 5).unwrap();
+    a.fill(at + 2 * PAGE, PAGE, 5).unwrap();
+    assert_eq!(a.pin(number, GRANULE, GRANULE).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(permissions(), ["r--s", "r--s"]);
+    assert_eq!([a.byte(at + PAGE), a.byte(at + 2 * PAGE)], [7, 5]);
+    a.set_access(window, WRITE).unwrap().unwrap();
+    assert_eq!(permissions(), ["rw-s", "rw-s"]);
+    assert_eq!(a.byte(at + 2 * PAGE), 5);
+    assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Intact));
+    assert_eq!(permissions(), ["rw-s"]);
+    a.poke(at + 2 * PAGE, 8).unwrap();
+    a.set_access(window, READ).unwrap().unwrap();
+    region.pin(0, 0).unwrap();
+    assert_eq!(region.read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..], [8]);
+    // And it is held to that.
+    assert!(a.poke(at + 2 * PAGE, 9).is_err());
+    assert_eq!(region.read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..], [8]);
+}
+
 #[test]
 fn unpinned_spans_are_limited_and_nothing_changes_when_refused() {
     let host = host(1000);
@@ -450,16 +581,67 @@ fn trespass_in_a_window_with_holes_harms_nobody_and_holes_are_the_guests_own() {
 fn a_death_with_pinned_unpinned_and_purged_bytes_gives_all_back() {
     let host = host(8);
     let mut a = guest(&host, "a");
-    let number = a.create("mine", 6 * GRANULE).unwrap().unwrap();
-    let (_, _) = a.shown(number, 6, WRITE);
+    let name = "half of it purged when its guest dies";
+    let number = a.create(name, 6 * GRANULE).unwrap().unwrap();
+    let (_, at) = a.shown(number, 6, WRITE);
+    a.fill(at, 6 * PAGE, 7).unwrap();
     a.unpin(number, GRANULE, 2 * GRANULE).unwrap().unwrap();
+    assert_eq!(kernels(name), (vec![6 * GRANULE], 2));
     assert_eq!(host.purge(GRANULE), GRANULE);
+    assert_eq!(kernels(name), (vec![5 * GRANULE], 2));
     assert_eq!(host.budget().committed, 5 * GRANULE);
     assert_eq!(host.purgeable(), GRANULE);
     drop(a);
     let left = host.budget();
     assert_eq!((left.committed, left.purgeable), (0, 0));
+    // No descriptor and no mapping, so the kernel has the pages.
+    assert_eq!(kernels(name), (vec![], 0));
     host.create("next", 8 * GRANULE).unwrap();
+}
+
+/// What the kernel has for the regions of a name: the allocated bytes of each
+/// descriptor of this process, and how many mappings there are.
+fn kernels(name: &str) -> (Vec<u64>, usize) {
+    let memfd = format!("tombolo:{name}");
+    let process = Process::current();
+    let descriptors = process.descriptors().unwrap().into_iter();
+    let bytes = descriptors
+        .filter(|it| it.memfd().is_some_and(|it| it == &*memfd))
+        .map(|it| {
+            let file = std::fs::metadata(format!("/proc/self/fd/{}", it.number)).unwrap();
+            file.blocks() * 512
+        })
+        .collect();
+    let mappings = process.mappings().unwrap().into_iter();
+    let mappings = mappings.filter(|it| it.memfd().is_some_and(|it| it == &*memfd));
+    (bytes, mappings.count())
+}
+
+#[test]
+fn a_death_leaves_of_a_half_purged_region_what_others_have_of_it() {
+    let host = host(8);
+    let mut a = guest(&host, "a");
+    let region = filled(&host, "half purged, and shared", 6 * GRANULE, 7);
+    let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+    a.shown(number, 6, READ);
+    // The host program pins the first three, the guest the last two: one is nobody's.
+    region.unpin(3 * GRANULE, 0).unwrap();
+    a.unpin(number, 0, 4 * GRANULE).unwrap().unwrap();
+    assert_eq!(host.purge(u64::MAX), GRANULE);
+    assert_eq!(kernels(region.name()), (vec![5 * GRANULE], 1));
+    drop(a);
+    assert_eq!(kernels(region.name()), (vec![5 * GRANULE], 0));
+    assert_eq!(host.purge(u64::MAX), 2 * GRANULE);
+    assert_eq!(kernels(region.name()), (vec![3 * GRANULE], 0));
+    assert!(
+        region
+            .read(0..3 * GRANULE)
+            .unwrap()
+            .iter()
+            .all(|it| *it == 7)
+    );
+    drop(region);
+    assert_eq!(host.budget().committed, 0);
 }
 
 #[test]

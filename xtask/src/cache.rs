@@ -1,4 +1,5 @@
-//! `cargo xtask cache`: a guest keeps decoded images in memory that shrinks.
+//! `cargo xtask cache`: a guest keeps decoded images in memory that shrinks. It fails
+//! if the host ever commits more than that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     // Without views: how much there is, and the images if there are none.
     let app = App { target, directory };
-    let mut measure = app.command(None, "")?;
+    let mut measure = app.command("--json", None, "")?;
     measure.args(["--", "--views", "0"]);
     if let Some(count) = make {
         measure.arg("--make").arg(count.to_string());
@@ -79,19 +80,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut last = None;
     for (times, of) in BUDGETS {
         let budget = (bytes * times).div_ceil(of).max(largest).div_ceil(MIB);
-        let mut command = app.command(Some(budget), ":ro")?;
+        let mut command = app.command("--json", Some(budget), ":ro")?;
         let output = match finish(&mut command)? {
             Ok(output) => output,
             Err(code) => return Ok(code),
         };
+        let committed = committed(&output)?;
         println!(
             "{:<12}{:>10}{:>10}{:>24}",
             format!("{budget} MiB"),
             value(&output, "hit rate")?,
             value(&output, "misses")?,
-            committed(&output).unwrap_or_else(|| "-".to_owned()),
+            format!("{:.1} MiB", mebibytes(committed)),
         );
-        last = Some(command);
+        ensure!(
+            committed <= budget * MIB,
+            "the regions had {committed} bytes committed at a time, with a budget of {}",
+            budget * MIB
+        );
+        last = Some(app.command("--report", Some(budget), ":ro")?);
     }
     if let Some(command) = last {
         println!("\nAgain, with the least:\n\n    {}", shell(&command));
@@ -106,10 +113,10 @@ struct App {
 }
 
 impl App {
-    /// The command that runs the guests, with a budget in MiB.
-    fn command(&self, budget: Option<u64>, rights: &str) -> Result<Command> {
+    /// The command that runs the guests and reports in a way, with a budget in MiB.
+    fn command(&self, report: &str, budget: Option<u64>, rights: &str) -> Result<Command> {
         let mut command = Command::new(shorten(self.target.join("debug/tombolo")));
-        command.args(["run", "--report"]);
+        command.args(["run", report]);
         if let Some(budget) = budget {
             command.arg("--budget").arg(format!("{budget}MiB"));
         }
@@ -149,10 +156,17 @@ fn number(output: &Output, name: &str) -> Result<u64> {
         .with_context(|| format!("the gallery's {name} is `{value}`"))
 }
 
-/// What the host says of all regions together.
-fn committed(output: &Output) -> Option<String> {
+/// The bytes that all regions together had committed at most.
+fn committed(output: &Output) -> Result<u64> {
     let text = String::from_utf8_lossy(&output.stderr);
-    after(&text, "committed at most").map(str::to_owned)
+    peak(&text).with_context(|| format!("the program did not report that, but:\n{text}"))
+}
+
+/// The same, in a report in JSON.
+fn peak(report: &str) -> Option<u64> {
+    let (_, rest) = report.split_once(r#""committed_peak":"#)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit())?;
+    rest[..end].parse().ok()
 }
 
 /// What follows on the line that begins with a name.
@@ -177,6 +191,13 @@ mod tests {
         let bytes = u64::from(MADE) * MIB;
         let budgets = BUDGETS.map(|(times, of)| bytes * times / of / MIB);
         assert_eq!(budgets, [64, 32, 16, 8]);
+    }
+
+    #[test]
+    fn peak_is_found_in_the_report() {
+        let report = r#"{"budget":{"budget":9,"committed_peak":1048576,"purges":1}}"#;
+        assert_eq!(peak(report), Some(MIB));
+        assert_eq!(peak("{}"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A guest: its store, and the task that holds it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::report::{GuestReport, RestartReport, WindowReport};
 use super::rest::Roused;
 use super::{End, Ticker};
 use crate::limits::Limits;
-use crate::sys::{StoreId, fault};
+use crate::sys::{StoreId, fault, private_bytes};
 use crate::{Recipient, RegionCtx, RegionView, Trespass};
 
 /// The data of a guest's store.
@@ -37,6 +37,8 @@ pub(super) struct GuestState {
     pub(super) proxies: Proxies,
     pub(super) grants: Grants,
     limiter: Limiter,
+    /// Who the store is, once there is one.
+    store: Arc<OnceLock<StoreId>>,
     pub(super) clock: Arc<Clock>,
     pub(super) life: Arc<Life>,
 }
@@ -55,11 +57,12 @@ impl GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
         let limiter = Limiter::new(limits.memory_bytes);
-        let life = Life::new(
-            limiter.memory_bytes(),
-            regions.host().clone(),
-            regions.owner.clone(),
-        );
+        let store: Arc<OnceLock<StoreId>> = Arc::default();
+        let memory = {
+            let store = store.clone();
+            move || store.get().map_or(0, |store| private_bytes(*store))
+        };
+        let life = Life::new(memory, regions.host().clone(), regions.owner.clone());
         GuestState {
             wasi,
             table,
@@ -67,6 +70,7 @@ impl GuestState {
             proxies: Proxies::new(limits),
             grants,
             limiter,
+            store,
             clock: Arc::default(),
             life: Arc::new(life),
         }
@@ -136,6 +140,7 @@ impl Ended {
     pub(super) fn after(&mut self, before: GuestReport, restart: RestartReport) {
         let report = &mut self.report;
         report.windows_total += before.windows_total;
+        report.regions_let_go_total += before.regions_let_go_total;
         report.regions_created += before.regions_created;
         report.regions_given_back += before.regions_given_back;
         report.restarts_total = before.restarts_total + 1;
@@ -222,6 +227,7 @@ impl Guest {
         let life = state.life.clone();
         let fault = Arc::new(AtomicUsize::new(0));
         let mut store = Store::new(engine, state);
+        let _ = store.data().store.set(StoreId::of(&store));
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
@@ -636,6 +642,7 @@ impl Guest {
                 count: note.count,
             })
             .collect();
+        let (regions_let_go, regions_let_go_total) = regions.usage_let_go();
         let mut report = GuestReport {
             name: regions.name().to_owned(),
             end: match (&told, &failure, exit) {
@@ -647,6 +654,8 @@ impl Guest {
             windows,
             windows_total,
             regions: regions.usage(),
+            regions_let_go,
+            regions_let_go_total,
             regions_created: regions.created,
             regions_given_back: 0,
             restarts: Vec::new(),

@@ -42,8 +42,8 @@ pub struct Candidate {
     /// When it ran last. Waiting, in a host call or for another guest, is not
     /// running.
     pub last_busy: Instant,
-    /// The bytes that its end would free: the size of its linear memories, and
-    /// what is committed of regions that nobody else has a claim on.
+    /// The bytes that its end would free: what is in memory of its linear memories,
+    /// and of regions that nobody else has a claim on.
     pub bytes: u64,
 }
 
@@ -110,9 +110,13 @@ enum Choice {
 /// Chooses the guest to end: of those that live, that are not below the floor,
 /// whose end frees memory and whom the hook does not spare, the one with the
 /// highest score, and among those the one that was busy longest ago.
+///
+/// What an end would free is asked by `bytes`, which may take a while, and noted: only
+/// of those whose turn it would be.
 fn choose(
-    guests: &[(Stage, Candidate)],
+    guests: &mut [(Stage, Candidate)],
     floor: u16,
+    mut bytes: impl FnMut(usize) -> u64,
     mut ask: impl FnMut(&Candidate) -> Verdict,
 ) -> Choice {
     let ending = |(stage, _): &(Stage, Candidate)| *stage == Stage::Ending;
@@ -122,7 +126,7 @@ fn choose(
     let mut order: Vec<usize> = (0..guests.len())
         .filter(|index| {
             let (stage, guest) = &guests[*index];
-            *stage == Stage::Alive && guest.score >= floor && guest.bytes > 0
+            *stage == Stage::Alive && guest.score >= floor
         })
         .collect();
     order.sort_by_key(|index| {
@@ -131,7 +135,11 @@ fn choose(
     });
     order
         .into_iter()
-        .find(|index| ask(&guests[*index].1) == Verdict::End)
+        .find(|index| {
+            let (_, guest) = &mut guests[*index];
+            guest.bytes = bytes(*index);
+            guest.bytes > 0 && ask(guest) == Verdict::End
+        })
         .map_or(Choice::Nobody, Choice::End)
 }
 
@@ -142,6 +150,8 @@ pub(super) struct Killer {
     guests: Vec<Seat>,
     /// Held while a guest is chosen and told, so that two are never.
     book: Mutex<Book>,
+    /// Held from then on until its memory is back.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Seat {
@@ -187,6 +197,7 @@ impl Killer {
                 kills: VecDeque::new(),
                 total: 0,
             }),
+            turn: Arc::default(),
         })
     }
 
@@ -233,9 +244,29 @@ impl Killer {
     }
 
     /// Ends at most one guest, as the operator wants it, and waits for its
-    /// memory.
-    pub(super) async fn relieve(&self) -> Option<KillReport> {
-        let (life, kill) = self.step();
+    /// memory. To be called on a tokio runtime.
+    pub(super) async fn relieve(self: &Arc<Self>) -> Option<KillReport> {
+        if self.on_pressure == OnPressure::Purge {
+            return None;
+        }
+        let Ok(turn) = self.turn.clone().try_lock_owned() else {
+            // Whoever was faster may free enough.
+            drop(self.turn.lock().await);
+            return None;
+        };
+        // Looking at memories takes a while, in which guests go on. The turn is kept
+        // for as long as that takes, also if nobody waits for it any more.
+        let killer = self.clone();
+        let step = tokio::task::spawn_blocking(move || (killer.step(), turn)).await;
+        let ((life, kill), _turn) = match step {
+            Ok(chosen) => chosen,
+            Err(error) => match error.try_into_panic() {
+                // The hook's own.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => return None,
+            },
+        };
         if let Some(life) = life {
             life.gone().await;
         }
@@ -245,13 +276,10 @@ impl Killer {
     /// Chooses a guest and tells it to end, or only counts it. Says whose memory
     /// to wait for.
     fn step(&self) -> (Option<Arc<Life>>, Option<KillReport>) {
-        if self.on_pressure == OnPressure::Purge {
-            return (None, None);
-        }
         let mut book = self.book();
         // Each in the life that it is looked at in, whatever happens to it meanwhile.
         let mut lives = Vec::new();
-        let guests: Vec<(Stage, Candidate)> = self
+        let mut guests: Vec<(Stage, Candidate)> = self
             .guests
             .iter()
             .enumerate()
@@ -265,17 +293,15 @@ impl Killer {
                     guest: seat.name.clone(),
                     score: seat.score,
                     last_busy: life.last_busy(),
-                    bytes: match stage {
-                        Stage::Alive => life.bytes(),
-                        Stage::Ending | Stage::Gone => 0,
-                    },
+                    bytes: 0,
                 };
                 lives.push(life);
                 (stage, candidate)
             })
             .collect();
         let hook = &mut book.hook;
-        let choice = choose(&guests, self.floor, |candidate| match hook {
+        let bytes = |index: usize| lives[index].bytes();
+        let choice = choose(&mut guests, self.floor, bytes, |candidate| match hook {
             Some(hook) => hook(candidate),
             None => Verdict::End,
         });
@@ -332,7 +358,6 @@ impl Killer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     use super::super::life::Last;
@@ -355,6 +380,16 @@ mod tests {
                 (Stage::Alive, candidate)
             })
             .collect()
+    }
+
+    /// Chooses among guests whose bytes are known.
+    fn choose(
+        guests: &[(Stage, Candidate)],
+        floor: u16,
+        ask: impl FnMut(&Candidate) -> Verdict,
+    ) -> Choice {
+        let bytes = |index: usize| guests[index].1.bytes;
+        super::choose(&mut guests.to_vec(), floor, bytes, ask)
     }
 
     fn end(_: &Candidate) -> Verdict {
@@ -388,6 +423,20 @@ mod tests {
         let all = guests(&[(1000, 9, 0), (1, 1, 1)]);
         assert_eq!(choose(&all, 1, end), Choice::End(1));
         assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
+    }
+
+    #[test]
+    fn nobody_is_looked_at_whose_turn_it_is_not() {
+        let mut all = guests(&[(900, 1, 0), (800, 1, 7), (700, 1, 9)]);
+        let bytes: Vec<u64> = all.iter().map(|(_, guest)| guest.bytes).collect();
+        let mut looked_at = Vec::new();
+        let bytes = |index: usize| {
+            looked_at.push(index);
+            bytes[index]
+        };
+        assert_eq!(super::choose(&mut all, 1, bytes, end), Choice::End(1));
+        assert_eq!(looked_at, [0, 1]);
+        assert_eq!(all[1].1.bytes, 7);
     }
 
     #[test]
@@ -434,11 +483,8 @@ mod tests {
             .iter()
             .map(|bytes| {
                 let owner = Owner::new("a".into(), Limits::default());
-                Arc::new(Life::new(
-                    Arc::new(AtomicU64::new(*bytes)),
-                    crate::Host::new(),
-                    owner,
-                ))
+                let bytes = *bytes;
+                Arc::new(Life::new(move || bytes, crate::Host::new(), owner))
             })
             .collect();
         let last = lives.iter().cloned().map(Last).collect();
@@ -450,6 +496,13 @@ mod tests {
         (Killer::new(policy, names.zip(lives).collect()), last)
     }
 
+    /// Lets others run until the guest was told to end.
+    async fn ending(life: &Life) {
+        while life.stage() != Stage::Ending {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn memory_of_the_one_is_back_before_the_next_is_told() {
         let (killer, mut last) = killer(OnPressure::Kill, &[1, 2]);
@@ -458,9 +511,8 @@ mod tests {
             tokio::spawn(async move { killer.relieve().await })
         };
         let (one, other) = (relieve(), relieve());
-        tokio::task::yield_now().await;
+        ending(&killer.guests[0].life()).await;
         assert!(!one.is_finished() && !other.is_finished());
-        assert_eq!(killer.guests[0].life().stage(), Stage::Ending);
         assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
         drop(last.remove(0));
         let kill = one.await.unwrap().unwrap();
@@ -490,7 +542,7 @@ mod tests {
             let killer = killer.clone();
             async move { killer.relieve().await }
         });
-        tokio::task::yield_now().await;
+        ending(&old).await;
         assert_eq!((old.stage(), next.stage()), (Stage::Ending, Stage::Alive));
         drop(last.remove(0));
         assert_eq!(relieve.await.unwrap().unwrap().bytes, 1);
@@ -499,16 +551,15 @@ mod tests {
     #[tokio::test]
     async fn who_waits_no_more_still_leaves_one_at_a_time() {
         let (killer, last) = killer(OnPressure::Kill, &[1, 2]);
+        let first = killer.guests[0].life();
         tokio::select! {
             biased;
             _ = killer.relieve() => panic!("its memory is not back"),
-            () = std::future::ready(()) => {}
+            () = ending(&first) => {}
         }
-        tokio::select! {
-            biased;
-            _ = killer.relieve() => panic!("its memory is not back"),
-            () = std::future::ready(()) => {}
-        }
+        let relieve = tokio::time::timeout(Duration::from_millis(50), killer.relieve());
+        assert!(relieve.await.is_err(), "its memory is not back");
+        assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
         assert_eq!(killer.kills().0.len(), 1);
         drop(last);
     }

@@ -1,7 +1,7 @@
 //! Whether a guest lives, is told to end, or has ended; for all threads.
 
+use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -32,15 +32,16 @@ pub(super) enum Stage {
 
 /// What others see of a guest's life, and may do about it. The guest's task
 /// looks here whenever it is polled, and at each tick while the guest runs.
-#[derive(Debug)]
 pub(super) struct Life {
     inner: Mutex<Inner>,
-    /// The bytes of its linear memories.
-    memory: Arc<AtomicU64>,
+    memory: Memory,
     host: Host,
     owner: Arc<Owner>,
     gone: watch::Sender<bool>,
 }
+
+/// Counts the bytes in memory that are of the guest's linear memories alone.
+type Memory = Box<dyn Fn() -> u64 + Send + Sync>;
 
 #[derive(Debug)]
 struct Inner {
@@ -51,15 +52,20 @@ struct Inner {
 }
 
 impl Life {
-    /// `memory` is where the bytes of the guest's linear memories are counted.
-    pub(super) fn new(memory: Arc<AtomicU64>, host: Host, owner: Arc<Owner>) -> Life {
+    /// `memory` counts the bytes in memory that are of the guest's linear memories
+    /// alone.
+    pub(super) fn new(
+        memory: impl Fn() -> u64 + Send + Sync + 'static,
+        host: Host,
+        owner: Arc<Owner>,
+    ) -> Life {
         Life {
             inner: Mutex::new(Inner {
                 told: None,
                 waker: None,
                 busy: Instant::now(),
             }),
-            memory,
+            memory: Box::new(memory),
             host,
             owner,
             gone: watch::Sender::new(false),
@@ -127,11 +133,11 @@ impl Life {
         self.inner().busy
     }
 
-    /// The bytes that its end would free: of its linear memories, and of the
-    /// regions that nobody else has a claim on.
+    /// The bytes that its end would free: what is in memory of its linear memories,
+    /// and of the regions that nobody else has a claim on. Takes a while, for large
+    /// memories.
     pub(super) fn bytes(&self) -> u64 {
-        let memory = self.memory.load(Ordering::Relaxed);
-        memory.saturating_add(self.host.exclusive_bytes(&self.owner))
+        (self.memory)().saturating_add(self.host.exclusive_bytes(&self.owner))
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -148,6 +154,14 @@ impl Life {
     pub(super) async fn gone(&self) {
         // It fails only when this is gone, which is borrowed.
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,7 +182,7 @@ mod tests {
 
     fn life() -> Arc<Life> {
         let owner = Owner::new("a".into(), Limits::default());
-        Arc::new(Life::new(Arc::new(AtomicU64::new(7)), Host::new(), owner))
+        Arc::new(Life::new(|| 7, Host::new(), owner))
     }
 
     fn told(reason: &str) -> Told {

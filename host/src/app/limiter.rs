@@ -1,8 +1,5 @@
 //! What a guest's store may take of the host's memory, all instances together.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use wasmtime::ResourceLimiter;
 
 /// The core instances, memories and tables of one component: more than any
@@ -21,8 +18,6 @@ const TABLE_ELEMENTS: usize = 1 << 20;
 pub(super) struct Limiter {
     memory: Pool,
     table: Pool,
-    /// What is used of `memory`, for others to see.
-    bytes: Arc<AtomicU64>,
 }
 
 /// What was asked for and not refused stays counted, also where it then fails:
@@ -59,13 +54,7 @@ impl Limiter {
                 used: 0,
                 most: TABLE_ELEMENTS,
             },
-            bytes: Arc::default(),
         }
-    }
-
-    /// Where the bytes of all linear memories together are counted.
-    pub(super) fn memory_bytes(&self) -> Arc<AtomicU64> {
-        self.bytes.clone()
     }
 }
 
@@ -77,9 +66,7 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = maximum.is_none_or(|maximum| desired <= maximum);
-        let grows = allowed && self.memory.grow(current, desired);
-        self.bytes.store(self.memory.used as u64, Ordering::Relaxed);
-        Ok(grows)
+        Ok(allowed && self.memory.grow(current, desired))
     }
 
     fn table_growing(
@@ -117,7 +104,7 @@ mod tests {
         assert!(limiter.memory_growing(60, 90, None).unwrap());
         assert!(!limiter.memory_growing(0, 11, None).unwrap());
         assert!(limiter.memory_growing(0, 10, None).unwrap());
-        assert_eq!(limiter.memory_bytes().load(Ordering::Relaxed), 100);
+        assert_eq!(limiter.memory.used, 100);
     }
 
     #[test]

@@ -225,8 +225,8 @@ impl AppBuilder {
     /// spare it, this time: then it is asked about the next one. Also asked
     /// where only counting is done, which counts what would have happened.
     ///
-    /// It is called by whoever calls [`AppHandle::relieve`], and should not
-    /// take long: memory is short.
+    /// It is called for [`AppHandle::relieve`], on a thread of the runtime that may
+    /// block, and should not take long: memory is short.
     #[must_use]
     pub fn before_kill(
         mut self,

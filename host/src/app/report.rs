@@ -43,8 +43,8 @@ pub struct KillReport {
     pub score: u16,
     /// What its callers were told.
     pub reason: String,
-    /// The bytes that this freed: the size of its linear memories, and what was
-    /// committed of regions that nobody else had a claim on.
+    /// The bytes that this freed: what was in memory of its linear memories, and of
+    /// regions that nobody else had a claim on.
     pub bytes: u64,
     /// It was not ended, since only [counting](super::OnPressure::Count) was
     /// asked for.
@@ -66,6 +66,11 @@ pub struct GuestReport {
     /// The regions that it had claims on when it ended, and what it pinned of
     /// them.
     pub regions: Vec<RegionUsage>,
+    /// The regions that it had claims on before, and what it pinned of them: each as it
+    /// was when it let go of its last claim, by dropping or moving it; the last ones.
+    pub regions_let_go: Vec<RegionUsage>,
+    /// How many it were, whether or not they are listed.
+    pub regions_let_go_total: u64,
     /// How many regions it created.
     pub regions_created: u64,
     /// How many regions went back to the kernel as it let go of them.

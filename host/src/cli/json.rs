@@ -43,6 +43,8 @@ fn guest(guest: &GuestReport) -> Value {
         ("name", string(&guest.name)),
         ("end", string(&guest.end)),
         ("regions", array(&guest.regions, region)),
+        ("regions_let_go", array(&guest.regions_let_go, region)),
+        ("regions_let_go_total", number(guest.regions_let_go_total)),
         ("windows", array(&guest.windows, window)),
         ("windows_total", number(guest.windows_total)),
         ("regions_created", number(guest.regions_created)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::app::Report;
+use crate::app::{GuestReport, Report};
 
 /// Renders a report: with lines and as wide as the terminal if `fancy`, and
 /// else plainly.
@@ -81,7 +81,8 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
         section("Windows", windows);
     }
 
-    if report.guests.iter().any(|guest| !guest.regions.is_empty()) {
+    let had = |guest: &GuestReport| !guest.regions.is_empty() || guest.regions_let_go_total > 0;
+    if report.guests.iter().any(had) {
         let mut regions = table(
             fancy,
             &[
@@ -94,11 +95,14 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 "purged",
                 "sharers",
                 "share",
+                "claims",
             ],
         );
         right(&mut regions, 2..9);
         for guest in &report.guests {
-            for region in &guest.regions {
+            let held = guest.regions.iter().map(|region| (region, "held"));
+            let let_go = guest.regions_let_go.iter().map(|region| (region, "let go"));
+            for (region, claims) in held.chain(let_go) {
                 regions.add_row([
                     guest.name.clone(),
                     format!("{} ({})", printable(&region.name), region.id),
@@ -109,10 +113,18 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                     bytes(region.purged),
                     region.sharers.to_string(),
                     bytes(region.share),
+                    claims.to_owned(),
                 ]);
             }
+            let listed = guest.regions_let_go.len() as u64;
+            if let Some(more @ 1..) = guest.regions_let_go_total.checked_sub(listed) {
+                regions.add_row([guest.name.clone(), format!("{more} more, let go")]);
+            }
         }
-        section("Regions, as each guest had them when it ended", regions);
+        section(
+            "Regions, as each guest had them when it ended, or let go of them",
+            regions,
+        );
     }
 
     if !report.calls.is_empty() {
@@ -245,7 +257,7 @@ fn time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{CallReport, GuestReport, KillReport, WindowReport};
+    use crate::app::{CallReport, KillReport, WindowReport};
 
     fn kill(guest: &str, score: u16, only_counted: bool) -> KillReport {
         KillReport {
@@ -286,6 +298,14 @@ mod tests {
                         sharers: 2,
                         share: 5_292_032,
                     }],
+                    regions_let_go: vec![crate::RegionUsage {
+                        id: 8,
+                        name: "gone".to_owned(),
+                        size: 65_536,
+                        sharers: 1,
+                        ..crate::RegionUsage::default()
+                    }],
+                    regions_let_go_total: 3,
                     regions_created: 1,
                     regions_given_back: 1,
                     restarts: Vec::new(),
@@ -336,9 +356,11 @@ mod tests {
                 "player 0x00120000 music (7) 0x0 10.1 MiB write 1",
                 "player 2 more",
                 "",
-                "Regions, as each guest had them when it ended",
-                "guest region size resident pinned purgeable purged sharers share",
-                "player music (7) 10.1 MiB 10.1 MiB 64.0 KiB 128.0 KiB 192.0 KiB 2 5.0 MiB",
+                "Regions, as each guest had them when it ended, or let go of them",
+                "guest region size resident pinned purgeable purged sharers share claims",
+                "player music (7) 10.1 MiB 10.1 MiB 64.0 KiB 128.0 KiB 192.0 KiB 2 5.0 MiB held",
+                "player gone (8) 64.0 KiB 0 B 0 B 0 B 0 B 1 0 B let go",
+                "player 2 more, let go",
                 "",
                 "Calls between guests",
                 "caller callee function calls total median",

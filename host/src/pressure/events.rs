@@ -22,7 +22,9 @@ const LASTS: Duration = Duration::from_secs(2);
 /// A cgroup that reached `memory.high` or `memory.max` is under moderate
 /// pressure; one in which nothing could be reclaimed any more, under critical.
 /// That comes later than [`Psi`](super::Psi), and nothing comes where neither
-/// limit is set. The kernel tells of changes; nothing is polled.
+/// limit is set. Meeting a limit again and again stays moderate: a cgroup that reads
+/// files does so all the time. So a guest is ended for it only after the kernel has found
+/// nothing more to reclaim, and may have killed a process. The kernel tells of changes; nothing is polled.
 #[derive(Debug)]
 pub struct MemoryEvents {
     path: PathBuf,

@@ -320,17 +320,12 @@ mod tests {
 
     #[test]
     fn kernel_takes_the_triggers_and_dropping_ends_the_thread() {
-        let path = Path::new("/proc/pressure/memory");
-        let psi = match Psi::open(path, Thresholds::default()) {
-            Ok(psi) => psi,
-            // Neither is ours to change: a kernel without, or an old one that
-            // lets nobody but root.
-            Err(error) if !path.exists() || error.kind() == io::ErrorKind::PermissionDenied => {
-                eprintln!("skipped: the kernel offers no pressure-stall information: {error}");
-                return;
-            }
-            Err(error) => panic!("{error}"),
-        };
+        let psi = Psi::open("/proc/pressure/memory", Thresholds::default());
+        let psi = psi.expect(
+            "this test needs a kernel that offers pressure-stall information to this user: \
+             Linux 6.5, or an older one and root; booted with `psi=1` where that is not the \
+             default",
+        );
         let window = psi.thresholds().window;
         assert_eq!(psi.longer, window == UNPRIVILEGED);
         assert!(psi.longer || window == Thresholds::default().window);

@@ -11,7 +11,8 @@
 //! | `memory` | linear memories, and windows in them |
 //! | `huge` | huge pages, where they are to be had |
 //! | `reservation` | the addresses of linear memories, used again and again |
-//! | `table` | which memory an address is in |
+//! | `table` | which memory an address is in, and which memories a store has |
+//! | `resident` | what a store's memories take of the machine's |
 //! | `view` | a region in the host program's own memory |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
 //! | `entry` | which store a thread is in |
@@ -24,6 +25,7 @@ mod huge;
 mod mappings;
 mod memory;
 mod reservation;
+mod resident;
 mod table;
 mod view;
 
@@ -32,5 +34,6 @@ pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use memory::{
     Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
 };
+pub(crate) use resident::private_bytes;
 pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};

@@ -1,7 +1,9 @@
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::{MemoryRecord, RESERVATION};
+use super::{StoreId, entry};
 
 /// Finds a memory by an address in it, without a lock: each slab of 4 GiB of
 /// the address space holds the base of one memory at most, since memories are
@@ -22,7 +24,27 @@ static TABLE: [Slab; SLABS] = [const {
     }
 }; SLABS];
 
+/// By base, the memories of the stores that Tombolo enters, each with the store that
+/// the thread was in when the memory was made.
+type Owned = BTreeMap<usize, (StoreId, Arc<MemoryRecord>)>;
+
+static OWNED: Mutex<Owned> = Mutex::new(Owned::new());
+
+fn owned() -> MutexGuard<'static, Owned> {
+    OWNED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The memories that a store has, if Tombolo enters it.
+pub(super) fn memories_of(store: StoreId) -> Vec<Arc<MemoryRecord>> {
+    let owned = owned();
+    let of = owned.values().filter(|(owner, _)| *owner == store);
+    of.map(|(_, record)| record.clone()).collect()
+}
+
 pub(super) fn register(record: &Arc<MemoryRecord>) {
+    if let Some(store) = entry::current() {
+        owned().insert(record.base(), (store, record.clone()));
+    }
     if let Some(slab) = TABLE.get(record.base() / RESERVATION) {
         slab.record
             .store(Arc::into_raw(record.clone()).cast_mut(), Ordering::Release);
@@ -31,6 +53,7 @@ pub(super) fn register(record: &Arc<MemoryRecord>) {
 }
 
 pub(super) fn forget(base: usize) {
+    owned().remove(&base);
     let Some(slab) = TABLE.get(base / RESERVATION) else {
         return;
     };

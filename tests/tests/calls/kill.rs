@@ -226,8 +226,8 @@ mod for_want_of_memory {
             windows(host, 14).await;
             let kill = app.relieve().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("near", 900));
-            // It has a Rust program's memory, at the least.
-            assert!(kill.bytes >= 1 << 20, "{kill:?}");
+            // What a Rust program touches of its memory, which is 1 MiB and more.
+            assert!((16 << 10..1 << 20).contains(&kill.bytes), "{kill:?}");
             let kill = app.relieve().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("far", 100));
             assert_eq!(app.relieve().await, None);
@@ -282,6 +282,39 @@ mod for_want_of_memory {
             app.stop();
         });
         assert_eq!(end(&outcome, "empty"), "served");
+    }
+
+    /// A component with a memory of 64 MiB, in which it has written this to one page.
+    fn large(name: &str, written: &str) -> GuestSpec {
+        let text = format!(
+            r#"(component
+                (core module $large (memory 1024) (data (i32.const 65536) "{written}"))
+                (core instance (instantiate $large)))"#
+        );
+        GuestSpec {
+            name: name.into(),
+            wasm: wat::parse_str(text).unwrap().into(),
+            inherit_stdio: false,
+            ..GuestSpec::default()
+        }
+    }
+
+    #[test]
+    fn memory_that_was_never_touched_frees_nothing_and_is_not_counted() {
+        let app = holding(OnPressure::Kill)
+            .guest(large("untouched", ""))
+            .guest(large("touched", "x"))
+            .score("untouched", 1000)
+            .score("touched", 999);
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 14).await;
+            let kill = app.relieve().await.unwrap();
+            assert_eq!((&*kill.guest, kill.score), ("touched", 999));
+            assert_eq!(kill.bytes, rustix::param::page_size() as u64);
+            assert_eq!(app.relieve().await.unwrap().guest, "near");
+            app.stop();
+        });
+        assert_eq!(end(&outcome, "untouched"), "served");
     }
 
     #[test]

@@ -1,112 +1,21 @@
 //! The kernel's own word: a process in a cgroup with too little memory makes it
-//! stall, and a guest hears of that.
+//! stall, and a guest hears of that, by the thresholds that there are by default.
 //!
-//! That takes the right to make a memory cgroup of the first kind, as root has
-//! where such a hierarchy is mounted. Where it cannot be made, the test says why,
-//! and does nothing.
+//! That takes pressure-stall information, and the right to make a memory cgroup. Where
+//! there is none, the test fails and says what it needs.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tombolo::app::{App, CommandSpec, End};
 use tombolo::pressure::{Level, PressureSink, PressureSource, Psi, Thresholds};
+use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
 
 use crate::guests;
 use crate::trio::{program, strand};
 
-const MIB: u64 = 1 << 20;
-
-/// What the process that stalls may have, and the file that it reads over and
-/// over.
-const LIMIT: u64 = 32 * MIB;
-const FILE: u64 = 128 * MIB;
-
-/// Set where this program is the process that stalls.
-const STALLING: &str = "TOMBOLO_TEST_STALLS";
-
 const NAME: &str = "kernel::stall_that_the_kernel_sees_is_heard_by_a_guest";
-
-/// A memory cgroup below this process's own, which goes when this does.
-struct Group(PathBuf);
-
-impl Group {
-    fn make() -> Result<Group, String> {
-        let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
-        let own = own.lines().find_map(|line| {
-            let (_, rest) = line.split_once(':')?;
-            rest.strip_prefix("memory:/")
-        });
-        let own = own.ok_or("no hierarchy of cgroups has the controller `memory` alone")?;
-        let path = Path::new("/sys/fs/cgroup/memory")
-            .join(own)
-            .join(format!("tombolo-stalls-{}", std::process::id()));
-        let about = |error| format!("{}: {error}", path.display());
-        fs::create_dir(&path).map_err(about)?;
-        let group = Group(path.clone());
-        let limit = group.0.join("memory.limit_in_bytes");
-        fs::write(limit, LIMIT.to_string()).map_err(about)?;
-        Ok(group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // What was in it has just ended, and may take a moment to be gone.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        eprintln!("{} stays behind", self.0.display());
-    }
-}
-
-/// A process that is killed when the test ends; and then its file goes.
-struct Stalling(Child, PathBuf);
-
-impl Drop for Stalling {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        let _ = fs::remove_file(&self.1);
-    }
-}
-
-/// Reads a file that does not fit into its memory, until it is killed. It writes
-/// that itself, since memory is counted for whoever touched it first.
-fn stall(path: &Path) -> ! {
-    let mut file = File::create_new(path).unwrap();
-    let mut bytes = vec![1; 1 << 20];
-    (0..FILE / MIB).for_each(|_| file.write_all(&bytes).unwrap());
-    file.sync_all().unwrap();
-    let mut file = File::open(path).unwrap();
-    loop {
-        file.seek(SeekFrom::Start(0)).unwrap();
-        while file.read(&mut bytes).unwrap() > 0 {}
-    }
-}
-
-/// Has such a process run, in the cgroup from its first page on.
-fn start_stalling(group: &Group) -> Stalling {
-    let name = format!("stalls-{}", std::process::id());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    // A shell, so that there is a process before there is this program.
-    let script = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
-    let child = Command::new("sh")
-        .args(["-c", script])
-        .arg(&group.0)
-        .arg(std::env::current_exe().unwrap())
-        .args([NAME, "--exact"])
-        .env(STALLING, &path)
-        .stdout(Stdio::null())
-        .spawn();
-    Stalling(child.unwrap(), path)
-}
 
 /// A source that notes what it reports.
 struct Noting(Psi, Arc<Mutex<Vec<Level>>>);
@@ -128,18 +37,10 @@ impl PressureSource for Noting {
 
 #[test]
 fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
-    if let Some(path) = std::env::var_os(STALLING) {
-        stall(Path::new(&path));
-    }
-    let group = match Group::make() {
-        Ok(group) => group,
-        Err(why) => return println!("skipped: no memory cgroup can be made here: {why}"),
-    };
-    // A fast disk makes for short stalls.
-    let mut thresholds = Thresholds::default();
-    thresholds.some = Duration::from_millis(10);
-    let psi = Psi::open("/proc/pressure/memory", thresholds);
-    let psi = psi.expect("who may make cgroups may ask for pressure");
+    stall_if_told();
+    let group = Group::make("heard");
+    let psi = Psi::open("/proc/pressure/memory", Thresholds::default());
+    let psi = psi.expect("this test needs pressure-stall information of the kernel");
     let levels = Arc::new(Mutex::new(Vec::new()));
     let outcome = strand().block_on(async {
         let command = CommandSpec {
@@ -154,7 +55,7 @@ fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
         let host = app.host().clone();
         let stalling = async {
             crate::signs(&host, 2).await;
-            start_stalling(&group)
+            Stalling::start(&group, NAME)
         };
         let both = async { tokio::join!(app.run(), stalling) };
         let both = tokio::time::timeout(Duration::from_secs(120), both);

@@ -654,6 +654,21 @@ impl<P> Ledger<P> {
         self.claims.values().any(|claim| claim.queued)
     }
 
+    /// Whether nothing else keeps a claim than one handle.
+    #[must_use]
+    pub fn ends_with_handle(&self, handle: &Handle) -> bool {
+        let claim = self.claims.get(&handle.claim);
+        handle.via.is_none() && claim.is_some_and(|it| it.handles == 1 && it.windows == 0)
+    }
+
+    /// Whether nothing else keeps a window's claim than the window.
+    #[must_use]
+    pub fn ends_with_window(&self, window: WindowId) -> bool {
+        let claim = self.windows.get(&window).filter(|it| it.via.is_none());
+        let claim = claim.and_then(|window| self.claims.get(&window.claim));
+        claim.is_some_and(|it| it.handles == 0 && it.windows == 1)
+    }
+
     /// Whose accounts the claims are on, each claim.
     pub fn holders(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.claims

@@ -18,6 +18,7 @@ mod node;
 
 use bindings::exports::test::calls::home;
 use bindings::test::calls::{deep, far, near, plain};
+use bindings::tombolo::memory::pins::{self, Span};
 use bindings::tombolo::memory::regions::{ErrorCode, Region, Rights};
 use bindings::tombolo::memory::windows::Access;
 use node::{GRANULE, Page, outcome, outcomes};
@@ -120,6 +121,7 @@ fn play(script: &str) -> Result<String, String> {
         "limit" => limit(rest),
         "hold" => hold(rest),
         "hold-much" => hold_much(),
+        "share-purged" => share_purged(),
         "ping" => {}
         // For stores that the test runs.
         "lend-kept" => return lend_kept(rest),
@@ -138,6 +140,25 @@ fn play(script: &str) -> Result<String, String> {
         _ => return Err(format!("no such scenario: {script}")),
     }
     Ok("done".into())
+}
+
+/// Shares a region of four granules with the next guest, half of it unpinned by both;
+/// has the host, whose budget is eight, purge one granule of it for another region; and
+/// lets go of both.
+fn share_purged() {
+    let region = Region::create("shared", 4 * GRANULE, true).expect("there is room");
+    for index in 0..4 {
+        let page = Page::map(&region, index, Access::Write).expect("it is free");
+        page.fill(7);
+    }
+    let half = Span {
+        offset: GRANULE,
+        length: 2 * GRANULE,
+    };
+    pins::unpin(&region, half).expect("it is ours");
+    let copy = region.duplicate(Rights::all()).expect("it is ours");
+    assert_eq!(near::move_("keep", copy).as_deref(), Ok("done"));
+    drop(Region::create("large", 5 * GRANULE, true).expect("room is made"));
 }
 
 fn values() {
