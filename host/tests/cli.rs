@@ -279,6 +279,7 @@ const SHORT: &str = "program_ends_the_guest_with_the_highest_score_when_the_kern
 /// The kernel has it wait for memory, by its own count and with the thresholds that
 /// there are by default.
 #[test]
+#[ignore = "takes root, to make a cgroup"]
 fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     stall_if_told();
     let dir = tempfile::tempdir().unwrap();

@@ -255,7 +255,7 @@ impl Stalling {
         group.stall_at(LIMIT);
         let child = group
             .command(std::env::current_exe().expect("there is one"))
-            .args([test, "--exact"])
+            .args([test, "--exact", "--include-ignored"])
             .env(STALLING, "yes")
             .stdout(Stdio::null())
             .spawn();

@@ -36,6 +36,7 @@ impl PressureSource for Noting {
 }
 
 #[test]
+#[ignore = "takes root, to make a cgroup"]
 fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
     stall_if_told();
     let group = Group::make("heard");
