@@ -63,7 +63,7 @@ pub mod vectors {
             let chunk: *mut v128 = chunk.as_mut_ptr().cast();
             for (index, value) in values.iter_mut().enumerate() {
                 // SAFETY: so many vectors fit the chunk, at any alignment.
-                unsafe { v128_store(chunk.add(index), *value) };
+                unsafe { v128_store(chunk.wrapping_add(index), *value) };
                 *value = i64x2_add(*value, next);
             }
         }
@@ -79,7 +79,7 @@ pub mod vectors {
             let chunk: *const v128 = chunk.as_ptr().cast();
             for (index, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: as above.
-                *sum = i64x2_add(*sum, unsafe { v128_load(chunk.add(index)) });
+                *sum = i64x2_add(*sum, unsafe { v128_load(chunk.wrapping_add(index)) });
             }
         }
         let mut sum = u64x2_splat(0);
