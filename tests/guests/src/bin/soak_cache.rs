@@ -433,6 +433,7 @@ impl Cache {
             true => friend::fill(&lent, item.seed, first, &versions),
             false => friend::check(&lent, item.seed, first, &versions),
         };
+        assert_ne!(answer, Ok(false), "what it lent was poisoned, and it lives");
         self.tally.lent += 1;
         if write {
             for part in parts {
