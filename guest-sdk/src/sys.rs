@@ -26,7 +26,7 @@ use crate::regions::ErrorCode;
 /// Memory of this guest that shows a part of a region.
 ///
 /// ```text
-///   ptr, on a granule            ptr + len          ptr + layout.size(), on a granule
+///   ptr, on a granule            ptr + len          ptr + size, on a granule
 ///    |                              |                   |
 ///    [ bytes that were asked for   ][ rest, never shown ]
 /// ```
@@ -78,7 +78,7 @@ impl<A: Kind> Mapping<A> {
 
     /// How many bytes the window covers, whole granules.
     pub(crate) fn covered(&self) -> u64 {
-        self.memory.layout.size() as u64
+        self.memory.size() as u64
     }
 }
 
@@ -240,6 +240,13 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// How many bytes there are from `ptr` on.
+    fn size(&self) -> usize {
+        self.layout.size() - self.before
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: what was allocated begins that far before.
@@ -381,7 +388,11 @@ mod tests {
 
     #[test]
     fn memory_of_large_windows_is_placed_as_what_it_shows_is_in_huge_pages() {
-        let of = |size, offset| Memory::new(size, offset).unwrap().ptr.addr().get();
+        let of = |size, offset| {
+            let memory = Memory::new(size, offset).unwrap();
+            assert_eq!(memory.size(), size);
+            memory.ptr.addr().get()
+        };
         let granule = GRANULE as usize;
         assert!(of(granule, 3 * GRANULE).is_multiple_of(granule));
         for offset in [0, 1, 31, 32, 33] {

@@ -154,14 +154,21 @@ impl RegionCtx {
     /// What the regions cost that the guest had claims on, just before it let go of
     /// the last one: dropped or moved it. Each region is there once, and the last ones
     /// of all; what it has a claim on again is not. The number is how many regions it
-    /// were in all.
+    /// were in all, where one that comes back after it was forgotten here counts again.
     #[must_use]
     pub fn usage_let_go(&self) -> (Vec<RegionUsage>, u64) {
-        let held = self.usage();
+        self.let_go_but(&self.usage())
+    }
+
+    /// As [`usage_let_go`](RegionCtx::usage_let_go), if it has these.
+    pub(crate) fn let_go_but(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
         let let_go = self.owner.let_go();
-        let regions = let_go.regions.iter();
-        let regions = regions.filter(|it| held.iter().all(|held| held.id != it.id));
-        (regions.cloned().collect(), let_go.total)
+        let (again, gone): (Vec<_>, Vec<_>) = let_go
+            .regions
+            .iter()
+            .cloned()
+            .partition(|it| held.iter().any(|held| held.id == it.id));
+        (gone, let_go.total - again.len() as u64)
     }
 }
 

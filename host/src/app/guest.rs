@@ -642,7 +642,8 @@ impl Guest {
                 count: note.count,
             })
             .collect();
-        let (regions_let_go, regions_let_go_total) = regions.usage_let_go();
+        let held = regions.usage();
+        let (regions_let_go, regions_let_go_total) = regions.let_go_but(&held);
         let mut report = GuestReport {
             name: regions.name().to_owned(),
             end: match (&told, &failure, exit) {
@@ -653,7 +654,7 @@ impl Guest {
             },
             windows,
             windows_total,
-            regions: regions.usage(),
+            regions: held,
             regions_let_go,
             regions_let_go_total,
             regions_created: regions.created,

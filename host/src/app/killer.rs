@@ -3,8 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use tokio::sync::oneshot;
 
 use super::life::{Life, Stage, Told};
 use super::report::{KillReport, RECORDS};
@@ -148,9 +151,11 @@ pub(super) struct Killer {
     on_pressure: OnPressure,
     floor: u16,
     guests: Vec<Seat>,
-    /// Held while a guest is chosen and told, so that two are never.
     book: Mutex<Book>,
-    /// Held from then on until its memory is back.
+    /// Held while it is asked, which may take as long as it likes.
+    hook: Mutex<Option<Hook>>,
+    /// Held from when a guest is looked for until its memory is back, so that two are
+    /// never ended at once.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -169,7 +174,6 @@ impl Seat {
 }
 
 struct Book {
-    hook: Option<Hook>,
     /// The guests that would be gone if it were not for counting only.
     counted: Vec<usize>,
     /// The last ones.
@@ -191,8 +195,8 @@ impl Killer {
             on_pressure: policy.on_pressure,
             floor: policy.floor,
             guests,
+            hook: Mutex::new(policy.hook),
             book: Mutex::new(Book {
-                hook: policy.hook,
                 counted: Vec::new(),
                 kills: VecDeque::new(),
                 total: 0,
@@ -202,7 +206,6 @@ impl Killer {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        // A hook may panic, and leaves the rest as it was.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,15 +260,24 @@ impl Killer {
         // Looking at memories takes a while, in which guests go on. The turn is kept
         // for as long as that takes, also if nobody waits for it any more.
         let killer = self.clone();
-        let step = tokio::task::spawn_blocking(move || (killer.step(), turn)).await;
-        let ((life, kill), _turn) = match step {
+        let (tell, told) = oneshot::channel();
+        let step = move || {
+            let step = AssertUnwindSafe(|| killer.step());
+            let _ = tell.send((std::panic::catch_unwind(step), turn));
+        };
+        let thread = std::thread::Builder::new().name("tombolo-relief".into());
+        let (step, _turn) = match thread.spawn(step) {
+            Ok(_) => told.await.expect("it tells"),
+            // There may be no memory for a thread, of all times now: here, then.
+            Err(_) => {
+                let turn = self.turn.clone().lock_owned().await;
+                (Ok(self.step()), turn)
+            }
+        };
+        let (life, kill) = match step {
             Ok(chosen) => chosen,
-            Err(error) => match error.try_into_panic() {
-                // The hook's own.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends.
-                Err(_) => return None,
-            },
+            // The hook's own.
+            Err(panic) => std::panic::resume_unwind(panic),
         };
         if let Some(life) = life {
             life.gone().await;
@@ -276,7 +288,7 @@ impl Killer {
     /// Chooses a guest and tells it to end, or only counts it. Says whose memory
     /// to wait for.
     fn step(&self) -> (Option<Arc<Life>>, Option<KillReport>) {
-        let mut book = self.book();
+        let counted = self.book().counted.clone();
         // Each in the life that it is looked at in, whatever happens to it meanwhile.
         let mut lives = Vec::new();
         let mut guests: Vec<(Stage, Candidate)> = self
@@ -285,7 +297,7 @@ impl Killer {
             .enumerate()
             .map(|(index, seat)| {
                 let life = seat.life();
-                let stage = match book.counted.contains(&index) {
+                let stage = match counted.contains(&index) {
                     true => Stage::Gone,
                     false => life.stage(),
                 };
@@ -299,12 +311,20 @@ impl Killer {
                 (stage, candidate)
             })
             .collect();
-        let hook = &mut book.hook;
+        // It may have panicked before.
+        let mut hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = |index: usize| lives[index].bytes();
-        let choice = choose(&mut guests, self.floor, bytes, |candidate| match hook {
-            Some(hook) => hook(candidate),
-            None => Verdict::End,
-        });
+        let choice = choose(
+            &mut guests,
+            self.floor,
+            bytes,
+            |candidate| match &mut *hook {
+                Some(hook) => hook(candidate),
+                None => Verdict::End,
+            },
+        );
+        drop(hook);
+        let mut book = self.book();
         let index = match choice {
             Choice::Nobody => return (None, None),
             Choice::Wait(index) => return (Some(lives.swap_remove(index)), None),
@@ -536,7 +556,7 @@ mod tests {
                 Verdict::End
             }
         };
-        killer.book().hook = Some(Box::new(hook));
+        *killer.hook.lock().unwrap() = Some(Box::new(hook));
         let old = killer.guests[0].life();
         let relieve = tokio::spawn({
             let killer = killer.clone();
