@@ -481,8 +481,8 @@ impl Region {
         handle_charge: Charge,
         claim: Vec<Charge>,
     ) -> Region {
+        self.hold.note_moved();
         let mut ledger = self.hold.shared.ledger();
-        self.hold.note_let_go(&ledger);
         ledger.recharge(self.handle().claim(), claim);
         drop(ledger);
         Region {

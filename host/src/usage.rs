@@ -61,17 +61,43 @@ impl RegionUsage {
     }
 }
 
-/// The regions that a guest has let go of, as they were before: each once, the last
-/// ones.
+/// A region that a guest has let go of.
+#[derive(Clone, Debug)]
+enum Noted {
+    /// By dropping its last claim: what it cost before.
+    Dropped(RegionUsage),
+    /// By moving a claim. What it costs is asked for when that is to be known, since
+    /// moving is to be quick.
+    Moved(Arc<Shared>),
+}
+
+impl Noted {
+    fn id(&self) -> u64 {
+        match self {
+            Noted::Dropped(usage) => usage.id,
+            Noted::Moved(shared) => shared.id,
+        }
+    }
+
+    fn usage(self) -> RegionUsage {
+        match self {
+            Noted::Dropped(usage) => usage,
+            Noted::Moved(shared) => RegionUsage::of(&shared),
+        }
+    }
+}
+
+/// The regions that a guest has let go of: each once, the last ones.
 #[derive(Debug, Default)]
 pub(crate) struct LetGo {
-    regions: VecDeque<RegionUsage>,
+    regions: VecDeque<Noted>,
     total: u64,
 }
 
 impl LetGo {
-    fn note(&mut self, usage: RegionUsage) {
-        let again = self.regions.iter().position(|it| it.id == usage.id);
+    fn note(&mut self, noted: Noted) {
+        // What goes to and fro is the last one.
+        let again = self.regions.iter().rposition(|it| it.id() == noted.id());
         match again {
             Some(index) => drop(self.regions.remove(index)),
             None => self.total += 1,
@@ -79,7 +105,7 @@ impl LetGo {
         if self.regions.len() == REMEMBERED {
             self.regions.pop_front();
         }
-        self.regions.push_back(usage);
+        self.regions.push_back(noted);
     }
 }
 
@@ -98,7 +124,16 @@ impl Hold {
             pinned: ledger.pinned_by(&owner.account),
             ..RegionUsage::within(shared, ledger)
         };
-        owner.let_go().note(usage);
+        owner.let_go().note(Noted::Dropped(usage));
+    }
+
+    /// Notes that the owner moves a claim on the region. If it has another one, that is
+    /// found when this is looked at.
+    pub(crate) fn note_moved(&self) {
+        let (shared, owner) = (&self.shared, &self.owner);
+        if !Arc::ptr_eq(owner, shared.host().own()) {
+            owner.let_go().note(Noted::Moved(shared.clone()));
+        }
     }
 }
 
@@ -151,8 +186,8 @@ impl RegionCtx {
         self.host().usage_of(&self.owner)
     }
 
-    /// What the regions cost that the guest had claims on, just before it let go of
-    /// the last one: dropped or moved it. Each region is there once, and the last ones
+    /// What the regions cost that the guest had claims on: just before it dropped the
+    /// last one; or now, if it moved it. Each region is there once, and the last ones
     /// of all; what it has a claim on again is not. The number is how many regions it
     /// were in all, where one that comes back after it was forgotten here counts again.
     #[must_use]
@@ -162,13 +197,13 @@ impl RegionCtx {
 
     /// As [`usage_let_go`](RegionCtx::usage_let_go), if it has these.
     pub(crate) fn let_go_but(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
+        let is_held = |it: &Noted| held.iter().any(|held| held.id == it.id());
         let let_go = self.owner.let_go();
-        let (again, gone): (Vec<_>, Vec<_>) = let_go
-            .regions
-            .iter()
-            .cloned()
-            .partition(|it| held.iter().any(|held| held.id == it.id));
-        (gone, let_go.total - again.len() as u64)
+        let (again, gone): (Vec<_>, Vec<_>) = let_go.regions.iter().cloned().partition(is_held);
+        let total = let_go.total - again.len() as u64;
+        // Whoever notes something has a ledger in hand; so none is asked for with this.
+        drop(let_go);
+        (gone.into_iter().map(Noted::usage).collect(), total)
     }
 }
 

@@ -67,7 +67,7 @@ pub struct GuestReport {
     /// them.
     pub regions: Vec<RegionUsage>,
     /// The regions that it had claims on before, and what it pinned of them: each as it
-    /// was when it let go of its last claim, by dropping or moving it; the last ones.
+    /// was when it dropped its last claim, or is now, if it moved it; the last ones.
     pub regions_let_go: Vec<RegionUsage>,
     /// How many it were, whether or not they are listed.
     pub regions_let_go_total: u64,
