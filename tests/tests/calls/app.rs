@@ -322,6 +322,11 @@ mod waiting {
     }
 }
 
+#[test]
+fn large_window_unpins_what_it_covers_and_nothing_else() {
+    plays(app("unpin-large"));
+}
+
 mod dying {
     use super::*;
 

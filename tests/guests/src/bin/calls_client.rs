@@ -115,6 +115,7 @@ fn play(script: &str) -> Result<String, String> {
         "wait-long" => wait_long(rest),
         "poison" => poison(),
         "poison-not" => poison_not(rest),
+        "unpin-large" => unpin_large(),
         "leave" => leave(rest),
         "forge" => forge(),
         "forge-own" => drop(unsafe { Region::from_handle(77) }),
@@ -753,6 +754,24 @@ fn reborn() {
     let died = near::say("trap").unwrap_err();
     assert_eq!(near::say("ping").unwrap_err(), died);
     far_is_well();
+}
+
+/// A window that is placed for huge pages, not at the beginning of one.
+fn unpin_large() {
+    const MIB: u64 = 1 << 20;
+    let region = tombolo_guest::Region::create("large", 8 * MIB).unwrap();
+    let window = region.write_window(MIB..4 * MIB).unwrap();
+    let unpinned = window.unpin().map_err(|it| it.to_string()).unwrap();
+    assert!(region.is_pinned(..MIB).unwrap());
+    assert!(!region.is_pinned(MIB..MIB + 65536).unwrap());
+    assert!(!region.is_pinned(4 * MIB - 65536..4 * MIB).unwrap());
+    assert!(
+        region.is_pinned(4 * MIB..).unwrap(),
+        "what is after the window"
+    );
+    // What is after it is nobody's.
+    drop(region.write_window(4 * MIB..).unwrap());
+    drop(unpinned.pin().map_err(|it| it.to_string()).unwrap());
 }
 
 /// A callee that dies at somebody else's call, which this guest's is behind.
