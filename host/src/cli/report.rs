@@ -122,7 +122,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
             }
         }
         section(
-            "Regions, as each guest had them when it ended, or let go of them",
+            "Regions, as guests had them when they ended or dropped them, or as they are if moved",
             regions,
         );
     }
@@ -356,7 +356,7 @@ mod tests {
                 "player 0x00120000 music (7) 0x0 10.1 MiB write 1",
                 "player 2 more",
                 "",
-                "Regions, as each guest had them when it ended, or let go of them",
+                "Regions, as guests had them when they ended or dropped them, or as they are if moved",
                 "guest region size resident pinned purgeable purged sharers share claims",
                 "player music (7) 10.1 MiB 10.1 MiB 64.0 KiB 128.0 KiB 192.0 KiB 2 5.0 MiB held",
                 "player gone (8) 64.0 KiB 0 B 0 B 0 B 0 B 1 0 B let go",
