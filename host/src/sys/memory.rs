@@ -199,6 +199,8 @@ impl State {
 /// that store runs and no slice of its memory is alive meanwhile.
 pub(crate) struct MemoryRecord {
     base: NonNull<u8>,
+    /// The pages of zeros that were there before it, as offsets in their order.
+    kept: Box<[usize]>,
     /// The accessible part.
     size: AtomicUsize,
     /// The store's identity, 0 until the first window.
@@ -222,6 +224,7 @@ impl MemoryRecord {
     fn new(reservation: &Reservation, size: usize) -> MemoryRecord {
         MemoryRecord {
             base: reservation.base(),
+            kept: reservation.kept().into(),
             size: AtomicUsize::new(size),
             store: AtomicUsize::new(0),
             entered_by_us: AtomicBool::new(false),
@@ -232,6 +235,11 @@ impl MemoryRecord {
 
     pub(crate) fn base(&self) -> usize {
         self.base.addr().get()
+    }
+
+    /// The pages of zeros that were there before it, as offsets in their order.
+    pub(super) fn kept(&self) -> &[usize] {
+        &self.kept
     }
 
     /// The accessible part's length in bytes.

@@ -1,6 +1,7 @@
 use tombolo_tests::process::{Mapping, Process};
 
 use super::super::reservation::{Free, KEPT, MAPPINGS, MOST_FREE, waiting};
+use super::super::resident::private_bytes_of;
 use super::*;
 use crate::region::{GRANULE, RegionName};
 
@@ -248,18 +249,52 @@ fn parts_that_are_unpinned_when_the_memory_goes_are_zeros_in_the_next() {
     }
 }
 
+/// How many bytes of a memory the kernel has pages for.
+fn resident(memory: &Memory) -> usize {
+    let mut there = vec![0; memory.0.size().div_ceil(rustix::param::page_size())];
+    let start = std::ptr::with_exposed_provenance_mut(memory.0.base());
+    // SAFETY: the memory is mapped, and there is a byte for each page of it.
+    let result = unsafe { libc::mincore(start, memory.0.size(), there.as_mut_ptr()) };
+    assert_eq!(result, 0);
+    there.iter().filter(|it| **it & 1 != 0).count() * rustix::param::page_size()
+}
+
+#[test]
+fn pages_that_are_kept_for_the_next_are_the_kernels_until_they_are_written() {
+    const GUARD: usize = 17;
+    let page = rustix::param::page_size();
+    let pages = GRANULE_SIZE / page;
+    let private = |memory: &Memory| {
+        let bytes = private_bytes_of(std::slice::from_ref(&memory.0)).unwrap();
+        usize::try_from(bytes).unwrap() / page
+    };
+    let first = memory(2, GUARD);
+    assert_eq!(private(&first), 0);
+    fill(&first, 0..GRANULE_SIZE, 7);
+    assert_eq!(private(&first), pages);
+    drop(first);
+
+    let next = memory(2, GUARD);
+    assert_eq!(resident(&next), GRANULE_SIZE);
+    assert_eq!(private(&next), 0, "nothing is its own yet");
+    fill(&next, 0..1, 7);
+    fill(&next, 3 * page..4 * page, 7);
+    fill(&next, GRANULE_SIZE..GRANULE_SIZE + 1, 0);
+    assert_eq!(private(&next), 3, "two that were there, and a new one");
+
+    // As if the kernel was short of memory.
+    let start = std::ptr::with_exposed_provenance_mut(next.0.base());
+    // SAFETY: the range is mapped, and what is in it stays, but for what may be zeros.
+    let result = unsafe { libc::madvise(start, GRANULE_SIZE, libc::MADV_PAGEOUT) };
+    assert_eq!(result, 0);
+    assert_eq!(resident(&next), 3 * page);
+    assert_eq!(private(&next), 3);
+}
+
 #[test]
 fn only_so_many_pages_are_kept_for_the_next() {
     const GUARD: usize = 7;
     const GRANULES: usize = 3 * KEPT / GRANULE_SIZE;
-    let resident = |memory: &Memory| {
-        let mut there = vec![0; memory.0.size().div_ceil(rustix::param::page_size())];
-        let start = std::ptr::with_exposed_provenance_mut(memory.0.base());
-        // SAFETY: the memory is mapped, and there is a byte for each page of it.
-        let result = unsafe { libc::mincore(start, memory.0.size(), there.as_mut_ptr()) };
-        assert_eq!(result, 0);
-        there.iter().filter(|it| **it & 1 != 0).count() * rustix::param::page_size()
-    };
     for life in 0..20 {
         let memory = memory(GRANULES, GUARD);
         let kept = resident(&memory);

@@ -159,6 +159,11 @@ impl Reservation {
         self.base
     }
 
+    /// The pages of zeros that are there already, as offsets in their order.
+    pub(super) fn kept(&self) -> &[usize] {
+        &self.kept
+    }
+
     fn start(&self) -> usize {
         self.base.addr().get()
     }
@@ -247,7 +252,7 @@ impl Reservation {
 
     /// Makes the first `end` bytes zeros, which are all accessible, and private to the
     /// memory that is gone: no window was there. Keeps some of the pages that are there,
-    /// since new ones are dearer.
+    /// since new ones are dearer, unless the kernel needs them.
     ///
     /// Each page is either written over or given up. Which of the two does not matter
     /// for what is in it then.
@@ -267,7 +272,13 @@ impl Reservation {
             unsafe { self.at(kept).write_bytes(0, page) };
             begun = kept + page;
         }
-        self.give_up(begun..end)
+        self.give_up(begun..end)?;
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        // They are the kernel's when it is short of memory, and zeros then as well;
+        // whoever writes to one has it for himself again.
+        self.advise(0..begun, Advice::LinuxFree)
     }
 
     /// Looks for pages that are worth keeping: the first that are there.
@@ -291,13 +302,18 @@ impl Reservation {
 
     /// Has the kernel take the pages of a part; zeros are there from then on.
     fn give_up(&self, part: Range<usize>) -> io::Result<()> {
-        if part.is_empty() {
-            return Ok(());
+        match part.is_empty() {
+            true => Ok(()),
+            false => self.advise(part, Advice::LinuxDontNeed),
         }
+    }
+
+    /// Tells the kernel what is to become of a part whose memory is gone.
+    fn advise(&self, part: Range<usize>, advice: Advice) -> io::Result<()> {
         let start = self.at(part.start).cast();
         // SAFETY: the part is accessible, private and anonymous memory of this
         // reservation, to which nothing refers, since its memory is gone.
-        unsafe { madvise(start, part.end - part.start, Advice::LinuxDontNeed) }?;
+        unsafe { madvise(start, part.end - part.start, advice) }?;
         Ok(())
     }
 

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::param::page_size;
 
-use super::StoreId;
 use super::table::memories_of;
+use super::{MemoryRecord, StoreId};
 
 /// An entry of `/proc/self/pagemap` is a number of eight bytes for each page.
 const ENTRY: usize = 8;
@@ -32,7 +32,8 @@ fn is_private(entry: u64) -> bool {
 
 /// The bytes of private pages in memory that would be free if the linear memories
 /// of this store went. What windows show of regions is not among it, but what the
-/// guest wrote where a window is hidden is.
+/// guest wrote where a window is hidden is. Nor are pages of zeros that the memory came
+/// with: the kernel may take those anyway.
 ///
 /// It asks the kernel, which takes some milliseconds for each GiB of a memory. No
 /// lock is held meanwhile, so the guest may run: then it is what there was at one
@@ -41,37 +42,58 @@ fn is_private(entry: u64) -> bool {
 /// Where the kernel does not tell, it is the size of the memories.
 pub(crate) fn private_bytes(store: StoreId) -> u64 {
     let memories = memories_of(store);
-    let sizes = || memories.iter().map(|memory| memory.size() as u64).sum();
-    let counted = File::open("/proc/self/pagemap").and_then(|pagemap| {
-        memories
-            .iter()
-            .map(|memory| private_in(&pagemap, memory.base()..memory.base() + memory.size()))
-            .sum()
-    });
-    counted.unwrap_or_else(|error| {
+    private_bytes_of(&memories).unwrap_or_else(|error| {
         tracing::warn!(
             %error,
-            "/proc/self/pagemap does not tell what linear memories take: their size counts"
+            "/proc/self does not tell what linear memories take: their size counts"
         );
-        sizes()
+        memories.iter().map(|memory| memory.size() as u64).sum()
     })
 }
 
-/// The bytes of private pages in memory at these addresses of the process.
-fn private_in(pagemap: &File, range: Range<usize>) -> io::Result<u64> {
-    let page = page_size();
-    let mut buffer = vec![0; ENTRIES * ENTRY];
-    let (mut at, end) = (range.start / page, range.end.div_ceil(page));
-    let mut pages = 0;
-    while at < end {
-        let entries = &mut buffer[..(end - at).min(ENTRIES) * ENTRY];
-        pagemap.read_exact_at(entries, (at * ENTRY) as u64)?;
-        let (entries, _) = entries.as_chunks::<ENTRY>();
-        let private = entries
-            .iter()
-            .filter(|entry| is_private(u64::from_ne_bytes(**entry)));
-        pages += private.count() as u64;
-        at += entries.len();
+pub(super) fn private_bytes_of(memories: &[Arc<MemoryRecord>]) -> io::Result<u64> {
+    let pages = Pages {
+        map: File::open("/proc/self/pagemap")?,
+        bytes: File::open("/proc/self/mem")?,
+    };
+    memories.iter().map(|memory| pages.private(memory)).sum()
+}
+
+/// The pages of this process, as the kernel shows them.
+struct Pages {
+    map: File,
+    bytes: File,
+}
+
+impl Pages {
+    /// The bytes of private pages in memory of this linear memory.
+    fn private(&self, memory: &MemoryRecord) -> io::Result<u64> {
+        let page = page_size();
+        let mut buffer = vec![0; ENTRIES * ENTRY];
+        let (begin, end) = (memory.base(), memory.base() + memory.size());
+        let mut kept = memory.kept().iter().map(|offset| begin + offset).peekable();
+        let mut private = 0;
+        for at in (begin..end).step_by(ENTRIES * page) {
+            let entries = (end - at).div_ceil(page).min(ENTRIES);
+            let buffer = &mut buffer[..entries * ENTRY];
+            self.map.read_exact_at(buffer, (at / page * ENTRY) as u64)?;
+            let (entries, _) = buffer.as_chunks::<ENTRY>();
+            for (index, entry) in entries.iter().enumerate() {
+                let at = at + index * page;
+                let was_there = kept.next_if_eq(&at).is_some();
+                if is_private(u64::from_ne_bytes(*entry)) && !(was_there && self.is_zero(at)?) {
+                    private += page as u64;
+                }
+            }
+        }
+        Ok(private)
     }
-    Ok(pages * page as u64)
+
+    /// Whether nobody has written anything to the page at an address. The guest may
+    /// write to it meanwhile, so the kernel reads.
+    fn is_zero(&self, at: usize) -> io::Result<bool> {
+        let mut bytes = vec![0; page_size()];
+        self.bytes.read_exact_at(&mut bytes, at as u64)?;
+        Ok(bytes.iter().all(|byte| *byte == 0))
+    }
 }
