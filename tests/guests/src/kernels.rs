@@ -40,18 +40,37 @@ pub fn sum(bytes: &[u8]) -> u64 {
 #[allow(unsafe_code)]
 pub mod vectors {
     use core::arch::wasm32::{
-        i64x2_add, u64x2, u64x2_extract_lane, u64x2_splat, v128, v128_load, v128_store,
+        i64x2_add, u64x2, u64x2_extract_lane, u64x2_splat, v128_load, v128_store,
     };
+    use core::hint::black_box;
 
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-    /// So many are under way at once.
-    const VECTORS: usize = 4;
-    const BYTES: usize = 16 * VECTORS;
+    /// Does something with each of these numbers, without a loop.
+    macro_rules! for_each {
+        ($part:ident of $($number:literal)*, $what:expr) => {
+            $({
+                let $part: usize = $number;
+                $what
+            })*
+        };
+    }
+
+    // With epochs, each turn of a loop looks whether the guest's time is up, and all that is
+    // in vector registers is put aside for that. So a turn does much. It begins with an
+    // address of which the compiler knows nothing, since then the distances from it are part
+    // of the instructions, and not added first.
 
     #[target_feature(enable = "simd128")]
     #[inline(never)]
     pub fn fill(bytes: &mut [u8], seed: u64) {
+        /// So many are under way at once.
+        const VECTORS: usize = 8;
+
+        /// Written in their order; within one, the compiler chooses.
+        const PART: usize = 16 * VECTORS * 2;
+        const BYTES: usize = PART * 8;
+
         let at = |index| seed.wrapping_add(STEP.wrapping_mul(index));
         let mut values = [u64x2_splat(0); VECTORS];
         for (index, value) in (0..).step_by(2).zip(&mut values) {
@@ -60,12 +79,16 @@ pub mod vectors {
         let next = u64x2_splat(STEP.wrapping_mul(2 * VECTORS as u64));
         let (chunks, rest) = bytes.as_chunks_mut::<BYTES>();
         for chunk in chunks {
-            let chunk: *mut v128 = chunk.as_mut_ptr().cast();
-            for (index, value) in values.iter_mut().enumerate() {
-                // SAFETY: so many vectors fit the chunk, at any alignment.
-                unsafe { v128_store(chunk.wrapping_add(index), *value) };
-                *value = i64x2_add(*value, next);
-            }
+            let (parts, _) = chunk.as_chunks_mut::<PART>();
+            for_each!(part of 0 1 2 3 4 5 6 7, {
+                let (places, _) = black_box(&mut parts[part]).as_chunks_mut::<16>();
+                for (index, place) in places.iter_mut().enumerate() {
+                    let value = &mut values[index % VECTORS];
+                    // SAFETY: a vector fits the place, at any alignment.
+                    unsafe { v128_store(place.as_mut_ptr().cast(), *value) };
+                    *value = i64x2_add(*value, next);
+                }
+            });
         }
         super::fill_body(rest, u64x2_extract_lane::<0>(values[0]));
     }
@@ -73,20 +96,22 @@ pub mod vectors {
     #[target_feature(enable = "simd128")]
     #[inline(never)]
     pub fn sum(bytes: &[u8]) -> u64 {
-        let mut sums = [u64x2_splat(0); VECTORS];
+        /// As many as there are registers for.
+        const BYTES: usize = 16 * 12;
+
+        let mut sum = 0u64;
         let (chunks, rest) = bytes.as_chunks::<BYTES>();
         for chunk in chunks {
-            let chunk: *const v128 = chunk.as_ptr().cast();
-            for (index, sum) in sums.iter_mut().enumerate() {
+            let (places, _) = black_box(chunk).as_chunks::<16>();
+            let mut one = u64x2_splat(0);
+            for place in places {
                 // SAFETY: as above.
-                *sum = i64x2_add(*sum, unsafe { v128_load(chunk.wrapping_add(index)) });
+                one = i64x2_add(one, unsafe { v128_load(place.as_ptr().cast()) });
             }
+            // What lasts beyond the turn is in no vector.
+            let one = u64x2_extract_lane::<0>(one).wrapping_add(u64x2_extract_lane::<1>(one));
+            sum = sum.wrapping_add(one);
         }
-        let mut sum = u64x2_splat(0);
-        for one in sums {
-            sum = i64x2_add(sum, one);
-        }
-        let sum = u64x2_extract_lane::<0>(sum).wrapping_add(u64x2_extract_lane::<1>(sum));
         sum.wrapping_add(super::sum_body(rest))
     }
 }

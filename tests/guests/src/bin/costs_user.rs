@@ -277,8 +277,12 @@ fn handover(quick: bool, text: &mut String) {
 
 fn access(quick: bool, text: &mut String) {
     let mut rows = Rows::new("access");
-    for bytes in [MIB, 64 * MIB] {
-        access_to(bytes, quick, &mut rows);
+    // What differs from place to place is the machine's: in caches it matters which pages
+    // of memory they are.
+    let places = if quick { 1 } else { 16 };
+    let mut held = Vec::new();
+    for bytes in std::iter::repeat_n(MIB, places).chain([64 * MIB]) {
+        held.push(access_to(bytes, quick, &mut rows));
     }
     rows.write(text);
 }
@@ -288,65 +292,67 @@ fn aligned(all: &mut [u8], bytes: usize) -> &mut [u8] {
     &mut all[at..][..bytes]
 }
 
-/// Small enough for caches, or not.
-fn access_to(bytes: usize, quick: bool, rows: &mut Rows) {
+/// Small enough for caches, or not. Gives back what it used, so that the next one uses
+/// something else.
+fn access_to(bytes: usize, quick: bool, rows: &mut Rows) -> (Region, Vec<u8>) {
     let region = Region::create("buffer", bytes as u64).unwrap();
     let mut window = region.write_window(..).unwrap();
     // Aligned as windows are, which makes a difference to copies.
-    let (mut own, mut other) = (vec![0; bytes + GRANULE], vec![1; bytes + GRANULE]);
-    let (own, other) = (aligned(&mut own, bytes), aligned(&mut other, bytes));
+    let mut all = vec![1; 2 * (bytes + GRANULE)];
+    let (own, other) = all.split_at_mut(bytes + GRANULE);
+    let (own, other) = (aligned(own, bytes), aligned(other, bytes));
     let scattered = 10_000;
     let (repeats, times) = match bytes {
         _ if quick => (2, 1),
-        ..=MIB => (40, 10),
+        ..=MIB => (5, 10),
         _ => (6, 1),
     };
     kernels::vectors::fill(&mut window, 7);
     kernels::fill(own, 7);
     assert!(window[..] == own[..], "both do the same");
     assert_eq!(kernels::vectors::sum(&window), kernels::sum(own));
+    let mut time = |row, act: &mut dyn FnMut()| {
+        if bytes <= MIB {
+            act(); // What caches hold is there then, whatever was done before.
+        }
+        rows.time(row, bytes, times, act);
+    };
     for _ in 0..repeats {
-        rows.time("fill: window", bytes, times, || {
-            kernels::fill(&mut window, 1)
-        });
-        rows.time("fill: own memory", bytes, times, || kernels::fill(own, 1));
-        rows.time("fill, simd128: window", bytes, times, || {
+        time("fill: window", &mut || kernels::fill(&mut window, 1));
+        time("fill: own memory", &mut || kernels::fill(own, 1));
+        time("fill, simd128: window", &mut || {
             kernels::vectors::fill(&mut window, 1);
         });
-        rows.time("fill, simd128: own memory", bytes, times, || {
+        time("fill, simd128: own memory", &mut || {
             kernels::vectors::fill(own, 1);
         });
-        rows.time("sum: window", bytes, times, || {
+        time("sum: window", &mut || {
             black_box(kernels::sum(&window));
         });
-        rows.time("sum: own memory", bytes, times, || {
+        time("sum: own memory", &mut || {
             black_box(kernels::sum(own));
         });
-        rows.time("sum, simd128: window", bytes, times, || {
+        time("sum, simd128: window", &mut || {
             black_box(kernels::vectors::sum(&window));
         });
-        rows.time("sum, simd128: own memory", bytes, times, || {
+        time("sum, simd128: own memory", &mut || {
             black_box(kernels::vectors::sum(own));
         });
-        rows.time("copy in: window", bytes, times, || {
+        time("copy in: window", &mut || {
             window.copy_from_slice(other);
         });
-        rows.time("copy in: own memory", bytes, times, || {
-            own.copy_from_slice(other)
-        });
-        rows.time("copy out: window", bytes, times, || {
-            other.copy_from_slice(&window)
-        });
-        rows.time("copy out: own memory", bytes, times, || {
-            other.copy_from_slice(own)
-        });
-        rows.time("10,000 scattered reads: window", bytes, times, || {
+        time("copy in: own memory", &mut || own.copy_from_slice(other));
+        time("copy out: window", &mut || other.copy_from_slice(&window));
+        time("copy out: own memory", &mut || other.copy_from_slice(own));
+        time("10,000 scattered reads: window", &mut || {
             black_box(kernels::scatter(&window, scattered));
         });
-        rows.time("10,000 scattered reads: own memory", bytes, times, || {
+        time("10,000 scattered reads: own memory", &mut || {
             black_box(kernels::scatter(own, scattered));
         });
     }
+    drop(window);
+    (region, all)
 }
 
 fn calls(quick: bool, text: &mut String) {
