@@ -277,11 +277,12 @@ fn handover(quick: bool, text: &mut String) {
 
 fn access(quick: bool, text: &mut String) {
     let mut rows = Rows::new("access");
-    // What differs from place to place is the machine's: in caches it matters which pages
-    // of memory they are.
-    let places = if quick { 1 } else { 16 };
+    // Which pages of memory they are matters, in caches most: so there are several.
+    let (small, large) = if quick { (1, 1) } else { (16, 3) };
+    let small = std::iter::repeat_n(MIB, small);
+    let large = std::iter::repeat_n(64 * MIB, large);
     let mut held = Vec::new();
-    for bytes in std::iter::repeat_n(MIB, places).chain([64 * MIB]) {
+    for bytes in small.chain(large) {
         held.push(access_to(bytes, quick, &mut rows));
     }
     rows.write(text);
