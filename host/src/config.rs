@@ -20,7 +20,8 @@ use crate::sys::{
 /// change any of these afterwards.
 ///
 /// When a store is dropped, the reservations of its memories wait for the next ones,
-/// 32 in the process, with up to 256 KiB of zero pages each, which stay resident.
+/// 32 in the process, with up to 256 KiB of zero pages each, which the kernel may take
+/// where memory is short. Those of memories that grew beyond 64 MiB are unmapped.
 ///
 /// # What an embedder must not do
 ///

@@ -225,8 +225,10 @@ impl AppBuilder {
     /// spare it, this time: then it is asked about the next one. Also asked
     /// where only counting is done, which counts what would have happened.
     ///
-    /// It is called for [`AppHandle::relieve`], on a thread of the runtime that may
-    /// block, and should not take long: memory is short.
+    /// It is called for [`AppHandle::relieve`], on a thread of its own that is none of
+    /// the runtime's, or on the caller's where there is no memory for one. It may block,
+    /// and should not take long: memory is short. If it panics, so does
+    /// [`AppHandle::relieve`], and nobody is ended; it is asked again at the next report.
     #[must_use]
     pub fn before_kill(
         mut self,

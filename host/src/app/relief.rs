@@ -1,8 +1,10 @@
 //! Memory pressure, heeded for an app.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -41,7 +43,12 @@ impl Relief {
         })?;
         let task = tokio::spawn(async move {
             while asked.recv().await.is_some() {
-                app.relieve().await;
+                // What is asked before a kill is the program's, which may panic. The next
+                // report is heeded all the same.
+                let relieved = AssertUnwindSafe(app.relieve()).catch_unwind().await;
+                if relieved.is_err() {
+                    tracing::error!("what was asked before a kill panicked: nobody is ended");
+                }
                 // Reported before that one's memory was back.
                 while asked.try_recv().is_ok() {}
             }

@@ -51,9 +51,14 @@ fn smallest(settings: &Path) -> Option<usize> {
 /// Whether huge pages may be had, if the kernel is advised, where so many bytes of a
 /// memory file from `offset` on are mapped at an address.
 pub(super) fn fits(address: usize, length: usize, offset: u64) -> bool {
+    advised().is_some_and(|size| fits_one(size, address, length, offset))
+}
+
+/// Whether there is room for a huge page of this size at least.
+fn fits_one(size: usize, address: usize, length: usize, offset: u64) -> bool {
     // Addresses have 64 bits.
     let ahead = (address as u64).wrapping_sub(offset);
-    advised().is_some_and(|size| length >= size && ahead.is_multiple_of(size as u64))
+    length >= size && ahead.is_multiple_of(size as u64)
 }
 
 /// Advises the kernel to use huge pages.
@@ -113,6 +118,19 @@ mod tests {
         // Used without advice.
         let always = "[always] within_size advise never deny force\n";
         assert_eq!(settings(always, &[whole], Some("2097152\n")), None);
+    }
+
+    #[test]
+    fn huge_page_fits_where_address_and_offset_are_as_far_from_a_multiple() {
+        const SIZE: usize = 2 << 20;
+        let fits = |address, length, offset| fits_one(SIZE, address, length, offset);
+        assert!(fits(4 * SIZE, SIZE, 0));
+        assert!(fits(4 * SIZE, SIZE, 6 << 20));
+        assert!(fits(4 * SIZE + 0x1_0000, SIZE, 0x1_0000));
+        assert!(fits(SIZE, SIZE, 100 << 30), "a region may be larger");
+        assert!(!fits(4 * SIZE, SIZE - 1, 0));
+        assert!(!fits(4 * SIZE + 0x1_0000, SIZE, 0));
+        assert!(!fits(4 * SIZE, SIZE, 0x1_0000));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::guests::Guests;
 use crate::kernels;
 use crate::machine;
 use crate::measure::Plan;
-use crate::native::{Peer, Use};
+use crate::native::{self, Peer, Use};
 use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
 
@@ -14,6 +14,8 @@ const MIB: u64 = 1 << 20;
 const SIZES: [u64; 6] = [4 << 10, 64 << 10, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];
 
 /// What is compared with what.
+const ACROSS: &str = "lent across strands, windows kept";
+const WAKE: &str = "waking a thread, natively";
 const LIST: &str = "list<u8> by a call";
 const KEPT: &str = "lent, windows kept";
 const ANEW: &str = "lent, mapped anew, each page touched";
@@ -26,6 +28,9 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     for _ in 0..plan.rounds() {
         let tables = &mut [("alone", &mut alone), ("whole", &mut whole)];
         guests.add(plan, "handover", sizes, tables);
+        for _ in 0..if plan.quick { 2 } else { 20 } {
+            native::wake_up(50, alone.cell(WAKE, 0));
+        }
         let mut composed = Composed::new();
         for (column, bytes) in sizes.iter().enumerate() {
             let mut peer = Peer::new(*bytes);
@@ -64,6 +69,7 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     }
     let ten = sizes.iter().position(|size| *size == 10 * MIB).unwrap_or(0);
     let last = sizes.len() - 1;
+    let beyond = |wake_ups| Some(alone.median(ACROSS, 0)? - wake_ups * alone.median(WAKE, 0)?);
     let ratios = [
         Ratio::time(
             "lent with windows kept, the largest",
@@ -87,6 +93,16 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
             alone.median(KEPT, last),
             alone.median(KEPT, 0),
             Goal::AtMost(1.2),
+        ),
+        Ratio::time(
+            "lent across strands with windows kept, 4 KiB, beyond waking a thread",
+            beyond(1.0),
+            3000.0,
+        ),
+        Ratio::time(
+            "the same, beyond waking one and being woken",
+            beyond(2.0),
+            3000.0,
         ),
     ];
     (vec![alone, whole], ratios.into_iter().flatten().collect())

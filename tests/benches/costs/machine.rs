@@ -16,7 +16,7 @@ pub fn describe() -> String {
     ];
     if !has_huge_pages() {
         lines.push(format!(
-            "  which keeps regions from having any; `echo advise > {HUGE}` by root lets them"
+            "  which keeps regions from having those of 2 MiB; `echo advise > {HUGE}` by root lets them"
         ));
     }
     lines.join("\n")

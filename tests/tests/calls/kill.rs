@@ -9,6 +9,7 @@ use tombolo::app::{
     App, AppBuilder, AppHandle, Candidate, End, GuestSpec, KillReport, OnPressure, Outcome,
     StartError, Verdict,
 };
+use tombolo::pressure::{Level, PressureSink, PressureSource};
 
 use crate::guests;
 use crate::trio::{app, far, near, program, server, strand};
@@ -379,6 +380,58 @@ mod for_want_of_memory {
         });
         assert_eq!(*asked.lock().unwrap(), ["near", "far", "near"]);
         assert_eq!(end(&outcome, "near"), "served");
+    }
+
+    /// A source of pressure that the test speaks for.
+    struct Spoken(Arc<Mutex<Option<PressureSink>>>);
+
+    impl PressureSource for Spoken {
+        fn name(&self) -> String {
+            "a test".into()
+        }
+
+        fn start(self: Box<Self>, sink: PressureSink) -> std::io::Result<Box<dyn Send>> {
+            *self.0.lock().unwrap() = Some(sink);
+            Ok(Box::new(()))
+        }
+    }
+
+    #[test]
+    fn hook_that_panicked_is_asked_again_at_the_next_report() {
+        let (sink, asked) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
+        let app = holding(OnPressure::Kill)
+            .pressure(Spoken(Arc::clone(&sink)))
+            .before_kill({
+                let asked = asked.clone();
+                move |candidate: &Candidate| {
+                    // Without the lock when it panics.
+                    let times = {
+                        let mut asked = asked.lock().unwrap();
+                        asked.push(candidate.guest.clone());
+                        asked.len()
+                    };
+                    match times {
+                        1 => panic!("this hook is broken"),
+                        2 => Verdict::End,
+                        _ => Verdict::Spare,
+                    }
+                }
+            });
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 14).await;
+            // Who is asked about a third is done with the second.
+            while asked.lock().unwrap().len() < 3 {
+                sink.lock()
+                    .unwrap()
+                    .as_ref()
+                    .unwrap()
+                    .report(Level::Critical);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            app.stop();
+        });
+        assert_eq!(asked.lock().unwrap()[..3], ["near", "near", "far"]);
+        assert_eq!(names(&outcome.report.kills), ["near"]);
     }
 
     #[test]
