@@ -34,6 +34,11 @@ impl Page {
         })
     }
 
+    /// Where it begins.
+    pub fn memory(&self) -> *const u8 {
+        self.memory
+    }
+
     /// Reads a byte, of the window or of what is there after it.
     pub fn get(&self, at: usize) -> u8 {
         let byte = unsafe { self.memory.add(at) };

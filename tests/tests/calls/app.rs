@@ -110,8 +110,17 @@ mod lending {
 
     #[test]
     fn live_windows_are_set_aside_and_go_with_others_of_the_strand() {
+        in_one_strand("lend-live one");
+    }
+
+    #[test]
+    fn words_in_a_live_window_are_those_of_the_moment_of_the_call() {
+        in_one_strand("lend-live-words");
+    }
+
+    fn in_one_strand(script: &str) {
         let command = CommandSpec {
-            args: vec!["lend-live one".into()],
+            args: vec![script.into()],
             ..CommandSpec::default()
         };
         let guests = [client(), near(), far()].map(|guest| GuestSpec {

@@ -83,6 +83,7 @@ fn play(script: &str) -> Result<String, String> {
         "deep" => deep(),
         "lend-kept-windows" => lend_kept_windows(),
         "lend-live" => lend_live(rest),
+        "lend-live-words" => lend_live_words(),
         "lend-third-party" => lend_third_party(),
         "lend-same-twice" => lend_same_twice(),
         "lend-window-kept" => lend_window_kept(),
@@ -367,6 +368,26 @@ fn lend_same_twice() {
 
 /// Live windows are set aside as others are; and go with those of another claim
 /// within one strand.
+/// Calls one of the same strand with words that lie in a live window, which the callee
+/// writes over while the call is under way: it hears what was there when it was called.
+fn lend_live_words() {
+    let region = create("live");
+    let page = map(&region, Access::LiveWrite);
+    // By another claim, so that the window stays shown.
+    let other = region.duplicate(Rights::READ | Rights::WRITE).unwrap();
+    for byte in (1..=250).cycle().take(2000) {
+        let words = format!("live {byte}");
+        for (at, letter) in words.bytes().enumerate() {
+            page.set(at, letter);
+        }
+        // By the host, which passes them on: nobody reads them here.
+        let bytes = unsafe { std::slice::from_raw_parts(page.memory(), words.len()) };
+        let there = unsafe { std::str::from_utf8_unchecked(bytes) };
+        assert_eq!(near::lend(there, &other).as_deref(), Ok("done"), "{words}");
+        assert!(page.is_all(byte), "{words}");
+    }
+}
+
 fn lend_live(strands: &str) {
     let region = create("live");
     let page = map(&region, Access::LiveWrite);
