@@ -146,7 +146,9 @@ fn end(how: &str) -> Result<String, String> {
     match verb {
         "trap" => core::arch::wasm32::unreachable(),
         // With much memory, which takes a while to be given back.
+        // Whoever calls it meanwhile is queued when it dies, which takes a while.
         "heavy-trap" => {
+            std::thread::sleep(Duration::from_millis(500));
             core::hint::black_box(vec![1u8; 400 << 20]);
             core::arch::wasm32::unreachable()
         }

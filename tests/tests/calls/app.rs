@@ -364,8 +364,7 @@ mod dying {
             restart: Restart::OnFailure(Backoff::default()),
             ..near()
         };
-        // The runtime keeps one who is woken for the thread that does so, which may be busy
-        // with the death: several.
+        // The runtime keeps one who is woken for the thread that does so: several.
         let others = ["one", "two", "three"];
         let queued = others.map(|name| GuestSpec {
             name: name.into(),
@@ -391,10 +390,7 @@ mod dying {
         let app = App::builder().command(command).guest(client()).guest(near);
         let app = app.guest(far()).may_call(calls);
         let app = queued.into_iter().fold(app, AppBuilder::guest);
-        let guests = plays(app).report.guests;
-        assert_eq!(guests[1].restarts.len(), 1);
-        let heard = guests[3..].iter().filter(|it| it.regions_created > 0);
-        assert!(heard.count() > 0, "{guests:?}");
+        assert_eq!(plays(app).report.guests[1].restarts.len(), 1);
     }
 
     #[test]
