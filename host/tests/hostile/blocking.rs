@@ -1,0 +1,1 @@
+//! Pipes that nobody reads, FIFOs and slow file operations.

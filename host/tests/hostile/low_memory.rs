@@ -1,0 +1,1 @@
+//! A memory cgroup that is nearly full.

@@ -1,0 +1,1 @@
+//! Resource limits, signals, closed descriptors, and no threads to be had.

@@ -1,0 +1,1 @@
+//! Guests that make the host's own steps long.

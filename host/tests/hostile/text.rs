@@ -1,0 +1,1 @@
+//! Escape sequences in components, and ids that reveal too much.
