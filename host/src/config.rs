@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, Store, Strategy, Trap};
 
+use crate::parallel::compile_in_parallel;
 use crate::region::{GRANULE, RegionName, Span};
 use crate::sys::{
-    Creator, MemoryRecord, Perms, RegionFile, ShowError, StoreId, Tenant, fault, memory_of,
+    Creator, MemoryRecord, Perms, RegionFile, ShowError, StoreId, Tenant, fault, memory_of, signal,
 };
 
 /// Readies a configuration for engines in which guests can map regions, and
@@ -17,11 +18,23 @@ use crate::sys::{
 /// for each; no copy-on-write images, which those cannot have; the on-demand
 /// allocator; Cranelift, native code and traps by signals; no concurrency
 /// support, since a caller that goes on running would break lending. Do not
-/// change any of these afterwards.
+/// change any of these afterwards. If the system refuses the threads that wasmtime
+/// compiles with, it turns parallel compilation off, which would panic otherwise.
 ///
 /// When a store is dropped, the reservations of its memories wait for the next ones,
 /// 32 in the process, with up to 256 KiB of zero pages each, which the kernel may take
 /// where memory is short. Those of memories that grew beyond 64 MiB are unmapped.
+///
+/// # What it changes about signals
+///
+/// - SIGSEGV gets a handler, for the process.
+/// - SIGXFSZ is ignored if its action was the default, which ends the process. The kernel
+///   raises it when a guest writes more to a file than `RLIMIT_FSIZE` allows; now the guest
+///   gets an error instead. Child processes inherit that.
+/// - SIGSEGV, SIGBUS, SIGILL and SIGFPE are unblocked in this thread, and by
+///   [`app`](crate::app) in each thread in which it runs guests: a fault while they are
+///   blocked ends the process. Threads in which the embedder itself enters stores must not
+///   block them.
 ///
 /// # What an embedder must not do
 ///
@@ -42,6 +55,8 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     {
         return Err(PrepareError::Overcommit);
     }
+    signal::unblock_faults();
+    signal::ignore_unless_handled(libc::SIGXFSZ).map_err(PrepareError::Handler)?;
     fault::install().map_err(PrepareError::Handler)?;
     config
         .with_host_memory(Arc::new(Creator))
@@ -51,6 +66,9 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
         .strategy(Strategy::Cranelift)
         .signals_based_traps(true)
         .concurrency_support(false);
+    if !compile_in_parallel(true) {
+        config.parallel_compilation(false);
+    }
     prove(config)
 }
 
@@ -58,8 +76,8 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrepareError {
-    /// The kernel refused the handler for faults.
-    #[error("cannot install a handler for SIGSEGV")]
+    /// The kernel refused a change to the actions of signals.
+    #[error("cannot change what is done about the signals SIGSEGV and SIGXFSZ")]
     Handler(#[source] io::Error),
     /// An engine was there first, so that wasmtime's handler does not go first.
     #[error(

@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::region::{Exhausted, NameError, PinRefusal, Refusal, SpanError};
-use crate::sys::ShowError;
+use crate::sys::{FileSize, ShowError};
 
 /// Why an operation on a region was refused. Nothing has changed then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -114,7 +114,10 @@ impl From<PinRefusal> for RegionError {
 
 impl From<io::Error> for RegionError {
     fn from(error: io::Error) -> RegionError {
-        RegionError::System(Arc::new(error))
+        match error.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(limit @ FileSize { .. }) => RegionError::Limit(limit.to_string()),
+            None => RegionError::System(Arc::new(error)),
+        }
     }
 }
 

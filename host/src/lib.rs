@@ -75,6 +75,7 @@ mod error;
 mod holder;
 mod host;
 mod limits;
+mod parallel;
 pub mod pressure;
 mod region;
 pub mod regions;

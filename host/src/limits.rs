@@ -33,7 +33,8 @@ pub struct Limits {
     /// wasmtime's `ResourceLimiter`.
     pub memory_bytes: u64,
     /// Descriptors, streams, pollables and the like from WASI, and ends of
-    /// channels, publications and watches. Default as for regions.
+    /// channels, publications and watches. Default as for regions, but 16 at least:
+    /// most of them take no file descriptor.
     /// Enforced where Tombolo runs the guest.
     pub descriptors: u32,
     /// How long a call to one of the guest's exports may take: its own running
@@ -98,7 +99,7 @@ impl Default for Limits {
             handles: 4096,
             windows: 4096,
             memory_bytes: 4 * GIB,
-            descriptors: share(descriptors(), 8, 1024),
+            descriptors: share(descriptors(), 8, 1024).max(16),
             call_time: Some(Duration::from_secs(60)),
             run_time: None,
             mappings: 8192,

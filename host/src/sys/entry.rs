@@ -24,6 +24,7 @@ pub(crate) struct Entered(Option<StoreId>);
 
 impl Entered {
     pub(crate) fn new(store: StoreId) -> Entered {
+        super::signal::unblock_faults();
         Entered(CURRENT.replace(Some(store)))
     }
 }

@@ -2,11 +2,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
 
 use memfd::{FileSeal, Memfd};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
+use super::ViewMut;
 use crate::region::{RegionName, Span};
 
 /// The anonymous file that holds a region's bytes.
@@ -26,8 +29,17 @@ impl RegionFile {
     ///
     /// # Errors
     ///
-    /// What the kernel says: too many open files, no memory.
+    /// [`FileSize`], inside of the error, if the process may make no file of that length;
+    /// otherwise the kernel's: too many open files, no memory.
     pub(crate) fn new(name: &RegionName, size: u64) -> io::Result<RegionFile> {
+        let length = Span::whole(size).length();
+        let most = file_size_limit();
+        if length > most {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                FileSize { length, most },
+            ));
+        }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let label = format!("tombolo:{}", name.as_str());
         // Not executable, and never made so. Kernels before 6.3 do not know the
@@ -38,7 +50,7 @@ impl RegionFile {
         }?;
         let file = File::from(fd);
         // Size, then seal, then share.
-        file.set_len(Span::whole(size).length())?;
+        file.set_len(length)?;
         let inode = file.metadata()?.ino();
         let file = Memfd::try_from_file(file)
             .map_err(|_| io::Error::other("the kernel's memory file takes no seals"))?;
@@ -84,9 +96,41 @@ impl RegionFile {
         self.file.as_file().read_exact_at(bytes, offset)
     }
 
-    pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.as_file().write_all_at(bytes, offset)
+    /// Writes bytes, all of which lie inside of the file. The caller holds a `write` window
+    /// on them in the region's ledger.
+    pub(crate) fn write_at(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end <= file_size_limit() {
+            return self.file.as_file().write_all_at(bytes, offset);
+        }
+        // The limit was lowered after the file was made. The kernel applies it to each
+        // `write`, but not to mappings.
+        let span = Span::of_bytes(offset, bytes.len() as u64, end).map_err(io::Error::other)?;
+        let Some(span) = span else {
+            return Ok(());
+        };
+        let start = usize::try_from(offset - span.offset()).map_err(io::Error::other)?;
+        let mut view = ViewMut::new(self, span)?;
+        view.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
+}
+
+/// The process may not make a file that is so long.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "RLIMIT_FSIZE (`ulimit -f`) allows this process files of {most} bytes at most, and the \
+     region takes one of {length}"
+)]
+pub(crate) struct FileSize {
+    length: u64,
+    most: u64,
+}
+
+/// Returns the length beyond which the process may write no file. The kernel raises SIGXFSZ
+/// there, which ends the process by default, so callers compare first.
+fn file_size_limit() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 impl AsFd for RegionFile {

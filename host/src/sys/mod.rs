@@ -16,8 +16,11 @@
 //! | `view` | a region in the host program's own memory |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
 //! | `entry` | which store a thread is in |
+//! | `signal` | signal masks and actions |
+//! | `directory` | a directory that is reached without its name |
 #![allow(unsafe_code)]
 
+mod directory;
 pub(crate) mod entry;
 pub(crate) mod fault;
 mod file;
@@ -26,10 +29,12 @@ mod mappings;
 mod memory;
 mod reservation;
 mod resident;
+pub(crate) mod signal;
 mod table;
 mod view;
 
-pub(crate) use file::RegionFile;
+pub(crate) use directory::within;
+pub(crate) use file::{FileSize, RegionFile};
 pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use memory::{
     Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,

@@ -487,7 +487,7 @@ pub(super) static LIMITS: Table = Table {
         count(
             "descriptors",
             "Descriptors, streams and the like from WASI.",
-            "as `regions`",
+            "as `regions`, but 16 at least",
             "descriptors = 64",
         ),
         time(
