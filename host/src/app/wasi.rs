@@ -1,10 +1,12 @@
 //! What a guest has of WASI.
 
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
-use wasmtime_wasi::{FsPerms, WasiCtx};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::{CommandSpec, Grant, GuestSpec};
+use crate::sys;
 
 /// The WASI context of a guest: the standard streams if it shares them, and what
 /// it was granted, also as the first command. No network.
@@ -26,15 +28,39 @@ pub(super) fn context(
         dirs.extend(&command.dirs);
     }
     for grant in dirs {
-        let perms = match grant.read_only {
-            true => FsPerms::ReadOnly,
-            false => FsPerms::ReadWrite,
-        };
-        // wasmtime-wasi takes a path; this one leads to the very directory
-        // that was opened, whatever happened to its name since.
-        let path = format!("/proc/self/fd/{}", grant.dir.as_raw_fd());
-        wasi.preopened_dir(path, &grant.guest_path, perms)
+        preopen(&mut wasi, grant)
             .map_err(|error| error.context(format!("directory `{}`", grant.host_path.display())))?;
     }
     Ok(wasi.build())
+}
+
+/// Grants a directory. wasmtime-wasi takes a path. That path must lead to the very directory
+/// that was opened, whatever happened to its name since.
+fn preopen(wasi: &mut WasiCtxBuilder, grant: &Grant) -> wasmtime::Result<()> {
+    let perms = match grant.read_only {
+        true => FsPerms::ReadOnly,
+        false => FsPerms::ReadWrite,
+    };
+    let path = format!("/proc/self/fd/{}", grant.dir.as_raw_fd());
+    let by_proc = wasi
+        .preopened_dir(path, &grant.guest_path, perms)
+        .map(|_| ());
+    let Err(error) = by_proc else {
+        return Ok(());
+    };
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if !error.downcast_ref::<io::Error>().is_some_and(missing) {
+        return Err(error);
+    }
+    // The descriptor is open, so it is `/proc` that is missing.
+    let inside = sys::within(grant.dir.as_fd(), || {
+        wasi.preopened_dir(".", &grant.guest_path, perms)
+            .map(|_| ())
+    });
+    inside.unwrap_or_else(|error| {
+        Err(wasmtime::Error::new(error).context(
+            "`/proc` is not mounted here, and no thread can have the directory as its own current \
+             one instead; mount `/proc`",
+        ))
+    })
 }
