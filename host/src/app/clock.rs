@@ -1,6 +1,8 @@
 //! How long a guest has been at a call.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -120,10 +122,26 @@ pub(super) struct TimeUp {
     limit: Duration,
 }
 
+/// The host panicked while a guest ran: in a function of its own, or one of the embedder's.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{BUG}: {0}")]
+pub(super) struct Panicked(String);
+
+/// The text for the callers of such a guest. The panic's own message is for the operator.
+pub(super) const BUG: &str = "the host panicked, which is a bug of the host's";
+
+impl Panicked {
+    pub(super) fn new(panic: &(dyn Any + Send)) -> Panicked {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Panicked(text.unwrap_or("it says no more").to_owned())
+    }
+}
+
 pin_project! {
     /// A call into a guest: says which store the thread is in while it runs, and
-    /// ends when the guest's time is up while it waits, or when the guest is told to
-    /// end.
+    /// ends when the guest's time is up while it waits, when the guest is told to end,
+    /// or when the host panics in it.
     pub(super) struct Metered<F> {
         // Taken only by drop.
         #[pin]
@@ -169,9 +187,15 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
         let polled = {
             let _entered = Entered::new(*this.store);
             let call = this.call.as_pin_mut().expect("taken only by drop");
-            call.poll(context)
+            // wasmtime carries a panic of a host function through wasm to here, and the store
+            // can be dropped afterwards. So that guest ends, and others go on.
+            catch_unwind(AssertUnwindSafe(|| call.poll(context)))
         };
         this.life.ran();
+        let polled = match polled {
+            Ok(polled) => polled,
+            Err(panic) => return Poll::Ready(Err(Panicked::new(&*panic).into())),
+        };
         if polled.is_ready() {
             return polled;
         }

@@ -12,12 +12,11 @@ use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::call::{Call, Inbox, Message, Reply, Seat, Work};
-use super::clock::{Clock, Metered};
+use super::clock::{BUG, Clock, Metered, Panicked};
 use super::interfaces::Grants;
 use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
-use super::nursery::Next;
-use super::nursery::Nursery;
+use super::nursery::{Again, Next, Nursery};
 use super::proxy::{Bundle, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
@@ -120,9 +119,38 @@ pub(super) struct Ended {
     pub(super) lived: Duration,
     /// Its next life, if it failed and is to have one.
     pub(super) next: Option<Next>,
+    /// It failed, and would have another life if the app did not come to its end.
+    pub(super) excused: bool,
 }
 
 impl Ended {
+    /// A guest that went down with a panic of the host's.
+    pub(super) fn panicked(index: usize, name: &str, panicked: &Panicked, born: Instant) -> Ended {
+        Ended {
+            index,
+            exit: None,
+            failure: Some(format!("guest `{name}` was ended: {panicked}")),
+            with_app: false,
+            report: GuestReport {
+                name: name.to_owned(),
+                end: "failed".into(),
+                ..GuestReport::default()
+            },
+            lived: born.elapsed(),
+            next: None,
+            excused: false,
+        }
+    }
+
+    /// Notes what becomes of it.
+    pub(super) fn then(&mut self, again: Again) {
+        match again {
+            Again::Lives(next) => self.next = Some(*next),
+            Again::AppEnds => self.excused = true,
+            Again::Never => {}
+        }
+    }
+
     pub(super) fn end(&self) -> End {
         match (self.exit, &self.failure) {
             (Some(code), None) => End::Exit(code),
@@ -341,7 +369,7 @@ impl Guest {
                 calls.ended(index, format!("guest `{name}` has ended"));
                 match exit {
                     Some(0) | None => nursery.gone(index),
-                    Some(_) => ended.next = nursery.again(index, ended.lived),
+                    Some(_) => ended.then(nursery.again(index, ended.lived)),
                 }
                 ended
             }
@@ -369,9 +397,12 @@ impl Guest {
                     None => {
                         let error = self.explain(error);
                         let ended = format!("guest `{name}` was ended{during}");
-                        let told = match error.is::<Trespass>() {
-                            true => "it wrote to a read-only window".to_owned(),
-                            false => brief(&error),
+                        let told = if error.is::<Trespass>() {
+                            "it wrote to a read-only window".to_owned()
+                        } else if error.is::<Panicked>() {
+                            BUG.to_owned()
+                        } else {
+                            brief(&error)
                         };
                         (
                             format!("{ended}: {}", brief(&error)),
@@ -387,7 +418,7 @@ impl Guest {
                 drop(borrowed);
                 match with_app {
                     true => nursery.gone(index),
-                    false => ended.next = nursery.again(index, ended.lived),
+                    false => ended.then(nursery.again(index, ended.lived)),
                 }
                 if let Some(tell) = tell {
                     tell(told);
@@ -673,6 +704,7 @@ impl Guest {
             report,
             lived: born.elapsed(),
             next: None,
+            excused: false,
         }
     }
 }

@@ -456,7 +456,8 @@ pub struct Outcome {
     pub end: End,
     /// What the guests did.
     pub report: Report,
-    /// How guests failed, one line each, in the order in which they did.
+    /// How guests failed, one line each, in the order in which they did. A guest that is to
+    /// be started again has not failed, also where the app came to its end before that.
     pub failures: Vec<String>,
 }
 
@@ -508,6 +509,8 @@ impl App {
         if next.is_some() && !may {
             let name = &self.nursery.cradles[index].spec.name;
             let why = format!("guest `{name}` failed, and is not started again: the app ends");
+            // As if it had failed a moment later.
+            ended.excused = true;
             // For those who call its next life already.
             self.nursery.calls.ended(index, why);
             self.nursery.gone(index);
@@ -593,7 +596,10 @@ impl App {
                 continue;
             };
             let index = ended.index;
-            if let Some(failure) = &ended.failure {
+            if let Some(failure) = ended.failure.as_ref().filter(|_| ended.excused) {
+                let guest = &names[index];
+                tracing::warn!(guest, "{failure}; not started again, since the app ends");
+            } else if let Some(failure) = &ended.failure {
                 tracing::info!(guest = names[index], "{failure}");
                 failures.push(failure.clone());
             }

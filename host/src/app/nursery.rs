@@ -1,8 +1,10 @@
 //! How the guests of an app are made, and made anew when they fail.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use wasmtime::Engine;
@@ -10,6 +12,7 @@ use wasmtime::component::{Component, Linker};
 
 use super::Ticker;
 use super::call::{Calls, Inbox};
+use super::clock::{BUG, Panicked};
 use super::guest::{Ended, Guest, GuestState};
 use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
@@ -65,6 +68,16 @@ pub(super) struct Next {
     pub(super) last: Last,
 }
 
+/// The fate of a guest that failed.
+pub(super) enum Again {
+    /// It lives again.
+    Lives(Box<Next>),
+    /// It would, if the app did not come to its end.
+    AppEnds,
+    /// That was its end.
+    Never,
+}
+
 /// The guests of an app, and how they are made.
 pub(super) struct Nursery {
     pub(super) engine: Engine,
@@ -113,21 +126,35 @@ impl Nursery {
                     () = sleep(delay) => {}
                 }
             }
-            let limits = &nursery.cradles[index].limits;
-            let ticker = nursery.ticker.clone();
-            let guest = Guest::new(&nursery.engine, state, last, limits, ticker);
-            guest.live(index, nursery, inbox, ready).await
+            let born = Instant::now();
+            let name = &nursery.cradles[index].spec.name;
+            let lived = async {
+                let limits = &nursery.cradles[index].limits;
+                let ticker = nursery.ticker.clone();
+                let guest = Guest::new(&nursery.engine, state, last, limits, ticker);
+                guest.live(index, nursery.clone(), inbox, ready).await
+            };
+            // For panics outside of the guest's calls. The store is dropped with the future.
+            let lived = AssertUnwindSafe(lived).catch_unwind().await;
+            lived.unwrap_or_else(|panic| {
+                nursery
+                    .calls
+                    .ended(index, format!("guest `{name}` was ended: {BUG}"));
+                let mut ended = Ended::panicked(index, name, &Panicked::new(&*panic), born);
+                ended.then(nursery.again(index, ended.lived));
+                ended
+            })
         })
     }
 
     /// Prepares the next life of a guest that failed after it had lived for so
     /// long, if it is to have one. Who calls it from now on waits for that.
-    pub(super) fn again(&self, index: usize, lived: Duration) -> Option<Next> {
-        let next = self.next(index, lived);
-        if next.is_none() {
+    pub(super) fn again(&self, index: usize, lived: Duration) -> Again {
+        let again = self.next(index, lived);
+        if !matches!(again, Again::Lives(_)) {
             self.gone(index);
         }
-        next
+        again
     }
 
     /// A guest has ended, and is not started again.
@@ -135,14 +162,11 @@ impl Nursery {
         self.app.channels.gone(index);
     }
 
-    fn next(&self, index: usize, lived: Duration) -> Option<Next> {
+    fn next(&self, index: usize, lived: Duration) -> Again {
         let cradle = &self.cradles[index];
         let Restart::OnFailure(backoff) = &cradle.spec.restart else {
-            return None;
+            return Again::Never;
         };
-        if self.calls.is_ending() {
-            return None;
-        }
         let failures = {
             let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
             let failures = &mut failures[index];
@@ -157,7 +181,10 @@ impl Nursery {
                 guest = cradle.spec.name,
                 "failed {failures} times in a row, and is not started again"
             );
-            return None;
+            return Again::Never;
+        }
+        if self.calls.is_ending() {
+            return Again::AppEnds;
         }
         let state = match cradle.state(&self.host, self.app.of(index)) {
             Ok(state) => state,
@@ -166,18 +193,18 @@ impl Nursery {
                     guest = cradle.spec.name,
                     "cannot be started again: {error:#}"
                 );
-                return None;
+                return Again::Never;
             }
         };
         self.app.channels.reborn(index);
         let inbox = self.calls.reseat(index, state.recipient());
         self.killer.reborn(index, state.life.clone());
-        Some(Next {
+        Again::Lives(Box::new(Next {
             index,
             last: Last(state.life.clone()),
             state,
             inbox,
             delay: backoff.wait(failures),
-        })
+        }))
     }
 }

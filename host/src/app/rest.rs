@@ -11,6 +11,7 @@
 //! All of it is woken as the guest's own task, by whomever it is begun.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -116,14 +117,21 @@ impl<G, E> Rest<G, E> {
             }
         };
         let mut begun = Box::pin(begin(guest, what));
-        let next = match begun.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready((guest, Ok(()))) => Place::Here(guest, waker),
+        let poll = || begun.as_mut().poll(&mut Context::from_waker(&waker));
+        let next = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Ready((guest, Ok(())))) => Place::Here(guest, waker),
             // Its own task is to see to that.
-            Poll::Ready(broken) => {
+            Ok(Poll::Ready(broken)) => {
                 waker.wake();
                 Place::Begun(Box::pin(std::future::ready(broken)))
             }
-            Poll::Pending => Place::Begun(begun),
+            Ok(Poll::Pending) => Place::Begun(begun),
+            // And to a panic, which is none of the caller's.
+            Err(panic) => {
+                drop(begun);
+                waker.wake();
+                Place::Begun(Box::pin(async move { resume_unwind(panic) }))
+            }
         };
         *self.place() = next;
         Ok(())
@@ -249,6 +257,30 @@ mod tests {
             poll(&mut begun.as_mut(), &own),
             Poll::Ready((_, Err("trap")))
         ));
+    }
+
+    #[test]
+    fn panic_is_its_own_tasks_and_not_the_callers() {
+        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+        let guest = Arc::new("it");
+        let mut resting = pin!(rest.rest(guest.clone(), nothing));
+        assert!(poll(&mut resting, &own).is_pending());
+        let begun = rest.begin(
+            (),
+            |_| true,
+            |guest, ()| async move {
+                let _held = guest;
+                resume_unwind(Box::new("out of the guest"))
+            },
+        );
+        assert!(begun.is_ok() && own.take());
+        assert_eq!(Arc::strong_count(&guest), 1, "it is gone");
+        let Poll::Ready(Resting::Begun(mut begun)) = poll(&mut resting, &own) else {
+            panic!("it is broken");
+        };
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut begun.as_mut(), &own)));
+        let panic = polled.expect_err("it is the same panic");
+        assert_eq!(panic.downcast_ref(), Some(&"out of the guest"));
     }
 
     #[test]
