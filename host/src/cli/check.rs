@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::manifest::{self, Instead};
+use super::say::say;
 
 /// Check a manifest, its components and how they are linked; run nothing.
 ///
@@ -35,7 +36,7 @@ impl Check {
         let findings = described.builder(&Instead::default()).check();
         described.add_findings(&findings);
         let described = described.good()?;
-        eprint!("{}", described.render(super::fancy()));
+        say(&described.render(super::fancy()));
         let guests = described.components().count();
         let (channels, scopes) = described.counts();
         let parts = [

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use super::manifest::Problem;
+use super::say::say;
 
 /// The exit code for bad usage, and for guests that cannot be started.
 pub(super) const NOT_STARTED: u8 = 2;
@@ -66,7 +67,7 @@ impl Failure {
 
     /// Prints it to stderr.
     pub(super) fn print(&self) {
-        eprint!("{}", self.text());
+        say(&self.text());
     }
 
     /// What the process ends with.

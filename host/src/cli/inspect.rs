@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::json::{array, object, string};
 use super::manifest::{self, Described, Grants, Instead};
 use super::report::{self, printable};
+use super::say::say;
 use crate::Rights;
 use crate::app::{
     App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
@@ -84,7 +85,7 @@ impl Inspect {
             false => tables(&shown),
         })?;
         for error in unfit(&findings) {
-            eprintln!("note: {}", printable(&error.to_string()));
+            say(&format!("note: {}\n", printable(&error.to_string())));
         }
         // What is linked is shown; what cannot even be looked at is a failure.
         let unreadable =

@@ -4,6 +4,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::uptime;
 
 use super::failure::Failure;
+use super::say::Stderr;
 
 /// The environment variable that says what to show.
 const VARIABLE: &str = "TOMBOLO_LOG";
@@ -23,7 +24,9 @@ pub(super) fn show(verbose: u8) -> Result<(), Failure> {
     })?;
     let events = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Stderr::default)
+        // It would say it on stderr, and panic where that fails.
+        .log_internal_errors(false)
         .with_ansi(super::fancy())
         .with_target(false);
     // When something happened matters only to those who follow it all.

@@ -4,6 +4,7 @@
 //! to say goes to stderr, so that a guest's stdout can be piped.
 
 mod check;
+mod codes;
 mod component;
 mod failure;
 mod grant;
@@ -12,15 +13,18 @@ mod json;
 mod limit;
 mod log;
 mod manifest;
+mod means;
 mod pressure;
 mod report;
 mod run;
+mod say;
 mod signal;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
+use rustix::process::{Resource, getrlimit};
 
 use self::failure::Failure;
 
@@ -29,7 +33,7 @@ use self::failure::Failure;
 /// An app is a number of guests: components, named one by one (`tombolo run
 /// a.wasm b.wasm`), or described in a manifest, `tombolo.toml` (`tombolo run`).
 #[derive(Debug, Parser)]
-#[command(name = "tombolo", version, disable_help_subcommand = true)]
+#[command(name = "tombolo", version, disable_help_subcommand = true, after_help = codes::help())]
 struct Cli {
     /// Show what happens, on stderr: `-v` the life of regions and windows and
     /// the calls between guests, `-vv` all steps. The environment variable
@@ -51,10 +55,29 @@ enum Command {
     Schema,
 }
 
+/// The stack of the thread that compiles and starts guests, in bytes. The main thread usually
+/// has as much, but less under a lower `RLIMIT_STACK`.
+const STACK: usize = 8 << 20;
+
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    // Ends the process itself for `--help` and for bad usage, with code 2.
-    let cli = Cli::parse();
+    signal::sanitize();
+    let limit = getrlimit(Resource::Stack).current;
+    if limit.is_some_and(|limit| limit < STACK as u64) {
+        let roomy = std::thread::Builder::new().stack_size(STACK);
+        if let Ok(thread) = roomy.name("tombolo-main".into()).spawn(with_arguments) {
+            // As for a panic of the main thread.
+            return thread.join().unwrap_or(ExitCode::from(101));
+        }
+    }
+    with_arguments()
+}
+
+fn with_arguments() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return usage(&said),
+    };
     let done = log::show(cli.verbose).and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
@@ -70,9 +93,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints the help, the version, or the mistake in the arguments.
+fn usage(said: &clap::Error) -> ExitCode {
+    match said.print() {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(_) => return ExitCode::from(failure::NOT_STARTED),
+    }
+    match said.use_stderr() {
+        true => ExitCode::from(failure::NOT_STARTED),
+        false => ExitCode::SUCCESS,
+    }
+}
+
 /// Prints a result.
 fn print(text: &str) -> Result<ExitCode, Failure> {
-    let printed = io::stdout().lock().write_all(text.as_bytes());
+    let mut stdout = io::stdout().lock();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     match printed {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // Who reads it has seen enough.

@@ -12,8 +12,9 @@ use super::grant::{Directory, Variable};
 use super::limit::Limit;
 use super::manifest::{self, Described, Instead};
 use super::pressure::{self, Pressure, Score};
+use super::say::say;
 use super::signal::Signals;
-use super::{component, json, report};
+use super::{codes, component, json, means, report};
 use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
 use crate::pressure::{Thresholds, detect};
 use crate::{HostLimits, Limits};
@@ -36,7 +37,7 @@ use crate::{HostLimits, Limits};
 /// command, and `--env`, `--dir` and `--limit` are refused: it says them for each
 /// guest. Other options count more than the manifest.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = after_help())]
 pub(super) struct Run {
     /// The components. A guest's name is that of its file, without `.wasm`.
     /// Without any, the app is what a manifest says.
@@ -100,17 +101,12 @@ pub(super) struct Run {
     json: bool,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0, or any other  that of the first command
-  2                nothing was started: bad usage, or guests that cannot be linked
-  134              a guest trapped, or was ended by the host; if it was not the
-                   first command, then only where that one succeeded
-  130, 143         SIGINT or SIGTERM: the app was ended in order, commands at once, or
-                   after their grace if one of them hears of it,
-                   and others when they had answered the calls that they were at,
-                   a second later at most; a second signal ends it at once
+/// What is shown after the options.
+fn after_help() -> String {
+    format!("{}\n\n{EXAMPLES}", codes::help())
+}
 
+const EXAMPLES: &str = "\
 Examples:
   tombolo run
   tombolo run -f app/tombolo.toml --budget 64MiB -- /music/song.wav
@@ -129,6 +125,7 @@ impl Run {
             false => (self.named()?, None),
         };
 
+        means::descriptors()?;
         let detected = detect(Thresholds::default());
         let note = detected.note().to_owned();
         match detected.into_source() {
@@ -142,12 +139,12 @@ impl Run {
         let signals = Signals::listen()?;
         let outcome = app(builder, described, &signals)?;
         for failure in &outcome.failures {
-            eprintln!("error: {}", report::printable(failure));
+            say(&format!("error: {}\n", report::printable(failure)));
         }
         if json {
-            eprintln!("{}", json::render(&outcome.report));
+            say(&format!("{}\n", json::render(&outcome.report)));
         } else if report {
-            eprint!("{}", report::render(&outcome.report, super::fancy()));
+            say(&report::render(&outcome.report, super::fancy()));
         }
         let code = signals.code().unwrap_or_else(|| code(&outcome));
         Ok(ExitCode::from(code))
@@ -243,12 +240,7 @@ fn app(
     signals: &Signals,
 ) -> Result<Outcome, Failure> {
     // Each strand can have a processor.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(anyhow::Error::new(error).context("cannot wait for events"))
-        })?;
+    let runtime = means::runtime()?;
     let outcome = runtime.block_on(async {
         let app = builder.start().await.map_err(|error| match described {
             Some(mut described) => {
@@ -381,7 +373,7 @@ mod tests {
     fn help_documents_the_exit_codes() {
         let help = parse(&["--help"]).unwrap_err();
         assert!(help.contains("Exit codes:"), "{help}");
-        for code in ["134", "130, 143"] {
+        for code in ["134", "129, 130, 143, 152"] {
             assert!(help.contains(code), "{help}");
         }
     }
