@@ -38,7 +38,10 @@ impl Running {
             std::fs::write(&path, guest.wasm).unwrap();
             path
         });
-        let child = Command::new(env!("CARGO_BIN_EXE_tombolo"))
+        // A shell has its background jobs ignore SIGINT, and this may be one.
+        let child = Command::new("env")
+            .arg("--default-signal=TERM,INT")
+            .arg(env!("CARGO_BIN_EXE_tombolo"))
             .arg("run")
             .args(options)
             .args(&guests)
