@@ -6,9 +6,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tombolo::app::{App, CommandSpec, End, GuestSpec, Outcome};
+use tombolo::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
+use tombolo_tests::artifacts;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
@@ -79,6 +81,14 @@ fn signal(running: &Running, signal: Signal) {
     kill_process(Pid::from_child(&running.0), signal).unwrap();
 }
 
+/// Changes a limit of a program that runs.
+fn limit_later(running: &Running, limit: &str) {
+    let limited = Command::new("prlimit")
+        .args([limit, "--pid", &running.0.id().to_string()])
+        .status();
+    assert!(limited.expect("prlimit is of util-linux").success());
+}
+
 mod file_size {
     use super::*;
 
@@ -106,10 +116,7 @@ mod file_size {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        let lowered = Command::new("prlimit")
-            .args(["--fsize=4096:4096", "--pid", &running.0.id().to_string()])
-            .status();
-        assert!(lowered.unwrap().success());
+        limit_later(&running, "--fsize=4096:4096");
         let mut stdin = running.0.stdin.take().unwrap();
         stdin.write_all(b"go on\n").unwrap();
         line.clear();
@@ -166,8 +173,9 @@ mod signals {
 
     #[test]
     fn used_up_processor_time_ends_in_order() {
-        let wrapper = ["env", "--default-signal=XCPU", "prlimit", "--cpu=1:40"];
-        let output = spinning(&wrapper, &["--report"]).end();
+        let running = spinning(&["env", "--default-signal=XCPU"], &["--report"]);
+        limit_later(&running, "--cpu=1:1000");
+        let output = running.end();
         assert_code(&output, 152);
         let said = text(&output.stderr);
         assert!(said.contains("ended: the app was told to stop"), "{said}");
@@ -331,7 +339,8 @@ mod limits {
                 _ => {
                     assert_code(&output, 2);
                     let said = text(&output.stderr);
-                    assert!(said.starts_with("error: "), "{descriptors}: {said}");
+                    let error = said.lines().any(|line| line.starts_with("error: "));
+                    assert!(error, "{descriptors}: {said}");
                     assert_eq!(
                         worked, 0,
                         "{descriptors} are too few, and less are not: {said}"
@@ -474,6 +483,8 @@ mod panics {
     struct Panics {
         message: &'static str,
         region: &'static str,
+        /// What callers were told of calls that failed.
+        told: Arc<Mutex<Vec<String>>>,
     }
 
     impl tracing::Subscriber for Panics {
@@ -488,6 +499,9 @@ mod panics {
         fn event(&self, event: &tracing::Event<'_>) {
             let mut seen = Fields::default();
             event.record(&mut seen);
+            if seen.message == "call refused or failed" {
+                self.told.lock().unwrap().push(seen.why.clone());
+            }
             assert!(
                 seen.region != self.region || seen.message != self.message,
                 "the log is broken"
@@ -501,6 +515,7 @@ mod panics {
     struct Fields {
         region: String,
         message: String,
+        why: String,
     }
 
     impl Visit for Fields {
@@ -508,35 +523,87 @@ mod panics {
             let text = match field.name() {
                 "region" => &mut self.region,
                 "message" => &mut self.message,
+                "why" => &mut self.why,
                 _ => return,
             };
             write!(text, "{value:?}").unwrap();
         }
     }
 
+    fn guest(name: &str, path: impl AsRef<Path>) -> GuestSpec {
+        GuestSpec::new(name, std::fs::read(path).unwrap())
+    }
+
     /// Runs a guest with such a region beside the innocent one, which is the first command.
     fn run(message: &'static str) -> Outcome {
-        let guest = |name: &str, path: &Path| GuestSpec::new(name, std::fs::read(path).unwrap());
         let victim = GuestSpec {
             args: vec!["keep".into(), "broken".into()],
-            ..guest("victim", Path::new(guests::HOSTILE_PROCESS))
+            ..guest("victim", guests::HOSTILE_PROCESS)
         };
         let app = App::builder()
             .guest(guest("innocent", innocent()))
             .guest(victim)
             .command(CommandSpec::default());
+        panicking(message, "broken", app).0
+    }
+
+    /// Runs an app, and returns what callers were told besides.
+    fn panicking(
+        message: &'static str,
+        region: &'static str,
+        app: AppBuilder,
+    ) -> (Outcome, Vec<String>) {
+        let told = Arc::<Mutex<Vec<String>>>::default();
         let panics = Panics {
             message,
-            region: "broken",
+            region,
+            told: told.clone(),
         };
         // All of it is in this thread, to which the subscriber belongs.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        tracing::subscriber::with_default(panics, || {
+        let outcome = tracing::subscriber::with_default(panics, || {
             runtime.block_on(async { app.start().await.unwrap().run().await })
-        })
+        });
+        let told = told.lock().unwrap().clone();
+        (outcome, told)
+    }
+
+    #[test]
+    fn in_a_callee_is_told_to_its_caller() {
+        for strand in [None, Some("one".to_owned())] {
+            let guest = |name, path| GuestSpec {
+                strand: strand.clone(),
+                ..guest(name, path)
+            };
+            let server = |name, path| {
+                let mut server = guest(name, path);
+                server.wasm = tombolo_tests::server(&server.wasm).into();
+                server
+            };
+            let script = CommandSpec {
+                args: vec!["make size 65536".into()],
+                ..CommandSpec::default()
+            };
+            let app = App::builder()
+                .guest(guest("client", artifacts::CALLS_CLIENT))
+                .guest(server("near", artifacts::CALLS_NEAR))
+                .guest(server("far", artifacts::CALLS_FAR))
+                .command(script);
+            let (outcome, told) = panicking("region created", "made", app);
+            let bug = "guest `near` was ended in `test:calls/near.make`: the host panicked, which \
+                       is a bug of the host's";
+            assert_eq!(told, [format!("{bug:?}")], "{outcome:?}");
+            assert!(
+                outcome
+                    .failures
+                    .contains(&format!("{bug}: the log is broken")),
+                "{outcome:?}"
+            );
+            assert_eq!(outcome.report.guests[2].end, "served", "{outcome:?}");
+        }
     }
 
     #[test]
