@@ -1,13 +1,13 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, Store, Strategy, Trap};
 
 use crate::parallel::compile_in_parallel;
 use crate::region::{GRANULE, RegionName, Span};
 use crate::sys::{
-    Creator, MemoryRecord, Perms, RegionFile, ShowError, StoreId, Tenant, fault, memory_of, signal,
+    Creator, MemoryRecord, Perms, Process, RegionFile, ShowError, StoreId, StoreMark, Tenant,
+    fault, memory_of, signal,
 };
 
 /// Readies a configuration for engines in which guests can map regions, and
@@ -57,6 +57,8 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     }
     signal::unblock_faults();
     signal::ignore_unless_handled(libc::SIGXFSZ).map_err(PrepareError::Handler)?;
+    // Before there is any memory, so that a child that is forked later has none.
+    Process::current();
     fault::install().map_err(PrepareError::Handler)?;
     config
         .with_host_memory(Arc::new(Creator))
@@ -139,7 +141,7 @@ impl Tenant for Probe {
 /// host, which must be caught.
 fn prove(config: &Config) -> Result<(), PrepareError> {
     let engine = Engine::new(config).map_err(PrepareError::Engine)?;
-    match fault::front() {
+    match fault::front().map_err(PrepareError::Handler)? {
         fault::Front::Us => return Err(PrepareError::EngineBefore),
         fault::Front::Other => return Err(PrepareError::ForeignHandler),
         fault::Front::Wasmtime => {}
@@ -161,12 +163,10 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     let record = memory_of(memory.data(&store)).ok_or(PrepareError::OtherMemories)?;
     let name = RegionName::new("probe").expect("a good name");
     let file = Arc::new(RegionFile::new(&name, GRANULE).map_err(PrepareError::System)?);
-    let alarm = Arc::new(AtomicBool::new(false));
-    let id = StoreId::of(&store);
-    show(&record, id, &file, &alarm)?;
+    let mark = show(&record, StoreId::of(&store), &file)?;
 
     match write.call(&mut store, GRANULE as u32) {
-        _ if alarm.load(Ordering::Acquire) => return Err(PrepareError::EngineBefore),
+        _ if mark.has_trespassed() => return Err(PrepareError::EngineBefore),
         Ok(()) => return Err(PrepareError::NoTrap("it succeeded".into())),
         Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => {}
         Err(error) => return Err(PrepareError::NoTrap(format!("{error:#}"))),
@@ -176,7 +176,7 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     memory
         .write(&mut store, at, &[1])
         .map_err(|_| PrepareError::NotCaught("the memory is too short"))?;
-    if !alarm.load(Ordering::Acquire) {
+    if !mark.has_trespassed() {
         return Err(PrepareError::NotCaught("nobody noticed it"));
     }
     let mut byte = [0];
@@ -188,27 +188,19 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
 }
 
 fn show(
-    record: &MemoryRecord,
+    record: &Arc<MemoryRecord>,
     store: StoreId,
     file: &Arc<RegionFile>,
-    alarm: &Arc<AtomicBool>,
-) -> Result<(), PrepareError> {
+) -> Result<Arc<StoreMark>, PrepareError> {
     let start = record.base() + usize::try_from(GRANULE).expect("64 KiB");
     let length = usize::try_from(Span::whole(GRANULE).length()).expect("64 KiB");
     record
-        .adopt(store, false, alarm)
-        .and_then(|()| {
+        .adopt(store, false)
+        .and_then(|mark| {
             let range = start..start + length;
-            record.show(
-                store,
-                0,
-                range,
-                file,
-                0,
-                Perms::Read,
-                u64::MAX,
-                Box::new(Probe),
-            )
+            let perms = Perms::Read;
+            record.show(store, 0, range, file, 0, perms, u64::MAX, Box::new(Probe))?;
+            Ok(mark)
         })
         .map_err(|error| match error {
             ShowError::System(error) => PrepareError::System(error),

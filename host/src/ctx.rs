@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::component::ResourceTable;
+use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::Region;
 use crate::error::RegionError;
 use crate::host::{Host, Owner};
 use crate::limits::Limits;
 use crate::region::{Account, Kind, Live};
-use crate::sys::{MemoryRecord, Scribble, StoreId};
+use crate::sys::{Scribble, StoreId, StoreMark};
 use crate::window::WindowNote;
 
 /// Different windows remembered for the report; older ones are forgotten.
@@ -40,12 +41,10 @@ pub struct RegionCtx {
     host: Host,
     pub(crate) owner: Arc<Owner>,
     pub(crate) table: ResourceTable,
-    /// Raised by the fault handler: the guest wrote to a read-only window.
-    pub(crate) alarm: Arc<AtomicBool>,
+    /// The mark of the store that it was last seen in, if that has had windows.
+    pub(crate) mark: Option<Arc<StoreMark>>,
     /// The guest has ended in order.
     pub(crate) orderly: Arc<AtomicBool>,
-    /// The memories in which the guest has made windows.
-    pub(crate) memories: Vec<Arc<MemoryRecord>>,
     /// Tombolo makes the calls into the store.
     pub(crate) entered_by_us: bool,
     /// The lender's windows stay shown while a borrower writes.
@@ -163,16 +162,16 @@ impl RegionCtxBuilder {
         let mut table = ResourceTable::new();
         // Beyond what the account allows; so that nothing else can fill it up.
         table.set_max_capacity(capacity.saturating_add(16));
+        let number = self.host.number();
         RegionCtx {
             host: self.host,
             owner: match self.account {
-                Some(account) => Owner::on(account, self.guest, limits),
-                None => Owner::new(self.guest, limits),
+                Some(account) => Owner::on(number, account, self.guest, limits),
+                None => Owner::new(number, self.guest, limits),
             },
             table,
-            alarm: Arc::default(),
+            mark: None,
             orderly: Arc::default(),
-            memories: Vec::new(),
             entered_by_us: self.entered_by_us,
             keep_shown: self.keep_shown,
             strand: self.strand,
@@ -224,7 +223,7 @@ impl RegionCtx {
     /// # Errors
     ///
     /// Gives the region back, with [`RegionError::NotPermitted`],
-    /// [`RegionError::WouldBlock`] while a guard of it lives, or
+    /// [`RegionError::OtherHost`], [`RegionError::WouldBlock`] while a guard of it lives, or
     /// [`RegionError::Exhausted`] for the guest's limits.
     #[allow(clippy::result_large_err, reason = "the region is given back")]
     pub fn give(
@@ -273,25 +272,61 @@ impl RegionCtx {
     }
 
     /// Fails if the guest wrote to a read-only window through host code, by
-    /// `memory.copy` say: it must not go on. (A plain store traps by itself.)
+    /// `memory.copy` for example: it must not go on. (A plain store traps by itself.)
     ///
     /// The functions of `tombolo:memory` ask this first of all, and trap. An
     /// embedder asks it as well when a call into the guest has returned, and in
     /// the callback of the epoch deadline if there is one. Until then the guest
     /// harms nobody but itself: its write went to a private copy.
     ///
+    /// The mark of it belongs to the store. A context that was put into a store's data
+    /// in place of another one finds it at the next function of `tombolo:memory` that
+    /// the guest calls; [`check`] finds it at once.
+    ///
     /// # Errors
     ///
     /// [`Trespass`] says where it wrote.
     pub fn check(&self) -> Result<(), Trespass> {
-        if self.alarm.load(Ordering::Acquire) {
-            return Err(Trespass {
+        match &self.mark {
+            Some(mark) if mark.has_trespassed() => Err(Trespass {
                 guest: self.name().to_owned(),
-                scribble: self.memories.iter().find_map(|memory| memory.scribble()),
-            });
+                scribble: mark.scribble(),
+            }),
+            _ => Ok(()),
         }
-        Ok(())
     }
+
+    /// Notes which store the context is in. From here on it hears of what that store's
+    /// guest does.
+    pub(crate) fn bind(&mut self, store: StoreId) {
+        if !self.mark.as_ref().is_some_and(|mark| mark.is_of(store)) {
+            self.mark = StoreMark::of(store);
+        }
+    }
+}
+
+/// Returns the context in the store in hand, and the store's identity, which the
+/// context knows from here on.
+pub(crate) fn bound<'a, T: RegionView>(
+    store: &'a mut StoreContextMut<'_, T>,
+) -> (StoreId, &'a mut RegionCtx) {
+    let id = StoreId::of(&*store);
+    let ctx = store.data_mut().region_ctx();
+    ctx.bind(id);
+    (id, ctx)
+}
+
+/// Fails if the guest of the store in hand wrote to a read-only window through host
+/// code. As [`RegionCtx::check`], but also if the context has just been put into the
+/// store's data, in place of the one with which the guest made the window.
+///
+/// # Errors
+///
+/// [`Trespass`] says where it wrote.
+pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<(), Trespass> {
+    let mut store = store.as_context_mut();
+    let (_, ctx) = bound(&mut store);
+    ctx.check()
 }
 
 /// Moves a region to another holder who has no store, or whose store has no

@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::region::{Exhausted, NameError, PinRefusal, Refusal, SpanError};
-use crate::sys::{FileSize, ShowError};
+use crate::sys::{FileSize, Forked, ShowError};
 
 /// Why an operation on a region was refused. Nothing has changed then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,6 +83,21 @@ pub enum RegionError {
     /// [`prepare`]: crate::prepare
     #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
     Unsupported,
+    /// The region belongs to another [`Host`] than whom it was to go to: what it costs
+    /// would be on two accounts, in two budgets.
+    ///
+    /// [`Host`]: crate::Host
+    #[error(
+        "the region belongs to another `Host` than the receiver; make both with one `Host`, or \
+         with clones of it"
+    )]
+    OtherHost,
+    /// This process was forked from the one that made the [`Host`], and has its regions'
+    /// memory without their lock.
+    ///
+    /// [`Host`]: crate::Host
+    #[error("{}", Forked)]
+    Forked,
     /// The kernel refused.
     #[error("the kernel refused")]
     System(#[source] Arc<io::Error>),
@@ -114,10 +129,20 @@ impl From<PinRefusal> for RegionError {
 
 impl From<io::Error> for RegionError {
     fn from(error: io::Error) -> RegionError {
-        match error.get_ref().and_then(|error| error.downcast_ref()) {
+        let inner = error.get_ref();
+        if inner.is_some_and(|inner| inner.is::<Forked>()) {
+            return RegionError::Forked;
+        }
+        match inner.and_then(|inner| inner.downcast_ref()) {
             Some(limit @ FileSize { .. }) => RegionError::Limit(limit.to_string()),
             None => RegionError::System(Arc::new(error)),
         }
+    }
+}
+
+impl From<Forked> for RegionError {
+    fn from(_: Forked) -> RegionError {
+        RegionError::Forked
     }
 }
 

@@ -41,6 +41,7 @@ impl Region {
         size: u64,
         pinned: bool,
     ) -> Result<Region, RegionError> {
+        host.check_process()?;
         let name = RegionName::new(name)?;
         let most = owner.limits.region_bytes;
         // The backing file's length is signed, and a whole number of granules.
@@ -149,6 +150,7 @@ impl Region {
         rights: Rights,
         to: &Arc<Owner>,
     ) -> Result<Region, RegionError> {
+        self.check_host(to.host)?;
         let mut ledger = self.shared().ledger();
         ledger.may_duplicate(self.handle(), rights)?;
         let charge = to.account.charge(Kind::Handles, 1)?;
@@ -185,6 +187,7 @@ impl Region {
     /// [`RegionError::NotPermitted`], also for a lent handle;
     /// [`RegionError::Poisoned`]; [`RegionError::Purged`]; [`RegionError::Gone`].
     pub fn freeze(&self) -> Result<(), RegionError> {
+        self.check_process()?;
         self.hold.shared.ledger().freeze(self.handle())?;
         tracing::debug!(region = %self.hold.shared.name, id = self.id(), "region frozen");
         Ok(())
@@ -273,12 +276,27 @@ impl Region {
         Ok(self.shared().ledger().is_pinned(self.handle(), span)?)
     }
 
+    /// Refuses to let whoever belongs to another host have it.
+    pub(crate) fn check_host(&self, number: u64) -> Result<(), RegionError> {
+        match self.shared().host().number() == number {
+            true => Ok(()),
+            false => Err(RegionError::OtherHost),
+        }
+    }
+
+    /// Refuses what a child of the process with the host is not to do.
+    pub(crate) fn check_process(&self) -> Result<(), RegionError> {
+        Ok(self.shared().host().check_process()?)
+    }
+
     pub(crate) fn pinnable(&self, offset: u64, length: u64) -> Result<Span, RegionError> {
+        self.check_process()?;
         Ok(Span::of_pins(offset, length, self.size())?)
     }
 
     /// Whether this could be had of no bytes at all, which conflict with nobody.
     fn may(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
+        self.check_process()?;
         Ok(self
             .shared()
             .ledger()
@@ -286,6 +304,7 @@ impl Region {
     }
 
     fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
+        self.check_process()?;
         let charge = self.hold.owner.account.charge(Kind::Windows, 1)?;
         let id = self.hold.shared.ledger().open(
             self.handle(),
@@ -456,12 +475,15 @@ impl Region {
 
     /// What the claim costs another holder, to whom it goes.
     pub(crate) fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
+        self.check_host(to.host)?;
         let spans = self.shared().ledger().unpinned_spans(self.handle().claim());
         to.charge_claim(self.size(), spans)
     }
 
     /// A handle for somebody who borrows the region for a call.
     pub(crate) fn lend(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
+        self.check_host(to.host)?;
+        self.check_process()?;
         let charge = to.account.charge(Kind::Handles, 1)?;
         let handle = self.hold.shared.ledger().lend(self.handle(), rights)?;
         Ok(Region {

@@ -12,7 +12,7 @@ use crate::region::{
     Access, Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerLock, Purge,
     RegionName, Span, Turn, WaiterId,
 };
-use crate::sys::{MemoryRecord, RegionFile};
+use crate::sys::{Forked, MemoryRecord, Process, RegionFile};
 use crate::time::Time;
 use crate::usage::LetGo;
 use crate::watched::{Decisions, Watched};
@@ -37,6 +37,10 @@ struct Inner {
     /// What the host program itself holds.
     own: Arc<Owner>,
     last_id: AtomicU64,
+    /// No other host of the process has it.
+    number: u64,
+    /// The one that made it.
+    process: Process,
     counters: Counters,
     time: Time,
     pressure: watch::Sender<Level>,
@@ -74,6 +78,8 @@ pub(crate) struct Owner {
     pub(crate) name: String,
     pub(crate) account: Arc<Account>,
     pub(crate) limits: Limits,
+    /// The number of the host on whose regions it has claims.
+    pub(crate) host: u64,
     /// Regions whose last holder this was.
     given_back: AtomicU64,
     /// What it held before.
@@ -81,15 +87,16 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(name: String, limits: Limits) -> Arc<Owner> {
+    pub(crate) fn new(host: u64, name: String, limits: Limits) -> Arc<Owner> {
         let account = Account::new(format!("guest `{name}`"), limits.quota());
-        Owner::on(account, name, limits)
+        Owner::on(host, account, name, limits)
     }
 
     /// A holder on an account that there is: the next life of a guest, what it
     /// queued in its last being on it still.
-    pub(crate) fn on(account: Arc<Account>, name: String, limits: Limits) -> Arc<Owner> {
+    pub(crate) fn on(host: u64, account: Arc<Account>, name: String, limits: Limits) -> Arc<Owner> {
         Arc::new(Owner {
+            host,
             name,
             account,
             limits,
@@ -182,7 +189,9 @@ impl Host {
             unpinned_spans: u32::MAX,
             ..guest_limits.clone()
         };
-        let own = Owner::new("host program".into(), unlimited);
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let own = Owner::new(number, "host program".into(), unlimited);
         Host(Arc::new(Inner {
             budget: Budget::new(limits.budget),
             regions: Mutex::default(),
@@ -191,6 +200,8 @@ impl Host {
             account,
             own,
             last_id: AtomicU64::new(0),
+            number,
+            process: Process::current(),
             counters: Counters::default(),
             time: Time::begin(),
             pressure: watch::Sender::new(Level::Normal),
@@ -236,7 +247,13 @@ impl Host {
     /// Gives how many bytes are over it still, since somebody pins them: then
     /// nothing more is committed until they are not, and what of them nobody pins
     /// any more is purged at once, as far as it is over the budget.
+    ///
+    /// In a process that was forked from the one with the host, it does nothing and
+    /// returns 0.
     pub fn set_budget(&self, bytes: u64) -> u64 {
+        if self.check_process().is_err() {
+            return 0;
+        }
         self.0.budget.set(bytes) * GRANULE
     }
 
@@ -249,7 +266,13 @@ impl Host {
     /// Purges bytes that nobody pins, the least recently unpinned first, until so
     /// many are given back to the kernel or there are none left. Gives how many
     /// it was: whole granules, and frozen regions as a whole.
+    ///
+    /// In a process that was forked from the one with the host, it does nothing and
+    /// returns 0.
     pub fn purge(&self, bytes: u64) -> u64 {
+        if self.check_process().is_err() {
+            return 0;
+        }
         self.0.budget.purge(bytes.div_ceil(GRANULE)) * GRANULE
     }
 
@@ -281,6 +304,17 @@ impl Host {
             bytes_shared: get(&counters.bytes_shared),
             bytes_copied: get(&counters.bytes_copied),
         }
+    }
+
+    /// A number that no other host of the process has.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Refuses what a child that was forked from the process with the host is not to
+    /// do.
+    pub(crate) fn check_process(&self) -> Result<(), Forked> {
+        self.0.process.check()
     }
 
     pub(crate) fn own(&self) -> &Arc<Owner> {

@@ -41,8 +41,8 @@
 //!
 //! // ... and lends it to the guest, for one call of an export.
 //! let lent = tombolo::lend(&mut store, &body, Rights::READ)?;
-//! // ... `export.call(&mut store, (lent.resource(),))` ...
-//! lent.end(&mut store)?;
+//! let returned = Ok(()); // ... `export.call(&mut store, (lent.resource(),))` ...
+//! lent.end(&mut store, returned)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -53,6 +53,7 @@
 //! | stores | [`Host`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
 //! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
+//! | guests that wrote where they may not | [`check`], [`Trespass`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
 //! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
 //! | waiting for windows | [`Region::wait_read`], [`Region::wait_write`], [`add_waits_to_linker`] |
@@ -89,7 +90,7 @@ mod window;
 mod wit;
 
 pub use config::{PrepareError, prepare};
-pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, Trespass};
+pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, Trespass, check};
 pub use error::RegionError;
 pub use holder::{ReadGuard, Region, WriteGuard};
 pub use host::{Counts, Host};
@@ -98,6 +99,13 @@ pub use region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, Spa
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
 pub use usage::RegionUsage;
 pub use wit::{add_pressure_to_linker, add_to_linker, add_waits_to_linker};
+
+/// By the name that the tests' own guests know it by.
+#[cfg(test)]
+extern crate self as tombolo;
+
+#[cfg(test)]
+mod refusal_tests;
 
 /// The README's examples, compiled.
 #[cfg(doctest)]

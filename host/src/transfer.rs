@@ -23,7 +23,7 @@ use std::sync::Arc;
 use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
-use crate::ctx::receive;
+use crate::ctx::{bound, receive};
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Owner, Shared};
 use crate::region::{Charge, ClaimId, End, Kind, LendId, Rights};
@@ -114,14 +114,14 @@ impl LendGuard {
     }
 
     /// Revokes the lend, and ends the borrower's windows.
-    fn end(&mut self, store: StoreId) -> Result<(), MemoryError> {
+    fn end(&mut self, store: StoreId, end: End) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
         let windows = self
             .shared
             .ledger
             .revoke(self.lend, |ledger| windows_of(ledger, self.claim, via));
-        unmap_each(store, &self.shared, windows, End::Orderly)
+        unmap_each(store, &self.shared, windows, end)
     }
 }
 
@@ -329,7 +329,7 @@ impl Parcel {
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
-        let trespass = store.data_mut().region_ctx().check();
+        let trespass = bound(&mut store).1.check();
         let mut given: Vec<Given> = Vec::new();
         let mut refused = None;
         // All handles are taken first, also when one of them is refused: what is
@@ -418,7 +418,8 @@ impl Parcel {
     ///
     /// # Errors
     ///
-    /// If the store's tables are full.
+    /// If the store's tables are full, or its context belongs to another
+    /// [`Host`](crate::Host) than the recipient for whom the values were packed.
     pub fn unpack<T: RegionView>(
         mut self,
         mut store: impl AsContextMut<Data = T>,
@@ -430,6 +431,11 @@ impl Parcel {
         let mut borrowed = Borrowed { lent: Vec::new() };
         if carried.len() == 0 {
             return Ok((vals, borrowed));
+        }
+        let to = store.data_mut().region_ctx().owner.host;
+        for one in carried.as_slice() {
+            let (Carried::Moved(region) | Carried::Lent(region, _)) = one;
+            region.check_host(to)?;
         }
         for val in &mut vals {
             each_resource(val, &mut |val| {
@@ -624,23 +630,30 @@ struct BorrowedOne {
 }
 
 impl Borrowed {
-    /// Ends the lends, after the call has returned: revokes the lent handles and
-    /// unmaps the windows that were made through them.
+    /// Ends the lends, after the call: revokes the lent handles and unmaps the windows
+    /// that were made through them. `returned` is what the call returned, which this
+    /// returns. If that is an error, because the callee trapped, panicked or was
+    /// cancelled, each window that could write poisons its region.
     ///
     /// # Errors
     ///
-    /// If the callee's state does not allow it. It cannot go on then: drop its
-    /// store.
-    pub fn end<T: RegionView>(
+    /// The error of the call; or what it is in the callee's state that does not allow
+    /// this. The callee cannot go on then: drop its store.
+    pub fn end<T: RegionView, R>(
         self,
         mut store: impl AsContextMut<Data = T>,
-    ) -> wasmtime::Result<()> {
+        returned: wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
         let mut store = store.as_context_mut();
         let id = StoreId::of(&store);
         let mut result = Ok(());
         if self.lent.iter().any(|one| one.store != id) {
             wasmtime::bail!("the lend is to another store than the one in hand");
         }
+        let end = match &returned {
+            Ok(_) => End::Orderly,
+            Err(_) => End::Died,
+        };
         for BorrowedOne {
             any,
             rep,
@@ -648,7 +661,7 @@ impl Borrowed {
             ..
         } in self.lent
         {
-            let unmapped = guard.end(id);
+            let unmapped = guard.end(id, end);
             let taken = match any {
                 // Takes the handle out of wasmtime's table as well.
                 Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
@@ -661,7 +674,8 @@ impl Borrowed {
                 .and(taken)
                 .and(dropped.map(|_| ()).map_err(wasmtime::Error::from));
         }
-        result
+        // After a failure wasmtime may not let go of the handle.
+        returned.and_then(|value| result.map(|()| value))
     }
 }
 
@@ -681,13 +695,20 @@ impl LentRegion {
         Resource::new_borrow(self.rep)
     }
 
-    /// Ends the lend, after the call has returned.
+    /// Ends the lend, after the call. `returned` is what the call returned, which this
+    /// returns. If that is an error, because the guest trapped, panicked or was
+    /// cancelled, each window that could write poisons the region: it may hold half
+    /// of something.
     ///
     /// # Errors
     ///
     /// As [`Borrowed::end`].
-    pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
-        self.borrowed.end(store)
+    pub fn end<T: RegionView, R>(
+        self,
+        store: impl AsContextMut<Data = T>,
+        returned: wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        self.borrowed.end(store, returned)
     }
 }
 
@@ -697,7 +718,7 @@ impl LentRegion {
 /// # Errors
 ///
 /// [`RegionError::NotPermitted`] for rights that the handle lacks;
-/// [`RegionError::WouldBlock`] while a guard of the host program's lives on the
+/// [`RegionError::OtherHost`]; [`RegionError::WouldBlock`] while a guard of the host program's lives on the
 /// claim; [`RegionError::Purged`]; [`RegionError::Exhausted`] for the guest's
 /// limits.
 pub fn lend<T: RegionView>(
@@ -742,8 +763,7 @@ pub fn take<T: RegionView>(
     resource: Resource<Region>,
 ) -> Result<Region, PackError> {
     let mut store = store.as_context_mut();
-    let id = StoreId::of(&store);
-    let ctx = store.data_mut().region_ctx();
+    let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let to = ctx.host().own().clone();
     let region = ctx.remove(resource).map_err(wasmtime::Error::from)?;

@@ -86,6 +86,7 @@ impl Window {
         if at.length != 1 {
             return Err(RegionError::At { length: at.length }.into());
         }
+        region.check_process()?;
         let shared = region.shared();
         let span = Span::of_window(offset, length, shared.size).map_err(RegionError::from)?;
         let Some(memory) = at.memory else {
@@ -93,10 +94,7 @@ impl Window {
         };
         let first = (at.address - memory.base()) as u64;
         Span::check_memory(first, length, memory.size() as u64).map_err(RegionError::from)?;
-        memory.adopt(store, ctx.entered_by_us, &ctx.alarm)?;
-        if !ctx.memories.iter().any(|known| Arc::ptr_eq(known, &memory)) {
-            ctx.memories.push(memory.clone());
-        }
+        ctx.mark = Some(memory.adopt(store, ctx.entered_by_us)?);
         let owner = region.owner();
         let charge = owner
             .account
@@ -198,11 +196,8 @@ impl Window {
 /// Into how many kernel mappings windows may cut a memory of a guest, which has
 /// others besides.
 fn cuts_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
-    let others = ctx.memories.iter();
-    let elsewhere: u64 = others
-        .filter(|other| !Arc::ptr_eq(other, memory))
-        .map(|other| other.cuts())
-        .sum();
+    let mark = ctx.mark.as_ref();
+    let elsewhere = mark.map_or(0, |mark| mark.cuts_elsewhere(memory));
     u64::from(owner.limits.mappings).saturating_sub(elsewhere)
 }
 

@@ -297,9 +297,9 @@ fn purged_frozen_regions_are_neither_lent_nor_moved() {
     // Lent before it is purged, it is gone for the borrower as well.
     let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
     assert_eq!(host.purge(GRANULE), GRANULE);
-    let refused = a.pin_lent(lent.resource()).unwrap();
+    let returned = a.pin_lent(lent.resource());
+    let refused = lent.end(&mut a.store, returned).unwrap();
     assert_eq!(refused, [const { ErrorCode::Purged }; 3]);
-    lent.end(&mut a.store).unwrap();
 
     let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ);
     assert!(matches!(lent, Err(RegionError::Purged)), "{lent:?}");
@@ -324,7 +324,7 @@ fn what_is_lent_is_neither_pinned_nor_unpinned() {
     for answer in [region.pin(0, 0).map(|_| ()), region.unpin(0, 0)] {
         assert!(matches!(answer, Err(RegionError::WouldBlock)), "{answer:?}");
     }
-    lent.end(&mut a.store).unwrap();
+    lent.end(&mut a.store, Ok(())).unwrap();
     region.unpin(0, 0).unwrap();
 }
 

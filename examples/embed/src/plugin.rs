@@ -254,10 +254,10 @@ impl Instance {
     ) -> Result<Result<Answer, Refusal>, Refusal> {
         let handler = self.plugin.tombolo_examples_embed_handler();
         let lent = tombolo::lend(&mut self.store, body, Rights::READ)?;
-        let result = handler
+        let returned = handler
             .call_handle(&mut self.store, path, lent.resource(), length)
-            .await?;
-        lent.end(&mut self.store)?;
+            .await;
+        let result = lent.end(&mut self.store, returned)?;
         let trespass = self.store.data().regions.check();
         trespass.map_err(wasmtime::Error::from)?;
         let answer = match result {

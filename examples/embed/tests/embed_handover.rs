@@ -28,8 +28,8 @@ fn a_hand_over_costs_the_same_for_64_kib_and_100_mib() {
     let mut hand_over = |region: &Region| {
         let began = Instant::now();
         let lent = tombolo::lend(&mut store, region, Rights::READ).unwrap();
-        let touched = handler.call_touch(&mut store, lent.resource()).unwrap();
-        lent.end(&mut store).unwrap();
+        let returned = handler.call_touch(&mut store, lent.resource());
+        let touched = lent.end(&mut store, returned).unwrap();
         let took = began.elapsed();
         touched.unwrap();
         took

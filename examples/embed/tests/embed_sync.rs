@@ -17,11 +17,8 @@ fn a_host_program_lends_a_frozen_region_and_reads_the_answer_in_place() {
     assert!(matches!(body.write(0..1), Err(RegionError::Frozen)));
 
     let lent = tombolo::lend(&mut store, &body, Rights::READ).unwrap();
-    let answer = handler
-        .call_handle(&mut store, "/translate", lent.resource(), 100_000)
-        .unwrap();
-    lent.end(&mut store).unwrap();
-    let answer = answer.unwrap();
+    let returned = handler.call_handle(&mut store, "/translate", lent.resource(), 100_000);
+    let answer = lent.end(&mut store, returned).unwrap().unwrap();
 
     let taken = tombolo::take(&mut store, answer.body).unwrap();
     assert_eq!(taken.name(), "translation");
@@ -64,11 +61,8 @@ fn a_region_that_is_given_stays_with_the_guest() {
 
     let body = host.create("body", 3).unwrap();
     let lent = tombolo::lend(&mut store, &body, Rights::READ).unwrap();
-    let answer = handler
-        .call_handle(&mut store, "/translate", lent.resource(), 3)
-        .unwrap()
-        .unwrap();
-    lent.end(&mut store).unwrap();
+    let returned = handler.call_handle(&mut store, "/translate", lent.resource(), 3);
+    let answer = lent.end(&mut store, returned).unwrap().unwrap();
     let answer = tombolo::take(&mut store, answer.body).unwrap();
     assert_eq!(&answer.read(0..3).unwrap()[..], b"***");
 
@@ -96,11 +90,10 @@ fn a_guard_of_the_host_program_keeps_guests_out() {
 
     let lent = tombolo::lend(&mut store, &body, Rights::READ).unwrap();
     // No more than was lent, and nobody gives away what is lent.
-    let touched = handler.call_touch(&mut store, lent.resource()).unwrap();
-    touched.unwrap();
+    let returned = handler.call_touch(&mut store, lent.resource());
     let (body, reason) = store.data_mut().region_ctx().give(body).unwrap_err();
     assert!(matches!(reason, RegionError::WouldBlock), "{reason}");
-    lent.end(&mut store).unwrap();
+    lent.end(&mut store, returned).unwrap().unwrap();
     store.data_mut().region_ctx().give(body).unwrap();
 }
 

@@ -662,7 +662,8 @@ mod tests {
     /// A lend that is not over before it is revoked.
     fn lend() -> (crate::Region, Lends, impl FnOnce()) {
         let region = Host::new().create("lent", 1).unwrap();
-        let to = Owner::new("borrower".into(), Limits::default());
+        let host = region.shared().host().number();
+        let to = Owner::new(host, "borrower".into(), Limits::default());
         let lent = region.lend(crate::Rights::READ, &to).unwrap();
         let lend = lent.handle().lend().unwrap();
         let shared = region.shared().clone();

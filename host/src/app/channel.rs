@@ -834,7 +834,8 @@ mod tests {
             panic!("there is no room");
         };
         assert!(text.contains("regions"), "{text}");
-        let received = receiver.receive(&recipient()).unwrap();
+        let to = host.context("2").build().recipient();
+        let received = receiver.receive(&to).unwrap();
         assert_eq!(received.regions[0].owner().name, "2");
     }
 }

@@ -631,11 +631,8 @@ impl Guest {
             return error;
         }
         let address = self.fault.load(Ordering::Relaxed);
-        match regions
-            .memories
-            .iter()
-            .find_map(|memory| memory.explain(address))
-        {
+        let mark = regions.mark.as_ref();
+        match mark.and_then(|mark| mark.explain(address)) {
             Some(scribble) => {
                 let guest = regions.name().to_owned();
                 Trespass {

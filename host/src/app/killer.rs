@@ -502,7 +502,7 @@ mod tests {
         let lives: Vec<Arc<Life>> = bytes
             .iter()
             .map(|bytes| {
-                let owner = Owner::new("a".into(), Limits::default());
+                let owner = Owner::new(0, "a".into(), Limits::default());
                 let bytes = *bytes;
                 Arc::new(Life::new(move || bytes, crate::Host::new(), owner))
             })

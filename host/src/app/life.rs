@@ -181,7 +181,7 @@ mod tests {
     use crate::Limits;
 
     fn life() -> Arc<Life> {
-        let owner = Owner::new("a".into(), Limits::default());
+        let owner = Owner::new(0, "a".into(), Limits::default());
         Arc::new(Life::new(|| 7, Host::new(), owner))
     }
 

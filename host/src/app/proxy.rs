@@ -486,7 +486,7 @@ impl Held {
         mut store: impl AsContextMut<Data = GuestState>,
     ) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
-        let mut result = self.regions.end(&mut store);
+        let mut result = self.regions.end(&mut store, Ok(()));
         for HeldOne { proxy, .. } in self.proxies {
             let Some((any, rep)) = proxy else {
                 continue;

@@ -13,6 +13,12 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::absorb::Absorbed;
+use super::allowance;
+use super::kernel::ask;
 use super::table::record_at;
 
 struct Previous(libc::sigaction);
@@ -40,15 +46,11 @@ pub(crate) fn install() -> io::Result<()> {
     if *installed {
         return Ok(());
     }
-    // SAFETY: a zeroed `sigaction` is a valid one: the default action.
-    let mut previous: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are valid for the call, and asking changes nothing.
-    if unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &mut previous) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    // The handler looks at it.
+    allowance::look();
     // Noted before the handler can be called.
-    let _ = PREVIOUS.set(Previous(previous));
-    // SAFETY: as above.
+    let _ = PREVIOUS.set(Previous(action()?));
+    // SAFETY: a zeroed `sigaction` is a valid one.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
     action.sa_sigaction = handler as *const () as usize;
@@ -56,13 +58,31 @@ pub(crate) fn install() -> io::Result<()> {
     // without deferring, since a fault in the handler is to end the process
     // rather than to hang it.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-    // SAFETY: the handler is async-signal-safe (see there) and stays for the
-    // life of the process.
-    if unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    ask(|| {
+        // SAFETY: the handler is async-signal-safe (see there) and stays for the
+        // life of the process.
+        done(unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) })
+    })?;
     *installed = true;
     Ok(())
+}
+
+fn done(result: libc::c_int) -> Result<(), Errno> {
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+    }
+}
+
+/// Returns what handles SIGSEGV now.
+fn action() -> io::Result<libc::sigaction> {
+    // SAFETY: a zeroed `sigaction` is a valid one: the default action.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    ask(|| {
+        // SAFETY: the pointer is valid for the call, and asking changes nothing.
+        done(unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &mut now) })
+    })?;
+    Ok(now)
 }
 
 /// Whose handler the kernel calls first.
@@ -75,20 +95,20 @@ pub(crate) enum Front {
 /// Tells who is in front. Called right after an engine was made: wasmtime
 /// installs its handler with the process's first one, so whoever is in front of
 /// us after ours is wasmtime, and whoever comes later is not.
-pub(crate) fn front() -> Front {
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn front() -> io::Result<Front> {
     static WASMTIME: OnceLock<usize> = OnceLock::new();
-    // SAFETY: a zeroed `sigaction` is a valid one.
-    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is valid for the call, and asking changes nothing.
-    unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &mut now) };
-    if now.sa_sigaction == handle as *const () as usize {
-        return Front::Us;
-    }
-    if now.sa_sigaction == *WASMTIME.get_or_init(|| now.sa_sigaction) {
+    let now = action()?;
+    Ok(if now.sa_sigaction == handle as *const () as usize {
+        Front::Us
+    } else if now.sa_sigaction == *WASMTIME.get_or_init(|| now.sa_sigaction) {
         Front::Wasmtime
     } else {
         Front::Other
-    }
+    })
 }
 
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -102,16 +122,41 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     let code = fault.si_code;
     // SAFETY: for SIGSEGV the address is set.
     let address = unsafe { fault.si_addr() }.addr();
-    let absorbed = code == SEGV_ACCERR && {
+    let absorbed = match code {
         // SAFETY: an access to a memory that is not the doing of whoever has
         // its store in hand is a bug that safe code cannot make; so this
         // thread has it, and the memory is not dropped under it.
-        unsafe { record_at(address) }.is_some_and(|record| record.absorb(address))
+        SEGV_ACCERR => match unsafe { record_at(address) } {
+            Some(record) => record.absorb(address),
+            None => Absorbed::Unexplained,
+        },
+        _ => Absorbed::Unexplained,
     };
     // SAFETY: as above.
     unsafe { *errno = saved };
-    if !absorbed {
+    if absorbed == Absorbed::Refused {
+        say(REFUSED);
+    }
+    if absorbed != Absorbed::Yes {
         pass_on(signal, info, context);
+    }
+}
+
+/// What is said before the process ends.
+const REFUSED: &str = "tombolo: a guest wrote to its read-only window, and for a second the kernel \
+                       refused all that would have let the process go on; raise RLIMIT_AS, or \
+                       free memory\n";
+
+/// Prints a line to standard error, unless that would block. Async-signal-safe.
+fn say(line: &str) {
+    let stderr = rustix::stdio::stderr();
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // There is room for a line then, also in a pipe.
+    if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)) == Ok(1) {
+        let _ = rustix::io::write(stderr, line.as_bytes());
     }
 }
 
@@ -130,8 +175,15 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         libc::SIG_DFL | libc::SIG_IGN => {
             // The access is made again when we return, and ends the process in
             // the normal way.
-            // SAFETY: the action is one that was in place before.
-            unsafe { libc::sigaction(signal, previous, std::ptr::null_mut()) };
+            let restored = ask(|| {
+                // SAFETY: the action is one that was in place before.
+                done(unsafe { libc::sigaction(signal, previous, std::ptr::null_mut()) })
+            });
+            if restored.is_err() {
+                // Rather than fault for ever.
+                // SAFETY: ends the process, and may be called in a signal handler.
+                unsafe { libc::abort() }
+            }
         }
         handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
             // SAFETY: the kernel had this address as a handler of this kind.

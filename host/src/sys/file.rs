@@ -9,7 +9,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::ViewMut;
+use super::kernel::ask;
+use super::{Forked, Process, ViewMut};
 use crate::region::{RegionName, Span};
 
 /// The anonymous file that holds a region's bytes.
@@ -22,7 +23,12 @@ use crate::region::{RegionName, Span};
 pub(crate) struct RegionFile {
     file: Memfd,
     inode: u64,
+    /// The one that made it. A child has the file as well, but not the lock.
+    process: Process,
 }
+
+/// How much is written over at a time where the kernel does not take pages back.
+const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl RegionFile {
     /// A new file, all zero.
@@ -44,22 +50,33 @@ impl RegionFile {
         let label = format!("tombolo:{}", name.as_str());
         // Not executable, and never made so. Kernels before 6.3 do not know the
         // flag; there it is left out.
-        let fd = match memfd_create(&*label, flags | MemfdFlags::NOEXEC_SEAL) {
-            Err(Errno::INVAL) => memfd_create(&*label, flags),
+        let create = |flags| ask(|| memfd_create(&*label, flags));
+        let fd = match create(flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => create(flags),
             result => result,
         }?;
         let file = File::from(fd);
         // Size, then seal, then share.
-        file.set_len(length)?;
-        let inode = file.metadata()?.ino();
-        let file = Memfd::try_from_file(file)
+        ask(|| file.set_len(length))?;
+        let inode = ask(|| file.metadata())?.ino();
+        let file = ask(|| Ok::<_, Errno>(Memfd::try_from_file(file)))?
             .map_err(|_| io::Error::other("the kernel's memory file takes no seals"))?;
         // SHRINK: no mapping of the file is ever left without pages behind it.
         // GROW: the file never costs more than the region was charged for.
         // SEAL: nobody seals it further, against writing say.
-        file.add_seals(&[FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal])
-            .map_err(io::Error::other)?;
-        Ok(RegionFile { file, inode })
+        let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal];
+        ask(|| file.add_seals(&seals).map_err(io::Error::other))?;
+        let process = Process::current();
+        Ok(RegionFile {
+            file,
+            inode,
+            process,
+        })
+    }
+
+    /// Refuses what a child of the process that made the file is not to do.
+    pub(crate) fn check_process(&self) -> Result<(), Forked> {
+        self.process.check()
     }
 
     /// The inode, as `/proc/self/maps` shows it.
@@ -73,35 +90,43 @@ impl RegionFile {
     /// # Errors
     ///
     /// What the kernel says. It does not refuse this for a file that is not
-    /// sealed against writing.
+    /// sealed against writing; if it does all the same, the span is written over, and
+    /// its memory stays the file's.
     pub(crate) fn punch(&self, span: Span) -> io::Result<()> {
+        self.check_process()?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(fallocate(
-            self.file.as_file(),
-            flags,
-            span.offset(),
-            span.length(),
-        )?)
+        let (file, offset, length) = (self.file.as_file(), span.offset(), span.length());
+        let punched = ask(|| fallocate(file, flags, offset, length));
+        let Err(error) = punched else {
+            return Ok(());
+        };
+        for part in (0..length).step_by(ZEROS.len()) {
+            // A span is whole granules, of that size.
+            ask(|| file.write_all_at(ZEROS, offset + part))?;
+        }
+        Err(error.into())
     }
 
     /// The bytes that the kernel has allocated for it, in whole pages: what is
     /// resident, or swapped out.
     pub(crate) fn allocated(&self) -> u64 {
         // `stat` of an open file does not fail; its blocks have 512 bytes.
-        let metadata = self.file.as_file().metadata();
+        let metadata = ask(|| self.file.as_file().metadata());
         metadata.map_or(0, |metadata| metadata.blocks() * 512)
     }
 
     pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.file.as_file().read_exact_at(bytes, offset)
+        self.check_process()?;
+        ask(|| self.file.as_file().read_exact_at(bytes, offset))
     }
 
     /// Writes bytes, all of which lie inside of the file. The caller holds a `write` window
     /// on them in the region's ledger.
     pub(crate) fn write_at(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_process()?;
         let end = offset.saturating_add(bytes.len() as u64);
         if end <= file_size_limit() {
-            return self.file.as_file().write_all_at(bytes, offset);
+            return ask(|| self.file.as_file().write_all_at(bytes, offset));
         }
         // The limit was lowered after the file was made. The kernel applies it to each
         // `write`, but not to mappings.

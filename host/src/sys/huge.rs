@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use rustix::mm::{Advice, madvise};
 
+use super::kernel::ask;
+
 /// Where the kernel says what it does about huge pages.
 const SETTINGS: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -67,9 +69,11 @@ fn fits_one(size: usize, address: usize, length: usize, offset: u64) -> bool {
 ///
 /// All of it is one mapping of a memory file.
 pub(super) unsafe fn advise(address: *mut std::ffi::c_void, length: usize) {
-    // SAFETY: the mapping is there, our caller says; this changes how its pages are
-    // found, and nothing that is in them.
-    let advised = unsafe { madvise(address, length, Advice::LinuxHugepage) };
+    let advised = ask(|| {
+        // SAFETY: the mapping is there, our caller says; this changes how its pages
+        // are found, and nothing that is in them.
+        unsafe { madvise(address, length, Advice::LinuxHugepage) }
+    });
     // A kernel that was built without huge pages refuses. There are others.
     let _ = advised;
 }

@@ -4,15 +4,16 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rangemap::RangeMap;
+use rangemap::{RangeMap, RangeSet};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 
+use super::kernel::ask;
 use super::reservation::Reservation;
 use super::table::{forget, register};
-use super::{Mappings, RegionFile, TooManyMappings, entry, huge};
+use super::{Mappings, Process, RegionFile, StoreMark, TooManyMappings, allowance, huge};
 
 /// The reservation of each linear memory in which windows can be made, which is
 /// also all that 32 bits can address.
@@ -26,7 +27,12 @@ pub(crate) struct StoreId(NonZeroUsize);
 impl StoreId {
     /// The identity of the store in hand.
     pub(crate) fn of<T: 'static>(store: impl AsContext<Data = T>) -> StoreId {
-        let data: *const T = store.as_context().data();
+        StoreId::of_data(store.as_context().data())
+    }
+
+    /// The identity of the store with these data in it.
+    pub(crate) fn of_data<T>(data: &T) -> StoreId {
+        let data: *const T = data;
         StoreId(NonZeroUsize::new(data.addr()).expect("a reference is not null"))
     }
 
@@ -99,25 +105,34 @@ pub(crate) struct Scribble {
 }
 
 /// A part of a memory that shows part of a region.
-struct Shown {
-    end: usize,
+pub(super) struct Shown {
+    pub(super) end: usize,
     /// Told apart from later windows at the same address.
     key: u64,
-    file: Arc<RegionFile>,
-    offset: u64,
-    perms: Perms,
+    pub(super) file: Arc<RegionFile>,
+    pub(super) offset: u64,
+    pub(super) perms: Perms,
     /// The kernel is advised to use huge pages: for all that the window shows, since
     /// mappings side by side become one only if they are alike.
     huge: bool,
     /// How many lends hide it: private zero pages stand there meanwhile.
-    hidden: u32,
+    pub(super) hidden: u32,
     /// The parts that are unpinned: private pages stand there, and they are the
     /// guest's own. Each time that parts were hidden they got a number, so that
     /// parts side by side are told apart where the kernel may do so as well.
-    holes: RangeMap<usize, u64>,
-    /// The guest wrote to it, and has a private copy there since.
-    scribbled: bool,
+    pub(super) holes: RangeMap<usize, u64>,
+    pub(super) copies: Copies,
     tenant: Box<dyn Tenant>,
+}
+
+/// Which of the parts of a window that show the region are copies of the guest's own,
+/// because it wrote to the window, which only reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copies {
+    None,
+    /// The kernel refused to replace the rest.
+    Some,
+    All,
 }
 
 impl Shown {
@@ -143,7 +158,7 @@ impl Shown {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// By first address.
     windows: BTreeMap<usize, Shown>,
     /// Where windows ever began or ended: the kernel may keep the mappings on
@@ -153,11 +168,16 @@ struct State {
     mappings: Mappings,
     /// Counts the times that parts of windows were hidden.
     hidings: u64,
+    /// Where zeros stand that are shared memory of nobody else's, since the kernel
+    /// refused private ones.
+    stand_ins: RangeSet<usize>,
+    /// What could not be restored, and was made inaccessible.
+    pub(super) closed: Vec<Range<usize>>,
     /// A range could be neither restored nor made inaccessible.
     lost: Vec<Range<usize>>,
     broken: bool,
     /// Where the guest wrote to a read-only window.
-    scribble: Option<usize>,
+    pub(super) scribble: Option<usize>,
 }
 
 impl State {
@@ -170,12 +190,17 @@ impl State {
         Ok(self.mappings.more(more)?)
     }
 
+    /// A window that was found before.
+    fn window(&mut self, start: usize) -> &mut Shown {
+        self.windows.get_mut(&start).expect("it was found before")
+    }
+
     fn covering(&self, address: usize) -> Option<(usize, &Shown)> {
         let (start, shown) = self.windows.range(..=address).next_back()?;
         (address < shown.end).then_some((*start, shown))
     }
 
-    fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut Shown)> {
+    pub(super) fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut Shown)> {
         let (start, shown) = self.windows.range_mut(..=address).next_back()?;
         (address < shown.end).then_some((*start, shown))
     }
@@ -204,14 +229,15 @@ pub(crate) struct MemoryRecord {
     /// The accessible part.
     size: AtomicUsize,
     /// The store's identity, 0 until the first window.
-    store: AtomicUsize,
+    pub(super) store: AtomicUsize,
     /// Tombolo makes the calls into this store, and says so to `entry`.
-    entered_by_us: AtomicBool,
-    /// Raised when the guest writes to a read-only window.
-    alarm: OnceLock<Arc<AtomicBool>>,
+    pub(super) entered_by_us: AtomicBool,
+    /// The store's, from the first window on. Raised when the guest writes to a
+    /// read-only window.
+    pub(super) mark: OnceLock<Arc<StoreMark>>,
     /// The fault handler tries this lock and gives up where it is taken, so that
     /// nobody can wait for himself.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 // SAFETY: `base` is the address of a mapping of the process, no thread's own,
@@ -228,7 +254,7 @@ impl MemoryRecord {
             size: AtomicUsize::new(size),
             store: AtomicUsize::new(0),
             entered_by_us: AtomicBool::new(false),
-            alarm: OnceLock::new(),
+            mark: OnceLock::new(),
             state: Mutex::default(),
         }
     }
@@ -259,43 +285,27 @@ impl MemoryRecord {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, for the fault handler. Whoever has the lock is another thread,
-    /// which looks at the state for an instant, or this one in a bug of ours,
-    /// which must not hang.
-    fn state_if_free(&self) -> Option<MutexGuard<'_, State>> {
-        (0..100_000).find_map(|_| match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                std::hint::spin_loop();
-                None
-            }
-        })
-    }
-
-    /// Gives the memory to a store, at its first window.
+    /// Gives the memory to a store, at its first window. Returns the store's mark.
     ///
     /// # Errors
     ///
     /// [`ShowError::Foreign`] if it belongs to another one already.
     pub(crate) fn adopt(
-        &self,
+        self: &Arc<Self>,
         store: StoreId,
         entered_by_us: bool,
-        alarm: &Arc<AtomicBool>,
-    ) -> Result<(), ShowError> {
+    ) -> Result<Arc<StoreMark>, ShowError> {
         match self
             .store
             .compare_exchange(0, store.0.get(), Ordering::AcqRel, Ordering::Acquire)
         {
-            Ok(_) => {
-                self.entered_by_us.store(entered_by_us, Ordering::Relaxed);
-                self.alarm.get_or_init(|| alarm.clone());
-                Ok(())
-            }
-            Err(owner) if owner == store.0.get() => Ok(()),
-            Err(_) => Err(ShowError::Foreign),
+            Ok(_) => self.entered_by_us.store(entered_by_us, Ordering::Relaxed),
+            Err(owner) if owner == store.0.get() => {}
+            Err(_) => return Err(ShowError::Foreign),
         }
+        // The store is in hand, so nobody else does this meanwhile.
+        let mark = self.mark.get_or_init(|| StoreMark::join(store, self));
+        Ok(mark.clone())
     }
 
     pub(super) fn belongs_to(&self, store: StoreId) -> bool {
@@ -357,6 +367,7 @@ impl MemoryRecord {
             self.restore(&mut state, range)?;
             return Err(error.into());
         }
+        state.stand_ins.remove(range.clone());
         state.windows.insert(
             range.start,
             Shown {
@@ -368,7 +379,7 @@ impl MemoryRecord {
                 huge,
                 hidden: 0,
                 holes: RangeMap::new(),
-                scribbled: false,
+                copies: Copies::None,
                 tenant,
             },
         );
@@ -391,6 +402,10 @@ impl MemoryRecord {
 
     /// Changes what a window lets its guest do. A window that is not there any
     /// more is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
     pub(crate) fn set_perms(
         &self,
         store: StoreId,
@@ -398,34 +413,42 @@ impl MemoryRecord {
         key: u64,
         perms: Perms,
     ) -> Result<(), ShowError> {
-        let mut state = self.state();
-        let Some(shown) = self.find(store, &mut state, start, key)? else {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(shown) = self.find(store, state, start, key)? else {
             return Ok(());
         };
+        let (before, copies) = (shown.perms, shown.copies);
         if shown.hidden == 0 {
-            for run in shown.runs(start) {
-                // SAFETY: the run is a part of one window of this memory, and a
-                // whole mapping, so that nothing else changes; the store is in
-                // hand, so that no wasm runs in it and no slice of its memory is
-                // alive.
-                unsafe {
-                    mprotect(
-                        std::ptr::with_exposed_provenance_mut(run.start),
-                        run.end - run.start,
-                        perms.mprotect(),
-                    )
+            let runs = shown.runs(start);
+            let changed = match copies {
+                Copies::None => protect(&runs, perms),
+                // The region's own pages, and not copies that can be written to once
+                // more.
+                Copies::Some | Copies::All => self.map_runs(state, start, &runs, perms),
+            };
+            if let Err(error) = changed {
+                // Some of it may be changed already.
+                let protected = copies == Copies::None && protect(&runs, before).is_ok();
+                if !protected && self.map_runs(state, start, &runs, before).is_err() {
+                    // Neither the one nor the other: zeros, and nobody goes on.
+                    state.broken = true;
+                    return self.restore_all(state, runs).and(Err(ShowError::Broken));
                 }
-                .map_err(io::Error::from)?;
+                state.window(start).copies = Copies::None;
+                return Err(error);
             }
-            // A private copy that can only be read is one that can be written to
-            // once more.
-            shown.scribbled = false;
+            state.window(start).copies = Copies::None;
         }
-        shown.perms = perms;
+        state.window(start).perms = perms;
         Ok(())
     }
 
     /// Puts private zero pages in the window's place, until it is revealed.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
     pub(crate) fn hide(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
         let mut state = self.state();
         let Some(shown) = self.find(store, &mut state, start, key)? else {
@@ -433,50 +456,64 @@ impl MemoryRecord {
         };
         shown.hidden = shown.hidden.saturating_add(1);
         let runs = shown.runs(start);
-        runs.into_iter()
-            .try_for_each(|run| self.restore(&mut state, run))
+        self.restore_all(&mut state, runs)
     }
 
     /// Shows a hidden window's bytes again, unless another lend hides it still.
     /// What the guest wrote there meanwhile is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; the window is still hidden then, all of it.
     pub(crate) fn reveal(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
-        let mut state = self.state();
-        let Some(shown) = self.find(store, &mut state, start, key)? else {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(shown) = self.find(store, state, start, key)? else {
             return Ok(());
         };
         if shown.hidden != 1 {
             shown.hidden = shown.hidden.saturating_sub(1);
             return Ok(());
         }
-        shown.hidden = 0;
-        shown.scribbled = false;
-        let runs = shown.runs(start);
-        self.show_again(&mut state, start, runs)
+        let (runs, perms) = (shown.runs(start), shown.perms);
+        if let Err(error) = self.map_runs(state, start, &runs, perms) {
+            self.restore_all(state, runs)?;
+            return Err(error);
+        }
+        let shown = state.window(start);
+        (shown.hidden, shown.copies) = (0, Copies::None);
+        Ok(())
     }
 
-    /// Maps parts of a window again, which show private pages now. Where the
-    /// kernel refuses, that part keeps private zero pages.
-    fn show_again(
+    /// Maps parts of a window, instead of what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]. Those before the part that the kernel refused are mapped then;
+    /// that one has private zero pages; those after it are as they were.
+    fn map_runs(
         &self,
         state: &mut State,
         start: usize,
-        runs: Vec<Range<usize>>,
+        runs: &[Range<usize>],
+        perms: Perms,
     ) -> Result<(), ShowError> {
         for run in runs {
-            let shown = state.windows.get(&start).expect("it was found before");
+            let shown = state.window(start);
             let offset = shown.offset + (run.start - start) as u64;
             let mapped = self.map_file(
                 run.clone(),
                 &shown.file,
                 offset,
-                shown.perms,
+                perms,
                 MapFlags::SHARED,
                 shown.huge,
             );
             if let Err(error) = mapped {
-                self.restore(state, run)?;
+                self.restore(state, run.clone())?;
                 return Err(error.into());
             }
+            state.stand_ins.remove(run.clone());
         }
         Ok(())
     }
@@ -526,17 +563,27 @@ impl MemoryRecord {
             // Zero pages are there already.
             return Ok(());
         }
-        runs.into_iter()
-            .try_for_each(|run| self.restore(state, run))
+        for (number, run) in runs.iter().enumerate() {
+            if let Err(error) = self.restore(state, run.clone()) {
+                // What follows is still shown.
+                let shown = state.window(start);
+                for run in &runs[number + 1..] {
+                    shown.holes.remove(run.clone());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Shows a hidden part of a window again. What the guest wrote there
-    /// meanwhile is lost.
+    /// meanwhile is lost. If the guest wrote to the rest of the window, which only
+    /// reads, that is shown again as well.
     ///
     /// # Errors
     ///
-    /// [`ShowError`]. What is in the window is then hidden, and its guest is not
-    /// to go on, if it says anything but `Guest` or `Process`.
+    /// [`ShowError`]. All of the part is still hidden then. What the guest wrote there
+    /// is lost, unless it says `Guest` or `Process`.
     pub(crate) fn show_part(
         &self,
         store: StoreId,
@@ -562,24 +609,42 @@ impl MemoryRecord {
         let before = shown.hole_cuts(start, &range);
         shown.holes.remove(range.clone());
         let after = shown.hole_cuts(start, &range);
-        let hidden = shown.hidden > 0;
-        if let Err(error) = state.take_cuts(after.saturating_sub(before), most) {
-            let shown = state.windows.get_mut(&start).expect("found above");
-            for (part, number) in parts {
-                shown.holes.insert(part, number);
+        let (hidden, perms) = (shown.hidden > 0, shown.perms);
+        let mut runs = match shown.copies {
+            Copies::None => Vec::new(),
+            Copies::Some | Copies::All => shown.runs(start),
+        };
+        let hide_again = |state: &mut State| {
+            for (part, number) in &parts {
+                state.window(start).holes.insert(part.clone(), *number);
             }
+        };
+        if let Err(error) = state.take_cuts(after.saturating_sub(before), most) {
+            hide_again(state);
             return Err(error);
         }
         if !hidden {
-            // Parts side by side in one step.
-            let mut runs: Vec<Range<usize>> = Vec::new();
-            for (part, _) in parts {
-                match runs.last_mut() {
-                    Some(last) if last.end == part.start => last.end = part.end,
-                    _ => runs.push(part),
+            if runs.is_empty() {
+                // Parts side by side in one step.
+                for (part, _) in parts.iter().cloned() {
+                    match runs.last_mut() {
+                        Some(last) if last.end == part.start => last.end = part.end,
+                        _ => runs.push(part),
+                    }
                 }
             }
-            self.show_again(state, start, runs)?;
+            if let Err(error) = self.map_runs(state, start, &runs, perms) {
+                hide_again(state);
+                state.mappings.less(after.saturating_sub(before));
+                // Some of those may be the region's again by now.
+                let shown = state.window(start);
+                if shown.copies != Copies::None {
+                    shown.copies = Copies::Some;
+                }
+                self.restore_all(state, parts.into_iter().map(|(part, _)| part))?;
+                return Err(error);
+            }
+            state.window(start).copies = Copies::None;
         }
         // Only now: until the last part is shown, the kernel has them all.
         state.mappings.less(before.saturating_sub(after));
@@ -611,7 +676,7 @@ impl MemoryRecord {
         Ok(state.windows.remove(&start).map(|shown| shown.tenant))
     }
 
-    fn map_file(
+    pub(super) fn map_file(
         &self,
         range: Range<usize>,
         file: &RegionFile,
@@ -620,24 +685,27 @@ impl MemoryRecord {
         flags: MapFlags,
         huge: bool,
     ) -> io::Result<()> {
+        file.check_process()?;
         let length = range.end - range.start;
-        // SAFETY: the range lies inside the accessible part of this memory,
-        // which this object reserved (`show` asserts it, and the part never
-        // shrinks), so that nothing else is replaced. The store is in hand: no
-        // wasm of it runs and no slice of its memory is alive. The file is as
-        // long as `offset + length`, which was checked against the region's
-        // size, and is sealed against shrinking. That nobody writes to the
-        // bytes while wasmtime forms slices over them is the lock's promise.
-        let at = unsafe {
-            mmap(
-                std::ptr::with_exposed_provenance_mut(range.start),
-                length,
-                perms.prot(),
-                flags | MapFlags::FIXED,
-                file,
-                offset,
-            )
-        }?;
+        let at = ask(|| {
+            // SAFETY: the range lies inside the accessible part of this memory,
+            // which this object reserved (`show` asserts it, and the part never
+            // shrinks), so that nothing else is replaced. The store is in hand: no
+            // wasm of it runs and no slice of its memory is alive. The file is as
+            // long as `offset + length`, which was checked against the region's
+            // size, and is sealed against shrinking. That nobody writes to the
+            // bytes while wasmtime forms slices over them is the lock's promise.
+            unsafe {
+                mmap(
+                    std::ptr::with_exposed_provenance_mut(range.start),
+                    length,
+                    perms.prot(),
+                    flags | MapFlags::FIXED,
+                    file,
+                    offset,
+                )
+            }
+        })?;
         assert_eq!(at.addr(), range.start, "MAP_FIXED maps where it was told");
         if huge {
             // SAFETY: that is what was just mapped.
@@ -648,34 +716,74 @@ impl MemoryRecord {
 
     /// Puts fresh zero pages at a range that a window has had.
     ///
-    /// This replaces whole mappings, so it needs no new one. If the kernel
-    /// refuses all the same, the range is made inaccessible, and this memory
-    /// is not to be used again.
+    /// This replaces whole mappings, so it needs no new one. If there is no room for
+    /// private pages below RLIMIT_DATA, or the kernel refuses them, shared ones stand in
+    /// for them, which nobody else has and no limit counts. If it refuses those as well, the
+    /// range is made inaccessible, and this memory is not to be used again.
     fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), ShowError> {
         let length = range.end - range.start;
-        let start = std::ptr::with_exposed_provenance_mut(range.start);
-        // SAFETY: the range is one window's, inside the accessible part of this
-        // memory, which this object reserved; the store is in hand.
-        let zeros = unsafe {
-            mmap_anonymous(
-                start,
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
-            )
-        };
-        if zeros.is_ok() {
+        if allowance::has_room(length) && self.map_zeros(&range, MapFlags::PRIVATE).is_ok() {
+            state.stand_ins.remove(range);
+            return Ok(());
+        }
+        if self.map_zeros(&range, MapFlags::SHARED).is_ok() {
+            state.stand_ins.insert(range);
             return Ok(());
         }
         state.broken = true;
-        // SAFETY: as above; whole mappings change, or none are there.
-        let closed = unsafe { mprotect(start, length, MprotectFlags::empty()) };
-        if closed.is_err() {
-            // A hole may be there, which the kernel may fill with something
-            // else: not ours to unmap any more.
-            state.lost.push(range);
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        let closed = ask(|| {
+            // SAFETY: the range is one window's, inside the accessible part of this
+            // memory, which this object reserved; the store is in hand. Whole mappings
+            // change, or none are there.
+            unsafe { mprotect(start, length, MprotectFlags::empty()) }
+        });
+        match closed {
+            Ok(()) => state.closed.push(range),
+            // A hole may be there, which the kernel may fill with something else: not
+            // ours to unmap any more.
+            Err(_) => state.lost.push(range),
         }
         Err(ShowError::Broken)
+    }
+
+    /// Does this for several ranges: for all of them, also if one cannot be restored.
+    fn restore_all(
+        &self,
+        state: &mut State,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+    ) -> Result<(), ShowError> {
+        let mut result = Ok(());
+        for range in ranges {
+            result = result.and(self.restore(state, range));
+        }
+        result
+    }
+
+    /// Maps fresh zero pages in the place of what is there: private ones, or shared
+    /// ones, of which there is this mapping only.
+    ///
+    /// Async-signal-safe.
+    pub(super) fn map_zeros(&self, range: &Range<usize>, kind: MapFlags) -> io::Result<()> {
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        ask(|| {
+            // SAFETY: the range is one window's, inside the accessible part of this
+            // memory, which this object reserved; the store is in hand.
+            unsafe {
+                mmap_anonymous(
+                    start,
+                    range.end - range.start,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    kind | MapFlags::NORESERVE | MapFlags::FIXED,
+                )
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Where zeros stand that are shared memory, and the guest's all the same.
+    pub(super) fn stand_ins(&self) -> RangeSet<usize> {
+        self.state().stand_ins.clone()
     }
 
     /// Says where the guest wrote to a read-only window, if it did.
@@ -692,63 +800,25 @@ impl MemoryRecord {
         let trapped = shown.perms == Perms::Read && !shown.holes.contains_key(&address);
         trapped.then(|| describe(&state, address))?
     }
+}
 
-    /// Called by the fault handler. If the fault is explained by a read-only
-    /// window of the store that this thread is in, lets the access succeed on
-    /// private copies of the window's pages, notes it, and says `true`.
-    ///
-    /// Does nothing that is not async-signal-safe: one attempt at a lock, a
-    /// look into a tree, one system call, two stores.
-    pub(super) fn absorb(&self, address: usize) -> bool {
-        let owner = self.store.load(Ordering::Acquire);
-        if self.entered_by_us.load(Ordering::Relaxed)
-            && entry::current().is_none_or(|current| current.0.get() != owner)
-        {
-            return false;
-        }
-        let Some(mut state) = self.state_if_free() else {
-            return false;
-        };
-        let Some((start, shown)) = state.covering_mut(address) else {
-            return false;
-        };
-        if shown.perms != Perms::Read
-            || shown.hidden > 0
-            || shown.scribbled
-            || shown.holes.contains_key(&address)
-        {
-            return false;
-        }
-        // The whole window in one step: page by page would make a mapping per
-        // fault, as many as the guest likes. What is hidden of it is left alone:
-        // it is the guest's own, and can be written to. (Going through the gaps
-        // allocates nothing.)
-        let whole = start..shown.end;
-        for run in shown.holes.gaps(&whole) {
-            let offset = shown.offset + (run.start - start) as u64;
-            if self
-                .map_file(
-                    run,
-                    &shown.file,
-                    offset,
-                    Perms::Write,
-                    // Paid for page by page, as the rest of the memory: the kernel
-                    // may refuse so large a mapping otherwise.
-                    MapFlags::PRIVATE | MapFlags::NORESERVE,
-                    false,
-                )
-                .is_err()
-            {
-                return false;
-            }
-        }
-        shown.scribbled = true;
-        state.scribble = Some(address);
-        if let Some(alarm) = self.alarm.get() {
-            alarm.store(true, Ordering::Release);
-        }
-        true
+/// Changes what parts of a window, each a mapping, let the guest do.
+///
+/// # Errors
+///
+/// What the kernel says. Some of it may have changed then.
+fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), ShowError> {
+    for run in runs {
+        let start = std::ptr::with_exposed_provenance_mut(run.start);
+        ask(|| {
+            // SAFETY: the run is a part of one window of a memory whose store is in
+            // hand, so that no wasm runs in it and no slice of its memory is alive;
+            // and it is a whole mapping, so that nothing else changes.
+            unsafe { mprotect(start, run.end - run.start, perms.mprotect()) }
+        })
+        .map_err(io::Error::from)?;
     }
+    Ok(())
 }
 
 fn describe(state: &State, address: usize) -> Option<Scribble> {
@@ -761,7 +831,13 @@ fn describe(state: &State, address: usize) -> Option<Scribble> {
 
 /// What wasmtime owns: the life of a memory. Its addresses are there until it is
 /// dropped.
-struct Memory(Arc<MemoryRecord>, Option<Reservation>);
+struct Memory {
+    record: Arc<MemoryRecord>,
+    /// Until the drop.
+    reservation: Option<Reservation>,
+    /// The one that made it.
+    process: Process,
+}
 
 impl Memory {
     fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<Memory> {
@@ -771,7 +847,12 @@ impl Memory {
         let reservation = Reservation::take(total, minimum)?;
         let record = Arc::new(MemoryRecord::new(&reservation, minimum));
         register(&record);
-        Ok(Memory(record, Some(reservation)))
+        let process = Process::current();
+        Ok(Memory {
+            record,
+            reservation: Some(reservation),
+            process,
+        })
     }
 }
 
@@ -785,7 +866,7 @@ impl Memory {
 // argument at length.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
-        self.0.size()
+        self.record.size()
     }
 
     fn byte_capacity(&self) -> usize {
@@ -796,23 +877,28 @@ unsafe impl LinearMemory for Memory {
         if new_size > RESERVATION {
             wasmtime::bail!("a memory of {new_size} bytes does not fit its reservation");
         }
-        let reservation = self.1.as_mut().expect("it is there until the drop");
+        let reservation = self.reservation.as_mut();
+        let reservation = reservation.expect("it is there until the drop");
         reservation.grow(new_size)?;
-        self.0.size.fetch_max(new_size, Ordering::Relaxed);
+        self.record.size.fetch_max(new_size, Ordering::Relaxed);
         Ok(())
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.0.base.as_ptr()
+        self.record.base.as_ptr()
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        forget(self.0.base());
-        let mut state = self.0.state();
-        if let Some(reservation) = self.1.take() {
-            if state.broken {
+        forget(self.record.base());
+        if let Some(mark) = self.record.mark.get() {
+            mark.leave(&self.record);
+        }
+        let mut state = self.record.state();
+        if let Some(reservation) = self.reservation.take() {
+            // In a child there may be nothing to clean, but inaccessible addresses.
+            if state.broken || self.process.check().is_err() {
                 reservation.leave(std::mem::take(&mut state.lost));
             } else {
                 reservation.retire(state.edges.first().copied());

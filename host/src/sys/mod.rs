@@ -14,18 +14,28 @@
 //! | `table` | which memory an address is in, and which memories a store has |
 //! | `resident` | what a store's memories take of the machine's |
 //! | `view` | a region in the host program's own memory |
+//! | `kernel` | the way to the kernel, which may refuse anything |
+//! | `mark` | which memories a store has, and whether its guest trespassed |
+//! | `forked` | which process this is |
+//! | `allowance` | what resource limits leave the process |
+//! | `absorb` | what the fault handler does with a window |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
 //! | `entry` | which store a thread is in |
 //! | `signal` | signal masks and actions |
 //! | `directory` | a directory that is reached without its name |
 #![allow(unsafe_code)]
 
+mod absorb;
+mod allowance;
 mod directory;
 pub(crate) mod entry;
 pub(crate) mod fault;
 mod file;
+mod forked;
 mod huge;
+pub(crate) mod kernel;
 mod mappings;
+mod mark;
 mod memory;
 mod reservation;
 mod resident;
@@ -35,7 +45,9 @@ mod view;
 
 pub(crate) use directory::within;
 pub(crate) use file::{FileSize, RegionFile};
+pub(crate) use forked::{Forked, Process};
 pub(crate) use mappings::{Mappings, TooManyMappings};
+pub(crate) use mark::StoreMark;
 pub(crate) use memory::{
     Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
 };

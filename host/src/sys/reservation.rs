@@ -10,7 +10,8 @@ use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
 };
 
-use super::Mappings;
+use super::kernel::ask;
+use super::{Mappings, allowance};
 
 /// The kernel mappings of a reservation without windows: the accessible part, of
 /// which what is above the lowest cut may be told apart for good, and the rest.
@@ -107,7 +108,7 @@ pub(super) struct Reservation {
     /// What could neither be replaced nor made inaccessible: not ours any more.
     lost: Vec<Range<usize>>,
     /// Given back after the addresses.
-    _mappings: Mappings,
+    mappings: Mappings,
 }
 
 // SAFETY: `base` is the address of a mapping of the process, no thread's own.
@@ -151,7 +152,7 @@ impl Reservation {
             kept: Vec::new(),
             lives: 0,
             lost: Vec::new(),
-            _mappings: mappings,
+            mappings,
         })
     }
 
@@ -187,7 +188,8 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// What the kernel says; nothing has changed then.
+    /// What the kernel says, or that resource limits leave nothing to the host then;
+    /// nothing has changed.
     pub(super) fn grow(&mut self, size: usize) -> io::Result<()> {
         let size = in_pages(size);
         if size <= self.size {
@@ -195,16 +197,20 @@ impl Reservation {
         }
         assert!(size <= self.total, "what is accessible is inside");
         let start = self.at(self.size).cast();
-        // SAFETY: what changes lies inside this reservation, as was asserted, where
-        // nothing else is; it was inaccessible until now, so that no reference into
-        // it exists.
-        unsafe {
-            mprotect(
-                start,
-                size - self.size,
-                MprotectFlags::READ | MprotectFlags::WRITE,
-            )
-        }?;
+        let both = MprotectFlags::READ | MprotectFlags::WRITE;
+        ask(|| {
+            // SAFETY: what changes lies inside this reservation, as was asserted,
+            // where nothing else is; it was inaccessible until now, so that no
+            // reference into it exists.
+            unsafe { mprotect(start, size - self.size, both) }
+        })?;
+        if !allowance::has_room(0) {
+            ask(|| {
+                // SAFETY: as above: it is as it was.
+                unsafe { mprotect(start, size - self.size, MprotectFlags::empty()) }
+            })?;
+            return Err(io::Error::from(Errno::NOMEM));
+        }
         self.size = size;
         Ok(())
     }
@@ -286,10 +292,13 @@ impl Reservation {
         let page = rustix::param::page_size();
         let end = end.min(LOOKED_AT);
         let mut there = vec![0; end.div_ceil(page)];
-        // SAFETY: the part is mapped, and there is a byte for each page of it.
-        if unsafe { libc::mincore(self.at(0).cast(), end, there.as_mut_ptr()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        ask(|| {
+            // SAFETY: the part is mapped, and there is a byte for each page of it.
+            match unsafe { libc::mincore(self.at(0).cast(), end, there.as_mut_ptr()) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        })?;
         let there = there.iter().enumerate().filter(|(_, it)| **it & 1 != 0);
         let there = there.map(|(index, _)| index * page).take(KEPT / page);
         self.kept = there.collect();
@@ -311,9 +320,11 @@ impl Reservation {
     /// Tells the kernel what is to become of a part whose memory is gone.
     fn advise(&self, part: Range<usize>, advice: Advice) -> io::Result<()> {
         let start = self.at(part.start).cast();
-        // SAFETY: the part is accessible, private and anonymous memory of this
-        // reservation, to which nothing refers, since its memory is gone.
-        unsafe { madvise(start, part.end - part.start, advice) }?;
+        ask(|| {
+            // SAFETY: the part is accessible, private and anonymous memory of this
+            // reservation, to which nothing refers, since its memory is gone.
+            unsafe { madvise(start, part.end - part.start, advice) }
+        })?;
         Ok(())
     }
 
@@ -325,14 +336,19 @@ impl Reservation {
         let (start, length) = (self.at(part.start).cast(), part.end - part.start);
         self.kept.retain(|kept| !part.contains(kept));
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        // SAFETY: the part lies inside this reservation, and nothing refers to it,
-        // since its memory is gone.
-        let replaced = unsafe { mmap_anonymous(start, length, prot, flags) };
+        let replaced = ask(|| {
+            // SAFETY: the part lies inside this reservation, and nothing refers to it,
+            // since its memory is gone.
+            unsafe { mmap_anonymous(start, length, prot, flags) }
+        });
         let Err(error) = replaced else {
             return Ok(());
         };
-        // SAFETY: as above.
-        if unsafe { mprotect(start, length, MprotectFlags::empty()) }.is_err() {
+        let closed = ask(|| {
+            // SAFETY: as above.
+            unsafe { mprotect(start, length, MprotectFlags::empty()) }
+        });
+        if closed.is_err() {
             // A hole may be there, as before Linux 6.12, which the kernel may fill with
             // something else.
             self.lost
@@ -346,28 +362,66 @@ impl Reservation {
 fn aligned(total: usize) -> io::Result<*mut c_void> {
     let anywhere = |total| {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: the kernel chooses the address, so that nothing that exists is
-        // replaced.
-        unsafe { mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), flags) }
+        ask(|| {
+            // SAFETY: the kernel chooses the address, so that nothing that exists is
+            // replaced.
+            unsafe { mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), flags) }
+        })
     };
     // Where the kernel puts things that are as long.
     let base = anywhere(total)?;
     if base.addr().is_multiple_of(ALIGN) {
         return Ok(base);
     }
-    let unmap = |start, length| match length {
-        0 => Ok(()),
+    let give_back = |part: Range<usize>| {
         // SAFETY: it is a part of what was mapped here, of which nobody has heard.
-        length => unsafe { munmap(start, length) },
+        unsafe { unmap(part) }
     };
-    unmap(base, total)?;
-    let base = anywhere(total.checked_add(ALIGN).ok_or(Errno::OVERFLOW)?)?;
+    give_back(base.addr()..base.addr() + total);
+    let whole = total.checked_add(ALIGN).ok_or(Errno::OVERFLOW)?;
+    let base = anywhere(whole)?;
     let before = base.addr().next_multiple_of(ALIGN) - base.addr();
     let start = base.wrapping_byte_add(before);
-    // If it is refused, as where there are too many mappings, so much is left.
-    unmap(base, before)?;
-    unmap(start.wrapping_byte_add(total), ALIGN - before)?;
+    // If it is refused, so much is left, and is inaccessible.
+    give_back(base.addr()..start.addr());
+    give_back(start.addr() + total..base.addr() + whole);
     Ok(start)
+}
+
+/// Unmaps a range. If the kernel refuses, as it does where that would take one more
+/// mapping than there may be, nothing but inaccessible addresses is left there; and if
+/// it refuses that as well, the range stays as it is, and is never used again. Returns
+/// whether it is unmapped.
+///
+/// # Safety
+///
+/// The caller mapped all of the range, nothing else unmaps any of it, and nothing
+/// refers to it any more.
+pub(super) unsafe fn unmap(range: Range<usize>) -> bool {
+    let length = range.end - range.start;
+    if length == 0 {
+        return true;
+    }
+    let start = std::ptr::with_exposed_provenance_mut(range.start);
+    let unmapped = ask(|| {
+        // SAFETY: our caller promises it.
+        unsafe { munmap(start, length) }
+    });
+    let Err(error) = unmapped else {
+        return true;
+    };
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    let closed = ask(|| {
+        // SAFETY: as above.
+        unsafe { mmap_anonymous(start, length, ProtFlags::empty(), flags) }
+    });
+    tracing::error!(
+        %error,
+        bytes = length,
+        closed = closed.is_ok(),
+        "the kernel does not unmap memory that nobody uses any more: its addresses are lost"
+    );
+    false
 }
 
 impl Drop for Reservation {
@@ -376,19 +430,19 @@ impl Drop for Reservation {
         let end = at + self.total;
         self.lost.sort_by_key(|range| range.start);
         let lost = std::mem::take(&mut self.lost);
+        let mut unmapped = lost.is_empty();
         for hole in lost.into_iter().chain(std::iter::once(end..end)) {
             if hole.start > at {
                 // SAFETY: this object reserved the range, nothing else unmaps it, what
                 // was lost is left out, and nothing refers to it any more: its memory
                 // is gone, or never was.
-                let result =
-                    unsafe { munmap(std::ptr::with_exposed_provenance_mut(at), hole.start - at) };
-                debug_assert!(
-                    result.is_ok(),
-                    "unmapping a whole reservation does not fail"
-                );
+                unmapped &= unsafe { unmap(at..hole.start) };
             }
-            at = hole.end;
+            at = at.max(hole.end);
+        }
+        if !unmapped {
+            // The kernel may have as many mappings as before.
+            std::mem::forget(std::mem::take(&mut self.mappings));
         }
     }
 }

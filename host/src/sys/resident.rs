@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::param::page_size;
 
+use super::kernel::ask;
 use super::table::memories_of;
 use super::{MemoryRecord, StoreId};
 
@@ -26,8 +27,11 @@ const OF_A_FILE: u64 = 1 << 61;
 /// stands for all that was read and never written.
 const EXCLUSIVE: u64 = 1 << 56;
 
-fn is_private(entry: u64) -> bool {
-    entry & (PRESENT | OF_A_FILE | EXCLUSIVE) == PRESENT | EXCLUSIVE
+/// Whether it is a page that this memory alone has. `stand_in`: shared memory stands
+/// there, which the kernel takes for a file's.
+fn is_private(entry: u64, stand_in: bool) -> bool {
+    let wanted = PRESENT | EXCLUSIVE | if stand_in { OF_A_FILE } else { 0 };
+    entry & (PRESENT | OF_A_FILE | EXCLUSIVE) == wanted
 }
 
 /// The bytes of private pages in memory that would be free if the linear memories
@@ -53,8 +57,8 @@ pub(crate) fn private_bytes(store: StoreId) -> u64 {
 
 pub(super) fn private_bytes_of(memories: &[Arc<MemoryRecord>]) -> io::Result<u64> {
     let pages = Pages {
-        map: File::open("/proc/self/pagemap")?,
-        bytes: File::open("/proc/self/mem")?,
+        map: ask(|| File::open("/proc/self/pagemap"))?,
+        bytes: ask(|| File::open("/proc/self/mem"))?,
     };
     memories.iter().map(|memory| pages.private(memory)).sum()
 }
@@ -72,16 +76,20 @@ impl Pages {
         let mut buffer = vec![0; ENTRIES * ENTRY];
         let (begin, end) = (memory.base(), memory.base() + memory.size());
         let mut kept = memory.kept().iter().map(|offset| begin + offset).peekable();
+        let stand_ins = memory.stand_ins();
         let mut private = 0;
         for at in (begin..end).step_by(ENTRIES * page) {
             let entries = (end - at).div_ceil(page).min(ENTRIES);
             let buffer = &mut buffer[..entries * ENTRY];
-            self.map.read_exact_at(buffer, (at / page * ENTRY) as u64)?;
+            ask(|| self.map.read_exact_at(buffer, (at / page * ENTRY) as u64))?;
             let (entries, _) = buffer.as_chunks::<ENTRY>();
             for (index, entry) in entries.iter().enumerate() {
                 let at = at + index * page;
                 let was_there = kept.next_if_eq(&at).is_some();
-                if is_private(u64::from_ne_bytes(*entry)) && !(was_there && self.is_zero(at)?) {
+                let stand_in = stand_ins.contains(&at);
+                if is_private(u64::from_ne_bytes(*entry), stand_in)
+                    && !(was_there && self.is_zero(at)?)
+                {
                     private += page as u64;
                 }
             }
@@ -93,7 +101,7 @@ impl Pages {
     /// write to it meanwhile, so the kernel reads.
     fn is_zero(&self, at: usize) -> io::Result<bool> {
         let mut bytes = vec![0; page_size()];
-        self.bytes.read_exact_at(&mut bytes, at as u64)?;
+        ask(|| self.bytes.read_exact_at(&mut bytes, at as u64))?;
         Ok(bytes.iter().all(|byte| *byte == 0))
     }
 }

@@ -24,6 +24,10 @@ static TABLE: [Slab; SLABS] = [const {
     }
 }; SLABS];
 
+/// The lowest and the highest slab that ever had a memory.
+static LOWEST: AtomicUsize = AtomicUsize::new(SLABS);
+static HIGHEST: AtomicUsize = AtomicUsize::new(0);
+
 /// By base, the memories of the stores that Tombolo enters, each with the store that
 /// the thread was in when the memory was made.
 type Owned = BTreeMap<usize, (StoreId, Arc<MemoryRecord>)>;
@@ -45,7 +49,10 @@ pub(super) fn register(record: &Arc<MemoryRecord>) {
     if let Some(store) = entry::current() {
         owned().insert(record.base(), (store, record.clone()));
     }
-    if let Some(slab) = TABLE.get(record.base() / RESERVATION) {
+    let index = record.base() / RESERVATION;
+    if let Some(slab) = TABLE.get(index) {
+        LOWEST.fetch_min(index, Ordering::Relaxed);
+        HIGHEST.fetch_max(index, Ordering::Relaxed);
         slab.record
             .store(Arc::into_raw(record.clone()).cast_mut(), Ordering::Release);
         slab.base.store(record.base(), Ordering::Release);
@@ -65,6 +72,18 @@ pub(super) fn forget(base: usize) {
     // SAFETY: the pointer came from `Arc::into_raw` in `register`, of the
     // memory with this base, which is forgotten once: by its own drop.
     drop(unsafe { Arc::from_raw(record) });
+}
+
+/// Calls `visit` with the base of each memory that lives. Async-signal-safe if `visit`
+/// is.
+pub(super) fn each_base(mut visit: impl FnMut(usize)) {
+    let used = LOWEST.load(Ordering::Relaxed)..=HIGHEST.load(Ordering::Relaxed);
+    for slab in TABLE.get(used).unwrap_or_default() {
+        match slab.base.load(Ordering::Acquire) {
+            0 => {}
+            base => visit(base),
+        }
+    }
 }
 
 /// The record of the memory whose reservation an address is in.

@@ -2,8 +2,10 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 
+use super::kernel::ask;
+use super::reservation::unmap;
 use super::{Mappings, RegionFile};
 use crate::region::Span;
 
@@ -14,7 +16,7 @@ struct Mapped {
     length: usize,
     /// Keeps the file's bytes reachable for as long as they are looked at.
     _file: Arc<RegionFile>,
-    _mappings: Mappings,
+    mappings: Mappings,
 }
 
 // SAFETY: the mapping belongs to this object alone and is the same in every
@@ -27,35 +29,42 @@ impl Mapped {
     fn new(file: &Arc<RegionFile>, span: Span, prot: ProtFlags) -> io::Result<Mapped> {
         let mappings = Mappings::take(1).map_err(io::Error::other)?;
         let length = usize::try_from(span.length()).map_err(io::Error::other)?;
-        // SAFETY: the kernel chooses the address, so that nothing that exists
-        // is replaced; the file is as long as the span's end (`Span` was
-        // checked against the region's size) and stays so (it is sealed).
-        let base = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                prot,
-                MapFlags::SHARED,
-                file,
-                span.offset(),
-            )
-        }?;
+        file.check_process()?;
+        let base = ask(|| {
+            // SAFETY: the kernel chooses the address, so that nothing that exists
+            // is replaced; the file is as long as the span's end (`Span` was
+            // checked against the region's size) and stays so (it is sealed).
+            unsafe {
+                mmap(
+                    std::ptr::null_mut(),
+                    length,
+                    prot,
+                    MapFlags::SHARED,
+                    file,
+                    span.offset(),
+                )
+            }
+        })?;
         let base = NonNull::new(base.cast()).expect("the kernel never maps at null");
         Ok(Mapped {
             base,
             length,
             _file: file.clone(),
-            _mappings: mappings,
+            mappings,
         })
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
+        let start = self.base.addr().get();
         // SAFETY: `new` mapped exactly this, nothing else unmaps it, and the
         // slices that `View` and `ViewMut` gave out borrow from them.
-        let result = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
-        debug_assert!(result.is_ok(), "unmapping a whole mapping does not fail");
+        let unmapped = unsafe { unmap(start..start + self.length) };
+        if !unmapped {
+            // They stay, for as long as the process does.
+            std::mem::forget(std::mem::take(&mut self.mappings));
+        }
     }
 }
 

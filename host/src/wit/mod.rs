@@ -24,6 +24,7 @@ use wasmtime::component::Linker;
 use self::bindings::Failure;
 use self::bindings::tombolo::memory::regions::ErrorCode;
 use crate::RegionView;
+use crate::sys::StoreId;
 
 /// Adds the interfaces `tombolo:memory/regions`, `windows` and `pins` to a linker. They are synchronous, for stores of both kinds.
 ///
@@ -72,7 +73,10 @@ use crate::RegionView;
 /// If the linker has them already.
 pub fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     bindings::tombolo::memory::regions::add_to_linker::<T, HasRegions>(linker, |data| {
-        data.region_ctx()
+        let store = StoreId::of_data(data);
+        let ctx = data.region_ctx();
+        ctx.bind(store);
+        ctx
     })?;
     windows::add_to_linker(linker)?;
     pins::add_to_linker(linker)

@@ -6,9 +6,11 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
 
 use super::answer;
 use super::bindings::Failure;
+use crate::ctx::bound;
 use crate::error::MemoryError;
 use crate::region::Span;
 use crate::sys::StoreId;
+
 use crate::{Region, RegionCtx, RegionView, region, window};
 
 const INTERFACE: &str = "tombolo:memory/pins@0.1.0";
@@ -65,8 +67,7 @@ fn with<T: RegionView, R>(
     (region, span): Args,
     act: impl FnOnce(StoreId, &RegionCtx, &Region, Span) -> Result<R, MemoryError>,
 ) -> Result<R, Failure> {
-    let id = StoreId::of(&store);
-    let ctx = store.data_mut().region_ctx();
+    let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
     let span = region.pinnable(span.offset, span.length)?;

@@ -6,6 +6,7 @@ use wasmtime_wasi::{WasiView, async_trait};
 
 use super::bindings::with_wasi::tombolo::memory::pressure as wit;
 use crate::pressure::Level;
+use crate::sys::StoreId;
 use crate::{Host, RegionView, Trespass};
 
 /// Adds the interface `tombolo:memory/pressure` to a linker, by which guests
@@ -56,7 +57,9 @@ pub fn add_pressure_to_linker<T: RegionView + WasiView>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
     wit::add_to_linker::<T, HasPressure>(linker, |data| {
+        let store = StoreId::of_data(data);
         let regions = data.region_ctx();
+        regions.bind(store);
         let (host, checked) = (regions.host().clone(), regions.check());
         PressureView {
             host,

@@ -57,9 +57,11 @@ impl From<RegionError> for wit::ErrorCode {
             RegionError::Overlap => wit::ErrorCode::Overlap,
             RegionError::Exhausted(error) => wit::ErrorCode::Exhausted(error.to_string()),
             RegionError::Limit(text) => wit::ErrorCode::Exhausted(text),
-            RegionError::OtherStrand | RegionError::NotLive | RegionError::Unsupported => {
-                wit::ErrorCode::Unsupported(error.to_string())
-            }
+            RegionError::OtherStrand
+            | RegionError::NotLive
+            | RegionError::Unsupported
+            | RegionError::OtherHost
+            | RegionError::Forked => wit::ErrorCode::Unsupported(error.to_string()),
             // The kernel's words are for the log: they may tell of the host.
             RegionError::System(error) => {
                 // Not a warning: a guest could fill the log with them.

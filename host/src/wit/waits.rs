@@ -45,6 +45,7 @@ fn wait<T: RegionView + WasiView>(
     let id = StoreId::of(&store);
     let state = store.data_mut();
     let ctx = state.region_ctx();
+    ctx.bind(id);
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;

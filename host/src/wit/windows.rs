@@ -7,6 +7,7 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 
 use super::answer;
 use super::bindings::Failure;
+use crate::ctx::bound;
 use crate::error::RegionError;
 use crate::region::GRANULE;
 use crate::sys::{StoreId, memory_of};
@@ -54,8 +55,7 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
         "window",
         ResourceType::host::<Window>(),
         |mut store, rep| {
-            let id = StoreId::of(&store);
-            let ctx = store.data_mut().region_ctx();
+            let (id, ctx) = bound(&mut store);
             ctx.check()?;
             let window = ctx.table.delete(Resource::<Window>::new_own(rep))?;
             Ok(window.unmap(id)?)
@@ -78,8 +78,7 @@ fn set_access<T: RegionView>(
     window: Resource<Window>,
     access: Access,
 ) -> Result<(), Failure> {
-    let id = StoreId::of(&store);
-    let ctx = store.data_mut().region_ctx();
+    let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
@@ -90,7 +89,6 @@ fn map<T: RegionView>(
     mut store: StoreContextMut<'_, T>,
     (region, offset, length, access, at): MapArgs,
 ) -> Result<Resource<Window>, Failure> {
-    let id = StoreId::of(&store);
     // Only the address is taken; the bytes are not looked at.
     let bytes = at.as_le_slice(&store);
     let at = At {
@@ -98,7 +96,7 @@ fn map<T: RegionView>(
         length: bytes.len(),
         memory: memory_of(bytes),
     };
-    let ctx = store.data_mut().region_ctx();
+    let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     // Out of the table for the length of this call, to change the context too.

@@ -119,9 +119,9 @@ mod lending {
         let region = region(&host, "kept");
         let mut guest = Guest::bare(&host, guests::CALLS_KEEPER, "keeper").await;
         let lent = guest.lend(&region, Rights::ALL).unwrap();
-        let error = guest.keep(&lent).await.unwrap_err();
+        let returned = guest.keep(&lent).await;
+        let error = lent.end(&mut guest.store, returned).unwrap_err();
         assert!(format!("{error:#}").contains("borrow"), "{error:#}");
-        let _ = lent.end(&mut guest.store);
         region.write(0..1).unwrap()[0] = 1;
         // It can be moved, so nothing of the claim is lent any more.
         let mut other = Guest::bare(&host, guests::CALLS_KEEPER, "other").await;
@@ -137,7 +137,7 @@ mod lending {
         assert!(is_would_block(guest.lend(&region, Rights::READ)));
         drop(guard);
         let lent = guest.lend(&region, Rights::READ).unwrap();
-        lent.end(&mut guest.store).unwrap();
+        lent.end(&mut guest.store, Ok(())).unwrap();
         let guard = region.write(GRANULE..GRANULE + 1).unwrap();
         assert!(is_would_block(guest.lend(&region, Rights::READ)));
         let Err((region, RegionError::WouldBlock)) = guest.store.data_mut().regions.give(region)

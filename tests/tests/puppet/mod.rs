@@ -13,7 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 #[allow(missing_docs)] // Generated.
 mod bindings {
     wasmtime::component::bindgen!({
-        path: ["../wit", "wit/puppet.wit"],
+        path: ["../wit", "../tests/wit/puppet.wit"],
         world: "test:puppet/puppet",
         with: { "tombolo:memory/regions.region": ::tombolo::Region },
         additional_derives: [PartialEq],
@@ -37,6 +37,16 @@ pub struct State {
     pub regions: RegionCtx,
     wasi: WasiCtx,
     table: ResourceTable,
+}
+
+impl State {
+    fn new(context: RegionCtxBuilder) -> State {
+        State {
+            regions: context.build(),
+            wasi: WasiCtx::builder().build(),
+            table: ResourceTable::new(),
+        }
+    }
 }
 
 impl WasiView for State {
@@ -142,15 +152,20 @@ impl Puppet {
     }
 
     fn with_context(path: &str, context: RegionCtxBuilder) -> Puppet {
+        let state = State::new(context);
+        Puppet::instantiate(path, state).unwrap()
+    }
+
+    /// A guest that there may be no memory for.
+    pub fn try_new(path: &str, host: &Host, name: &str) -> Result<Puppet> {
+        Puppet::instantiate(path, State::new(host.context(name)))
+    }
+
+    fn instantiate(path: &str, state: State) -> Result<Puppet> {
         let (engine, component, linker) = compiled(path);
-        let state = State {
-            regions: context.build(),
-            wasi: WasiCtx::builder().build(),
-            table: ResourceTable::new(),
-        };
         let mut store = Store::new(engine, state);
-        let instance = bindings::Puppet::instantiate(&mut store, component, linker).unwrap();
-        Puppet { store, instance }
+        let instance = bindings::Puppet::instantiate(&mut store, component, linker)?;
+        Ok(Puppet { store, instance })
     }
 
     /// Maps, with a list of one byte as it should be.
@@ -200,6 +215,23 @@ impl Puppet {
         Ok(tombolo::take(&mut self.store, region)?)
     }
 
+    /// Has the guest give a region away, and returns what its export returned.
+    pub fn give_resource(&mut self, number: u32) -> Result<wasmtime::component::Resource<Region>> {
+        let acts = self.instance.test_puppet_acts();
+        acts.call_give(&mut self.store, number)
+    }
+
+    /// Has the guest map the first granule of what it is lent.
+    pub fn map_lent(
+        &mut self,
+        region: wasmtime::component::Resource<Region>,
+        access: Access,
+        at: u32,
+    ) -> Result<Act<u32>> {
+        let acts = self.instance.test_puppet_acts();
+        acts.call_show_lent(&mut self.store, region, 0, GRANULE, access, at)
+    }
+
     /// Lends a region of the host's for one call that maps its first granule.
     pub fn show_lent(
         &mut self,
@@ -211,10 +243,7 @@ impl Puppet {
         let lent = tombolo::lend(&mut self.store, region, rights)?;
         let acts = self.instance.test_puppet_acts();
         let shown = acts.call_show_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
-        if shown.is_ok() {
-            lent.end(&mut self.store)?;
-        }
-        shown
+        lent.end(&mut self.store, shown)
     }
 
     /// What the guest is answered about pins of what it was lent.

@@ -349,7 +349,7 @@ impl Guest {
                 return;
             }
             let packed = Parcel::pack(&mut self.store, results.to_vec(), &job.caller);
-            borrowed.end(&mut self.store).expect("it can");
+            borrowed.end(&mut self.store, Ok(())).expect("it can");
             let reply = match packed {
                 Ok((parcel, _)) => Ok(parcel),
                 Err(refused) => Err(refused.to_string()),
@@ -531,7 +531,7 @@ impl Rig {
                     };
                     seen.push(text);
                 }
-                borrowed.end(&mut *callee)?;
+                borrowed.end(&mut *callee, Ok(()))?;
                 lending.end(&mut store)?;
                 results[0] = answer(Ok(seen.join(" ")));
                 Ok(())

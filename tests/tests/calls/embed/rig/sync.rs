@@ -63,7 +63,7 @@ impl Pair {
             let back = match called.call(&mut *callee, &params, &mut result) {
                 Ok(()) => {
                     let packed = Parcel::pack(&mut *callee, result.to_vec(), &caller);
-                    borrowed.end(&mut *callee)?;
+                    borrowed.end(&mut *callee, Ok(()))?;
                     Some(packed?.0)
                 }
                 Err(_) => {

@@ -1,0 +1,141 @@
+//! What the fault handler does with a window that its guest wrote to.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, TryLockError};
+
+use rustix::mm::MapFlags;
+use rustix::thread::{Timespec, nanosleep};
+
+use super::memory::{Copies, MemoryRecord, Shown, State};
+use super::{Perms, allowance, entry};
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absorbed {
+    /// The access can be made again, and harms nobody.
+    Yes,
+    /// No window of the store that this thread is in explains it.
+    Unexplained,
+    /// A window explains it, and the kernel refuses all that could be done, again and
+    /// again.
+    Refused,
+}
+
+/// How often the kernel is asked, a millisecond apart. A guest cannot use up what it
+/// takes: none of it is counted against a limit of the process. So what is refused is
+/// refused for a moment.
+const ROUNDS: u32 = 1000;
+
+impl MemoryRecord {
+    /// The state, for the fault handler. Whoever has the lock is another thread,
+    /// which looks at the state for an instant, or this one in a bug of ours,
+    /// which must not hang.
+    fn state_if_free(&self) -> Option<MutexGuard<'_, State>> {
+        (0..100_000).find_map(|_| match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                std::hint::spin_loop();
+                None
+            }
+        })
+    }
+
+    /// Called by the fault handler. If the fault is explained by a read-only
+    /// window of the store that this thread is in, lets the access succeed on
+    /// copies of the window's pages, and notes it.
+    ///
+    /// Does nothing that is not async-signal-safe: one attempt at a lock, a
+    /// look into a tree, system calls, two stores.
+    pub(super) fn absorb(&self, address: usize) -> Absorbed {
+        let owner = self.store.load(Ordering::Acquire);
+        if self.entered_by_us.load(Ordering::Relaxed)
+            && entry::current().is_none_or(|current| current.number() != owner)
+        {
+            return Absorbed::Unexplained;
+        }
+        let Some(mut state) = self.state_if_free() else {
+            return Absorbed::Unexplained;
+        };
+        // The memory could not be restored, and whoever has its store runs it on.
+        if let Some(closed) = state.closed.iter().find(|range| range.contains(&address)) {
+            let zeros = |kind| self.map_zeros(closed, kind).is_ok();
+            return again_and_again(|| zeros(MapFlags::PRIVATE) || zeros(MapFlags::SHARED));
+        }
+        let Some((start, shown)) = state.covering_mut(address) else {
+            return Absorbed::Unexplained;
+        };
+        if shown.perms != Perms::Read
+            || shown.hidden > 0
+            || shown.copies == Copies::All
+            || shown.holes.contains_key(&address)
+        {
+            return Absorbed::Unexplained;
+        }
+        // The whole window in one step: page by page would make a mapping per
+        // fault, as many as the guest likes. What is hidden of it is left alone:
+        // it is the guest's own, and can be written to. (Going through the gaps
+        // allocates nothing.)
+        let whole = start..shown.end;
+        let runs = || shown.holes.gaps(&whole);
+        let mut absorbed = Absorbed::Unexplained;
+        for run in runs().filter(|run| run.contains(&address)) {
+            // Without this one nobody can go on.
+            absorbed = again_and_again(|| self.copy(start, shown, &run));
+        }
+        let mut copies = Copies::All;
+        for run in runs().filter(|run| !run.contains(&address)) {
+            if !self.copy(start, shown, &run) {
+                // A fault there asks again.
+                copies = Copies::Some;
+            }
+        }
+        shown.copies = match absorbed {
+            Absorbed::Yes => copies,
+            _ => Copies::Some,
+        };
+        state.scribble = Some(address);
+        if let Some(mark) = self.mark.get() {
+            mark.raise();
+        }
+        absorbed
+    }
+
+    /// Replaces a part of a window by pages of the guest's own: by private copies, and
+    /// if the kernel refuses those, or RLIMIT_DATA counts them, by zeros in shared
+    /// memory that nobody else has. No limit counts that, and as long as what it
+    /// replaces it takes no addresses and no more mappings.
+    fn copy(&self, start: usize, shown: &Shown, run: &Range<usize>) -> bool {
+        let copy = || {
+            self.map_file(
+                run.clone(),
+                &shown.file,
+                shown.offset + (run.start - start) as u64,
+                Perms::Write,
+                // Paid for page by page, as the rest of the memory: the kernel may refuse
+                // so large a mapping otherwise.
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+                false,
+            )
+        };
+        (!allowance::is_limited() && copy().is_ok())
+            || self.map_zeros(run, MapFlags::SHARED).is_ok()
+    }
+}
+
+/// Asks the kernel until it has done what it is asked for.
+fn again_and_again(mut ask: impl FnMut() -> bool) -> Absorbed {
+    for _ in 0..ROUNDS {
+        if ask() {
+            return Absorbed::Yes;
+        }
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000,
+        };
+        // It may end early, by a signal.
+        let _ = nanosleep(&pause);
+    }
+    Absorbed::Refused
+}

@@ -1,0 +1,56 @@
+//! What resource limits leave the process, which guests must not use up.
+//!
+//! Linear memories are private memory, which RLIMIT_DATA counts, and so is the host's
+//! own heap: if a guest could grow until the kernel refuses, the next allocation of
+//! the host's would end the process. A window takes private memory out of the count,
+//! since it is shared memory, and puts it back when it ends.
+
+use std::sync::OnceLock;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::process::{Resource, getrlimit};
+
+use super::kernel::ask;
+use super::reservation::unmap;
+
+/// What is left to the host, in bytes.
+const MARGIN: usize = 16 << 20;
+
+static LIMITED: OnceLock<bool> = OnceLock::new();
+
+/// Finds out whether there are limits, as they are now. Those that are set later are
+/// met when the kernel refuses.
+pub(super) fn look() -> bool {
+    *LIMITED.get_or_init(|| {
+        let limits = [Resource::Data, Resource::As].map(getrlimit);
+        limits.iter().any(|limit| limit.current.is_some())
+    })
+}
+
+/// Returns whether there are limits. Async-signal-safe.
+pub(super) fn is_limited() -> bool {
+    LIMITED.get().copied().unwrap_or(false)
+}
+
+/// Returns whether the limits, if there are any, have room for so many bytes of
+/// private memory, and for the host's own.
+pub(super) fn has_room(bytes: usize) -> bool {
+    !look() || bytes.checked_add(MARGIN).is_some_and(fits)
+}
+
+/// Asks the kernel, which counts in ways of its own, by trying.
+fn fits(length: usize) -> bool {
+    let both = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let mapped = ask(|| {
+        // SAFETY: the kernel chooses the address, so that nothing that exists is
+        // replaced.
+        unsafe { mmap_anonymous(std::ptr::null_mut(), length, both, flags) }
+    });
+    let Ok(start) = mapped else {
+        return false;
+    };
+    // SAFETY: that is what was just mapped, of which nobody has heard.
+    unsafe { unmap(start.addr()..start.addr() + length) };
+    true
+}

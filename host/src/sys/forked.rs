@@ -1,0 +1,150 @@
+//! Which process this is: a child that was forked without `exec` has its parent's
+//! mappings, and is not to touch what is in them.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+
+use super::kernel::ask;
+use super::table;
+
+/// Tells a process from those that it was forked from, however that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process(NonZeroU64);
+
+/// The number that the next process takes. A child has a copy, which is beyond the
+/// numbers of all the processes that it was forked from.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// How a process knows itself.
+enum Marker {
+    /// By a number that the kernel wipes out in a child.
+    Wiped(&'static AtomicU64),
+    /// By its identity, where the kernel knows of no such thing: before Linux 4.14.
+    Identity,
+}
+
+fn marker() -> &'static Marker {
+    static MARKER: OnceLock<Marker> = OnceLock::new();
+    MARKER.get_or_init(|| {
+        // Where it is refused, a child that is made by a raw system call has what its
+        // parent had, as `docs/security.md` says.
+        let _ = hide_memories_from_children();
+        wiped_page().map_or(Marker::Identity, Marker::Wiped)
+    })
+}
+
+fn wiped_page() -> io::Result<&'static AtomicU64> {
+    let length = rustix::param::page_size();
+    let page = ask(|| {
+        // SAFETY: the kernel chooses the address, so that nothing that exists is
+        // replaced.
+        unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }
+    })?;
+    ask(|| {
+        // SAFETY: that is the page that was just mapped, and it is zeros already.
+        unsafe { madvise(page, length, Advice::LinuxWipeOnFork) }
+    })?;
+    // SAFETY: the page is there for the life of the process, aligned, and zeros,
+    // which are a number; all that looks at it does so by this reference.
+    Ok(unsafe { &*page.cast::<AtomicU64>() })
+}
+
+impl Process {
+    /// Returns the process that runs.
+    pub(crate) fn current() -> Process {
+        let number = match marker() {
+            Marker::Identity => u64::from(std::process::id()),
+            Marker::Wiped(number) => match number.load(Ordering::Relaxed) {
+                0 => {
+                    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+                    match number.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+                        Ok(_) => next,
+                        Err(other) => other,
+                    }
+                }
+                number => number,
+            },
+        };
+        Process(NonZeroU64::new(number).expect("neither kind of number is zero"))
+    }
+
+    /// Returns an error if the process that runs is another one: a child of it.
+    pub(crate) fn check(self) -> Result<(), Forked> {
+        match self == Process::current() {
+            true => Ok(()),
+            false => Err(Forked),
+        }
+    }
+}
+
+/// This process was forked from the one that made the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forked;
+
+impl fmt::Display for Forked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "this process was forked from the one that made the `Host`, and shares its regions' \
+             memory without its lock; make a new `Host` after the fork, or use `exec`",
+        )
+    }
+}
+
+impl std::error::Error for Forked {}
+
+impl From<Forked> for io::Error {
+    fn from(forked: Forked) -> io::Error {
+        io::Error::other(forked)
+    }
+}
+
+/// Has the C library's `fork` take the guests' memories from each child.
+fn hide_memories_from_children() -> io::Result<()> {
+    type Handler = Option<extern "C" fn()>;
+    unsafe extern "C" {
+        // In every C library of Linux, though not in the crate `libc`.
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> libc::c_int;
+    }
+    // SAFETY: the function is async-signal-safe (see there) and is there for the life
+    // of the process.
+    match unsafe { pthread_atfork(None, None, Some(in_child)) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Makes all linear memories inaccessible, with the windows in them: a guest that is
+/// run in the child traps.
+///
+/// Async-signal-safe: takes no lock, which a thread may have had that is not in the
+/// child, and allocates nothing.
+extern "C" fn in_child() {
+    table::each_base(|base| {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        let start = std::ptr::with_exposed_provenance_mut(base);
+        let hidden = ask(|| {
+            // SAFETY: the addresses are reserved for a memory that lived when the
+            // process was forked; this thread alone is in the child, and it is in the
+            // C library's `fork`, so that no wasm runs. A slice of that memory that a
+            // caller of `fork` holds is not usable any more, and faults.
+            unsafe { mmap_anonymous(start, super::RESERVATION, ProtFlags::empty(), flags) }
+        });
+        if hidden.is_err() {
+            // It must not go on with its parent's windows.
+            // SAFETY: ends the process, and may be called in a signal handler.
+            unsafe { libc::abort() }
+        }
+    });
+}

@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{MemoryRecord, Scribble, StoreId};
+
+/// What is known of a store whose memories have windows: which memories they are,
+/// and whether its guest wrote to a read-only window.
+///
+/// It belongs to the store and not to a context, which safe code can replace or swap
+/// with another store's. Whichever context is in a store's data finds the mark by the
+/// store's identity.
+pub(crate) struct StoreMark {
+    store: StoreId,
+    /// Raised by the fault handler.
+    trespassed: AtomicBool,
+    memories: Mutex<Memories>,
+}
+
+#[derive(Default)]
+struct Memories {
+    /// In the order in which they had their first windows.
+    records: Vec<Arc<MemoryRecord>>,
+    /// All of them have gone, and the store with them: another store may have its
+    /// identity.
+    gone: bool,
+}
+
+type Marks = BTreeMap<usize, Arc<StoreMark>>;
+
+/// By the number of the store.
+static MARKS: Mutex<Marks> = Mutex::new(Marks::new());
+
+fn marks() -> MutexGuard<'static, Marks> {
+    // Nothing that panics runs under the lock.
+    MARKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StoreMark {
+    /// Returns the mark of a store, if any of its memories has had a window.
+    pub(crate) fn of(store: StoreId) -> Option<Arc<StoreMark>> {
+        marks().get(&store.number()).cloned()
+    }
+
+    /// Notes that a memory belongs to a store. Returns the store's mark.
+    pub(super) fn join(store: StoreId, memory: &Arc<MemoryRecord>) -> Arc<StoreMark> {
+        let mut marks = marks();
+        let mark = marks.entry(store.number()).or_insert_with(|| {
+            Arc::new(StoreMark {
+                store,
+                trespassed: AtomicBool::new(false),
+                memories: Mutex::default(),
+            })
+        });
+        mark.lock().records.push(memory.clone());
+        mark.clone()
+    }
+
+    /// Notes that a memory of the store has gone.
+    pub(super) fn leave(&self, memory: &MemoryRecord) {
+        let mut marks = marks();
+        let mut memories = self.lock();
+        memories
+            .records
+            .retain(|record| !std::ptr::eq(&**record, memory));
+        if memories.records.is_empty() {
+            memories.gone = true;
+            marks.remove(&self.store.number());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memories> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether this is the mark of the store in hand, which has that identity.
+    pub(crate) fn is_of(&self, store: StoreId) -> bool {
+        self.store == store && !self.lock().gone
+    }
+
+    /// Notes that the guest wrote to a read-only window. Async-signal-safe.
+    pub(super) fn raise(&self) {
+        self.trespassed.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the guest wrote to a read-only window, otherwise than by a
+    /// plain store, which traps.
+    pub(crate) fn has_trespassed(&self) -> bool {
+        self.trespassed.load(Ordering::Acquire)
+    }
+
+    /// Returns where the guest wrote to a read-only window, if it did and the window
+    /// is still there.
+    pub(crate) fn scribble(&self) -> Option<Scribble> {
+        self.memories().iter().find_map(|memory| memory.scribble())
+    }
+
+    /// Returns what a store to this address would have written to, if that is a
+    /// read-only window of the store's.
+    pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
+        let memories = self.memories();
+        memories.iter().find_map(|memory| memory.explain(address))
+    }
+
+    /// Returns into how many kernel mappings windows may have cut the store's other
+    /// memories.
+    pub(crate) fn cuts_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
+        let memories = self.memories();
+        let others = memories.iter().filter(|it| !Arc::ptr_eq(it, memory));
+        others.map(|other| other.cuts()).sum()
+    }
+
+    /// The memories; nobody waits for their locks with this one's in hand.
+    fn memories(&self) -> Vec<Arc<MemoryRecord>> {
+        self.lock().records.clone()
+    }
+}

@@ -1,0 +1,359 @@
+//! What an embedder does by mistake, in safe code: nothing of it is undefined
+//! behaviour, and nothing of it goes unnoticed.
+
+mod puppet;
+
+use puppet::{Puppet, READ, WRITE, alone, assert_filled, filled};
+use tombolo::{GRANULE, Host, PackError, Parcel, Region, RegionError, Rights, Trespass};
+use tombolo_tests::artifacts::WINDOWS_PUPPET;
+
+/// Contexts that are replaced and swapped while their stores have windows.
+mod contexts {
+    use super::*;
+
+    /// Checks that the guest was ended because it wrote to its window on `region`.
+    #[track_caller]
+    fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
+        let error = result.expect_err("the guest trespassed");
+        let error = error.downcast::<Trespass>().expect("that is the reason");
+        let text = error.to_string();
+        assert!(text.contains(&format!("`{}`", region.name())), "{text}");
+    }
+
+    /// A region full of ones, and a guest with a `read` window on three granules of
+    /// it, of which the middle one is unpinned. Its context is another one than that
+    /// of its first window.
+    fn with_a_new_context(host: &Host, name: &str) -> (Region, Puppet, u32, u32) {
+        let region = filled(host, name, 3 * GRANULE, 1);
+        let mut a = Puppet::new(WINDOWS_PUPPET, host, "a");
+        let number = a.create("first", GRANULE).unwrap().unwrap();
+        a.shown(number, 1, READ);
+        a.store.data_mut().regions = host.context("again").build();
+        let number = a.receive(region.duplicate(Rights::ALL).unwrap());
+        let (_, at) = a.shown(number, 3, READ);
+        a.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
+        (region, a, number, at)
+    }
+
+    #[test]
+    fn new_context_hears_of_the_trespass() {
+        alone("contexts::new_context_hears_of_the_trespass", || {
+            let host = Host::new();
+            let (region, mut a, number, at) = with_a_new_context(&host, "music");
+            a.fill(at, 100, 9).unwrap();
+            assert!(a.store.data().regions.check().is_err());
+            assert_trespass(a.pin(number, GRANULE, GRANULE), &region);
+            drop(a);
+            assert_filled(&region, 1);
+            Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+        });
+    }
+
+    #[test]
+    fn context_put_in_after_the_trespass_hears_of_it() {
+        alone(
+            "contexts::context_put_in_after_the_trespass_hears_of_it",
+            || {
+                let host = Host::new();
+                let (region, mut a, _, at) = with_a_new_context(&host, "music");
+                a.fill(at, 100, 9).unwrap();
+                let kept = std::mem::replace(
+                    &mut a.store.data_mut().regions,
+                    host.context("third").build(),
+                );
+                assert!(tombolo::check(&mut a.store).is_err());
+                assert_trespass(a.create("more", 1), &region);
+                drop((kept, a));
+                assert_filled(&region, 1);
+            },
+        );
+    }
+
+    #[test]
+    fn swapped_contexts_leave_the_trespass_with_its_store() {
+        alone(
+            "contexts::swapped_contexts_leave_the_trespass_with_its_store",
+            || {
+                let host = Host::new();
+                let (region, mut a, _, at) = with_a_new_context(&host, "music");
+                let (other, mut b, _, at_b) = with_a_new_context(&host, "words");
+                std::mem::swap(
+                    &mut a.store.data_mut().regions,
+                    &mut b.store.data_mut().regions,
+                );
+                a.fill(at, 100, 9).unwrap();
+                // It is `a` that trespassed, whichever context it has.
+                let made = b.create("more", 1).unwrap();
+                made.unwrap();
+                assert_trespass(a.create("more", 1), &region);
+                b.fill(at_b, 100, 9).unwrap();
+                assert_trespass(b.create("more", 1), &other);
+                drop((a, b));
+                assert_filled(&region, 1);
+                assert_filled(&other, 1);
+            },
+        );
+    }
+}
+
+/// Calls that do not return, in which a guest writes to what it was lent.
+mod lends {
+    use super::*;
+
+    const BOTH: Rights = Rights::ALL.without(Rights::SHARE);
+
+    /// Checks that nobody takes what is in the region for whole, and that the lend has
+    /// ended.
+    #[track_caller]
+    fn assert_half_written(region: &Region) {
+        assert!(region.is_poisoned());
+        assert!(matches!(region.read(0..1), Err(RegionError::Poisoned)));
+        region.clear_poison().unwrap();
+        region.write(0..1).unwrap()[0] = 1;
+    }
+
+    #[test]
+    fn ending_a_lend_after_a_trap_poisons() {
+        let host = Host::new();
+        let region = filled(&host, "lent", GRANULE, 1);
+        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let at = a.allocate(1).unwrap();
+        let lent = tombolo::lend(&mut a.store, &region, BOTH).unwrap();
+        a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
+        a.poke(at, 9).unwrap();
+        // Beyond its memory.
+        let returned = a.poke(u32::MAX, 9);
+        let trap = lent.end(&mut a.store, returned).unwrap_err();
+        assert!(trap.is::<wasmtime::Trap>(), "{trap:?}");
+        assert_half_written(&region);
+    }
+
+    #[test]
+    fn ending_a_lend_after_a_panic_poisons() {
+        let host = Host::new();
+        let region = filled(&host, "lent", GRANULE, 1);
+        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let at = a.allocate(1).unwrap();
+        let lent = tombolo::lend(&mut a.store, &region, BOTH).unwrap();
+        a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            a.poke(at, 9).unwrap();
+            panic!("in a host function");
+        }));
+        let returned = panicked.map_err(|_| wasmtime::Error::msg("it panicked"));
+        lent.end(&mut a.store, returned).unwrap_err();
+        assert_half_written(&region);
+        drop(a);
+        // It is not poisoned again.
+        assert!(!region.is_poisoned());
+    }
+
+    #[test]
+    fn ending_a_lend_after_a_return_does_not_poison() {
+        let host = Host::new();
+        let region = filled(&host, "lent", GRANULE, 1);
+        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let at = a.allocate(1).unwrap();
+        a.show_lent(&region, BOTH, WRITE, at).unwrap().unwrap();
+        assert_filled(&region, 1);
+    }
+
+    #[test]
+    fn failed_call_with_a_read_window_does_not_poison() {
+        let host = Host::new();
+        let region = filled(&host, "lent", GRANULE, 1);
+        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let at = a.allocate(1).unwrap();
+        let lent = tombolo::lend(&mut a.store, &region, Rights::READ).unwrap();
+        a.map_lent(lent.resource(), READ, at).unwrap().unwrap();
+        let returned = a.poke(u32::MAX, 9);
+        lent.end(&mut a.store, returned).unwrap_err();
+        assert_filled(&region, 1);
+    }
+}
+
+/// Regions and stores of two hosts.
+mod hosts {
+    use wasmtime::component::{ResourceAny, Val};
+
+    use super::*;
+
+    #[track_caller]
+    fn assert_other_host(error: &RegionError) {
+        assert!(matches!(error, RegionError::OtherHost), "{error}");
+        assert!(error.to_string().contains("another `Host`"), "{error}");
+    }
+
+    #[test]
+    fn region_of_another_host_is_neither_lent_nor_given() {
+        let (one, two) = (Host::new(), Host::new());
+        let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
+        let region = filled(&two, "of two", GRANULE, 1);
+        assert_other_host(&tombolo::lend(&mut a.store, &region, Rights::READ).unwrap_err());
+        let (region, error) = a.store.data_mut().regions.give(region).unwrap_err();
+        assert_other_host(&error);
+        // Nothing is on the guest's account, and nobody has the region.
+        assert_eq!(a.store.data().regions.claimed_bytes(), 0);
+        region.write(0..1).unwrap()[0] = 1;
+        // Clones are the same host.
+        let region = filled(&one.clone(), "of one", GRANULE, 1);
+        assert!(a.store.data_mut().regions.give(region).is_ok());
+    }
+
+    #[test]
+    fn region_of_another_host_is_not_packed() {
+        let (one, two) = (Host::new(), Host::new());
+        let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
+        let b = Puppet::new(WINDOWS_PUPPET, &two, "b");
+        let to = b.store.data().regions.recipient();
+        let number = a.create("of one", GRANULE).unwrap().unwrap();
+        let region = a.give_resource(number).unwrap();
+        let val = Val::Resource(ResourceAny::try_from_resource(region, &mut a.store).unwrap());
+        let error = Parcel::pack(&mut a.store, vec![val], &to).unwrap_err();
+        let PackError::Refused { reason, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_other_host(&reason);
+        assert_eq!(b.store.data().regions.claimed_bytes(), 0);
+    }
+
+    #[test]
+    fn parcel_for_another_host_is_not_unpacked() {
+        let (one, two) = (Host::new(), Host::new());
+        let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
+        let mut b = Puppet::new(WINDOWS_PUPPET, &two, "b");
+        let to = a.store.data().regions.recipient();
+        let number = a.create("of one", GRANULE).unwrap().unwrap();
+        let region = a.give_resource(number).unwrap();
+        let val = Val::Resource(ResourceAny::try_from_resource(region, &mut a.store).unwrap());
+        let (parcel, _) = Parcel::pack(&mut a.store, vec![val], &to).unwrap();
+        let error = parcel.unpack(&mut b.store).unwrap_err();
+        assert_other_host(error.downcast_ref().unwrap());
+    }
+}
+
+/// Children that are forked without `exec`.
+mod forks {
+    use super::*;
+
+    /// How the child is made.
+    #[derive(Clone, Copy, Debug)]
+    enum Fork {
+        /// By the C library.
+        Library,
+        /// By the system call, of which the C library hears nothing.
+        Raw,
+    }
+
+    /// Runs `act` in a child. Returns whether it came to its end there.
+    #[allow(unsafe_code)]
+    fn in_child(fork: Fork, act: impl FnOnce()) -> bool {
+        let child = match fork {
+            // SAFETY: this process has one thread that does anything, and the child
+            // does nothing but `act`.
+            Fork::Library => unsafe { libc::fork() },
+            // SAFETY: as above; the arguments are those of `fork`.
+            Fork::Raw => unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
+                .try_into()
+                .unwrap(),
+        };
+        assert!(child >= 0, "{}", std::io::Error::last_os_error());
+        if child == 0 {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+            // SAFETY: ends the child, without what the test's process does at its end.
+            unsafe { libc::_exit(i32::from(result.is_err())) }
+        }
+        let mut status = 0;
+        // SAFETY: it is our child, and the number is there for the call.
+        let waited = unsafe { libc::waitpid(child, &mut status, 0) };
+        assert_eq!(waited, child);
+        status == 0
+    }
+
+    #[track_caller]
+    fn assert_refused<R: std::fmt::Debug>(result: Result<R, RegionError>) {
+        assert!(matches!(result, Err(RegionError::Forked)), "{result:?}");
+    }
+
+    #[test]
+    fn child_does_not_touch_its_parents_regions() {
+        alone("forks::child_does_not_touch_its_parents_regions", || {
+            for fork in [Fork::Library, Fork::Raw] {
+                let host = Host::new();
+                let region = filled(&host, "cache", 2 * GRANULE, 1);
+                region.unpin(0, GRANULE).unwrap();
+                let ended = in_child(fork, || {
+                    assert_eq!(host.purge(u64::MAX), 0);
+                    assert_eq!(host.set_budget(0), 0);
+                    assert_refused(host.create("more", 1));
+                    assert_refused(region.write(GRANULE..2 * GRANULE));
+                    assert_refused(region.read(GRANULE..2 * GRANULE));
+                    assert_refused(region.write_at(GRANULE, &[9]));
+                    assert_refused(region.read_at(GRANULE, 1));
+                    assert_refused(region.pin(0, 0));
+                    // What the child makes is its own.
+                    let host = Host::new();
+                    let own = filled(&host, "own", GRANULE, 2);
+                    own.unpin(0, 0).unwrap();
+                    assert_eq!(host.purge(u64::MAX), GRANULE);
+                });
+                assert!(ended, "{fork:?}");
+                assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Intact);
+                assert_filled(&region, 1);
+                assert_eq!(host.budget().purgeable, 0);
+            }
+        });
+    }
+
+    #[test]
+    fn guest_in_a_child_does_not_write_to_its_windows() {
+        alone(
+            "forks::guest_in_a_child_does_not_write_to_its_windows",
+            || {
+                let host = Host::new();
+                let region = filled(&host, "shared", GRANULE, 1);
+                let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+                let number = a.receive(region.duplicate(Rights::ALL).unwrap());
+                let (_, at) = a.shown(number, 1, WRITE);
+                let mut a = Some(a);
+                let ended = in_child(Fork::Library, || {
+                    let mut a = a.take().unwrap();
+                    a.poke(at, 9).unwrap_err();
+                    drop(a);
+                    // Guests of the child's own do.
+                    let host = Host::new();
+                    Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+                });
+                assert!(ended);
+                // The parent still has it.
+                let mut a = a.unwrap();
+                a.poke(at + 1, 1).unwrap();
+                a.store.data_mut().regions.finish();
+                drop(a);
+                assert_filled(&region, 1);
+            },
+        );
+    }
+
+    #[test]
+    fn guest_in_a_child_maps_nothing() {
+        alone("forks::guest_in_a_child_maps_nothing", || {
+            let host = Host::new();
+            let region = filled(&host, "shared", GRANULE, 1);
+            let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+            let number = a.receive(region.duplicate(Rights::ALL).unwrap());
+            let at = a.allocate(1).unwrap();
+            let ended = in_child(Fork::Raw, || {
+                let shown = a.show(number, 0, GRANULE, WRITE, at).unwrap();
+                assert!(
+                    matches!(shown, Err(puppet::ErrorCode::Unsupported(_))),
+                    "{shown:?}"
+                );
+                a.write_at(number, 0, &[9]).unwrap().unwrap_err();
+            });
+            assert!(ended);
+            drop(a);
+            assert_filled(&region, 1);
+        });
+    }
+}
