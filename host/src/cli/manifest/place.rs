@@ -5,6 +5,12 @@ use super::app::Described;
 use super::problem::Problem;
 use crate::app::{Findings, LinkError, Near, StartError, Warning};
 
+/// Returns an error and what it comes from, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl Described {
     /// Adds what was found in the app, at the lines of the guests concerned.
     pub(in crate::cli) fn add_findings(&mut self, findings: &Findings) {
@@ -49,6 +55,7 @@ impl Described {
                 }
             }
             StartError::Host(cause) => Problem::new(error.to_string()).note(format!("{cause:#}")),
+            StartError::Prepare(cause) => Problem::new(error.to_string()).note(causes(cause)),
             _ => Problem::new(error.to_string()),
         };
         vec![hinted(problem)]
