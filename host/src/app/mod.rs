@@ -533,6 +533,10 @@ impl App {
 
     /// Starts the commands and waits until all of them have ended, or the app is
     /// [told to stop](AppHandle::stop); then ends the other guests.
+    ///
+    /// The runtime on which the app was started must live until then, also if this is
+    /// called on another one: the guests are tasks on it. If it is dropped, they fail,
+    /// and [`failures`](Outcome::failures) says why.
     pub async fn run(mut self) -> Outcome {
         let first = self.commands[0].0;
         let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
@@ -619,6 +623,20 @@ impl App {
             }
         }
         drop(self.relief.take());
+        if self.strands.were_dropped() {
+            let lost = guests
+                .iter()
+                .zip(&names)
+                .filter(|(ended, _)| ended.is_none());
+            for (_, name) in lost {
+                let failure = format!(
+                    "guest `{name}` was dropped together with the runtime on which the app was \
+                     started; run the app on that runtime, and keep it until the app has ended"
+                );
+                tracing::error!(guest = name, "{failure}");
+                failures.push(failure);
+            }
+        }
         let counts = self.host.counts();
         let (kills, kills_total) = self.killer.kills();
         let report = Report {
@@ -629,7 +647,10 @@ impl App {
                     Some(ended) => ended.into_report(),
                     None => GuestReport {
                         name: name.clone(),
-                        end: "ended with the app".into(),
+                        end: match self.strands.were_dropped() {
+                            true => "failed".into(),
+                            false => "ended with the app".into(),
+                        },
                         ..GuestReport::default()
                     },
                 })

@@ -28,6 +28,8 @@ pub(super) struct Strands<T> {
     ended: mpsc::UnboundedReceiver<T>,
     /// How many guests have entered and not ended.
     alive: usize,
+    /// The runtime dropped a task, and with it the guests in it.
+    dropped: bool,
 }
 
 impl<T: Send + 'static> Strands<T> {
@@ -50,6 +52,7 @@ impl<T: Send + 'static> Strands<T> {
             tasks,
             ended,
             alive: 0,
+            dropped: false,
         }
     }
 
@@ -81,13 +84,23 @@ impl<T: Send + 'static> Strands<T> {
                 Some(Err(error)) if error.is_panic() => {
                     std::panic::resume_unwind(error.into_panic())
                 }
-                Some(_) => {}
-                None => {
-                    self.alive = 0;
-                    return self.ended.try_recv().ok();
-                }
+                // If nobody aborted it, the runtime that it was on has gone.
+                Some(Err(_)) => self.dropped |= !self.enter.is_empty(),
+                Some(Ok(())) => {}
+                None => match self.ended.try_recv() {
+                    Ok(ended) => {
+                        self.alive -= 1;
+                        return Some(ended);
+                    }
+                    Err(_) => self.alive = 0,
+                },
             }
         }
+    }
+
+    /// Returns whether guests were dropped with the runtime that they were on.
+    pub(super) fn were_dropped(&self) -> bool {
+        self.dropped
     }
 
     /// Ends all strands where they are.
@@ -168,11 +181,26 @@ mod tests {
         assert!(strands.next().await.is_none());
     }
 
+    #[test]
+    fn strands_of_a_dropped_runtime_say_so() {
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.build().unwrap()
+        };
+        let first = runtime();
+        let mut strands = first.block_on(async { Strands::new([&Strand::new()].into_iter()) });
+        strands.enter(0, Box::pin(std::future::pending::<()>()));
+        drop(first);
+        assert!(runtime().block_on(strands.next()).is_none());
+        assert!(strands.were_dropped());
+    }
+
     #[tokio::test]
     async fn nobody_is_waited_for_in_an_aborted_strand() {
         let mut strands = Strands::<()>::new([&Strand::new()].into_iter());
         strands.enter(0, Box::pin(std::future::pending()));
         strands.abort();
         assert!(strands.next().await.is_none());
+        assert!(!strands.were_dropped());
     }
 }

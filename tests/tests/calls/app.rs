@@ -538,3 +538,32 @@ mod limits {
         plays(app("limit budget").host_limits(most));
     }
 }
+
+mod runtimes {
+    use super::*;
+    use crate::trio::strand;
+
+    #[test]
+    fn app_whose_first_runtime_is_gone_says_so() {
+        let first = strand();
+        let app = first.block_on(app("values").start()).expect("it starts");
+        drop(first);
+        let outcome = strand().block_on(app.run());
+        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.failures.len(), 3, "{:?}", outcome.failures);
+        for (failure, guest) in outcome.failures.iter().zip(["client", "near", "far"]) {
+            let why = format!("guest `{guest}` was dropped together with the runtime");
+            assert!(failure.starts_with(&why), "{failure}");
+        }
+        let ends: Vec<_> = outcome.report.guests.iter().map(|it| &*it.end).collect();
+        assert_eq!(ends, ["failed"; 3]);
+    }
+
+    #[test]
+    fn app_runs_on_another_runtime_beside_its_first() {
+        let first = crate::trio::parallel();
+        let app = first.block_on(app("values").start()).expect("it starts");
+        let outcome = strand().block_on(app.run());
+        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    }
+}
