@@ -379,7 +379,11 @@ pub(crate) fn hide_all(
     let windows = windows_of(&shared.ledger(), claim, via);
     for (id, _, place) in windows {
         if borrower_writes || shared.ledger().may_write(id) {
-            place.memory.hide(store, place.start, place.key)?;
+            if let Err(error) = place.memory.hide(store, place.start, place.key) {
+                // Those in other memories, which are not broken, are as they were.
+                let _ = hidden.reveal(store);
+                return Err(error.into());
+            }
             hidden.0.push(place);
         }
     }
@@ -391,12 +395,15 @@ impl Hidden {
         self.0.is_empty()
     }
 
-    /// Shows the windows again.
+    /// Shows the windows again: all of them, also where one cannot be shown, which
+    /// stays hidden.
     pub(crate) fn reveal(self, store: StoreId) -> Result<(), MemoryError> {
+        let mut result = Ok(());
         for place in self.0 {
-            place.memory.reveal(store, place.start, place.key)?;
+            let shown = place.memory.reveal(store, place.start, place.key);
+            result = result.and(shown);
         }
-        Ok(())
+        Ok(result?)
     }
 }
 

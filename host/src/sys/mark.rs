@@ -14,16 +14,11 @@ pub(crate) struct StoreMark {
     store: StoreId,
     /// Raised by the fault handler.
     trespassed: AtomicBool,
-    memories: Mutex<Memories>,
-}
-
-#[derive(Default)]
-struct Memories {
-    /// In the order in which they had their first windows.
-    records: Vec<Arc<MemoryRecord>>,
-    /// All of them have gone, and the store with them: another store may have its
+    /// All memories have gone, and the store with them: another store may have its
     /// identity.
-    gone: bool,
+    gone: AtomicBool,
+    /// In the order in which they had their first windows.
+    memories: Mutex<Vec<Arc<MemoryRecord>>>,
 }
 
 type Marks = BTreeMap<usize, Arc<StoreMark>>;
@@ -49,10 +44,11 @@ impl StoreMark {
             Arc::new(StoreMark {
                 store,
                 trespassed: AtomicBool::new(false),
+                gone: AtomicBool::new(false),
                 memories: Mutex::default(),
             })
         });
-        mark.lock().records.push(memory.clone());
+        mark.lock().push(memory.clone());
         mark.clone()
     }
 
@@ -60,22 +56,20 @@ impl StoreMark {
     pub(super) fn leave(&self, memory: &MemoryRecord) {
         let mut marks = marks();
         let mut memories = self.lock();
-        memories
-            .records
-            .retain(|record| !std::ptr::eq(&**record, memory));
-        if memories.records.is_empty() {
-            memories.gone = true;
+        memories.retain(|record| !std::ptr::eq(&**record, memory));
+        if memories.is_empty() {
+            self.gone.store(true, Ordering::Release);
             marks.remove(&self.store.number());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Memories> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<MemoryRecord>>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether this is the mark of the store in hand, which has that identity.
     pub(crate) fn is_of(&self, store: StoreId) -> bool {
-        self.store == store && !self.lock().gone
+        self.store == store && !self.gone.load(Ordering::Acquire)
     }
 
     /// Notes that the guest wrote to a read-only window. Async-signal-safe.
@@ -112,6 +106,6 @@ impl StoreMark {
 
     /// The memories; nobody waits for their locks with this one's in hand.
     fn memories(&self) -> Vec<Arc<MemoryRecord>> {
-        self.lock().records.clone()
+        self.lock().clone()
     }
 }

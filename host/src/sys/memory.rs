@@ -324,11 +324,12 @@ impl MemoryRecord {
     }
 
     /// Shows part of a region at `range`, whole granules inside the accessible
-    /// part, as addresses of this process. Gives the window's key.
+    /// part, as addresses of this process.
     ///
     /// # Errors
     ///
-    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    /// [`ShowError`]; nothing has changed then, but that zeros are in the range if the
+    /// kernel refused, and unless it says `Broken`.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn show(
         &self,

@@ -4,7 +4,7 @@ mod rig;
 
 use tombolo::{GRANULE, Host, Region, RegionError, Rights};
 
-use self::rig::{Guest, Rig, mapped};
+use self::rig::{Gate, Guest, Rig, mapped};
 use crate::guests;
 
 /// A region of the host program's, all zero.
@@ -382,6 +382,72 @@ mod poison {
         let region = region(&host, "order");
         drop(region.write(0..1).unwrap());
         assert!(!region.is_poisoned());
+    }
+}
+
+/// A guest has a window to write on what the host program lent it, and its call does
+/// not return.
+mod half_written {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::Poll;
+
+    use super::*;
+
+    /// Checks that the lend has ended, and that nobody takes what is there for whole.
+    #[track_caller]
+    fn assert_half_written(region: &Region) {
+        assert_eq!(mapped(region.name()), 0);
+        assert!(is_poisoned(region.read(0..1)));
+        region.clear_poison().unwrap();
+        assert_eq!(region.read(0..1).unwrap()[0], 41);
+    }
+
+    #[tokio::test]
+    async fn call_that_traps_poisons() {
+        let host = Host::new();
+        let region = region(&host, "half: trap");
+        let gate = Gate::new();
+        let mut near = Guest::near(&host, &gate).await;
+        let lent = near.lend(&region, Rights::ALL).unwrap();
+        let returned = near.with_lent(&lent, "writing trap").await;
+        lent.end(&mut near.store, returned).unwrap_err();
+        assert!(is_poisoned(region.read(0..1)));
+        assert_eq!(mapped("half: trap"), 0);
+    }
+
+    #[tokio::test]
+    async fn call_that_is_cancelled_poisons() {
+        let host = Host::new();
+        let region = region(&host, "half: cancelled");
+        let gate = Gate::new();
+        let mut near = Guest::near(&host, &gate).await;
+        let lent = near.lend(&region, Rights::ALL).unwrap();
+        let mut call = near.with_lent(&lent, "gate it");
+        gate.reached(&mut call).await;
+        // Its time is up.
+        drop(call);
+        let returned: wasmtime::Result<()> = Err(wasmtime::Error::msg("its time is up"));
+        lent.end(&mut near.store, returned).unwrap_err();
+        assert_half_written(&region);
+    }
+
+    #[tokio::test]
+    async fn call_that_panics_poisons() {
+        let host = Host::new();
+        let region = region(&host, "half: panic");
+        let gate = Gate::new();
+        let mut near = Guest::near(&host, &gate).await;
+        let lent = near.lend(&region, Rights::ALL).unwrap();
+        gate.destroy();
+        let mut call = near.with_lent(&lent, "gate it");
+        let returned = std::future::poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+            polled.unwrap_or_else(|_| Poll::Ready(Err(wasmtime::Error::msg("it panicked"))))
+        });
+        let returned = returned.await;
+        drop(call);
+        lent.end(&mut near.store, returned).unwrap_err();
+        assert_half_written(&region);
     }
 }
 

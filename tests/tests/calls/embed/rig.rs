@@ -154,7 +154,7 @@ impl Events {
 pub(crate) struct Gate(Arc<(Semaphore, Semaphore)>);
 
 impl Gate {
-    fn new() -> Gate {
+    pub(crate) fn new() -> Gate {
         Gate(Arc::new((Semaphore::new(0), Semaphore::new(0))))
     }
 
@@ -172,6 +172,11 @@ impl Gate {
             ended = call => panic!("the call ended: {ended:?}"),
             permit = self.0.0.acquire() => permit.expect("never closed").forget(),
         }
+    }
+
+    /// Has each call panic that stands at the gate, in its host function.
+    pub(crate) fn destroy(&self) {
+        self.0.1.close();
     }
 
     /// Lets one call go on.
@@ -323,6 +328,27 @@ impl Guest {
     pub(crate) async fn bare(host: &Host, path: &'static str, name: &str) -> Guest {
         let regions = host.context(name).build();
         Guest::new(regions, path, &mut Linker::new(engine())).await
+    }
+
+    /// `near`, which nobody but the test talks to, and which has a gate in place of its
+    /// home.
+    pub(crate) async fn near(host: &Host, gate: &Gate) -> Guest {
+        let mut linker = Linker::new(engine());
+        gate.link(&mut linker);
+        let regions = host.context("near").build();
+        Guest::new(regions, guests::CALLS_NEAR, &mut linker).await
+    }
+
+    /// Has `near` do something with what it is lent.
+    pub(crate) fn with_lent<'a>(&'a mut self, lent: &LentRegion, script: &'a str) -> Call<'a> {
+        let lend = function(&mut self.store, self.instance, NEAR, "lend");
+        let resource = lent.resource();
+        Box::pin(async move {
+            let lend =
+                lend.typed::<(&str, Resource<Region>), (Result<String, String>,)>(&self.store)?;
+            let (result,) = lend.call_async(&mut self.store, (script, resource)).await?;
+            Ok(result)
+        })
     }
 
     /// Answers calls, until its task is ended.
