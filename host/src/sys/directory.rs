@@ -3,6 +3,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::thread::UnshareFlags;
 
+use super::kernel::ask;
+
 /// Runs a function in a thread of its own whose current directory is this one. The function
 /// reaches it as `.`, whatever its name is by now. No other thread's current directory
 /// changes. Blocks until the function has returned.
@@ -18,10 +20,13 @@ pub(crate) fn within<T: Send>(
     std::thread::scope(|scope| {
         let inside = std::thread::Builder::new().name("tombolo-directory".into());
         let inside = inside.spawn_scoped(scope, move || {
-            // SAFETY: with `FS` alone the thread gets a current directory, a root and a umask
-            // of its own. Descriptors stay shared, so that none changes its meaning.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
-            rustix::process::fchdir(directory)?;
+            ask(|| {
+                // SAFETY: with `FS` alone the thread gets a current directory, a root and a
+                // umask of its own. Descriptors stay shared, so that none changes its
+                // meaning.
+                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
+            })?;
+            ask(|| rustix::process::fchdir(directory))?;
             Ok(run())
         })?;
         match inside.join() {

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::absorb::Absorbed;
 use super::allowance;
 use super::kernel::ask;
+use super::signal::action;
 use super::table::record_at;
 
 struct Previous(libc::sigaction);
@@ -49,7 +50,7 @@ pub(crate) fn install() -> io::Result<()> {
     // The handler looks at it.
     allowance::look();
     // Noted before the handler can be called.
-    let _ = PREVIOUS.set(Previous(action()?));
+    let _ = PREVIOUS.set(Previous(action(libc::SIGSEGV)?));
     // SAFETY: a zeroed `sigaction` is a valid one.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
@@ -74,17 +75,6 @@ fn done(result: libc::c_int) -> Result<(), Errno> {
     }
 }
 
-/// Returns what handles SIGSEGV now.
-fn action() -> io::Result<libc::sigaction> {
-    // SAFETY: a zeroed `sigaction` is a valid one: the default action.
-    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-    ask(|| {
-        // SAFETY: the pointer is valid for the call, and asking changes nothing.
-        done(unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &mut now) })
-    })?;
-    Ok(now)
-}
-
 /// Whose handler the kernel calls first.
 pub(crate) enum Front {
     Us,
@@ -101,7 +91,7 @@ pub(crate) enum Front {
 /// What the kernel says.
 pub(crate) fn front() -> io::Result<Front> {
     static WASMTIME: OnceLock<usize> = OnceLock::new();
-    let now = action()?;
+    let now = action(libc::SIGSEGV)?;
     Ok(if now.sa_sigaction == handle as *const () as usize {
         Front::Us
     } else if now.sa_sigaction == *WASMTIME.get_or_init(|| now.sa_sigaction) {

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::io;
 
+use super::kernel::ask;
+
 /// The signals that a fault raises in the thread which made it. The kernel does not
 /// hold them back: a fault while they are blocked ends the process.
 const FAULTS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
@@ -35,13 +37,15 @@ pub(crate) fn unblock(signals: &[libc::c_int]) -> io::Result<()> {
         // SAFETY: as above.
         unsafe { libc::sigaddset(&raw mut set, *signal) };
     }
-    // SAFETY: the set is valid for the call, and the old one is not asked for. No code of
-    // this crate relies on a signal being blocked.
-    match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) }
-    {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+    let old = std::ptr::null_mut();
+    ask(|| {
+        // SAFETY: the set is valid for the call, and the old one is not asked for. No code
+        // of this crate relies on a signal being blocked.
+        match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, old) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    })
 }
 
 /// Returns whether the process ignores a signal.
@@ -62,22 +66,32 @@ pub(crate) fn ignore_unless_handled(signal: libc::c_int) -> io::Result<()> {
         return Ok(());
     }
     action.sa_sigaction = libc::SIG_IGN;
-    // SAFETY: the action is the one that was there, but for its handler, which is a valid
-    // one that runs no code; the old one is not asked for.
-    match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    ask(|| {
+        // SAFETY: the action is the one that was there, but for its handler, which is a
+        // valid one that runs no code; the old one is not asked for.
+        match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
 }
 
-fn action(signal: libc::c_int) -> io::Result<libc::sigaction> {
+/// Returns what the process does about a signal.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(super) fn action(signal: libc::c_int) -> io::Result<libc::sigaction> {
     // SAFETY: a zeroed `sigaction` is a valid one: the default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is valid for the call, and asking changes nothing.
-    match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
-        0 => Ok(action),
-        _ => Err(io::Error::last_os_error()),
-    }
+    ask(|| {
+        // SAFETY: the pointer is valid for the call, and asking changes nothing.
+        match unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })?;
+    Ok(action)
 }
 
 #[cfg(test)]
