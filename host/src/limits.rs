@@ -55,6 +55,13 @@ pub struct Limits {
     /// together. Each takes some dozens of bytes of the host's memory. Default
     /// 16,384.
     pub unpinned_spans: u32,
+    /// Bytes of the host's own memory that the guest makes the host allocate, apart
+    /// from its linear memories and regions: for its core instances, globals, tables
+    /// and element segments, for streams and directories that it has open, and for
+    /// values of calls on their way. Default 128 MiB. Enforced where Tombolo runs the
+    /// guest; for an embedder's stores see `Store::set_hostcall_fuel` and wasmtime's
+    /// `ResourceLimiter`.
+    pub host_memory_bytes: u64,
 }
 
 /// Half of the memory that this process could use: of the machine's, or of what
@@ -105,6 +112,7 @@ impl Default for Limits {
             mappings: 8192,
             copy_bytes: 16 * MIB,
             unpinned_spans: 16_384,
+            host_memory_bytes: 128 * MIB,
         }
     }
 }
@@ -117,6 +125,7 @@ impl Limits {
             handles: self.handles.into(),
             windows: self.windows.into(),
             unpinned_spans: self.unpinned_spans.into(),
+            host_memory: self.host_memory_bytes,
         }
     }
 }
@@ -152,6 +161,7 @@ impl HostLimits {
             handles: u64::MAX,
             windows: u64::MAX,
             unpinned_spans: u64::MAX,
+            host_memory: u64::MAX,
         }
     }
 }

@@ -10,15 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use wasmtime::Store;
 use wasmtime::component::types::{ComponentFunc, Type};
 use wasmtime::component::{
     ComponentExportIndex, ComponentNamedList, Instance, Lift, LinkerInstance, Lower,
 };
+use wasmtime::{Store, StoreContextMut};
 
 use super::call::{NoRoom, Target};
-use super::clock::Clock;
-use super::guest::GuestState;
+use super::guest::{GuestState, results_refused};
+use crate::region::Charge;
 
 /// A call that has its own types, for the task of the callee.
 pub(super) trait ByteCall: Send {
@@ -47,6 +47,24 @@ trait Answer: Lift + Lower + Send + Sync + 'static {
     /// Word of a dead callee, if there is room for it.
     fn refusal(_why: String) -> Option<Self> {
         None
+    }
+}
+
+/// All that a function returns.
+trait Answers {
+    /// How many bytes of strings and lists it has.
+    fn bytes(&self) -> u64;
+}
+
+impl Answers for () {
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl<R: Answer> Answers for (R,) {
+    fn bytes(&self) -> u64 {
+        self.0.size() as u64
     }
 }
 
@@ -79,15 +97,21 @@ impl<T: Answer> Answer for Result<T, String> {
     }
 }
 
+/// A value on its way, and the charge for it.
+pub(super) type Charged<R> = (R, Charge);
+
 struct Typed<R> {
     bytes: Vec<u8>,
-    answer: Option<R>,
-    reply: oneshot::Sender<Result<R, String>>,
+    /// For the bytes, on the caller's account.
+    charge: Option<Charge>,
+    /// Or why it does not get to the caller.
+    answer: Option<Result<Charged<R>, String>>,
+    reply: oneshot::Sender<Result<Charged<R>, String>>,
 }
 
 impl<R> ByteCall for Typed<R>
 where
-    R: ComponentNamedList + Lift + Send + Sync + 'static,
+    R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
 {
     fn run<'a>(
         &'a mut self,
@@ -98,7 +122,13 @@ where
         Box::pin(async move {
             let bytes = std::mem::take(&mut self.bytes);
             let function = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
-            self.answer = Some(function.call_async(store, (&bytes,)).await?);
+            let answer = function.call_async(&mut *store, (&bytes,)).await?;
+            drop((bytes, self.charge.take()));
+            let charge = store.data().charge(answer.bytes());
+            self.answer = Some(match charge {
+                Ok(charge) => Ok((answer, charge)),
+                Err(exhausted) => Err(results_refused(&exhausted)),
+            });
             Ok(())
         })
     }
@@ -106,7 +136,7 @@ where
     fn done(self: Box<Self>) {
         if let Some(answer) = self.answer {
             // A caller that is gone does not want it.
-            let _ = self.reply.send(Ok(answer));
+            let _ = self.reply.send(answer);
         }
     }
 
@@ -149,9 +179,9 @@ pub(super) fn define(
         Some(_) => return Ok(false),
         None => {
             let target = target.clone();
-            instance.func_wrap_async(name, move |store, (bytes,): (Vec<u8>,)| {
-                let (target, clock) = (target.clone(), store.data().clock.clone());
-                Box::new(async move { Ok(call::<()>(&target, &clock, bytes).await?) })
+            instance.func_wrap_async(name, move |mut store, (bytes,): (Vec<u8>,)| {
+                let target = target.clone();
+                Box::new(async move { Ok(call::<()>(&target, &mut store, bytes).await?) })
             })
         }
     }?;
@@ -164,10 +194,10 @@ fn answering<R: Answer>(
     target: &Arc<Target>,
 ) -> wasmtime::Result<()> {
     let target = target.clone();
-    instance.func_wrap_async(name, move |store, (bytes,): (Vec<u8>,)| {
-        let (target, clock) = (target.clone(), store.data().clock.clone());
+    instance.func_wrap_async(name, move |mut store, (bytes,): (Vec<u8>,)| {
+        let target = target.clone();
         Box::new(async move {
-            match call::<(R,)>(&target, &clock, bytes).await {
+            match call::<(R,)>(&target, &mut store, bytes).await {
                 Ok(answer) => {
                     target.count_copied(answer.0.size() as u64);
                     Ok(answer)
@@ -181,16 +211,27 @@ fn answering<R: Answer>(
     })
 }
 
-async fn call<R>(target: &Target, clock: &Arc<Clock>, bytes: Vec<u8>) -> Result<R, NoRoom>
+/// Makes the call for the guest whose store is in hand.
+async fn call<R>(
+    target: &Target,
+    store: &mut StoreContextMut<'_, GuestState>,
+    bytes: Vec<u8>,
+) -> Result<R, NoRoom>
 where
-    R: ComponentNamedList + Lift + Send + Sync + 'static,
+    R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
 {
     let length = bytes.len() as u64;
+    let charge = store.data().charge(length);
+    let charge = charge.map_err(|exhausted| target.refused(exhausted.to_string()))?;
     let (reply, replied) = oneshot::channel();
     let call = Box::new(Typed::<R> {
         bytes,
+        charge: Some(charge),
         answer: None,
         reply,
     });
-    target.call_bytes(clock, length, call, replied).await
+    let clock = store.data().clock.clone();
+    let (answer, charge) = target.call_bytes(&clock, length, call, replied).await?;
+    store.data_mut().keep_in_call(charge);
+    Ok(answer)
 }

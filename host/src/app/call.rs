@@ -10,7 +10,7 @@ use tracing::Instrument;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Component, ComponentExportIndex, Linker, ResourceType, Val};
 
-use super::bytes::{self, ByteCall};
+use super::bytes::{self, ByteCall, Charged};
 use super::clock::Clock;
 use super::cycle::{self, Back};
 use super::guest::{Broken, GuestState, Resting};
@@ -18,6 +18,8 @@ use super::link::{Link, Room};
 use super::proxy::{Bundle, Dropped, Refused};
 use super::report::CallReport;
 use super::rest::Rest;
+use super::values;
+use crate::region::Charge;
 use crate::transfer::Lends;
 use crate::{Lending, Recipient, RegionView};
 
@@ -53,6 +55,8 @@ pub(super) enum Work {
     /// Any values.
     Values {
         params: Bundle,
+        /// For the parameters, on the caller's account.
+        charge: Charge,
         /// How many results there will be.
         results: usize,
         caller: Recipient,
@@ -64,7 +68,8 @@ pub(super) enum Work {
 
 /// How a call ended, for the caller.
 pub(super) enum Reply {
-    Done(Bundle),
+    /// With the charge for the values, on the callee's account.
+    Done(Bundle, Charge),
     /// The callee is dead, or its results were refused on the way.
     Failed(String),
 }
@@ -515,8 +520,8 @@ impl Target {
         clock: &Arc<Clock>,
         length: u64,
         call: Box<dyn ByteCall>,
-        replied: oneshot::Receiver<Result<R, String>>,
-    ) -> Result<R, NoRoom> {
+        replied: oneshot::Receiver<Result<Charged<R>, String>>,
+    ) -> Result<Charged<R>, NoRoom> {
         let answer = self.watched(async |begun| {
             let seat = self.calls.seat(self.to);
             let waiting = self.calls.wait(self.from, &seat)?;
@@ -534,13 +539,16 @@ impl Target {
                 Err(_) => Err(seat.obituary()),
             }
         });
-        answer.await.map_err(|why| {
-            tracing::info!(function = &*self.function, why, "call refused or failed");
-            NoRoom {
-                function: self.function.clone(),
-                why,
-            }
-        })
+        answer.await.map_err(|why| self.refused(why))
+    }
+
+    /// Notes that a call was refused or failed.
+    pub(super) fn refused(&self, why: String) -> NoRoom {
+        tracing::info!(function = &*self.function, why, "call refused or failed");
+        NoRoom {
+            function: self.function.clone(),
+            why,
+        }
     }
 
     /// Calls the other guest, and waits for it.
@@ -550,19 +558,36 @@ impl Target {
         params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
-        let params = params.to_vec();
         let seat = self.calls.seat(self.to);
         let waiting = match self.calls.wait(self.from, &seat) {
             Ok(waiting) => waiting,
             Err(cycle) => {
-                Bundle::discard(&mut store, params)?;
+                Bundle::discard(&mut store, values::handles(params))?;
                 return self.refuse(cycle, results);
             }
         };
         if seat.inbox.is_closed() {
-            Bundle::discard(&mut store, params)?;
+            Bundle::discard(&mut store, values::handles(params))?;
             return self.refuse(seat.obituary(), results);
         }
+        // Once for what wasmtime has lifted, and keeps for as long as the call takes;
+        // once for the copy that goes to the callee, which may outlive the caller.
+        let bytes = values::bytes(params);
+        let charges = store.data().charge(bytes).and_then(|lifted| {
+            let copied = store.data().charge(bytes)?;
+            Ok((lifted, copied))
+        });
+        let charge = match charges {
+            Ok((lifted, copied)) => {
+                store.data_mut().keep_in_call(lifted);
+                copied
+            }
+            Err(exhausted) => {
+                Bundle::discard(&mut store, values::handles(params))?;
+                return self.refuse(exhausted.to_string(), results);
+            }
+        };
+        let params = params.to_vec();
         self.count_vals(&params);
         let caller = store.data_mut().region_ctx().recipient();
         let clock = store.data().clock.clone();
@@ -586,6 +611,7 @@ impl Target {
             function: self.function.clone(),
             work: Work::Values {
                 params,
+                charge,
                 results: self.results,
                 caller,
                 reply,
@@ -608,7 +634,8 @@ impl Target {
             lending.end(&mut lender.store)?;
         }
         match reply {
-            Some(Reply::Done(bundle)) => {
+            Some(Reply::Done(bundle, charge)) => {
+                lender.store.data_mut().keep_in_call(charge);
                 let vals = match bundle.unpack(&mut lender.store) {
                     Ok((vals, _)) => vals,
                     Err(Refused::Fatal(error)) => return Err(error),

@@ -13,7 +13,8 @@ use super::handle::{self, NoSuchGuest};
 use super::interfaces;
 use super::killer::MOST;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
-use super::{AppBuilder, ChannelSpec, GuestSpec};
+use super::measure::{self, Size};
+use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::PrepareError;
 use crate::limits::half_of_available;
 
@@ -39,6 +40,8 @@ pub(super) struct Prepared {
     pub(super) engine: Engine,
     pub(super) linker: Linker<GuestState>,
     pub(super) components: Vec<Component>,
+    /// What the instances of each take of the host's memory.
+    pub(super) sizes: Vec<Size>,
     pub(super) plan: Plan,
     /// The commands; at least one.
     pub(super) entries: Vec<(usize, String)>,
@@ -89,7 +92,7 @@ impl AppBuilder {
         crate::prepare(&mut config)?;
         let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
         let mut linker: Linker<GuestState> = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+        wasi::add_to_linker(&mut linker)
             .and_then(|()| crate::add_to_linker(&mut linker))
             .and_then(|()| crate::add_pressure_to_linker(&mut linker))
             .and_then(|()| crate::add_waits_to_linker(&mut linker))
@@ -123,6 +126,7 @@ impl AppBuilder {
                 }),
             }
         }
+        let sizes = self.measure(&compiled, &mut findings.errors);
         let whole = compiled.len() == self.guests.len();
         let parts: Vec<Part<'_>> = compiled
             .iter()
@@ -151,11 +155,36 @@ impl AppBuilder {
                 .into_iter()
                 .map(|(_, component)| component)
                 .collect(),
+            sizes,
             plan: examined.plan,
             engine,
             linker,
             entries,
         }))
+    }
+
+    /// Computes what the instances of each compiled guest take of the host's memory,
+    /// and finds those for which that is more than its limit.
+    fn measure(&self, compiled: &[(usize, Component)], errors: &mut Vec<StartError>) -> Vec<Size> {
+        let mut known: HashMap<*const [u8], Size> = HashMap::new();
+        let mut all = Vec::new();
+        for (index, _) in compiled {
+            let guest = &self.guests[*index];
+            // What compiles is well-formed.
+            let size = *known
+                .entry(Arc::as_ptr(&guest.wasm))
+                .or_insert_with(|| measure::instances(&guest.wasm).unwrap_or_default());
+            let limits = guest.limits.as_ref().unwrap_or(&self.limits);
+            if size.bytes > limits.host_memory_bytes {
+                errors.push(StartError::HostMemory {
+                    guest: guest.name.clone(),
+                    bytes: size.bytes,
+                    most: limits.host_memory_bytes,
+                });
+            }
+            all.push(size);
+        }
+        all
     }
 
     /// Who may call whom, among those that were compiled.
@@ -343,6 +372,21 @@ pub enum StartError {
     /// No guest exports `wasi:cli/run`.
     #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
     NoCommand,
+    /// The instances of a guest's component take more of the host's memory than the
+    /// guest may have.
+    #[error(
+        "guest `{guest}` cannot be instantiated: its core instances take {} of the host's memory, \
+         and its limit `host-memory` is {most} bytes",
+        counted(*.bytes)
+    )]
+    HostMemory {
+        /// The guest.
+        guest: String,
+        /// How many bytes they take; `u64::MAX` if that cannot be told.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
     /// A directory cannot be granted.
     #[error("cannot grant guest `{guest}` what it is to get")]
     Grant {
@@ -365,6 +409,14 @@ pub enum StartError {
     /// The host itself is at fault.
     #[error("the host cannot start an app")]
     Host(#[source] anyhow::Error),
+}
+
+/// Returns how many bytes there are, in words.
+fn counted(bytes: u64) -> String {
+    match bytes {
+        u64::MAX => "more bytes than can be counted".into(),
+        bytes => format!("{bytes} bytes"),
+    }
 }
 
 impl StartError {

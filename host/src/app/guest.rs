@@ -21,10 +21,27 @@ use super::proxy::{Bundle, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
 use super::rest::Roused;
+use super::values;
 use super::{End, Ticker};
 use crate::limits::Limits;
+use crate::region::{Charge, Exhausted, GRANULE, Kind};
 use crate::sys::{StoreId, fault, private_bytes};
 use crate::{Recipient, RegionCtx, RegionView, Trespass};
+
+/// What wasmtime by itself lets one call lift.
+const MOST_LIFTED: u64 = 128 << 20;
+
+/// What wasmtime says where a call lifts more than its fuel.
+const OUT_OF_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
+
+/// What wasmtime says where a guest would have more handles than it may.
+const OUT_OF_HANDLES: &str = "store handle limit exceeded";
+
+/// How many handles wasmtime by itself lets a store have.
+const MOST_HANDLES: u64 = 100_000;
+
+/// What a handle takes of the host's memory.
+const HANDLE_BYTES: u64 = 32;
 
 /// The data of a guest's store.
 pub(super) struct GuestState {
@@ -36,6 +53,15 @@ pub(super) struct GuestState {
     pub(super) proxies: Proxies,
     pub(super) grants: Grants,
     limiter: Limiter,
+    /// Bytes of host memory for each unit of fuel, at worst, in the values of its
+    /// calls.
+    lift_ratio: u64,
+    /// What the host call that the guest is in has lifted or is about to lower.
+    in_call: Vec<Charge>,
+    /// For its core instances.
+    instances: Option<Charge>,
+    /// It was refused something by a code that has no room for the reason.
+    refused: bool,
     /// Who the store is, once there is one.
     store: Arc<OnceLock<StoreId>>,
     pub(super) clock: Arc<Clock>,
@@ -52,14 +78,21 @@ impl GuestState {
         regions: RegionCtx,
         grants: Grants,
         limits: &Limits,
+        lift_ratio: u64,
     ) -> GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
-        let limiter = Limiter::new(limits.memory_bytes);
+        let account = regions.owner.account.clone();
+        let limiter = Limiter::new(limits.memory_bytes, account.clone());
         let store: Arc<OnceLock<StoreId>> = Arc::default();
         let memory = {
             let store = store.clone();
             move || store.get().map_or(0, |store| private_bytes(*store))
+        };
+        let memory = move || {
+            // What is smaller stays with the allocator.
+            let host = account.used(Kind::HostMemory);
+            memory().saturating_add(host - host % GRANULE)
         };
         let life = Life::new(memory, regions.host().clone(), regions.owner.clone());
         GuestState {
@@ -69,10 +102,53 @@ impl GuestState {
             proxies: Proxies::new(limits),
             grants,
             limiter,
+            lift_ratio,
+            in_call: Vec::new(),
+            instances: None,
+            refused: false,
             store,
             clock: Arc::default(),
             life: Arc::new(life),
         }
+    }
+}
+
+impl GuestState {
+    /// Charges bytes to the guest's `host-memory`, before they are allocated.
+    pub(super) fn charge(&self, bytes: u64) -> Result<Charge, Exhausted> {
+        let account = &self.regions.owner.account;
+        account.charge(Kind::HostMemory, bytes)
+    }
+
+    /// Returns whether the guest has not been refused host memory before in this life,
+    /// by a code that has no room for the reason.
+    pub(super) fn is_first_refusal(&mut self) -> bool {
+        !std::mem::replace(&mut self.refused, true)
+    }
+
+    /// Keeps a charge until the host call that the guest is in has returned, and so
+    /// has lowered what it returns.
+    pub(super) fn keep_in_call(&mut self, charge: Charge) {
+        self.in_call.push(charge);
+    }
+
+    /// Returns how many handles the guest may have in all of its component instances.
+    /// Their tables never shrink, so that each may take what all handles take: a
+    /// quarter of the limit together, on top of what is charged.
+    fn most_handles(&self, component_instances: u64) -> usize {
+        let account = &self.regions.owner.account;
+        let tables = HANDLE_BYTES.saturating_mul(component_instances.max(1));
+        let handles = account.most(Kind::HostMemory) / 4 / tables;
+        usize::try_from(handles.min(MOST_HANDLES)).unwrap_or(usize::MAX)
+    }
+
+    /// Returns how much the next call may lift out of the guest.
+    fn liftable(&self) -> usize {
+        let account = &self.regions.owner.account;
+        let most = account.most(Kind::HostMemory);
+        let rest = most.saturating_sub(account.used(Kind::HostMemory));
+        let fuel = (rest / self.lift_ratio).min(MOST_LIFTED);
+        usize::try_from(fuel).unwrap_or(usize::MAX)
     }
 }
 
@@ -269,11 +345,19 @@ impl Guest {
             let turn = Box::pin(tokio::task::yield_now());
             Ok(UpdateDeadline::YieldCustom(1, turn))
         });
-        // A guest that wrote to a read-only window goes no further than its next
-        // host call.
-        store.call_hook(|store, hook| match hook {
-            CallHook::CallingHost => Ok(store.data().regions.check()?),
-            _ => Ok(()),
+        store.call_hook(|mut store, hook| {
+            match hook {
+                // A guest that wrote to a read-only window goes no further than its
+                // next host call.
+                CallHook::CallingHost => store.data().regions.check()?,
+                CallHook::ReturningFromHost => store.data_mut().in_call.clear(),
+                CallHook::ReturningFromWasm => {}
+                CallHook::CallingWasm => return Ok(()),
+            }
+            // For the arguments of this host call, or the results of this export.
+            let fuel = store.data().liftable();
+            store.set_hostcall_fuel(fuel);
+            Ok(())
         });
         fault::note_wasm_faults(&mut store, fault.clone());
         Guest {
@@ -316,7 +400,12 @@ impl Guest {
         self.clock.start(self.limits.call_time);
         let component = &nursery.cradles[index].component;
         let linker = &nursery.linkers[index];
+        let size = nursery.cradles[index].size;
         let instance = self.enter(async |store| {
+            let charge = store.data().charge(size.bytes)?;
+            store.data_mut().instances = Some(charge);
+            let handles = store.data().most_handles(size.components);
+            store.set_max_component_handles(handles);
             let instance = linker.instantiate_async(&mut *store, component).await?;
             let seat = calls.seat(index);
             Proxies::born(store, component, instance, &nursery.kinds, seat);
@@ -410,6 +499,7 @@ impl Guest {
                         )
                     }
                 };
+                let (failure, told) = (clip(failure), clip(told));
                 let with_app = by_word.as_ref().is_some_and(|told| told.with_app);
                 // First the memory, and with it the windows; then the lends;
                 // and only then does anybody hear of it.
@@ -537,6 +627,7 @@ impl Guest {
         match work {
             Work::Values {
                 params,
+                charge,
                 results,
                 caller,
                 reply,
@@ -546,6 +637,7 @@ impl Guest {
                 let caller = (waiting.from(), &caller);
                 let (borrowed, called) =
                     self.values(instance, export, params, results, caller).await;
+                drop(charge);
                 drop(waiting);
                 match called {
                     // A caller that is gone drops what it would have got.
@@ -609,12 +701,16 @@ impl Guest {
         if let Err(error) = called.await {
             return (Some(borrowed), Err(error));
         }
+        let bytes = values::bytes(&results);
         let packed = Bundle::pack(&mut self.store, results, from, caller);
         if let Err(error) = borrowed.end(&mut self.store) {
             return (None, Err(error));
         }
         let answer = match packed {
-            Ok((bundle, _)) => Ok(Reply::Done(bundle)),
+            Ok((bundle, _)) => match self.store.data().charge(bytes) {
+                Ok(charge) => Ok(Reply::Done(bundle, charge)),
+                Err(exhausted) => Ok(Reply::Failed(results_refused(&exhausted))),
+            },
             Err(Refused::Fatal(error)) => Err(error),
             Err(Refused::Told(why)) => Ok(Reply::Failed(why)),
         };
@@ -626,6 +722,17 @@ impl Guest {
         let regions = &self.store.data().regions;
         if let Err(trespass) = regions.check() {
             return trespass.into();
+        }
+        let says = |words: &str| error.chain().any(|cause| cause.to_string().contains(words));
+        if says(OUT_OF_HANDLES) {
+            return wasmtime::Error::msg(
+                "its limit `host-memory` leaves no room for more handles to resources",
+            );
+        }
+        if says(OUT_OF_FUEL) {
+            return wasmtime::Error::msg(
+                "the values of a call are larger than its limit `host-memory` leaves room for",
+            );
         }
         if error.downcast_ref::<Trap>() != Some(&Trap::MemoryOutOfBounds) {
             return error;
@@ -704,6 +811,27 @@ impl Guest {
             excused: false,
         }
     }
+}
+
+/// Returns what a caller is told whose callee has no room for its results. The
+/// operator is told the numbers as well.
+pub(super) fn results_refused(exhausted: &Exhausted) -> String {
+    let Exhausted { owner, limit, .. } = exhausted;
+    tracing::info!("results cannot be passed: {exhausted}");
+    format!("the results of {owner} are over its limit `{limit}`")
+}
+
+/// The longest account of a failure, in bytes. Names in it are the guest's own, and
+/// reports keep many.
+const FAILURE: usize = 2048;
+
+/// Shortens a text that is too long to keep.
+fn clip(mut text: String) -> String {
+    if text.len() > FAILURE {
+        text.truncate(text.floor_char_boundary(FAILURE));
+        text.push('…');
+    }
+    text
 }
 
 /// An error in one line: causes, but no backtrace of wasm.

@@ -46,7 +46,8 @@ pub struct Candidate {
     /// running.
     pub last_busy: Instant,
     /// The bytes that its end would free: what is in memory of its linear memories,
-    /// and of regions that nobody else has a claim on.
+    /// of regions that nobody else has a claim on, and of the host's own memory that
+    /// is on its account, in steps of 64 KiB.
     pub bytes: u64,
 }
 

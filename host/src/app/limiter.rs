@@ -1,6 +1,10 @@
 //! What a guest's store may take of the host's memory, all instances together.
 
+use std::sync::Arc;
+
 use wasmtime::ResourceLimiter;
+
+use crate::region::{Account, Charge, Exhausted, Kind};
 
 /// The core instances, memories and tables of one component: more than any
 /// toolchain makes, and few enough that their reservations fit the address
@@ -9,8 +13,11 @@ const INSTANCES: usize = 1000;
 const MEMORIES: usize = 32;
 const TABLES: usize = 1000;
 
-/// Table elements take 8 to 16 bytes of the host's heap each.
 const TABLE_ELEMENTS: usize = 1 << 20;
+
+/// A table's element takes 8 bytes of the host's heap, and as much again while the
+/// table grows.
+const TABLE_ELEMENT_BYTES: u64 = 16;
 
 /// Counts the bytes of all linear memories together, and the elements of all
 /// tables.
@@ -18,6 +25,9 @@ const TABLE_ELEMENTS: usize = 1 << 20;
 pub(super) struct Limiter {
     memory: Pool,
     table: Pool,
+    account: Arc<Account>,
+    /// For the elements of tables.
+    tables: Option<Charge>,
 }
 
 /// What was asked for and not refused stays counted, also where it then fails:
@@ -29,6 +39,13 @@ struct Pool {
 }
 
 impl Pool {
+    fn fits(&self, current: usize, desired: usize) -> bool {
+        let more = desired.saturating_sub(current);
+        self.used
+            .checked_add(more)
+            .is_some_and(|used| used <= self.most)
+    }
+
     fn grow(&mut self, current: usize, desired: usize) -> bool {
         let more = desired.saturating_sub(current);
         match self
@@ -46,7 +63,8 @@ impl Pool {
 }
 
 impl Limiter {
-    pub(super) fn new(memory_bytes: u64) -> Limiter {
+    /// `account` is charged for tables.
+    pub(super) fn new(memory_bytes: u64, account: Arc<Account>) -> Limiter {
         let most = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Limiter {
             memory: Pool { used: 0, most },
@@ -54,6 +72,21 @@ impl Limiter {
                 used: 0,
                 most: TABLE_ELEMENTS,
             },
+            account,
+            tables: None,
+        }
+    }
+}
+
+impl Limiter {
+    /// Charges bytes for the elements of tables, in one charge for all of them.
+    fn charge(&mut self, bytes: u64) -> Result<(), Exhausted> {
+        match &mut self.tables {
+            Some(charge) => charge.grow(bytes),
+            none => {
+                *none = Some(self.account.charge(Kind::HostMemory, bytes)?);
+                Ok(())
+            }
         }
     }
 }
@@ -76,7 +109,18 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(allowed && self.table.grow(current, desired))
+        if !allowed || !self.table.fits(current, desired) {
+            return Ok(false);
+        }
+        let more = desired.saturating_sub(current) as u64;
+        let bytes = more.saturating_mul(TABLE_ELEMENT_BYTES);
+        match self.charge(bytes) {
+            Ok(()) => Ok(self.table.grow(current, desired)),
+            // The first elements are those of instantiation, which nobody can be
+            // told of by a value.
+            Err(exhausted) if current == 0 => Err(exhausted.into()),
+            Err(_) => Ok(false),
+        }
     }
 
     fn instances(&self) -> usize {
@@ -96,9 +140,14 @@ impl ResourceLimiter for Limiter {
 mod tests {
     use super::*;
 
+    fn limiter(memory_bytes: u64) -> Limiter {
+        let account = Account::new("guest `a`", crate::Limits::default().quota());
+        Limiter::new(memory_bytes, account)
+    }
+
     #[test]
     fn memories_count_together() {
-        let mut limiter = Limiter::new(100);
+        let mut limiter = limiter(100);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(60, 90, None).unwrap());
@@ -109,7 +158,7 @@ mod tests {
 
     #[test]
     fn word_of_a_failure_frees_nothing() {
-        let mut limiter = Limiter::new(100);
+        let mut limiter = limiter(100);
         assert!(limiter.memory_growing(0, 100, None).unwrap());
         limiter
             .memory_grow_failed(wasmtime::Error::msg("a guest can have these"))
@@ -119,6 +168,6 @@ mod tests {
 
     #[test]
     fn a_growth_beyond_its_own_maximum_is_refused() {
-        assert!(!Limiter::new(100).memory_growing(0, 60, Some(50)).unwrap());
+        assert!(!limiter(100).memory_growing(0, 60, Some(50)).unwrap());
     }
 }

@@ -34,6 +34,7 @@ mod channel;
 mod check;
 mod clock;
 mod cycle;
+mod filesystem;
 mod guest;
 mod handle;
 mod interfaces;
@@ -41,14 +42,17 @@ mod killer;
 mod life;
 mod limiter;
 mod link;
+mod measure;
 mod nursery;
 mod proxy;
+mod random;
 mod relief;
 mod report;
 mod rest;
 mod scope;
 mod spec;
 mod strand;
+mod values;
 mod wasi;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -251,6 +255,7 @@ impl AppBuilder {
             engine,
             linker,
             components,
+            sizes,
             plan,
             entries,
         } = self.prepare()?;
@@ -291,6 +296,8 @@ impl AppBuilder {
                 strand,
                 command: (index == first).then(|| command.take()).flatten(),
                 limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
+                size: sizes[index],
+                lift_ratio: values::lift_ratio(&plan.links, index),
                 component,
                 run: run.map(|(_, name)| name.clone()),
                 hears,

@@ -17,6 +17,7 @@ use super::guest::{Ended, Guest, GuestState};
 use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
 use super::life::{Last, Told};
+use super::measure::Size;
 use super::proxy::Kind;
 use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
@@ -34,6 +35,11 @@ pub(super) struct Cradle {
     /// The one that it lives in.
     pub(super) strand: Strand,
     pub(super) component: Component,
+    /// What its instances take of the host's memory.
+    pub(super) size: Size,
+    /// Bytes of host memory for each unit of fuel, at worst, in the values of its
+    /// calls.
+    pub(super) lift_ratio: u64,
     /// The name of `wasi:cli/run`, if it is a command.
     pub(super) run: Option<String>,
     /// Whether it can hear that the app is to end.
@@ -53,7 +59,8 @@ impl Cradle {
             .run_by_us(&self.strand)
             .build();
         let _ = self.account.set(regions.owner.account.clone());
-        Ok(GuestState::new(wasi, regions, grants, &self.limits))
+        let ratio = self.lift_ratio;
+        Ok(GuestState::new(wasi, regions, grants, &self.limits, ratio))
     }
 }
 

@@ -43,8 +43,9 @@ pub struct KillReport {
     pub score: u16,
     /// What its callers were told.
     pub reason: String,
-    /// The bytes that this freed: what was in memory of its linear memories, and of
-    /// regions that nobody else had a claim on.
+    /// The bytes that this freed: what was in memory of its linear memories, of
+    /// regions that nobody else had a claim on, and of the host's own memory that was
+    /// on its account, in steps of 64 KiB.
     pub bytes: u64,
     /// It was not ended, since only [counting](super::OnPressure::Count) was
     /// asked for.

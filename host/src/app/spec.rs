@@ -139,7 +139,8 @@ impl ChannelSpec {
     /// How many bytes a message may have if nothing else is said: 1 MiB.
     pub const MESSAGE_BYTES: u64 = 1 << 20;
     /// How many bytes a message can be allowed at most: 64 MiB. Wasmtime hands a host
-    /// function no more than 128 MiB in a call.
+    /// function no more than 128 MiB in a call, and no more than the sender's limit
+    /// `host-memory` leaves.
     pub const MOST_BYTES: u64 = 64 << 20;
     /// How many regions a message may have if nothing else is said.
     pub const MESSAGE_REGIONS: u32 = 16;

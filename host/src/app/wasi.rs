@@ -3,10 +3,22 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
-use super::{CommandSpec, Grant, GuestSpec};
+use super::guest::GuestState;
+use super::{CommandSpec, Grant, GuestSpec, filesystem, random};
 use crate::sys;
+
+/// Adds WASI's interfaces: wasmtime-wasi's, but for the functions that let a guest
+/// keep the host's memory.
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    let added = filesystem::add_to_linker(linker).and_then(|()| random::add_to_linker(linker));
+    linker.allow_shadowing(false);
+    added
+}
 
 /// The WASI context of a guest: the standard streams if it shares them, and what
 /// it was granted, also as the first command. No network.

@@ -21,7 +21,7 @@ enum Of {
     Time(fn(&mut Limits) -> &mut Option<Duration>),
 }
 
-static KEYS: [Key; 12] = [
+static KEYS: [Key; 13] = [
     Key {
         name: "regions",
         of: Of::Count(|limits| &mut limits.regions),
@@ -69,6 +69,10 @@ static KEYS: [Key; 12] = [
     Key {
         name: "unpinned-spans",
         of: Of::Count(|limits| &mut limits.unpinned_spans),
+    },
+    Key {
+        name: "host-memory",
+        of: Of::Bytes(|limits| &mut limits.host_memory_bytes),
     },
 ];
 
@@ -172,6 +176,7 @@ mod tests {
             "mappings=10",
             "copy-bytes=11",
             "unpinned-spans=12",
+            "host-memory=13MiB",
         ]);
         let expected = Limits {
             regions: 1,
@@ -186,6 +191,7 @@ mod tests {
             mappings: 10,
             copy_bytes: 11,
             unpinned_spans: 12,
+            host_memory_bytes: 13 << 20,
         };
         assert_eq!(limits, expected);
     }

@@ -2,16 +2,19 @@
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::uptime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::failure::Failure;
+use super::repeats::Repeats;
 use super::say::Stderr;
 
 /// The environment variable that says what to show.
 const VARIABLE: &str = "TOMBOLO_LOG";
 
 /// Shows events on stderr: warnings, or more of Tombolo's own with each
-/// `verbose`, or what the environment says.
-pub(super) fn show(verbose: u8) -> Result<(), Failure> {
+/// `verbose`, or what the environment says. Repeated warnings are counted.
+pub(super) fn show(verbose: u8, repeats: Repeats) -> Result<(), Failure> {
     let filter = match std::env::var(VARIABLE) {
         Ok(directives) if !directives.is_empty() => directives,
         _ => directives(verbose).to_owned(),
@@ -31,9 +34,13 @@ pub(super) fn show(verbose: u8) -> Result<(), Failure> {
         .with_target(false);
     // When something happened matters only to those who follow it all.
     let set = if verbose == 0 {
-        events.without_time().try_init()
+        events.without_time().finish().with(repeats).try_init()
     } else {
-        events.with_timer(uptime()).try_init()
+        events
+            .with_timer(uptime())
+            .finish()
+            .with(repeats)
+            .try_init()
     };
     set.map_err(|error| Failure::says(format!("cannot show events: {error}")))
 }

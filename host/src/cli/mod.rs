@@ -15,6 +15,7 @@ mod log;
 mod manifest;
 mod means;
 mod pressure;
+mod repeats;
 mod report;
 mod run;
 mod say;
@@ -78,12 +79,14 @@ fn with_arguments() -> ExitCode {
         Ok(cli) => cli,
         Err(said) => return usage(&said),
     };
-    let done = log::show(cli.verbose).and_then(|()| match cli.command {
+    let repeats = repeats::Repeats::default();
+    let done = log::show(cli.verbose, repeats.clone()).and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Schema => print(&manifest::schema()),
     });
+    repeats.finish();
     match done {
         Ok(code) => code,
         Err(failure) => {

@@ -64,7 +64,7 @@ pub(super) struct Run {
 
     /// Limit what each guest may hold and take: regions, handles, windows,
     /// descriptors, mappings, unpinned-spans (numbers); claimed-bytes, region-bytes, memory,
-    /// copy-bytes (sizes, as in `64MiB`); call-time, run-time (as in `500ms`,
+    /// host-memory, copy-bytes (sizes, as in `64MiB`); call-time, run-time (as in `500ms`,
     /// or `none`).
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<Limit>,

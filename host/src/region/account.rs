@@ -16,9 +16,11 @@ pub enum Kind {
     Windows,
     /// Separate runs of granules that claims do not pin.
     UnpinnedSpans,
+    /// Bytes of the host's own memory, for a guest that Tombolo runs.
+    HostMemory,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Kind {
     /// The name of the limit, as the operator writes it.
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Handles => "handles",
             Kind::Windows => "windows",
             Kind::UnpinnedSpans => "unpinned-spans",
+            Kind::HostMemory => "host-memory",
         }
     }
 }
@@ -47,6 +50,8 @@ pub struct Quota {
     pub windows: u64,
     /// See [`Kind::UnpinnedSpans`].
     pub unpinned_spans: u64,
+    /// See [`Kind::HostMemory`].
+    pub host_memory: u64,
 }
 
 /// What one guest, or the host as a whole, holds at the moment.
@@ -73,6 +78,7 @@ impl Account {
                 quota.handles,
                 quota.windows,
                 quota.unpinned_spans,
+                quota.host_memory,
             ],
         })
     }
@@ -106,6 +112,12 @@ impl Account {
                 asked: amount,
                 most,
             })
+    }
+
+    /// Returns how much of a kind the account allows.
+    #[must_use]
+    pub fn most(&self, kind: Kind) -> u64 {
+        self.most[kind as usize]
     }
 
     /// How much of a kind is taken.
@@ -143,6 +155,17 @@ impl Charge {
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// Makes it larger.
+    ///
+    /// # Errors
+    ///
+    /// As for [`resize`](Charge::resize).
+    pub fn grow(&mut self, amount: u64) -> Result<(), Exhausted> {
+        self.account.take(self.kind, amount)?;
+        self.amount += amount;
+        Ok(())
     }
 
     /// Makes it larger or smaller.
@@ -197,6 +220,7 @@ mod tests {
             handles: 1,
             windows: 0,
             unpinned_spans: 0,
+            host_memory: 0,
         };
         let account = Account::new("guest `a`", quota);
         let mut first = account.charge(Kind::ClaimedBytes, 5).unwrap();

@@ -538,6 +538,7 @@ impl Site {
                     handles: 0,
                     windows: 0,
                     unpinned_spans: SPANS,
+                    host_memory: 0,
                 };
                 Account::new(format!("holder {no}"), quota)
             })

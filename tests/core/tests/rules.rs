@@ -607,6 +607,7 @@ mod moves {
             handles: 0,
             windows: 0,
             unpinned_spans: 0,
+            host_memory: 0,
         };
         let (sender, receiver) = (Account::new("a", quota), Account::new("b", quota));
         let charges = vec![sender.charge(Kind::Regions, 1).unwrap()];
@@ -827,6 +828,7 @@ mod pins {
             handles: 0,
             windows: 0,
             unpinned_spans,
+            host_memory: 0,
         };
         Account::new("a guest", quota)
     }

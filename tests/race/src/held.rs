@@ -106,6 +106,7 @@ impl World {
             handles: limits.handles.into(),
             windows: 100,
             unpinned_spans: limits.unpinned_spans.into(),
+            host_memory: 0,
         };
         let owner = Arc::new(Owner {
             name: name.into(),

@@ -318,6 +318,32 @@ mod for_want_of_memory {
         assert_eq!(end(&outcome, "untouched"), "served");
     }
 
+    /// A guest may take the host's memory without having a memory of its own.
+    #[test]
+    fn instances_of_a_guest_without_memory_are_counted() {
+        let globals = "(global i64 (i64.const 0))".repeat(10_000);
+        let instances = "(core instance (instantiate $m))".repeat(10);
+        let text = format!("(component (core module $m {globals}) {instances})");
+        let globals = GuestSpec {
+            name: "globals".into(),
+            wasm: wat::parse_str(text).unwrap().into(),
+            inherit_stdio: false,
+            ..GuestSpec::default()
+        };
+        let app = holding(OnPressure::Kill)
+            .guest(globals)
+            .score("globals", 1000);
+        let outcome = run_while(app, async |app, host| {
+            windows(host, 14).await;
+            let kill = app.relieve().await.unwrap();
+            assert_eq!(kill.guest, "globals");
+            // 1.6 MB, in steps of 64 KiB.
+            assert!(kill.bytes > 1_500_000, "{kill:?}");
+            app.stop();
+        });
+        assert_eq!(names(&outcome.report.kills), ["globals"]);
+    }
+
     #[test]
     fn caller_of_the_ended_learns_which_and_why() {
         let app = app("dead-of-pressure")

@@ -484,6 +484,12 @@ pub(super) static LIMITS: Table = Table {
             "4GiB",
             r#"memory = "64MiB""#,
         ),
+        size(
+            "host-memory",
+            "Bytes of the host's own memory for its instances, tables, streams and values in calls.",
+            "128MiB",
+            r#"host-memory = "32MiB""#,
+        ),
         count(
             "descriptors",
             "Descriptors, streams and the like from WASI.",

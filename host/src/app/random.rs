@@ -1,0 +1,40 @@
+//! The functions of `wasi:random` that return as many bytes as a guest asks for.
+//!
+//! wasmtime-wasi makes up to 64 MiB. Here they are charged to the guest's
+//! `host-memory` first. All other functions stay wasmtime-wasi's.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::Linker;
+use wasmtime_wasi::p2::bindings::random::{insecure, random};
+use wasmtime_wasi::random::WasiRandomView;
+
+use super::guest::GuestState;
+
+type Store<'a> = StoreContextMut<'a, GuestState>;
+
+/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    linker.instance("wasi:random/random@0.2.12")?.func_wrap(
+        "get-random-bytes",
+        |mut store: Store<'_>, (length,): (u64,)| {
+            charge(store.data_mut(), length)?;
+            let random = store.data_mut().random();
+            Ok((random::Host::get_random_bytes(random, length)?,))
+        },
+    )?;
+    linker.instance("wasi:random/insecure@0.2.12")?.func_wrap(
+        "get-insecure-random-bytes",
+        |mut store: Store<'_>, (length,): (u64,)| {
+            charge(store.data_mut(), length)?;
+            let random = store.data_mut().random();
+            Ok((insecure::Host::get_insecure_random_bytes(random, length)?,))
+        },
+    )
+}
+
+/// Charges what is returned, until it has been lowered.
+fn charge(state: &mut GuestState, bytes: u64) -> wasmtime::Result<()> {
+    let charge = state.charge(bytes)?;
+    state.keep_in_call(charge);
+    Ok(())
+}

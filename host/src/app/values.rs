@@ -1,0 +1,309 @@
+//! How much of the host's memory the values of a call take.
+//!
+//! wasmtime bounds what one call lifts by *hostcall fuel*. Fuel counts the bytes of
+//! values, but not what the allocator adds to them, nor the vectors of names that
+//! flags and records become. A list of flags with short names takes about thirty
+//! times its fuel. So the fuel of a guest is what is left of its `host-memory`,
+//! divided by the worst ratio of memory to fuel of the types in its calls.
+
+use wasmtime::component::Val;
+use wasmtime::component::types::{ComponentFunc, Type};
+
+use super::link::Link;
+
+/// Bytes of one value, without what it points to.
+const VAL: u64 = size_of::<Val>() as u64;
+
+/// Bytes of a string, without its text.
+const STRING: u64 = size_of::<String>() as u64;
+
+/// No type has a worse ratio of memory to fuel: names are at least one byte long,
+/// and flags at most 32.
+const WORST: u64 = 128;
+
+/// Returns how many bytes the allocator uses for a block of `bytes`.
+fn block(bytes: u64) -> u64 {
+    match bytes {
+        0 => 0,
+        // A header, in steps of 16 bytes.
+        bytes => bytes.saturating_add(8).next_multiple_of(16).max(32),
+    }
+}
+
+/// Returns how many bytes these values take of the host's memory.
+pub(super) fn bytes(vals: &[Val]) -> u64 {
+    vals.iter().map(|val| VAL + behind(val)).sum()
+}
+
+/// Returns how many bytes are behind a value, without itself.
+fn behind(val: &Val) -> u64 {
+    match val {
+        Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
+            // Lists of plain bytes and numbers are the long ones.
+            block(vals.len() as u64 * VAL) + vals.iter().map(behind).sum::<u64>()
+        }
+        Val::Map(pairs) => {
+            let both = |(key, val): &(Val, Val)| behind(key) + behind(val);
+            block(pairs.len() as u64 * 2 * VAL) + pairs.iter().map(both).sum::<u64>()
+        }
+        Val::Record(fields) => {
+            let field = |(name, val): &(String, Val)| block(name.len() as u64) + behind(val);
+            block(fields.capacity() as u64 * (STRING + VAL)) + fields.iter().map(field).sum::<u64>()
+        }
+        Val::Flags(names) => {
+            let each = names.iter().map(|name| block(name.len() as u64));
+            block(names.capacity() as u64 * STRING) + each.sum::<u64>()
+        }
+        Val::String(text) | Val::Enum(text) => block(text.len() as u64),
+        Val::Variant(name, val) => block(name.len() as u64) + boxed(val.as_deref()),
+        Val::Option(val) => boxed(val.as_deref()),
+        Val::Result(Ok(val) | Err(val)) => boxed(val.as_deref()),
+        _ => 0,
+    }
+}
+
+fn boxed(val: Option<&Val>) -> u64 {
+    val.map_or(0, |val| block(VAL) + behind(val))
+}
+
+/// Returns the handles in these values, at any depth, and nothing else.
+pub(super) fn handles(vals: &[Val]) -> Vec<Val> {
+    let mut handles = Vec::new();
+    for val in vals {
+        collect_handles(val, &mut handles);
+    }
+    handles
+}
+
+fn collect_handles(val: &Val, handles: &mut Vec<Val>) {
+    match val {
+        Val::Resource(_) => handles.push(val.clone()),
+        Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
+            vals.iter().for_each(|val| collect_handles(val, handles));
+        }
+        Val::Map(pairs) => pairs.iter().for_each(|(key, val)| {
+            collect_handles(key, handles);
+            collect_handles(val, handles);
+        }),
+        Val::Record(fields) => fields
+            .iter()
+            .for_each(|(_, val)| collect_handles(val, handles)),
+        Val::Variant(_, Some(val))
+        | Val::Option(Some(val))
+        | Val::Result(Ok(Some(val)) | Err(Some(val))) => collect_handles(val, handles),
+        _ => {}
+    }
+}
+
+/// Returns the worst ratio of memory to fuel of what is lifted out of a guest: of the
+/// parameters of functions that it calls, and the results of those that it answers.
+pub(super) fn lift_ratio(links: &[Link], guest: usize) -> u64 {
+    let ratios = links.iter().flat_map(|link| {
+        let functions = link.functions.iter().map(|function| &function.ty);
+        functions.map(move |function| {
+            let params = match link.importer == guest {
+                true => ratio_of_params(function),
+                false => 1,
+            };
+            let results = match link.exporter == guest {
+                true => ratio(function.results()),
+                false => 1,
+            };
+            params.max(results)
+        })
+    });
+    ratios.max().unwrap_or(1)
+}
+
+fn ratio_of_params(function: &ComponentFunc) -> u64 {
+    ratio(function.params().map(|(_, ty)| ty))
+}
+
+/// Only what can be repeated counts: what is in a list.
+fn ratio(types: impl Iterator<Item = Type>) -> u64 {
+    types
+        .map(|ty| (1..WORST).find(|ratio| fits(&ty, *ratio)).unwrap_or(WORST))
+        .max()
+        .unwrap_or(1)
+}
+
+/// Returns whether no list in the type takes more than `ratio` bytes for each unit
+/// of fuel, however long it is.
+fn fits(ty: &Type, ratio: u64) -> bool {
+    let mut all = true;
+    excess(ty, &Rate(ratio), &mut all);
+    all
+}
+
+/// Bytes of memory for each unit of fuel.
+struct Rate(u64);
+
+impl Rate {
+    /// Returns how many bytes of memory are not paid for by fuel; less than zero if
+    /// more is paid.
+    fn over(&self, memory: u64, fuel: u64) -> i64 {
+        let paid = fuel.saturating_mul(self.0);
+        i64::try_from(memory).unwrap_or(i64::MAX) - i64::try_from(paid).unwrap_or(i64::MAX)
+    }
+
+    /// The same for a text of the worst length, which is one byte.
+    fn text(&self, length: usize) -> i64 {
+        self.over(block(length as u64), length as u64)
+    }
+}
+
+/// Returns the worst excess of one value of a type, without the value itself, which
+/// whatever holds it pays for. Clears `all` if the elements of a list in it have
+/// any.
+fn excess(ty: &Type, rate: &Rate, all: &mut bool) -> i64 {
+    let mut boxed = |ty: Option<Type>| match ty {
+        Some(ty) => rate
+            .over(block(VAL), VAL)
+            .saturating_add(excess(&ty, rate, all)),
+        None => 0,
+    };
+    match ty {
+        Type::String => rate.text(1).max(0),
+        Type::Option(option) => boxed(Some(option.ty())).max(0),
+        Type::Result(result) => boxed(result.ok()).max(boxed(result.err())),
+        Type::Variant(variant) => variant
+            .cases()
+            .map(|case| rate.text(case.name.len()).saturating_add(boxed(case.ty)))
+            .max()
+            .unwrap_or(0),
+        Type::Enum(names) => names
+            .names()
+            .map(|name| rate.text(name.len()))
+            .max()
+            .unwrap_or(0),
+        Type::Flags(flags) => {
+            // Each of them may be set or not; a vector grows by doubling.
+            let (mut count, mut sum) = (0, 0_i64);
+            for name in flags.names() {
+                count += 1;
+                sum = sum.saturating_add(rate.text(name.len()).max(0));
+            }
+            sum.saturating_add(rate.over(grown(count, STRING), 0))
+        }
+        Type::Record(record) => {
+            let (mut count, mut sum) = (0, 0_i64);
+            for field in record.fields() {
+                count += 1;
+                sum = sum
+                    .saturating_add(rate.text(field.name.len()))
+                    .saturating_add(excess(&field.ty, rate, all));
+            }
+            sum.saturating_add(rate.over(grown(count, STRING + VAL), count * VAL))
+        }
+        Type::Tuple(tuple) => {
+            let (mut count, mut sum) = (0, 0_i64);
+            for ty in tuple.types() {
+                count += 1;
+                sum = sum.saturating_add(excess(&ty, rate, all));
+            }
+            sum.saturating_add(rate.over(grown(count, VAL), count * VAL))
+        }
+        Type::List(list) => {
+            elements(
+                rate.over(VAL, VAL)
+                    .saturating_add(excess(&list.ty(), rate, all)),
+                all,
+            );
+            // A list of one has room for four.
+            rate.over(grown(1, VAL) - VAL, 0)
+        }
+        Type::FixedLengthList(list) => {
+            elements(
+                rate.over(VAL, VAL)
+                    .saturating_add(excess(&list.ty(), rate, all)),
+                all,
+            );
+            rate.over(grown(1, VAL) - VAL, 0)
+        }
+        Type::Map(map) => {
+            let both =
+                excess(&map.key(), rate, all).saturating_add(excess(&map.value(), rate, all));
+            elements(rate.over(2 * VAL, 2 * VAL).saturating_add(both), all);
+            rate.over(grown(1, 2 * VAL) - 2 * VAL, 0)
+        }
+        _ => 0,
+    }
+}
+
+fn elements(excess: i64, all: &mut bool) {
+    *all &= excess <= 0;
+}
+
+/// Returns how many bytes a vector takes that grew to `count` elements one by one.
+fn grown(count: u64, each: u64) -> u64 {
+    match count {
+        0 => 0,
+        count => block(count.next_power_of_two().max(4) * each),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::Component;
+    use wasmtime::component::types::ComponentItem;
+    use wasmtime::{Config, Engine};
+
+    use super::*;
+
+    /// The ratio of a function that takes `ty`.
+    fn ratio_of(types: &str, ty: &str) -> u64 {
+        let mut config = Config::new();
+        config.wasm_component_model(true);
+        let engine = Engine::new(&config).unwrap();
+        let text = format!(
+            "(component (type $i (instance {types} (export \"f\" (func (param \"a\" {ty})))))
+               (import \"i\" (instance (type $i))))"
+        );
+        let component = Component::new(&engine, text_to_wasm(&text)).unwrap();
+        let ty = component.component_type();
+        let (_, item) = ty.imports(&engine).next().unwrap();
+        let ComponentItem::ComponentInstance(instance) = item.ty else {
+            panic!("it imports an instance")
+        };
+        let function = instance
+            .exports(&engine)
+            .find_map(|(_, item)| match item.ty {
+                ComponentItem::ComponentFunc(function) => Some(function),
+                _ => None,
+            });
+        ratio_of_params(&function.unwrap())
+    }
+
+    fn text_to_wasm(text: &str) -> Vec<u8> {
+        wat::parse_str(text).expect("good text")
+    }
+
+    #[test]
+    fn list_of_numbers_takes_its_fuel() {
+        assert_eq!(ratio_of("", "(list u8)"), 1);
+    }
+
+    #[test]
+    fn list_of_strings_takes_twice_its_fuel() {
+        assert_eq!(ratio_of("", "(list string)"), 2);
+    }
+
+    #[test]
+    fn flags_with_short_names_take_many_times_their_fuel() {
+        let names: String = ('a'..='z').map(|name| format!("\"{name}\" ")).collect();
+        let types = format!("(type $t (flags {names})) (export \"t\" (type $e (eq $t)))");
+        assert!(ratio_of(&types, "(list $e)") > 20);
+        // One of them alone is not worth counting.
+        assert_eq!(ratio_of(&types, "$e"), 1);
+    }
+
+    #[test]
+    fn memory_of_values_is_that_of_all_their_parts() {
+        let text = Val::String("x".repeat(1000));
+        let list = Val::List(vec![Val::U8(0); 1000]);
+        let record = Val::Record(vec![("a".into(), text), ("b".into(), list)]);
+        let least = 1000 + 1000 * VAL;
+        let is = bytes(&[Val::Option(Some(Box::new(record)))]);
+        assert!((least..least + 1000).contains(&is), "{is}");
+    }
+}
