@@ -1,12 +1,14 @@
 //! A region's ledger, and who hears of what is decided there.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, PoisonError};
 
 use crate::region::{
-    Access, End, Handle, Ledger, LedgerGuard, LedgerLock, LendId, Refusal, Span, Waited, WaiterId,
-    WindowId,
+    Access, End, Handle, Ledger, LedgerGuard, LedgerLock, LendId, RESERVED, Refusal, Span, Waited,
+    WaiterId, WindowId,
 };
-use crate::sync::Notify;
+use crate::sync::{Mutex, MutexGuard, Notify};
 use crate::time::Time;
 
 /// A ledger that lenders and those who wait for windows watch.
@@ -16,8 +18,78 @@ pub(crate) struct Watched<P> {
     time: Time,
     /// Told whenever a lend may be over.
     lends: Notify,
-    /// Told whenever there is something to hear for those who wait for windows.
-    windows: Notify,
+    /// Those who sleep until there is something to hear for them.
+    sleepers: Mutex<Sleepers>,
+}
+
+/// Those who sleep while they wait for windows of one region. Each is woken for itself,
+/// so that what one hears costs the others nothing.
+#[derive(Debug, Default)]
+struct Sleepers {
+    all: BTreeMap<(WaiterId, u64), Arc<Notify>>,
+    last: u64,
+    /// Who wakes when the next reservation ends, for all of them: the ledger decides
+    /// nothing by itself.
+    keeps_time: Option<(WaiterId, u64)>,
+}
+
+impl Sleepers {
+    /// Has somebody keep the time if nobody does. It asks again, and hears until when.
+    fn find_keeper(&mut self) {
+        if self.keeps_time.is_none()
+            && let Some((id, sleeper)) = self.all.first_key_value()
+        {
+            self.keeps_time = Some(*id);
+            sleeper.notify_waiters();
+        }
+    }
+}
+
+/// Somebody who sleeps, until this is dropped.
+struct Sleeper<'a> {
+    sleepers: &'a Mutex<Sleepers>,
+    id: (WaiterId, u64),
+    told: Arc<Notify>,
+}
+
+impl<'a> Sleeper<'a> {
+    fn new(sleepers: &'a Mutex<Sleepers>, id: WaiterId) -> Sleeper<'a> {
+        let told = Arc::new(Notify::new());
+        let mut all = lock(sleepers);
+        all.last += 1;
+        let id = (id, all.last);
+        all.all.insert(id, told.clone());
+        drop(all);
+        Sleeper { sleepers, id, told }
+    }
+
+    /// Whether it is to wake when the next reservation ends, if there is any.
+    fn keeps_time(&self, reserved: bool) -> bool {
+        let mut all = lock(self.sleepers);
+        match all.keeps_time {
+            Some(keeper) if keeper != self.id => false,
+            _ => {
+                all.keeps_time = reserved.then_some(self.id);
+                reserved
+            }
+        }
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(self.sleepers);
+        all.all.remove(&self.id);
+        if all.keeps_time == Some(self.id) {
+            all.keeps_time = None;
+            all.find_keeper();
+        }
+    }
+}
+
+fn lock(sleepers: &Mutex<Sleepers>) -> MutexGuard<'_, Sleepers> {
+    // Nothing panics between two changes.
+    sleepers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<P> Watched<P> {
@@ -26,17 +98,18 @@ impl<P> Watched<P> {
             ledger,
             time,
             lends: Notify::new(),
-            windows: Notify::new(),
+            sleepers: Mutex::new(Sleepers::default()),
         }
     }
 
     pub(crate) fn lock(&self) -> Decisions<'_, P> {
         let mut guard = self.ledger.lock();
-        let told = guard.has_waiters() && guard.pass(self.time.now());
+        if guard.has_waiters() {
+            guard.step(self.time.now());
+        }
         Decisions {
             guard: Some(guard),
             watched: self,
-            told,
         }
     }
 
@@ -51,20 +124,14 @@ impl<P> Watched<P> {
         let mut ledger = self.lock();
         let before = ledger.is_poisoned();
         ledger.close(id, end);
-        let poisoned = ledger.is_poisoned() && !before;
-        drop(ledger);
-        self.lends.notify_waiters();
-        poisoned
+        ledger.is_poisoned() && !before
     }
 
     /// Ends a lend, but for its windows, which `look` may look for.
     pub(crate) fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
         let mut ledger = self.lock();
         ledger.revoke(lend);
-        let seen = look(&ledger);
-        drop(ledger);
-        self.lends.notify_waiters();
-        seen
+        look(&ledger)
     }
 
     /// Waits until a lend, and all that was lent on from it, has ended.
@@ -92,15 +159,22 @@ impl<P> Watched<P> {
     /// Waits until it is this one's turn, or until there is nothing to wait for. To
     /// be called on a tokio runtime with time.
     pub(crate) async fn ready(&self, id: WaiterId) {
+        let sleeper = Sleeper::new(&self.sleepers, id);
         loop {
             // As above.
-            let told = self.windows.notified();
+            let told = sleeper.told.notified();
             let waited = self.lock().waited(id, self.time.now());
-            match waited {
+            let until = match waited {
                 Waited::Ready => return,
-                Waited::NotYet(None) => told.await,
-                // It asks again in both cases.
-                Waited::NotYet(Some(until)) => self.time.up_to(until, told).await,
+                Waited::NotYet(until) => until,
+            };
+            let keeps_time = sleeper.keeps_time(until.is_some());
+            // It asks again in all cases.
+            match until {
+                None => told.await,
+                Some(until) if keeps_time => self.time.up_to(until, told).await,
+                // The keeper may be busy with something else.
+                Some(until) => self.time.up_to(until + RESERVED, told).await,
             }
         }
     }
@@ -111,7 +185,6 @@ pub(crate) struct Decisions<'a, P> {
     /// `None` only while it is dropped.
     guard: Option<LedgerGuard<'a, P>>,
     watched: &'a Watched<P>,
-    told: bool,
 }
 
 impl<P> Deref for Decisions<'_, P> {
@@ -129,14 +202,32 @@ impl<P> DerefMut for Decisions<'_, P> {
 
 impl<P> Drop for Decisions<'_, P> {
     fn drop(&mut self) {
-        let mut told = self.told;
-        if self.has_waiters() {
-            let now = self.watched.time.now();
-            told |= self.pass(now);
-        }
-        self.guard = None;
-        if told {
-            self.watched.windows.notify_waiters();
+        let watched = self.watched;
+        let mut next = self.guard.take();
+        while let Some(mut guard) = next.take() {
+            let lends = guard.take_lends_over();
+            let waiters = guard.has_waiters();
+            let more = waiters && guard.step(watched.time.now());
+            let told = guard.take_told();
+            let reserved = guard.next_lapse().is_some();
+            // Others have their turn before it is gone on with.
+            drop(guard);
+            if lends {
+                watched.lends.notify_waiters();
+            }
+            if waiters {
+                let mut sleepers = lock(&watched.sleepers);
+                for id in told {
+                    let all = sleepers.all.range((id, 0)..=(id, u64::MAX));
+                    all.for_each(|(_, sleeper)| sleeper.notify_waiters());
+                }
+                if reserved {
+                    sleepers.find_keeper();
+                }
+            }
+            if more {
+                next = Some(watched.ledger.lock());
+            }
         }
     }
 }

@@ -663,19 +663,35 @@ impl Model {
         })
     }
 
-    /// Whether a waiter cannot go on as long as somebody waits for this window:
-    /// what it waits for is set aside for that one, or is its own, or is what
-    /// another waits for that cannot go on.
+    /// Whether a waiter cannot go on as long as somebody waits for this window: what
+    /// it waits for is set aside for that one, or is what another waits for that cannot
+    /// go on. Who waits for a window of its own is in nobody's way in any case.
     fn stuck(&self, place: usize, window: &Window) -> bool {
         let it = &self.waiters[self.queue[place]];
         if it.turn != Turn::Waiting {
             return false;
         }
+        self.own(place) || self.behind_lender(place, window)
+    }
+
+    fn own(&self, place: usize) -> bool {
+        let it = &self.waiters[self.queue[place]].window;
+        let mut windows = self.windows.iter().enumerate();
+        windows.any(|(no, other)| {
+            let own = other.claim == it.claim && !self.aside(no, &it.chain);
+            other.open && own && Model::clash(it, other)
+        })
+    }
+
+    fn behind_lender(&self, place: usize, window: &Window) -> bool {
+        let it = &self.waiters[self.queue[place]];
+        if it.turn != Turn::Waiting || self.own(place) {
+            return false;
+        }
         let mut windows = self.windows.iter().enumerate();
         let by_window = windows.any(|(no, other)| {
             let aside = other.claim == window.claim && self.aside(no, &window.chain);
-            let own = other.claim == it.window.claim && !self.aside(no, &it.window.chain);
-            other.open && Model::clash(&it.window, other) && (aside || own)
+            other.open && aside && Model::clash(&it.window, other)
         });
         let mut earlier = 0..place;
         by_window
@@ -684,7 +700,7 @@ impl Model {
                 first.claim != it.window.claim
                     && first.claim != window.claim
                     && Model::clash(first, &it.window)
-                    && self.stuck(place, window)
+                    && self.behind_lender(place, window)
             })
     }
 }

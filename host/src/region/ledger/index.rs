@@ -1,110 +1,164 @@
-//! The windows of a region: by identity, and by where they are.
+//! The windows of a region: by identity, by where they are, and by whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
 
 use super::super::Span;
-use super::{Access, Window, WindowId};
+use super::interval_tree::IntervalTree;
+use super::{Access, ClaimId, LendId, Window, WindowId};
 
-/// The windows of a region. What it costs to find those with which another one may
-/// conflict grows with the logarithm of how many there are, and with how many of
-/// them are there: windows to read are no matter for another one to read.
+/// The windows of a region. What it costs to open, close and find one grows with the
+/// logarithm of how many there are, also where many are on the same granules.
 #[derive(Debug)]
 pub(super) struct Windows<P> {
     all: BTreeMap<WindowId, Window<P>>,
-    /// Those to read.
-    readers: Starts,
-    /// The others.
-    others: Starts,
-}
-
-/// Windows by their first byte.
-#[derive(Debug, Default)]
-struct Starts {
-    windows: BTreeSet<(u64, WindowId)>,
-    /// None is longer than this: who is on some byte begins no further before it.
-    longest: u64,
-}
-
-impl Starts {
-    fn insert(&mut self, id: WindowId, span: Span) {
-        self.windows.insert((span.offset(), id));
-        self.longest = self.longest.max(span.length());
-    }
-
-    fn remove(&mut self, id: WindowId, span: Span) {
-        self.windows.remove(&(span.offset(), id));
-        if self.windows.is_empty() {
-            self.longest = 0;
-        }
-    }
-
-    /// All that overlap a span, and some beside it.
-    fn around(&self, span: Span) -> impl Iterator<Item = WindowId> {
-        let first = (span.offset() + 1).saturating_sub(self.longest);
-        let last = span.offset().saturating_add(span.length());
-        let range = (first, WindowId(0))..(last, WindowId(0));
-        self.windows.range(range).map(|(_, id)| *id)
-    }
+    /// All of them. Of few kinds: each store has its own live ones.
+    places: BTreeMap<Access, IntervalTree>,
+    /// The same, of each claim.
+    of_claims: BTreeMap<(ClaimId, Access), IntervalTree>,
+    through: BTreeSet<(ClaimId, Option<LendId>, WindowId)>,
 }
 
 impl<P> Windows<P> {
     pub(super) fn new() -> Windows<P> {
         Windows {
             all: BTreeMap::new(),
-            readers: Starts::default(),
-            others: Starts::default(),
+            places: BTreeMap::new(),
+            of_claims: BTreeMap::new(),
+            through: BTreeSet::new(),
         }
     }
 
-    fn starts(&mut self, access: Access) -> &mut Starts {
-        match access {
-            Access::Read => &mut self.readers,
-            _ => &mut self.others,
-        }
+    pub(super) fn get(&self, id: WindowId) -> Option<&Window<P>> {
+        self.all.get(&id)
+    }
+
+    /// Whether all of them only read.
+    pub(super) fn only_read(&self) -> bool {
+        self.places.keys().all(|access| *access == Access::Read)
     }
 
     pub(super) fn insert(&mut self, id: WindowId, window: Window<P>) {
-        self.starts(window.access).insert(id, window.span);
+        self.place(id, &window);
+        self.through.insert((window.claim, window.via, id));
         self.all.insert(id, window);
     }
 
     pub(super) fn remove(&mut self, id: WindowId) -> Option<Window<P>> {
         let window = self.all.remove(&id)?;
-        self.starts(window.access).remove(id, window.span);
+        self.through.remove(&(window.claim, window.via, id));
+        self.displace(id, &window);
         Some(window)
     }
 
     pub(super) fn set_access(&mut self, id: WindowId, access: Access) {
-        if let Some(window) = self.all.get_mut(&id) {
-            let (before, span) = (window.access, window.span);
+        if let Some(mut window) = self.all.remove(&id) {
+            self.displace(id, &window);
             window.access = access;
-            self.starts(before).remove(id, span);
-            self.starts(access).insert(id, span);
+            self.place(id, &window);
+            self.all.insert(id, window);
         }
     }
 
-    /// The windows on a span with which one of this access does not go together.
-    pub(super) fn against(
+    fn place(&mut self, id: WindowId, window: &Window<P>) {
+        let places = self.places.entry(window.access);
+        let places = places.or_insert_with(IntervalTree::new);
+        places.insert(id, window.span, window.tag);
+        let of_claim = self.of_claims.entry((window.claim, window.access));
+        let of_claim = of_claim.or_insert_with(IntervalTree::new);
+        of_claim.insert(id, window.span, window.tag);
+    }
+
+    fn displace(&mut self, id: WindowId, window: &Window<P>) {
+        remove(&mut self.places, window.access, id, window.span);
+        let claim = (window.claim, window.access);
+        remove(&mut self.of_claims, claim, id, window.span);
+    }
+
+    /// Finds a window on a span that sees as `sees` wants and is `accept`ed, among
+    /// those whose tag is not in `without`.
+    pub(super) fn find(
         &self,
         span: Span,
+        sees: impl Fn(Access) -> bool,
+        without: &[u64],
+        mut accept: impl FnMut(WindowId, &Window<P>) -> bool,
+    ) -> Option<WindowId> {
+        let kinds = self.places.iter();
+        let mut kinds = kinds.filter(|(other, _)| sees(**other));
+        let mut accept = |id| accept(id, &self.all[&id]);
+        kinds.find_map(|(_, places)| places.find(span, without, &mut accept))
+    }
+
+    /// As [`find`](Windows::find), among the windows of one claim with which one of this
+    /// access does not go together.
+    pub(super) fn find_against(
+        &self,
+        claim: ClaimId,
+        span: Span,
         access: Access,
+        without: &[u64],
+        mut accept: impl FnMut(WindowId, &Window<P>) -> bool,
+    ) -> Option<WindowId> {
+        let mut accept = |id| accept(id, &self.all[&id]);
+        self.of_claim(claim)
+            .filter(|(other, _)| !access.goes_with(*other))
+            .find_map(|(_, places)| places.find(span, without, &mut accept))
+    }
+
+    /// The windows of a claim on a span, in the order in which they were opened.
+    pub(super) fn on(&self, claim: ClaimId, span: Span) -> Vec<(WindowId, &Window<P>)> {
+        let mut found = Vec::new();
+        for (_, places) in self.of_claim(claim) {
+            places.find(span, &[], |id| {
+                found.push((id, &self.all[&id]));
+                false
+            });
+        }
+        found.sort_unstable_by_key(|(id, _)| *id);
+        found
+    }
+
+    /// Whether there is a window of a claim on a span that is `accept`ed.
+    pub(super) fn any_on(
+        &self,
+        claim: ClaimId,
+        span: Span,
+        accept: impl Fn(&Window<P>) -> bool,
+    ) -> bool {
+        self.of_claim(claim).any(|(_, places)| {
+            places
+                .find(span, &[], |id| accept(&self.all[&id]))
+                .is_some()
+        })
+    }
+
+    fn of_claim(&self, claim: ClaimId) -> impl Iterator<Item = (Access, &IntervalTree)> {
+        self.of_claims
+            .range((claim, Access::FIRST)..)
+            .take_while(move |((other, _), _)| *other == claim)
+            .map(|((_, access), places)| (*access, places))
+    }
+
+    /// The windows of a claim that were opened through a lend, or, with `None`, by its
+    /// own holder.
+    pub(super) fn through(
+        &self,
+        claim: ClaimId,
+        via: Option<LendId>,
     ) -> impl Iterator<Item = (WindowId, &Window<P>)> {
-        let readers = (access != Access::Read).then(|| self.readers.around(span));
-        let windows = readers
-            .into_iter()
-            .flatten()
-            .chain(self.others.around(span));
-        windows
-            .filter_map(|id| Some((id, self.all.get(&id)?)))
-            .filter(move |(_, other)| other.span.overlaps(span) && !other.access.goes_with(access))
+        let first = (claim, via, WindowId(0));
+        let last = (claim, via, WindowId(u64::MAX));
+        let through = self.through.range(first..=last);
+        through.map(|(.., id)| (*id, &self.all[id]))
     }
 }
 
-impl<P> Deref for Windows<P> {
-    type Target = BTreeMap<WindowId, Window<P>>;
-
-    fn deref(&self) -> &BTreeMap<WindowId, Window<P>> {
-        &self.all
+fn remove<K: Ord>(trees: &mut BTreeMap<K, IntervalTree>, key: K, id: WindowId, span: Span) {
+    let Some(tree) = trees.get_mut(&key) else {
+        return;
+    };
+    tree.remove(id, span);
+    if tree.is_empty() {
+        trees.remove(&key);
     }
 }

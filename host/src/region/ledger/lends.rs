@@ -58,6 +58,7 @@ impl<P> Ledger<P> {
             return;
         }
         let (claim, handles) = (entry.claim, std::mem::take(&mut entry.handles));
+        self.leave_queue(claim, Some(lend));
         // Where all of them were released, the claim may be gone already.
         if handles > 0 {
             self.claim_mut(claim).handles -= handles;
@@ -74,6 +75,7 @@ impl<P> Ledger<P> {
                 _ => return,
             }
             let entry = self.lends.remove(&id).expect("found above");
+            self.lends_over = true;
             // The claim does not outlive a lender that died where nobody below
             // has anything of it either.
             if let Some(claim) = self.claims.get_mut(&entry.claim) {
@@ -84,6 +86,11 @@ impl<P> Ledger<P> {
             }
             next = entry.parent;
         }
+    }
+
+    /// Tells whether any lend is over since this was asked last.
+    pub fn take_lends_over(&mut self) -> bool {
+        std::mem::take(&mut self.lends_over)
     }
 
     /// Tells whether a lend, all that was lent on from it, and every window made

@@ -6,12 +6,17 @@
 //! | this one | claims, handles, freeze, poison |
 //! | `lends` | lends, from the first word to the end of the last window |
 //! | `windows` | the lock |
+//! | `index`, `interval_tree` | the windows, as they are looked for |
 //! | `waits` | who waits for a window, and whose turn it is |
+//! | `queue`, `place_tree` | the queue, as it is looked through |
 //! | `pins` | what claims pin, what is lost, what is charged |
 
 mod index;
+mod interval_tree;
 mod lends;
 mod pins;
+mod place_tree;
+mod queue;
 mod waits;
 mod windows;
 
@@ -21,7 +26,7 @@ use std::sync::Arc;
 
 use self::index::Windows;
 pub use self::pins::{PinRefusal, Undo};
-use self::waits::Turn;
+use self::queue::Queue;
 #[allow(unused_imports, reason = "not all who compile this wait")]
 pub use self::waits::{RESERVED, Waited};
 use super::budget::{Budget, Commit};
@@ -29,7 +34,7 @@ use super::pins::{Pins, Unpinned, pinned_in};
 use super::{Account, Charge, GRANULE, Rights, Span};
 
 /// How a window sees the bytes that it shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
     /// Reads; nobody writes meanwhile.
     Read,
@@ -42,7 +47,7 @@ pub enum Access {
 }
 
 /// Whose a live window is: those of different stores that take turns go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Live {
     /// The strand in which the store takes turns.
     pub strand: u64,
@@ -51,6 +56,9 @@ pub struct Live {
 }
 
 impl Access {
+    /// No other one is smaller.
+    const FIRST: Access = Access::Read;
+
     /// The rights that a window of this kind takes. One that writes also shows
     /// what is there.
     #[must_use]
@@ -259,17 +267,9 @@ struct Window<P> {
     span: Span,
     access: Access,
     holder: Holder,
+    /// By which those are left out that a lend sets aside, without a look at each.
+    tag: u64,
     place: P,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    id: WaiterId,
-    claim: ClaimId,
-    via: Option<LendId>,
-    span: Span,
-    access: Access,
-    turn: Turn,
 }
 
 /// The state of one region: its claims and what they pin, the lock, freeze and
@@ -318,11 +318,14 @@ struct Waiter {
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
     lends: BTreeMap<LendId, Lend>,
+    /// Somebody who waits for the end of a lend has something to hear.
+    lends_over: bool,
     windows: Windows<P>,
-    /// In the order in which they wait.
-    waiters: Vec<Waiter>,
-    /// A waiter has something to hear.
-    told: bool,
+    queue: Queue,
+    /// Claims that unpinned something, so that who waits for it waits in vain.
+    unpinned_by: Vec<ClaimId>,
+    /// Since it was frozen, everybody else has left the queue.
+    only_readers_wait: bool,
     pins: Pins,
     frozen: bool,
     /// Frozen, and purged since.
@@ -355,9 +358,11 @@ impl<P> Ledger<P> {
         let mut ledger = Ledger {
             claims: BTreeMap::new(),
             lends: BTreeMap::new(),
+            lends_over: false,
             windows: Windows::new(),
-            waiters: Vec::new(),
-            told: false,
+            queue: Queue::new(Span::whole(size).length() / GRANULE),
+            unpinned_by: Vec::new(),
+            only_readers_wait: false,
             pins,
             frozen: false,
             purged: false,
@@ -407,6 +412,7 @@ impl<P> Ledger<P> {
             return;
         }
         let entry = self.claims.remove(&claim).expect("found above");
+        self.leave_queue_whole(claim);
         if self.claims.is_empty() || self.purged {
             return;
         }
@@ -554,7 +560,7 @@ impl<P> Ledger<P> {
     /// Puts a claim on another account, after a move. Who had it does not wait any
     /// more.
     pub fn recharge(&mut self, claim: ClaimId, charges: Vec<Charge>) {
-        self.remove_waiters(|it| it.claim == claim);
+        self.leave_queue_whole(claim);
         self.claim_mut(claim).charges = charges;
         // Since it was asked whether the claim may move.
         if self.purged {
@@ -596,11 +602,7 @@ impl<P> Ledger<P> {
         if !self.claims[&handle.claim].unpinned.is_empty() {
             return Err(Refusal::Unpinned);
         }
-        if self
-            .windows
-            .values()
-            .any(|window| window.access != Access::Read)
-        {
+        if !self.windows.only_read() {
             return Err(Refusal::WouldBlock);
         }
         self.frozen = true;
@@ -664,7 +666,7 @@ impl<P> Ledger<P> {
     /// Whether nothing else keeps a window's claim than the window.
     #[must_use]
     pub fn ends_with_window(&self, window: WindowId) -> bool {
-        let claim = self.windows.get(&window).filter(|it| it.via.is_none());
+        let claim = self.windows.get(window).filter(|it| it.via.is_none());
         let claim = claim.and_then(|window| self.claims.get(&window.claim));
         claim.is_some_and(|it| it.handles == 0 && it.windows == 1)
     }

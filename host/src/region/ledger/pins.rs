@@ -99,10 +99,8 @@ impl<P> Ledger<P> {
     pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<Undo, PinRefusal> {
         self.may_change_pins(handle)?;
         let claim = handle.claim;
-        let guarded = |window: &Window<P>| {
-            window.claim == claim && window.holder == Holder::Host && window.span.overlaps(span)
-        };
-        if self.windows.values().any(guarded) {
+        let by_host = |window: &Window<P>| window.holder == Holder::Host;
+        if self.guarded(claim) && self.windows.any_on(claim, span, by_host) {
             return Err(Refusal::WouldBlock.into());
         }
         let known = self.pins.purges();
@@ -120,6 +118,9 @@ impl<P> Ledger<P> {
         }
         for gap in &gaps {
             self.pins.sub(gap);
+        }
+        if self.queue.of(claim, None).is_some() {
+            self.unpinned_by.push(claim);
         }
         let ranges = gaps.into_iter().map(|gap| (gap, known)).collect();
         Ok(Undo { claim, ranges })
@@ -239,14 +240,10 @@ impl<P> Ledger<P> {
         claim: ClaimId,
         span: Span,
     ) -> impl Iterator<Item = (WindowId, Span, &P)> {
-        self.windows
-            .iter()
-            .filter(move |(_, window)| {
-                window.claim == claim
-                    && window.holder == Holder::Guest
-                    && window.span.overlaps(span)
-            })
-            .map(|(id, window)| (*id, window.span, &window.place))
+        let windows = self.windows.on(claim, span).into_iter();
+        windows
+            .filter(|(_, window)| window.holder == Holder::Guest)
+            .map(|(id, window)| (id, window.span, &window.place))
     }
 
     /// What could be purged now.

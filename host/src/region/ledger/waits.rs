@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use super::super::Span;
-use super::{Access, ClaimId, Handle, Ledger, LendId, Refusal, Waiter, WaiterId};
+use super::queue::{Blocker, Turn, Waiter};
+use super::{Access, ClaimId, Handle, Ledger, LendId, Refusal, WaiterId, WindowId};
 
 /// For how long a window is reserved for a waiter whose turn it is.
 pub const RESERVED: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Waiting,
-    /// Nobody else gets what would conflict, up to this moment.
-    Reserved(Duration),
-    /// It did not take what was reserved. It stands in nobody's way, and goes to
-    /// the end of the queue if it asks again.
-    Lapsed,
-}
+/// How many waiters one [step](Ledger::step) looks at. One takes up to some
+/// microseconds.
+const LOOKED_AT: usize = 100;
+
+/// How many waiters in front of a borrower are looked at for whether they wait for its
+/// lender, and how many windows for each of them.
+const IN_FRONT: usize = 64;
 
 /// What a waiter is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,20 +25,6 @@ pub enum Waited {
     /// It waits on. Somebody tells it, or a reservation ends at this moment, at
     /// which it should ask again.
     NotYet(Option<Duration>),
-}
-
-impl Waiter {
-    fn conflicts(&self, span: Span, access: Access) -> bool {
-        self.span.overlaps(span) && !self.access.goes_with(access)
-    }
-
-    /// Whether this is the waiter for such a window, or for more than that.
-    fn is_for(&self, claim: ClaimId, via: Option<LendId>, span: Span, access: Access) -> bool {
-        self.claim == claim
-            && self.via == via
-            && self.span.contains(span)
-            && access.within(self.access)
-    }
 }
 
 impl<P> Ledger<P> {
@@ -59,18 +44,12 @@ impl<P> Ledger<P> {
     ) -> Result<WaiterId, Refusal> {
         self.may_open(handle, access.needs(), access)?;
         self.check_pinned(handle.claim, span)?;
-        self.remove_waiters(|it| it.claim == handle.claim && it.via == handle.via);
+        self.leave_queue(handle.claim, handle.via);
         let id = WaiterId(self.fresh());
-        self.waiters.push(Waiter {
-            id,
-            claim: handle.claim,
-            via: handle.via,
-            span,
-            access,
-            turn: Turn::Waiting,
-        });
+        self.queue
+            .push(id, (handle.claim, handle.via), span, access);
         // Others' reservations end before it is looked whether this one can be.
-        self.told |= self.pass(now);
+        self.step(now);
         Ok(id)
     }
 
@@ -78,18 +57,13 @@ impl<P> Ledger<P> {
     /// again, as the last. One that is not there any more, since it has what it
     /// waited for or never will, should not wait.
     pub fn waited(&mut self, id: WaiterId, now: Duration) -> Waited {
-        self.told |= self.pass(now);
-        let Some(at) = self.waiters.iter().position(|it| it.id == id) else {
-            return Waited::Ready;
-        };
-        if self.waiters[at].turn == Turn::Lapsed {
-            let mut waiter = self.waiters.remove(at);
-            waiter.turn = Turn::Waiting;
-            self.waiters.push(waiter);
-            self.told |= self.pass(now);
+        self.step(now);
+        if self.queue.get(id).is_some_and(|it| it.turn == Turn::Lapsed) {
+            let place = self.fresh();
+            self.queue.again(id, place);
+            self.step(now);
         }
-        let mut waiters = self.waiters.iter();
-        match waiters.find(|it| it.id == id).map(|it| it.turn) {
+        match self.queue.get(id).map(|it| it.turn) {
             Some(Turn::Waiting) => Waited::NotYet(self.next_lapse()),
             _ => Waited::Ready,
         }
@@ -97,133 +71,168 @@ impl<P> Ledger<P> {
 
     /// Does not wait any more.
     pub fn forget(&mut self, id: WaiterId) {
-        self.remove_waiters(|it| it.id == id);
+        self.queue.remove(id);
     }
 
     /// Whether anybody is in the queue, so that there is something to
     /// [pass](Ledger::pass) for.
     #[must_use]
     pub fn has_waiters(&self) -> bool {
-        self.told || !self.waiters.is_empty()
+        self.queue.has_told() || !self.queue.is_empty()
     }
 
     /// Lets time pass: ends reservations, reserves for those whose turn it is, and
     /// forgets those for whom waiting is of no use any more. To be said before the
     /// ledger is asked for anything, and after it was changed. Tells whether
     /// anything was decided that a waiter should hear of.
+    #[allow(dead_code, reason = "for those who do not share the ledger")]
     pub fn pass(&mut self, now: Duration) -> bool {
-        let mut told = std::mem::take(&mut self.told);
-        if self.waiters.is_empty() {
-            return told;
+        while self.step(now) {}
+        !self.take_told().is_empty()
+    }
+
+    /// As [`pass`](Ledger::pass), but looks at so few waiters that others do not wait
+    /// for the ledger meanwhile. Tells whether there are more to look at. Where nothing
+    /// has changed, it takes no time.
+    pub fn step(&mut self, now: Duration) -> bool {
+        let mut left = LOOKED_AT;
+        self.leave_if_useless(&mut left);
+        while left > 0 {
+            let lapsed = self.queue.lapse(now);
+            // From then on, and not from when somebody looks.
+            let at = lapsed.unwrap_or(now);
+            while left > 0 {
+                let Some(id) = self.queue.next_unsettled() else {
+                    break;
+                };
+                left -= 1;
+                self.look_at(id, at);
+            }
+            if lapsed.is_none() {
+                break;
+            }
+            left = left.saturating_sub(1);
         }
-        let there = self.waiters.len();
-        let (keep, _): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|it| self.is_of_use(it));
-        self.waiters = keep;
-        told |= self.waiters.len() < there;
-        while let Some(until) = self.next_lapse().filter(|until| *until <= now) {
-            for waiter in &mut self.waiters {
-                if waiter.turn == Turn::Reserved(until) {
-                    waiter.turn = Turn::Lapsed;
+        left == 0
+    }
+
+    /// Takes those who have something to hear since this was asked last.
+    pub fn take_told(&mut self) -> Vec<WaiterId> {
+        self.queue.take_told()
+    }
+
+    /// When the next reservation ends.
+    #[must_use]
+    pub fn next_lapse(&self) -> Option<Duration> {
+        self.queue.next_lapse()
+    }
+
+    /// Looks whether it is a waiter's turn, or else what it waits for.
+    fn look_at(&mut self, id: WaiterId, now: Duration) {
+        let Some(it) = self.queue.get(id) else {
+            return;
+        };
+        if let Some(own) = self.own_conflict(it) {
+            self.queue.block_by_own(id, own);
+            return;
+        }
+        let (claim, span, access, place) = (it.claim, it.span, it.access, it.place());
+        let before = match it.via {
+            None => self.queue.latest(claim, span, access, place),
+            via => self.before(claim, via, span, access, place),
+        };
+        if let Some(before) = before.map(|it| it.id) {
+            self.queue.block(id, Blocker::Waiter(before));
+            return;
+        }
+        match self.conflict(it.claim, it.via, it.span, it.access, None) {
+            Some(window) => self.queue.block(id, Blocker::Window(window)),
+            None => self.queue.reserve(id, now + RESERVED),
+        }
+    }
+
+    /// Takes those out of the queue for whom no window can come of waiting, without a
+    /// change by others that nobody can wait for.
+    fn leave_if_useless(&mut self, left: &mut usize) {
+        for claim in std::mem::take(&mut self.unpinned_by) {
+            let waiting = self.queue.of_claim(claim);
+            let waiting: Vec<_> = waiting.map(|it| (it.id, it.span)).collect();
+            for (id, span) in waiting {
+                if self.check_pinned(claim, span).is_err() {
+                    self.queue.remove(id);
                 }
             }
-            // From then on, and not from when somebody looks.
-            self.reserve(until);
-            told = true;
         }
-        self.reserve(now) | told
-    }
-
-    fn reserve(&mut self, now: Duration) -> bool {
-        let mut told = false;
-        for at in 0..self.waiters.len() {
-            let it = &self.waiters[at];
-            if it.turn == Turn::Waiting
-                && self.free(it.claim, it.via, it.span, it.access, None)
-                && !self.is_before(it.claim, it.via, it.span, it.access, at)
-            {
-                self.waiters[at].turn = Turn::Reserved(now + RESERVED);
-                told = true;
-            }
+        let all = self.purged || self.poisoned;
+        if self.queue.is_empty() || !(all || self.frozen && !self.only_readers_wait) {
+            return;
         }
-        told
+        let useless = self.queue.iter();
+        let useless = useless.filter(|it| all || it.access != Access::Read);
+        let useless: Vec<WaiterId> = useless.take(*left).map(|it| it.id).collect();
+        *left -= useless.len();
+        self.only_readers_wait = self.frozen && *left > 0;
+        for id in useless {
+            self.queue.remove(id);
+        }
     }
 
-    fn next_lapse(&self) -> Option<Duration> {
-        let until = |it: &Waiter| match it.turn {
-            Turn::Reserved(until) => Some(until),
-            _ => None,
-        };
-        self.waiters.iter().filter_map(until).min()
-    }
-
-    /// Whether a window may still come of waiting, without a change by others that
-    /// nobody can wait for.
-    fn is_of_use(&self, waiter: &Waiter) -> bool {
-        !self.purged
-            && self.claims.contains_key(&waiter.claim)
-            && self.check_lend(waiter.via).is_ok()
-            && self.check_state(waiter.access).is_ok()
-            && self.check_pinned(waiter.claim, waiter.span).is_ok()
-    }
-
-    /// Whether anybody in the queue comes before such a window, of somebody whose
-    /// place there is `at`: by a reservation, or by having waited for longer.
+    /// Who is in the queue before such a window, of somebody whose place there is
+    /// `place`: by a reservation, or by having waited for longer.
     ///
-    /// Those who have to wait for windows that are set aside for this one do not:
-    /// whoever has those waits for whoever opens this one. Nor does who waits for
-    /// a window of its own.
-    fn is_before(
+    /// Who waits for a window of its own is in nobody's way. Nor are those in a
+    /// borrower's way who have to wait for windows that are set aside for it: whoever
+    /// has those waits for the borrower.
+    fn before(
         &self,
         claim: ClaimId,
         via: Option<LendId>,
         span: Span,
         access: Access,
-        at: usize,
-    ) -> bool {
+        place: u64,
+    ) -> Option<&Waiter> {
+        let first = self.queue.earliest(claim, span, access, place)?;
+        if via.is_none() || !first.waits() {
+            return Some(first);
+        }
         let mut held: Vec<&Waiter> = Vec::new();
-        for (place, it) in self.waiters.iter().enumerate() {
-            let waits = match it.turn {
-                Turn::Lapsed => continue,
-                Turn::Reserved(_) => false,
-                Turn::Waiting if place >= at => continue,
-                Turn::Waiting => true,
-            };
-            if it.claim == claim {
-                continue;
-            }
-            if waits && (self.waits_for_aside(it, claim, via) || self.waits_for_itself(it)) {
-                held.push(it);
-                continue;
+        let in_front = self.queue.in_order().filter(|it| it.claim != claim);
+        // As many as can be looked at. A borrower does not wait for the others: they
+        // may wait for its lender, who waits for it.
+        for it in in_front.take(IN_FRONT) {
+            if it.place() >= place {
+                break;
             }
             let mut before = held.iter();
-            if waits && before.any(|one| one.claim != it.claim && one.conflicts(it.span, it.access))
+            if self.waits_for_aside(it, claim, via)
+                || before.any(|one| one.claim != it.claim && one.conflicts(it.span, it.access))
             {
                 held.push(it);
-                continue;
-            }
-            if it.conflicts(span, access) {
-                return true;
+            } else if it.conflicts(span, access) {
+                return Some(it);
             }
         }
-        false
+        None
     }
 
     fn waits_for_aside(&self, waiter: &Waiter, claim: ClaimId, via: Option<LendId>) -> bool {
-        self.windows.iter().any(|(id, window)| {
-            window.claim == claim
-                && waiter.conflicts(window.span, window.access)
-                && self.is_aside(*id, window, via)
-        })
+        let mut left = IN_FRONT;
+        let aside =
+            self.windows
+                .find_against(claim, waiter.span, waiter.access, &[], |id, window| {
+                    left -= 1;
+                    left == 0 || self.is_aside(id, window, via)
+                });
+        aside.is_some()
     }
 
-    fn waits_for_itself(&self, waiter: &Waiter) -> bool {
-        self.windows.iter().any(|(id, window)| {
-            window.claim == waiter.claim
-                && waiter.conflicts(window.span, window.access)
-                && !self.is_aside(*id, window, waiter.via)
-        })
+    /// A window of its own claim that a waiter waits for.
+    fn own_conflict(&self, it: &Waiter) -> Option<WindowId> {
+        let aside = self.tags_aside(it.claim, it.via);
+        self.windows
+            .find_against(it.claim, it.span, it.access, &aside, |id, window| {
+                !self.is_aside(id, window, it.via)
+            })
     }
 
     /// Whether anybody in the queue comes before such a new window, or such new
@@ -235,15 +244,13 @@ impl<P> Ledger<P> {
         span: Span,
         access: Access,
     ) -> bool {
-        if self.waiters.is_empty() {
+        if self.queue.is_empty() {
             return false;
         }
-        let own = self
-            .waiters
-            .iter()
-            .position(|it| it.turn != Turn::Lapsed && it.is_for(claim, via, span, access));
-        let at = own.unwrap_or(self.waiters.len());
-        self.is_before(claim, via, span, access, at)
+        let own = self.queue.of(claim, via);
+        let own = own.filter(|it| it.turn != Turn::Lapsed && it.is_for(span, access));
+        let place = own.map_or(u64::MAX, Waiter::place);
+        self.before(claim, via, span, access, place).is_some()
     }
 
     /// A window was opened: whoever waited for it does not any more.
@@ -254,12 +261,89 @@ impl<P> Ledger<P> {
         span: Span,
         access: Access,
     ) {
-        self.remove_waiters(|it| it.is_for(claim, via, span, access));
+        let own = self.queue.of(claim, via);
+        if let Some(id) = own.filter(|it| it.is_for(span, access)).map(|it| it.id) {
+            self.queue.remove(id);
+        }
     }
 
-    pub(super) fn remove_waiters(&mut self, which: impl Fn(&Waiter) -> bool) {
-        let there = self.waiters.len();
-        self.waiters.retain(|it| !which(it));
-        self.told |= self.waiters.len() < there;
+    /// A claim, or a lend, waits for nothing any more.
+    pub(super) fn leave_queue(&mut self, claim: ClaimId, via: Option<LendId>) {
+        if let Some(id) = self.queue.of(claim, via).map(|it| it.id) {
+            self.queue.remove(id);
+        }
+    }
+
+    /// A claim and its lends wait for nothing any more.
+    pub(super) fn leave_queue_whole(&mut self, claim: ClaimId) {
+        let all: Vec<WaiterId> = self.queue.of_claim(claim).map(|it| it.id).collect();
+        for id in all {
+            self.queue.remove(id);
+        }
+    }
+
+    /// A window is there, or sees more than before: those of its claim may wait for it
+    /// now.
+    pub(super) fn note_window(&mut self, id: WindowId) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let Some(window) = self.windows.get(id) else {
+            return;
+        };
+        let claim = window.claim;
+        let waits_now = |it: &&Waiter| {
+            it.waits()
+                && !it.waits_for_own()
+                && it.conflicts(window.span, window.access)
+                && !self.is_aside(id, window, it.via)
+        };
+        let waiters = self.queue.of_claim(claim).filter(waits_now);
+        let waiters: Vec<WaiterId> = waiters.map(|it| it.id).collect();
+        for waiter in waiters {
+            self.queue.block_by_own(waiter, id);
+        }
+    }
+
+    /// A window is not there any more, or sees something else than before.
+    pub(super) fn note_change(&mut self, id: WindowId, claim: ClaimId) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let mut stand = false;
+        for waiter in self.queue.release(Blocker::Window(id)) {
+            let it = self.queue.get(waiter).expect("it waited for the window");
+            if it.claim != claim || !it.waits_for_own() {
+                continue;
+            }
+            match self.own_conflict(it) {
+                Some(own) => self.queue.block_by_own(waiter, own),
+                None => {
+                    self.queue.not_by_own(waiter);
+                    stand = true;
+                }
+            }
+        }
+        if stand {
+            // Those behind it may be behind a lender by that.
+            let lent = self.queue.iter().filter(|it| it.via.is_some());
+            self.look_again(lent.map(|it| it.id).collect());
+        }
+    }
+
+    /// A window of a claim sees something else than before, so that others may wait for
+    /// it, which its borrowers are not behind any more.
+    pub(super) fn note_aside(&mut self, claim: ClaimId) {
+        let lent = self.queue.of_claim(claim).filter(|it| it.via.is_some());
+        self.look_again(lent.map(|it| it.id).collect());
+    }
+
+    fn look_again(&mut self, waiters: Vec<WaiterId>) {
+        for id in waiters {
+            let it = self.queue.get(id).expect("it is in the queue");
+            if it.waits() && !it.waits_for_own() {
+                self.queue.unsettle(id);
+            }
+        }
     }
 }

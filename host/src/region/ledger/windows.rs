@@ -23,34 +23,48 @@ impl<P> Ledger<P> {
         false
     }
 
-    pub(super) fn free(
-        &self,
-        claim: ClaimId,
-        via: Option<LendId>,
-        span: Span,
-        access: Access,
-        except: Option<WindowId>,
-    ) -> bool {
-        let mut conflicts = self.conflicts(claim, via, span, access, except);
-        conflicts.next().is_none()
+    /// The tags of the windows that are set aside for whoever comes by `via`.
+    pub(super) fn tags_aside(&self, claim: ClaimId, via: Option<LendId>) -> Vec<u64> {
+        let mut tags = Vec::new();
+        let mut at = via;
+        while let Some(lend) = at {
+            let Some(entry) = self.lends.get(&lend) else {
+                return tags;
+            };
+            tags.push(tag(claim, entry.parent));
+            at = entry.parent;
+        }
+        tags
     }
 
-    /// The windows with which such a one would conflict.
-    fn conflicts(
+    /// The tag of a new window. All windows of one that is not 0 are set aside for
+    /// those who come by any lend on from where the windows came by: they were there
+    /// when that began, since there was none when they were opened.
+    fn tag(&self, claim: ClaimId, via: Option<LendId>, holder: Holder) -> u64 {
+        let lends_on = match via {
+            None => self.claims[&claim].lends > 0,
+            Some(lend) => self.lends.get(&lend).is_none_or(|lend| lend.children > 0),
+        };
+        match holder == Holder::Host || lends_on {
+            true => 0,
+            false => tag(claim, via),
+        }
+    }
+
+    /// A window with which such a one would conflict.
+    pub(super) fn conflict(
         &self,
         claim: ClaimId,
         via: Option<LendId>,
         span: Span,
         access: Access,
         except: Option<WindowId>,
-    ) -> impl Iterator<Item = &Window<P>> {
-        let conflicts = self
-            .windows
-            .against(span, access)
-            .filter(move |(id, other)| {
-                Some(*id) != except && !(other.claim == claim && self.is_aside(*id, other, via))
-            });
-        conflicts.map(|(_, window)| window)
+    ) -> Option<WindowId> {
+        let aside = self.tags_aside(claim, via);
+        let against = |other: Access| !access.goes_with(other);
+        self.windows.find(span, against, &aside, |id, other| {
+            Some(id) != except && !(other.claim == claim && self.is_aside(id, other, via))
+        })
     }
 
     /// Opens a window, for which the handle must have the rights `needs`:
@@ -85,6 +99,7 @@ impl<P> Ledger<P> {
         if let Some(lend) = handle.via.and_then(|lend| self.lends.get_mut(&lend)) {
             lend.windows += 1;
         }
+        let tag = self.tag(handle.claim, handle.via, holder);
         self.windows.insert(
             id,
             Window {
@@ -94,9 +109,11 @@ impl<P> Ledger<P> {
                 span,
                 access,
                 holder,
+                tag,
                 place,
             },
         );
+        self.note_window(id);
         Ok(id)
     }
 
@@ -141,16 +158,19 @@ impl<P> Ledger<P> {
         if self.frozen && access != Access::Read {
             return Err(Refusal::Frozen);
         }
-        let mut conflicts = self.conflicts(claim, via, span, access, except);
-        let Some(first) = conflicts.next() else {
+        if self.conflict(claim, via, span, access, except).is_none() {
             return Ok(());
-        };
-        // That is no matter of waiting, and said first.
-        let apart = |other: &Window<P>| other.access.is_strands_apart(access);
-        if apart(first) || conflicts.any(apart) {
-            return Err(Refusal::OtherStrand);
         }
-        Err(Refusal::WouldBlock)
+        // That is no matter of waiting, and said first.
+        let aside = self.tags_aside(claim, via);
+        let apart = |other: Access| other.is_strands_apart(access);
+        let apart = self.windows.find(span, apart, &aside, |id, other| {
+            Some(id) != except && !(other.claim == claim && self.is_aside(id, other, via))
+        });
+        match apart {
+            Some(_) => Err(Refusal::OtherStrand),
+            None => Err(Refusal::WouldBlock),
+        }
     }
 
     /// Tells whether a window may be for something else.
@@ -161,7 +181,7 @@ impl<P> Ledger<P> {
     /// others but [`Refusal::Poisoned`], since windows that exist stay as they
     /// are.
     pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), Refusal> {
-        let window = self.windows.get(&id).ok_or(Refusal::Gone)?;
+        let window = self.windows.get(id).ok_or(Refusal::Gone)?;
         self.check_lend(window.via)?;
         if self.purged {
             return Err(Refusal::Purged);
@@ -186,6 +206,10 @@ impl<P> Ledger<P> {
     pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
         self.may_set_access(id, access)?;
         self.windows.set_access(id, access);
+        let claim = self.windows.get(id).expect("it may be changed").claim;
+        self.note_change(id, claim);
+        self.note_window(id);
+        self.note_aside(claim);
         Ok(())
     }
 
@@ -194,6 +218,7 @@ impl<P> Ledger<P> {
     /// had ended before.
     pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
         let window = self.windows.remove(id)?;
+        self.note_change(id, window.claim);
         if window.access.writes() && end == End::Died {
             self.poisoned = true;
         }
@@ -217,7 +242,7 @@ impl<P> Ledger<P> {
     #[allow(dead_code, reason = "for tests")]
     pub fn window(&self, id: WindowId) -> Option<(Span, Access)> {
         self.windows
-            .get(&id)
+            .get(id)
             .map(|window| (window.span, window.access))
     }
 
@@ -225,7 +250,7 @@ impl<P> Ledger<P> {
     /// [`set_access`](Ledger::set_access).
     #[must_use]
     pub fn may_write(&self, id: WindowId) -> bool {
-        let window = self.windows.get(&id);
+        let window = self.windows.get(id);
         window.is_some_and(|window| window.rights.contains(Access::Write.needs()))
     }
 
@@ -237,10 +262,14 @@ impl<P> Ledger<P> {
         via: Option<LendId>,
     ) -> impl Iterator<Item = (WindowId, Access, &P)> {
         self.windows
-            .iter()
-            .filter(move |(_, window)| {
-                window.claim == claim && window.via == via && window.holder == Holder::Guest
-            })
-            .map(|(id, window)| (*id, window.access, &window.place))
+            .through(claim, via)
+            .filter(|(_, window)| window.holder == Holder::Guest)
+            .map(|(id, window)| (id, window.access, &window.place))
     }
+}
+
+/// What the windows of a claim that came by a lend, or by none, have in common. Claims
+/// and lends are never of one number.
+fn tag(claim: ClaimId, via: Option<LendId>) -> u64 {
+    via.map_or(claim.0, |lend| lend.0)
 }

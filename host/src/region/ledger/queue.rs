@@ -1,0 +1,357 @@
+//! The queue of those who wait for windows: whose places, who is before whom, and what
+//! each of them waits for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::Span;
+use super::place_tree::{Place, PlaceTree};
+use super::{Access, ClaimId, LendId, WaiterId, WindowId};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Waiting,
+    /// Nobody else gets what would conflict, up to this moment.
+    Reserved(Duration),
+    /// It did not take what was reserved. It stands in nobody's way, and goes to
+    /// the end of the queue if it asks again.
+    Lapsed,
+}
+
+/// What a waiter waits for: one window or one other waiter of all that may be in its
+/// way. As long as this one is, nobody needs to look at the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Blocker {
+    Window(WindowId),
+    Waiter(WaiterId),
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) id: WaiterId,
+    pub(super) claim: ClaimId,
+    pub(super) via: Option<LendId>,
+    pub(super) span: Span,
+    pub(super) access: Access,
+    pub(super) turn: Turn,
+    /// Its place: smaller for who came before.
+    place: u64,
+    /// Whether it waits for a window of its own claim, so that it is in nobody's way.
+    own: bool,
+    blocker: Option<Blocker>,
+}
+
+impl Waiter {
+    pub(super) fn conflicts(&self, span: Span, access: Access) -> bool {
+        self.span.overlaps(span) && !self.access.goes_with(access)
+    }
+
+    /// Whether this is the waiter for such a window, or for more than that.
+    pub(super) fn is_for(&self, span: Span, access: Access) -> bool {
+        self.span.contains(span) && access.within(self.access)
+    }
+
+    pub(super) fn place(&self) -> u64 {
+        self.place
+    }
+
+    /// Whether it waits and others may be behind it.
+    pub(super) fn waits(&self) -> bool {
+        self.turn == Turn::Waiting
+    }
+
+    pub(super) fn waits_for_own(&self) -> bool {
+        self.own
+    }
+
+    /// Where it stands for those whom it is in the way of, if it is in anybody's. What
+    /// is reserved is in everybody's, whoever came first.
+    fn stands(&self) -> Option<Place> {
+        match self.turn {
+            Turn::Waiting if !self.own => Some((self.place, self.id)),
+            Turn::Reserved(_) => Some((0, self.id)),
+            _ => None,
+        }
+    }
+}
+
+/// The queue of a region.
+///
+/// Each waiter that waits has one [`Blocker`], or is `unsettled`: somebody has to look
+/// whether it is its turn. What changes in the queue or among the windows makes those
+/// unsettled who waited for just that, and nobody else. So a change costs what those
+/// cost whom it may serve, and not what all cost that are there.
+#[derive(Debug)]
+pub(super) struct Queue {
+    granules: u64,
+    waiters: BTreeMap<WaiterId, Waiter>,
+    places: BTreeMap<(ClaimId, Option<LendId>), WaiterId>,
+    /// Those who are in others' way, by what they wait for.
+    standing: BTreeMap<Access, PlaceTree>,
+    /// The same in their order.
+    order: BTreeSet<Place>,
+    /// When what is reserved is so no more.
+    lapses: BTreeSet<(Duration, WaiterId)>,
+    blocked: BTreeSet<(Blocker, WaiterId)>,
+    unsettled: BTreeSet<Place>,
+    /// Who has something to hear.
+    told: Vec<WaiterId>,
+}
+
+impl Queue {
+    pub(super) fn new(granules: u64) -> Queue {
+        Queue {
+            granules,
+            waiters: BTreeMap::new(),
+            places: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            order: BTreeSet::new(),
+            lapses: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            told: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    pub(super) fn has_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    pub(super) fn take_told(&mut self) -> Vec<WaiterId> {
+        std::mem::take(&mut self.told)
+    }
+
+    pub(super) fn get(&self, id: WaiterId) -> Option<&Waiter> {
+        self.waiters.get(&id)
+    }
+
+    fn get_mut(&mut self, id: WaiterId) -> &mut Waiter {
+        self.waiters.get_mut(&id).expect("it is in the queue")
+    }
+
+    /// The waiter of a claim, or of a lend of it.
+    pub(super) fn of(&self, claim: ClaimId, via: Option<LendId>) -> Option<&Waiter> {
+        self.places.get(&(claim, via)).map(|id| &self.waiters[id])
+    }
+
+    /// The waiters of a claim and of all of its lends.
+    pub(super) fn of_claim(&self, claim: ClaimId) -> impl Iterator<Item = &Waiter> {
+        self.places
+            .range((claim, None)..)
+            .take_while(move |((other, _), _)| *other == claim)
+            .map(|(_, id)| &self.waiters[id])
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.waiters.values()
+    }
+
+    /// Those who wait and are in others' way, the first one first.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &Waiter> {
+        let reserved = (1, WaiterId(0));
+        self.order
+            .range(reserved..)
+            .map(|(_, id)| &self.waiters[id])
+    }
+
+    /// Puts a claim, or a lend, at the end of the queue, at a place that is larger than
+    /// all there were.
+    pub(super) fn push(
+        &mut self,
+        id: WaiterId,
+        (claim, via): (ClaimId, Option<LendId>),
+        span: Span,
+        access: Access,
+    ) {
+        let waiter = Waiter {
+            id,
+            claim,
+            via,
+            span,
+            access,
+            turn: Turn::Waiting,
+            place: id.0,
+            own: false,
+            blocker: None,
+        };
+        self.waiters.insert(id, waiter);
+        self.places.insert((claim, via), id);
+        self.stand(id);
+        self.unsettled.insert((id.0, id));
+    }
+
+    /// Takes one out of the queue, who hears of that.
+    pub(super) fn remove(&mut self, id: WaiterId) {
+        if !self.waiters.contains_key(&id) {
+            return;
+        }
+        self.step_aside(id);
+        self.unblock(id);
+        let waiter = self.waiters.remove(&id).expect("found above");
+        self.unsettled.remove(&(waiter.place, id));
+        self.places.remove(&(waiter.claim, waiter.via));
+        if let Turn::Reserved(until) = waiter.turn {
+            self.lapses.remove(&(until, id));
+        }
+        self.told.push(id);
+    }
+
+    /// Puts one who let its turn go by at the end, at a place that is larger than all
+    /// there were.
+    pub(super) fn again(&mut self, id: WaiterId, place: u64) {
+        let waiter = self.get_mut(id);
+        debug_assert_eq!(waiter.turn, Turn::Lapsed, "others have a place");
+        (waiter.turn, waiter.place) = (Turn::Waiting, place);
+        self.stand(id);
+        self.unsettled.insert((place, id));
+    }
+
+    /// It is this one's turn.
+    pub(super) fn reserve(&mut self, id: WaiterId, until: Duration) {
+        // Nobody who waits for it can do anything else now.
+        self.leave(id);
+        self.get_mut(id).turn = Turn::Reserved(until);
+        self.stand(id);
+        self.lapses.insert((until, id));
+        self.told.push(id);
+    }
+
+    /// Ends the reservations that end at or before a moment, and first of all. Returns
+    /// that moment.
+    pub(super) fn lapse(&mut self, now: Duration) -> Option<Duration> {
+        let until = self.next_lapse().filter(|until| *until <= now)?;
+        while let Some((_, id)) = self.lapses.first().filter(|(at, _)| *at == until).copied() {
+            self.lapses.pop_first();
+            self.step_aside(id);
+            self.get_mut(id).turn = Turn::Lapsed;
+            self.told.push(id);
+        }
+        Some(until)
+    }
+
+    pub(super) fn next_lapse(&self) -> Option<Duration> {
+        self.lapses.first().map(|(until, _)| *until)
+    }
+
+    /// Who is unsettled and has waited for longest.
+    pub(super) fn next_unsettled(&self) -> Option<WaiterId> {
+        self.unsettled.first().map(|(_, id)| *id)
+    }
+
+    /// It is not to be looked at until this has changed.
+    pub(super) fn block(&mut self, id: WaiterId, blocker: Blocker) {
+        self.unblock(id);
+        let waiter = self.get_mut(id);
+        waiter.blocker = Some(blocker);
+        let place = waiter.place;
+        self.unsettled.remove(&(place, id));
+        self.blocked.insert((blocker, id));
+    }
+
+    /// It waits for a window of its own claim, and is in nobody's way.
+    pub(super) fn block_by_own(&mut self, id: WaiterId, window: WindowId) {
+        self.step_aside(id);
+        self.get_mut(id).own = true;
+        self.block(id, Blocker::Window(window));
+    }
+
+    /// It waits for no window of its own claim any more.
+    pub(super) fn not_by_own(&mut self, id: WaiterId) {
+        self.get_mut(id).own = false;
+        self.stand(id);
+        self.unsettle(id);
+    }
+
+    /// Somebody has to look whether it is this one's turn.
+    pub(super) fn unsettle(&mut self, id: WaiterId) {
+        self.unblock(id);
+        let waiter = &self.waiters[&id];
+        if waiter.waits() {
+            self.unsettled.insert((waiter.place, id));
+        }
+    }
+
+    /// Makes those unsettled who wait for this, and returns them.
+    pub(super) fn release(&mut self, blocker: Blocker) -> Vec<WaiterId> {
+        let all = (blocker, WaiterId(0))..=(blocker, WaiterId(u64::MAX));
+        let released: Vec<WaiterId> = self.blocked.range(all).map(|(_, id)| *id).collect();
+        for id in &released {
+            self.unsettle(*id);
+        }
+        released
+    }
+
+    fn unblock(&mut self, id: WaiterId) {
+        if let Some(blocker) = self.get_mut(id).blocker.take() {
+            self.blocked.remove(&(blocker, id));
+        }
+    }
+
+    /// Puts it in others' way, if it is to be.
+    fn stand(&mut self, id: WaiterId) {
+        let waiter = &self.waiters[&id];
+        if let Some(place) = waiter.stands() {
+            let tree = self.standing.entry(waiter.access);
+            let tree = tree.or_insert_with(|| PlaceTree::new(self.granules));
+            tree.insert(place, waiter.span, waiter.claim);
+            self.order.insert(place);
+        }
+    }
+
+    /// Takes it out of others' way, who wait for it no more.
+    fn step_aside(&mut self, id: WaiterId) {
+        self.leave(id);
+        self.release(Blocker::Waiter(id));
+    }
+
+    fn leave(&mut self, id: WaiterId) {
+        let waiter = &self.waiters[&id];
+        if let Some(place) = waiter.stands() {
+            if let Some(tree) = self.standing.get_mut(&waiter.access) {
+                tree.remove(place, waiter.span);
+                if tree.is_empty() {
+                    self.standing.remove(&waiter.access);
+                }
+            }
+            self.order.remove(&place);
+        }
+        let place = waiter.place;
+        self.unsettled.remove(&(place, id));
+    }
+
+    /// Who comes first of those that such a window, of this claim, conflicts with, if
+    /// it comes before a place: by a reservation, or by having waited for longer.
+    pub(super) fn earliest(
+        &self,
+        claim: ClaimId,
+        span: Span,
+        access: Access,
+        place: u64,
+    ) -> Option<&Waiter> {
+        let kinds = self.standing.iter();
+        let kinds = kinds.filter(|(other, _)| !access.goes_with(**other));
+        let first = kinds
+            .filter_map(|(_, tree)| tree.earliest(span, claim))
+            .min()?;
+        (first.0 < place).then(|| &self.waiters[&first.1])
+    }
+
+    /// As [`earliest`](Queue::earliest), but the last of those. If each waits for the one
+    /// before it, few wait for the same.
+    pub(super) fn latest(
+        &self,
+        claim: ClaimId,
+        span: Span,
+        access: Access,
+        place: u64,
+    ) -> Option<&Waiter> {
+        let kinds = self.standing.iter();
+        let kinds = kinds.filter(|(other, _)| !access.goes_with(**other));
+        let last = kinds.filter_map(|(_, tree)| tree.latest(span, claim, place));
+        last.max().map(|(_, id)| &self.waiters[&id])
+    }
+}
