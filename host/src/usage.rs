@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::host::{Hold, Host, Owner, Place, Shared};
-use crate::region::{Account, Ledger};
+use crate::region::Ledger;
 use crate::{Region, RegionCtx};
 
 /// How many regions are remembered that a guest has let go of: it may live for long.
@@ -42,10 +42,7 @@ impl RegionUsage {
     /// The same, where the ledger is in hand.
     fn within(shared: &Shared, ledger: &Ledger<Option<Place>>) -> RegionUsage {
         let usage = ledger.pin_usage();
-        let mut holders: Vec<*const Account> = ledger.holders().map(Arc::as_ptr).collect();
-        holders.sort_unstable();
-        holders.dedup();
-        let sharers = holders.len() as u64;
+        let sharers = ledger.holders().count() as u64;
         let resident = shared.resident();
         RegionUsage {
             id: shared.id,
@@ -115,9 +112,7 @@ impl Hold {
     /// are not noted.
     pub(crate) fn note_let_go(&self, ledger: &Ledger<Option<Place>>) {
         let (shared, owner) = (&self.shared, &self.owner);
-        let claims = ledger.holders();
-        let own = claims.filter(|it| Arc::ptr_eq(it, &owner.account)).count();
-        if own != 1 || Arc::ptr_eq(owner, shared.host().own()) {
+        if ledger.claims_on(&owner.account).len() != 1 || Arc::ptr_eq(owner, shared.host().own()) {
             return;
         }
         let usage = RegionUsage {
@@ -150,8 +145,7 @@ impl Host {
         let regions = self.regions();
         let held = regions.iter().filter(|region| {
             let ledger = region.ledger();
-            let mut holders = ledger.holders();
-            holders.any(|it| Arc::ptr_eq(it, &owner.account))
+            ledger.claims_on(&owner.account).len() > 0
         });
         held.map(|region| {
             // The ledger is let go of before it is locked again.

@@ -41,8 +41,15 @@ pub(super) struct Pins {
     granules: u64,
     budget: Arc<Budget>,
     commit: Commit,
-    /// By how many claims.
-    pinned: RangeMap<u64, u32>,
+    claims: u32,
+    /// How many claims do not pin a granule, where there are any. So a claim costs what
+    /// it does not pin, and not what others do not.
+    unpinned: RangeMap<u64, u32>,
+    /// The same the other way around.
+    by_count: BTreeMap<u32, RangeSet<u64>>,
+    /// What is kept, as if a claim pinned it, how often.
+    held: RangeMap<u64, u32>,
+    /// What is pinned by a claim or held.
     pinned_granules: u64,
     /// What nobody pins and was not purged, by when the last claim unpinned it.
     idle: RangeMap<u64, u64>,
@@ -92,7 +99,10 @@ impl Pins {
             granules,
             budget: budget.clone(),
             commit: Commit::none(budget),
-            pinned: RangeMap::new(),
+            claims: 0,
+            unpinned: RangeMap::new(),
+            by_count: BTreeMap::new(),
+            held: RangeMap::new(),
             pinned_granules: 0,
             idle: RangeMap::new(),
             by_age: BTreeMap::new(),
@@ -166,8 +176,50 @@ impl Pins {
     }
 
     fn unpaid_in(&self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let gaps: Vec<_> = self.pinned.gaps(range).collect();
-        gaps.iter().flat_map(|gap| self.idle.gaps(gap)).collect()
+        let unneeded = self.unneeded(range);
+        unneeded
+            .iter()
+            .flat_map(|gap| self.idle.gaps(gap))
+            .collect()
+    }
+
+    /// The parts of a range that no claim pins and nobody holds.
+    fn unneeded(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        if self.claims == 0 {
+            return self.held.gaps(range).collect();
+        }
+        let Some(unpinned) = self.by_count.get(&self.claims) else {
+            return Vec::new();
+        };
+        let unpinned = unpinned.overlapping(range).map(|part| clip(part, range));
+        let unpinned: Vec<_> = unpinned.collect();
+        unpinned
+            .iter()
+            .flat_map(|part| self.held.gaps(part))
+            .collect()
+    }
+
+    /// Makes a number of claims that do not pin a range larger or smaller by one.
+    fn count_unpinned(&mut self, range: &Range<u64>, more: bool) {
+        let mut parts = parts(&self.unpinned, range);
+        if more {
+            parts.extend(self.unpinned.gaps(range).map(|gap| (gap, 0)));
+        }
+        for (part, before) in parts {
+            if let Some(of) = self.by_count.get_mut(&before) {
+                of.remove(part.clone());
+                if of.is_empty() {
+                    self.by_count.remove(&before);
+                }
+            }
+            let count = if more { before + 1 } else { before - 1 };
+            if count > 0 {
+                self.unpinned.insert(part.clone(), count);
+                self.by_count.entry(count).or_default().insert(part);
+            } else {
+                self.unpinned.remove(part);
+            }
+        }
     }
 
     /// Adds to what is paid for. What is more than `range` needs is given back.
@@ -177,30 +229,57 @@ impl Pins {
         self.commit.merge(commit.split(unpaid));
     }
 
+    /// There is one claim more: the first one, or one that pins nothing that no other
+    /// does.
+    pub(super) fn add_claim(&mut self, unpinned: &Unpinned) {
+        self.claims += 1;
+        for (run, _) in unpinned.iter() {
+            self.count_unpinned(run, true);
+        }
+        if self.claims == 1 {
+            let unpinned: u64 = unpinned.iter().map(|(run, _)| length(run)).sum();
+            self.pinned_granules = self.granules - unpinned;
+        }
+    }
+
+    /// There is one claim less, and others are left. What nobody pins any more is idle.
+    pub(super) fn remove_claim(&mut self, unpinned: &Unpinned) {
+        self.claims -= 1;
+        let by_others = self.by_count.get(&self.claims);
+        let only_by_it = by_others.into_iter().flat_map(|runs| runs.iter());
+        let only_by_it: Vec<_> = only_by_it.flat_map(|run| unpinned.gaps(run)).collect();
+        for (run, _) in unpinned.iter() {
+            self.count_unpinned(run, false);
+        }
+        for run in only_by_it {
+            self.rest(&run);
+        }
+    }
+
     /// One claim more pins all of this, which is paid for.
     pub(super) fn add(&mut self, range: &Range<u64>) {
-        self.take_idle(range);
-        let gaps: Vec<_> = self.pinned.gaps(range).collect();
-        for (part, claims) in parts(&self.pinned, range) {
-            self.pinned.insert(part, claims + 1);
-        }
-        for gap in gaps {
-            self.pinned_granules += length(&gap);
-            self.pinned.insert(gap, 1);
-        }
+        self.need(range);
+        self.count_unpinned(range, false);
     }
 
     /// One claim less pins all of this. What nobody pins any more is idle.
     pub(super) fn sub(&mut self, range: &Range<u64>) {
+        self.count_unpinned(range, true);
+        self.rest(range);
+    }
+
+    /// Somebody is about to pin or hold all of this.
+    fn need(&mut self, range: &Range<u64>) {
+        self.take_idle(range);
+        self.pinned_granules += self.unneeded(range).iter().map(length).sum::<u64>();
+    }
+
+    /// Somebody pins or holds all of this no more.
+    fn rest(&mut self, range: &Range<u64>) {
         let stamp = self.budget.stamp();
-        for (part, claims) in parts(&self.pinned, range) {
-            if claims > 1 {
-                self.pinned.insert(part, claims - 1);
-            } else {
-                self.pinned_granules -= length(&part);
-                self.pinned.remove(part.clone());
-                self.put_idle(part, stamp);
-            }
+        for part in self.unneeded(range) {
+            self.pinned_granules -= length(&part);
+            self.put_idle(part, stamp);
         }
     }
 
@@ -230,14 +309,17 @@ impl Pins {
     /// paid for by others too.
     pub(super) fn hold(&mut self, range: &Range<u64>) -> Held {
         let idle = parts(&self.idle, range);
-        let ranges: Vec<_> = parts(&self.pinned, range)
-            .into_iter()
-            .map(|(part, _)| part)
-            .chain(idle.iter().map(|(part, _)| part.clone()))
-            .collect();
         let paying = self.unpaid_in(range);
+        let unpaid: RangeSet<u64> = paying.iter().cloned().collect();
+        let ranges: Vec<_> = unpaid.gaps(range).collect();
         for range in &ranges {
-            self.add(range);
+            self.need(range);
+            for (part, before) in parts(&self.held, range) {
+                self.held.insert(part, before + 1);
+            }
+            for gap in self.held.gaps(range).collect::<Vec<_>>() {
+                self.held.insert(gap, 1);
+            }
         }
         self.paying.extend(paying.iter().cloned());
         Held {
@@ -253,7 +335,13 @@ impl Pins {
             self.paying.remove(range);
         }
         for range in &held.ranges {
-            self.sub(range);
+            for (part, before) in parts(&self.held, range) {
+                match before {
+                    1 => self.held.remove(part),
+                    _ => self.held.insert(part, before - 1),
+                }
+            }
+            self.rest(range);
         }
         for (range, stamp) in held.idle {
             for (part, _) in self.take_idle(&range) {

@@ -1570,4 +1570,67 @@ mod waits {
         assert!(ledger.pass(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
     }
+
+    fn duplicates(ledger: &mut Ledger<()>, of: &Handle, count: usize) -> Vec<Handle> {
+        let duplicate = |_| ledger.duplicate(of, Rights::ALL, Vec::new()).unwrap();
+        (0..count).map(duplicate).collect()
+    }
+
+    #[test]
+    fn who_waits_behind_one_that_waits_for_itself_is_not_passed() {
+        let (mut ledger, [a, b, c]) = three();
+        let window = open(&mut ledger, &a, granule(0), Read).unwrap();
+        wait(&mut ledger, &a, Write, 0);
+        let writer = wait(&mut ledger, &b, Write, 0);
+        let refused = open(&mut ledger, &c, granule(0), Read);
+        assert_eq!(refused, Err(Refusal::WouldBlock), "the writer would starve");
+        close(&mut ledger, window, 1);
+        assert!(!ready(&mut ledger, writer, 1), "the other came first");
+    }
+
+    #[test]
+    fn many_turns_come_in_steps_and_each_waiter_hears_of_its_own() {
+        let (mut ledger, [a, b, _]) = three();
+        let held = open(&mut ledger, &a, granule(0), Write).unwrap();
+        let readers = duplicates(&mut ledger, &b, 350);
+        let waiters: Vec<WaiterId> = readers
+            .iter()
+            .map(|reader| wait(&mut ledger, reader, Read, 0))
+            .collect();
+        let elsewhere = ledger.wait(&b, granule(1), Write, at(0)).unwrap();
+        ledger.pass(at(0));
+        ledger.close(held, End::Orderly).unwrap();
+        let (mut steps, mut told) = (1, Vec::new());
+        while ledger.step(at(1)) {
+            steps += 1;
+            // Others may do something in between, and no reader is passed.
+            let refused = open(&mut ledger, &a, granule(0), Write);
+            assert_eq!(refused, Err(Refusal::WouldBlock));
+            told.extend(ledger.take_told());
+        }
+        told.extend(ledger.take_told());
+        assert!(steps > 3, "{steps} steps");
+        assert_eq!(told, waiters);
+        assert!(!told.contains(&elsewhere));
+        assert!(!ledger.step(at(2)) && ledger.take_told().is_empty());
+    }
+
+    #[test]
+    fn borrower_looks_at_so_many_in_front_and_waits_for_no_more() {
+        for (count, passes) in [(63, false), (64, true)] {
+            let (mut ledger, [a, b, c]) = three();
+            open(&mut ledger, &a, granule(0), Write).unwrap();
+            open(&mut ledger, &c, granule(1), Read).unwrap();
+            let others = duplicates(&mut ledger, &b, count);
+            for other in &others {
+                wait(&mut ledger, other, Read, 0);
+            }
+            // This one waits for somebody else.
+            ledger.wait(&b, granule(1), Write, at(0)).unwrap();
+            ledger.pass(at(0));
+            let lent = ledger.lend(&a, READ_WRITE).unwrap();
+            let opened = open(&mut ledger, &lent, granules(0, 2), Read);
+            assert_eq!(opened.is_ok(), passes, "behind {count}: {opened:?}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ mod queue;
 mod waits;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use self::queue::Queue;
 #[allow(unused_imports, reason = "not all who compile this wait")]
 pub use self::waits::{RESERVED, Waited};
 use super::budget::{Budget, Commit};
-use super::pins::{Pins, Unpinned, pinned_in};
+use super::pins::{Pins, Unpinned};
 use super::{Account, Charge, GRANULE, Rights, Span};
 
 /// How a window sees the bytes that it shows.
@@ -317,6 +317,10 @@ struct Window<P> {
 #[derive(Debug)]
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
+    /// Which claims are on which account, by the account's address.
+    accounts: BTreeMap<usize, BTreeSet<ClaimId>>,
+    /// How many claims are on their way in a channel.
+    queued: u32,
     lends: BTreeMap<LendId, Lend>,
     /// Somebody who waits for the end of a lend has something to hear.
     lends_over: bool,
@@ -351,12 +355,13 @@ impl<P> Ledger<P> {
         match commit {
             Some(commit) => {
                 pins.pay(&whole, commit);
-                pins.add(&whole);
             }
             None => unpinned.insert(whole, 0),
         }
         let mut ledger = Ledger {
             claims: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            queued: 0,
             lends: BTreeMap::new(),
             lends_over: false,
             windows: Windows::new(),
@@ -369,6 +374,7 @@ impl<P> Ledger<P> {
             poisoned: false,
             next: 0,
         };
+        ledger.pins.add_claim(&unpinned);
         let handle = ledger.claim(Rights::ALL, unpinned, charges);
         (ledger, handle)
     }
@@ -380,6 +386,7 @@ impl<P> Ledger<P> {
 
     fn claim(&mut self, rights: Rights, unpinned: Unpinned, charges: Vec<Charge>) -> Handle {
         let claim = ClaimId(self.fresh());
+        self.note_account(claim, &charges);
         self.claims.insert(
             claim,
             Claim {
@@ -413,12 +420,12 @@ impl<P> Ledger<P> {
         }
         let entry = self.claims.remove(&claim).expect("found above");
         self.leave_queue_whole(claim);
+        self.forget_account(claim, &entry.charges);
+        self.queued -= u32::from(entry.queued);
         if self.claims.is_empty() || self.purged {
             return;
         }
-        for range in pinned_in(&entry.unpinned, &self.pins.whole()) {
-            self.pins.sub(&range);
-        }
+        self.pins.remove_claim(&entry.unpinned);
     }
 
     fn check_lend(&self, via: Option<LendId>) -> Result<(), Refusal> {
@@ -493,9 +500,7 @@ impl<P> Ledger<P> {
     ) -> Result<Handle, Refusal> {
         self.may_duplicate(handle, rights)?;
         let unpinned = self.claims[&handle.claim].unpinned.clone();
-        for range in pinned_in(&unpinned, &self.pins.whole()) {
-            self.pins.add(&range);
-        }
+        self.pins.add_claim(&unpinned);
         Ok(self.claim(rights, unpinned, charges))
     }
 
@@ -561,6 +566,9 @@ impl<P> Ledger<P> {
     /// more.
     pub fn recharge(&mut self, claim: ClaimId, charges: Vec<Charge>) {
         self.leave_queue_whole(claim);
+        let before = std::mem::take(&mut self.claim_mut(claim).charges);
+        self.forget_account(claim, &before);
+        self.note_account(claim, &charges);
         self.claim_mut(claim).charges = charges;
         // Since it was asked whether the claim may move.
         if self.purged {
@@ -647,13 +655,15 @@ impl<P> Ledger<P> {
 
     /// Notes that the claim is put into a channel, or taken out of it.
     pub fn set_queued(&mut self, handle: &Handle, queued: bool) {
-        self.claim_mut(handle.claim).queued = queued;
+        let before = std::mem::replace(&mut self.claim_mut(handle.claim).queued, queued);
+        self.queued += u32::from(queued);
+        self.queued -= u32::from(before);
     }
 
     /// Whether a claim is on its way in a channel.
     #[must_use]
     pub fn is_queued(&self) -> bool {
-        self.claims.values().any(|claim| claim.queued)
+        self.queued > 0
     }
 
     /// Whether nothing else keeps a claim than one handle.
@@ -671,10 +681,39 @@ impl<P> Ledger<P> {
         claim.is_some_and(|it| it.handles == 0 && it.windows == 1)
     }
 
-    /// Whose accounts the claims are on, each claim.
+    /// Whose accounts the claims are on, each account once.
     pub fn holders(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.claims
-            .values()
-            .filter_map(|claim| Some(claim.charges.first()?.account()))
+        self.accounts.values().filter_map(|claims| {
+            let claim = &self.claims[claims.first()?];
+            Some(claim.charges.first()?.account())
+        })
+    }
+
+    /// The claims on an account.
+    pub fn claims_on(&self, account: &Arc<Account>) -> impl ExactSizeIterator<Item = ClaimId> {
+        static NONE: BTreeSet<ClaimId> = BTreeSet::new();
+        let claims = self.accounts.get(&Arc::as_ptr(account).addr());
+        claims.unwrap_or(&NONE).iter().copied()
+    }
+
+    fn note_account(&mut self, claim: ClaimId, charges: &[Charge]) {
+        if let Some(charge) = charges.first() {
+            let account = Arc::as_ptr(charge.account()).addr();
+            self.accounts.entry(account).or_default().insert(claim);
+        }
+    }
+
+    fn forget_account(&mut self, claim: ClaimId, charges: &[Charge]) {
+        let account = charges
+            .first()
+            .map(|charge| Arc::as_ptr(charge.account()).addr());
+        if let Some(account) = account
+            && let Some(claims) = self.accounts.get_mut(&account)
+        {
+            claims.remove(&claim);
+            if claims.is_empty() {
+                self.accounts.remove(&account);
+            }
+        }
     }
 }

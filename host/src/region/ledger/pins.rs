@@ -88,8 +88,8 @@ impl<P> Ledger<P> {
     /// Says that the claim does not need the bytes of a span now. What it did not
     /// pin anyway stays as it is, also in the order in which bytes are purged.
     ///
-    /// The layer above hides what the claim's windows show of it before anybody
-    /// can purge: it has the ledger to itself until then.
+    /// The layer above has hidden what the claim's windows show of it before, so that
+    /// nobody purges what is shown.
     ///
     /// # Errors
     ///
@@ -220,8 +220,8 @@ impl<P> Ledger<P> {
         Ok(())
     }
 
-    /// Takes a [`pin`](Ledger::pin) back, in the same hold of the ledger: the
-    /// claim is told again what it was told.
+    /// Takes a [`pin`](Ledger::pin) back, before anything else happens to the claim: it
+    /// is told again what it was told.
     pub fn undo_pin(&mut self, undo: Undo) {
         let entry = self.claim_mut(undo.claim);
         for (range, known) in &undo.ranges {
@@ -310,13 +310,9 @@ impl<P> Ledger<P> {
     #[must_use]
     pub fn pinned_by(&self, account: &Arc<Account>) -> u64 {
         let whole = self.pins.whole();
-        let on_account = |claim: &&Claim| {
-            let mut charges = claim.charges.iter();
-            charges.any(|charge| Arc::ptr_eq(charge.account(), account))
-        };
         let mut pinned = RangeSet::new();
-        for claim in self.claims.values().filter(on_account) {
-            pinned.extend(pins::pinned_in(&claim.unpinned, &whole));
+        for claim in self.claims_on(account) {
+            pinned.extend(pins::pinned_in(&self.claims[&claim].unpinned, &whole));
         }
         pinned.iter().map(|run| run.end - run.start).sum::<u64>() * GRANULE
     }

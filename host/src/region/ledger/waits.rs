@@ -11,11 +11,14 @@ pub const RESERVED: Duration = Duration::from_millis(100);
 
 /// How many waiters one [step](Ledger::step) looks at. One takes up to some
 /// microseconds.
-const LOOKED_AT: usize = 100;
+const LOOKED_AT: usize = 50;
 
 /// How many waiters in front of a borrower are looked at for whether they wait for its
-/// lender, and how many windows for each of them.
+/// lender.
 const IN_FRONT: usize = 64;
+
+/// How many windows are looked at for that, which are the claim's but not the lender's.
+const BESIDE: usize = 256;
 
 /// What a waiter is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +199,7 @@ impl<P> Ledger<P> {
             return Some(first);
         }
         let mut held: Vec<&Waiter> = Vec::new();
+        let mut windows = BESIDE;
         let in_front = self.queue.in_order().filter(|it| it.claim != claim);
         // As many as can be looked at. A borrower does not wait for the others: they
         // may wait for its lender, who waits for it.
@@ -204,7 +208,7 @@ impl<P> Ledger<P> {
                 break;
             }
             let mut before = held.iter();
-            if self.waits_for_aside(it, claim, via)
+            if self.waits_for_aside(it, (claim, via), &mut windows)
                 || before.any(|one| one.claim != it.claim && one.conflicts(it.span, it.access))
             {
                 held.push(it);
@@ -215,14 +219,21 @@ impl<P> Ledger<P> {
         None
     }
 
-    fn waits_for_aside(&self, waiter: &Waiter, claim: ClaimId, via: Option<LendId>) -> bool {
-        let mut left = IN_FRONT;
-        let aside =
-            self.windows
-                .find_against(claim, waiter.span, waiter.access, &[], |id, window| {
-                    left -= 1;
-                    left == 0 || self.is_aside(id, window, via)
-                });
+    /// Whether a waiter waits for a window that is set aside, or may do so: no more
+    /// than so many windows are `left` to look at.
+    fn waits_for_aside(
+        &self,
+        waiter: &Waiter,
+        (claim, via): (ClaimId, Option<LendId>),
+        left: &mut usize,
+    ) -> bool {
+        let (span, access) = (waiter.span, waiter.access);
+        let aside = self
+            .windows
+            .find_against(claim, span, access, &[], |id, window| {
+                *left = left.saturating_sub(1);
+                *left == 0 || self.is_aside(id, window, via)
+            });
         aside.is_some()
     }
 
