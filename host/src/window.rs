@@ -174,12 +174,31 @@ impl Window {
     /// Changes what the window is for.
     pub(crate) fn set_access(&self, store: StoreId, access: Access) -> Result<(), MemoryError> {
         let Place { memory, start, key } = &self.place;
-        // In one hold of the ledger: nothing comes between what it permits and what
-        // it notes.
-        let mut ledger = self.hold.shared.ledger();
-        ledger.may_set_access(self.id, access)?;
-        memory.set_perms(store, *start, *key, access.into())?;
-        Ok(ledger.set_access(self.id, access)?)
+        let shared = &self.hold.shared;
+        let before = shared.ledger().window(self.id);
+        let (_, before) = before.ok_or(RegionError::Gone)?;
+        let show = |access: Access| memory.set_perms(store, *start, *key, access.into());
+        // Changing many pages takes its time, and others have the ledger meanwhile. What
+        // the pages allow, the lock covers all the while.
+        if access.writes() {
+            shared.ledger().set_access(self.id, access)?;
+            return show(access).map_err(|error| {
+                // A part may be changed, or others have come in that go together with
+                // the new access alone: then the lock stays.
+                if show(before).is_ok() {
+                    let _ = shared.ledger().set_access(self.id, before);
+                }
+                error.into()
+            });
+        }
+        shared.ledger().may_set_access(self.id, access)?;
+        show(access)?;
+        let changed = shared.ledger().set_access(self.id, access);
+        if let Err(refused) = changed {
+            show(before)?;
+            return Err(refused.into());
+        }
+        Ok(())
     }
 
     /// Unmaps the window, if it is still there.
@@ -243,8 +262,9 @@ impl Overlap {
     }
 }
 
-/// Unpins a span, and hides what the claim's windows show of it, in one hold of
-/// the ledger: nobody purges what is shown.
+/// Hides what the claim's windows show of a span, and unpins it then: nobody purges
+/// what is shown. Others have the ledger meanwhile, since hiding takes a system call for
+/// each window. They change nothing of the claim, whose store is in hand.
 pub(crate) fn unpin(
     store: StoreId,
     ctx: &RegionCtx,
@@ -252,25 +272,41 @@ pub(crate) fn unpin(
     span: Span,
 ) -> Result<(), MemoryError> {
     let mut ledger = region.shared().ledger();
+    // So that nothing is hidden for what is refused.
     let undo = ledger.unpin(region.handle(), span)?;
+    let spans: Vec<Span> = undo.spans().collect();
     let windows = Overlap::of(&ledger, region.handle().claim(), span);
+    if windows.is_empty() {
+        return Ok(());
+    }
+    ledger.undo_unpin(undo);
+    drop(ledger);
+    let show_again = |windows: &[Overlap]| {
+        // As many cuts as there were before.
+        let mut all = windows.iter();
+        all.try_for_each(|window| {
+            let mut spans = spans.iter();
+            spans.try_for_each(|span| window.show(store, *span, u64::MAX))
+        })
+        .map_err(|_| MemoryError::Fatal(ShowError::Broken))
+    };
     for (number, window) in windows.iter().enumerate() {
         let most = cuts_left(ctx, region.owner(), &window.place.memory);
         if let Err(error) = window.hide(store, span, most) {
-            for window in &windows[..number] {
-                // As many cuts as there were before.
-                undo.spans()
-                    .try_for_each(|span| window.show(store, span, u64::MAX))
-                    .map_err(|_| MemoryError::Fatal(ShowError::Broken))?;
-            }
-            ledger.undo_unpin(undo);
+            show_again(&windows[..number])?;
             return Err(error.into());
         }
+    }
+    let unpinned = region.shared().ledger().unpin(region.handle(), span);
+    if let Err(refused) = unpinned {
+        show_again(&windows)?;
+        return Err(refused.into());
     }
     Ok(())
 }
 
-/// Pins a span, and shows again what the claim's windows hide of it.
+/// Pins a span, and shows again then what the claim's windows hide of it: nobody purges
+/// what is pinned. As with [`unpin`], others have the ledger meanwhile.
 pub(crate) fn pin(
     store: StoreId,
     ctx: &RegionCtx,
@@ -278,8 +314,9 @@ pub(crate) fn pin(
     span: Span,
 ) -> Result<Pinned, MemoryError> {
     let lock = region.shared().ledger_lock();
-    let (pinned, undo, mut ledger) = lock.pin(region.handle(), span)?;
+    let (pinned, undo, ledger) = lock.pin(region.handle(), span)?;
     let windows = Overlap::of(&ledger, region.handle().claim(), span);
+    drop(ledger);
     for (number, window) in windows.iter().enumerate() {
         let most = cuts_left(ctx, region.owner(), &window.place.memory);
         if let Err(error) = window.show(store, span, most) {
@@ -288,7 +325,7 @@ pub(crate) fn pin(
                     .try_for_each(|span| window.hide(store, span, u64::MAX))
                     .map_err(|_| MemoryError::Fatal(ShowError::Broken))?;
             }
-            ledger.undo_pin(undo);
+            region.shared().ledger().undo_pin(undo);
             return Err(error.into());
         }
     }

@@ -2,6 +2,8 @@
 //! are puppets, so that each step is the test's own.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use tombolo::{GRANULE, Host, HostLimits, Limits, Region, RegionError};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
@@ -747,4 +749,45 @@ fn threads_that_pin_unpin_and_purge_are_told_the_truth() {
     });
     assert_eq!(host.budget().committed, 0);
     assert!(host.budget().committed_peak <= 24 * GRANULE);
+}
+
+/// Hiding and showing takes a system call for each window, and others have the region
+/// meanwhile.
+#[test]
+fn pins_of_many_windows_keep_no_guard_waiting() {
+    let host = host(64);
+    let mut a = guest(&host, "a");
+    let (region, number) = shared(&host, &mut a, 2);
+    region.pin(GRANULE, GRANULE).unwrap();
+    for _ in 0..1000 {
+        a.shown(number, 1, READ);
+    }
+    let (over, guards) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (mut unpinning, mut pinning) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                drop(region.read(GRANULE..GRANULE + 1).unwrap());
+                guards.fetch_add(1, SeqCst);
+            }
+        });
+        let begun = Instant::now();
+        // The thread may not run at all during one of them, on a busy machine.
+        while (unpinning < 100 || pinning < 100) && begun.elapsed() < Duration::from_secs(60) {
+            let before = guards.load(SeqCst);
+            let unpinned = a.unpin(number, 0, GRANULE);
+            let between = guards.load(SeqCst);
+            let pinned = a.pin(number, 0, GRANULE);
+            unpinning = unpinning.max(between - before);
+            pinning = pinning.max(guards.load(SeqCst) - between);
+            if !matches!((unpinned, pinned), (Ok(Ok(())), Ok(Ok(_)))) {
+                break;
+            }
+        }
+        over.store(true, SeqCst);
+    });
+    assert!(
+        unpinning >= 100 && pinning >= 100,
+        "{unpinning} and {pinning} guards during one call"
+    );
 }
