@@ -76,6 +76,7 @@ mod error;
 mod holder;
 mod host;
 mod limits;
+mod near;
 mod parallel;
 pub mod pressure;
 mod region;

@@ -1,16 +1,17 @@
 //! Which guests export what.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
 use super::name::Name;
 use super::{Guest, Near};
+use crate::near::Hints;
 
 /// The interfaces that the guests export, by their name without version.
 pub(super) struct Exports {
-    by_path: HashMap<String, Vec<Export>>,
+    by_path: BTreeMap<String, Vec<Export>>,
 }
 
 /// One exported interface.
@@ -22,7 +23,7 @@ pub(super) struct Export {
 
 impl Exports {
     pub(super) fn of(engine: &Engine, guests: &[Guest<'_>]) -> Self {
-        let mut by_path: HashMap<String, Vec<Export>> = HashMap::new();
+        let mut by_path: BTreeMap<String, Vec<Export>> = BTreeMap::new();
         for (index, guest) in guests.iter().enumerate() {
             for (name, item) in guest.ty.exports(engine) {
                 if let ComponentItem::ComponentInstance(instance) = item.ty {
@@ -71,6 +72,7 @@ impl Exports {
         importer: usize,
         import: &Name<'_>,
         guests: &[Guest<'_>],
+        hints: &mut Hints,
     ) -> Option<Near> {
         let here = self.by_path.get(import.path).into_iter().flatten();
         if let Some(export) =
@@ -85,17 +87,12 @@ impl Exports {
                 }
             });
         }
-        let others = self
-            .by_path
-            .iter()
-            .filter_map(|(path, exports)| {
-                let export = exports.iter().find(|export| export.guest != importer)?;
-                Some((path.as_str(), export))
-            })
-            .map(|(path, export)| (strsim::jaro_winkler(path, import.path), export))
-            .filter(|(likeness, _)| *likeness >= 0.8)
-            .max_by(|(a, x), (b, y)| a.total_cmp(b).then_with(|| y.name.cmp(&x.name)));
-        others.map(|(_, export)| Near::Name {
+        let others = self.by_path.iter().filter_map(|(path, exports)| {
+            let export = exports.iter().find(|export| export.guest != importer)?;
+            Some((path.as_str(), export))
+        });
+        let nearest = hints.nearest(import.path, others, 0.8);
+        nearest.map(|export| Near::Name {
             guest: guests[export.guest].name.to_owned(),
             export: export.name.clone(),
         })

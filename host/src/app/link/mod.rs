@@ -35,6 +35,7 @@ use self::offer::Offers;
 use self::resources::{Identity, Origin, Resources};
 pub(crate) use self::room::Room;
 pub use self::room::Warning;
+use crate::near::Hints;
 
 /// The interface that makes a guest a command.
 const RUN: &str = "wasi:cli/run";
@@ -178,6 +179,7 @@ pub(crate) fn examine<T: 'static>(
             warnings: Vec::new(),
         },
         errors: Vec::new(),
+        hints: Hints::new(),
     };
     let mut imports = Vec::new();
     for (importer, part) in parts.iter().enumerate() {
@@ -385,6 +387,7 @@ struct Planner<'a> {
     allowed: &'a Allowed,
     plan: Plan,
     errors: Vec<LinkError>,
+    hints: Hints,
 }
 
 impl Planner<'_> {
@@ -548,7 +551,7 @@ impl Planner<'_> {
                     function: function.to_owned(),
                     exporter: exporter.name.to_owned(),
                     export: export.name.clone(),
-                    near: near_function(self.engine, &export.instance, function),
+                    near: near_function(self.engine, &export.instance, function, &mut self.hints),
                 });
                 continue;
             };
@@ -590,7 +593,7 @@ impl Planner<'_> {
 
     /// Says that nobody serves `import`. `host` is the version of it that the
     /// host offers.
-    fn missing(&self, importer: usize, import: &str, host: Option<String>) -> LinkError {
+    fn missing(&mut self, importer: usize, import: &str, host: Option<String>) -> LinkError {
         let name = Name::parse(import);
         let guest = self.guests[importer].name.to_owned();
         let import = import.to_owned();
@@ -602,7 +605,9 @@ impl Planner<'_> {
             },
             None if name.is_hosts() => LinkError::HostLacks { guest, import },
             None => LinkError::Missing {
-                near: self.exports.near(importer, &name, self.guests),
+                near: self
+                    .exports
+                    .near(importer, &name, self.guests, &mut self.hints),
                 guest,
                 import,
             },
@@ -678,12 +683,15 @@ fn passes_handles(ty: &ComponentFunc) -> bool {
 }
 
 /// Finds the function that whoever wrote `name` may have meant.
-fn near_function(engine: &Engine, instance: &ComponentInstance, name: &str) -> Option<String> {
-    instance
+fn near_function(
+    engine: &Engine,
+    instance: &ComponentInstance,
+    name: &str,
+    hints: &mut Hints,
+) -> Option<String> {
+    let functions = instance
         .exports(engine)
         .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
-        .map(|(other, _)| (strsim::jaro_winkler(other, name), other))
-        .filter(|(likeness, _)| *likeness >= 0.7)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, other)| other.to_owned())
+        .map(|(other, _)| (other, other));
+    hints.nearest(name, functions, 0.7).map(str::to_owned)
 }

@@ -5,6 +5,7 @@ use toml_span::value::{Table as Values, Value, ValueInner};
 
 use super::problem::{Problem, Span};
 use super::shape::{self, Key, Shape, Table};
+use crate::near::Hints;
 
 /// Finds all that is wrong with the manifest's shape.
 pub(super) fn manifest(value: &Value<'_>) -> Vec<Problem> {
@@ -341,9 +342,5 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// The name that was meant, perhaps.
 pub(super) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names
-        .map(|known| (strsim::jaro_winkler(known, name), known))
-        .filter(|(likeness, _)| *likeness >= 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known)
+    Hints::new().nearest(name, names.map(|known| (known, known)), 0.8)
 }
