@@ -1,0 +1,109 @@
+//! A guest that makes the queue of a region as long as its limits allow, and asks there
+//! again and again. Its first argument names the part that it plays.
+
+use tombolo_guest::{Event, GRANULE, ReadWindow, Region, Rights, scopes};
+
+/// The windows that a guest may have by default, but for a few.
+const WINDOWS: usize = 4000;
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("alone") => alone(),
+        Some("publisher") => publisher(),
+        Some("member") => member(),
+        part => panic!("no such part: {part:?}"),
+    }
+}
+
+fn windows(region: &Region, granule: impl Fn(u64) -> u64) -> Vec<ReadWindow<'_>> {
+    let one = |at| {
+        let first = granule(at) * GRANULE;
+        region
+            .read_window(first..first + GRANULE)
+            .expect("nobody writes there")
+    };
+    (0..WINDOWS as u64).map(one).collect()
+}
+
+/// An event that is always ready, so that a poll asks once for all of them and returns.
+fn ready(region: &Region) -> Event {
+    let first = region.when_readable(..).expect("it may read");
+    // A claim waits for one thing at a time.
+    drop(region.when_readable(..).expect("it may read"));
+    first
+}
+
+/// Polls some times, tells, and goes on for good.
+fn poll(waiters: &[Event], ready: &Event) -> ! {
+    let all: Vec<&Event> = waiters.iter().chain([ready]).collect();
+    for _ in 0..100 {
+        assert!(Event::first(&all).contains(&waiters.len()));
+    }
+    println!("crowd: it has asked");
+    loop {
+        Event::first(&all);
+    }
+}
+
+/// Many windows on the first granule, and many who wait for that, for the next, and one
+/// for both.
+fn alone() {
+    let region = Region::create("crowded", 3 * GRANULE).expect("it is small");
+    let _windows = windows(&region, |_| 0);
+    let claims: Vec<Region> = (0..110)
+        .map(|_| {
+            region
+                .duplicate(Rights::READ | Rights::WRITE)
+                .expect("it may")
+        })
+        .collect();
+    let waiters: Vec<Event> = claims
+        .iter()
+        .enumerate()
+        .map(|(at, claim)| {
+            let waiting = match at {
+                0..54 => claim.when_writable(..GRANULE),
+                54 => claim.when_writable(..2 * GRANULE),
+                _ => claim.when_writable(GRANULE..2 * GRANULE),
+            };
+            waiting.expect("it may write")
+        })
+        .collect();
+    let other = Region::create("other", 1).expect("it is small");
+    poll(&waiters, &ready(&other));
+}
+
+/// Shares a region, on a part of which it has a window all the time and on another part
+/// again and again.
+fn publisher() {
+    let region = Region::create("crowded", 8 * GRANULE).expect("it is small");
+    let _held = region.write_window(..GRANULE).expect("nobody else has it");
+    let _published = scopes::publish("s", "crowded", &region, Rights::READ).expect("it may");
+    // From here on the crowd has all of its windows.
+    let _crowd = scopes::open_waiting("s", "ready").expect("it is told of it");
+    for round in 0..2000 {
+        let mut window = region
+            .write_window(GRANULE..2 * GRANULE)
+            .expect("nobody else wants it");
+        window[0] = 1 + round as u8;
+    }
+    println!("publisher: all windows were had");
+}
+
+/// May only read: opens a region very often, waits by each of these, and has many
+/// windows elsewhere on it.
+fn member() {
+    let region = scopes::open_waiting("s", "crowded").expect("it is published");
+    let _windows = windows(&region, |at| 2 + at % 6);
+    let claims: Vec<Region> = (0..450)
+        .map(|_| scopes::open("s", "crowded").expect("it is published"))
+        .collect();
+    let waiters: Vec<Event> = claims
+        .iter()
+        .map(|claim| claim.when_readable(..GRANULE).expect("it may read"))
+        .collect();
+    let other = Region::create("other", 1).expect("it is small");
+    let ready_event = ready(&other);
+    let _published = scopes::publish("s", "ready", &other, Rights::READ).expect("it may");
+    poll(&waiters, &ready_event);
+}
