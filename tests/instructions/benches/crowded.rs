@@ -1,0 +1,322 @@
+//! How many instructions the operations of a ledger take where all limits of several
+//! guests are used up at once: claims, windows, lends, unpinned runs, and those who
+//! wait. As in `instructions.rs`, each path has a limit about a quarter above what it
+//! was when that was last looked at. What a path takes alone is there.
+#![allow(missing_docs)] // Generated.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use gungraun::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use tombolo_core_tests::region::{
+    Access, Budget, End, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, Rights, Span,
+    Waited, WaiterId, WindowId,
+};
+
+/// Each path is taken so often, so that what is around it does not matter.
+const TIMES: u64 = 200;
+
+/// The granules of the region.
+const GRANULES: u64 = 16_384;
+
+/// The claims of a guest.
+const CLAIMS: usize = 1024;
+
+/// The windows of a guest.
+const WINDOWS: u64 = 4096;
+
+/// Nobody's reservation ends.
+const NOW: Duration = Duration::ZERO;
+
+/// How many instructions a path may take, each time.
+fn at_most(each: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::default();
+    callgrind.hard_limits([(EventKind::Ir, TIMES * each)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+fn granules(first: u64, length: u64) -> Span {
+    let bytes = |granules| granules * GRANULE;
+    Span::of_window(bytes(first), bytes(length), bytes(GRANULES)).expect("inside the region")
+}
+
+/// A region on which everything is used up, and some who have something to do there.
+struct Crowd {
+    lock: LedgerLock<()>,
+    /// Has nothing else than this.
+    guest: Handle,
+    /// Came by a lend, whose lender has many windows, for which others wait.
+    borrower: Handle,
+    /// Unpins every other granule from 8192 on.
+    unpins: Handle,
+    /// On the first granule, for which half of those wait who do.
+    reads: Vec<WindowId>,
+    waiters: Vec<WaiterId>,
+    /// Whoever holds the rest.
+    _others: Vec<Handle>,
+}
+
+/// As the layer above has it: what there is to decide is decided before and after.
+fn with<R>(lock: &LedgerLock<()>, act: impl FnOnce(&mut LedgerGuard<'_, ()>) -> R) -> R {
+    let mut ledger = lock.lock();
+    ledger.step(NOW);
+    let result = act(&mut ledger);
+    ledger.step(NOW);
+    black_box(ledger.take_told());
+    result
+}
+
+fn open(crowd: &Crowd, handle: &Handle, span: Span, access: Access) -> Option<WindowId> {
+    with(&crowd.lock, |ledger| {
+        ledger
+            .open(handle, access.needs(), span, access, Holder::Guest, ())
+            .ok()
+    })
+}
+
+fn crowd() -> Crowd {
+    let budget = Budget::new(GRANULES * GRANULE);
+    let commit = budget.take(GRANULES).expect("there is room");
+    let size = GRANULES * GRANULE;
+    let (ledger, first) = Ledger::new(size, &budget, Some(commit), Vec::new());
+    let lock = LedgerLock::new(1, &budget, ledger);
+    let claim = || {
+        let handle = lock.lock().duplicate(&first, Rights::ALL, Vec::new());
+        handle.expect("nothing is against it")
+    };
+    let opened = |handle: &Handle, span, access: Access| {
+        let mut ledger = lock.lock();
+        let opened = ledger.open(handle, access.needs(), span, access, Holder::Guest, ());
+        opened.expect("nobody is in the way")
+    };
+    let many = |handle: &Handle| -> Vec<_> {
+        let one = |_| opened(handle, granules(0, 1), Access::Read);
+        (0..WINDOWS).map(one).collect()
+    };
+    let (guest, unpins, lender) = (claim(), claim(), claim());
+    let (short, long, wide) = (claim(), claim(), claim());
+    let reads = many(&first);
+    for at in 0..WINDOWS {
+        opened(&short, granules(2 + at, 1), Access::Read);
+    }
+    opened(&long, granules(2, 6000), Access::Read);
+    opened(&wide, granules(1, 1), Access::Write);
+    let lends = lender_of(&lock, &lender, &opened);
+    for at in (8192..GRANULES).step_by(2) {
+        let unpinned = lock.lock().unpin(&unpins, granules(at, 1));
+        drop(unpinned.expect("nothing is against it"));
+    }
+    let mut others = vec![first, short, long, wide, lender];
+    let mut waiters = Vec::new();
+    for at in 0..CLAIMS {
+        let handle = lock.lock().duplicate(&guest, Rights::ALL, Vec::new());
+        let handle = handle.expect("nothing is against it");
+        let (first, length) = match at {
+            _ if at < CLAIMS / 2 => (0, 1),
+            _ if at == CLAIMS / 2 => (0, 2),
+            _ => (1, 1),
+        };
+        let span = granules(first, length);
+        let waiter = lock.lock().wait(&handle, span, Access::Write, NOW);
+        waiters.push(waiter.expect("nothing is against it"));
+        others.push(handle);
+    }
+    let mut lends = lends.into_iter();
+    let borrower = lends.next().expect("there are some");
+    others.extend(lends);
+    while lock.lock().step(NOW) {}
+    lock.lock().take_told();
+    Crowd {
+        lock,
+        guest,
+        borrower,
+        unpins,
+        reads,
+        waiters,
+        _others: others,
+    }
+}
+
+/// Lends a claim, which has many windows, many times.
+fn lender_of(
+    lock: &LedgerLock<()>,
+    lender: &Handle,
+    opened: &impl Fn(&Handle, Span, Access) -> WindowId,
+) -> Vec<Handle> {
+    for at in 0..WINDOWS {
+        opened(lender, granules(6100 + at % 2000, 1), Access::Read);
+    }
+    opened(lender, granules(0, 1), Access::Read);
+    let rights = Rights::ALL.without(Rights::SHARE);
+    (0..CLAIMS)
+        .map(|_| lock.lock().lend(lender, rights).expect("it may"))
+        .collect()
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::to_write(args = (), config = at_most(9400))]
+fn open_and_close_elsewhere(crowd: Crowd) -> Crowd {
+    for at in 0..TIMES {
+        let span = granules(9001 + 2 * at, 1);
+        let id = open(&crowd, &crowd.guest, span, Access::Write).expect("it is free");
+        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::to_read(args = (), config = at_most(15400))]
+fn open_and_close_among_readers(crowd: Crowd) -> Crowd {
+    for at in 0..TIMES {
+        let span = granules(2 + at, 3000);
+        let id = open(&crowd, &crowd.guest, span, Access::Read).expect("all read");
+        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::to_write(args = (), config = at_most(2550))]
+fn open_is_refused_for_windows(crowd: Crowd) -> Crowd {
+    for at in 0..TIMES {
+        let refused = open(&crowd, &crowd.guest, granules(2 + at, 3000), Access::Write);
+        assert!(refused.is_none());
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::to_read(args = (), config = at_most(3950))]
+fn open_is_refused_for_waiters(crowd: Crowd) -> Crowd {
+    for _ in 0..TIMES {
+        assert!(open(&crowd, &crowd.guest, granules(0, 1), Access::Read).is_none());
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::that_many_wait_for(args = (), config = at_most(13200))]
+fn close_one_of_many_windows(mut crowd: Crowd) -> Crowd {
+    for id in crowd.reads.drain(..usize::try_from(TIMES).expect("few")) {
+        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::elsewhere(args = (), config = at_most(10900))]
+fn borrow_open_and_close(crowd: Crowd) -> Crowd {
+    for at in 0..TIMES {
+        let span = granules(6100 + at, 1000);
+        let id = open(&crowd, &crowd.borrower, span, Access::Write).expect("it is set aside");
+        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::to_write(args = (), config = at_most(3400))]
+fn borrow_is_refused(crowd: Crowd) -> Crowd {
+    for _ in 0..TIMES {
+        assert!(open(&crowd, &crowd.borrower, granules(0, 2), Access::Write).is_none());
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::behind_all(args = (), config = at_most(36500))]
+fn wait_and_forget(crowd: Crowd) -> Crowd {
+    for _ in 0..TIMES {
+        with(&crowd.lock, |ledger| {
+            let waiter = ledger.wait(&crowd.guest, granules(0, 2), Access::Write, NOW);
+            ledger.forget(waiter.expect("nothing is against it"));
+        });
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::in_front_of_all(args = (), config = at_most(19900))]
+fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
+    for id in crowd.waiters.drain(..usize::try_from(TIMES).expect("few")) {
+        with(&crowd.lock, |ledger| ledger.forget(id));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::each(args = (), config = at_most(1100))]
+fn ask_for_the_turn(crowd: Crowd) -> Crowd {
+    for id in &crowd.waiters[..usize::try_from(TIMES).expect("few")] {
+        let waited = with(&crowd.lock, |ledger| ledger.waited(*id, NOW));
+        assert!(matches!(waited, Waited::NotYet(None)));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::one(args = (), config = at_most(3900))]
+fn lend_and_revoke(crowd: Crowd) -> Crowd {
+    for _ in 0..TIMES {
+        let rights = Rights::ALL.without(Rights::SHARE);
+        let lent = with(&crowd.lock, |ledger| ledger.lend(&crowd.guest, rights));
+        let lent = lent.expect("nothing is against it");
+        with(&crowd.lock, |ledger| {
+            ledger.revoke(lent.lend().expect("it is lent"));
+            ledger.release(lent);
+        });
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::one(args = (), config = at_most(20700))]
+fn unpin_and_pin_one_run(crowd: Crowd) -> Crowd {
+    for at in 0..TIMES {
+        let span = granules(8193 + 2 * at, 1);
+        with(&crowd.lock, |ledger| {
+            drop(ledger.unpin(&crowd.unpins, span).expect("it may"));
+        });
+        let pinned = crowd.lock.pin(&crowd.unpins, span).expect("it may");
+        drop(black_box(pinned));
+    }
+    crowd
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::one(args = (), config = at_most(4000))]
+fn duplicate_and_release(crowd: Crowd) -> Crowd {
+    for _ in 0..TIMES {
+        let duplicate = with(&crowd.lock, |ledger| {
+            ledger.duplicate(&crowd.guest, Rights::ALL, Vec::new())
+        });
+        let duplicate = duplicate.expect("nothing is against it");
+        with(&crowd.lock, |ledger| ledger.release(duplicate));
+    }
+    crowd
+}
+
+library_benchmark_group!(
+    name = paths,
+    benchmarks = [
+        open_and_close_elsewhere,
+        open_and_close_among_readers,
+        open_is_refused_for_windows,
+        open_is_refused_for_waiters,
+        close_one_of_many_windows,
+        borrow_open_and_close,
+        borrow_is_refused,
+        wait_and_forget,
+        forget_the_first_of_many,
+        ask_for_the_turn,
+        lend_and_revoke,
+        unpin_and_pin_one_run,
+        duplicate_and_release
+    ]
+);
+
+main!(library_benchmark_groups = paths);
