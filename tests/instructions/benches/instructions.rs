@@ -56,7 +56,7 @@ fn open<'a>(lock: &'a LedgerLock<()>, handle: &Handle, access: Access) -> impl F
 /// What is left is dropped outside of what is counted.
 type Left = (LedgerLock<()>, Handle);
 
-#[library_benchmark(setup = region, config = at_most(2000))]
+#[library_benchmark(setup = region, config = at_most(2600))]
 #[bench::one(0)]
 fn open_and_close_to_write((lock, handle): Left) -> Left {
     for _ in 0..TIMES {
@@ -66,8 +66,8 @@ fn open_and_close_to_write((lock, handle): Left) -> Left {
 }
 
 #[library_benchmark(setup = region)]
-#[bench::one(args = (0), config = at_most(2000))]
-#[bench::beside_a_thousand(args = (1000), config = at_most(3100))]
+#[bench::one(args = (0), config = at_most(2600))]
+#[bench::beside_a_thousand(args = (1000), config = at_most(14300))]
 fn open_and_close_to_read((lock, handle): Left) -> Left {
     for _ in 0..TIMES {
         open(&lock, &handle, Access::Read)();
@@ -91,7 +91,7 @@ fn lend_and_revoke((lock, handle): Left) -> Left {
     (lock, handle)
 }
 
-#[library_benchmark(setup = region, config = at_most(8700))]
+#[library_benchmark(setup = region, config = at_most(12700))]
 #[bench::one(0)]
 fn unpin_and_pin((lock, handle): Left) -> Left {
     let span = Span::whole(GRANULES * GRANULE);
@@ -107,7 +107,7 @@ fn unpin_and_pin((lock, handle): Left) -> Left {
     (lock, handle)
 }
 
-#[library_benchmark(setup = region, config = at_most(4600))]
+#[library_benchmark(setup = region, config = at_most(1350))]
 #[bench::one(0)]
 fn duplicate_and_release((lock, handle): Left) -> Left {
     for _ in 0..TIMES {

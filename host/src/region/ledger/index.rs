@@ -34,7 +34,8 @@ impl<P> Windows<P> {
 
     /// Whether all of them only read.
     pub(super) fn only_read(&self) -> bool {
-        self.places.keys().all(|access| *access == Access::Read)
+        let mut places = self.places.iter();
+        places.all(|(access, places)| *access == Access::Read || places.is_empty())
     }
 
     pub(super) fn insert(&mut self, id: WindowId, window: Window<P>) {
@@ -69,9 +70,22 @@ impl<P> Windows<P> {
     }
 
     fn displace(&mut self, id: WindowId, window: &Window<P>) {
-        remove(&mut self.places, window.access, id, window.span);
-        let claim = (window.claim, window.access);
-        remove(&mut self.of_claims, claim, id, window.span);
+        let (access, span) = (window.access, window.span);
+        remove(&mut self.places, access, access, id, span);
+        remove(
+            &mut self.of_claims,
+            (window.claim, access),
+            access,
+            id,
+            span,
+        );
+    }
+
+    /// A claim has ended, and has no window any more.
+    pub(super) fn forget(&mut self, claim: ClaimId) {
+        for access in [Access::Read, Access::Write] {
+            self.of_claims.remove(&(claim, access));
+        }
     }
 
     /// Finds a window on a span that sees as `sees` wants and is `accept`ed, among
@@ -153,12 +167,20 @@ impl<P> Windows<P> {
     }
 }
 
-fn remove<K: Ord>(trees: &mut BTreeMap<K, IntervalTree>, key: K, id: WindowId, span: Span) {
+/// Removes a window from a tree. An empty one is kept for the next window, but not for
+/// those of a store, which may be gone.
+fn remove<K: Ord>(
+    trees: &mut BTreeMap<K, IntervalTree>,
+    key: K,
+    access: Access,
+    id: WindowId,
+    span: Span,
+) {
     let Some(tree) = trees.get_mut(&key) else {
         return;
     };
     tree.remove(id, span);
-    if tree.is_empty() {
+    if tree.is_empty() && access.live().is_some() {
         trees.remove(&key);
     }
 }

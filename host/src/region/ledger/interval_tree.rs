@@ -216,31 +216,34 @@ impl IntervalTree {
     }
 
     /// Restores the balance after one window was added or removed below. No child has
-    /// more than three times as many windows as the other one.
-    fn balance(&mut self, mut at: u32) -> u32 {
-        let (left, right) = (self.nodes[at as usize].left, self.nodes[at as usize].right);
+    /// more than three times as many windows as the other one. What a node notes of its
+    /// children is right before, and after.
+    fn balance(&mut self, at: u32) -> u32 {
+        let node = &self.nodes[at as usize];
+        let (left, right) = (node.left, node.right);
         let (size_left, size_right) = (self.size(left), self.size(right));
-        if size_left + size_right > 1 {
-            if size_right > 3 * size_left {
-                let inner = self.size(self.nodes[right as usize].left);
-                if inner >= 2 * self.size(self.nodes[right as usize].right) {
-                    let up = self.rotate_right(right);
-                    self.update(up);
-                    self.nodes[at as usize].right = up;
-                }
-                at = self.rotate_left(at);
-            } else if size_left > 3 * size_right {
-                let inner = self.size(self.nodes[left as usize].right);
-                if inner >= 2 * self.size(self.nodes[left as usize].left) {
-                    let up = self.rotate_left(left);
-                    self.update(up);
-                    self.nodes[at as usize].left = up;
-                }
-                at = self.rotate_right(at);
-            }
+        if size_left + size_right <= 1 {
+            return at;
         }
-        self.update(at);
-        at
+        let up = if size_right > 3 * size_left {
+            let inner = self.size(self.nodes[right as usize].left);
+            if inner >= 2 * self.size(self.nodes[right as usize].right) {
+                let up = self.rotate_right(right);
+                self.nodes[at as usize].right = up;
+            }
+            self.rotate_left(at)
+        } else if size_left > 3 * size_right {
+            let inner = self.size(self.nodes[left as usize].right);
+            if inner >= 2 * self.size(self.nodes[left as usize].left) {
+                let up = self.rotate_left(left);
+                self.nodes[at as usize].left = up;
+            }
+            self.rotate_right(at)
+        } else {
+            return at;
+        };
+        self.update(up);
+        up
     }
 
     fn key(&self, at: u32) -> (u64, WindowId) {
@@ -252,11 +255,17 @@ impl IntervalTree {
         if at == NONE {
             return new;
         }
-        if self.key(new) < self.key(at) {
-            let below = self.insert_below(self.nodes[at as usize].left, new);
+        let added = self.nodes[new as usize].reach;
+        let before = self.key(new) < self.key(at);
+        let node = &mut self.nodes[at as usize];
+        node.size += 1;
+        node.reach = node.reach.join(added);
+        let (left, right) = (node.left, node.right);
+        if before {
+            let below = self.insert_below(left, new);
             self.nodes[at as usize].left = below;
         } else {
-            let below = self.insert_below(self.nodes[at as usize].right, new);
+            let below = self.insert_below(right, new);
             self.nodes[at as usize].right = below;
         }
         self.balance(at)
@@ -284,9 +293,11 @@ impl IntervalTree {
                 let (next, rest) = self.take_first(right);
                 let node = &mut self.nodes[next as usize];
                 (node.left, node.right) = (left, rest);
+                self.update(next);
                 return self.balance(next);
             }
         }
+        self.update(at);
         self.balance(at)
     }
 
@@ -298,6 +309,7 @@ impl IntervalTree {
         }
         let (first, rest) = self.take_first(left);
         self.nodes[at as usize].left = rest;
+        self.update(at);
         (first, self.balance(at))
     }
 }

@@ -420,6 +420,7 @@ impl<P> Ledger<P> {
         }
         let entry = self.claims.remove(&claim).expect("found above");
         self.leave_queue_whole(claim);
+        self.windows.forget(claim);
         self.forget_account(claim, &entry.charges);
         self.queued -= u32::from(entry.queued);
         if self.claims.is_empty() || self.purged {
