@@ -70,7 +70,6 @@ pub mod app;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
-#[allow(dead_code, unused_imports)]
 mod compile;
 mod config;
 mod ctx;

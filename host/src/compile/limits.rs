@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-const KIB: u64 = 1 << 10;
+use super::measure::Refused;
+
 const MIB: u64 = 1 << 20;
+
+/// The limits that hold in a process of the compiler's own.
+pub(super) const TIME: &str = "compile-time";
+pub(super) const MEMORY: &str = "compile-memory";
 
 /// What a component may ask of the compiler.
 ///
@@ -36,7 +41,7 @@ pub struct CompileLimits {
     /// `exports`: exports of the component itself. Default 1000.
     pub exports: u64,
     /// `core-names`: imports and exports of all core modules together. Default
-    /// 50,000.
+    /// 20,000.
     pub core_names: u64,
     /// `functions`: functions in all core modules together. Default 200,000.
     pub functions: u64,
@@ -45,8 +50,8 @@ pub struct CompileLimits {
     /// `locals`: parameters and locals of one function. Default 20,000.
     pub locals: u64,
     /// `function-values`: values that one function hands from block to block, at
-    /// most: each local at each block, loop and `if`, and all that branches and calls
-    /// carry. Default 5,000,000.
+    /// most: each local that lives longer than a block, at each block, loop and `if`,
+    /// and all that branches and calls carry. Default 500,000.
     pub function_values: u64,
     /// `compile-time`: the processor time that the compiler may take for one
     /// component, on all processors together, in whole seconds. By default 5
@@ -54,7 +59,7 @@ pub struct CompileLimits {
     /// [process of its own](super::CompilerProcess) compiles.
     pub time: Option<Duration>,
     /// `compile-memory`: the memory that the compiler may take for one component, in
-    /// bytes. By default 384 MiB, and 64 times the size of the component. Holds where
+    /// bytes. By default 384 MiB, and 128 times the size of the component. Holds where
     /// a [process of its own](super::CompilerProcess) compiles.
     pub memory_bytes: Option<u64>,
 }
@@ -70,11 +75,11 @@ impl Default for CompileLimits {
             types: 100_000,
             imports: 1000,
             exports: 1000,
-            core_names: 50_000,
+            core_names: 20_000,
             functions: 200_000,
             function_bytes: MIB,
             locals: 20_000,
-            function_values: 5_000_000,
+            function_values: 500_000,
             time: None,
             memory_bytes: None,
         }
@@ -99,13 +104,13 @@ impl CompileLimits {
     /// Returns how many bytes of memory a component of this size may take.
     pub(crate) fn memory(&self, bytes: u64) -> u64 {
         self.memory_bytes
-            .unwrap_or_else(|| (384 * MIB).saturating_add(bytes.saturating_mul(64)))
+            .unwrap_or_else(|| (384 * MIB).saturating_add(bytes.saturating_mul(128)))
     }
 }
 
 /// A component is larger than a limit allows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}, more than the limit `{limit}` allows, which is {most}")]
+#[error("{what}, more than the limit `{limit}` allows, which is {most}{}", self.unit())]
 pub(crate) struct TooLarge {
     /// The name of the limit.
     pub(crate) limit: &'static str,
@@ -113,6 +118,34 @@ pub(crate) struct TooLarge {
     pub(crate) what: String,
     /// What the limit allows.
     pub(crate) most: u64,
+}
+
+impl TooLarge {
+    fn unit(&self) -> &'static str {
+        match self.limit {
+            TIME => " s",
+            MEMORY | "component-bytes" | "function-bytes" => " bytes",
+            _ => "",
+        }
+    }
+}
+
+/// Refuses `number` of what `what` describes if it is over the limit.
+pub(super) fn at_most(
+    limit: &'static str,
+    most: u64,
+    number: u64,
+    what: impl FnOnce() -> String,
+) -> Result<(), Refused> {
+    match number > most {
+        true => Err(TooLarge {
+            limit,
+            what: what(),
+            most,
+        }
+        .into()),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -123,9 +156,9 @@ mod tests {
     fn time_and_memory_grow_with_the_component() {
         let limits = CompileLimits::default();
         assert_eq!(limits.seconds(0), 5);
-        assert_eq!(limits.seconds(200 * KIB), 9);
+        assert_eq!(limits.seconds(200 << 10), 9);
         assert_eq!(limits.seconds(10 * MIB), 205);
-        assert_eq!(limits.memory(MIB), 448 * MIB);
+        assert_eq!(limits.memory(MIB), 512 * MIB);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use wasmparser::{
     Encoding, Instance, Parser, Payload, TypeRef,
 };
 
-use super::function::{self, Signatures};
-use super::limits::{CompileLimits, TooLarge};
+use super::function::{self, Locals, Signatures};
+use super::limits::{CompileLimits, TooLarge, at_most};
 use super::unfold::{self, Component, Item, Kind};
 
 /// How much a component has of what costs time or memory.
@@ -128,14 +128,9 @@ pub(crate) enum Refused {
 /// See [`Refused`]. A component that passes may be invalid all the same.
 pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Refused> {
     let bytes = wasm.len() as u64;
-    if bytes > limits.component_bytes {
-        return Err(TooLarge {
-            limit: "component-bytes",
-            what: format!("the component has {bytes} bytes"),
-            most: limits.component_bytes,
-        }
-        .into());
-    }
+    at_most("component-bytes", limits.component_bytes, bytes, || {
+        format!("the component has {bytes} bytes")
+    })?;
     let mut reader = Reader {
         wasm,
         limits,
@@ -170,6 +165,7 @@ enum Open<'a> {
     Module {
         core: Core,
         signatures: Signatures,
+        locals: Locals,
         /// The index of the next function that has a body.
         next: u32,
     },
@@ -210,6 +206,7 @@ impl<'a> Reader<'a> {
             Encoding::Module => Open::Module {
                 core: Core::default(),
                 signatures: Signatures::default(),
+                locals: Locals::default(),
                 next: 0,
             },
         });
@@ -244,37 +241,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds definitions that take part in no instantiation.
-    fn plain(&mut self, count: u64) -> Result<(), Refused> {
+    fn plain(&mut self, count: u64) {
         if let Some(Open::Component(component)) = self.open.last_mut() {
             component.plain += count;
         }
-        Ok(())
     }
 
     fn types(&mut self, count: u64) -> Result<(), Refused> {
         self.measure.types += count;
         let types = self.measure.types;
-        self.at_most("types", self.limits.types, types, || {
+        at_most("types", self.limits.types, types, || {
             format!("the component has {types} types or more")
         })
-    }
-
-    fn at_most(
-        &self,
-        limit: &'static str,
-        most: u64,
-        number: u64,
-        what: impl FnOnce() -> String,
-    ) -> Result<(), Refused> {
-        match number > most {
-            true => Err(TooLarge {
-                limit,
-                what: what(),
-                most,
-            }
-            .into()),
-            false => Ok(()),
-        }
     }
 
     fn of_component(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
@@ -293,10 +271,10 @@ impl<'a> Reader<'a> {
                 for instance in section {
                     match instance? {
                         Instance::Instantiate { module_index, args } => {
-                            self.plain(args.len() as u64)?;
+                            self.plain(args.len() as u64);
                             self.push(Item::InstantiateModule(module_index));
                         }
-                        Instance::FromExports(exports) => self.plain(1 + exports.len() as u64)?,
+                        Instance::FromExports(exports) => self.plain(1 + exports.len() as u64),
                     }
                 }
                 Ok(())
@@ -308,14 +286,14 @@ impl<'a> Reader<'a> {
                             component_index,
                             args,
                         } => {
-                            self.plain(args.len() as u64)?;
+                            self.plain(args.len() as u64);
                             let args = args
                                 .iter()
                                 .filter_map(|arg| named(arg.name, arg.kind, arg.index));
                             self.push(Item::Instantiate(component_index, args.collect()));
                         }
                         ComponentInstance::FromExports(exports) => {
-                            self.plain(exports.len() as u64)?;
+                            self.plain(exports.len() as u64);
                             let exports = exports.iter().filter_map(|export| {
                                 named(export.name.name, export.kind, export.index)
                             });
@@ -334,7 +312,7 @@ impl<'a> Reader<'a> {
                             name,
                         } => match Kind::of(kind) {
                             Some(kind) => self.push(Item::Alias(kind, instance_index, name)),
-                            None => self.plain(1)?,
+                            None => self.plain(1),
                         },
                         ComponentAlias::Outer { kind, count, index } => match kind {
                             ComponentOuterAliasKind::CoreModule => {
@@ -343,9 +321,9 @@ impl<'a> Reader<'a> {
                             ComponentOuterAliasKind::Component => {
                                 self.push(Item::Outer(Kind::Component, count, index));
                             }
-                            _ => self.plain(1)?,
+                            _ => self.plain(1),
                         },
-                        ComponentAlias::CoreInstanceExport { .. } => self.plain(1)?,
+                        ComponentAlias::CoreInstanceExport { .. } => self.plain(1),
                     }
                 }
                 Ok(())
@@ -354,7 +332,7 @@ impl<'a> Reader<'a> {
                 let imports = u64::from(section.count());
                 let all = self.count(|component| &mut component.imports, imports);
                 if self.open.len() == 1 {
-                    self.at_most("imports", self.limits.imports, all, || {
+                    at_most("imports", self.limits.imports, all, || {
                         format!("the component has {all} imports")
                     })?;
                 }
@@ -362,7 +340,7 @@ impl<'a> Reader<'a> {
                     let ComponentImport { name, ty } = import?;
                     match Kind::of(ty.kind()) {
                         Some(kind) => self.push(Item::Import(kind, name.name)),
-                        None => self.plain(1)?,
+                        None => self.plain(1),
                     }
                 }
                 Ok(())
@@ -371,7 +349,7 @@ impl<'a> Reader<'a> {
                 let exports = u64::from(section.count());
                 let all = self.count(|component| &mut component.exports, exports);
                 if self.open.len() == 1 {
-                    self.at_most("exports", self.limits.exports, all, || {
+                    at_most("exports", self.limits.exports, all, || {
                         format!("the component has {all} exports")
                     })?;
                 }
@@ -379,12 +357,15 @@ impl<'a> Reader<'a> {
                     let export = export?;
                     match named(export.name.name, export.kind, export.index) {
                         Some((name, kind, index)) => self.push(Item::Export(name, kind, index)),
-                        None => self.plain(1)?,
+                        None => self.plain(1),
                     }
                 }
                 Ok(())
             }
-            Payload::ComponentCanonicalSection(section) => self.plain(section.count().into()),
+            Payload::ComponentCanonicalSection(section) => {
+                self.plain(section.count().into());
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -407,6 +388,7 @@ impl<'a> Reader<'a> {
         let Some(Open::Module {
             core,
             signatures,
+            locals,
             next,
         }) = self.open.last_mut()
         else {
@@ -448,14 +430,9 @@ impl<'a> Reader<'a> {
                 let functions = u64::from(section.count());
                 self.measure.functions += functions;
                 let all = self.measure.functions;
-                if all > self.limits.functions {
-                    return Err(TooLarge {
-                        limit: "functions",
-                        what: format!("the component has {all} core functions"),
-                        most: self.limits.functions,
-                    }
-                    .into());
-                }
+                at_most("functions", self.limits.functions, all, || {
+                    format!("the component has {all} core functions or more")
+                })?;
                 core.functions += functions;
                 for ty in section {
                     signatures.functions.push(ty?);
@@ -515,7 +492,7 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             Payload::CodeSectionEntry(body) => {
-                function::check(&body, *next, signatures, self.limits)?;
+                function::check(&body, *next, signatures, locals, self.limits)?;
                 *next += 1;
                 Ok(())
             }
@@ -527,7 +504,7 @@ impl<'a> Reader<'a> {
     fn names(&mut self, more: u64) -> Result<(), Refused> {
         self.measure.core_names += more;
         let all = self.measure.core_names;
-        self.at_most("core-names", self.limits.core_names, all, || {
+        at_most("core-names", self.limits.core_names, all, || {
             format!("the core modules have {all} imports and exports or more")
         })
     }
@@ -539,16 +516,9 @@ fn named(name: &str, kind: ComponentExternalKind, index: u32) -> Option<(&str, K
 }
 
 pub(super) fn check_depth(what: &str, depth: u64, limits: &CompileLimits) -> Result<(), Refused> {
-    let most = limits.depth();
-    match depth > most {
-        true => Err(TooLarge {
-            limit: "nesting",
-            what: format!("{what} {depth} deep or deeper"),
-            most,
-        }
-        .into()),
-        false => Ok(()),
-    }
+    at_most("nesting", limits.depth(), depth, || {
+        format!("{what} {depth} deep or deeper")
+    })
 }
 
 /// Counts the types in a section of a component. `wasmparser` reads nested types

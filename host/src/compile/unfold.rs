@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use wasmparser::ComponentExternalKind;
 
-use super::limits::{CompileLimits, TooLarge};
+use super::limits::{CompileLimits, at_most};
 use super::measure::{Core, Refused, Totals, check_depth};
 
 /// A component as it was read.
@@ -224,12 +224,10 @@ pub(super) fn unfold(
             Item::Outer(kind, count, index) => frame.add(frame.outer(*kind, *count, *index)?),
             Item::InstantiateModule(module) => {
                 totals.core_instances += 1;
-                at_most(
-                    "core-instances",
-                    limits.core_instances,
-                    totals.core_instances,
-                    "core modules",
-                )?;
+                let (all, most) = (totals.core_instances, limits.core_instances);
+                at_most("core-instances", most, all, || {
+                    format!("the component instantiates {all} core modules or more")
+                })?;
                 if let Thing::Module(Some(module)) = frame.get(Kind::Module, *module)? {
                     totals.core.add(&modules[module]);
                 }
@@ -266,37 +264,14 @@ fn begin(
     limits: &CompileLimits,
 ) -> Result<(), Refused> {
     totals.component_instances += 1;
-    at_most(
-        "component-instances",
-        limits.component_instances,
-        totals.component_instances,
-        "components",
-    )?;
+    let (all, most) = (totals.component_instances, limits.component_instances);
+    at_most("component-instances", most, all, || {
+        format!("the component instantiates {all} components or more")
+    })?;
     let definitions = component.plain + component.items.len() as u64;
     totals.definitions = totals.definitions.saturating_add(definitions);
-    if totals.definitions > limits.definitions {
-        let most = limits.definitions;
-        return Err(TooLarge {
-            limit: "definitions",
-            what: format!(
-                "the component and those that it instantiates have {} definitions or more",
-                totals.definitions
-            ),
-            most,
-        }
-        .into());
-    }
-    Ok(())
-}
-
-fn at_most(limit: &'static str, most: u64, number: u64, what: &str) -> Result<(), Refused> {
-    match number > most {
-        true => Err(TooLarge {
-            limit,
-            what: format!("the component instantiates {number} {what} or more"),
-            most,
-        }
-        .into()),
-        false => Ok(()),
-    }
+    let all = totals.definitions;
+    at_most("definitions", limits.definitions, all, || {
+        format!("the component and those that it instantiates have {all} definitions or more")
+    })
 }

@@ -162,30 +162,54 @@ fn all_declarations_of_types_count() {
     assert!((10..=20).contains(&types), "{types}");
 }
 
-#[test]
-fn values_are_locals_by_blocks_and_what_branches_carry() {
-    let refused = |body: &str, values| {
-        let text = format!(
-            "(module (type $t (func (result i32 i32 i32)))
-                (func (local i32 i32 i32 i32 i32) {body}))"
-        );
-        let exact = CompileLimits {
-            function_values: values,
-            ..CompileLimits::default()
-        };
-        measure(&wasm(&text), &exact).unwrap();
-        let less = CompileLimits {
-            function_values: values - 1,
-            ..exact
-        };
-        assert_eq!(limit(&wasm(&text), &less), "function-values");
+/// Checks that a function has exactly so many values.
+#[track_caller]
+fn assert_values(body: &str, values: u64) {
+    let text = format!(
+        "(module (type $t (func (result i32 i32 i32)))
+            (func (param i32 i32) (local i32 i32 i32) {body}))"
+    );
+    let exact = CompileLimits {
+        function_values: values,
+        ..CompileLimits::default()
     };
-    refused("(block (block (loop)))", 15);
-    refused("(if (i32.const 1) (then) (else))", 10);
+    measure(&wasm(&text), &exact).unwrap();
+    let less = CompileLimits {
+        function_values: values - 1,
+        ..exact
+    };
+    assert_eq!(limit(&wasm(&text), &less), "function-values");
+}
+
+#[test]
+fn values_are_long_lived_locals_by_blocks() {
+    let long = "(drop (local.get 0)) (drop (local.get 1))";
+    // The function itself is a block.
+    assert_values(&format!("{long} (block (block (loop)))"), 2 * 4);
+    assert_values(&format!("{long} (if (i32.const 1) (then) (else))"), 2 * 3);
+    // Written in a loop, and read there the next time around.
+    assert_values(
+        "(loop (local.set 2 (i32.add (local.get 2) (i32.const 1))))",
+        2,
+    );
+}
+
+#[test]
+fn temporaries_within_a_block_are_no_values() {
+    let temporary = "(local.set 2 (i32.const 1)) (drop (local.get 2))";
+    assert_values(
+        &format!("(block {temporary}) (loop {temporary}) (drop (local.get 0))"),
+        3,
+    );
+}
+
+#[test]
+fn branches_and_calls_carry_values() {
     // A block with three results; two branches and the end carry them.
-    refused(
+    assert_values(
         "(block (type $t) (br 0 (i32.const 1) (i32.const 2) (i32.const 3)) (br 0))
          drop drop drop",
-        5 + 3 + 3 * 3,
+        3 + 3 * 3,
     );
+    assert_values("(call 0 (i32.const 1) (i32.const 2))", 2);
 }
