@@ -266,7 +266,8 @@ impl AppBuilder {
         self
     }
 
-    /// Compiles, links and instantiates the guests. To be called on a tokio
+    /// Measures, links, compiles and instantiates the guests: nothing is compiled that
+    /// cannot be linked. Blocks while it compiles. To be called on a tokio
     /// runtime with time and I/O enabled; strands are tasks on it. On one with
     /// several threads they run in parallel.
     ///

@@ -12,6 +12,8 @@ use super::say::say;
 
 /// Check a manifest, its components and how they are linked; run nothing.
 ///
+/// Reads the components, and does not compile them.
+///
 /// Finds all mistakes at once, and shows each at its line: keys that there are
 /// not, values of the wrong kind, guests that there are not, files that are
 /// missing, components that do not compile, imports that nobody serves or that

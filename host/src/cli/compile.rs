@@ -194,22 +194,23 @@ mod tests {
             let CompileLimit(set) = text.parse().unwrap();
             set.apply(&mut limits);
         }
-        let mut expected = CompileLimits::default();
-        expected.component_bytes = 1 << 20;
-        expected.nesting = 2;
-        expected.component_instances = 3;
-        expected.core_instances = 4;
-        expected.definitions = 5;
-        expected.types = 6;
-        expected.imports = 7;
-        expected.exports = 8;
-        expected.core_names = 9;
-        expected.functions = 10;
-        expected.function_bytes = 11;
-        expected.locals = 12;
-        expected.function_values = 13;
-        expected.time = Some(Duration::from_secs(14));
-        expected.memory_bytes = Some(15 << 10);
+        let expected = CompileLimits {
+            component_bytes: 1 << 20,
+            nesting: 2,
+            component_instances: 3,
+            core_instances: 4,
+            definitions: 5,
+            types: 6,
+            imports: 7,
+            exports: 8,
+            core_names: 9,
+            functions: 10,
+            function_bytes: 11,
+            locals: 12,
+            function_values: 13,
+            time: Some(Duration::from_secs(14)),
+            memory_bytes: Some(15 << 10),
+        };
         assert_eq!(limits, expected);
     }
 

@@ -117,7 +117,8 @@ pub(super) fn read_one(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Failure>
 /// are empty.
 fn at_most(path: &Path, most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let file = fs::File::open(path)?;
-    if file.metadata()?.len() > most_bytes {
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.len() > most_bytes {
         return Ok(None);
     }
     let mut wasm = Vec::new();

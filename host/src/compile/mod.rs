@@ -30,7 +30,6 @@ use wasmtime::{Config, Engine, OptLevel};
 pub use limits::CompileLimits;
 pub(crate) use limits::TooLarge;
 pub(crate) use measure::measure;
-pub(crate) use process::Compiled;
 pub use process::CompilerProcess;
 use process::{Task, Worker};
 use skeleton::skeleton;
@@ -92,7 +91,7 @@ impl<'a> Compiler<'a> {
         let task = if check { Task::Check } else { Task::Types };
         if let Some(worker) = &mut self.worker {
             let compiled = worker.compile(task, self.level, wasm, self.limits)?;
-            return crate::sys::load(self.engine, &compiled);
+            return compiled.load(self.engine);
         }
         if check {
             check_code(self.engine, wasm)?;
@@ -111,7 +110,7 @@ impl<'a> Compiler<'a> {
         match &mut self.worker {
             Some(worker) => {
                 let compiled = worker.compile(Task::Code, self.level, wasm, self.limits)?;
-                crate::sys::load(self.engine, &compiled)
+                compiled.load(self.engine)
             }
             None => Component::from_binary(self.engine, wasm),
         }

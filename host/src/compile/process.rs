@@ -20,6 +20,7 @@ use wasmtime::OptLevel;
 
 use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
+use crate::sys::Compiled;
 
 /// How much longer than its processor time the child may take on a busy machine, as a
 /// factor and on top of that.
@@ -199,16 +200,6 @@ pub(super) const NO_MEMORY: u8 = 2;
 /// The size of an answer's beginning: its kind, the nonce, and how many bytes follow.
 pub(super) const ANSWER: usize = 17;
 
-/// Code that the child compiled.
-#[derive(Debug)]
-pub(crate) struct Compiled(Vec<u8>);
-
-impl Compiled {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// The process, once it is needed.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -275,8 +266,14 @@ impl Worker {
         let mut running = match self.running.take() {
             Some(running) => running,
             None => self.process.start().map_err(|error| {
-                wasmtime::Error::new(error)
-                    .context("cannot start the process that compiles components")
+                let advice = match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        "; RLIMIT_NPROC (`ulimit -u`) or the cgroup's `pids.max` is the limit"
+                    }
+                    _ => "",
+                };
+                let text = format!("cannot start the process that compiles components{advice}");
+                wasmtime::Error::new(error).context(text)
             })?,
         };
         let wall = Duration::from_secs(request.seconds).saturating_mul(SLOWER) + BUSY;
@@ -287,7 +284,7 @@ impl Worker {
             Ok((kind, bytes)) => {
                 self.running = Some(running);
                 match kind {
-                    COMPILED => Ok(Compiled(bytes)),
+                    COMPILED => Ok(Compiled::of_answer(bytes)),
                     NO_MEMORY => Err(out_of_memory(&request)),
                     _ => Err(wasmtime::Error::msg(
                         String::from_utf8_lossy(&bytes).into_owned(),
@@ -427,6 +424,37 @@ fn again(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[track_caller]
+    fn error(arguments: &[&str]) -> String {
+        let process = CompilerProcess::this_program(arguments.iter().copied());
+        let compiled = Worker::new(process).compile(
+            Task::Code,
+            OptLevel::None,
+            EMPTY,
+            &CompileLimits::default(),
+        );
+        format!("{:#}", compiled.expect_err("nobody compiles there"))
+    }
+
+    #[test]
+    fn output_of_something_else_is_not_taken_for_code() {
+        // This is a program of tests, which lists them.
+        let error = error(&["--list"]);
+        assert!(
+            error.contains("the answer is to another request") || error.contains("ended by itself"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn end_of_the_child_is_told_with_its_last_words() {
+        let error = error(&["--no-such-option"]);
+        assert!(error.contains("ended by itself (exit status: "), "{error}");
+        assert!(error.contains("no-such-option"), "{error}");
+    }
 
     #[test]
     fn requests_are_read_as_written() {

@@ -3,20 +3,34 @@
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::compile::Compiled;
+/// What [`Engine::precompile_component`] returned, in another process that runs the same
+/// program.
+#[derive(Debug)]
+pub(crate) struct Compiled(Vec<u8>);
 
-/// Makes a component of what the compiler's process answered.
-///
-/// # Errors
-///
-/// It is of another version of wasmtime, or for other settings.
-pub(crate) fn load(engine: &Engine, compiled: &Compiled) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes must come from `Engine::precompile_component`, unchanged.
-    // A `Compiled` is made in one place only, of an answer that has the request's
-    // random number in it, which only `compile::child` writes, in a process that runs
-    // the same program as this one, over a pipe that has no other ends. Nobody changes
-    // its bytes. Wasmtime checks that versions and settings are the same.
-    unsafe { Component::deserialize(engine, compiled.bytes()) }
+impl Compiled {
+    /// Takes the bytes of an answer.
+    ///
+    /// Only for `compile::process`, which asks a child, and has checked that the answer
+    /// repeats the random number of the request: nothing but `compile::child` writes
+    /// such an answer.
+    pub(crate) fn of_answer(bytes: Vec<u8>) -> Compiled {
+        Compiled(bytes)
+    }
+
+    /// Makes a component of it. Copies the code.
+    ///
+    /// # Errors
+    ///
+    /// It is of another version of wasmtime, or for other settings.
+    pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        // SAFETY: the bytes must come from `Engine::precompile_component`, unchanged.
+        // `of_answer` is called in one place only, with what `compile::child` wrote into
+        // a pipe that has no other ends, in a process that runs the same program as this
+        // one. Nobody changes the bytes since. Wasmtime checks that its version and its
+        // settings are the same.
+        unsafe { Component::deserialize(engine, &self.0) }
+    }
 }
 
 /// Returns how many seconds of processor time this process has used, rounded up.
@@ -25,7 +39,7 @@ pub(crate) fn processor_seconds() -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the pointer is to a local variable that is written to during the call
+    // SAFETY: the pointer is to a local variable, which is written to during the call
     // only. A failure leaves it at zero.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     u64::try_from(time.tv_sec).unwrap_or_default() + u64::from(time.tv_nsec > 0)

@@ -45,7 +45,7 @@ pub(crate) mod signal;
 mod table;
 mod view;
 
-pub(crate) use compiled::{load, processor_seconds};
+pub(crate) use compiled::{Compiled, processor_seconds};
 pub(crate) use directory::within;
 pub(crate) use file::{FileSize, RegionFile};
 pub(crate) use forked::{Forked, Process};
