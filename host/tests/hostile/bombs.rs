@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -72,12 +73,49 @@ impl Bomb {
         assert!(!text(&run.stdout).contains(INNOCENT_DONE), "{run:?}");
     }
 
-    /// Runs the component beside an innocent guest.
-    fn run(&self, options: &[&str]) -> Output {
+    /// Runs the component beside an innocent guest. Returns also how many bytes of memory
+    /// the program had at most, or a process of its own did.
+    fn run(&self, options: &[&str]) -> (Output, u64) {
         let mut command = tombolo(["run"]);
         command.args(options).arg(innocent()).arg(&self.path);
-        Running::start(&mut command).end()
+        let running = Running::start(&mut command);
+        let program = running.0.id();
+        let watch = std::thread::spawn(move || {
+            let mut peak = 0;
+            while let Some(memory) = most_memory(program) {
+                let child = children(program).into_iter().filter_map(most_memory).max();
+                peak = peak.max(memory).max(child.unwrap_or_default());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            peak
+        });
+        let output = running.end();
+        (output, watch.join().expect("watching does not panic"))
     }
+}
+
+/// The most bytes that a process ever had in memory. Nothing once it has ended.
+fn most_memory(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("it is mounted");
+    let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|number| {
+            let stat = std::fs::read_to_string(format!("/proc/{number}/stat"));
+            // After the name: the state, and the parent.
+            let stat = stat.unwrap_or_default();
+            let rest = stat.rsplit(") ").next().unwrap_or_default();
+            rest.split(' ').nth(1) == Some(&process.to_string())
+        })
+        .collect()
 }
 
 /// Runs the program with little memory and time.
@@ -332,7 +370,7 @@ fn code_that_is_invalid_is_found_without_compiling() {
 #[test]
 fn time_limit_ends_the_compiler_alone() {
     let bomb = Bomb::of_function(&loops(1000, 10_000));
-    let output = bomb.run(&[
+    let (output, _) = bomb.run(&[
         "--compile-limit",
         "function-values=1000000000",
         "--compile-limit",
@@ -346,7 +384,7 @@ fn time_limit_ends_the_compiler_alone() {
 #[test]
 fn memory_limit_ends_the_compiler_alone() {
     let bomb = Bomb::of_function(&loops(1000, 10_000));
-    let output = bomb.run(&[
+    let (output, peak) = bomb.run(&[
         "--compile-limit",
         "function-values=1000000000",
         "--compile-limit",
@@ -355,6 +393,7 @@ fn memory_limit_ends_the_compiler_alone() {
         "compile-memory=100MB",
     ]);
     assert_refused(&output, "compile-memory");
+    assert!(peak < 2 * 100_000_000, "{peak} bytes");
 }
 
 #[test]
@@ -386,7 +425,7 @@ fn large_component_that_is_harmless_runs() {
     let targets = " 0".repeat(50_000);
     let table = format!("(func block i32.const 0 br_table {targets} end)");
     let bomb = Bomb::of_module(&format!("{functions} {deep} {table}"));
-    let output = bomb.run(&[]);
+    let (output, _) = bomb.run(&[]);
     assert!(output.status.success(), "{output:?}");
     assert_innocent_is_done(&output);
 }
