@@ -12,7 +12,7 @@ use super::handle::{self, NoSuchGuest};
 use super::interfaces;
 use super::killer::MOST;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
-use super::measure::{self, Size};
+use super::measure::Size;
 use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::PrepareError;
 use crate::compile::{self, Compiler, TooLarge};
@@ -200,27 +200,37 @@ impl AppBuilder {
     ) -> Option<Vec<Size>> {
         // Those that can be read, each with its guest's index.
         let mut read: Vec<(usize, Component)> = Vec::new();
-        // What came of each program: its component, or what is wrong with it.
-        let mut types: Vec<Option<Result<Component, String>>> = vec![None; programs.wasm.len()];
-        for (index, program) in programs.of_guest.iter().enumerate() {
-            let component = match &types[*program] {
-                Some(Ok(component)) => Ok(component.clone()),
+        // What came of each program: its component and size, or what is wrong with it.
+        type Read = Result<(Component, Size), String>;
+        let mut types: Vec<Option<Read>> = vec![None; programs.wasm.len()];
+        let mut sizes = Vec::new();
+        for (guest, program) in self.guests.iter().zip(&programs.of_guest) {
+            let known = match &types[*program] {
+                Some(Ok(known)) => Ok(known.clone()),
                 Some(Err(text)) => Err(wasmtime::Error::msg(text.clone())),
-                None => compiler.types(programs.wasm[*program], check),
+                None => compiler
+                    .types(programs.wasm[*program], check)
+                    .map(|(component, totals)| (component, Size::of(&totals))),
             };
-            types[*program].get_or_insert_with(|| match &component {
-                Ok(component) => Ok(component.clone()),
+            types[*program].get_or_insert_with(|| match &known {
+                Ok(known) => Ok(known.clone()),
                 Err(error) => Err(format!("{error:#}")),
             });
-            match component {
-                Ok(component) => read.push((index, component)),
-                Err(source) => findings.errors.push(StartError::Compile {
-                    guest: self.guests[index].name.clone(),
-                    source,
-                }),
+            match known {
+                Ok((component, size)) => {
+                    self.host_memory_error(guest, size, &mut findings.errors);
+                    read.push((sizes.len(), component));
+                    sizes.push(size);
+                }
+                Err(source) => {
+                    findings.errors.push(StartError::Compile {
+                        guest: guest.name.clone(),
+                        source,
+                    });
+                    sizes.push(Size::default());
+                }
             }
         }
-        let sizes = self.measure(&read, &mut findings.errors);
         let whole = read.len() == self.guests.len();
         let parts = self.parts(&read);
         let mut examined = link::examine(&tools.linker, &parts, &self.allowed(&read));
@@ -250,28 +260,16 @@ impl AppBuilder {
         parts.collect()
     }
 
-    /// Computes what the instances of each compiled guest take of the host's memory,
-    /// and finds those for which that is more than its limit.
-    fn measure(&self, compiled: &[(usize, Component)], errors: &mut Vec<StartError>) -> Vec<Size> {
-        let mut known: HashMap<*const [u8], Size> = HashMap::new();
-        let mut all = Vec::new();
-        for (index, _) in compiled {
-            let guest = &self.guests[*index];
-            // What compiles is well-formed.
-            let size = *known
-                .entry(Arc::as_ptr(&guest.wasm))
-                .or_insert_with(|| measure::instances(&guest.wasm).unwrap_or_default());
-            let limits = guest.limits.as_ref().unwrap_or(&self.limits);
-            if size.bytes > limits.host_memory_bytes {
-                errors.push(StartError::HostMemory {
-                    guest: guest.name.clone(),
-                    bytes: size.bytes,
-                    most: limits.host_memory_bytes,
-                });
-            }
-            all.push(size);
+    /// Finds a guest whose instances take more of the host's memory than its limit.
+    fn host_memory_error(&self, guest: &GuestSpec, size: Size, errors: &mut Vec<StartError>) {
+        let limits = guest.limits.as_ref().unwrap_or(&self.limits);
+        if size.bytes > limits.host_memory_bytes {
+            errors.push(StartError::HostMemory {
+                guest: guest.name.clone(),
+                bytes: size.bytes,
+                most: limits.host_memory_bytes,
+            });
         }
-        all
     }
 
     /// Who may call whom, among those that were compiled.

@@ -33,6 +33,8 @@ pub(crate) struct Totals {
     pub(crate) component_instances: u64,
     /// Imports, exports, aliases, instances and functions of components.
     pub(crate) definitions: u64,
+    /// The functions among these that are lifted, lowered or built in.
+    pub(crate) canonicals: u64,
     /// Instances of core modules.
     pub(crate) core_instances: u64,
     /// What the core instances define.
@@ -44,6 +46,8 @@ pub(crate) struct Totals {
 pub(crate) struct Core {
     /// Imported functions, tables, memories, globals and tags.
     pub(crate) imports: u64,
+    /// The functions among these.
+    pub(crate) imported_functions: u64,
     /// Exports.
     pub(crate) exports: u64,
     /// Functions.
@@ -73,6 +77,7 @@ impl Core {
     pub(crate) fn add(&mut self, other: &Core) {
         let Core {
             imports,
+            imported_functions,
             exports,
             functions,
             globals,
@@ -87,6 +92,7 @@ impl Core {
         } = self;
         for (sum, more) in [
             (imports, other.imports),
+            (imported_functions, other.imported_functions),
             (exports, other.exports),
             (functions, other.functions),
             (globals, other.globals),
@@ -363,7 +369,9 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             Payload::ComponentCanonicalSection(section) => {
-                self.plain(section.count().into());
+                let canonicals = section.count().into();
+                self.plain(canonicals);
+                self.count(|component| &mut component.canonicals, canonicals);
                 Ok(())
             }
             _ => Ok(()),
@@ -421,6 +429,7 @@ impl<'a> Reader<'a> {
                     if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
                         signatures.functions.push(ty);
                         *next += 1;
+                        core.imported_functions += 1;
                     }
                 }
                 core.imports += imports;

@@ -29,7 +29,9 @@ use wasmtime::{Config, Engine, OptLevel};
 
 pub use limits::CompileLimits;
 pub(crate) use limits::TooLarge;
+#[cfg(test)]
 pub(crate) use measure::measure;
+pub(crate) use measure::{Core, Totals};
 pub use process::CompilerProcess;
 use process::{Task, Worker};
 use skeleton::skeleton;
@@ -77,13 +79,18 @@ impl<'a> Compiler<'a> {
     }
 
     /// Measures a component, and returns a skeleton of it, which has its types and
-    /// must not be run. With `check`, all of its code is checked as well.
+    /// must not be run, and what an instance of it has. With `check`, all of its code is
+    /// checked as well.
     ///
     /// # Errors
     ///
     /// It is too large, or it is invalid.
-    pub(crate) fn types(&mut self, wasm: &[u8], check: bool) -> wasmtime::Result<Component> {
-        measure(wasm, self.limits).map_err(|refused| match refused {
+    pub(crate) fn types(
+        &mut self,
+        wasm: &[u8],
+        check: bool,
+    ) -> wasmtime::Result<(Component, Totals)> {
+        let measured = measure::measure(wasm, self.limits).map_err(|refused| match refused {
             // Hints look for it.
             measure::Refused::TooLarge(error) => wasmtime::Error::new(error),
             other => wasmtime::Error::new(other),
@@ -91,14 +98,15 @@ impl<'a> Compiler<'a> {
         let task = if check { Task::Check } else { Task::Types };
         if let Some(worker) = &mut self.worker {
             let compiled = worker.compile(task, self.level, wasm, self.limits)?;
-            return compiled.load(self.engine);
+            return Ok((compiled.load(self.engine)?, measured.instance));
         }
         if check {
             check_code(self.engine, wasm)?;
         }
         let bytes = skeleton(wasm).map_err(wasmtime::Error::new)?;
-        Component::from_binary(self.engine, &bytes)
-            .map_err(|error| child::better(self.engine, wasm, error))
+        let component = Component::from_binary(self.engine, &bytes)
+            .map_err(|error| child::better(self.engine, wasm, error))?;
+        Ok((component, measured.instance))
     }
 
     /// Compiles a component that was measured before.

@@ -22,6 +22,8 @@ pub(super) struct Component<'a> {
     pub(super) items: Vec<Item<'a>>,
     /// How many definitions there are besides.
     pub(super) plain: u64,
+    /// The canonical functions among these.
+    pub(super) canonicals: u64,
     pub(super) imports: u64,
     pub(super) exports: u64,
 }
@@ -269,6 +271,7 @@ fn begin(
         format!("the component instantiates {all} components or more")
     })?;
     let definitions = component.plain + component.items.len() as u64;
+    totals.canonicals = totals.canonicals.saturating_add(component.canonicals);
     totals.definitions = totals.definitions.saturating_add(definitions);
     let all = totals.definitions;
     at_most("definitions", limits.definitions, all, || {
