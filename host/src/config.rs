@@ -60,6 +60,13 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     // Before there is any memory, so that a child that is forked later has none.
     Process::current();
     fault::install().map_err(PrepareError::Handler)?;
+    settle(config);
+    prove(config)
+}
+
+/// Sets what engines need for mapping, and does nothing to the process but to start the
+/// threads that compile. What such an engine compiles, one of [`prepare`]'s can run.
+pub(crate) fn settle(config: &mut Config) {
     config
         .with_host_memory(Arc::new(Creator))
         .memory_init_cow(false)
@@ -71,7 +78,6 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     if !compile_in_parallel(true) {
         config.parallel_compilation(false);
     }
-    prove(config)
 }
 
 /// Why an engine cannot be prepared for mapping.

@@ -70,6 +70,7 @@ pub mod app;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod compile;
 mod config;
 mod ctx;
 mod error;

@@ -1,21 +1,21 @@
 //! What keeps an app from starting, found without starting it.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, OptLevel};
+use wasmtime::{Engine, OptLevel};
 
 use super::guest::GuestState;
 use super::handle::{self, NoSuchGuest};
 use super::interfaces;
 use super::killer::MOST;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
-use super::measure::{self, Size};
+use super::measure::Size;
 use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::PrepareError;
+use crate::compile::{self, Compiler, TooLarge};
 use crate::limits::half_of_available;
 
 /// What a message costs the host besides its bytes, at most.
@@ -47,48 +47,134 @@ pub(super) struct Prepared {
     pub(super) entries: Vec<(usize, String)>,
 }
 
+/// Guests that are the same program share its code.
+struct Programs<'a> {
+    /// The different programs.
+    wasm: Vec<&'a [u8]>,
+    /// The program of each guest.
+    of_guest: Vec<usize>,
+}
+
+impl<'a> Programs<'a> {
+    fn of(guests: &'a [GuestSpec]) -> Programs<'a> {
+        let mut programs = Programs {
+            wasm: Vec::new(),
+            of_guest: Vec::new(),
+        };
+        // A program is looked for by where it is first: to look at all its bytes takes
+        // as long as starting many guests.
+        let mut placed: HashMap<*const [u8], usize> = HashMap::new();
+        let mut known: HashMap<&[u8], usize> = HashMap::new();
+        for guest in guests {
+            let program = *placed.entry(Arc::as_ptr(&guest.wasm)).or_insert_with(|| {
+                *known.entry(&guest.wasm).or_insert_with(|| {
+                    programs.wasm.push(&guest.wasm);
+                    programs.wasm.len() - 1
+                })
+            });
+            programs.of_guest.push(program);
+        }
+        programs
+    }
+}
+
+/// What is at hand to look at guests.
+struct Tools {
+    engine: Engine,
+    linker: Linker<GuestState>,
+}
+
 impl AppBuilder {
-    /// Compiles the guests and plans their links, and finds all that would keep
-    /// the app from starting, without starting anything.
+    /// Measures the guests, reads their types and plans their links, and finds all that
+    /// would keep the app from starting, without starting anything. Their code is
+    /// checked, and not compiled.
+    ///
+    /// Takes time in proportion to the size of the components.
     #[must_use]
     pub fn check(&self) -> Findings {
         let mut findings = Findings::default();
-        // What is compiled here never runs.
-        if let Err(error) = self.examine(OptLevel::None, &mut findings) {
-            findings.errors.push(error);
+        let level = OptLevel::None;
+        match self.tools(level, &mut findings) {
+            Ok(tools) => {
+                let programs = Programs::of(&self.guests);
+                let mut compiler = self.compiler_for(&tools, level);
+                self.examine(&tools, &programs, &mut compiler, true, &mut findings);
+            }
+            Err(error) => findings.errors.push(error),
         }
         findings
     }
 
-    /// Makes all ready, or says all that is wrong.
+    /// Makes all ready, or says all that is wrong. Nothing is compiled before all links
+    /// are found good.
     pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
         let mut findings = Findings::default();
-        let prepared = self.examine(OptLevel::Speed, &mut findings)?;
-        match (prepared, findings.errors.len()) {
-            (Some(prepared), 0) => Ok(prepared),
-            (_, 1) => Err(findings.errors.remove(0)),
-            _ => Err(StartError::Several(findings.errors)),
+        let level = OptLevel::Speed;
+        let tools = self.tools(level, &mut findings)?;
+        let programs = Programs::of(&self.guests);
+        let mut compiler = self.compiler_for(&tools, level);
+        let sizes = self.examine(&tools, &programs, &mut compiler, false, &mut findings);
+        let sizes = match (sizes, findings.errors.len()) {
+            (Some(sizes), 0) => sizes,
+            (_, 1) => return Err(findings.errors.remove(0)),
+            _ => return Err(StartError::Several(findings.errors)),
+        };
+
+        let mut code: Vec<Option<Component>> = vec![None; programs.wasm.len()];
+        let mut components = Vec::new();
+        for (guest, program) in self.guests.iter().zip(&programs.of_guest) {
+            let component = match &code[*program] {
+                Some(component) => component.clone(),
+                None => {
+                    let component = compiler.code(programs.wasm[*program]).map_err(|source| {
+                        StartError::Compile {
+                            guest: guest.name.clone(),
+                            source,
+                        }
+                    })?;
+                    code[*program].insert(component).clone()
+                }
+            };
+            components.push(component);
         }
+        drop(compiler);
+        let Tools { engine, linker } = tools;
+        let parts: Vec<(usize, Component)> = components.iter().cloned().enumerate().collect();
+        let examined = link::examine(&linker, &self.parts(&parts), &self.allowed(&parts));
+        if let Some(errors) = LinkErrors::new(examined.errors) {
+            return Err(StartError::Link(errors));
+        }
+        let entries = link::entries(&engine, &self.parts(&parts));
+        Ok(Prepared {
+            components,
+            sizes,
+            plan: examined.plan,
+            engine,
+            linker,
+            entries,
+        })
     }
 
-    /// Adds to `findings` what there is. Nothing is ready if not all guests
-    /// compile, or none is a command.
+    fn compiler_for<'a>(&'a self, tools: &'a Tools, level: OptLevel) -> Compiler<'a> {
+        Compiler::new(
+            &tools.engine,
+            level,
+            &self.compile_limits,
+            self.compiler.as_ref(),
+        )
+    }
+
+    /// Makes an engine, and the linker with all that the host offers. Adds what is
+    /// wrong with the description to `findings`.
     ///
     /// # Errors
     ///
     /// Where the host itself is at fault, so that nothing can be found.
-    fn examine(
-        &self,
-        opt_level: OptLevel,
-        findings: &mut Findings,
-    ) -> Result<Option<Prepared>, StartError> {
+    fn tools(&self, level: OptLevel, findings: &mut Findings) -> Result<Tools, StartError> {
         self.policy_errors(&mut findings.errors);
         self.name_errors(&mut findings.errors);
 
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .cranelift_opt_level(opt_level);
+        let mut config = compile::engine_config(level);
         crate::prepare(&mut config)?;
         let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
         let mut linker: Linker<GuestState> = Linker::new(&engine);
@@ -98,93 +184,92 @@ impl AppBuilder {
             .and_then(|()| crate::add_waits_to_linker(&mut linker))
             .and_then(|()| interfaces::add_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
+        Ok(Tools { engine, linker })
+    }
 
-        // Those that compile, each with its guest's index.
-        let mut compiled: Vec<(usize, Component)> = Vec::new();
-        // Guests that are the same program share its code. It is looked for by where
-        // it is first: to look at all its bytes takes as long as starting many guests.
-        let mut placed: HashMap<*const [u8], Component> = HashMap::new();
-        let mut programs: HashMap<&[u8], Component> = HashMap::new();
-        for (index, guest) in self.guests.iter().enumerate() {
-            let place = Arc::as_ptr(&guest.wasm);
-            let component = match placed.get(&place) {
-                Some(component) => Ok(component.clone()),
-                None => match programs.entry(&guest.wasm) {
-                    Entry::Occupied(known) => Ok(known.get().clone()),
-                    Entry::Vacant(new) => Component::from_binary(&engine, &guest.wasm)
-                        .map(|component| new.insert(component).clone()),
-                },
+    /// Adds to `findings` what there is, from the types of the guests. Returns what the
+    /// instances of each take of the host's memory, if all of them could be read, and one
+    /// is a command.
+    fn examine(
+        &self,
+        tools: &Tools,
+        programs: &Programs<'_>,
+        compiler: &mut Compiler<'_>,
+        check: bool,
+        findings: &mut Findings,
+    ) -> Option<Vec<Size>> {
+        // Those that can be read, each with its guest's index.
+        let mut read: Vec<(usize, Component)> = Vec::new();
+        // What came of each program: its component and size, or what is wrong with it.
+        type Read = Result<(Component, Size), String>;
+        let mut types: Vec<Option<Read>> = vec![None; programs.wasm.len()];
+        let mut sizes = Vec::new();
+        for (guest, program) in self.guests.iter().zip(&programs.of_guest) {
+            let known = match &types[*program] {
+                Some(Ok(known)) => Ok(known.clone()),
+                Some(Err(text)) => Err(wasmtime::Error::msg(text.clone())),
+                None => compiler
+                    .types(programs.wasm[*program], check)
+                    .map(|(component, totals)| (component, Size::of(&totals))),
             };
-            match component {
-                Ok(component) => {
-                    placed.insert(place, component.clone());
-                    compiled.push((index, component));
+            types[*program].get_or_insert_with(|| match &known {
+                Ok(known) => Ok(known.clone()),
+                Err(error) => Err(format!("{error:#}")),
+            });
+            match known {
+                Ok((component, size)) => {
+                    self.host_memory_error(guest, size, &mut findings.errors);
+                    read.push((sizes.len(), component));
+                    sizes.push(size);
                 }
-                Err(source) => findings.errors.push(StartError::Compile {
-                    guest: guest.name.clone(),
-                    source,
-                }),
+                Err(source) => {
+                    findings.errors.push(StartError::Compile {
+                        guest: guest.name.clone(),
+                        source,
+                    });
+                    sizes.push(Size::default());
+                }
             }
         }
-        let sizes = self.measure(&compiled, &mut findings.errors);
-        let whole = compiled.len() == self.guests.len();
-        let parts: Vec<Part<'_>> = compiled
-            .iter()
-            .map(|(index, component)| Part {
-                name: &self.guests[*index].name,
-                component,
-            })
-            .collect();
-        let mut examined = link::examine(&linker, &parts, &self.allowed(&compiled));
+        let whole = read.len() == self.guests.len();
+        let parts = self.parts(&read);
+        let mut examined = link::examine(&tools.linker, &parts, &self.allowed(&read));
         if !whole {
             // It may be what does not compile that exports it.
             let missing = |error: &LinkError| matches!(error, LinkError::Missing { .. });
             examined.errors.retain(|error| !missing(error));
         }
-        findings.warnings = examined.plan.warnings.clone();
+        findings.warnings = examined.plan.warnings;
         findings.guests = examined.interfaces;
         if let Some(errors) = LinkErrors::new(examined.errors) {
             findings.errors.push(StartError::Link(errors));
         }
-        let entries = link::entries(&engine, &parts);
+        let entries = link::entries(&tools.engine, &parts);
         if entries.is_empty() && whole {
             findings.errors.push(StartError::NoCommand);
         }
-        Ok((whole && !entries.is_empty()).then(|| Prepared {
-            components: compiled
-                .into_iter()
-                .map(|(_, component)| component)
-                .collect(),
-            sizes,
-            plan: examined.plan,
-            engine,
-            linker,
-            entries,
-        }))
+        (whole && !entries.is_empty()).then_some(sizes)
     }
 
-    /// Computes what the instances of each compiled guest take of the host's memory,
-    /// and finds those for which that is more than its limit.
-    fn measure(&self, compiled: &[(usize, Component)], errors: &mut Vec<StartError>) -> Vec<Size> {
-        let mut known: HashMap<*const [u8], Size> = HashMap::new();
-        let mut all = Vec::new();
-        for (index, _) in compiled {
-            let guest = &self.guests[*index];
-            // What compiles is well-formed.
-            let size = *known
-                .entry(Arc::as_ptr(&guest.wasm))
-                .or_insert_with(|| measure::instances(&guest.wasm).unwrap_or_default());
-            let limits = guest.limits.as_ref().unwrap_or(&self.limits);
-            if size.bytes > limits.host_memory_bytes {
-                errors.push(StartError::HostMemory {
-                    guest: guest.name.clone(),
-                    bytes: size.bytes,
-                    most: limits.host_memory_bytes,
-                });
-            }
-            all.push(size);
+    /// The guests of these indices, with their components.
+    fn parts<'a>(&'a self, components: &'a [(usize, Component)]) -> Vec<Part<'a>> {
+        let parts = components.iter().map(|(index, component)| Part {
+            name: &self.guests[*index].name,
+            component,
+        });
+        parts.collect()
+    }
+
+    /// Finds a guest whose instances take more of the host's memory than its limit.
+    fn host_memory_error(&self, guest: &GuestSpec, size: Size, errors: &mut Vec<StartError>) {
+        let limits = guest.limits.as_ref().unwrap_or(&self.limits);
+        if size.bytes > limits.host_memory_bytes {
+            errors.push(StartError::HostMemory {
+                guest: guest.name.clone(),
+                bytes: size.bytes,
+                most: limits.host_memory_bytes,
+            });
         }
-        all
     }
 
     /// Who may call whom, among those that were compiled.
@@ -445,6 +530,14 @@ impl StartError {
             StartError::Queue { .. } => vec![
                 "lower how many messages may wait in it, or how many bytes each may have".into(),
             ],
+            StartError::Compile { source, .. }
+                if let Some(error) = source.downcast_ref::<TooLarge>() =>
+            {
+                vec![format!(
+                    "if the component is to be trusted, raise the limit: `--compile-limit {}=...`",
+                    error.limit
+                )]
+            }
             // wasmtime's words; it does not name the function.
             StartError::Compile { source, .. }
                 if format!("{source:#}").contains("component model async") =>

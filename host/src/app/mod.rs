@@ -89,6 +89,7 @@ pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
 use self::strand::Strands;
+pub use crate::compile::{CompileLimits, CompilerProcess};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::PressureSource;
 use crate::{Host, Strand};
@@ -109,6 +110,8 @@ const APP_STOPPED: &str = "the app was told to stop";
 pub struct AppBuilder {
     limits: Limits,
     host_limits: HostLimits,
+    compile_limits: CompileLimits,
+    compiler: Option<CompilerProcess>,
     command: CommandSpec,
     guests: Vec<GuestSpec>,
     /// Who may call whom; everybody, if nothing is said.
@@ -140,6 +143,27 @@ impl AppBuilder {
     #[must_use]
     pub fn host_limits(mut self, limits: HostLimits) -> AppBuilder {
         self.host_limits = limits;
+        self
+    }
+
+    /// Sets what a component may ask of the compiler. A component that is over a limit
+    /// is refused before it is compiled.
+    #[must_use]
+    pub fn compile_limits(mut self, limits: CompileLimits) -> AppBuilder {
+        self.compile_limits = limits;
+        self
+    }
+
+    /// Compiles the components in a process of its own, in which
+    /// [`CompileLimits::time`] and [`CompileLimits::memory_bytes`] hold. Without this
+    /// they are compiled in this process, and these two limits do not hold: what is
+    /// measured before is all that there is against a component that is made to cost
+    /// the compiler much.
+    ///
+    /// If the process cannot be started, the app does not start.
+    #[must_use]
+    pub fn compiler(mut self, process: CompilerProcess) -> AppBuilder {
+        self.compiler = Some(process);
         self
     }
 
@@ -242,7 +266,8 @@ impl AppBuilder {
         self
     }
 
-    /// Compiles, links and instantiates the guests. To be called on a tokio
+    /// Measures, links, compiles and instantiates the guests: nothing is compiled that
+    /// cannot be linked. Blocks while it compiles. To be called on a tokio
     /// runtime with time and I/O enabled; strands are tasks on it. On one with
     /// several threads they run in parallel.
     ///

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::compile::Compile;
 use super::failure::Failure;
 use super::manifest::{self, Instead};
 use super::say::say;
 
 /// Check a manifest, its components and how they are linked; run nothing.
+///
+/// Reads the components, and does not compile them.
 ///
 /// Finds all mistakes at once, and shows each at its line: keys that there are
 /// not, values of the wrong kind, guests that there are not, files that are
@@ -21,6 +24,9 @@ pub(super) struct Check {
     /// The manifest. Otherwise `tombolo.toml` of this directory.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    #[command(flatten)]
+    compile: Compile,
 }
 
 const EXIT_CODES: &str = "\
@@ -32,8 +38,9 @@ impl Check {
     /// Checks it.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let path = manifest::find(self.file, "check")?;
-        let mut described = manifest::open(&path)?;
-        let findings = described.builder(&Instead::default()).check();
+        let mut described = manifest::open(&path, self.compile.most_bytes())?;
+        let builder = described.builder(&Instead::default());
+        let findings = self.compile.apply(builder).check();
         described.add_findings(&findings);
         let described = described.good()?;
         say(&described.render(super::fancy()));

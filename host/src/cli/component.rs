@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -45,11 +45,12 @@ fn is_wat(bytes: &[u8]) -> bool {
         .is_some_and(|line| line.starts_with("(component") || line.starts_with("(module"))
 }
 
-/// Reads the guests' files, and names each guest by its file.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+/// Reads the guests' files, of so many bytes at most, and names each guest by its
+/// file.
+pub(super) fn read(paths: &[PathBuf], most_bytes: u64) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut guests: Vec<(String, Vec<u8>)> = Vec::new();
     for (index, path) in paths.iter().enumerate() {
-        let wasm = read_one(path).map_err(|failure| match argument(paths, index) {
+        let wasm = read_one(path, most_bytes).map_err(|failure| match argument(paths, index) {
             _ if path.is_dir() => failure.hint(format!(
                 "`--dir {}` grants it to the first command",
                 path.display()
@@ -64,10 +65,19 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Failure>
 }
 
 /// Reads the file of a guest.
-pub(super) fn read_one(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_one(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
-    let wasm = match fs::read(path) {
-        Ok(wasm) => wasm,
+    let wasm = match at_most(path, most_bytes) {
+        Ok(Some(wasm)) => wasm,
+        Ok(None) => {
+            return Err(Failure::says(format!(
+                "`{shown}` has more bytes than the limit `component-bytes` allows, which is \
+                 {most_bytes}"
+            ))
+            .hint(
+                "if it is to be trusted, raise the limit: `--compile-limit component-bytes=...`",
+            ));
+        }
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
             return Err(Failure::says(format!(
                 "`{shown}` is a directory, not a guest"
@@ -101,6 +111,20 @@ pub(super) fn read_one(path: &Path) -> Result<Vec<u8>, Failure> {
         ),
         Kind::Other => Err(Failure::says(format!("`{shown}` is not a component"))),
     }
+}
+
+/// Reads a file of so many bytes at most. Some files have no end, and say that they
+/// are empty.
+fn at_most(path: &Path, most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.len() > most_bytes {
+        return Ok(None);
+    }
+    let mut wasm = Vec::new();
+    file.take(most_bytes.saturating_add(1))
+        .read_to_end(&mut wasm)?;
+    Ok((wasm.len() as u64 <= most_bytes).then_some(wasm))
 }
 
 /// The advice to write `--`, for what looks like an argument to a guest: it is
@@ -186,7 +210,7 @@ mod tests {
         let (_dir, mut paths) = files(&[("player.wasm", COMPONENT), ("b.c.wasm", COMPONENT)]);
         paths.push(paths[0].clone());
         paths.push(paths[0].clone());
-        let guests = read(&paths).unwrap();
+        let guests = read(&paths, 100).unwrap();
         let names: Vec<_> = guests.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["player", "b.c", "player-2", "player-3"]);
     }
@@ -194,7 +218,7 @@ mod tests {
     #[test]
     fn core_module_says_how_to_make_a_component() {
         let (_dir, paths) = files(&[("m.wasm", MODULE)]);
-        let text = read(&paths).unwrap_err().text();
+        let text = read(&paths, 100).unwrap_err().text();
         assert!(text.contains("is a core module, not a component"), "{text}");
         assert!(
             text.contains("cargo build --target wasm32-wasip2"),
@@ -207,7 +231,7 @@ mod tests {
     fn argument_without_dashes_explains_them() {
         let (dir, mut paths) = files(&[("player.wasm", COMPONENT), ("song.wav", b"RIFF")]);
         paths.push("--loud".into());
-        let text = read(&paths).unwrap_err().text();
+        let text = read(&paths, 100).unwrap_err().text();
         let here = dir.path().display();
         assert_eq!(
             text,
@@ -219,20 +243,33 @@ mod tests {
         );
         // Also when there is no such file: the path may be the guest's.
         paths[1] = "/music/song.wav".into();
-        let text = read(&paths).unwrap_err().text();
+        let text = read(&paths, 100).unwrap_err().text();
         assert!(text.contains("No such file"), "{text}");
         assert!(text.contains("-- /music/song.wav"), "{text}");
     }
 
     #[test]
+    fn file_without_end_is_over_component_bytes() {
+        let text = read(&["/dev/zero".into()], 100).unwrap_err().text();
+        assert!(
+            text.contains("`component-bytes` allows, which is 100\n"),
+            "{text}"
+        );
+        let (_dir, paths) = files(&[("a.wasm", COMPONENT)]);
+        let size = COMPONENT.len() as u64;
+        read(&paths, size).unwrap();
+        read(&paths, size - 1).unwrap_err();
+    }
+
+    #[test]
     fn missing_file_directory_and_text_are_told() {
         let (dir, paths) = files(&[("c.wat", b"(component)")]);
-        let text = read(&[dir.path().join("no.wasm")]).unwrap_err().text();
+        let text = read(&[dir.path().join("no.wasm")], 100).unwrap_err().text();
         assert!(text.starts_with("error: cannot read `"), "{text}");
         assert!(!text.contains("hint"), "{text}");
-        let text = read(&[dir.path().to_owned()]).unwrap_err().text();
+        let text = read(&[dir.path().to_owned()], 100).unwrap_err().text();
         assert!(text.contains("is a directory"), "{text}");
-        let text = read(&paths).unwrap_err().text();
+        let text = read(&paths, 100).unwrap_err().text();
         assert!(text.contains("wasm-tools parse"), "{text}");
     }
 }

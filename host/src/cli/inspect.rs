@@ -8,6 +8,7 @@ use clap::Args;
 use comfy_table::Table;
 use miniserde::json::{self as text, Value};
 
+use super::compile::Compile;
 use super::component;
 use super::failure::Failure;
 use super::json::{array, object, string};
@@ -39,6 +40,9 @@ pub(super) struct Inspect {
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    compile: Compile,
 }
 
 /// A guest, and what is to be said of it.
@@ -54,15 +58,15 @@ impl Inspect {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (findings, described, files) = match with_manifest {
             true => {
-                let (findings, described) = described(self.file)?;
+                let (findings, described) = described(self.file, &self.compile)?;
                 let files = chosen(&described, &self.guests)?;
                 (findings, Some(described), files)
             }
             false => {
-                let guests = component::read(&self.guests)?;
+                let guests = component::read(&self.guests, self.compile.most_bytes())?;
                 let names: Vec<String> = guests.iter().map(|(name, _)| name.clone()).collect();
                 let files = names.into_iter().zip(self.guests).collect();
-                (named(guests), None, files)
+                (named(guests, &self.compile), None, files)
             }
         };
         let shown: Vec<Shown<'_>> = findings
@@ -96,7 +100,14 @@ impl Inspect {
             (_, true) => Ok(done),
             (_, false) => {
                 let texts: Vec<String> = broken.iter().map(|error| whole(error)).collect();
-                Err(Failure::says(texts.join("\n")))
+                let mut hints: Vec<String> = Vec::new();
+                for hint in broken.iter().flat_map(|error| error.hints()) {
+                    if !hints.contains(&hint) {
+                        hints.push(hint);
+                    }
+                }
+                let failure = Failure::says(texts.join("\n"));
+                Err(hints.into_iter().fold(failure, Failure::hint))
             }
         }
     }
@@ -122,19 +133,20 @@ fn whole(error: &StartError) -> String {
 }
 
 /// Looks at components as guests of one app.
-fn named(guests: Vec<(String, Vec<u8>)>) -> Findings {
+fn named(guests: Vec<(String, Vec<u8>)>, compile: &Compile) -> Findings {
     let guests = guests.into_iter();
     let builder = guests.fold(App::builder(), |builder, (name, wasm)| {
         builder.guest(GuestSpec::new(name, wasm))
     });
-    builder.check()
+    compile.apply(builder).check()
 }
 
 /// Looks at the guests of a manifest. Its own mistakes, and components that do
 /// not compile, are kept with it.
-fn described(file: Option<PathBuf>) -> Result<(Findings, Described), Failure> {
-    let mut described = manifest::open(&manifest::find(file, "inspect")?)?;
-    let findings = described.builder(&Instead::default()).check();
+fn described(file: Option<PathBuf>, compile: &Compile) -> Result<(Findings, Described), Failure> {
+    let mut described = manifest::open(&manifest::find(file, "inspect")?, compile.most_bytes())?;
+    let builder = described.builder(&Instead::default());
+    let findings = compile.apply(builder).check();
     let broken = findings
         .errors
         .iter()

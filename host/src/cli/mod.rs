@@ -5,6 +5,7 @@
 
 mod check;
 mod codes;
+mod compile;
 mod component;
 mod failure;
 mod grant;
@@ -28,6 +29,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use rustix::process::{Resource, getrlimit};
 
 use self::failure::Failure;
+use crate::app::CompilerProcess;
 
 /// Run WebAssembly sandboxes that share memory.
 ///
@@ -54,6 +56,9 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Print the JSON schema of manifests, for editors.
     Schema,
+    /// Compile components for another process of this program.
+    #[command(name = compile::COMMAND, hide = true)]
+    CompileComponents,
 }
 
 /// The stack of the thread that compiles and starts guests, in bytes. The main thread usually
@@ -79,12 +84,16 @@ fn with_arguments() -> ExitCode {
         Ok(cli) => cli,
         Err(said) => return usage(&said),
     };
+    if let Command::CompileComponents = cli.command {
+        return CompilerProcess::serve();
+    }
     let repeats = repeats::Repeats::default();
     let done = log::show(cli.verbose, repeats.clone()).and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Schema => print(&manifest::schema()),
+        Command::CompileComponents => Ok(ExitCode::SUCCESS),
     });
     repeats.finish();
     match done {

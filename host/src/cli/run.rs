@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
+use super::compile::Compile;
 use super::failure::{Failure, GUEST_FAILED};
 use super::grant::{Directory, Variable};
 use super::limit::Limit;
@@ -69,6 +70,9 @@ pub(super) struct Run {
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<Limit>,
 
+    #[command(flatten)]
+    compile: Compile,
+
     /// How much memory all regions may commit, as in `64MiB`. What would go over
     /// it is made room for by purging what no guest pins, least recently unpinned
     /// first, and else refused. By default half of the machine's memory, or of the
@@ -114,16 +118,18 @@ Examples:
 
 impl Run {
     /// Runs it, to the end of all commands.
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(mut self) -> Result<ExitCode, Failure> {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (json, report) = (self.json, self.report);
+        let compile = std::mem::take(&mut self.compile);
         let (mut builder, described) = match with_manifest {
             true => {
-                let (builder, described) = self.described()?;
+                let (builder, described) = self.described(compile.most_bytes())?;
                 (builder, Some(described))
             }
-            false => (self.named()?, None),
+            false => (self.named(compile.most_bytes())?, None),
         };
+        builder = compile.apply(builder);
 
         means::descriptors()?;
         let detected = detect(Thresholds::default());
@@ -151,12 +157,12 @@ impl Run {
     }
 
     /// The app whose guests are named one by one.
-    fn named(self) -> Result<AppBuilder, Failure> {
+    fn named(self, most_bytes: u64) -> Result<AppBuilder, Failure> {
         let mut limits = Limits::default();
         for limit in self.limits {
             limit.apply(&mut limits);
         }
-        let guests = component::read(&self.guests)?;
+        let guests = component::read(&self.guests, most_bytes)?;
         let env = self
             .env
             .into_iter()
@@ -198,7 +204,7 @@ impl Run {
     }
 
     /// The app that a manifest describes.
-    fn described(self) -> Result<(AppBuilder, Described), Failure> {
+    fn described(self, most_bytes: u64) -> Result<(AppBuilder, Described), Failure> {
         let path = manifest::find(self.file, "run")?;
         let shown = path.display();
         let refused = [
@@ -214,7 +220,7 @@ impl Run {
                 "write it there, as `{key}` of the guest that is to have it"
             )));
         }
-        let mut described = manifest::open(&path)?.good()?;
+        let mut described = manifest::open(&path, most_bytes)?.good()?;
         let builder = described.builder(&Instead {
             budget: self.budget.map(|budget| budget.as_u64()),
             on_pressure: self.on_pressure,

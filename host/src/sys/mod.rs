@@ -19,6 +19,7 @@
 //! | `forked` | which process this is |
 //! | `allowance` | what resource limits leave the process |
 //! | `absorb` | what the fault handler does with a window |
+//! | `compiled` | code from the compiler's process |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
 //! | `entry` | which store a thread is in |
 //! | `signal` | signal masks and actions |
@@ -27,6 +28,7 @@
 
 mod absorb;
 mod allowance;
+mod compiled;
 mod directory;
 pub(crate) mod entry;
 pub(crate) mod fault;
@@ -43,6 +45,7 @@ pub(crate) mod signal;
 mod table;
 mod view;
 
+pub(crate) use compiled::{Compiled, processor_seconds};
 pub(crate) use directory::within;
 pub(crate) use file::{FileSize, RegionFile};
 pub(crate) use forked::{Forked, Process};

@@ -76,6 +76,27 @@ pub(crate) fn ignore_unless_handled(signal: libc::c_int) -> io::Result<()> {
     })
 }
 
+/// Gives a signal that the process ignores its default action back. A handler stays.
+///
+/// # Errors
+///
+/// What the kernel says; it does not refuse this.
+pub(crate) fn heed(signal: libc::c_int) -> io::Result<()> {
+    let mut action = action(signal)?;
+    if action.sa_sigaction != libc::SIG_IGN {
+        return Ok(());
+    }
+    action.sa_sigaction = libc::SIG_DFL;
+    ask(|| {
+        // SAFETY: the action is the one that was there, but for its handler, which is a
+        // valid one that runs no code; the old one is not asked for.
+        match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
+}
+
 /// Returns what the process does about a signal.
 ///
 /// # Errors
@@ -139,6 +160,9 @@ mod tests {
         assert!(!is_ignored(signal));
         ignore_unless_handled(signal).unwrap();
         assert!(is_ignored(signal));
+        heed(signal).unwrap();
+        assert!(!is_ignored(signal));
+        ignore_unless_handled(signal).unwrap();
         let mut action = action(signal).unwrap();
         action.sa_sigaction = handler as extern "C" fn(libc::c_int) as *const () as usize;
         // SAFETY: the handler does nothing.

@@ -62,12 +62,13 @@ impl Described {
         text: String,
         manifest: Manifest,
         mut problems: Vec<Problem>,
+        most_bytes: u64,
     ) -> Described {
         let base = path.parent().unwrap_or(Path::new(""));
         let files = manifest
             .guests
             .iter()
-            .map(|guest| Files::open(guest, base, &mut problems))
+            .map(|guest| Files::open(guest, base, most_bytes, &mut problems))
             .collect();
         Described {
             path: path.display().to_string(),
@@ -279,11 +280,11 @@ fn shown(dir: &Dir) -> (String, String, bool) {
 
 impl Files {
     /// Opens what a guest is made of and is granted, from where the manifest is.
-    fn open(guest: &Guest, base: &Path, problems: &mut Vec<Problem>) -> Files {
+    fn open(guest: &Guest, base: &Path, most_bytes: u64, problems: &mut Vec<Problem>) -> Files {
         let mut files = Files::default();
         if let Some(component) = &guest.component {
             files.path = base.join(&component.value);
-            match component::read_one(&files.path) {
+            match component::read_one(&files.path, most_bytes) {
                 Ok(wasm) => files.wasm = Some(wasm),
                 Err(failure) => problems.push(failure.problem(component.span.clone())),
             }

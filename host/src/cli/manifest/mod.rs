@@ -129,11 +129,11 @@ pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Fai
     Err(failure.hint(format!("name a manifest, {example}")))
 }
 
-/// Reads a manifest, and opens what it names.
-pub(super) fn open(path: &Path) -> Result<Described, Failure> {
+/// Reads a manifest, and opens what it names. Components have so many bytes at most.
+pub(super) fn open(path: &Path, most_bytes: u64) -> Result<Described, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(anyhow::Error::new(error).context(format!("cannot read `{}`", path.display())))
     })?;
     let (manifest, problems) = parse(&text);
-    Ok(Described::new(path, text, manifest, problems))
+    Ok(Described::new(path, text, manifest, problems, most_bytes))
 }

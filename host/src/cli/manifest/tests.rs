@@ -294,7 +294,7 @@ fn nothing_is_granted_that_is_not_written() {
     assert!(guest.args.is_empty() && guest.env.is_empty() && guest.pass_env.is_empty());
     assert!(guest.dirs.is_empty() && guest.calls.is_empty());
     assert!(manifest.channels.is_empty() && manifest.scopes.is_empty());
-    let described = Described::new(NAME.as_ref(), String::new(), manifest, Vec::new());
+    let described = Described::new(NAME.as_ref(), String::new(), manifest, Vec::new(), u64::MAX);
     assert_eq!(described.grants("a"), Grants::default());
 }
 
@@ -311,7 +311,7 @@ component = \"core.wasm\"
 ";
     std::fs::write(&path, text).unwrap();
     std::fs::write(dir.path().join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
-    let said = open(&path).unwrap().render(false);
+    let said = open(&path, u64::MAX).unwrap().render(false);
     let here = dir.path().display().to_string();
     let expected = r#"error: cannot read `DIR/no.wasm`
  --> DIR/tombolo.toml:2:14

@@ -30,7 +30,7 @@ fn shown(text: &str, findings: &Findings) -> String {
     }
     let path = dir.path().join(NAME);
     std::fs::write(&path, text).unwrap();
-    let mut described = open(&path).unwrap();
+    let mut described = open(&path, u64::MAX).unwrap();
     described.add_findings(findings);
     let here = format!("{}/", dir.path().display());
     described.render(false).replace(&here, "")

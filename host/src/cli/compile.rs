@@ -1,0 +1,234 @@
+//! The compiler's process, and limits on what it is given, as the command line says
+//! them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use crate::app::{AppBuilder, CompileLimits, CompilerProcess};
+
+/// The subcommand that is the compiler's process.
+pub(super) const COMMAND: &str = "compile-components";
+
+/// What all commands that read components have.
+#[derive(Debug, Default, Args)]
+pub(super) struct Compile {
+    /// Limit what each component may ask of the compiler, or raise a limit for
+    /// components that are trusted: nesting, component-instances, core-instances,
+    /// definitions, types, imports, exports, core-names, functions, locals,
+    /// function-values (numbers); component-bytes, function-bytes, compile-memory
+    /// (sizes, as in `64MiB`); compile-time (as in `20s`).
+    #[arg(long = "compile-limit", value_name = "KEY=VALUE")]
+    compile_limits: Vec<CompileLimit>,
+}
+
+impl Compile {
+    fn compile_limits(&self) -> CompileLimits {
+        let mut limits = CompileLimits::default();
+        for CompileLimit(set) in &self.compile_limits {
+            set.apply(&mut limits);
+        }
+        limits
+    }
+
+    /// How many bytes of a component's file are read at most.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.compile_limits().component_bytes
+    }
+
+    /// Sets how the app's components are compiled: in a process of its own.
+    pub(super) fn apply(&self, builder: AppBuilder) -> AppBuilder {
+        builder
+            .compile_limits(self.compile_limits())
+            .compiler(CompilerProcess::this_program([COMMAND]))
+    }
+}
+
+/// Where a limit is, and what it counts.
+#[derive(Clone, Copy)]
+enum Of {
+    Depth(fn(&mut CompileLimits) -> &mut u32),
+    Count(fn(&mut CompileLimits) -> &mut u64),
+    Bytes(fn(&mut CompileLimits) -> &mut u64),
+    Memory(fn(&mut CompileLimits) -> &mut Option<u64>),
+    Time(fn(&mut CompileLimits) -> &mut Option<Duration>),
+}
+
+static KEYS: [(&str, Of); 15] = [
+    (
+        "component-bytes",
+        Of::Bytes(|limits| &mut limits.component_bytes),
+    ),
+    ("nesting", Of::Depth(|limits| &mut limits.nesting)),
+    (
+        "component-instances",
+        Of::Count(|limits| &mut limits.component_instances),
+    ),
+    (
+        "core-instances",
+        Of::Count(|limits| &mut limits.core_instances),
+    ),
+    ("definitions", Of::Count(|limits| &mut limits.definitions)),
+    ("types", Of::Count(|limits| &mut limits.types)),
+    ("imports", Of::Count(|limits| &mut limits.imports)),
+    ("exports", Of::Count(|limits| &mut limits.exports)),
+    ("core-names", Of::Count(|limits| &mut limits.core_names)),
+    ("functions", Of::Count(|limits| &mut limits.functions)),
+    (
+        "function-bytes",
+        Of::Bytes(|limits| &mut limits.function_bytes),
+    ),
+    ("locals", Of::Count(|limits| &mut limits.locals)),
+    (
+        "function-values",
+        Of::Count(|limits| &mut limits.function_values),
+    ),
+    ("compile-time", Of::Time(|limits| &mut limits.time)),
+    (
+        "compile-memory",
+        Of::Memory(|limits| &mut limits.memory_bytes),
+    ),
+];
+
+/// A limit, and what to set it to.
+#[derive(Clone, Copy)]
+enum Set {
+    Depth(fn(&mut CompileLimits) -> &mut u32, u32),
+    Count(fn(&mut CompileLimits) -> &mut u64, u64),
+    Memory(fn(&mut CompileLimits) -> &mut Option<u64>, u64),
+    Time(fn(&mut CompileLimits) -> &mut Option<Duration>, Duration),
+}
+
+impl Set {
+    fn apply(self, limits: &mut CompileLimits) {
+        match self {
+            Set::Depth(field, value) => *field(limits) = value,
+            Set::Count(field, value) => *field(limits) = value,
+            Set::Memory(field, value) => *field(limits) = Some(value),
+            Set::Time(field, value) => *field(limits) = Some(value),
+        }
+    }
+}
+
+/// One limit and its value, as in `core-instances=5000`.
+#[derive(Clone, Copy)]
+struct CompileLimit(Set);
+
+impl std::fmt::Debug for CompileLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CompileLimit")
+    }
+}
+
+impl FromStr for CompileLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("a limit is as in `core-instances=5000`; {}", keys()))?;
+        let (_, of) = KEYS
+            .iter()
+            .find(|(key, _)| *key == name)
+            .ok_or_else(|| format!("there is no compile limit `{name}`; {}", keys()))?;
+        let size = || {
+            value
+                .parse::<ByteSize>()
+                .map(|size| size.as_u64())
+                .map_err(|_| format!("`{name}` is a size, as in `64MiB`"))
+        };
+        let set = match *of {
+            Of::Depth(field) => value
+                .parse()
+                .ok()
+                .filter(|depth| *depth <= 100)
+                .map(|depth| Set::Depth(field, depth))
+                .ok_or_else(|| format!("`{name}` is a number of at most 100"))?,
+            Of::Count(field) => value
+                .parse()
+                .map(|number| Set::Count(field, number))
+                .map_err(|_| format!("`{name}` is a number"))?,
+            Of::Bytes(field) => Set::Count(field, size()?),
+            Of::Memory(field) => Set::Memory(field, size()?),
+            Of::Time(field) => humantime::parse_duration(value)
+                .map(|time| Set::Time(field, time))
+                .map_err(|_| format!("`{name}` is a time, as in `20s`"))?,
+        };
+        Ok(CompileLimit(set))
+    }
+}
+
+fn keys() -> String {
+    let names: Vec<String> = KEYS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    format!("the limits are {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_compile_limit_can_be_set() {
+        let mut limits = CompileLimits::default();
+        let texts = [
+            "component-bytes=1MiB",
+            "nesting=2",
+            "component-instances=3",
+            "core-instances=4",
+            "definitions=5",
+            "types=6",
+            "imports=7",
+            "exports=8",
+            "core-names=9",
+            "functions=10",
+            "function-bytes=11",
+            "locals=12",
+            "function-values=13",
+            "compile-time=14s",
+            "compile-memory=15KiB",
+        ];
+        assert_eq!(texts.len(), KEYS.len());
+        for text in texts {
+            let CompileLimit(set) = text.parse().unwrap();
+            set.apply(&mut limits);
+        }
+        let expected = CompileLimits {
+            component_bytes: 1 << 20,
+            nesting: 2,
+            component_instances: 3,
+            core_instances: 4,
+            definitions: 5,
+            types: 6,
+            imports: 7,
+            exports: 8,
+            core_names: 9,
+            functions: 10,
+            function_bytes: 11,
+            locals: 12,
+            function_values: 13,
+            time: Some(Duration::from_secs(14)),
+            memory_bytes: Some(15 << 10),
+        };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn bad_compile_limits_say_what_is_good() {
+        for (text, hint) in [
+            ("locals", "as in `core-instances=5000`"),
+            (
+                "windows=3",
+                "there is no compile limit `windows`; the limits are `component-bytes`",
+            ),
+            ("locals=-1", "`locals` is a number"),
+            ("nesting=101", "at most 100"),
+            ("compile-time=5", "as in `20s`"),
+            ("compile-memory=lots", "as in `64MiB`"),
+        ] {
+            let error = text.parse::<CompileLimit>().unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}

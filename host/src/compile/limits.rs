@@ -1,0 +1,174 @@
+//! Limits on components, checked before anything is compiled.
+
+use std::time::Duration;
+
+use super::measure::Refused;
+
+const MIB: u64 = 1 << 20;
+
+/// The limits that hold in a process of the compiler's own.
+pub(super) const TIME: &str = "compile-time";
+pub(super) const MEMORY: &str = "compile-memory";
+
+/// What a component may ask of the compiler.
+///
+/// Each component is measured before it is compiled, in time proportional to its
+/// size. A component over a limit is refused by an error that names the limit.
+/// The defaults leave room for the largest components that toolchains make today:
+/// language runtimes of tens of megabytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompileLimits {
+    /// `component-bytes`: the size of the component, in bytes. Default 128 MiB.
+    pub component_bytes: u64,
+    /// `nesting`: how deep components nest in components, and types in types.
+    /// Instantiations count as well: a component that instantiates another is one
+    /// level deeper. Default 32, at most 100.
+    pub nesting: u32,
+    /// `component-instances`: instances of components, multiplied out: a component
+    /// that is instantiated twice, and instantiates another twice, makes six.
+    /// Default 1000.
+    pub component_instances: u64,
+    /// `core-instances`: instances of core modules, multiplied out. Default 1000.
+    pub core_instances: u64,
+    /// `definitions`: imports, exports, aliases, instances and functions of
+    /// components, multiplied out. Default 500,000.
+    pub definitions: u64,
+    /// `types`: types, in all components and core modules. Default 100,000.
+    pub types: u64,
+    /// `imports`: imports of the component itself. Default 1000.
+    pub imports: u64,
+    /// `exports`: exports of the component itself. Default 1000.
+    pub exports: u64,
+    /// `core-names`: imports and exports of all core modules together. Default
+    /// 20,000.
+    pub core_names: u64,
+    /// `functions`: functions in all core modules together. Default 200,000.
+    pub functions: u64,
+    /// `function-bytes`: the size of one function, in bytes. Default 1 MiB.
+    pub function_bytes: u64,
+    /// `locals`: parameters and locals of one function. Default 20,000.
+    pub locals: u64,
+    /// `function-values`: values that one function hands from block to block, at
+    /// most: each local that lives longer than a block, at each block, loop and `if`,
+    /// and all that branches and calls carry. Default 500,000.
+    pub function_values: u64,
+    /// `compile-time`: the processor time that the compiler may take for one
+    /// component, on all processors together, in whole seconds. By default 5
+    /// seconds, and another 20 for each MiB of the component. Holds where a
+    /// [process of its own](super::CompilerProcess) compiles.
+    pub time: Option<Duration>,
+    /// `compile-memory`: the memory that the compiler may take for one component, in
+    /// bytes. By default 384 MiB, and 128 times the size of the component. Holds where
+    /// a [process of its own](super::CompilerProcess) compiles.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Default for CompileLimits {
+    fn default() -> CompileLimits {
+        CompileLimits {
+            component_bytes: 128 * MIB,
+            nesting: 32,
+            component_instances: 1000,
+            core_instances: 1000,
+            definitions: 500_000,
+            types: 100_000,
+            imports: 1000,
+            exports: 1000,
+            core_names: 20_000,
+            functions: 200_000,
+            function_bytes: MIB,
+            locals: 20_000,
+            function_values: 500_000,
+            time: None,
+            memory_bytes: None,
+        }
+    }
+}
+
+impl CompileLimits {
+    /// Returns the limit `nesting` as far as it can be raised: what reads nested types
+    /// is recursive, in the compiler.
+    pub(crate) fn depth(&self) -> u64 {
+        self.nesting.min(100).into()
+    }
+
+    /// Returns how many seconds of processor time a component of this size may take.
+    pub(crate) fn seconds(&self, bytes: u64) -> u64 {
+        match self.time {
+            Some(time) => time.as_secs() + u64::from(time.subsec_nanos() > 0),
+            None => 5 + (20 * bytes).div_ceil(MIB),
+        }
+    }
+
+    /// Returns how many bytes of memory a component of this size may take.
+    pub(crate) fn memory(&self, bytes: u64) -> u64 {
+        self.memory_bytes
+            .unwrap_or_else(|| (384 * MIB).saturating_add(bytes.saturating_mul(128)))
+    }
+}
+
+/// A component is larger than a limit allows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}, more than the limit `{limit}` allows, which is {most}{}", self.unit())]
+pub(crate) struct TooLarge {
+    /// The name of the limit.
+    pub(crate) limit: &'static str,
+    /// What is too large, with the number as far as it was counted.
+    pub(crate) what: String,
+    /// What the limit allows.
+    pub(crate) most: u64,
+}
+
+impl TooLarge {
+    fn unit(&self) -> &'static str {
+        match self.limit {
+            TIME => " s",
+            MEMORY | "component-bytes" | "function-bytes" => " bytes",
+            _ => "",
+        }
+    }
+}
+
+/// Refuses `number` of what `what` describes if it is over the limit.
+pub(super) fn at_most(
+    limit: &'static str,
+    most: u64,
+    number: u64,
+    what: impl FnOnce() -> String,
+) -> Result<(), Refused> {
+    match number > most {
+        true => Err(TooLarge {
+            limit,
+            what: what(),
+            most,
+        }
+        .into()),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_and_memory_grow_with_the_component() {
+        let limits = CompileLimits::default();
+        assert_eq!(limits.seconds(0), 5);
+        assert_eq!(limits.seconds(200 << 10), 9);
+        assert_eq!(limits.seconds(10 * MIB), 205);
+        assert_eq!(limits.memory(MIB), 512 * MIB);
+    }
+
+    #[test]
+    fn explicit_time_is_rounded_up_to_seconds() {
+        let limits = CompileLimits {
+            time: Some(Duration::from_millis(1500)),
+            memory_bytes: Some(MIB),
+            ..CompileLimits::default()
+        };
+        assert_eq!(limits.seconds(10 * MIB), 2);
+        assert_eq!(limits.memory(10 * MIB), MIB);
+    }
+}

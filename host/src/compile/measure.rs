@@ -1,0 +1,603 @@
+//! Measures a component: how much of everything it has, without compiling it.
+
+use wasmparser::{
+    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentImport,
+    ComponentInstance, ComponentOuterAliasKind, ComponentType, CoreType, ElementItems, ElementKind,
+    Encoding, Instance, Parser, Payload, TypeRef,
+};
+
+use super::function::{self, Locals, Signatures};
+use super::limits::{CompileLimits, TooLarge, at_most};
+use super::unfold::{self, Component, Item, Kind};
+
+/// How much a component has of what costs time or memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// Its size in bytes.
+    pub(crate) bytes: u64,
+    /// Types, in all components and core modules.
+    pub(crate) types: u64,
+    /// Functions that core modules define.
+    pub(crate) functions: u64,
+    /// Imports and exports of core modules.
+    pub(crate) core_names: u64,
+    /// What one instance of the component has, multiplied out.
+    pub(crate) instance: Totals,
+}
+
+/// What an instance of a component has. Each core module counts as often as it is
+/// instantiated; all sums saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Instances of components, with the outermost one.
+    pub(crate) component_instances: u64,
+    /// Imports, exports, aliases, instances and functions of components.
+    pub(crate) definitions: u64,
+    /// The functions among these that are lifted, lowered or built in.
+    pub(crate) canonicals: u64,
+    /// Instances of core modules.
+    pub(crate) core_instances: u64,
+    /// What the core instances define.
+    pub(crate) core: Core,
+}
+
+/// What a core module defines, or several do. Imports do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Core {
+    /// Imported functions, tables, memories, globals and tags.
+    pub(crate) imports: u64,
+    /// The functions among these.
+    pub(crate) imported_functions: u64,
+    /// Exports.
+    pub(crate) exports: u64,
+    /// Functions.
+    pub(crate) functions: u64,
+    /// Globals.
+    pub(crate) globals: u64,
+    /// Tags of exceptions.
+    pub(crate) tags: u64,
+    /// Tables.
+    pub(crate) tables: u64,
+    /// Elements that the tables have at first.
+    pub(crate) table_elements: u64,
+    /// Elements in segments that stay after instantiation.
+    pub(crate) passive_elements: u64,
+    /// Element and data segments.
+    pub(crate) segments: u64,
+    /// Linear memories.
+    pub(crate) memories: u64,
+    /// Bytes that the linear memories have at first.
+    pub(crate) memory_bytes: u64,
+    /// Bytes in data segments.
+    pub(crate) data_bytes: u64,
+}
+
+impl Core {
+    /// Adds what `other` has.
+    pub(crate) fn add(&mut self, other: &Core) {
+        let Core {
+            imports,
+            imported_functions,
+            exports,
+            functions,
+            globals,
+            tags,
+            tables,
+            table_elements,
+            passive_elements,
+            segments,
+            memories,
+            memory_bytes,
+            data_bytes,
+        } = self;
+        for (sum, more) in [
+            (imports, other.imports),
+            (imported_functions, other.imported_functions),
+            (exports, other.exports),
+            (functions, other.functions),
+            (globals, other.globals),
+            (tags, other.tags),
+            (tables, other.tables),
+            (table_elements, other.table_elements),
+            (passive_elements, other.passive_elements),
+            (segments, other.segments),
+            (memories, other.memories),
+            (memory_bytes, other.memory_bytes),
+            (data_bytes, other.data_bytes),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// Why a component is not compiled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// It is over a limit.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// It cannot even be read.
+    #[error(transparent)]
+    Malformed(#[from] BinaryReaderError),
+    /// It refers to what it does not have.
+    #[error("the component refers to {0} that it does not have")]
+    Dangling(&'static str),
+}
+
+/// Measures a component, and refuses it as soon as it is over a limit.
+///
+/// Takes time in proportion to the component's size, and to its `definitions`
+/// multiplied out, up to the limit.
+///
+/// # Errors
+///
+/// See [`Refused`]. A component that passes may be invalid all the same.
+pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Refused> {
+    let bytes = wasm.len() as u64;
+    at_most("component-bytes", limits.component_bytes, bytes, || {
+        format!("the component has {bytes} bytes")
+    })?;
+    let mut reader = Reader {
+        wasm,
+        limits,
+        measure: Measure {
+            bytes,
+            ..Measure::default()
+        },
+        open: Vec::new(),
+        modules: Vec::new(),
+        components: Vec::new(),
+        root: None,
+    };
+    for payload in Parser::new(0).parse_all(wasm) {
+        reader.payload(payload?)?;
+    }
+    let Reader {
+        mut measure,
+        modules,
+        components,
+        root,
+        ..
+    } = reader;
+    if let Some(root) = root {
+        measure.instance = unfold::unfold(&modules, &components, root, limits)?;
+    }
+    Ok(measure)
+}
+
+/// A component or a core module that is being read.
+enum Open<'a> {
+    Component(Component<'a>),
+    Module {
+        core: Core,
+        signatures: Signatures,
+        locals: Locals,
+        /// The index of the next function that has a body.
+        next: u32,
+    },
+}
+
+struct Reader<'a> {
+    wasm: &'a [u8],
+    limits: &'a CompileLimits,
+    measure: Measure,
+    /// What is being read, outermost first.
+    open: Vec<Open<'a>>,
+    modules: Vec<Core>,
+    components: Vec<Component<'a>>,
+    /// The index of the outermost component, once it is read.
+    root: Option<usize>,
+}
+
+impl<'a> Reader<'a> {
+    fn payload(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
+        match payload {
+            Payload::Version { encoding, .. } => return self.begin(encoding),
+            Payload::End(_) => {
+                self.end();
+                return Ok(());
+            }
+            _ => {}
+        }
+        match self.open.last_mut() {
+            Some(Open::Component(_)) => self.of_component(payload),
+            Some(Open::Module { .. }) => self.of_module(payload),
+            None => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, encoding: Encoding) -> Result<(), Refused> {
+        self.open.push(match encoding {
+            Encoding::Component => Open::Component(Component::default()),
+            Encoding::Module => Open::Module {
+                core: Core::default(),
+                signatures: Signatures::default(),
+                locals: Locals::default(),
+                next: 0,
+            },
+        });
+        let depth = self.open.len() as u64;
+        check_depth("components nest", depth, self.limits)
+    }
+
+    fn end(&mut self) {
+        match self.open.pop() {
+            Some(Open::Module { core, .. }) => {
+                self.modules.push(core);
+                let item = Item::Module(self.modules.len() - 1);
+                self.push(item);
+            }
+            Some(Open::Component(component)) => {
+                self.components.push(component);
+                let index = self.components.len() - 1;
+                match self.open.is_empty() {
+                    true => self.root = Some(index),
+                    false => self.push(Item::Component(index)),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Adds an item to the component that is being read.
+    fn push(&mut self, item: Item<'a>) {
+        if let Some(Open::Component(component)) = self.open.last_mut() {
+            component.items.push(item);
+        }
+    }
+
+    /// Adds definitions that take part in no instantiation.
+    fn plain(&mut self, count: u64) {
+        if let Some(Open::Component(component)) = self.open.last_mut() {
+            component.plain += count;
+        }
+    }
+
+    fn types(&mut self, count: u64) -> Result<(), Refused> {
+        self.measure.types += count;
+        let types = self.measure.types;
+        at_most("types", self.limits.types, types, || {
+            format!("the component has {types} types or more")
+        })
+    }
+
+    fn of_component(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
+        match payload {
+            Payload::ComponentTypeSection(section) => {
+                let types = component_types(self.wasm, section.range(), self.limits)?;
+                self.types(types)
+            }
+            Payload::CoreTypeSection(section) => {
+                for ty in section {
+                    self.types(core_types(&ty?))?;
+                }
+                Ok(())
+            }
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    match instance? {
+                        Instance::Instantiate { module_index, args } => {
+                            self.plain(args.len() as u64);
+                            self.push(Item::InstantiateModule(module_index));
+                        }
+                        Instance::FromExports(exports) => self.plain(1 + exports.len() as u64),
+                    }
+                }
+                Ok(())
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section {
+                    match instance? {
+                        ComponentInstance::Instantiate {
+                            component_index,
+                            args,
+                        } => {
+                            self.plain(args.len() as u64);
+                            let args = args
+                                .iter()
+                                .filter_map(|arg| named(arg.name, arg.kind, arg.index));
+                            self.push(Item::Instantiate(component_index, args.collect()));
+                        }
+                        ComponentInstance::FromExports(exports) => {
+                            self.plain(exports.len() as u64);
+                            let exports = exports.iter().filter_map(|export| {
+                                named(export.name.name, export.kind, export.index)
+                            });
+                            self.push(Item::Bundle(exports.collect()));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    match alias? {
+                        ComponentAlias::InstanceExport {
+                            kind,
+                            instance_index,
+                            name,
+                        } => match Kind::of(kind) {
+                            Some(kind) => self.push(Item::Alias(kind, instance_index, name)),
+                            None => self.plain(1),
+                        },
+                        ComponentAlias::Outer { kind, count, index } => match kind {
+                            ComponentOuterAliasKind::CoreModule => {
+                                self.push(Item::Outer(Kind::Module, count, index));
+                            }
+                            ComponentOuterAliasKind::Component => {
+                                self.push(Item::Outer(Kind::Component, count, index));
+                            }
+                            _ => self.plain(1),
+                        },
+                        ComponentAlias::CoreInstanceExport { .. } => self.plain(1),
+                    }
+                }
+                Ok(())
+            }
+            Payload::ComponentImportSection(section) => {
+                let imports = u64::from(section.count());
+                let all = self.count(|component| &mut component.imports, imports);
+                if self.open.len() == 1 {
+                    at_most("imports", self.limits.imports, all, || {
+                        format!("the component has {all} imports")
+                    })?;
+                }
+                for import in section {
+                    let ComponentImport { name, ty } = import?;
+                    match Kind::of(ty.kind()) {
+                        Some(kind) => self.push(Item::Import(kind, name.name)),
+                        None => self.plain(1),
+                    }
+                }
+                Ok(())
+            }
+            Payload::ComponentExportSection(section) => {
+                let exports = u64::from(section.count());
+                let all = self.count(|component| &mut component.exports, exports);
+                if self.open.len() == 1 {
+                    at_most("exports", self.limits.exports, all, || {
+                        format!("the component has {all} exports")
+                    })?;
+                }
+                for export in section {
+                    let export = export?;
+                    match named(export.name.name, export.kind, export.index) {
+                        Some((name, kind, index)) => self.push(Item::Export(name, kind, index)),
+                        None => self.plain(1),
+                    }
+                }
+                Ok(())
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                let canonicals = section.count().into();
+                self.plain(canonicals);
+                self.count(|component| &mut component.canonicals, canonicals);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count<F>(&mut self, field: F, more: u64) -> u64
+    where
+        F: for<'b> FnOnce(&'b mut Component<'a>) -> &'b mut u64,
+    {
+        match self.open.last_mut() {
+            Some(Open::Component(component)) => {
+                let count = field(component);
+                *count += more;
+                *count
+            }
+            _ => 0,
+        }
+    }
+
+    fn of_module(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
+        let Some(Open::Module {
+            core,
+            signatures,
+            locals,
+            next,
+        }) = self.open.last_mut()
+        else {
+            return Ok(());
+        };
+        match payload {
+            Payload::TypeSection(section) => {
+                let mut types = 0;
+                for group in section {
+                    for ty in group?.types() {
+                        types += 1;
+                        signatures.types.push(match ty.composite_type.inner {
+                            wasmparser::CompositeInnerType::Func(ref ty) => {
+                                (ty.params().len() + ty.results().len()) as u64
+                            }
+                            _ => 0,
+                        });
+                    }
+                    // Not only at the end: a group may be repeated cheaply.
+                    if types > self.limits.types {
+                        break;
+                    }
+                }
+                self.types(types)
+            }
+            Payload::ImportSection(section) => {
+                let mut imports = 0;
+                for import in section.into_imports() {
+                    imports += 1;
+                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
+                        signatures.functions.push(ty);
+                        *next += 1;
+                        core.imported_functions += 1;
+                    }
+                }
+                core.imports += imports;
+                self.names(imports)
+            }
+            Payload::FunctionSection(section) => {
+                let functions = u64::from(section.count());
+                self.measure.functions += functions;
+                let all = self.measure.functions;
+                at_most("functions", self.limits.functions, all, || {
+                    format!("the component has {all} core functions or more")
+                })?;
+                core.functions += functions;
+                for ty in section {
+                    signatures.functions.push(ty?);
+                }
+                Ok(())
+            }
+            Payload::TableSection(section) => {
+                for table in section {
+                    let table = table?;
+                    core.tables += 1;
+                    core.table_elements = core.table_elements.saturating_add(table.ty.initial);
+                }
+                Ok(())
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory?;
+                    core.memories += 1;
+                    let page = memory.page_size_log2.unwrap_or(16).min(63);
+                    let bytes = memory.initial.saturating_mul(1 << page);
+                    core.memory_bytes = core.memory_bytes.saturating_add(bytes);
+                }
+                Ok(())
+            }
+            Payload::TagSection(section) => {
+                core.tags += u64::from(section.count());
+                Ok(())
+            }
+            Payload::GlobalSection(section) => {
+                core.globals += u64::from(section.count());
+                Ok(())
+            }
+            Payload::ExportSection(section) => {
+                let exports = u64::from(section.count());
+                core.exports += exports;
+                self.names(exports)
+            }
+            Payload::ElementSection(section) => {
+                for element in section {
+                    let element = element?;
+                    core.segments += 1;
+                    let count = match element.items {
+                        ElementItems::Functions(items) => items.count(),
+                        ElementItems::Expressions(_, items) => items.count(),
+                    };
+                    if let ElementKind::Passive = element.kind {
+                        core.passive_elements += u64::from(count);
+                    }
+                }
+                Ok(())
+            }
+            Payload::DataSection(section) => {
+                core.segments += u64::from(section.count());
+                for data in section {
+                    core.data_bytes += data?.data.len() as u64;
+                }
+                Ok(())
+            }
+            Payload::CodeSectionEntry(body) => {
+                function::check(&body, *next, signatures, locals, self.limits)?;
+                *next += 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds names of core modules.
+    fn names(&mut self, more: u64) -> Result<(), Refused> {
+        self.measure.core_names += more;
+        let all = self.measure.core_names;
+        at_most("core-names", self.limits.core_names, all, || {
+            format!("the core modules have {all} imports and exports or more")
+        })
+    }
+}
+
+/// What takes part in instantiations, by name.
+fn named(name: &str, kind: ComponentExternalKind, index: u32) -> Option<(&str, Kind, u32)> {
+    Some((name, Kind::of(kind)?, index))
+}
+
+pub(super) fn check_depth(what: &str, depth: u64, limits: &CompileLimits) -> Result<(), Refused> {
+    at_most("nesting", limits.depth(), depth, || {
+        format!("{what} {depth} deep or deeper")
+    })
+}
+
+/// Counts the types in a section of a component. `wasmparser` reads nested types
+/// recursively, so that their depth is checked first, without recursion.
+fn component_types(
+    wasm: &[u8],
+    range: std::ops::Range<usize>,
+    limits: &CompileLimits,
+) -> Result<u64, Refused> {
+    let mut reader = BinaryReader::new(&wasm[range.clone()], range.start);
+    let mut types = 0;
+    // How many declarations are left in each component or instance type that is
+    // open, outermost first. The section is the outermost.
+    let mut open = vec![reader.read_var_u32()?];
+    while let Some(left) = open.last_mut() {
+        let Some(less) = left.checked_sub(1) else {
+            open.pop();
+            continue;
+        };
+        *left = less;
+        let in_section = open.len() == 1;
+        types += 1;
+        if types > limits.types {
+            break;
+        }
+        if !in_section {
+            // What kind of declaration it is. All but types have no types in them.
+            match reader.clone().read_u8()? {
+                0x01 => {
+                    reader.read_u8()?;
+                }
+                0x00 => {
+                    reader.read_u8()?;
+                    types += core_types(&reader.read::<CoreType<'_>>()?);
+                    continue;
+                }
+                0x02 => {
+                    reader.read_u8()?;
+                    reader.read::<ComponentAlias<'_>>()?;
+                    continue;
+                }
+                // Imports and exports look the same.
+                _ => {
+                    reader.read_u8()?;
+                    reader.read::<ComponentImport<'_>>()?;
+                    continue;
+                }
+            }
+        }
+        match reader.clone().read_u8()? {
+            0x41 | 0x42 => {
+                reader.read_u8()?;
+                open.push(reader.read_var_u32()?);
+                check_depth("types nest", open.len() as u64, limits)?;
+            }
+            _ => {
+                reader.read::<ComponentType<'_>>()?;
+            }
+        }
+    }
+    Ok(types)
+}
+
+/// Counts the types in a core type of a component.
+fn core_types(ty: &CoreType<'_>) -> u64 {
+    match ty {
+        CoreType::Rec(group) => group.types().len() as u64,
+        CoreType::Module(declarations) => 1 + declarations.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests;
