@@ -76,6 +76,16 @@ pub(super) struct Run {
     #[arg(long, value_name = "SIZE")]
     budget: Option<ByteSize>,
 
+    /// How much memory to keep free, as in `64MiB`; 0 for none. When less is left, what
+    /// no guest pins is purged, least recently unpinned first; when less than half of
+    /// it is left and there is nothing to purge, memories do not grow, regions are not
+    /// committed, and `--on-pressure` may end guests, before the kernel ends the
+    /// program. What guests have grown their memories by counts, touched or not. By
+    /// default an eighth of the machine's memory, or of the limit of the cgroup if that
+    /// is less, and 256 MiB at most.
+    #[arg(long, value_name = "SIZE")]
+    margin: Option<ByteSize>,
+
     /// What to do when memory is short; otherwise what the manifest says, or
     /// `purge`.
     #[arg(long, value_name = "WHAT")]
@@ -177,6 +187,9 @@ impl Run {
         if let Some(budget) = self.budget {
             host_limits.budget = budget.as_u64();
         }
+        if let Some(margin) = self.margin {
+            host_limits.margin = margin.as_u64();
+        }
         let mut builder = App::builder()
             .limits(limits)
             .host_limits(host_limits)
@@ -217,6 +230,7 @@ impl Run {
         let mut described = manifest::open(&path)?.good()?;
         let builder = described.builder(&Instead {
             budget: self.budget.map(|budget| budget.as_u64()),
+            margin: self.margin.map(|margin| margin.as_u64()),
             on_pressure: self.on_pressure,
             floor: self.floor,
             scores: self.scores,
