@@ -15,6 +15,7 @@ mod log;
 mod manifest;
 mod means;
 mod pressure;
+mod purge;
 mod repeats;
 mod report;
 mod run;

@@ -14,7 +14,7 @@ use super::manifest::{self, Described, Instead};
 use super::pressure::{self, Pressure, Score};
 use super::say::say;
 use super::signal::Signals;
-use super::{codes, component, json, means, report};
+use super::{codes, component, json, means, purge, report};
 use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
 use crate::pressure::{Thresholds, detect};
 use crate::{HostLimits, Limits};
@@ -36,6 +36,9 @@ use crate::{HostLimits, Limits};
 /// With a manifest, arguments after `--` follow those that it gives to the first
 /// command, and `--env`, `--dir` and `--limit` are refused: it says them for each
 /// guest. Other options count more than the manifest.
+///
+/// The signal SIGUSR1 makes a running app purge all bytes that no guest pins, as if
+/// memory were short. Guests learn of the loss when they pin the bytes.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(super) struct Run {
@@ -255,6 +258,9 @@ fn app(
 ) -> Result<Outcome, Failure> {
     // Each strand can have a processor.
     let runtime = means::runtime()?;
+    let purge_signal = purge::listen(&runtime).map_err(|error| {
+        Failure::new(anyhow::Error::new(error).context("cannot wait for SIGUSR1"))
+    })?;
     let outcome = runtime.block_on(async {
         let app = builder.start().await.map_err(|error| match described {
             Some(mut described) => {
@@ -268,6 +274,7 @@ fn app(
             }
         })?;
         signals.end(app.handle());
+        tokio::spawn(purge::heed(purge_signal, app.handle()));
         Ok(app.run().await)
     });
     if signals.code().is_some() {
