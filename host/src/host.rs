@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use crate::error::RegionError;
 use crate::limits::{HostLimits, Limits};
-use crate::pressure::Level;
+use crate::pressure::{Level, Margin, MemoryGauge, ask_to_commit, commit_done};
 use crate::region::{
-    Access, Account, Budget, BudgetUsage, Charge, Commit, GRANULE, Kind, Ledger, LedgerLock, Purge,
-    RegionName, Span, Turn, WaiterId,
+    Access, Account, Budget, BudgetUsage, Charge, Commit, Exhausted, GRANULE, Kind, Ledger,
+    LedgerLock, Purge, RegionName, Reserve, Span, Turn, WaiterId,
 };
 use crate::sys::{Forked, MemoryRecord, Process, RegionFile};
 use crate::time::Time;
@@ -44,6 +44,40 @@ struct Inner {
     counters: Counters,
     time: Time,
     pressure: watch::Sender<Level>,
+    /// The levels of which it is the higher one.
+    levels: Mutex<Levels>,
+    margin: Margin,
+}
+
+/// Levels of memory pressure by origin. The higher one holds.
+#[derive(Debug, Default)]
+pub(crate) struct Levels {
+    pub(crate) reported: Level,
+    pub(crate) margin: Level,
+}
+
+/// Makes the budget ask the host's margin before it commits anything.
+struct AskMargin(Weak<Inner>);
+
+impl AskMargin {
+    fn host(&self) -> Option<Host> {
+        self.0.upgrade().map(Host)
+    }
+}
+
+impl Reserve for AskMargin {
+    fn ask(&self, granules: u64) -> Result<(), Exhausted> {
+        match self.host() {
+            Some(host) => ask_to_commit(&host, granules),
+            None => Ok(()),
+        }
+    }
+
+    fn done(&self, granules: u64) {
+        if let Some(host) = self.host() {
+            commit_done(&host, granules);
+        }
+    }
 }
 
 /// What happened on a host so far. All values only grow.
@@ -178,6 +212,18 @@ impl Host {
     /// A host with the given limits.
     #[must_use]
     pub fn with_limits(limits: HostLimits) -> Host {
+        Host::of(limits, None)
+    }
+
+    /// A host with the given limits that keeps its
+    /// [margin](crate::HostLimits::margin) by what this gauge measures, instead of
+    /// [what the system says](crate::pressure::SystemGauge).
+    #[must_use]
+    pub fn with_gauge(limits: HostLimits, gauge: Arc<dyn MemoryGauge>) -> Host {
+        Host::of(limits, Some(gauge))
+    }
+
+    fn of(limits: HostLimits, gauge: Option<Arc<dyn MemoryGauge>>) -> Host {
         let account = Account::new("the host", limits.quota());
         let guest_limits = Limits::default();
         let unlimited = Limits {
@@ -192,8 +238,10 @@ impl Host {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let own = Owner::new(number, "host program".into(), unlimited);
-        Host(Arc::new(Inner {
+        let host = Host(Arc::new(Inner {
             budget: Budget::new(limits.budget),
+            margin: Margin::new(limits.margin, gauge),
+            levels: Mutex::default(),
             regions: Mutex::default(),
             limits,
             guest_limits,
@@ -205,7 +253,20 @@ impl Host {
             counters: Counters::default(),
             time: Time::begin(),
             pressure: watch::Sender::new(Level::Normal),
-        }))
+        }));
+        let ask = AskMargin(Arc::downgrade(&host.0));
+        host.0.budget.ask_first(ask);
+        host
+    }
+
+    pub(crate) fn margin(&self) -> &Margin {
+        &self.0.margin
+    }
+
+    /// Locks the levels of memory pressure.
+    pub(crate) fn levels(&self) -> MutexGuard<'_, Levels> {
+        let levels = self.0.levels.lock();
+        levels.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The limits that it was made with.

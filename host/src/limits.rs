@@ -9,6 +9,9 @@ use crate::region::Quota;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// The largest margin by default.
+const MOST_MARGIN: u64 = 256 * MIB;
+
 /// What one guest may hold at a time. Whatever would go over a limit is refused
 /// before anything is allocated, by an error that names the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +145,20 @@ pub struct HostLimits {
     /// purged yet. Default half of the memory that the process could use: of the
     /// machine's, or of its cgroup's limit if that is less.
     pub budget: u64,
+    /// Bytes of memory that the host keeps free, beside what it has promised to its
+    /// guests; 0 to keep none. When less is left, it purges what nobody pins, the least
+    /// recently unpinned first; and when less than half of it is left and there is
+    /// nothing to purge, it refuses growths of linear memories and commits of regions,
+    /// and an [app](crate::app::AppBuilder::on_pressure) may end guests. Default an
+    /// eighth of the memory that the process could use, 256 MiB at most.
+    ///
+    /// What counts is in [`SystemGauge`](crate::pressure::SystemGauge). A linear memory
+    /// counts with all that it has grown to, a region with all that is committed,
+    /// touched or not. See also
+    /// [`Host::keep_margin`].
+    ///
+    /// [`Host::keep_margin`]: crate::Host::keep_margin
+    pub margin: u64,
 }
 
 impl Default for HostLimits {
@@ -149,6 +166,7 @@ impl Default for HostLimits {
         HostLimits {
             regions: descriptors() / 2,
             budget: half_of_available(),
+            margin: (half_of_available() / 4).min(MOST_MARGIN),
         }
     }
 }

@@ -173,15 +173,16 @@ fn locked_up_app_writes_its_recording_into_the_one_directory() {
 fn small_memory_limit_of_the_cgroup_is_heeded_by_default() {
     let out = tempfile::tempdir().unwrap();
     let limit = out.path().join("limit");
-    // Half of this is less than the recording takes.
+    // Half of this is less than the recording takes. It is the limit of a cgroup that
+    // uses more than that already, so that no margin can be kept.
     std::fs::write(&limit, "131072\n").unwrap();
-    let mut command = render(out.path(), &[]);
+    let mut command = render(out.path(), &["--margin", "0"]);
     let output = command.env("LIMIT", &limit).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(!out.path().join("out.wav").exists());
 
     std::fs::write(&limit, "268435456\n").unwrap();
-    let mut command = render(out.path(), &["--report"]);
+    let mut command = render(out.path(), &["--report", "--margin", "0"]);
     let output = command.env("LIMIT", &limit).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(out.path().join("out.wav").exists());

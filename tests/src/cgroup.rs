@@ -5,7 +5,7 @@
 //! it to them. What is made goes with the object.
 
 use std::fs::{self, File};
-use std::io::{Seek, Write};
+use std::io::{BufRead, BufReader, Seek, Write};
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,16 @@ use std::time::Duration;
 
 /// Set where this program is the process that stalls.
 const STALLING: &str = "TOMBOLO_TEST_STALLS";
+
+/// Set where this program is the process that fills a cgroup: the file that tells of its
+/// use of memory, and up to which use.
+const FILLING: &str = "TOMBOLO_TEST_FILLS";
+
+/// What it says when it is done.
+const FILLED: &str = "filled";
+
+/// By so much the use of memory falls when somebody gives memory back.
+const GIVEN_BACK: u64 = 16 << 20;
 
 /// A memory cgroup, which goes when this does.
 ///
@@ -141,6 +151,19 @@ impl Group {
                 self.write("memory.oom_control", "1");
             }
             false => self.write("memory.high", &bytes.to_string()),
+        }
+    }
+
+    /// The directory in which its memory is limited.
+    pub fn directory(&self) -> &Path {
+        &self.memory
+    }
+
+    /// The file in which the kernel says how much memory it uses.
+    pub fn usage(&self) -> PathBuf {
+        match self.is_first_kind() {
+            true => self.memory.join("memory.usage_in_bytes"),
+            false => self.memory.join("memory.current"),
         }
     }
 
@@ -290,4 +313,66 @@ pub fn stall_if_told() {
         }
     }
     std::process::exit(1);
+}
+
+/// A process that fills its cgroup and stays; killed when this goes.
+#[derive(Debug)]
+pub struct Filling(Child);
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Filling {
+    /// Runs this program once more in the cgroup, to do a test of this name alone, which
+    /// first of all calls [`fill_if_told`]. It takes memory until the cgroup uses so many
+    /// bytes, or somebody else gives some back; this returns then.
+    pub fn start(group: &Group, test: &str, bytes: u64) -> Filling {
+        let child = group
+            .command(std::env::current_exe().expect("there is one"))
+            .args([test, "--exact", "--include-ignored"])
+            .env(FILLING, format!("{bytes} {}", group.usage().display()))
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut filling = Filling(child.expect("there is a shell"));
+        let lines = BufReader::new(filling.0.stdout.take().expect("it is piped")).lines();
+        let full = lines
+            .map_while(Result::ok)
+            .any(|line| line.ends_with(FILLED));
+        assert!(full, "the process that fills the cgroup ended");
+        filling
+    }
+}
+
+/// Fills the cgroup, where this is the process for that, until it is killed.
+pub fn fill_if_told() {
+    const STEP: usize = 1 << 18;
+    let Ok(told) = std::env::var(FILLING) else {
+        return;
+    };
+    let (bytes, usage) = told.split_once(' ').expect("a number and a file");
+    let most: u64 = bytes.parse().expect("a number");
+    let used = || -> u64 {
+        let text = fs::read_to_string(usage).expect("it can be read");
+        text.trim().parse().expect("it is a number")
+    };
+    let mut blocks = Vec::new();
+    let parent = parent_id();
+    let (mut now, mut peak) = (used(), 0);
+    while now < most && now + GIVEN_BACK > peak {
+        blocks.push(vec![1_u8; STEP]);
+        peak = peak.max(now);
+        now = used();
+    }
+    // Past what captures the output of tests.
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{FILLED}").expect("the test reads it");
+    // Not for longer than the test, however that ends.
+    while parent_id() == parent {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::process::exit(i32::from(blocks.is_empty()));
 }

@@ -24,6 +24,7 @@ use super::rest::Roused;
 use super::values;
 use super::{End, Ticker};
 use crate::limits::Limits;
+use crate::pressure::Promise;
 use crate::region::{Charge, Exhausted, GRANULE, Kind};
 use crate::sys::{StoreId, fault, private_bytes};
 use crate::{Recipient, RegionCtx, RegionView, Trespass};
@@ -83,8 +84,9 @@ impl GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.descriptors as usize);
         let account = regions.owner.account.clone();
-        let limiter = Limiter::new(limits.memory_bytes, account.clone());
         let store: Arc<OnceLock<StoreId>> = Arc::default();
+        let promise = Promise::new(regions.host(), store.clone());
+        let limiter = Limiter::new(limits.memory_bytes, account.clone(), promise);
         let memory = {
             let store = store.clone();
             move || store.get().map_or(0, |store| private_bytes(*store))
@@ -247,6 +249,7 @@ impl Ended {
         report.regions_let_go_total += before.regions_let_go_total;
         report.regions_created += before.regions_created;
         report.regions_given_back += before.regions_given_back;
+        report.growths_refused += before.growths_refused;
         report.restarts_total = before.restarts_total + 1;
         report.restarts = before.restarts;
         if report.restarts.len() >= RECORDS {
@@ -414,9 +417,17 @@ impl Guest {
         let lived = match (instance.await, run) {
             (Err(error), _) => {
                 let error = self.explain(error);
-                calls.ended(index, format!("guest `{name}` could not be instantiated"));
+                let refused = self.refused();
+                calls.ended(
+                    index,
+                    format!("guest `{name}` could not be instantiated{refused}"),
+                );
                 match ready {
                     Some(ready) => {
+                        let error = match refused.is_empty() {
+                            true => error,
+                            false => error.context(format!("no memory{refused}")),
+                        };
                         let _ = ready.send(Err(error));
                         let ended = self.ended(index, None, None, None, born);
                         nursery.gone(index);
@@ -493,9 +504,13 @@ impl Guest {
                         } else {
                             brief(&error)
                         };
+                        let refused = match by_word {
+                            Some(_) => String::new(),
+                            None => self.refused(),
+                        };
                         (
-                            format!("{ended}: {}", brief(&error)),
-                            format!("{ended}: {told}"),
+                            format!("{ended}: {}{refused}", brief(&error)),
+                            format!("{ended}: {told}{refused}"),
                         )
                     }
                 };
@@ -752,6 +767,18 @@ impl Guest {
         }
     }
 
+    /// Returns text about growths that the host refused, to follow a failure; empty if
+    /// there were none.
+    fn refused(&self) -> String {
+        match self.store.data().limiter.refused() {
+            0 => String::new(),
+            1 => "; the host was short of memory, and refused a growth of its memory".into(),
+            times => {
+                format!("; the host was short of memory, and refused {times} growths of its memory")
+            }
+        }
+    }
+
     /// Drops the store, and says what the guest did. `told` is why it was told to
     /// end, if it was.
     fn ended(
@@ -796,6 +823,7 @@ impl Guest {
             regions_given_back: 0,
             restarts: Vec::new(),
             restarts_total: 0,
+            growths_refused: self.store.data().limiter.refused(),
         };
         drop(self.store);
         report.regions_given_back = owner.given_back();

@@ -7,6 +7,7 @@ use super::call::Calls;
 use super::killer::Killer;
 use super::life::Told;
 use super::report::KillReport;
+use crate::Host;
 
 /// A running app, for whoever steers it: from any thread, and while
 /// [`App::run`] has the app itself.
@@ -16,6 +17,7 @@ use super::report::KillReport;
 pub struct AppHandle {
     calls: Arc<Calls>,
     killer: Arc<Killer>,
+    host: Host,
 }
 
 /// There is no guest of this name.
@@ -40,11 +42,20 @@ impl App {
         AppHandle {
             calls: self.calls.clone(),
             killer: self.killer.clone(),
+            host: self.host.clone(),
         }
     }
 }
 
 impl AppHandle {
+    /// Purges all bytes that no guest pins, and returns how many there were. Guests learn
+    /// of the loss when they pin the bytes, as after any purge, and are told nothing
+    /// else. Blocks for about 10 ms for each 100 MiB.
+    pub fn purge(&self) -> u64 {
+        // No more than now, because guests go on unpinning.
+        self.host.purge(self.host.purgeable())
+    }
+
     /// Ends a guest, for the given reason, which its callers are told.
     ///
     /// It takes effect at the next tick of the epoch if the guest computes, and

@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
+use wasmtime::Engine;
 
 use super::life::{Life, Stage, Told};
 use super::report::{KillReport, RECORDS};
@@ -158,6 +159,8 @@ pub(super) struct Killer {
     /// Held from when a guest is looked for until its memory is back, so that two are
     /// never ended at once.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// The engine of the guests.
+    engine: OnceLock<Engine>,
 }
 
 struct Seat {
@@ -203,7 +206,14 @@ impl Killer {
                 total: 0,
             }),
             turn: Arc::default(),
+            engine: OnceLock::new(),
         })
+    }
+
+    /// Makes guests of this engine notice at once that they are to end, instead of at the
+    /// next tick: until then they could fill the memory that is left.
+    pub(super) fn hurry(&self, engine: &Engine) {
+        let _ = self.engine.set(engine.clone());
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -350,6 +360,9 @@ impl Killer {
             if !life.end(told) {
                 // Somebody else was faster.
                 return (Some(life), None);
+            }
+            if let Some(engine) = self.engine.get() {
+                engine.increment_epoch();
             }
         }
         tracing::warn!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
+use crate::pressure::Promise;
 use crate::region::{Account, Charge, Exhausted, Kind};
 
 /// The core instances, memories and tables of one component: more than any
@@ -28,6 +29,10 @@ pub(super) struct Limiter {
     account: Arc<Account>,
     /// For the elements of tables.
     tables: Option<Charge>,
+    /// The memory that the host promised.
+    promise: Promise,
+    /// The growths that the host had no memory for.
+    refused: u64,
 }
 
 /// What was asked for and not refused stays counted, also where it then fails:
@@ -64,7 +69,7 @@ impl Pool {
 
 impl Limiter {
     /// `account` is charged for tables.
-    pub(super) fn new(memory_bytes: u64, account: Arc<Account>) -> Limiter {
+    pub(super) fn new(memory_bytes: u64, account: Arc<Account>, promise: Promise) -> Limiter {
         let most = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Limiter {
             memory: Pool { used: 0, most },
@@ -74,11 +79,11 @@ impl Limiter {
             },
             account,
             tables: None,
+            promise,
+            refused: 0,
         }
     }
-}
 
-impl Limiter {
     /// Charges bytes for the elements of tables, in one charge for all of them.
     fn charge(&mut self, bytes: u64) -> Result<(), Exhausted> {
         match &mut self.tables {
@@ -88,6 +93,26 @@ impl Limiter {
                 Ok(())
             }
         }
+    }
+
+    /// Returns how many growths were refused because the host was short of memory.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Asks the host for memory for a growth. It stays counted even if the growth fails.
+    fn ask_host(&mut self, current: usize, desired: usize) -> bool {
+        let more = desired.saturating_sub(current);
+        let Err(short) = self.promise.grow(more as u64) else {
+            return true;
+        };
+        self.memory.used -= more;
+        self.refused += 1;
+        // Once, because a guest may ask as often as it likes.
+        if self.refused == 1 {
+            tracing::warn!("a guest's memory does not grow: {short}");
+        }
+        false
     }
 }
 
@@ -99,7 +124,7 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(allowed && self.memory.grow(current, desired))
+        Ok(allowed && self.memory.grow(current, desired) && self.ask_host(current, desired))
     }
 
     fn table_growing(
@@ -139,10 +164,56 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pressure::{Headroom, MemoryGauge};
+    use crate::{Host, HostLimits};
 
+    const MIB: usize = 1 << 20;
+
+    /// Always as much memory.
+    struct Fixed(u64);
+
+    impl MemoryGauge for Fixed {
+        fn name(&self) -> String {
+            "the test".into()
+        }
+
+        fn headroom(&self, _: u64) -> std::io::Result<Headroom> {
+            Ok(Headroom {
+                memory: self.0,
+                swap: 0,
+            })
+        }
+    }
+
+    #[test]
+    fn memory_that_the_host_lacks_is_refused() {
+        let limits = HostLimits {
+            margin: 4 * MIB as u64,
+            ..HostLimits::default()
+        };
+        let host = Host::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
+        let new = || limiter_on(&host, 1 << 30);
+        let (mut one, mut other) = (new(), new());
+        assert!(one.memory_growing(0, 5 * MIB, None).unwrap());
+        // Half of the margin may be used.
+        assert!(!other.memory_growing(0, 4 * MIB, None).unwrap());
+        assert_eq!((one.refused(), other.refused()), (0, 1));
+        assert!(other.memory_growing(0, 3 * MIB, None).unwrap());
+        assert!(!other.memory_growing(3 * MIB, 3 * MIB + 1, None).unwrap());
+        assert_eq!(other.memory.used, 3 * MIB);
+        // What a guest had is free when it has ended.
+        drop(one);
+        assert!(other.memory_growing(3 * MIB, 8 * MIB, None).unwrap());
+    }
+
+    /// A guest's limiter, on a host that has memory.
     fn limiter(memory_bytes: u64) -> Limiter {
+        limiter_on(&Host::new(), memory_bytes)
+    }
+
+    fn limiter_on(host: &Host, memory_bytes: u64) -> Limiter {
         let account = Account::new("guest `a`", crate::Limits::default().quota());
-        Limiter::new(memory_bytes, account)
+        Limiter::new(memory_bytes, account, Promise::new(host, Arc::default()))
     }
 
     #[test]

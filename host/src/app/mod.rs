@@ -91,7 +91,7 @@ pub use self::spec::{
 use self::strand::Strands;
 pub use crate::compile::{CompileLimits, CompilerProcess};
 use crate::limits::{HostLimits, Limits};
-use crate::pressure::PressureSource;
+use crate::pressure::{MemoryGauge, PressureSource};
 use crate::{Host, Strand};
 
 /// How often a running guest is looked after: whether its time is up, whether
@@ -120,6 +120,7 @@ pub struct AppBuilder {
     scopes: Vec<ScopeSpec>,
     policy: Policy,
     pressure: Option<Box<dyn PressureSource>>,
+    gauge: Option<Arc<dyn MemoryGauge>>,
     grace: Option<Duration>,
 }
 
@@ -224,6 +225,15 @@ impl AppBuilder {
         self
     }
 
+    /// Sets what measures how much memory is left, for the host's
+    /// [margin](HostLimits::margin). What
+    /// [the system says](crate::pressure::SystemGauge) otherwise.
+    #[must_use]
+    pub fn gauge(mut self, gauge: Arc<dyn MemoryGauge>) -> AppBuilder {
+        self.gauge = Some(gauge);
+        self
+    }
+
     /// Sets what happens when memory is short and purging has freed nothing.
     /// [`OnPressure::Purge`] otherwise: nothing.
     #[must_use]
@@ -288,7 +298,12 @@ impl AppBuilder {
             tracing::warn!("{warning}");
         }
 
-        let host = Host::with_limits(self.host_limits);
+        let host = match self.gauge {
+            Some(gauge) => Host::with_gauge(self.host_limits, gauge),
+            None => Host::with_limits(self.host_limits),
+        };
+        // Finds the cgroups, and takes the first look: not on the clock of a guest's start.
+        let _ = host.may_grow(0);
         let ticker = Ticker::start(&engine).map_err(|error| StartError::Host(error.into()))?;
         let first = entries[0].0;
         let app = AppGrants {
@@ -343,6 +358,7 @@ impl AppBuilder {
         }
         let calls = Calls::new(peers, app.stopped.clone());
         let killer = Killer::new(self.policy, lives);
+        killer.hurry(&engine);
         let mut linkers = Vec::new();
         let unlinked = Arc::new(linker);
         for index in 0..cradles.len() {
@@ -399,10 +415,8 @@ impl AppBuilder {
             early: VecDeque::new(),
             grace: self.grace.unwrap_or(GRACE),
         };
-        if let Some(source) = self.pressure {
-            let relief = Relief::start(source, &app.host, app.handle());
-            app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
-        }
+        let relief = Relief::start(self.pressure, &app.host, app.handle());
+        app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
         for (index, mut ready) in ready.into_iter().enumerate() {
             let ready = loop {
                 tokio::select! {

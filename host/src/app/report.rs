@@ -81,6 +81,8 @@ pub struct GuestReport {
     pub restarts: Vec<RestartReport>,
     /// How often it was started again, whether or not it is listed.
     pub restarts_total: u64,
+    /// How often its memory could not grow because the host was short of memory.
+    pub growths_refused: u64,
 }
 
 /// How many restarts of a guest, and how many kills, are remembered: an app may run

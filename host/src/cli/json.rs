@@ -51,6 +51,7 @@ fn guest(guest: &GuestReport) -> Value {
         ("regions_given_back", number(guest.regions_given_back)),
         ("restarts", array(&guest.restarts, restart)),
         ("restarts_total", number(guest.restarts_total)),
+        ("growths_refused", number(guest.growths_refused)),
     ])
 }
 

@@ -16,10 +16,11 @@ use super::failure::Failure;
 use crate::parallel::compile_in_parallel;
 
 /// The fewest threads with which an app runs: one that ticks, one for work that blocks, such
-/// as that on files, and one that watches memory pressure.
-const FEWEST: usize = 3;
+/// as that on files, one that watches memory pressure, and one that keeps the margin of
+/// memory.
+const FEWEST: usize = 4;
 /// Threads besides those that run guests: the fewest, and some more for work that blocks.
-const BESIDES: usize = 8;
+const BESIDES: usize = 9;
 /// Descriptors that are open at once before a guest has any.
 const DESCRIPTORS: usize = 24;
 

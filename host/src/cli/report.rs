@@ -31,6 +31,18 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     }
     section("Guests", guests);
 
+    if report.guests.iter().any(|guest| guest.growths_refused > 0) {
+        let mut refused = table(fancy, &["guest", "growths refused"]);
+        right(&mut refused, [1]);
+        for guest in report.guests.iter().filter(|it| it.growths_refused > 0) {
+            refused.add_row([guest.name.clone(), guest.growths_refused.to_string()]);
+        }
+        section(
+            "Guests whose memory did not grow, as the host was short of it",
+            refused,
+        );
+    }
+
     if report.guests.iter().any(|guest| !guest.restarts.is_empty()) {
         let mut restarts = table(fancy, &["guest", "failure", "lived", "started after"]);
         right(&mut restarts, 2..4);
@@ -310,6 +322,7 @@ mod tests {
                     regions_given_back: 1,
                     restarts: Vec::new(),
                     restarts_total: 0,
+                    growths_refused: 0,
                 },
                 GuestReport {
                     name: "audioserver".to_owned(),

@@ -15,7 +15,7 @@ use super::manifest::{self, Described, Instead};
 use super::pressure::{self, Pressure, Score};
 use super::say::say;
 use super::signal::Signals;
-use super::{codes, component, json, means, report};
+use super::{codes, component, json, means, purge, report};
 use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
 use crate::pressure::{Thresholds, detect};
 use crate::{HostLimits, Limits};
@@ -37,6 +37,9 @@ use crate::{HostLimits, Limits};
 /// With a manifest, arguments after `--` follow those that it gives to the first
 /// command, and `--env`, `--dir` and `--limit` are refused: it says them for each
 /// guest. Other options count more than the manifest.
+///
+/// The signal SIGUSR1 makes a running app purge all bytes that no guest pins, as if
+/// memory were short. Guests learn of the loss when they pin the bytes.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(super) struct Run {
@@ -79,6 +82,16 @@ pub(super) struct Run {
     /// limit of the cgroup if that is less.
     #[arg(long, value_name = "SIZE")]
     budget: Option<ByteSize>,
+
+    /// How much memory to keep free, as in `64MiB`; 0 for none. When less is left, what
+    /// no guest pins is purged, least recently unpinned first; when less than half of
+    /// it is left and there is nothing to purge, memories do not grow, regions are not
+    /// committed, and `--on-pressure` may end guests, before the kernel ends the
+    /// program. What guests have grown their memories by counts, touched or not. By
+    /// default an eighth of the machine's memory, or of the limit of the cgroup if that
+    /// is less, and 256 MiB at most.
+    #[arg(long, value_name = "SIZE")]
+    margin: Option<ByteSize>,
 
     /// What to do when memory is short; otherwise what the manifest says, or
     /// `purge`.
@@ -183,6 +196,9 @@ impl Run {
         if let Some(budget) = self.budget {
             host_limits.budget = budget.as_u64();
         }
+        if let Some(margin) = self.margin {
+            host_limits.margin = margin.as_u64();
+        }
         let mut builder = App::builder()
             .limits(limits)
             .host_limits(host_limits)
@@ -223,6 +239,7 @@ impl Run {
         let mut described = manifest::open(&path, most_bytes)?.good()?;
         let builder = described.builder(&Instead {
             budget: self.budget.map(|budget| budget.as_u64()),
+            margin: self.margin.map(|margin| margin.as_u64()),
             on_pressure: self.on_pressure,
             floor: self.floor,
             scores: self.scores,
@@ -247,6 +264,9 @@ fn app(
 ) -> Result<Outcome, Failure> {
     // Each strand can have a processor.
     let runtime = means::runtime()?;
+    let purge_signal = purge::listen(&runtime).map_err(|error| {
+        Failure::new(anyhow::Error::new(error).context("cannot wait for SIGUSR1"))
+    })?;
     let outcome = runtime.block_on(async {
         let app = builder.start().await.map_err(|error| match described {
             Some(mut described) => {
@@ -260,6 +280,7 @@ fn app(
             }
         })?;
         signals.end(app.handle());
+        tokio::spawn(purge::heed(purge_signal, app.handle()));
         Ok(app.run().await)
     });
     if signals.code().is_some() {

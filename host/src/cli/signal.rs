@@ -32,7 +32,13 @@ pub(super) fn sanitize() {
     unblock_faults();
     // Neither is ever refused.
     let _ = unblock(&HEARD);
-    let _ = unblock(&[libc::SIGQUIT, libc::SIGXFSZ, libc::SIGPIPE, libc::SIGALRM]);
+    let _ = unblock(&[
+        libc::SIGQUIT,
+        libc::SIGXFSZ,
+        libc::SIGPIPE,
+        libc::SIGALRM,
+        libc::SIGUSR1,
+    ]);
     // A write beyond RLIMIT_FSIZE is to fail instead.
     let _ = ignore_unless_handled(libc::SIGXFSZ);
 }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// What cgroups of the first kind say for no limit is this or more: the largest
 /// number of whole pages in 63 bits.
-const UNLIMITED: u64 = 1 << 62;
+pub(super) const UNLIMITED: u64 = 1 << 62;
 
 /// The cgroup in which this process is, as far as it can see it.
 ///
@@ -17,6 +17,13 @@ pub struct Cgroup {
     unified: Option<Place>,
     /// The first kind's, that of the controller `memory`.
     memory: Option<Place>,
+}
+
+/// The kinds of cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hierarchy {
+    First,
+    Second,
 }
 
 /// A cgroup's directory, in the mount by which it is seen.
@@ -64,6 +71,17 @@ impl Cgroup {
         self.unified.as_ref().map(|place| &*place.directory)
     }
 
+    /// The directories of the cgroups that may limit the memory of the process, of
+    /// each kind from its own upwards.
+    pub(super) fn levels(&self) -> impl Iterator<Item = (Hierarchy, PathBuf)> {
+        let of = |hierarchy, place: &Option<Place>| {
+            let place = place.clone();
+            let all: Vec<PathBuf> = place.iter().flat_map(Place::upwards).collect();
+            all.into_iter().map(move |directory| (hierarchy, directory))
+        };
+        of(Hierarchy::Second, &self.unified).chain(of(Hierarchy::First, &self.memory))
+    }
+
     /// How much memory the process may use, with all others in its cgroup: the
     /// smallest limit on the way from it to the root. `None` for no limit.
     #[must_use]
@@ -82,12 +100,17 @@ impl Cgroup {
 }
 
 impl Place {
+    /// The cgroup's directory and those above it.
+    fn upwards(&self) -> impl Iterator<Item = PathBuf> {
+        let all = self.directory.ancestors();
+        all.take_while(|directory| directory.starts_with(&self.mount))
+            .map(Path::to_owned)
+    }
+
     /// The smallest number in the files of this name, from the cgroup upwards. A
     /// word, such as `max`, is none.
     fn smallest(&self, file: &str) -> Option<u64> {
-        self.directory
-            .ancestors()
-            .take_while(|directory| directory.starts_with(&self.mount))
+        self.upwards()
             .filter_map(|directory| fs::read_to_string(directory.join(file)).ok())
             .filter_map(|text| text.trim().parse().ok())
             .min()

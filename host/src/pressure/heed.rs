@@ -5,6 +5,7 @@ use tokio::sync::watch;
 
 use super::{Level, PressureSink, PressureSource};
 use crate::Host;
+use crate::host::Levels;
 
 impl Host {
     /// Heeds what `source` reports of memory pressure, until the [`Monitor`] is
@@ -47,24 +48,35 @@ impl Host {
     /// none any more. A level below the one before is good news: the guests are
     /// told, and nothing is purged.
     pub fn report_pressure(&self, level: Level) -> u64 {
-        let before = self.pressure();
+        let before = self.levels().reported;
         let purged = match part_to_purge(before, level, || self.purgeable()) {
             0 => 0,
             bytes => self.purge(bytes),
         };
-        let changed = self.pressure_level().send_if_modified(|now| {
-            let changed = *now != level;
-            *now = level;
-            changed
-        });
+        let changed = self.tell(|levels| levels.reported = level);
         if changed || purged > 0 {
             tracing::info!(%level, purged, "memory pressure");
         }
         purged
     }
 
-    /// The level of memory pressure that was reported last;
-    /// [`Level::Normal`] at first.
+    /// Changes the levels of memory pressure, and tells guests the higher one. Returns
+    /// whether that is another one than before.
+    pub(super) fn tell(&self, note: impl FnOnce(&mut Levels)) -> bool {
+        let mut levels = self.levels();
+        note(&mut levels);
+        let level = levels.reported.max(levels.margin);
+        // Under the lock, so that no older level is told later.
+        self.pressure_level().send_if_modified(|now| {
+            let changed = *now != level;
+            *now = level;
+            changed
+        })
+    }
+
+    /// The level of memory pressure that was reported last, or the one that comes of
+    /// the [margin](crate::HostLimits::margin) if that is higher; [`Level::Normal`] at
+    /// first.
     #[must_use]
     pub fn pressure(&self) -> Level {
         *self.pressure_level().borrow()

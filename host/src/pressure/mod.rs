@@ -26,6 +26,11 @@
 //! # }
 //! ```
 //!
+//! Without swap space the kernel says so too late: it kills a process as soon as a limit
+//! is met. So a host also keeps a [margin](crate::HostLimits::margin) of memory free, by
+//! what a [`MemoryGauge`] measures. [`Host::keep_margin`](crate::Host::keep_margin) is for
+//! that what [`Host::heed`](crate::Host::heed) is for reports.
+//!
 //! A program that hears of pressure in a way of its own implements
 //! [`PressureSource`], or calls
 //! [`Host::report_pressure`](crate::Host::report_pressure).
@@ -36,6 +41,10 @@
 //! | `events` | a cgroup's `memory.events` |
 //! | `detect` | the best of these that works |
 //! | `cgroup` | where this process's cgroup is, and what it may use |
+//! | `gauge` | how much memory is left, by cgroups and machine |
+//! | `threshold` | how cgroups v1 tell of the use of memory |
+//! | `margin` | memory that a host keeps free: what it promises, purges and refuses |
+//! | `keeper` | the thread that looks after that |
 //! | `heed` | what a host does about pressure |
 //! | `hold` | how long a level lasts |
 //! | `thread` | a thread that waits for the kernel |
@@ -44,10 +53,14 @@
 mod cgroup;
 mod detect;
 mod events;
+mod gauge;
 mod heed;
 mod hold;
+mod keeper;
+mod margin;
 mod psi;
 mod thread;
+mod threshold;
 #[cfg(test)]
 pub(crate) mod tree;
 
@@ -58,7 +71,11 @@ use std::sync::Arc;
 pub use self::cgroup::Cgroup;
 pub use self::detect::{Detected, detect};
 pub use self::events::MemoryEvents;
+pub use self::gauge::{Headroom, MemoryGauge, SystemGauge};
 pub use self::heed::Monitor;
+pub use self::keeper::MarginKeeper;
+pub use self::margin::ShortOfMemory;
+pub(crate) use self::margin::{Margin, Promise, ask_to_commit, commit_done};
 pub use self::psi::{Psi, Thresholds};
 
 /// How short of memory the host is.

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Exhausted, GRANULE};
@@ -17,6 +17,28 @@ pub trait Purge: Send + Sync {
     ///
     /// Others may wait for this: it must not take from the budget itself.
     fn purge(&self, turn: Turn) -> Commit;
+}
+
+/// A second opinion, besides the budget, on whether bytes can be committed.
+pub trait Reserve: Send + Sync {
+    /// Asks for memory for granules that the budget is about to take. May purge.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] if there is no memory for them.
+    fn ask(&self, granules: u64) -> Result<(), Exhausted>;
+
+    /// Notes that the budget has taken them, or refused them.
+    fn done(&self, granules: u64);
+}
+
+/// Granules that a [`Reserve`] was asked for and allowed.
+struct Asked<'r>(&'r dyn Reserve, u64);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.done(self.1);
+    }
 }
 
 /// What a region is to purge when it is its turn.
@@ -40,6 +62,7 @@ pub struct Budget {
     freed: Condvar,
     /// Counts unpinnings, to tell which was first.
     clock: AtomicU64,
+    reserve: OnceLock<Box<dyn Reserve>>,
 }
 
 #[derive(Default)]
@@ -104,7 +127,15 @@ impl Budget {
             }),
             freed: Condvar::new(),
             clock: AtomicU64::new(0),
+            reserve: OnceLock::new(),
         })
+    }
+
+    /// Makes this be asked as well before anything is committed. Only the first call
+    /// counts.
+    #[allow(dead_code, reason = "for what is above this module")]
+    pub fn ask_first(&self, reserve: impl Reserve + 'static) {
+        let _ = self.reserve.set(Box::new(reserve));
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -176,12 +207,23 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] where too little is free and too little can be purged;
-    /// nothing was purged then, unless others took what there was meanwhile.
+    /// [`Exhausted`] where too little is free and too little can be purged, or where
+    /// whoever is [asked first](Budget::ask_first) has no memory for them; nothing was
+    /// purged then, unless others took what there was meanwhile.
     pub fn take(self: &Arc<Budget>, granules: u64) -> Result<Commit, Exhausted> {
         let mut pool = self.pool();
         if granules > pool.room() {
             return Err(pool.exhausted(granules));
+        }
+        let mut _asked = None;
+        if let Some(reserve) = self.reserve.get().filter(|_| granules > 0) {
+            drop(pool);
+            reserve.ask(granules)?;
+            _asked = Some(Asked(&**reserve, granules));
+            pool = self.pool();
+            if granules > pool.room() {
+                return Err(pool.exhausted(granules));
+            }
         }
         pool.promised += granules;
         loop {

@@ -17,7 +17,7 @@ mod span;
 mod sync;
 
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
-pub use budget::{Budget, BudgetUsage, Commit, Purge, Turn};
+pub use budget::{Budget, BudgetUsage, Commit, Purge, Reserve, Turn};
 #[allow(unused_imports, reason = "for tests")]
 pub use ledger::RESERVED;
 pub use ledger::{

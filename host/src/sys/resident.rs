@@ -1,7 +1,9 @@
 //! What of a guest's memories the kernel has pages for that are the guest's alone.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -26,6 +28,9 @@ const OF_A_FILE: u64 = 1 << 61;
 /// Nobody else maps it, so that it is not the kernel's own page of zeros either, which
 /// stands for all that was read and never written.
 const EXCLUSIVE: u64 = 1 << 56;
+
+/// The page is in swap space.
+const SWAPPED: u64 = 1 << 62;
 
 /// Whether it is a page that this memory alone has. `stand_in`: shared memory stands
 /// there, which the kernel takes for a file's.
@@ -53,6 +58,71 @@ pub(crate) fn private_bytes(store: StoreId) -> u64 {
         );
         memories.iter().map(|memory| memory.size() as u64).sum()
     })
+}
+
+/// The bytes of a store's linear memories that need no new pages of the kernel's: those
+/// that were touched, in memory or in swap space, also where they show a region.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// By base, the size up to which a memory was looked at, and the bytes taken of it.
+    memories: BTreeMap<usize, (usize, u64)>,
+}
+
+impl Taken {
+    /// Returns the bytes that were taken at the last look.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.memories.values().map(|(_, taken)| taken).sum()
+    }
+
+    /// Looks at what memories have grown by since the last look, or at whole memories.
+    /// Without a whole look, bytes touched since in the older part are missed, and
+    /// windows that ended there count still.
+    ///
+    /// A whole look takes up to some dozens of milliseconds for each GiB. If the kernel
+    /// does not tell, nothing counts as taken.
+    pub(crate) fn look(&mut self, store: StoreId, whole: bool) {
+        let known = match whole {
+            true => BTreeMap::new(),
+            false => std::mem::take(&mut self.memories),
+        };
+        let look = |memory: Arc<MemoryRecord>, map: &File| {
+            let (base, size) = (memory.base(), memory.size());
+            let (from, before) = known.get(&base).copied().unwrap_or_default();
+            let more = taken_of(&memory, map, from.min(size)..size)?;
+            Ok((base, (size, before + more)))
+        };
+        let looked = || {
+            let map = ask(|| File::open("/proc/self/pagemap"))?;
+            let memories = memories_of(store).into_iter();
+            memories.map(|memory| look(memory, &map)).collect()
+        };
+        let looked: io::Result<_> = looked();
+        self.memories = looked.unwrap_or_default();
+    }
+}
+
+/// Returns the bytes that are taken of a part of a memory.
+///
+/// The page tables tell, and not the memory's record: the fault handler of another thread
+/// must find that unlocked.
+fn taken_of(memory: &MemoryRecord, map: &File, part: Range<usize>) -> io::Result<u64> {
+    let page = page_size();
+    let (begin, end) = (memory.base() + part.start, memory.base() + part.end);
+    let mut buffer = vec![0; (part.len() / page).min(ENTRIES) * ENTRY];
+    let mut taken = 0;
+    for at in (begin..end).step_by(ENTRIES * page) {
+        let entries = ((end - at) / page).min(ENTRIES);
+        let buffer = &mut buffer[..entries * ENTRY];
+        ask(|| map.read_exact_at(buffer, (at / page * ENTRY) as u64))?;
+        let (entries, _) = buffer.as_chunks::<ENTRY>();
+        let is_taken = |entry: &&[u8; ENTRY]| {
+            let entry = u64::from_ne_bytes(**entry);
+            let shows_a_region = entry & (PRESENT | OF_A_FILE) == PRESENT | OF_A_FILE;
+            shows_a_region || is_private(entry, false) || entry & SWAPPED != 0
+        };
+        taken += entries.iter().filter(is_taken).count() as u64 * page as u64;
+    }
+    Ok(taken)
 }
 
 pub(super) fn private_bytes_of(memories: &[Arc<MemoryRecord>]) -> io::Result<u64> {

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use tombolo::pressure::{Level, PressureSink, PressureSource};
+use tombolo::pressure::{Level, MemoryGauge, PressureSink, PressureSource, SystemGauge};
 use tombolo::{GRANULE, Host, Region};
 
 use crate::measure::{Plan, SIZES, Times};
@@ -56,7 +56,32 @@ pub fn run(plan: &Plan) -> Vec<Table> {
             times,
         );
     }
-    vec![table]
+    vec![table, margin(plan)]
+}
+
+/// What it costs to keep a margin, where there is enough memory.
+fn margin(plan: &Plan) -> Table {
+    const GROWTHS: u32 = 1000;
+    let mut table = Table::new("what is left of memory", ["median (9 of 10)".to_owned()]);
+    let mut times: [Times; 3] = Default::default();
+    let [growth, look, exact] = &mut times;
+    let (host, gauge) = (Host::new(), SystemGauge::of_this_process());
+    for _ in 0..plan.rounds() {
+        growth.times(GROWTHS, || {
+            for _ in 0..GROWTHS {
+                host.may_grow(1).unwrap();
+            }
+        });
+        look.time(|| gauge.headroom(0).unwrap());
+        exact.time(|| gauge.headroom(u64::MAX).unwrap());
+    }
+    let rows = [
+        "a growth is asked for, of 1000 one after the other",
+        "a look at the cgroups and the machine",
+        "the same, with what of page cache is free",
+    ];
+    table.column(rows, times);
+    table
 }
 
 /// Reports pressure where so many bytes are in regions of `part` bytes, or, if

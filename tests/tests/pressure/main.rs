@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | who hears, and when |
 //! | `relief` | what comes of a report: purging, and ending guests |
+//! | `margin` | what comes of it when little memory is left |
 //! | `kernel` | the kernel reports by itself |
 
 use std::future::Future;
@@ -25,6 +26,7 @@ use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 mod kernel;
+mod margin;
 mod relief;
 #[path = "../calls/trio.rs"]
 mod trio;

@@ -12,7 +12,7 @@ use crate::trio::{self, program, strand};
 use crate::{Own, guests, signs};
 
 /// Runs to the end, with the test beside it.
-fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+pub(crate) fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
     strand().block_on(async {
         let app = app.start().await.expect("it starts");
         let (handle, host) = (app.handle(), app.host().clone());
@@ -23,7 +23,7 @@ fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outco
 }
 
 /// Lets others run until something is so.
-async fn until(mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         tokio::task::yield_now().await;
     }
@@ -36,13 +36,13 @@ async fn a_while() {
     }
 }
 
-fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
+pub(crate) fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
     let guests = &outcome.report.guests;
     let guest = guests.iter().find(|it| it.name == guest);
     &guest.expect("there is one").end
 }
 
-fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
+pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
     let kills = outcome.report.kills.iter();
     kills.map(|it| (&*it.guest, it.only_counted)).collect()
 }

@@ -38,6 +38,7 @@ struct Files {
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Instead {
     pub(in crate::cli) budget: Option<u64>,
+    pub(in crate::cli) margin: Option<u64>,
     pub(in crate::cli) on_pressure: Option<Pressure>,
     pub(in crate::cli) floor: Option<u16>,
     pub(in crate::cli) scores: Vec<Score>,
@@ -168,6 +169,9 @@ impl Described {
         let mut host_limits = HostLimits::default();
         if let Some(budget) = instead.budget.or(manifest.budget) {
             host_limits.budget = budget;
+        }
+        if let Some(margin) = instead.margin.or(manifest.margin) {
+            host_limits.margin = margin;
         }
         let on_pressure = instead.on_pressure.or(manifest.on_pressure);
         let mut builder = App::builder()

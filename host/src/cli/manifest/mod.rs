@@ -49,6 +49,7 @@ impl<T> Spot<T> {
 #[derive(Debug, Default)]
 struct Manifest {
     budget: Option<u64>,
+    margin: Option<u64>,
     on_pressure: Option<Pressure>,
     floor: Option<u16>,
     grace: Option<Duration>,

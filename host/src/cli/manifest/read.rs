@@ -25,6 +25,7 @@ pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manife
     };
     if let Some(app) = table(values, "app") {
         manifest.budget = read.size(app, "budget");
+        manifest.margin = read.size(app, "margin");
         manifest.on_pressure = text(app, "on-pressure").and_then(|word| match &*word.value {
             "purge" => Some(Pressure::Purge),
             "count" => Some(Pressure::Count),

@@ -181,6 +181,13 @@ pub(super) static APP: Table = Table {
             r#"budget = "64MiB""#,
         ),
         optional(
+            "margin",
+            Shape::Size,
+            "How much memory to keep free; 0 for none. When less is left, what nobody pins is purged; when less than half of it is left and there is nothing to purge, memories do not grow, regions are not committed, and guests may be ended.",
+            "an eighth of the machine's memory, or of the cgroup's limit if that is less; 256 MiB at most",
+            r#"margin = "32MiB""#,
+        ),
+        optional(
             "on-pressure",
             Shape::Word(&[
                 ("purge", "purge what nobody pins"),

@@ -166,6 +166,7 @@ fn limits_are_those_of_the_command_line() {
 const WHOLE: &str = r#"
 [app]
 budget = "64MiB"
+margin = "32MiB"
 on-pressure = "kill"
 floor = 1
 grace = "3s"
@@ -214,6 +215,7 @@ fn manifest_is_read_in_full() {
     let (manifest, problems) = parse(WHOLE);
     assert_eq!(problems, []);
     assert_eq!(manifest.budget, Some(64 << 20));
+    assert_eq!(manifest.margin, Some(32 << 20));
     assert_eq!(manifest.on_pressure, Some(Pressure::Kill));
     assert_eq!(manifest.floor, Some(1));
     assert_eq!(manifest.grace, Some(std::time::Duration::from_secs(3)));

@@ -1,0 +1,173 @@
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use super::hold::Holds;
+use super::thread::{Thread, Waiter};
+use super::{Headroom, Level};
+use crate::Host;
+
+/// How long a level lasts after it was last met.
+const LASTS: Duration = Duration::from_secs(2);
+
+/// The longest time between two looks while something can be purged.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The shortest time between two looks, when the margin may be used up before the next
+/// tick.
+const SOON: Duration = Duration::from_millis(1);
+
+/// The longest time between two looks.
+const SELDOM: Duration = Duration::from_secs(1);
+
+/// Looks take at most one part in so many of the time.
+const PART: u32 = 50;
+
+/// The bytes of memory that one processor can fill in a second. None was seen to be
+/// faster.
+const FILLED_PER_SECOND: u64 = 4 << 30;
+
+impl Host {
+    /// Keeps the [margin](crate::HostLimits::margin) until the [`MarginKeeper`] is
+    /// dropped, by a thread of its own: looks at each tick of 10 ms while something can
+    /// be purged, more often when the margin is near, and at least once in a second. That
+    /// takes at most a fiftieth of one processor.
+    /// It purges what the margin lacks, the least recently unpinned first, and tells the
+    /// guests: [`Level::Moderate`] when it has met the margin, [`Level::Critical`] when
+    /// less than half of it is left and there is nothing to purge. Each time that it
+    /// finds the latter it calls `react` with what is left: the place to end guests
+    /// before the kernel ends the process. `react` is called on that thread, which does
+    /// nothing else meanwhile.
+    ///
+    /// An [`App`](crate::app::App) does this by itself. Without it, growths and commits
+    /// are still asked for, and nobody looks in between.
+    ///
+    /// # Errors
+    ///
+    /// If the thread does not start.
+    pub fn keep_margin(
+        &self,
+        react: impl Fn(Headroom) + Send + Sync + 'static,
+    ) -> io::Result<MarginKeeper> {
+        let margin = self.margin();
+        let thread = match margin.keep() {
+            0 => None,
+            keep => {
+                let alarms = [keep, keep / 2].into_iter();
+                let alarms = alarms.filter_map(|left| margin.gauge().alarm(left));
+                let alarms: Vec<OwnedFd> = alarms.collect();
+                let host = self.clone();
+                let keep = move |waiter: Waiter| watch(&host, alarms, &waiter, &react);
+                Some(Thread::start("tombolo-margin", keep)?)
+            }
+        };
+        Ok(MarginKeeper {
+            thread,
+            host: self.clone(),
+        })
+    }
+}
+
+/// Keeps a margin of memory until it is dropped; see [`Host::keep_margin`].
+#[must_use = "the margin is kept only as long as this lives"]
+pub struct MarginKeeper {
+    /// `None` if no margin is to be kept.
+    thread: Option<Thread>,
+    host: Host,
+}
+
+impl Drop for MarginKeeper {
+    fn drop(&mut self) {
+        drop(self.thread.take());
+        self.host.tell(|levels| levels.margin = Level::Normal);
+    }
+}
+
+impl fmt::Debug for MarginKeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MarginKeeper").finish_non_exhaustive()
+    }
+}
+
+/// The thread's work.
+fn watch(host: &Host, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(Headroom)) {
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let filled = FILLED_PER_SECOND.saturating_mul(processors);
+    let mut holds = Holds::new(LASTS);
+    loop {
+        let begun = Instant::now();
+        // Exact as far as it decides when to look again.
+        let enough = match host.purgeable() {
+            0 => filled,
+            _ => filled / 100,
+        };
+        let tick = host.margin().tick(host, enough);
+        if let Some(level) = holds.note(Instant::now(), &[tick.met])
+            && host.tell(|levels| levels.margin = level)
+        {
+            let left = tick.left.map_or(0, |left| left.memory);
+            tracing::info!(%level, left, "memory pressure, by the margin");
+        }
+        if let Some(left) = tick.left.filter(|_| tick.short) {
+            react(left);
+        }
+        let left = tick.left.map(|left| left.memory);
+        let rest = rest(left, host.margin().keep(), host.purgeable() > 0, filled);
+        let until = Instant::now() + rest.max(begun.elapsed() * PART);
+        let until = holds.until().map_or(until, |it| it.min(until));
+        let descriptors: Vec<_> = alarms.iter().map(AsFd::as_fd).collect();
+        match waiter.wait(&descriptors, PollFlags::IN, Some(until)) {
+            Ok(Some(flags)) => {
+                let mut flags = flags.into_iter();
+                alarms.retain(|alarm| {
+                    let flags = flags.next().unwrap_or(PollFlags::empty());
+                    // It stays readable until it is read. It fails once its cgroup is
+                    // gone.
+                    let is_read = || rustix::io::read(alarm, &mut [0; 8]).is_ok();
+                    flags.is_empty() || flags.contains(PollFlags::IN) && is_read()
+                });
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!("the margin of memory is not kept any more: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Returns how long to wait before the next look.
+fn rest(left: Option<u64>, keep: u64, purgeable: bool, filled: u64) -> Duration {
+    // Until memory could be filled down to half of the margin.
+    let beyond = left.map_or(u64::MAX, |left| left.saturating_sub(keep / 2));
+    let nanoseconds = u128::from(beyond) * 1_000_000_000 / u128::from(filled);
+    let until_filled = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+    until_filled.clamp(SOON, if purgeable { TICK } else { SELDOM })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearer_margin_is_looked_at_more_often() {
+        const MIB: u64 = 1 << 20;
+        let rest = |left, purgeable| rest(Some(left), 32 * MIB, purgeable, 1000 * MIB);
+        let ms = Duration::from_millis;
+        assert_eq!(rest(u64::MAX, true), TICK);
+        assert_eq!(rest(26 * MIB, true), TICK);
+        assert_eq!(rest(20 * MIB, true), ms(4));
+        assert_eq!(rest(0, true), SOON);
+        assert_eq!(rest(u64::MAX, false), SELDOM);
+        assert_eq!(rest(116 * MIB, false), ms(100));
+        assert_eq!(rest(0, false), SOON);
+    }
+
+    #[test]
+    fn unknown_memory_is_looked_at_seldom() {
+        assert_eq!(rest(None, 1, false, 1), SELDOM);
+    }
+}

@@ -1,0 +1,324 @@
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+
+use super::super::tree::Tree;
+use super::*;
+use crate::{HostLimits, Region};
+
+const MIB: u64 = 1 << 20;
+
+/// A machine with a limit, which the host's regions and others use.
+#[derive(Default)]
+struct Machine {
+    limit: u64,
+    others: AtomicU64,
+    swap: AtomicU64,
+    /// It does not tell.
+    fails: AtomicBool,
+    looks: AtomicUsize,
+    host: OnceLock<Host>,
+}
+
+impl MemoryGauge for Machine {
+    fn name(&self) -> String {
+        "a machine".into()
+    }
+
+    fn headroom(&self, _: u64) -> io::Result<Headroom> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(io::Error::other("it does not tell"));
+        }
+        let host = self.host.get().expect("it is there");
+        let regions = host.regions();
+        let regions: u64 = regions.iter().map(|region| region.resident()).sum();
+        let used = self.others.load(Ordering::Relaxed) + regions;
+        Ok(Headroom {
+            memory: self.limit.saturating_sub(used),
+            swap: self.swap.load(Ordering::Relaxed),
+        })
+    }
+}
+
+fn limits(margin: u64) -> HostLimits {
+    HostLimits {
+        budget: 1 << 30,
+        margin,
+        ..HostLimits::default()
+    }
+}
+
+/// A host with a margin of 8 MiB, and its machine with 64 MiB.
+fn host() -> (Host, Arc<Machine>) {
+    let machine = Arc::new(Machine {
+        limit: 64 * MIB,
+        ..Machine::default()
+    });
+    let host = Host::with_gauge(limits(8 * MIB), machine.clone());
+    assert!(machine.host.set(host.clone()).is_ok());
+    (host, machine)
+}
+
+impl Machine {
+    /// Others use so many bytes, from now on: what was known before is of no use.
+    fn others(&self, bytes: u64) {
+        self.others.store(bytes, Ordering::Relaxed);
+        let host = self.host.get().expect("it is there");
+        host.margin().good_until.store(0, Ordering::SeqCst);
+    }
+}
+
+/// A region of 1 MiB that is filled, and that nobody pins.
+fn cached(host: &Host) -> Region {
+    let region = host.create("cached", MIB).unwrap();
+    region.write(0..MIB).unwrap().fill(1);
+    region.unpin(0, 0).unwrap();
+    region
+}
+
+/// Without pinning it, which may purge others.
+fn is_intact(region: &Region) -> bool {
+    region.usage().purged == 0
+}
+
+fn promise(host: &Host) -> Promise {
+    Promise::new(host, Arc::default())
+}
+
+#[test]
+fn growth_purges_what_it_needs_oldest_first() {
+    let (host, _machine) = host();
+    let cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    let promise = promise(&host);
+    // 64, of which 20 are used and 8 kept.
+    promise.grow(36 * MIB).unwrap();
+    assert_eq!(host.budget().purged, 0);
+    promise.grow(3 * MIB).unwrap();
+    assert_eq!(host.budget().purged, 3 * MIB);
+    let intact: Vec<bool> = cache.iter().map(is_intact).collect();
+    let expected: Vec<bool> = (0..20).map(|index| index >= 3).collect();
+    assert_eq!(intact, expected);
+}
+
+#[test]
+fn growth_for_which_nothing_is_left_is_refused_and_purges_nothing() {
+    let (host, _machine) = host();
+    let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    let promise = promise(&host);
+    // Half of the margin may be used: 60 with all of the cache.
+    let short = promise.grow(61 * MIB).unwrap_err();
+    let expected = ShortOfMemory {
+        asked: 61 * MIB,
+        left: 60 * MIB,
+        margin: 8 * MIB,
+    };
+    assert_eq!(short, expected);
+    assert_eq!(host.budget().purged, 0);
+    promise.grow(60 * MIB).unwrap();
+    assert_eq!(host.budget().purged, 20 * MIB);
+    assert!(promise.grow(1).is_err());
+    // What was promised to a guest that has ended is free.
+    drop(promise);
+    super::Promise::new(&host, Arc::default())
+        .grow(60 * MIB)
+        .unwrap();
+}
+
+#[test]
+fn commit_without_memory_is_refused_and_names_the_margin() {
+    let (host, _machine) = host();
+    let promise = promise(&host);
+    promise.grow(50 * MIB).unwrap();
+    let error = host.create("large", 11 * MIB).unwrap_err().to_string();
+    assert!(error.starts_with("limit `margin` of the host"), "{error}");
+    assert!(
+        error.contains("11534336 more asked for, 10485760"),
+        "{error}"
+    );
+    // What is committed counts, touched or not.
+    let region = host.create("small", 6 * MIB).unwrap();
+    assert!(promise.grow(5 * MIB).is_err());
+    drop(region);
+    promise.grow(5 * MIB).unwrap();
+    // Nothing is committed for what is not pinned.
+    let unpinned = host.create_unpinned("unpinned", 11 * MIB).unwrap();
+    assert!(unpinned.pin(0, 0).is_err());
+}
+
+#[test]
+fn commit_purges_for_itself() {
+    let (host, machine) = host();
+    let cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    machine.others(30 * MIB);
+    let region = host.create("large", 10 * MIB).unwrap();
+    assert_eq!(host.budget().purged, 4 * MIB);
+    assert!(!is_intact(&cache[3]) && is_intact(&cache[4]));
+    drop(region);
+}
+
+#[test]
+fn swap_is_used_after_what_can_be_purged() {
+    let (host, machine) = host();
+    let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    machine.swap.store(100 * MIB, Ordering::Relaxed);
+    let promise = promise(&host);
+    promise.grow(140 * MIB).unwrap();
+    assert_eq!(host.budget().purged, 20 * MIB);
+    assert!(promise.grow(21 * MIB).is_err());
+    promise.grow(20 * MIB).unwrap();
+}
+
+#[test]
+fn memory_that_nobody_knows_of_refuses_nothing() {
+    let (host, machine) = host();
+    machine.fails.store(true, Ordering::Relaxed);
+    promise(&host).grow(1 << 40).unwrap();
+    let tick = host.margin().tick(&host, 0);
+    assert_eq!((tick.left, tick.short), (None, false));
+}
+
+#[test]
+fn margin_of_nothing_never_looks() {
+    let machine = Arc::new(Machine::default());
+    let host = Host::with_gauge(limits(0), machine.clone());
+    promise(&host).grow(1 << 40).unwrap();
+    host.may_grow(1 << 40).unwrap();
+    drop(host.create("any", MIB).unwrap());
+    drop(host.keep_margin(|_| {}).unwrap());
+    assert_eq!(machine.looks.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn most_growths_far_from_the_limit_take_no_look() {
+    let (host, machine) = host();
+    let promise = promise(&host);
+    for _ in 0..1000 {
+        promise.grow(1).unwrap();
+    }
+    assert!(machine.looks.load(Ordering::Relaxed) < 500);
+}
+
+#[test]
+fn embedders_growth_counts_while_it_is_asked_for() {
+    let (host, machine) = host();
+    let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    host.may_grow(40 * MIB).unwrap();
+    assert_eq!(host.budget().purged, 4 * MIB);
+    assert!(host.may_grow(61 * MIB).is_err());
+    // The embedder's guest has touched it.
+    machine.others(40 * MIB);
+    host.may_grow(20 * MIB).unwrap();
+    assert!(host.may_grow(21 * MIB).is_err());
+}
+
+#[test]
+fn tick_purges_what_the_margin_lacks_and_then_is_short() {
+    let (host, machine) = host();
+    let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    let tick = |others: u64| {
+        machine.others(others * MIB);
+        let tick = host.margin().tick(&host, 0);
+        (tick.met, host.budget().purged / MIB, tick.short)
+    };
+    assert_eq!(tick(36), (Level::Normal, 0, false));
+    assert_eq!(tick(41), (Level::Moderate, 5, false));
+    assert_eq!(tick(41), (Level::Normal, 5, false));
+    assert_eq!(tick(60), (Level::Moderate, 20, false));
+    assert_eq!(tick(61), (Level::Critical, 20, true));
+    machine.swap.store(MIB, Ordering::Relaxed);
+    assert_eq!(tick(61), (Level::Moderate, 20, false));
+}
+
+#[test]
+fn refused_growth_is_told_at_the_next_tick() {
+    let (host, _machine) = host();
+    let promise = promise(&host);
+    promise.grow(60 * MIB).unwrap();
+    assert!(promise.grow(MIB).is_err());
+    assert_eq!(host.margin().tick(&host, 0).met, Level::Critical);
+    // Nobody is short of memory because somebody asks for a lot of it.
+    assert!(promise.grow(1 << 40).is_err());
+    assert_eq!(host.margin().tick(&host, 0).met, Level::Normal);
+}
+
+/// Puts a figure into a file in one step: somebody may look at any moment.
+fn put(tree: &Tree, file: &str, text: &str) {
+    tree.write("new", text);
+    std::fs::create_dir_all(tree.path(file).parent().unwrap()).unwrap();
+    std::fs::rename(tree.path("new"), tree.path(file)).unwrap();
+}
+
+/// From the files of a cgroup to what guests are told, by the thread.
+fn kept_in(tree: &Tree, usage: &str, limit: &str) {
+    tree.write("proc/meminfo", "MemAvailable: 1048576 kB\nSwapFree: 0 kB\n");
+    put(tree, usage, "0");
+    put(tree, limit, &(64 * MIB).to_string());
+    let gauge = SystemGauge::find(&tree.proc());
+    let host = Host::with_gauge(limits(8 * MIB), Arc::new(gauge));
+    let cache: Vec<Region> = (0..4).map(|_| cached(&host)).collect();
+    let (short, shorts) = mpsc::sync_channel(1);
+    let keeper = host.keep_margin(move |left| {
+        let _ = short.try_send(left);
+    });
+    let keeper = keeper.unwrap();
+    let until = |is_so: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "never");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // 6 of 8 are left: what lacks is purged at each look, since the file does not change.
+    put(tree, usage, &(58 * MIB).to_string());
+    until(&|| !cache.iter().any(is_intact));
+    assert_eq!(host.budget().purged, 4 * MIB);
+    until(&|| host.pressure() == Level::Moderate);
+    assert!(shorts.try_recv().is_err(), "half of the margin is there");
+
+    put(tree, usage, &(61 * MIB).to_string());
+    let left = shorts.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(left.memory, 3 * MIB);
+    until(&|| host.pressure() == Level::Critical);
+    assert!(host.may_grow(1).is_err());
+
+    put(tree, usage, "0");
+    until(&|| host.pressure() == Level::Normal);
+    host.may_grow(MIB).unwrap();
+    put(tree, usage, &(58 * MIB).to_string());
+    until(&|| host.pressure() == Level::Moderate);
+    drop(keeper);
+    assert_eq!(host.pressure(), Level::Normal);
+}
+
+#[test]
+fn margin_is_kept_in_a_cgroup_v2() {
+    let (usage, limit) = ("memory.current", "memory.max");
+    let at = |file| format!("sys/fs/cgroup/app/{file}");
+    kept_in(&Tree::unified(), &at(usage), &at(limit));
+    kept_in(&Tree::unified(), &at(usage), &at("memory.high"));
+}
+
+#[test]
+fn margin_is_kept_in_a_cgroup_v1() {
+    let mounts = [("/", "sys/fs/cgroup", "cgroup", "rw,memory")];
+    let tree = Tree::new("4:memory:/app\n", &mounts);
+    let at = |file| format!("sys/fs/cgroup/app/{file}");
+    kept_in(
+        &tree,
+        &at("memory.usage_in_bytes"),
+        &at("memory.limit_in_bytes"),
+    );
+}
+
+#[test]
+fn reported_pressure_and_the_margins_do_not_hide_each_other() {
+    let host = Host::new();
+    host.tell(|levels| levels.margin = Level::Moderate);
+    host.report_pressure(Level::Critical);
+    assert_eq!(host.pressure(), Level::Critical);
+    host.report_pressure(Level::Normal);
+    assert_eq!(host.pressure(), Level::Moderate);
+    host.tell(|levels| levels.margin = Level::Normal);
+    assert_eq!(host.pressure(), Level::Normal);
+}

@@ -1,0 +1,122 @@
+//! From what a gauge measures to what comes of it, in an app: purging, telling the
+//! guests, and ending one. Nobody reports any pressure.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tombolo::app::{Candidate, End, GuestSpec, OnPressure, Verdict};
+use tombolo::pressure::{Headroom, Level, MemoryGauge};
+use tombolo::{GRANULE, HostLimits};
+
+use crate::relief::{end, killed, run_while, until};
+use crate::trio::{self, program};
+use crate::{guests, signs};
+
+/// Much more than what the guests have grown their memories by.
+const MARGIN: u64 = 256 << 20;
+
+/// As much memory is left as the test says.
+struct Left(AtomicU64);
+
+impl Left {
+    fn plenty() -> Arc<Left> {
+        Arc::new(Left(AtomicU64::new(1 << 40)))
+    }
+
+    fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::SeqCst);
+    }
+}
+
+impl MemoryGauge for Left {
+    fn name(&self) -> String {
+        "the test".into()
+    }
+
+    fn headroom(&self, _: u64) -> io::Result<Headroom> {
+        Ok(Headroom {
+            memory: self.0.load(Ordering::SeqCst),
+            swap: 0,
+        })
+    }
+}
+
+fn limits() -> HostLimits {
+    let mut limits = HostLimits::default();
+    limits.margin = MARGIN;
+    limits
+}
+
+/// A guest with a cache, which ends when it has heard of any pressure and found the
+/// bytes lost.
+fn cached(name: &str) -> GuestSpec {
+    GuestSpec {
+        args: vec!["any".into()],
+        ..program(name, guests::PRESSURE_CACHE)
+    }
+}
+
+#[test]
+fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
+    let left = Left::plenty();
+    let cache = "cache of the margin";
+    let hook = {
+        let left = left.clone();
+        move |candidate: &Candidate| {
+            assert!(candidate.bytes > 0);
+            match &*candidate.guest {
+                "near" => {
+                    // That is enough.
+                    left.set(1 << 40);
+                    Verdict::End
+                }
+                _ => Verdict::Spare,
+            }
+        }
+    };
+    let app = trio::app("dead-of-pressure")
+        .guest(cached(cache))
+        .host_limits(limits())
+        .gauge(left.clone())
+        .on_pressure(OnPressure::Kill)
+        .before_kill(hook)
+        .score("near", 501);
+    let outcome = run_while(app, async |app, host| {
+        // The cache's region and its sign; the client's, which it lends.
+        signs(host, 3).await;
+        assert_eq!(crate::resident(cache), 4 * GRANULE);
+        assert_eq!(host.pressure(), Level::Normal);
+        left.set(MARGIN / 4 * 3);
+        // The cache has heard of it, and pinned its bytes again.
+        signs(host, 4).await;
+        assert_eq!(host.budget().purged, 4 * GRANULE);
+        // Everything is pinned now.
+        left.set(MARGIN / 4);
+        app.gone("near").await.unwrap();
+    });
+    // The client has found what it should, and so has the cache.
+    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(killed(&outcome), [("near", false)]);
+    assert_eq!(end(&outcome, cache), "exit 0");
+    assert!(outcome.failures[0].contains("the host is short of memory"));
+}
+
+#[test]
+fn nobody_is_ended_while_half_of_the_margin_is_left() {
+    let left = Left::plenty();
+    let cache = "cache of half a margin";
+    let app = trio::app("hold spin")
+        .guest(cached(cache))
+        .host_limits(limits())
+        .gauge(left.clone())
+        .on_pressure(OnPressure::Kill);
+    let outcome = run_while(app, async |app, host| {
+        until(|| host.counts().windows >= 14 && host.purgeable() > 0).await;
+        left.set(MARGIN - 1);
+        until(|| host.pressure() == Level::Moderate).await;
+        assert_eq!(host.budget().purged, 4 * GRANULE);
+        app.stop();
+    });
+    assert_eq!(killed(&outcome), []);
+}
