@@ -75,6 +75,7 @@ mod ctx;
 mod error;
 mod holder;
 mod host;
+mod identity;
 mod limits;
 mod parallel;
 pub mod pressure;
