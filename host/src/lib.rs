@@ -83,6 +83,7 @@ mod region;
 pub mod regions;
 mod sync;
 mod sys;
+mod text;
 mod time;
 mod transfer;
 mod usage;

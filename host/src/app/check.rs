@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::error::Error as _;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use super::measure::{self, Size};
 use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::PrepareError;
 use crate::limits::half_of_available;
+use crate::text::{self, escape};
 
 /// What a message costs the host besides its bytes, at most.
 const LETTER: u64 = 512;
@@ -306,7 +308,7 @@ pub enum StartError {
     #[error("this process cannot map regions")]
     Prepare(#[from] PrepareError),
     /// A component does not compile.
-    #[error("cannot compile guest `{guest}`")]
+    #[error("cannot compile guest `{}`", escape(guest))]
     Compile {
         /// The guest.
         guest: String,
@@ -388,7 +390,7 @@ pub enum StartError {
         most: u64,
     },
     /// A directory cannot be granted.
-    #[error("cannot grant guest `{guest}` what it is to get")]
+    #[error("cannot grant guest `{}` what it is to get", escape(guest))]
     Grant {
         /// The guest.
         guest: String,
@@ -396,7 +398,7 @@ pub enum StartError {
         source: wasmtime::Error,
     },
     /// A guest cannot be instantiated.
-    #[error("cannot instantiate guest `{guest}`")]
+    #[error("cannot instantiate guest `{}`", escape(guest))]
     Instantiate {
         /// The guest.
         guest: String,
@@ -458,6 +460,28 @@ impl StartError {
             _ => Vec::new(),
         }
     }
+
+    /// Returns the causes, each of which can be shown as it is. What `source` of this
+    /// error says is what wasmtime says, which quotes names out of components.
+    ///
+    /// A backtrace of wasm is one cause, of several lines.
+    #[must_use]
+    pub fn causes(&self) -> Vec<String> {
+        match self {
+            StartError::Compile { source, .. }
+            | StartError::Grant { source, .. }
+            | StartError::Instantiate { source, .. } => text::causes(source),
+            _ => {
+                let mut causes = Vec::new();
+                let mut next = self.source();
+                while let Some(cause) = next {
+                    causes.push(escape(&cause.to_string()).to_string());
+                    next = cause.source();
+                }
+                causes
+            }
+        }
+    }
 }
 
 /// A line for each error.
@@ -466,7 +490,7 @@ fn listed(errors: &[StartError]) -> String {
     for error in errors {
         // With what wasmtime says, which is not this error's cause any more.
         let error = match error {
-            StartError::Compile { source, .. } => format!("{error}: {source:#}"),
+            StartError::Compile { source, .. } => format!("{error}: {}", text::line(source)),
             _ => error.to_string(),
         };
         let _ = write!(text, "\n- {}", error.replace('\n', "\n  "));

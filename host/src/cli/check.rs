@@ -8,6 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::manifest::{self, Instead};
 use super::say::say;
+use crate::text::escape;
 
 /// Check a manifest, its components and how they are linked; run nothing.
 ///
@@ -47,7 +48,7 @@ impl Check {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         super::print(&format!(
             "{}: no errors ({})\n",
-            path.display(),
+            escape(&path.to_string_lossy()),
             parts.join(", ")
         ))
     }

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use comfy_table::Table;
-use miniserde::json::{self as text, Value};
+use miniserde::json::Value;
 
 use super::component;
 use super::failure::Failure;
-use super::json::{array, object, string};
+use super::json::{array, object, string, to_text};
 use super::manifest::{self, Described, Grants, Instead};
-use super::report::{self, printable};
+use super::report::{self, Table};
 use super::say::say;
 use crate::Rights;
 use crate::app::{
     App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
 };
+use crate::text::escape;
 
 /// Show what components import and export, who serves what, and what each would
 /// be granted.
@@ -85,7 +85,7 @@ impl Inspect {
             false => tables(&shown),
         })?;
         for error in unfit(&findings) {
-            say(&format!("note: {}\n", printable(&error.to_string())));
+            say(&format!("note: {}\n", escape(&error.to_string())));
         }
         // What is linked is shown; what cannot even be looked at is a failure.
         let unreadable =
@@ -96,7 +96,7 @@ impl Inspect {
             (_, true) => Ok(done),
             (_, false) => {
                 let texts: Vec<String> = broken.iter().map(|error| whole(error)).collect();
-                Err(Failure::says(texts.join("\n")))
+                Err(Failure::shown(format!("error: {}\n", texts.join("\n"))))
             }
         }
     }
@@ -113,12 +113,11 @@ fn unfit(findings: &Findings) -> impl Iterator<Item = &LinkError> {
         .filter(|error| matches!(error, LinkError::Host { .. }))
 }
 
+/// Returns an error with its causes, in one line.
 fn whole(error: &StartError) -> String {
-    match error {
-        StartError::Compile { source, .. } => format!("{error}: {source:#}"),
-        StartError::Host(cause) => format!("{error}: {cause:#}"),
-        _ => error.to_string(),
-    }
+    let causes = error.causes();
+    let parts: Vec<String> = [error.to_string()].into_iter().chain(causes).collect();
+    parts.join(": ")
 }
 
 /// Looks at components as guests of one app.
@@ -234,7 +233,8 @@ fn tables(guests: &[Shown<'_>]) -> String {
             out.push('\n');
         }
         let kind = if *command { ", a command" } else { "" };
-        let _ = writeln!(out, "{} ({}){kind}", printable(name), guest.file.display());
+        let file = guest.file.to_string_lossy();
+        let _ = writeln!(out, "{} ({}){kind}", escape(name), escape(&file));
         if !imports.is_empty() {
             let mut table = report::table(false, &["imports", "from"]);
             for import in imports {
@@ -252,7 +252,7 @@ fn tables(guests: &[Shown<'_>]) -> String {
         if let Some(grants) = &guest.grants {
             let mut table = report::table(false, &["granted", ""]);
             for (what, name) in listed(grants) {
-                table.add_row([what.to_owned(), printable(&name)]);
+                table.add_row([what.to_owned(), name]);
             }
             if grants == &Grants::default() {
                 table.add_row(["nothing"]);
@@ -316,7 +316,7 @@ fn json(guests: &[Shown<'_>]) -> String {
             ("grants", grants),
         ])
     });
-    text::to_string(&object([("guests", guests)])) + "\n"
+    to_text(&object([("guests", guests)])) + "\n"
 }
 
 fn imported(import: &Import) -> Value {

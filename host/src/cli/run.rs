@@ -17,6 +17,7 @@ use super::signal::Signals;
 use super::{codes, component, json, means, report};
 use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
 use crate::pressure::{Thresholds, detect};
+use crate::text::escape;
 use crate::{HostLimits, Limits};
 
 /// Run components as the guests of one app, or the app that a manifest
@@ -139,7 +140,7 @@ impl Run {
         let signals = Signals::listen()?;
         let outcome = app(builder, described, &signals)?;
         for failure in &outcome.failures {
-            say(&format!("error: {}\n", report::printable(failure)));
+            say(&format!("error: {}\n", escape(failure)));
         }
         if json {
             say(&format!("{}\n", json::render(&outcome.report)));
@@ -250,7 +251,9 @@ fn app(
             }
             None => {
                 let hints = hints(&error);
-                hints.into_iter().fold(Failure::new(error), Failure::hint)
+                hints
+                    .into_iter()
+                    .fold(Failure::start(&error), Failure::hint)
             }
         })?;
         signals.end(app.handle());

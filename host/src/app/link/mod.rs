@@ -35,6 +35,7 @@ use self::offer::Offers;
 use self::resources::{Identity, Origin, Resources};
 pub(crate) use self::room::Room;
 pub use self::room::Warning;
+use crate::text;
 
 /// The interface that makes a guest a command.
 const RUN: &str = "wasi:cli/run";
@@ -191,7 +192,7 @@ pub(crate) fn examine<T: 'static>(
         {
             planner.errors.push(LinkError::Host {
                 guest: part.name.to_owned(),
-                reason: format!("{error:#}"),
+                reason: text::line(&error),
             });
         }
     }
