@@ -149,9 +149,7 @@ impl AppBuilder {
             findings.errors.push(StartError::Link(errors));
         }
         let entries = link::entries(&engine, &parts);
-        if entries.is_empty() && whole {
-            findings.errors.push(StartError::NoCommand);
-        }
+        command_errors(&engine, &parts, &entries, whole, &mut findings.errors);
         Ok((whole && !entries.is_empty()).then(|| Prepared {
             components: compiled
                 .into_iter()
@@ -371,14 +369,12 @@ pub enum StartError {
         /// How high it is.
         score: u16,
     },
-    /// No guest exports `wasi:cli/run`.
-    #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
-    NoCommand,
     /// The instances of a guest's component take more of the host's memory than the
     /// guest may have.
     #[error(
-        "guest `{guest}` cannot be instantiated: its core instances take {} of the host's memory, \
+        "guest `{}` cannot be instantiated: its core instances take {} of the host's memory, \
          and its limit `host-memory` is {most} bytes",
+        escape(guest),
         counted(*.bytes)
     )]
     HostMemory {
@@ -388,6 +384,27 @@ pub enum StartError {
         bytes: u64,
         /// The limit.
         most: u64,
+    },
+    /// No guest exports `wasi:cli/run` of WASI 0.2.
+    #[error("{}", no_command(near))]
+    NoCommand {
+        /// The guests that export it of another version, and by which name.
+        near: Vec<(String, String)>,
+    },
+    /// A guest exports `wasi:cli/run` of WASI 0.2, but not as it is.
+    #[error(
+        "`{}` exports `{}`, which {}; a command has it as `func() -> result`",
+        escape(guest),
+        escape(export),
+        escape(found)
+    )]
+    Run {
+        /// The guest.
+        guest: String,
+        /// The name of the export.
+        export: String,
+        /// What it is instead.
+        found: String,
     },
     /// A directory cannot be granted.
     #[error("cannot grant guest `{}` what it is to get", escape(guest))]
@@ -436,7 +453,10 @@ impl StartError {
                 }
                 hints
             }
-            StartError::NoCommand => vec![
+            StartError::NoCommand { near } if !near.is_empty() => {
+                vec!["build the guest for WASI 0.2: in Rust, for the target wasm32-wasip2".into()]
+            }
+            StartError::NoCommand { .. } => vec![
                 "one of the guests has to be a command: in Rust, a program with a `main`, built \
                  for wasm32-wasip2"
                     .into(),
@@ -482,6 +502,47 @@ impl StartError {
             }
         }
     }
+}
+
+/// Adds what keeps the commands from being run; that there is none, if `whole` says
+/// that all guests are known.
+fn command_errors(
+    engine: &Engine,
+    parts: &[Part<'_>],
+    entries: &[(usize, String)],
+    whole: bool,
+    errors: &mut Vec<StartError>,
+) {
+    if entries.is_empty() && whole {
+        errors.push(StartError::NoCommand {
+            near: link::near_entries(engine, parts),
+        });
+    }
+    for (index, export) in entries {
+        if let Some(found) = link::misfit(engine, &parts[*index], export) {
+            errors.push(StartError::Run {
+                guest: parts[*index].name.to_owned(),
+                export: export.clone(),
+                found,
+            });
+        }
+    }
+}
+
+/// Says that there is no command, and what comes near to one.
+fn no_command(near: &[(String, String)]) -> String {
+    if near.is_empty() {
+        return "none of the guests exports `wasi:cli/run`, so that there is nothing to start"
+            .to_owned();
+    }
+    let near: Vec<String> = near
+        .iter()
+        .map(|(guest, export)| format!("`{}` exports `{}`", escape(guest), escape(export)))
+        .collect();
+    format!(
+        "none of the guests is a command: this host runs `wasi:cli/run` of version 0.2, and {}",
+        near.join(", ")
+    )
 }
 
 /// A line for each error.
@@ -594,6 +655,6 @@ mod tests {
         let error = app().prepare().err().expect("nothing is ready");
         assert!(matches!(error, StartError::Compile { .. }), "{error}");
         let error = App::builder().prepare().err().expect("nothing is ready");
-        assert!(matches!(error, StartError::NoCommand), "{error}");
+        assert!(matches!(error, StartError::NoCommand { .. }), "{error}");
     }
 }

@@ -85,7 +85,7 @@ impl Inspect {
             false => tables(&shown),
         })?;
         for error in unfit(&findings) {
-            say(&format!("note: {}\n", escape(&error.to_string())));
+            say(&format!("note: {}\n", escape(&error)));
         }
         // What is linked is shown; what cannot even be looked at is a failure.
         let unreadable =
@@ -102,15 +102,18 @@ impl Inspect {
     }
 }
 
-/// What of the host's interfaces does not fit; the engine names the import.
-fn unfit(findings: &Findings) -> impl Iterator<Item = &LinkError> {
-    let errors = findings.errors.iter().filter_map(|error| match error {
-        StartError::Link(errors) => Some(errors.errors()),
-        _ => None,
-    });
-    errors
-        .flatten()
-        .filter(|error| matches!(error, LinkError::Host { .. }))
+/// What does not fit to the host: of its interfaces, for which the engine names the
+/// import, and of commands.
+fn unfit(findings: &Findings) -> impl Iterator<Item = String> {
+    let of_host = |error: &&LinkError| matches!(error, LinkError::Host { .. });
+    findings.errors.iter().flat_map(move |error| match error {
+        StartError::Link(errors) => {
+            let errors = errors.errors().iter().filter(of_host);
+            errors.map(ToString::to_string).collect()
+        }
+        StartError::Run { .. } => vec![error.to_string()],
+        _ => Vec::new(),
+    })
 }
 
 /// Returns an error with its causes, in one line.

@@ -35,12 +35,15 @@ impl Described {
                 return errors.filter_map(|error| self.link(error)).collect();
             }
             // It may be what was not read.
-            StartError::NoCommand if !self.is_whole() => return Vec::new(),
+            StartError::NoCommand { .. } if !self.is_whole() => return Vec::new(),
             StartError::Compile { guest, .. }
             | StartError::Grant { guest, .. }
             | StartError::Instantiate { guest, .. } => {
                 let problem = self.at(Problem::new(error.to_string()), guest, "this one");
                 error.causes().into_iter().fold(problem, Problem::note)
+            }
+            StartError::Run { guest, .. } => {
+                self.at(Problem::new(error.to_string()), guest, "this one")
             }
             StartError::MessageBytes { channel, .. } | StartError::Queue { channel, .. } => {
                 let mut channels = self.manifest.channels.iter();
