@@ -92,7 +92,7 @@ impl Region {
     }
 
     /// The region's identity: equal for all handles to one region, and never
-    /// used again by the same host.
+    /// used again by the same host. It tells nothing about other regions.
     pub fn id(&self) -> u64 {
         self.handle.id()
     }

@@ -103,6 +103,29 @@ pub enum RegionError {
     System(#[source] Arc<io::Error>),
 }
 
+impl RegionError {
+    /// Returns the reason as a guest may hear it whose limit it is not: without the
+    /// numbers of a limit, and without what the kernel says.
+    pub(crate) fn for_others(&self) -> String {
+        match self {
+            RegionError::Exhausted(Exhausted { owner, limit, .. }) => {
+                format!("limit `{limit}` of {owner} is used up")
+            }
+            RegionError::Limit(_) => "a limit is used up".to_owned(),
+            RegionError::System(_) => "the host's system refused".to_owned(),
+            reason => reason.to_string(),
+        }
+    }
+
+    /// Returns the reason as the guest may hear it whose limit it is.
+    pub(crate) fn for_its_guest(&self) -> String {
+        match self {
+            RegionError::Exhausted(_) | RegionError::Limit(_) => self.to_string(),
+            reason => reason.for_others(),
+        }
+    }
+}
+
 impl From<Refusal> for RegionError {
     fn from(refusal: Refusal) -> RegionError {
         match refusal {

@@ -81,7 +81,7 @@ impl Region {
     }
 
     /// The region's identity: equal for all handles to one region, never used
-    /// again by the same host.
+    /// again by the same host, and below 2^52. Identities are in no order.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.hold.shared.id

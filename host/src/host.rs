@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
 use crate::error::RegionError;
+use crate::identity::Identities;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, Margin, MemoryGauge, ask_to_commit, commit_done};
 use crate::region::{
@@ -32,15 +33,15 @@ struct Inner {
     guest_limits: Limits,
     account: Arc<Account>,
     budget: Arc<Budget>,
-    /// The regions that there are, by identity.
+    /// The regions that there are, in the order in which they were created.
     regions: Mutex<BTreeMap<u64, Weak<Shared>>>,
     /// What the host program itself holds.
     own: Arc<Owner>,
-    last_id: AtomicU64,
     /// No other host of the process has it.
     number: u64,
     /// The one that made it.
     process: Process,
+    identities: Identities,
     counters: Counters,
     time: Time,
     pressure: watch::Sender<Level>,
@@ -189,7 +190,11 @@ pub(crate) struct Place {
 
 /// One region, shared by all that hold it.
 pub(crate) struct Shared {
+    /// What tells it from others, for all that have it.
     pub(crate) id: u64,
+    /// The number of the region, counted from the first one. Guests must not see it:
+    /// it tells how many others create.
+    number: u64,
     pub(crate) name: RegionName,
     pub(crate) size: u64,
     /// Until nobody has a claim: somebody may have a revoked handle for longer.
@@ -247,9 +252,9 @@ impl Host {
             guest_limits,
             account,
             own,
-            last_id: AtomicU64::new(0),
             number,
             process: Process::current(),
+            identities: Identities::new(),
             counters: Counters::default(),
             time: Time::begin(),
             pressure: watch::Sender::new(Level::Normal),
@@ -440,9 +445,10 @@ impl Shared {
         };
         let file = Arc::new(RegionFile::new(&name, size)?);
         let (ledger, handle) = Ledger::new(size, budget, commit, claim);
-        let id = host.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (number, id) = host.0.identities.next();
         let shared = Arc::new(Shared {
             id,
+            number,
             name,
             size,
             inode: file.inode(),
@@ -450,16 +456,16 @@ impl Shared {
                 file,
                 _charge: charge,
             })),
-            ledger: Watched::new(LedgerLock::new(id, budget, ledger), host.0.time.clone()),
+            ledger: Watched::new(LedgerLock::new(number, budget, ledger), host.0.time.clone()),
             seen: Mutex::default(),
             host: host.clone(),
         });
         let region: Weak<Shared> = Arc::downgrade(&shared);
-        budget.register(id, region.clone());
+        budget.register(number, region.clone());
         let regions = host.0.regions.lock();
         regions
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, region);
+            .insert(number, region);
         host.0
             .counters
             .regions_created
@@ -513,11 +519,11 @@ impl Shared {
         }
         drop(body);
         drop(self.ledger().give_back());
-        self.host.0.budget.forget(self.id);
+        self.host.0.budget.forget(self.number);
         let regions = self.host.0.regions.lock();
         regions
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+            .remove(&self.number);
         self.host
             .0
             .counters

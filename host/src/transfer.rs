@@ -28,6 +28,7 @@ use crate::error::{MemoryError, RegionError};
 use crate::host::{Owner, Shared};
 use crate::region::{Charge, ClaimId, End, Kind, LendId, Rights};
 use crate::sys::StoreId;
+use crate::text::escape;
 use crate::window::{Hidden, hide_all, unmap_all, unmap_each, windows_of};
 use crate::{Region, RegionCtx, RegionView};
 
@@ -51,13 +52,18 @@ impl RegionCtx {
 }
 
 /// Why values could not be sent.
+///
+/// What the error itself says is for the operator: it names a region, and has the
+/// numbers of limits. Neither is the business of both guests. For these there are
+/// [`for_sender`](PackError::for_sender) and
+/// [`for_receiver`](PackError::for_receiver).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
     /// A region among them may not be lent or moved. Nothing was: the sender's
     /// windows stay, and the handles that it gave away are dropped, since the
     /// canonical ABI took them before.
-    #[error("region `{region}` cannot be {what}: {reason}")]
+    #[error("region `{}` cannot be {what}: {reason}", escape(region))]
     Refused {
         /// The region's name.
         region: String,
@@ -70,6 +76,38 @@ pub enum PackError {
     /// The sender cannot go on.
     #[error(transparent)]
     Fatal(#[from] wasmtime::Error),
+}
+
+impl PackError {
+    /// Returns what the sender may be told: which of its regions it was, and why, but
+    /// not how much the receiver may have.
+    #[must_use]
+    pub fn for_sender(&self) -> String {
+        match self {
+            PackError::Refused {
+                region,
+                what,
+                reason,
+            } => format!(
+                "region `{region}` cannot be {what}: {}",
+                reason.for_others()
+            ),
+            PackError::Fatal(_) => "the sender cannot go on".to_owned(),
+        }
+    }
+
+    /// Returns what the receiver may be told: why, but not which region it was, of
+    /// which it may know nothing.
+    #[must_use]
+    pub fn for_receiver(&self) -> String {
+        match self {
+            PackError::Refused { what, reason, .. } => {
+                let reason = reason.for_its_guest();
+                format!("a region among them cannot be {what}: {reason}")
+            }
+            PackError::Fatal(_) => "the sender cannot go on".to_owned(),
+        }
+    }
 }
 
 impl From<MemoryError> for PackError {
@@ -505,7 +543,7 @@ fn take_out<T: RegionView>(
             })
         }
         Err(reason) => Err(PackError::Refused {
-            region: lender.shared().name.to_string(),
+            region: lender.shared().name.as_str().to_owned(),
             what: "lent",
             reason,
         }),
@@ -536,7 +574,7 @@ fn send<T: RegionView>(
                 .ledger()
                 .may_move(region.handle())
                 .map_err(|reason| PackError::Refused {
-                    region: region.shared().name.to_string(),
+                    region: region.shared().name.as_str().to_owned(),
                     what: "moved",
                     reason: reason.into(),
                 })?;
@@ -550,7 +588,7 @@ fn send<T: RegionView>(
                 .map_err(RegionError::from)
                 .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
             *charges = Some(charged.map_err(|reason| PackError::Refused {
-                region: region.shared().name.to_string(),
+                region: region.shared().name.as_str().to_owned(),
                 what: "moved",
                 reason,
             })?);
@@ -768,7 +806,7 @@ pub fn take<T: RegionView>(
     let to = ctx.host().own().clone();
     let region = ctx.remove(resource).map_err(wasmtime::Error::from)?;
     let refused = |region: &Region, reason| PackError::Refused {
-        region: region.shared().name.to_string(),
+        region: region.shared().name.as_str().to_owned(),
         what: "moved",
         reason,
     };
@@ -783,4 +821,56 @@ pub fn take<T: RegionView>(
         End::Orderly,
     )?;
     receive(region, &to).map_err(|(region, reason)| refused(&region, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::Exhausted;
+
+    fn refused(reason: RegionError) -> PackError {
+        PackError::Refused {
+            region: "secret\n".to_owned(),
+            what: "moved",
+            reason,
+        }
+    }
+
+    #[test]
+    fn receiver_is_not_told_which_region_it_was() {
+        let error = refused(RegionError::Purged);
+        assert_eq!(
+            error.for_receiver(),
+            "a region among them cannot be moved: the region was frozen, and purged since"
+        );
+        assert!(error.to_string().starts_with(r"region `secret\n` cannot"));
+        assert!(error.for_sender().starts_with("region `secret\n` cannot"));
+    }
+
+    #[test]
+    fn sender_is_not_told_how_much_the_receiver_may_have() {
+        let error = refused(RegionError::Exhausted(Exhausted {
+            owner: "guest `b`".to_owned(),
+            limit: "handles",
+            used: 12_345,
+            asked: 23_456,
+            most: 34_567,
+        }));
+        let told = error.for_sender();
+        assert!(
+            told.ends_with("limit `handles` of guest `b` is used up"),
+            "{told}"
+        );
+        let own = error.for_receiver();
+        assert!(own.contains("23456 more asked for, 34567 allowed"), "{own}");
+    }
+
+    #[test]
+    fn neither_is_told_what_the_kernel_says() {
+        let system = std::io::Error::other("/proc/self/fd/7 says no");
+        let error = refused(RegionError::from(system));
+        for told in [error.for_sender(), error.for_receiver()] {
+            assert!(told.ends_with("the host's system refused"), "{told}");
+        }
+    }
 }

@@ -15,11 +15,12 @@ use super::clock::Clock;
 use super::cycle::{self, Back};
 use super::guest::{Broken, GuestState, Resting};
 use super::link::{Link, Room};
-use super::proxy::{Bundle, Dropped, Refused};
+use super::proxy::{Bundle, Caller, Dropped, Refused};
 use super::report::CallReport;
 use super::rest::Rest;
 use super::values;
 use crate::region::Charge;
+use crate::text::{self, escape};
 use crate::transfer::Lends;
 use crate::{Lending, Recipient, RegionView};
 
@@ -384,7 +385,8 @@ impl Calls {
             let export = exporter
                 .get_export_index(Some(&interface), &function.name)
                 .ok_or_else(missing)?;
-            let name: Arc<str> = format!("{}.{}", link.export, function.name).into();
+            let name = format!("{}.{}", escape(&link.export), function.name);
+            let name: Arc<str> = name.into();
             let count = Arc::<Mutex<Count>>::default();
             let edge = (link.importer, link.exporter, name.clone());
             lock(&self.counts).push((edge, count.clone()));
@@ -472,7 +474,8 @@ impl Drop for LenderGuard<'_> {
         if let Some(lending) = self.lending.take()
             && let Err(error) = lending.abandon(&mut self.store)
         {
-            tracing::error!("cannot take a cancelled lender's windows away: {error:#}");
+            let error = text::line(&error);
+            tracing::error!("cannot take a cancelled lender's windows away: {error}");
         }
     }
 }
@@ -592,7 +595,10 @@ impl Target {
         let caller = store.data_mut().region_ctx().recipient();
         let clock = store.data().clock.clone();
         let packed = match self.handles {
-            true => Bundle::pack(&mut store, params, self.to, &seat.recipient),
+            true => {
+                let to = (self.to, &seat.recipient);
+                Bundle::pack(&mut store, params, to, Caller::Sends)
+            }
             false => Ok(Bundle::plain(params)),
         };
         let (params, lending) = match packed {

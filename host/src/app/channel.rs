@@ -318,9 +318,9 @@ impl SenderEnd {
             ("claimed-bytes", bytes, limits.claimed_bytes),
             ("unpinned-spans", spans, u64::from(limits.unpinned_spans)),
         ];
-        let (name, is, most) = over.into_iter().find(|(_, is, most)| is > most)?;
+        let (name, is, _) = over.into_iter().find(|(_, is, most)| is > most)?;
         Some(Refusal::Refused(format!(
-            "`{}` could never take these regions: its limit `{name}` is {most}, and they are {is}",
+            "`{}` could never take these regions: they are {is}, over its limit `{name}`",
             spec.to
         )))
     }
@@ -777,7 +777,10 @@ mod tests {
         let Some(Refusal::Refused(text)) = refused(&[60, 41]) else {
             panic!("more than the receiver may claim");
         };
-        assert!(text.contains("`claimed-bytes` is 100"), "{text}");
+        assert_eq!(
+            text,
+            "`2` could never take these regions: they are 101, over its limit `claimed-bytes`"
+        );
         let Some(Refusal::TooLarge(text)) = refused(&[1, 1, 1]) else {
             panic!("more than a message may have");
         };

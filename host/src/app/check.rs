@@ -1,6 +1,7 @@
 //! What keeps an app from starting, found without starting it.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::PrepareError;
 use crate::compile::{self, Compiler, TooLarge};
 use crate::limits::half_of_available;
+use crate::text::{self, escape};
 
 /// What a message costs the host besides its bytes, at most.
 const LETTER: u64 = 512;
@@ -245,9 +247,7 @@ impl AppBuilder {
             findings.errors.push(StartError::Link(errors));
         }
         let entries = link::entries(&tools.engine, &parts);
-        if entries.is_empty() && whole {
-            findings.errors.push(StartError::NoCommand);
-        }
+        command_errors(&tools.engine, &parts, &entries, whole, &mut findings.errors);
         (whole && !entries.is_empty()).then_some(sizes)
     }
 
@@ -391,7 +391,7 @@ pub enum StartError {
     #[error("this process cannot map regions")]
     Prepare(#[from] PrepareError),
     /// A component does not compile.
-    #[error("cannot compile guest `{guest}`")]
+    #[error("cannot compile guest `{}`", escape(guest))]
     Compile {
         /// The guest.
         guest: String,
@@ -454,14 +454,12 @@ pub enum StartError {
         /// How high it is.
         score: u16,
     },
-    /// No guest exports `wasi:cli/run`.
-    #[error("none of the guests exports `wasi:cli/run`, so that there is nothing to start")]
-    NoCommand,
     /// The instances of a guest's component take more of the host's memory than the
     /// guest may have.
     #[error(
-        "guest `{guest}` cannot be instantiated: its core instances take {} of the host's memory, \
+        "guest `{}` cannot be instantiated: its core instances take {} of the host's memory, \
          and its limit `host-memory` is {most} bytes",
+        escape(guest),
         counted(*.bytes)
     )]
     HostMemory {
@@ -472,8 +470,29 @@ pub enum StartError {
         /// The limit.
         most: u64,
     },
+    /// No guest exports `wasi:cli/run` of WASI 0.2.
+    #[error("{}", no_command(near))]
+    NoCommand {
+        /// The guests that export it of another version, and by which name.
+        near: Vec<(String, String)>,
+    },
+    /// A guest exports `wasi:cli/run` of WASI 0.2, but not as it is.
+    #[error(
+        "`{}` exports `{}`, which {}; a command has it as `func() -> result`",
+        escape(guest),
+        escape(export),
+        escape(found)
+    )]
+    Run {
+        /// The guest.
+        guest: String,
+        /// The name of the export.
+        export: String,
+        /// What it is instead.
+        found: String,
+    },
     /// A directory cannot be granted.
-    #[error("cannot grant guest `{guest}` what it is to get")]
+    #[error("cannot grant guest `{}` what it is to get", escape(guest))]
     Grant {
         /// The guest.
         guest: String,
@@ -481,7 +500,7 @@ pub enum StartError {
         source: wasmtime::Error,
     },
     /// A guest cannot be instantiated.
-    #[error("cannot instantiate guest `{guest}`")]
+    #[error("cannot instantiate guest `{}`", escape(guest))]
     Instantiate {
         /// The guest.
         guest: String,
@@ -519,7 +538,10 @@ impl StartError {
                 }
                 hints
             }
-            StartError::NoCommand => vec![
+            StartError::NoCommand { near } if !near.is_empty() => {
+                vec!["build the guest for WASI 0.2: in Rust, for the target wasm32-wasip2".into()]
+            }
+            StartError::NoCommand { .. } => vec![
                 "one of the guests has to be a command: in Rust, a program with a `main`, built \
                  for wasm32-wasip2"
                     .into(),
@@ -551,6 +573,69 @@ impl StartError {
             _ => Vec::new(),
         }
     }
+
+    /// Returns the causes, each of which can be shown as it is. What `source` of this
+    /// error says is what wasmtime says, which quotes names out of components.
+    ///
+    /// A backtrace of wasm is one cause, of several lines.
+    #[must_use]
+    pub fn causes(&self) -> Vec<String> {
+        match self {
+            StartError::Compile { source, .. }
+            | StartError::Grant { source, .. }
+            | StartError::Instantiate { source, .. } => text::causes(source),
+            _ => {
+                let mut causes = Vec::new();
+                let mut next = self.source();
+                while let Some(cause) = next {
+                    causes.push(escape(&cause.to_string()).to_string());
+                    next = cause.source();
+                }
+                causes
+            }
+        }
+    }
+}
+
+/// Adds what keeps the commands from being run; that there is none, if `whole` says
+/// that all guests are known.
+fn command_errors(
+    engine: &Engine,
+    parts: &[Part<'_>],
+    entries: &[(usize, String)],
+    whole: bool,
+    errors: &mut Vec<StartError>,
+) {
+    if entries.is_empty() && whole {
+        errors.push(StartError::NoCommand {
+            near: link::near_entries(engine, parts),
+        });
+    }
+    for (index, export) in entries {
+        if let Some(found) = link::misfit(engine, &parts[*index], export) {
+            errors.push(StartError::Run {
+                guest: parts[*index].name.to_owned(),
+                export: export.clone(),
+                found,
+            });
+        }
+    }
+}
+
+/// Says that there is no command, and what comes near to one.
+fn no_command(near: &[(String, String)]) -> String {
+    if near.is_empty() {
+        return "none of the guests exports `wasi:cli/run`, so that there is nothing to start"
+            .to_owned();
+    }
+    let near: Vec<String> = near
+        .iter()
+        .map(|(guest, export)| format!("`{}` exports `{}`", escape(guest), escape(export)))
+        .collect();
+    format!(
+        "none of the guests is a command: this host runs `wasi:cli/run` of version 0.2, and {}",
+        near.join(", ")
+    )
 }
 
 /// A line for each error.
@@ -559,7 +644,7 @@ fn listed(errors: &[StartError]) -> String {
     for error in errors {
         // With what wasmtime says, which is not this error's cause any more.
         let error = match error {
-            StartError::Compile { source, .. } => format!("{error}: {source:#}"),
+            StartError::Compile { source, .. } => format!("{error}: {}", text::line(source)),
             _ => error.to_string(),
         };
         let _ = write!(text, "\n- {}", error.replace('\n', "\n  "));
@@ -663,6 +748,6 @@ mod tests {
         let error = app().prepare().err().expect("nothing is ready");
         assert!(matches!(error, StartError::Compile { .. }), "{error}");
         let error = App::builder().prepare().err().expect("nothing is ready");
-        assert!(matches!(error, StartError::NoCommand), "{error}");
+        assert!(matches!(error, StartError::NoCommand { .. }), "{error}");
     }
 }

@@ -12,12 +12,12 @@ use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::call::{Call, Inbox, Message, Reply, Seat, Work};
-use super::clock::{BUG, Clock, Metered, Panicked};
+use super::clock::{BUG, Clock, Metered, Panicked, TimeUp};
 use super::interfaces::Grants;
 use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
 use super::nursery::{Again, Next, Nursery};
-use super::proxy::{Bundle, Dropped, Held, Proxies, Refused};
+use super::proxy::{Bundle, Caller, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
 use super::rest::Roused;
@@ -27,7 +27,8 @@ use crate::limits::Limits;
 use crate::pressure::Promise;
 use crate::region::{Charge, Exhausted, GRANULE, Kind};
 use crate::sys::{StoreId, fault, private_bytes};
-use crate::{Recipient, RegionCtx, RegionView, Trespass};
+use crate::text;
+use crate::{Recipient, RegionCtx, RegionError, RegionView, Trespass};
 
 /// What wasmtime by itself lets one call lift.
 const MOST_LIFTED: u64 = 128 << 20;
@@ -485,8 +486,7 @@ impl Guest {
                     None => String::new(),
                 };
                 let by_word = error.downcast_ref::<Told>().cloned();
-                // Those who call it are not told the names of regions, of which
-                // they may know nothing.
+                // Callers are told less: see `for_callers`.
                 let (failure, told) = match error.downcast_ref::<I32Exit>() {
                     // In order, as far as its windows go.
                     Some(I32Exit(code)) => {
@@ -497,20 +497,13 @@ impl Guest {
                     None => {
                         let error = self.explain(error);
                         let ended = format!("guest `{name}` was ended{during}");
-                        let told = if error.is::<Trespass>() {
-                            "it wrote to a read-only window".to_owned()
-                        } else if error.is::<Panicked>() {
-                            BUG.to_owned()
-                        } else {
-                            brief(&error)
-                        };
                         let refused = match by_word {
                             Some(_) => String::new(),
                             None => self.refused(),
                         };
                         (
                             format!("{ended}: {}{refused}", brief(&error)),
-                            format!("{ended}: {told}{refused}"),
+                            format!("{ended}: {}{refused}", for_callers(&error)),
                         )
                     }
                 };
@@ -717,7 +710,7 @@ impl Guest {
             return (Some(borrowed), Err(error));
         }
         let bytes = values::bytes(&results);
-        let packed = Bundle::pack(&mut self.store, results, from, caller);
+        let packed = Bundle::pack(&mut self.store, results, (from, caller), Caller::Receives);
         if let Err(error) = borrowed.end(&mut self.store) {
             return (None, Err(error));
         }
@@ -727,7 +720,11 @@ impl Guest {
                 Err(exhausted) => Ok(Reply::Failed(results_refused(&exhausted))),
             },
             Err(Refused::Fatal(error)) => Err(error),
-            Err(Refused::Told(why)) => Ok(Reply::Failed(why)),
+            Err(Refused::Told(why)) => {
+                let guest = self.store.data().regions.name();
+                let failed = format!("the results of guest `{guest}` cannot be passed: {why}");
+                Ok(Reply::Failed(failed))
+            }
         };
         (None, answer)
     }
@@ -864,14 +861,26 @@ fn clip(mut text: String) -> String {
 
 /// An error in one line: causes, but no backtrace of wasm.
 fn brief(error: &wasmtime::Error) -> String {
-    if let Some(trespass) = error.downcast_ref::<Trespass>() {
-        return trespass.to_string();
+    match error.downcast_ref::<Trespass>() {
+        Some(trespass) => trespass.to_string(),
+        None => text::line(error),
     }
-    let mut parts: Vec<String> = error
-        .chain()
-        .map(ToString::to_string)
-        .filter(|text| !text.starts_with("error while executing"))
-        .collect();
-    parts.dedup();
-    parts.join(": ")
+}
+
+/// Returns why a guest was ended, as others hear it who called it: without the names
+/// of regions, of which they may know nothing, and the numbers of its limits.
+fn for_callers(error: &wasmtime::Error) -> String {
+    if error.is::<Trespass>() {
+        return "it wrote to a read-only window".to_owned();
+    }
+    if error.is::<TimeUp>() {
+        return "its time is up".to_owned();
+    }
+    if error.is::<Panicked>() {
+        return BUG.to_owned();
+    }
+    match error.downcast_ref::<Exhausted>() {
+        Some(exhausted) => RegionError::from(exhausted.clone()).for_others(),
+        None => brief(error),
+    }
 }

@@ -8,6 +8,7 @@ use super::killer::Killer;
 use super::life::Told;
 use super::report::KillReport;
 use crate::Host;
+use crate::text::escape;
 
 /// A running app, for whoever steers it: from any thread, and while
 /// [`App::run`] has the app itself.
@@ -22,7 +23,7 @@ pub struct AppHandle {
 
 /// There is no guest of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no guest `{guest}`; the guests are {}", list(.guests))]
+#[error("there is no guest `{}`; the guests are {}", escape(guest), list(.guests))]
 pub struct NoSuchGuest {
     /// The name that was asked for.
     pub guest: String,
@@ -31,7 +32,10 @@ pub struct NoSuchGuest {
 }
 
 fn list(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("`{}`", escape(name)))
+        .collect();
     names.join(", ")
 }
 

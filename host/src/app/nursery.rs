@@ -24,6 +24,7 @@ use super::strand::Living;
 use super::wasi;
 use crate::limits::Limits;
 use crate::region::Account;
+use crate::text;
 use crate::{Host, RegionCtxBuilder, Strand};
 
 /// What a guest is made of, each time.
@@ -198,7 +199,8 @@ impl Nursery {
             Err(error) => {
                 tracing::error!(
                     guest = cradle.spec.name,
-                    "cannot be started again: {error:#}"
+                    "cannot be started again: {}",
+                    text::line(&error)
                 );
                 return Again::Never;
             }

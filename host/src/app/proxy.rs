@@ -25,8 +25,9 @@ use super::call::Seat;
 use super::guest::GuestState;
 use super::link;
 use crate::region::{Charge, Kind as Counted};
+use crate::text::escape;
 use crate::transfer::{each_resource, is_region};
-use crate::{Borrowed, Lending, Limits, PackError, Parcel, Recipient};
+use crate::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError};
 
 /// A resource that a guest defines.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Kind {
     /// Those of an app, by their numbers.
     pub(super) fn all(kinds: Vec<link::Kind>) -> Vec<Arc<Kind>> {
         let kinds = (0..).zip(kinds).map(|(number, defined)| {
-            let text = format!("{}.{}", defined.export, defined.name);
+            let text = format!("{}.{}", escape(&defined.export), defined.name);
             Arc::new(Kind {
                 number,
                 defined,
@@ -54,7 +55,11 @@ impl Kind {
 
     /// The name of its destructor, as the canonical ABI has it.
     pub(super) fn destructor(&self) -> String {
-        format!("{}.[dtor]{}", self.defined.export, self.defined.name)
+        format!(
+            "{}.[dtor]{}",
+            escape(&self.defined.export),
+            self.defined.name
+        )
     }
 }
 
@@ -208,11 +213,28 @@ impl From<wasmtime::Error> for Refused {
     }
 }
 
-impl From<PackError> for Refused {
-    fn from(error: PackError) -> Refused {
+/// Who is told why values cannot be passed: always the guest that called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// It sends arguments.
+    Sends,
+    /// It receives results.
+    Receives,
+}
+
+impl Caller {
+    /// Returns what the caller is told. The operator is told the whole.
+    fn refused(self, error: PackError) -> Refused {
+        let told = match self {
+            Caller::Sends => error.for_sender(),
+            Caller::Receives => error.for_receiver(),
+        };
         match error {
             PackError::Fatal(error) => Refused::Fatal(error),
-            refused => Refused::Told(refused.to_string()),
+            error => {
+                tracing::info!("values cannot be passed: {error}");
+                Refused::Told(told)
+            }
         }
     }
 }
@@ -228,7 +250,7 @@ struct Carried {
 
 impl Carried {
     /// Whether it may go to a guest; and puts it on that one's account.
-    fn address(&mut self, guest: usize, to: &Recipient) -> Result<(), String> {
+    fn address(&mut self, guest: usize, to: &Recipient, caller: Caller) -> Result<(), String> {
         self.check()?;
         if self.token.belongs_to(to) {
             return Ok(());
@@ -243,10 +265,13 @@ impl Carried {
                 Some(_) => "lent",
                 None => "moved",
             };
-            format!(
-                "resource `{}` cannot be {what}: {error}",
-                self.token.kind.text
-            )
+            let reason = RegionError::from(error);
+            let reason = match caller {
+                Caller::Sends => reason.for_others(),
+                Caller::Receives => reason.for_its_guest(),
+            };
+            let text = &self.token.kind.text;
+            format!("resource `{text}` cannot be {what}: {reason}")
         })?;
         self.charge = Some(charge);
         Ok(())
@@ -293,12 +318,13 @@ impl Bundle {
         (Bundle { parcel, carried }, lending)
     }
 
-    /// Takes values out of the store in hand, for the guest of this index.
+    /// Takes values out of the store in hand, for the guest of this index. What is
+    /// refused is put into words for the caller.
     pub(super) fn pack(
         mut store: impl AsContextMut<Data = GuestState>,
         mut vals: Vec<Val>,
-        guest: usize,
-        to: &Recipient,
+        (guest, to): (usize, &Recipient),
+        caller: Caller,
     ) -> Result<(Bundle, Lending), Refused> {
         let mut store = store.as_context_mut();
         let mut carried = Vec::new();
@@ -306,7 +332,7 @@ impl Bundle {
         // All of them are taken, also when one is refused.
         each_other(&mut vals, |any| {
             let mut one = take_out(&mut store, *any)?;
-            if let Err(why) = one.address(guest, to) {
+            if let Err(why) = one.address(guest, to, caller) {
                 refused.get_or_insert(why);
             }
             carried.push(one);
@@ -316,7 +342,8 @@ impl Bundle {
             Parcel::discard_regions(&mut store, &mut vals, |_, _| Ok(()))?;
             return Err(Refused::Told(why));
         }
-        let (parcel, lending) = Parcel::pack_regions(&mut store, vals, to)?;
+        let packed = Parcel::pack_regions(&mut store, vals, to);
+        let (parcel, lending) = packed.map_err(|error| caller.refused(error))?;
         Ok((Bundle { parcel, carried }, lending))
     }
 

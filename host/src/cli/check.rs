@@ -9,6 +9,7 @@ use super::compile::Compile;
 use super::failure::Failure;
 use super::manifest::{self, Instead};
 use super::say::say;
+use crate::text::escape;
 
 /// Check a manifest, its components and how they are linked; run nothing.
 ///
@@ -54,7 +55,7 @@ impl Check {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         super::print(&format!(
             "{}: no errors ({})\n",
-            path.display(),
+            escape(&path.to_string_lossy()),
             parts.join(", ")
         ))
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::failure::Failure;
+use crate::text::escape;
 
 /// What a file is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +160,10 @@ fn unique(path: &Path, free: impl Fn(&str) -> bool) -> String {
     let stem = path
         .file_stem()
         .map_or_else(|| "guest".into(), OsStr::to_string_lossy);
+    // It is part of much that is printed, here and by guests.
+    let stem = escape(&stem).to_string();
     if free(&stem) {
-        return stem.into_owned();
+        return stem;
     }
     (2..)
         .map(|number: u64| format!("{stem}-{number}"))
@@ -213,6 +216,13 @@ mod tests {
         let guests = read(&paths, 100).unwrap();
         let names: Vec<_> = guests.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["player", "b.c", "player-2", "player-3"]);
+    }
+
+    #[test]
+    fn name_of_a_guest_has_no_controls() {
+        let (_dir, paths) = files(&[("a\n\x1b[2J\u{202e}.wasm", COMPONENT)]);
+        let guests = read(&paths).unwrap();
+        assert_eq!(guests[0].0, r"a\n\u{1b}[2J\u{202e}");
     }
 
     #[test]

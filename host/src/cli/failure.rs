@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use super::manifest::Problem;
 use super::say::say;
+use crate::app::StartError;
+use crate::text::escape;
 
 /// The exit code for bad usage, and for guests that cannot be started.
 pub(super) const NOT_STARTED: u8 = 2;
@@ -14,6 +16,7 @@ pub(super) const GUEST_FAILED: u8 = 134;
 /// Why nothing was started, and what to do about it.
 #[derive(Debug)]
 pub(super) struct Failure {
+    /// May quote anything: it is escaped where it is shown.
     error: anyhow::Error,
     hints: Vec<String>,
     /// The text, where it is more than a line for each.
@@ -38,19 +41,21 @@ impl Failure {
         }
     }
 
+    /// An app that does not start, which says in lines of its own why.
+    pub(super) fn start(error: &StartError) -> Self {
+        Self::shown(lines(&error.to_string(), error.causes()))
+    }
+
     /// What a manifest is the reason of, at this place in it.
     pub(super) fn problem(self, span: Range<usize>) -> Problem {
-        let causes: Vec<String> = self
-            .error
-            .chain()
-            .skip(1)
-            .map(ToString::to_string)
-            .collect();
+        let shown = |text: &dyn std::fmt::Display| escape(&text.to_string()).to_string();
+        let causes = self.error.chain().skip(1);
+        let causes: Vec<String> = causes.map(|cause| shown(&cause)).collect();
         let label = match causes.is_empty() {
             true => "this one".to_owned(),
             false => causes.join(": "),
         };
-        let problem = Problem::new(self.error.to_string()).at(span, label);
+        let problem = Problem::new(shown(&self.error)).at(span, label);
         self.hints.into_iter().fold(problem, Problem::hint)
     }
 
@@ -77,24 +82,33 @@ impl Failure {
 
     /// The error, its causes and the advice, a line each.
     pub(super) fn text(&self) -> String {
-        if let Some(shown) = &self.shown {
-            return shown.clone();
-        }
-        let mut text = format!("error: {}\n", self.error);
-        let mut said = self.error.to_string();
-        for cause in self.error.chain().skip(1) {
-            let cause = cause.to_string();
-            // Some errors of others print their cause themselves.
-            if !said.contains(&cause) {
-                text += &format!("  cause: {cause}\n");
-                said = cause;
+        let mut text = match &self.shown {
+            Some(shown) => shown.clone(),
+            None => {
+                let shown = |text: &dyn std::fmt::Display| escape(&text.to_string()).to_string();
+                let causes = self.error.chain().skip(1);
+                lines(&shown(&self.error), causes.map(|cause| shown(&cause)))
             }
-        }
+        };
         for hint in &self.hints {
-            text += &format!("hint: {hint}\n");
+            text += &format!("hint: {}\n", escape(hint));
         }
         text
     }
+}
+
+/// An error and its causes, each of which can be shown as it is.
+fn lines(error: &str, causes: impl IntoIterator<Item = String>) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut said = error.to_owned();
+    for cause in causes {
+        // Some errors of others print their cause themselves.
+        if !said.contains(&cause) {
+            text += &format!("  cause: {cause}\n");
+            said = cause;
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -119,6 +133,17 @@ mod tests {
         assert_eq!(
             Failure::new(error).text(),
             "error: cannot read `a.wasm`: no such file\n"
+        );
+    }
+
+    #[test]
+    fn nothing_that_is_quoted_makes_a_line() {
+        let error = anyhow!("no\x1b[2J\nerror: forged").context("cannot read `a\nhint: b`");
+        assert_eq!(
+            Failure::new(error).hint("c\nd\u{202e}").text(),
+            "error: cannot read `a\\nhint: b`\n  \
+             cause: no\\u{1b}[2J\\nerror: forged\n\
+             hint: c\\nd\\u{202e}\n"
         );
     }
 }

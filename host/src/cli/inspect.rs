@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use comfy_table::Table;
-use miniserde::json::{self as text, Value};
+use miniserde::json::Value;
 
 use super::compile::Compile;
 use super::component;
 use super::failure::Failure;
-use super::json::{array, object, string};
+use super::json::{array, object, string, to_text};
 use super::manifest::{self, Described, Grants, Instead};
-use super::report::{self, printable};
+use super::report::{self, Table};
 use super::say::say;
 use crate::Rights;
 use crate::app::{
     App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
 };
+use crate::text::escape;
 
 /// Show what components import and export, who serves what, and what each would
 /// be granted.
@@ -89,7 +89,7 @@ impl Inspect {
             false => tables(&shown),
         })?;
         for error in unfit(&findings) {
-            say(&format!("note: {}\n", printable(&error.to_string())));
+            say(&format!("note: {}\n", escape(&error)));
         }
         // What is linked is shown; what cannot even be looked at is a failure.
         let unreadable =
@@ -106,30 +106,32 @@ impl Inspect {
                         hints.push(hint);
                     }
                 }
-                let failure = Failure::says(texts.join("\n"));
+                let failure = Failure::shown(format!("error: {}\n", texts.join("\n")));
                 Err(hints.into_iter().fold(failure, Failure::hint))
             }
         }
     }
 }
 
-/// What of the host's interfaces does not fit; the engine names the import.
-fn unfit(findings: &Findings) -> impl Iterator<Item = &LinkError> {
-    let errors = findings.errors.iter().filter_map(|error| match error {
-        StartError::Link(errors) => Some(errors.errors()),
-        _ => None,
-    });
-    errors
-        .flatten()
-        .filter(|error| matches!(error, LinkError::Host { .. }))
+/// What does not fit to the host: of its interfaces, for which the engine names the
+/// import, and of commands.
+fn unfit(findings: &Findings) -> impl Iterator<Item = String> {
+    let of_host = |error: &&LinkError| matches!(error, LinkError::Host { .. });
+    findings.errors.iter().flat_map(move |error| match error {
+        StartError::Link(errors) => {
+            let errors = errors.errors().iter().filter(of_host);
+            errors.map(ToString::to_string).collect()
+        }
+        StartError::Run { .. } => vec![error.to_string()],
+        _ => Vec::new(),
+    })
 }
 
+/// Returns an error with its causes, in one line.
 fn whole(error: &StartError) -> String {
-    match error {
-        StartError::Compile { source, .. } => format!("{error}: {source:#}"),
-        StartError::Host(cause) => format!("{error}: {cause:#}"),
-        _ => error.to_string(),
-    }
+    let causes = error.causes();
+    let parts: Vec<String> = [error.to_string()].into_iter().chain(causes).collect();
+    parts.join(": ")
 }
 
 /// Looks at components as guests of one app.
@@ -246,7 +248,8 @@ fn tables(guests: &[Shown<'_>]) -> String {
             out.push('\n');
         }
         let kind = if *command { ", a command" } else { "" };
-        let _ = writeln!(out, "{} ({}){kind}", printable(name), guest.file.display());
+        let file = guest.file.to_string_lossy();
+        let _ = writeln!(out, "{} ({}){kind}", escape(name), escape(&file));
         if !imports.is_empty() {
             let mut table = report::table(false, &["imports", "from"]);
             for import in imports {
@@ -264,7 +267,7 @@ fn tables(guests: &[Shown<'_>]) -> String {
         if let Some(grants) = &guest.grants {
             let mut table = report::table(false, &["granted", ""]);
             for (what, name) in listed(grants) {
-                table.add_row([what.to_owned(), printable(&name)]);
+                table.add_row([what.to_owned(), name]);
             }
             if grants == &Grants::default() {
                 table.add_row(["nothing"]);
@@ -328,7 +331,7 @@ fn json(guests: &[Shown<'_>]) -> String {
             ("grants", grants),
         ])
     });
-    text::to_string(&object([("guests", guests)])) + "\n"
+    to_text(&object([("guests", guests)])) + "\n"
 }
 
 fn imported(import: &Import) -> Value {

@@ -1,5 +1,6 @@
 //! The report as JSON.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use miniserde::json::{self, Number, Object, Value};
@@ -8,12 +9,13 @@ use crate::RegionUsage;
 use crate::app::{
     CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
 };
+use crate::text::is_harmless;
 
 /// One line: an object, whose members are named as in the library's `Report`.
 /// Sizes are in bytes, times in nanoseconds.
 pub(super) fn render(report: &Report) -> String {
     let budget = &report.budget;
-    json::to_string(&object([
+    to_text(&object([
         ("guests", array(&report.guests, guest)),
         ("calls", array(&report.calls, call)),
         ("channels", array(&report.channels, channel)),
@@ -36,6 +38,27 @@ pub(super) fn render(report: &Report) -> String {
         ("bytes_copied_regions", number(report.bytes_copied_regions)),
         ("bytes_copied_calls", number(report.bytes_copied_calls)),
     ]))
+}
+
+/// Returns a value as JSON text in one line, in which all that is no text is escaped as
+/// JSON has it: it reads back as it was.
+pub(super) fn to_text(value: &Value) -> String {
+    let json = json::to_string(value);
+    let mut text = String::with_capacity(json.len());
+    let mut combines = false;
+    for char in json.chars() {
+        combines = is_harmless(char, combines);
+        match combines {
+            true => text.push(char),
+            // It stands in a string: JSON has nothing like it elsewhere.
+            false => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    text
 }
 
 fn guest(guest: &GuestReport) -> Value {
@@ -170,5 +193,16 @@ mod tests {
         };
         assert!(matches!(budget["purged"], Value::Number(Number::U64(n)) if n == 1 << 40));
         assert!(text.contains(r#""name":"a\n\"b\"""#), "{text}");
+    }
+
+    #[test]
+    fn no_string_steers_a_terminal_and_all_read_back() {
+        let name = "\x1b[2J\u{9b}\u{202e}\u{2028}\u{e0041}\n\\\"ü";
+        let text = to_text(&string(name));
+        assert_eq!(text, r#""\u001b[2J\u009b\u202e\u2028\udb40\udc41\n\\\"ü""#);
+        let Value::String(read) = json::from_str(&text).unwrap() else {
+            panic!("{text}");
+        };
+        assert_eq!(read, name);
     }
 }

@@ -31,6 +31,7 @@ use rustix::process::{Resource, getrlimit};
 
 use self::failure::Failure;
 use crate::app::CompilerProcess;
+use crate::text::escape;
 
 /// Run WebAssembly sandboxes that share memory.
 ///
@@ -68,6 +69,7 @@ const STACK: usize = 8 << 20;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    say::panics();
     signal::sanitize();
     let limit = getrlimit(Resource::Stack).current;
     if limit.is_some_and(|limit| limit < STACK as u64) {
@@ -83,7 +85,7 @@ pub fn main() -> ExitCode {
 fn with_arguments() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(said) => return usage(&said),
+        Err(said) => return usage(said),
     };
     if let Command::CompileComponents = cli.command {
         return CompilerProcess::serve();
@@ -106,24 +108,38 @@ fn with_arguments() -> ExitCode {
     }
 }
 
-/// Prints the help, the version, or the mistake in the arguments.
-fn usage(said: &clap::Error) -> ExitCode {
-    match said.print() {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        Err(_) => return ExitCode::from(failure::NOT_STARTED),
+/// Prints what there is instead of arguments to work with: help, the version, or what is
+/// wrong with them, in which they are escaped.
+fn usage(said: clap::Error) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let escaped: Vec<String> = arguments
+        .iter()
+        .map(|argument| escape(argument).to_string())
+        .collect();
+    let said = match arguments == escaped {
+        true => said,
+        // The same mistake, in other letters; or, if it was in the letters, the mistake
+        // itself.
+        false => Cli::try_parse_from(&escaped).err().unwrap_or(said),
+    };
+    let text = said.render();
+    if said.use_stderr() {
+        match fancy() {
+            true => say::say(&text.ansi().to_string()),
+            false => say::say(&text.to_string()),
+        }
+        return ExitCode::from(failure::NOT_STARTED);
     }
-    match said.use_stderr() {
-        true => ExitCode::from(failure::NOT_STARTED),
-        false => ExitCode::SUCCESS,
-    }
+    print(&text.to_string()).unwrap_or(ExitCode::from(failure::NOT_STARTED))
 }
 
 /// Prints a result.
 fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = io::stdout().lock();
     let printed = stdout
-        .write_all(text.as_bytes())
+        .write_all(say::plain(text).as_bytes())
         .and_then(|()| stdout.flush());
     match printed {
         Ok(()) => Ok(ExitCode::SUCCESS),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, presets};
 
 use crate::app::{GuestReport, Report};
+use crate::text::escape;
 
 /// Renders a report: with lines and as wide as the terminal if `fancy`, and
 /// else plainly.
@@ -50,7 +51,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
             for restart in &guest.restarts {
                 restarts.add_row([
                     guest.name.clone(),
-                    printable(&restart.failure),
+                    restart.failure.clone(),
                     time(restart.lived),
                     time(restart.delay),
                 ]);
@@ -78,7 +79,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 windows.add_row([
                     guest.name.clone(),
                     format!("{:#010x}", window.address),
-                    format!("{} ({})", printable(&window.region), window.region_id),
+                    format!("{} ({})", window.region, window.region_id),
                     format!("{:#x}", window.offset),
                     bytes(window.length),
                     window.access.clone(),
@@ -117,7 +118,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
             for (region, claims) in held.chain(let_go) {
                 regions.add_row([
                     guest.name.clone(),
-                    format!("{} ({})", printable(&region.name), region.id),
+                    format!("{} ({})", region.name, region.id),
                     bytes(region.size),
                     bytes(region.resident),
                     bytes(region.pinned),
@@ -219,8 +220,25 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     text
 }
 
+/// A table whose cells may have text that somebody else chose.
+pub(super) struct Table(comfy_table::Table);
+
+impl Table {
+    /// Adds a row, whose cells are escaped: each is one line.
+    pub(super) fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        let cells = cells.into_iter();
+        self.0
+            .add_row(cells.map(|cell| escape(cell.as_ref()).to_string()));
+    }
+
+    /// Returns the table as text.
+    pub(super) fn trim_fmt(&self) -> String {
+        self.0.trim_fmt()
+    }
+}
+
 pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
-    let mut table = Table::new();
+    let mut table = comfy_table::Table::new();
     table.use_stderr();
     if fancy {
         table
@@ -230,13 +248,13 @@ pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
         table.load_style(presets::NOTHING);
     }
     table.set_header(header);
-    table
+    Table(table)
 }
 
 /// Aligns columns to the right.
 fn right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     for column in columns {
-        if let Some(column) = table.column_mut(column) {
+        if let Some(column) = table.0.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -245,20 +263,6 @@ fn right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
 /// A size for people; exact where it is small.
 fn bytes(size: u64) -> String {
     ByteSize::b(size).display().iec().to_string()
-}
-
-/// A text that a guest chose, so that it cannot write to the terminal what it
-/// likes.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let (plain, escaped) = match c.is_control() {
-                true => (None, Some(c.escape_default())),
-                false => (Some(c), None),
-            };
-            plain.into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
 }
 
 /// A time for people, of four digits or so.
@@ -404,8 +408,16 @@ mod tests {
     fn names_from_guests_cannot_steer_the_terminal() {
         let mut report = report();
         report.guests[0].windows[0].region = "a\x1b[2Jb\n\u{9b}ü".to_owned();
+        report.guests[1].name = "b\n\u{202e}".to_owned();
+        report.calls[0].function = "url=<\x1b[31m>.play".to_owned();
         let text = render(&report, false);
-        assert!(text.contains(r"a\u{1b}[2Jb\n\u{9b}ü (7)"), "{text}");
+        for shown in [
+            r"a\u{1b}[2Jb\n\u{9b}ü (7)",
+            r"b\n\u{202e}",
+            r"url=<\u{1b}[31m>.play",
+        ] {
+            assert!(text.contains(shown), "{text}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::signal::Signals;
 use super::{codes, component, json, means, purge, report};
 use crate::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
 use crate::pressure::{Thresholds, detect};
+use crate::text::escape;
 use crate::{HostLimits, Limits};
 
 /// Run components as the guests of one app, or the app that a manifest
@@ -158,7 +159,7 @@ impl Run {
         let signals = Signals::listen()?;
         let outcome = app(builder, described, &signals)?;
         for failure in &outcome.failures {
-            say(&format!("error: {}\n", report::printable(failure)));
+            say(&format!("error: {}\n", escape(failure)));
         }
         if json {
             say(&format!("{}\n", json::render(&outcome.report)));
@@ -276,7 +277,9 @@ fn app(
             }
             None => {
                 let hints = hints(&error);
-                hints.into_iter().fold(Failure::new(error), Failure::hint)
+                hints
+                    .into_iter()
+                    .fold(Failure::start(&error), Failure::hint)
             }
         })?;
         signals.end(app.handle());

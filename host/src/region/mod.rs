@@ -15,6 +15,7 @@ mod pins;
 mod rights;
 mod span;
 mod sync;
+mod text;
 
 pub use account::{Account, Charge, Exhausted, Kind, Quota};
 pub use budget::{Budget, BudgetUsage, Commit, Purge, Reserve, Turn};
@@ -29,3 +30,6 @@ pub use name::{NameError, RegionName};
 pub use pins::Pinned;
 pub use rights::Rights;
 pub use span::{GRANULE, Span, SpanError};
+pub use text::Escaped;
+#[allow(unused_imports, reason = "for the program")]
+pub use text::is_harmless;

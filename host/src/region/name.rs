@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Escaped;
+
 /// A region's name: a label for people, 1 to 200 bytes of UTF-8 without NUL.
 ///
 /// The kernel takes memfd names of up to 249 bytes; the rest is left for what
@@ -44,12 +46,9 @@ impl fmt::Debug for RegionName {
 }
 
 impl fmt::Display for RegionName {
-    /// Shows the name with control characters escaped, fit for a log line.
+    /// Shows the name as [`Escaped`] does, fit for a log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char.is_control() {
-            true => write!(f, "{}", char.escape_default()),
-            false => write!(f, "{char}"),
-        })
+        Escaped(&self.0).fmt(f)
     }
 }
 

@@ -22,21 +22,10 @@ impl Span {
     ///
     /// [`SpanError`] says which of the arguments is wrong.
     pub fn of_window(offset: u64, length: u64, size: u64) -> Result<Span, SpanError> {
-        let end = whole_granules("offset", offset, length)?;
         let limit = size
             .checked_next_multiple_of(GRANULE)
-            .ok_or(SpanError::OutOfBounds {
-                what: "region",
-                end,
-                limit: size,
-            })?;
-        if end > limit {
-            return Err(SpanError::OutOfBounds {
-                what: "region",
-                end,
-                limit,
-            });
-        }
+            .unwrap_or(size - size % GRANULE);
+        let end = whole_granules("offset", LAST_GRANULE, offset, length, limit)?;
         Ok(Span {
             start: offset / GRANULE,
             end: end / GRANULE,
@@ -50,15 +39,7 @@ impl Span {
     ///
     /// [`SpanError`] says which of the arguments is wrong.
     pub fn check_memory(address: u64, length: u64, size: u64) -> Result<u64, SpanError> {
-        let end = whole_granules("address", address, length)?;
-        if end > size {
-            return Err(SpanError::OutOfBounds {
-                what: "memory",
-                end,
-                limit: size,
-            });
-        }
-        Ok(end)
+        whole_granules("address", "memory", address, length, size)
     }
 
     /// The granules that `length` bytes from `offset` on touch, in a region of
@@ -68,15 +49,7 @@ impl Span {
     ///
     /// [`SpanError::OutOfBounds`] where the bytes do not lie inside the region.
     pub fn of_bytes(offset: u64, length: u64, size: u64) -> Result<Option<Span>, SpanError> {
-        let out = |end| SpanError::OutOfBounds {
-            what: "region",
-            end,
-            limit: size,
-        };
-        let end = offset.checked_add(length).ok_or(out(u64::MAX))?;
-        if end > size {
-            return Err(out(end));
-        }
+        let end = end_within("region", offset, length, size)?;
         Ok((length > 0).then(|| Span {
             start: offset / GRANULE,
             end: (end - 1) / GRANULE + 1,
@@ -98,8 +71,9 @@ impl Span {
         let whole = Span::whole(size);
         if offset >= whole.length() {
             return Err(SpanError::OutOfBounds {
-                what: "region",
-                end: offset,
+                what: LAST_GRANULE,
+                start: offset,
+                length: 0,
                 limit: whole.length(),
             });
         }
@@ -156,28 +130,37 @@ impl Span {
     }
 }
 
-/// The end of a run of whole granules that is not empty.
-fn whole_granules(what: &'static str, start: u64, length: u64) -> Result<u64, SpanError> {
-    if !start.is_multiple_of(GRANULE) {
-        return Err(SpanError::Misaligned { what, value: start });
-    }
-    if !length.is_multiple_of(GRANULE) {
-        return Err(SpanError::Misaligned {
-            what: "length",
-            value: length,
-        });
+/// What windows and pins must not reach beyond.
+const LAST_GRANULE: &str = "region's last granule";
+
+/// The end of a run of whole granules that is not empty, inside of what ends at
+/// `limit`.
+fn whole_granules(
+    from: &'static str,
+    what: &'static str,
+    start: u64,
+    length: u64,
+    limit: u64,
+) -> Result<u64, SpanError> {
+    for (what, value) in [(from, start), ("length", length)] {
+        if !value.is_multiple_of(GRANULE) {
+            return Err(SpanError::Misaligned { what, value });
+        }
     }
     if length == 0 {
         return Err(SpanError::Empty);
     }
-    start.checked_add(length).ok_or(SpanError::OutOfBounds {
-        what: if what == "address" {
-            "memory"
-        } else {
-            "region"
-        },
-        end: u64::MAX,
-        limit: u64::MAX,
+    end_within(what, start, length, limit)
+}
+
+/// The end of a run of bytes, inside of what ends at `limit`.
+fn end_within(what: &'static str, start: u64, length: u64, limit: u64) -> Result<u64, SpanError> {
+    let end = start.checked_add(length).filter(|end| *end <= limit);
+    end.ok_or(SpanError::OutOfBounds {
+        what,
+        start,
+        length,
+        limit,
     })
 }
 
@@ -202,16 +185,29 @@ pub enum SpanError {
     /// A window of no bytes was asked for.
     #[error("the length is 0")]
     Empty,
-    /// The end lies beyond the region, or beyond the memory.
-    #[error("the span ends at {end:#x}, beyond the {what}'s end at {limit:#x}")]
+    /// The span does not lie inside the region, or the memory.
+    #[error("{}", out_of_bounds(what, *start, *length, *limit))]
     OutOfBounds {
-        /// The region, or the memory.
+        /// The region, its last granule, or the memory.
         what: &'static str,
-        /// The end of the span; `u64::MAX` where it overflows.
-        end: u64,
+        /// The first byte of the span.
+        start: u64,
+        /// How many bytes it has; 0 for one that begins where there is nothing. The sum
+        /// of both may be more than fits into 64 bits.
+        length: u64,
         /// The end of the region or memory.
         limit: u64,
     },
+}
+
+/// Says in which way a span is not inside.
+fn out_of_bounds(what: &str, start: u64, length: u64, limit: u64) -> String {
+    match length {
+        0 => format!("the span begins at {start:#x}, and the {what} ends at {limit:#x}"),
+        _ => format!(
+            "{length:#x} bytes from {start:#x} on reach beyond {limit:#x}, where the {what} ends"
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +219,10 @@ mod tests {
         assert_eq!(Span::of_window(0, GRANULE, 1).unwrap(), Span::whole(1));
         assert!(matches!(
             Span::of_window(0, 2 * GRANULE, GRANULE),
-            Err(SpanError::OutOfBounds { what: "region", .. })
+            Err(SpanError::OutOfBounds {
+                what: LAST_GRANULE,
+                ..
+            })
         ));
     }
 
@@ -236,7 +235,10 @@ mod tests {
         for offset in [2 * GRANULE, 1 << 40, u64::MAX - GRANULE + 1] {
             assert!(matches!(
                 Span::of_pins(offset, 0, 2 * GRANULE),
-                Err(SpanError::OutOfBounds { what: "region", .. })
+                Err(SpanError::OutOfBounds {
+                    what: LAST_GRANULE,
+                    ..
+                })
             ));
         }
         assert!(matches!(
@@ -269,5 +271,45 @@ mod tests {
             .unwrap();
         assert_eq!((span.offset(), span.length()), (0, 2 * GRANULE));
         assert_eq!(Span::of_bytes(GRANULE, 0, GRANULE).unwrap(), None);
+    }
+
+    /// Whatever the numbers are, the text does not contradict itself.
+    #[test]
+    fn refusal_says_what_was_asked_for() {
+        let last = u64::MAX - GRANULE + 1;
+        let size = 100_000;
+        let text = |span: Result<Span, SpanError>| span.unwrap_err().to_string();
+        let end = "on reach beyond 0x20000, where the region's last granule ends";
+        assert_eq!(
+            text(Span::of_window(last, 2 * GRANULE, size)),
+            format!("0x20000 bytes from 0xffffffffffff0000 {end}")
+        );
+        assert_eq!(
+            text(Span::of_window(0, 3 * GRANULE, size)),
+            format!("0x30000 bytes from 0x0 {end}")
+        );
+        assert_eq!(
+            text(Span::of_pins(last, last, size)),
+            format!("0xffffffffffff0000 bytes from 0xffffffffffff0000 {end}")
+        );
+        assert_eq!(
+            text(Span::of_pins(2 * GRANULE, 0, size)),
+            "the span begins at 0x20000, and the region's last granule ends at 0x20000"
+        );
+        let text = |start, length| Span::of_bytes(start, length, size).unwrap_err().to_string();
+        assert_eq!(
+            text(u64::MAX, 2),
+            "0x2 bytes from 0xffffffffffffffff on reach beyond 0x186a0, where the region ends"
+        );
+        assert_eq!(
+            text(size + 1, 0),
+            "the span begins at 0x186a1, and the region ends at 0x186a0"
+        );
+        assert_eq!(
+            Span::check_memory(last, GRANULE, 2 * GRANULE)
+                .unwrap_err()
+                .to_string(),
+            "0x10000 bytes from 0xffffffffffff0000 on reach beyond 0x20000, where the memory ends"
+        );
     }
 }

@@ -60,7 +60,7 @@ impl Question {
             }
             Err(error) => {
                 assert!(!may, "{self:?}");
-                self.check_refusal(error, "region", "offset", self.file());
+                self.check_refusal(error, "region's last granule", "offset", self.file());
             }
         }
     }
@@ -130,10 +130,16 @@ impl Question {
                 assert!(!value.is_multiple_of(GRANULE), "{self:?}");
             }
             SpanError::Empty => assert_eq!(self.length, 0),
-            SpanError::OutOfBounds { what, end, .. } => {
+            SpanError::OutOfBounds {
+                what,
+                start,
+                length,
+                limit: told,
+            } => {
                 assert_eq!(what, whole);
                 assert!(self.end() > limit, "{self:?}");
-                assert_eq!(u128::from(end), self.end().min(u64::MAX.into()));
+                assert_eq!((start, length), (self.start, self.length));
+                assert_eq!(u128::from(told), limit);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::escape;
+
 /// How many errors are printed; the rest are counted.
 const PRINTED: usize = 20;
 
@@ -63,7 +65,9 @@ impl fmt::Display for LinkErrors {
 pub enum LinkError {
     /// Nobody exports the interface.
     #[error(
-        "`{guest}` imports `{import}`, which no other guest exports{}",
+        "`{}` imports `{}`, which no other guest exports{}",
+        escape(guest),
+        escape(import),
         near.as_ref().map(Near::to_string).unwrap_or_default()
     )]
     Missing {
@@ -75,7 +79,11 @@ pub enum LinkError {
         near: Option<Near>,
     },
     /// The host does not offer an interface that it could be expected to.
-    #[error("`{guest}` imports `{import}`, which this host does not offer, and no guest exports")]
+    #[error(
+        "`{}` imports `{}`, which this host does not offer, and no guest exports",
+        escape(guest),
+        escape(import)
+    )]
     HostLacks {
         /// The guest that imports.
         guest: String,
@@ -83,7 +91,12 @@ pub enum LinkError {
         import: String,
     },
     /// The host offers another version of an interface.
-    #[error("`{guest}` imports `{import}`; this host offers `{offered}`, which is not compatible")]
+    #[error(
+        "`{}` imports `{}`; this host offers `{}`, which is not compatible",
+        escape(guest),
+        escape(import),
+        escape(offered)
+    )]
     HostVersion {
         /// The guest that imports.
         guest: String,
@@ -93,7 +106,11 @@ pub enum LinkError {
         offered: String,
     },
     /// The host's interface is not what the guest takes it for.
-    #[error("`{guest}` does not fit to what this host offers: {reason}")]
+    #[error(
+        "`{}` does not fit to what this host offers: {}",
+        escape(guest),
+        escape(reason)
+    )]
     Host {
         /// The guest that imports.
         guest: String,
@@ -102,7 +119,9 @@ pub enum LinkError {
     },
     /// Several guests export the interface.
     #[error(
-        "`{guest}` imports `{import}`, and more than one guest exports it: {}",
+        "`{}` imports `{}`, and more than one guest exports it: {}",
+        escape(guest),
+        escape(import),
         quoted(exporters)
     )]
     Ambiguous {
@@ -115,7 +134,9 @@ pub enum LinkError {
     },
     /// Only guests export the interface that the importer may not call.
     #[error(
-        "`{guest}` imports `{import}`, which {} exports, and `{guest}` is not allowed to call",
+        "`{0}` imports `{1}`, which {2} exports, and `{0}` is not allowed to call",
+        escape(guest),
+        escape(import),
         quoted(exporters)
     )]
     Forbidden {
@@ -128,9 +149,13 @@ pub enum LinkError {
     },
     /// The exporter's interface lacks a function.
     #[error(
-        "`{importer}` imports function `{function}` of `{import}`, which `{exporter}`'s \
-         `{export}` does not have{}",
-        near.as_ref().map(|near| format!("; the nearest is `{near}`")).unwrap_or_default()
+        "`{}` imports function `{}` of `{}`, which `{}`'s `{}` does not have{}",
+        escape(importer),
+        escape(function),
+        escape(import),
+        escape(exporter),
+        escape(export),
+        near.as_ref().map(|near| format!("; the nearest is `{}`", escape(near))).unwrap_or_default()
     )]
     NoFunction {
         /// The guest that imports.
@@ -148,8 +173,12 @@ pub enum LinkError {
     },
     /// The exporter's interface lacks a resource.
     #[error(
-        "`{importer}` imports resource `{resource}` of `{import}`, which `{exporter}`'s \
-         `{export}` does not define"
+        "`{}` imports resource `{}` of `{}`, which `{}`'s `{}` does not define",
+        escape(importer),
+        escape(resource),
+        escape(import),
+        escape(exporter),
+        escape(export)
     )]
     NoResource {
         /// The guest that imports.
@@ -165,11 +194,17 @@ pub enum LinkError {
     },
     /// Importer and exporter have different types for a function.
     #[error(
-        "`{importer}` and `{exporter}` have different types for function `{function}` of \
-         `{import}`\n  \
-         `{importer}` imports {imported}\n  \
-         `{exporter}` exports {exported}\n  \
-         they first differ at {difference}"
+        "`{0}` and `{1}` have different types for function `{2}` of `{3}`\n  \
+         `{0}` imports {4}\n  \
+         `{1}` exports {5}\n  \
+         they first differ at {6}",
+        escape(importer),
+        escape(exporter),
+        escape(function),
+        escape(import),
+        escape(imported),
+        escape(exported),
+        difference
     )]
     Mismatch {
         /// The guest that imports.
@@ -189,8 +224,10 @@ pub enum LinkError {
     },
     /// The import is of a kind that cannot be linked between guests.
     #[error(
-        "`{guest}` imports {}`{import}`, {refusal}",
-        function.as_ref().map(|name| format!("function `{name}` of ")).unwrap_or_default()
+        "`{}` imports {}`{}`, {refusal}",
+        escape(guest),
+        function.as_ref().map(|name| format!("function `{}` of ", escape(name))).unwrap_or_default(),
+        escape(import)
     )]
     Refused {
         /// The guest that imports.
@@ -228,10 +265,14 @@ impl LinkError {
                 import,
                 near: None | Some(Near::Itself),
                 ..
-            } => format!("name the file of a guest that exports `{import}`, too"),
-            Self::Missing { guest, .. } => {
-                format!("build `{guest}` and the guest that serves it against the same WIT")
-            }
+            } => format!(
+                "name the file of a guest that exports `{}`, too",
+                escape(import)
+            ),
+            Self::Missing { guest, .. } => format!(
+                "build `{}` and the guest that serves it against the same WIT",
+                escape(guest)
+            ),
             Self::HostLacks { .. } | Self::HostVersion { .. } | Self::Host { .. } => {
                 "this host offers the interfaces of `wasi:cli/command`, version 0.2, and \
                  `tombolo:memory`, version 0.1"
@@ -241,8 +282,9 @@ impl LinkError {
             Self::Forbidden {
                 guest, exporters, ..
             } => format!(
-                "allow the call, as in `calls = [{:?}]` for `{guest}` in a manifest",
-                exporters[0]
+                "allow the call, as in `calls = [{:?}]` for `{}` in a manifest",
+                exporters[0],
+                escape(guest)
             ),
             Self::NoFunction {
                 importer, exporter, ..
@@ -252,7 +294,11 @@ impl LinkError {
             }
             | Self::Mismatch {
                 importer, exporter, ..
-            } => format!("build `{importer}` and `{exporter}` against the same WIT"),
+            } => format!(
+                "build `{}` and `{}` against the same WIT",
+                escape(importer),
+                escape(exporter)
+            ),
             Self::Refused { refusal, .. } => refusal.hint().to_owned(),
         }
     }
@@ -263,7 +309,11 @@ impl LinkError {
 #[non_exhaustive]
 pub enum Near {
     /// The same interface, of another version.
-    #[error("; `{guest}` exports `{export}`, which is not compatible")]
+    #[error(
+        "; `{}` exports `{}`, which is not compatible",
+        escape(guest),
+        escape(export)
+    )]
     Version {
         /// The guest that exports.
         guest: String,
@@ -271,7 +321,7 @@ pub enum Near {
         export: String,
     },
     /// An interface of a similar name.
-    #[error("; the nearest is `{export}` of `{guest}`")]
+    #[error("; the nearest is `{}` of `{}`", escape(export), escape(guest))]
     Name {
         /// The guest that exports.
         guest: String,
@@ -285,7 +335,7 @@ pub enum Near {
 
 /// Where two types first differ.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {imported} vs {exported}")]
+#[error("{}: {} vs {}", escape(at), escape(imported), escape(exported))]
 pub struct Difference {
     /// The path to the difference, as in `param format.rate`.
     pub at: String,
@@ -311,8 +361,10 @@ pub enum Refusal {
     /// The function passes a handle to a resource of the host's that is no
     /// region.
     #[error(
-        "which passes a handle to {resource} (at {at}), and between guests only handles to \
-         regions and to resources of guests can pass"
+        "which passes a handle to {} (at {}), and between guests only handles to regions and \
+         to resources of guests can pass",
+        escape(resource),
+        escape(at)
     )]
     Handle {
         /// What the handle is to.
@@ -321,7 +373,10 @@ pub enum Refusal {
         at: String,
     },
     /// The function passes something asynchronous.
-    #[error("which passes a {value} (at {at}), and none can pass between guests")]
+    #[error(
+        "which passes a {value} (at {}), and none can pass between guests",
+        escape(at)
+    )]
     Value {
         /// What it is.
         value: &'static str,
@@ -352,6 +407,9 @@ impl Refusal {
 
 /// Lists names in quotes.
 fn quoted(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("`{}`", escape(name)))
+        .collect();
     names.join(", ")
 }

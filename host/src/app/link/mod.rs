@@ -10,6 +10,7 @@
 //! cannot: their owner is one store.
 
 mod compare;
+mod entry;
 mod error;
 mod exports;
 mod interfaces;
@@ -27,6 +28,7 @@ use wasmtime::component::types::{self, ComponentFunc, ComponentInstance, Compone
 use wasmtime::component::{Component, Linker, ResourceType};
 use wasmtime::{Engine, bail};
 
+pub(crate) use self::entry::{entries, misfit, near_entries};
 pub use self::error::{Difference, LinkError, LinkErrors, Near, Refusal};
 use self::exports::Exports;
 pub use self::interfaces::{Export, Import, Interfaces, Provider};
@@ -36,9 +38,7 @@ use self::resources::{Identity, Origin, Resources};
 pub(crate) use self::room::Room;
 pub use self::room::Warning;
 use crate::near::Hints;
-
-/// The interface that makes a guest a command.
-const RUN: &str = "wasi:cli/run";
+use crate::text;
 
 /// A guest to link: its name in the app, and its component.
 #[derive(Clone, Copy)]
@@ -193,7 +193,7 @@ pub(crate) fn examine<T: 'static>(
         {
             planner.errors.push(LinkError::Host {
                 guest: part.name.to_owned(),
-                reason: format!("{error:#}"),
+                reason: text::line(&error),
             });
         }
     }
@@ -214,25 +214,6 @@ pub(crate) fn examine<T: 'static>(
         errors,
         interfaces,
     }
-}
-
-/// Finds the commands among `parts`: those that export `wasi:cli/run` of WASI
-/// 0.2, as the index of the part and the name of the export.
-pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String)> {
-    let mut entries = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        let ty = part.component.component_type();
-        let newest = ty
-            .exports(engine)
-            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
-            .map(|(name, _)| Name::parse(name))
-            .filter(|name| name.path == RUN && name.is_wasi_p2())
-            .max_by(|a, b| a.version.cmp(&b.version));
-        if let Some(name) = newest {
-            entries.push((index, name.text.to_owned()));
-        }
-    }
-    entries
 }
 
 /// What an import needs somebody for.

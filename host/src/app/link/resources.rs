@@ -64,13 +64,18 @@ pub(super) enum Identity {
 }
 
 impl Resources {
+    /// Of a component of which no resource is known.
+    pub(super) fn none() -> Self {
+        Self { known: Vec::new() }
+    }
+
     /// Collects them.
     pub(super) fn of<T: 'static>(
         engine: &Engine,
         component: &types::Component,
         offers: &mut Offers<T>,
     ) -> Self {
-        let mut resources = Self { known: Vec::new() };
+        let mut resources = Self::none();
         for (import, item) in component.imports(engine) {
             if let ComponentItem::ComponentInstance(instance) = item.ty {
                 let origin = match offers.offered(import) {

@@ -3,6 +3,8 @@
 use wasmtime::component::Val;
 use wasmtime::component::types::{ComponentFunc, Type};
 
+use crate::text::escape;
+
 /// Where a function's result has room for word of a dead callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -47,8 +49,10 @@ impl Room {
 /// where it could have been told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{exporter}`'s `{function}` has no room for word of a failure: if `{exporter}` dies, \
-     `{importer}` traps ({})",
+    "`{0}`'s `{1}` has no room for word of a failure: if `{0}` dies, `{2}` traps ({3})",
+    escape(exporter),
+    escape(function),
+    escape(importer),
     self.advice()
 )]
 pub struct Warning {

@@ -4,12 +4,7 @@ use super::Guest;
 use super::app::Described;
 use super::problem::Problem;
 use crate::app::{Findings, LinkError, Near, StartError, Warning};
-
-/// Returns an error and what it comes from, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
+use crate::text::escape;
 
 impl Described {
     /// Adds what was found in the app, at the lines of the guests concerned.
@@ -40,12 +35,16 @@ impl Described {
                 return errors.filter_map(|error| self.link(error)).collect();
             }
             // It may be what was not read.
-            StartError::NoCommand if !self.is_whole() => return Vec::new(),
-            StartError::Compile { guest, source }
-            | StartError::Grant { guest, source }
-            | StartError::Instantiate { guest, source } => self
-                .at(Problem::new(error.to_string()), guest, "this one")
-                .note(format!("{source:#}")),
+            StartError::NoCommand { .. } if !self.is_whole() => return Vec::new(),
+            StartError::Compile { guest, .. }
+            | StartError::Grant { guest, .. }
+            | StartError::Instantiate { guest, .. } => {
+                let problem = self.at(Problem::new(error.to_string()), guest, "this one");
+                error.causes().into_iter().fold(problem, Problem::note)
+            }
+            StartError::Run { guest, .. } => {
+                self.at(Problem::new(error.to_string()), guest, "this one")
+            }
             StartError::MessageBytes { channel, .. } | StartError::Queue { channel, .. } => {
                 let mut channels = self.manifest.channels.iter();
                 let problem = Problem::new(error.to_string());
@@ -54,8 +53,9 @@ impl Described {
                     None => problem,
                 }
             }
-            StartError::Host(cause) => Problem::new(error.to_string()).note(format!("{cause:#}")),
-            StartError::Prepare(cause) => Problem::new(error.to_string()).note(causes(cause)),
+            StartError::Host(_) | StartError::Prepare(_) => {
+                Problem::new(error.to_string()).note(error.causes().join(": "))
+            }
             _ => Problem::new(error.to_string()),
         };
         vec![hinted(problem)]
@@ -78,7 +78,11 @@ impl Described {
                 near: None | Some(Near::Itself),
             } => (
                 "nobody serves this one",
-                format!("add a guest that exports `{import}`, and name it in `calls` of `{guest}`"),
+                format!(
+                    "add a guest that exports `{}`, and name it in `calls` of `{}`",
+                    escape(import),
+                    escape(guest)
+                ),
             ),
             LinkError::Forbidden { exporters, .. } => {
                 calls.push(&exporters[0]);

@@ -40,6 +40,10 @@ fn link(error: LinkError) -> Vec<StartError> {
     vec![StartError::Link(LinkErrors::new(vec![error]).unwrap())]
 }
 
+fn no_command() -> StartError {
+    StartError::NoCommand { near: Vec::new() }
+}
+
 #[test]
 fn missing_guest() {
     shows(
@@ -191,7 +195,7 @@ fn all_at_once_and_warnings_in_the_order_of_lines() {
         function: "a:b/c.f".into(),
     };
     let findings = Findings {
-        errors: vec![StartError::NoCommand, broken],
+        errors: vec![no_command(), broken],
         warnings: vec![warning],
         ..Findings::default()
     };
@@ -223,7 +227,7 @@ fn what_may_be_because_of_an_unreadable_component_is_not_said() {
         import: "a:b/c@1.0.0".into(),
         near: None,
     });
-    errors.push(StartError::NoCommand);
+    errors.push(no_command());
     let findings = Findings {
         errors,
         ..Findings::default()

@@ -1,0 +1,100 @@
+//! Identities of regions, which tell nothing of other regions.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bits of an identity: as many as readers of JSON keep exactly, and even.
+const BITS: u32 = 52;
+const HALF: u32 = BITS / 2;
+const MASK: u64 = (1 << HALF) - 1;
+
+/// Four are enough for a permutation that cannot be told from a random one, if the
+/// function of each round cannot (Luby and Rackoff, 1988).
+const ROUNDS: u32 = 8;
+
+/// Gives out identities below 2^52: each once, and in an order that nobody can foresee.
+///
+/// They are a counter's numbers after a permutation, a Feistel network over keyed
+/// hashes, whose key is random. So there is no need to remember which were given out,
+/// and who knows some of them cannot tell how many there are.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    last: AtomicU64,
+    key: RandomState,
+}
+
+impl Identities {
+    /// Begins anew, with a key from the system's source of randomness.
+    pub(crate) fn new() -> Identities {
+        Identities {
+            last: AtomicU64::new(0),
+            key: RandomState::new(),
+        }
+    }
+
+    /// Returns the next number, counted from 1, and the identity that belongs to it.
+    pub(crate) fn next(&self) -> (u64, u64) {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        // At a million a second, that is a hundred years.
+        assert!(number >> BITS == 0, "all identities are used up");
+        (number, self.permute(number))
+    }
+
+    fn permute(&self, number: u64) -> u64 {
+        let (mut left, mut right) = (number >> HALF, number & MASK);
+        for round in 0..ROUNDS {
+            let hash = self.key.hash_one((round, right)) & MASK;
+            (left, right) = (right, left ^ hash);
+        }
+        left << HALF | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const MANY: usize = 100_000;
+
+    fn some(identities: &Identities) -> Vec<u64> {
+        (0..MANY).map(|_| identities.next().1).collect()
+    }
+
+    #[test]
+    fn no_identity_is_given_out_twice() {
+        let identities = some(&Identities::new());
+        assert!(identities.iter().all(|id| id >> BITS == 0));
+        assert_eq!(identities.iter().collect::<BTreeSet<_>>().len(), MANY);
+    }
+
+    /// The order of two tells nothing about which was first, and how far they are
+    /// apart nothing about how many are between them.
+    #[test]
+    fn identities_are_in_no_order() {
+        let identities = some(&Identities::new());
+        let pairs = || identities.windows(2).map(|pair| (pair[0], pair[1]));
+        let rising = pairs().filter(|(a, b)| a < b).count();
+        // Half of them, and seven times the standard deviation.
+        assert!(rising.abs_diff(MANY / 2) < 1_200, "{rising}");
+        let near = pairs().filter(|(a, b)| a.abs_diff(*b) < 1 << 32).count();
+        assert!(near < 50, "{near}");
+    }
+
+    #[test]
+    fn each_bit_is_set_in_half_of_the_identities() {
+        let identities = some(&Identities::new());
+        for bit in 0..BITS {
+            let set = identities.iter().filter(|id| **id >> bit & 1 == 1).count();
+            assert!(set.abs_diff(MANY / 2) < 1_200, "bit {bit}: {set}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_have_other_identities() {
+        let (one, other) = (some(&Identities::new()), some(&Identities::new()));
+        let same = one.iter().zip(&other).filter(|(a, b)| a == b).count();
+        assert!(same <= 1, "{same}");
+    }
+}
