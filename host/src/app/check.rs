@@ -499,6 +499,14 @@ pub enum StartError {
         /// What wasmtime says.
         source: wasmtime::Error,
     },
+    /// No thread can be started that writes what a guest prints.
+    #[error("cannot start a thread that writes what guest `{guest}` prints")]
+    Output {
+        /// The guest.
+        guest: String,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
     /// A guest cannot be instantiated.
     #[error("cannot instantiate guest `{}`", escape(guest))]
     Instantiate {

@@ -9,14 +9,17 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 use wasmtime::component::{ComponentExportIndex, Instance, ResourceTable, Val};
 use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::call::{Call, Inbox, Message, Reply, Seat, Work};
 use super::clock::{BUG, Clock, Metered, Panicked, TimeUp};
+use super::files::{FileThreads, FileView};
 use super::interfaces::Grants;
 use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
 use super::nursery::{Again, Next, Nursery};
+use super::output::Stdio;
 use super::proxy::{Bundle, Caller, Dropped, Held, Proxies, Refused};
 use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
@@ -48,6 +51,8 @@ const HANDLE_BYTES: u64 = 32;
 /// The data of a guest's store.
 pub(super) struct GuestState {
     wasi: WasiCtx,
+    /// Runs what the guest does with files.
+    pub(super) files: Arc<FileThreads>,
     /// What is WASI's, or waits by it.
     pub(super) table: ResourceTable,
     pub(super) regions: RegionCtx,
@@ -77,6 +82,7 @@ impl GuestState {
 
     pub(super) fn new(
         wasi: WasiCtx,
+        files: Arc<FileThreads>,
         regions: RegionCtx,
         grants: Grants,
         limits: &Limits,
@@ -100,6 +106,7 @@ impl GuestState {
         let life = Life::new(memory, regions.host().clone(), regions.owner.clone());
         GuestState {
             wasi,
+            files,
             table,
             regions,
             proxies: Proxies::new(limits),
@@ -152,6 +159,17 @@ impl GuestState {
         let rest = most.saturating_sub(account.used(Kind::HostMemory));
         let fuel = (rest / self.lift_ratio).min(MOST_LIFTED);
         usize::try_from(fuel).unwrap_or(usize::MAX)
+    }
+
+    /// The files of the guest, on its own threads.
+    pub(super) fn file_view(&mut self) -> FileView<'_> {
+        FileView {
+            wasi: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
+            threads: &self.files,
+        }
     }
 }
 
@@ -392,6 +410,7 @@ impl Guest {
         // why, and finds the next life.
         let mut inbox = Some(inbox);
         let run = nursery.cradles[index].run.as_deref();
+        let stdio = &nursery.cradles[index].stdio;
         if run.is_some() {
             // It would not come to them before it has run, or ever: whoever
             // calls is told so at once.
@@ -450,7 +469,7 @@ impl Guest {
                     (Some(run), _) => tokio::select! {
                         biased;
                         told = self.life.told() => Err(told.into()),
-                        () = calls.begun() => self.run(instance, run).await,
+                        () = calls.begun() => self.run(instance, run, stdio).await,
                     },
                     (None, Some(heard)) => {
                         let (guest, left, served) =
@@ -525,6 +544,7 @@ impl Guest {
             }
         };
         drop(inbox);
+        stdio.end_life();
         ended
     }
 
@@ -541,8 +561,14 @@ impl Guest {
         Ok(result)
     }
 
-    /// Runs a command. `None` for its exit code never comes back.
-    async fn run(&mut self, instance: Instance, run: &str) -> Result<Option<u8>, Broken> {
+    /// Runs a command, until everything that it printed is written: till then its deadline
+    /// holds. `None` for its exit code never comes back.
+    async fn run(
+        &mut self,
+        instance: Instance,
+        run: &str,
+        stdio: &Stdio,
+    ) -> Result<Option<u8>, Broken> {
         self.clock.start(self.limits.run_time);
         let result = self
             .enter(async |store| {
@@ -555,20 +581,29 @@ impl Guest {
                 function.call_async(store, ()).await
             })
             .await;
-        match result {
-            Ok((Ok(()),)) => Ok(Some(0)),
-            Ok((Err(()),)) => Ok(Some(1)),
+        let broken = |error| Broken {
+            error,
+            borrowed: None,
+            tell: None,
+            function: Some("wasi:cli/run".into()),
+        };
+        let code = match result {
+            Ok((Ok(()),)) => 0,
+            Ok((Err(()),)) => 1,
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 // As a process's exit code: the low eight bits.
-                Some(I32Exit(code)) => Ok(Some(code.to_le_bytes()[0])),
-                None => Err(Broken {
-                    error,
-                    borrowed: None,
-                    tell: None,
-                    function: Some("wasi:cli/run".into()),
-                }),
+                Some(I32Exit(code)) => code.to_le_bytes()[0],
+                None => return Err(broken(error)),
             },
-        }
+        };
+        let written = async {
+            stdio.drained().await;
+            Ok(())
+        };
+        let id = StoreId::of(&self.store);
+        let written = Metered::new(id, &self.clock, &self.life, written).await;
+        written.map_err(broken)?;
+        Ok(Some(code))
     }
 
     /// Answers calls, one at a time, in the order in which they come. Gives the guest

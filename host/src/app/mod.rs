@@ -34,6 +34,7 @@ mod channel;
 mod check;
 mod clock;
 mod cycle;
+mod files;
 mod filesystem;
 mod guest;
 mod handle;
@@ -44,6 +45,7 @@ mod limiter;
 mod link;
 mod measure;
 mod nursery;
+mod output;
 mod proxy;
 mod random;
 mod relief;
@@ -80,6 +82,10 @@ pub use self::link::{
     Difference, Export, Import, Interfaces, LinkError, LinkErrors, Near, Provider, Refusal, Warning,
 };
 use self::nursery::{Cradle, Next, Nursery};
+#[cfg(feature = "cli")]
+pub(crate) use self::output::Lane;
+pub use self::output::Output;
+use self::output::Stdio;
 use self::relief::Relief;
 pub use self::report::{
     CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
@@ -332,7 +338,17 @@ impl AppBuilder {
                     .clone(),
                 None => Strand::new(),
             };
+            let (stdout, stderr) = spec.outputs();
+            let stdio =
+                Stdio::new(&spec.name, stdout.as_ref(), stderr.as_ref()).map_err(|source| {
+                    StartError::Output {
+                        guest: spec.name.clone(),
+                        source,
+                    }
+                })?;
             let cradle = Cradle {
+                stdio,
+                files: Arc::default(),
                 strand,
                 command: (index == first).then(|| command.take()).flatten(),
                 limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
@@ -583,6 +599,11 @@ impl App {
     /// The runtime on which the app was started must live until then, also if this is
     /// called on another one: the guests are tasks on it. If it is dropped, they fail,
     /// and [`failures`](Outcome::failures) says why.
+    ///
+    /// A command that has run to its end counts as running until everything that it printed
+    /// is written: its deadline and [`AppHandle::stop`] hold meanwhile. What others printed
+    /// before they ended is written as well before this returns, unless its destination
+    /// takes nothing for a second.
     pub async fn run(mut self) -> Outcome {
         let first = self.commands[0].0;
         let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
@@ -683,6 +704,13 @@ impl App {
                 failures.push(failure);
             }
         }
+        let printed = nursery.cradles.iter().map(|cradle| async {
+            if !cradle.stdio.drained_within(GRACE).await {
+                let guest = &cradle.spec.name;
+                tracing::warn!(guest, "what it printed last is lost: nobody reads it");
+            }
+        });
+        futures_util::future::join_all(printed).await;
         let counts = self.host.counts();
         let (kills, kills_total) = self.killer.kills();
         let report = Report {

@@ -13,11 +13,13 @@ use wasmtime::component::{Component, Linker};
 use super::Ticker;
 use super::call::{Calls, Inbox};
 use super::clock::{BUG, Panicked};
+use super::files::FileThreads;
 use super::guest::{Ended, Guest, GuestState};
 use super::interfaces::{AppGrants, Grants};
 use super::killer::Killer;
 use super::life::{Last, Told};
 use super::measure::Size;
+use super::output::Stdio;
 use super::proxy::Kind;
 use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
@@ -45,6 +47,10 @@ pub(super) struct Cradle {
     pub(super) run: Option<String>,
     /// Whether it can hear that the app is to end.
     pub(super) hears: bool,
+    /// Its standard streams, of all its lives.
+    pub(super) stdio: Stdio,
+    /// Runs its file operations, of all its lives.
+    pub(super) files: Arc<FileThreads>,
     /// Of all its lives.
     pub(super) account: OnceLock<Arc<Account>>,
 }
@@ -53,7 +59,7 @@ impl Cradle {
     /// The data of its store. All its lives are on one account: what it queued in
     /// one counts in the next.
     pub(super) fn state(&self, host: &Host, grants: Grants) -> wasmtime::Result<GuestState> {
-        let wasi = wasi::context(&self.spec, self.command.as_ref())?;
+        let wasi = wasi::context(&self.spec, self.command.as_ref(), &self.stdio)?;
         let regions = RegionCtxBuilder::new(host, self.spec.name.clone())
             .limits(self.limits.clone())
             .account(self.account.get().cloned())
@@ -61,7 +67,15 @@ impl Cradle {
             .build();
         let _ = self.account.set(regions.owner.account.clone());
         let ratio = self.lift_ratio;
-        Ok(GuestState::new(wasi, regions, grants, &self.limits, ratio))
+        let files = self.files.clone();
+        Ok(GuestState::new(
+            wasi,
+            files,
+            regions,
+            grants,
+            &self.limits,
+            ratio,
+        ))
     }
 }
 

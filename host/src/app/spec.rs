@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Output;
 use crate::{Limits, Rights};
 
 /// A directory that a guest is granted, opened by whoever grants it.
@@ -39,9 +40,17 @@ pub struct GuestSpec {
     pub name: String,
     /// The component, in binary form. Guests that are the same program may share it.
     pub wasm: Arc<[u8]>,
-    /// Whether it shares the program's standard streams. Standard input is shared
-    /// with the first command alone.
+    /// Whether it prints to the standard streams of this process, as by
+    /// [`Output::stdout`] and [`Output::stderr`], and reads its standard input, which is
+    /// shared with the first command alone. Otherwise what it prints goes nowhere, and
+    /// its standard input is empty.
+    ///
+    /// No read or write of a standard stream blocks a strand or the end of the app.
     pub inherit_stdio: bool,
+    /// The destination of its standard output, instead of that.
+    pub stdout: Option<Output>,
+    /// The destination of its standard error, instead of that.
+    pub stderr: Option<Output>,
     /// Its arguments; its name is put in front.
     pub args: Vec<String>,
     /// Its variables.
@@ -67,6 +76,15 @@ impl GuestSpec {
             wasm: wasm.into(),
             ..GuestSpec::default()
         }
+    }
+
+    /// Returns the destinations of its standard output and standard error.
+    pub(super) fn outputs(&self) -> (Option<Output>, Option<Output>) {
+        let inherited = |output: fn() -> Output| self.inherit_stdio.then(output);
+        (
+            self.stdout.clone().or_else(|| inherited(Output::stdout)),
+            self.stderr.clone().or_else(|| inherited(Output::stderr)),
+        )
     }
 }
 

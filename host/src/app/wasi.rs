@@ -7,34 +7,41 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::guest::GuestState;
-use super::{CommandSpec, Grant, GuestSpec, filesystem, random};
+use super::output::{Input, Stdio};
+use super::{CommandSpec, Grant, GuestSpec, files, filesystem, random};
 use crate::sys;
 
 /// Adds WASI's interfaces: wasmtime-wasi's, but for the functions that let a guest
-/// keep the host's memory.
+/// keep the host's memory, and those on files, which run on threads of the guest's own.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
-    let added = filesystem::add_to_linker(linker).and_then(|()| random::add_to_linker(linker));
+    let added = files::add_to_linker(linker)
+        .and_then(|()| filesystem::add_to_linker(linker))
+        .and_then(|()| random::add_to_linker(linker));
     linker.allow_shadowing(false);
     added
 }
 
-/// The WASI context of a guest: the standard streams if it shares them, and what
+/// The WASI context of a guest: the standard streams if it has them, and what
 /// it was granted, also as the first command. No network.
 pub(super) fn context(
     guest: &GuestSpec,
     command: Option<&CommandSpec>,
+    stdio: &Stdio,
 ) -> wasmtime::Result<WasiCtx> {
     let mut wasi = WasiCtx::builder();
     wasi.arg(&guest.name).args(&guest.args).envs(&guest.env);
-    if guest.inherit_stdio {
-        wasi.inherit_stdout().inherit_stderr();
+    if let Some(stdout) = stdio.stdout() {
+        wasi.stdout(stdout);
+    }
+    if let Some(stderr) = stdio.stderr() {
+        wasi.stderr(stderr);
     }
     let mut dirs: Vec<&Grant> = guest.dirs.iter().collect();
     if let Some(command) = command {
         if guest.inherit_stdio {
-            wasi.inherit_stdin();
+            wasi.stdin(Input(stdio.clone()));
         }
         wasi.args(&command.args).envs(&command.env);
         dirs.extend(&command.dirs);

@@ -16,9 +16,9 @@ use super::failure::Failure;
 use crate::parallel::compile_in_parallel;
 
 /// The fewest threads with which an app runs: one that ticks, one for work that blocks, such
-/// as that on files, one that watches memory pressure, and one that keeps the margin of
-/// memory.
-const FEWEST: usize = 4;
+/// as that on files, one that watches memory pressure, one that keeps the margin of memory, and
+/// one that writes what guests print. The one that writes to stderr is there before.
+const FEWEST: usize = 5;
 /// Threads besides those that run guests: the fewest, and some more for work that blocks.
 const BESIDES: usize = 9;
 /// Descriptors that are open at once before a guest has any.
@@ -44,6 +44,7 @@ pub(super) fn descriptors() -> Result<(), Failure> {
 /// Makes the runtime that guests run on: with a thread for each processor, or with as many
 /// as there can be.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
+    super::say::start();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let wanted = workers + BESIDES;
     let mut refused = None;

@@ -99,13 +99,15 @@ fn with_arguments() -> ExitCode {
         Command::CompileComponents => Ok(ExitCode::SUCCESS),
     });
     repeats.finish();
-    match done {
+    let code = match done {
         Ok(code) => code,
         Err(failure) => {
             failure.print();
             failure.code()
         }
-    }
+    };
+    say::finish();
+    code
 }
 
 /// Prints what there is instead of arguments to work with: help, the version, or what is

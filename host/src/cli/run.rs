@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -253,10 +252,6 @@ impl Run {
     }
 }
 
-/// How long the system may take with what guests asked of it, after a signal:
-/// reading from a pipe to which nobody writes takes forever.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// Runs the app. All that this program asks of the library is here.
 fn app(
     builder: AppBuilder,
@@ -286,9 +281,8 @@ fn app(
         tokio::spawn(purge::heed(purge_signal, app.handle()));
         Ok(app.run().await)
     });
-    if signals.code().is_some() {
-        runtime.shutdown_timeout(PATIENCE);
-    }
+    // Nobody waits for what the system is still at.
+    runtime.shutdown_background();
     outcome
 }
 
@@ -298,6 +292,7 @@ fn hints(error: &StartError) -> Vec<String> {
         StartError::NoSuchGuest(_) => {
             vec!["a guest's name is that of its file, without `.wasm`".into()]
         }
+        StartError::Output { .. } => vec![means::THREADS.into()],
         _ => error.hints(),
     }
 }

@@ -8,15 +8,37 @@
 //! way it came. What guests print themselves does not come this way.
 //!
 //! Stderr may be closed, full, or a pipe without a reader. Text that cannot be written is
-//! lost, and neither ends the program nor changes its exit code. The standard library's
-//! `eprint!` panics then.
+//! lost. It neither ends the program nor changes its exit code, and the program waits for
+//! its reader for a bounded time only. The standard library's `eprint!` panics, or waits for
+//! good.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use crate::app::{Lane, Output};
 use crate::text::{escape, is_harmless};
+
+/// How long the program waits for a reader of its standard error who reads nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The program's lane to its standard error, beside those of guests. It holds `None` if no
+/// thread can be started.
+static LANE: OnceLock<Option<Lane>> = OnceLock::new();
+
+fn lane() -> Option<&'static Lane> {
+    LANE.get_or_init(|| Output::stderr().program().ok())
+        .as_ref()
+}
+
+/// Starts the thread that writes to stderr, if it can be started.
+pub(super) fn start() {
+    lane();
+}
 
 /// Whether text may have colours: escape sequences that select them and do nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +57,33 @@ impl Colours {
     }
 }
 
-/// Writes a text to stderr, as far as that is possible.
+/// Writes a text to stderr, and waits until it is written, also what was logged before. Not
+/// for the threads on which guests run.
 pub(super) fn say(text: &str) {
     let text = clean(text, Colours::of_stderr());
-    // There is nowhere else to say it.
-    let _ = io::stderr().write_all(text.as_bytes());
+    match lane() {
+        Some(lane) => write(lane, &text),
+        // There is nowhere else to say it.
+        None => drop(io::stderr().write_all(text.as_bytes())),
+    }
+}
+
+/// Waits until everything that was logged is written.
+pub(super) fn finish() {
+    if let Some(Some(lane)) = LANE.get() {
+        write(lane, "");
+    }
+}
+
+fn write(lane: &Lane, text: &str) {
+    static STUCK: AtomicBool = AtomicBool::new(false);
+    // A reader that was waited for in vain is not waited for again.
+    let patience = match STUCK.load(Ordering::Relaxed) {
+        true => Duration::ZERO,
+        false => PATIENCE,
+    };
+    let written = lane.write_all_within(text.as_bytes(), patience);
+    STUCK.store(!written, Ordering::Relaxed);
 }
 
 /// Makes a result fit for stdout, which has no colours.
@@ -47,14 +91,21 @@ pub(super) fn plain(text: &str) -> Cow<'_, str> {
     clean(text, Colours::Escaped)
 }
 
-/// Stderr as a writer for logged events, which never fails. Each `write` is one event,
-/// which is one line.
+/// Stderr as a writer for logged events, which never fails and never blocks. Each `write` is
+/// one event, which is one line. Lines that there is no room for are counted, and the count
+/// is logged when there is room again.
 #[derive(Debug, Default)]
 pub(super) struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        say(&one_line(&String::from_utf8_lossy(bytes)));
+        let event = String::from_utf8_lossy(bytes);
+        let line = one_line(&event);
+        let line = clean(&line, Colours::of_stderr());
+        match lane() {
+            Some(lane) => lane.add_or_lose(line.as_bytes()),
+            None => drop(io::stderr().write_all(line.as_bytes())),
+        }
         Ok(bytes.len())
     }
 

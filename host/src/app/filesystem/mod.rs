@@ -3,19 +3,20 @@
 //! wasmtime-wasi reads a whole directory into memory for each stream of its
 //! entries, and lets a file and its stream take a write of any length. Here they are
 //! bounded, and what each stream may keep is charged to the guest's `host-memory`
-//! before it is opened. All other functions stay wasmtime-wasi's.
+//! before it is opened. All of it blocks on the guest's own threads: see `files`.
 
 mod directory;
 mod stream;
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType, WasmList};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DirectoryEntry, ErrorCode, HostDescriptor};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult};
 
 use self::directory::EntryStream;
 use self::stream::Charged;
+use super::files::FileView;
 use super::guest::GuestState;
 use crate::region::Charge;
 
@@ -60,7 +61,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
                 // Not even copied beyond that.
                 let bytes = bytes.as_le_slice(&store);
                 let bytes = bytes[..bytes.len().min(WRITTEN)].to_vec();
-                let mut files = store.data_mut().filesystem();
+                let mut files = store.data_mut().file_view();
                 let written = files.write(descriptor, bytes, offset).await;
                 Ok((match written {
                     Ok(written) => Ok(written),
@@ -119,7 +120,8 @@ async fn read_directory(
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };
-    Ok((match EntryStream::open(dir, charge).await {
+    let opened = state.files.run(EntryStream::open(dir, charge)).await;
+    Ok((match opened.flatten() {
         Ok(stream) => Ok(state.table.push(stream)?),
         Err(error) => Err(ErrorCode::from(&error)),
     },))
@@ -129,19 +131,21 @@ async fn next_entry(
     mut store: Store<'_>,
     stream: &Resource<EntryStream>,
 ) -> Answer<Option<DirectoryEntry>> {
-    let stream = store.data_mut().table.get(stream)?.clone();
-    Ok((stream.next().await,))
+    let state = store.data_mut();
+    let stream = state.table.get(stream)?.clone();
+    let next = state.files.run(stream.next()).await;
+    Ok((next.unwrap_or_else(|error| Err(ErrorCode::from(&error))),))
 }
 
 fn open_input(
     state: &mut GuestState,
-    open: impl FnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<Resource<DynInputStream>>,
+    open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynInputStream>>,
 ) -> Answer<Resource<DynInputStream>> {
     let charge = match charge(state, "a file's stream", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };
-    Ok((match open(&mut state.filesystem()) {
+    Ok((match open(&mut state.file_view()) {
         Ok(opened) => {
             let inner = state.table.delete(opened)?;
             let charged: DynInputStream = Box::new(Charged::new(inner, charge));
@@ -153,13 +157,13 @@ fn open_input(
 
 fn open_output(
     state: &mut GuestState,
-    open: impl FnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<Resource<DynOutputStream>>,
+    open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynOutputStream>>,
 ) -> Answer<Resource<DynOutputStream>> {
     let charge = match charge(state, "a file's stream", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };
-    Ok((match open(&mut state.filesystem()) {
+    Ok((match open(&mut state.file_view()) {
         Ok(opened) => {
             let inner = state.table.delete(opened)?;
             let charged: DynOutputStream = Box::new(Charged::new(inner, charge));

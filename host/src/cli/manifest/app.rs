@@ -206,6 +206,8 @@ impl Described {
                 name: guest.name.value.clone(),
                 wasm: wasm.into(),
                 inherit_stdio: true,
+                stdout: None,
+                stderr: None,
                 args: guest.args.clone(),
                 env: guest.env.iter().cloned().chain(env).collect(),
                 dirs,

@@ -1,0 +1,450 @@
+//! File operations of guests, each guest on threads of its own.
+//!
+//! The kernel may take forever with a file: a FIFO that nobody writes to, a server that is
+//! gone. wasmtime-wasi makes such calls on the blocking threads of whichever tokio runtime
+//! is entered. Of an app's own runtime there is a bounded number of these, for all guests,
+//! and the runtime's end waits for them. So each guest has a runtime of its own that does
+//! nothing but that: it is entered while an operation on files is polled.
+
+use std::future::Future;
+use std::io;
+use std::mem::replace;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use tokio::runtime::{Builder, Handle, Runtime};
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    self, Descriptor, DirectoryEntryStream, Filesize, HostDescriptor, HostDirectoryEntryStream,
+    PathFlags,
+};
+use wasmtime_wasi::p2::pipe::{ClosedInputStream, ClosedOutputStream};
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, FsError, FsResult, InputStream, OutputStream, Pollable,
+    StreamError, StreamResult,
+};
+
+use super::guest::GuestState;
+
+/// How many operations on files a guest can have under way at once. More of them wait, and so
+/// does a guest all of whose threads wait for the kernel.
+const THREADS: usize = 4;
+
+/// Enough for a system call and the resolution of a path.
+const STACK: usize = 512 << 10;
+
+/// The threads on which a guest's operations on files block, in all its lives: what a life
+/// left behind in the kernel counts in the next. They begin when they are needed. Nobody
+/// waits for them at the end.
+#[derive(Debug, Default)]
+pub(super) struct FileThreads(Mutex<Option<Runtime>>);
+
+impl FileThreads {
+    /// Returns the runtime that has the threads. If the process can start no more of them, it
+    /// is the one that is entered, and the guest shares the threads of that.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started, and no runtime is entered.
+    fn handle(&self) -> io::Result<Handle> {
+        self.own()
+            .or_else(|error| Handle::try_current().map_err(|_| error))
+    }
+
+    /// Polls a future so that the blocking work which it starts runs on these threads.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub(super) async fn run<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        let handle = self.handle()?;
+        Ok(On { future, handle }.await)
+    }
+
+    fn own(&self) -> io::Result<Handle> {
+        let mut runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.handle().clone());
+        }
+        // tokio panics if it gets not even its first thread.
+        let tried = std::thread::Builder::new().stack_size(STACK).spawn(|| ())?;
+        let _ = tried.join();
+        let made = Builder::new_current_thread()
+            .max_blocking_threads(THREADS)
+            .thread_name("tombolo-files")
+            .thread_stack_size(STACK)
+            // With one of them there for good, tokio does not mind if it gets no other.
+            .thread_keep_alive(Duration::MAX)
+            .build()?;
+        let first = AssertUnwindSafe(|| drop(made.spawn_blocking(|| ())));
+        if catch_unwind(first).is_err() {
+            made.shutdown_background();
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(runtime.insert(made).handle().clone())
+    }
+}
+
+impl Drop for FileThreads {
+    fn drop(&mut self) {
+        let runtime = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pin_project! {
+    /// A future that is polled with a runtime entered.
+    struct On<F> {
+        #[pin]
+        future: F,
+        handle: Handle,
+    }
+}
+
+impl<F: Future> Future for On<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.handle.enter();
+        this.future.poll(context)
+    }
+}
+
+/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    types::add_to_linker::<GuestState, HasFiles>(linker, GuestState::file_view)
+}
+
+struct HasFiles;
+
+impl HasData for HasFiles {
+    type Data<'a> = FileView<'a>;
+}
+
+/// A guest's files, as its host functions see them.
+pub(super) struct FileView<'a> {
+    pub(super) wasi: WasiFilesystemCtxView<'a>,
+    pub(super) threads: &'a Arc<FileThreads>,
+}
+
+/// Makes a call of wasmtime-wasi's on the guest's threads.
+macro_rules! on_threads {
+    ($view:ident . $call:ident ( $($argument:expr),* )) => {{
+        $view.threads.run($view.wasi.$call($($argument),*)).await?
+    }};
+}
+
+type File = Resource<Descriptor>;
+
+impl types::Host for FileView<'_> {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<types::ErrorCode> {
+        self.wasi.convert_error_code(error)
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<types::ErrorCode>> {
+        self.wasi.filesystem_error_code(error)
+    }
+}
+
+impl HostDescriptor for FileView<'_> {
+    async fn advise(
+        &mut self,
+        file: File,
+        offset: Filesize,
+        length: Filesize,
+        advice: types::Advice,
+    ) -> FsResult<()> {
+        on_threads!(self.advise(file, offset, length, advice))
+    }
+
+    async fn sync_data(&mut self, file: File) -> FsResult<()> {
+        on_threads!(self.sync_data(file))
+    }
+
+    async fn get_flags(&mut self, file: File) -> FsResult<types::DescriptorFlags> {
+        on_threads!(self.get_flags(file))
+    }
+
+    async fn get_type(&mut self, file: File) -> FsResult<types::DescriptorType> {
+        on_threads!(self.get_type(file))
+    }
+
+    async fn set_size(&mut self, file: File, size: Filesize) -> FsResult<()> {
+        on_threads!(self.set_size(file, size))
+    }
+
+    async fn set_times(
+        &mut self,
+        file: File,
+        accessed: types::NewTimestamp,
+        modified: types::NewTimestamp,
+    ) -> FsResult<()> {
+        on_threads!(self.set_times(file, accessed, modified))
+    }
+
+    async fn read(
+        &mut self,
+        file: File,
+        length: Filesize,
+        offset: Filesize,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        on_threads!(self.read(file, length, offset))
+    }
+
+    async fn write(&mut self, file: File, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
+        on_threads!(self.write(file, bytes, offset))
+    }
+
+    async fn read_directory(&mut self, dir: File) -> FsResult<Resource<DirectoryEntryStream>> {
+        on_threads!(self.read_directory(dir))
+    }
+
+    async fn sync(&mut self, file: File) -> FsResult<()> {
+        on_threads!(self.sync(file))
+    }
+
+    async fn create_directory_at(&mut self, dir: File, path: String) -> FsResult<()> {
+        on_threads!(self.create_directory_at(dir, path))
+    }
+
+    async fn stat(&mut self, file: File) -> FsResult<types::DescriptorStat> {
+        on_threads!(self.stat(file))
+    }
+
+    async fn stat_at(
+        &mut self,
+        dir: File,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<types::DescriptorStat> {
+        on_threads!(self.stat_at(dir, flags, path))
+    }
+
+    async fn set_times_at(
+        &mut self,
+        dir: File,
+        flags: PathFlags,
+        path: String,
+        accessed: types::NewTimestamp,
+        modified: types::NewTimestamp,
+    ) -> FsResult<()> {
+        on_threads!(self.set_times_at(dir, flags, path, accessed, modified))
+    }
+
+    async fn link_at(
+        &mut self,
+        dir: File,
+        flags: PathFlags,
+        path: String,
+        new_dir: File,
+        new_path: String,
+    ) -> FsResult<()> {
+        on_threads!(self.link_at(dir, flags, path, new_dir, new_path))
+    }
+
+    async fn open_at(
+        &mut self,
+        dir: File,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: types::OpenFlags,
+        flags: types::DescriptorFlags,
+    ) -> FsResult<File> {
+        on_threads!(self.open_at(dir, path_flags, path, open_flags, flags))
+    }
+
+    fn drop(&mut self, file: File) -> wasmtime::Result<()> {
+        HostDescriptor::drop(&mut self.wasi, file)
+    }
+
+    async fn readlink_at(&mut self, dir: File, path: String) -> FsResult<String> {
+        on_threads!(self.readlink_at(dir, path))
+    }
+
+    async fn remove_directory_at(&mut self, dir: File, path: String) -> FsResult<()> {
+        on_threads!(self.remove_directory_at(dir, path))
+    }
+
+    async fn rename_at(
+        &mut self,
+        dir: File,
+        path: String,
+        new_dir: File,
+        new_path: String,
+    ) -> FsResult<()> {
+        on_threads!(self.rename_at(dir, path, new_dir, new_path))
+    }
+
+    async fn symlink_at(&mut self, dir: File, target: String, path: String) -> FsResult<()> {
+        on_threads!(self.symlink_at(dir, target, path))
+    }
+
+    async fn unlink_file_at(&mut self, dir: File, path: String) -> FsResult<()> {
+        on_threads!(self.unlink_file_at(dir, path))
+    }
+
+    fn read_via_stream(
+        &mut self,
+        file: File,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynInputStream>> {
+        let stream = self.wasi.read_via_stream(file, offset)?;
+        let slot = self.wasi.table.get_mut(&stream)?;
+        let inner = replace(slot, Box::new(ClosedInputStream));
+        *slot = Box::new(Stream {
+            inner,
+            threads: self.threads.clone(),
+        });
+        Ok(stream)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        file: File,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let stream = self.wasi.write_via_stream(file, offset)?;
+        self.on_own_threads(stream)
+    }
+
+    fn append_via_stream(&mut self, file: File) -> FsResult<Resource<DynOutputStream>> {
+        let stream = self.wasi.append_via_stream(file)?;
+        self.on_own_threads(stream)
+    }
+
+    async fn is_same_object(&mut self, one: File, other: File) -> wasmtime::Result<bool> {
+        on_threads!(self.is_same_object(one, other))
+    }
+
+    async fn metadata_hash(&mut self, file: File) -> FsResult<types::MetadataHashValue> {
+        on_threads!(self.metadata_hash(file))
+    }
+
+    async fn metadata_hash_at(
+        &mut self,
+        dir: File,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<types::MetadataHashValue> {
+        on_threads!(self.metadata_hash_at(dir, flags, path))
+    }
+}
+
+impl FileView<'_> {
+    fn on_own_threads(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let slot = self.wasi.table.get_mut(&stream)?;
+        let inner = replace(slot, Box::new(ClosedOutputStream));
+        *slot = Box::new(Stream {
+            inner,
+            threads: self.threads.clone(),
+        });
+        Ok(stream)
+    }
+}
+
+impl HostDirectoryEntryStream for FileView<'_> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<types::DirectoryEntry>> {
+        self.wasi.read_directory_entry(stream).await
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+    }
+}
+
+/// A stream of a file's bytes, on the guest's threads.
+struct Stream<S: ?Sized> {
+    threads: Arc<FileThreads>,
+    inner: Box<S>,
+}
+
+impl<S: ?Sized> Stream<S> {
+    fn handle(&self) -> StreamResult<Handle> {
+        let handle = self.threads.handle();
+        handle.map_err(|error| StreamError::LastOperationFailed(error.into()))
+    }
+}
+
+#[async_trait]
+impl Pollable for Stream<dyn InputStream> {
+    async fn ready(&mut self) {
+        // Without a thread, the next `read` says so.
+        if let Ok(handle) = self.threads.handle() {
+            let future = self.inner.ready();
+            On { future, handle }.await;
+        }
+    }
+}
+
+#[async_trait]
+impl InputStream for Stream<dyn InputStream> {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let handle = self.handle()?;
+        let _entered = handle.enter();
+        self.inner.read(size)
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let handle = self.handle()?;
+        let future = self.inner.blocking_read(size);
+        On { future, handle }.await
+    }
+
+    async fn cancel(&mut self) {
+        self.inner.cancel().await;
+    }
+}
+
+#[async_trait]
+impl Pollable for Stream<dyn OutputStream> {
+    async fn ready(&mut self) {
+        // It waits for what was begun, on whichever thread.
+        self.inner.ready().await;
+    }
+}
+
+#[async_trait]
+impl OutputStream for Stream<dyn OutputStream> {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let handle = self.handle()?;
+        let _entered = handle.enter();
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.inner.flush()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.inner.check_write()
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let handle = self.handle()?;
+        let future = self.inner.blocking_write_and_flush(bytes);
+        On { future, handle }.await
+    }
+
+    async fn cancel(&mut self) {
+        self.inner.cancel().await;
+    }
+}
