@@ -188,6 +188,12 @@ impl AppBuilder {
         self
     }
 
+    /// Returns the guests, to set the destinations of what they print.
+    #[cfg(feature = "cli")]
+    pub(crate) fn guests_mut(&mut self) -> &mut [GuestSpec] {
+        &mut self.guests
+    }
+
     /// Sets who may call whom. Without this, what a guest imports is linked to
     /// whichever guest exports it.
     #[must_use]

@@ -16,6 +16,7 @@ mod log;
 mod manifest;
 mod means;
 mod pressure;
+mod printing;
 mod purge;
 mod repeats;
 mod report;

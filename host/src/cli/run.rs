@@ -12,6 +12,7 @@ use super::grant::{Directory, Variable};
 use super::limit::Limit;
 use super::manifest::{self, Described, Instead};
 use super::pressure::{self, Pressure, Score};
+use super::printing::Printing;
 use super::say::say;
 use super::signal::Signals;
 use super::{codes, component, json, means, purge, report};
@@ -108,6 +109,9 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", value_parser = pressure::floor)]
     floor: Option<u16>,
 
+    #[command(flatten)]
+    printing: Printing,
+
     /// Print at the end what the guests did, on stderr: windows, regions, calls,
     /// copies, and what was purged.
     #[arg(long)]
@@ -135,6 +139,7 @@ impl Run {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (json, report) = (self.json, self.report);
         let compile = std::mem::take(&mut self.compile);
+        let printing = std::mem::take(&mut self.printing);
         let (mut builder, described) = match with_manifest {
             true => {
                 let (builder, described) = self.described(compile.most_bytes())?;
@@ -143,6 +148,7 @@ impl Run {
             false => (self.named(compile.most_bytes())?, None),
         };
         builder = compile.apply(builder);
+        printing.apply(builder.guests_mut())?;
 
         means::descriptors()?;
         let detected = detect(Thresholds::default());

@@ -288,7 +288,7 @@ mod threads {
     #[test]
     fn too_few_are_an_error_that_names_the_limit() {
         let mut worked = 0;
-        for threads in [1, 2, 3, 4, 5, 6, 7, 8, 12] {
+        for threads in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14] {
             let output = run(threads);
             let said = text(&output.stderr);
             if output.status.code() == Some(0) {
@@ -307,7 +307,7 @@ mod threads {
 
     #[test]
     fn few_are_enough_with_a_warning() {
-        let output = run(8);
+        let output = run(10);
         assert_code(&output, 0);
         assert_innocent_is_done(&output);
         assert!(
