@@ -158,7 +158,7 @@ fn lender_of(
 }
 
 #[library_benchmark(setup = crowd)]
-#[bench::to_write(args = (), config = at_most(9400))]
+#[bench::to_write(args = (), config = at_most(8200))]
 fn open_and_close_elsewhere(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(9001 + 2 * at, 1);
@@ -169,7 +169,7 @@ fn open_and_close_elsewhere(crowd: Crowd) -> Crowd {
 }
 
 #[library_benchmark(setup = crowd)]
-#[bench::to_read(args = (), config = at_most(15400))]
+#[bench::to_read(args = (), config = at_most(13500))]
 fn open_and_close_among_readers(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(2 + at, 3000);
@@ -208,7 +208,7 @@ fn close_one_of_many_windows(mut crowd: Crowd) -> Crowd {
 }
 
 #[library_benchmark(setup = crowd)]
-#[bench::elsewhere(args = (), config = at_most(10900))]
+#[bench::elsewhere(args = (), config = at_most(9700))]
 fn borrow_open_and_close(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(6100 + at, 1000);

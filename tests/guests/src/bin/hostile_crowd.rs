@@ -81,11 +81,11 @@ fn publisher() {
     let _published = scopes::publish("s", "crowded", &region, Rights::READ).expect("it may");
     // From here on the crowd has all of its windows.
     let _crowd = scopes::open_waiting("s", "ready").expect("it is told of it");
-    for round in 0..2000 {
+    for round in 0..2000_u64 {
         let mut window = region
             .write_window(GRANULE..2 * GRANULE)
             .expect("nobody else wants it");
-        window[0] = 1 + round as u8;
+        window[0] = u8::try_from(round % 251).expect("it is below 251");
     }
     println!("publisher: all windows were had");
 }
