@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn name_of_a_guest_has_no_controls() {
         let (_dir, paths) = files(&[("a\n\x1b[2J\u{202e}.wasm", COMPONENT)]);
-        let guests = read(&paths).unwrap();
+        let guests = read(&paths, 100).unwrap();
         assert_eq!(guests[0].0, r"a\n\u{1b}[2J\u{202e}");
     }
 
