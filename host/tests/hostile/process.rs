@@ -270,8 +270,11 @@ mod threads {
         let user = 1_000_000_000 + (std::process::id() as usize % 1_000_000) * 1000 + own;
         let limit = format!("ulimit -u {threads} && exec \"$@\"");
         let wrapper = match rustix::process::getuid().is_root() {
-            // Root itself may have any number.
-            true => format!("setpriv --reuid={user} --clear-groups"),
+            // Root itself may have any number. The other user can read what root built.
+            true => format!(
+                "setpriv --reuid={user} --clear-groups --inh-caps=+dac_override \
+                 --ambient-caps=+dac_override"
+            ),
             // Threads are counted for each user namespace by itself.
             false => "unshare --user --map-current-user".to_owned(),
         };
