@@ -214,6 +214,8 @@ pub(super) struct Ended {
     report: GuestReport,
     /// How long it lived.
     pub(super) lived: Duration,
+    /// When it ended: before anybody heard of it.
+    pub(super) at: Instant,
     /// Its next life, if it failed and is to have one.
     pub(super) next: Option<Next>,
     /// It failed, and would have another life if the app did not come to its end.
@@ -234,6 +236,7 @@ impl Ended {
                 ..GuestReport::default()
             },
             lived: born.elapsed(),
+            at: Instant::now(),
             next: None,
             excused: false,
         }
@@ -867,6 +870,7 @@ impl Guest {
             with_app,
             report,
             lived: born.elapsed(),
+            at: Instant::now(),
             next: None,
             excused: false,
         }

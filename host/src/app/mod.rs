@@ -615,6 +615,7 @@ impl App {
         let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
         let names: Vec<String> = self.calls.names().map(str::to_owned).collect();
         let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
+        // With the moment of each: guests of different strands are heard of in any order.
         let mut failures = Vec::new();
         let mut end = End::Failed;
         let mut phase = Phase::Running;
@@ -678,7 +679,7 @@ impl App {
                 tracing::warn!(guest, "{failure}; not started again, since the app ends");
             } else if let Some(failure) = &ended.failure {
                 tracing::info!(guest = names[index], "{failure}");
-                failures.push(failure.clone());
+                failures.push((ended.at, failure.clone()));
             }
             if index == first {
                 end = ended.end();
@@ -707,9 +708,11 @@ impl App {
                      started; run the app on that runtime, and keep it until the app has ended"
                 );
                 tracing::error!(guest = name, "{failure}");
-                failures.push(failure);
+                failures.push((std::time::Instant::now(), failure));
             }
         }
+        failures.sort_by_key(|(at, _)| *at);
+        let failures = failures.into_iter().map(|(_, failure)| failure).collect();
         let printed = nursery.cradles.iter().map(|cradle| async {
             if !cradle.stdio.drained_within(GRACE).await {
                 let guest = &cradle.spec.name;
