@@ -41,7 +41,7 @@ fn poll(waiters: &[Event], ready: &Event) -> ! {
     }
     println!("crowd: it has asked");
     loop {
-        Event::first(&all);
+        let _ = Event::first(&all);
     }
 }
 

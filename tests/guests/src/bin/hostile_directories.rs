@@ -27,6 +27,8 @@ fn main() {
         .read_to_end(&mut nothing)
         .expect("stdin can be read");
     let last = open.pop().expect("at least one was opened");
-    let rest = last.map(|entry| entry.expect("it can be read")).count();
+    let rest = last
+        .inspect(|entry| assert!(entry.is_ok(), "it can be read: {entry:?}"))
+        .count();
     println!("read {} entries", rest + 1);
 }
