@@ -69,9 +69,9 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     };
     if had < wanted {
         tracing::warn!(
-            "this process may start {had} more threads, and takes {wanted}: guests run in \
-             parallel less, or not at all; RLIMIT_NPROC (`ulimit -u`) or the cgroup's \
-             `pids.max` is the limit"
+            "this process can start {had} more threads of the {wanted} that it wants: fewer \
+             guests run in parallel, or only one at a time; the limit is RLIMIT_NPROC \
+             (`ulimit -u`) or the cgroup's `pids.max`"
         );
     }
     // The thread for work that blocks stays when it is idle: there may be no other one later,
@@ -93,7 +93,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 }
 
 fn no_threads(had: usize, refused: Option<io::Error>) -> Failure {
-    let what = format!("this process can start {had} more threads, and needs {FEWEST} at least");
+    let what = format!("this process can start {had} more threads, and needs at least {FEWEST}");
     let error = match refused {
         Some(error) => anyhow::Error::new(error).context(what),
         None => anyhow::Error::msg(what),

@@ -22,8 +22,8 @@ use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
 use crate::sys::Compiled;
 
-/// How much longer than its processor time the child may take on a busy machine, as a
-/// factor and on top of that.
+/// How much longer than its processor time the child may take on a busy machine: a
+/// factor, and a time that is added.
 const SLOWER: u32 = 10;
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -34,8 +34,8 @@ const LAST_WORDS: u64 = 64 << 10;
 /// [`time`](CompileLimits::time) and [`memory_bytes`](CompileLimits::memory_bytes)
 /// hold.
 ///
-/// The program executes itself once more for it, and the child has to get to
-/// [`serve`](CompilerProcess::serve). The child ends with the last component, before
+/// For this the program executes itself once more, and the child must call
+/// [`serve`](CompilerProcess::serve). The child ends after the last component, before
 /// any guest starts.
 ///
 /// ```no_run
@@ -68,9 +68,9 @@ impl CompilerProcess {
         }
     }
 
-    /// Compiles what the parent asks for, until it asks no more: the `main` of the
-    /// child. Nothing else may be read from the standard input, or written to the
-    /// standard output.
+    /// Compiles components for the parent until it asks for no more: the `main` of the
+    /// child. The child must not read anything else from its standard input, or write
+    /// anything else to its standard output.
     #[must_use]
     pub fn serve() -> ExitCode {
         child::serve()
@@ -108,8 +108,8 @@ impl CompilerProcess {
     }
 }
 
-/// Where this program is. The first is the same file even if another one has taken its
-/// name; the second serves where no `/proc` is mounted.
+/// Paths of this program. The first is the same file even if another one has taken its
+/// name. The second is used if no `/proc` is mounted.
 fn program() -> io::Result<PathBuf> {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() {
@@ -241,12 +241,12 @@ impl Worker {
         }
     }
 
-    /// Has the child do something with a component.
+    /// Makes the child carry out a task with a component.
     ///
     /// # Errors
     ///
-    /// What is wrong with the component, [`TooLarge`] if a limit of the child was
-    /// reached, or that no child can be started.
+    /// The component is invalid, no child can be started, or a limit of the child was
+    /// reached ([`TooLarge`]).
     pub(super) fn compile(
         &mut self,
         task: Task,
@@ -371,7 +371,7 @@ impl Running {
         Ok(())
     }
 
-    /// Says why the child has ended.
+    /// Returns why the child has ended, as an error.
     fn reason(mut self, request: &Request) -> wasmtime::Error {
         let _ = self.child.kill();
         let mut words = Vec::new();

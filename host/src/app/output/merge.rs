@@ -1,4 +1,4 @@
-//! What is written next: lanes of bytes, merged into one destination by lines.
+//! Lanes of bytes, merged into one destination by lines.
 //!
 //! Pure logic, without threads and without a destination.
 
