@@ -190,7 +190,7 @@ pub(crate) struct Place {
 
 /// One region, shared by all that hold it.
 pub(crate) struct Shared {
-    /// What tells it from others, for all that have it.
+    /// Its identity, which all its holders may see.
     pub(crate) id: u64,
     /// The number of the region, counted from the first one. Guests must not see it:
     /// it reveals how many regions others create.
