@@ -42,7 +42,7 @@ pub(super) struct Prepared {
     pub(super) engine: Engine,
     pub(super) linker: Linker<GuestState>,
     pub(super) components: Vec<Component>,
-    /// What the instances of each take of the host's memory.
+    /// The host memory of the instances of each.
     pub(super) sizes: Vec<Size>,
     pub(super) plan: Plan,
     /// The commands; at least one.
@@ -80,7 +80,7 @@ impl<'a> Programs<'a> {
     }
 }
 
-/// What is at hand to look at guests.
+/// The engine and linker with which guests are checked.
 struct Tools {
     engine: Engine,
     linker: Linker<GuestState>,
@@ -488,7 +488,7 @@ pub enum StartError {
         guest: String,
         /// The name of the export.
         export: String,
-        /// What it is instead.
+        /// A description of the export as it is.
         found: String,
     },
     /// A directory cannot be granted.

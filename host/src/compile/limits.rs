@@ -114,9 +114,9 @@ impl CompileLimits {
 pub(crate) struct TooLarge {
     /// The name of the limit.
     pub(crate) limit: &'static str,
-    /// What is too large, with the number as far as it was counted.
+    /// The item that is too large, with the number as far as it was counted.
     pub(crate) what: String,
-    /// What the limit allows.
+    /// The value of the limit.
     pub(crate) most: u64,
 }
 

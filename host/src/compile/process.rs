@@ -22,12 +22,12 @@ use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
 use crate::sys::Compiled;
 
-/// How much longer than its processor time the child may take on a busy machine: a
-/// factor, and a time that is added.
+/// The wall-clock time that the child may take on a busy machine: this factor times its
+/// processor time, plus [`BUSY`].
 const SLOWER: u32 = 10;
 const BUSY: Duration = Duration::from_secs(60);
 
-/// How much of what the child wrote to stderr is looked at.
+/// The most bytes of the child's stderr that are looked at.
 const LAST_WORDS: u64 = 64 << 10;
 
 /// A process that compiles the components of an app, in which the limits
@@ -126,7 +126,7 @@ fn program() -> io::Result<PathBuf> {
     }
 }
 
-/// What the child is asked to do with a component.
+/// A task for the child with a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// Compile a skeleton of it, from which its types can be read.
@@ -148,7 +148,7 @@ pub(super) struct Request {
     pub(super) seconds: u64,
     /// Bytes of memory.
     pub(super) memory: u64,
-    /// How many bytes the component has.
+    /// The size of the component, in bytes.
     pub(super) length: u64,
 }
 
@@ -192,7 +192,7 @@ impl Request {
     }
 }
 
-/// What kind of answer it is.
+/// The kind of an answer.
 pub(super) const COMPILED: u8 = 0;
 pub(super) const INVALID: u8 = 1;
 pub(super) const NO_MEMORY: u8 = 2;
@@ -223,7 +223,7 @@ impl Drop for Running {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 enum Silent {
     /// The child has ended.
     Ended,
