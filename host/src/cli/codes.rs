@@ -18,7 +18,7 @@ const CODES: [Code; 7] = [
     ),
     Code(
         "101",
-        "a bug in the program: it panicked, and wrote to stderr where",
+        "a bug in the program: it panicked, and named the place on stderr",
     ),
     Code(
         "134",
