@@ -19,7 +19,7 @@ use crate::sys::{
 /// allocator; Cranelift, native code and traps by signals; no concurrency
 /// support, since a caller that goes on running would break lending. Do not
 /// change any of these afterwards. If the system refuses the threads that wasmtime
-/// compiles with, it turns parallel compilation off, which would panic otherwise.
+/// compiles with, it turns parallel compilation off, which would otherwise panic.
 ///
 /// When a store is dropped, the reservations of its memories wait for the next ones,
 /// 32 in the process, with up to 256 KiB of zero pages each, which the kernel may take
@@ -64,8 +64,9 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     prove(config)
 }
 
-/// Sets what engines need for mapping, and does nothing to the process but to start the
-/// threads that compile. What such an engine compiles, one of [`prepare`]'s can run.
+/// Sets the options that engines need for mapping. Does nothing to the process except
+/// starting the threads that compile. An engine of [`prepare`] can run the code that such an
+/// engine compiles.
 pub(crate) fn settle(config: &mut Config) {
     config
         .with_host_memory(Arc::new(Creator))
@@ -85,7 +86,7 @@ pub(crate) fn settle(config: &mut Config) {
 #[non_exhaustive]
 pub enum PrepareError {
     /// The kernel refused a change to the actions of signals.
-    #[error("cannot change what is done about the signals SIGSEGV and SIGXFSZ")]
+    #[error("cannot change the actions of the signals SIGSEGV and SIGXFSZ")]
     Handler(#[source] io::Error),
     /// An engine was there first, so that wasmtime's handler does not go first.
     #[error(

@@ -279,9 +279,9 @@ impl RegionCtx {
     /// the callback of the epoch deadline if there is one. Until then the guest
     /// harms nobody but itself: its write went to a private copy.
     ///
-    /// The mark of it belongs to the store. A context that was put into a store's data
-    /// in place of another one finds it at the next function of `tombolo:memory` that
-    /// the guest calls; [`check`] finds it at once.
+    /// The mark of this write belongs to the store. A context that replaced another one in a
+    /// store's data finds it when the guest next calls a function of `tombolo:memory`.
+    /// [`check`] finds it at once.
     ///
     /// # Errors
     ///
@@ -296,8 +296,8 @@ impl RegionCtx {
         }
     }
 
-    /// Notes which store the context is in. From here on it hears of what that store's
-    /// guest does.
+    /// Notes which store the context is in. From here on it learns of writes by that
+    /// store's guest.
     pub(crate) fn bind(&mut self, store: StoreId) {
         if !self.mark.as_ref().is_some_and(|mark| mark.is_of(store)) {
             self.mark = StoreMark::of(store);
@@ -317,8 +317,8 @@ pub(crate) fn bound<'a, T: RegionView>(
 }
 
 /// Fails if the guest of the store in hand wrote to a read-only window through host
-/// code. As [`RegionCtx::check`], but also if the context has just been put into the
-/// store's data, in place of the one with which the guest made the window.
+/// code. Unlike [`RegionCtx::check`], it also finds the write if the context has just
+/// replaced the one with which the guest made the window.
 ///
 /// # Errors
 ///

@@ -83,8 +83,8 @@ pub enum RegionError {
     /// [`prepare`]: crate::prepare
     #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
     Unsupported,
-    /// The region belongs to another [`Host`] than whom it was to go to: what it costs
-    /// would be on two accounts, in two budgets.
+    /// The region belongs to another [`Host`] than the receiver: its cost would be on two
+    /// accounts, in two budgets.
     ///
     /// [`Host`]: crate::Host
     #[error(
@@ -104,8 +104,8 @@ pub enum RegionError {
 }
 
 impl RegionError {
-    /// Returns the reason as a guest may hear it whose limit it is not: without the
-    /// numbers of a limit, and without what the kernel says.
+    /// Returns the reason for a guest that the limit does not apply to: without the numbers
+    /// of a limit, and without messages of the kernel.
     pub(crate) fn for_others(&self) -> String {
         match self {
             RegionError::Exhausted(Exhausted { owner, limit, .. }) => {
@@ -117,7 +117,7 @@ impl RegionError {
         }
     }
 
-    /// Returns the reason as the guest may hear it whose limit it is.
+    /// Returns the reason for the guest that the limit applies to.
     pub(crate) fn for_its_guest(&self) -> String {
         match self {
             RegionError::Exhausted(_) | RegionError::Limit(_) => self.to_string(),

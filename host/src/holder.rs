@@ -276,7 +276,7 @@ impl Region {
         Ok(self.shared().ledger().is_pinned(self.handle(), span)?)
     }
 
-    /// Refuses to let whoever belongs to another host have it.
+    /// Refuses a receiver that belongs to another host.
     pub(crate) fn check_host(&self, number: u64) -> Result<(), RegionError> {
         match self.shared().host().number() == number {
             true => Ok(()),
@@ -284,7 +284,7 @@ impl Region {
         }
     }
 
-    /// Refuses what a child of the process with the host is not to do.
+    /// Refuses operations that a forked child of the host's process must not do.
     pub(crate) fn check_process(&self) -> Result<(), RegionError> {
         Ok(self.shared().host().check_process()?)
     }

@@ -190,10 +190,10 @@ pub(crate) struct Place {
 
 /// One region, shared by all that hold it.
 pub(crate) struct Shared {
-    /// What tells it from others, for all that have it.
+    /// Its identity, which all its holders may see.
     pub(crate) id: u64,
     /// The number of the region, counted from the first one. Guests must not see it:
-    /// it tells how many others create.
+    /// it reveals how many regions others create.
     number: u64,
     pub(crate) name: RegionName,
     pub(crate) size: u64,
@@ -220,9 +220,9 @@ impl Host {
         Host::of(limits, None)
     }
 
-    /// A host with the given limits that keeps its
-    /// [margin](crate::HostLimits::margin) by what this gauge measures, instead of
-    /// [what the system says](crate::pressure::SystemGauge).
+    /// Creates a host with the given limits. It measures its
+    /// [margin](crate::HostLimits::margin) with this gauge instead of a
+    /// [`SystemGauge`](crate::pressure::SystemGauge).
     #[must_use]
     pub fn with_gauge(limits: HostLimits, gauge: Arc<dyn MemoryGauge>) -> Host {
         Host::of(limits, Some(gauge))
@@ -377,8 +377,7 @@ impl Host {
         self.0.number
     }
 
-    /// Refuses what a child that was forked from the process with the host is not to
-    /// do.
+    /// Refuses operations that a forked child of the host's process must not do.
     pub(crate) fn check_process(&self) -> Result<(), Forked> {
         self.0.process.check()
     }

@@ -1,4 +1,4 @@
-//! Identities of regions, which tell nothing of other regions.
+//! Identities of regions, which reveal nothing about other regions.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +14,9 @@ const ROUNDS: u32 = 8;
 
 /// Gives out identities below 2^52: each once, and in an order that nobody can foresee.
 ///
-/// They are a counter's numbers after a permutation, a Feistel network over keyed
-/// hashes, whose key is random. So there is no need to remember which were given out,
-/// and who knows some of them cannot tell how many there are.
+/// They are a counter's numbers after a permutation: a Feistel network over hashes with a
+/// random key. So there is no need to remember which were given out, and a guest that
+/// knows some of them cannot tell how many there are.
 #[derive(Debug)]
 pub(crate) struct Identities {
     last: AtomicU64,

@@ -36,7 +36,7 @@ pub struct Limits {
     /// wasmtime's `ResourceLimiter`.
     pub memory_bytes: u64,
     /// Descriptors, streams, pollables and the like from WASI, and ends of
-    /// channels, publications and watches. Default as for regions, but 16 at least:
+    /// channels, publications and watches. Default as for regions, but at least 16:
     /// most of them take no file descriptor.
     /// Enforced where Tombolo runs the guest.
     pub descriptors: u32,
@@ -58,12 +58,12 @@ pub struct Limits {
     /// together. Each takes some dozens of bytes of the host's memory. Default
     /// 16,384.
     pub unpinned_spans: u32,
-    /// Bytes of the host's own memory that the guest makes the host allocate, apart
-    /// from its linear memories and regions: for its core instances, globals, tables
-    /// and element segments, for streams and directories that it has open, and for
-    /// values of calls on their way. Default 128 MiB. Enforced where Tombolo runs the
-    /// guest; for an embedder's stores see `Store::set_hostcall_fuel` and wasmtime's
-    /// `ResourceLimiter`.
+    /// `host-memory`: bytes of the host's own memory that the guest makes the host
+    /// allocate, apart from its linear memories and regions. These are for its core
+    /// instances, globals, tables and element segments, for its open streams and
+    /// directories, and for the values of calls under way. Default 128 MiB. Enforced
+    /// where Tombolo runs the guest; for an embedder's stores see
+    /// `Store::set_hostcall_fuel` and wasmtime's `ResourceLimiter`.
     pub host_memory_bytes: u64,
 }
 
@@ -145,17 +145,16 @@ pub struct HostLimits {
     /// purged yet. Default half of the memory that the process could use: of the
     /// machine's, or of its cgroup's limit if that is less.
     pub budget: u64,
-    /// Bytes of memory that the host keeps free, beside what it has promised to its
-    /// guests; 0 to keep none. When less is left, it purges what nobody pins, the least
-    /// recently unpinned first; and when less than half of it is left and there is
-    /// nothing to purge, it refuses growths of linear memories and commits of regions,
+    /// Bytes of memory that the host keeps free, beside those that it has promised to its
+    /// guests; 0 to keep none. When less is left, it purges bytes that nobody pins, the
+    /// least recently unpinned first. When less than half of the margin is left and there
+    /// is nothing to purge, it refuses growths of linear memories and commits of regions,
     /// and an [app](crate::app::AppBuilder::on_pressure) may end guests. Default an
     /// eighth of the memory that the process could use, 256 MiB at most.
     ///
-    /// What counts is in [`SystemGauge`](crate::pressure::SystemGauge). A linear memory
-    /// counts with all that it has grown to, a region with all that is committed,
-    /// touched or not. See also
-    /// [`Host::keep_margin`].
+    /// [`SystemGauge`](crate::pressure::SystemGauge) describes which memory counts. A
+    /// linear memory counts with its size, and a region with all its committed bytes,
+    /// touched or not. See also [`Host::keep_margin`].
     ///
     /// [`Host::keep_margin`]: crate::Host::keep_margin
     pub margin: u64,

@@ -1,8 +1,8 @@
 //! Hints for names that are not known: the known one that was meant, perhaps.
 //!
-//! Two names are compared letter by letter with letter, and a component may have
-//! thousands of long ones. So what is compared is bounded: a name that nobody finds in
-//! time is reported without a hint.
+//! Comparing two names compares each letter with each, and a component may have thousands of
+//! long names. So the number of comparisons is bounded: a name for which no similar one is
+//! found in time is reported without a hint.
 
 /// The pairs of letters that are compared for one hint, about a millisecond's worth:
 /// 250 names of 25 letters.
@@ -12,7 +12,7 @@ const FOR_ONE: u64 = 160_000;
 /// second's worth.
 const FOR_ALL: u64 = 100 * FOR_ONE;
 
-/// What is left to compare.
+/// The comparisons that are left.
 #[derive(Debug)]
 pub(crate) struct Hints {
     left: u64,

@@ -1,5 +1,5 @@
-//! Text of others, made fit to stand in our own: names out of components, and what
-//! wasmtime says about them.
+//! Makes foreign text fit for our own messages: names from components, and wasmtime's messages
+//! about them.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use crate::region::Escaped;
 #[cfg(feature = "cli")]
 pub(crate) use crate::region::is_harmless;
 
-/// How a chain of causes begins that has a backtrace. Wasmtime adds it where wasm ran.
+/// The beginning of a chain of causes with a backtrace. Wasmtime adds it if wasm ran.
 const BACKTRACE: &str = "error while executing at wasm backtrace:";
 
-/// Escapes text that somebody else chose: a name, or what another library says.
+/// Escapes foreign text: a name, or a message of another library.
 pub(crate) fn escape(text: &str) -> Escaped<'_> {
     Escaped(text)
 }

@@ -53,8 +53,8 @@ impl RegionCtx {
 
 /// Why values could not be sent.
 ///
-/// What the error itself says is for the operator: it names a region, and has the
-/// numbers of limits. Neither is the business of both guests. For these there are
+/// The text of the error itself is for the operator: it names a region, and has the
+/// numbers of limits. Neither is meant for both guests. For the guests there are
 /// [`for_sender`](PackError::for_sender) and
 /// [`for_receiver`](PackError::for_receiver).
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +79,8 @@ pub enum PackError {
 }
 
 impl PackError {
-    /// Returns what the sender may be told: which of its regions it was, and why, but
-    /// not how much the receiver may have.
+    /// Returns the text for the sender. It names the sender's region and the reason, but
+    /// not the numbers of the receiver's limits.
     #[must_use]
     pub fn for_sender(&self) -> String {
         match self {
@@ -96,8 +96,8 @@ impl PackError {
         }
     }
 
-    /// Returns what the receiver may be told: why, but not which region it was, of
-    /// which it may know nothing.
+    /// Returns the text for the receiver. It has the reason, but does not name the region,
+    /// which the receiver may not know.
     #[must_use]
     pub fn for_receiver(&self) -> String {
         match self {
@@ -669,14 +669,14 @@ struct BorrowedOne {
 
 impl Borrowed {
     /// Ends the lends, after the call: revokes the lent handles and unmaps the windows
-    /// that were made through them. `returned` is what the call returned, which this
-    /// returns. If that is an error, because the callee trapped, panicked or was
-    /// cancelled, each window that could write poisons its region.
+    /// that were made through them. Returns `returned`, the result of the call. If that is
+    /// an error, because the callee trapped, panicked or was cancelled, each window that
+    /// could write poisons its region.
     ///
     /// # Errors
     ///
-    /// The error of the call; or what it is in the callee's state that does not allow
-    /// this. The callee cannot go on then: drop its store.
+    /// The error of the call, or an error of the callee's state. The callee cannot go on
+    /// then: drop its store.
     pub fn end<T: RegionView, R>(
         self,
         mut store: impl AsContextMut<Data = T>,
@@ -733,10 +733,9 @@ impl LentRegion {
         Resource::new_borrow(self.rep)
     }
 
-    /// Ends the lend, after the call. `returned` is what the call returned, which this
-    /// returns. If that is an error, because the guest trapped, panicked or was
-    /// cancelled, each window that could write poisons the region: it may hold half
-    /// of something.
+    /// Ends the lend, after the call. Returns `returned`, the result of the call. If that is
+    /// an error, because the guest trapped, panicked or was cancelled, each window that
+    /// could write poisons the region: it may hold a half-written value.
     ///
     /// # Errors
     ///

@@ -133,7 +133,7 @@ impl Hold {
 }
 
 impl Host {
-    /// What each region costs at the moment, in the order in which they were created.
+    /// The current cost of each region, in the order in which they were created.
     #[must_use]
     pub fn usage(&self) -> Vec<RegionUsage> {
         let regions = self.regions();

@@ -18,23 +18,23 @@ pub(crate) struct Watched<P> {
     time: Time,
     /// Told whenever a lend may be over.
     lends: Notify,
-    /// Those who sleep until there is something to hear for them.
+    /// The waiters that sleep until they are woken.
     sleepers: Mutex<Sleepers>,
 }
 
-/// Those who sleep while they wait for windows of one region. Each is woken for itself,
-/// so that what one hears costs the others nothing.
+/// The sleepers that wait for windows of one region. Each is woken by itself, so waking one
+/// costs the others nothing.
 #[derive(Debug, Default)]
 struct Sleepers {
     all: BTreeMap<(WaiterId, u64), Arc<Notify>>,
     last: u64,
-    /// Who wakes when the next reservation ends, for all of them: the ledger decides
-    /// nothing by itself.
+    /// The sleeper that wakes when the next reservation ends, for all of them: the ledger
+    /// decides nothing by itself.
     keeps_time: Option<(WaiterId, u64)>,
 }
 
 impl Sleepers {
-    /// Has somebody keep the time if nobody does. It asks again, and hears until when.
+    /// Makes a sleeper keep the time if none does. It asks again, and learns until when.
     fn find_keeper(&mut self) {
         if self.keeps_time.is_none()
             && let Some((id, sleeper)) = self.all.first_key_value()
@@ -45,7 +45,7 @@ impl Sleepers {
     }
 }
 
-/// Somebody who sleeps, until this is dropped.
+/// A sleeper, until this is dropped.
 struct Sleeper<'a> {
     sleepers: &'a Mutex<Sleepers>,
     id: (WaiterId, u64),
@@ -63,7 +63,7 @@ impl<'a> Sleeper<'a> {
         Sleeper { sleepers, id, told }
     }
 
-    /// Whether it is to wake when the next reservation ends, if there is any.
+    /// Returns whether it is to wake when the next reservation ends, if there is any.
     fn keeps_time(&self, reserved: bool) -> bool {
         let mut all = lock(self.sleepers);
         match all.keeps_time {

@@ -262,9 +262,9 @@ impl Overlap {
     }
 }
 
-/// Hides what the claim's windows show of a span, and unpins it then: nobody purges
-/// what is shown. Others have the ledger meanwhile, since hiding takes a system call for
-/// each window. They change nothing of the claim, whose store is in hand.
+/// Hides a span in the claim's windows, and then unpins it, so that shown bytes are never
+/// purged. Others can use the ledger meanwhile, because hiding takes a system call for each
+/// window. They change nothing of the claim, whose store is in hand.
 pub(crate) fn unpin(
     store: StoreId,
     ctx: &RegionCtx,
@@ -305,8 +305,8 @@ pub(crate) fn unpin(
     Ok(())
 }
 
-/// Pins a span, and shows again then what the claim's windows hide of it: nobody purges
-/// what is pinned. As with [`unpin`], others have the ledger meanwhile.
+/// Pins a span, and then shows it again in the claim's windows. Pinned bytes are never
+/// purged. As with [`unpin`], others can use the ledger meanwhile.
 pub(crate) fn pin(
     store: StoreId,
     ctx: &RegionCtx,
@@ -432,8 +432,7 @@ impl Hidden {
         self.0.is_empty()
     }
 
-    /// Shows the windows again: all of them, also where one cannot be shown, which
-    /// stays hidden.
+    /// Shows all windows again, even if one of them cannot be shown. That one stays hidden.
     pub(crate) fn reveal(self, store: StoreId) -> Result<(), MemoryError> {
         let mut result = Ok(());
         for place in self.0 {

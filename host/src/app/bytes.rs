@@ -39,7 +39,7 @@ pub(super) trait ByteCall: Send {
 
 /// What a function of this kind can answer.
 trait Answer: Lift + Lower + Send + Sync + 'static {
-    /// How many bytes of strings and lists it has.
+    /// The bytes of strings and lists that it has.
     fn size(&self) -> usize {
         0
     }
@@ -52,7 +52,7 @@ trait Answer: Lift + Lower + Send + Sync + 'static {
 
 /// All that a function returns.
 trait Answers {
-    /// How many bytes of strings and lists it has.
+    /// The bytes of strings and lists that it has.
     fn bytes(&self) -> u64;
 }
 
@@ -102,9 +102,9 @@ pub(super) type Charged<R> = (R, Charge);
 
 struct Typed<R> {
     bytes: Vec<u8>,
-    /// For the bytes, on the caller's account.
+    /// The charge for the bytes, on the caller's account.
     charge: Option<Charge>,
-    /// Or why it does not get to the caller.
+    /// The answer, or the reason why it does not get to the caller.
     answer: Option<Result<Charged<R>, String>>,
     reply: oneshot::Sender<Result<Charged<R>, String>>,
 }

@@ -42,7 +42,7 @@ pub(super) struct Prepared {
     pub(super) engine: Engine,
     pub(super) linker: Linker<GuestState>,
     pub(super) components: Vec<Component>,
-    /// What the instances of each take of the host's memory.
+    /// The host memory of the instances of each.
     pub(super) sizes: Vec<Size>,
     pub(super) plan: Plan,
     /// The commands; at least one.
@@ -80,16 +80,16 @@ impl<'a> Programs<'a> {
     }
 }
 
-/// What is at hand to look at guests.
+/// The engine and linker with which guests are checked.
 struct Tools {
     engine: Engine,
     linker: Linker<GuestState>,
 }
 
 impl AppBuilder {
-    /// Measures the guests, reads their types and plans their links, and finds all that
-    /// would keep the app from starting, without starting anything. Their code is
-    /// checked, and not compiled.
+    /// Measures the guests, reads their types and plans their links. Finds all errors that
+    /// would keep the app from starting, without starting anything. The guests' code is
+    /// validated, but not compiled.
     ///
     /// Takes time in proportion to the size of the components.
     #[must_use]
@@ -107,8 +107,8 @@ impl AppBuilder {
         findings
     }
 
-    /// Makes all ready, or says all that is wrong. Nothing is compiled before all links
-    /// are found good.
+    /// Prepares everything, or returns all errors. Nothing is compiled before all links
+    /// have been checked.
     pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
         let mut findings = Findings::default();
         let level = OptLevel::Speed;
@@ -465,7 +465,7 @@ pub enum StartError {
     HostMemory {
         /// The guest.
         guest: String,
-        /// How many bytes they take; `u64::MAX` if that cannot be told.
+        /// The bytes that they take; `u64::MAX` if this is too much to count.
         bytes: u64,
         /// The limit.
         most: u64,
@@ -476,7 +476,7 @@ pub enum StartError {
         /// The guests that export it of another version, and by which name.
         near: Vec<(String, String)>,
     },
-    /// A guest exports `wasi:cli/run` of WASI 0.2, but not as it is.
+    /// A guest exports `wasi:cli/run` of WASI 0.2, but with other contents.
     #[error(
         "`{}` exports `{}`, which {}; a command has it as `func() -> result`",
         escape(guest),
@@ -488,7 +488,7 @@ pub enum StartError {
         guest: String,
         /// The name of the export.
         export: String,
-        /// What it is instead.
+        /// A description of the export as it is.
         found: String,
     },
     /// A directory cannot be granted.
@@ -499,12 +499,12 @@ pub enum StartError {
         /// What wasmtime says.
         source: wasmtime::Error,
     },
-    /// No thread can be started that writes what a guest prints.
-    #[error("cannot start a thread that writes what guest `{guest}` prints")]
+    /// No thread can be started to write the output of a guest.
+    #[error("cannot start a thread to write the output of guest `{guest}`")]
     Output {
         /// The guest.
         guest: String,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: std::io::Error,
     },
     /// A guest cannot be instantiated.
@@ -564,7 +564,7 @@ impl StartError {
                 if let Some(error) = source.downcast_ref::<TooLarge>() =>
             {
                 vec![format!(
-                    "if the component is to be trusted, raise the limit: `--compile-limit {}=...`",
+                    "if you trust the component, raise the limit: `--compile-limit {}=...`",
                     error.limit
                 )]
             }
@@ -582,8 +582,8 @@ impl StartError {
         }
     }
 
-    /// Returns the causes, each of which can be shown as it is. What `source` of this
-    /// error says is what wasmtime says, which quotes names out of components.
+    /// Returns the causes, escaped so that each can be shown as it is. The `source` of this
+    /// error has wasmtime's own text, which quotes names from components.
     ///
     /// A backtrace of wasm is one cause, of several lines.
     #[must_use]
@@ -605,8 +605,8 @@ impl StartError {
     }
 }
 
-/// Adds what keeps the commands from being run; that there is none, if `whole` says
-/// that all guests are known.
+/// Adds the errors that keep the commands from being run. If `whole`, all guests are known,
+/// and it is an error that there is no command.
 fn command_errors(
     engine: &Engine,
     parts: &[Part<'_>],
@@ -630,7 +630,8 @@ fn command_errors(
     }
 }
 
-/// Says that there is no command, and what comes near to one.
+/// Returns the text of the error that there is no command. It names exports that are
+/// similar to one.
 fn no_command(near: &[(String, String)]) -> String {
     if near.is_empty() {
         return "none of the guests exports `wasi:cli/run`, so that there is nothing to start"

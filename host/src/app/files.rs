@@ -1,10 +1,10 @@
 //! File operations of guests, each guest on threads of its own.
 //!
-//! The kernel may take forever with a file: a FIFO that nobody writes to, a server that is
-//! gone. wasmtime-wasi makes such calls on the blocking threads of whichever tokio runtime
-//! is entered. Of an app's own runtime there is a bounded number of these, for all guests,
-//! and the runtime's end waits for them. So each guest has a runtime of its own that does
-//! nothing but that: it is entered while an operation on files is polled.
+//! The kernel may block forever on a file: a FIFO that nobody writes to, a server that is
+//! gone. wasmtime-wasi makes such calls on the blocking threads of the tokio runtime that is
+//! entered. An app's own runtime has a bounded number of these for all guests, and its
+//! shutdown waits for them. So each guest has a runtime of its own for file operations alone,
+//! which is entered while one is polled.
 
 use std::future::Future;
 use std::io;
@@ -33,15 +33,15 @@ use wasmtime_wasi::p2::{
 
 use super::guest::GuestState;
 
-/// How many operations on files a guest can have under way at once. More of them wait, and so
-/// does a guest all of whose threads wait for the kernel.
+/// The most file operations that a guest can have under way at once. Further ones wait until
+/// one of its threads is free.
 const THREADS: usize = 4;
 
 /// Enough for a system call and the resolution of a path.
 const STACK: usize = 512 << 10;
 
-/// The threads on which a guest's operations on files block, in all its lives: what a life
-/// left behind in the kernel counts in the next. They begin when they are needed. Nobody
+/// The threads on which a guest's file operations block, in all its lives: threads that one
+/// life left stuck in the kernel count in the next. They start when they are needed. Nobody
 /// waits for them at the end.
 #[derive(Debug, Default)]
 pub(super) struct FileThreads(Mutex<Option<Runtime>>);

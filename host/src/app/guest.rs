@@ -33,19 +33,19 @@ use crate::sys::{StoreId, fault, private_bytes};
 use crate::text;
 use crate::{Recipient, RegionCtx, RegionError, RegionView, Trespass};
 
-/// What wasmtime by itself lets one call lift.
+/// The bytes that wasmtime by default lets one call lift.
 const MOST_LIFTED: u64 = 128 << 20;
 
-/// What wasmtime says where a call lifts more than its fuel.
+/// wasmtime's error if a call lifts more than its fuel.
 const OUT_OF_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
 
-/// What wasmtime says where a guest would have more handles than it may.
+/// wasmtime's error if a guest would have more handles than it may.
 const OUT_OF_HANDLES: &str = "store handle limit exceeded";
 
-/// How many handles wasmtime by itself lets a store have.
+/// The handles that wasmtime by default lets a store have.
 const MOST_HANDLES: u64 = 100_000;
 
-/// What a handle takes of the host's memory.
+/// The host memory of a handle, in bytes.
 const HANDLE_BYTES: u64 = 32;
 
 /// The data of a guest's store.
@@ -63,11 +63,12 @@ pub(super) struct GuestState {
     /// Bytes of host memory for each unit of fuel, at worst, in the values of its
     /// calls.
     lift_ratio: u64,
-    /// What the host call that the guest is in has lifted or is about to lower.
+    /// The charges for values that the guest's current host call has lifted or is about to
+    /// lower.
     in_call: Vec<Charge>,
-    /// For its core instances.
+    /// The charge for its core instances.
     instances: Option<Charge>,
-    /// It was refused something by a code that has no room for the reason.
+    /// Whether it was refused something by an error code that has no room for the reason.
     refused: bool,
     /// Who the store is, once there is one.
     store: Arc<OnceLock<StoreId>>,
@@ -143,8 +144,8 @@ impl GuestState {
     }
 
     /// Returns how many handles the guest may have in all of its component instances.
-    /// Their tables never shrink, so that each may take what all handles take: a
-    /// quarter of the limit together, on top of what is charged.
+    /// Their tables never shrink, so each may become as large as all handles together. All
+    /// tables may take a quarter of the limit, on top of the charges.
     fn most_handles(&self, component_instances: u64) -> usize {
         let account = &self.regions.owner.account;
         let tables = HANDLE_BYTES.saturating_mul(component_instances.max(1));
@@ -218,7 +219,7 @@ pub(super) struct Ended {
     pub(super) at: Instant,
     /// Its next life, if it failed and is to have one.
     pub(super) next: Option<Next>,
-    /// It failed, and would have another life if the app did not come to its end.
+    /// Whether it failed, and would be restarted if the app did not end.
     pub(super) excused: bool,
 }
 
@@ -564,8 +565,8 @@ impl Guest {
         Ok(result)
     }
 
-    /// Runs a command, until everything that it printed is written: till then its deadline
-    /// holds. `None` for its exit code never comes back.
+    /// Runs a command until all its output is written; its deadline holds until then. The
+    /// exit code is never `None`.
     async fn run(
         &mut self,
         instance: Instance,
@@ -877,8 +878,8 @@ impl Guest {
     }
 }
 
-/// Returns what a caller is told whose callee has no room for its results. The
-/// operator is told the numbers as well.
+/// Returns the text for a caller whose callee has no room for its results. The operator
+/// also gets the numbers.
 pub(super) fn results_refused(exhausted: &Exhausted) -> String {
     let Exhausted { owner, limit, .. } = exhausted;
     tracing::info!("results cannot be passed: {exhausted}");
@@ -906,8 +907,8 @@ fn brief(error: &wasmtime::Error) -> String {
     }
 }
 
-/// Returns why a guest was ended, as others hear it who called it: without the names
-/// of regions, of which they may know nothing, and the numbers of its limits.
+/// Returns the reason why a guest was ended, for its callers: without the names of regions,
+/// which they may not know, and without the numbers of its limits.
 fn for_callers(error: &wasmtime::Error) -> String {
     if error.is::<Trespass>() {
         return "it wrote to a read-only window".to_owned();

@@ -52,9 +52,9 @@ impl App {
 }
 
 impl AppHandle {
-    /// Purges all bytes that no guest pins, and returns how many there were. Guests learn
-    /// of the loss when they pin the bytes, as after any purge, and are told nothing
-    /// else. Blocks for about 10 ms for each 100 MiB.
+    /// Purges all bytes that no guest pins, and returns how many there were. As after any
+    /// purge, guests learn of the loss only when they pin the bytes. Blocks for about 10 ms
+    /// for each 100 MiB.
     pub fn purge(&self) -> u64 {
         // No more than now, because guests go on unpinning.
         self.host.purge(self.host.purgeable())

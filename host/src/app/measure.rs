@@ -1,22 +1,21 @@
-//! What a component's instances take of the host's memory, told before anything is
-//! instantiated.
+//! The host memory of a component's instances, computed before anything is instantiated.
 //!
 //! wasmtime asks a `ResourceLimiter` before it makes a memory or a table, but not
 //! before it makes the rest of an instance: its globals, imports, function
 //! references and element segments. A module of a few bytes for each global can
 //! be instantiated hundreds of times by a component, also through components
-//! within it, so that the memory is a product. [`Totals`] are that product.
+//! within it. So the memory is a product. [`Totals`] are that product.
 
 use crate::compile::{Core, Totals};
 
-/// Of each core instance: wasmtime's `Instance`, its entry in the store, and what
-/// the allocator adds.
+/// The bytes of each core instance: wasmtime's `Instance`, its entry in the store, and the
+/// allocator's overhead. The next constants are bytes of other items.
 const INSTANCE: u64 = 1024;
 
 /// Of each component instance: its table of handles, flags and the like.
 const COMPONENT_INSTANCE: u64 = 512;
 
-/// Of each canonical function: what compiled code calls it by, and its closure.
+/// Of each canonical function: the record by which compiled code calls it, and its closure.
 const CANONICAL: u64 = 128;
 
 /// Of each imported function, table, memory or global, in each instance.
@@ -40,7 +39,7 @@ const ELEMENT: u64 = 16;
 /// Of each data or element segment.
 const SEGMENT: u64 = 32;
 
-/// What one instantiation takes.
+/// The size of one instantiation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     /// Bytes of the host's memory, without linear memories and table elements.
@@ -50,8 +49,8 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// Returns what the instances of a component take; `u64::MAX` bytes if that is too
-    /// much to count.
+    /// Returns the size of a component's instances; `u64::MAX` bytes if it is too large to
+    /// count.
     pub(super) fn of(totals: &Totals) -> Size {
         // With all fields named, so that a new one is thought of here. Table elements and
         // pages are asked about, and data is in the component's code.
@@ -110,7 +109,7 @@ mod tests {
         size(text).bytes
     }
 
-    /// What is over the cost of the same component without globals.
+    /// Returns the cost beyond that of the same component without globals.
     fn globals(text: impl Fn(&str) -> String) -> u64 {
         let global = "(global i64 (i64.const 0))";
         let with = bytes(&text(&global.repeat(100)));

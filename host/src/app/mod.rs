@@ -153,8 +153,8 @@ impl AppBuilder {
         self
     }
 
-    /// Sets what a component may ask of the compiler. A component that is over a limit
-    /// is refused before it is compiled.
+    /// Sets the limits on what a component may cost the compiler. A component that is over
+    /// a limit is refused before it is compiled.
     #[must_use]
     pub fn compile_limits(mut self, limits: CompileLimits) -> AppBuilder {
         self.compile_limits = limits;
@@ -162,10 +162,9 @@ impl AppBuilder {
     }
 
     /// Compiles the components in a process of its own, in which
-    /// [`CompileLimits::time`] and [`CompileLimits::memory_bytes`] hold. Without this
-    /// they are compiled in this process, and these two limits do not hold: what is
-    /// measured before is all that there is against a component that is made to cost
-    /// the compiler much.
+    /// [`CompileLimits::time`] and [`CompileLimits::memory_bytes`] hold. Without this,
+    /// they are compiled in this process, and these two limits do not hold. Then measuring
+    /// is the only defence against components that are made expensive to compile.
     ///
     /// If the process cannot be started, the app does not start.
     #[must_use]
@@ -188,7 +187,7 @@ impl AppBuilder {
         self
     }
 
-    /// Returns the guests, to set the destinations of what they print.
+    /// Returns the guests, to set the destinations of their output.
     #[cfg(feature = "cli")]
     pub(crate) fn guests_mut(&mut self) -> &mut [GuestSpec] {
         &mut self.guests
@@ -237,9 +236,9 @@ impl AppBuilder {
         self
     }
 
-    /// Sets what measures how much memory is left, for the host's
-    /// [margin](HostLimits::margin). What
-    /// [the system says](crate::pressure::SystemGauge) otherwise.
+    /// Sets the gauge that measures how much memory is left, for the host's
+    /// [margin](HostLimits::margin). The default is
+    /// [`SystemGauge`](crate::pressure::SystemGauge).
     #[must_use]
     pub fn gauge(mut self, gauge: Arc<dyn MemoryGauge>) -> AppBuilder {
         self.gauge = Some(gauge);
@@ -288,9 +287,9 @@ impl AppBuilder {
         self
     }
 
-    /// Measures, links, compiles and instantiates the guests: nothing is compiled that
-    /// cannot be linked. Blocks while it compiles. To be called on a tokio
-    /// runtime with time and I/O enabled; strands are tasks on it. On one with
+    /// Measures, links, compiles and instantiates the guests. If the guests cannot be
+    /// linked, nothing is compiled. Blocks while it compiles. Call it on a tokio
+    /// runtime with time and I/O enabled; strands are tasks on it. On a runtime with
     /// several threads they run in parallel.
     ///
     /// # Errors
@@ -524,8 +523,8 @@ pub struct Outcome {
     pub end: End,
     /// What the guests did.
     pub report: Report,
-    /// How guests failed, one line each, in the order in which they did. A guest that is to
-    /// be started again has not failed, also where the app came to its end before that.
+    /// The failures of guests, one line each, in order. A guest that is to be restarted has
+    /// not failed, even if the app ended before the restart.
     pub failures: Vec<String>,
 }
 
@@ -602,14 +601,13 @@ impl App {
     /// Starts the commands and waits until all of them have ended, or the app is
     /// [told to stop](AppHandle::stop); then ends the other guests.
     ///
-    /// The runtime on which the app was started must live until then, also if this is
-    /// called on another one: the guests are tasks on it. If it is dropped, they fail,
-    /// and [`failures`](Outcome::failures) says why.
+    /// The runtime on which the app was started must live until then, even if this is
+    /// called on another one, because the guests are tasks on it. If it is dropped, they
+    /// fail, and [`failures`](Outcome::failures) has the reason.
     ///
-    /// A command that has run to its end counts as running until everything that it printed
-    /// is written: its deadline and [`AppHandle::stop`] hold meanwhile. What others printed
-    /// before they ended is written as well before this returns, unless its destination
-    /// takes nothing for a second.
+    /// A command that has returned counts as running until all its output is written: its
+    /// deadline and [`AppHandle::stop`] hold meanwhile. Output of other guests is also
+    /// written before this returns, unless its destination takes nothing for a second.
     pub async fn run(mut self) -> Outcome {
         let first = self.commands[0].0;
         let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
@@ -676,7 +674,7 @@ impl App {
             let index = ended.index;
             if let Some(failure) = ended.failure.as_ref().filter(|_| ended.excused) {
                 let guest = &names[index];
-                tracing::warn!(guest, "{failure}; not started again, since the app ends");
+                tracing::warn!(guest, "{failure}; not started again, because the app ends");
             } else if let Some(failure) = &ended.failure {
                 tracing::info!(guest = names[index], "{failure}");
                 failures.push((ended.at, failure.clone()));
@@ -716,7 +714,7 @@ impl App {
         let printed = nursery.cradles.iter().map(|cradle| async {
             if !cradle.stdio.drained_within(GRACE).await {
                 let guest = &cradle.spec.name;
-                tracing::warn!(guest, "what it printed last is lost: nobody reads it");
+                tracing::warn!(guest, "its last output is lost: nobody reads it");
             }
         });
         futures_util::future::join_all(printed).await;

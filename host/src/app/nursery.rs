@@ -38,7 +38,7 @@ pub(super) struct Cradle {
     /// The one that it lives in.
     pub(super) strand: Strand,
     pub(super) component: Component,
-    /// What its instances take of the host's memory.
+    /// The host memory of its instances.
     pub(super) size: Size,
     /// Bytes of host memory for each unit of fuel, at worst, in the values of its
     /// calls.
@@ -92,11 +92,11 @@ pub(super) struct Next {
 
 /// The fate of a guest that failed.
 pub(super) enum Again {
-    /// It lives again.
+    /// It is restarted.
     Lives(Box<Next>),
-    /// It would, if the app did not come to its end.
+    /// It would be restarted if the app did not end.
     AppEnds,
-    /// That was its end.
+    /// It is not restarted.
     Never,
 }
 

@@ -213,7 +213,7 @@ impl From<wasmtime::Error> for Refused {
     }
 }
 
-/// Who is told why values cannot be passed: always the guest that called.
+/// The role of the guest that is told why values cannot be passed: always the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// It sends arguments.
@@ -223,7 +223,7 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Returns what the caller is told. The operator is told the whole.
+    /// Returns the text for the caller. The operator gets the whole error.
     fn refused(self, error: PackError) -> Refused {
         let told = match self {
             Caller::Sends => error.for_sender(),

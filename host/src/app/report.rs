@@ -43,9 +43,9 @@ pub struct KillReport {
     pub score: u16,
     /// What its callers were told.
     pub reason: String,
-    /// The bytes that this freed: what was in memory of its linear memories, of
-    /// regions that nobody else had a claim on, and of the host's own memory that was
-    /// on its account, in steps of 64 KiB.
+    /// The bytes that this freed: the resident bytes of its linear memories and of regions
+    /// that nobody else had a claim on, and the host's own memory on its account, in steps
+    /// of 64 KiB.
     pub bytes: u64,
     /// It was not ended, since only [counting](super::OnPressure::Count) was
     /// asked for.
@@ -81,7 +81,7 @@ pub struct GuestReport {
     pub restarts: Vec<RestartReport>,
     /// How often it was started again, whether or not it is listed.
     pub restarts_total: u64,
-    /// How often its memory could not grow because the host was short of memory.
+    /// The growths of its memory that were refused because the host was short of memory.
     pub growths_refused: u64,
 }
 

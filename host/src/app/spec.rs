@@ -40,16 +40,17 @@ pub struct GuestSpec {
     pub name: String,
     /// The component, in binary form. Guests that are the same program may share it.
     pub wasm: Arc<[u8]>,
-    /// Whether it prints to the standard streams of this process, as by
-    /// [`Output::stdout`] and [`Output::stderr`], and reads its standard input, which is
-    /// shared with the first command alone. Otherwise what it prints goes nowhere, and
-    /// its standard input is empty.
+    /// Whether it uses the standard streams of this process. It prints as to
+    /// [`Output::stdout`] and [`Output::stderr`]. Only the first command gets the
+    /// standard input. Otherwise its output is discarded, and its standard input is empty.
     ///
     /// No read or write of a standard stream blocks a strand or the end of the app.
     pub inherit_stdio: bool,
-    /// The destination of its standard output, instead of that.
+    /// The destination of its standard output, whatever
+    /// [`inherit_stdio`](GuestSpec::inherit_stdio) is.
     pub stdout: Option<Output>,
-    /// The destination of its standard error, instead of that.
+    /// The destination of its standard error, whatever
+    /// [`inherit_stdio`](GuestSpec::inherit_stdio) is.
     pub stderr: Option<Output>,
     /// Its arguments; its name is put in front.
     pub args: Vec<String>,

@@ -1,4 +1,4 @@
-//! How much of the host's memory the values of a call take.
+//! The host memory that the values of a call take.
 //!
 //! wasmtime bounds what one call lifts by *hostcall fuel*. Fuel counts the bytes of
 //! values, but not what the allocator adds to them, nor the vectors of names that

@@ -13,12 +13,12 @@ use crate::text::escape;
 
 /// Check a manifest, its components and how they are linked; run nothing.
 ///
-/// Reads the components, and does not compile them.
+/// Reads and validates the components, but does not compile them.
 ///
-/// Finds all mistakes at once, and shows each at its line: keys that there are
-/// not, values of the wrong kind, guests that there are not, files that are
-/// missing, components that do not compile, imports that nobody serves or that
-/// nobody may call, and types that do not fit.
+/// Finds all mistakes at once, and shows each at its line: unknown keys, values
+/// of the wrong kind, unknown guests, missing files, components that are invalid or
+/// over a limit, imports that no guest exports or that the guest may not call, and
+/// types that do not match.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(super) struct Check {
@@ -32,8 +32,8 @@ pub(super) struct Check {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  there are no errors
-  2  there are, or there is no manifest";
+  0  no errors were found
+  2  errors were found, there is no manifest, or the result cannot be printed";
 
 impl Check {
     /// Checks it.

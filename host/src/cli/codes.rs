@@ -2,14 +2,14 @@
 
 use super::failure::{GUEST_FAILED, NOT_STARTED};
 
-/// A code, as it is written, and what it says.
+/// An exit code as it is shown, and its meaning.
 struct Code(&'static str, &'static str);
 
 const CODES: [Code; 7] = [
     Code(
         "0, or any other",
-        "that of the first command: the low eight bits of what it exits with, and 1 if its \
-         `run` returns an error",
+        "the exit code of the first command: the low eight bits of its code, or 1 if its `run` \
+         returns an error",
     ),
     Code(
         "2",
@@ -18,38 +18,37 @@ const CODES: [Code; 7] = [
     ),
     Code(
         "101",
-        "a bug in the program: it panicked, and said where on stderr",
+        "a bug in the program: it panicked, and named the place on stderr",
     ),
     Code(
         "134",
-        "a guest failed: it trapped, or was ended by the host. If it was not the first command, \
-         then only where that one exited with 0, and not if the guest is one that is started \
-         again (`restart`) and has not used up its `max-restarts`, also when it fails while the \
-         app is coming to its end",
+        "a guest failed: it trapped, or the host ended it. The failure of a guest other than \
+         the first command counts only if the first command exited with 0. It does not count if \
+         the guest is to be restarted (`restart`) and has not used up its `max-restarts`, even \
+         if it fails while the app comes to its end",
     ),
     Code(
         "129, 130, 143, 152",
-        "SIGHUP, SIGINT, SIGTERM or SIGXCPU: the app was ended in order, commands at once, or \
-         after their grace if one of them hears of it, and others when they had answered the \
-         calls that they were at, a second later at most. A second SIGINT or SIGTERM ends it at \
-         once. A signal that was ignored when the program was started, as by `nohup`, stays \
-         ignored",
+        "SIGHUP, SIGINT, SIGTERM or SIGXCPU: the app was shut down in order. Commands end at \
+         once, or after their grace if one of them listens for it. Other guests end when they \
+         have answered the calls that they are serving, at most a second later. SIGINT or \
+         SIGTERM after the first signal ends the program at once. A signal that was ignored \
+         when the program was started, as by `nohup`, stays ignored",
     ),
     Code(
         "131, 137, 139",
-        "SIGQUIT, SIGKILL, SIGSEGV, as a shell reports them: the process was ended by the signal \
-         and has no code of its own. The first two come from outside; SIGSEGV, or another one, is \
-         a bug",
+        "SIGQUIT, SIGKILL, SIGSEGV, as a shell reports them: the signal ended the process, \
+         which has no code of its own. The first two come from outside; SIGSEGV is a bug",
     ),
     Code(
         "any of these",
-        "also where stderr is closed or full: what cannot be written there is lost, and changes \
-         no code. Results that cannot be written to stdout are a failure, with code 2, unless \
-         nobody reads them any more",
+        "also if stderr is closed or full: text that cannot be written there is lost, and does \
+         not change the code. If results cannot be written to stdout, the code is 2, unless \
+         their reader has closed the pipe",
     ),
 ];
 
-/// The codes as text for a terminal.
+/// Returns the codes as text for a terminal.
 pub(super) fn help() -> String {
     let mut text = "Exit codes:".to_owned();
     for Code(code, meaning) in &CODES {

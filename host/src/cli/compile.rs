@@ -1,5 +1,4 @@
-//! The compiler's process, and limits on what it is given, as the command line says
-//! them.
+//! The compiler's process and the limits on components, as command-line options.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,11 +11,11 @@ use crate::app::{AppBuilder, CompileLimits, CompilerProcess};
 /// The subcommand that is the compiler's process.
 pub(super) const COMMAND: &str = "compile-components";
 
-/// What all commands that read components have.
+/// The options of all commands that read components.
 #[derive(Debug, Default, Args)]
 pub(super) struct Compile {
-    /// Limit what each component may ask of the compiler, or raise a limit for
-    /// components that are trusted: nesting, component-instances, core-instances,
+    /// Limit what each component may cost the compiler, or raise a limit for
+    /// trusted components: nesting, component-instances, core-instances,
     /// definitions, types, imports, exports, core-names, functions, locals,
     /// function-values (numbers); component-bytes, function-bytes, compile-memory
     /// (sizes, as in `64MiB`); compile-time (as in `20s`).
@@ -33,7 +32,7 @@ impl Compile {
         limits
     }
 
-    /// How many bytes of a component's file are read at most.
+    /// Returns the largest number of bytes to read of a component's file.
     pub(super) fn most_bytes(&self) -> u64 {
         self.compile_limits().component_bytes
     }
@@ -46,7 +45,7 @@ impl Compile {
     }
 }
 
-/// Where a limit is, and what it counts.
+/// The place of a limit, and its kind of value.
 #[derive(Clone, Copy)]
 enum Of {
     Depth(fn(&mut CompileLimits) -> &mut u32),

@@ -75,9 +75,7 @@ pub(super) fn read_one(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Failure>
                 "`{shown}` has more bytes than the limit `component-bytes` allows, which is \
                  {most_bytes}"
             ))
-            .hint(
-                "if it is to be trusted, raise the limit: `--compile-limit component-bytes=...`",
-            ));
+            .hint("if you trust it, raise the limit: `--compile-limit component-bytes=...`"));
         }
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
             return Err(Failure::says(format!(

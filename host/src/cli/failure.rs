@@ -41,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// An app that does not start, which says in lines of its own why.
+    /// An app that does not start. It explains the reason in lines of its own.
     pub(super) fn start(error: &StartError) -> Self {
         Self::shown(lines(&error.to_string(), error.causes()))
     }

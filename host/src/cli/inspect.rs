@@ -113,8 +113,8 @@ impl Inspect {
     }
 }
 
-/// What does not fit to the host: of its interfaces, for which the engine names the
-/// import, and of commands.
+/// Returns the mismatches with the host: imports of its interfaces, which the engine names,
+/// and commands.
 fn unfit(findings: &Findings) -> impl Iterator<Item = String> {
     let of_host = |error: &&LinkError| matches!(error, LinkError::Host { .. });
     findings.errors.iter().flat_map(move |error| match error {

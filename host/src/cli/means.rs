@@ -1,6 +1,6 @@
 //! The threads and file descriptors that the program needs to run guests.
 //!
-//! tokio and wasmtime panic, or wait for good, if a thread or a descriptor is refused while
+//! tokio and wasmtime panic, or wait forever, if a thread or a descriptor is refused while
 //! they start. So the program makes sure of both before.
 
 use std::io;
@@ -15,13 +15,14 @@ use tokio::runtime::{Builder, Runtime};
 use super::failure::Failure;
 use crate::parallel::compile_in_parallel;
 
-/// The fewest threads with which an app runs: one that ticks, one for work that blocks, such
-/// as that on files, one that watches memory pressure, one that keeps the margin of memory, and
-/// one that writes what guests print. The one that writes to stderr is there before.
+/// The fewest threads that an app needs besides those that run already. They tick, do work
+/// that blocks (such as file operations), watch memory pressure, keep the margin of memory,
+/// and write the output of guests. The main thread, the one for signals and the one that
+/// writes to stderr run already: eight in all, as docs/exit-codes.md says.
 const FEWEST: usize = 5;
 /// Threads besides those that run guests: the fewest, and some more for work that blocks.
 const BESIDES: usize = 9;
-/// Descriptors that are open at once before a guest has any.
+/// The most descriptors that are open at once before a guest has any.
 const DESCRIPTORS: usize = 24;
 
 /// Fails if the process can open too few descriptors. To be called while there is one
@@ -68,9 +69,9 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     };
     if had < wanted {
         tracing::warn!(
-            "this process may start {had} more threads, and takes {wanted}: guests run in \
-             parallel less, or not at all; RLIMIT_NPROC (`ulimit -u`) or the cgroup's \
-             `pids.max` is the limit"
+            "this process can start {had} more threads of the {wanted} that it wants: fewer \
+             guests run in parallel, or only one at a time; the limit is RLIMIT_NPROC \
+             (`ulimit -u`) or the cgroup's `pids.max`"
         );
     }
     // The thread for work that blocks stays when it is idle: there may be no other one later,
@@ -92,7 +93,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 }
 
 fn no_threads(had: usize, refused: Option<io::Error>) -> Failure {
-    let what = format!("this process can start {had} more threads, and needs {FEWEST} at least");
+    let what = format!("this process can start {had} more threads, and needs at least {FEWEST}");
     let error = match refused {
         Some(error) => anyhow::Error::new(error).context(what),
         None => anyhow::Error::msg(what),

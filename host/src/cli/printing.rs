@@ -13,17 +13,17 @@ use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use super::failure::Failure;
 use crate::app::{GuestSpec, Output};
 
-/// The options about what guests print.
+/// The options for the output of guests.
 #[derive(Debug, Default, Args)]
 pub(super) struct Printing {
     /// Put a guest's name before each line that it prints, as in `player | hello`, and
-    /// escape what is no text. `auto` does so if there are several guests and they print to
-    /// a terminal, to the systemd journal or to a file that is appended to.
+    /// escape everything that is not text. `auto` does so if there are several guests and
+    /// they print to a terminal, to the systemd journal or to a file that is appended to.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     prefix: Prefix,
 
-    /// Append what each guest prints, on stdout and stderr, to a file of its own in this
-    /// directory, which is made if it does not exist: `GUEST.log`.
+    /// Append the output of each guest, on stdout and stderr, to a file of its own in this
+    /// directory: `GUEST.log`. The directory is created if it does not exist.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }

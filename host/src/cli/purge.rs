@@ -1,4 +1,4 @@
-//! SIGUSR1, by which the operator makes a running app purge what no guest pins.
+//! SIGUSR1, which makes a running app purge all bytes that no guest pins.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::AppHandle;
 
-/// Starts to listen for the signal. Before that, it ends the process.
+/// Starts to listen for the signal. Until then, the signal ends the process.
 pub(super) fn listen(runtime: &Runtime) -> io::Result<Signal> {
     let _entered = runtime.enter();
     signal(SignalKind::user_defined1())
@@ -23,8 +23,8 @@ pub(super) async fn heed(mut signal: Signal, app: AppHandle) {
                 tracing::info!(bytes, "purged, as SIGUSR1 asks");
             }
         };
-        // On a thread of its own, because it takes milliseconds. If there is none to be
-        // had, the guests of this thread wait.
+        // On a thread of its own, because it takes milliseconds. If no thread can be
+        // started, the guests of this thread wait.
         let thread = std::thread::Builder::new().name("tombolo-purge".into());
         if thread.spawn(purge.clone()).is_err() {
             purge();

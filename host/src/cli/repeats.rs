@@ -15,16 +15,16 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How many lines of a kind are shown in a period.
+/// The number of lines of a kind that are shown in a period.
 const SHOWN: u64 = 8;
 
-/// How long a period is.
+/// The length of a period.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// The target of the lines with counts, which are not counted themselves.
 const TARGET: &str = "tombolo::repeats";
 
-/// What was logged lately.
+/// The lines that were logged lately.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Repeats(Arc<Mutex<HashMap<Kind, Lines>>>);
 
@@ -35,7 +35,7 @@ type Kind = (Identifier, String);
 struct Lines {
     begun: Instant,
     count: u64,
-    /// What the last one said, without its fields.
+    /// The message of the last one, without its fields.
     message: String,
 }
 
@@ -84,7 +84,7 @@ impl Repeats {
         hidden
     }
 
-    /// Shows what is still to be told at the end of the program.
+    /// Shows the remaining counts, at the end of the program.
     pub(super) fn finish(&self) {
         show(self.over(None));
     }
@@ -121,7 +121,7 @@ impl<S: Subscriber> Layer<S> for Repeats {
     }
 }
 
-/// What tells lines of one kind from others.
+/// The key of a kind of lines.
 #[derive(Default)]
 struct Fields {
     guest: String,

@@ -45,7 +45,7 @@ use crate::{HostLimits, Limits};
 #[command(after_help = after_help())]
 pub(super) struct Run {
     /// The components. A guest's name is that of its file, without `.wasm`.
-    /// Without any, the app is what a manifest says.
+    /// Without any, a manifest describes the app.
     #[arg(value_name = "GUEST.wasm", conflicts_with = "file")]
     guests: Vec<PathBuf>,
 
@@ -67,7 +67,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "KEY[=VALUE]")]
     env: Vec<Variable>,
 
-    /// Limit what each guest may hold and take: regions, handles, windows,
+    /// Limit what each guest may hold and use: regions, handles, windows,
     /// descriptors, mappings, unpinned-spans (numbers); claimed-bytes, region-bytes, memory,
     /// host-memory, copy-bytes (sizes, as in `64MiB`); call-time, run-time (as in `500ms`,
     /// or `none`).
@@ -84,13 +84,13 @@ pub(super) struct Run {
     #[arg(long, value_name = "SIZE")]
     budget: Option<ByteSize>,
 
-    /// How much memory to keep free, as in `64MiB`; 0 for none. When less is left, what
-    /// no guest pins is purged, least recently unpinned first; when less than half of
-    /// it is left and there is nothing to purge, memories do not grow, regions are not
-    /// committed, and `--on-pressure` may end guests, before the kernel ends the
-    /// program. What guests have grown their memories by counts, touched or not. By
-    /// default an eighth of the machine's memory, or of the limit of the cgroup if that
-    /// is less, and 256 MiB at most.
+    /// How much memory to keep free, as in `64MiB`; 0 for none. When less is left, bytes
+    /// that no guest pins are purged, least recently unpinned first. When less than half
+    /// of the margin is left and there is nothing to purge, memories do not grow, regions
+    /// are not committed, and `--on-pressure kill` ends guests, before the kernel ends
+    /// the program. Growth of guests' memories counts, touched or not. By default an
+    /// eighth of the machine's memory, or of the limit of the cgroup if that is less, and
+    /// 256 MiB at most.
     #[arg(long, value_name = "SIZE")]
     margin: Option<ByteSize>,
 
@@ -122,7 +122,7 @@ pub(super) struct Run {
     json: bool,
 }
 
-/// What is shown after the options.
+/// Returns the text that `--help` shows after the options.
 fn after_help() -> String {
     format!("{}\n\n{EXAMPLES}", codes::help())
 }

@@ -1,16 +1,14 @@
-//! What the program writes to its own standard streams: the one place where text meets a
-//! terminal.
+//! Writes to the program's own standard streams: the one place where text meets a terminal.
 //!
-//! Much of that text was chosen by others: names in components, names of files, what
-//! wasmtime says about both. It is escaped where it becomes part of a sentence, line
-//! breaks included, so that nobody makes up a line of the program's. Here everything is
-//! looked at once more, and nothing gets through that could steer a terminal, whichever
-//! way it came. What guests print themselves does not come this way.
+//! Much of that text is foreign: names in components, names of files, and wasmtime's messages
+//! about both. It is escaped when it becomes part of a sentence, line breaks included, so that
+//! it cannot forge a line of the program's. Here everything is checked once more, and nothing
+//! that could steer a terminal gets through. Output of guests does not come this way.
 //!
 //! Stderr may be closed, full, or a pipe without a reader. Text that cannot be written is
 //! lost. It neither ends the program nor changes its exit code, and the program waits for
-//! its reader for a bounded time only. The standard library's `eprint!` panics, or waits for
-//! good.
+//! its reader for a bounded time only. The standard library's `eprint!` panics, or waits
+//! forever.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -23,7 +21,7 @@ use std::time::Duration;
 use crate::app::{Lane, Output};
 use crate::text::{escape, is_harmless};
 
-/// How long the program waits for a reader of its standard error who reads nothing.
+/// The time that the program waits if nobody reads its standard error.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The program's lane to its standard error, beside those of guests. It holds `None` if no
@@ -114,7 +112,7 @@ impl Write for Stderr {
     }
 }
 
-/// Has panics say what they have to say by [`say`], from now on: it may quote anything.
+/// Makes panics print their messages by [`say`] from now on, because they may quote anything.
 pub(super) fn panics() {
     std::panic::set_hook(Box::new(|panic| say(&panicked(panic))));
 }
@@ -251,7 +249,7 @@ mod tests {
         assert_eq!(one_line("a\nb"), "a\\nb\n");
     }
 
-    /// Says to this test that it is to panic, in a process of its own.
+    /// The variable that makes this test panic, in a process of its own.
     const PANIC: &str = "TOMBOLO_TEST_PANIC";
 
     #[test]

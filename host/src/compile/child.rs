@@ -17,7 +17,7 @@ pub(super) fn serve() -> ExitCode {
     // ignored or blocked.
     let _ = signal::heed(libc::SIGXCPU);
     let _ = signal::unblock(&[libc::SIGXCPU]);
-    // What the parent waits for no more need not be compiled.
+    // Without the parent nobody needs the answer.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     match requests(io::stdin().lock(), io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,7 +88,7 @@ fn compile(engine: &Engine, task: Task, wasm: &[u8]) -> wasmtime::Result<Vec<u8>
     }
 }
 
-/// Says what is wrong with the component itself: a skeleton has other offsets.
+/// Returns the error in the component itself: a skeleton has other offsets.
 pub(super) fn better(engine: &Engine, wasm: &[u8], error: wasmtime::Error) -> wasmtime::Error {
     check_code(engine, wasm).err().unwrap_or(error)
 }

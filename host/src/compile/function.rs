@@ -5,10 +5,10 @@ use wasmparser::{BinaryReaderError, BlockType, FunctionBody, Operator};
 use super::limits::{CompileLimits, at_most};
 use super::measure::Refused;
 
-/// What the functions of a core module refer to.
+/// The types that the functions of a core module refer to.
 #[derive(Default)]
 pub(super) struct Signatures {
-    /// How many parameters and results each type has; 0 if it is no function's.
+    /// The numbers of parameters and results of each type; 0 if it is no function's.
     pub(super) types: Vec<u64>,
     /// The index of each function's type; imported functions come first.
     pub(super) functions: Vec<u32>,

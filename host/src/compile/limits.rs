@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 pub(super) const TIME: &str = "compile-time";
 pub(super) const MEMORY: &str = "compile-memory";
 
-/// What a component may ask of the compiler.
+/// Limits on what a component may cost the compiler.
 ///
 /// Each component is measured before it is compiled, in time proportional to its
 /// size. A component over a limit is refused by an error that names the limit.
@@ -49,18 +49,18 @@ pub struct CompileLimits {
     pub function_bytes: u64,
     /// `locals`: parameters and locals of one function. Default 20,000.
     pub locals: u64,
-    /// `function-values`: values that one function hands from block to block, at
-    /// most: each local that lives longer than a block, at each block, loop and `if`,
-    /// and all that branches and calls carry. Default 500,000.
+    /// `function-values`: values that one function passes from block to block. Each
+    /// local that lives longer than a block counts at each block, loop and `if`. So do
+    /// all values that branches and calls carry. Default 500,000.
     pub function_values: u64,
     /// `compile-time`: the processor time that the compiler may take for one
     /// component, on all processors together, in whole seconds. By default 5
-    /// seconds, and another 20 for each MiB of the component. Holds where a
+    /// seconds, plus 20 for each MiB of the component. Holds only if a
     /// [process of its own](super::CompilerProcess) compiles.
     pub time: Option<Duration>,
     /// `compile-memory`: the memory that the compiler may take for one component, in
-    /// bytes. By default 384 MiB, and 128 times the size of the component. Holds where
-    /// a [process of its own](super::CompilerProcess) compiles.
+    /// bytes. By default 384 MiB, plus 128 times the size of the component. Holds only
+    /// if a [process of its own](super::CompilerProcess) compiles.
     pub memory_bytes: Option<u64>,
 }
 
@@ -87,8 +87,8 @@ impl Default for CompileLimits {
 }
 
 impl CompileLimits {
-    /// Returns the limit `nesting` as far as it can be raised: what reads nested types
-    /// is recursive, in the compiler.
+    /// Returns the limit `nesting`, or its upper bound: the compiler reads nested types
+    /// recursively.
     pub(crate) fn depth(&self) -> u64 {
         self.nesting.min(100).into()
     }
@@ -114,9 +114,9 @@ impl CompileLimits {
 pub(crate) struct TooLarge {
     /// The name of the limit.
     pub(crate) limit: &'static str,
-    /// What is too large, with the number as far as it was counted.
+    /// The item that is too large, with the number as far as it was counted.
     pub(crate) what: String,
-    /// What the limit allows.
+    /// The value of the limit.
     pub(crate) most: u64,
 }
 

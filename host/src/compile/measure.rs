@@ -10,7 +10,7 @@ use super::function::{self, Locals, Signatures};
 use super::limits::{CompileLimits, TooLarge, at_most};
 use super::unfold::{self, Component, Item, Kind};
 
-/// How much a component has of what costs time or memory.
+/// The items of a component that cost time or memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measure {
     /// Its size in bytes.
@@ -21,11 +21,11 @@ pub(crate) struct Measure {
     pub(crate) functions: u64,
     /// Imports and exports of core modules.
     pub(crate) core_names: u64,
-    /// What one instance of the component has, multiplied out.
+    /// The totals of one instance of the component, multiplied out.
     pub(crate) instance: Totals,
 }
 
-/// What an instance of a component has. Each core module counts as often as it is
+/// The totals of an instance of a component. Each core module counts as often as it is
 /// instantiated; all sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -37,11 +37,11 @@ pub(crate) struct Totals {
     pub(crate) canonicals: u64,
     /// Instances of core modules.
     pub(crate) core_instances: u64,
-    /// What the core instances define.
+    /// The definitions of the core instances.
     pub(crate) core: Core,
 }
 
-/// What a core module defines, or several do. Imports do not count.
+/// The definitions of one or more core modules. Imports do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Core {
     /// Imported functions, tables, memories, globals and tags.
@@ -110,16 +110,16 @@ impl Core {
     }
 }
 
-/// Why a component is not compiled.
+/// The reason why a component is not compiled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     /// It is over a limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// It cannot even be read.
+    /// It cannot be read.
     #[error(transparent)]
     Malformed(#[from] BinaryReaderError),
-    /// It refers to what it does not have.
+    /// It refers to an item that it does not have.
     #[error("the component refers to {0} that it does not have")]
     Dangling(&'static str),
 }
@@ -181,7 +181,7 @@ struct Reader<'a> {
     wasm: &'a [u8],
     limits: &'a CompileLimits,
     measure: Measure,
-    /// What is being read, outermost first.
+    /// The components and modules that are being read, outermost first.
     open: Vec<Open<'a>>,
     modules: Vec<Core>,
     components: Vec<Component<'a>>,
@@ -519,7 +519,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What takes part in instantiations, by name.
+/// The items that take part in instantiations, by name.
 fn named(name: &str, kind: ComponentExternalKind, index: u32) -> Option<(&str, Kind, u32)> {
     Some((name, Kind::of(kind)?, index))
 }

@@ -1,10 +1,10 @@
 //! Measures components and compiles them within limits.
 //!
-//! Each component is measured first, by a pass over its bytes. Then a skeleton of it
-//! is compiled, a component with the same types and next to no code, from which
-//! wasmtime tells the types: enough to check imports and links. Only what is to run is
-//! compiled. All that wasmtime does is done in a [process of its
-//! own](CompilerProcess), if the program has one.
+//! Each component is measured first, by a pass over its bytes. Then a skeleton of it is
+//! compiled: a component with the same types and next to no code. From the skeleton
+//! wasmtime reads the types, which is enough to check imports and links. Full code is
+//! compiled only for components that are to run. If the program names a
+//! [`CompilerProcess`], wasmtime does all of this there.
 //!
 //! | file | what |
 //! |---|---|
@@ -78,9 +78,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Measures a component, and returns a skeleton of it, which has its types and
-    /// must not be run, and what an instance of it has. With `check`, all of its code is
-    /// checked as well.
+    /// Measures a component. Returns a skeleton with its types, which must not be run, and
+    /// the size of an instance. With `check`, all of its code is validated as well.
     ///
     /// # Errors
     ///

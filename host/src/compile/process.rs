@@ -22,20 +22,20 @@ use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
 use crate::sys::Compiled;
 
-/// How much longer than its processor time the child may take on a busy machine, as a
-/// factor and on top of that.
+/// The wall-clock time that the child may take on a busy machine: this factor times its
+/// processor time, plus [`BUSY`].
 const SLOWER: u32 = 10;
 const BUSY: Duration = Duration::from_secs(60);
 
-/// How much of what the child wrote to stderr is looked at.
+/// The most bytes of the child's stderr that are looked at.
 const LAST_WORDS: u64 = 64 << 10;
 
 /// A process that compiles the components of an app, in which the limits
 /// [`time`](CompileLimits::time) and [`memory_bytes`](CompileLimits::memory_bytes)
 /// hold.
 ///
-/// The program executes itself once more for it, and the child has to get to
-/// [`serve`](CompilerProcess::serve). The child ends with the last component, before
+/// For this the program executes itself once more, and the child must call
+/// [`serve`](CompilerProcess::serve). The child ends after the last component, before
 /// any guest starts.
 ///
 /// ```no_run
@@ -68,9 +68,9 @@ impl CompilerProcess {
         }
     }
 
-    /// Compiles what the parent asks for, until it asks no more: the `main` of the
-    /// child. Nothing else may be read from the standard input, or written to the
-    /// standard output.
+    /// Compiles components for the parent until it asks for no more: the `main` of the
+    /// child. The child must not read anything else from its standard input, or write
+    /// anything else to its standard output.
     #[must_use]
     pub fn serve() -> ExitCode {
         child::serve()
@@ -108,8 +108,8 @@ impl CompilerProcess {
     }
 }
 
-/// Where this program is. The first is the same file even if another one has taken its
-/// name; the second serves where no `/proc` is mounted.
+/// Paths of this program. The first is the same file even if another one has taken its
+/// name. The second is used if no `/proc` is mounted.
 fn program() -> io::Result<PathBuf> {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() {
@@ -126,7 +126,7 @@ fn program() -> io::Result<PathBuf> {
     }
 }
 
-/// What the child is asked to do with a component.
+/// A task for the child with a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// Compile a skeleton of it, from which its types can be read.
@@ -148,7 +148,7 @@ pub(super) struct Request {
     pub(super) seconds: u64,
     /// Bytes of memory.
     pub(super) memory: u64,
-    /// How many bytes the component has.
+    /// The size of the component, in bytes.
     pub(super) length: u64,
 }
 
@@ -192,7 +192,7 @@ impl Request {
     }
 }
 
-/// What kind of answer it is.
+/// The kind of an answer.
 pub(super) const COMPILED: u8 = 0;
 pub(super) const INVALID: u8 = 1;
 pub(super) const NO_MEMORY: u8 = 2;
@@ -223,7 +223,7 @@ impl Drop for Running {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 enum Silent {
     /// The child has ended.
     Ended,
@@ -241,12 +241,12 @@ impl Worker {
         }
     }
 
-    /// Has the child do something with a component.
+    /// Makes the child carry out a task with a component.
     ///
     /// # Errors
     ///
-    /// What is wrong with the component, [`TooLarge`] if a limit of the child was
-    /// reached, or that no child can be started.
+    /// The component is invalid, no child can be started, or a limit of the child was
+    /// reached ([`TooLarge`]).
     pub(super) fn compile(
         &mut self,
         task: Task,
@@ -371,7 +371,7 @@ impl Running {
         Ok(())
     }
 
-    /// Says why the child has ended.
+    /// Returns why the child has ended, as an error.
     fn reason(mut self, request: &Request) -> wasmtime::Error {
         let _ = self.child.kill();
         let mut words = Vec::new();

@@ -130,9 +130,9 @@ struct Functions {
     imported: u32,
     /// The types of those that the module defines.
     types: Vec<u32>,
-    /// Those that the skeleton has, with their types.
+    /// The functions that the skeleton has, with their types.
     kept: BTreeMap<u32, u32>,
-    /// Something besides exports refers to functions by their index.
+    /// Whether something besides exports refers to functions by their index.
     referred: bool,
 }
 

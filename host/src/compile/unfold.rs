@@ -18,9 +18,9 @@ use super::measure::{Core, Refused, Totals, check_depth};
 /// A component as it was read.
 #[derive(Default)]
 pub(super) struct Component<'a> {
-    /// What takes part in instantiations, in order.
+    /// The items that take part in instantiations, in order.
     pub(super) items: Vec<Item<'a>>,
-    /// How many definitions there are besides.
+    /// The number of other definitions.
     pub(super) plain: u64,
     /// The canonical functions among these.
     pub(super) canonicals: u64,
@@ -28,7 +28,7 @@ pub(super) struct Component<'a> {
     pub(super) exports: u64,
 }
 
-/// What instantiations are made of.
+/// A kind of item that instantiations are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Module,
@@ -73,7 +73,7 @@ pub(super) enum Item<'a> {
     Export(&'a str, Kind, u32),
 }
 
-/// What an index stands for. Nothing, where only the importer knows.
+/// The item that an index stands for. `None` if only the importer knows it.
 #[derive(Clone)]
 enum Thing<'a> {
     Module(Option<usize>),

@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 use super::cgroup::{Cgroup, Hierarchy};
 use super::threshold;
 
-/// How much more memory can be used before the kernel has to kill a process.
+/// The memory that can still be used before the kernel has to kill a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
     /// Bytes of memory. Page cache that the kernel can take back by itself counts as
     /// free.
     pub memory: u64,
-    /// Bytes of swap space, which can be used besides.
+    /// Bytes of swap space, which can be used in addition.
     pub swap: u64,
 }
 
 /// Measures how much memory is left; see [`SystemGauge`] for the kernel's figures.
 pub trait MemoryGauge: Send + Sync {
-    /// Returns what is measured, as a noun, for messages.
+    /// Returns a noun for the measured memory, for messages.
     fn name(&self) -> String;
 
-    /// Measures what is left. If at least `enough` bytes are, any figure from `enough` up
-    /// to the exact one will do, which may be cheaper to find.
+    /// Measures the memory that is left. If this is at least `enough` bytes, it may return
+    /// any figure from `enough` up to the exact one, which may be cheaper to find.
     ///
     /// Called at growths of linear memories, at commits of regions, and up to a
-    /// thousand times a second where memory is short. It should take microseconds.
+    /// thousand times a second if memory is short. It should take microseconds.
     ///
     /// # Errors
     ///
-    /// If nothing can be measured. Then nothing is refused or purged for it.
+    /// If the memory cannot be measured. Then the margin refuses and purges nothing.
     fn headroom(&self, enough: u64) -> io::Result<Headroom>;
 
     /// Returns a descriptor that becomes readable, as an eventfd does, when less than
@@ -42,8 +42,8 @@ pub trait MemoryGauge: Send + Sync {
     }
 }
 
-/// A gauge that asks the kernel: what is left of the limit of each cgroup, from that of
-/// this process up to the root, and the machine's `MemAvailable`. The smallest counts.
+/// A gauge that asks the kernel for the rest of each cgroup's limit, from the cgroup of
+/// this process up to the root, and for the machine's `MemAvailable`. The smallest counts.
 ///
 /// | | usage | limits | page cache | swap |
 /// |---|---|---|---|---|
@@ -51,10 +51,10 @@ pub trait MemoryGauge: Send + Sync {
 /// | cgroup v1 | `memory.usage_in_bytes` | `memory.limit_in_bytes` | `memory.stat` | `memory.memsw.limit_in_bytes` |
 /// | machine | | | `MemAvailable` | `SwapFree` |
 ///
-/// A cgroup's page cache is asked for only if less than `enough` is left without it.
-/// Of that, the kernel can take back `inactive_file` and `active_file`: what is dirty it
-/// writes first, as for `MemAvailable`. Regions are shared memory, which is not among
-/// these: they count as used.
+/// The gauge asks for a cgroup's page cache only if less than `enough` is left without it.
+/// Of the page cache, the kernel can take back `inactive_file` and `active_file`; it writes
+/// dirty pages first, as for `MemAvailable`. Regions are shared memory, which these do not
+/// include: they count as used.
 pub struct SystemGauge {
     proc: PathBuf,
     cgroup: Cgroup,
@@ -85,7 +85,7 @@ impl SystemGauge {
             Some(kib.saturating_mul(1024))
         };
         Ok(Headroom {
-            // Kernels before 3.14 do not tell.
+            // Kernels before 3.14 do not report it.
             memory: bytes("MemAvailable:").unwrap_or(u64::MAX),
             swap: bytes("SwapFree:").unwrap_or(0),
         })

@@ -61,7 +61,7 @@ impl Host {
     }
 
     /// Changes the levels of memory pressure, and tells guests the higher one. Returns
-    /// whether that is another one than before.
+    /// whether the higher one has changed.
     pub(super) fn tell(&self, note: impl FnOnce(&mut Levels)) -> bool {
         let mut levels = self.levels();
         note(&mut levels);
@@ -74,9 +74,8 @@ impl Host {
         })
     }
 
-    /// The level of memory pressure that was reported last, or the one that comes of
-    /// the [margin](crate::HostLimits::margin) if that is higher; [`Level::Normal`] at
-    /// first.
+    /// The level of memory pressure: the last reported one, or that of the
+    /// [margin](crate::HostLimits::margin) if it is higher. [`Level::Normal`] at first.
     #[must_use]
     pub fn pressure(&self) -> Level {
         *self.pressure_level().borrow()

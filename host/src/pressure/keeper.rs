@@ -32,18 +32,19 @@ const FILLED_PER_SECOND: u64 = 4 << 30;
 
 impl Host {
     /// Keeps the [margin](crate::HostLimits::margin) until the [`MarginKeeper`] is
-    /// dropped, by a thread of its own: looks at each tick of 10 ms while something can
-    /// be purged, more often when the margin is near, and at least once in a second. That
+    /// dropped, on a thread of its own. The thread looks every 10 ms while something can
+    /// be purged, more often when the margin is near, and at least once in a second. It
     /// takes at most a fiftieth of one processor.
-    /// It purges what the margin lacks, the least recently unpinned first, and tells the
-    /// guests: [`Level::Moderate`] when it has met the margin, [`Level::Critical`] when
-    /// less than half of it is left and there is nothing to purge. Each time that it
-    /// finds the latter it calls `react` with what is left: the place to end guests
-    /// before the kernel ends the process. `react` is called on that thread, which does
-    /// nothing else meanwhile.
     ///
-    /// An [`App`](crate::app::App) does this by itself. Without it, growths and commits
-    /// are still asked for, and nobody looks in between.
+    /// It purges the bytes that the margin lacks, the least recently unpinned first, and
+    /// tells the guests the level. This is [`Level::Moderate`] when the margin was met, and
+    /// [`Level::Critical`] when less than half of it is left and there is nothing to purge.
+    /// Each time that it finds the latter, it calls `react` with the memory that is left.
+    /// There the program can end guests before the kernel ends the process. `react` is
+    /// called on that thread, which does nothing else meanwhile.
+    ///
+    /// An [`App`](crate::app::App) does this by itself. Without the thread, growths and
+    /// commits are still checked, but nothing looks in between.
     ///
     /// # Errors
     ///
@@ -132,7 +133,7 @@ fn watch(host: &Host, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(
             }
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!("the margin of memory is not kept any more: {error}");
+                tracing::warn!("the margin of memory is no longer kept: {error}");
                 return;
             }
         }

@@ -26,14 +26,14 @@ const STRIDE: u64 = 64 << 20;
 /// There is too little memory for a request, and too little to purge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the host is short of memory: {asked} bytes more asked for, {left} left beside what is \
-     promised and half of the `margin` of {margin} bytes"
+    "the host is short of memory: {asked} more bytes requested, {left} left beside promised \
+     memory and half of the `margin` of {margin} bytes"
 )]
 #[non_exhaustive]
 pub struct ShortOfMemory {
-    /// The bytes that were asked for.
+    /// The requested bytes.
     pub asked: u64,
-    /// The bytes that there would have been.
+    /// The bytes that were left, beside promised memory and half of the margin.
     pub left: u64,
     /// The margin; see [`HostLimits::margin`](crate::HostLimits::margin).
     pub margin: u64,
@@ -46,7 +46,7 @@ pub struct ShortOfMemory {
 ///   0                used            + promised             limit
 ///   |  used memory   |  not touched   |   free   |  margin   |
 ///   +----------------+----------------+----------+-----+-----+
-///                                        purged for    refused, or ended for
+///                                        purges here   refuses here, or ends guests
 /// ```
 ///
 /// A linear memory that has grown and a region that is committed hold a promise: the
@@ -425,15 +425,15 @@ impl fmt::Debug for Margin {
 }
 
 impl Host {
-    /// Asks for `bytes` more of linear memory, beside the
-    /// [margin](crate::HostLimits::margin). If there is too little, the host first purges
-    /// for them, provided that this makes enough room.
+    /// Asks whether linear memory may grow by `bytes`, beside the
+    /// [margin](crate::HostLimits::margin). If there is too little memory, the host first
+    /// purges for them, provided that this makes enough room.
     ///
     /// Call it from the [`ResourceLimiter`](wasmtime::ResourceLimiter) of an embedder's
     /// store, in `memory_growing`, with `desired - current`, and refuse the growth if it
-    /// fails. An [`App`](crate::app::App) asks for its guests by itself. There the host
-    /// also counts bytes that were promised and are not touched yet, which it cannot
-    /// know of other stores.
+    /// fails. An [`App`](crate::app::App) asks for its guests by itself. For these the
+    /// host also counts promised bytes that are not touched yet. It cannot know those of
+    /// other stores.
     ///
     /// Usually takes less than a microsecond. At most every 10 ms it reads the gauge,
     /// which takes dozens of microseconds, and it blocks for milliseconds if it purges.

@@ -26,10 +26,10 @@
 //! # }
 //! ```
 //!
-//! Without swap space the kernel says so too late: it kills a process as soon as a limit
-//! is met. So a host also keeps a [margin](crate::HostLimits::margin) of memory free, by
-//! what a [`MemoryGauge`] measures. [`Host::keep_margin`](crate::Host::keep_margin) is for
-//! that what [`Host::heed`](crate::Host::heed) is for reports.
+//! Without swap space the kernel reports pressure too late: it kills a process as soon as a
+//! limit is met. So a host also keeps a [margin](crate::HostLimits::margin) of memory free,
+//! which it measures with a [`MemoryGauge`]. [`Host::heed`](crate::Host::heed) listens to
+//! reports; [`Host::keep_margin`](crate::Host::keep_margin) watches the margin.
 //!
 //! A program that hears of pressure in a way of its own implements
 //! [`PressureSource`], or calls
@@ -42,7 +42,7 @@
 //! | `detect` | the best of these that works |
 //! | `cgroup` | where this process's cgroup is, and what it may use |
 //! | `gauge` | how much memory is left, by cgroups and machine |
-//! | `threshold` | how cgroups v1 tell of the use of memory |
+//! | `threshold` | memory thresholds of cgroups v1 |
 //! | `margin` | memory that a host keeps free: what it promises, purges and refuses |
 //! | `keeper` | the thread that looks after that |
 //! | `heed` | what a host does about pressure |

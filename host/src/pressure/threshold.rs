@@ -1,5 +1,4 @@
-//! Thresholds of cgroups of the first kind: the kernel tells when memory use crosses
-//! one.
+//! Thresholds of cgroups v1: the kernel reports when memory use crosses one.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,8 +14,8 @@ use super::about;
 ///
 /// # Errors
 ///
-/// What the kernel says: it takes the right to write to `cgroup.event_control`, which
-/// cgroups of the second kind do not have.
+/// The error of the kernel. The call needs the right to write to `cgroup.event_control`, which
+/// cgroups v2 do not have.
 pub(super) fn register(directory: &Path, bytes: u64) -> io::Result<OwnedFd> {
     let usage = directory.join("memory.usage_in_bytes");
     let usage = File::open(&usage).map_err(|error| about(&usage, error))?;

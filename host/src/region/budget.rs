@@ -207,9 +207,9 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] where too little is free and too little can be purged, or where
-    /// whoever is [asked first](Budget::ask_first) has no memory for them; nothing was
-    /// purged then, unless others took what there was meanwhile.
+    /// [`Exhausted`] if too little is free and too little can be purged, or if the
+    /// [`Reserve`] that is [asked first](Budget::ask_first) has no memory for them. Nothing
+    /// was purged then, unless others took free memory meanwhile.
     pub fn take(self: &Arc<Budget>, granules: u64) -> Result<Commit, Exhausted> {
         let mut pool = self.pool();
         if granules > pool.room() {

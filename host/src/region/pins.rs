@@ -42,12 +42,12 @@ pub(super) struct Pins {
     budget: Arc<Budget>,
     commit: Commit,
     claims: u32,
-    /// How many claims do not pin a granule, where there are any. So a claim costs what
-    /// it does not pin, and not what others do not.
+    /// The number of claims that do not pin a granule, if there are any. So the cost of a
+    /// claim depends on the granules that it does not pin, and not on those of others.
     unpinned: RangeMap<u64, u32>,
     /// The same the other way around.
     by_count: BTreeMap<u32, RangeSet<u64>>,
-    /// What is kept, as if a claim pinned it, how often.
+    /// The granules that are kept as if a claim pinned them, and how often.
     held: RangeMap<u64, u32>,
     /// What is pinned by a claim or held.
     pinned_granules: u64,
@@ -183,7 +183,7 @@ impl Pins {
             .collect()
     }
 
-    /// The parts of a range that no claim pins and nobody holds.
+    /// Returns the parts of a range that no claim pins and nobody holds.
     fn unneeded(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         if self.claims == 0 {
             return self.held.gaps(range).collect();
@@ -199,7 +199,7 @@ impl Pins {
             .collect()
     }
 
-    /// Makes a number of claims that do not pin a range larger or smaller by one.
+    /// Changes the number of claims that do not pin a range by one: up with `more`.
     fn count_unpinned(&mut self, range: &Range<u64>, more: bool) {
         let mut parts = parts(&self.unpinned, range);
         if more {
@@ -229,8 +229,7 @@ impl Pins {
         self.commit.merge(commit.split(unpaid));
     }
 
-    /// There is one claim more: the first one, or one that pins nothing that no other
-    /// does.
+    /// Notes a new claim: the first one, or one that pins nothing that no other does.
     pub(super) fn add_claim(&mut self, unpinned: &Unpinned) {
         self.claims += 1;
         for (run, _) in unpinned.iter() {
@@ -242,7 +241,8 @@ impl Pins {
         }
     }
 
-    /// There is one claim less, and others are left. What nobody pins any more is idle.
+    /// Notes that a claim has ended, and others are left. Granules that nobody pins any
+    /// more become idle.
     pub(super) fn remove_claim(&mut self, unpinned: &Unpinned) {
         self.claims -= 1;
         let by_others = self.by_count.get(&self.claims);
@@ -256,7 +256,7 @@ impl Pins {
         }
     }
 
-    /// One claim more pins all of this, which is paid for.
+    /// Notes that one more claim pins all of this, which is paid for.
     pub(super) fn add(&mut self, range: &Range<u64>) {
         self.need(range);
         self.count_unpinned(range, false);
@@ -268,13 +268,14 @@ impl Pins {
         self.rest(range);
     }
 
-    /// Somebody is about to pin or hold all of this.
+    /// Notes that all of this is about to be pinned or held.
     fn need(&mut self, range: &Range<u64>) {
         self.take_idle(range);
         self.pinned_granules += self.unneeded(range).iter().map(length).sum::<u64>();
     }
 
-    /// Somebody pins or holds all of this no more.
+    /// Notes that a pin or hold of all of this has ended. Granules that nobody needs any more
+    /// become idle.
     fn rest(&mut self, range: &Range<u64>) {
         let stamp = self.budget.stamp();
         for part in self.unneeded(range) {

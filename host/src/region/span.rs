@@ -130,7 +130,7 @@ impl Span {
     }
 }
 
-/// What windows and pins must not reach beyond.
+/// The end that windows and pins must not reach beyond, for messages.
 const LAST_GRANULE: &str = "region's last granule";
 
 /// The end of a run of whole granules that is not empty, inside of what ends at
@@ -192,15 +192,15 @@ pub enum SpanError {
         what: &'static str,
         /// The first byte of the span.
         start: u64,
-        /// How many bytes it has; 0 for one that begins where there is nothing. The sum
-        /// of both may be more than fits into 64 bits.
+        /// Its number of bytes; 0 for a span that begins past the end. The sum of both may
+        /// not fit into 64 bits.
         length: u64,
         /// The end of the region or memory.
         limit: u64,
     },
 }
 
-/// Says in which way a span is not inside.
+/// Returns text about the way in which a span is not inside.
 fn out_of_bounds(what: &str, start: u64, length: u64, limit: u64) -> String {
     match length {
         0 => format!("the span begins at {start:#x}, and the {what} ends at {limit:#x}"),

@@ -1,4 +1,4 @@
-//! What the fault handler does with a window that its guest wrote to.
+//! The fault handler's answer to a guest that writes to its read-only window.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -10,27 +10,25 @@ use rustix::thread::{Timespec, nanosleep};
 use super::memory::{Copies, MemoryRecord, Shown, State};
 use super::{Perms, allowance, entry};
 
-/// What became of a fault.
+/// The outcome of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absorbed {
     /// The access can be made again, and harms nobody.
     Yes,
     /// No window of the store that this thread is in explains it.
     Unexplained,
-    /// A window explains it, and the kernel refuses all that could be done, again and
-    /// again.
+    /// A window explains it, and the kernel refuses every remedy again and again.
     Refused,
 }
 
-/// How often the kernel is asked, a millisecond apart. A guest cannot use up what it
-/// takes: none of it is counted against a limit of the process. So what is refused is
-/// refused for a moment.
+/// How often the kernel is asked, a millisecond apart. A guest cannot use up the resources
+/// for this, because no limit of the process counts them. So a refusal lasts for a moment
+/// only.
 const ROUNDS: u32 = 1000;
 
 impl MemoryRecord {
-    /// The state, for the fault handler. Whoever has the lock is another thread,
-    /// which looks at the state for an instant, or this one in a bug of ours,
-    /// which must not hang.
+    /// Returns the state, for the fault handler, if its lock is free. Otherwise another
+    /// thread has the lock for an instant, or this one by a bug, which must not hang.
     fn state_if_free(&self) -> Option<MutexGuard<'_, State>> {
         (0..100_000).find_map(|_| match self.state.try_lock() {
             Ok(state) => Some(state),
@@ -102,10 +100,10 @@ impl MemoryRecord {
         absorbed
     }
 
-    /// Replaces a part of a window by pages of the guest's own: by private copies, and
-    /// if the kernel refuses those, or RLIMIT_DATA counts them, by zeros in shared
-    /// memory that nobody else has. No limit counts that, and as long as what it
-    /// replaces it takes no addresses and no more mappings.
+    /// Replaces a part of a window by pages of the guest's own: by private copies, or by
+    /// shared zero pages that nobody else has. The latter are used if RLIMIT_DATA or
+    /// RLIMIT_AS is set, or if the kernel refuses the copies. No limit counts them, and they
+    /// take no more addresses or mappings than the pages that they replace.
     fn copy(&self, start: usize, shown: &Shown, run: &Range<usize>) -> bool {
         let copy = || {
             self.map_file(
@@ -124,7 +122,7 @@ impl MemoryRecord {
     }
 }
 
-/// Asks the kernel until it has done what it is asked for.
+/// Asks the kernel until it has granted the request, or [`ROUNDS`] times.
 fn again_and_again(mut ask: impl FnMut() -> bool) -> Absorbed {
     for _ in 0..ROUNDS {
         if ask() {

@@ -1,9 +1,9 @@
-//! What resource limits leave the process, which guests must not use up.
+//! The room below resource limits, which guests must not use up.
 //!
 //! Linear memories are private memory, which RLIMIT_DATA counts, and so is the host's
-//! own heap: if a guest could grow until the kernel refuses, the next allocation of
-//! the host's would end the process. A window takes private memory out of the count,
-//! since it is shared memory, and puts it back when it ends.
+//! own heap. If a guest could grow until the kernel refuses, the next allocation of the
+//! host would end the process. A window is shared memory: it takes private memory out of
+//! the count, and puts it back when it ends.
 
 use std::sync::OnceLock;
 
@@ -13,12 +13,12 @@ use rustix::process::{Resource, getrlimit};
 use super::kernel::ask;
 use super::reservation::unmap;
 
-/// What is left to the host, in bytes.
+/// The bytes that are left to the host.
 const MARGIN: usize = 16 << 20;
 
 static LIMITED: OnceLock<bool> = OnceLock::new();
 
-/// Finds out whether there are limits, as they are now. Those that are set later are
+/// Finds out whether there are limits now, and returns that. Limits that are set later are
 /// met when the kernel refuses.
 pub(super) fn look() -> bool {
     *LIMITED.get_or_init(|| {

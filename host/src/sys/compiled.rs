@@ -3,7 +3,7 @@
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// What [`Engine::precompile_component`] returned, in another process that runs the same
+/// The result of [`Engine::precompile_component`] in another process that runs the same
 /// program.
 #[derive(Debug)]
 pub(crate) struct Compiled(Vec<u8>);

@@ -11,8 +11,8 @@ use super::kernel::ask;
 ///
 /// # Errors
 ///
-/// What the kernel says: no thread can be had, or a thread may not have a current
-/// directory of its own.
+/// The kernel's error: no thread can be started, or a thread may not have a current directory
+/// of its own.
 pub(crate) fn within<T: Send>(
     directory: BorrowedFd<'_>,
     run: impl FnOnce() -> T + Send,

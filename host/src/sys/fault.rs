@@ -38,7 +38,7 @@ static PREVIOUS: OnceLock<Previous> = OnceLock::new();
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// The error of the kernel.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
     let mut installed = INSTALLED
@@ -88,7 +88,7 @@ pub(crate) enum Front {
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// The error of the kernel.
 pub(crate) fn front() -> io::Result<Front> {
     static WASMTIME: OnceLock<usize> = OnceLock::new();
     let now = action(libc::SIGSEGV)?;
@@ -132,7 +132,7 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     }
 }
 
-/// What is said before the process ends.
+/// The line that is printed before the process ends.
 const REFUSED: &str = "tombolo: a guest wrote to its read-only window, and for a second the kernel \
                        refused all that would have let the process go on; raise RLIMIT_AS, or \
                        free memory\n";

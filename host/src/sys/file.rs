@@ -27,7 +27,7 @@ pub(crate) struct RegionFile {
     process: Process,
 }
 
-/// How much is written over at a time where the kernel does not take pages back.
+/// The bytes to overwrite at a time if the kernel does not take pages back.
 const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl RegionFile {

@@ -1,5 +1,5 @@
-//! Which process this is: a child that was forked without `exec` has its parent's
-//! mappings, and is not to touch what is in them.
+//! The identity of this process. A child that was forked without `exec` has its parent's
+//! mappings, and must not touch their contents.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use super::kernel::ask;
 use super::table;
 
-/// Tells a process from those that it was forked from, however that was done.
+/// An identity that distinguishes a process from those that it was forked from, by any means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process(NonZeroU64);
 
@@ -20,11 +20,11 @@ pub(crate) struct Process(NonZeroU64);
 /// numbers of all the processes that it was forked from.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// How a process knows itself.
+/// The way in which a process recognises itself.
 enum Marker {
     /// By a number that the kernel wipes out in a child.
     Wiped(&'static AtomicU64),
-    /// By its identity, where the kernel knows of no such thing: before Linux 4.14.
+    /// By its process id, if the kernel cannot wipe pages in children: before Linux 4.14.
     Identity,
 }
 
@@ -110,7 +110,7 @@ impl From<Forked> for io::Error {
     }
 }
 
-/// Has the C library's `fork` take the guests' memories from each child.
+/// Makes the C library's `fork` take the guests' memories from each child.
 fn hide_memories_from_children() -> io::Result<()> {
     type Handler = Option<extern "C" fn()>;
     unsafe extern "C" {

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{MemoryRecord, Scribble, StoreId};
 
-/// What is known of a store whose memories have windows: which memories they are,
-/// and whether its guest wrote to a read-only window.
+/// The record of a store whose memories have windows: the memories, and whether its guest
+/// wrote to a read-only window.
 ///
 /// It belongs to the store and not to a context, which safe code can replace or swap
-/// with another store's. Whichever context is in a store's data finds the mark by the
+/// with another store's. The context that is in a store's data finds the mark by the
 /// store's identity.
 pub(crate) struct StoreMark {
     store: StoreId,

@@ -125,8 +125,8 @@ pub(super) struct Shown {
     tenant: Box<dyn Tenant>,
 }
 
-/// Which of the parts of a window that show the region are copies of the guest's own,
-/// because it wrote to the window, which only reads.
+/// The shown parts of a window that are copies of the guest's own, because it wrote to the
+/// window, which is read-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copies {
     None,
@@ -168,10 +168,10 @@ pub(super) struct State {
     mappings: Mappings,
     /// Counts the times that parts of windows were hidden.
     hidings: u64,
-    /// Where zeros stand that are shared memory of nobody else's, since the kernel
-    /// refused private ones.
+    /// The ranges of shared zero pages that nobody else has. They are there because private
+    /// pages were refused.
     stand_ins: RangeSet<usize>,
-    /// What could not be restored, and was made inaccessible.
+    /// The ranges that could not be restored, and were made inaccessible.
     pub(super) closed: Vec<Range<usize>>,
     /// A range could be neither restored nor made inaccessible.
     lost: Vec<Range<usize>>,
@@ -285,7 +285,7 @@ impl MemoryRecord {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the memory to a store, at its first window. Returns the store's mark.
+    /// Assigns the memory to a store, at its first window. Returns the store's mark.
     ///
     /// # Errors
     ///
@@ -782,7 +782,7 @@ impl MemoryRecord {
         Ok(())
     }
 
-    /// Where zeros stand that are shared memory, and the guest's all the same.
+    /// Returns the ranges of shared zero pages, which are the guest's all the same.
     pub(super) fn stand_ins(&self) -> RangeSet<usize> {
         self.state().stand_ins.clone()
     }
@@ -807,7 +807,7 @@ impl MemoryRecord {
 ///
 /// # Errors
 ///
-/// What the kernel says. Some of it may have changed then.
+/// The error of the kernel. Some of the parts may have changed then.
 fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), ShowError> {
     for run in runs {
         let start = std::ptr::with_exposed_provenance_mut(run.start);

@@ -188,8 +188,8 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// What the kernel says, or that resource limits leave nothing to the host then;
-    /// nothing has changed.
+    /// The error of the kernel, or that resource limits would leave too little to the host.
+    /// Nothing has changed then.
     pub(super) fn grow(&mut self, size: usize) -> io::Result<()> {
         let size = in_pages(size);
         if size <= self.size {

@@ -74,12 +74,12 @@ impl Taken {
         self.memories.values().map(|(_, taken)| taken).sum()
     }
 
-    /// Looks at what memories have grown by since the last look, or at whole memories.
-    /// Without a whole look, bytes touched since in the older part are missed, and
-    /// windows that ended there count still.
+    /// Looks at the bytes that memories have grown by since the last look, or at whole
+    /// memories. Without a whole look, it misses bytes of the older part that were touched
+    /// meanwhile, and still counts windows that ended there.
     ///
-    /// A whole look takes up to some dozens of milliseconds for each GiB. If the kernel
-    /// does not tell, nothing counts as taken.
+    /// A whole look takes up to a few dozen milliseconds for each GiB. If the kernel cannot
+    /// be asked, nothing counts as taken.
     pub(crate) fn look(&mut self, store: StoreId, whole: bool) {
         let known = match whole {
             true => BTreeMap::new(),

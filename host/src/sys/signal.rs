@@ -27,7 +27,7 @@ pub(crate) fn unblock_faults() {
 ///
 /// # Errors
 ///
-/// What the kernel says; it does not refuse this.
+/// The error of the kernel, which does not refuse this.
 pub(crate) fn unblock(signals: &[libc::c_int]) -> io::Result<()> {
     // SAFETY: a zeroed `sigset_t` is a valid one, as plain bits.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -59,7 +59,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
 ///
 /// # Errors
 ///
-/// What the kernel says; it does not refuse this.
+/// The error of the kernel, which does not refuse this.
 pub(crate) fn ignore_unless_handled(signal: libc::c_int) -> io::Result<()> {
     let mut action = action(signal)?;
     if action.sa_sigaction != libc::SIG_DFL {
@@ -76,11 +76,11 @@ pub(crate) fn ignore_unless_handled(signal: libc::c_int) -> io::Result<()> {
     })
 }
 
-/// Gives a signal that the process ignores its default action back. A handler stays.
+/// Restores the default action of a signal that the process ignores. A handler stays.
 ///
 /// # Errors
 ///
-/// What the kernel says; it does not refuse this.
+/// The error of the kernel, which does not refuse this.
 pub(crate) fn heed(signal: libc::c_int) -> io::Result<()> {
     let mut action = action(signal)?;
     if action.sa_sigaction != libc::SIG_IGN {
@@ -97,11 +97,11 @@ pub(crate) fn heed(signal: libc::c_int) -> io::Result<()> {
     })
 }
 
-/// Returns what the process does about a signal.
+/// Returns the action of a signal.
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn action(signal: libc::c_int) -> io::Result<libc::sigaction> {
     // SAFETY: a zeroed `sigaction` is a valid one: the default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

@@ -29,8 +29,8 @@ struct Reader {
 }
 
 impl EntryStream {
-    /// What a stream takes of the host's memory, at most: the entries of a batch
-    /// are three times as large in memory if their names are short.
+    /// The most host memory that a stream takes: the entries of a batch are three
+    /// times as large in memory if their names are short.
     pub(super) const BYTES: u64 = 4 * BATCH as u64;
 
     /// Opens a directory once more, so that each stream has its own place in it.

@@ -8,8 +8,8 @@ use wasmtime_wasi::p2::{
 
 use crate::region::Charge;
 
-/// What a stream takes of the host's memory, at most: 64 KiB that were read and not
-/// taken, or taken and not written, and what it is managed by.
+/// The most host memory that a stream takes: 64 KiB that were read and not taken, or taken
+/// and not written, and its management data.
 pub(super) const BYTES: u64 = 65 << 10;
 
 /// A stream of wasmtime-wasi's, and its charge.
@@ -66,8 +66,8 @@ impl Pollable for Charged<DynOutputStream> {
 
 #[async_trait]
 impl OutputStream for Charged<DynOutputStream> {
-    /// Refuses what is longer than `check-write` permits. wasmtime-wasi's stream of
-    /// a file takes a write of any length, and keeps it until the file has it.
+    /// Refuses a write that is longer than `check-write` permits. wasmtime-wasi's stream
+    /// of a file takes a write of any length, and keeps it until it is written.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let permit = self.inner.check_write()?;
         if bytes.len() > permit {

@@ -1,4 +1,4 @@
-//! What is written next: lanes of bytes, merged into one destination by lines.
+//! Lanes of bytes, merged into one destination by lines.
 //!
 //! Pure logic, without threads and without a destination.
 
@@ -16,7 +16,7 @@ pub(super) const BUFFER: usize = 64 << 10;
 /// that the other lanes have their turn soon.
 const CHUNK: usize = 16 << 10;
 
-/// How long a terminal waits for the rest of a line.
+/// The time that a terminal waits for the rest of a line.
 const REST_OF_LINE: Duration = Duration::from_millis(100);
 
 /// The origin of a lane's bytes.
@@ -57,7 +57,7 @@ struct Lane {
     lines: usize,
     /// The number of waiting bytes that may go out even if they end inside a line.
     released: usize,
-    /// Since when there is a part of a line.
+    /// The time at which an unfinished line began.
     part_since: Option<Instant>,
     /// Whether the last byte that was added ended a line.
     at_line_start: bool,
@@ -65,7 +65,7 @@ struct Lane {
     new_life: bool,
     /// Whether nobody can add bytes any more.
     left: bool,
-    /// Why bytes were lost, until the guest is told.
+    /// The error by which bytes were lost, until the guest gets it.
     failed: Option<io::Error>,
     /// The number of the program's lines that there was no room for.
     lost: u64,

@@ -17,19 +17,19 @@ use rustix::event::{PollFd, PollFlags, poll};
 use self::merge::{BUFFER, Chunk, Merge, Source};
 pub(super) use self::stream::{Input, Printer};
 
-/// A destination for what guests print, which several guests can share.
+/// A destination for the output of guests, which several guests can share.
 ///
-/// Each guest has a buffer of [`Output::BUFFER`] bytes of its own in front of it. A thread
-/// of the destination's own writes what the buffers hold, so that a destination which takes
-/// nothing stops nobody but the guests that print to it: a guest whose buffer is full waits
-/// as in any host call, where its deadlines hold, and where it can be ended.
+/// Each guest has its own buffer of [`Output::BUFFER`] bytes in front of it. Each destination
+/// has one thread, which writes the contents of the buffers. So a destination that takes
+/// nothing stops only the guests that print to it. A guest whose buffer is full waits as in
+/// any host call: its deadlines hold, and it can be ended.
 ///
-/// Where several guests share a destination, lines are never interleaved. The rest of a
-/// line is waited for until its guest reads its standard input or ends, and if the line is
-/// longer than the buffer. Bytes of a guest that has the destination to itself are written
-/// as they come.
+/// If several guests share a destination, lines are never interleaved. An unfinished line is
+/// held back until its guest reads its standard input, ends, or has filled the buffer. On a
+/// terminal it is held back for 100 ms at most. Bytes of a guest that has the destination to
+/// itself are written as they come.
 ///
-/// An error of the destination reaches the guest when it prints next.
+/// A guest gets an error of the destination when it prints next.
 #[derive(Clone)]
 pub struct Output {
     destination: Arc<Destination>,
@@ -37,9 +37,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// The bytes that a guest can have printed to a destination, and that are not written
-    /// yet: 64 KiB. Standard output and standard error that lead to one destination share
-    /// them.
+    /// The most bytes of a guest's output to a destination that wait to be written: 64 KiB.
+    /// If standard output and standard error lead to one destination, they share the buffer.
     pub const BUFFER: usize = BUFFER;
 
     /// Creates a destination. `writer` is used by one thread, and may block. It is dropped
@@ -55,7 +54,7 @@ impl Output {
 
     /// Returns the standard output of this process.
     ///
-    /// It is written to directly, past the buffer of [`std::io::stdout`].
+    /// Writes go directly to it, past the buffer of [`std::io::stdout`].
     #[must_use]
     pub fn stdout() -> Output {
         Output {
@@ -65,7 +64,7 @@ impl Output {
     }
 
     /// Returns the standard error of this process. If it leads to the same file as standard
-    /// output, then it is the same destination, which keeps the order of what is printed.
+    /// output, it is the same destination, which keeps the order of the output.
     #[must_use]
     pub fn stderr() -> Output {
         Output {
@@ -77,8 +76,9 @@ impl Output {
     /// Returns the same destination with the guest's name before each line, as in
     /// `player | hello`.
     ///
-    /// No line can be taken for another guest's then: control characters are escaped, also
-    /// those that colour text or move the cursor, and so are bytes that are not UTF-8.
+    /// Then no line can be mistaken for another guest's. Control characters are escaped,
+    /// including those that colour text or move the cursor, and so are bytes that are not
+    /// UTF-8.
     #[must_use]
     pub fn named(self) -> Output {
         Output {
@@ -91,7 +91,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// There is no thread can be started.
+    /// No thread can be started.
     pub(super) fn guest(&self, name: &str) -> io::Result<Lane> {
         self.lane(match self.named {
             true => Source::Named(name.to_owned()),
@@ -103,7 +103,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// There is no thread can be started.
+    /// No thread can be started.
     #[cfg(feature = "cli")]
     pub(crate) fn program(&self) -> io::Result<Lane> {
         self.lane(Source::Program)
@@ -369,7 +369,7 @@ impl Stdio {
     ///
     /// # Errors
     ///
-    /// There is no thread can be started.
+    /// No thread can be started.
     pub(super) fn new(
         name: &str,
         stdout: Option<&Output>,

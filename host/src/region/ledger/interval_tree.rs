@@ -33,13 +33,13 @@ struct Node {
     reach: Reach,
 }
 
-/// How far the windows of a subtree reach.
+/// The reach of the windows of a subtree.
 #[derive(Clone, Copy, Debug)]
 struct Reach {
     end: u64,
     /// The tag of the window that reaches there.
     tag: u64,
-    /// How far those with another tag reach; 0 where there is none.
+    /// The reach of windows with another tag; 0 if there is none.
     other: u64,
 }
 

@@ -88,7 +88,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Tells whether any lend is over since this was asked last.
+    /// Returns whether any lend has ended since the last call.
     pub fn take_lends_over(&mut self) -> bool {
         std::mem::take(&mut self.lends_over)
     }

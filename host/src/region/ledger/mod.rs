@@ -6,9 +6,9 @@
 //! | this one | claims, handles, freeze, poison |
 //! | `lends` | lends, from the first word to the end of the last window |
 //! | `windows` | the lock |
-//! | `index`, `interval_tree` | the windows, as they are looked for |
+//! | `index`, `interval_tree` | the windows, for searches |
 //! | `waits` | who waits for a window, and whose turn it is |
-//! | `queue`, `place_tree` | the queue, as it is looked through |
+//! | `queue`, `place_tree` | the queue, for searches |
 //! | `pins` | what claims pin, what is lost, what is charged |
 
 mod index;
@@ -267,7 +267,7 @@ struct Window<P> {
     span: Span,
     access: Access,
     holder: Holder,
-    /// By which those are left out that a lend sets aside, without a look at each.
+    /// Searches leave out windows that a lend sets aside by it, without a look at each.
     tag: u64,
     place: P,
 }
@@ -317,18 +317,18 @@ struct Window<P> {
 #[derive(Debug)]
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,
-    /// Which claims are on which account, by the account's address.
+    /// The claims on each account, by the account's address.
     accounts: BTreeMap<usize, BTreeSet<ClaimId>>,
-    /// How many claims are on their way in a channel.
+    /// The number of claims on their way in a channel.
     queued: u32,
     lends: BTreeMap<LendId, Lend>,
-    /// Somebody who waits for the end of a lend has something to hear.
+    /// Whether a waiter for the end of a lend is to be woken.
     lends_over: bool,
     windows: Windows<P>,
     queue: Queue,
-    /// Claims that unpinned something, so that who waits for it waits in vain.
+    /// Claims that unpinned something, so that waiters for it wait in vain.
     unpinned_by: Vec<ClaimId>,
-    /// Since it was frozen, everybody else has left the queue.
+    /// The region was frozen, and all waiters other than readers have left the queue.
     only_readers_wait: bool,
     pins: Pins,
     frozen: bool,
@@ -682,7 +682,7 @@ impl<P> Ledger<P> {
         claim.is_some_and(|it| it.handles == 0 && it.windows == 1)
     }
 
-    /// Whose accounts the claims are on, each account once.
+    /// Returns the accounts that the claims are on, each once.
     pub fn holders(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.accounts.values().filter_map(|claims| {
             let claim = &self.claims[claims.first()?];
@@ -690,7 +690,7 @@ impl<P> Ledger<P> {
         })
     }
 
-    /// The claims on an account.
+    /// Returns the claims on an account.
     pub fn claims_on(&self, account: &Arc<Account>) -> impl ExactSizeIterator<Item = ClaimId> {
         static NONE: BTreeSet<ClaimId> = BTreeSet::new();
         let claims = self.accounts.get(&Arc::as_ptr(account).addr());

@@ -1,4 +1,4 @@
-//! Places in the queue by what is waited for, for the question who comes before whom.
+//! Places in the queue by granules, to find which waiter comes before which.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,15 @@ use super::{ClaimId, WaiterId};
 /// Stands for no node.
 const NONE: u32 = u32::MAX;
 
-/// How many places of a claim are passed over to find another's.
+/// The most places of a claim that are passed over to find another's.
 const OWN: usize = 8;
 
-/// A place in the queue: its number, which is smaller for who comes before others, and
-/// whose it is.
+/// A place in the queue: its number, which is smaller for earlier waiters, and its owner.
 pub(super) type Place = (u64, WaiterId);
 
-/// Places in the queue, each on a span of granules. The first of those on some span is
-/// found in steps that grow with the logarithm of the region's size, however many
-/// there are; so are places added and removed.
+/// Places in the queue, each on a span of granules. Finding the first place on a span takes
+/// time that grows with the logarithm of the region's size, however many places there are.
+/// So does adding or removing a place.
 ///
 /// Each node stands for a run of granules, the root for all of them and its children
 /// for the halves. A place is noted in the few nodes that make up its span.
@@ -33,17 +32,17 @@ pub(super) struct PlaceTree {
 struct Node {
     left: Option<u32>,
     right: Option<u32>,
-    /// Those on all of the node's granules.
+    /// The places on all of the node's granules.
     here: BTreeMap<Place, ClaimId>,
-    /// Those on any of them.
+    /// The places on any of them.
     all: BTreeMap<Place, ClaimId>,
-    /// Who comes first here.
+    /// The first place here.
     first_here: Option<First>,
-    /// Who comes first on any of them.
+    /// The first place on any of them.
     first: Option<First>,
 }
 
-/// Who comes first, and who comes first of all other claims.
+/// The first place, and the first one of all other claims.
 #[derive(Clone, Copy, Debug)]
 struct First {
     place: Place,
@@ -86,7 +85,7 @@ impl First {
     }
 }
 
-/// What becomes of a place.
+/// A change to a place.
 #[derive(Clone, Copy)]
 enum Change {
     Insert(ClaimId),
@@ -192,7 +191,7 @@ impl PlaceTree {
         self.nodes[at? as usize].first
     }
 
-    /// The first place on a span, but for those of a claim.
+    /// Returns the first place on a span, except for those of a claim.
     pub(super) fn earliest(&self, span: Span, but: ClaimId) -> Option<Place> {
         let root = match self.root {
             NONE => return None,
@@ -201,8 +200,8 @@ impl PlaceTree {
         self.earliest_below(root, (0, self.granules), span, but)
     }
 
-    /// The last place on a span that comes before a `place`, but for those of a claim.
-    /// Where that has many itself, it may be another one before the place.
+    /// Returns the last place on a span that comes before a `place`, except for those of a
+    /// claim. If that claim has many places itself, it may be another one before the place.
     pub(super) fn latest(&self, span: Span, but: ClaimId, place: u64) -> Option<Place> {
         let first = self.earliest(span, but)?;
         if first.0 >= place {

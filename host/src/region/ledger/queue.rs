@@ -1,5 +1,4 @@
-//! The queue of those who wait for windows: whose places, who is before whom, and what
-//! each of them waits for.
+//! The queue of waiters for windows: their places, their order, and the blocker of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,8 +17,8 @@ pub(super) enum Turn {
     Lapsed,
 }
 
-/// What a waiter waits for: one window or one other waiter of all that may be in its
-/// way. As long as this one is, nobody needs to look at the others.
+/// The blocker of a waiter: one window or one other waiter, of all that may be in its way.
+/// As long as this one is, nobody needs to look at the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Blocker {
     Window(WindowId),
@@ -34,7 +33,7 @@ pub(super) struct Waiter {
     pub(super) span: Span,
     pub(super) access: Access,
     pub(super) turn: Turn,
-    /// Its place: smaller for who came before.
+    /// Its place: smaller for earlier waiters.
     place: u64,
     /// Whether it waits for a window of its own claim, so that it is in nobody's way.
     own: bool,
@@ -64,8 +63,8 @@ impl Waiter {
         self.own
     }
 
-    /// Where it stands for those whom it is in the way of, if it is in anybody's. What
-    /// is reserved is in everybody's, whoever came first.
+    /// Returns its place among the waiters that block others, if it blocks any. A
+    /// reservation blocks all others, even those that came first.
     fn stands(&self) -> Option<Place> {
         match self.turn {
             Turn::Waiting if !self.own => Some((self.place, self.id)),
@@ -78,23 +77,23 @@ impl Waiter {
 /// The queue of a region.
 ///
 /// Each waiter that waits has one [`Blocker`], or is `unsettled`: somebody has to look
-/// whether it is its turn. What changes in the queue or among the windows makes those
-/// unsettled who waited for just that, and nobody else. So a change costs what those
-/// cost whom it may serve, and not what all cost that are there.
+/// whether it is its turn. A change in the queue or among the windows unsettles only the
+/// waiters that waited for just that. So the cost of a change depends on the waiters that
+/// it may serve, and not on all of them.
 #[derive(Debug)]
 pub(super) struct Queue {
     granules: u64,
     waiters: BTreeMap<WaiterId, Waiter>,
     places: BTreeMap<(ClaimId, Option<LendId>), WaiterId>,
-    /// Those who are in others' way, by what they wait for.
+    /// The waiters that block others, by the access that they wait for.
     standing: BTreeMap<Access, PlaceTree>,
     /// The same in their order.
     order: BTreeSet<Place>,
-    /// When what is reserved is so no more.
+    /// The ends of reservations.
     lapses: BTreeSet<(Duration, WaiterId)>,
     blocked: BTreeSet<(Blocker, WaiterId)>,
     unsettled: BTreeSet<Place>,
-    /// Who has something to hear.
+    /// The waiters that are to be woken.
     told: Vec<WaiterId>,
 }
 
@@ -150,7 +149,7 @@ impl Queue {
         self.waiters.values()
     }
 
-    /// Those who wait and are in others' way, the first one first.
+    /// Returns the waiters that block others, the first one first.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Waiter> {
         let reserved = (1, WaiterId(0));
         self.order
@@ -184,7 +183,7 @@ impl Queue {
         self.unsettled.insert((id.0, id));
     }
 
-    /// Takes one out of the queue, who hears of that.
+    /// Takes a waiter out of the queue, which wakes it.
     pub(super) fn remove(&mut self, id: WaiterId) {
         if !self.waiters.contains_key(&id) {
             return;
@@ -200,7 +199,7 @@ impl Queue {
         self.told.push(id);
     }
 
-    /// Puts one who let its turn go by at the end, at a place that is larger than all
+    /// Puts a waiter that let its turn go by at the end, at a place that is larger than all
     /// there were.
     pub(super) fn again(&mut self, id: WaiterId, place: u64) {
         let waiter = self.get_mut(id);
@@ -210,7 +209,7 @@ impl Queue {
         self.unsettled.insert((place, id));
     }
 
-    /// It is this one's turn.
+    /// Notes that it is this waiter's turn.
     pub(super) fn reserve(&mut self, id: WaiterId, until: Duration) {
         // Nobody who waits for it can do anything else now.
         self.leave(id);
@@ -237,12 +236,12 @@ impl Queue {
         self.lapses.first().map(|(until, _)| *until)
     }
 
-    /// Who is unsettled and has waited for longest.
+    /// Returns the unsettled waiter that has waited for longest.
     pub(super) fn next_unsettled(&self) -> Option<WaiterId> {
         self.unsettled.first().map(|(_, id)| *id)
     }
 
-    /// It is not to be looked at until this has changed.
+    /// Notes that a waiter is not to be looked at until this has changed.
     pub(super) fn block(&mut self, id: WaiterId, blocker: Blocker) {
         self.unblock(id);
         let waiter = self.get_mut(id);
@@ -252,21 +251,21 @@ impl Queue {
         self.blocked.insert((blocker, id));
     }
 
-    /// It waits for a window of its own claim, and is in nobody's way.
+    /// Notes that a waiter waits for a window of its own claim, and blocks nobody.
     pub(super) fn block_by_own(&mut self, id: WaiterId, window: WindowId) {
         self.step_aside(id);
         self.get_mut(id).own = true;
         self.block(id, Blocker::Window(window));
     }
 
-    /// It waits for no window of its own claim any more.
+    /// Notes that a waiter no longer waits for a window of its own claim.
     pub(super) fn not_by_own(&mut self, id: WaiterId) {
         self.get_mut(id).own = false;
         self.stand(id);
         self.unsettle(id);
     }
 
-    /// Somebody has to look whether it is this one's turn.
+    /// Notes that somebody has to look whether it is this waiter's turn.
     pub(super) fn unsettle(&mut self, id: WaiterId) {
         self.unblock(id);
         let waiter = &self.waiters[&id];
@@ -275,7 +274,7 @@ impl Queue {
         }
     }
 
-    /// Makes those unsettled who wait for this, and returns them.
+    /// Unsettles the waiters that wait for this, and returns them.
     pub(super) fn release(&mut self, blocker: Blocker) -> Vec<WaiterId> {
         let all = (blocker, WaiterId(0))..=(blocker, WaiterId(u64::MAX));
         let released: Vec<WaiterId> = self.blocked.range(all).map(|(_, id)| *id).collect();
@@ -291,7 +290,7 @@ impl Queue {
         }
     }
 
-    /// Puts it in others' way, if it is to be.
+    /// Makes a waiter block others, if it is to.
     fn stand(&mut self, id: WaiterId) {
         let waiter = &self.waiters[&id];
         if let Some(place) = waiter.stands() {
@@ -302,7 +301,7 @@ impl Queue {
         }
     }
 
-    /// Takes it out of others' way, who wait for it no more.
+    /// Makes a waiter block others no longer: they do not wait for it any more.
     fn step_aside(&mut self, id: WaiterId) {
         self.leave(id);
         self.release(Blocker::Waiter(id));
@@ -323,7 +322,7 @@ impl Queue {
         self.unsettled.remove(&(place, id));
     }
 
-    /// Who comes first of those that such a window, of this claim, conflicts with, if
+    /// Returns the first of the waiters that such a window of this claim conflicts with, if
     /// it comes before a place: by a reservation, or by having waited for longer.
     pub(super) fn earliest(
         &self,

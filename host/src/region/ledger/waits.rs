@@ -9,15 +9,15 @@ use super::{Access, ClaimId, Handle, Ledger, LendId, Refusal, WaiterId, WindowId
 /// For how long a window is reserved for a waiter whose turn it is.
 pub const RESERVED: Duration = Duration::from_millis(100);
 
-/// How many waiters one [step](Ledger::step) looks at. One takes up to some
+/// The number of waiters that one [step](Ledger::step) looks at. One takes up to a few
 /// microseconds.
 const LOOKED_AT: usize = 50;
 
-/// How many waiters in front of a borrower are looked at for whether they wait for its
+/// The most waiters in front of a borrower of which it is checked whether they wait for its
 /// lender.
 const IN_FRONT: usize = 64;
 
-/// How many windows are looked at for that, which are the claim's but not the lender's.
+/// The most windows that are looked at for that: those of the claim, but not the lender's.
 const BESIDE: usize = 256;
 
 /// What a waiter is told.
@@ -95,7 +95,7 @@ impl<P> Ledger<P> {
     }
 
     /// As [`pass`](Ledger::pass), but looks at so few waiters that others do not wait
-    /// for the ledger meanwhile. Tells whether there are more to look at. Where nothing
+    /// for the ledger meanwhile. Returns whether there are more to look at. If nothing
     /// has changed, it takes no time.
     pub fn step(&mut self, now: Duration) -> bool {
         let mut left = LOOKED_AT;
@@ -119,12 +119,12 @@ impl<P> Ledger<P> {
         left == 0
     }
 
-    /// Takes those who have something to hear since this was asked last.
+    /// Takes the waiters that are to be woken, since the last call.
     pub fn take_told(&mut self) -> Vec<WaiterId> {
         self.queue.take_told()
     }
 
-    /// When the next reservation ends.
+    /// Returns when the next reservation ends.
     #[must_use]
     pub fn next_lapse(&self) -> Option<Duration> {
         self.queue.next_lapse()
@@ -154,7 +154,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Takes those out of the queue for whom no window can come of waiting, without a
+    /// Takes waiters out of the queue that can get no window by waiting, without a
     /// change by others that nobody can wait for.
     fn leave_if_useless(&mut self, left: &mut usize) {
         for claim in std::mem::take(&mut self.unpinned_by) {
@@ -180,12 +180,12 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Who is in the queue before such a window, of somebody whose place there is
+    /// Returns the waiter that is in the queue before such a window of a waiter at
     /// `place`: by a reservation, or by having waited for longer.
     ///
-    /// Who waits for a window of its own is in nobody's way. Nor are those in a
-    /// borrower's way who have to wait for windows that are set aside for it: whoever
-    /// has those waits for the borrower.
+    /// A waiter for a window of its own claim blocks nobody. Nor is a borrower blocked by
+    /// waiters for windows that are set aside for it: the owner of those waits for the
+    /// borrower.
     fn before(
         &self,
         claim: ClaimId,
@@ -219,7 +219,7 @@ impl<P> Ledger<P> {
         None
     }
 
-    /// Whether a waiter waits for a window that is set aside, or may do so: no more
+    /// Returns whether a waiter waits for a window that is set aside, or may do so: no more
     /// than so many windows are `left` to look at.
     fn waits_for_aside(
         &self,
@@ -237,7 +237,7 @@ impl<P> Ledger<P> {
         aside.is_some()
     }
 
-    /// A window of its own claim that a waiter waits for.
+    /// Returns a window of its own claim that a waiter waits for.
     fn own_conflict(&self, it: &Waiter) -> Option<WindowId> {
         let aside = self.tags_aside(it.claim, it.via);
         self.windows
@@ -278,14 +278,14 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// A claim, or a lend, waits for nothing any more.
+    /// Notes that a claim, or a lend, waits for nothing any more.
     pub(super) fn leave_queue(&mut self, claim: ClaimId, via: Option<LendId>) {
         if let Some(id) = self.queue.of(claim, via).map(|it| it.id) {
             self.queue.remove(id);
         }
     }
 
-    /// A claim and its lends wait for nothing any more.
+    /// Notes that a claim and its lends wait for nothing any more.
     pub(super) fn leave_queue_whole(&mut self, claim: ClaimId) {
         let all: Vec<WaiterId> = self.queue.of_claim(claim).map(|it| it.id).collect();
         for id in all {
@@ -293,8 +293,8 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// A window is there, or sees more than before: those of its claim may wait for it
-    /// now.
+    /// Notes that a window is there, or sees more than before: waiters of its claim may
+    /// wait for it now.
     pub(super) fn note_window(&mut self, id: WindowId) {
         if self.queue.is_empty() {
             return;
@@ -316,7 +316,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// A window is not there any more, or sees something else than before.
+    /// Notes that a window has gone, or sees something else than before.
     pub(super) fn note_change(&mut self, id: WindowId, claim: ClaimId) {
         if self.queue.is_empty() {
             return;
@@ -342,8 +342,8 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// A window of a claim sees something else than before, so that others may wait for
-    /// it, which its borrowers are not behind any more.
+    /// Notes that a window of a claim sees something else than before. Others may wait for
+    /// it now, and the claim's borrowers are no longer behind them.
     pub(super) fn note_aside(&mut self, claim: ClaimId) {
         let lent = self.queue.of_claim(claim).filter(|it| it.via.is_some());
         self.look_again(lent.map(|it| it.id).collect());

@@ -23,7 +23,7 @@ impl<P> Ledger<P> {
         false
     }
 
-    /// The tags of the windows that are set aside for whoever comes by `via`.
+    /// Returns the tags of the windows that are set aside for a user of the lend `via`.
     pub(super) fn tags_aside(&self, claim: ClaimId, via: Option<LendId>) -> Vec<u64> {
         let mut tags = Vec::new();
         let mut at = via;
@@ -37,9 +37,9 @@ impl<P> Ledger<P> {
         tags
     }
 
-    /// The tag of a new window. All windows of one that is not 0 are set aside for
-    /// those who come by any lend on from where the windows came by: they were there
-    /// when that began, since there was none when they were opened.
+    /// Returns the tag of a new window; 0 if the host holds it, or if the claim or lend that
+    /// it came by has been lent on. All windows with another tag are set aside for users of
+    /// any later lend: they were there when it began.
     fn tag(&self, claim: ClaimId, via: Option<LendId>, holder: Holder) -> u64 {
         let lends_on = match via {
             None => self.claims[&claim].lends > 0,
@@ -51,7 +51,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// A window with which such a one would conflict.
+    /// Returns a window with which such a one would conflict.
     pub(super) fn conflict(
         &self,
         claim: ClaimId,
@@ -268,8 +268,8 @@ impl<P> Ledger<P> {
     }
 }
 
-/// What the windows of a claim that came by a lend, or by none, have in common. Claims
-/// and lends are never of one number.
+/// Returns the tag that the windows of a claim share, if they came by this lend, or by none.
+/// Claims and lends never have the same number.
 fn tag(claim: ClaimId, via: Option<LendId>) -> u64 {
     via.map_or(claim.0, |lend| lend.0)
 }
