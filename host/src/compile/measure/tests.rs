@@ -146,6 +146,45 @@ fn types_that_nest_too_deep_are_found_without_recursion() {
     assert_eq!(limit(&wasm, &CompileLimits::default()), "nesting");
 }
 
+/// A component that makes instances, each of which exports the one before.
+fn chain(instances: usize) -> Vec<u8> {
+    let mut text = "(component (instance)".to_owned();
+    for index in 1..instances {
+        text += &format!(r#"(instance (export "a" (instance {})))"#, index - 1);
+    }
+    wasm(&(text + ")"))
+}
+
+#[test]
+fn instances_that_export_each_other_nest() {
+    let limits = CompileLimits::default();
+    measure(&chain(32), &limits).unwrap();
+    assert_eq!(limit(&chain(33), &limits), "nesting");
+    // Dropping these one within the other would overflow the stack.
+    assert_eq!(limit(&chain(200_000), &limits), "nesting");
+}
+
+#[test]
+fn instances_nest_by_imports_and_exports_too() {
+    let wrap = |times: usize| {
+        let mut text = r#"(component
+            (component $wrap
+                (import "i" (instance $i))
+                (instance $j (export "a" (instance $i)))
+                (export "b" (instance $j)))
+            (instance)"#
+            .to_owned();
+        for index in 0..times {
+            text += &format!(r#"(instance (instantiate $wrap (with "i" (instance {index}))))"#);
+        }
+        wasm(&(text + ")"))
+    };
+    let limits = CompileLimits::default();
+    // Each time two more: the bundle, and the instance that exports it.
+    measure(&wrap(15), &limits).unwrap();
+    assert_eq!(limit(&wrap(16), &limits), "nesting");
+}
+
 #[test]
 fn all_declarations_of_types_count() {
     let Measure { types, .. } = measured(
