@@ -21,7 +21,8 @@ pub(super) const MEMORY: &str = "compile-memory";
 pub struct CompileLimits {
     /// `component-bytes`: the size of the component, in bytes. Default 128 MiB.
     pub component_bytes: u64,
-    /// `nesting`: how deep components nest in components, and types in types.
+    /// `nesting`: how deep components nest in components, types in types, and instances
+    /// in instances that export them.
     /// Instantiations count as well: a component that instantiates another is one
     /// level deeper. Default 32, at most 100.
     pub nesting: u32,

@@ -6,9 +6,7 @@
 //! components and instances by which it can instantiate more, and it stops at the
 //! limits.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use wasmparser::ComponentExternalKind;
 
@@ -49,7 +47,8 @@ impl Kind {
     }
 }
 
-type Named<'a> = (&'a str, Kind, u32);
+/// A name, and what it stands for in the component that has it.
+type Reference<'a> = (&'a str, Kind, u32);
 
 /// A definition in a component; each adds to the index space of its kind.
 pub(super) enum Item<'a> {
@@ -66,22 +65,24 @@ pub(super) enum Item<'a> {
     /// matters here.
     InstantiateModule(u32),
     /// An instance of the component of this index.
-    Instantiate(u32, Vec<Named<'a>>),
+    Instantiate(u32, Vec<Reference<'a>>),
     /// An instance that is made of what is there.
-    Bundle(Vec<Named<'a>>),
+    Bundle(Vec<Reference<'a>>),
     /// An export, which is another definition of the same.
     Export(&'a str, Kind, u32),
 }
 
 /// The item that an index stands for. `None` if only the importer knows it.
-#[derive(Clone)]
-enum Thing<'a> {
+#[derive(Clone, Copy)]
+enum Thing {
     Module(Option<usize>),
-    Component(Option<(usize, Rc<Frame<'a>>)>),
-    Instance(Option<Rc<Exports<'a>>>),
+    /// The number of the component, and of the frame in which it was defined.
+    Component(Option<(usize, usize)>),
+    /// The number of its exports.
+    Instance(Option<usize>),
 }
 
-impl Thing<'_> {
+impl Thing {
     fn unknown(kind: Kind) -> Self {
         match kind {
             Kind::Module => Thing::Module(None),
@@ -90,7 +91,7 @@ impl Thing<'_> {
         }
     }
 
-    fn is(&self, kind: Kind) -> bool {
+    fn is(self, kind: Kind) -> bool {
         matches!(
             (self, kind),
             (Thing::Module(_), Kind::Module)
@@ -100,20 +101,28 @@ impl Thing<'_> {
     }
 }
 
-type Exports<'a> = HashMap<&'a str, Thing<'a>>;
+type Named<'a> = HashMap<&'a str, Thing>;
+
+/// What an instance exports.
+struct Exports<'a> {
+    things: Named<'a>,
+    /// How deep instances nest in it, with itself.
+    depth: u64,
+}
 
 /// The index spaces of an instance. They only ever grow, so that a component which
 /// was defined inside may look into them at any time.
 #[derive(Default)]
-struct Frame<'a> {
-    modules: RefCell<Vec<Thing<'a>>>,
-    components: RefCell<Vec<Thing<'a>>>,
-    instances: RefCell<Vec<Thing<'a>>>,
-    outer: Option<Rc<Frame<'a>>>,
+struct Frame {
+    modules: Vec<Thing>,
+    components: Vec<Thing>,
+    instances: Vec<Thing>,
+    /// The number of the frame around it.
+    outer: Option<usize>,
 }
 
-impl<'a> Frame<'a> {
-    fn space(&self, kind: Kind) -> &RefCell<Vec<Thing<'a>>> {
+impl Frame {
+    fn space(&self, kind: Kind) -> &[Thing] {
         match kind {
             Kind::Module => &self.modules,
             Kind::Component => &self.components,
@@ -121,64 +130,91 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn add(&self, thing: Thing<'a>) {
-        let kind = match thing {
-            Thing::Module(_) => Kind::Module,
-            Thing::Component(_) => Kind::Component,
-            Thing::Instance(_) => Kind::Instance,
+    fn add(&mut self, thing: Thing) {
+        let space = match thing {
+            Thing::Module(_) => &mut self.modules,
+            Thing::Component(_) => &mut self.components,
+            Thing::Instance(_) => &mut self.instances,
         };
-        self.space(kind).borrow_mut().push(thing);
+        space.push(thing);
     }
 
-    fn get(&self, kind: Kind, index: u32) -> Result<Thing<'a>, Refused> {
-        let space = self.space(kind).borrow();
-        let thing = usize::try_from(index).ok().and_then(|at| space.get(at));
-        thing.cloned().ok_or(Refused::Dangling(match kind {
+    fn get(&self, kind: Kind, index: u32) -> Result<Thing, Refused> {
+        let index = usize::try_from(index).ok();
+        let thing = index.and_then(|at| self.space(kind).get(at));
+        thing.copied().ok_or(Refused::Dangling(match kind {
             Kind::Module => "a core module",
             Kind::Component => "a component",
             Kind::Instance => "an instance",
         }))
     }
 
-    fn outer(&self, kind: Kind, count: u32, index: u32) -> Result<Thing<'a>, Refused> {
-        let mut frame = self;
+    fn named<'a>(&self, references: &[Reference<'a>]) -> Result<Named<'a>, Refused> {
+        let references = references.iter();
+        references
+            .map(|(name, kind, index)| Ok((*name, self.get(*kind, *index)?)))
+            .collect()
+    }
+}
+
+/// All frames and exports, which refer to each other by their numbers. They refer back
+/// and forth and in long chains, so that nothing owns another: all are dropped
+/// together, without recursion.
+#[derive(Default)]
+struct Arena<'a> {
+    frames: Vec<Frame>,
+    exports: Vec<Exports<'a>>,
+}
+
+impl<'a> Arena<'a> {
+    fn frame(&mut self, outer: Option<usize>) -> usize {
+        self.frames.push(Frame {
+            outer,
+            ..Frame::default()
+        });
+        self.frames.len() - 1
+    }
+
+    /// Returns an item of the frame that is `count` levels further out.
+    fn outer(&self, frame: usize, kind: Kind, count: u32, index: u32) -> Result<Thing, Refused> {
+        let mut frame = &self.frames[frame];
         for _ in 0..count {
-            frame = frame
-                .outer
-                .as_deref()
-                .ok_or(Refused::Dangling("an outer component"))?;
+            let outer = frame.outer.ok_or(Refused::Dangling("an outer component"))?;
+            frame = &self.frames[outer];
         }
         frame.get(kind, index)
     }
 
-    fn named(&self, named: &[Named<'a>]) -> Result<Exports<'a>, Refused> {
-        let things = named.iter();
-        things
-            .map(|(name, kind, index)| Ok((*name, self.get(*kind, *index)?)))
-            .collect()
+    /// Makes an instance of its exports.
+    fn instance(&mut self, things: Named<'a>, limits: &CompileLimits) -> Result<Thing, Refused> {
+        let depths = things.values().map(|thing| match thing {
+            Thing::Instance(Some(exports)) => self.exports[*exports].depth,
+            _ => 0,
+        });
+        let depth = 1 + depths.max().unwrap_or(0);
+        check_depth("instances nest", depth, limits)?;
+        self.exports.push(Exports { things, depth });
+        Ok(Thing::Instance(Some(self.exports.len() - 1)))
     }
 }
 
 /// An instantiation under way.
 struct Step<'a> {
     component: usize,
-    frame: Rc<Frame<'a>>,
-    arguments: Exports<'a>,
-    exports: Exports<'a>,
+    frame: usize,
+    arguments: Named<'a>,
+    exports: Named<'a>,
     /// The next of the component's items.
     next: usize,
 }
 
 impl<'a> Step<'a> {
-    fn new(component: usize, outer: Option<Rc<Frame<'a>>>, arguments: Exports<'a>) -> Step<'a> {
+    fn new(component: usize, frame: usize, arguments: Named<'a>) -> Step<'a> {
         Step {
             component,
-            frame: Rc::new(Frame {
-                outer,
-                ..Frame::default()
-            }),
+            frame,
             arguments,
-            exports: Exports::new(),
+            exports: Named::new(),
             next: 0,
         }
     }
@@ -192,38 +228,40 @@ pub(super) fn unfold(
     limits: &CompileLimits,
 ) -> Result<Totals, Refused> {
     let mut totals = Totals::default();
-    let mut steps = vec![Step::new(root, None, Exports::new())];
+    let mut arena = Arena::default();
+    let mut steps = vec![Step::new(root, arena.frame(None), Named::new())];
     begin(&mut totals, &components[root], limits)?;
     while let Some(step) = steps.last_mut() {
         let Some(item) = components[step.component].items.get(step.next) else {
             // The instance is complete.
-            let exports = Rc::new(std::mem::take(&mut step.exports));
+            let exports = std::mem::take(&mut step.exports);
+            let instance = arena.instance(exports, limits)?;
             steps.pop();
             if let Some(outer) = steps.last() {
-                outer.frame.add(Thing::Instance(Some(exports)));
+                arena.frames[outer.frame].add(instance);
             }
             continue;
         };
         step.next += 1;
-        let frame = &step.frame;
-        match item {
-            Item::Module(module) => frame.add(Thing::Module(Some(*module))),
-            Item::Component(component) => {
-                frame.add(Thing::Component(Some((*component, frame.clone()))));
-            }
+        let frame = &arena.frames[step.frame];
+        let thing = match item {
+            Item::Module(module) => Thing::Module(Some(*module)),
+            Item::Component(component) => Thing::Component(Some((*component, step.frame))),
             Item::Import(kind, name) => {
-                let argument = step.arguments.get(name).filter(|thing| thing.is(*kind));
-                frame.add(argument.cloned().unwrap_or(Thing::unknown(*kind)));
+                let argument = step.arguments.get(name).copied();
+                let argument = argument.filter(|thing| thing.is(*kind));
+                argument.unwrap_or(Thing::unknown(*kind))
             }
             Item::Alias(kind, instance, name) => {
                 let Thing::Instance(exports) = frame.get(Kind::Instance, *instance)? else {
                     return Err(Refused::Dangling("an instance"));
                 };
-                let export = exports.as_ref().and_then(|exports| exports.get(name));
+                let exports = exports.map(|exports| &arena.exports[exports].things);
+                let export = exports.and_then(|exports| exports.get(name)).copied();
                 let export = export.filter(|thing| thing.is(*kind));
-                frame.add(export.cloned().unwrap_or(Thing::unknown(*kind)));
+                export.unwrap_or(Thing::unknown(*kind))
             }
-            Item::Outer(kind, count, index) => frame.add(frame.outer(*kind, *count, *index)?),
+            Item::Outer(kind, count, index) => arena.outer(step.frame, *kind, *count, *index)?,
             Item::InstantiateModule(module) => {
                 totals.core_instances += 1;
                 let (all, most) = (totals.core_instances, limits.core_instances);
@@ -233,28 +271,32 @@ pub(super) fn unfold(
                 if let Thing::Module(Some(module)) = frame.get(Kind::Module, *module)? {
                     totals.core.add(&modules[module]);
                 }
+                continue;
             }
             Item::Bundle(exports) => {
                 let exports = frame.named(exports)?;
-                frame.add(Thing::Instance(Some(Rc::new(exports))));
+                arena.instance(exports, limits)?
             }
             Item::Export(name, kind, index) => {
                 let thing = frame.get(*kind, *index)?;
-                frame.add(thing.clone());
                 step.exports.insert(name, thing);
+                thing
             }
             Item::Instantiate(component, arguments) => {
                 let arguments = frame.named(arguments)?;
                 match frame.get(Kind::Component, *component)? {
                     Thing::Component(Some((component, outer))) => {
                         begin(&mut totals, &components[component], limits)?;
-                        steps.push(Step::new(component, Some(outer), arguments));
+                        let inner = arena.frame(Some(outer));
+                        steps.push(Step::new(component, inner, arguments));
                         check_depth("instances nest", steps.len() as u64, limits)?;
+                        continue;
                     }
-                    _ => frame.add(Thing::Instance(None)),
+                    _ => Thing::Instance(None),
                 }
             }
-        }
+        };
+        arena.frames[step.frame].add(thing);
     }
     Ok(totals)
 }

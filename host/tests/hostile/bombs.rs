@@ -199,6 +199,16 @@ fn components_nested_too_deep_are_refused() {
 }
 
 #[test]
+fn instances_that_export_each_other_are_refused() {
+    // Each would own the one before: dropping them would overflow the stack.
+    let mut wat = "(component (instance)".to_owned();
+    for index in 0..200_000 {
+        let _ = write!(wat, r#"(instance (export "a" (instance {index})))"#);
+    }
+    Bomb::of(&(wat + ")")).is_refused_for("nesting");
+}
+
+#[test]
 fn types_nested_too_deep_are_refused() {
     // What reads types is recursive: this would overflow its stack.
     let depth = 100_000;

@@ -146,6 +146,75 @@ fn types_that_nest_too_deep_are_found_without_recursion() {
     assert_eq!(limit(&wasm, &CompileLimits::default()), "nesting");
 }
 
+/// A component that makes instances, each of which exports the one before.
+fn chain(instances: usize) -> Vec<u8> {
+    let mut text = "(component (instance)".to_owned();
+    for index in 1..instances {
+        text += &format!(r#"(instance (export "a" (instance {})))"#, index - 1);
+    }
+    wasm(&(text + ")"))
+}
+
+#[test]
+fn instances_that_export_each_other_nest() {
+    let limits = CompileLimits::default();
+    measure(&chain(32), &limits).unwrap();
+    assert_eq!(limit(&chain(33), &limits), "nesting");
+    // Dropping these one within the other would overflow the stack.
+    assert_eq!(limit(&chain(200_000), &limits), "nesting");
+}
+
+#[test]
+fn instances_nest_by_imports_and_exports_too() {
+    let wrap = |times: usize| {
+        let mut text = r#"(component
+            (component $wrap
+                (import "i" (instance $i))
+                (instance $j (export "a" (instance $i)))
+                (export "b" (instance $j)))
+            (instance)"#
+            .to_owned();
+        for index in 0..times {
+            text += &format!(r#"(instance (instantiate $wrap (with "i" (instance {index}))))"#);
+        }
+        wasm(&(text + ")"))
+    };
+    let limits = CompileLimits::default();
+    // Each time two more: the bundle, and the instance that exports it.
+    measure(&wrap(15), &limits).unwrap();
+    assert_eq!(limit(&wrap(16), &limits), "nesting");
+}
+
+#[test]
+fn module_with_a_section_twice_is_refused() {
+    // A type, a function, its export and its body, and then sections that come again.
+    let module = |repeated: &[u8]| {
+        let mut module = b"\0asm\x01\0\0\0".to_vec();
+        module.extend([1, 4, 1, 0x60, 0, 0]);
+        module.extend([3, 2, 1, 0]);
+        module.extend(b"\x07\x05\x01\x01f\0\0");
+        module.extend([10, 4, 1, 2, 0, 0x0b]);
+        module.extend(repeated);
+        let mut wasm = b"\0asm\x0d\0\x01\0\x01".to_vec();
+        wasm.push(module.len() as u8);
+        wasm.extend(module);
+        wasm
+    };
+    let limits = CompileLimits::default();
+    // Custom sections may be repeated, and those of other modules are others.
+    measure(&module(&[0, 2, 1, b'a', 0, 2, 1, b'a']), &limits).unwrap();
+    measured("(component (core module (func)) (core module (func)))");
+    // The skeleton is made before validation, and writes the sections of functions and
+    // exports in full as often as they appear.
+    for section in [&[3, 1, 0][..], &[7, 1, 0], &[10, 1, 0]] {
+        let error = measure(&module(section), &limits).unwrap_err();
+        assert!(
+            matches!(&error, Refused::Malformed(error) if error.message() == "section out of order"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn all_declarations_of_types_count() {
     let Measure { types, .. } = measured(
