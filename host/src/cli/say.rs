@@ -26,6 +26,13 @@ use crate::text::{escape, is_harmless};
 /// How long the program waits for a reader of its standard error who reads nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it waits for a reader that was waited for in vain before: long enough for the
+/// thread that writes to have its turn, if the reader reads again.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Whether the reader of standard error was waited for in vain the last time.
+static STUCK: AtomicBool = AtomicBool::new(false);
+
 /// The program's lane to its standard error, beside those of guests. It holds `None` if no
 /// thread can be started.
 static LANE: OnceLock<Option<Lane>> = OnceLock::new();
@@ -62,7 +69,7 @@ impl Colours {
 pub(super) fn say(text: &str) {
     let text = clean(text, Colours::of_stderr());
     match lane() {
-        Some(lane) => write(lane, &text),
+        Some(lane) => write(lane, &text, &STUCK),
         // There is nowhere else to say it.
         None => drop(io::stderr().write_all(text.as_bytes())),
     }
@@ -71,19 +78,17 @@ pub(super) fn say(text: &str) {
 /// Waits until everything that was logged is written.
 pub(super) fn finish() {
     if let Some(Some(lane)) = LANE.get() {
-        write(lane, "");
+        write(lane, "", &STUCK);
     }
 }
 
-fn write(lane: &Lane, text: &str) {
-    static STUCK: AtomicBool = AtomicBool::new(false);
-    // A reader that was waited for in vain is not waited for again.
-    let patience = match STUCK.load(Ordering::Relaxed) {
-        true => Duration::ZERO,
+fn write(lane: &Lane, text: &str, stuck: &AtomicBool) {
+    let patience = match stuck.load(Ordering::Relaxed) {
+        true => SHORT_PATIENCE,
         false => PATIENCE,
     };
     let written = lane.write_all_within(text.as_bytes(), patience);
-    STUCK.store(!written, Ordering::Relaxed);
+    stuck.store(!written, Ordering::Relaxed);
 }
 
 /// Makes a result fit for stdout, which has no colours.
@@ -242,6 +247,31 @@ mod tests {
             let cleaned = clean(text, Colours::Allowed);
             assert!(cleaned.starts_with(r"\u{1b}"), "{cleaned}");
         }
+    }
+
+    #[test]
+    fn reader_that_reads_again_is_waited_for_again() {
+        /// Needs a moment for each write.
+        struct Slow;
+        impl Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                std::thread::sleep(Duration::from_millis(10));
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lane = Output::new(Slow).program().unwrap();
+        let stuck = AtomicBool::new(true);
+        // The machine may be busy.
+        for _ in 0..50 {
+            write(&lane, "text\n", &stuck);
+            if !stuck.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        panic!("nothing is ever written in time");
     }
 
     #[test]
