@@ -452,6 +452,8 @@ impl Guest {
                             true => error,
                             false => error.context(format!("no memory{refused}")),
                         };
+                        // It may have printed why.
+                        stdio.end_life();
                         let _ = ready.send(Err(error));
                         let ended = self.ended(index, None, None, None, born);
                         nursery.gone(index);

@@ -6,6 +6,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::pressure::Promise;
 use crate::region::{Account, Charge, Exhausted, Kind};
+use crate::sys::Overgrown;
 
 /// The core instances, memories and tables of one component: more than any
 /// toolchain makes, and few enough that their reservations fit the address
@@ -127,6 +128,14 @@ impl ResourceLimiter for Limiter {
         Ok(allowed && self.memory.grow(current, desired) && self.ask_host(current, desired))
     }
 
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        match error.is::<Overgrown>() {
+            // The guest traps.
+            true => Err(error),
+            false => Ok(()),
+        }
+    }
+
     fn table_growing(
         &mut self,
         current: usize,
@@ -235,6 +244,12 @@ mod tests {
             .memory_grow_failed(wasmtime::Error::msg("a guest can have these"))
             .unwrap();
         assert!(!limiter.memory_growing(0, 1, None).unwrap());
+    }
+
+    #[test]
+    fn guest_traps_whose_refused_growth_was_not_undone() {
+        let mut limiter = limiter(100);
+        limiter.memory_grow_failed(Overgrown.into()).unwrap_err();
     }
 
     #[test]

@@ -295,7 +295,8 @@ impl AppBuilder {
     /// # Errors
     ///
     /// All that [`check`](AppBuilder::check) finds, or what else keeps the app
-    /// from starting; nothing is running then.
+    /// from starting; nothing is running then. What guests printed before that is
+    /// written, unless its destination takes nothing for a second.
     pub async fn start(self) -> Result<App, StartError> {
         let Prepared {
             engine,
@@ -457,8 +458,12 @@ impl AppBuilder {
                 Ok(Err(source)) => source,
                 Err(_) => wasmtime::Error::msg("the guest's task ended"),
             };
+            let nursery = app.nursery.clone();
+            // The other guests print no more.
+            drop(app);
+            nursery.printed().await;
             return Err(StartError::Instantiate {
-                guest: app.nursery.cradles[index].spec.name.clone(),
+                guest: nursery.cradles[index].spec.name.clone(),
                 source,
             });
         }
@@ -711,13 +716,7 @@ impl App {
         }
         failures.sort_by_key(|(at, _)| *at);
         let failures = failures.into_iter().map(|(_, failure)| failure).collect();
-        let printed = nursery.cradles.iter().map(|cradle| async {
-            if !cradle.stdio.drained_within(GRACE).await {
-                let guest = &cradle.spec.name;
-                tracing::warn!(guest, "its last output is lost: nobody reads it");
-            }
-        });
-        futures_util::future::join_all(printed).await;
+        nursery.printed().await;
         let counts = self.host.counts();
         let (kills, kills_total) = self.killer.kills();
         let report = Report {

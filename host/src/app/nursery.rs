@@ -10,7 +10,6 @@ use tokio::time::sleep;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use super::Ticker;
 use super::call::{Calls, Inbox};
 use super::clock::{BUG, Panicked};
 use super::files::FileThreads;
@@ -24,6 +23,7 @@ use super::proxy::Kind;
 use super::spec::{CommandSpec, GuestSpec, Restart};
 use super::strand::Living;
 use super::wasi;
+use super::{GRACE, Ticker};
 use crate::limits::Limits;
 use crate::region::Account;
 use crate::text;
@@ -118,6 +118,18 @@ pub(super) struct Nursery {
 }
 
 impl Nursery {
+    /// Waits until everything that the guests printed is written, unless a destination
+    /// takes nothing for as long as [`GRACE`].
+    pub(super) async fn printed(&self) {
+        let printed = self.cradles.iter().map(|cradle| async {
+            if !cradle.stdio.drained_within(GRACE).await {
+                let guest = &cradle.spec.name;
+                tracing::warn!(guest, "its last output is lost: nobody reads it");
+            }
+        });
+        futures_util::future::join_all(printed).await;
+    }
+
     /// A guest's life, from its start on. How that went is told to `ready`.
     pub(super) fn live(
         self: &Arc<Nursery>,
@@ -229,5 +241,91 @@ impl Nursery {
             inbox,
             delay: backoff.wait(failures),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::app::{App, Output, StartError};
+
+    /// A command that prints why it cannot start, and traps.
+    const GIVES_UP: &str = r#"
+(component
+  (import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
+  (alias export $errors "error" (type $error))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (alias outer 1 $error (type $outer))
+    (export "error" (type $error (eq $outer)))
+    (export "output-stream" (type $stream (sub resource)))
+    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $failure)))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $stream)) (param "contents" (list u8))
+        (result (result (error $stream-error)))))
+  ))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $stream (type $outer))
+    (export "output-stream" (type $stream (eq $outer)))
+    (export "get-stdout" (func (result (own $stream))))
+  ))
+  (core module $memory (memory (export "memory") 1) (data (i32.const 0) "no license"))
+  (core instance $memory (instantiate $memory))
+  (core func $stdout (canon lower (func $stdout "get-stdout")))
+  (core func $print (canon lower
+    (func $streams "[method]output-stream.blocking-write-and-flush")
+    (memory (core memory $memory "memory"))))
+  (core module $code
+    (import "" "stdout" (func $stdout (result i32)))
+    (import "" "print" (func $print (param i32 i32 i32 i32)))
+    (func $start
+      (call $print (call $stdout) (i32.const 0) (i32.const 10) (i32.const 64))
+      unreachable)
+    (start $start)
+    (func (export "run") (result i32) i32.const 0)
+  )
+  (core instance $code (instantiate $code (with "" (instance
+    (export "stdout" (func $stdout))
+    (export "print" (func $print))
+  ))))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run))
+)"#;
+
+    /// Takes its time, so that whoever does not wait for it is too early.
+    struct Slow(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(50));
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn last_words_of_a_guest_that_does_not_start_are_written() {
+        let (kept, written) = mpsc::channel();
+        let spec = GuestSpec {
+            stdout: Some(Output::new(Slow(kept)).named()),
+            ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
+        };
+        let started = App::builder().guest(spec).start().await;
+        let error = started.expect_err("it traps");
+        assert!(
+            matches!(&error, StartError::Instantiate { guest, .. } if guest == "a"),
+            "{error:?}"
+        );
+        let written: Vec<u8> = written.try_iter().flatten().collect();
+        assert_eq!(String::from_utf8_lossy(&written), "a | no license\n");
     }
 }

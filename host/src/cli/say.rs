@@ -24,6 +24,13 @@ use crate::text::{escape, is_harmless};
 /// The time that the program waits if nobody reads its standard error.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it waits for a reader that was waited for in vain before: long enough for the
+/// thread that writes to have its turn, if the reader reads again.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Whether the reader of standard error was waited for in vain the last time.
+static STUCK: AtomicBool = AtomicBool::new(false);
+
 /// The program's lane to its standard error, beside those of guests. It holds `None` if no
 /// thread can be started.
 static LANE: OnceLock<Option<Lane>> = OnceLock::new();
@@ -60,7 +67,7 @@ impl Colours {
 pub(super) fn say(text: &str) {
     let text = clean(text, Colours::of_stderr());
     match lane() {
-        Some(lane) => write(lane, &text),
+        Some(lane) => write(lane, &text, &STUCK),
         // There is nowhere else to say it.
         None => drop(io::stderr().write_all(text.as_bytes())),
     }
@@ -69,19 +76,17 @@ pub(super) fn say(text: &str) {
 /// Waits until everything that was logged is written.
 pub(super) fn finish() {
     if let Some(Some(lane)) = LANE.get() {
-        write(lane, "");
+        write(lane, "", &STUCK);
     }
 }
 
-fn write(lane: &Lane, text: &str) {
-    static STUCK: AtomicBool = AtomicBool::new(false);
-    // A reader that was waited for in vain is not waited for again.
-    let patience = match STUCK.load(Ordering::Relaxed) {
-        true => Duration::ZERO,
+fn write(lane: &Lane, text: &str, stuck: &AtomicBool) {
+    let patience = match stuck.load(Ordering::Relaxed) {
+        true => SHORT_PATIENCE,
         false => PATIENCE,
     };
     let written = lane.write_all_within(text.as_bytes(), patience);
-    STUCK.store(!written, Ordering::Relaxed);
+    stuck.store(!written, Ordering::Relaxed);
 }
 
 /// Makes a result fit for stdout, which has no colours.
@@ -240,6 +245,31 @@ mod tests {
             let cleaned = clean(text, Colours::Allowed);
             assert!(cleaned.starts_with(r"\u{1b}"), "{cleaned}");
         }
+    }
+
+    #[test]
+    fn reader_that_reads_again_is_waited_for_again() {
+        /// Needs a moment for each write.
+        struct Slow;
+        impl Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                std::thread::sleep(Duration::from_millis(10));
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lane = Output::new(Slow).program().unwrap();
+        let stuck = AtomicBool::new(true);
+        // The machine may be busy.
+        for _ in 0..50 {
+            write(&lane, "text\n", &stuck);
+            if !stuck.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        panic!("nothing is ever written in time");
     }
 
     #[test]

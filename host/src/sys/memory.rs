@@ -96,6 +96,12 @@ pub(crate) enum ShowError {
     System(#[from] io::Error),
 }
 
+/// A memory may be accessible beyond its size: the kernel refused a growth to it, and then
+/// refused to undo what there was of that. The guest must not run on.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refused to grow a memory, and to undo the growth")]
+pub(crate) struct Overgrown;
+
 /// A guest wrote to a read-only window.
 #[derive(Debug, Clone)]
 pub(crate) struct Scribble {
@@ -880,7 +886,12 @@ unsafe impl LinearMemory for Memory {
         }
         let reservation = self.reservation.as_mut();
         let reservation = reservation.expect("it is there until the drop");
-        reservation.grow(new_size)?;
+        if let Err(error) = reservation.grow(new_size) {
+            return Err(match reservation.is_overgrown() {
+                true => Overgrown.into(),
+                false => error.into(),
+            });
+        }
         self.record.size.fetch_max(new_size, Ordering::Relaxed);
         Ok(())
     }

@@ -382,6 +382,64 @@ fn memory_that_the_kernel_does_not_clean_is_not_used_again() {
     assert_eq!(waiting_with(GUARD), 0);
 }
 
+/// Tells this test that it runs in a process of its own, which has a limit.
+const LIMITED: &str = "TOMBOLO_TEST_LIMITED";
+
+#[test]
+fn memory_whose_refused_growth_is_not_undone_is_not_used_again() {
+    const GUARD: usize = 31;
+    if std::env::var_os(LIMITED).is_none() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "sys::memory::tests::memory_whose_refused_growth_is_not_undone_is_not_used_again",
+            ])
+            .env(LIMITED, "")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("1 passed"), "{said}");
+        return;
+    }
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Data);
+    limit.current = limit.maximum.or(Some(1 << 46));
+    rustix::process::setrlimit(rustix::process::Resource::Data, limit).unwrap();
+    assert!(allowance::look());
+    // The growth itself is not refused, but the room for the host, and the way back.
+    let mut memory = memory(1, GUARD);
+    refusing(2, 2, || {
+        let error = memory.grow_to(2 * GRANULE_SIZE).unwrap_err();
+        assert!(error.is::<Overgrown>(), "{error:?}");
+    });
+    assert_eq!(memory.byte_size(), GRANULE_SIZE);
+    fill(&memory, GRANULE_SIZE..2 * GRANULE_SIZE, 7);
+    memory.grow_to(2 * GRANULE_SIZE).unwrap_err();
+    drop(memory);
+    assert_eq!(waiting_with(GUARD), 0);
+}
+
+#[test]
+fn refused_growth_is_undone_or_the_memory_is_not_used_again() {
+    const GUARD: usize = 33;
+    let granules = 2 * GRANULE_SIZE;
+    let mut memory = memory(1, GUARD);
+    refusing(1, 1, || {
+        let error = memory.grow_to(granules).unwrap_err();
+        assert!(!error.is::<Overgrown>(), "{error:?}");
+    });
+    memory.grow_to(granules).unwrap();
+    assert_zeros(&memory);
+    // A part of it may be there, for all that the host knows.
+    refusing(1, 2, || {
+        let error = memory.grow_to(2 * granules).unwrap_err();
+        assert!(error.is::<Overgrown>(), "{error:?}");
+    });
+    assert_eq!(memory.byte_size(), granules);
+    drop(memory);
+    assert_eq!(waiting_with(GUARD), 0);
+}
+
 #[test]
 fn only_so_many_reservations_wait() {
     let mut free = Free::new();

@@ -52,7 +52,7 @@ pub(crate) use forked::{Forked, Process};
 pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use mark::StoreMark;
 pub(crate) use memory::{
-    Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
+    Creator, MemoryRecord, Overgrown, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
 };
 pub(crate) use resident::{Taken, private_bytes};
 pub(crate) use table::memory_of;

@@ -107,6 +107,9 @@ pub(super) struct Reservation {
     lives: u32,
     /// What could neither be replaced nor made inaccessible: not ours any more.
     lost: Vec<Range<usize>>,
+    /// More may be accessible than the accessible part: a growth was refused, and could
+    /// not be undone. Nobody else may have these addresses.
+    overgrown: bool,
     /// Given back after the addresses.
     mappings: Mappings,
 }
@@ -152,6 +155,7 @@ impl Reservation {
             kept: Vec::new(),
             lives: 0,
             lost: Vec::new(),
+            overgrown: false,
             mappings,
         })
     }
@@ -184,35 +188,51 @@ impl Reservation {
         Ok(())
     }
 
+    /// Returns whether more may be accessible than the accessible part.
+    pub(super) fn is_overgrown(&self) -> bool {
+        self.overgrown
+    }
+
     /// Makes more accessible.
     ///
     /// # Errors
     ///
     /// The error of the kernel, or that resource limits would leave too little to the host.
-    /// Nothing has changed then.
+    /// Nothing has changed then, unless the memory [is overgrown](Self::is_overgrown) from
+    /// then on: it does not grow any more.
     pub(super) fn grow(&mut self, size: usize) -> io::Result<()> {
         let size = in_pages(size);
         if size <= self.size {
             return Ok(());
         }
         assert!(size <= self.total, "what is accessible is inside");
+        if self.overgrown {
+            // There may be something else than zeros.
+            return Err(io::Error::from(Errno::NOMEM));
+        }
         let start = self.at(self.size).cast();
         let both = MprotectFlags::READ | MprotectFlags::WRITE;
-        ask(|| {
+        let grown = ask(|| {
             // SAFETY: what changes lies inside this reservation, as was asserted,
             // where nothing else is; it was inaccessible until now, so that no
             // reference into it exists.
             unsafe { mprotect(start, size - self.size, both) }
-        })?;
-        if !allowance::has_room(0) {
-            ask(|| {
-                // SAFETY: as above: it is as it was.
-                unsafe { mprotect(start, size - self.size, MprotectFlags::empty()) }
-            })?;
-            return Err(io::Error::from(Errno::NOMEM));
-        }
-        self.size = size;
-        Ok(())
+        });
+        let refused = match grown {
+            Ok(()) if allowance::has_room(0) => {
+                self.size = size;
+                return Ok(());
+            }
+            Ok(()) => Errno::NOMEM,
+            // A part of it may be accessible, if there are several mappings.
+            Err(error) => error,
+        };
+        let undone = ask(|| {
+            // SAFETY: as above: it is as it was.
+            unsafe { mprotect(start, size - self.size, MprotectFlags::empty()) }
+        });
+        self.overgrown = undone.is_err();
+        Err(io::Error::from(refused))
     }
 
     /// Unmaps all but what was lost.
@@ -227,7 +247,8 @@ impl Reservation {
     /// No window shows anything when this returns, also where it comes to nothing.
     pub(super) fn retire(mut self, cut: Option<usize>) {
         // Of a large one the kernel keeps page tables, also where it keeps no pages.
-        if self.size > LARGEST {
+        // What is beyond the accessible part is not cleaned, and must not be accessible.
+        if self.size > LARGEST || self.overgrown {
             return;
         }
         let unneeded = match self.clean(cut) {

@@ -252,6 +252,7 @@ impl Merge {
     }
 
     /// Adds whole lines if there is room, and counts them as lost otherwise.
+    #[cfg(feature = "cli")]
     pub(super) fn add_or_lose(&mut self, lane: usize, lines: &[u8], now: Instant) {
         if self.closed {
             return;

@@ -7,6 +7,7 @@ mod stream;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -29,7 +30,8 @@ pub(super) use self::stream::{Input, Printer};
 /// terminal it is held back for 100 ms at most. Bytes of a guest that has the destination to
 /// itself are written as they come.
 ///
-/// A guest gets an error of the destination when it prints next.
+/// A guest gets an error of the destination when it prints next. A destination whose writer
+/// panics is closed, as a pipe without a reader is.
 #[derive(Clone)]
 pub struct Output {
     destination: Arc<Destination>,
@@ -187,7 +189,10 @@ impl Shared {
 
     fn write(&self, mut writer: Box<dyn Write + Send>) {
         while let Some(chunk) = self.next() {
-            let result = writer.write_all(&chunk.bytes).and_then(|()| writer.flush());
+            let write = || writer.write_all(&chunk.bytes).and_then(|()| writer.flush());
+            // A closed destination is not written to again, whatever a panic left of it.
+            let result = catch_unwind(AssertUnwindSafe(write))
+                .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
             self.chunks.fetch_add(1, Ordering::Relaxed);
             self.merge().written(chunk.lane, result);
             self.written.notify_all();

@@ -85,3 +85,27 @@ fn one_destination_keeps_the_order_of_both_streams() {
     let written: Vec<u8> = written.iter().flatten().collect();
     assert_eq!(written, b"0\n1\n2\n3\n");
 }
+
+#[tokio::test]
+async fn panic_of_the_writer_closes_the_destination() {
+    struct Panics;
+    impl Write for Panics {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("as the test wants it");
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let output = Output::new(Panics);
+    let (a, b) = (output.guest("a").unwrap(), output.guest("b").unwrap());
+    a.add(b"a\n");
+    b.add(b"b\n");
+    for lane in [&a, &b] {
+        let drained = tokio::time::timeout(Duration::from_secs(60), lane.drained());
+        drained
+            .await
+            .expect("nobody waits for what is never written");
+        assert_eq!(lane.room().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
