@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Headroom, Level, MemoryGauge, SystemGauge};
 use crate::Host;
 use crate::region::{Exhausted, GRANULE};
-use crate::sys::{StoreId, Taken};
+use crate::sys::{StoreId, Taken, memory_bytes};
 
 /// How long a look at the gauge stays valid: one tick.
 const TICK: Duration = Duration::from_millis(10);
@@ -151,20 +151,31 @@ impl Promise {
         }
         let allowed = margin.allow(&self.host, bytes);
         if allowed.is_err() {
-            for count in counts {
-                count.fetch_sub(bytes, Ordering::SeqCst);
-            }
+            self.give_back(bytes);
         }
         allowed
+    }
+
+    /// Gives back what was promised to growths that failed: all that the memories do not
+    /// have. Call it only while no memory of the store grows.
+    pub(crate) fn growth_failed(&mut self) {
+        if let Some(store) = self.promised.store.get() {
+            let promised = self.promised.bytes.load(Ordering::SeqCst);
+            self.give_back(promised.saturating_sub(memory_bytes(*store)));
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        for count in [&self.promised.bytes, &self.host.margin().promised] {
+            count.fetch_sub(bytes, Ordering::SeqCst);
+        }
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let margin = self.host.margin();
-        margin.promises().remove(&self.number);
-        let bytes = self.promised.bytes.load(Ordering::SeqCst);
-        margin.promised.fetch_sub(bytes, Ordering::SeqCst);
+        self.host.margin().promises().remove(&self.number);
+        self.give_back(self.promised.bytes.load(Ordering::SeqCst));
     }
 }
 
