@@ -72,6 +72,8 @@ pub(crate) struct Margin {
     last: AtomicU64,
     /// The last look at whole memories. Locked during looks and purges.
     looked: Mutex<Option<Looked>>,
+    /// The last refusal. Locked for moments.
+    refusal: Mutex<Option<Refusal>>,
     /// The highest level that was met since the last tick.
     met: Mutex<Level>,
     /// The gauge has failed, and that was logged.
@@ -83,6 +85,16 @@ pub(crate) struct Margin {
 struct Looked {
     at: Instant,
     took: Duration,
+}
+
+/// The last refusal. It stands for one tick, for requests that are as large and more.
+#[derive(Clone, Copy)]
+struct Refusal {
+    at: Instant,
+    /// The most that could be promised, asked for and committed in all.
+    most: u64,
+    /// The bytes that could be purged for that.
+    purgeable: u64,
 }
 
 /// The promise to the linear memories of one store.
@@ -144,6 +156,7 @@ impl Promise {
     /// Asks for more bytes of linear memory; see [`Host::may_grow`].
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
         let margin = self.host.margin();
+        margin.recall(&self.host, bytes)?;
         // Counted before asking, so that no other guest is promised the same bytes.
         let counts = [&self.promised.bytes, &margin.promised];
         for count in counts {
@@ -229,6 +242,7 @@ impl Margin {
             promises: Mutex::default(),
             last: AtomicU64::new(0),
             looked: Mutex::default(),
+            refusal: Mutex::default(),
             met: Mutex::default(),
             blind: AtomicBool::new(false),
         }
@@ -286,6 +300,47 @@ impl Margin {
         self.allowance.store(bytes, Ordering::SeqCst);
     }
 
+    fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the bytes that are promised, asked for and committed, touched or not.
+    fn demand(&self, host: &Host) -> u64 {
+        self.promised
+            .load(Ordering::SeqCst)
+            .saturating_add(self.asked.load(Ordering::SeqCst))
+            .saturating_add(host.budget().committed)
+    }
+
+    /// Refuses `bytes` if the last refusal says that there is too little memory for them,
+    /// so that a guest that insists takes no looks, for which all others wait. Call it
+    /// before the bytes are in any count, since those of others are judged by that.
+    fn recall(&self, host: &Host, bytes: u64) -> Result<(), ShortOfMemory> {
+        let refusal = *self.refusal();
+        let Some(refusal) = refusal.filter(|it| it.at.elapsed() < TICK) else {
+            return Ok(());
+        };
+        let demand = self.demand(host).saturating_add(bytes);
+        let missing = demand.saturating_sub(refusal.most);
+        if missing == 0 || host.purgeable() > refusal.purgeable {
+            return Ok(());
+        }
+        Err(self.short(bytes, missing))
+    }
+
+    /// Notes that `bytes` are refused, because so many are missing.
+    fn short(&self, bytes: u64, missing: u64) -> ShortOfMemory {
+        if missing < self.keep {
+            // Small requests of other guests are refused as well by now.
+            self.meet(Level::Critical);
+        }
+        ShortOfMemory {
+            asked: bytes,
+            left: bytes.saturating_sub(missing),
+            margin: self.keep,
+        }
+    }
+
     /// Checks that there is memory for `bytes`, which the caller has added to a count
     /// before. Purges for them if that is needed and enough.
     fn allow(&self, host: &Host, bytes: u64) -> Result<(), ShortOfMemory> {
@@ -298,12 +353,7 @@ impl Margin {
         }
         // Spending from here on fails, and every earlier spender is in the counts.
         self.allowance.store(0, Ordering::SeqCst);
-        let all = self
-            .promised
-            .load(Ordering::SeqCst)
-            .saturating_add(self.asked.load(Ordering::SeqCst))
-            .saturating_add(host.budget().committed)
-            .saturating_add(self.keep);
+        let all = self.demand(host).saturating_add(self.keep);
         let Some(left) = self.headroom(all.saturating_add(STRIDE)) else {
             return Ok(());
         };
@@ -322,6 +372,7 @@ impl Margin {
         bytes: u64,
         looked: &mut Option<Looked>,
     ) -> Result<(), ShortOfMemory> {
+        let before = self.demand(host);
         let age = |looked: &Looked| looked.at.elapsed();
         let whole = looked.as_ref().is_none_or(|it| age(it) > WHOLE);
         let Some(mut room) = self.room(host, whole, looked) else {
@@ -354,15 +405,14 @@ impl Margin {
         }
         let missing = room.lacks(purgeable, self.keep / 2);
         if missing > 0 {
-            if missing < self.keep {
-                // Small requests of other guests are refused as well by now.
-                self.meet(Level::Critical);
-            }
-            return Err(ShortOfMemory {
-                asked: bytes,
-                left: bytes.saturating_sub(missing),
-                margin: self.keep,
+            // The larger, so that nothing is refused for what has come or gone meanwhile.
+            let demand = self.demand(host).max(before);
+            *self.refusal() = Some(Refusal {
+                at: Instant::now(),
+                most: demand.saturating_sub(missing),
+                purgeable,
             });
+            return Err(self.short(bytes, missing));
         }
         let needed = room.needed.saturating_add(self.keep);
         self.allow_more(room.left.memory.saturating_sub(needed));
@@ -453,6 +503,7 @@ impl Host {
     ///
     /// [`ShortOfMemory`] if there is too little memory, and too little to purge.
     pub fn may_grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
+        self.margin().recall(self, bytes)?;
         let _asked = Asked::new(self, bytes);
         self.margin().allow(self, bytes)
     }
@@ -479,16 +530,17 @@ impl Drop for Asked<'_> {
 pub(crate) fn ask_to_commit(host: &Host, granules: u64) -> Result<(), Exhausted> {
     let margin = host.margin();
     let bytes = granules.saturating_mul(GRANULE);
-    margin.asked.fetch_add(bytes, Ordering::SeqCst);
-    margin.allow(host, bytes).map_err(|short| {
-        commit_done(host, granules);
-        Exhausted {
-            owner: "the host".into(),
-            limit: "margin",
-            used: host.budget().committed,
-            asked: bytes,
-            most: short.left,
-        }
+    let asked = margin.recall(host, bytes).and_then(|()| {
+        margin.asked.fetch_add(bytes, Ordering::SeqCst);
+        let allowed = margin.allow(host, bytes);
+        allowed.inspect_err(|_| commit_done(host, granules))
+    });
+    asked.map_err(|short| Exhausted {
+        owner: "the host".into(),
+        limit: "margin",
+        used: host.budget().committed,
+        asked: bytes,
+        most: short.left,
     })
 }
 
