@@ -17,7 +17,8 @@ use wasmtime::component::{
 use wasmtime::{Store, StoreContextMut};
 
 use super::call::{NoRoom, Target};
-use super::guest::{GuestState, results_refused};
+use super::guest::{GuestState, charge_results};
+use crate::Recipient;
 use crate::region::Charge;
 
 /// A call that has its own types, for the task of the callee.
@@ -97,13 +98,15 @@ impl<T: Answer> Answer for Result<T, String> {
     }
 }
 
-/// A value on its way, and the charge for it.
+/// A value on its way, and the charge for it, on the caller's account.
 pub(super) type Charged<R> = (R, Charge);
 
 struct Typed<R> {
     bytes: Vec<u8>,
     /// The charge for the bytes, on the caller's account.
     charge: Option<Charge>,
+    /// Charged for the answer: the caller decides how long it is kept.
+    caller: Recipient,
     /// The answer, or the reason why it does not get to the caller.
     answer: Option<Result<Charged<R>, String>>,
     reply: oneshot::Sender<Result<Charged<R>, String>>,
@@ -124,11 +127,9 @@ where
             let function = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
             let answer = function.call_async(&mut *store, (&bytes,)).await?;
             drop((bytes, self.charge.take()));
-            let charge = store.data().charge(answer.bytes());
-            self.answer = Some(match charge {
-                Ok(charge) => Ok((answer, charge)),
-                Err(exhausted) => Err(results_refused(&exhausted)),
-            });
+            let callee = store.data().regions.name();
+            let charge = charge_results(&self.caller, callee, answer.bytes());
+            self.answer = Some(charge.map(|charge| (answer, charge)));
             Ok(())
         })
     }
@@ -227,6 +228,7 @@ where
     let call = Box::new(Typed::<R> {
         bytes,
         charge: Some(charge),
+        caller: store.data().recipient(),
         answer: None,
         reply,
     });

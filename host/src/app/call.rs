@@ -69,7 +69,7 @@ pub(super) enum Work {
 
 /// How a call ended, for the caller.
 pub(super) enum Reply {
-    /// With the charge for the values, on the callee's account.
+    /// With the charge for the values, on the caller's account.
     Done(Bundle, Charge),
     /// The callee is dead, or its results were refused on the way.
     Failed(String),

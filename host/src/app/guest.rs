@@ -684,9 +684,9 @@ impl Guest {
                 // If this is dropped, it goes before the caller hears of that.
                 let waiting = waiting;
                 let caller = (waiting.from(), &caller);
+                let params = (params, charge);
                 let (borrowed, called) =
                     self.values(instance, export, params, results, caller).await;
-                drop(charge);
                 drop(waiting);
                 match called {
                     // A caller that is gone drops what it would have got.
@@ -725,13 +725,13 @@ impl Guest {
         Ok(())
     }
 
-    /// Makes a call with any values. What is still lent at an error is to outlive
-    /// the store.
+    /// Makes a call with any values, and charges the results to the caller: it decides
+    /// how long they are kept. What is still lent at an error is to outlive the store.
     async fn values(
         &mut self,
         instance: Instance,
         export: ComponentExportIndex,
-        params: Bundle,
+        (params, charge): (Bundle, Charge),
         results: usize,
         (from, caller): (usize, &Recipient),
     ) -> (Option<Held>, wasmtime::Result<Reply>) {
@@ -750,19 +750,20 @@ impl Guest {
         if let Err(error) = called.await {
             return (Some(borrowed), Err(error));
         }
+        drop((params, charge));
         let bytes = values::bytes(&results);
         let packed = Bundle::pack(&mut self.store, results, (from, caller), Caller::Receives);
         if let Err(error) = borrowed.end(&mut self.store) {
             return (None, Err(error));
         }
+        let guest = self.store.data().regions.name();
         let answer = match packed {
-            Ok((bundle, _)) => match self.store.data().charge(bytes) {
+            Ok((bundle, _)) => match charge_results(caller, guest, bytes) {
                 Ok(charge) => Ok(Reply::Done(bundle, charge)),
-                Err(exhausted) => Ok(Reply::Failed(results_refused(&exhausted))),
+                Err(why) => Ok(Reply::Failed(why)),
             },
             Err(Refused::Fatal(error)) => Err(error),
             Err(Refused::Told(why)) => {
-                let guest = self.store.data().regions.name();
                 let failed = format!("the results of guest `{guest}` cannot be passed: {why}");
                 Ok(Reply::Failed(failed))
             }
@@ -880,12 +881,21 @@ impl Guest {
     }
 }
 
-/// Returns the text for a caller whose callee has no room for its results. The operator
-/// also gets the numbers.
-pub(super) fn results_refused(exhausted: &Exhausted) -> String {
-    let Exhausted { owner, limit, .. } = exhausted;
-    tracing::info!("results cannot be passed: {exhausted}");
-    format!("the results of {owner} are over its limit `{limit}`")
+/// Charges the results of a call to the caller. The error is the text for the caller; the
+/// operator also gets the numbers.
+pub(super) fn charge_results(
+    caller: &Recipient,
+    callee: &str,
+    bytes: u64,
+) -> Result<Charge, String> {
+    let account = &caller.owner().account;
+    account
+        .charge(Kind::HostMemory, bytes)
+        .map_err(|exhausted| {
+            tracing::info!("the results of guest `{callee}` cannot be passed: {exhausted}");
+            let Exhausted { owner, limit, .. } = exhausted;
+            format!("the results of guest `{callee}` are over the limit `{limit}` of {owner}")
+        })
 }
 
 /// The longest account of a failure, in bytes. Names in it are the guest's own, and

@@ -32,6 +32,8 @@ pub(super) struct Limiter {
     tables: Option<Charge>,
     /// The memory that the host promised.
     promise: Promise,
+    /// The host has promised memory since a growth failed last.
+    granted: bool,
     /// The growths that the host had no memory for.
     refused: u64,
 }
@@ -81,6 +83,7 @@ impl Limiter {
             account,
             tables: None,
             promise,
+            granted: false,
             refused: 0,
         }
     }
@@ -101,10 +104,11 @@ impl Limiter {
         self.refused
     }
 
-    /// Asks the host for memory for a growth. It stays counted even if the growth fails.
+    /// Asks the host for memory for a growth.
     fn ask_host(&mut self, current: usize, desired: usize) -> bool {
         let more = desired.saturating_sub(current);
         let Err(short) = self.promise.grow(more as u64) else {
+            self.granted = true;
             return true;
         };
         self.memory.used -= more;
@@ -129,6 +133,12 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        tracing::debug!(%error, "a guest's memory does not grow");
+        // It may be a growth that was never asked for. A guest can have any number of
+        // those, so it looks only if there may be something to give back.
+        if std::mem::take(&mut self.granted) {
+            self.promise.growth_failed();
+        }
         match error.is::<Overgrown>() {
             // The guest traps.
             true => Err(error),
@@ -173,7 +183,12 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::OnceLock;
+
+    use wasmtime::{Config, Engine, Instance, Module, Store};
+
     use crate::pressure::{Headroom, MemoryGauge};
+    use crate::sys::{StoreId, entry};
     use crate::{Host, HostLimits};
 
     const MIB: usize = 1 << 20;
@@ -221,8 +236,43 @@ mod tests {
     }
 
     fn limiter_on(host: &Host, memory_bytes: u64) -> Limiter {
+        limiter_of(host, memory_bytes, Arc::default())
+    }
+
+    fn limiter_of(host: &Host, memory_bytes: u64, store: Arc<OnceLock<StoreId>>) -> Limiter {
         let account = Account::new("guest `a`", crate::Limits::default().quota());
-        Limiter::new(memory_bytes, account, Promise::new(host, Arc::default()))
+        Limiter::new(memory_bytes, account, Promise::new(host, store))
+    }
+
+    #[test]
+    fn memory_of_a_failed_growth_is_for_others() {
+        let limits = HostLimits {
+            margin: 4 * MIB as u64,
+            ..HostLimits::default()
+        };
+        let host = Host::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
+        let mut config = Config::new();
+        crate::config::prepare(&mut config).unwrap();
+        let engine = Engine::new(&config).unwrap();
+        let module = wat::parse_str("(module (memory 16))").unwrap();
+        let module = Module::new(&engine, module).unwrap();
+        let mut store = Store::new(&engine, ());
+        let id = StoreId::of(&store);
+        let mut one = limiter_of(&host, 1 << 30, Arc::new(id.into()));
+        let mut other = limiter_on(&host, 1 << 30);
+        assert!(one.memory_growing(0, MIB, None).unwrap());
+        let entered = entry::Entered::new(id);
+        Instance::new(&mut store, &module, &[]).unwrap();
+        drop(entered);
+        assert!(one.memory_growing(MIB, 6 * MIB, None).unwrap());
+        let failed = || wasmtime::Error::msg("the kernel refuses");
+        one.memory_grow_failed(failed()).unwrap();
+        // Half of the margin may be used, and the memory has 1 MiB.
+        assert!(other.memory_growing(0, 7 * MIB, None).unwrap());
+        assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
+        // Not a growth of a memory that it has.
+        one.memory_grow_failed(failed()).unwrap();
+        assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
     }
 
     #[test]

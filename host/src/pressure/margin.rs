@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Headroom, Level, MemoryGauge, SystemGauge};
 use crate::Host;
 use crate::region::{Exhausted, GRANULE};
-use crate::sys::{StoreId, Taken};
+use crate::sys::{StoreId, Taken, memory_bytes};
 
 /// How long a look at the gauge stays valid: one tick.
 const TICK: Duration = Duration::from_millis(10);
@@ -72,6 +72,8 @@ pub(crate) struct Margin {
     last: AtomicU64,
     /// The last look at whole memories. Locked during looks and purges.
     looked: Mutex<Option<Looked>>,
+    /// The last refusal. Locked for moments.
+    refusal: Mutex<Option<Refusal>>,
     /// The highest level that was met since the last tick.
     met: Mutex<Level>,
     /// The gauge has failed, and that was logged.
@@ -83,6 +85,16 @@ pub(crate) struct Margin {
 struct Looked {
     at: Instant,
     took: Duration,
+}
+
+/// The last refusal. It stands for one tick, for requests that are as large and more.
+#[derive(Clone, Copy)]
+struct Refusal {
+    at: Instant,
+    /// The most that could be promised, asked for and committed in all.
+    most: u64,
+    /// The bytes that could be purged for that.
+    purgeable: u64,
 }
 
 /// The promise to the linear memories of one store.
@@ -144,6 +156,7 @@ impl Promise {
     /// Asks for more bytes of linear memory; see [`Host::may_grow`].
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
         let margin = self.host.margin();
+        margin.recall(&self.host, bytes)?;
         // Counted before asking, so that no other guest is promised the same bytes.
         let counts = [&self.promised.bytes, &margin.promised];
         for count in counts {
@@ -151,20 +164,31 @@ impl Promise {
         }
         let allowed = margin.allow(&self.host, bytes);
         if allowed.is_err() {
-            for count in counts {
-                count.fetch_sub(bytes, Ordering::SeqCst);
-            }
+            self.give_back(bytes);
         }
         allowed
+    }
+
+    /// Gives back what was promised to growths that failed: all that the memories do not
+    /// have. Call it only while no memory of the store grows.
+    pub(crate) fn growth_failed(&mut self) {
+        if let Some(store) = self.promised.store.get() {
+            let promised = self.promised.bytes.load(Ordering::SeqCst);
+            self.give_back(promised.saturating_sub(memory_bytes(*store)));
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        for count in [&self.promised.bytes, &self.host.margin().promised] {
+            count.fetch_sub(bytes, Ordering::SeqCst);
+        }
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let margin = self.host.margin();
-        margin.promises().remove(&self.number);
-        let bytes = self.promised.bytes.load(Ordering::SeqCst);
-        margin.promised.fetch_sub(bytes, Ordering::SeqCst);
+        self.host.margin().promises().remove(&self.number);
+        self.give_back(self.promised.bytes.load(Ordering::SeqCst));
     }
 }
 
@@ -218,6 +242,7 @@ impl Margin {
             promises: Mutex::default(),
             last: AtomicU64::new(0),
             looked: Mutex::default(),
+            refusal: Mutex::default(),
             met: Mutex::default(),
             blind: AtomicBool::new(false),
         }
@@ -275,6 +300,47 @@ impl Margin {
         self.allowance.store(bytes, Ordering::SeqCst);
     }
 
+    fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the bytes that are promised, asked for and committed, touched or not.
+    fn demand(&self, host: &Host) -> u64 {
+        self.promised
+            .load(Ordering::SeqCst)
+            .saturating_add(self.asked.load(Ordering::SeqCst))
+            .saturating_add(host.budget().committed)
+    }
+
+    /// Refuses `bytes` if the last refusal says that there is too little memory for them,
+    /// so that a guest that insists takes no looks, for which all others wait. Call it
+    /// before the bytes are in any count, since those of others are judged by that.
+    fn recall(&self, host: &Host, bytes: u64) -> Result<(), ShortOfMemory> {
+        let refusal = *self.refusal();
+        let Some(refusal) = refusal.filter(|it| it.at.elapsed() < TICK) else {
+            return Ok(());
+        };
+        let demand = self.demand(host).saturating_add(bytes);
+        let missing = demand.saturating_sub(refusal.most);
+        if missing == 0 || host.purgeable() > refusal.purgeable {
+            return Ok(());
+        }
+        Err(self.short(bytes, missing))
+    }
+
+    /// Notes that `bytes` are refused, because so many are missing.
+    fn short(&self, bytes: u64, missing: u64) -> ShortOfMemory {
+        if missing < self.keep {
+            // Small requests of other guests are refused as well by now.
+            self.meet(Level::Critical);
+        }
+        ShortOfMemory {
+            asked: bytes,
+            left: bytes.saturating_sub(missing),
+            margin: self.keep,
+        }
+    }
+
     /// Checks that there is memory for `bytes`, which the caller has added to a count
     /// before. Purges for them if that is needed and enough.
     fn allow(&self, host: &Host, bytes: u64) -> Result<(), ShortOfMemory> {
@@ -287,12 +353,7 @@ impl Margin {
         }
         // Spending from here on fails, and every earlier spender is in the counts.
         self.allowance.store(0, Ordering::SeqCst);
-        let all = self
-            .promised
-            .load(Ordering::SeqCst)
-            .saturating_add(self.asked.load(Ordering::SeqCst))
-            .saturating_add(host.budget().committed)
-            .saturating_add(self.keep);
+        let all = self.demand(host).saturating_add(self.keep);
         let Some(left) = self.headroom(all.saturating_add(STRIDE)) else {
             return Ok(());
         };
@@ -311,6 +372,7 @@ impl Margin {
         bytes: u64,
         looked: &mut Option<Looked>,
     ) -> Result<(), ShortOfMemory> {
+        let before = self.demand(host);
         let age = |looked: &Looked| looked.at.elapsed();
         let whole = looked.as_ref().is_none_or(|it| age(it) > WHOLE);
         let Some(mut room) = self.room(host, whole, looked) else {
@@ -343,15 +405,14 @@ impl Margin {
         }
         let missing = room.lacks(purgeable, self.keep / 2);
         if missing > 0 {
-            if missing < self.keep {
-                // Small requests of other guests are refused as well by now.
-                self.meet(Level::Critical);
-            }
-            return Err(ShortOfMemory {
-                asked: bytes,
-                left: bytes.saturating_sub(missing),
-                margin: self.keep,
+            // The larger, so that nothing is refused for what has come or gone meanwhile.
+            let demand = self.demand(host).max(before);
+            *self.refusal() = Some(Refusal {
+                at: Instant::now(),
+                most: demand.saturating_sub(missing),
+                purgeable,
             });
+            return Err(self.short(bytes, missing));
         }
         let needed = room.needed.saturating_add(self.keep);
         self.allow_more(room.left.memory.saturating_sub(needed));
@@ -442,6 +503,7 @@ impl Host {
     ///
     /// [`ShortOfMemory`] if there is too little memory, and too little to purge.
     pub fn may_grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
+        self.margin().recall(self, bytes)?;
         let _asked = Asked::new(self, bytes);
         self.margin().allow(self, bytes)
     }
@@ -468,16 +530,17 @@ impl Drop for Asked<'_> {
 pub(crate) fn ask_to_commit(host: &Host, granules: u64) -> Result<(), Exhausted> {
     let margin = host.margin();
     let bytes = granules.saturating_mul(GRANULE);
-    margin.asked.fetch_add(bytes, Ordering::SeqCst);
-    margin.allow(host, bytes).map_err(|short| {
-        commit_done(host, granules);
-        Exhausted {
-            owner: "the host".into(),
-            limit: "margin",
-            used: host.budget().committed,
-            asked: bytes,
-            most: short.left,
-        }
+    let asked = margin.recall(host, bytes).and_then(|()| {
+        margin.asked.fetch_add(bytes, Ordering::SeqCst);
+        let allowed = margin.allow(host, bytes);
+        allowed.inspect_err(|_| commit_done(host, granules))
+    });
+    asked.map_err(|short| Exhausted {
+        owner: "the host".into(),
+        limit: "margin",
+        used: host.budget().committed,
+        asked: bytes,
+        most: short.left,
     })
 }
 

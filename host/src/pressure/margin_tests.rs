@@ -66,6 +66,7 @@ impl Machine {
         self.others.store(bytes, Ordering::Relaxed);
         let host = self.host.get().expect("it is there");
         host.margin().good_until.store(0, Ordering::SeqCst);
+        *host.margin().refusal() = None;
     }
 }
 
@@ -200,6 +201,23 @@ fn most_growths_far_from_the_limit_take_no_look() {
 }
 
 #[test]
+fn most_refusals_take_no_look() {
+    let (host, machine) = host();
+    let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
+    let promise = promise(&host);
+    machine.looks.store(0, Ordering::Relaxed);
+    for more in 0..1000 {
+        let short = promise.grow(61 * MIB + more).unwrap_err();
+        assert_eq!((short.asked, short.left), (61 * MIB + more, 60 * MIB));
+        assert!(host.may_grow(60 * MIB + 1).is_err());
+        assert!(host.create("large", 61 * MIB).is_err());
+    }
+    assert!(machine.looks.load(Ordering::Relaxed) < 1500);
+    // What fits is not refused.
+    promise.grow(60 * MIB).unwrap();
+}
+
+#[test]
 fn embedders_growth_counts_while_it_is_asked_for() {
     let (host, machine) = host();
     let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
@@ -240,6 +258,9 @@ fn refused_growth_is_told_at_the_next_tick() {
     // Nobody is short of memory because somebody asks for a lot of it.
     assert!(promise.grow(1 << 40).is_err());
     assert_eq!(host.margin().tick(&host, 0).met, Level::Normal);
+    // Whoever does so hides from nobody that there is none.
+    assert!(promise.grow(MIB).is_err());
+    assert_eq!(host.margin().tick(&host, 0).met, Level::Critical);
 }
 
 /// Puts a figure into a file in one step: somebody may look at any moment.

@@ -54,6 +54,6 @@ pub(crate) use mark::StoreMark;
 pub(crate) use memory::{
     Creator, MemoryRecord, Overgrown, Perms, RESERVATION, Scribble, ShowError, StoreId, Tenant,
 };
-pub(crate) use resident::{Taken, private_bytes};
+pub(crate) use resident::{Taken, memory_bytes, private_bytes};
 pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};

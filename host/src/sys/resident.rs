@@ -56,8 +56,14 @@ pub(crate) fn private_bytes(store: StoreId) -> u64 {
             %error,
             "/proc/self does not tell what linear memories take: their size counts"
         );
-        memories.iter().map(|memory| memory.size() as u64).sum()
+        memory_bytes(store)
     })
+}
+
+/// Returns the bytes that a store's linear memories have, touched or not.
+pub(crate) fn memory_bytes(store: StoreId) -> u64 {
+    let memories = memories_of(store);
+    memories.iter().map(|memory| memory.size() as u64).sum()
 }
 
 /// The bytes of a store's linear memories that need no new pages of the kernel's: those

@@ -242,6 +242,160 @@ fn arguments_of_calls_take_no_more_than_the_limit() {
     assert!(stderr.contains("`host-memory`"), "{stderr}");
 }
 
+/// A kind of functions that return large lists.
+struct Lists {
+    params: &'static str,
+    core_params: &'static str,
+    arguments: &'static str,
+    element: &'static str,
+    /// The elements of a list that fits into 16 MiB of host memory once and not twice.
+    count: u32,
+}
+
+/// Lists that take 40 bytes of host memory for each element.
+const OF_VALUES: Lists = Lists {
+    params: "",
+    core_params: "",
+    arguments: "",
+    element: "u16",
+    count: 300_000,
+};
+
+/// Lists that are passed without a detour over dynamic values.
+const OF_BYTES: Lists = Lists {
+    params: r#"(param "key" (list u8))"#,
+    core_params: "(param i32 i32)",
+    arguments: "(i32.const 0) (i32.const 0)",
+    element: "u8",
+    count: 9 << 20,
+};
+
+/// A guest that returns a large list from `keep`. `get` returns an empty list until
+/// then, and the same large one afterwards.
+fn lists_server(dir: &TempDir, lists: &Lists) -> PathBuf {
+    let Lists {
+        params,
+        core_params,
+        element,
+        count,
+        ..
+    } = lists;
+    let lift = |name: &str| {
+        format!(
+            r#"(func ${name} {params} (result (list {element}))
+    (canon lift (core func $main "{name}")
+      (memory (core memory $main "memory")) (realloc (core func $main "realloc"))))"#
+        )
+    };
+    let (keep, get) = (lift("keep"), lift("get"));
+    let text = format!(
+        r#"(component
+  (core module $main
+    (memory (export "memory") 160)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+    (func (export "keep") {core_params} (result i32)
+      (i32.store (i32.const 0) (i32.const 64))
+      (i32.store (i32.const 4) (i32.const {count}))
+      (i32.const 0))
+    (func (export "get") {core_params} (result i32) (i32.const 0)))
+  (core instance $main (instantiate $main))
+  {keep}
+  {get}
+  (instance $lists (export "keep" (func $keep)) (export "get" (func $get)))
+  (export "test:hostile/lists" (instance $lists)))"#
+    );
+    component(dir, "server", &text)
+}
+
+/// A command that calls one of the functions until it has a large list. Its `realloc`
+/// takes so many steps, during which the host has the list for it.
+fn lists_client(dir: &TempDir, lists: &Lists, function: &str, steps: u32) -> PathBuf {
+    let Lists {
+        params,
+        core_params,
+        arguments,
+        element,
+        ..
+    } = lists;
+    let text = format!(
+        r#"(component
+  (import "test:hostile/lists" (instance $lists
+    (export "{function}" (func {params} (result (list {element}))))))
+  (core module $libc
+    (memory (export "memory") 160)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $step i32)
+      (loop $more
+        (local.set $step (i32.add (local.get $step) (i32.const 1)))
+        (br_if $more (i32.lt_u (local.get $step) (i32.const {steps}))))
+      (i32.const 64)))
+  (core instance $libc (instantiate $libc))
+  (core func $call (canon lower (func $lists "{function}")
+    (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+  (core module $main
+    (import "libc" "memory" (memory 160))
+    (import "lists" "call" (func $call {core_params} (param i32)))
+    (func (export "run") (result i32)
+      (loop $more
+        (call $call {arguments} (i32.const 0))
+        (br_if $more (i32.eqz (i32.load (i32.const 4)))))
+      (i32.const 0)))
+  (core instance $main (instantiate $main
+    (with "libc" (instance $libc))
+    (with "lists" (instance (export "call" (func $call))))))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run)))"#
+    );
+    component(dir, function, &text)
+}
+
+/// Runs a client that keeps a large list for a while, and another that gets one
+/// meanwhile.
+fn keep_and_get(lists: &Lists, steps: u32, limit: &str) -> Output {
+    let dir = directory();
+    let manifest = dir.path().join("tombolo.toml");
+    let mut file = File::create(&manifest).expect("the directory is ours");
+    writeln!(
+        file,
+        "[guests.server]\ncomponent = {:?}\nlimits = {{ host-memory = \"16MiB\" }}\n\
+         [guests.keeper]\ncomponent = {:?}\ncalls = [\"server\"]\nlimits = {{ host-memory = {limit:?} }}\n\
+         [guests.getter]\ncomponent = {:?}\ncalls = [\"server\"]\n\
+         [guests.innocent]\ncomponent = {:?}\n",
+        lists_server(&dir, lists),
+        lists_client(&dir, lists, "keep", steps),
+        lists_client(&dir, lists, "get", 0),
+        innocent(),
+    )
+    .expect("there is room");
+    let output = Running::start(tombolo(["run"]).current_dir(dir.path())).end();
+    assert_innocent_is_done(&output);
+    output
+}
+
+#[test]
+fn results_that_a_client_keeps_do_not_end_the_server() {
+    for lists in [OF_VALUES, OF_BYTES] {
+        let output = keep_and_get(&lists, 1_000_000_000, "16MiB");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn results_over_the_callers_limit_are_the_callers_problem() {
+    for lists in [OF_VALUES, OF_BYTES] {
+        let output = keep_and_get(&lists, 0, "4MiB");
+        assert_eq!(output.status.code(), Some(134), "{output:?}");
+        let stderr = text(&output.stderr);
+        let expected = "the results of guest `server` are over the limit `host-memory` \
+                        of guest `keeper`";
+        assert!(stderr.contains(expected), "{stderr}");
+        for others in ["server", "getter"] {
+            let ended = format!("guest `{others}` was ended");
+            assert!(!stderr.contains(&ended), "{stderr}");
+        }
+    }
+}
+
 /// Flags with short names take thirty times what wasmtime counts for them.
 #[test]
 fn lists_of_flags_take_no_more_than_the_limit() {

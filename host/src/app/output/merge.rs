@@ -68,6 +68,7 @@ struct Lane {
     /// The error by which bytes were lost, until the guest gets it.
     failed: Option<io::Error>,
     /// The number of the program's lines that there was no room for.
+    #[cfg(feature = "cli")]
     lost: u64,
     /// Tasks that wait for room, or until everything is written.
     wakers: Vec<Waker>,
@@ -195,6 +196,7 @@ impl Merge {
             new_life: false,
             left: false,
             failed: None,
+            #[cfg(feature = "cli")]
             lost: 0,
             wakers: Vec::new(),
         });
@@ -539,6 +541,7 @@ mod tests {
         assert_eq!(text(&mut merge, now), "\\xc3");
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn lines_that_there_is_no_room_for_are_counted() {
         let mut merge = Merge::new(false);
