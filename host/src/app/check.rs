@@ -500,7 +500,10 @@ pub enum StartError {
         source: wasmtime::Error,
     },
     /// No thread can be started to write the output of a guest.
-    #[error("cannot start a thread to write the output of guest `{}`", escape(guest))]
+    #[error(
+        "cannot start a thread to write the output of guest `{}`",
+        escape(guest)
+    )]
     Output {
         /// The guest.
         guest: String,

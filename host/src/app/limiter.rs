@@ -270,7 +270,7 @@ mod tests {
         // Half of the margin may be used, and the memory has 1 MiB.
         assert!(other.memory_growing(0, 7 * MIB, None).unwrap());
         assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
-        // Not a growth of a memory that it has.
+        // The memory that is there stays promised.
         one.memory_grow_failed(failed()).unwrap();
         assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
     }

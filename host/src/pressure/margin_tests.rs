@@ -258,7 +258,7 @@ fn refused_growth_is_told_at_the_next_tick() {
     // Nobody is short of memory because somebody asks for a lot of it.
     assert!(promise.grow(1 << 40).is_err());
     assert_eq!(host.margin().tick(&host, 0).met, Level::Normal);
-    // Whoever does so hides from nobody that there is none.
+    // Such requests do not hide that small ones are refused.
     assert!(promise.grow(MIB).is_err());
     assert_eq!(host.margin().tick(&host, 0).met, Level::Critical);
 }
