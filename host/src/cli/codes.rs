@@ -54,7 +54,7 @@ pub(super) fn help() -> String {
     for Code(code, meaning) in &CODES {
         let mut line = format!("  {code:<18}");
         for word in meaning.split(' ') {
-            if line.chars().count() + word.len() >= 90 {
+            if line.chars().count() + word.len() >= 79 {
                 text += &format!("\n{line}");
                 line = " ".repeat(20);
             }
@@ -88,7 +88,7 @@ mod tests {
     fn help_fits_a_terminal() {
         let help = help();
         assert!(
-            help.lines().all(|line| line.chars().count() <= 92),
+            help.lines().all(|line| line.chars().count() <= 79),
             "{help}"
         );
         assert!(
