@@ -31,7 +31,7 @@ const CODES: [Code; 7] = [
         "129, 130, 143, 152",
         "SIGHUP, SIGINT, SIGTERM or SIGXCPU: the app was shut down in order. Commands end at \
          once, or after their grace if one of them listens for it. Other guests end when they \
-         have answered the calls that they are serving, at most a second later. SIGINT or \
+         have answered the calls that they are serving, at most two seconds later. SIGINT or \
          SIGTERM after the first signal ends the program at once. A signal that was ignored \
          when the program was started, as by `nohup`, stays ignored",
     ),
