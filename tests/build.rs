@@ -131,10 +131,12 @@ fn groups(here: &Path, out: &Path, target: &Path, programs: &BTreeSet<String>) -
 
     let mut arms = String::new();
     for (group, constants) in groups {
-        let is_tested = ["tests", "../host/tests", "benches"].iter().any(|tests| {
-            let program = here.join(tests).join(group);
-            program.join("main.rs").exists() || program.with_extension("rs").exists()
-        });
+        let is_tested = ["tests", "../host/cli/tests", "benches"]
+            .iter()
+            .any(|tests| {
+                let program = here.join(tests).join(group);
+                program.join("main.rs").exists() || program.with_extension("rs").exists()
+            });
         assert!(
             is_tested,
             "guests `{group}_*` belong to a test program or benchmark `{group}`, and there is none"

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tombolo::Limits;
-use tombolo::app::{AppBuilder, End, Outcome};
+use tombolo_app::{AppBuilder, End, Outcome};
 use tombolo_tests::process::Process;
 
 /// What a process has of memory that is shared, and of threads.

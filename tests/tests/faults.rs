@@ -5,8 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tombolo::app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
 use tombolo::{GRANULE, Host, Limits, PrepareError, Trespass};
+use tombolo_app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 use tombolo_tests::process::Process;
 use wasmtime::component::{Component, Linker, Resource};

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use tombolo::app::{App, AppBuilder, Backoff, End, GuestSpec, Outcome, Restart, ScopeSpec};
 use tombolo::{GRANULE, Host, Region, RegionError, Rights, Strand};
+use tombolo_app::{App, AppBuilder, Backoff, End, GuestSpec, Outcome, Restart, ScopeSpec};
 use tombolo_tests::artifacts;
 
 use puppet::{

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use tombolo::app::{
+use tombolo::{Limits, Rights};
+use tombolo_app::{
     App, AppBuilder, Backoff, ChannelSpec, End, Grant, GuestSpec, Outcome, Restart, ScopeSpec,
 };
-use tombolo::{Limits, Rights};
 
 tombolo_tests::guests!(pipes);
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tombolo::app::{App, ChannelSpec, End, GuestSpec};
+use tombolo_app::{App, ChannelSpec, End, GuestSpec};
 use tombolo_tests::process::Process;
 
 tombolo_tests::guests!(ring);

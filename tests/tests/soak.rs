@@ -27,9 +27,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use soak::{Dice, GRANULE, Part};
-use tombolo::app::{App, AppBuilder, AppHandle, CommandSpec, End, Grant, Outcome};
 use tombolo::pressure::Level;
 use tombolo::{Host, HostLimits, Limits, Pinned, Region, RegionError};
+use tombolo_app::{App, AppBuilder, AppHandle, CommandSpec, End, Grant, Outcome};
 use tombolo_tests::process::Process;
 
 tombolo_tests::guests!(soak);

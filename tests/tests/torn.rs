@@ -8,7 +8,7 @@
 //! written, in order, and no further.
 
 use tombolo::Rights;
-use tombolo::app::{App, ChannelSpec, End, GuestSpec, ScopeSpec};
+use tombolo_app::{App, ChannelSpec, End, GuestSpec, ScopeSpec};
 
 tombolo_tests::guests!(torn);
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tombolo::app::{App, AppBuilder, ChannelSpec, End, GuestSpec, Outcome, ScopeSpec};
 use tombolo::{GRANULE, Host, Region, RegionError, Rights};
+use tombolo_app::{App, AppBuilder, ChannelSpec, End, GuestSpec, Outcome, ScopeSpec};
 
 tombolo_tests::guests!(waits);
 

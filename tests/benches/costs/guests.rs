@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use tombolo::app::{App, AppBuilder, ChannelSpec, CommandSpec, End, Grant, GuestSpec};
 use tombolo::{HostLimits, Limits};
+use tombolo_app::{App, AppBuilder, ChannelSpec, CommandSpec, End, Grant, GuestSpec};
 use tombolo_tests::{artifacts, server};
 
 use crate::measure::Plan;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tombolo::app::{App, GuestSpec};
 use tombolo::{Host, RegionCtx, RegionView};
+use tombolo_app::{App, GuestSpec};
 use tombolo_tests::artifacts;
 use tombolo_tests::process::Process;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};

@@ -335,6 +335,15 @@ impl Region {
         &self.hold.0
     }
 
+    pub(crate) fn unpinned_spans(&self) -> u64 {
+        let claim = self.handle().claim();
+        self.shared().ledger().unpinned_spans(claim)
+    }
+
+    pub(crate) fn set_queued(&self, queued: bool) {
+        self.shared().ledger().set_queued(self.handle(), queued);
+    }
+
     pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.hold.1
     }

@@ -7,13 +7,14 @@
 /// What guests hold and do, with what is around the host's own source.
 pub mod app;
 mod held;
-/// What is pinned, and by whom, with threads that shuttle schedules.
-pub mod region;
+pub use tombolo_region as region;
+/// The names by which the included source knows what stands in for the library.
+extern crate self as tombolo;
 pub mod store;
 mod sync;
 mod time;
 #[expect(dead_code, reason = "not all of it is needed here")]
-#[path = "../../../host/src/watched.rs"]
+#[path = "../../../host/core/src/watched.rs"]
 mod watched;
 
 pub use held::{

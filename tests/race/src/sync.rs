@@ -1,7 +1,7 @@
 //! What threads and tasks wait with, where a scheduler decides who goes on.
 
 use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
-pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 use tokio::sync::futures::Notified;
 
 /// Others may go on here, before something that is a step by itself.

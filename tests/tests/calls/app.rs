@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tombolo::Limits;
-use tombolo::app::{
+use tombolo_app::{
     App, AppBuilder, Backoff, CallSpec, CommandSpec, End, GuestSpec, Outcome, Restart, StartError,
 };
 
@@ -514,7 +514,7 @@ mod limits {
         let command = CommandSpec {
             args: vec!["limit descriptors".into()],
             env: Vec::new(),
-            dirs: vec![tombolo::app::Grant {
+            dirs: vec![tombolo_app::Grant {
                 dir: dir.expect("it is there"),
                 host_path: directory.into(),
                 guest_path: "/".into(),

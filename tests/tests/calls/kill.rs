@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tombolo::Host;
-use tombolo::app::{
+use tombolo::pressure::{Level, PressureSink, PressureSource};
+use tombolo_app::{
     App, AppBuilder, AppHandle, Candidate, End, GuestSpec, KillReport, OnPressure, Outcome,
     StartError, Verdict,
 };
-use tombolo::pressure::{Level, PressureSink, PressureSource};
 
 use crate::guests;
 use crate::trio::{app, far, near, program, server, strand};

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use tombolo::app::{
+use tombolo::{Host, Limits};
+use tombolo_app::{
     App, AppBuilder, AppHandle, Backoff, CommandSpec, End, GuestSpec, Outcome, Restart,
 };
-use tombolo::{Host, Limits};
 
 use crate::guests;
 use crate::trio::{program, run, server, strand};

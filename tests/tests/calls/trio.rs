@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tombolo::app::{App, AppBuilder, CommandSpec, GuestSpec, Outcome};
+use tombolo_app::{App, AppBuilder, CommandSpec, GuestSpec, Outcome};
 use tombolo_tests::artifacts;
 
 /// Whether guests share a strand, where a test says nothing else: at first in the test

@@ -9,9 +9,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use frames::filters;
 use frames::images::{self, Image};
-use tombolo::app::{
-    App, AppBuilder, Backoff, ChannelSpec, End, Grant, GuestSpec, Outcome, Restart,
-};
+use tombolo_app::{App, AppBuilder, Backoff, ChannelSpec, End, Grant, GuestSpec, Outcome, Restart};
 use tombolo_tests::artifacts;
 
 const WIDTH: u32 = 160;

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tombolo::app::{App, CommandSpec, End};
 use tombolo::pressure::{Level, PressureSink, PressureSource, Psi, Thresholds};
+use tombolo_app::{App, CommandSpec, End};
 use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
 
 use crate::guests;

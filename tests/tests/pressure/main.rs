@@ -15,15 +15,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tombolo::app::{App, CommandSpec, End, GuestSpec};
 use tombolo::pressure::{Level, PressureSink, PressureSource};
 use tombolo::{Host, RegionCtx, RegionView};
+use tombolo_app::{App, CommandSpec, End, GuestSpec};
 use tombolo_tests::artifacts;
 use tombolo_tests::process::{Descriptor, Process};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_io::IoView;
 
 mod kernel;
 mod margin;
@@ -132,6 +133,12 @@ struct State {
 impl RegionView for State {
     fn region_ctx(&mut self) -> &mut RegionCtx {
         &mut self.regions
+    }
+}
+
+impl IoView for State {
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 }
 

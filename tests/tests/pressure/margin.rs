@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tombolo::app::{Candidate, End, GuestSpec, OnPressure, Verdict};
 use tombolo::pressure::{Headroom, Level, MemoryGauge};
 use tombolo::{GRANULE, HostLimits};
+use tombolo_app::{Candidate, End, GuestSpec, OnPressure, Verdict};
 
 use crate::relief::{end, killed, run_while, until};
 use crate::trio::{self, program};

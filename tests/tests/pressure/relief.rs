@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tombolo::app::{App, AppBuilder, AppHandle, Candidate, End, OnPressure, Outcome, Verdict};
 use tombolo::pressure::Level;
 use tombolo::{GRANULE, Host};
+use tombolo_app::{App, AppBuilder, AppHandle, Candidate, End, OnPressure, Outcome, Verdict};
 
 use crate::trio::{self, program, strand};
 use crate::{Own, guests, signs};

@@ -2,10 +2,10 @@
 
 pub mod calls;
 #[expect(dead_code, reason = "not all of it is needed here")]
-#[path = "../../../../host/src/app/channel.rs"]
+#[path = "../../../../host/app/src/channel.rs"]
 mod channel;
 #[expect(dead_code, reason = "not all of it is needed here")]
-#[path = "../../../../host/src/app/cycle.rs"]
+#[path = "../../../../host/app/src/cycle.rs"]
 mod cycle;
 pub mod post;
 mod report;

@@ -1,0 +1,239 @@
+//! Calls that pass one `list<u8>`, without a detour over dynamic values.
+//!
+//! wasmtime's dynamic values take dozens of bytes for each byte of a list, and
+//! as many nanoseconds. Functions that take one list of bytes and answer with
+//! something small are common enough, and of a kind that can be spelled out in
+//! types: the list is copied once out of the caller and once into the callee.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use wasmtime::component::types::{ComponentFunc, Type};
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Instance, Lift, LinkerInstance, Lower,
+};
+use wasmtime::{Store, StoreContextMut};
+
+use super::call::{NoRoom, Target};
+use super::guest::{GuestState, charge_results};
+use tombolo::Recipient;
+use tombolo_region::Charge;
+
+/// A call that has its own types, for the task of the callee.
+pub(super) trait ByteCall: Send {
+    /// Makes the call and keeps what it returns.
+    fn run<'a>(
+        &'a mut self,
+        store: &'a mut Store<GuestState>,
+        instance: Instance,
+        export: ComponentExportIndex,
+    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
+
+    /// Tells the caller what was returned.
+    fn done(self: Box<Self>);
+
+    /// Tells the caller that nothing will be.
+    fn failed(self: Box<Self>, why: String);
+}
+
+/// What a function of this kind can answer.
+trait Answer: Lift + Lower + Send + Sync + 'static {
+    /// The bytes of strings and lists that it has.
+    fn size(&self) -> usize {
+        0
+    }
+
+    /// Word of a dead callee, if there is room for it.
+    fn refusal(_why: String) -> Option<Self> {
+        None
+    }
+}
+
+/// All that a function returns.
+trait Answers {
+    /// The bytes of strings and lists that it has.
+    fn bytes(&self) -> u64;
+}
+
+impl Answers for () {
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl<R: Answer> Answers for (R,) {
+    fn bytes(&self) -> u64 {
+        self.0.size() as u64
+    }
+}
+
+impl Answer for () {}
+impl Answer for u32 {}
+impl Answer for u64 {}
+
+impl Answer for String {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Answer for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T: Answer> Answer for Result<T, String> {
+    fn size(&self) -> usize {
+        match self {
+            Ok(answer) => answer.size(),
+            Err(why) => why.size(),
+        }
+    }
+
+    fn refusal(why: String) -> Option<Self> {
+        Some(Err(why))
+    }
+}
+
+/// A value on its way, and the charge for it, on the caller's account.
+pub(super) type Charged<R> = (R, Charge);
+
+struct Typed<R> {
+    bytes: Vec<u8>,
+    /// The charge for the bytes, on the caller's account.
+    charge: Option<Charge>,
+    /// Charged for the answer: the caller decides how long it is kept.
+    caller: Recipient,
+    /// The answer, or the reason why it does not get to the caller.
+    answer: Option<Result<Charged<R>, String>>,
+    reply: oneshot::Sender<Result<Charged<R>, String>>,
+}
+
+impl<R> ByteCall for Typed<R>
+where
+    R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    fn run<'a>(
+        &'a mut self,
+        store: &'a mut Store<GuestState>,
+        instance: Instance,
+        export: ComponentExportIndex,
+    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>> {
+        Box::pin(async move {
+            let bytes = std::mem::take(&mut self.bytes);
+            let function = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
+            let answer = function.call_async(&mut *store, (&bytes,)).await?;
+            drop((bytes, self.charge.take()));
+            let callee = store.data().regions.name();
+            let charge = charge_results(&self.caller, callee, answer.bytes());
+            self.answer = Some(charge.map(|charge| (answer, charge)));
+            Ok(())
+        })
+    }
+
+    fn done(self: Box<Self>) {
+        if let Some(answer) = self.answer {
+            // A caller that is gone does not want it.
+            let _ = self.reply.send(answer);
+        }
+    }
+
+    fn failed(self: Box<Self>, why: String) {
+        let _ = self.reply.send(Err(why));
+    }
+}
+
+/// Defines the function if it is of this kind, and says whether it was.
+pub(super) fn define(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    name: &str,
+    ty: &ComponentFunc,
+    target: &Arc<Target>,
+) -> wasmtime::Result<bool> {
+    let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
+    let mut params = ty.params();
+    if !params.next().is_some_and(|(_, ty)| is_bytes(&ty)) || params.next().is_some() {
+        return Ok(false);
+    }
+    let mut results = ty.results();
+    let (result, None) = (results.next(), results.next()) else {
+        return Ok(false);
+    };
+    match result {
+        Some(Type::U32) => answering::<u32>(instance, name, target),
+        Some(Type::U64) => answering::<u64>(instance, name, target),
+        Some(Type::String) => answering::<String>(instance, name, target),
+        Some(ty) if is_bytes(&ty) => answering::<Vec<u8>>(instance, name, target),
+        Some(Type::Result(result)) if result.err() == Some(Type::String) => match result.ok() {
+            None => answering::<Result<(), String>>(instance, name, target),
+            Some(Type::U32) => answering::<Result<u32, String>>(instance, name, target),
+            Some(Type::U64) => answering::<Result<u64, String>>(instance, name, target),
+            Some(Type::String) => answering::<Result<String, String>>(instance, name, target),
+            Some(ty) if is_bytes(&ty) => {
+                answering::<Result<Vec<u8>, String>>(instance, name, target)
+            }
+            Some(_) => return Ok(false),
+        },
+        Some(_) => return Ok(false),
+        None => {
+            let target = target.clone();
+            instance.func_wrap_async(name, move |mut store, (bytes,): (Vec<u8>,)| {
+                let target = target.clone();
+                Box::new(async move { Ok(call::<()>(&target, &mut store, bytes).await?) })
+            })
+        }
+    }?;
+    Ok(true)
+}
+
+fn answering<R: Answer>(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    name: &str,
+    target: &Arc<Target>,
+) -> wasmtime::Result<()> {
+    let target = target.clone();
+    instance.func_wrap_async(name, move |mut store, (bytes,): (Vec<u8>,)| {
+        let target = target.clone();
+        Box::new(async move {
+            match call::<(R,)>(&target, &mut store, bytes).await {
+                Ok(answer) => {
+                    target.count_copied(answer.0.size() as u64);
+                    Ok(answer)
+                }
+                Err(no) => match R::refusal(no.why.clone()) {
+                    Some(refusal) => Ok((refusal,)),
+                    None => Err(no.into()),
+                },
+            }
+        })
+    })
+}
+
+/// Makes the call for the guest whose store is in hand.
+async fn call<R>(
+    target: &Target,
+    store: &mut StoreContextMut<'_, GuestState>,
+    bytes: Vec<u8>,
+) -> Result<R, NoRoom>
+where
+    R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    let length = bytes.len() as u64;
+    let charge = store.data().charge(length);
+    let charge = charge.map_err(|exhausted| target.refused(exhausted.to_string()))?;
+    let (reply, replied) = oneshot::channel();
+    let call = Box::new(Typed::<R> {
+        bytes,
+        charge: Some(charge),
+        caller: store.data().recipient(),
+        answer: None,
+        reply,
+    });
+    let clock = store.data().clock.clone();
+    let (answer, charge) = target.call_bytes(&clock, length, call, replied).await?;
+    store.data_mut().keep_in_call(charge);
+    Ok(answer)
+}

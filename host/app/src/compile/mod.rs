@@ -1,0 +1,125 @@
+//! Measures components and compiles them within limits.
+//!
+//! Each component is measured first, by a pass over its bytes. Then a skeleton of it is
+//! compiled: a component with the same types and next to no code. From the skeleton
+//! wasmtime reads the types, which is enough to check imports and links. Full code is
+//! compiled only for components that are to run. If the program names a
+//! [`CompilerProcess`], wasmtime does all of this there.
+//!
+//! | file | what |
+//! |---|---|
+//! | `limits` | the limits, and the error that names one |
+//! | `measure` | how much of everything a component has |
+//! | `function` | what one core function costs the compiler |
+//! | `unfold` | instances, multiplied out |
+//! | `skeleton` | the component without its code |
+//! | `process` | the compiler's process, as the parent sees it |
+//! | `child` | what runs in there |
+
+mod child;
+mod function;
+mod limits;
+mod measure;
+mod process;
+mod skeleton;
+mod unfold;
+
+use wasmtime::component::Component;
+use wasmtime::{Config, Engine, OptLevel};
+
+pub use limits::CompileLimits;
+pub(crate) use limits::TooLarge;
+#[cfg(test)]
+pub(crate) use measure::measure;
+pub(crate) use measure::{Core, Totals};
+pub use process::CompilerProcess;
+use process::{Task, Worker};
+use skeleton::skeleton;
+
+/// Returns the settings of engines for apps, without those of
+/// [`prepare`](tombolo::prepare).
+pub(crate) fn engine_config(level: OptLevel) -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true).cranelift_opt_level(level);
+    config
+}
+
+/// Checks all of a component's code, as wasmtime does when it compiles it.
+fn check_code(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<()> {
+    let features = engine.get_wasm_features();
+    wasmparser::Validator::new_with_features(features)
+        .validate_all(wasm)
+        .map(drop)
+        .map_err(wasmtime::Error::new)
+}
+
+/// Compiles components for an engine.
+pub(crate) struct Compiler<'a> {
+    engine: &'a Engine,
+    level: OptLevel,
+    limits: &'a CompileLimits,
+    worker: Option<Worker>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Compiles for `engine`, which has this level, and the settings of
+    /// [`engine_config`].
+    pub(crate) fn new(
+        engine: &'a Engine,
+        level: OptLevel,
+        limits: &'a CompileLimits,
+        process: Option<&CompilerProcess>,
+    ) -> Compiler<'a> {
+        Compiler {
+            engine,
+            level,
+            limits,
+            worker: process.cloned().map(Worker::new),
+        }
+    }
+
+    /// Measures a component. Returns a skeleton with its types, which must not be run, and
+    /// the size of an instance. With `check`, all of its code is validated as well.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, or it is invalid.
+    pub(crate) fn types(
+        &mut self,
+        wasm: &[u8],
+        check: bool,
+    ) -> wasmtime::Result<(Component, Totals)> {
+        let measured = measure::measure(wasm, self.limits).map_err(|refused| match refused {
+            // Hints look for it.
+            measure::Refused::TooLarge(error) => wasmtime::Error::new(error),
+            other => wasmtime::Error::new(other),
+        })?;
+        let task = if check { Task::Check } else { Task::Types };
+        if let Some(worker) = &mut self.worker {
+            let compiled = worker.compile(task, self.level, wasm, self.limits)?;
+            return Ok((compiled.load(self.engine)?, measured.instance));
+        }
+        if check {
+            check_code(self.engine, wasm)?;
+        }
+        let bytes = skeleton(wasm).map_err(wasmtime::Error::new)?;
+        let component = Component::from_binary(self.engine, &bytes)
+            .map_err(|error| child::better(self.engine, wasm, error))?;
+        Ok((component, measured.instance))
+    }
+
+    /// Compiles a component that was measured before.
+    ///
+    /// # Errors
+    ///
+    /// It is invalid, or it takes too much time or memory.
+    pub(crate) fn code(&mut self, wasm: &[u8]) -> wasmtime::Result<Component> {
+        match &mut self.worker {
+            Some(worker) => {
+                let compiled = worker.compile(Task::Code, self.level, wasm, self.limits)?;
+                compiled.load(self.engine)
+            }
+            None => Component::from_binary(self.engine, wasm),
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Compiles in a process of its own, which has limits of time and memory.
+//!
+//! The program runs itself once more, as the child. One child compiles all the
+//! components of an app, one after the other; the limits are set for each. Over a
+//! limit the kernel ends the child, and this process goes on.
+
+use std::ffi::OsString;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Signal;
+use wasmtime::OptLevel;
+
+use super::child;
+use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
+use tombolo::internal::sys::Compiled;
+
+/// The wall-clock time that the child may take on a busy machine: this factor times its
+/// processor time, plus [`BUSY`].
+const SLOWER: u32 = 10;
+const BUSY: Duration = Duration::from_secs(60);
+
+/// The most bytes of the child's stderr that are looked at.
+const LAST_WORDS: u64 = 64 << 10;
+
+/// A process that compiles the components of an app, in which the limits
+/// [`time`](CompileLimits::time) and [`memory_bytes`](CompileLimits::memory_bytes)
+/// hold.
+///
+/// For this the program executes itself once more, and the child must call
+/// [`serve`](CompilerProcess::serve). The child ends after the last component, before
+/// any guest starts.
+///
+/// ```no_run
+/// use tombolo_app::{App, CompilerProcess};
+///
+/// # use std::process::ExitCode;
+/// fn main() -> ExitCode {
+///     if std::env::args().nth(1).as_deref() == Some("compile-components") {
+///         return CompilerProcess::serve();
+///     }
+///     let compiler = CompilerProcess::this_program(["compile-components"]);
+///     let app = App::builder().compiler(compiler);
+///     // ...
+/// #   drop(app);
+/// #   ExitCode::SUCCESS
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct CompilerProcess {
+    arguments: Vec<OsString>,
+}
+
+impl CompilerProcess {
+    /// Describes a process that runs this program with these arguments.
+    pub fn this_program<A: Into<OsString>>(
+        arguments: impl IntoIterator<Item = A>,
+    ) -> CompilerProcess {
+        CompilerProcess {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// Compiles components for the parent until it asks for no more: the `main` of the
+    /// child. The child must not read anything else from its standard input, or write
+    /// anything else to its standard output.
+    #[must_use]
+    pub fn serve() -> ExitCode {
+        child::serve()
+    }
+
+    /// Starts it.
+    fn start(&self) -> io::Result<Running> {
+        let mut child = Command::new(program()?)
+            .args(&self.arguments)
+            // What it writes is not shown. So it should be short.
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (stdin, stdout, stderr) =
+            match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+                (Some(stdin), Some(stdout), Some(stderr)) => (stdin, stdout, stderr),
+                _ => return Err(io::Error::other("the child has no pipes")),
+            };
+        let running = Running {
+            child,
+            stdin,
+            stdout,
+            stderr,
+        };
+        for end in [
+            running.stdin.as_fd(),
+            running.stdout.as_fd(),
+            running.stderr.as_fd(),
+        ] {
+            fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+        }
+        Ok(running)
+    }
+}
+
+/// Paths of this program. The first is the same file even if another one has taken its
+/// name. The second is used if no `/proc` is mounted.
+fn program() -> io::Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() {
+        return Ok(own);
+    }
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = rustix::param::linux_execfn();
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    match path.is_absolute() {
+        true => Ok(path),
+        // Relative to the directory in which the program was started. A name without
+        // a slash would be looked for elsewhere.
+        false => Ok(PathBuf::from(".").join(path)),
+    }
+}
+
+/// A task for the child with a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Compile a skeleton of it, from which its types can be read.
+    Types,
+    /// Check all of its code, and compile a skeleton.
+    Check,
+    /// Compile it.
+    Code,
+}
+
+/// A request, before the component's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) task: Task,
+    pub(super) optimize: bool,
+    /// A random number, which the answer repeats.
+    pub(super) nonce: u64,
+    /// Seconds of processor time.
+    pub(super) seconds: u64,
+    /// Bytes of memory.
+    pub(super) memory: u64,
+    /// The size of the component, in bytes.
+    pub(super) length: u64,
+}
+
+impl Request {
+    pub(super) const BYTES: usize = 34;
+
+    pub(super) fn to_bytes(self) -> [u8; Request::BYTES] {
+        let mut bytes = [0; Request::BYTES];
+        bytes[0] = match self.task {
+            Task::Types => 0,
+            Task::Check => 1,
+            Task::Code => 2,
+        };
+        bytes[1] = self.optimize.into();
+        let numbers = [self.nonce, self.seconds, self.memory, self.length];
+        for (to, number) in bytes[2..].chunks_exact_mut(8).zip(numbers) {
+            to.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; Request::BYTES]) -> Option<Request> {
+        let task = match bytes[0] {
+            0 => Task::Types,
+            1 => Task::Check,
+            2 => Task::Code,
+            _ => return None,
+        };
+        let mut numbers = bytes[2..].chunks_exact(8).map(|bytes| {
+            let bytes = bytes.try_into().expect("eight bytes");
+            u64::from_le_bytes(bytes)
+        });
+        Some(Request {
+            task,
+            optimize: bytes[1] != 0,
+            nonce: numbers.next()?,
+            seconds: numbers.next()?,
+            memory: numbers.next()?,
+            length: numbers.next()?,
+        })
+    }
+}
+
+/// The kind of an answer.
+pub(super) const COMPILED: u8 = 0;
+pub(super) const INVALID: u8 = 1;
+pub(super) const NO_MEMORY: u8 = 2;
+
+/// The size of an answer's beginning: its kind, the nonce, and how many bytes follow.
+pub(super) const ANSWER: usize = 17;
+
+/// The process, once it is needed.
+#[derive(Debug)]
+pub(super) struct Worker {
+    process: CompilerProcess,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has nothing to put in order.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The reason why there is no answer.
+enum Silent {
+    /// The child has ended.
+    Ended,
+    /// It took too long.
+    Late,
+    /// The pipe does not work.
+    Broken(io::Error),
+}
+
+impl Worker {
+    pub(super) fn new(process: CompilerProcess) -> Worker {
+        Worker {
+            process,
+            running: None,
+        }
+    }
+
+    /// Makes the child carry out a task with a component.
+    ///
+    /// # Errors
+    ///
+    /// The component is invalid, no child can be started, or a limit of the child was
+    /// reached ([`TooLarge`]).
+    pub(super) fn compile(
+        &mut self,
+        task: Task,
+        level: OptLevel,
+        wasm: &[u8],
+        limits: &CompileLimits,
+    ) -> wasmtime::Result<Compiled> {
+        let length = wasm.len() as u64;
+        let request = Request {
+            task,
+            optimize: level != OptLevel::None,
+            nonce: RandomState::new().build_hasher().finish(),
+            seconds: limits.seconds(length),
+            memory: limits.memory(length),
+            length,
+        };
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => self.process.start().map_err(|error| {
+                let advice = match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        "; RLIMIT_NPROC (`ulimit -u`) or the cgroup's `pids.max` is the limit"
+                    }
+                    _ => "",
+                };
+                let text = format!("cannot start the process that compiles components{advice}");
+                wasmtime::Error::new(error).context(text)
+            })?,
+        };
+        let wall = Duration::from_secs(request.seconds).saturating_mul(SLOWER) + BUSY;
+        let now = Instant::now();
+        // A limit of centuries is none.
+        let end = now.checked_add(wall).unwrap_or(now + BUSY * 100_000);
+        match running.ask(&request, wasm, end) {
+            Ok((kind, bytes)) => {
+                self.running = Some(running);
+                match kind {
+                    COMPILED => Ok(Compiled::of_answer(bytes)),
+                    NO_MEMORY => Err(out_of_memory(&request)),
+                    _ => Err(wasmtime::Error::msg(
+                        String::from_utf8_lossy(&bytes).into_owned(),
+                    )),
+                }
+            }
+            Err(Silent::Late) => Err(out_of_time(&request)),
+            Err(Silent::Broken(error)) => {
+                Err(wasmtime::Error::new(error).context("cannot talk to the compiler's process"))
+            }
+            Err(Silent::Ended) => Err(running.reason(&request)),
+        }
+    }
+}
+
+fn out_of_time(request: &Request) -> wasmtime::Error {
+    let most = request.seconds;
+    wasmtime::Error::new(TooLarge {
+        limit: TIME,
+        what: format!("the compiler takes over {most} s of processor time"),
+        most,
+    })
+}
+
+fn out_of_memory(request: &Request) -> wasmtime::Error {
+    let most = request.memory;
+    wasmtime::Error::new(TooLarge {
+        limit: MEMORY,
+        what: format!("the compiler takes over {most} bytes of memory"),
+        most,
+    })
+}
+
+impl Running {
+    /// Sends a request, and returns the kind of the answer, and its bytes.
+    fn ask(
+        &mut self,
+        request: &Request,
+        wasm: &[u8],
+        end: Instant,
+    ) -> Result<(u8, Vec<u8>), Silent> {
+        self.write(&request.to_bytes(), end)?;
+        self.write(wasm, end)?;
+        let mut start = Vec::new();
+        self.read(&mut start, ANSWER, end)?;
+        let number = |at: usize| {
+            let bytes = start[at..at + 8].try_into().expect("eight bytes");
+            u64::from_le_bytes(bytes)
+        };
+        let other = || Silent::Broken(io::Error::other("the answer is to another request"));
+        if number(1) != request.nonce {
+            return Err(other());
+        }
+        let length = usize::try_from(number(9)).map_err(|_| other())?;
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|error| Silent::Broken(error.into()))?;
+        self.read(&mut bytes, length, end)?;
+        Ok((start[0], bytes))
+    }
+
+    fn write(&mut self, mut bytes: &[u8], end: Instant) -> Result<(), Silent> {
+        while !bytes.is_empty() {
+            match self.stdin.write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) => again(error, self.stdin.as_fd(), PollFlags::OUT, end)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until there are so many bytes.
+    fn read(&mut self, bytes: &mut Vec<u8>, length: usize, end: Instant) -> Result<(), Silent> {
+        while bytes.len() < length {
+            let more = (length - bytes.len()) as u64;
+            match (&mut self.stdout).take(more).read_to_end(bytes) {
+                Ok(_) if bytes.len() < length => return Err(Silent::Ended),
+                Ok(_) => {}
+                // What was read before that is there.
+                Err(error) => again(error, self.stdout.as_fd(), PollFlags::IN, end)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns why the child has ended, as an error.
+    fn reason(mut self, request: &Request) -> wasmtime::Error {
+        let _ = self.child.kill();
+        let mut words = Vec::new();
+        // Nobody else has the other end, so that this ends, with or without an error.
+        let _ = (&mut self.stderr).take(LAST_WORDS).read_to_end(&mut words);
+        let words = String::from_utf8_lossy(&words);
+        let status = match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => return wasmtime::Error::new(error),
+        };
+        if status.signal() == Some(Signal::XCPU.as_raw()) {
+            return out_of_time(request);
+        }
+        // What the standard library says before it aborts.
+        if words.contains("memory allocation of") {
+            return out_of_memory(request);
+        }
+        let words = words.lines().find(|line| !line.trim().is_empty());
+        wasmtime::Error::msg(format!(
+            "the compiler's process ended by itself ({status}): {}",
+            words.unwrap_or("it did not say why")
+        ))
+    }
+}
+
+/// Waits until a pipe is ready, if that is all that the error says.
+fn again(
+    error: io::Error,
+    pipe: BorrowedFd<'_>,
+    what: PollFlags,
+    end: Instant,
+) -> Result<(), Silent> {
+    match error.kind() {
+        ErrorKind::Interrupted => return Ok(()),
+        ErrorKind::BrokenPipe => return Err(Silent::Ended),
+        ErrorKind::WouldBlock => {}
+        _ => return Err(Silent::Broken(error)),
+    }
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Silent::Late);
+    }
+    let left = Timespec::try_from(left).ok();
+    match poll(&mut [PollFd::from_borrowed_fd(pipe, what)], left.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(Silent::Broken(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[track_caller]
+    fn error(arguments: &[&str]) -> String {
+        let process = CompilerProcess::this_program(arguments.iter().copied());
+        let compiled = Worker::new(process).compile(
+            Task::Code,
+            OptLevel::None,
+            EMPTY,
+            &CompileLimits::default(),
+        );
+        format!("{:#}", compiled.expect_err("nobody compiles there"))
+    }
+
+    #[test]
+    fn output_of_something_else_is_not_taken_for_code() {
+        // This is a program of tests, which lists them.
+        let error = error(&["--list"]);
+        assert!(
+            error.contains("the answer is to another request") || error.contains("ended by itself"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn end_of_the_child_is_told_with_its_last_words() {
+        let error = error(&["--no-such-option"]);
+        assert!(error.contains("ended by itself (exit status: "), "{error}");
+        assert!(error.contains("no-such-option"), "{error}");
+    }
+
+    #[test]
+    fn requests_are_read_as_written() {
+        for task in [Task::Types, Task::Check, Task::Code] {
+            let request = Request {
+                task,
+                optimize: task == Task::Code,
+                nonce: u64::MAX,
+                seconds: 2,
+                memory: 3,
+                length: 1 << 40,
+            };
+            assert_eq!(Request::from_bytes(&request.to_bytes()), Some(request));
+        }
+        assert_eq!(Request::from_bytes(&[9; Request::BYTES]), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Directories that are read a few entries at a time.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, openat, statat};
+use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
+use wasmtime_wasi::runtime::spawn_blocking;
+
+use tombolo_region::Charge;
+
+/// Bytes that the kernel is asked for at a time: about 100 entries.
+const BATCH: usize = 4096;
+
+/// The entries of a directory, of which no more than [`BATCH`] bytes are in memory.
+/// It has a file descriptor of its own, and with it the place in the directory.
+#[derive(Clone)]
+pub(super) struct EntryStream(Arc<Mutex<Reader>>);
+
+struct Reader {
+    dir: OwnedFd,
+    entries: VecDeque<Result<DirectoryEntry, ErrorCode>>,
+    ended: bool,
+    _charge: Charge,
+}
+
+impl EntryStream {
+    /// The most host memory that a stream takes: the entries of a batch are three
+    /// times as large in memory if their names are short.
+    pub(super) const BYTES: u64 = 4 * BATCH as u64;
+
+    /// Opens a directory once more, so that each stream has its own place in it.
+    pub(super) async fn open(dir: Arc<File>, charge: Charge) -> io::Result<EntryStream> {
+        let opened = spawn_blocking(move || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(&*dir, c".", flags, Mode::empty())
+        });
+        Ok(EntryStream(Arc::new(Mutex::new(Reader {
+            dir: opened.await?,
+            entries: VecDeque::new(),
+            ended: false,
+            _charge: charge,
+        }))))
+    }
+
+    /// Returns the next entry; `None` at the end.
+    pub(super) async fn next(self) -> Result<Option<DirectoryEntry>, ErrorCode> {
+        match self.buffered() {
+            Some(next) => next,
+            None => spawn_blocking(move || self.reader().read()).await,
+        }
+    }
+
+    fn reader(&self) -> std::sync::MutexGuard<'_, Reader> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is there without asking the kernel.
+    fn buffered(&self) -> Option<Result<Option<DirectoryEntry>, ErrorCode>> {
+        let mut reader = self.reader();
+        match reader.entries.pop_front() {
+            Some(next) => Some(next.map(Some)),
+            None => reader.ended.then_some(Ok(None)),
+        }
+    }
+}
+
+impl Reader {
+    /// Reads until there is an entry, or the end.
+    fn read(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
+        while self.entries.is_empty() && !self.ended {
+            self.fill().map_err(|error| ErrorCode::from(&error))?;
+        }
+        self.entries.pop_front().transpose()
+    }
+
+    /// Reads one batch.
+    fn fill(&mut self) -> io::Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); BATCH];
+        let mut batch = RawDir::new(&self.dir, &mut buffer);
+        loop {
+            let Some(entry) = batch.next() else {
+                self.ended = true;
+                return Ok(());
+            };
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                let ty = match entry.file_type() {
+                    // Not every file system tells.
+                    FileType::Unknown => statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                        .map(|stat| FileType::from_raw_mode(stat.st_mode)),
+                    known => Ok(known),
+                };
+                let entry = match (name.to_str(), ty) {
+                    (Ok(name), Ok(ty)) => Ok(DirectoryEntry {
+                        type_: descriptor_type(ty),
+                        name: name.to_owned(),
+                    }),
+                    (Err(_), _) => Err(ErrorCode::IllegalByteSequence),
+                    (_, Err(error)) => Err(ErrorCode::from(&io::Error::from(error))),
+                };
+                self.entries.push_back(entry);
+            }
+            if batch.is_buffer_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn descriptor_type(ty: FileType) -> DescriptorType {
+    match ty {
+        FileType::Directory => DescriptorType::Directory,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Socket => DescriptorType::Socket,
+        _ => DescriptorType::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tombolo_region::{Account, Kind};
+
+    fn charge() -> Charge {
+        let account = Account::new("guest `a`", tombolo::Limits::default().quota());
+        account
+            .charge(Kind::HostMemory, EntryStream::BYTES)
+            .unwrap()
+    }
+
+    /// All entries, and the most that were in memory at a time.
+    async fn all(dir: &std::path::Path) -> (Vec<DirectoryEntry>, usize) {
+        let dir = Arc::new(File::open(dir).unwrap());
+        let stream = EntryStream::open(dir, charge()).await.unwrap();
+        let (mut entries, mut most) = (Vec::new(), 0);
+        while let Some(entry) = stream.clone().next().await.unwrap() {
+            entries.push(entry);
+            most = most.max(stream.reader().entries.len());
+        }
+        assert!(
+            stream.next().await.unwrap().is_none(),
+            "it stays at the end"
+        );
+        (entries, most)
+    }
+
+    #[tokio::test]
+    async fn each_entry_is_returned_once_and_few_are_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = 3000;
+        for number in 0..count {
+            File::create(dir.path().join(number.to_string())).unwrap();
+        }
+        let (entries, most) = all(dir.path()).await;
+        let mut numbers: Vec<u32> = entries
+            .iter()
+            .map(|entry| entry.name.parse().unwrap())
+            .collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..count));
+        assert!(most < 200, "{most} at a time");
+    }
+
+    #[tokio::test]
+    async fn types_of_entries_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("dir")).unwrap();
+        File::create(dir.path().join("file")).unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let (mut entries, _) = all(dir.path()).await;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let types: Vec<_> = entries.iter().map(|entry| entry.type_).collect();
+        let expected = [
+            DescriptorType::Directory,
+            DescriptorType::RegularFile,
+            DescriptorType::SymbolicLink,
+        ];
+        assert_eq!(types, expected);
+    }
+}

@@ -1,0 +1,464 @@
+//! The interfaces that only guests of an app have: `channels`, `scopes` and
+//! `lifecycle`.
+//!
+//! They are registered by hand: sending takes windows away, so that it is to be
+//! given the store itself.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    ComponentType, Linker, Lower, Resource, ResourceTable, ResourceTableError, ResourceType,
+    WasmList,
+};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+
+use super::channel::{self, Channels, Letter, Mail, ReceiverEnd, Room, SenderEnd, Unsent};
+use super::guest::GuestState;
+use super::scope::{self, Awaited, Publication, Scopes};
+use tombolo::Region;
+use tombolo::internal::MemoryError;
+use tombolo::internal::sys::StoreId;
+use tombolo::regions as wit;
+
+const CHANNELS: &str = "tombolo:memory/channels@0.1.0";
+const SCOPES: &str = "tombolo:memory/scopes@0.1.0";
+pub(super) const LIFECYCLE: &str = "tombolo:memory/lifecycle";
+
+/// What an app grants to its guests.
+#[derive(Clone)]
+pub(super) struct AppGrants {
+    pub(super) channels: Arc<Channels>,
+    pub(super) scopes: Arc<Scopes>,
+    /// Whether the app is to end.
+    pub(super) stopped: watch::Sender<bool>,
+}
+
+impl AppGrants {
+    pub(super) fn of(&self, guest: usize) -> Grants {
+        Grants {
+            guest,
+            app: self.clone(),
+        }
+    }
+}
+
+/// What a guest has of its app.
+pub(super) struct Grants {
+    /// Its number.
+    guest: usize,
+    app: AppGrants,
+}
+
+type Store<'a> = StoreContextMut<'a, GuestState>;
+type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
+
+/// Adds the interfaces.
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    channels(linker)?;
+    scopes(linker)?;
+    lifecycle(linker)
+}
+
+// Channels.
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum ChannelRefusal {
+    #[component(name = "not-permitted")]
+    NotPermitted,
+    #[component(name = "would-block")]
+    WouldBlock,
+    #[component(name = "too-large")]
+    TooLarge(String),
+    #[component(name = "closed")]
+    Closed,
+    #[component(name = "refused")]
+    Refused(String),
+    #[component(name = "exhausted")]
+    Exhausted(String),
+}
+
+impl From<channel::Refusal> for ChannelRefusal {
+    fn from(refusal: channel::Refusal) -> ChannelRefusal {
+        match refusal {
+            channel::Refusal::NotPermitted => ChannelRefusal::NotPermitted,
+            channel::Refusal::WouldBlock => ChannelRefusal::WouldBlock,
+            channel::Refusal::TooLarge(text) => ChannelRefusal::TooLarge(text),
+            channel::Refusal::Closed => ChannelRefusal::Closed,
+            channel::Refusal::Refused(text) => ChannelRefusal::Refused(text),
+            channel::Refusal::Exhausted(text) => ChannelRefusal::Exhausted(text),
+        }
+    }
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct WitMessage {
+    #[component(name = "from")]
+    from: String,
+    bytes: Vec<u8>,
+    regions: Vec<Resource<Region>>,
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct WitUnsent {
+    why: ChannelRefusal,
+    regions: Vec<Resource<Region>>,
+}
+
+type SendArgs = (Resource<SenderEnd>, WasmList<u8>, Vec<Resource<Region>>);
+
+fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(CHANNELS)?;
+    instance.resource(
+        "sender",
+        ResourceType::host::<SenderEnd>(),
+        |mut store, rep| {
+            let state = store.data_mut();
+            state
+                .table
+                .delete(Resource::<SenderEnd>::new_own(rep))?
+                .close();
+            Ok(())
+        },
+    )?;
+    instance.resource(
+        "receiver",
+        ResourceType::host::<ReceiverEnd>(),
+        |mut store, rep| {
+            let state = store.data_mut();
+            state
+                .table
+                .delete(Resource::<ReceiverEnd>::new_own(rep))?
+                .close();
+            Ok(())
+        },
+    )?;
+    instance.func_wrap(
+        "[static]sender.open",
+        |mut store: Store<'_>, (name,): (String,)| {
+            let state = checked(&mut store)?;
+            let end = state.grants.app.channels.sender(state.grants.guest, &name);
+            opened(&mut state.table, end)
+        },
+    )?;
+    instance.func_wrap(
+        "[static]receiver.open",
+        |mut store: Store<'_>, (name,): (String,)| {
+            let state = checked(&mut store)?;
+            let end = state
+                .grants
+                .app
+                .channels
+                .receiver(state.grants.guest, &name);
+            opened(&mut state.table, end)
+        },
+    )?;
+    instance.func_wrap("[method]sender.send", |store: Store<'_>, args: SendArgs| {
+        Ok((send(store, args)?,))
+    })?;
+    instance.func_wrap(
+        "[method]receiver.receive",
+        |store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| Ok((receive(store, &end)?,)),
+    )?;
+    instance.func_wrap(
+        "[static]sender.finish",
+        |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
+            let state = checked(&mut store)?;
+            state.table.delete(end)?.finish();
+            Ok(())
+        },
+    )?;
+    instance.func_wrap(
+        "[static]receiver.finish",
+        |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
+            let state = checked(&mut store)?;
+            state.table.delete(end)?.finish();
+            Ok(())
+        },
+    )?;
+    instance.func_wrap(
+        "[method]receiver.skip",
+        |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
+            let state = checked(&mut store)?;
+            let skipped = state.table.get(&end)?.skip();
+            Ok((skipped.map_err(ChannelRefusal::from),))
+        },
+    )?;
+    instance.func_wrap(
+        "[method]sender.subscribe",
+        |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
+            let state = checked(&mut store)?;
+            let room = state.table.get(&end)?.room();
+            pollable(&mut state.table, room)
+        },
+    )?;
+    instance.func_wrap(
+        "[method]receiver.subscribe",
+        |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
+            let state = checked(&mut store)?;
+            let mail = state.table.get(&end)?.mail();
+            pollable(&mut state.table, mail)
+        },
+    )
+}
+
+/// The state of a guest that may go on.
+fn checked<'a>(store: &'a mut Store<'_>) -> wasmtime::Result<&'a mut GuestState> {
+    let state = store.data_mut();
+    state.regions.check()?;
+    Ok(state)
+}
+
+fn opened<E: Send + 'static>(
+    table: &mut ResourceTable,
+    end: Result<E, channel::Refusal>,
+) -> Answer<Resource<E>, ChannelRefusal> {
+    let opened = end.map_err(ChannelRefusal::from);
+    let kept = opened.map(|end| table.push(end));
+    Ok((match kept {
+        Ok(Ok(end)) => Ok(end),
+        Ok(Err(ResourceTableError::Full)) => Err(ChannelRefusal::Exhausted(FULL.into())),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(refusal) => Err(refusal),
+    },))
+}
+
+/// What is said where a guest has no room for another end or name.
+const FULL: &str = "limit `descriptors`: all of them are in use";
+
+fn pollable<P: Pollable>(
+    table: &mut ResourceTable,
+    pollable: P,
+) -> wasmtime::Result<(Resource<DynPollable>,)> {
+    let pollable = table.push(pollable)?;
+    Ok((subscribe(table, pollable)?,))
+}
+
+/// Why regions were not taken from their sender.
+enum Detach {
+    Refused(String),
+    Fatal(MemoryError),
+}
+
+/// Takes the regions of a letter from the guest in the store in hand: all of them,
+/// with their windows, or none.
+fn detach(store: StoreId, letter: &Letter) -> Result<(), Detach> {
+    for region in &letter.regions {
+        region.may_move().map_err(|refusal| {
+            let name = region.name();
+            Detach::Refused(format!("region `{name}` cannot be moved: {refusal}"))
+        })?;
+    }
+    let mut regions = letter.regions.iter();
+    regions.try_for_each(|region| region.unmap_to_move(store).map_err(Detach::Fatal))
+}
+
+fn send(
+    mut store: Store<'_>,
+    (end, bytes, regions): SendArgs,
+) -> wasmtime::Result<Result<(), WitUnsent>> {
+    let id = StoreId::of(&store);
+    let most = checked(&mut store)?.table.get(&end)?.message_bytes();
+    // What is too long is not even copied.
+    let bytes = bytes.as_le_slice(&store);
+    let bytes = match bytes.len() as u64 > most {
+        true => Err(bytes.len()),
+        false => Ok(bytes.to_vec()),
+    };
+    let state = store.data_mut();
+    let from = state.regions.owner().name.as_str().into();
+    let table = state.regions.table();
+    let regions = regions.into_iter().map(|region| table.delete(region));
+    let mut letter = Letter {
+        from,
+        bytes: Vec::new(),
+        regions: regions.collect::<Result<_, _>>()?,
+    };
+    let end = state.table.get(&end)?;
+    let (why, letter) = match bytes {
+        Err(length) => (end.too_large(length), letter),
+        Ok(bytes) => {
+            letter.bytes = bytes;
+            match end.send(letter, |letter| detach(id, letter)) {
+                Ok(()) => return Ok(Ok(())),
+                Err(Unsent::Refused(why, letter)) => (why, letter),
+                Err(Unsent::Failed(Detach::Refused(why), letter)) => {
+                    (channel::Refusal::Refused(why), letter)
+                }
+                Err(Unsent::Failed(Detach::Fatal(error), _)) => return Err(error.into()),
+            }
+        }
+    };
+    let table = state.regions.table();
+    let back = letter.regions.into_iter().map(|region| table.push(region));
+    Ok(Err(WitUnsent {
+        why: why.into(),
+        regions: back.collect::<Result<_, _>>()?,
+    }))
+}
+
+fn receive(
+    mut store: Store<'_>,
+    end: &Resource<ReceiverEnd>,
+) -> wasmtime::Result<Result<WitMessage, ChannelRefusal>> {
+    let state = checked(&mut store)?;
+    let letter = match state.table.get(end)?.receive(&state.regions.recipient()) {
+        Ok(letter) => letter,
+        Err(refusal) => return Ok(Err(refusal.into())),
+    };
+    let table = state.regions.table();
+    let regions = letter.regions.into_iter().map(|region| table.push(region));
+    Ok(Ok(WitMessage {
+        from: letter.from.to_string(),
+        bytes: letter.bytes,
+        regions: regions.collect::<Result<_, _>>()?,
+    }))
+}
+
+#[async_trait]
+impl Pollable for Room {
+    async fn ready(&mut self) {
+        Room::ready(self).await;
+    }
+}
+
+#[async_trait]
+impl Pollable for Mail {
+    async fn ready(&mut self) {
+        Mail::ready(self).await;
+    }
+}
+
+// Scopes.
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum ScopeRefusal {
+    #[component(name = "not-permitted")]
+    NotPermitted,
+    #[component(name = "absent")]
+    Absent,
+    #[component(name = "taken")]
+    Taken,
+    #[component(name = "region")]
+    Region(wit::ErrorCode),
+}
+
+impl From<scope::Refusal> for ScopeRefusal {
+    fn from(refusal: scope::Refusal) -> ScopeRefusal {
+        match refusal {
+            scope::Refusal::NotPermitted => ScopeRefusal::NotPermitted,
+            scope::Refusal::Absent => ScopeRefusal::Absent,
+            scope::Refusal::Taken => ScopeRefusal::Taken,
+            scope::Refusal::Region(error) => ScopeRefusal::Region(error.into()),
+        }
+    }
+}
+
+type PublishArgs = (String, String, Resource<Region>, wit::Rights);
+
+fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(SCOPES)?;
+    let publication = ResourceType::host::<Publication>();
+    instance.resource("publication", publication, |mut store, rep| {
+        let publication = Resource::<Publication>::new_own(rep);
+        store.data_mut().table.delete(publication)?;
+        Ok(())
+    })?;
+    instance.func_wrap("publish", |mut store: Store<'_>, args: PublishArgs| {
+        let state = checked(&mut store)?;
+        let (scope, name, region, rights) = args;
+        let region = state.regions.table().get(&region)?;
+        let Grants { guest, app } = &state.grants;
+        let published = app
+            .scopes
+            .publish(*guest, &scope, name, region, rights.into());
+        answered(published, |publication| {
+            Ok(state.table.push(publication)?)
+        })
+    })?;
+    instance.func_wrap(
+        "open",
+        |mut store: Store<'_>, (scope, name): (String, String)| {
+            let state = checked(&mut store)?;
+            let Grants { guest, app } = &state.grants;
+            let opened = app
+                .scopes
+                .open(*guest, &scope, &name, &state.regions.recipient());
+            answered(opened, |region| Ok(state.regions.table().push(region)?))
+        },
+    )?;
+    instance.func_wrap(
+        "subscribe",
+        |mut store: Store<'_>, (scope, name): (String, String)| {
+            let state = checked(&mut store)?;
+            let Grants { guest, app } = &state.grants;
+            let awaited = app.scopes.awaited(*guest, &scope, &name);
+            answered(awaited, |awaited| {
+                let awaited = state.table.push(awaited)?;
+                let place = awaited.rep();
+                subscribe(&mut state.table, awaited).inspect_err(|_| {
+                    // There was room for what is waited for, and none for the pollable.
+                    let awaited = Resource::<Awaited>::new_own(place);
+                    let _ = state.table.delete(awaited);
+                })
+            })
+        },
+    )
+}
+
+/// Keeps something in a table, or says that there is no room for it.
+fn answered<T, R: 'static>(
+    result: Result<T, scope::Refusal>,
+    keep: impl FnOnce(T) -> wasmtime::Result<Resource<R>>,
+) -> Answer<Resource<R>, ScopeRefusal> {
+    Ok((match result.map(keep) {
+        Ok(Ok(kept)) => Ok(kept),
+        Ok(Err(error)) => match error.downcast_ref() {
+            Some(ResourceTableError::Full) => {
+                let code = wit::ErrorCode::Exhausted(FULL.into());
+                Err(ScopeRefusal::Region(code))
+            }
+            _ => return Err(error),
+        },
+        Err(refusal) => Err(refusal.into()),
+    },))
+}
+
+#[async_trait]
+impl Pollable for Awaited {
+    async fn ready(&mut self) {
+        Awaited::ready(self).await;
+    }
+}
+
+// Lifecycle.
+
+fn lifecycle(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(&format!("{LIFECYCLE}@0.1.0"))?;
+    instance.func_wrap("stopping", |mut store: Store<'_>, (): ()| {
+        let state = checked(&mut store)?;
+        Ok((*state.grants.app.stopped.borrow(),))
+    })?;
+    instance.func_wrap("subscribe", |mut store: Store<'_>, (): ()| {
+        let state = checked(&mut store)?;
+        let stopping = Stopping(state.grants.app.stopped.clone());
+        pollable(&mut state.table, stopping)
+    })
+}
+
+/// Waits until the app is to end.
+struct Stopping(watch::Sender<bool>);
+
+#[async_trait]
+impl Pollable for Stopping {
+    async fn ready(&mut self) {
+        // It fails only when the sender is gone, which is kept.
+        let _ = self.0.subscribe().wait_for(|stopping| *stopping).await;
+    }
+}

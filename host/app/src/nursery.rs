@@ -1,0 +1,332 @@
+//! How the guests of an app are made, and made anew when they fail.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use super::call::{Calls, Inbox};
+use super::clock::{BUG, Panicked};
+use super::files::FileThreads;
+use super::guest::{Ended, Guest, GuestState};
+use super::interfaces::{AppGrants, Grants};
+use super::killer::Killer;
+use super::life::{Last, Told};
+use super::measure::Size;
+use super::output::Stdio;
+use super::proxy::Kind;
+use super::spec::{CommandSpec, GuestSpec, Restart};
+use super::strand::Living;
+use super::wasi;
+use super::{GRACE, Ticker};
+use crate::text;
+use tombolo::Limits;
+use tombolo::{Host, Strand};
+use tombolo_region::Account;
+
+/// What a guest is made of, each time.
+pub(super) struct Cradle {
+    pub(super) spec: GuestSpec,
+    /// What it gets besides, as the first command.
+    pub(super) command: Option<CommandSpec>,
+    pub(super) limits: Limits,
+    /// The one that it lives in.
+    pub(super) strand: Strand,
+    pub(super) component: Component,
+    /// The host memory of its instances.
+    pub(super) size: Size,
+    /// Bytes of host memory for each unit of fuel, at worst, in the values of its
+    /// calls.
+    pub(super) lift_ratio: u64,
+    /// The name of `wasi:cli/run`, if it is a command.
+    pub(super) run: Option<String>,
+    /// Whether it can hear that the app is to end.
+    pub(super) hears: bool,
+    /// Its standard streams, of all its lives.
+    pub(super) stdio: Stdio,
+    /// Runs its file operations, of all its lives.
+    pub(super) files: Arc<FileThreads>,
+    /// Of all its lives.
+    pub(super) account: OnceLock<Arc<Account>>,
+}
+
+impl Cradle {
+    /// The data of its store. All its lives are on one account: what it queued in
+    /// one counts in the next.
+    pub(super) fn state(&self, host: &Host, grants: Grants) -> wasmtime::Result<GuestState> {
+        let wasi = wasi::context(&self.spec, self.command.as_ref(), &self.stdio)?;
+        let regions = host
+            .context(self.spec.name.clone())
+            .limits(self.limits.clone())
+            .account(self.account.get().cloned())
+            .run_by_us(&self.strand)
+            .build();
+        let _ = self.account.set(regions.owner().account.clone());
+        let ratio = self.lift_ratio;
+        let files = self.files.clone();
+        Ok(GuestState::new(
+            wasi,
+            files,
+            regions,
+            grants,
+            &self.limits,
+            ratio,
+        ))
+    }
+}
+
+/// A guest that is to live.
+pub(super) struct Next {
+    pub(super) index: usize,
+    pub(super) state: GuestState,
+    pub(super) inbox: Inbox,
+    /// How long to wait before it starts.
+    pub(super) delay: Duration,
+    /// After the state: says that it is gone, also if it never starts.
+    pub(super) last: Last,
+}
+
+/// The fate of a guest that failed.
+pub(super) enum Again {
+    /// It is restarted.
+    Lives(Box<Next>),
+    /// It would be restarted if the app did not end.
+    AppEnds,
+    /// It is not restarted.
+    Never,
+}
+
+/// The guests of an app, and how they are made.
+pub(super) struct Nursery {
+    pub(super) engine: Engine,
+    pub(super) host: Host,
+    pub(super) calls: Arc<Calls>,
+    pub(super) killer: Arc<Killer>,
+    pub(super) ticker: Arc<Ticker>,
+    pub(super) app: AppGrants,
+    pub(super) cradles: Vec<Cradle>,
+    /// What each is linked to: those that call nobody share one.
+    pub(super) linkers: Vec<Arc<Linker<GuestState>>>,
+    /// The resources that guests define, by their numbers.
+    pub(super) kinds: Vec<Arc<Kind>>,
+    /// How often each failed in a row.
+    pub(super) failures: Mutex<Vec<u32>>,
+}
+
+impl Nursery {
+    /// Waits until everything that the guests printed is written, unless a destination
+    /// takes nothing for as long as [`GRACE`].
+    pub(super) async fn printed(&self) {
+        let printed = self.cradles.iter().map(|cradle| async {
+            if !cradle.stdio.drained_within(GRACE).await {
+                let guest = &cradle.spec.name;
+                tracing::warn!(guest, "its last output is lost: nobody reads it");
+            }
+        });
+        futures_util::future::join_all(printed).await;
+    }
+
+    /// A guest's life, from its start on. How that went is told to `ready`.
+    pub(super) fn live(
+        self: &Arc<Nursery>,
+        next: Next,
+        ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
+    ) -> Living<Ended> {
+        let nursery = self.clone();
+        Box::pin(async move {
+            // What is bound first is dropped last.
+            let Next {
+                last,
+                index,
+                state,
+                inbox,
+                delay,
+            } = next;
+            if !delay.is_zero() {
+                let life = state.life.clone();
+                tokio::select! {
+                    // The guest hears of it when it is entered.
+                    _ = life.told() => {}
+                    () = nursery.calls.ending() => {
+                        life.end(Told {
+                            reason: "the app ends".into(),
+                            with_app: true,
+                        });
+                    }
+                    () = sleep(delay) => {}
+                }
+            }
+            let born = Instant::now();
+            let name = &nursery.cradles[index].spec.name;
+            let lived = async {
+                let limits = &nursery.cradles[index].limits;
+                let ticker = nursery.ticker.clone();
+                let guest = Guest::new(&nursery.engine, state, last, limits, ticker);
+                guest.live(index, nursery.clone(), inbox, ready).await
+            };
+            // For panics outside of the guest's calls. The store is dropped with the future.
+            let lived = AssertUnwindSafe(lived).catch_unwind().await;
+            lived.unwrap_or_else(|panic| {
+                nursery
+                    .calls
+                    .ended(index, format!("guest `{name}` was ended: {BUG}"));
+                let mut ended = Ended::panicked(index, name, &Panicked::new(&*panic), born);
+                ended.then(nursery.again(index, ended.lived));
+                ended
+            })
+        })
+    }
+
+    /// Prepares the next life of a guest that failed after it had lived for so
+    /// long, if it is to have one. Who calls it from now on waits for that.
+    pub(super) fn again(&self, index: usize, lived: Duration) -> Again {
+        let again = self.next(index, lived);
+        if !matches!(again, Again::Lives(_)) {
+            self.gone(index);
+        }
+        again
+    }
+
+    /// A guest has ended, and is not started again.
+    pub(super) fn gone(&self, index: usize) {
+        self.app.channels.gone(index);
+    }
+
+    fn next(&self, index: usize, lived: Duration) -> Again {
+        let cradle = &self.cradles[index];
+        let Restart::OnFailure(backoff) = &cradle.spec.restart else {
+            return Again::Never;
+        };
+        let failures = {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let failures = &mut failures[index];
+            if lived >= backoff.healthy_after {
+                *failures = 0;
+            }
+            *failures = failures.saturating_add(1);
+            *failures
+        };
+        if failures > backoff.max_restarts {
+            tracing::warn!(
+                guest = cradle.spec.name,
+                "failed {failures} times in a row, and is not started again"
+            );
+            return Again::Never;
+        }
+        if self.calls.is_ending() {
+            return Again::AppEnds;
+        }
+        let state = match cradle.state(&self.host, self.app.of(index)) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(
+                    guest = cradle.spec.name,
+                    "cannot be started again: {}",
+                    text::line(&error)
+                );
+                return Again::Never;
+            }
+        };
+        self.app.channels.reborn(index);
+        let inbox = self.calls.reseat(index, state.recipient());
+        self.killer.reborn(index, state.life.clone());
+        Again::Lives(Box::new(Next {
+            index,
+            last: Last(state.life.clone()),
+            state,
+            inbox,
+            delay: backoff.wait(failures),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::{App, Output, StartError};
+
+    /// A command that prints why it cannot start, and traps.
+    const GIVES_UP: &str = r#"
+(component
+  (import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
+  (alias export $errors "error" (type $error))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (alias outer 1 $error (type $outer))
+    (export "error" (type $error (eq $outer)))
+    (export "output-stream" (type $stream (sub resource)))
+    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $failure)))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $stream)) (param "contents" (list u8))
+        (result (result (error $stream-error)))))
+  ))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $stream (type $outer))
+    (export "output-stream" (type $stream (eq $outer)))
+    (export "get-stdout" (func (result (own $stream))))
+  ))
+  (core module $memory (memory (export "memory") 1) (data (i32.const 0) "no license"))
+  (core instance $memory (instantiate $memory))
+  (core func $stdout (canon lower (func $stdout "get-stdout")))
+  (core func $print (canon lower
+    (func $streams "[method]output-stream.blocking-write-and-flush")
+    (memory (core memory $memory "memory"))))
+  (core module $code
+    (import "" "stdout" (func $stdout (result i32)))
+    (import "" "print" (func $print (param i32 i32 i32 i32)))
+    (func $start
+      (call $print (call $stdout) (i32.const 0) (i32.const 10) (i32.const 64))
+      unreachable)
+    (start $start)
+    (func (export "run") (result i32) i32.const 0)
+  )
+  (core instance $code (instantiate $code (with "" (instance
+    (export "stdout" (func $stdout))
+    (export "print" (func $print))
+  ))))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run))
+)"#;
+
+    /// Takes its time, so that whoever does not wait for it is too early.
+    struct Slow(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(50));
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn last_words_of_a_guest_that_does_not_start_are_written() {
+        let (kept, written) = mpsc::channel();
+        let spec = GuestSpec {
+            stdout: Some(Output::new(Slow(kept)).named()),
+            ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
+        };
+        let started = App::builder().guest(spec).start().await;
+        let error = started.expect_err("it traps");
+        assert!(
+            matches!(&error, StartError::Instantiate { guest, .. } if guest == "a"),
+            "{error:?}"
+        );
+        let written: Vec<u8> = written.try_iter().flatten().collect();
+        assert_eq!(String::from_utf8_lossy(&written), "a | no license\n");
+    }
+}

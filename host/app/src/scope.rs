@@ -1,0 +1,279 @@
+//! Scopes: names of regions, among guests that the operator names.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use tombolo::{Recipient, Region, RegionError, Rights};
+use tombolo_region::RegionName;
+
+/// Why nothing was published or opened.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    NotPermitted,
+    Absent,
+    Taken,
+    Region(RegionError),
+}
+
+impl From<RegionError> for Refusal {
+    fn from(error: RegionError) -> Refusal {
+        Refusal::Region(error)
+    }
+}
+
+/// A scope of an app.
+pub(super) struct Scope {
+    name: String,
+    /// The guests that are members, by their numbers.
+    members: Vec<(usize, Rights)>,
+    names: Mutex<BTreeMap<String, Entry>>,
+    /// Told of every name that is published.
+    published: Notify,
+}
+
+/// What is published: a claim of the publisher's, and what others get of it.
+struct Entry {
+    region: Region,
+    rights: Rights,
+}
+
+impl Scope {
+    pub(super) fn new(name: String, members: Vec<(usize, Rights)>) -> Scope {
+        Scope {
+            name,
+            members,
+            names: Mutex::default(),
+            published: Notify::new(),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A published name, until it is dropped.
+pub(super) struct Publication {
+    scope: Arc<Scope>,
+    name: String,
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        // Dropped without the lock: regions have locks of their own.
+        let entry = self.scope.names().remove(&self.name);
+        drop(entry);
+    }
+}
+
+/// Waits for a name.
+#[derive(Clone)]
+pub(super) struct Awaited {
+    scope: Arc<Scope>,
+    name: String,
+}
+
+impl Awaited {
+    pub(super) async fn ready(&self) {
+        loop {
+            // Before looking: what is published meanwhile is heard of.
+            let published = self.scope.published.notified();
+            tokio::pin!(published);
+            published.as_mut().enable();
+            if self.scope.names().contains_key(&self.name) {
+                return;
+            }
+            published.await;
+        }
+    }
+}
+
+/// The scopes of an app.
+#[derive(Default)]
+pub(super) struct Scopes(Vec<Arc<Scope>>);
+
+impl Scopes {
+    pub(super) fn new(scopes: impl IntoIterator<Item = Scope>) -> Scopes {
+        Scopes(scopes.into_iter().map(Arc::new).collect())
+    }
+
+    /// The scope of this name, and what the guest gets in it.
+    fn granted(&self, guest: usize, name: &str) -> Result<(&Arc<Scope>, Rights), Refusal> {
+        let scope = self.0.iter().find(|scope| scope.name == name);
+        let scope = scope.ok_or(Refusal::NotPermitted)?;
+        let member = scope.members.iter().find(|(member, _)| *member == guest);
+        let (_, rights) = member.ok_or(Refusal::NotPermitted)?;
+        Ok((scope, *rights))
+    }
+
+    /// Publishes a region of the guest's.
+    pub(super) fn publish(
+        &self,
+        guest: usize,
+        scope: &str,
+        name: String,
+        region: &Region,
+        rights: Rights,
+    ) -> Result<Publication, Refusal> {
+        let (scope, granted) = self.granted(guest, scope)?;
+        if !granted.contains(Rights::SHARE) {
+            return Err(Refusal::NotPermitted);
+        }
+        RegionName::new(&name).map_err(RegionError::from)?;
+        if scope.names().contains_key(&name) {
+            return Err(Refusal::Taken);
+        }
+        // Duplicating it needs `share`, whether or not others get that.
+        let entry = Entry {
+            region: region.duplicate(rights | Rights::SHARE)?,
+            rights,
+        };
+        let mut names = scope.names();
+        if names.contains_key(&name) {
+            drop(names);
+            // Somebody was faster. The claim goes without the lock.
+            drop(entry);
+            return Err(Refusal::Taken);
+        }
+        names.insert(name.clone(), entry);
+        drop(names);
+        scope.published.notify_waiters();
+        Ok(Publication {
+            scope: scope.clone(),
+            name,
+        })
+    }
+
+    /// Opens what is published under a name, for the guest.
+    pub(super) fn open(
+        &self,
+        guest: usize,
+        scope: &str,
+        name: &str,
+        to: &Recipient,
+    ) -> Result<Region, Refusal> {
+        let (scope, granted) = self.granted(guest, scope)?;
+        let names = scope.names();
+        let entry = names.get(name).ok_or(Refusal::Absent)?;
+        let rights = entry.rights.and(granted);
+        Ok(entry.region.duplicate_for(rights, to.owner())?)
+    }
+
+    /// What waits for a name.
+    pub(super) fn awaited(
+        &self,
+        guest: usize,
+        scope: &str,
+        name: &str,
+    ) -> Result<Awaited, Refusal> {
+        let (scope, _) = self.granted(guest, scope)?;
+        // It is kept for as long as the guest waits: no longer than a name can be.
+        RegionName::new(name).map_err(RegionError::from)?;
+        Ok(Awaited {
+            scope: scope.clone(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use tombolo::Host;
+
+    /// Guest 0 has all rights in `s`, guest 1 those to read, guest 2 is no member.
+    fn scopes() -> Scopes {
+        Scopes::new([Scope::new(
+            "s".into(),
+            vec![(0, Rights::ALL), (1, Rights::READ)],
+        )])
+    }
+
+    fn is_ready(awaited: &Awaited) -> bool {
+        let ready = pin!(awaited.ready());
+        ready.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn members_open_what_is_published_with_the_rights_that_they_get() {
+        let (host, scopes) = (Host::new(), scopes());
+        let region = host.create("r", 1).unwrap();
+        let awaited = scopes.awaited(1, "s", "n").unwrap();
+        assert!(!is_ready(&awaited));
+        let all = Rights::READ | Rights::WRITE;
+        let publication = scopes.publish(0, "s", "n".into(), &region, all).unwrap();
+        assert!(is_ready(&awaited));
+        let to = host.context("1").build().recipient();
+        let opened = scopes.open(1, "s", "n", &to).unwrap();
+        assert_eq!((opened.id(), opened.rights()), (region.id(), Rights::READ));
+        assert_eq!(opened.owner().name, "1");
+        assert_eq!(scopes.open(0, "s", "n", &to).unwrap().rights(), all);
+        let again = scopes.publish(0, "s", "n".into(), &region, all);
+        assert!(matches!(again, Err(Refusal::Taken)));
+        drop(publication);
+        assert!(!is_ready(&awaited));
+        assert!(matches!(
+            scopes.open(1, "s", "n", &to),
+            Err(Refusal::Absent)
+        ));
+        drop(region);
+        assert_eq!(host.counts().regions_given_back, 0, "it is open");
+        drop(opened);
+        assert_eq!(host.counts().regions_given_back, 1);
+    }
+
+    #[test]
+    fn refusal_does_not_tell_what_there_is() {
+        let (host, scopes) = (Host::new(), scopes());
+        let region = host.create("r", 1).unwrap();
+        let to = host.context("2").build().recipient();
+        let _it = scopes
+            .publish(0, "s", "n".into(), &region, Rights::READ)
+            .unwrap();
+        for (scope, name) in [("s", "n"), ("s", "m"), ("t", "n")] {
+            let opened = scopes.open(2, scope, name, &to);
+            assert!(matches!(opened, Err(Refusal::NotPermitted)));
+            let awaited = scopes.awaited(2, scope, name);
+            assert!(matches!(awaited, Err(Refusal::NotPermitted)));
+            for guest in [1, 2] {
+                let published = scopes.publish(guest, scope, name.into(), &region, Rights::READ);
+                assert!(matches!(published, Err(Refusal::NotPermitted)));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_shared_is_published() {
+        let (host, scopes) = (Host::new(), scopes());
+        let region = host.create("r", 1).unwrap();
+        let reader = region.duplicate(Rights::READ).unwrap();
+        let published = scopes.publish(0, "s", "n".into(), &reader, Rights::READ);
+        let Err(Refusal::Region(RegionError::NotPermitted)) = published else {
+            panic!("it cannot be shared");
+        };
+        let sharer = region.duplicate(Rights::READ | Rights::SHARE).unwrap();
+        let published = scopes.publish(0, "s", "n".into(), &sharer, Rights::WRITE);
+        assert!(
+            matches!(published, Err(Refusal::Region(_))),
+            "more than it has"
+        );
+        let long = "n".repeat(201);
+        for name in ["", "\0", &long] {
+            let awaited = scopes.awaited(0, "s", name);
+            assert!(matches!(
+                awaited,
+                Err(Refusal::Region(RegionError::Name(_)))
+            ));
+        }
+        let published = scopes.publish(0, "s", "\0".into(), &sharer, Rights::READ);
+        assert!(matches!(
+            published,
+            Err(Refusal::Region(RegionError::Name(_)))
+        ));
+    }
+}

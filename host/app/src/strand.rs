@@ -1,0 +1,206 @@
+//! Strands: guests that take turns.
+//!
+//! A strand is one task, which polls its guests one after the other; so no two
+//! guests of a strand ever run at once, wherever the task runs. That is what live
+//! windows within a strand stand on. Different strands
+//! are different tasks, which run in parallel where the runtime has several
+//! threads.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use tombolo::Strand;
+
+/// What a guest does in its life, and what comes of it.
+pub(super) type Living<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The strands of an app.
+pub(super) struct Strands<T> {
+    /// Where each guest enters its strand.
+    enter: Vec<mpsc::UnboundedSender<Living<T>>>,
+    tasks: JoinSet<()>,
+    ended: mpsc::UnboundedReceiver<T>,
+    /// How many guests have entered and not ended.
+    alive: usize,
+    /// The runtime dropped a task, and with it the guests in it.
+    dropped: bool,
+}
+
+impl<T: Send + 'static> Strands<T> {
+    /// Makes the strands of guests: each guest comes with its own. To be called on a
+    /// tokio runtime.
+    pub(super) fn new<'a>(guests: impl Iterator<Item = &'a Strand>) -> Strands<T> {
+        let (tell, ended) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let mut made = BTreeMap::new();
+        let mut make = || {
+            let (enter, entering) = mpsc::unbounded_channel();
+            tasks.spawn(take_turns(entering, tell.clone()));
+            enter
+        };
+        let enter = guests
+            .map(|strand| made.entry(strand).or_insert_with(&mut make).clone())
+            .collect();
+        Strands {
+            enter,
+            tasks,
+            ended,
+            alive: 0,
+            dropped: false,
+        }
+    }
+
+    /// Has a guest live in its strand.
+    pub(super) fn enter(&mut self, guest: usize, living: Living<T>) {
+        // It fails only when the strand was aborted.
+        if self.enter[guest].send(living).is_ok() {
+            self.alive += 1;
+        }
+    }
+
+    /// Waits for a guest to end. `None` when there is none left. Nothing is lost
+    /// if the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<T> {
+        loop {
+            if self.alive == 0 {
+                return None;
+            }
+            let joined = tokio::select! {
+                biased;
+                Some(ended) = self.ended.recv() => {
+                    self.alive -= 1;
+                    return Some(ended);
+                }
+                joined = self.tasks.join_next() => joined,
+            };
+            match joined {
+                // A panic of the host's, which is a bug: not to be hidden.
+                Some(Err(error)) if error.is_panic() => {
+                    std::panic::resume_unwind(error.into_panic())
+                }
+                // If nobody aborted it, the runtime that it was on has gone.
+                Some(Err(_)) => self.dropped |= !self.enter.is_empty(),
+                Some(Ok(())) => {}
+                None => match self.ended.try_recv() {
+                    Ok(ended) => {
+                        self.alive -= 1;
+                        return Some(ended);
+                    }
+                    Err(_) => self.alive = 0,
+                },
+            }
+        }
+    }
+
+    /// Returns whether guests were dropped with the runtime that they were on.
+    pub(super) fn were_dropped(&self) -> bool {
+        self.dropped
+    }
+
+    /// Ends all strands where they are.
+    pub(super) fn abort(&mut self) {
+        self.enter.clear();
+        self.tasks.abort_all();
+    }
+}
+
+/// Polls guests one after the other, until no more can come.
+async fn take_turns<T>(
+    mut entering: mpsc::UnboundedReceiver<Living<T>>,
+    ended: mpsc::UnboundedSender<T>,
+) {
+    let mut guests = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            entered = entering.recv() => match entered {
+                Some(guest) => guests.push(guest),
+                None => break,
+            },
+            Some(end) = guests.next(), if !guests.is_empty() => drop(ended.send(end)),
+        }
+    }
+    while let Some(end) = guests.next().await {
+        let _ = ended.send(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts how many of those that share a counter run at once, at most.
+    async fn run(running: Arc<AtomicUsize>, most: Arc<AtomicUsize>) {
+        for _ in 0..200 {
+            let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            std::thread::yield_now();
+            running.fetch_sub(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn guests_of_a_strand_take_turns() {
+        let strand = Strand::new();
+        let mut strands = Strands::new([&strand; 3].into_iter());
+        let (running, most) = (Arc::default(), Arc::<AtomicUsize>::default());
+        for guest in 0..3 {
+            strands.enter(guest, Box::pin(run(Arc::clone(&running), most.clone())));
+        }
+        let mut ended = 0;
+        while strands.next().await.is_some() {
+            ended += 1;
+        }
+        assert_eq!((ended, most.load(Ordering::SeqCst)), (3, 1));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn strands_run_in_parallel() {
+        // Each waits for the other without letting go of its thread.
+        let mut strands = Strands::new([&Strand::new(), &Strand::new()].into_iter());
+        let barrier = Arc::new(std::sync::Barrier::new(2));
+        for guest in 0..2 {
+            let barrier = barrier.clone();
+            strands.enter(
+                guest,
+                Box::pin(async move {
+                    barrier.wait();
+                }),
+            );
+        }
+        assert!(strands.next().await.is_some() && strands.next().await.is_some());
+        assert!(strands.next().await.is_none());
+    }
+
+    #[test]
+    fn strands_of_a_dropped_runtime_say_so() {
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.build().unwrap()
+        };
+        let first = runtime();
+        let mut strands = first.block_on(async { Strands::new([&Strand::new()].into_iter()) });
+        strands.enter(0, Box::pin(std::future::pending::<()>()));
+        drop(first);
+        assert!(runtime().block_on(strands.next()).is_none());
+        assert!(strands.were_dropped());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_in_an_aborted_strand() {
+        let mut strands = Strands::<()>::new([&Strand::new()].into_iter());
+        strands.enter(0, Box::pin(std::future::pending()));
+        strands.abort();
+        assert!(strands.next().await.is_none());
+        assert!(!strands.were_dropped());
+    }
+}

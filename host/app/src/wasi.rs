@@ -1,0 +1,85 @@
+//! What a guest has of WASI.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use wasmtime::component::Linker;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+
+use super::guest::GuestState;
+use super::output::{Input, Stdio};
+use super::{CommandSpec, Grant, GuestSpec, files, filesystem, random};
+use tombolo::internal::sys;
+
+/// Adds WASI's interfaces: wasmtime-wasi's, but for the functions that let a guest
+/// keep the host's memory, and those on files, which run on threads of the guest's own.
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    let added = files::add_to_linker(linker)
+        .and_then(|()| filesystem::add_to_linker(linker))
+        .and_then(|()| random::add_to_linker(linker));
+    linker.allow_shadowing(false);
+    added
+}
+
+/// The WASI context of a guest: the standard streams if it has them, and what
+/// it was granted, also as the first command. No network.
+pub(super) fn context(
+    guest: &GuestSpec,
+    command: Option<&CommandSpec>,
+    stdio: &Stdio,
+) -> wasmtime::Result<WasiCtx> {
+    let mut wasi = WasiCtx::builder();
+    wasi.arg(&guest.name).args(&guest.args).envs(&guest.env);
+    if let Some(stdout) = stdio.stdout() {
+        wasi.stdout(stdout);
+    }
+    if let Some(stderr) = stdio.stderr() {
+        wasi.stderr(stderr);
+    }
+    let mut dirs: Vec<&Grant> = guest.dirs.iter().collect();
+    if let Some(command) = command {
+        if guest.inherit_stdio {
+            wasi.stdin(Input(stdio.clone()));
+        }
+        wasi.args(&command.args).envs(&command.env);
+        dirs.extend(&command.dirs);
+    }
+    for grant in dirs {
+        preopen(&mut wasi, grant)
+            .map_err(|error| error.context(format!("directory `{}`", grant.host_path.display())))?;
+    }
+    Ok(wasi.build())
+}
+
+/// Grants a directory. wasmtime-wasi takes a path. That path must lead to the very directory
+/// that was opened, whatever happened to its name since.
+fn preopen(wasi: &mut WasiCtxBuilder, grant: &Grant) -> wasmtime::Result<()> {
+    let perms = match grant.read_only {
+        true => FsPerms::ReadOnly,
+        false => FsPerms::ReadWrite,
+    };
+    let path = format!("/proc/self/fd/{}", grant.dir.as_raw_fd());
+    let by_proc = wasi
+        .preopened_dir(path, &grant.guest_path, perms)
+        .map(|_| ());
+    let Err(error) = by_proc else {
+        return Ok(());
+    };
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if !error.downcast_ref::<io::Error>().is_some_and(missing) {
+        return Err(error);
+    }
+    // The descriptor is open, so it is `/proc` that is missing.
+    let inside = sys::within(grant.dir.as_fd(), || {
+        wasi.preopened_dir(".", &grant.guest_path, perms)
+            .map(|_| ())
+    });
+    inside.unwrap_or_else(|error| {
+        Err(wasmtime::Error::new(error).context(
+            "`/proc` is not mounted here, and no thread can have the directory as its own current \
+             one instead; mount `/proc`",
+        ))
+    })
+}

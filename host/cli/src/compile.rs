@@ -1,0 +1,235 @@
+//! The compiler's process and the limits on components, as command-line options.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use tombolo_app::{AppBuilder, CompileLimits, CompilerProcess};
+
+/// The subcommand that is the compiler's process.
+pub(super) const COMMAND: &str = "compile-components";
+
+/// The options of all commands that read components.
+#[derive(Debug, Default, Args)]
+pub(super) struct Compile {
+    /// Limit what each component may cost the compiler, or raise a limit for
+    /// trusted components: nesting, component-instances, core-instances,
+    /// definitions, types, imports, exports, core-names, functions, locals,
+    /// function-values (numbers); component-bytes, function-bytes, compile-memory
+    /// (sizes, as in `64MiB`); compile-time (as in `20s`).
+    #[arg(long = "compile-limit", value_name = "KEY=VALUE")]
+    compile_limits: Vec<CompileLimit>,
+}
+
+impl Compile {
+    fn compile_limits(&self) -> CompileLimits {
+        let mut limits = CompileLimits::default();
+        for CompileLimit(set) in &self.compile_limits {
+            set.apply(&mut limits);
+        }
+        limits
+    }
+
+    /// Returns the largest number of bytes to read of a component's file.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.compile_limits().component_bytes
+    }
+
+    /// Sets how the app's components are compiled: in a process of its own.
+    pub(super) fn apply(&self, builder: AppBuilder) -> AppBuilder {
+        builder
+            .compile_limits(self.compile_limits())
+            .compiler(CompilerProcess::this_program([COMMAND]))
+    }
+}
+
+/// The place of a limit, and its kind of value.
+#[derive(Clone, Copy)]
+enum Of {
+    Depth(fn(&mut CompileLimits) -> &mut u32),
+    Count(fn(&mut CompileLimits) -> &mut u64),
+    Bytes(fn(&mut CompileLimits) -> &mut u64),
+    Memory(fn(&mut CompileLimits) -> &mut Option<u64>),
+    Time(fn(&mut CompileLimits) -> &mut Option<Duration>),
+}
+
+static KEYS: [(&str, Of); 15] = [
+    (
+        "component-bytes",
+        Of::Bytes(|limits| &mut limits.component_bytes),
+    ),
+    ("nesting", Of::Depth(|limits| &mut limits.nesting)),
+    (
+        "component-instances",
+        Of::Count(|limits| &mut limits.component_instances),
+    ),
+    (
+        "core-instances",
+        Of::Count(|limits| &mut limits.core_instances),
+    ),
+    ("definitions", Of::Count(|limits| &mut limits.definitions)),
+    ("types", Of::Count(|limits| &mut limits.types)),
+    ("imports", Of::Count(|limits| &mut limits.imports)),
+    ("exports", Of::Count(|limits| &mut limits.exports)),
+    ("core-names", Of::Count(|limits| &mut limits.core_names)),
+    ("functions", Of::Count(|limits| &mut limits.functions)),
+    (
+        "function-bytes",
+        Of::Bytes(|limits| &mut limits.function_bytes),
+    ),
+    ("locals", Of::Count(|limits| &mut limits.locals)),
+    (
+        "function-values",
+        Of::Count(|limits| &mut limits.function_values),
+    ),
+    ("compile-time", Of::Time(|limits| &mut limits.time)),
+    (
+        "compile-memory",
+        Of::Memory(|limits| &mut limits.memory_bytes),
+    ),
+];
+
+/// A limit, and what to set it to.
+#[derive(Clone, Copy)]
+enum Set {
+    Depth(fn(&mut CompileLimits) -> &mut u32, u32),
+    Count(fn(&mut CompileLimits) -> &mut u64, u64),
+    Memory(fn(&mut CompileLimits) -> &mut Option<u64>, u64),
+    Time(fn(&mut CompileLimits) -> &mut Option<Duration>, Duration),
+}
+
+impl Set {
+    fn apply(self, limits: &mut CompileLimits) {
+        match self {
+            Set::Depth(field, value) => *field(limits) = value,
+            Set::Count(field, value) => *field(limits) = value,
+            Set::Memory(field, value) => *field(limits) = Some(value),
+            Set::Time(field, value) => *field(limits) = Some(value),
+        }
+    }
+}
+
+/// One limit and its value, as in `core-instances=5000`.
+#[derive(Clone, Copy)]
+struct CompileLimit(Set);
+
+impl std::fmt::Debug for CompileLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CompileLimit")
+    }
+}
+
+impl FromStr for CompileLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("a limit is as in `core-instances=5000`; {}", keys()))?;
+        let (_, of) = KEYS
+            .iter()
+            .find(|(key, _)| *key == name)
+            .ok_or_else(|| format!("there is no compile limit `{name}`; {}", keys()))?;
+        let size = || {
+            value
+                .parse::<ByteSize>()
+                .map(|size| size.as_u64())
+                .map_err(|_| format!("`{name}` is a size, as in `64MiB`"))
+        };
+        let set = match *of {
+            Of::Depth(field) => value
+                .parse()
+                .ok()
+                .filter(|depth| *depth <= 100)
+                .map(|depth| Set::Depth(field, depth))
+                .ok_or_else(|| format!("`{name}` is a number of at most 100"))?,
+            Of::Count(field) => value
+                .parse()
+                .map(|number| Set::Count(field, number))
+                .map_err(|_| format!("`{name}` is a number"))?,
+            Of::Bytes(field) => Set::Count(field, size()?),
+            Of::Memory(field) => Set::Memory(field, size()?),
+            Of::Time(field) => humantime::parse_duration(value)
+                .map(|time| Set::Time(field, time))
+                .map_err(|_| format!("`{name}` is a time, as in `20s`"))?,
+        };
+        Ok(CompileLimit(set))
+    }
+}
+
+fn keys() -> String {
+    let names: Vec<String> = KEYS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    format!("the limits are {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_compile_limit_can_be_set() {
+        let mut limits = CompileLimits::default();
+        let texts = [
+            "component-bytes=1MiB",
+            "nesting=2",
+            "component-instances=3",
+            "core-instances=4",
+            "definitions=5",
+            "types=6",
+            "imports=7",
+            "exports=8",
+            "core-names=9",
+            "functions=10",
+            "function-bytes=11",
+            "locals=12",
+            "function-values=13",
+            "compile-time=14s",
+            "compile-memory=15KiB",
+        ];
+        assert_eq!(texts.len(), KEYS.len());
+        for text in texts {
+            let CompileLimit(set) = text.parse().unwrap();
+            set.apply(&mut limits);
+        }
+        let expected = {
+            let mut it = CompileLimits::default();
+            it.component_bytes = 1 << 20;
+            it.nesting = 2;
+            it.component_instances = 3;
+            it.core_instances = 4;
+            it.definitions = 5;
+            it.types = 6;
+            it.imports = 7;
+            it.exports = 8;
+            it.core_names = 9;
+            it.functions = 10;
+            it.function_bytes = 11;
+            it.locals = 12;
+            it.function_values = 13;
+            it.time = Some(Duration::from_secs(14));
+            it.memory_bytes = Some(15 << 10);
+            it
+        };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn bad_compile_limits_say_what_is_good() {
+        for (text, hint) in [
+            ("locals", "as in `core-instances=5000`"),
+            (
+                "windows=3",
+                "there is no compile limit `windows`; the limits are `component-bytes`",
+            ),
+            ("locals=-1", "`locals` is a number"),
+            ("nesting=101", "at most 100"),
+            ("compile-time=5", "as in `20s`"),
+            ("compile-memory=lots", "as in `64MiB`"),
+        ] {
+            let error = text.parse::<CompileLimit>().unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}

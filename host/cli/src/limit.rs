@@ -1,0 +1,229 @@
+//! Limits of guests, as the command line says them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use tombolo::Limits;
+
+/// A limit that can be set.
+struct Key {
+    name: &'static str,
+    of: Of,
+}
+
+/// Where a limit is, and what it counts.
+#[derive(Clone, Copy)]
+enum Of {
+    Count(fn(&mut Limits) -> &mut u32),
+    Bytes(fn(&mut Limits) -> &mut u64),
+    Time(fn(&mut Limits) -> &mut Option<Duration>),
+}
+
+static KEYS: [Key; 13] = [
+    Key {
+        name: "regions",
+        of: Of::Count(|limits| &mut limits.regions),
+    },
+    Key {
+        name: "claimed-bytes",
+        of: Of::Bytes(|limits| &mut limits.claimed_bytes),
+    },
+    Key {
+        name: "region-bytes",
+        of: Of::Bytes(|limits| &mut limits.region_bytes),
+    },
+    Key {
+        name: "handles",
+        of: Of::Count(|limits| &mut limits.handles),
+    },
+    Key {
+        name: "windows",
+        of: Of::Count(|limits| &mut limits.windows),
+    },
+    Key {
+        name: "memory",
+        of: Of::Bytes(|limits| &mut limits.memory_bytes),
+    },
+    Key {
+        name: "descriptors",
+        of: Of::Count(|limits| &mut limits.descriptors),
+    },
+    Key {
+        name: "call-time",
+        of: Of::Time(|limits| &mut limits.call_time),
+    },
+    Key {
+        name: "run-time",
+        of: Of::Time(|limits| &mut limits.run_time),
+    },
+    Key {
+        name: "mappings",
+        of: Of::Count(|limits| &mut limits.mappings),
+    },
+    Key {
+        name: "copy-bytes",
+        of: Of::Bytes(|limits| &mut limits.copy_bytes),
+    },
+    Key {
+        name: "unpinned-spans",
+        of: Of::Count(|limits| &mut limits.unpinned_spans),
+    },
+    Key {
+        name: "host-memory",
+        of: Of::Bytes(|limits| &mut limits.host_memory_bytes),
+    },
+];
+
+/// One limit and its value, as in `claimed-bytes=1GiB`.
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    Count(fn(&mut Limits) -> &mut u32, u32),
+    Bytes(fn(&mut Limits) -> &mut u64, u64),
+    Time(fn(&mut Limits) -> &mut Option<Duration>, Option<Duration>),
+}
+
+impl Limit {
+    /// The limit of this name.
+    pub(super) fn new(name: &str, value: &str) -> Result<Self, String> {
+        let key = KEYS
+            .iter()
+            .find(|key| key.name == name)
+            .ok_or_else(|| format!("there is no limit `{name}`; {}", keys()))?;
+        match key.of {
+            Of::Count(field) => value
+                .parse()
+                .map(|value| Self::Count(field, value))
+                .map_err(|_| format!("`{name}` is a number of at most {}", u32::MAX)),
+            Of::Bytes(field) => value
+                .parse::<ByteSize>()
+                .map(|value| Self::Bytes(field, value.as_u64()))
+                .map_err(|_| format!("`{name}` is a size, as in `64MiB`")),
+            Of::Time(field) if value == "none" => Ok(Self::Time(field, None)),
+            Of::Time(field) => humantime::parse_duration(value)
+                .map(|value| Self::Time(field, Some(value)))
+                .map_err(|_| format!("`{name}` is a time, as in `500ms`, or `none`")),
+        }
+    }
+
+    /// Sets the limit.
+    pub(super) fn apply(self, limits: &mut Limits) {
+        match self {
+            Self::Count(field, value) => *field(limits) = value,
+            Self::Bytes(field, value) => *field(limits) = value,
+            Self::Time(field, value) => *field(limits) = value,
+        }
+    }
+}
+
+impl std::fmt::Debug for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(_, value) => value.fmt(f),
+            Self::Bytes(_, value) => value.fmt(f),
+            Self::Time(_, value) => value.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("a limit is as in `windows=16`; {}", keys()))?;
+        Self::new(name, value)
+    }
+}
+
+fn keys() -> String {
+    let names: Vec<String> = KEYS.iter().map(|key| format!("`{}`", key.name)).collect();
+    format!("the limits are {}", names.join(", "))
+}
+
+/// The names of the limits.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(texts: &[&str]) -> Limits {
+        let mut limits = Limits::default();
+        for text in texts {
+            text.parse::<Limit>().unwrap().apply(&mut limits);
+        }
+        limits
+    }
+
+    #[test]
+    fn each_limit_can_be_set() {
+        let limits = limits(&[
+            "regions=1",
+            "claimed-bytes=2GiB",
+            "region-bytes=3MB",
+            "handles=4",
+            "windows=5",
+            "memory=6 KiB",
+            "descriptors=7",
+            "call-time=800ms",
+            "run-time=9m",
+            "mappings=10",
+            "copy-bytes=11",
+            "unpinned-spans=12",
+            "host-memory=13MiB",
+        ]);
+        let expected = {
+            let mut it = Limits::default();
+            it.regions = 1;
+            it.claimed_bytes = 2 << 30;
+            it.region_bytes = 3_000_000;
+            it.handles = 4;
+            it.windows = 5;
+            it.memory_bytes = 6 << 10;
+            it.descriptors = 7;
+            it.call_time = Some(Duration::from_millis(800));
+            it.run_time = Some(Duration::from_secs(540));
+            it.mappings = 10;
+            it.copy_bytes = 11;
+            it.unpinned_spans = 12;
+            it.host_memory_bytes = 13 << 20;
+            it
+        };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn times_can_be_unlimited_and_the_last_value_counts() {
+        assert_eq!(limits(&["call-time=none"]).call_time, None);
+        assert_eq!(limits(&["windows=5", "windows=6"]).windows, 6);
+    }
+
+    #[test]
+    fn unknown_limit_lists_those_that_there_are() {
+        let error = "window=5".parse::<Limit>().unwrap_err();
+        assert!(error.starts_with("there is no limit `window`"), "{error}");
+        for key in &KEYS {
+            assert!(error.contains(key.name), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_values_say_what_is_good() {
+        for (text, hint) in [
+            ("windows", "as in `windows=16`"),
+            ("windows=-1", "number"),
+            ("windows=5000000000", "number"),
+            ("memory=lots", "as in `64MiB`"),
+            ("call-time=5", "as in `500ms`"),
+        ] {
+            let error = text.parse::<Limit>().unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! An app that a manifest describes, with its files.
+
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+
+use super::problem::{self, Problem};
+use super::{Dir, Guest, Manifest};
+use crate::component;
+use crate::failure::Failure;
+use crate::limit::Limit;
+use crate::pressure::{Pressure, Score};
+use tombolo::{HostLimits, Limits, Rights};
+use tombolo_app::{App, AppBuilder, CallSpec, ChannelSpec, Grant, GuestSpec, ScopeSpec};
+
+/// An app that a manifest describes, with its files, and what is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Described {
+    path: String,
+    text: String,
+    pub(super) manifest: Manifest,
+    problems: Vec<Problem>,
+    files: Vec<Files>,
+}
+
+/// What was opened for a guest.
+#[derive(Debug, Default)]
+struct Files {
+    /// Where the component is, as seen from here.
+    path: PathBuf,
+    wasm: Option<Vec<u8>>,
+    dirs: Vec<Grant>,
+    /// The variables that are passed on.
+    env: Vec<(String, String)>,
+}
+
+/// What the command line says in the manifest's place.
+#[derive(Debug, Default)]
+pub(crate) struct Instead {
+    pub(crate) budget: Option<u64>,
+    pub(crate) margin: Option<u64>,
+    pub(crate) on_pressure: Option<Pressure>,
+    pub(crate) floor: Option<u16>,
+    pub(crate) scores: Vec<Score>,
+}
+
+/// What a guest is granted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grants {
+    pub(crate) calls: Vec<String>,
+    /// Here, there, and whether only to read.
+    pub(crate) dirs: Vec<(String, String, bool)>,
+    pub(crate) variables: Vec<String>,
+    pub(crate) sends: Vec<String>,
+    pub(crate) receives: Vec<String>,
+    pub(crate) scopes: Vec<(String, Rights)>,
+}
+
+impl Described {
+    /// Opens what the manifest names.
+    pub(super) fn new(
+        path: &Path,
+        text: String,
+        manifest: Manifest,
+        mut problems: Vec<Problem>,
+        most_bytes: u64,
+    ) -> Described {
+        let base = path.parent().unwrap_or(Path::new(""));
+        let files = manifest
+            .guests
+            .iter()
+            .map(|guest| Files::open(guest, base, most_bytes, &mut problems))
+            .collect();
+        Described {
+            path: path.display().to_string(),
+            text,
+            manifest,
+            problems,
+            files,
+        }
+    }
+
+    /// Adds what is wrong, or deserves to be said.
+    pub(crate) fn add(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.problems.extend(problems);
+    }
+
+    /// Whether nothing was found that keeps the app from starting.
+    pub(crate) fn is_good(&self) -> bool {
+        self.problems.iter().all(Problem::is_warning)
+    }
+
+    /// All that was found, shown at its lines; nothing if there is nothing.
+    pub(crate) fn render(&self, fancy: bool) -> String {
+        match self.problems.is_empty() {
+            true => String::new(),
+            false => problem::render(&self.path, &self.text, &self.problems, fancy),
+        }
+    }
+
+    /// Fails with all that was found, if the app cannot start.
+    pub(crate) fn good(self) -> Result<Described, Failure> {
+        match self.is_good() {
+            true => Ok(self),
+            false => Err(self.failure()),
+        }
+    }
+
+    /// What was found, as a failure.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::shown(self.render(crate::fancy()))
+    }
+
+    /// The guests' names, and where their components are.
+    pub(crate) fn components(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let guests = self.manifest.guests.iter().zip(&self.files);
+        guests.map(|(guest, files)| (&*guest.name.value, &*files.path))
+    }
+
+    /// How many channels and scopes there are.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.manifest.channels.len(), self.manifest.scopes.len())
+    }
+
+    /// Whether all components were read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.files.iter().all(|files| files.wasm.is_some())
+    }
+
+    /// Whether this guest's component was read.
+    pub(super) fn has(&self, guest: &str) -> bool {
+        let mut guests = self.manifest.guests.iter().zip(&self.files);
+        guests.any(|(other, files)| other.name.value == guest && files.wasm.is_some())
+    }
+
+    /// What a guest is granted.
+    pub(crate) fn grants(&self, guest: &str) -> Grants {
+        let manifest = &self.manifest;
+        let mut grants = Grants::default();
+        for of in manifest.guests.iter().filter(|of| of.name.value == guest) {
+            grants.calls = of.calls.iter().map(|call| call.value.clone()).collect();
+            grants.dirs = of.dirs.iter().map(shown).collect();
+            let passed = of.pass_env.iter().map(|key| &key.value);
+            let set = of.env.iter().map(|(key, _)| key);
+            grants.variables = set.chain(passed).cloned().collect();
+        }
+        for channel in &manifest.channels {
+            if channel.from.iter().any(|from| from.value == guest) {
+                grants.sends.push(channel.name.value.clone());
+            }
+            if channel.to.iter().any(|to| to.value == guest) {
+                grants.receives.push(channel.name.value.clone());
+            }
+        }
+        for scope in &manifest.scopes {
+            let members = scope.members.iter();
+            let mine = members.filter(|(member, _)| member.value == guest);
+            let rights = mine.map(|(_, rights)| (scope.name.value.clone(), *rights));
+            grants.scopes.extend(rights);
+        }
+        grants
+    }
+
+    /// The app, as far as its components were read. To be asked for once: it
+    /// takes along what was opened.
+    pub(crate) fn builder(&mut self, instead: &Instead) -> AppBuilder {
+        let files = std::mem::take(&mut self.files);
+        let manifest = &self.manifest;
+        let mut host_limits = HostLimits::default();
+        if let Some(budget) = instead.budget.or(manifest.budget) {
+            host_limits.budget = budget;
+        }
+        if let Some(margin) = instead.margin.or(manifest.margin) {
+            host_limits.margin = margin;
+        }
+        let on_pressure = instead.on_pressure.or(manifest.on_pressure);
+        let mut builder = App::builder()
+            .host_limits(host_limits)
+            .limits(limits(Limits::default(), &manifest.limits))
+            .on_pressure(on_pressure.unwrap_or_default().into())
+            .floor(instead.floor.or(manifest.floor).unwrap_or(1))
+            // Nobody may call anybody, but for those below.
+            .may_call([]);
+        if let Some(grace) = manifest.grace {
+            builder = builder.grace(grace);
+        }
+        let mut names = Vec::new();
+        let mut kept = Vec::new();
+        for (guest, files) in manifest.guests.iter().zip(files) {
+            let Files {
+                path,
+                wasm,
+                dirs,
+                env,
+            } = files;
+            kept.push(Files {
+                path,
+                // For [`has`](Described::has): whether there was one.
+                wasm: wasm.as_ref().map(|_| Vec::new()),
+                ..Files::default()
+            });
+            let Some(wasm) = wasm else { continue };
+            names.push(&*guest.name.value);
+            let own = !guest.limits.is_empty();
+            builder = builder.guest(GuestSpec {
+                name: guest.name.value.clone(),
+                wasm: wasm.into(),
+                inherit_stdio: true,
+                stdout: None,
+                stderr: None,
+                args: guest.args.clone(),
+                env: guest.env.iter().cloned().chain(env).collect(),
+                dirs,
+                limits: own.then(|| {
+                    let all = limits(Limits::default(), &manifest.limits);
+                    limits(all, &guest.limits)
+                }),
+                strand: guest.strand.clone(),
+                restart: guest.restart.clone(),
+            });
+            let scored = instead
+                .scores
+                .iter()
+                .any(|score| score.guest == guest.name.value);
+            if let Some(score) = guest.score.filter(|_| !scored) {
+                builder = builder.score(&guest.name.value, score);
+            }
+        }
+        for Score { guest, score } in &instead.scores {
+            builder = builder.score(guest, *score);
+        }
+        let there = |guest: &str| names.contains(&guest);
+        for guest in &manifest.guests {
+            let from = &guest.name.value;
+            let calls = guest
+                .calls
+                .iter()
+                .filter(|to| there(from) && there(&to.value));
+            builder = builder.may_call(calls.map(|to| CallSpec {
+                from: from.clone(),
+                to: to.value.clone(),
+            }));
+        }
+        for channel in &manifest.channels {
+            let from: Vec<String> = channel.from.iter().map(|from| from.value.clone()).collect();
+            let Some(to) = &channel.to else { continue };
+            if from.iter().chain([&to.value]).all(|guest| there(guest)) {
+                builder = builder.channel(ChannelSpec {
+                    name: channel.name.value.clone(),
+                    from,
+                    to: to.value.clone(),
+                    capacity: channel.capacity,
+                    message_bytes: channel.message_bytes,
+                    message_regions: channel.message_regions,
+                });
+            }
+        }
+        for scope in &manifest.scopes {
+            let members = scope.members.iter();
+            let members: Vec<(String, Rights)> = members
+                .map(|(member, rights)| (member.value.clone(), *rights))
+                .collect();
+            if members.iter().all(|(member, _)| there(member)) {
+                builder = builder.scope(ScopeSpec {
+                    name: scope.name.value.clone(),
+                    members,
+                });
+            }
+        }
+        self.files = kept;
+        builder
+    }
+}
+
+fn limits(mut limits: Limits, set: &[Limit]) -> Limits {
+    for limit in set {
+        limit.apply(&mut limits);
+    }
+    limits
+}
+
+fn shown(dir: &Dir) -> (String, String, bool) {
+    let host = dir.host.value.display().to_string();
+    (host, dir.guest.value.clone(), dir.read_only)
+}
+
+impl Files {
+    /// Opens what a guest is made of and is granted, from where the manifest is.
+    fn open(guest: &Guest, base: &Path, most_bytes: u64, problems: &mut Vec<Problem>) -> Files {
+        let mut files = Files::default();
+        if let Some(component) = &guest.component {
+            files.path = base.join(&component.value);
+            match component::read_one(&files.path, most_bytes) {
+                Ok(wasm) => files.wasm = Some(wasm),
+                Err(failure) => problems.push(failure.problem(component.span.clone())),
+            }
+        }
+        for dir in &guest.dirs {
+            let path = base.join(&dir.host.value);
+            match cap_std::fs::Dir::open_ambient_dir(&path, ambient_authority()) {
+                Ok(opened) => files.dirs.push(Grant {
+                    dir: opened,
+                    host_path: path,
+                    guest_path: dir.guest.value.clone(),
+                    read_only: dir.read_only,
+                }),
+                Err(error) => problems.push(
+                    Problem::new(format!("cannot open the directory `{}`", path.display()))
+                        .at(dir.host.span.clone(), error.to_string()),
+                ),
+            }
+        }
+        for key in &guest.pass_env {
+            match std::env::var(&key.value) {
+                Ok(value) => files.env.push((key.value.clone(), value)),
+                Err(error) => problems.push(
+                    Problem::new(format!("cannot pass on the variable `{}`", key.value))
+                        .at(key.span.clone(), error.to_string())
+                        .hint(format!("`env = {{ {} = \"…\" }}` sets it", key.value)),
+                ),
+            }
+        }
+        files
+    }
+}

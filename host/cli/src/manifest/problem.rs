@@ -1,0 +1,132 @@
+//! What is wrong with a manifest, shown at its lines.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// A place in a manifest, in bytes.
+pub(crate) type Span = Range<usize>;
+
+/// Something that is wrong with a manifest, or deserves to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(super) title: String,
+    /// Where, if there is a place for it, and what is there.
+    pub(super) at: Option<(Span, String)>,
+    /// What else is to be seen.
+    pub(super) also: Option<(Span, String)>,
+    /// What more there is to say.
+    pub(super) notes: Vec<String>,
+    pub(super) hints: Vec<String>,
+    pub(super) warning: bool,
+}
+
+impl Problem {
+    /// A problem with no place. What follows the first line is said after it.
+    pub(crate) fn new(text: impl Into<String>) -> Problem {
+        let text = text.into();
+        let (title, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        Problem {
+            title: title.to_owned(),
+            at: None,
+            also: None,
+            notes: rest.lines().map(|line| line.trim().to_owned()).collect(),
+            hints: Vec::new(),
+            warning: false,
+        }
+    }
+
+    /// Says where it is, and what is there.
+    pub(crate) fn at(mut self, span: Span, label: impl Into<String>) -> Problem {
+        self.at = Some((span, label.into()));
+        self
+    }
+
+    /// Shows something else.
+    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Problem {
+        self.also = Some((span, label.into()));
+        self
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Problem {
+        self.notes.push(note.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Nothing that keeps the app from starting.
+    pub(crate) fn warning(mut self) -> Problem {
+        self.warning = true;
+        self
+    }
+
+    pub(crate) fn is_warning(&self) -> bool {
+        self.warning
+    }
+}
+
+/// Shows problems at the lines of the manifest, in their order there, and counts
+/// them.
+pub(crate) fn render(path: &str, text: &str, problems: &[Problem], fancy: bool) -> String {
+    let renderer = match fancy {
+        true => Renderer::styled(),
+        false => Renderer::plain(),
+    };
+    let mut problems: Vec<&Problem> = problems.iter().collect();
+    problems.sort_by_key(|problem| problem.at.as_ref().map_or(usize::MAX, |(at, _)| at.start));
+    let mut shown = String::new();
+    for problem in &problems {
+        let level = match problem.warning {
+            true => Level::WARNING,
+            false => Level::ERROR,
+        };
+        let title = level.primary_title(&problem.title);
+        let mut group = match &problem.at {
+            Some((at, label)) => {
+                let mut snippet = Snippet::source(text)
+                    .path(path)
+                    .annotation(AnnotationKind::Primary.span(within(text, at)).label(label));
+                if let Some((also, label)) = &problem.also {
+                    let also = within(text, also);
+                    snippet = snippet.annotation(AnnotationKind::Context.span(also).label(label));
+                }
+                title.element(snippet)
+            }
+            None => Group::with_title(title),
+        };
+        for note in &problem.notes {
+            group = group.element(Level::NOTE.message(note));
+        }
+        for hint in &problem.hints {
+            group = group.element(Level::HELP.with_name("hint").message(hint));
+        }
+        shown += &renderer.render(&[group]);
+        shown += "\n\n";
+    }
+    let warnings = problems.iter().filter(|problem| problem.warning).count();
+    shown + &count(problems.len() - warnings, warnings) + "\n"
+}
+
+/// As in `2 errors, 1 warning`.
+fn count(errors: usize, warnings: usize) -> String {
+    let some = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{count} {what}s")),
+    };
+    let counts = [some(errors, "error"), some(warnings, "warning")];
+    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The span as far as it is inside of the text, in whole characters, and in its
+/// first line: a table may go on for long.
+fn within(text: &str, span: &Span) -> Span {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
+    let line = text[start..end].find(['\n', '\r']).map(|at| start + at);
+    start..line.unwrap_or(end)
+}

@@ -1,0 +1,258 @@
+//! Takes out of a manifest what is in it.
+//!
+//! What has not the right shape is left out: [`conform`](super::conform) has said
+//! so already.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use toml_span::value::{Key, Table as Values, Value, ValueInner};
+
+use super::problem::{Problem, Span};
+use super::{Channel, Dir, Guest, Manifest, Scope, Spot};
+use crate::limit::Limit;
+use crate::pressure::Pressure;
+use tombolo::Rights;
+use tombolo_app::{Backoff, ChannelSpec, Restart};
+
+/// Reads a manifest, as far as it can be read, and adds what is wrong with it.
+pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manifest {
+    let mut read = Read { problems };
+    let mut manifest = Manifest::default();
+    let Some(values) = value.as_table() else {
+        return manifest;
+    };
+    if let Some(app) = table(values, "app") {
+        manifest.budget = read.size(app, "budget");
+        manifest.margin = read.size(app, "margin");
+        manifest.on_pressure = text(app, "on-pressure").and_then(|word| match &*word.value {
+            "purge" => Some(Pressure::Purge),
+            "count" => Some(Pressure::Count),
+            "kill" => Some(Pressure::Kill),
+            _ => None,
+        });
+        manifest.floor = number(app, "floor").filter(|floor| *floor <= 1000);
+        manifest.grace = read.time(app, "grace");
+        manifest.limits = read.limits(app);
+    }
+    manifest.guests = named(values, "guests")
+        .map(|(name, values)| read.guest(name, values))
+        .collect();
+    manifest.channels = named(values, "channels")
+        .map(|(name, values)| Channel {
+            name,
+            from: texts(values, "from"),
+            to: text(values, "to"),
+            capacity: number(values, "capacity")
+                .unwrap_or(ChannelSpec::CAPACITY)
+                .max(1),
+            message_bytes: read
+                .size(values, "message-bytes")
+                .unwrap_or(ChannelSpec::MESSAGE_BYTES),
+            message_regions: number(values, "message-regions")
+                .unwrap_or(ChannelSpec::MESSAGE_REGIONS),
+        })
+        .collect();
+    manifest.scopes = named(values, "scopes")
+        .map(|(name, values)| Scope {
+            name,
+            members: members(values),
+        })
+        .collect();
+    manifest
+}
+
+struct Read<'a> {
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Read<'_> {
+    fn guest(&mut self, name: Spot<String>, values: &Values<'_>) -> Guest {
+        let dirs: Vec<Dir> = tables(values, "dirs")
+            .filter_map(|dir| self.dir(dir))
+            .collect();
+        for (index, dir) in dirs.iter().enumerate() {
+            let same = |other: &&Dir| other.guest.value == dir.guest.value;
+            if let Some(first) = dirs[..index].iter().find(same) {
+                self.problems.push(
+                    Problem::new(format!("two directories are `{}`", dir.guest.value))
+                        .at(dir.guest.span.clone(), "again")
+                        .also(first.guest.span.clone(), "first here")
+                        .hint("`guest` says under which path the guest sees a directory"),
+                );
+            }
+        }
+        let env = table(values, "env").into_iter().flatten();
+        Guest {
+            component: text(values, "component").map(|path| path.map(PathBuf::from)),
+            args: texts(values, "args")
+                .into_iter()
+                .map(|arg| arg.value)
+                .collect(),
+            env: env
+                .filter_map(|(key, value)| Some((key.name.to_string(), value.as_str()?.to_owned())))
+                .collect(),
+            pass_env: texts(values, "pass-env"),
+            dirs,
+            limits: self.limits(values),
+            score: number(values, "score").filter(|score| *score <= 1000),
+            strand: text(values, "strand").map(|strand| strand.value),
+            calls: texts(values, "calls"),
+            restart: self.restart(values),
+            name,
+        }
+    }
+
+    fn dir(&mut self, values: &Values<'_>) -> Option<Dir> {
+        let host = text(values, "host")?;
+        Some(Dir {
+            guest: text(values, "guest").unwrap_or_else(|| host.clone()),
+            host: host.map(PathBuf::from),
+            read_only: text(values, "access").is_none_or(|access| access.value != "write"),
+        })
+    }
+
+    fn restart(&mut self, values: &Values<'_>) -> Restart {
+        let on_failure = |policy: Option<Spot<String>>| {
+            policy.is_some_and(|policy| policy.value == "on-failure")
+        };
+        let Some(values) = table(values, "restart") else {
+            return match on_failure(text(values, "restart")) {
+                true => Restart::OnFailure(Backoff::default()),
+                false => Restart::Never,
+            };
+        };
+        let default = Backoff::default();
+        let delay = self.time(values, "delay");
+        let max_delay = self.time(values, "max-delay");
+        let backoff = Backoff {
+            delay: delay.unwrap_or(default.delay),
+            max_delay: max_delay.unwrap_or(default.max_delay),
+            max_restarts: number(values, "max-restarts").unwrap_or(default.max_restarts),
+            healthy_after: self
+                .time(values, "healthy-after")
+                .unwrap_or(default.healthy_after),
+        };
+        if backoff.delay > backoff.max_delay
+            && let Some((_, value)) = ["delay", "max-delay"]
+                .iter()
+                .find_map(|key| values.get_key_value(*key))
+        {
+            let most = humantime::format_duration(backoff.max_delay);
+            self.problems.push(
+                Problem::new(format!(
+                    "`delay` is longer than `max-delay`, which is {most}"
+                ))
+                .at(value.span.into(), "longer than the longest wait"),
+            );
+        }
+        match on_failure(text(values, "policy")) {
+            true => Restart::OnFailure(backoff),
+            false => Restart::Never,
+        }
+    }
+
+    /// The limits in a table, of those that there are.
+    fn limits(&mut self, values: &Values<'_>) -> Vec<Limit> {
+        let mut limits = Vec::new();
+        for (key, value) in table(values, "limits").into_iter().flatten() {
+            let text = match value.as_ref() {
+                ValueInner::String(text) => text.to_string(),
+                ValueInner::Integer(number) => number.to_string(),
+                _ => continue,
+            };
+            if let Ok(limit) = Limit::new(&key.name, &text) {
+                limits.push(limit);
+            }
+        }
+        limits
+    }
+
+    fn size(&mut self, values: &Values<'_>, key: &str) -> Option<u64> {
+        match values.get(key)?.as_ref() {
+            ValueInner::Integer(number) => u64::try_from(*number).ok(),
+            ValueInner::String(text) => text.parse::<ByteSize>().ok().map(|size| size.as_u64()),
+            _ => None,
+        }
+    }
+
+    fn time(&mut self, values: &Values<'_>, key: &str) -> Option<Duration> {
+        humantime::parse_duration(values.get(key)?.as_str()?).ok()
+    }
+}
+
+/// The members of a scope, and their rights.
+fn members(values: &Values<'_>) -> Vec<(Spot<String>, Rights)> {
+    let mut members: Vec<(Spot<String>, Rights)> = Vec::new();
+    for (name, value) in table(values, "members").into_iter().flatten() {
+        let mut rights = Rights::NONE;
+        for word in value.as_array().into_iter().flatten() {
+            rights = rights
+                | match word.as_str() {
+                    Some("read") => Rights::READ,
+                    Some("write") => Rights::WRITE,
+                    Some("share") => Rights::SHARE,
+                    _ => Rights::NONE,
+                };
+        }
+        members.push((spot(name), rights));
+    }
+    members.sort_by_key(|(name, _)| name.span.start);
+    members
+}
+
+fn spot(key: &Key<'_>) -> Spot<String> {
+    Spot {
+        value: key.name.to_string(),
+        span: key.span.into(),
+    }
+}
+
+fn text(values: &Values<'_>, key: &str) -> Option<Spot<String>> {
+    spotted(values.get(key)?)
+}
+
+fn spotted(value: &Value<'_>) -> Option<Spot<String>> {
+    let span: Span = value.span.into();
+    value.as_str().map(|text| Spot {
+        value: text.to_owned(),
+        span,
+    })
+}
+
+fn texts(values: &Values<'_>, key: &str) -> Vec<Spot<String>> {
+    let list = values.get(key).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(spotted).collect()
+}
+
+fn number<T: TryFrom<i64>>(values: &Values<'_>, key: &str) -> Option<T> {
+    values.get(key)?.as_integer()?.try_into().ok()
+}
+
+fn table<'a, 'de>(values: &'a Values<'de>, key: &str) -> Option<&'a Values<'de>> {
+    values.get(key)?.as_table()
+}
+
+fn tables<'a, 'de>(
+    values: &'a Values<'de>,
+    key: &str,
+) -> impl Iterator<Item = &'a Values<'de>> + use<'a, 'de> {
+    let list = values.get(key).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_table)
+}
+
+/// The tables in a table, with their names, in the order in which they are
+/// written.
+fn named<'a, 'de>(
+    values: &'a Values<'de>,
+    key: &str,
+) -> impl Iterator<Item = (Spot<String>, &'a Values<'de>)> + use<'a, 'de> {
+    let mut named: Vec<_> = table(values, key)
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((spot(name), value.as_table()?)))
+        .collect();
+    named.sort_by_key(|(name, _)| name.span.start);
+    named.into_iter()
+}

@@ -1,0 +1,241 @@
+//! Where in the manifest it is shown that an app does not start.
+
+use super::*;
+use tombolo_app::{Difference, Findings, LinkError, LinkErrors, Near, StartError, Warning};
+
+const APP: &str = r#"[guests.front]
+component = "front.wasm"
+calls = ["other"]
+[guests.back]
+component = "back.wasm"
+[guests.other]
+component = "other.wasm"
+"#;
+
+/// What is said of that app, whose components are all there, if this is found.
+#[track_caller]
+fn shows(errors: Vec<StartError>, expected: &str) {
+    let findings = {
+        let mut it = Findings::default();
+        it.errors = errors;
+        it
+    };
+    assert_eq!(shown(APP, &findings), expected);
+}
+
+fn shown(text: &str, findings: &Findings) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["front", "back", "other"] {
+        let path = dir.path().join(format!("{name}.wasm"));
+        std::fs::write(path, b"\0asm\x0d\0\x01\0").unwrap();
+    }
+    let path = dir.path().join(NAME);
+    std::fs::write(&path, text).unwrap();
+    let mut described = open(&path, u64::MAX).unwrap();
+    described.add_findings(findings);
+    let here = format!("{}/", dir.path().display());
+    described.render(false).replace(&here, "")
+}
+
+fn link(error: LinkError) -> Vec<StartError> {
+    vec![StartError::Link(LinkErrors::new(vec![error]).unwrap())]
+}
+
+fn no_command() -> StartError {
+    StartError::NoCommand { near: Vec::new() }
+}
+
+#[test]
+fn missing_guest() {
+    shows(
+        link(LinkError::Missing {
+            guest: "front".into(),
+            import: "a:b/c@1.0.0".into(),
+            near: None,
+        }),
+        r#"error: `front` imports `a:b/c@1.0.0`, which no other guest exports
+ --> tombolo.toml:2:14
+  |
+2 | component = "front.wasm"
+  |              ^^^^^^^^^^ nobody serves this one
+  |
+  = hint: add a guest that exports `a:b/c@1.0.0`, and name it in `calls` of `front`
+
+1 error
+"#,
+    );
+}
+
+#[test]
+fn near_guest() {
+    shows(
+        link(LinkError::Missing {
+            guest: "back".into(),
+            import: "a:b/c@1.0.0".into(),
+            near: Some(Near::Version {
+                guest: "other".into(),
+                export: "a:b/c@2.0.0".into(),
+            }),
+        }),
+        r#"error: `back` imports `a:b/c@1.0.0`, which no other guest exports; `other` exports `a:b/c@2.0.0`, which is not compatible
+ --> tombolo.toml:5:14
+  |
+5 | component = "back.wasm"
+  |              ^^^^^^^^^ this one
+  |
+  = hint: build `back` and the guest that serves it against the same WIT
+
+1 error
+"#,
+    );
+}
+
+#[test]
+fn call_that_is_not_allowed() {
+    shows(
+        link(LinkError::Forbidden {
+            guest: "front".into(),
+            import: "a:b/c@1.0.0".into(),
+            exporters: vec!["back".into()],
+        }),
+        r#"error: `front` imports `a:b/c@1.0.0`, which `back` exports, and `front` is not allowed to call
+ --> tombolo.toml:2:14
+  |
+2 | component = "front.wasm"
+  |              ^^^^^^^^^^ may not call it
+  |
+  = hint: write `calls = ["other", "back"]`
+
+1 error
+"#,
+    );
+}
+
+#[test]
+fn several_who_may_be_called() {
+    shows(
+        link(LinkError::Ambiguous {
+            guest: "front".into(),
+            import: "a:b/c@1.0.0".into(),
+            exporters: vec!["back".into(), "other".into()],
+        }),
+        r#"error: `front` imports `a:b/c@1.0.0`, and more than one guest exports it: `back`, `other`
+ --> tombolo.toml:2:14
+  |
+2 | component = "front.wasm"
+  |              ^^^^^^^^^^ which of them?
+  |
+  = hint: name only one of them in `calls`
+
+1 error
+"#,
+    );
+}
+
+#[test]
+fn types_that_do_not_fit() {
+    shows(
+        link(LinkError::Mismatch {
+            importer: "front".into(),
+            import: "a:b/c@1.0.0".into(),
+            function: "f".into(),
+            exporter: "other".into(),
+            imported: "func(a: u8)".into(),
+            exported: "func(a: u16)".into(),
+            difference: Difference {
+                at: "param a".into(),
+                imported: "u8".into(),
+                exported: "u16".into(),
+            },
+        }),
+        r#"error: `front` and `other` have different types for function `f` of `a:b/c@1.0.0`
+ --> tombolo.toml:2:14
+  |
+2 | component = "front.wasm"
+  |              ^^^^^^^^^^ this one
+  |
+  = note: `front` imports func(a: u8)
+  = note: `other` exports func(a: u16)
+  = note: they first differ at param a: u8 vs u16
+  = hint: build `front` and `other` against the same WIT
+
+1 error
+"#,
+    );
+}
+
+#[test]
+fn component_that_does_not_compile() {
+    shows(
+        vec![StartError::Compile {
+            guest: "other".into(),
+            source: wasmtime::Error::msg("it is broken"),
+        }],
+        r#"error: cannot compile guest `other`
+ --> tombolo.toml:7:14
+  |
+7 | component = "other.wasm"
+  |              ^^^^^^^^^^ this one
+  |
+  = note: it is broken
+
+1 error
+"#,
+    );
+}
+
+#[test]
+fn all_at_once_and_warnings_in_the_order_of_lines() {
+    let broken = StartError::Compile {
+        guest: "other".into(),
+        source: wasmtime::Error::msg("it is broken"),
+    };
+    let warning = Warning {
+        importer: "front".into(),
+        exporter: "other".into(),
+        function: "a:b/c.f".into(),
+    };
+    let findings = {
+        let mut it = Findings::default();
+        it.errors = vec![no_command(), broken];
+        it.warnings = vec![warning];
+        it
+    };
+    let said = shown(APP, &findings);
+    let titles: Vec<&str> = said
+        .lines()
+        .filter(|line| {
+            ["error:", "warning:"]
+                .iter()
+                .any(|level| line.starts_with(level))
+        })
+        .map(|line| line.split('`').next().unwrap().trim())
+        .collect();
+    assert_eq!(
+        titles,
+        [
+            "warning:",
+            "error: cannot compile guest",
+            "error: none of the guests exports"
+        ]
+    );
+    assert!(said.ends_with("\n2 errors, 1 warning\n"), "{said}");
+}
+
+#[test]
+fn what_may_be_because_of_an_unreadable_component_is_not_said() {
+    let mut errors = link(LinkError::Missing {
+        guest: "front".into(),
+        import: "a:b/c@1.0.0".into(),
+        near: None,
+    });
+    errors.push(no_command());
+    let findings = {
+        let mut it = Findings::default();
+        it.errors = errors;
+        it
+    };
+    let said = shown(&APP.replace("other.wasm", "no.wasm"), &findings);
+    assert!(said.starts_with("error: cannot read `no.wasm`"), "{said}");
+    assert!(said.ends_with("\n1 error\n"), "{said}");
+}

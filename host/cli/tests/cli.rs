@@ -1,0 +1,538 @@
+//! The program `tombolo`, from outside.
+
+#[path = "../../../tests/tests/calls/trio.rs"]
+mod trio;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use miniserde::json::{self, Number, Value};
+use tombolo::{GRANULE, HostLimits, RegionUsage};
+use tombolo_app::GuestReport;
+use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
+use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
+
+/// Runs `tombolo` with these arguments to its end.
+fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tombolo"))
+        .args(arguments)
+        .output()
+        .expect("cargo built it")
+}
+
+/// Runs the music app in a directory, with arguments for the player.
+fn play(options: &[&str], dir: &Path, arguments: &[&str]) -> Output {
+    let grant = format!("{}::/music", dir.display());
+    let fixed = ["run", MUSIC_PLAYER, MUSIC_AUDIOSERVER, "--dir", &grant];
+    tombolo(fixed.iter().chain(options).chain(&["--"]).chain(arguments))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the program prints UTF-8")
+}
+
+/// What the program says, and that it started nothing.
+fn refused(arguments: &[&str]) -> String {
+    let output = tombolo(arguments);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    text(&output.stderr)
+}
+
+/// A WAV file of one second of 8 kHz mono silence.
+fn wav() -> Vec<u8> {
+    let samples = [0u8; 16_000];
+    let mut file = Vec::new();
+    file.extend(b"RIFF");
+    file.extend((36 + samples.len() as u32).to_le_bytes());
+    file.extend(b"WAVEfmt ");
+    file.extend(16u32.to_le_bytes());
+    file.extend(1u16.to_le_bytes()); // integers
+    file.extend(1u16.to_le_bytes()); // channels
+    file.extend(8_000u32.to_le_bytes()); // rate
+    file.extend(16_000u32.to_le_bytes()); // bytes per second
+    file.extend(2u16.to_le_bytes()); // bytes per frame
+    file.extend(16u16.to_le_bytes()); // bits
+    file.extend(b"data");
+    file.extend((samples.len() as u32).to_le_bytes());
+    file.extend(samples);
+    file
+}
+
+/// Puts `(id)` for every number in parentheses: identities of regions are random.
+fn without_ids(report: &str) -> String {
+    let mut parts = report.split('(');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|char: char| char.is_ascii_digit());
+        let is_id = rest.len() < part.len() && rest.starts_with(')');
+        text += &if is_id {
+            format!("(id{rest}")
+        } else {
+            format!("({part}")
+        };
+    }
+    text
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn help_succeeds() {
+    let output = tombolo(["--help"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn two_guests_share_a_recording_that_the_host_does_not_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
+    let output = play(
+        &["--report"],
+        dir.path(),
+        &["/music/in.wav", "/music/out.wav"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(entries(dir.path()), ["in.wav", "out.wav"]);
+    let report = text(&output.stderr);
+    let line = |start: &str| {
+        let line = report
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no `{start}` in {report}"));
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        line("copied by the host for regions"),
+        "copied by the host for regions 0 B"
+    );
+    assert_eq!(line("regions created"), "regions created 2");
+    assert_eq!(line("regions given back"), "regions given back 2");
+    let regions = without_ids(&report);
+    assert!(regions.contains("music, processed (id)"), "{report}");
+    for output in [&output.stdout, &output.stderr] {
+        assert!(!output.contains(&0x1b), "plain where it is not a terminal");
+    }
+}
+
+#[test]
+fn events_and_calls_show_with_v_only_and_on_stderr() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
+    let quiet = play(&[], dir.path(), &["/music/in.wav"]);
+    assert!(
+        quiet.status.success() && quiet.stderr.is_empty(),
+        "{quiet:?}"
+    );
+    let loud = play(&["-v"], dir.path(), &["/music/in.wav"]);
+    let log = text(&loud.stderr);
+    for step in [
+        "region created",
+        "window mapped",
+        "window unmapped",
+        "region lent",
+        "lend ended",
+        "region moved",
+        "region given back",
+        "caller=\"player\"",
+    ] {
+        assert!(log.contains(step), "no `{step}` in {log}");
+    }
+    assert!(!text(&loud.stdout).contains("window mapped"));
+}
+
+#[test]
+fn what_cannot_be_played_gets_one_line_and_leaves_nothing() {
+    let cut = &wav()[..9_000];
+    let bad: [(&str, &[u8], &str); 3] = [
+        ("is no WAV", b"MThd, and so on", "is not a WAV file"),
+        ("is empty", b"", "is empty"),
+        ("is cut short", cut, "is cut short"),
+    ];
+    for (what, bytes, said) in bad {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("in.wav"), bytes).unwrap();
+        let output = play(&[], dir.path(), &["/music/in.wav", "/music/out.wav"]);
+        assert_eq!(output.status.code(), Some(1), "{what}: {output:?}");
+        let error = text(&output.stderr);
+        assert_eq!(error.lines().count(), 1, "{what}: {error}");
+        assert!(
+            error.contains(said) && error.contains("in.wav"),
+            "{what}: {error}"
+        );
+        assert_eq!(entries(dir.path()), ["in.wav"], "{what}");
+    }
+}
+
+#[test]
+fn a_recording_over_the_limit_is_too_big() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
+    let limit = ["--limit", "region-bytes=1KiB"];
+    let output = play(&limit, dir.path(), &["/music/in.wav", "/music/out.wav"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(text(&output.stderr).lines().count(), 1, "{output:?}");
+    assert_eq!(entries(dir.path()), ["in.wav"]);
+}
+
+#[test]
+fn a_directory_granted_to_read_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
+    let grant = format!("{}::/music:ro", dir.path().display());
+    let output = tombolo([
+        "run",
+        MUSIC_PLAYER,
+        MUSIC_AUDIOSERVER,
+        "--dir",
+        &grant,
+        "--",
+        "/music/in.wav",
+        "/music/out.wav",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(entries(dir.path()), ["in.wav"]);
+}
+
+#[test]
+fn nothing_is_granted_that_was_not_asked_for() {
+    let output = tombolo([
+        "run",
+        MUSIC_PLAYER,
+        MUSIC_AUDIOSERVER,
+        "--",
+        "/etc/hostname",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn an_import_that_nobody_exports_is_named() {
+    let error = refused(&["run", MUSIC_PLAYER]);
+    assert!(
+        error.contains("`player` imports `tombolo-examples:music/server@"),
+        "{error}"
+    );
+    assert!(error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn a_file_that_is_an_argument_explains_the_dashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let song = dir.path().join("song.wav");
+    std::fs::write(&song, wav()).unwrap();
+    let error = refused(&["run", MUSIC_PLAYER, song.to_str().unwrap()]);
+    assert!(error.contains("come after `--`"), "{error}");
+}
+
+#[test]
+fn a_core_module_is_told_how_to_become_a_component() {
+    let dir = tempfile::tempdir().unwrap();
+    let module = dir.path().join("core.wasm");
+    std::fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
+    let error = refused(&["run", module.to_str().unwrap()]);
+    assert!(error.contains("core module"), "{error}");
+    assert!(error.contains("wasm32-wasip2"), "{error}");
+}
+
+#[test]
+fn an_app_without_a_command_has_nothing_to_start() {
+    let error = refused(&["run", MUSIC_AUDIOSERVER]);
+    assert!(error.contains("wasi:cli/run"), "{error}");
+}
+
+#[test]
+fn a_callee_past_its_time_is_ended_and_the_caller_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = ["--limit", "call-time=1ms"];
+    let output = play(&limit, dir.path(), &["--render", "/music/out.wav"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = text(&output.stderr);
+    assert!(error.contains("guest `audioserver` was ended"), "{error}");
+    assert!(error.contains("its time is up"), "{error}");
+    assert_eq!(entries(dir.path()), [""; 0]);
+}
+
+/// What the gallery printed under a name, with this budget.
+fn gallery(dir: &Path, budget: &str) -> impl Fn(&str) -> u64 {
+    let grant = format!("{}::/images", dir.display());
+    let app = ["run", CACHE_GALLERY, CACHE_VIEWER, "--dir", &grant];
+    let options = ["--budget", budget, "--", "--make", "6", "--views", "60"];
+    let output = tombolo(app.iter().chain(&options));
+    // It fails if the viewer sees anything but what was decoded first.
+    assert!(output.status.success(), "{output:?}");
+    let text = text(&output.stdout);
+    move |name| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.unwrap_or_else(|| panic!("no `{name}` in {text}"));
+        value.trim().parse().expect("a number")
+    }
+}
+
+#[test]
+fn a_cache_misses_only_where_the_budget_is_small_and_is_right_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let ample = gallery(dir.path(), "8MiB");
+    assert_eq!((ample("views"), ample("misses")), (60, 0));
+    assert_eq!(ample("decoded again"), 0);
+    let scarce = gallery(dir.path(), "2MiB");
+    assert!(scarce("misses") > 0 && scarce("hits") > 0);
+    assert_eq!(scarce("hits") + scarce("misses"), 60);
+    assert_eq!(scarce("decoded again"), scarce("misses") << 20);
+}
+
+const SHORT: &str = "program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so";
+
+/// The kernel has it wait for memory, by its own count and with the thresholds that
+/// there are by default.
+#[test]
+#[ignore = "takes root, to make a cgroup"]
+fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
+    stall_if_told();
+    let dir = tempfile::tempdir().unwrap();
+    let group = Group::make("short");
+    let pressure = group.pressure();
+    let mut command = group.command_beside(env!("CARGO_BIN_EXE_tombolo"));
+    command.args(["-v", "run", "--json", "--on-pressure", "kill"]);
+    // The others have 500, and 0 is below the floor.
+    command.args(["--score", "near=501", "--score", "client=0"]);
+    // The kernel may take its time.
+    command.args(["--limit", "call-time=none"]);
+    for guest in [trio::client(), trio::near(), trio::far()] {
+        let path = dir.path().join(format!("{}.wasm", guest.name));
+        std::fs::write(&path, guest.wasm).unwrap();
+        command.arg(path);
+    }
+    // The client is to hear of it from the host, as its callee's failure.
+    command.args(["--", "dead-of-pressure"]);
+    let said = dir.path().join("said");
+    command.stderr(std::fs::File::create(&said).unwrap());
+    let said = || std::fs::read_to_string(&said).unwrap();
+    let mut running = Running(command.spawn().unwrap());
+    running.until("the callee sleeps", said, || said().contains("region lent"));
+    let stalling = Stalling::start(&group, SHORT);
+    let mut status = None;
+    let begun = Instant::now();
+    while status.is_none() {
+        assert!(begun.elapsed() < BOUND, "it goes on: {}", said());
+        std::thread::sleep(Duration::from_millis(10));
+        status = running.0.try_wait().unwrap();
+    }
+    drop(stalling);
+    let said = said();
+    let watched = format!("memory pressure: watched by {}", pressure.display());
+    assert!(said.contains(&watched), "{said}");
+    // A guest was ended, and the client found what it should.
+    assert_eq!(status.unwrap().code(), Some(134), "{said}");
+    let why = "the host is short of memory, and its score is 501";
+    let failures: Vec<_> = said
+        .lines()
+        .filter(|it| it.starts_with("error: "))
+        .collect();
+    let failure = format!("error: guest `near` was ended in `test:calls/near.lend`: {why}");
+    assert_eq!(failures, [failure], "{said}");
+
+    let report = said.lines().find(|it| it.starts_with('{'));
+    let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
+    assert_eq!(count(&report, "kills_total"), 1);
+    let [kill] = items(member(&report, "kills")) else {
+        panic!("{report:?}");
+    };
+    assert_eq!(string(kill, "guest"), "near");
+    assert_eq!(string(kill, "reason"), why);
+    assert_eq!(count(kill, "score"), 501);
+    // Its memory, as far as it had touched it.
+    assert!(
+        (16 << 10..1 << 20).contains(&count(kill, "bytes")),
+        "{kill:?}"
+    );
+    let ends: Vec<_> = items(member(&report, "guests"))
+        .iter()
+        .map(|guest| string(guest, "end"))
+        .collect();
+    assert_eq!(ends, ["exit 0", &format!("ended: {why}"), "served"]);
+}
+
+/// Long for what takes some seconds, on a machine that has other things to do.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// A program that is killed at the latest when the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Waits for something that it does, unless it ends before.
+    fn until(&mut self, what: &str, said: impl Fn() -> String, is_so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < BOUND, "never: {what}: {}", said());
+            let ended = self.0.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended: {}", said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The sizes that a report has of a region: size, resident, pinned, purgeable, purged,
+/// share; in between, how many share it.
+type Sizes = (u64, u64, u64, u64, u64, u64, u64);
+
+/// What is to be reported of guests that play `share-purged`, each region by its name:
+/// those that the client has let go of, and the one that its callee still has at its
+/// end, alone then.
+fn shared_and_purged() -> [(&'static str, Sizes); 3] {
+    const G: u64 = GRANULE;
+    [
+        ("large", (5 * G, 0, 5 * G, 0, 0, 1, 0)),
+        ("shared", (4 * G, 3 * G, 2 * G, G, G, 2, 3 * G / 2)),
+        ("shared", (4 * G, 3 * G, 2 * G, G, G, 1, 3 * G)),
+    ]
+}
+
+#[test]
+fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
+    let mut limits = HostLimits::default();
+    limits.budget = 8 * GRANULE;
+    let outcome = trio::run(trio::app("share-purged").host_limits(limits));
+    assert_eq!(outcome.failures, [""; 0]);
+    let guests = &outcome.report.guests;
+    let sizes = |it: &RegionUsage| {
+        let sizes = (
+            it.size,
+            it.resident,
+            it.pinned,
+            it.purgeable,
+            it.purged,
+            it.sharers,
+            it.share,
+        );
+        (it.name.clone(), sizes)
+    };
+    let expected = shared_and_purged().map(|(name, sizes)| (name.to_owned(), sizes));
+    let [client, near, far]: &[GuestReport; 3] = guests.as_slice().try_into().unwrap();
+    let let_go: Vec<_> = client.regions_let_go.iter().map(sizes).collect();
+    assert_eq!(let_go, expected[..2]);
+    assert_eq!(client.regions_let_go_total, 2);
+    assert_eq!(client.regions, []);
+    let held: Vec<_> = near.regions.iter().map(sizes).collect();
+    assert_eq!(held, expected[2..]);
+    assert_eq!(near.regions[0].id, client.regions_let_go[1].id);
+    assert_eq!(
+        (&*near.regions_let_go, near.regions_let_go_total),
+        (&[][..], 0)
+    );
+    assert_eq!((&*far.regions, &*far.regions_let_go), (&[][..], &[][..]));
+}
+
+/// A member of an object.
+#[track_caller]
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    let Value::Object(object) = value else {
+        panic!("no object: {value:?}");
+    };
+    let member = object.get(name);
+    member.unwrap_or_else(|| panic!("no `{name}` in {object:?}"))
+}
+
+#[track_caller]
+fn items(value: &Value) -> &[Value] {
+    let Value::Array(items) = value else {
+        panic!("no array: {value:?}");
+    };
+    items
+}
+
+#[track_caller]
+fn count(value: &Value, name: &str) -> u64 {
+    let Value::Number(Number::U64(number)) = member(value, name) else {
+        panic!("no number: `{name}` of {value:?}");
+    };
+    *number
+}
+
+#[track_caller]
+fn string<'a>(value: &'a Value, name: &str) -> &'a str {
+    let Value::String(text) = member(value, name) else {
+        panic!("no text: `{name}` of {value:?}");
+    };
+    text
+}
+
+/// The sizes of a region in JSON, by its name.
+fn sizes(region: &Value) -> (&str, Sizes) {
+    let size = |name| count(region, name);
+    let sizes = (
+        size("size"),
+        size("resident"),
+        size("pinned"),
+        size("purgeable"),
+        size("purged"),
+        size("sharers"),
+        size("share"),
+    );
+    (string(region, "name"), sizes)
+}
+
+#[test]
+fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |how: &str| {
+        let mut arguments = vec!["run".into(), "--budget".into(), "512KiB".into(), how.into()];
+        for guest in [trio::client(), trio::near(), trio::far()] {
+            let path = dir.path().join(format!("{}.wasm", guest.name));
+            std::fs::write(&path, guest.wasm).unwrap();
+            arguments.push(path.into_os_string());
+        }
+        arguments.extend(["--".into(), "share-purged".into()]);
+        let output = tombolo(arguments);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+    };
+
+    let said = run("--json");
+    let report = said.lines().find(|it| it.starts_with('{'));
+    let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
+    let guests = items(member(&report, "guests"));
+    let expected = shared_and_purged();
+    let let_go = items(member(&guests[0], "regions_let_go"));
+    assert_eq!(let_go.iter().map(sizes).collect::<Vec<_>>(), expected[..2]);
+    assert_eq!(count(&guests[0], "regions_let_go_total"), 2);
+    let held = items(member(&guests[1], "regions"));
+    assert_eq!(held.iter().map(sizes).collect::<Vec<_>>(), expected[2..]);
+    let budget = member(&report, "budget");
+    assert_eq!(
+        ["budget", "committed", "committed_peak", "purges", "purged"].map(|it| count(budget, it)),
+        [8 * GRANULE, 0, 8 * GRANULE, 1, GRANULE]
+    );
+    assert_eq!(count(&report, "kills_total"), 0);
+
+    let report = run("--report");
+    let lines: Vec<String> = without_ids(&report)
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "guest region size resident pinned purgeable purged sharers share claims",
+        "client large (id) 320.0 KiB 0 B 320.0 KiB 0 B 0 B 1 0 B let go",
+        "client shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 2 96.0 KiB let go",
+        "near shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 1 192.0 KiB held",
+    ] {
+        assert!(lines.iter().any(|it| it == line), "no `{line}` in {report}");
+    }
+}

@@ -1,0 +1,640 @@
+//! Limits of the process, signals, closed descriptors, and panics of the host.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tombolo_app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
+use tombolo_tests::artifacts;
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+use crate::guests;
+use crate::program::{Running, assert_innocent_is_done, innocent, text, tombolo};
+
+/// The program, run by another one that changes something about the process: its last
+/// argument is followed by the program and its arguments.
+fn under(wrapper: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command
+        .args(&wrapper[1..])
+        .arg(env!("CARGO_BIN_EXE_tombolo"))
+        .args(arguments)
+        .env_remove("TOMBOLO_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs the guest that does this, with a directory, and the innocent one beside it.
+fn beside_innocent(
+    wrapper: &[&str],
+    options: &[&str],
+    what: &[&str],
+) -> (Output, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    open_to_all(directory.path());
+    let grant = format!("{}::/d", directory.path().display());
+    let mut command = under(wrapper, &["run", "--dir", &grant]);
+    command
+        .args(options)
+        .args([Path::new(guests::HOSTILE_PROCESS), innocent()])
+        .arg("--")
+        .args(what);
+    (Running::start(&mut command).end(), directory)
+}
+
+/// Lets every user write there.
+fn open_to_all(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+/// Checks that the program ended by itself, without a panic and with this code.
+#[track_caller]
+fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    assert!(!text(&output.stderr).contains("panicked"), "{output:?}");
+}
+
+/// A guest that spins, beside nobody, until it is there.
+fn spinning(wrapper: &[&str], options: &[&str]) -> Running {
+    let mut command = under(wrapper, &["run"]);
+    command
+        .args(options)
+        .args([guests::HOSTILE_PROCESS, "--", "spin"]);
+    let mut running = Running::start(&mut command);
+    let mut line = String::new();
+    let stdout = running.0.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    running
+}
+
+fn signal(running: &Running, signal: Signal) {
+    kill_process(Pid::from_child(&running.0), signal).unwrap();
+}
+
+/// Changes a limit of a program that runs.
+fn limit_later(running: &Running, limit: &str) {
+    let limited = Command::new("prlimit")
+        .args([limit, "--pid", &running.0.id().to_string()])
+        .status();
+    assert!(limited.expect("prlimit is of util-linux").success());
+}
+
+mod file_size {
+    use super::*;
+
+    #[test]
+    fn larger_region_and_file_are_refused_by_name() {
+        let limit = (1 << 20).to_string();
+        let wrapper = ["prlimit", &format!("--fsize={limit}:{limit}")];
+        let (output, _directory) = beside_innocent(&wrapper, &[], &["large"]);
+        assert_code(&output, 0);
+        assert_innocent_is_done(&output);
+        let stdout = text(&output.stdout);
+        let refused = "RLIMIT_FSIZE (`ulimit -f`) allows this process files of 1048576 bytes at \
+                       most, and the region takes one of 4194304";
+        assert!(stdout.contains(refused), "{stdout}");
+        assert!(stdout.contains("small region: Ok([105, 116])"), "{stdout}");
+        assert!(stdout.contains("large file: Err("), "{stdout}");
+    }
+
+    #[test]
+    fn lower_limit_later_keeps_no_region_from_being_written() {
+        let mut command = tombolo(["run", guests::HOSTILE_PROCESS, "--", "late"]);
+        command.stdin(Stdio::piped());
+        let mut running = Running::start(&mut command);
+        let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        limit_later(&running, "--fsize=4096:4096");
+        let mut stdin = running.0.stdin.take().unwrap();
+        stdin.write_all(b"go on\n").unwrap();
+        line.clear();
+        stdout.read_line(&mut line).unwrap();
+        let output = running.end();
+        assert_code(&output, 0);
+        assert_eq!(line, "written and read: true\n");
+    }
+}
+
+mod signals {
+    use super::*;
+
+    #[test]
+    fn blocked_by_the_parent_are_heard_all_the_same() {
+        let (output, _directory) = beside_innocent(&["env", "--block-signal"], &[], &["file"]);
+        assert_code(&output, 0);
+        assert_innocent_is_done(&output);
+        for (sent, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+            let default = "--default-signal=TERM,INT,HUP";
+            let running = spinning(&["env", default, "--block-signal"], &["--report"]);
+            signal(&running, sent);
+            let output = running.end();
+            assert_code(&output, code);
+            let said = text(&output.stderr);
+            assert!(said.contains("ended: the app was told to stop"), "{said}");
+        }
+    }
+
+    #[test]
+    fn ignored_by_the_parent_stay_ignored() {
+        let running = spinning(&["env", "--ignore-signal=INT,HUP,QUIT"], &[]);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.0.id())).unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
+        for number in [Signal::INT, Signal::HUP, Signal::QUIT] {
+            assert_ne!(ignored & 1 << (number.as_raw() - 1), 0, "{status}");
+            signal(&running, number);
+        }
+        signal(&running, Signal::TERM);
+        assert_code(&running.end(), 143);
+    }
+
+    #[test]
+    fn hang_up_ends_in_order_however_often() {
+        let running = spinning(&["env", "--default-signal=HUP"], &["--report"]);
+        signal(&running, Signal::HUP);
+        signal(&running, Signal::HUP);
+        let output = running.end();
+        assert_code(&output, 129);
+        let said = text(&output.stderr);
+        assert!(said.contains("ended: the app was told to stop"), "{said}");
+    }
+
+    #[test]
+    fn used_up_processor_time_ends_in_order() {
+        let running = spinning(&["env", "--default-signal=XCPU"], &["--report"]);
+        limit_later(&running, "--cpu=1:1000");
+        let output = running.end();
+        assert_code(&output, 152);
+        let said = text(&output.stderr);
+        assert!(said.contains("ended: the app was told to stop"), "{said}");
+    }
+
+    #[test]
+    fn quit_ends_at_once_and_dumps_no_core_if_none_is_allowed() {
+        let wrapper = ["env", "--default-signal=QUIT", "prlimit", "--core=0:0"];
+        let running = spinning(&wrapper, &[]);
+        signal(&running, Signal::QUIT);
+        let status = running.end().status;
+        assert_eq!(status.signal(), Some(Signal::QUIT.as_raw()));
+        assert!(!status.core_dumped());
+    }
+
+    #[test]
+    fn broken_pipe_kills_nobody() {
+        let wrapper = ["env", "--default-signal=PIPE"];
+        for arguments in [["schema"], ["--help"]] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut command = under(&wrapper, &arguments);
+            let output = Running::start(command.stdout(writer)).end();
+            assert_code(&output, 0);
+        }
+    }
+}
+
+mod streams {
+    use super::*;
+
+    /// What becomes of stderr, as a shell says it.
+    const LOST: [&str; 2] = ["2>&-", "2>/dev/full"];
+
+    #[test]
+    fn lost_stderr_changes_no_code() {
+        for lost in LOST {
+            let wrapper = ["sh", "-c", &format!("exec \"$@\" {lost}"), "sh"];
+            for (options, what, code) in [
+                (&["--report"][..], &["exit", "1"][..], 1),
+                (&["--json", "-vv"], &["trap"], 134),
+                (&["--report", "-v"], &["keep", "it"], 0),
+            ] {
+                let (output, _directory) = beside_innocent(&wrapper, options, what);
+                assert_code(&output, code);
+                assert_innocent_is_done(&output);
+            }
+            for arguments in [&["run", "none.wasm"][..], &["run", "--no-such-option"]] {
+                assert_code(&Running::start(&mut under(&wrapper, arguments)).end(), 2);
+            }
+        }
+    }
+
+    #[test]
+    fn stderr_that_nobody_reads_any_more_changes_no_code() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = tombolo(["-vv", "run", "--report", guests::HOSTILE_PROCESS]);
+        command.arg(innocent()).args(["--", "exit", "1"]);
+        let output = Running::start(command.stderr(writer)).end();
+        assert_code(&output, 1);
+        assert_innocent_is_done(&output);
+    }
+
+    #[test]
+    fn results_that_cannot_be_printed_are_a_failure() {
+        for arguments in [["schema"], ["--help"]] {
+            let wrapper = ["sh", "-c", "exec \"$@\" >/dev/full", "sh"];
+            let output = Running::start(&mut under(&wrapper, &arguments)).end();
+            assert_code(&output, 2);
+        }
+    }
+
+    #[test]
+    fn closed_ones_are_no_guests_file() {
+        let wrapper = ["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"];
+        let (output, directory) = beside_innocent(&wrapper, &["-v", "--report"], &["file"]);
+        assert_code(&output, 0);
+        let file = std::fs::read_to_string(directory.path().join("file"));
+        assert_eq!(file.unwrap(), "contents");
+    }
+}
+
+mod threads {
+    use super::*;
+
+    /// Makes the process that of a user who has no other process, and may have so many
+    /// threads.
+    fn limited(threads: u32) -> Vec<String> {
+        static USERS: AtomicUsize = AtomicUsize::new(0);
+        let own = USERS.fetch_add(1, Ordering::Relaxed);
+        let user = 1_000_000_000 + (std::process::id() as usize % 1_000_000) * 1000 + own;
+        let limit = format!("ulimit -u {threads} && exec \"$@\"");
+        let wrapper = match rustix::process::getuid().is_root() {
+            // Root itself may have any number. The other user can read what root built.
+            true => format!(
+                "setpriv --reuid={user} --clear-groups --inh-caps=+dac_override \
+                 --ambient-caps=+dac_override"
+            ),
+            // Threads are counted for each user namespace by itself.
+            false => "unshare --user --map-current-user".to_owned(),
+        };
+        let words = wrapper.split(' ').chain(["bash", "-c"]).map(str::to_owned);
+        words.chain([limit, "bash".to_owned()]).collect()
+    }
+
+    fn run(threads: u32) -> Output {
+        let wrapper = limited(threads);
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        beside_innocent(&wrapper, &["--report"], &["file"]).0
+    }
+
+    #[test]
+    fn too_few_are_an_error_that_names_the_limit() {
+        let mut worked = 0;
+        for threads in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14] {
+            let output = run(threads);
+            let said = text(&output.stderr);
+            if output.status.code() == Some(0) {
+                assert_code(&output, 0);
+                assert_innocent_is_done(&output);
+                worked += 1;
+            } else {
+                assert_code(&output, 2);
+                assert!(said.contains("error: "), "{threads}: {said}");
+                assert!(said.contains("RLIMIT_NPROC"), "{threads}: {said}");
+                assert_eq!(worked, 0, "{threads} are too few, and less are not: {said}");
+            }
+        }
+        assert!(worked >= 3, "{worked} of the numbers are enough");
+    }
+
+    #[test]
+    fn few_are_enough_with_a_warning() {
+        let output = run(10);
+        assert_code(&output, 0);
+        assert_innocent_is_done(&output);
+        assert!(
+            text(&output.stdout).contains("file: contents"),
+            "{output:?}"
+        );
+        assert!(text(&output.stderr).contains("RLIMIT_NPROC"), "{output:?}");
+        let output = run(200);
+        assert_code(&output, 0);
+        assert!(!text(&output.stderr).contains("RLIMIT_NPROC"), "{output:?}");
+    }
+}
+
+mod limits {
+    use super::*;
+
+    #[test]
+    fn few_descriptors_are_an_error_that_names_the_limit() {
+        let mut worked = 0;
+        for descriptors in [4, 8, 16, 24, 32, 48, 64] {
+            let limit = format!("--nofile={descriptors}:{descriptors}");
+            let (output, _directory) = beside_innocent(&["prlimit", &limit], &[], &["file"]);
+            match output.status.code() {
+                Some(0) => {
+                    assert_code(&output, 0);
+                    assert_innocent_is_done(&output);
+                    worked += 1;
+                }
+                _ => {
+                    assert_code(&output, 2);
+                    let said = text(&output.stderr);
+                    let error = said.lines().any(|line| line.starts_with("error: "));
+                    assert!(error, "{descriptors}: {said}");
+                    assert_eq!(
+                        worked, 0,
+                        "{descriptors} are too few, and less are not: {said}"
+                    );
+                }
+            }
+        }
+        assert!(worked >= 3, "{worked} of the numbers are enough");
+    }
+
+    #[test]
+    fn stack_of_any_size_is_enough() {
+        for stack in ["65536:65536", "unlimited:unlimited"] {
+            let limit = format!("--stack={stack}");
+            let (output, _directory) = beside_innocent(&["prlimit", &limit], &[], &["file"]);
+            assert_code(&output, 0);
+            assert_innocent_is_done(&output);
+        }
+    }
+
+    #[test]
+    fn directory_is_granted_without_proc() {
+        let covered = "mount -t tmpfs none /proc && exec \"$@\"";
+        let wrapper = [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            covered,
+            "sh",
+        ];
+        let (output, directory) = beside_innocent(&wrapper, &[], &["file"]);
+        assert_code(&output, 0);
+        assert_innocent_is_done(&output);
+        let file = std::fs::read_to_string(directory.path().join("file"));
+        assert_eq!(file.unwrap(), "contents");
+    }
+}
+
+/// Guests that are started again, at the end of the app.
+mod restarts {
+    use super::*;
+
+    /// Drops what it has of a server just before it ends.
+    const COMMAND: &str = r#"
+(component
+  (import "test:dying/things" (instance $things
+    (export "thing" (type $thing (sub resource)))
+    (export "make" (func (result (own $thing))))
+  ))
+  (alias export $things "thing" (type $thing))
+  (core func $drop (canon resource.drop $thing))
+  (core func $make (canon lower (func $things "make")))
+  (core module $code
+    (import "" "make" (func $make (result i32)))
+    (import "" "drop" (func $drop (param i32)))
+    (func (export "run") (result i32)
+      (call $drop (call $make))
+      i32.const 0)
+  )
+  (core instance $code (instantiate $code (with "" (instance
+    (export "make" (func $make))
+    (export "drop" (func $drop))
+  ))))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $all (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $all))
+)"#;
+
+    /// Dies when that is dropped, after so many steps.
+    const SERVER: &str = r#"
+(component
+  (core module $dying
+    (func (export "destroy") (param i32) (local $step i64)
+      (loop $more
+        (local.set $step (i64.add (local.get $step) (i64.const 1)))
+        (br_if $more (i64.lt_u (local.get $step) (i64.const STEPS))))
+      unreachable)
+  )
+  (core instance $dying (instantiate $dying))
+  (type $thing (resource (rep i32) (dtor (core func $dying "destroy"))))
+  (core func $new (canon resource.new $thing))
+  (core module $code
+    (import "" "new" (func $new (param i32) (result i32)))
+    (func (export "make") (result i32) (call $new (i32.const 7)))
+  )
+  (core instance $code (instantiate $code (with "" (instance (export "new" (func $new))))))
+  (func $make (result (own $thing)) (canon lift (core func $code "make")))
+  (instance $things (export "thing" (type $thing)) (export "make" (func $make)))
+  (export "test:dying/things" (instance $things))
+)"#;
+
+    fn run(steps: u64, restart: &str) -> Output {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = format!(
+            "[guests.command]\ncomponent = \"command.wat\"\ncalls = [\"server\"]\n\
+             [guests.server]\ncomponent = \"server.wat\"\nrestart = {restart}\n\
+             [guests.innocent]\ncomponent = {:?}\n",
+            innocent()
+        );
+        let server = SERVER.replace("STEPS", &steps.to_string());
+        for (name, wat) in [("command.wat", COMMAND), ("server.wat", &server)] {
+            let wasm = wat::parse_str(wat).expect("the text is a component");
+            std::fs::write(directory.path().join(name), wasm).unwrap();
+        }
+        let file = directory.path().join("tombolo.toml");
+        std::fs::write(&file, manifest).unwrap();
+        let mut command = tombolo(["run", "-f"]);
+        Running::start(command.arg(file)).end()
+    }
+
+    #[test]
+    fn failure_is_none_just_before_and_after_the_end() {
+        // The command has long ended when the server dies, or is just about to.
+        for steps in [100_000_000, 100_000, 1000, 1, 1] {
+            let output = run(steps, r#""on-failure""#);
+            assert_code(&output, 0);
+            assert_innocent_is_done(&output);
+        }
+    }
+
+    #[test]
+    fn failure_is_one_where_no_restart_is_left() {
+        let none_left = r#"{ policy = "on-failure", max-restarts = 0 }"#;
+        for restart in [r#""never""#, none_left] {
+            let output = run(1, restart);
+            assert_code(&output, 134);
+            assert_innocent_is_done(&output);
+        }
+    }
+}
+
+/// A part of the host that panics in the middle of a guest's call: what an embedder logs
+/// to.
+mod panics {
+    use super::*;
+
+    struct Panics {
+        message: &'static str,
+        region: &'static str,
+        /// What callers were told of calls that failed.
+        told: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl tracing::Subscriber for Panics {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut seen = Fields::default();
+            event.record(&mut seen);
+            if seen.message == "call refused or failed" {
+                self.told.lock().unwrap().push(seen.why.clone());
+            }
+            assert!(
+                seen.region != self.region || seen.message != self.message,
+                "the log is broken"
+            );
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[derive(Default)]
+    struct Fields {
+        region: String,
+        message: String,
+        why: String,
+    }
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            let text = match field.name() {
+                "region" => &mut self.region,
+                "message" => &mut self.message,
+                "why" => &mut self.why,
+                _ => return,
+            };
+            write!(text, "{value:?}").unwrap();
+        }
+    }
+
+    fn guest(name: &str, path: impl AsRef<Path>) -> GuestSpec {
+        GuestSpec::new(name, std::fs::read(path).unwrap())
+    }
+
+    /// Runs a guest with such a region beside the innocent one, which is the first command.
+    fn run(message: &'static str) -> Outcome {
+        let victim = GuestSpec {
+            args: vec!["keep".into(), "broken".into()],
+            ..guest("victim", guests::HOSTILE_PROCESS)
+        };
+        let app = App::builder()
+            .guest(guest("innocent", innocent()))
+            .guest(victim)
+            .command(CommandSpec::default());
+        panicking(message, "broken", app).0
+    }
+
+    /// Runs an app, and returns what callers were told besides.
+    fn panicking(
+        message: &'static str,
+        region: &'static str,
+        app: AppBuilder,
+    ) -> (Outcome, Vec<String>) {
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let panics = Panics {
+            message,
+            region,
+            told: told.clone(),
+        };
+        // All of it is in this thread, to which the subscriber belongs.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let outcome = tracing::subscriber::with_default(panics, || {
+            runtime.block_on(async { app.start().await.unwrap().run().await })
+        });
+        let told = told.lock().unwrap().clone();
+        (outcome, told)
+    }
+
+    #[test]
+    fn in_a_callee_is_told_to_its_caller() {
+        for strand in [None, Some("one".to_owned())] {
+            let guest = |name, path| GuestSpec {
+                strand: strand.clone(),
+                ..guest(name, path)
+            };
+            let server = |name, path| {
+                let mut server = guest(name, path);
+                server.wasm = tombolo_tests::server(&server.wasm).into();
+                server
+            };
+            let script = CommandSpec {
+                args: vec!["make size 65536".into()],
+                ..CommandSpec::default()
+            };
+            let app = App::builder()
+                .guest(guest("client", artifacts::CALLS_CLIENT))
+                .guest(server("near", artifacts::CALLS_NEAR))
+                .guest(server("far", artifacts::CALLS_FAR))
+                .command(script);
+            let (outcome, told) = panicking("region created", "made", app);
+            let bug = "guest `near` was ended in `test:calls/near.make`: the host panicked, which \
+                       is a bug of the host's";
+            assert_eq!(told, [format!("{bug:?}")], "{outcome:?}");
+            assert!(
+                outcome
+                    .failures
+                    .contains(&format!("{bug}: the log is broken")),
+                "{outcome:?}"
+            );
+            assert_eq!(outcome.report.guests[2].end, "served", "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_call_ends_its_guest_alone() {
+        let outcome = run("region created");
+        assert_eq!(outcome.end, End::Exit(0), "{outcome:?}");
+        assert_eq!(
+            outcome.failures,
+            [
+                "guest `victim` was ended in `wasi:cli/run`: the host panicked, which is a bug of \
+                 the host's: the log is broken"
+            ]
+        );
+        assert_eq!(outcome.report.guests[1].end, "failed");
+        // The region was made, and goes with the store.
+        let report = outcome.report;
+        assert_eq!(report.regions_created, report.regions_given_back + 1);
+    }
+
+    #[test]
+    fn at_the_end_of_a_guest_ends_that_alone() {
+        let outcome = run("region given back");
+        assert_eq!(outcome.end, End::Exit(0), "{outcome:?}");
+        assert_eq!(
+            outcome.failures,
+            [
+                "guest `victim` was ended: the host panicked, which is a bug of the host's: the log is broken"
+            ]
+        );
+    }
+}

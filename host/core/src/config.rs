@@ -1,0 +1,216 @@
+use std::io;
+use std::sync::Arc;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, Store, Strategy, Trap};
+
+use crate::parallel::compile_in_parallel;
+use crate::sys::{
+    Creator, MemoryRecord, Perms, Process, RegionFile, ShowError, StoreId, StoreMark, Tenant,
+    fault, memory_of, signal,
+};
+use tombolo_region::{GRANULE, RegionName, Span};
+
+/// Readies a configuration for engines in which guests can map regions, and
+/// proves, by trying, that it works in this process.
+///
+/// Call it before the process makes its first wasmtime `Engine`, and after
+/// other settings. It sets: Tombolo's own linear memories, with 4 GiB reserved
+/// for each; no copy-on-write images, which those cannot have; the on-demand
+/// allocator; Cranelift, native code and traps by signals; no concurrency
+/// support, since a caller that goes on running would break lending. Do not
+/// change any of these afterwards. If the system refuses the threads that wasmtime
+/// compiles with, it turns parallel compilation off, which would otherwise panic.
+///
+/// When a store is dropped, the reservations of its memories wait for the next ones,
+/// 32 in the process, with up to 256 KiB of zero pages each, which the kernel may take
+/// where memory is short. Those of memories that grew beyond 64 MiB are unmapped.
+///
+/// # What it changes about signals
+///
+/// - SIGSEGV gets a handler, for the process.
+/// - SIGXFSZ is ignored if its action was the default, which ends the process. The kernel
+///   raises it when a guest writes more to a file than `RLIMIT_FSIZE` allows; now the guest
+///   gets an error instead. Child processes inherit that.
+/// - SIGSEGV, SIGBUS, SIGILL and SIGFPE are unblocked in this thread, and by
+///   [`app`](crate::app) in each thread in which it runs guests: a fault while they are
+///   blocked ends the process. Threads in which the embedder itself enters stores must not
+///   block them.
+///
+/// # What an embedder must not do
+///
+/// - Install a handler for SIGSEGV afterwards. Crash reporters go first: faults
+///   that are not a guest's are passed on to them.
+/// - Call `Engine::unload_process_handlers`.
+/// - Write to a guest's memory from a thread that does not have its store in
+///   hand, or let the kernel write there; windows for reading are read-only to
+///   the whole process, and such a write fails with `EFAULT`.
+///
+/// # Errors
+///
+/// [`PrepareError`] says what does not work. The process can go on, and
+/// regions work by copies.
+pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
+    if std::fs::read_to_string("/proc/sys/vm/overcommit_memory")
+        .is_ok_and(|text| text.trim() == "2")
+    {
+        return Err(PrepareError::Overcommit);
+    }
+    signal::unblock_faults();
+    signal::ignore_unless_handled(libc::SIGXFSZ).map_err(PrepareError::Handler)?;
+    // Before there is any memory, so that a child that is forked later has none.
+    Process::current();
+    fault::install().map_err(PrepareError::Handler)?;
+    settle(config);
+    prove(config)
+}
+
+/// Sets the options that engines need for mapping. Does nothing to the process except
+/// starting the threads that compile. An engine of [`prepare`] can run the code that such an
+/// engine compiles.
+pub fn settle(config: &mut Config) {
+    config
+        .with_host_memory(Arc::new(Creator))
+        .memory_init_cow(false)
+        .memory_reservation(crate::sys::RESERVATION as u64)
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+        .strategy(Strategy::Cranelift)
+        .signals_based_traps(true)
+        .concurrency_support(false);
+    if !compile_in_parallel(true) {
+        config.parallel_compilation(false);
+    }
+}
+
+/// Why an engine cannot be prepared for mapping.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The kernel refused a change to the actions of signals.
+    #[error("cannot change the actions of the signals SIGSEGV and SIGXFSZ")]
+    Handler(#[source] io::Error),
+    /// An engine was there first, so that wasmtime's handler does not go first.
+    #[error(
+        "a wasmtime Engine was made in this process before Tombolo prepared a configuration; \
+         call `tombolo::prepare` before the first `Engine::new`"
+    )]
+    EngineBefore,
+    /// Somebody else's handler is in front of wasmtime's.
+    #[error(
+        "another handler for SIGSEGV was installed after Tombolo's; install crash reporters \
+         and the like before `tombolo::prepare`"
+    )]
+    ForeignHandler,
+    /// The configuration makes no engine.
+    #[error("the configuration makes no engine")]
+    Engine(#[source] wasmtime::Error),
+    /// The engine's memories are not Tombolo's.
+    #[error("the engine does not use Tombolo's memories")]
+    OtherMemories,
+    /// The kernel refuses what mapping takes.
+    #[error("the kernel refuses to map regions")]
+    System(#[source] io::Error),
+    /// The kernel accounts for memory strictly, so that a first write to a
+    /// region's page may raise SIGBUS.
+    #[error(
+        "vm.overcommit_memory is 2: a write to a region may raise SIGBUS then; set it to 0 or 1 \
+         to map regions"
+    )]
+    Overcommit,
+    /// A store of wasm to a read-only page did not trap.
+    #[error("a store to a read-only page does not trap: {0}")]
+    NoTrap(String),
+    /// A write by host code to a read-only page was not caught.
+    #[error("a write of the host's to a read-only page is not caught: {0}")]
+    NotCaught(&'static str),
+}
+
+/// `(module (memory (export "m") 4)
+///    (func (export "s") (param i32) (i32.store8 (local.get 0) (i32.const 1))))`
+const PROBE: &[u8] = &[
+    0x00, b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00, // magic, version
+    0x01, 0x05, 0x01, 0x60, 0x01, 0x7f, 0x00, // (type (func (param i32)))
+    0x03, 0x02, 0x01, 0x00, // one function of it
+    0x05, 0x03, 0x01, 0x00, 0x04, // one memory of four pages
+    0x07, 0x09, 0x02, 0x01, b'm', 0x02, 0x00, 0x01, b's', 0x00, 0x00, // exports
+    0x0a, 0x0b, 0x01, 0x09, 0x00, 0x20, 0x00, 0x41, 0x01, 0x3a, 0x00, 0x00, 0x0b, // code
+];
+
+struct Probe;
+
+impl Tenant for Probe {
+    fn region(&self) -> String {
+        "probe".into()
+    }
+    fn memory_gone(self: Box<Self>) {}
+}
+
+/// One read-only page; one store from wasm, which must trap; one write from the
+/// host, which must be caught.
+fn prove(config: &Config) -> Result<(), PrepareError> {
+    let engine = Engine::new(config).map_err(PrepareError::Engine)?;
+    match fault::front().map_err(PrepareError::Handler)? {
+        fault::Front::Us => return Err(PrepareError::EngineBefore),
+        fault::Front::Other => return Err(PrepareError::ForeignHandler),
+        fault::Front::Wasmtime => {}
+    }
+    let other = |error: wasmtime::Error| PrepareError::Engine(error);
+    let module = Module::new(&engine, PROBE).map_err(other)?;
+    let mut store = Store::new(&engine, ());
+    // Whichever of these the configuration asks for.
+    store.set_epoch_deadline(u64::MAX / 2);
+    let _ = store.set_fuel(u64::MAX);
+    let instance = wasmtime::Instance::new(&mut store, &module, &[]).map_err(other)?;
+    let memory = instance
+        .get_memory(&mut store, "m")
+        .expect("the probe exports it");
+    let write = instance
+        .get_typed_func::<u32, ()>(&mut store, "s")
+        .map_err(other)?;
+
+    let record = memory_of(memory.data(&store)).ok_or(PrepareError::OtherMemories)?;
+    let name = RegionName::new("probe").expect("a good name");
+    let file = Arc::new(RegionFile::new(&name, GRANULE).map_err(PrepareError::System)?);
+    let mark = show(&record, StoreId::of(&store), &file)?;
+
+    match write.call(&mut store, GRANULE as u32) {
+        _ if mark.has_trespassed() => return Err(PrepareError::EngineBefore),
+        Ok(()) => return Err(PrepareError::NoTrap("it succeeded".into())),
+        Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => {}
+        Err(error) => return Err(PrepareError::NoTrap(format!("{error:#}"))),
+    }
+
+    let at = usize::try_from(GRANULE).expect("64 KiB");
+    memory
+        .write(&mut store, at, &[1])
+        .map_err(|_| PrepareError::NotCaught("the memory is too short"))?;
+    if !mark.has_trespassed() {
+        return Err(PrepareError::NotCaught("nobody noticed it"));
+    }
+    let mut byte = [0];
+    file.read_at(0, &mut byte).map_err(PrepareError::System)?;
+    if byte != [0] {
+        return Err(PrepareError::NotCaught("it went into the region"));
+    }
+    Ok(())
+}
+
+fn show(
+    record: &Arc<MemoryRecord>,
+    store: StoreId,
+    file: &Arc<RegionFile>,
+) -> Result<Arc<StoreMark>, PrepareError> {
+    let start = record.base() + usize::try_from(GRANULE).expect("64 KiB");
+    let length = usize::try_from(Span::whole(GRANULE).length()).expect("64 KiB");
+    record
+        .adopt(store, false)
+        .and_then(|mark| {
+            let range = start..start + length;
+            let perms = Perms::Read;
+            record.show(store, 0, range, file, 0, perms, u64::MAX, Box::new(Probe))?;
+            Ok(mark)
+        })
+        .map_err(|error| match error {
+            ShowError::System(error) => PrepareError::System(error),
+            other => PrepareError::System(io::Error::other(other)),
+        })
+}

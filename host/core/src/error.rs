@@ -1,0 +1,209 @@
+use std::io;
+use std::sync::Arc;
+
+use crate::sys::{FileSize, Forked, ShowError};
+use tombolo_region::{Exhausted, NameError, PinRefusal, Refusal, SpanError};
+
+/// Why an operation on a region was refused. Nothing has changed then.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// The name cannot be a region's.
+    #[error("bad region name")]
+    Name(#[from] NameError),
+    /// The size is zero or over the limit.
+    #[error("a region has 1 to {most} bytes, not {size}")]
+    Size {
+        /// The size that was asked for.
+        size: u64,
+        /// The limit `region-bytes`.
+        most: u64,
+    },
+    /// The span is malformed, or lies outside.
+    #[error(transparent)]
+    Span(#[from] SpanError),
+    /// The first byte of a window was not named by a list of one byte.
+    #[error("the first byte to cover is named by a list of one byte, not of {length}")]
+    At {
+        /// How many bytes the list had.
+        length: usize,
+    },
+    /// The handle lacks the right; or it is lent, or restricted, and may not do
+    /// this.
+    #[error("the handle does not permit that")]
+    NotPermitted,
+    /// Somebody holds the bytes in a conflicting way, or the claim is lent.
+    #[error("the bytes are held in a conflicting way at the moment")]
+    WouldBlock,
+    /// The region is frozen.
+    #[error("the region is frozen")]
+    Frozen,
+    /// A writer died before it let go. [`Region::clear_poison`] declares the
+    /// contents whole again.
+    ///
+    /// [`Region::clear_poison`]: crate::Region::clear_poison
+    #[error("a writer died before it let go of the region")]
+    Poisoned,
+    /// The claim does not pin all of the bytes. [`Region::pin`] does, and says
+    /// whether they are still there.
+    ///
+    /// [`Region::pin`]: crate::Region::pin
+    #[error("the claim does not pin all of these bytes")]
+    Unpinned,
+    /// The region was frozen, and its memory was needed when nobody pinned it:
+    /// there is nothing left to do with it but to drop it.
+    #[error("the region was frozen, and purged since")]
+    Purged,
+    /// The handle or the window ended with its lend or its move.
+    #[error("the handle or window ended with its lend or its move")]
+    Gone,
+    /// Another window lies under that part of the memory.
+    #[error("another window lies under that part of the memory")]
+    Overlap,
+    /// A limit is used up.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// A limit on something that is not counted in an account is used up.
+    #[error("{0}")]
+    Limit(String),
+    /// A live window conflicts with live windows in another strand. They go
+    /// together within one strand only.
+    #[error("{}", Refusal::OtherStrand)]
+    OtherStrand,
+    /// The guest may have no live windows: see [`RegionCtxBuilder::live_within`].
+    ///
+    /// [`RegionCtxBuilder::live_within`]: crate::RegionCtxBuilder::live_within
+    #[error(
+        "live windows are for guests that take turns, and the program that runs this guest \
+         has not said that it does"
+    )]
+    NotLive,
+    /// The engine cannot map: it was not prepared by [`prepare`].
+    ///
+    /// [`prepare`]: crate::prepare
+    #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
+    Unsupported,
+    /// The region belongs to another [`Host`] than the receiver: its cost would be on two
+    /// accounts, in two budgets.
+    ///
+    /// [`Host`]: crate::Host
+    #[error(
+        "the region belongs to another `Host` than the receiver; make both with one `Host`, or \
+         with clones of it"
+    )]
+    OtherHost,
+    /// This process was forked from the one that made the [`Host`], and has its regions'
+    /// memory without their lock.
+    ///
+    /// [`Host`]: crate::Host
+    #[error("{}", Forked)]
+    Forked,
+    /// The kernel refused.
+    #[error("the kernel refused")]
+    System(#[source] Arc<io::Error>),
+}
+
+impl RegionError {
+    /// Returns the reason for a guest that the limit does not apply to: without the numbers
+    /// of a limit, and without messages of the kernel.
+    #[doc(hidden)]
+    pub fn for_others(&self) -> String {
+        match self {
+            RegionError::Exhausted(Exhausted { owner, limit, .. }) => {
+                format!("limit `{limit}` of {owner} is used up")
+            }
+            RegionError::Limit(_) => "a limit is used up".to_owned(),
+            RegionError::System(_) => "the host's system refused".to_owned(),
+            reason => reason.to_string(),
+        }
+    }
+
+    /// Returns the reason for the guest that the limit applies to.
+    #[doc(hidden)]
+    pub fn for_its_guest(&self) -> String {
+        match self {
+            RegionError::Exhausted(_) | RegionError::Limit(_) => self.to_string(),
+            reason => reason.for_others(),
+        }
+    }
+}
+
+impl From<Refusal> for RegionError {
+    fn from(refusal: Refusal) -> RegionError {
+        match refusal {
+            Refusal::NotPermitted => RegionError::NotPermitted,
+            Refusal::WouldBlock => RegionError::WouldBlock,
+            Refusal::OtherStrand => RegionError::OtherStrand,
+            Refusal::Frozen => RegionError::Frozen,
+            Refusal::Gone => RegionError::Gone,
+            Refusal::Poisoned => RegionError::Poisoned,
+            Refusal::Unpinned => RegionError::Unpinned,
+            Refusal::Purged => RegionError::Purged,
+        }
+    }
+}
+
+impl From<PinRefusal> for RegionError {
+    fn from(refusal: PinRefusal) -> RegionError {
+        match refusal {
+            PinRefusal::Refused(refusal) => refusal.into(),
+            PinRefusal::Exhausted(exhausted) => exhausted.into(),
+        }
+    }
+}
+
+impl From<io::Error> for RegionError {
+    fn from(error: io::Error) -> RegionError {
+        let inner = error.get_ref();
+        if inner.is_some_and(|inner| inner.is::<Forked>()) {
+            return RegionError::Forked;
+        }
+        match inner.and_then(|inner| inner.downcast_ref()) {
+            Some(limit @ FileSize { .. }) => RegionError::Limit(limit.to_string()),
+            None => RegionError::System(Arc::new(error)),
+        }
+    }
+}
+
+impl From<Forked> for RegionError {
+    fn from(_: Forked) -> RegionError {
+        RegionError::Forked
+    }
+}
+
+/// What went wrong with a memory: a guest's mistake, which it is told, or a
+/// state in which the guest cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The guest made a mistake.
+    #[error(transparent)]
+    Guest(#[from] RegionError),
+    /// The guest cannot go on.
+    #[error(transparent)]
+    Fatal(ShowError),
+}
+
+impl From<ShowError> for MemoryError {
+    fn from(error: ShowError) -> MemoryError {
+        MemoryError::Guest(match error {
+            ShowError::Overlap => RegionError::Overlap,
+            ShowError::Process(_) | ShowError::Guest { .. } => {
+                RegionError::Limit(error.to_string())
+            }
+            ShowError::System(error) => error.into(),
+            ShowError::Foreign | ShowError::Broken => return MemoryError::Fatal(error),
+        })
+    }
+}
+
+impl From<Refusal> for MemoryError {
+    fn from(refusal: Refusal) -> MemoryError {
+        MemoryError::Guest(refusal.into())
+    }
+}
+
+impl From<PinRefusal> for MemoryError {
+    fn from(refusal: PinRefusal) -> MemoryError {
+        MemoryError::Guest(refusal.into())
+    }
+}

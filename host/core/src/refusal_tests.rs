@@ -1,0 +1,331 @@
+//! The kernel may refuse any system call of Tombolo's, and what comes of it is an
+//! error, a trap, or the end of that guest: never anything else.
+//!
+//! A guest does all that takes system calls, time and again, and each time another
+//! one of them is refused: each single one, two in a row, and three. Beside it an
+//! innocent guest keeps its windows.
+
+use rustix::io::Errno;
+use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use wasmtime::Config;
+
+use crate::sys::StoreId;
+use crate::sys::kernel::refusals;
+use crate::window::hide_all;
+use crate::{GRANULE, Host, Region, Rights, Trespass};
+
+use puppet::{Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
+
+#[path = "../../../tests/tests/puppet/mod.rs"]
+mod puppet;
+
+const PAGE: u32 = 65536;
+
+/// How a guest came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was refused something, and did without all that follows.
+    Refused,
+    /// It was stopped where it wrote to its read-only window, as it is without a
+    /// refusal.
+    Trespassed,
+    /// It trapped before that, or there was no memory for it.
+    Trapped,
+}
+
+/// All that a guest and the host program do with memory.
+struct Attack<'a> {
+    host: &'a Host,
+    /// Full of ones. The guest only reads it.
+    music: &'a Region,
+}
+
+impl Attack<'_> {
+    /// Stops where the guest traps. What it is refused it does without.
+    fn run(&self) -> wasmtime::Result<()> {
+        let mut a = Puppet::try_new(WINDOWS_PUPPET, self.host, "hostile")?;
+        self.own_region(&mut a)?;
+        self.pins(&mut a)?;
+        self.hiding(&mut a)?;
+        self.host_program();
+        self.trespass(&mut a)
+    }
+
+    /// Makes a region, and changes what a window on it is for.
+    fn own_region(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+        let Ok(number) = a.create("own", 2 * GRANULE)? else {
+            return Ok(());
+        };
+        let _ = a.write_at(number, 5, &[1; 100])?;
+        let _ = a.read_at(number, 5, 100)?;
+        let at = a.allocate(2)?;
+        if at == 0 {
+            return Ok(());
+        }
+        if let Ok(window) = a.show(number, 0, 2 * GRANULE, WRITE, at)? {
+            a.poke(at, 2)?;
+            if a.set_access(window, READ)?.is_ok() {
+                let _ = a.set_access(window, WRITE)?;
+            }
+            a.drop_window(window)?;
+            // Memory of its own again.
+            a.fill(at, 2 * PAGE, 3)?;
+        }
+        a.drop_handle(number)
+    }
+
+    /// Unpins under a window, and pins again.
+    fn pins(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+        let Ok(number) = a.create("cache", 5 * GRANULE)? else {
+            return Ok(());
+        };
+        let at = a.allocate(5)?;
+        if at == 0 {
+            return Ok(());
+        }
+        let Ok(window) = a.show(number, 0, 5 * GRANULE, WRITE, at)? else {
+            return Ok(());
+        };
+        for granule in [1, 3] {
+            let _ = a.unpin(number, granule * GRANULE, GRANULE)?;
+        }
+        // Three parts.
+        if a.set_access(window, READ)?.is_ok() {
+            let _ = a.set_access(window, WRITE)?;
+        }
+        a.fill(at, 5 * PAGE, 4)?;
+        self.host.purge(GRANULE);
+        if a.pin(number, 0, 0)?.is_ok() {
+            a.fill(at, 5 * PAGE, 5)?;
+        }
+        let _ = a.unpin(number, 0, 0)?;
+        Ok(())
+    }
+
+    /// Hides a window, as a lend does, and shows it again.
+    fn hiding(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+        let region = self.music.duplicate(Rights::ALL)?;
+        let (shared, claim) = (region.shared().clone(), region.handle().claim());
+        let number = a.receive(region);
+        let at = a.allocate(3)?;
+        if at == 0 {
+            return Ok(());
+        }
+        let Ok(_) = a.show(number, 0, 3 * GRANULE, READ, at)? else {
+            return Ok(());
+        };
+        let _ = a.unpin(number, GRANULE, GRANULE)?;
+        let store = StoreId::of(&a.store);
+        let hidden = hide_all(store, &shared, claim, None, true);
+        let hidden = hidden.map_err(wasmtime::Error::from)?;
+        a.fill(at, 3 * PAGE, 6)?;
+        hidden.reveal(store).map_err(wasmtime::Error::from)
+    }
+
+    /// Guards of the host program, and copies.
+    fn host_program(&self) {
+        if let Ok(region) = self.host.create("host's", GRANULE) {
+            if let Ok(mut guard) = region.write(0..GRANULE) {
+                guard.fill(7);
+            }
+            drop(region.read(0..GRANULE));
+            let _ = region.write_at(3, &[1, 2, 3]);
+            let _ = region.read_at(3, 3);
+            let _ = region.usage();
+            let _ = region.unpin(0, 0);
+            self.host.purge(GRANULE);
+        }
+    }
+
+    /// Writes to a window that only reads, of which one part is unpinned.
+    fn trespass(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+        let number = a.receive(self.music.duplicate(Rights::ALL)?);
+        let at = a.allocate(3)?;
+        if at == 0 {
+            return Ok(());
+        }
+        let Ok(_) = a.show(number, 0, 3 * GRANULE, READ, at)? else {
+            return Ok(());
+        };
+        let _ = a.unpin(number, GRANULE, GRANULE)?;
+        a.fill(at + 10, 3 * PAGE - 20, 9)?;
+        let error = a.create("more", 1).expect_err("it trespassed");
+        refusals::without(|| assert!(error.is::<Trespass>(), "{error:?}"));
+        Err(error)
+    }
+}
+
+/// The innocent guest, with a window to read and one to write.
+struct Innocent {
+    guest: Puppet,
+    region: Region,
+    reads: u32,
+    writes: u32,
+    byte: u8,
+}
+
+impl Innocent {
+    fn new(host: &Host, music: &Region) -> Innocent {
+        let mut guest = Puppet::new(WINDOWS_PUPPET, host, "innocent");
+        let number = guest.receive(music.duplicate(Rights::ALL).unwrap());
+        let (_, reads) = guest.shown(number, 3, READ);
+        let region = filled(host, "innocent", GRANULE, 0);
+        let number = guest.receive(region.duplicate(Rights::ALL).unwrap());
+        let (_, writes) = guest.shown(number, 1, WRITE);
+        Innocent {
+            guest,
+            region,
+            reads,
+            writes,
+            byte: 0,
+        }
+    }
+
+    /// Reads what it reads, and writes what it writes.
+    #[track_caller]
+    fn works(&mut self) {
+        let ones = u64::from_ne_bytes([1; 8]).wrapping_mul(3 * GRANULE / 8);
+        assert_eq!(self.guest.sum(self.reads, 3 * PAGE).unwrap(), ones);
+        assert_eq!(self.guest.byte(self.writes + 7), self.byte);
+        self.byte = self.byte.wrapping_add(1);
+        self.guest.fill(self.writes, PAGE, self.byte).unwrap();
+        assert!(self.region.read(0..1).is_err(), "it holds the lock");
+    }
+}
+
+/// Checks that memory whose addresses others had is zeros.
+fn assert_fresh(host: &Host) {
+    let mut fresh = Puppet::new(WINDOWS_PUPPET, host, "fresh");
+    let first = u32::try_from(fresh.grow(16).unwrap()).unwrap();
+    assert_eq!(fresh.sum(first * PAGE, 16 * PAGE).unwrap(), 0);
+}
+
+/// Runs an attack during which some calls are refused. Returns whether there were so
+/// many calls.
+fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
+    let host = Host::new();
+    let music = filled(&host, "music", 3 * GRANULE, 1);
+    let mut innocent = Innocent::new(&host, &music);
+    let mut ended = Ended::Refused;
+    let calls = refusals::during(first, count, errno, || {
+        let attack = Attack {
+            host: &host,
+            music: &music,
+        };
+        if let Err(error) = attack.run() {
+            ended = match error.is::<Trespass>() {
+                true => Ended::Trespassed,
+                false => Ended::Trapped,
+            };
+        }
+    });
+    innocent.works();
+    assert_filled(&music, 1);
+    assert_fresh(&host);
+    // Nothing of the hostile guest holds the region.
+    let claims = music.usage().sharers;
+    assert_eq!(claims, 2, "the host program and the innocent guest");
+    innocent.guest.store.data_mut().regions.finish();
+    drop(innocent);
+    music.write(0..3 * GRANULE).unwrap().fill(2);
+    if count == 1 {
+        // One call that is refused leaves nothing behind.
+        assert!(mappings_of(&music).is_empty());
+    }
+    (first <= calls, ended)
+}
+
+/// Attacks again and again, and has another call refused each time.
+fn each_call(count: u32, errno: Errno) {
+    let mut ends = Vec::new();
+    for first in 1.. {
+        let (refused, ended) = attack(first, count, errno);
+        if !refused {
+            assert_eq!(ended, Ended::Trespassed);
+            break;
+        }
+        ends.push(ended);
+    }
+    let count = |end| ends.iter().filter(|it| **it == end).count();
+    let all = [Ended::Refused, Ended::Trespassed, Ended::Trapped].map(|end| (end, count(end)));
+    println!("{} calls: {all:?}", ends.len());
+    assert!(
+        ends.len() >= 60,
+        "the guest made fewer calls than it should"
+    );
+}
+
+#[test]
+fn each_single_call_may_be_refused() {
+    alone("refusal_tests::each_single_call_may_be_refused", || {
+        each_call(1, Errno::NOMEM);
+    });
+}
+
+#[test]
+fn each_single_call_may_be_forbidden() {
+    alone("refusal_tests::each_single_call_may_be_forbidden", || {
+        each_call(1, Errno::PERM);
+    });
+}
+
+#[test]
+fn two_calls_in_a_row_may_be_refused() {
+    alone("refusal_tests::two_calls_in_a_row_may_be_refused", || {
+        each_call(2, Errno::NOMEM);
+    });
+}
+
+#[test]
+fn three_calls_in_a_row_may_be_refused() {
+    alone("refusal_tests::three_calls_in_a_row_may_be_refused", || {
+        each_call(3, Errno::NOMEM);
+    });
+}
+
+#[test]
+fn preparation_fails_in_order_where_a_call_is_refused() {
+    let name = "refusal_tests::preparation_fails_in_order_where_a_call_is_refused";
+    alone(name, || {
+        let mut failed = 0;
+        for first in 1.. {
+            let mut result = Ok(());
+            let calls = refusals::during(first, 1, Errno::NOMEM, || {
+                result = crate::prepare(&mut Config::new());
+            });
+            if calls < first {
+                result.unwrap();
+                break;
+            }
+            failed += u32::from(result.is_err());
+        }
+        assert!(failed > 5, "only {failed} calls matter");
+        Puppet::new(WINDOWS_PUPPET, &Host::new(), "a").assert_works();
+    });
+}
+
+#[test]
+fn process_says_why_it_ends_where_the_kernel_refuses_everything() {
+    use std::os::unix::process::ExitStatusExt;
+
+    const CHILD: &str = "TOMBOLO_TEST_CHILD";
+    let name = "refusal_tests::process_says_why_it_ends_where_the_kernel_refuses_everything";
+    if std::env::var_os(CHILD).is_none() {
+        let output = again(name).env(CHILD, "1").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{stderr}");
+        assert!(
+            stderr.contains("tombolo: a guest wrote to its read-only window"),
+            "{stderr}"
+        );
+        return;
+    }
+    let host = Host::new();
+    let music = filled(&host, "music", GRANULE, 1);
+    let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+    let number = a.receive(music.duplicate(Rights::ALL).unwrap());
+    let (_, at) = a.shown(number, 1, READ);
+    // All but what the C library and the standard library make.
+    refusals::during(1, u32::MAX, Errno::NOMEM, || drop(a.fill(at, 10, 9)));
+    unreachable!("there was nowhere to write to");
+}

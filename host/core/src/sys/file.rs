@@ -1,0 +1,165 @@
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
+
+use memfd::{FileSeal, Memfd};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use super::kernel::ask;
+use super::{Forked, Process, ViewMut};
+use tombolo_region::{RegionName, Span};
+
+/// The anonymous file that holds a region's bytes.
+///
+/// It is as long as the region's size rounded up to granules, since a page of a
+/// mapping that lies past the end of its file raises SIGBUS, and it keeps that
+/// length: shrinking it under a mapping would raise SIGBUS as well. It is never
+/// sealed against writing, because then no hole could be punched into it.
+#[derive(Debug)]
+pub(crate) struct RegionFile {
+    file: Memfd,
+    inode: u64,
+    /// The one that made it. A child has the file as well, but not the lock.
+    process: Process,
+}
+
+/// The bytes to overwrite at a time if the kernel does not take pages back.
+const ZEROS: &[u8] = &[0; 64 << 10];
+
+impl RegionFile {
+    /// A new file, all zero.
+    ///
+    /// # Errors
+    ///
+    /// [`FileSize`], inside of the error, if the process may make no file of that length;
+    /// otherwise the kernel's: too many open files, no memory.
+    pub(crate) fn new(name: &RegionName, size: u64) -> io::Result<RegionFile> {
+        let length = Span::whole(size).length();
+        let most = file_size_limit();
+        if length > most {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                FileSize { length, most },
+            ));
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let label = format!("tombolo:{}", name.as_str());
+        // Not executable, and never made so. Kernels before 6.3 do not know the
+        // flag; there it is left out.
+        let create = |flags| ask(|| memfd_create(&*label, flags));
+        let fd = match create(flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => create(flags),
+            result => result,
+        }?;
+        let file = File::from(fd);
+        // Size, then seal, then share.
+        ask(|| file.set_len(length))?;
+        let inode = ask(|| file.metadata())?.ino();
+        let file = ask(|| Ok::<_, Errno>(Memfd::try_from_file(file)))?
+            .map_err(|_| io::Error::other("the kernel's memory file takes no seals"))?;
+        // SHRINK: no mapping of the file is ever left without pages behind it.
+        // GROW: the file never costs more than the region was charged for.
+        // SEAL: nobody seals it further, against writing say.
+        let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal];
+        ask(|| file.add_seals(&seals).map_err(io::Error::other))?;
+        let process = Process::current();
+        Ok(RegionFile {
+            file,
+            inode,
+            process,
+        })
+    }
+
+    /// Refuses what a child of the process that made the file is not to do.
+    pub(crate) fn check_process(&self) -> Result<(), Forked> {
+        self.process.check()
+    }
+
+    /// The inode, as `/proc/self/maps` shows it.
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Gives the memory of a span back to the kernel. It reads as zeros
+    /// afterwards, and its file is as long as before.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says. It does not refuse this for a file that is not
+    /// sealed against writing; if it does all the same, the span is written over, and
+    /// its memory stays the file's.
+    pub(crate) fn punch(&self, span: Span) -> io::Result<()> {
+        self.check_process()?;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let (file, offset, length) = (self.file.as_file(), span.offset(), span.length());
+        let punched = ask(|| fallocate(file, flags, offset, length));
+        let Err(error) = punched else {
+            return Ok(());
+        };
+        for part in (0..length).step_by(ZEROS.len()) {
+            // A span is whole granules, of that size.
+            ask(|| file.write_all_at(ZEROS, offset + part))?;
+        }
+        Err(error.into())
+    }
+
+    /// The bytes that the kernel has allocated for it, in whole pages: what is
+    /// resident, or swapped out.
+    pub(crate) fn allocated(&self) -> u64 {
+        // `stat` of an open file does not fail; its blocks have 512 bytes.
+        let metadata = ask(|| self.file.as_file().metadata());
+        metadata.map_or(0, |metadata| metadata.blocks() * 512)
+    }
+
+    pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.check_process()?;
+        ask(|| self.file.as_file().read_exact_at(bytes, offset))
+    }
+
+    /// Writes bytes, all of which lie inside of the file. The caller holds a `write` window
+    /// on them in the region's ledger.
+    pub(crate) fn write_at(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_process()?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end <= file_size_limit() {
+            return ask(|| self.file.as_file().write_all_at(bytes, offset));
+        }
+        // The limit was lowered after the file was made. The kernel applies it to each
+        // `write`, but not to mappings.
+        let span = Span::of_bytes(offset, bytes.len() as u64, end).map_err(io::Error::other)?;
+        let Some(span) = span else {
+            return Ok(());
+        };
+        let start = usize::try_from(offset - span.offset()).map_err(io::Error::other)?;
+        let mut view = ViewMut::new(self, span)?;
+        view.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The process may not make a file that is so long.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "RLIMIT_FSIZE (`ulimit -f`) allows this process files of {most} bytes at most, and the \
+     region takes one of {length}"
+)]
+pub(crate) struct FileSize {
+    length: u64,
+    most: u64,
+}
+
+/// Returns the length beyond which the process may write no file. The kernel raises SIGXFSZ
+/// there, which ends the process by default, so callers compare first.
+fn file_size_limit() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
+impl AsFd for RegionFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_file().as_fd()
+    }
+}

@@ -1,0 +1,73 @@
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Kernel mappings that this process's regions may have made, at worst.
+///
+/// `vm.max_map_count` holds for the whole process, and once it is reached,
+/// `malloc`, new threads and even unmapping fail. So the count is the process's,
+/// not an embedder's object's, and it stops at half of the limit.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// What Linux has by default, where `/proc` does not tell.
+const DEFAULT_MAX_MAP_COUNT: u64 = 65_530;
+
+fn most() -> u64 {
+    static MOST: OnceLock<u64> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(DEFAULT_MAX_MAP_COUNT)
+            / 2
+    })
+}
+
+/// Some kernel mappings, given back when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings(u64);
+
+impl Mappings {
+    pub(crate) fn take(count: u64) -> Result<Mappings, TooManyMappings> {
+        let mut mappings = Mappings(0);
+        mappings.more(count)?;
+        Ok(mappings)
+    }
+
+    pub(crate) fn more(&mut self, count: u64) -> Result<(), TooManyMappings> {
+        let most = most();
+        USED.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(count).filter(|sum| *sum <= most)
+        })
+        .map_err(|_| TooManyMappings { asked: count, most })?;
+        self.0 += count;
+        Ok(())
+    }
+
+    /// Gives some back.
+    pub(crate) fn less(&mut self, count: u64) {
+        debug_assert!(count <= self.0, "nobody gives back what he does not have");
+        self.0 -= count;
+        USED.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Drop for Mappings {
+    fn drop(&mut self) {
+        USED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// The process's share of kernel mappings is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "limit `mappings` of the host is used up: {asked} more asked for, {most} allowed (half of \
+     vm.max_map_count)"
+)]
+pub struct TooManyMappings {
+    asked: u64,
+    most: u64,
+}

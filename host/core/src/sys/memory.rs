@@ -1,0 +1,966 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rangemap::{RangeMap, RangeSet};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
+use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
+
+use super::kernel::ask;
+use super::reservation::Reservation;
+use super::table::{forget, register};
+use super::{Mappings, Process, RegionFile, StoreMark, TooManyMappings, allowance, huge};
+
+/// The reservation of each linear memory in which windows can be made, which is
+/// also all that 32 bits can address.
+pub(crate) const RESERVATION: usize = 1 << 32;
+
+/// Who a store is: the address of its data, which stays where it is for as long
+/// as the store lives, whatever is swapped in and out of it by safe code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreId(NonZeroUsize);
+
+impl StoreId {
+    /// The identity of the store in hand.
+    pub fn of<T: 'static>(store: impl AsContext<Data = T>) -> StoreId {
+        StoreId::of_data(store.as_context().data())
+    }
+
+    /// The identity of the store with these data in it.
+    pub fn of_data<T>(data: &T) -> StoreId {
+        let data: *const T = data;
+        StoreId(NonZeroUsize::new(data.addr()).expect("a reference is not null"))
+    }
+
+    /// As a number that no other store has meanwhile.
+    pub fn number(self) -> usize {
+        self.0.get()
+    }
+}
+
+/// What a window lets its guest do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Perms {
+    Read,
+    Write,
+}
+
+impl Perms {
+    fn prot(self) -> ProtFlags {
+        match self {
+            Perms::Read => ProtFlags::READ,
+            Perms::Write => ProtFlags::READ | ProtFlags::WRITE,
+        }
+    }
+
+    fn mprotect(self) -> MprotectFlags {
+        match self {
+            Perms::Read => MprotectFlags::READ,
+            Perms::Write => MprotectFlags::READ | MprotectFlags::WRITE,
+        }
+    }
+}
+
+/// Who has to know when a window ends because its memory does.
+pub(crate) trait Tenant: Send + Sync {
+    /// The name of the region, for messages.
+    fn region(&self) -> String;
+    /// The memory is unmapped: nothing shows the region there any more.
+    fn memory_gone(self: Box<Self>);
+}
+
+/// Why a window could not be shown, or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// Another window is under that part of the memory.
+    #[error("another window lies there")]
+    Overlap,
+    /// The process's kernel mappings are used up.
+    #[error(transparent)]
+    Process(#[from] TooManyMappings),
+    /// The guest's kernel mappings are used up.
+    #[error("limit `mappings`: no more kernel mappings for this guest's memories")]
+    Guest {
+        /// The limit.
+        most: u64,
+    },
+    /// The store in hand is not the one that the memory belongs to.
+    #[error("the window belongs to another store than the one in hand")]
+    Foreign,
+    /// The memory could not be restored earlier on.
+    #[error("the memory could not be restored, and is out of use")]
+    Broken,
+    /// The kernel refused.
+    #[error("the kernel refused the mapping")]
+    System(#[from] io::Error),
+}
+
+/// A memory may be accessible beyond its size: the kernel refused a growth to it, and then
+/// refused to undo what there was of that. The guest must not run on.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refused to grow a memory, and to undo the growth")]
+pub struct Overgrown;
+
+/// A guest wrote to a read-only window.
+#[derive(Debug, Clone)]
+pub(crate) struct Scribble {
+    pub(crate) region: String,
+    /// From the start of the region.
+    pub(crate) offset: u64,
+}
+
+/// A part of a memory that shows part of a region.
+pub(super) struct Shown {
+    pub(super) end: usize,
+    /// Told apart from later windows at the same address.
+    key: u64,
+    pub(super) file: Arc<RegionFile>,
+    pub(super) offset: u64,
+    pub(super) perms: Perms,
+    /// The kernel is advised to use huge pages: for all that the window shows, since
+    /// mappings side by side become one only if they are alike.
+    huge: bool,
+    /// How many lends hide it: private zero pages stand there meanwhile.
+    pub(super) hidden: u32,
+    /// The parts that are unpinned: private pages stand there, and they are the
+    /// guest's own. Each time that parts were hidden they got a number, so that
+    /// parts side by side are told apart where the kernel may do so as well.
+    pub(super) holes: RangeMap<usize, u64>,
+    pub(super) copies: Copies,
+    tenant: Box<dyn Tenant>,
+}
+
+/// The shown parts of a window that are copies of the guest's own, because it wrote to the
+/// window, which is read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copies {
+    None,
+    /// The kernel refused to replace the rest.
+    Some,
+    All,
+}
+
+impl Shown {
+    /// The parts that show the region, unless a lend hides them all.
+    fn runs(&self, start: usize) -> Vec<Range<usize>> {
+        self.holes.gaps(&(start..self.end)).collect()
+    }
+
+    /// How many cuts the edges of unpinned parts make inside of the window that
+    /// starts at `start`, from `range.start` to `range.end`, both included.
+    fn hole_cuts(&self, start: usize, range: &Range<usize>) -> u64 {
+        let inside = start + 1..self.end;
+        let mut cuts: Vec<usize> = self
+            .holes
+            .overlapping(range.start.saturating_sub(1)..range.end + 1)
+            .flat_map(|(hole, _)| [hole.start, hole.end])
+            .filter(|cut| (range.start..=range.end).contains(cut) && inside.contains(cut))
+            .collect();
+        // The end of one may be the start of the next.
+        cuts.dedup();
+        cuts.len() as u64
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// By first address.
+    windows: BTreeMap<usize, Shown>,
+    /// Where windows ever began or ended: the kernel may keep the mappings on
+    /// both sides apart for good, even when the window is gone.
+    edges: BTreeSet<usize>,
+    /// Those into which windows have cut it, beyond those that it has anyway.
+    mappings: Mappings,
+    /// Counts the times that parts of windows were hidden.
+    hidings: u64,
+    /// The ranges of shared zero pages that nobody else has. They are there because private
+    /// pages were refused.
+    stand_ins: RangeSet<usize>,
+    /// The ranges that could not be restored, and were made inaccessible.
+    pub(super) closed: Vec<Range<usize>>,
+    /// A range could be neither restored nor made inaccessible.
+    lost: Vec<Range<usize>>,
+    broken: bool,
+    /// Where the guest wrote to a read-only window.
+    pub(super) scribble: Option<usize>,
+}
+
+impl State {
+    /// Counts cuts that are about to be made, of which the memory may have
+    /// `most`.
+    fn take_cuts(&mut self, more: u64, most: u64) -> Result<(), ShowError> {
+        if more > 0 && self.mappings.count() + more > most {
+            return Err(ShowError::Guest { most });
+        }
+        Ok(self.mappings.more(more)?)
+    }
+
+    /// A window that was found before.
+    fn window(&mut self, start: usize) -> &mut Shown {
+        self.windows.get_mut(&start).expect("it was found before")
+    }
+
+    fn covering(&self, address: usize) -> Option<(usize, &Shown)> {
+        let (start, shown) = self.windows.range(..=address).next_back()?;
+        (address < shown.end).then_some((*start, shown))
+    }
+
+    pub(super) fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut Shown)> {
+        let (start, shown) = self.windows.range_mut(..=address).next_back()?;
+        (address < shown.end).then_some((*start, shown))
+    }
+}
+
+/// A linear memory, as Tombolo knows it.
+///
+/// ```text
+///   base                          base + size          base + RESERVATION
+///   |  guest's pages  | window | guest's |  inaccessible  |  guard  |
+///   |  private, zero  | shared |         |                |         |
+///   +-----------------+--------+---------+----------------+---------+
+/// ```
+///
+/// Windows are put into and taken out of the accessible part only, only with
+/// `MAP_FIXED`, and never leave a hole, into which the kernel could put
+/// something else.
+///
+/// Every operation on windows names the store in hand, which must be the one
+/// that the memory was first mapped into, and thereby shows that no wasm of
+/// that store runs and no slice of its memory is alive meanwhile.
+pub(crate) struct MemoryRecord {
+    base: NonNull<u8>,
+    /// The pages of zeros that were there before it, as offsets in their order.
+    kept: Box<[usize]>,
+    /// The accessible part.
+    size: AtomicUsize,
+    /// The store's identity, 0 until the first window.
+    pub(super) store: AtomicUsize,
+    /// Tombolo makes the calls into this store, and says so to `entry`.
+    pub(super) entered_by_us: AtomicBool,
+    /// The store's, from the first window on. Raised when the guest writes to a
+    /// read-only window.
+    pub(super) mark: OnceLock<Arc<StoreMark>>,
+    /// The fault handler tries this lock and gives up where it is taken, so that
+    /// nobody can wait for himself.
+    pub(super) state: Mutex<State>,
+}
+
+// SAFETY: `base` is the address of a mapping of the process, no thread's own,
+// and it is only handed out as a raw pointer or used under the rules above.
+unsafe impl Send for MemoryRecord {}
+// SAFETY: as above; all that changes is atomic or behind the mutex.
+unsafe impl Sync for MemoryRecord {}
+
+impl MemoryRecord {
+    fn new(reservation: &Reservation, size: usize) -> MemoryRecord {
+        MemoryRecord {
+            base: reservation.base(),
+            kept: reservation.kept().into(),
+            size: AtomicUsize::new(size),
+            store: AtomicUsize::new(0),
+            entered_by_us: AtomicBool::new(false),
+            mark: OnceLock::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base.addr().get()
+    }
+
+    /// The pages of zeros that were there before it, as offsets in their order.
+    pub(super) fn kept(&self) -> &[usize] {
+        &self.kept
+    }
+
+    /// The accessible part's length in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Into how many kernel mappings windows have cut it, at worst, beyond those
+    /// that it has anyway.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.state().mappings.count()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that panics runs under the lock; if it did, what is noted is
+        // still what is mapped.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Assigns the memory to a store, at its first window. Returns the store's mark.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError::Foreign`] if it belongs to another one already.
+    pub(crate) fn adopt(
+        self: &Arc<Self>,
+        store: StoreId,
+        entered_by_us: bool,
+    ) -> Result<Arc<StoreMark>, ShowError> {
+        match self
+            .store
+            .compare_exchange(0, store.0.get(), Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => self.entered_by_us.store(entered_by_us, Ordering::Relaxed),
+            Err(owner) if owner == store.0.get() => {}
+            Err(_) => return Err(ShowError::Foreign),
+        }
+        // The store is in hand, so nobody else does this meanwhile.
+        let mark = self.mark.get_or_init(|| StoreMark::join(store, self));
+        Ok(mark.clone())
+    }
+
+    pub(super) fn belongs_to(&self, store: StoreId) -> bool {
+        self.store.load(Ordering::Acquire) == store.0.get()
+    }
+
+    fn check(&self, store: StoreId, state: &State) -> Result<(), ShowError> {
+        if !self.belongs_to(store) {
+            return Err(ShowError::Foreign);
+        }
+        if state.broken {
+            Err(ShowError::Broken)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Shows part of a region at `range`, whole granules inside the accessible
+    /// part, as addresses of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, but that zeros are in the range if the
+    /// kernel refused, and unless it says `Broken`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn show(
+        &self,
+        store: StoreId,
+        key: u64,
+        range: Range<usize>,
+        file: &Arc<RegionFile>,
+        offset: u64,
+        perms: Perms,
+        most: u64,
+        tenant: Box<dyn Tenant>,
+    ) -> Result<(), ShowError> {
+        let mut state = self.state();
+        self.check(store, &state)?;
+        let inside = self.base()..self.base() + self.size();
+        assert!(
+            inside.start <= range.start && range.start < range.end && range.end <= inside.end,
+            "a window lies inside the accessible part"
+        );
+        let below = state.windows.range(..range.end).next_back();
+        if below.is_some_and(|(_, shown)| shown.end > range.start) {
+            return Err(ShowError::Overlap);
+        }
+        // Counted before anything is done, so that undoing needs no more.
+        let edges = [range.start, range.end];
+        let new = edges
+            .iter()
+            .filter(|edge| !state.edges.contains(edge))
+            .count() as u64;
+        state.take_cuts(new, most)?;
+        state.edges.extend(edges);
+        let huge = huge::fits(range.start, range.end - range.start, offset);
+        let flags = MapFlags::SHARED;
+        if let Err(error) = self.map_file(range.clone(), file, offset, perms, flags, huge) {
+            // Kernels before 6.12 may have left a hole there.
+            self.restore(&mut state, range)?;
+            return Err(error.into());
+        }
+        state.stand_ins.remove(range.clone());
+        state.windows.insert(
+            range.start,
+            Shown {
+                end: range.end,
+                key,
+                file: file.clone(),
+                offset,
+                perms,
+                huge,
+                hidden: 0,
+                holes: RangeMap::new(),
+                copies: Copies::None,
+                tenant,
+            },
+        );
+        Ok(())
+    }
+
+    fn find<'s>(
+        &self,
+        store: StoreId,
+        state: &'s mut State,
+        start: usize,
+        key: u64,
+    ) -> Result<Option<&'s mut Shown>, ShowError> {
+        self.check(store, state)?;
+        Ok(state
+            .windows
+            .get_mut(&start)
+            .filter(|shown| shown.key == key))
+    }
+
+    /// Changes what a window lets its guest do. A window that is not there any
+    /// more is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    pub(crate) fn set_perms(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+        perms: Perms,
+    ) -> Result<(), ShowError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(shown) = self.find(store, state, start, key)? else {
+            return Ok(());
+        };
+        let (before, copies) = (shown.perms, shown.copies);
+        if shown.hidden == 0 {
+            let runs = shown.runs(start);
+            let changed = match copies {
+                Copies::None => protect(&runs, perms),
+                // The region's own pages, and not copies that can be written to once
+                // more.
+                Copies::Some | Copies::All => self.map_runs(state, start, &runs, perms),
+            };
+            if let Err(error) = changed {
+                // Some of it may be changed already.
+                let protected = copies == Copies::None && protect(&runs, before).is_ok();
+                if !protected && self.map_runs(state, start, &runs, before).is_err() {
+                    // Neither the one nor the other: zeros, and nobody goes on.
+                    state.broken = true;
+                    return self.restore_all(state, runs).and(Err(ShowError::Broken));
+                }
+                state.window(start).copies = Copies::None;
+                return Err(error);
+            }
+            state.window(start).copies = Copies::None;
+        }
+        state.window(start).perms = perms;
+        Ok(())
+    }
+
+    /// Puts private zero pages in the window's place, until it is revealed.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    pub(crate) fn hide(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
+        let mut state = self.state();
+        let Some(shown) = self.find(store, &mut state, start, key)? else {
+            return Ok(());
+        };
+        shown.hidden = shown.hidden.saturating_add(1);
+        let runs = shown.runs(start);
+        self.restore_all(&mut state, runs)
+    }
+
+    /// Shows a hidden window's bytes again, unless another lend hides it still.
+    /// What the guest wrote there meanwhile is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; the window is still hidden then, all of it.
+    pub(crate) fn reveal(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(shown) = self.find(store, state, start, key)? else {
+            return Ok(());
+        };
+        if shown.hidden != 1 {
+            shown.hidden = shown.hidden.saturating_sub(1);
+            return Ok(());
+        }
+        let (runs, perms) = (shown.runs(start), shown.perms);
+        if let Err(error) = self.map_runs(state, start, &runs, perms) {
+            self.restore_all(state, runs)?;
+            return Err(error);
+        }
+        let shown = state.window(start);
+        (shown.hidden, shown.copies) = (0, Copies::None);
+        Ok(())
+    }
+
+    /// Maps parts of a window, instead of what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]. Those before the part that the kernel refused are mapped then;
+    /// that one has private zero pages; those after it are as they were.
+    fn map_runs(
+        &self,
+        state: &mut State,
+        start: usize,
+        runs: &[Range<usize>],
+        perms: Perms,
+    ) -> Result<(), ShowError> {
+        for run in runs {
+            let shown = state.window(start);
+            let offset = shown.offset + (run.start - start) as u64;
+            let mapped = self.map_file(
+                run.clone(),
+                &shown.file,
+                offset,
+                perms,
+                MapFlags::SHARED,
+                shown.huge,
+            );
+            if let Err(error) = mapped {
+                self.restore(state, run.clone())?;
+                return Err(error.into());
+            }
+            state.stand_ins.remove(run.clone());
+        }
+        Ok(())
+    }
+
+    /// Puts private zero pages in the place of a part of a window, which is
+    /// unpinned. What is hidden there already stays as the guest left it.
+    ///
+    /// The kernel has to keep such a part apart from what is around it, so the
+    /// cuts are counted first, as those of windows are: at most `most` for the
+    /// whole memory. When the parts are shown again the cuts are gone: mappings
+    /// of one file, side by side and with equal rights, become one.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    pub(crate) fn hide_part(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+        range: Range<usize>,
+        most: u64,
+    ) -> Result<(), ShowError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let hidings = state.hidings + 1;
+        let Some(shown) = self.find(store, state, start, key)? else {
+            return Ok(());
+        };
+        let range = range.start.max(start)..range.end.min(shown.end);
+        let before = shown.hole_cuts(start, &range);
+        let runs: Vec<_> = shown.holes.gaps(&range).collect();
+        for run in &runs {
+            shown.holes.insert(run.clone(), hidings);
+        }
+        let more = shown.hole_cuts(start, &range) - before;
+        let hidden = shown.hidden > 0;
+        if let Err(error) = state.take_cuts(more, most) {
+            let shown = state.windows.get_mut(&start).expect("found above");
+            for run in runs {
+                shown.holes.remove(run);
+            }
+            return Err(error);
+        }
+        state.hidings = hidings;
+        if hidden {
+            // Zero pages are there already.
+            return Ok(());
+        }
+        for (number, run) in runs.iter().enumerate() {
+            if let Err(error) = self.restore(state, run.clone()) {
+                // What follows is still shown.
+                let shown = state.window(start);
+                for run in &runs[number + 1..] {
+                    shown.holes.remove(run.clone());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a hidden part of a window again. What the guest wrote there
+    /// meanwhile is lost. If the guest wrote to the rest of the window, which only
+    /// reads, that is shown again as well.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError`]. All of the part is still hidden then. What the guest wrote there
+    /// is lost, unless it says `Guest` or `Process`.
+    pub(crate) fn show_part(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+        range: Range<usize>,
+        most: u64,
+    ) -> Result<(), ShowError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(shown) = self.find(store, state, start, key)? else {
+            return Ok(());
+        };
+        let range = range.start.max(start)..range.end.min(shown.end);
+        let parts: Vec<(Range<usize>, u64)> = shown
+            .holes
+            .overlapping(&range)
+            .map(|(hole, number)| {
+                let part = hole.start.max(range.start)..hole.end.min(range.end);
+                (part, *number)
+            })
+            .collect();
+        let before = shown.hole_cuts(start, &range);
+        shown.holes.remove(range.clone());
+        let after = shown.hole_cuts(start, &range);
+        let (hidden, perms) = (shown.hidden > 0, shown.perms);
+        let mut runs = match shown.copies {
+            Copies::None => Vec::new(),
+            Copies::Some | Copies::All => shown.runs(start),
+        };
+        let hide_again = |state: &mut State| {
+            for (part, number) in &parts {
+                state.window(start).holes.insert(part.clone(), *number);
+            }
+        };
+        if let Err(error) = state.take_cuts(after.saturating_sub(before), most) {
+            hide_again(state);
+            return Err(error);
+        }
+        if !hidden {
+            if runs.is_empty() {
+                // Parts side by side in one step.
+                for (part, _) in parts.iter().cloned() {
+                    match runs.last_mut() {
+                        Some(last) if last.end == part.start => last.end = part.end,
+                        _ => runs.push(part),
+                    }
+                }
+            }
+            if let Err(error) = self.map_runs(state, start, &runs, perms) {
+                hide_again(state);
+                state.mappings.less(after.saturating_sub(before));
+                // Some of those may be the region's again by now.
+                let shown = state.window(start);
+                if shown.copies != Copies::None {
+                    shown.copies = Copies::Some;
+                }
+                self.restore_all(state, parts.into_iter().map(|(part, _)| part))?;
+                return Err(error);
+            }
+            state.window(start).copies = Copies::None;
+        }
+        // Only now: until the last part is shown, the kernel has them all.
+        state.mappings.less(before.saturating_sub(after));
+        Ok(())
+    }
+
+    /// Ends a window: its memory is fresh zero pages from here on. Gives the
+    /// tenant back; `None` for a window that had ended before.
+    ///
+    /// # Errors
+    ///
+    /// [`ShowError::Foreign`]; [`ShowError::Broken`] where the memory could not
+    /// be restored: the window, and its lock, stay then.
+    pub(crate) fn unshow(
+        &self,
+        store: StoreId,
+        start: usize,
+        key: u64,
+    ) -> Result<Option<Box<dyn Tenant>>, ShowError> {
+        let mut state = self.state();
+        let Some(shown) = self.find(store, &mut state, start, key)? else {
+            return Ok(None);
+        };
+        let range = start..shown.end;
+        let cuts = shown.hole_cuts(start, &range);
+        self.restore(&mut state, range)?;
+        // One mapping stands in for all its parts.
+        state.mappings.less(cuts);
+        Ok(state.windows.remove(&start).map(|shown| shown.tenant))
+    }
+
+    pub(super) fn map_file(
+        &self,
+        range: Range<usize>,
+        file: &RegionFile,
+        offset: u64,
+        perms: Perms,
+        flags: MapFlags,
+        huge: bool,
+    ) -> io::Result<()> {
+        file.check_process()?;
+        let length = range.end - range.start;
+        let at = ask(|| {
+            // SAFETY: the range lies inside the accessible part of this memory,
+            // which this object reserved (`show` asserts it, and the part never
+            // shrinks), so that nothing else is replaced. The store is in hand: no
+            // wasm of it runs and no slice of its memory is alive. The file is as
+            // long as `offset + length`, which was checked against the region's
+            // size, and is sealed against shrinking. That nobody writes to the
+            // bytes while wasmtime forms slices over them is the lock's promise.
+            unsafe {
+                mmap(
+                    std::ptr::with_exposed_provenance_mut(range.start),
+                    length,
+                    perms.prot(),
+                    flags | MapFlags::FIXED,
+                    file,
+                    offset,
+                )
+            }
+        })?;
+        assert_eq!(at.addr(), range.start, "MAP_FIXED maps where it was told");
+        if huge {
+            // SAFETY: that is what was just mapped.
+            unsafe { huge::advise(at, length) };
+        }
+        Ok(())
+    }
+
+    /// Puts fresh zero pages at a range that a window has had.
+    ///
+    /// This replaces whole mappings, so it needs no new one. If there is no room for
+    /// private pages below RLIMIT_DATA, or the kernel refuses them, shared ones stand in
+    /// for them, which nobody else has and no limit counts. If it refuses those as well, the
+    /// range is made inaccessible, and this memory is not to be used again.
+    fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), ShowError> {
+        let length = range.end - range.start;
+        if allowance::has_room(length) && self.map_zeros(&range, MapFlags::PRIVATE).is_ok() {
+            state.stand_ins.remove(range);
+            return Ok(());
+        }
+        if self.map_zeros(&range, MapFlags::SHARED).is_ok() {
+            state.stand_ins.insert(range);
+            return Ok(());
+        }
+        state.broken = true;
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        let closed = ask(|| {
+            // SAFETY: the range is one window's, inside the accessible part of this
+            // memory, which this object reserved; the store is in hand. Whole mappings
+            // change, or none are there.
+            unsafe { mprotect(start, length, MprotectFlags::empty()) }
+        });
+        match closed {
+            Ok(()) => state.closed.push(range),
+            // A hole may be there, which the kernel may fill with something else: not
+            // ours to unmap any more.
+            Err(_) => state.lost.push(range),
+        }
+        Err(ShowError::Broken)
+    }
+
+    /// Does this for several ranges: for all of them, also if one cannot be restored.
+    fn restore_all(
+        &self,
+        state: &mut State,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+    ) -> Result<(), ShowError> {
+        let mut result = Ok(());
+        for range in ranges {
+            result = result.and(self.restore(state, range));
+        }
+        result
+    }
+
+    /// Maps fresh zero pages in the place of what is there: private ones, or shared
+    /// ones, of which there is this mapping only.
+    ///
+    /// Async-signal-safe.
+    pub(super) fn map_zeros(&self, range: &Range<usize>, kind: MapFlags) -> io::Result<()> {
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        ask(|| {
+            // SAFETY: the range is one window's, inside the accessible part of this
+            // memory, which this object reserved; the store is in hand.
+            unsafe {
+                mmap_anonymous(
+                    start,
+                    range.end - range.start,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    kind | MapFlags::NORESERVE | MapFlags::FIXED,
+                )
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Returns the ranges of shared zero pages, which are the guest's all the same.
+    pub(super) fn stand_ins(&self) -> RangeSet<usize> {
+        self.state().stand_ins.clone()
+    }
+
+    /// Says where the guest wrote to a read-only window, if it did.
+    pub(crate) fn scribble(&self) -> Option<Scribble> {
+        let state = self.state();
+        describe(&state, state.scribble?)
+    }
+
+    /// Says what a store to this address would have written to, if it is a
+    /// read-only window.
+    pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
+        let state = self.state();
+        let (_, shown) = state.covering(address)?;
+        let trapped = shown.perms == Perms::Read && !shown.holes.contains_key(&address);
+        trapped.then(|| describe(&state, address))?
+    }
+}
+
+/// Changes what parts of a window, each a mapping, let the guest do.
+///
+/// # Errors
+///
+/// The error of the kernel. Some of the parts may have changed then.
+fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), ShowError> {
+    for run in runs {
+        let start = std::ptr::with_exposed_provenance_mut(run.start);
+        ask(|| {
+            // SAFETY: the run is a part of one window of a memory whose store is in
+            // hand, so that no wasm runs in it and no slice of its memory is alive;
+            // and it is a whole mapping, so that nothing else changes.
+            unsafe { mprotect(start, run.end - run.start, perms.mprotect()) }
+        })
+        .map_err(io::Error::from)?;
+    }
+    Ok(())
+}
+
+fn describe(state: &State, address: usize) -> Option<Scribble> {
+    let (start, shown) = state.covering(address)?;
+    Some(Scribble {
+        region: shown.tenant.region(),
+        offset: shown.offset + (address - start) as u64,
+    })
+}
+
+/// What wasmtime owns: the life of a memory. Its addresses are there until it is
+/// dropped.
+struct Memory {
+    record: Arc<MemoryRecord>,
+    /// Until the drop.
+    reservation: Option<Reservation>,
+    /// The one that made it.
+    process: Process,
+}
+
+impl Memory {
+    fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<Memory> {
+        let total = reserved
+            .checked_add(guard)
+            .ok_or_else(|| io::Error::other("the reservation overflows"))?;
+        let reservation = Reservation::take(total, minimum)?;
+        let record = Arc::new(MemoryRecord::new(&reservation, minimum));
+        register(&record);
+        let process = Process::current();
+        Ok(Memory {
+            record,
+            reservation: Some(reservation),
+            process,
+        })
+    }
+}
+
+// SAFETY: the memory has the size, the capacity and the base that it says, the
+// base never moves, it is zero at first, and the guard after the reservation
+// stays inaccessible. What changes the memory "outside of wasmtime invoked
+// routines", which the contract forbids, are windows: they are put in, changed
+// and taken out only with the store in hand, when wasmtime runs nothing in it
+// and no slice of it is alive; and while one is there, the lock sees to it that
+// nobody writes to bytes that somebody else can see. `docs/security.md` has the
+// argument at length.
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.record.size()
+    }
+
+    fn byte_capacity(&self) -> usize {
+        RESERVATION
+    }
+
+    fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
+        if new_size > RESERVATION {
+            wasmtime::bail!("a memory of {new_size} bytes does not fit its reservation");
+        }
+        let reservation = self.reservation.as_mut();
+        let reservation = reservation.expect("it is there until the drop");
+        if let Err(error) = reservation.grow(new_size) {
+            return Err(match reservation.is_overgrown() {
+                true => Overgrown.into(),
+                false => error.into(),
+            });
+        }
+        self.record.size.fetch_max(new_size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.record.base.as_ptr()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        forget(self.record.base());
+        if let Some(mark) = self.record.mark.get() {
+            mark.leave(&self.record);
+        }
+        let mut state = self.record.state();
+        if let Some(reservation) = self.reservation.take() {
+            // In a child there may be nothing to clean, but inaccessible addresses.
+            if state.broken || self.process.check().is_err() {
+                reservation.leave(std::mem::take(&mut state.lost));
+            } else {
+                reservation.retire(state.edges.first().copied());
+            }
+        }
+        // The cuts are gone.
+        state.mappings = Mappings::default();
+        let windows = std::mem::take(&mut state.windows);
+        drop(state);
+        // Only now that nothing shows the regions any more do the locks go.
+        for shown in windows.into_values() {
+            shown.tenant.memory_gone();
+        }
+    }
+}
+
+/// Makes the linear memories of an engine.
+pub(crate) struct Creator;
+
+// SAFETY: the memories are reserved with the guard that wasmtime asks for, and
+// are zero: fresh anonymous pages, or such that were made zeros.
+unsafe impl MemoryCreator for Creator {
+    fn new_memory(
+        &self,
+        _ty: MemoryType,
+        minimum: usize,
+        _maximum: Option<usize>,
+        reserved_size_in_bytes: Option<usize>,
+        guard_size_in_bytes: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        if reserved_size_in_bytes != Some(RESERVATION) {
+            return Err(format!(
+                "linear memories are reserved with {RESERVATION:#x} bytes, not {}",
+                reserved_size_in_bytes.map_or("as it comes".into(), |size| format!("{size:#x}")),
+            ));
+        }
+        if minimum > RESERVATION {
+            return Err(format!(
+                "a memory of {minimum} bytes does not fit its reservation"
+            ));
+        }
+        let memory = Memory::new(minimum, RESERVATION, guard_size_in_bytes)
+            .map_err(|error| format!("cannot reserve a linear memory: {error}"))?;
+        Ok(Box::new(memory))
+    }
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+//! What of a guest's memories the kernel has pages for that are the guest's alone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::param::page_size;
+
+use super::kernel::ask;
+use super::table::memories_of;
+use super::{MemoryRecord, StoreId};
+
+/// An entry of `/proc/self/pagemap` is a number of eight bytes for each page.
+const ENTRY: usize = 8;
+
+/// How many entries are read at a time.
+const ENTRIES: usize = 8192;
+
+/// The page is in memory.
+const PRESENT: u64 = 1 << 63;
+
+/// It is a page of a file, as those of a region are.
+const OF_A_FILE: u64 = 1 << 61;
+
+/// Nobody else maps it, so that it is not the kernel's own page of zeros either, which
+/// stands for all that was read and never written.
+const EXCLUSIVE: u64 = 1 << 56;
+
+/// The page is in swap space.
+const SWAPPED: u64 = 1 << 62;
+
+/// Whether it is a page that this memory alone has. `stand_in`: shared memory stands
+/// there, which the kernel takes for a file's.
+fn is_private(entry: u64, stand_in: bool) -> bool {
+    let wanted = PRESENT | EXCLUSIVE | if stand_in { OF_A_FILE } else { 0 };
+    entry & (PRESENT | OF_A_FILE | EXCLUSIVE) == wanted
+}
+
+/// The bytes of private pages in memory that would be free if the linear memories
+/// of this store went. What windows show of regions is not among it, but what the
+/// guest wrote where a window is hidden is. Nor are pages of zeros that the memory came
+/// with: the kernel may take those anyway.
+///
+/// It asks the kernel, which takes some milliseconds for each GiB of a memory. No
+/// lock is held meanwhile, so the guest may run: then it is what there was at one
+/// moment or another.
+///
+/// Where the kernel does not tell, it is the size of the memories.
+pub fn private_bytes(store: StoreId) -> u64 {
+    let memories = memories_of(store);
+    private_bytes_of(&memories).unwrap_or_else(|error| {
+        tracing::warn!(
+            %error,
+            "/proc/self does not tell what linear memories take: their size counts"
+        );
+        memory_bytes(store)
+    })
+}
+
+/// Returns the bytes that a store's linear memories have, touched or not.
+pub fn memory_bytes(store: StoreId) -> u64 {
+    let memories = memories_of(store);
+    memories.iter().map(|memory| memory.size() as u64).sum()
+}
+
+/// The bytes of a store's linear memories that need no new pages of the kernel's: those
+/// that were touched, in memory or in swap space, also where they show a region.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// By base, the size up to which a memory was looked at, and the bytes taken of it.
+    memories: BTreeMap<usize, (usize, u64)>,
+}
+
+impl Taken {
+    /// Returns the bytes that were taken at the last look.
+    pub fn bytes(&self) -> u64 {
+        self.memories.values().map(|(_, taken)| taken).sum()
+    }
+
+    /// Looks at the bytes that memories have grown by since the last look, or at whole
+    /// memories. Without a whole look, it misses bytes of the older part that were touched
+    /// meanwhile, and still counts windows that ended there.
+    ///
+    /// A whole look takes up to a few dozen milliseconds for each GiB. If the kernel cannot
+    /// be asked, nothing counts as taken.
+    pub fn look(&mut self, store: StoreId, whole: bool) {
+        let known = match whole {
+            true => BTreeMap::new(),
+            false => std::mem::take(&mut self.memories),
+        };
+        let look = |memory: Arc<MemoryRecord>, map: &File| {
+            let (base, size) = (memory.base(), memory.size());
+            let (from, before) = known.get(&base).copied().unwrap_or_default();
+            let more = taken_of(&memory, map, from.min(size)..size)?;
+            Ok((base, (size, before + more)))
+        };
+        let looked = || {
+            let map = ask(|| File::open("/proc/self/pagemap"))?;
+            let memories = memories_of(store).into_iter();
+            memories.map(|memory| look(memory, &map)).collect()
+        };
+        let looked: io::Result<_> = looked();
+        self.memories = looked.unwrap_or_default();
+    }
+}
+
+/// Returns the bytes that are taken of a part of a memory.
+///
+/// The page tables tell, and not the memory's record: the fault handler of another thread
+/// must find that unlocked.
+fn taken_of(memory: &MemoryRecord, map: &File, part: Range<usize>) -> io::Result<u64> {
+    let page = page_size();
+    let (begin, end) = (memory.base() + part.start, memory.base() + part.end);
+    let mut buffer = vec![0; (part.len() / page).min(ENTRIES) * ENTRY];
+    let mut taken = 0;
+    for at in (begin..end).step_by(ENTRIES * page) {
+        let entries = ((end - at) / page).min(ENTRIES);
+        let buffer = &mut buffer[..entries * ENTRY];
+        ask(|| map.read_exact_at(buffer, (at / page * ENTRY) as u64))?;
+        let (entries, _) = buffer.as_chunks::<ENTRY>();
+        let is_taken = |entry: &&[u8; ENTRY]| {
+            let entry = u64::from_ne_bytes(**entry);
+            let shows_a_region = entry & (PRESENT | OF_A_FILE) == PRESENT | OF_A_FILE;
+            shows_a_region || is_private(entry, false) || entry & SWAPPED != 0
+        };
+        taken += entries.iter().filter(is_taken).count() as u64 * page as u64;
+    }
+    Ok(taken)
+}
+
+pub(super) fn private_bytes_of(memories: &[Arc<MemoryRecord>]) -> io::Result<u64> {
+    let pages = Pages {
+        map: ask(|| File::open("/proc/self/pagemap"))?,
+        bytes: ask(|| File::open("/proc/self/mem"))?,
+    };
+    memories.iter().map(|memory| pages.private(memory)).sum()
+}
+
+/// The pages of this process, as the kernel shows them.
+struct Pages {
+    map: File,
+    bytes: File,
+}
+
+impl Pages {
+    /// The bytes of private pages in memory of this linear memory.
+    fn private(&self, memory: &MemoryRecord) -> io::Result<u64> {
+        let page = page_size();
+        let mut buffer = vec![0; ENTRIES * ENTRY];
+        let (begin, end) = (memory.base(), memory.base() + memory.size());
+        let mut kept = memory.kept().iter().map(|offset| begin + offset).peekable();
+        let stand_ins = memory.stand_ins();
+        let mut private = 0;
+        for at in (begin..end).step_by(ENTRIES * page) {
+            let entries = (end - at).div_ceil(page).min(ENTRIES);
+            let buffer = &mut buffer[..entries * ENTRY];
+            ask(|| self.map.read_exact_at(buffer, (at / page * ENTRY) as u64))?;
+            let (entries, _) = buffer.as_chunks::<ENTRY>();
+            for (index, entry) in entries.iter().enumerate() {
+                let at = at + index * page;
+                let was_there = kept.next_if_eq(&at).is_some();
+                let stand_in = stand_ins.contains(&at);
+                if is_private(u64::from_ne_bytes(*entry), stand_in)
+                    && !(was_there && self.is_zero(at)?)
+                {
+                    private += page as u64;
+                }
+            }
+        }
+        Ok(private)
+    }
+
+    /// Whether nobody has written anything to the page at an address. The guest may
+    /// write to it meanwhile, so the kernel reads.
+    fn is_zero(&self, at: usize) -> io::Result<bool> {
+        let mut bytes = vec![0; page_size()];
+        ask(|| self.bytes.read_exact_at(&mut bytes, at as u64))?;
+        Ok(bytes.iter().all(|byte| *byte == 0))
+    }
+}

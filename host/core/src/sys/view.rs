@@ -1,0 +1,113 @@
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+use super::kernel::ask;
+use super::reservation::unmap;
+use super::{Mappings, RegionFile};
+use tombolo_region::Span;
+
+/// A part of a region, mapped somewhere in the host program's memory.
+#[derive(Debug)]
+struct Mapped {
+    base: NonNull<u8>,
+    length: usize,
+    /// Keeps the file's bytes reachable for as long as they are looked at.
+    _file: Arc<RegionFile>,
+    mappings: Mappings,
+}
+
+// SAFETY: the mapping belongs to this object alone and is the same in every
+// thread of the process.
+unsafe impl Send for Mapped {}
+// SAFETY: as above; shared references only give out shared slices.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    fn new(file: &Arc<RegionFile>, span: Span, prot: ProtFlags) -> io::Result<Mapped> {
+        let mappings = Mappings::take(1).map_err(io::Error::other)?;
+        let length = usize::try_from(span.length()).map_err(io::Error::other)?;
+        file.check_process()?;
+        let base = ask(|| {
+            // SAFETY: the kernel chooses the address, so that nothing that exists
+            // is replaced; the file is as long as the span's end (`Span` was
+            // checked against the region's size) and stays so (it is sealed).
+            unsafe {
+                mmap(
+                    std::ptr::null_mut(),
+                    length,
+                    prot,
+                    MapFlags::SHARED,
+                    file,
+                    span.offset(),
+                )
+            }
+        })?;
+        let base = NonNull::new(base.cast()).expect("the kernel never maps at null");
+        Ok(Mapped {
+            base,
+            length,
+            _file: file.clone(),
+            mappings,
+        })
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let start = self.base.addr().get();
+        // SAFETY: `new` mapped exactly this, nothing else unmaps it, and the
+        // slices that `View` and `ViewMut` gave out borrow from them.
+        let unmapped = unsafe { unmap(start..start + self.length) };
+        if !unmapped {
+            // They stay, for as long as the process does.
+            std::mem::forget(std::mem::take(&mut self.mappings));
+        }
+    }
+}
+
+/// A read-only view. Whoever makes one holds a `read` window in the region's
+/// ledger for as long as it lives; that nobody writes meanwhile is the lock's
+/// promise, which every mapping that could write keeps to.
+#[derive(Debug)]
+pub(crate) struct View(Mapped);
+
+impl View {
+    pub(crate) fn new(file: &Arc<RegionFile>, span: Span) -> io::Result<View> {
+        Mapped::new(file, span, ProtFlags::READ).map(View)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is `length` bytes long and readable, lives as
+        // long as `self`, and nobody writes to these bytes meanwhile: the
+        // `read` window in the ledger, which our caller holds, excludes every
+        // window, guard and copy that could.
+        unsafe { std::slice::from_raw_parts(self.0.base.as_ptr(), self.0.length) }
+    }
+}
+
+/// A read-write view. Whoever makes one holds a `write` window in the region's
+/// ledger for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct ViewMut(Mapped);
+
+impl ViewMut {
+    pub(crate) fn new(file: &Arc<RegionFile>, span: Span) -> io::Result<ViewMut> {
+        Mapped::new(file, span, ProtFlags::READ | ProtFlags::WRITE).map(ViewMut)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: as in `View::bytes`, with the `write` window.
+        unsafe { std::slice::from_raw_parts(self.0.base.as_ptr(), self.0.length) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is `length` bytes long, readable and writable,
+        // lives as long as `self`, and nobody else sees these bytes meanwhile:
+        // the `write` window in the ledger, which our caller holds, excludes
+        // every other window, guard and copy.
+        unsafe { std::slice::from_raw_parts_mut(self.0.base.as_ptr(), self.0.length) }
+    }
+}

@@ -1,0 +1,233 @@
+//! A region's ledger, and who hears of what is decided there.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::{Mutex, MutexGuard, Notify};
+use crate::time::Time;
+use tombolo_region::{
+    Access, End, Handle, Ledger, LedgerGuard, LedgerLock, LendId, RESERVED, Refusal, Span, Waited,
+    WaiterId, WindowId,
+};
+
+/// A ledger that lenders and those who wait for windows watch.
+#[derive(Debug)]
+pub(crate) struct Watched<P> {
+    ledger: LedgerLock<P>,
+    time: Time,
+    /// Told whenever a lend may be over.
+    lends: Notify,
+    /// The waiters that sleep until they are woken.
+    sleepers: Mutex<Sleepers>,
+}
+
+/// The sleepers that wait for windows of one region. Each is woken by itself, so waking one
+/// costs the others nothing.
+#[derive(Debug, Default)]
+struct Sleepers {
+    all: BTreeMap<(WaiterId, u64), Arc<Notify>>,
+    last: u64,
+    /// The sleeper that wakes when the next reservation ends, for all of them: the ledger
+    /// decides nothing by itself.
+    keeps_time: Option<(WaiterId, u64)>,
+}
+
+impl Sleepers {
+    /// Makes a sleeper keep the time if none does. It asks again, and learns until when.
+    fn find_keeper(&mut self) {
+        if self.keeps_time.is_none()
+            && let Some((id, sleeper)) = self.all.first_key_value()
+        {
+            self.keeps_time = Some(*id);
+            sleeper.notify_waiters();
+        }
+    }
+}
+
+/// A sleeper, until this is dropped.
+struct Sleeper<'a> {
+    sleepers: &'a Mutex<Sleepers>,
+    id: (WaiterId, u64),
+    told: Arc<Notify>,
+}
+
+impl<'a> Sleeper<'a> {
+    fn new(sleepers: &'a Mutex<Sleepers>, id: WaiterId) -> Sleeper<'a> {
+        let told = Arc::new(Notify::new());
+        let mut all = lock(sleepers);
+        all.last += 1;
+        let id = (id, all.last);
+        all.all.insert(id, told.clone());
+        drop(all);
+        Sleeper { sleepers, id, told }
+    }
+
+    /// Returns whether it is to wake when the next reservation ends, if there is any.
+    fn keeps_time(&self, reserved: bool) -> bool {
+        let mut all = lock(self.sleepers);
+        match all.keeps_time {
+            Some(keeper) if keeper != self.id => false,
+            _ => {
+                all.keeps_time = reserved.then_some(self.id);
+                reserved
+            }
+        }
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(self.sleepers);
+        all.all.remove(&self.id);
+        if all.keeps_time == Some(self.id) {
+            all.keeps_time = None;
+            all.find_keeper();
+        }
+    }
+}
+
+fn lock(sleepers: &Mutex<Sleepers>) -> MutexGuard<'_, Sleepers> {
+    // Nothing panics between two changes.
+    sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<P> Watched<P> {
+    pub(crate) fn new(ledger: LedgerLock<P>, time: Time) -> Watched<P> {
+        Watched {
+            ledger,
+            time,
+            lends: Notify::new(),
+            sleepers: Mutex::new(Sleepers::default()),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Decisions<'_, P> {
+        let mut guard = self.ledger.lock();
+        if guard.has_waiters() {
+            guard.step(self.time.now());
+        }
+        Decisions {
+            guard: Some(guard),
+            watched: self,
+        }
+    }
+
+    /// The ledger, for what changes nothing that anybody waits for.
+    pub(crate) fn unwatched(&self) -> &LedgerLock<P> {
+        &self.ledger
+    }
+
+    /// Closes a window, which shows nothing any more. Says whether that poisoned
+    /// the region.
+    pub(crate) fn close(&self, id: WindowId, end: End) -> bool {
+        let mut ledger = self.lock();
+        let before = ledger.is_poisoned();
+        ledger.close(id, end);
+        ledger.is_poisoned() && !before
+    }
+
+    /// Ends a lend, but for its windows, which `look` may look for.
+    pub(crate) fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
+        let mut ledger = self.lock();
+        ledger.revoke(lend);
+        look(&ledger)
+    }
+
+    /// Waits until a lend, and all that was lent on from it, has ended.
+    pub(crate) async fn over(&self, lend: LendId) {
+        loop {
+            // Before it is asked, so that nothing that is said meanwhile gets lost.
+            let told = self.lends.notified();
+            if self.lock().is_over(lend) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Waits for a window, from now on. Refuses what waiting does not cure.
+    pub(crate) fn wait(
+        &self,
+        handle: &Handle,
+        span: Span,
+        access: Access,
+    ) -> Result<WaiterId, Refusal> {
+        self.lock().wait(handle, span, access, self.time.now())
+    }
+
+    /// Waits until it is this one's turn, or until there is nothing to wait for. To
+    /// be called on a tokio runtime with time.
+    pub(crate) async fn ready(&self, id: WaiterId) {
+        let sleeper = Sleeper::new(&self.sleepers, id);
+        loop {
+            // As above.
+            let told = sleeper.told.notified();
+            let waited = self.lock().waited(id, self.time.now());
+            let until = match waited {
+                Waited::Ready => return,
+                Waited::NotYet(until) => until,
+            };
+            let keeps_time = sleeper.keeps_time(until.is_some());
+            // It asks again in all cases.
+            match until {
+                None => told.await,
+                Some(until) if keeps_time => self.time.up_to(until, told).await,
+                // The keeper may be busy with something else.
+                Some(until) => self.time.up_to(until + RESERVED, told).await,
+            }
+        }
+    }
+}
+
+/// The ledger, to oneself. Those who wait for windows hear of what is decided.
+pub(crate) struct Decisions<'a, P> {
+    /// `None` only while it is dropped.
+    guard: Option<LedgerGuard<'a, P>>,
+    watched: &'a Watched<P>,
+}
+
+impl<P> Deref for Decisions<'_, P> {
+    type Target = Ledger<P>;
+    fn deref(&self) -> &Ledger<P> {
+        self.guard.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl<P> DerefMut for Decisions<'_, P> {
+    fn deref_mut(&mut self) -> &mut Ledger<P> {
+        self.guard.as_mut().expect("there until it is dropped")
+    }
+}
+
+impl<P> Drop for Decisions<'_, P> {
+    fn drop(&mut self) {
+        let watched = self.watched;
+        let mut next = self.guard.take();
+        while let Some(mut guard) = next.take() {
+            let lends = guard.take_lends_over();
+            let waiters = guard.has_waiters();
+            let more = waiters && guard.step(watched.time.now());
+            let told = guard.take_told();
+            let reserved = guard.next_lapse().is_some();
+            // Others have their turn before it is gone on with.
+            drop(guard);
+            if lends {
+                watched.lends.notify_waiters();
+            }
+            if waiters {
+                let mut sleepers = lock(&watched.sleepers);
+                for id in told {
+                    let all = sleepers.all.range((id, 0)..=(id, u64::MAX));
+                    all.for_each(|(_, sleeper)| sleeper.notify_waiters());
+                }
+                if reserved {
+                    sleepers.find_keeper();
+                }
+            }
+            if more {
+                next = Some(watched.ledger.lock());
+            }
+        }
+    }
+}

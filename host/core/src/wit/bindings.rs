@@ -1,0 +1,55 @@
+#![allow(missing_docs, unreachable_pub)]
+
+wasmtime::component::bindgen!({
+    path: "wit",
+    inline: "
+        package tombolo:host;
+        world host {
+            import tombolo:memory/regions@0.1.0;
+        }
+    ",
+    imports: { default: trappable },
+    trappable_error_type: {
+        "tombolo:memory/regions.error-code" => crate::wit::bindings::Failure,
+    },
+    with: {
+        "tombolo:memory/regions.region": crate::Region,
+    },
+});
+
+/// Apart, since what goes with WASI's bindings wants store data that are `Send`.
+pub mod with_wasi {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        inline: "
+            package tombolo:host-with-wasi;
+            world host {
+                import tombolo:memory/pressure@0.1.0;
+            }
+        ",
+        imports: { default: trappable },
+        require_store_data_send: true,
+        with: {
+            "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
+            "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
+        },
+    });
+}
+
+/// What a host function fails with: a code for the guest, or a trap.
+#[derive(Debug)]
+pub enum Failure {
+    Code(tombolo::memory::regions::ErrorCode),
+    Trap(wasmtime::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Code(code) => std::fmt::Debug::fmt(code, f),
+            Failure::Trap(error) => std::fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

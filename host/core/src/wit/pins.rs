@@ -1,0 +1,75 @@
+//! The interface `pins`, registered by hand: a host function that hides and shows
+//! parts of a memory is to be given the store itself.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
+
+use super::answer;
+use super::bindings::Failure;
+use crate::ctx::bound;
+use crate::error::MemoryError;
+use crate::sys::StoreId;
+use tombolo_region::Span;
+
+use crate::{Region, RegionCtx, RegionView, window};
+
+const INTERFACE: &str = "tombolo:memory/pins@0.1.0";
+
+#[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[component(record)]
+struct WitSpan {
+    offset: u64,
+    length: u64,
+}
+
+#[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+enum Pinned {
+    #[component(name = "intact")]
+    Intact,
+    #[component(name = "lost")]
+    Lost,
+}
+
+impl From<tombolo_region::Pinned> for Pinned {
+    fn from(pinned: tombolo_region::Pinned) -> Pinned {
+        match pinned {
+            tombolo_region::Pinned::Intact => Pinned::Intact,
+            tombolo_region::Pinned::Lost => Pinned::Lost,
+        }
+    }
+}
+
+type Args = (Resource<Region>, WitSpan);
+
+pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(INTERFACE)?;
+    instance.func_wrap("pin", |store: StoreContextMut<'_, T>, args: Args| {
+        let pinned = with(store, args, window::pin);
+        answer(pinned.map(Pinned::from))
+    })?;
+    instance.func_wrap("unpin", |store: StoreContextMut<'_, T>, args: Args| {
+        answer(with(store, args, window::unpin))
+    })?;
+    instance.func_wrap("is-pinned", |store: StoreContextMut<'_, T>, args: Args| {
+        answer(with(store, args, |_, _, region, span| {
+            let ledger = region.shared().ledger();
+            Ok(ledger.is_pinned(region.handle(), span)?)
+        }))
+    })?;
+    Ok(())
+}
+
+/// Does something to the pins of a span that a guest named.
+fn with<T: RegionView, R>(
+    mut store: StoreContextMut<'_, T>,
+    (region, span): Args,
+    act: impl FnOnce(StoreId, &RegionCtx, &Region, Span) -> Result<R, MemoryError>,
+) -> Result<R, Failure> {
+    let (id, ctx) = bound(&mut store);
+    ctx.check().map_err(wasmtime::Error::from)?;
+    let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
+    let span = region.pinnable(span.offset, span.length)?;
+    Ok(act(id, ctx, region, span)?)
+}

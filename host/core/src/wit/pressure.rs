@@ -1,0 +1,218 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::{IoView, async_trait};
+
+use super::bindings::with_wasi::tombolo::memory::pressure as wit;
+use crate::pressure::Level;
+use crate::sys::StoreId;
+use crate::{Host, RegionView, Trespass};
+
+/// Adds the interface `tombolo:memory/pressure` to a linker, by which guests
+/// hear of memory pressure.
+///
+/// It is apart from [`add_to_linker`](crate::add_to_linker) since guests wait by
+/// `wasi:io/poll`, with pollables that live in WASI's table: the store's data
+/// has WASI's context as well, and the linker WASI's interfaces, for stores of
+/// whichever kind. What guests hear is [`Host::pressure`] of the context's host.
+///
+/// ```
+/// use tombolo::{RegionCtx, RegionView};
+/// use wasmtime::component::{Linker, ResourceTable};
+/// use wasmtime::{Config, Engine};
+/// use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+/// use wasmtime_wasi_io::IoView;
+///
+/// struct State {
+///     regions: RegionCtx,
+///     wasi: WasiCtx,
+///     table: ResourceTable,
+/// }
+/// # impl RegionView for State {
+/// #     fn region_ctx(&mut self) -> &mut RegionCtx { &mut self.regions }
+/// # }
+/// # impl WasiView for State {
+/// #     fn ctx(&mut self) -> WasiCtxView<'_> {
+/// #         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+/// #     }
+/// # }
+/// // ... `impl RegionView`, `impl WasiView` ...
+///
+/// impl IoView for State {
+///     fn table(&mut self) -> &mut ResourceTable { &mut self.table }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = Config::new();
+/// tombolo::prepare(&mut config)?;
+/// let engine = Engine::new(&config)?;
+/// let mut linker: Linker<State> = Linker::new(&engine);
+/// wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+/// tombolo::add_to_linker(&mut linker)?;
+/// tombolo::add_pressure_to_linker(&mut linker)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// If the linker has it already.
+pub fn add_pressure_to_linker<T: RegionView + IoView>(
+    linker: &mut Linker<T>,
+) -> wasmtime::Result<()> {
+    wit::add_to_linker::<T, HasPressure>(linker, |data| {
+        let store = StoreId::of_data(data);
+        let regions = data.region_ctx();
+        regions.bind(store);
+        let (host, checked) = (regions.host().clone(), regions.check());
+        PressureView {
+            host,
+            checked,
+            table: data.table(),
+        }
+    })
+}
+
+struct HasPressure;
+
+impl HasData for HasPressure {
+    type Data<'a> = PressureView<'a>;
+}
+
+/// What the interface needs of a store's data.
+struct PressureView<'a> {
+    host: Host,
+    /// Whether the guest may go on.
+    checked: Result<(), Trespass>,
+    table: &'a mut ResourceTable,
+}
+
+/// The resource `watch`. Its pollables are clones of it, so that they can
+/// outlive it.
+#[derive(Clone)]
+pub struct Watch {
+    /// Keeps the level's sender, without which nobody could wait for it.
+    host: Host,
+    told: Arc<Mutex<Level>>,
+}
+
+impl Watch {
+    fn new(host: Host) -> Watch {
+        Watch {
+            host,
+            told: Arc::new(Mutex::new(Level::Normal)),
+        }
+    }
+
+    fn told(&self) -> Level {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) -> Level {
+        let level = self.host.pressure();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = level;
+        level
+    }
+}
+
+#[async_trait]
+impl Pollable for Watch {
+    async fn ready(&mut self) {
+        let mut changes = self.host.pressure_changes();
+        let waited = changes.wait_for(|level| *level != self.told()).await;
+        debug_assert!(waited.is_ok(), "the host is kept");
+    }
+}
+
+impl From<Level> for wit::Level {
+    fn from(level: Level) -> wit::Level {
+        match level {
+            Level::Normal => wit::Level::Normal,
+            Level::Moderate => wit::Level::Moderate,
+            Level::Critical => wit::Level::Critical,
+        }
+    }
+}
+
+impl wit::Host for PressureView<'_> {
+    fn current(&mut self) -> wasmtime::Result<wit::Level> {
+        self.checked.clone()?;
+        Ok(self.host.pressure().into())
+    }
+}
+
+impl wit::HostWatch for PressureView<'_> {
+    fn new(&mut self) -> wasmtime::Result<Resource<Watch>> {
+        self.checked.clone()?;
+        Ok(self.table.push(Watch::new(self.host.clone()))?)
+    }
+
+    fn level(&mut self, watch: Resource<Watch>) -> wasmtime::Result<wit::Level> {
+        self.checked.clone()?;
+        Ok(self.table.get(&watch)?.tell().into())
+    }
+
+    fn subscribe(&mut self, watch: Resource<Watch>) -> wasmtime::Result<Resource<DynPollable>> {
+        self.checked.clone()?;
+        let watch = self.table.get(&watch)?.clone();
+        let watch = self.table.push(watch)?;
+        subscribe(self.table, watch)
+    }
+
+    fn drop(&mut self, watch: Resource<Watch>) -> wasmtime::Result<()> {
+        self.table.delete(watch)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn is_ready(watch: &mut Watch) -> bool {
+        let ready = pin!(watch.ready());
+        ready.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn watch_is_ready_while_the_level_is_another_than_it_told() {
+        let host = Host::new();
+        let watch = Watch::new(host.clone());
+        let mut pollable = watch.clone();
+        assert!(!is_ready(&mut pollable));
+        host.report_pressure(Level::Moderate);
+        assert!(is_ready(&mut pollable));
+        assert!(is_ready(&mut pollable), "until it is told");
+        assert_eq!(watch.tell(), Level::Moderate);
+        assert!(!is_ready(&mut pollable));
+        host.report_pressure(Level::Critical);
+        assert!(is_ready(&mut pollable));
+        host.report_pressure(Level::Moderate);
+        assert!(!is_ready(&mut pollable), "it is as it was told");
+        host.report_pressure(Level::Normal);
+        assert!(is_ready(&mut pollable));
+    }
+
+    #[test]
+    fn new_watch_is_ready_at_once_under_pressure() {
+        let host = Host::new();
+        host.report_pressure(Level::Moderate);
+        assert!(is_ready(&mut Watch::new(host)));
+    }
+
+    #[test]
+    fn change_between_looking_and_waiting_wakes() {
+        let host = Host::new();
+        let watch = Watch::new(host.clone());
+        assert_eq!(watch.tell(), Level::Normal);
+        host.report_pressure(Level::Critical);
+        let mut pollable = watch.clone();
+        // Nothing comes after this, and still it does not wait for ever.
+        assert!(is_ready(&mut pollable));
+    }
+}

@@ -1,0 +1,62 @@
+//! The interface `waits`, registered by hand: it takes regions from Tombolo's
+//! table, and puts pollables into WASI's.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::{IoView, async_trait};
+
+use super::answer;
+use super::bindings::Failure;
+use super::windows::Access;
+use crate::error::RegionError;
+use crate::host::Waiting;
+use crate::sys::StoreId;
+use crate::{Region, RegionView};
+use tombolo_region::Span;
+
+const INTERFACE: &str = "tombolo:memory/waits@0.1.0";
+
+type Args = (Resource<Region>, u64, u64, Access);
+
+/// Adds the interface `tombolo:memory/waits` to a linker, by which guests wait
+/// for windows.
+///
+/// It is apart from [`add_to_linker`](crate::add_to_linker) for the reason for
+/// which [`add_pressure_to_linker`](crate::add_pressure_to_linker) is: guests wait
+/// by `wasi:io/poll`. The runtime in which they do has tokio's time.
+///
+/// # Errors
+///
+/// If the linker has it already.
+pub fn add_waits_to_linker<T: RegionView + IoView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(INTERFACE)?;
+    instance.func_wrap("subscribe", |store: StoreContextMut<'_, T>, args: Args| {
+        answer(wait(store, args))
+    })
+}
+
+fn wait<T: RegionView + IoView>(
+    mut store: StoreContextMut<'_, T>,
+    (region, offset, length, access): Args,
+) -> Result<Resource<DynPollable>, Failure> {
+    let id = StoreId::of(&store);
+    let state = store.data_mut();
+    let ctx = state.region_ctx();
+    ctx.bind(id);
+    ctx.check().map_err(wasmtime::Error::from)?;
+    let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
+    let access = access.of(id, ctx)?;
+    let span = Span::of_window(offset, length, region.size()).map_err(RegionError::from)?;
+    let waiting = Waiting::new(region, span, access)?;
+    let table = state.table();
+    let waiting = table.push(waiting).map_err(wasmtime::Error::from)?;
+    Ok(subscribe(table, waiting)?)
+}
+
+#[async_trait]
+impl Pollable for Waiting {
+    async fn ready(&mut self) {
+        Waiting::ready(self).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! The interface `windows`, registered by hand, for two reasons: a host function
+//! that maps is to be given the store itself, and the list that names an address
+//! is not to be copied.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList};
+
+use super::answer;
+use super::bindings::Failure;
+use crate::ctx::bound;
+use crate::error::RegionError;
+use crate::sys::{StoreId, memory_of};
+use crate::window::{At, Window};
+use crate::{Region, RegionCtx, RegionView};
+use tombolo_region::GRANULE;
+
+const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
+
+#[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "made by lifting only")]
+pub(super) enum Access {
+    #[component(name = "read")]
+    Read,
+    #[component(name = "write")]
+    Write,
+    #[component(name = "live-read")]
+    LiveRead,
+    #[component(name = "live-write")]
+    LiveWrite,
+}
+
+impl Access {
+    /// What it is for the store in hand.
+    pub(super) fn of(
+        self,
+        store: StoreId,
+        ctx: &RegionCtx,
+    ) -> Result<tombolo_region::Access, RegionError> {
+        let live = || ctx.live(store).ok_or(RegionError::NotLive);
+        Ok(match self {
+            Access::Read => tombolo_region::Access::Read,
+            Access::Write => tombolo_region::Access::Write,
+            Access::LiveRead => tombolo_region::Access::LiveRead(live()?),
+            Access::LiveWrite => tombolo_region::Access::LiveWrite(live()?),
+        })
+    }
+}
+
+type MapArgs = (Resource<Region>, u64, u64, Access, WasmList<u8>);
+
+pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(INTERFACE)?;
+    instance.func_wrap("granule", |_: StoreContextMut<'_, T>, (): ()| {
+        Ok((u32::try_from(GRANULE).expect("64 KiB"),))
+    })?;
+    instance.resource(
+        "window",
+        ResourceType::host::<Window>(),
+        |mut store, rep| {
+            let (id, ctx) = bound(&mut store);
+            ctx.check()?;
+            let window = ctx.table.delete(Resource::<Window>::new_own(rep))?;
+            Ok(window.unmap(id)?)
+        },
+    )?;
+    instance.func_wrap(
+        "[method]window.set-access",
+        |store: StoreContextMut<'_, T>, (window, access): (Resource<Window>, Access)| {
+            answer(set_access(store, window, access))
+        },
+    )?;
+    instance.func_wrap("map", |store: StoreContextMut<'_, T>, args: MapArgs| {
+        answer(map(store, args))
+    })?;
+    Ok(())
+}
+
+fn set_access<T: RegionView>(
+    mut store: StoreContextMut<'_, T>,
+    window: Resource<Window>,
+    access: Access,
+) -> Result<(), Failure> {
+    let (id, ctx) = bound(&mut store);
+    ctx.check().map_err(wasmtime::Error::from)?;
+    let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
+    let access = access.of(id, ctx)?;
+    Ok(window.set_access(id, access)?)
+}
+
+fn map<T: RegionView>(
+    mut store: StoreContextMut<'_, T>,
+    (region, offset, length, access, at): MapArgs,
+) -> Result<Resource<Window>, Failure> {
+    // Only the address is taken; the bytes are not looked at.
+    let bytes = at.as_le_slice(&store);
+    let at = At {
+        address: bytes.as_ptr().addr(),
+        length: bytes.len(),
+        memory: memory_of(bytes),
+    };
+    let (id, ctx) = bound(&mut store);
+    ctx.check().map_err(wasmtime::Error::from)?;
+    let access = access.of(id, ctx)?;
+    // Out of the table for the length of this call, to change the context too.
+    let table = std::mem::take(&mut ctx.table);
+    let window = match table.get(&region) {
+        Ok(region) => {
+            Window::map(id, ctx, region, offset, length, access, at).map_err(Failure::from)
+        }
+        Err(error) => Err(wasmtime::Error::from(error).into()),
+    };
+    ctx.table = table;
+    let window = window?;
+    match ctx.table.push(window) {
+        Ok(window) => Ok(window),
+        Err(error) => Err(wasmtime::Error::from(error).into()),
+    }
+}

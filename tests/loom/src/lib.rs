@@ -1,0 +1,1 @@
+//! Tests of the ledger under loom; see `tests/`.
