@@ -1,9 +1,10 @@
 use std::io;
 use std::sync::Arc;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, Store, Strategy, Trap};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, Memory, Store};
+#[cfg(feature = "cranelift")]
+use wasmtime::{Trap, TypedFunc};
 
-use crate::parallel::compile_in_parallel;
 use crate::sys::{
     Creator, MemoryRecord, Perms, Process, RegionFile, ShowError, StoreId, StoreMark, Tenant,
     fault, memory_of, signal,
@@ -73,10 +74,12 @@ pub fn settle(config: &mut Config) {
         .memory_init_cow(false)
         .memory_reservation(crate::sys::RESERVATION as u64)
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
-        .strategy(Strategy::Cranelift)
         .signals_based_traps(true)
         .concurrency_support(false);
-    if !compile_in_parallel(true) {
+    #[cfg(feature = "cranelift")]
+    config.strategy(wasmtime::Strategy::Cranelift);
+    #[cfg(feature = "parallel-compilation")]
+    if !crate::parallel::compile_in_parallel(true) {
         config.parallel_compilation(false);
     }
 }
@@ -126,6 +129,7 @@ pub enum PrepareError {
 
 /// `(module (memory (export "m") 4)
 ///    (func (export "s") (param i32) (i32.store8 (local.get 0) (i32.const 1))))`
+#[cfg(feature = "cranelift")]
 const PROBE: &[u8] = &[
     0x00, b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00, // magic, version
     0x01, 0x05, 0x01, 0x60, 0x01, 0x7f, 0x00, // (type (func (param i32)))
@@ -144,8 +148,56 @@ impl Tenant for Probe {
     fn memory_gone(self: Box<Self>) {}
 }
 
-/// One read-only page; one store from wasm, which must trap; one write from the
-/// host, which must be caught.
+/// A guest with a memory of four pages, and a function that stores into it.
+#[cfg(feature = "cranelift")]
+struct Guest {
+    memory: Memory,
+    write: TypedFunc<u32, ()>,
+}
+
+#[cfg(feature = "cranelift")]
+impl Guest {
+    fn new(engine: &Engine, store: &mut Store<()>) -> wasmtime::Result<Guest> {
+        let module = wasmtime::Module::new(engine, PROBE)?;
+        let instance = wasmtime::Instance::new(&mut *store, &module, &[])?;
+        let memory = instance.get_memory(&mut *store, "m");
+        Ok(Guest {
+            memory: memory.expect("the probe exports it"),
+            write: instance.get_typed_func(store, "s")?,
+        })
+    }
+
+    /// Proves that a store of wasm to a read-only page traps.
+    fn prove(&self, store: &mut Store<()>, mark: &StoreMark) -> Result<(), PrepareError> {
+        match self.write.call(store, GRANULE as u32) {
+            _ if mark.has_trespassed() => Err(PrepareError::EngineBefore),
+            Ok(()) => Err(PrepareError::NoTrap("it succeeded".into())),
+            Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => Ok(()),
+            Err(error) => Err(PrepareError::NoTrap(format!("{error:#}"))),
+        }
+    }
+}
+
+/// A memory alone: without a compiler there is no code to try.
+#[cfg(not(feature = "cranelift"))]
+struct Guest {
+    memory: Memory,
+}
+
+#[cfg(not(feature = "cranelift"))]
+impl Guest {
+    fn new(_: &Engine, store: &mut Store<()>) -> wasmtime::Result<Guest> {
+        let memory = Memory::new(store, wasmtime::MemoryType::new(4, None))?;
+        Ok(Guest { memory })
+    }
+
+    fn prove(&self, _: &mut Store<()>, _: &StoreMark) -> Result<(), PrepareError> {
+        Ok(())
+    }
+}
+
+/// Proves that a write of the host's to a read-only page is caught, and, if the engine can
+/// compile, that a store of wasm to it traps.
 fn prove(config: &Config) -> Result<(), PrepareError> {
     let engine = Engine::new(config).map_err(PrepareError::Engine)?;
     match fault::front().map_err(PrepareError::Handler)? {
@@ -153,31 +205,19 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
         fault::Front::Other => return Err(PrepareError::ForeignHandler),
         fault::Front::Wasmtime => {}
     }
-    let other = |error: wasmtime::Error| PrepareError::Engine(error);
-    let module = Module::new(&engine, PROBE).map_err(other)?;
     let mut store = Store::new(&engine, ());
     // Whichever of these the configuration asks for.
     store.set_epoch_deadline(u64::MAX / 2);
     let _ = store.set_fuel(u64::MAX);
-    let instance = wasmtime::Instance::new(&mut store, &module, &[]).map_err(other)?;
-    let memory = instance
-        .get_memory(&mut store, "m")
-        .expect("the probe exports it");
-    let write = instance
-        .get_typed_func::<u32, ()>(&mut store, "s")
-        .map_err(other)?;
+    let probe = Guest::new(&engine, &mut store).map_err(PrepareError::Engine)?;
+    let memory = probe.memory;
 
     let record = memory_of(memory.data(&store)).ok_or(PrepareError::OtherMemories)?;
     let name = RegionName::new("probe").expect("a good name");
     let file = Arc::new(RegionFile::new(&name, GRANULE).map_err(PrepareError::System)?);
     let mark = show(&record, StoreId::of(&store), &file)?;
 
-    match write.call(&mut store, GRANULE as u32) {
-        _ if mark.has_trespassed() => return Err(PrepareError::EngineBefore),
-        Ok(()) => return Err(PrepareError::NoTrap("it succeeded".into())),
-        Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => {}
-        Err(error) => return Err(PrepareError::NoTrap(format!("{error:#}"))),
-    }
+    probe.prove(&mut store, &mark)?;
 
     let at = usize::try_from(GRANULE).expect("64 KiB");
     memory

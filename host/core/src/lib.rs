@@ -75,6 +75,7 @@ mod identity;
 #[doc(hidden)]
 pub mod internal;
 mod limits;
+#[cfg(feature = "parallel-compilation")]
 mod parallel;
 pub mod pressure;
 pub mod regions;
@@ -96,7 +97,9 @@ pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
 pub use usage::RegionUsage;
-pub use wit::{add_pressure_to_linker, add_to_linker, add_waits_to_linker};
+pub use wit::add_to_linker;
+#[cfg(feature = "wasi-io")]
+pub use wit::{add_pressure_to_linker, add_waits_to_linker};
 
 /// By the name that the tests' own guests know it by.
 #[cfg(test)]

@@ -18,6 +18,7 @@ wasmtime::component::bindgen!({
 });
 
 /// Apart, since what goes with WASI's bindings wants store data that are `Send`.
+#[cfg(feature = "wasi-io")]
 pub mod with_wasi {
     wasmtime::component::bindgen!({
         path: "wit",

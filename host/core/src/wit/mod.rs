@@ -11,12 +11,16 @@
 
 pub(crate) mod bindings;
 mod pins;
+#[cfg(feature = "wasi-io")]
 pub(crate) mod pressure;
 mod regions;
+#[cfg(feature = "wasi-io")]
 mod waits;
 mod windows;
 
+#[cfg(feature = "wasi-io")]
 pub use pressure::add_pressure_to_linker;
+#[cfg(feature = "wasi-io")]
 pub use waits::add_waits_to_linker;
 
 use wasmtime::component::Linker;
