@@ -7,12 +7,11 @@
 
 wit_bindgen::generate!({
     path: "wit",
-    world: "guest",
+    world: "tombolo:app/guest",
     skip: ["map"],
-    with: { "wasi:io/poll@0.2.0": generate },
+    generate_all,
 });
 
-pub(crate) use tombolo::memory::{
-    channels, lifecycle, pins, pressure, regions, scopes, waits, windows,
-};
+pub(crate) use tombolo::app::{channels, lifecycle, scopes};
+pub(crate) use tombolo::memory::{pins, pressure, regions, waits, windows};
 pub(crate) use wasi::io::poll;

@@ -1,7 +1,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 wasmtime::component::bindgen!({
-    path: "wit",
+    path: "wit/memory",
     inline: "
         package tombolo:host;
         world host {
@@ -20,7 +20,7 @@ wasmtime::component::bindgen!({
 /// Apart, since what goes with WASI's bindings wants store data that are `Send`.
 pub mod with_wasi {
     wasmtime::component::bindgen!({
-        path: "wit",
+        path: "wit/memory",
         inline: "
             package tombolo:host-with-wasi;
             world host {

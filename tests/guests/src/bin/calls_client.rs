@@ -4,7 +4,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/calls.wit"],
+        path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/client",
         generate_all,
     });

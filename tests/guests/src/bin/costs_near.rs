@@ -7,7 +7,7 @@ use std::cell::RefCell;
 mod bindings {
     #![allow(missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/costs.wit"],
+        path: ["../../wit/memory", "../wit/costs.wit"],
         world: "test:costs/near-peer",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
     });

@@ -11,7 +11,7 @@
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/costs.wit"],
+        path: ["../../wit/memory", "../wit/costs.wit"],
         world: "test:costs/user",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
     });

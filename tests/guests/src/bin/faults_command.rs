@@ -12,7 +12,7 @@ use tombolo_guest::{Region, Rights};
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/faults.wit"],
+        path: ["../../wit/memory", "../wit/faults.wit"],
         world: "test:faults/command",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
         generate_all,

@@ -7,7 +7,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/soak.wit"],
+        path: ["../../wit/memory", "../wit/soak.wit"],
         world: "test:soak/cache",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
         generate_all,
