@@ -11,10 +11,10 @@
 //! // A stage of a pipeline: takes each frame, works on it in place, passes it on.
 //! let frames = Receiver::open("frames")?;
 //! let done = Sender::open("done")?;
-//! while let Some(mut message) = frames.next()? {
+//! while let Some(mut message) = frames.receive()? {
 //!     let frame = message.regions.remove(0);
-//!     work(&frame.read_window(..)?);
-//!     done.send_waiting(&message.bytes, vec![frame])?;
+//!     work(&frame.try_read(..)?);
+//!     done.send(&message.bytes, vec![frame])?;
 //! }
 //! # Ok(())
 //! # }
@@ -23,7 +23,7 @@
 use std::fmt;
 
 use crate::bindings::channels as wit;
-use crate::event::Event;
+use crate::pollable::Pollable;
 use crate::region::Region;
 
 /// Why nothing was sent or received.
@@ -131,7 +131,7 @@ impl Sender {
     /// [`Unsent`], which gives the regions back: with [`ChannelError::WouldBlock`]
     /// if the channel is full, [`ChannelError::TooLarge`],
     /// [`ChannelError::Closed`], [`ChannelError::Refused`].
-    pub fn send(&self, bytes: &[u8], regions: Vec<Region>) -> Result<(), Unsent> {
+    pub fn try_send(&self, bytes: &[u8], regions: Vec<Region>) -> Result<(), Unsent> {
         let regions = regions.into_iter().map(Region::into_inner).collect();
         self.0.send(bytes, regions).map_err(|unsent| Unsent {
             why: unsent.why.into(),
@@ -143,13 +143,13 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`send`](Sender::send), but for [`ChannelError::WouldBlock`].
-    pub fn send_waiting(&self, bytes: &[u8], mut regions: Vec<Region>) -> Result<(), Unsent> {
+    /// As [`try_send`](Sender::try_send), but for [`ChannelError::WouldBlock`].
+    pub fn send(&self, bytes: &[u8], mut regions: Vec<Region>) -> Result<(), Unsent> {
         loop {
-            match self.send(bytes, regions) {
+            match self.try_send(bytes, regions) {
                 Err(unsent) if unsent.why == ChannelError::WouldBlock => {
                     regions = unsent.regions;
-                    self.room().wait();
+                    self.writable().wait();
                 }
                 other => return other,
             }
@@ -164,8 +164,8 @@ impl Sender {
 
     /// That there is room in the channel, or it is closed.
     #[must_use]
-    pub fn room(&self) -> Event {
-        Event::new(self.0.subscribe())
+    pub fn writable(&self) -> Pollable {
+        Pollable::new(self.0.subscribe())
     }
 }
 
@@ -197,7 +197,7 @@ impl Receiver {
     /// [`ChannelError::WouldBlock`] if there is none, [`ChannelError::Closed`] if
     /// none will come; [`ChannelError::Exhausted`] if this guest's limits have no
     /// room for its regions: it is still the next one.
-    pub fn receive(&self) -> Result<Message, ChannelError> {
+    pub fn try_receive(&self) -> Result<Message, ChannelError> {
         let message = self.0.receive()?;
         Ok(Message {
             from: message.from,
@@ -211,12 +211,12 @@ impl Receiver {
     /// # Errors
     ///
     /// [`ChannelError::Exhausted`].
-    pub fn next(&self) -> Result<Option<Message>, ChannelError> {
+    pub fn receive(&self) -> Result<Option<Message>, ChannelError> {
         loop {
-            match self.receive() {
+            match self.try_receive() {
                 Ok(message) => return Ok(Some(message)),
                 Err(ChannelError::Closed) => return Ok(None),
-                Err(ChannelError::WouldBlock) => self.mail().wait(),
+                Err(ChannelError::WouldBlock) => self.readable().wait(),
                 Err(error) => return Err(error),
             }
         }
@@ -240,8 +240,8 @@ impl Receiver {
 
     /// That there is a message, or the channel is closed.
     #[must_use]
-    pub fn mail(&self) -> Event {
-        Event::new(self.0.subscribe())
+    pub fn readable(&self) -> Pollable {
+        Pollable::new(self.0.subscribe())
     }
 }
 

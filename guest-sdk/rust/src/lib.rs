@@ -36,7 +36,7 @@
 //!     let region = Region::create("samples", 4 * 44_100)?;
 //!
 //!     // Fill it in place: the window is a slice of this guest's memory.
-//!     let mut window = region.write_window(..)?;
+//!     let mut window = region.try_write(..)?;
 //!     window.as_mut_slice_of::<f32>().fill(0.25);
 //!
 //!     // Lend it. The window stays mapped, but cannot be used during the call.
@@ -69,7 +69,7 @@
 //! # fn process(region: &Region) { region.handle(); }
 //! # fn example() -> Result<(), Error> {
 //! let region = Region::create("samples", 65536)?;
-//! let window = region.write_window(..)?;
+//! let window = region.try_write(..)?;
 //! process(&region); // panics: `window` is in use
 //! println!("{}", window[0]);
 //! # Ok(())
@@ -84,7 +84,7 @@
 //!
 //! Guests of one strand take turns, and may share bytes without the lock: by a
 //! [`LiveWindow`], of which there are no slices, but values to get and to set, as of a
-//! `Cell`. [`Region::live_read_window`] and [`Region::live_write_window`] make one.
+//! `Cell`. [`Region::try_live_read`] and [`Region::try_live_write`] make one.
 //! Between strands they are refused.
 //!
 //! # Pins
@@ -99,15 +99,15 @@
 //! # Waiting
 //!
 //! Who meets [`Error::WouldBlock`] can wait for its turn:
-//! [`Region::read_window_waiting`], [`Region::write_window_waiting`], or, beside
-//! other things, by the event of [`Region::when_writable`]. Turns come in the order
+//! [`Region::read`], [`Region::write`], or, beside
+//! other things, by the event of [`Region::writable`]. Turns come in the order
 //! in which they were asked for.
 //!
 //! # Beside the calls
 //!
 //! [`channels`] carry messages with regions from guest to guest, [`scopes`] let
 //! guests find regions by name, [`lifecycle`] tells that the app ends, and
-//! [`pressure`] that memory is short. What they wait for is an [`Event`].
+//! [`pressure`] that memory is short. What they wait for is an [`Pollable`].
 //!
 //! # Why this is sound
 //!
@@ -201,12 +201,12 @@ mod access;
 mod bindings;
 pub mod channels;
 mod error;
-mod event;
 mod ledger;
 mod lend;
 pub mod lifecycle;
 mod live;
 mod pins;
+mod pollable;
 pub mod pressure;
 mod region;
 pub mod regions;
@@ -216,10 +216,10 @@ mod window;
 
 pub use access::{Access, Read, Write};
 pub use error::Error;
-pub use event::Event;
 pub use lend::{Lent, Windows};
 pub use live::{LiveCells, LiveReadWindow, LiveWindow, LiveWriteWindow};
 pub use pins::{Pinned, Unpinned};
+pub use pollable::Pollable;
 pub use region::{Region, Restricted};
 pub use regions::Rights;
 pub use window::{ReadWindow, Refused, Window, WriteWindow};

@@ -6,11 +6,11 @@
 //! ```no_run
 //! # use tombolo_guest::channels::Receiver;
 //! # fn example(jobs: Receiver) -> Result<(), Box<dyn std::error::Error>> {
-//! use tombolo_guest::{Event, lifecycle};
+//! use tombolo_guest::{Pollable, lifecycle};
 //!
-//! let (job, stop) = (jobs.mail(), lifecycle::stop());
+//! let (job, stop) = (jobs.readable(), lifecycle::stop_event());
 //! while !lifecycle::stopping() {
-//!     let _ = Event::first(&[&job, &stop]);
+//!     let _ = Pollable::first(&[&job, &stop]);
 //!     // ...
 //! }
 //! # Ok(())
@@ -18,7 +18,7 @@
 //! ```
 
 use crate::bindings::lifecycle as wit;
-use crate::event::Event;
+use crate::pollable::Pollable;
 
 /// Whether the app is to end. Never waits.
 #[must_use]
@@ -28,6 +28,6 @@ pub fn stopping() -> bool {
 
 /// That the app is to end.
 #[must_use]
-pub fn stop() -> Event {
-    Event::new(wit::subscribe())
+pub fn stop_event() -> Pollable {
+    Pollable::new(wit::subscribe())
 }

@@ -20,7 +20,7 @@ use crate::window::{Entry, Refused, Window};
 /// ```no_run
 /// # use tombolo_guest::{Error, Region};
 /// # fn example(region: &Region) -> Result<(), Error> {
-/// let window = region.live_write_window(..)?;
+/// let window = region.try_live_write(..)?;
 /// let samples = window.cells_of::<f32>();
 /// samples.set(7, 0.25);
 /// let counts = window.cells_of::<u32>();

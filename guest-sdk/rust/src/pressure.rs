@@ -34,7 +34,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use crate::bindings::{poll, pressure};
-use crate::event::Event;
+use crate::pollable::Pollable;
 
 pub use crate::bindings::pressure::Level;
 
@@ -101,8 +101,8 @@ impl Watch {
     /// That the level is another than was told last, to be waited for with other
     /// things.
     #[must_use]
-    pub fn change(&self) -> Event {
-        Event::new(self.watch.subscribe())
+    pub fn change(&self) -> Pollable {
+        Pollable::new(self.watch.subscribe())
     }
 }
 

@@ -8,19 +8,19 @@ use crate::access::{Access, Live, Read, Write};
 use crate::bindings::regions::Region as Handle;
 use crate::bindings::{pins, waits};
 use crate::error::Error;
-use crate::event::Event;
 use crate::ledger::{self, Claim, Count};
 use crate::lend::{Lent, Windows};
 use crate::live::{LiveReadWindow, LiveWindow, LiveWriteWindow};
 use crate::pins::Pinned;
+use crate::pollable::Pollable;
 use crate::regions::Rights;
 use crate::sys::{self, Mapping};
 use crate::window::{ReadWindow, Window, WriteWindow};
 
 /// A handle to a region: named, sized memory that guests share.
 ///
-/// It reaches the region's bytes through windows ([`read_window`],
-/// [`write_window`]) or by copying ([`read_at`], [`write_at`]). Dropping it
+/// It reaches the region's bytes through windows ([`try_read`],
+/// [`try_write`]) or by copying ([`read_at`], [`write_at`]). Dropping it
 /// gives the handle back; a region lives for as long as somebody has a handle
 /// to it or a window on it.
 ///
@@ -28,8 +28,8 @@ use crate::window::{ReadWindow, Window, WriteWindow};
 /// `Region` for `region`, which moves it. See [lending] for how windows and
 /// lends go together.
 ///
-/// [`read_window`]: Region::read_window
-/// [`write_window`]: Region::write_window
+/// [`try_read`]: Region::try_read
+/// [`try_write`]: Region::try_write
 /// [`read_at`]: Region::read_at
 /// [`write_at`]: Region::write_at
 /// [lending]: crate#lending
@@ -209,25 +209,25 @@ impl Region {
     /// [`Error::Poisoned`]; [`Error::Purged`]; [`Error::NotPermitted`]; [`Error::Gone`]; [`Error::Exhausted`] for a
     /// limit, or if the range does not fit into this guest's memory;
     /// [`Error::Unsupported`] on a host that cannot map.
-    pub fn read_window(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
+    pub fn try_read(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
         self.window::<Read>(range)
     }
 
     /// Shows a part of the region in this guest's memory, to read and write it:
     /// nobody else sees it while the window lives. Needs [`Rights::WRITE`].
     ///
-    /// The range is as for [`read_window`](Region::read_window).
+    /// The range is as for [`try_read`](Region::try_read).
     ///
     /// # Errors
     ///
     /// [`Error::WouldBlock`] if anybody, this guest included, has a window
     /// there; [`Error::Frozen`]; and those of
-    /// [`read_window`](Region::read_window).
-    pub fn write_window(&self, range: impl RangeBounds<u64>) -> Result<WriteWindow<'_>, Error> {
+    /// [`try_read`](Region::try_read).
+    pub fn try_write(&self, range: impl RangeBounds<u64>) -> Result<WriteWindow<'_>, Error> {
         self.window::<Write>(range)
     }
 
-    /// As [`read_window`](Region::read_window), but waits for its turn where that
+    /// As [`try_read`](Region::try_read), but waits for its turn where that
     /// would block. While a guest waits, others run, and it takes no calls.
     ///
     /// Drop this guest's own windows on these bytes that conflict before: they
@@ -235,25 +235,19 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// Those of `read_window`, without [`Error::WouldBlock`].
-    pub fn read_window_waiting(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<ReadWindow<'_>, Error> {
+    /// Those of `try_read`, without [`Error::WouldBlock`].
+    pub fn read(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
         self.window_waiting::<Read>(range)
     }
 
-    /// As [`write_window`](Region::write_window), but waits for its turn; see
-    /// [`read_window_waiting`](Region::read_window_waiting). Readers who come and
+    /// As [`try_write`](Region::try_write), but waits for its turn; see
+    /// [`read`](Region::read). Readers who come and
     /// go do not keep it waiting.
     ///
     /// # Errors
     ///
-    /// Those of `write_window`, without [`Error::WouldBlock`].
-    pub fn write_window_waiting(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<WriteWindow<'_>, Error> {
+    /// Those of `try_write`, without [`Error::WouldBlock`].
+    pub fn write(&self, range: impl RangeBounds<u64>) -> Result<WriteWindow<'_>, Error> {
         self.window_waiting::<Write>(range)
     }
 
@@ -261,57 +255,48 @@ impl Region {
     /// guests of the strand write to it by [live windows](LiveWindow) of their own.
     /// Needs [`Rights::READ`].
     ///
-    /// The range is as for [`read_window`](Region::read_window).
+    /// The range is as for [`try_read`](Region::try_read).
     ///
     /// # Errors
     ///
     /// [`Error::WouldBlock`] if anybody has a window there that is not live, or this
     /// guest has any; [`Error::Unsupported`] where live windows are refused, such as
     /// on bytes that have live windows in another strand: the text says why;
-    /// [`Error::Frozen`]; and those of [`read_window`](Region::read_window).
-    pub fn live_read_window(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LiveReadWindow<'_>, Error> {
+    /// [`Error::Frozen`]; and those of [`try_read`](Region::try_read).
+    pub fn try_live_read(&self, range: impl RangeBounds<u64>) -> Result<LiveReadWindow<'_>, Error> {
         self.live_window(range)
     }
 
-    /// As [`live_read_window`](Region::live_read_window), to read and write. Needs
+    /// As [`try_live_read`](Region::try_live_read), to read and write. Needs
     /// [`Rights::WRITE`] as well.
     ///
     /// # Errors
     ///
-    /// Those of `live_read_window`.
-    pub fn live_write_window(
+    /// Those of `try_live_read`.
+    pub fn try_live_write(
         &self,
         range: impl RangeBounds<u64>,
     ) -> Result<LiveWriteWindow<'_>, Error> {
         self.live_window(range)
     }
 
-    /// As [`live_read_window`](Region::live_read_window), but waits for its turn where
-    /// that would block; see [`read_window_waiting`](Region::read_window_waiting).
+    /// As [`try_live_read`](Region::try_live_read), but waits for its turn where
+    /// that would block; see [`read`](Region::read).
     ///
     /// # Errors
     ///
-    /// Those of `live_read_window`, without [`Error::WouldBlock`].
-    pub fn live_read_window_waiting(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LiveReadWindow<'_>, Error> {
+    /// Those of `try_live_read`, without [`Error::WouldBlock`].
+    pub fn live_read(&self, range: impl RangeBounds<u64>) -> Result<LiveReadWindow<'_>, Error> {
         self.live_window_waiting(range)
     }
 
-    /// As [`live_write_window`](Region::live_write_window), but waits for its turn;
-    /// see [`read_window_waiting`](Region::read_window_waiting).
+    /// As [`try_live_write`](Region::try_live_write), but waits for its turn;
+    /// see [`read`](Region::read).
     ///
     /// # Errors
     ///
-    /// Those of `live_write_window`, without [`Error::WouldBlock`].
-    pub fn live_write_window_waiting(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LiveWriteWindow<'_>, Error> {
+    /// Those of `try_live_write`, without [`Error::WouldBlock`].
+    pub fn live_write(&self, range: impl RangeBounds<u64>) -> Result<LiveWriteWindow<'_>, Error> {
         self.live_window_waiting(range)
     }
 
@@ -326,26 +311,26 @@ impl Region {
     /// # Errors
     ///
     /// What waiting does not cure: those of
-    /// [`read_window`](Region::read_window) without [`Error::WouldBlock`] and
+    /// [`try_read`](Region::try_read) without [`Error::WouldBlock`] and
     /// [`Error::Exhausted`].
-    pub fn when_readable(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+    pub fn readable(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
         self.when::<Read>(range)
     }
 
-    /// As [`when_readable`](Region::when_readable), for a window to write.
+    /// As [`readable`](Region::readable), for a window to write.
     ///
     /// # Errors
     ///
-    /// As `when_readable`, and [`Error::Frozen`].
-    pub fn when_writable(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+    /// As `readable`, and [`Error::Frozen`].
+    pub fn writable(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
         self.when::<Write>(range)
     }
 
-    fn when<K: Kind>(&self, range: impl RangeBounds<u64>) -> Result<Event, Error> {
+    fn when<K: Kind>(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
         let (start, len) = span(range, self.size())?;
         let len = len.next_multiple_of(crate::GRANULE);
         let pollable = waits::subscribe(&self.handle, start, len, K::CODE)?;
-        Ok(Event::new(pollable))
+        Ok(Pollable::new(pollable))
     }
 
     fn window<A: Access>(&self, range: impl RangeBounds<u64>) -> Result<Window<'_, A>, Error> {
@@ -473,8 +458,8 @@ impl Region {
     /// # use tombolo_guest::{Error, Region, Rights};
     /// # fn process(_: &Region) {}
     /// # fn example(region: &Region) -> Result<(), Error> {
-    /// let mut head = region.write_window(..65536)?;
-    /// let mut tail = region.write_window(65536..)?;
+    /// let mut head = region.try_write(..65536)?;
+    /// let mut tail = region.try_write(65536..)?;
     /// head[0] = 1;
     /// process(&region.lend((&mut head, &mut tail)));
     /// assert_eq!(head[0], 2, "what the other guest wrote");

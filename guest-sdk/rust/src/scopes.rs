@@ -9,7 +9,7 @@
 //! let _published = scopes::publish("tables", "sines", &table, Rights::READ)?;
 //!
 //! // ... and another opens it, once it is there.
-//! let sines = scopes::open_waiting("tables", "sines")?;
+//! let sines = scopes::open("tables", "sines")?;
 //! # Ok(())
 //! # }
 //! ```
@@ -18,7 +18,7 @@ use std::fmt;
 
 use crate::bindings::scopes as wit;
 use crate::error::Error;
-use crate::event::Event;
+use crate::pollable::Pollable;
 use crate::region::Region;
 use crate::regions::Rights;
 
@@ -96,7 +96,7 @@ pub fn publish(
 /// # Errors
 ///
 /// [`ScopeError::NotPermitted`], [`ScopeError::Absent`]; [`ScopeError::Region`].
-pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
+pub fn try_open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     Ok(Region::made(wit::open(scope, name)?))
 }
 
@@ -104,10 +104,10 @@ pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
 ///
 /// # Errors
 ///
-/// As [`open`], but for [`ScopeError::Absent`].
-pub fn open_waiting(scope: &str, name: &str) -> Result<Region, ScopeError> {
+/// As [`try_open`], but for [`ScopeError::Absent`].
+pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     loop {
-        match open(scope, name) {
+        match try_open(scope, name) {
             Err(ScopeError::Absent) => published(scope, name)?.wait(),
             other => return other,
         }
@@ -120,6 +120,6 @@ pub fn open_waiting(scope: &str, name: &str) -> Result<Region, ScopeError> {
 ///
 /// [`ScopeError::NotPermitted`]; [`ScopeError::Region`] with
 /// [`Error::InvalidArgument`] for what is no name.
-pub fn published(scope: &str, name: &str) -> Result<Event, ScopeError> {
-    Ok(Event::new(wit::subscribe(scope, name)?))
+pub fn published(scope: &str, name: &str) -> Result<Pollable, ScopeError> {
+    Ok(Pollable::new(wit::subscribe(scope, name)?))
 }

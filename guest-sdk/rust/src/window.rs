@@ -77,7 +77,7 @@ impl<'r, A: Access> Window<'r, A> {
     /// # use tombolo_guest::{Error, Region};
     /// # fn process(_: &Region) {}
     /// # fn example(region: &Region) -> Result<(), Error> {
-    /// let mut window = region.write_window(..)?;
+    /// let mut window = region.try_write(..)?;
     /// window.fill(1);
     /// process(&window.lend());
     /// assert_eq!(window[0], 2, "what the other guest wrote");
@@ -91,7 +91,7 @@ impl<'r, A: Access> Window<'r, A> {
     /// # use tombolo_guest::{Error, Region};
     /// # fn process(_: &Region) {}
     /// # fn example(region: &Region) -> Result<(), Error> {
-    /// let mut window = region.write_window(..)?;
+    /// let mut window = region.try_write(..)?;
     /// let slice: &mut [u8] = &mut window;
     /// process(&window.lend());
     /// slice.fill(1);
@@ -118,7 +118,7 @@ impl<'r, A: Access> Window<'r, A> {
     /// # use tombolo_guest::{Error, Pinned, Region};
     /// # fn draw(_: &mut [u8]) {}
     /// # fn example(region: &Region) -> Result<(), Error> {
-    /// let mut window = region.write_window(..)?;
+    /// let mut window = region.try_write(..)?;
     /// draw(&mut window);
     /// let unpinned = window.unpin()?;
     /// // ... later ...
@@ -139,7 +139,7 @@ impl<'r, A: Access> Window<'r, A> {
     /// ```compile_fail,E0505
     /// # use tombolo_guest::{Error, Region};
     /// # fn example(region: &Region) -> Result<(), Error> {
-    /// let window = region.read_window(..)?;
+    /// let window = region.try_read(..)?;
     /// let slice: &[u8] = &window;
     /// let unpinned = window.unpin()?;
     /// println!("{}", slice[0]);

@@ -56,7 +56,7 @@ use bindings::test::depth::{desk, shelf as imported};
 
 impl exported::Guest for Shelf {
     fn look(one: &Region) -> Result<u64, exported::ErrorCode> {
-        Ok(u64::from(one.read_window(..1)?[0]))
+        Ok(u64::from(one.try_read(..1)?[0]))
     }
 
     fn look_in(
@@ -99,8 +99,8 @@ impl exported::Guest for Shelf {
 /// Uses the imports with windows kept, which has to compile.
 #[allow(dead_code)]
 fn lend_with_windows_kept(region: Region, other: Region) -> Result<(), Box<dyn std::error::Error>> {
-    let mut head = region.write_window(..65536)?;
-    let mut tails = vec![region.read_window(65536..)?];
+    let mut head = region.try_write(..65536)?;
+    let mut tails = vec![region.try_read(65536..)?];
     {
         let lent = region.lend((&mut head, tails.as_mut_slice()));
         imported::look(&lent)?;
