@@ -1,27 +1,25 @@
 use std::marker::PhantomData;
 
 use crate::bindings::windows;
-use crate::ledger::Count;
 
-/// What a window lets the guest do with the bytes that it shows: [`Read`] or
-/// [`Write`].
+/// The access of a guest to the bytes of its window: [`Read`] or [`Write`].
 ///
-/// In a [`Window`](crate::Window) nobody else interferes with that. In a
-/// [`LiveWindow`](crate::LiveWindow) other guests of the strand do the same
-/// meanwhile.
+/// A [`Window`](crate::Window) excludes every conflicting access. A
+/// [`LiveWindow`](crate::LiveWindow) does not: other guests of the strand access the
+/// same bytes through live windows of their own.
 pub trait Access: sealed::Access {}
 
-/// Access `read`: nobody writes these bytes while the window lives. Or, of a live
-/// window, `live-read`.
+/// Access `read`: no guest writes these bytes while the window lives. For a live
+/// window: `live-read`.
 #[derive(Debug)]
 pub enum Read {}
 
-/// Access `write`: nobody else sees these bytes while the window lives. Or, of a live
-/// window, `live-write`.
+/// Access `write`: no other guest sees these bytes while the window lives. For a live
+/// window: `live-write`.
 #[derive(Debug)]
 pub enum Write {}
 
-/// Live access of this kind.
+/// Live access of kind `A`.
 #[derive(Debug)]
 pub(crate) struct Live<A>(PhantomData<A>);
 
@@ -29,29 +27,25 @@ impl Access for Read {}
 impl Access for Write {}
 
 pub(crate) mod sealed {
-    use super::{Count, windows};
+    use super::windows;
 
-    /// What a window can be.
-    pub trait Kind {
+    /// A kind of access, plain or live.
+    pub trait AccessKind {
         const CODE: windows::Access;
-        /// How it counts where regions are lent: only what has slices does.
-        const COUNT: Count;
     }
 
-    pub trait Access: Kind {
-        /// The code of a live window.
+    pub trait Access: AccessKind {
+        /// The code of a live window of this kind.
         const LIVE: windows::Access;
     }
 }
 
-impl sealed::Kind for Read {
+impl sealed::AccessKind for Read {
     const CODE: windows::Access = windows::Access::Read;
-    const COUNT: Count = Count::READ;
 }
 
-impl sealed::Kind for Write {
+impl sealed::AccessKind for Write {
     const CODE: windows::Access = windows::Access::Write;
-    const COUNT: Count = Count::WRITE;
 }
 
 impl sealed::Access for Read {
@@ -62,7 +56,6 @@ impl sealed::Access for Write {
     const LIVE: windows::Access = windows::Access::LiveWrite;
 }
 
-impl<A: Access> sealed::Kind for Live<A> {
+impl<A: Access> sealed::AccessKind for Live<A> {
     const CODE: windows::Access = A::LIVE;
-    const COUNT: Count = Count::NONE;
 }

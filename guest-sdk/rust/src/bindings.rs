@@ -1,7 +1,7 @@
-//! What `wit-bindgen` makes of `wit/*.wit`.
+//! The bindings that `wit-bindgen` generates for `wit/`.
 //!
-//! `map` is left out: it names memory that was never written, over which the
-//! generated `&[u8]` may not exist. `sys` declares it by hand.
+//! They leave `map` out. Its argument names memory that was never written, and the
+//! generated `&[u8]` may not exist over such memory. `sys` declares `map` by hand.
 
 #![allow(unsafe_code, missing_docs, unreachable_pub)]
 

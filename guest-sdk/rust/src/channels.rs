@@ -1,14 +1,14 @@
-//! Channels: messages from guest to guest, in order.
+//! Channels: messages from guest to guest, in the order in which they were sent.
 //!
-//! The operator makes channels and says who sends and who receives. A message is
-//! some bytes, which are copied, and some regions, which are moved.
+//! The operator defines each channel, the guests that send, and the guest that receives.
+//! A message consists of bytes, which are copied, and regions, which are moved.
 //!
 //! ```no_run
 //! use tombolo_guest::channels::{Receiver, Sender};
 //!
 //! # fn work(_: &[u8]) {}
 //! # fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! // A stage of a pipeline: takes each frame, works on it in place, passes it on.
+//! // A stage of a pipeline: receives each frame, works on it in place, and sends it on.
 //! let frames = Receiver::open("frames")?;
 //! let done = Sender::open("done")?;
 //! while let Some(mut message) = frames.receive()? {
@@ -20,29 +20,35 @@
 //! # }
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bindings::channels as wit;
 use crate::pollable::Pollable;
 use crate::region::Region;
 
-/// Why nothing was sent or received.
+/// The reason why no message was sent or received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// There is no such channel for this guest.
+    /// This guest has no such channel.
     NotPermitted,
-    /// The channel is full, or empty; or its receiving end is open already.
+    /// For a sender: the channel is full. For a receiver: the channel is empty, or its
+    /// receiver is already open.
     WouldBlock,
-    /// There are more bytes, or more regions, than the channel takes in a message; the
-    /// text says how many it does.
+    /// Sending would wait for good: the channel is full, and this guest itself holds its
+    /// receiver. The text names the channel.
+    Deadlock(String),
+    /// The message has more bytes or more regions than the channel accepts. The text names
+    /// the limit.
     TooLarge(String),
-    /// The other side is gone.
+    /// No guest will receive, or no guest will send more.
     Closed,
-    /// One of the regions cannot be moved, or the receiver's limits could never take
-    /// them; the text says which, and why.
+    /// One of the regions cannot be moved, or the regions exceed the receiver's limits even
+    /// if it held nothing else. The text names the region or the limit.
     Refused(String),
-    /// A limit is used up; the text names it.
+    /// A limit is exhausted. The text names it.
     Exhausted(String),
 }
 
@@ -50,10 +56,14 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPermitted => f.write_str(
-                "not permitted: the operator made no such channel for this guest; \
-                 channels are opened by the name that they have in the manifest",
+                "not permitted: this guest has no such channel; use the name in the manifest, or \
+                 ask the operator to grant it",
             ),
-            Self::WouldBlock => f.write_str("would block: the channel is full, empty, or in use"),
+            Self::WouldBlock => f.write_str(
+                "would block: the channel is full or empty, or its receiver is already open; \
+                 wait, or try again later",
+            ),
+            Self::Deadlock(text) => write!(f, "deadlock: {text}"),
             Self::TooLarge(text) => write!(f, "too large: {text}"),
             Self::Closed => f.write_str("closed: the other side of the channel is gone"),
             Self::Refused(text) => write!(f, "refused: {text}"),
@@ -80,9 +90,9 @@ impl From<wit::Refusal> for ChannelError {
 /// A message that was not sent, with its regions.
 #[derive(Debug)]
 pub struct Unsent {
-    /// Why not.
+    /// The reason.
     pub why: ChannelError,
-    /// The regions, which are this guest's as before.
+    /// The regions, which this guest still holds.
     pub regions: Vec<Region>,
 }
 
@@ -110,44 +120,61 @@ pub struct Message {
     pub regions: Vec<Region>,
 }
 
-/// The end of a channel for sending. When every sender has dropped its last one,
-/// the receiver is told that the channel is closed.
-pub struct Sender(wit::Sender);
+/// The sending endpoint of a channel.
+///
+/// When each guest that may send has dropped its last sender, or has ended for good, the
+/// channel closes for the receiver.
+pub struct Sender {
+    end: wit::Sender,
+    channel: String,
+}
 
 impl Sender {
-    /// Opens a channel.
+    /// Opens a channel for sending.
     ///
     /// # Errors
     ///
     /// [`ChannelError::NotPermitted`].
     pub fn open(channel: &str) -> Result<Self, ChannelError> {
-        Ok(Self(wit::Sender::open(channel)?))
+        Ok(Self {
+            end: wit::Sender::open(channel)?,
+            channel: channel.to_owned(),
+        })
     }
 
-    /// Sends a message. Never waits. The regions are moved.
+    /// Sends a message, or refuses at once. The regions are moved, which needs
+    /// [`Rights::SHARE`](crate::Rights::SHARE).
     ///
     /// # Errors
     ///
-    /// [`Unsent`], which gives the regions back: with [`ChannelError::WouldBlock`]
-    /// if the channel is full, [`ChannelError::TooLarge`],
-    /// [`ChannelError::Closed`], [`ChannelError::Refused`].
+    /// [`Unsent`], which returns the regions: with [`ChannelError::WouldBlock`] if the
+    /// channel is full; [`ChannelError::TooLarge`]; [`ChannelError::Closed`];
+    /// [`ChannelError::Refused`].
     pub fn try_send(&self, bytes: &[u8], regions: Vec<Region>) -> Result<(), Unsent> {
         let regions = regions.into_iter().map(Region::into_inner).collect();
-        self.0.send(bytes, regions).map_err(|unsent| Unsent {
+        self.end.send(bytes, regions).map_err(|unsent| Unsent {
             why: unsent.why.into(),
             regions: unsent.regions.into_iter().map(Region::received).collect(),
         })
     }
 
-    /// Sends a message, and waits for room before if there is none.
+    /// Sends a message, and waits until the channel has room if necessary.
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Sender::try_send), but for [`ChannelError::WouldBlock`].
+    /// [`ChannelError::Deadlock`] if the channel is full and this guest itself holds its
+    /// [`Receiver`], because no other guest can receive. The other errors are those of
+    /// [`try_send`](Sender::try_send), without [`ChannelError::WouldBlock`].
     pub fn send(&self, bytes: &[u8], mut regions: Vec<Region>) -> Result<(), Unsent> {
         loop {
             match self.try_send(bytes, regions) {
                 Err(unsent) if unsent.why == ChannelError::WouldBlock => {
+                    if OpenReceiver::exists(&self.channel) {
+                        return Err(Unsent {
+                            why: deadlock(&self.channel),
+                            ..unsent
+                        });
+                    }
                     regions = unsent.regions;
                     self.writable().wait();
                 }
@@ -156,49 +183,59 @@ impl Sender {
         }
     }
 
-    /// Sends no more. In a guest that is started again when it fails, dropping means
-    /// that only when the guest ends in order: it may have been on its way to failing.
+    /// Closes this sender for good.
+    ///
+    /// Dropping a sender does the same, except in a guest that is restarted on failure.
+    /// There a drop may be part of a failure, so it counts only once the guest exits
+    /// cleanly.
     pub fn finish(self) {
-        wit::Sender::finish(self.0);
+        wit::Sender::finish(self.end);
     }
 
-    /// That there is room in the channel, or it is closed.
+    /// Returns the event that the channel has room, or is closed.
     #[must_use]
     pub fn writable(&self) -> Pollable {
-        Pollable::new(self.0.subscribe())
+        Pollable::new(self.end.subscribe())
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("channel", &self.channel)
+            .finish_non_exhaustive()
     }
 }
 
-/// The end of a channel for receiving. Dropping it closes the channel for those who
-/// send.
-pub struct Receiver(wit::Receiver);
+/// The receiving endpoint of a channel. At most one is open at a time. Dropping it closes
+/// the channel for the senders.
+pub struct Receiver {
+    end: wit::Receiver,
+    open: OpenReceiver,
+}
 
 impl Receiver {
-    /// Opens a channel.
+    /// Opens a channel for receiving.
     ///
     /// # Errors
     ///
-    /// [`ChannelError::NotPermitted`]; [`ChannelError::WouldBlock`] if it is open
-    /// already.
+    /// [`ChannelError::NotPermitted`]; [`ChannelError::WouldBlock`] if it is already open.
     pub fn open(channel: &str) -> Result<Self, ChannelError> {
-        Ok(Self(wit::Receiver::open(channel)?))
+        Ok(Self {
+            end: wit::Receiver::open(channel)?,
+            open: OpenReceiver::new(channel),
+        })
     }
 
-    /// Takes the next message. Never waits.
+    /// Takes the next message, or refuses at once.
     ///
     /// # Errors
     ///
-    /// [`ChannelError::WouldBlock`] if there is none, [`ChannelError::Closed`] if
-    /// none will come; [`ChannelError::Exhausted`] if this guest's limits have no
-    /// room for its regions: it is still the next one.
+    /// [`ChannelError::WouldBlock`] if the channel is empty; [`ChannelError::Closed`] if it
+    /// will stay empty; [`ChannelError::Exhausted`] if the regions exceed this guest's
+    /// limits: the message stays next in the channel.
     pub fn try_receive(&self) -> Result<Message, ChannelError> {
-        let message = self.0.receive()?;
+        let message = self.end.receive()?;
         Ok(Message {
             from: message.from,
             bytes: message.bytes,
@@ -206,7 +243,11 @@ impl Receiver {
         })
     }
 
-    /// Takes the next message, and waits for it. `None` if none will come.
+    /// Takes the next message, and waits for it if necessary. Returns `None` if the channel
+    /// is closed.
+    ///
+    /// The guest cannot see which other guests may send. So this waits, until the deadline
+    /// of the call, even if the guest itself is the only sender.
     ///
     /// # Errors
     ///
@@ -222,31 +263,96 @@ impl Receiver {
         }
     }
 
-    /// Drops the next message: one, say, for whose regions there is no room. Never
+    /// Drops the next message, for example if its regions exceed this guest's limits. Never
     /// waits.
     ///
     /// # Errors
     ///
-    /// [`ChannelError::WouldBlock`] if there is none, [`ChannelError::Closed`] if none
-    /// will come.
+    /// [`ChannelError::WouldBlock`] if the channel is empty; [`ChannelError::Closed`] if it
+    /// will stay empty.
     pub fn skip(&self) -> Result<(), ChannelError> {
-        Ok(self.0.skip()?)
+        Ok(self.end.skip()?)
     }
 
-    /// Receives no more; as with [`Sender::finish`].
+    /// Closes this receiver for good; see [`Sender::finish`].
     pub fn finish(self) {
-        wit::Receiver::finish(self.0);
+        wit::Receiver::finish(self.end);
     }
 
-    /// That there is a message, or the channel is closed.
+    /// Returns the event that the channel has a message, or is closed.
     #[must_use]
     pub fn readable(&self) -> Pollable {
-        Pollable::new(self.0.subscribe())
+        Pollable::new(self.end.subscribe())
     }
 }
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("channel", &self.open.channel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The channels of which this guest holds the receiver. No other guest receives from
+/// these, so a sender of this guest that waits for room would wait for good.
+static RECEIVERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn receivers() -> MutexGuard<'static, BTreeSet<String>> {
+    // Each change is one operation, so a poisoned set is consistent.
+    RECEIVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The entry of an open receiver in `RECEIVERS`, which lasts until it is dropped.
+struct OpenReceiver {
+    channel: String,
+}
+
+impl OpenReceiver {
+    fn new(channel: &str) -> Self {
+        receivers().insert(channel.to_owned());
+        Self {
+            channel: channel.to_owned(),
+        }
+    }
+
+    fn exists(channel: &str) -> bool {
+        receivers().contains(channel)
+    }
+}
+
+impl Drop for OpenReceiver {
+    fn drop(&mut self) {
+        receivers().remove(&self.channel);
+    }
+}
+
+/// Returns the refusal to wait for room in a channel that this guest itself receives from.
+fn deadlock(channel: &str) -> ChannelError {
+    ChannelError::Deadlock(format!(
+        "channel `{channel}` is full, and this guest itself holds its receiver; receive a \
+         message before sending another one"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receiver_is_known_until_dropped() {
+        let open = OpenReceiver::new("loop");
+        assert!(OpenReceiver::exists("loop") && !OpenReceiver::exists("other"));
+        drop(open);
+        assert!(!OpenReceiver::exists("loop"));
+    }
+
+    #[test]
+    fn deadlock_names_the_channel() {
+        let text = deadlock("loop").to_string();
+        assert!(
+            text.starts_with("deadlock: channel `loop` is full"),
+            "{text}"
+        );
     }
 }

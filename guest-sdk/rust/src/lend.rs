@@ -2,32 +2,21 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
-use crate::access::Access;
-use crate::ledger::{Claim, Count};
+use crate::ledger::{Claim, WindowCount};
 use crate::region::Region;
-use crate::window::Window;
 
-/// A region, lent while windows on it stay mapped: from [`Region::lend`] and
-/// [`Window::lend`].
+/// A region that is lent while windows on it stay mapped, from [`Region::lend`] and
+/// [`Window::lend`](crate::Window::lend).
 ///
-/// It stands in for `&Region` in a call. As long as it lives, the windows are
-/// mutably borrowed, so nothing reads or writes through them.
+/// It stands in for `&Region` in a call. It borrows the windows mutably, so nothing
+/// reads or writes through them while it lives.
 #[derive(Debug)]
 pub struct Lent<'a> {
-    /// The same handle, which is still the first value's to give back. That
-    /// this very value knows what is set aside, and the ledger does not, makes
+    /// An alias of the handle, which stays the property of the first value. The windows
+    /// that are set aside are recorded in this value and not in the ledger, which makes
     /// forgetting it harmless.
     region: ManuallyDrop<Region>,
     windows: PhantomData<&'a mut [u8]>,
-}
-
-impl<'a> Lent<'a> {
-    pub(crate) fn new(region: &'a Region, windows: impl Windows + 'a) -> Self {
-        Self {
-            region: region.alias(windows.count(region.claim())),
-            windows: PhantomData,
-        }
-    }
 }
 
 impl Deref for Lent<'_> {
@@ -38,33 +27,52 @@ impl Deref for Lent<'_> {
     }
 }
 
-/// Windows to keep mapped through a lend: `&mut window`, or a tuple, an array
-/// or a `Vec` of such.
-pub trait Windows: sealed::Windows {}
-
-mod sealed {
-    pub trait Windows {
-        /// How many of these windows are of the claim.
-        fn count(&self, claim: super::Claim) -> super::Count;
+impl Region {
+    /// Lends the region while windows on it stay mapped.
+    ///
+    /// Pass the result to a function that takes `&Region`. `windows` is `&mut window` for
+    /// one window, or a tuple, an array or a `Vec` of such for several. The windows
+    /// cannot be used while the result lives. For one window,
+    /// [`Window::lend`](crate::Window::lend) is shorter: it lends through the handle that
+    /// the window was mapped through.
+    ///
+    /// ```no_run
+    /// # use tombolo_guest::{Error, Region, Rights};
+    /// # fn process(_: &Region) {}
+    /// # fn example(region: &Region) -> Result<(), Error> {
+    /// let mut head = region.try_write(..65536)?;
+    /// let mut tail = region.try_write(65536..)?;
+    /// head[0] = 1;
+    /// process(&region.lend((&mut head, &mut tail)));
+    /// assert_eq!(head[0], 2, "the other guest wrote this");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lend<'a>(&'a self, windows: impl Windows + 'a) -> Lent<'a> {
+        Lent {
+            region: self.alias(windows.count(self.claim())),
+            windows: PhantomData,
+        }
     }
 }
 
-impl<A: Access> Windows for &mut Window<'_, A> {}
+/// The windows to keep mapped through a lend: `&mut window`, or a tuple, an array or a
+/// `Vec` of such.
+pub trait Windows: sealed::Windows {}
 
-impl<A: Access> sealed::Windows for &mut Window<'_, A> {
-    fn count(&self, claim: Claim) -> Count {
-        if self.claim() == claim {
-            A::COUNT
-        } else {
-            Count::default()
-        }
+pub(crate) mod sealed {
+    use super::{Claim, WindowCount};
+
+    pub trait Windows {
+        /// Returns the number of these windows that belong to the claim.
+        fn count(&self, claim: Claim) -> WindowCount;
     }
 }
 
 impl<W: Windows, const N: usize> Windows for [W; N] {}
 
 impl<W: Windows, const N: usize> sealed::Windows for [W; N] {
-    fn count(&self, claim: Claim) -> Count {
+    fn count(&self, claim: Claim) -> WindowCount {
         sum(self, claim)
     }
 }
@@ -72,24 +80,13 @@ impl<W: Windows, const N: usize> sealed::Windows for [W; N] {
 impl<W: Windows> Windows for Vec<W> {}
 
 impl<W: Windows> sealed::Windows for Vec<W> {
-    fn count(&self, claim: Claim) -> Count {
+    fn count(&self, claim: Claim) -> WindowCount {
         sum(self, claim)
     }
 }
 
-/// All windows of a collection, `windows.iter_mut()` without the call.
-impl<A: Access> Windows for &mut [Window<'_, A>] {}
-
-impl<A: Access> sealed::Windows for &mut [Window<'_, A>] {
-    fn count(&self, claim: Claim) -> Count {
-        self.iter()
-            .filter(|window| window.claim() == claim)
-            .fold(Count::default(), |sum, _| sum.plus(A::COUNT))
-    }
-}
-
-fn sum<W: Windows>(windows: &[W], claim: Claim) -> Count {
-    windows.iter().fold(Count::default(), |sum, window| {
+fn sum<W: Windows>(windows: &[W], claim: Claim) -> WindowCount {
+    windows.iter().fold(WindowCount::default(), |sum, window| {
         sum.plus(window.count(claim))
     })
 }
@@ -100,9 +97,9 @@ macro_rules! tuples {
 
         impl<$($name: Windows),*> sealed::Windows for ($($name,)*) {
             #[allow(non_snake_case)]
-            fn count(&self, claim: Claim) -> Count {
+            fn count(&self, claim: Claim) -> WindowCount {
                 let ($($name,)*) = self;
-                Count::default()$(.plus($name.count(claim)))*
+                WindowCount::default()$(.plus($name.count(claim)))*
             }
         }
     };

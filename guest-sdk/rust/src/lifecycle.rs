@@ -1,7 +1,7 @@
-//! Lifecycle: hearing that the app is to end.
+//! Lifecycle: learning that the app is to stop.
 //!
-//! An app of which a program uses this module has some time to finish what it is at
-//! when it is told to stop; others are ended at once.
+//! If a guest of the app uses this module, all guests get some time to finish their work
+//! (`stop-timeout` in the manifest). Otherwise they are stopped at once.
 //!
 //! ```no_run
 //! # use tombolo_guest::channels::Receiver;
@@ -20,13 +20,13 @@
 use crate::bindings::lifecycle as wit;
 use crate::pollable::Pollable;
 
-/// Whether the app is to end. Never waits.
+/// Returns whether the app is to stop. Never waits.
 #[must_use]
 pub fn stopping() -> bool {
     wit::stopping()
 }
 
-/// That the app is to end.
+/// Returns the event that the app is to stop.
 #[must_use]
 pub fn stop_event() -> Pollable {
     Pollable::new(wit::subscribe())

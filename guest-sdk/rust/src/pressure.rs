@@ -1,8 +1,7 @@
-//! Memory pressure: hearing that the host is short of memory.
+//! Memory pressure: learning that the host is short of memory.
 //!
-//! A guest that gives back what it does without most easily, when the host asks
-//! for it, chooses by itself what goes. What it does not give, the host takes
-//! from what nobody pins, and under [`Level::Critical`] it may end guests.
+//! A guest that frees memory when the host runs short chooses what to free. Otherwise the
+//! host purges bytes that no claim pins, and at [`Level::Critical`] it may kill guests.
 //!
 //! ```no_run
 //! use tombolo_guest::pressure::{Level, Watch};
@@ -27,8 +26,8 @@
 //! # }
 //! ```
 //!
-//! This needs a host that offers WASI, as `tombolo` does; a guest that does not
-//! use this module does not ask for it.
+//! This module needs a host with WASI, such as `tombolo`. A guest that does not use it
+//! does not import the interface.
 
 use std::cell::Cell;
 use std::fmt;
@@ -38,25 +37,24 @@ use crate::pollable::Pollable;
 
 pub use crate::bindings::pressure::Level;
 
-/// The level of memory pressure at the moment. To hear of changes, there is
-/// [`Watch`].
+/// Returns the present level of memory pressure. To follow changes, use [`Watch`].
 #[must_use]
 pub fn level() -> Level {
     pressure::current()
 }
 
-/// Watches the level of memory pressure.
+/// A watch on the level of memory pressure.
 ///
-/// It knows the level that it told last, which of a new one is
-/// [`Level::Normal`]. So no change is lost between looking and waiting.
+/// It remembers the level that it returned last; initially that is [`Level::Normal`]. So
+/// no change between reading the level and waiting is missed.
 pub struct Watch {
     watch: pressure::Watch,
     changes: poll::Pollable,
-    told: Cell<Level>,
+    last: Cell<Level>,
 }
 
 impl Watch {
-    /// A watch for which the level has changed at once, unless that is
+    /// Creates a watch. It is [changed](Watch::changed) at once unless the level is
     /// [`Level::Normal`].
     #[must_use]
     pub fn new() -> Self {
@@ -64,42 +62,41 @@ impl Watch {
         Self {
             changes: watch.subscribe(),
             watch,
-            told: Cell::new(Level::Normal),
+            last: Cell::new(Level::Normal),
         }
     }
 
-    /// Whether the level is another than [`level`](Self::level) or
-    /// [`wait`](Self::wait) told last. Never waits.
+    /// Returns whether the present level differs from the one that [`level`](Self::level)
+    /// or [`wait`](Self::wait) returned last. Never waits.
     #[must_use]
     pub fn changed(&self) -> bool {
         self.changes.ready()
     }
 
-    /// Tells the level. Never waits.
+    /// Returns the present level, and remembers it. Never waits.
     pub fn level(&self) -> Level {
         let level = self.watch.level();
-        self.told.set(level);
+        self.last.set(level);
         level
     }
 
-    /// Waits until the level is another than was told last, and tells it.
-    /// Meanwhile other guests run, and this one takes no calls.
+    /// Waits until the level differs from the one that was returned last. Returns it, and
+    /// remembers it. While this guest waits, other guests run, and calls to this one are
+    /// queued.
     pub fn wait(&self) -> Level {
-        let before = self.told.get();
+        let last = self.last.get();
         loop {
             self.changes.block();
-            // It may be back where it was by now.
+            // The level may have changed back meanwhile.
             let level = self.level();
-            if level != before {
+            if level != last {
                 return level;
             }
         }
     }
-}
 
-impl Watch {
-    /// That the level is another than was told last, to be waited for with other
-    /// things.
+    /// Returns the event that the level differs from the one that was returned last, to
+    /// wait for several events with [`Pollable::first`].
     #[must_use]
     pub fn change(&self) -> Pollable {
         Pollable::new(self.watch.subscribe())
@@ -115,7 +112,7 @@ impl Default for Watch {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("told", &self.told.get())
+            .field("last", &self.last.get())
             .finish_non_exhaustive()
     }
 }

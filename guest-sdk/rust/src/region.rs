@@ -1,426 +1,287 @@
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Bound, Deref, RangeBounds};
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, Range, RangeBounds};
 use std::sync::OnceLock;
 
-use crate::access::sealed::Kind;
-use crate::access::{Access, Live, Read, Write};
-use crate::bindings::regions::Region as Handle;
+use crate::access::sealed::AccessKind;
+use crate::access::{Read, Write};
+use crate::bindings::regions::{Region as Handle, Rights};
 use crate::bindings::{pins, waits};
 use crate::error::Error;
-use crate::ledger::{self, Claim, Count};
-use crate::lend::{Lent, Windows};
-use crate::live::{LiveReadWindow, LiveWindow, LiveWriteWindow};
+use crate::granule::GRANULE;
+use crate::ledger::{self, Claim, WindowCount};
 use crate::pins::Pinned;
 use crate::pollable::Pollable;
-use crate::regions::Rights;
-use crate::sys::{self, Mapping};
-use crate::window::{ReadWindow, Window, WriteWindow};
+use crate::{range, sys};
 
-/// A handle to a region: named, sized memory that guests share.
+/// A handle to a region: named memory of a fixed size that guests share.
 ///
-/// It reaches the region's bytes through windows ([`try_read`],
-/// [`try_write`]) or by copying ([`read_at`], [`write_at`]). Dropping it
-/// gives the handle back; a region lives for as long as somebody has a handle
-/// to it or a window on it.
+/// The bytes are reached through windows, or by copying with [`read_at`] and
+/// [`write_at`]. Dropping a `Region` drops the handle. A region lives while any guest
+/// has a handle to it or a window on it.
 ///
-/// Generated bindings take `&Region` for `borrow<region>`, which lends it, and
-/// `Region` for `region`, which moves it. See [lending] for how windows and
-/// lends go together.
+/// Generated bindings take `&Region` for `borrow<region>`, which lends it, and `Region`
+/// for `region`, which moves it. See [lending] for how windows and lends go together.
 ///
-/// [`try_read`]: Region::try_read
-/// [`try_write`]: Region::try_write
+/// # Trying and waiting
+///
+/// [`try_read`] and [`try_write`] return a window, or refuse at once. [`read`] and
+/// [`write`] wait until they can return one. The same holds for [live windows].
+///
+/// Waiting needs a host that offers the interface `tombolo:memory/waits`, as `tombolo`
+/// does. A guest that only uses the `try_` methods does not import it.
+///
 /// [`read_at`]: Region::read_at
 /// [`write_at`]: Region::write_at
+/// [`try_read`]: Region::try_read
+/// [`try_write`]: Region::try_write
+/// [`read`]: Region::read
+/// [`write`]: Region::write
 /// [lending]: crate#lending
+/// [live windows]: crate#live-windows
 pub struct Region {
     handle: Handle,
-    /// Unset until somebody asks, in what generated bindings received.
+    /// The region's identity, once it was asked for.
+    id: OnceLock<u64>,
+    /// The claim, which for a received handle depends on `id`.
     claim: OnceLock<Claim>,
-    /// Windows that a lend through this very value sets aside; see [`Lent`].
-    set_aside: Count,
+    /// Windows that a lend through this value sets aside; see `Lent`.
+    set_aside: WindowCount,
 }
 
 impl Region {
-    /// Creates a region of `size` bytes, all zero and pinned, and a handle to it
-    /// with all rights.
+    /// Creates a region of `size` zero bytes, all pinned. Returns a handle with all
+    /// rights.
     ///
-    /// The name is a label for people, not an identity: equal names are
-    /// distinct regions. It has 1 to 200 bytes, without NUL. The size never
-    /// changes.
+    /// The name is a label and not an identity: two regions may have the same name. It
+    /// has 1 to 200 bytes, without NUL. The size is at least 1 byte, and never changes.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for such a name or size, [`Error::Exhausted`]
-    /// for a limit, or if the host's budget has no room for it.
+    /// [`Error::InvalidArgument`] for an invalid name or size; [`Error::Exhausted`] for a
+    /// limit, or if the host's budget has no room.
     pub fn create(name: &str, size: u64) -> Result<Self, Error> {
         Ok(Self::made(Handle::create(name, size, true)?))
     }
 
-    /// Creates a region as [`create`](Region::create) does, but unpinned: it costs
-    /// nothing until it is [pinned](Region::pin), in part or as a whole.
+    /// Creates a region as [`create`](Region::create) does, but unpinned. It uses no
+    /// memory until it is [pinned](Region::pin), in part or as a whole.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`], [`Error::Exhausted`] for a limit.
+    /// [`Error::InvalidArgument`]; [`Error::Exhausted`] for a limit.
     pub fn create_unpinned(name: &str, size: u64) -> Result<Self, Error> {
         Ok(Self::made(Handle::create(name, size, false)?))
     }
 
-    /// Wraps a handle that stands for a claim of its own.
+    /// Wraps the handle of a new claim.
     pub(crate) fn made(handle: Handle) -> Self {
         Self {
             handle,
+            id: OnceLock::new(),
             claim: OnceLock::from(Claim::made()),
-            set_aside: Count::default(),
+            set_aside: WindowCount::default(),
         }
     }
 
-    /// Wraps a handle that came from elsewhere.
+    /// Wraps a handle that another guest passed.
     pub(crate) fn received(handle: Handle) -> Self {
         Self {
             handle,
+            id: OnceLock::new(),
             claim: OnceLock::new(),
-            set_aside: Count::default(),
+            set_aside: WindowCount::default(),
         }
     }
 
-    /// Gives the handle away, to move it: no window or restricted handle borrows
-    /// from it.
+    /// Returns the handle, to move it. No window or restricted handle borrows from it.
     pub(crate) fn into_inner(self) -> Handle {
         self.handle
     }
 
-    /// The region's identity: equal for all handles to one region, and never
-    /// used again by the same host. It tells nothing about other regions.
+    /// Returns the region's identity. It is equal for all handles to one region, and the
+    /// same host never reuses it. It reveals nothing about other regions.
     pub fn id(&self) -> u64 {
-        self.handle.id()
+        *self.id.get_or_init(|| self.handle.id())
     }
 
-    /// The name that the region was created with.
+    /// Returns the name that the region was created with.
     pub fn name(&self) -> String {
         self.handle.name()
     }
 
-    /// The size in bytes, as it was created with.
+    /// Returns the size in bytes that the region was created with.
     pub fn size(&self) -> u64 {
         self.handle.size()
     }
 
-    /// What this handle lets its holder do.
+    /// Returns the rights of this handle.
     pub fn rights(&self) -> Rights {
         self.handle.rights()
     }
 
-    /// Makes a new claim on the same region, with the named rights, to keep it
-    /// or to move it to another guest. Needs [`Rights::SHARE`]. The new claim pins
-    /// what this one pins, and is told of losses that this one was not told of.
+    /// Makes a new claim on the same region, with the given rights. Needs
+    /// [`Rights::SHARE`]. The new handle can be kept, or moved to another guest.
+    ///
+    /// The new claim pins what this one pins. It inherits the losses that
+    /// [`pin`](Region::pin) has not yet reported to this one.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`] for rights that this handle lacks, and for a
-    /// lent handle; [`Error::Gone`]; [`Error::Exhausted`].
+    /// [`Error::NotPermitted`] for rights that this handle lacks, and for a lent handle;
+    /// [`Error::Gone`]; [`Error::Purged`]; [`Error::Exhausted`].
     pub fn duplicate(&self, rights: Rights) -> Result<Self, Error> {
         Ok(Self::made(self.handle.duplicate(rights)?))
     }
 
-    /// Makes a weaker handle on the same claim, to lend it. It never has
-    /// [`Rights::SHARE`], and while it lives this one cannot be moved.
+    /// Makes a weaker handle on the same claim, for lending. It never has
+    /// [`Rights::SHARE`]. While it lives, this handle cannot be moved.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`] for rights that this handle lacks;
-    /// [`Error::Gone`]; [`Error::Exhausted`].
+    /// [`Error::NotPermitted`] for rights that this handle lacks; [`Error::Gone`];
+    /// [`Error::Purged`]; [`Error::Exhausted`].
     pub fn restrict(&self, rights: Rights) -> Result<Restricted<'_>, Error> {
         Ok(Restricted {
             region: Self {
                 handle: self.handle.restrict(rights)?,
+                id: self.id.clone(),
                 claim: OnceLock::from(self.claim()),
-                set_aside: Count::default(),
+                set_aside: WindowCount::default(),
             },
             first: PhantomData,
         })
     }
 
-    /// Makes the region immutable, for everybody and for good. Needs
-    /// [`Rights::WRITE`]. Freezing what is frozen changes nothing.
+    /// Makes the region immutable, for every guest and for good. Needs
+    /// [`Rights::WRITE`]. Does nothing if the region is already frozen.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] while anybody, this guest included, has a window on
-    /// the region that can write; [`Error::Unpinned`] unless the claim pins the
-    /// whole region; [`Error::NotPermitted`], also for a lent handle;
+    /// [`Error::WouldBlock`] while any guest, including this one, has a window on the
+    /// region that is not a plain window to read; [`Error::Unpinned`] unless the claim
+    /// pins the whole region; [`Error::NotPermitted`], also for a lent handle;
     /// [`Error::Poisoned`]; [`Error::Purged`]; [`Error::Gone`].
     pub fn freeze(&self) -> Result<(), Error> {
         Ok(self.handle.freeze()?)
     }
 
-    /// Declares the contents whole again after a writer died. Needs
-    /// [`Rights::WRITE`]. Clearing what is not poisoned changes nothing.
+    /// Declares the contents intact again after a writer died. Needs
+    /// [`Rights::WRITE`]. Does nothing if the region is not poisoned.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`], [`Error::Gone`].
+    /// [`Error::NotPermitted`]; [`Error::Purged`]; [`Error::Gone`].
     pub fn clear_poison(&self) -> Result<(), Error> {
         Ok(self.handle.clear_poison()?)
     }
 
-    /// Copies `length` bytes out, from `offset` on; at most 16 MiB at a time
-    /// unless the host says otherwise. Needs [`Rights::READ`]. Works on every
-    /// host, also on one that cannot map.
+    /// Copies `length` bytes out, starting at `offset`. Needs [`Rights::READ`]. The host
+    /// limits a copy to 16 MiB by default. Works on every host, even if it cannot map.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if the span leaves the region,
-    /// [`Error::Exhausted`] for a length over the limit; [`Error::WouldBlock`]
-    /// if anybody, this guest included, has a `write` window there;
-    /// [`Error::Poisoned`]; [`Error::NotPermitted`]; [`Error::Gone`].
+    /// [`Error::OutOfBounds`] if the span leaves the region; [`Error::Exhausted`] if
+    /// `length` is over the limit; [`Error::WouldBlock`] if any guest, including this
+    /// one, has a conflicting window there; [`Error::Unpinned`]; [`Error::Poisoned`];
+    /// [`Error::Purged`]; [`Error::NotPermitted`]; [`Error::Gone`].
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
         Ok(self.handle.read_at(offset, length)?)
     }
 
-    /// Copies bytes in, from `offset` on; at most 16 MiB at a time unless the
-    /// host says otherwise. Needs [`Rights::WRITE`]. Works on every host, also
-    /// on one that cannot map.
+    /// Copies bytes in, starting at `offset`. Needs [`Rights::WRITE`]. The host limits a
+    /// copy to 16 MiB by default. Works on every host, even if it cannot map.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if the span leaves the region,
-    /// [`Error::Exhausted`] for more bytes than the limit;
-    /// [`Error::WouldBlock`] if anybody, this guest included, has a window
-    /// there; [`Error::Frozen`]; [`Error::Poisoned`]; [`Error::NotPermitted`];
-    /// [`Error::Gone`].
+    /// [`Error::OutOfBounds`] if the span leaves the region; [`Error::Exhausted`] if
+    /// there are more bytes than the limit; [`Error::WouldBlock`] if any guest, including
+    /// this one, has a window there; [`Error::Frozen`]; [`Error::Unpinned`];
+    /// [`Error::Poisoned`]; [`Error::Purged`]; [`Error::NotPermitted`]; [`Error::Gone`].
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.handle.write_at(offset, bytes)?)
     }
 
-    /// Shows a part of the region in this guest's memory, to read it: nobody
-    /// writes there while the window lives. Needs [`Rights::READ`].
+    /// Joins the queue for a window to read. The pollable becomes ready when it is this
+    /// claim's turn, or when waiting has become useless.
     ///
-    /// The range is in bytes, `..` for the whole region; it begins at a
-    /// multiple of [`GRANULE`](crate::GRANULE) and may end anywhere. The lock
-    /// covers whole granules.
+    /// Keep the pollable, and call [`try_read`](Region::try_read) or
+    /// [`read_at`](Region::read_at): the bytes stay reserved for 100 ms. Dropping the
+    /// pollable passes the turn on. A claim waits for one window at a time, so a second
+    /// wait makes the first pollable ready.
     ///
-    /// # Errors
-    ///
-    /// [`Error::WouldBlock`] if anybody, this guest included, has a `write`
-    /// window there; [`Error::InvalidArgument`] for an empty range;
-    /// [`Error::Misaligned`]; [`Error::OutOfBounds`]; [`Error::Unpinned`];
-    /// [`Error::Poisoned`]; [`Error::Purged`]; [`Error::NotPermitted`]; [`Error::Gone`]; [`Error::Exhausted`] for a
-    /// limit, or if the range does not fit into this guest's memory;
-    /// [`Error::Unsupported`] on a host that cannot map.
-    pub fn try_read(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
-        self.window::<Read>(range)
-    }
-
-    /// Shows a part of the region in this guest's memory, to read and write it:
-    /// nobody else sees it while the window lives. Needs [`Rights::WRITE`].
-    ///
-    /// The range is as for [`try_read`](Region::try_read).
+    /// This serves to wait for several events with [`Pollable::first`]. It does not
+    /// check for windows of this guest that conflict. Drop them before the wait:
+    /// otherwise the pollable never becomes ready.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] if anybody, this guest included, has a window
-    /// there; [`Error::Frozen`]; and those of
-    /// [`try_read`](Region::try_read).
-    pub fn try_write(&self, range: impl RangeBounds<u64>) -> Result<WriteWindow<'_>, Error> {
-        self.window::<Write>(range)
-    }
-
-    /// As [`try_read`](Region::try_read), but waits for its turn where that
-    /// would block. While a guest waits, others run, and it takes no calls.
-    ///
-    /// Drop this guest's own windows on these bytes that conflict before: they
-    /// count as well, and nobody else drops them.
-    ///
-    /// # Errors
-    ///
-    /// Those of `try_read`, without [`Error::WouldBlock`].
-    pub fn read(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
-        self.window_waiting::<Read>(range)
-    }
-
-    /// As [`try_write`](Region::try_write), but waits for its turn; see
-    /// [`read`](Region::read). Readers who come and
-    /// go do not keep it waiting.
-    ///
-    /// # Errors
-    ///
-    /// Those of `try_write`, without [`Error::WouldBlock`].
-    pub fn write(&self, range: impl RangeBounds<u64>) -> Result<WriteWindow<'_>, Error> {
-        self.window_waiting::<Write>(range)
-    }
-
-    /// Shows a part of the region in this guest's memory, to read it while other
-    /// guests of the strand write to it by [live windows](LiveWindow) of their own.
-    /// Needs [`Rights::READ`].
-    ///
-    /// The range is as for [`try_read`](Region::try_read).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WouldBlock`] if anybody has a window there that is not live, or this
-    /// guest has any; [`Error::Unsupported`] where live windows are refused, such as
-    /// on bytes that have live windows in another strand: the text says why;
-    /// [`Error::Frozen`]; and those of [`try_read`](Region::try_read).
-    pub fn try_live_read(&self, range: impl RangeBounds<u64>) -> Result<LiveReadWindow<'_>, Error> {
-        self.live_window(range)
-    }
-
-    /// As [`try_live_read`](Region::try_live_read), to read and write. Needs
-    /// [`Rights::WRITE`] as well.
-    ///
-    /// # Errors
-    ///
-    /// Those of `try_live_read`.
-    pub fn try_live_write(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LiveWriteWindow<'_>, Error> {
-        self.live_window(range)
-    }
-
-    /// As [`try_live_read`](Region::try_live_read), but waits for its turn where
-    /// that would block; see [`read`](Region::read).
-    ///
-    /// # Errors
-    ///
-    /// Those of `try_live_read`, without [`Error::WouldBlock`].
-    pub fn live_read(&self, range: impl RangeBounds<u64>) -> Result<LiveReadWindow<'_>, Error> {
-        self.live_window_waiting(range)
-    }
-
-    /// As [`try_live_write`](Region::try_live_write), but waits for its turn;
-    /// see [`read`](Region::read).
-    ///
-    /// # Errors
-    ///
-    /// Those of `try_live_write`, without [`Error::WouldBlock`].
-    pub fn live_write(&self, range: impl RangeBounds<u64>) -> Result<LiveWriteWindow<'_>, Error> {
-        self.live_window_waiting(range)
-    }
-
-    /// Waits for a window to read: an event that is ready when it is this claim's
-    /// turn to have one, or when waiting is of no use any more. Try then, while
-    /// the event is kept: the bytes are reserved for a tenth of a second. Works
-    /// for [`read_at`](Region::read_at) as well.
-    ///
-    /// A claim waits for one window at a time: waiting for another one makes the
-    /// first event ready. Dropping the event gives the turn to the next.
-    ///
-    /// # Errors
-    ///
-    /// What waiting does not cure: those of
-    /// [`try_read`](Region::try_read) without [`Error::WouldBlock`] and
-    /// [`Error::Exhausted`].
+    /// The errors of [`try_read`](Region::try_read) that waiting does not cure, which
+    /// are all but [`Error::WouldBlock`] and [`Error::Exhausted`].
     pub fn readable(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
-        self.when::<Read>(range)
+        let range = range::window(range, self.size())?;
+        self.turn::<Read>(&range)
     }
 
-    /// As [`readable`](Region::readable), for a window to write.
+    /// Joins the queue for a window to write, as [`readable`](Region::readable) does for
+    /// a window to read.
     ///
     /// # Errors
     ///
-    /// As `readable`, and [`Error::Frozen`].
+    /// Those of `readable`, and [`Error::Frozen`].
     pub fn writable(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
-        self.when::<Write>(range)
+        let range = range::window(range, self.size())?;
+        self.turn::<Write>(&range)
     }
 
-    fn when<K: Kind>(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
-        let (start, len) = span(range, self.size())?;
-        let len = len.next_multiple_of(crate::GRANULE);
-        let pollable = waits::subscribe(&self.handle, start, len, K::CODE)?;
-        Ok(Pollable::new(pollable))
+    /// Joins the queue for a window of a kind.
+    pub(crate) fn turn<K: AccessKind>(&self, range: &Range<u64>) -> Result<Pollable, Error> {
+        let length = (range.end - range.start).next_multiple_of(GRANULE);
+        let turn = waits::subscribe(&self.handle, range.start, length, K::CODE)?;
+        Ok(Pollable::new(turn))
     }
 
-    fn window<A: Access>(&self, range: impl RangeBounds<u64>) -> Result<Window<'_, A>, Error> {
-        let (start, mapping) = self.map(range)?;
-        Ok(Window::new(self, start, mapping))
-    }
-
-    fn window_waiting<A: Access>(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<Window<'_, A>, Error> {
-        let (start, mapping) = self.map_waiting(range)?;
-        Ok(Window::new(self, start, mapping))
-    }
-
-    fn live_window<A: Access>(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LiveWindow<'_, A>, Error> {
-        let (start, mapping) = self.map::<Live<A>>(range)?;
-        Ok(LiveWindow::new(self, start, mapping))
-    }
-
-    fn live_window_waiting<A: Access>(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LiveWindow<'_, A>, Error> {
-        let (start, mapping) = self.map_waiting::<Live<A>>(range)?;
-        Ok(LiveWindow::new(self, start, mapping))
-    }
-
-    /// Maps a range, and says where it begins.
-    fn map<K: Kind>(&self, range: impl RangeBounds<u64>) -> Result<(u64, Mapping<K>), Error> {
-        let (start, len) = span(range, self.size())?;
-        Ok((start, Mapping::new(&self.handle, start, len)?))
-    }
-
-    fn map_waiting<K: Kind>(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<(u64, Mapping<K>), Error> {
-        let (start, len) = span(range, self.size())?;
-        let range = start..start + len;
-        let mut mapped = self.map(range.clone());
-        while let Err(Error::WouldBlock) = mapped {
-            let turn = self.when::<K>(range.clone())?;
-            turn.wait();
-            mapped = self.map(range.clone());
-        }
-        mapped
-    }
-
-    /// Pins bytes: this guest needs them, and they stay until it unpins them.
-    /// Says whether any of those that it had unpinned were lost, once; what is
-    /// lost reads as zeros.
+    /// Pins bytes, so that they stay in memory until this claim unpins them. Returns
+    /// whether any bytes that the claim had unpinned were lost. Each loss is reported
+    /// once. Lost bytes read as zeros.
     ///
-    /// The range is in bytes, `..` for the whole region; it begins and ends at
-    /// multiples of [`GRANULE`](crate::GRANULE), or at the region's end. To pin
-    /// what a window shows, there is [`Unpinned::pin`](crate::Unpinned::pin).
+    /// The range is in bytes, `..` for the whole region. It begins and ends at multiples
+    /// of [`GRANULE`], or at the region's end. To pin the bytes of a window, use
+    /// [`Unpinned::pin`](crate::Unpinned::pin).
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`] if the host's budget has no room and too little can be
-    /// purged; [`Error::WouldBlock`] while the region is lent;
-    /// [`Error::NotPermitted`] for a lent handle; [`Error::InvalidArgument`] for
-    /// an empty range; [`Error::Misaligned`]; [`Error::OutOfBounds`];
-    /// [`Error::Purged`]; [`Error::Gone`].
+    /// [`Error::Exhausted`] if purging cannot make enough room in the host's budget;
+    /// [`Error::WouldBlock`] while the region is lent; [`Error::NotPermitted`] for a lent
+    /// handle; [`Error::InvalidArgument`] for an empty range; [`Error::Misaligned`];
+    /// [`Error::OutOfBounds`]; [`Error::Purged`]; [`Error::Gone`].
     pub fn pin(&self, range: impl RangeBounds<u64>) -> Result<Pinned<()>, Error> {
-        let span = pin_span(range, self.size())?;
+        self.pin_span(range::pins(range, self.size())?)
+    }
+
+    pub(crate) fn pin_span(&self, span: pins::Span) -> Result<Pinned<()>, Error> {
         Ok(match pins::pin(&self.handle, span)? {
             pins::Pinned::Intact => Pinned::Intact(()),
             pins::Pinned::Lost => Pinned::Lost(()),
         })
     }
 
-    /// Unpins bytes: this guest does not need them now, and the host may purge
-    /// them when memory is needed elsewhere, unless somebody else pins them.
+    /// Unpins bytes that this guest does not need now. The host may purge them when
+    /// memory is needed elsewhere, unless another claim pins them.
     ///
-    /// The range is as for [`pin`](Region::pin). To unpin what a window shows,
-    /// there is [`Window::unpin`].
+    /// The range is as for [`pin`](Region::pin). To unpin the bytes of a window, use
+    /// [`Window::unpin`](crate::Window::unpin).
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] while the region is lent, and if this guest has a
-    /// window there, of which there may be slices; [`Error::Exhausted`] for a
-    /// limit; [`Error::NotPermitted`] for a lent handle;
-    /// [`Error::InvalidArgument`], [`Error::Misaligned`], [`Error::OutOfBounds`];
-    /// [`Error::Purged`]; [`Error::Gone`].
+    /// [`Error::WouldBlock`] while the region is lent, and if this guest has a window
+    /// there, because slices of it may exist; [`Error::Exhausted`] for a limit;
+    /// [`Error::NotPermitted`] for a lent handle; [`Error::InvalidArgument`] for an empty
+    /// range; [`Error::Misaligned`]; [`Error::OutOfBounds`]; [`Error::Purged`];
+    /// [`Error::Gone`].
     pub fn unpin(&self, range: impl RangeBounds<u64>) -> Result<(), Error> {
-        let span = pin_span(range, self.size())?;
+        let span = range::pins(range, self.size())?;
         let end = match span.length {
             0 => u64::MAX,
             length => span.offset + length,
@@ -428,18 +289,23 @@ impl Region {
         if ledger::shows(self.claim(), &(span.offset..end)) {
             return Err(Error::WouldBlock);
         }
+        self.unpin_span(span)
+    }
+
+    /// Unpins bytes that no visible window of this claim shows.
+    pub(crate) fn unpin_span(&self, span: pins::Span) -> Result<(), Error> {
         Ok(pins::unpin(&self.handle, span)?)
     }
 
-    /// Says whether this handle's claim pins all of these bytes. The range is as
-    /// for [`pin`](Region::pin).
+    /// Returns whether this handle's claim pins all of these bytes. The range is as for
+    /// [`pin`](Region::pin).
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`], [`Error::Misaligned`], [`Error::OutOfBounds`];
+    /// [`Error::InvalidArgument`]; [`Error::Misaligned`]; [`Error::OutOfBounds`];
     /// [`Error::Purged`]; [`Error::Gone`].
     pub fn is_pinned(&self, range: impl RangeBounds<u64>) -> Result<bool, Error> {
-        let span = pin_span(range, self.size())?;
+        let span = range::pins(range, self.size())?;
         Ok(pins::is_pinned(&self.handle, span)?)
     }
 
@@ -447,40 +313,18 @@ impl Region {
         &self.handle
     }
 
-    /// Lends the region while windows on it stay mapped.
-    ///
-    /// Pass what it returns to a function that takes `&Region`. The windows,
-    /// one as `&mut window`, several as a tuple, an array or a `Vec` of such,
-    /// cannot be used until it is gone. For one window there is
-    /// [`Window::lend`], which lends through the handle it was mapped through.
-    ///
-    /// ```no_run
-    /// # use tombolo_guest::{Error, Region, Rights};
-    /// # fn process(_: &Region) {}
-    /// # fn example(region: &Region) -> Result<(), Error> {
-    /// let mut head = region.try_write(..65536)?;
-    /// let mut tail = region.try_write(65536..)?;
-    /// head[0] = 1;
-    /// process(&region.lend((&mut head, &mut tail)));
-    /// assert_eq!(head[0], 2, "what the other guest wrote");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn lend<'a>(&'a self, windows: impl Windows + 'a) -> Lent<'a> {
-        Lent::new(self, windows)
-    }
-
-    /// A second view of this handle, whose lends set windows aside.
-    pub(crate) fn alias(&self, windows: Count) -> std::mem::ManuallyDrop<Self> {
-        let handle = std::mem::ManuallyDrop::into_inner(sys::alias(&self.handle));
-        std::mem::ManuallyDrop::new(Self {
+    /// Returns a second view of this handle, whose lends set windows aside.
+    pub(crate) fn alias(&self, windows: WindowCount) -> ManuallyDrop<Self> {
+        let handle = ManuallyDrop::into_inner(sys::alias(&self.handle));
+        ManuallyDrop::new(Self {
             handle,
+            id: self.id.clone(),
             claim: OnceLock::from(self.claim()),
             set_aside: self.set_aside.plus(windows),
         })
     }
 
-    /// The claim that the handle belongs to.
+    /// Returns the claim of the handle.
     pub(crate) fn claim(&self) -> Claim {
         *self.claim.get_or_init(|| Claim::Received(self.id()))
     }
@@ -505,32 +349,28 @@ impl Region {
     }
 }
 
-/// What generated bindings call, and nobody else.
+/// The interface to generated bindings. Nothing else calls it.
 #[doc(hidden)]
 #[allow(unsafe_code)]
 impl Region {
-    /// Takes a handle that was received.
+    /// Wraps a handle that was received.
     ///
     /// # Safety
     ///
-    /// `handle` is a handle to a `region` that this guest holds, and nothing
-    /// else owns it.
+    /// This guest must own `handle`, which is a handle to a `region`, and nothing else
+    /// may own it.
     pub unsafe fn from_handle(handle: u32) -> Self {
-        Self {
-            // SAFETY: the caller's promise.
-            handle: unsafe { sys::receive(handle) },
-            claim: OnceLock::new(),
-            set_aside: Count::default(),
-        }
+        // SAFETY: the caller owns the handle.
+        Self::received(unsafe { sys::receive(handle) })
     }
 
-    /// Gives the handle away, to move it. Generated bindings own the `Region`
-    /// at this point, so no window or restricted handle borrows from it.
+    /// Returns the handle, to move it. Generated bindings own the `Region` here, so no
+    /// window or restricted handle borrows from it.
     pub fn take_handle(&self) -> u32 {
         self.handle.take_handle()
     }
 
-    /// Shows the handle, to lend it.
+    /// Returns the handle, to lend it.
     ///
     /// # Panics
     ///
@@ -552,7 +392,7 @@ impl fmt::Debug for Region {
 
 /// A weaker handle on the claim of another one, from [`Region::restrict`].
 ///
-/// It can be lent and mapped, and goes before the first handle does.
+/// It can be lent and mapped. It borrows the first handle, and so ends before it.
 #[derive(Debug)]
 pub struct Restricted<'a> {
     region: Region,
@@ -564,93 +404,5 @@ impl Deref for Restricted<'_> {
 
     fn deref(&self) -> &Region {
         &self.region
-    }
-}
-
-/// The start and length of a range of bytes in a region of `size`.
-fn span(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64), Error> {
-    let overflow = || Error::OutOfBounds("the range ends past the largest offset".to_owned());
-    let start = match range.start_bound() {
-        Bound::Included(&start) => start,
-        Bound::Excluded(&start) => start.checked_add(1).ok_or_else(overflow)?,
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(&end) => end.checked_add(1).ok_or_else(overflow)?,
-        Bound::Excluded(&end) => end,
-        Bound::Unbounded => size,
-    };
-    if !start.is_multiple_of(crate::GRANULE) {
-        return Err(Error::Misaligned(format!("a span from byte {start} on")));
-    }
-    if end > size || start > size {
-        return Err(Error::OutOfBounds(format!(
-            "{start}..{end} in a region of {size} bytes"
-        )));
-    }
-    match end.checked_sub(start) {
-        None | Some(0) => Err(Error::InvalidArgument(format!(
-            "a span of {start}..{end}, which is empty"
-        ))),
-        Some(len) => Ok((start, len)),
-    }
-}
-
-/// The span of a range of bytes to pin or unpin in a region of `size`.
-fn pin_span(range: impl RangeBounds<u64>, size: u64) -> Result<pins::Span, Error> {
-    let (offset, length) = span(range, size)?;
-    let length = match offset + length == size {
-        // Up to the end, which need not be that of a granule.
-        true => 0,
-        false => length,
-    };
-    if !length.is_multiple_of(crate::GRANULE) {
-        return Err(Error::Misaligned(format!(
-            "pins of {length} bytes from byte {offset} on"
-        )));
-    }
-    Ok(pins::Span { offset, length })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_become_start_and_length() {
-        assert_eq!(span(.., 100_000), Ok((0, 100_000)));
-        assert_eq!(span(65536.., 100_000), Ok((65536, 34464)));
-        assert_eq!(span(..1, 100_000), Ok((0, 1)));
-        assert_eq!(span(..=9, 100_000), Ok((0, 10)));
-        assert_eq!(span(65536..65537, 100_000), Ok((65536, 1)));
-    }
-
-    #[test]
-    fn pins_are_whole_granules_or_reach_to_the_end() {
-        let pins = |range: std::ops::Range<u64>| {
-            pin_span(range, 100_000).map(|span| (span.offset, span.length))
-        };
-        assert_eq!(pins(0..100_000), Ok((0, 0)));
-        assert_eq!(pins(0..65536), Ok((0, 65536)));
-        assert_eq!(pins(65536..100_000), Ok((65536, 0)));
-        assert!(matches!(pins(0..1), Err(Error::Misaligned(_))));
-        assert!(matches!(pins(1..65536), Err(Error::Misaligned(_))));
-        assert!(matches!(pins(0..131_072), Err(Error::OutOfBounds(_))));
-    }
-
-    #[test]
-    fn ranges_are_refused_with_the_reason() {
-        let misaligned = |r| matches!(r, Err(Error::Misaligned(_)));
-        let outside = |r| matches!(r, Err(Error::OutOfBounds(_)));
-        let empty = |r| matches!(r, Err(Error::InvalidArgument(_)));
-        assert!(misaligned(span(1.., 100_000)));
-        assert!(outside(span(..100_001, 100_000)));
-        assert!(outside(span(131_072.., 100_000)));
-        assert!(outside(span(..=u64::MAX, 100_000)));
-        assert!(empty(span(..0, 100_000)));
-        assert!(empty(span(65536..65536, 100_000)));
-        #[allow(clippy::reversed_empty_ranges)]
-        let reversed = span(65536..10, 100_000);
-        assert!(empty(reversed));
     }
 }

@@ -1,8 +1,7 @@
-//! The interface `tombolo:memory/regions` for the bindings of a guest's own
-//! WIT.
+//! The interface `tombolo:memory/regions`, for the bindings of a guest's own WIT.
 //!
-//! Where that WIT says `use tombolo:memory/regions@0.1.0.{region};`, one line
-//! makes the bindings use these types:
+//! If that WIT says `use tombolo:memory/regions@0.1.0.{region};`, one line makes the
+//! bindings use the types of this crate:
 //!
 //! ```no_run
 //! wit_bindgen::generate!({

@@ -1,4 +1,6 @@
-//! Scopes: regions that are found by name, among guests that the operator names.
+//! Scopes: regions that guests find by name.
+//!
+//! The operator defines each scope, and which guests are its members.
 //!
 //! ```no_run
 //! use tombolo_guest::{Region, Rights, scopes};
@@ -8,7 +10,7 @@
 //! let table = Region::create("table", 65536)?;
 //! let _published = scopes::publish("tables", "sines", &table, Rights::READ)?;
 //!
-//! // ... and another opens it, once it is there.
+//! // ... and another guest waits for it, and opens it.
 //! let sines = scopes::open("tables", "sines")?;
 //! # Ok(())
 //! # }
@@ -16,24 +18,23 @@
 
 use std::fmt;
 
+use crate::bindings::regions::Rights;
 use crate::bindings::scopes as wit;
 use crate::error::Error;
 use crate::pollable::Pollable;
 use crate::region::Region;
-use crate::regions::Rights;
 
-/// Why nothing was published or opened.
+/// The reason why a region was not published or opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScopeError {
-    /// The operator did not make this guest a member of such a scope, or not one
-    /// that may publish.
+    /// This guest is not a member of such a scope, or may not publish in it.
     NotPermitted,
-    /// Nobody publishes that name now.
+    /// The name is not published at the moment.
     Absent,
-    /// Somebody publishes that name already.
+    /// The name is already published.
     Taken,
-    /// The region says no.
+    /// The region refused, for this reason.
     Region(Error),
 }
 
@@ -41,11 +42,13 @@ impl fmt::Display for ScopeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPermitted => f.write_str(
-                "not permitted: the operator made this guest no member of such a scope, or not \
-                 with `share`, which publishing needs",
+                "not permitted: this guest is not a member of such a scope, or lacks `share` \
+                 there, which publishing needs; ask the operator to grant it",
             ),
-            Self::Absent => f.write_str("absent: nobody publishes that name now"),
-            Self::Taken => f.write_str("taken: somebody publishes that name already"),
+            Self::Absent => f.write_str(
+                "absent: the name is not published at the moment; wait for it with `scopes::open`",
+            ),
+            Self::Taken => f.write_str("taken: the name is already published; choose another name"),
             Self::Region(error) => error.fmt(f),
         }
     }
@@ -64,9 +67,11 @@ impl From<wit::Refusal> for ScopeError {
     }
 }
 
-/// A published name. Dropping it withdraws the name; whoever opened it keeps what
-/// it has.
-pub struct Publication(#[expect(dead_code, reason = "dropping it is all")] wit::Publication);
+/// A published name. Dropping it withdraws the name. Guests that opened the name keep
+/// their regions.
+pub struct Publication(
+    #[expect(dead_code, reason = "only its drop has an effect")] wit::Publication,
+);
 
 impl fmt::Debug for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,13 +79,13 @@ impl fmt::Debug for Publication {
     }
 }
 
-/// Publishes a region under a name, for others to open with at most these rights.
-/// Needs [`Rights::SHARE`] on the handle, and in the scope.
+/// Publishes a region under a name. Other members of the scope open it with at most these
+/// rights. Needs [`Rights::SHARE`] on the handle, and in the scope.
 ///
 /// # Errors
 ///
-/// [`ScopeError::NotPermitted`], [`ScopeError::Taken`]; [`ScopeError::Region`] with
-/// what [`Region::duplicate`] fails with.
+/// [`ScopeError::NotPermitted`]; [`ScopeError::Taken`]; [`ScopeError::Region`] with the
+/// errors of [`Region::duplicate`], or [`Error::InvalidArgument`] for an invalid name.
 pub fn publish(
     scope: &str,
     name: &str,
@@ -91,20 +96,20 @@ pub fn publish(
     Ok(Publication(published?))
 }
 
-/// Opens a region by its name: a claim of this guest's own. Never waits.
+/// Opens a region by its name. Returns a new claim of this guest. Never waits.
 ///
 /// # Errors
 ///
-/// [`ScopeError::NotPermitted`], [`ScopeError::Absent`]; [`ScopeError::Region`].
+/// [`ScopeError::NotPermitted`]; [`ScopeError::Absent`]; [`ScopeError::Region`].
 pub fn try_open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     Ok(Region::made(wit::open(scope, name)?))
 }
 
-/// Opens a region by its name, and waits until somebody publishes that.
+/// Opens a region by its name, and waits until the name is published if necessary.
 ///
 /// # Errors
 ///
-/// As [`try_open`], but for [`ScopeError::Absent`].
+/// Those of [`try_open`], without [`ScopeError::Absent`].
 pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     loop {
         match try_open(scope, name) {
@@ -114,12 +119,12 @@ pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     }
 }
 
-/// That somebody publishes the name.
+/// Returns the event that the name is published.
 ///
 /// # Errors
 ///
-/// [`ScopeError::NotPermitted`]; [`ScopeError::Region`] with
-/// [`Error::InvalidArgument`] for what is no name.
+/// [`ScopeError::NotPermitted`]; [`ScopeError::Region`] with [`Error::InvalidArgument`]
+/// for an invalid name, or [`Error::Exhausted`].
 pub fn published(scope: &str, name: &str) -> Result<Pollable, ScopeError> {
     Ok(Pollable::new(wit::subscribe(scope, name)?))
 }

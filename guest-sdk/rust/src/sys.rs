@@ -1,8 +1,7 @@
-//! All the unsafe code of this crate: the memory under a window, the import
-//! `map`, and handles as numbers.
+//! The unsafe code of this crate: the memory under a window, the import `map`, and handles
+//! as numbers.
 //!
-//! What makes the slices of a [`Mapping`] sound is said in the documentation of
-//! the crate.
+//! The documentation of the crate explains why the slices of a [`Mapping`] are sound.
 
 #![allow(unsafe_code)]
 
@@ -15,33 +14,31 @@ use std::slice;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use crate::GRANULE;
-use crate::access::sealed::Kind;
+use crate::access::sealed::AccessKind;
 use crate::access::{Access, Live, Write};
-use crate::bindings::regions::Region as Handle;
-use crate::bindings::windows::Window as Shown;
+use crate::bindings::regions::{ErrorCode, Region as Handle};
+use crate::bindings::windows::{Access as AccessCode, Window as WindowHandle};
 use crate::error::Error;
-use crate::regions::ErrorCode;
+use crate::granule::GRANULE;
 
-/// Memory of this guest that shows a part of a region.
+/// Memory of this guest that a part of a region is mapped into.
 ///
 /// ```text
 ///   ptr, on a granule            ptr + len          ptr + size, on a granule
 ///    |                              |                   |
-///    [ bytes that were asked for   ][ rest, never shown ]
+///    [ requested bytes             ][ rest, never used  ]
 /// ```
 pub(crate) struct Mapping<A> {
-    // Fields are dropped in this order: first the window goes, then the memory
-    // is freed. The allocator writes into what it gets back, and that must not
-    // be the region any more.
-    shown: Shown,
+    // Fields are dropped in this order: the window is unmapped before the memory is freed.
+    // The allocator writes into freed memory, which must not be the region any more.
+    window: WindowHandle,
     memory: Memory,
     len: usize,
     access: PhantomData<A>,
 }
 
-impl<A: Kind> Mapping<A> {
-    /// Maps `len` bytes, rounded up to granules, into memory made for it.
+impl<A: AccessKind> Mapping<A> {
+    /// Maps `len` bytes, rounded up to granules, into newly allocated memory.
     pub(crate) fn new(handle: &Handle, offset: u64, len: u64) -> Result<Self, Error> {
         let too_long = || {
             Error::Exhausted(format!(
@@ -53,9 +50,9 @@ impl<A: Kind> Mapping<A> {
             .ok()
             .and_then(|size| Memory::new(size, offset))
             .ok_or_else(too_long)?;
-        let shown = map(handle, offset, mapped, A::CODE, &memory)?;
+        let window = map(handle, offset, mapped, A::CODE, &memory)?;
         Ok(Self {
-            shown,
+            window,
             memory,
             // At most `mapped`, which is a `usize`.
             len: len as usize,
@@ -63,44 +60,49 @@ impl<A: Kind> Mapping<A> {
         })
     }
 
-    /// Changes what the window is for.
-    pub(crate) fn set_access<B: Kind>(self) -> Result<Mapping<B>, (Self, ErrorCode)> {
-        if let Err(code) = self.shown.set_access(B::CODE) {
+    /// Changes the access of the window.
+    pub(crate) fn set_access<B: AccessKind>(self) -> Result<Mapping<B>, (Self, ErrorCode)> {
+        if let Err(code) = self.window.set_access(B::CODE) {
             return Err((self, code));
         }
         Ok(Mapping {
-            shown: self.shown,
+            window: self.window,
             memory: self.memory,
             len: self.len,
             access: PhantomData,
         })
     }
 
-    /// How many bytes the window covers, whole granules.
+    /// Returns the number of bytes that the window covers, in whole granules.
     pub(crate) fn covered(&self) -> u64 {
         self.memory.size() as u64
+    }
+
+    /// Returns the number of bytes that were requested.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 }
 
 impl<A: Access> Mapping<A> {
-    /// The bytes that the window shows. Only a window that is pinned gives them
-    /// out (see the documentation of the crate).
+    /// Returns the bytes that the window shows. Only a pinned window may give them out (see
+    /// the documentation of the crate).
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `memory` holds at least `len` bytes, fewer than `isize::MAX`
-        // as every `Layout`; `map` made them the region's, so they have values;
-        // and nobody writes them while the slice lives: other guests and the
-        // host by the lock, this guest because a mutable slice needs `&mut
-        // self`, and the receiver of a lend because a lend needs `&mut` to the
-        // window or panics (see the documentation of the crate).
+        // SAFETY: `memory` holds at least `len` bytes, fewer than `isize::MAX` like every
+        // `Layout`. `map` gave them the region's contents, so they are initialised. Nobody
+        // writes them while the slice lives: other guests and the host because of the lock,
+        // this guest because a mutable slice needs `&mut self`, and the callee of a lend
+        // because a lend needs `&mut` to the window or panics (see the documentation of the
+        // crate).
         unsafe { slice::from_raw_parts(self.memory.ptr.as_ptr(), self.len) }
     }
 }
 
 impl Mapping<Write> {
-    /// The bytes that the window shows, to change them.
+    /// Returns the bytes that the window shows, to change them.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`; and nobody else reads them either, since a
-        // `write` window is the only one on its granules.
+        // SAFETY: as in `bytes`. Nobody else reads the bytes either, because a `write`
+        // window is the only one on its granules.
         unsafe { slice::from_raw_parts_mut(self.memory.ptr.as_ptr(), self.len) }
     }
 }
@@ -110,13 +112,13 @@ impl<A: Access> Mapping<Live<A>> {
         self.memory.ptr.as_ptr()
     }
 
-    /// The bytes that the window shows, as cells of a type.
+    /// Returns the bytes that the window shows, as cells of a type.
     #[track_caller]
     pub(crate) fn cells<T: AnyBitPattern>(&self) -> Cells<'_, T> {
         let size = size_of::<T>();
         assert!(
             size > 0 && self.len.is_multiple_of(size) && align_of::<T>() <= GRANULE as usize,
-            "a window of {} bytes is not made of cells of {size} bytes",
+            "a window of {} bytes cannot be divided into cells of {size} bytes",
             self.len
         );
         Cells {
@@ -127,14 +129,13 @@ impl<A: Access> Mapping<Live<A>> {
     }
 }
 
-/// Values in a live window. No reference to them is ever made: other guests change
-/// them whenever they have their turn, also in the middle of a loop of this one. So
-/// each access is volatile, and the compiler neither keeps what it has read nor puts
-/// off or leaves out what it is to write.
+/// The values in a live window. No reference to them is ever made: other guests change them
+/// whenever they have their turn, even in the middle of a loop of this guest. So each access
+/// is volatile: the compiler neither caches a read, nor delays or omits a write.
 pub(crate) struct Cells<'w, T> {
     ptr: NonNull<T>,
     len: usize,
-    /// The mapping, which stays for as long.
+    /// The mapping, which outlives the cells.
     window: PhantomData<&'w ()>,
 }
 
@@ -147,10 +148,10 @@ impl<T> Cells<'_, T> {
     pub(crate) fn range(&self, range: Range<usize>) -> Self {
         assert!(
             range.start <= range.end && range.end <= self.len,
-            "cells {range:?} of {}",
+            "cells {range:?} are out of range for {} cells",
             self.len
         );
-        // SAFETY: it is inside of the window, or its end.
+        // SAFETY: the result lies inside the window, or at its end.
         let ptr = unsafe { self.ptr.add(range.start) };
         Self {
             ptr,
@@ -161,8 +162,12 @@ impl<T> Cells<'_, T> {
 
     #[track_caller]
     fn at(&self, index: usize) -> *mut T {
-        assert!(index < self.len, "cell {index} of {}", self.len);
-        // SAFETY: it is inside of the window.
+        assert!(
+            index < self.len,
+            "cell {index} is out of range for {} cells",
+            self.len
+        );
+        // SAFETY: the result lies inside the window.
         unsafe { self.ptr.as_ptr().add(index) }
     }
 }
@@ -171,19 +176,18 @@ impl<T: AnyBitPattern> Cells<'_, T> {
     #[track_caller]
     pub(crate) fn get(&self, index: usize) -> T {
         let at = self.at(index);
-        // SAFETY: `at` is aligned, since the window begins on a granule, and in memory
-        // that is there for as long as `self`; whatever bits are there are a value, also
-        // where they are of several, half changed.
+        // SAFETY: `at` is aligned, because the window begins on a granule. It points into
+        // memory that outlives `self`. Any bits are a value, even a half-changed one.
         unsafe { at.read_volatile() }
     }
 }
 
 impl<T: NoUninit> Cells<'_, T> {
-    /// Only of a window that may write.
+    /// Sets a value. The window must have access to write.
     #[track_caller]
     pub(crate) fn set(&self, index: usize, value: T) {
         let at = self.at(index);
-        // SAFETY: as in `get`; nothing of this guest has a reference to it.
+        // SAFETY: as in `get`. No reference to the value exists in this guest.
         unsafe { at.write_volatile(value) }
     }
 }
@@ -196,27 +200,26 @@ impl<T> Clone for Cells<'_, T> {
 
 impl<T> Copy for Cells<'_, T> {}
 
-/// Whole granules of this guest's memory, on a granule, never touched: a window
-/// covers them, and touching pages only to cover them would cost a fault each.
+/// Whole granules of this guest's memory, aligned to a granule. They are never touched
+/// before a window covers them: each page would cost a fault for nothing.
 struct Memory {
     ptr: NonNull<u8>,
-    /// From what was allocated to `ptr`.
+    /// The number of bytes between the beginning of the allocation and `ptr`.
     before: usize,
     layout: Layout,
 }
 
-/// What a huge page has, on the machines that there are.
+/// The size of a huge page on the supported machines.
 const HUGE: usize = 2 << 20;
 
 impl Memory {
-    /// Allocates `size` bytes, a multiple of the granule and not 0, for a window on what
-    /// begins at `offset` in a region.
+    /// Allocates `size` bytes for a window that begins at `offset` in a region. The size is
+    /// a multiple of the granule, and not 0.
     fn new(size: usize, offset: u64) -> Option<Self> {
         if size == 0 {
             return None;
         }
-        // With huge pages, the place in memory has to be as far from a multiple of
-        // their size as that in the region.
+        // For huge pages, the address and the offset must agree modulo their size.
         let ahead = (offset % HUGE as u64) as usize;
         let huge = match size {
             HUGE.. => Self::aligned(size, HUGE, ahead),
@@ -225,12 +228,12 @@ impl Memory {
         huge.or_else(|| Self::aligned(size, GRANULE as usize, 0))
     }
 
-    /// `size` bytes so far after a multiple of `align`.
+    /// Allocates `size` bytes that begin `before` bytes after a multiple of `align`.
     fn aligned(size: usize, align: usize, before: usize) -> Option<Self> {
         let layout = Layout::from_size_align(size.checked_add(before)?, align).ok()?;
-        // SAFETY: the size of `layout` is not 0, since `size` is not.
+        // SAFETY: the size of `layout` is not 0, because `size` is not.
         let all = NonNull::new(unsafe { alloc::alloc(layout) })?;
-        // SAFETY: `before` bytes of what was allocated are before the `size` bytes.
+        // SAFETY: the allocation has `before` bytes before the `size` bytes.
         let ptr = unsafe { all.add(before) };
         Some(Self {
             ptr,
@@ -238,10 +241,8 @@ impl Memory {
             layout,
         })
     }
-}
 
-impl Memory {
-    /// How many bytes there are from `ptr` on.
+    /// Returns the number of bytes from `ptr` on.
     fn size(&self) -> usize {
         self.layout.size() - self.before
     }
@@ -249,9 +250,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: what was allocated begins that far before.
+        // SAFETY: the allocation begins `before` bytes before `ptr`.
         let all = unsafe { self.ptr.sub(self.before) };
-        // SAFETY: it was allocated with this layout, and is freed once.
+        // SAFETY: the memory was allocated with this layout, and is freed once.
         unsafe { alloc::dealloc(all.as_ptr(), self.layout) }
     }
 }
@@ -271,42 +272,43 @@ unsafe extern "C" {
     );
 }
 
-/// Stands in where this crate is compiled for its documentation and its checks.
+/// Replaces the import when this crate is compiled natively, for its documentation and its
+/// tests.
 #[cfg(not(target_arch = "wasm32"))]
 unsafe fn import_map(_: u32, _: u64, _: u64, _: u32, _: *mut u8, _: usize, _: *mut Answer) {
     unreachable!("windows exist in WebAssembly guests only")
 }
 
-/// How the canonical ABI returns `result<window, error-code>`.
+/// The layout of `result<window, error-code>` in the canonical ABI.
 #[repr(C)]
 struct Answer {
     failed: u8,
-    /// The window, or in its first byte the case of the error.
+    /// The handle of the window, or in its first byte the case of the error.
     payload: u32,
     text: *mut u8,
     text_len: usize,
 }
 
-/// Calls `map` with the address of memory that was never written, over which no
-/// reference may exist.
+/// Calls `map` with the address of memory that was never written. No reference may exist
+/// over such memory.
 fn map(
     handle: &Handle,
     offset: u64,
     length: u64,
-    access: crate::bindings::windows::Access,
+    access: AccessCode,
     memory: &Memory,
-) -> Result<Shown, Error> {
-    // All zero, so that whatever the host leaves alone can be read as well.
+) -> Result<WindowHandle, Error> {
+    // All zero, so that fields that the host does not write can be read.
     let mut answer = Answer {
         failed: 0,
         payload: 0,
         text: ptr::null_mut(),
         text_len: 0,
     };
-    // SAFETY: the arguments are those of the canonical ABI for `map`: `at` is a
-    // list of one byte inside `memory`, which the host does not look at, and
-    // `answer` has the layout that the host writes. What the host changes is
-    // the whole granules of `memory`, to which nothing but `Mapping` points.
+    // SAFETY: the arguments are those of `map` in the canonical ABI. `at` is a list of one
+    // byte inside `memory`, which the host does not read. `answer` has the layout that the
+    // host writes. The host changes whole granules of `memory`, and only `Mapping` points to
+    // these.
     unsafe {
         import_map(
             handle.handle(),
@@ -319,8 +321,8 @@ fn map(
         );
     }
     if answer.failed == 0 {
-        // SAFETY: the host has just given this guest the handle, once.
-        return Ok(unsafe { Shown::from_handle(answer.payload) });
+        // SAFETY: the host has just passed the handle to this guest, once.
+        return Ok(unsafe { WindowHandle::from_handle(answer.payload) });
     }
     // In the order of `error-code`.
     let [case, ..] = answer.payload.to_le_bytes();
@@ -342,35 +344,35 @@ fn map(
 }
 
 impl Answer {
-    /// The text of an error that has one.
+    /// Returns the text of an error that has one.
     fn text(&self) -> String {
         if self.text_len == 0 {
             return String::new();
         }
-        // SAFETY: the host wrote `text_len` bytes into memory that it got for
-        // them from `cabi_realloc`, which is this program's allocator, and left
-        // them to this guest. `text` is called once for an answer.
+        // SAFETY: the host wrote `text_len` bytes into memory from `cabi_realloc`, which is
+        // this program's allocator, and passed their ownership to this guest. `text` is
+        // called once for each answer.
         let bytes = unsafe { Vec::from_raw_parts(self.text, self.text_len, self.text_len) };
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// Takes a handle that generated bindings received.
+/// Wraps a handle that generated bindings received.
 ///
 /// # Safety
 ///
-/// `handle` is a handle to a `region` that this guest holds, and nothing else
-/// owns it.
+/// This guest must own `handle`, which is a handle to a `region`, and nothing else may own
+/// it.
 pub(crate) unsafe fn receive(handle: u32) -> Handle {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller owns the handle.
     unsafe { Handle::from_handle(handle) }
 }
 
-/// A second view of a handle, which never gives it back.
+/// Returns a second view of a handle, which never drops it.
 pub(crate) fn alias(handle: &Handle) -> ManuallyDrop<Handle> {
-    // SAFETY: `handle` stays the owner; the other one is never dropped, so the
-    // handle is given back once. Used after its owner, it names nothing or
-    // something else of this guest's own, which the host checks.
+    // SAFETY: `handle` stays the owner. The alias is never dropped, so the handle is dropped
+    // once. If the alias is used after its owner, its number names nothing, or another
+    // resource of this guest; the host checks that.
     ManuallyDrop::new(unsafe { Handle::from_handle(handle.handle()) })
 }
 
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_large_windows_is_placed_as_what_it_shows_is_in_huge_pages() {
+    fn address_and_offset_agree_modulo_huge_page() {
         let of = |size, offset| {
             let memory = Memory::new(size, offset).unwrap();
             assert_eq!(memory.size(), size);
@@ -403,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_read_and_written_one_by_one() {
+    fn cells_are_accessed_one_by_one() {
         let mut memory = [1, 2, 3, 4];
         let all = cells(&mut memory);
         let middle = all.range(1..3);
@@ -414,14 +416,14 @@ mod tests {
     }
 
     #[test]
-    #[should_panic = "cell 2 of 2"]
-    fn cell_outside_of_the_range_is_refused() {
+    #[should_panic = "cell 2 is out of range for 2 cells"]
+    fn cell_outside_the_range_panics() {
         cells(&mut [1, 2, 3]).range(0..2).get(2);
     }
 
     #[test]
-    #[should_panic = "cells 2..4 of 3"]
-    fn range_outside_of_the_window_is_refused() {
+    #[should_panic = "cells 2..4 are out of range for 3 cells"]
+    fn range_outside_the_window_panics() {
         cells(&mut [1, 2, 3]).range(2..4);
     }
 }

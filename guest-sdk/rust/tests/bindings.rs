@@ -1,6 +1,6 @@
-//! Bindings of a guest's own WIT use this crate's types, in imports and in
-//! exports, lent and moved, at any depth. That this compiles is the test; what
-//! the host makes of it is tested where the host is.
+//! The bindings of a guest's own WIT use this crate's types: in imports and exports, lent
+//! and moved, at any depth. Most of this is tested by compiling it. The tests of the host
+//! cover its behaviour.
 
 use tombolo_guest::{Error, Region};
 
@@ -17,7 +17,7 @@ mod bindings {
 
                 record lent { label: string, part: option<borrow<region>> }
 
-                // Imported only: the generator cannot lift borrows out of lists.
+                // Only imported, because the generator cannot lift borrows out of lists.
                 look-many: func(many: list<borrow<region>>) -> result<u64, string>;
                 look-deep: func(items: list<lent>) -> result<_, string>;
             }
@@ -96,7 +96,7 @@ impl exported::Guest for Shelf {
     }
 }
 
-/// Uses the imports with windows kept, which has to compile.
+/// Lends while windows stay mapped. This must compile.
 #[allow(dead_code)]
 fn lend_with_windows_kept(region: Region, other: Region) -> Result<(), Box<dyn std::error::Error>> {
     let mut head = region.try_write(..65536)?;
@@ -128,7 +128,7 @@ fn lend_with_windows_kept(region: Region, other: Region) -> Result<(), Box<dyn s
 }
 
 #[test]
-fn errors_say_what_to_do() {
+fn error_text_names_the_remedy() {
     let poisoned = Error::Poisoned.to_string();
     assert!(poisoned.contains("clear_poison"), "{poisoned}");
     let exhausted = Error::from(imported::ErrorCode::Exhausted("regions: 8".into()));
