@@ -59,7 +59,7 @@ fn handmade() -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut module = wat::parse_file(root.join("wat/hostile.wat")).unwrap();
     let mut resolve = wit_parser::Resolve::default();
-    resolve.push_path(root.join("../wit")).unwrap();
+    resolve.push_path(root.join("../wit/memory")).unwrap();
     let (package, _) = resolve.push_path(root.join("wit/faults.wit")).unwrap();
     let world = resolve.select_world(&[package], Some("hostile")).unwrap();
     let utf8 = wit_component::StringEncoding::UTF8;

@@ -80,6 +80,29 @@ fn turns_come_lapse_and_are_given_up() {
     assert_eq!(outcome.failures, [""; 0]);
 }
 
+// rule 11
+#[test]
+fn wait_for_own_window_is_refused() {
+    let outcome = run(App::builder().guest(node("alone", "own-window")));
+    assert_eq!(outcome.failures, [""; 0]);
+}
+
+// rule 11
+#[test]
+fn send_to_own_full_channel_is_refused() {
+    let outcome = run(App::builder()
+        .guest(node("alone", "own-channel"))
+        .channel(ChannelSpec {
+            name: "loop".into(),
+            from: vec!["alone".into()],
+            to: "alone".into(),
+            capacity: 1,
+            message_bytes: 1,
+            message_regions: 1,
+        }));
+    assert_eq!(outcome.failures, [""; 0]);
+}
+
 #[test]
 fn embedder_waits_in_the_same_queue() {
     runtime().block_on(async {

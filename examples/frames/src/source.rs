@@ -70,7 +70,7 @@ impl Source {
         let header = Header::frame(number, width, height);
         let region = self.region()?;
         let decoded = {
-            let mut pixels = region.write_window(..)?;
+            let mut pixels = region.try_write(..)?;
             image.read(&mut pixels[..usize::try_from(header.size())?])
         };
         if let Err(error) = decoded {
@@ -80,7 +80,7 @@ impl Source {
         self.outstanding.insert(number);
         self.next = number + 1;
         self.out
-            .send_waiting(header.bytes(), vec![region])
+            .send(header.bytes(), vec![region])
             .map_err(|_| Gone)?;
         Ok(())
     }
@@ -117,15 +117,13 @@ impl Source {
         self.marked = false;
         self.behind = self.next;
         let marker = Header::marker(self.marker);
-        self.out
-            .send_waiting(marker.bytes(), vec![])
-            .map_err(|_| Gone)?;
+        self.out.send(marker.bytes(), vec![]).map_err(|_| Gone)?;
         Ok(())
     }
 
     /// Waits for a message.
     fn hear(&mut self) -> Result<(), Failure> {
-        let message = self.done.next()?.ok_or(Gone)?;
+        let message = self.done.receive()?.ok_or(Gone)?;
         self.take(message)
     }
 
@@ -135,7 +133,7 @@ impl Source {
     ///
     /// [`Gone`].
     pub fn catch_up(&mut self) -> Result<(), Failure> {
-        while self.done.mail().is_ready() {
+        while self.done.readable().is_ready() {
             self.hear()?;
         }
         Ok(())

@@ -26,10 +26,10 @@ pub fn filter(
     if !pass(&done, Header::hello().bytes(), vec![])? {
         return Ok(());
     }
-    while let Some(message) = input.next()? {
+    while let Some(message) = input.receive()? {
         let header = Header::read(&message.bytes)?;
         if let (Kind::Frame, [region]) = (header.kind(), &message.regions[..]) {
-            let mut pixels = region.write_window(..)?;
+            let mut pixels = region.try_write(..)?;
             let size = usize::try_from(header.size())?;
             work(&mut pixels[..size], &header);
         }
@@ -54,10 +54,10 @@ pub fn sink(from: &str, directory: &Path) -> Result<(), Failure> {
     if !pass(&done, Header::hello().bytes(), vec![])? {
         return Ok(());
     }
-    while let Some(message) = input.next()? {
+    while let Some(message) = input.receive()? {
         let header = Header::read(&message.bytes)?;
         if let (Kind::Frame, [region]) = (header.kind(), &message.regions[..]) {
-            let pixels = region.read_window(..)?;
+            let pixels = region.try_read(..)?;
             let size = usize::try_from(header.size())?;
             let part = directory.join("unfinished");
             images::write(&part, &pixels[..size], header.width, header.height)?;
@@ -78,7 +78,7 @@ pub(crate) fn file_name(number: u32) -> String {
 /// Sends a message. `false` if whoever would receive it has ended for good, and so
 /// nobody wants any more.
 fn pass(to: &Sender, bytes: &[u8], regions: Vec<Region>) -> Result<bool, Failure> {
-    match to.send_waiting(bytes, regions) {
+    match to.send(bytes, regions) {
         Ok(()) => Ok(true),
         Err(unsent) if unsent.why == ChannelError::Closed => Ok(false),
         Err(unsent) => Err(unsent.into()),

@@ -23,9 +23,9 @@ use tombolo::internal::MemoryError;
 use tombolo::internal::sys::StoreId;
 use tombolo::regions as wit;
 
-const CHANNELS: &str = "tombolo:memory/channels@0.1.0";
-const SCOPES: &str = "tombolo:memory/scopes@0.1.0";
-pub(super) const LIFECYCLE: &str = "tombolo:memory/lifecycle";
+const CHANNELS: &str = "tombolo:app/channels@0.1.0";
+const SCOPES: &str = "tombolo:app/scopes@0.1.0";
+pub(super) const LIFECYCLE: &str = "tombolo:app/lifecycle";
 
 /// What an app grants to its guests.
 #[derive(Clone)]

@@ -222,7 +222,7 @@ impl AppBuilder {
 
     /// Sets how long the commands have to come to an end when the app is
     /// [told to stop](AppHandle::stop), if any of them hears of it: that is, if it
-    /// imports `tombolo:memory/lifecycle`. A second otherwise. When those that hear of
+    /// imports `tombolo:app/lifecycle`. A second otherwise. When those that hear of
     /// it have ended, the others have a second at most; if none does, all are ended at
     /// once.
     #[must_use]

@@ -8,7 +8,7 @@
 //! ```
 //! mod bindings {
 //!     wasmtime::component::bindgen!({
-//! #       path: "wit",
+//! #       path: "wit/memory",
 //! #       inline: "
 //! #           package example:host;
 //! #           interface sink {

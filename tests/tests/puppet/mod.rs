@@ -13,7 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 #[allow(missing_docs)] // Generated.
 mod bindings {
     wasmtime::component::bindgen!({
-        path: ["../wit", "../tests/wit/puppet.wit"],
+        path: ["../wit/memory", "../tests/wit/puppet.wit"],
         world: "test:puppet/puppet",
         with: { "tombolo:memory/regions.region": ::tombolo::Region },
         additional_derives: [PartialEq],

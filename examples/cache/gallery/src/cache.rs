@@ -118,7 +118,7 @@ impl Cache {
 /// Decodes an image into a region, and gives the checksum of its pixels.
 fn decode(image: Image, file: &Path, pixels: &Region) -> Result<u32, String> {
     let mut window = pixels
-        .write_window(..)
+        .try_write(..)
         .map_err(|error| refused(file, pixels.size(), &error))?;
     image
         .decode(&mut window)

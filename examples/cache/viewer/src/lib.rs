@@ -25,7 +25,7 @@ mod bindings {
 impl viewing::Guest for bindings::Viewer {
     fn view(pixels: &Region) -> Result<Impression, Failure> {
         let window = pixels
-            .read_window(..)
+            .try_read(..)
             .map_err(|error| Failure::Refused(error.to_string()))?;
         look::at(&window).ok_or_else(|| {
             Failure::BadArgument(format!(

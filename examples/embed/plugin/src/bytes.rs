@@ -26,7 +26,7 @@ pub enum Seen<'r> {
 
 impl<'r> Seen<'r> {
     pub fn new(region: &'r Region, range: Range<u64>) -> Result<Self, Error> {
-        match region.read_window(range.clone()) {
+        match region.try_read(range.clone()) {
             Err(Error::Unsupported(_)) => region
                 .read_at(range.start, range.end - range.start)
                 .map(Self::Copy),
@@ -60,7 +60,7 @@ pub fn fill(
     range: Range<u64>,
     filler: impl FnOnce(&mut [u8]),
 ) -> Result<(), Error> {
-    match region.write_window(range.clone()) {
+    match region.try_write(range.clone()) {
         Ok(mut window) => filler(&mut window),
         Err(Error::Unsupported(_)) => {
             let mut bytes = vec![0; (range.end - range.start) as usize];

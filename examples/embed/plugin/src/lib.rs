@@ -63,7 +63,7 @@ impl handler::Guest for bindings::Plugin {
     }
 
     fn touch(body: &Region) -> Result<(), Failure> {
-        drop(body.read_window(..)?);
+        drop(body.try_read(..)?);
         Ok(())
     }
 }

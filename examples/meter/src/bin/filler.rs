@@ -13,7 +13,7 @@ const STEP: u32 = 25;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let region = Region::create("ring", SIZE)?;
-    let window = region.live_write_window(..)?;
+    let window = region.try_live_write(..)?;
     // When the bytes are held: whoever cannot share them is told so.
     let _published = scopes::publish(SCOPE, NAME, &region, Rights::READ)?;
     let filler = Filler::new(&window);

@@ -21,8 +21,8 @@ fn main() -> ExitCode {
 }
 
 fn watch() -> Result<(), Box<dyn std::error::Error>> {
-    let region = scopes::open_waiting(SCOPE, NAME)?;
-    let window = region.live_read_window(..)?;
+    let region = scopes::open(SCOPE, NAME)?;
+    let window = region.try_live_read(..)?;
     let mut watcher = Watcher::new(&window);
     let (mut blocks, mut missed, mut levels) = (0, 0, Levels::default());
     loop {

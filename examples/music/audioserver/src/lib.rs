@@ -38,7 +38,7 @@ impl server::Guest for bindings::Audioserver {
     }
 
     fn touch(buffer: &Region) -> Result<(), Failure> {
-        let window = buffer.read_window(..).map_err(lent_refused)?;
+        let window = buffer.try_read(..).map_err(lent_refused)?;
         drop(window);
         Ok(())
     }
@@ -64,8 +64,8 @@ fn play<S: Sample>(buffer: &Region, format: Format, gain_db: f32) -> Result<Play
     }
 
     let samples = Region::create("music, processed", size).map_err(own_refused)?;
-    let input = buffer.read_window(..).map_err(lent_refused)?;
-    let mut output = samples.write_window(..).map_err(own_refused)?;
+    let input = buffer.try_read(..).map_err(lent_refused)?;
+    let mut output = samples.try_write(..).map_err(own_refused)?;
 
     let before = measure::<S>(&input, format)?;
     let limited = limiter::limit::<S>(

@@ -139,7 +139,7 @@ impl Music {
         };
 
         let samples = Region::create("music", size).map_err(refused)?;
-        let mut window = samples.write_window(..).map_err(refused)?;
+        let mut window = samples.try_write(..).map_err(refused)?;
         match self {
             Self::Rendered => render::render(window.as_mut_slice_of()),
             Self::Recorded { wav, .. } => match pcm {
@@ -169,7 +169,7 @@ impl Music {
 /// Writes the samples of a region to a file, as they came.
 fn write(path: &Path, samples: &Region, spec: hound::WavSpec) -> Result<(), String> {
     let window = samples
-        .read_window(..)
+        .try_read(..)
         .map_err(|error| format!("{}: the processed samples: {error}", path.display()))?;
     let written = match Pcm::of(spec) {
         Pcm::Int16 => output::write(path, |file| {

@@ -26,7 +26,7 @@ pub(crate) struct Handover {
 /// Hands the samples over again and again, without doing anything with them.
 pub(crate) fn measure(samples: &Region) -> Result<Handover, String> {
     let region = median(|| server::touch(samples).map_err(|failure| explain(&failure)))?;
-    let window = samples.read_window(..).map_err(|error| error.to_string())?;
+    let window = samples.try_read(..).map_err(|error| error.to_string())?;
     let lists = median(|| {
         for list in window.chunks(LIST) {
             server::touch_bytes(list)?;

@@ -146,7 +146,7 @@ pub(crate) struct Examined {
 /// Plans the links between `parts`, whose imports `linker` meets first.
 ///
 /// `linker` has all that the host offers to each of them: `wasi:*` and
-/// `tombolo:memory/*`.
+/// `tombolo:*`.
 pub(crate) fn examine<T: 'static>(
     linker: &Linker<T>,
     parts: &[Part<'_>],

@@ -5,7 +5,7 @@ mod allowed;
 use wasmtime::component::{ResourceType, Val};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
-use wit_parser::{ManglingAndAbi, PackageId, Resolve, TypeDefKind};
+use wit_parser::{ManglingAndAbi, Resolve, TypeDefKind};
 
 use super::*;
 
@@ -24,10 +24,11 @@ impl WasiView for State {
 }
 
 /// The WIT that every guest can use: Tombolo's, and a little of WASI's.
-fn resolve() -> (Resolve, PackageId) {
+fn resolve() -> Resolve {
     let mut resolve = Resolve::default();
-    let (memory, _) = resolve
-        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit"))
+    // With `tombolo:memory`, which it depends on.
+    resolve
+        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/app"))
         .unwrap();
     resolve
         .push_str(
@@ -42,7 +43,7 @@ fn resolve() -> (Resolve, PackageId) {
              package wasi:random@0.2.0 { interface random { roll: func() -> u64; } }",
         )
         .unwrap();
-    (resolve, memory)
+    resolve
 }
 
 /// A linker with all that the host offers.
@@ -51,8 +52,10 @@ fn host(engine: &Engine) -> Linker<State> {
     struct Window;
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-    let (resolve, memory) = resolve();
-    for interface in resolve.packages[memory].interfaces.values() {
+    let resolve = resolve();
+    let packages = resolve.packages.iter().map(|(_, package)| package);
+    let tombolos = packages.filter(|package| package.name.namespace == "tombolo");
+    for interface in tombolos.flat_map(|package| package.interfaces.values()) {
         let name = resolve.id_of(*interface).unwrap();
         let mut instance = linker.instance(&name).unwrap();
         let interface = &resolve.interfaces[*interface];
@@ -78,7 +81,7 @@ fn component(engine: &Engine, wit: &str) -> Component {
 }
 
 fn encode(wit: &str) -> Vec<u8> {
-    let (mut resolve, _) = resolve();
+    let mut resolve = resolve();
     let package = resolve.push_str("guest.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
@@ -680,6 +683,8 @@ fn versions_of_the_host_are_those_that_it_offers() {
     }
     assert!(offers.offered("wasi:cli/environment@0.2.0"));
     assert!(offers.offered("tombolo:memory/windows@0.1.7"));
+    assert!(offers.offered("tombolo:app/channels@0.1.0"));
+    assert!(!offers.offered("tombolo:memory/channels@0.1.0"));
     assert!(!offers.offered("wasi:cli/environment@0.3.0"));
     assert!(!offers.offered("wasi:cli/environment"));
     assert!(!offers.offered("a:b/c"));

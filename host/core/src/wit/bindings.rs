@@ -1,7 +1,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 wasmtime::component::bindgen!({
-    path: "wit",
+    path: "wit/memory",
     inline: "
         package tombolo:host;
         world host {
@@ -21,7 +21,7 @@ wasmtime::component::bindgen!({
 #[cfg(feature = "wasi-io")]
 pub mod with_wasi {
     wasmtime::component::bindgen!({
-        path: "wit",
+        path: "wit/memory",
         inline: "
             package tombolo:host-with-wasi;
             world host {

@@ -4,7 +4,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/calls.wit"],
+        path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/client",
         generate_all,
     });
@@ -795,7 +795,7 @@ fn reborn() {
 fn unpin_large() {
     const MIB: u64 = 1 << 20;
     let region = tombolo_guest::Region::create("large", 8 * MIB).unwrap();
-    let window = region.write_window(MIB..4 * MIB).unwrap();
+    let window = region.try_write(MIB..4 * MIB).unwrap();
     let unpinned = window.unpin().map_err(|it| it.to_string()).unwrap();
     assert!(region.is_pinned(..MIB).unwrap());
     assert!(!region.is_pinned(MIB..MIB + 65536).unwrap());
@@ -805,7 +805,7 @@ fn unpin_large() {
         "what is after the window"
     );
     // What is after it is nobody's.
-    drop(region.write_window(4 * MIB..).unwrap());
+    drop(region.try_write(4 * MIB..).unwrap());
     drop(unpinned.pin().map_err(|it| it.to_string()).unwrap());
 }
 

@@ -3,7 +3,7 @@
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/resources.wit"],
+        path: ["../../wit/memory", "../wit/resources.wit"],
         world: "test:resources/owner",
         generate_all,
     });

@@ -6,7 +6,7 @@
 mod bindings {
     #![allow(missing_docs)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/resources.wit"],
+        path: ["../../wit/memory", "../wit/resources.wit"],
         world: "test:resources/user",
         generate_all,
     });

@@ -3,7 +3,7 @@
 mod bindings {
     #![allow(unsafe_code, missing_docs)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/calls.wit"],
+        path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/gatherer",
         generate_all,
     });

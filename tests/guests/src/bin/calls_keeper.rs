@@ -3,7 +3,7 @@
 #![allow(unsafe_code, missing_docs)]
 
 wit_bindgen::generate!({
-    path: ["../../wit", "../wit/calls.wit"],
+    path: ["../../wit/memory", "../wit/calls.wit"],
     world: "test:calls/keeping",
     generate_all,
 });

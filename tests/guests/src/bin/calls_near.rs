@@ -3,7 +3,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/calls.wit"],
+        path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/near-node",
         generate_all,
     });

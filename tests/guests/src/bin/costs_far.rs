@@ -3,7 +3,7 @@
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/costs.wit"],
+        path: ["../../wit/memory", "../wit/costs.wit"],
         world: "test:costs/far-peer",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
     });
@@ -25,7 +25,7 @@ impl Guest for Far {
     fn lend(_: &Region) {}
 
     fn look(it: &Region) -> u64 {
-        kernels::touch(&it.read_window(..).expect("nobody else has one"))
+        kernels::touch(&it.try_read(..).expect("nobody else has one"))
     }
 }
 

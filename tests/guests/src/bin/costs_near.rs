@@ -7,7 +7,7 @@ use std::cell::RefCell;
 mod bindings {
     #![allow(missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/costs.wit"],
+        path: ["../../wit/memory", "../wit/costs.wit"],
         world: "test:costs/near-peer",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
     });
@@ -34,7 +34,7 @@ fn look(region: &Region, how: How) -> u64 {
     if how == How::Not {
         return 0;
     }
-    let window = region.read_window(..).expect("nobody else has one");
+    let window = region.try_read(..).expect("nobody else has one");
     match how {
         How::Not | How::Map => 0,
         How::Touch => kernels::touch(&window),
@@ -66,7 +66,7 @@ impl Guest for Near {
             *watched = it.map(|region| {
                 let region = Box::into_raw(Box::new(region));
                 // SAFETY: it is there until it is dropped above, after the window.
-                let window = unsafe { &*region }.live_read_window(..);
+                let window = unsafe { &*region }.try_live_read(..);
                 Watched(window.expect("it is in the same strand"), region)
             });
         });

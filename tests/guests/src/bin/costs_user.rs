@@ -11,7 +11,7 @@
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/costs.wit"],
+        path: ["../../wit/memory", "../wit/costs.wit"],
         world: "test:costs/user",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
     });
@@ -124,8 +124,8 @@ fn echo() {
         Receiver::open("there").unwrap(),
         Sender::open("back").unwrap(),
     );
-    while let Some(message) = there.next().unwrap() {
-        back.send_waiting(&message.bytes, message.regions).unwrap();
+    while let Some(message) = there.receive().unwrap() {
+        back.send(&message.bytes, message.regions).unwrap();
     }
 }
 
@@ -141,8 +141,8 @@ impl Echo {
     }
 
     fn pass(&self, region: Region) -> Region {
-        self.0.send_waiting(&[], vec![region]).unwrap();
-        let mut message = self.1.next().unwrap().expect("it comes back");
+        self.0.send(&[], vec![region]).unwrap();
+        let mut message = self.1.receive().unwrap().expect("it comes back");
         message.regions.remove(0)
     }
 }
@@ -172,7 +172,7 @@ fn handover(quick: bool, text: &mut String) {
         let file = "/out/shared";
         {
             let region = Region::create("buffer", bytes as u64).unwrap();
-            let mut window = region.write_window(..).unwrap();
+            let mut window = region.try_write(..).unwrap();
             kernels::fill(&mut window, 1);
             let mut list = vec![0; bytes.min(PART)];
             kernels::fill(&mut list, 1);
@@ -229,7 +229,7 @@ fn handover(quick: bool, text: &mut String) {
         }
         {
             let region = Region::create("buffer", bytes as u64).unwrap();
-            let window = region.live_write_window(..).unwrap();
+            let window = region.try_live_write(..).unwrap();
             let words = window.cells_of::<u64>();
             near::watch(Some(
                 region.duplicate(Rights::READ | Rights::SHARE).unwrap(),
@@ -265,7 +265,7 @@ fn handover(quick: bool, text: &mut String) {
             );
             whole.time("moved there, and back", bytes, 1, || {
                 let region = held.take().unwrap();
-                kernels::fill(&mut region.write_window(..).unwrap(), 2);
+                kernels::fill(&mut region.try_write(..).unwrap(), 2);
                 held = Some(near::pass(region, How::Sum));
             });
         }
@@ -297,7 +297,7 @@ fn aligned(all: &mut [u8], bytes: usize) -> &mut [u8] {
 /// something else.
 fn access_to(bytes: usize, quick: bool, rows: &mut Rows) -> (Region, Vec<u8>) {
     let region = Region::create("buffer", bytes as u64).unwrap();
-    let mut window = region.write_window(..).unwrap();
+    let mut window = region.try_write(..).unwrap();
     // Aligned as windows are, which makes a difference to copies.
     let mut all = vec![1; 2 * (bytes + GRANULE)];
     let (own, other) = all.split_at_mut(bytes + GRANULE);
@@ -411,10 +411,10 @@ fn life(quick: bool, text: &mut String) {
         });
         let region = Region::create("region", 65536).unwrap();
         rows.time("map and unmap, to read", 0, times, || {
-            drop(region.read_window(..).unwrap());
+            drop(region.try_read(..).unwrap());
         });
         rows.time("map and unmap, to write", 0, times, || {
-            drop(region.write_window(..).unwrap());
+            drop(region.try_write(..).unwrap());
         });
         rows.time("duplicate and drop", 0, times, || {
             drop(region.duplicate(Rights::all()).unwrap());
@@ -447,7 +447,7 @@ fn beside(group: &str, quick: bool, text: &mut String) {
     };
     let windows: Vec<_> = match what {
         "windows" => (0..count)
-            .map(|index| regions[index / 1000].read_window(..).unwrap())
+            .map(|index| regions[index / 1000].try_read(..).unwrap())
             .collect(),
         _ => Vec::new(),
     };
@@ -456,7 +456,7 @@ fn beside(group: &str, quick: bool, text: &mut String) {
         rows.time("lend", 0, times, || near::lend(&region));
         rows.time("lend across strands", 0, times, || far::lend(&region));
         rows.time("map and unmap", 0, times, || {
-            drop(region.write_window(..).unwrap());
+            drop(region.try_write(..).unwrap());
         });
         rows.time("ask for the rights", 0, times, || {
             black_box(region.rights());

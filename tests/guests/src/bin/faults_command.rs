@@ -12,7 +12,7 @@ use tombolo_guest::{Region, Rights};
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/faults.wit"],
+        path: ["../../wit/memory", "../wit/faults.wit"],
         world: "test:faults/command",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
         generate_all,
@@ -43,7 +43,7 @@ fn main() {
 /// The acts in turn, of which the last comes out as expected.
 fn act(names: &[&str], expected: &str, what: &str) {
     let region = Region::create("music", SIZE).expect("there is room");
-    let mut window = region.write_window(..).expect("nobody else has it");
+    let mut window = region.try_write(..).expect("nobody else has it");
     for (index, byte) in window.iter_mut().enumerate() {
         *byte = pattern(index);
     }
@@ -68,7 +68,7 @@ fn act(names: &[&str], expected: &str, what: &str) {
     }
 
     // All is as it was before, and its user goes on.
-    let window = region.read_window(..).expect("nobody writes");
+    let window = region.try_read(..).expect("nobody writes");
     let changed = window
         .iter()
         .enumerate()
@@ -79,7 +79,7 @@ fn act(names: &[&str], expected: &str, what: &str) {
     if expected == "fails" {
         // Nothing of the other guest's is left.
         region
-            .write_window(..)
+            .try_write(..)
             .expect("nobody has a window any more")
             .fill(3);
         assert_eq!(friend::sum(&region), Ok(3 * SIZE));

@@ -7,7 +7,7 @@ use tombolo_guest::Region;
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/faults.wit"],
+        path: ["../../wit/memory", "../wit/faults.wit"],
         world: "test:faults/friendly",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
         generate_all,
@@ -17,7 +17,7 @@ mod bindings {
 struct Friend;
 
 fn add(region: &Region) -> Result<u64, tombolo_guest::Error> {
-    let window = region.read_window(..)?;
+    let window = region.try_read(..)?;
     Ok(window.iter().map(|byte| u64::from(*byte)).sum())
 }
 
@@ -38,7 +38,7 @@ bindings::export!(Friend with_types_in bindings);
 fn main() {
     for round in 1..=20u8 {
         let region = Region::create("friend's", 100_000).expect("there is room");
-        let mut window = region.write_window(..).expect("nobody else has it");
+        let mut window = region.try_write(..).expect("nobody else has it");
         window.fill(round);
         drop(window);
         assert_eq!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/faults.wit"],
+        path: ["../../wit/memory", "../wit/faults.wit"],
         world: "test:faults/hostile",
         generate_all,
     });

@@ -1,7 +1,7 @@
 //! A guest that makes the queue of a region as long as its limits allow, and asks there
 //! again and again. Its first argument names the part that it plays.
 
-use tombolo_guest::{Event, GRANULE, ReadWindow, Region, Rights, scopes};
+use tombolo_guest::{GRANULE, Pollable, ReadWindow, Region, Rights, scopes};
 
 /// The windows that a guest may have by default, but for a few.
 const WINDOWS: usize = 4000;
@@ -19,29 +19,29 @@ fn windows(region: &Region, granule: impl Fn(u64) -> u64) -> Vec<ReadWindow<'_>>
     let one = |at| {
         let first = granule(at) * GRANULE;
         region
-            .read_window(first..first + GRANULE)
+            .try_read(first..first + GRANULE)
             .expect("nobody writes there")
     };
     (0..WINDOWS as u64).map(one).collect()
 }
 
 /// An event that is always ready, so that a poll asks once for all of them and returns.
-fn ready(region: &Region) -> Event {
-    let first = region.when_readable(..).expect("it may read");
+fn ready(region: &Region) -> Pollable {
+    let first = region.readable(..).expect("it may read");
     // A claim waits for one thing at a time.
-    drop(region.when_readable(..).expect("it may read"));
+    drop(region.readable(..).expect("it may read"));
     first
 }
 
 /// Polls some times, tells, and goes on for good.
-fn poll(waiters: &[Event], ready: &Event) -> ! {
-    let all: Vec<&Event> = waiters.iter().chain([ready]).collect();
+fn poll(waiters: &[Pollable], ready: &Pollable) -> ! {
+    let all: Vec<&Pollable> = waiters.iter().chain([ready]).collect();
     for _ in 0..100 {
-        assert!(Event::first(&all).contains(&waiters.len()));
+        assert!(Pollable::first(&all).contains(&waiters.len()));
     }
     println!("crowd: it has asked");
     loop {
-        let _ = Event::first(&all);
+        let _ = Pollable::first(&all);
     }
 }
 
@@ -57,14 +57,14 @@ fn alone() {
                 .expect("it may")
         })
         .collect();
-    let waiters: Vec<Event> = claims
+    let waiters: Vec<Pollable> = claims
         .iter()
         .enumerate()
         .map(|(at, claim)| {
             let waiting = match at {
-                0..54 => claim.when_writable(..GRANULE),
-                54 => claim.when_writable(..2 * GRANULE),
-                _ => claim.when_writable(GRANULE..2 * GRANULE),
+                0..54 => claim.writable(..GRANULE),
+                54 => claim.writable(..2 * GRANULE),
+                _ => claim.writable(GRANULE..2 * GRANULE),
             };
             waiting.expect("it may write")
         })
@@ -77,13 +77,13 @@ fn alone() {
 /// again and again.
 fn publisher() {
     let region = Region::create("crowded", 8 * GRANULE).expect("it is small");
-    let _held = region.write_window(..GRANULE).expect("nobody else has it");
+    let _held = region.try_write(..GRANULE).expect("nobody else has it");
     let _published = scopes::publish("s", "crowded", &region, Rights::READ).expect("it may");
     // From here on the crowd has all of its windows.
-    let _crowd = scopes::open_waiting("s", "ready").expect("it is told of it");
+    let _crowd = scopes::open("s", "ready").expect("it is told of it");
     for round in 0..2000_u64 {
         let mut window = region
-            .write_window(GRANULE..2 * GRANULE)
+            .try_write(GRANULE..2 * GRANULE)
             .expect("nobody else wants it");
         window[0] = u8::try_from(round % 251).expect("it is below 251");
     }
@@ -93,14 +93,14 @@ fn publisher() {
 /// May only read: opens a region very often, waits by each of these, and has many
 /// windows elsewhere on it.
 fn member() {
-    let region = scopes::open_waiting("s", "crowded").expect("it is published");
+    let region = scopes::open("s", "crowded").expect("it is published");
     let _windows = windows(&region, |at| 2 + at % 6);
     let claims: Vec<Region> = (0..450)
-        .map(|_| scopes::open("s", "crowded").expect("it is published"))
+        .map(|_| scopes::try_open("s", "crowded").expect("it is published"))
         .collect();
-    let waiters: Vec<Event> = claims
+    let waiters: Vec<Pollable> = claims
         .iter()
-        .map(|claim| claim.when_readable(..GRANULE).expect("it may read"))
+        .map(|claim| claim.readable(..GRANULE).expect("it may read"))
         .collect();
     let other = Region::create("other", 1).expect("it is small");
     let ready_event = ready(&other);

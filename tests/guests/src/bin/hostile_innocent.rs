@@ -12,11 +12,8 @@ fn main() {
     for round in 0..rounds {
         let fill = u8::try_from(round % 251 + 1).expect("it is below 252");
         let region = Region::create("innocent", 2 * GRANULE).expect("it is small");
-        region
-            .write_window(..)
-            .expect("nobody else has it")
-            .fill(fill);
-        let window = region.read_window(..).expect("the writer is gone");
+        region.try_write(..).expect("nobody else has it").fill(fill);
+        let window = region.try_read(..).expect("the writer is gone");
         assert!(window.iter().all(|byte| *byte == fill), "round {round}");
         std::thread::yield_now();
     }

@@ -68,7 +68,7 @@ fn main() {
 /// Waits until the cache is filled.
 fn begin() {
     let ready = Receiver::open("ready").expect("it is this guest's");
-    let message = ready.next().expect("nothing is refused");
+    let message = ready.receive().expect("nothing is refused");
     assert!(message.is_some(), "the cache says when it is filled");
 }
 
@@ -90,7 +90,7 @@ fn wait_for_good() -> ! {
 fn fill(mebibytes: u8) -> Vec<Region> {
     let regions = (0..mebibytes).map(|number| {
         let region = Region::create("cache", MIB as u64).expect("there is room");
-        region.write_window(..).expect("it is ours").fill(number);
+        region.try_write(..).expect("it is ours").fill(number);
         region.unpin(..).expect("no window is there");
         region
     });
@@ -101,7 +101,9 @@ fn cache(mebibytes: u8) {
     let watch = Watch::new();
     let regions = fill(mebibytes);
     let ready = Sender::open("ready").expect("it is this guest's");
-    ready.send(b"filled", Vec::new()).expect("there is room");
+    ready
+        .try_send(b"filled", Vec::new())
+        .expect("there is room");
     println!("cache: filled {mebibytes} MiB");
     let level = watch.wait();
     println!("cache: heard of {level:?}");
@@ -114,7 +116,7 @@ fn cache(mebibytes: u8) {
         // Where there is no room, it was purged.
         match region.pin(..) {
             Ok(Pinned::Intact(())) => {
-                let window = region.read_window(..).expect("it is ours");
+                let window = region.try_read(..).expect("it is ours");
                 assert!(window.iter().all(|byte| usize::from(*byte) == number));
             }
             Ok(Pinned::Lost(())) | Err(_) => lost += 1,

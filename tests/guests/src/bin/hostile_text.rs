@@ -16,9 +16,9 @@ fn main() {
 
 fn names(text: &str) {
     let region = Region::create(text, GRANULE).expect("a name may be nearly anything");
-    region.write_window(..).expect("nobody else has it").fill(1);
+    region.try_write(..).expect("nobody else has it").fill(1);
     region.freeze().expect("it is pinned and whole");
-    let window = region.read_window(..).expect("it is frozen");
+    let window = region.try_read(..).expect("it is frozen");
     assert!(window.iter().all(|byte| *byte == 1));
     println!("hostile: its region is named");
 }

@@ -23,7 +23,7 @@ fn main() {
     let number: u64 = number.parse().expect("a number");
     match &**role {
         "attack" => {
-            let _ready = scopes::open_waiting(SCOPE, "ready").expect("we are a member");
+            let _ready = scopes::open(SCOPE, "ready").expect("we are a member");
             attack(number);
         }
         "attack-at-once" => attack(number),
@@ -34,7 +34,7 @@ fn main() {
 
 fn attack(granules: u64) {
     let region = Region::create("bait", granules * GRANULE).expect("there is room");
-    let windows = [(); 2].map(|()| region.read_window(..).expect("nobody writes"));
+    let windows = [(); 2].map(|()| region.try_read(..).expect("nobody writes"));
     for step in [256, 16, 1] {
         while core::arch::wasm32::memory_grow::<0>(step) != usize::MAX {}
     }
@@ -59,10 +59,7 @@ fn work(rounds: u64) {
 fn round_of_work(round: u64) {
     let fill = u8::try_from(round % 251 + 1).expect("it is below 252");
     let region = Region::create("innocent", 2 * GRANULE).expect("it is small");
-    region
-        .write_window(..)
-        .expect("nobody else has it")
-        .fill(fill);
-    let window = region.read_window(..).expect("the writer is gone");
+    region.try_write(..).expect("nobody else has it").fill(fill);
+    let window = region.try_read(..).expect("the writer is gone");
     assert!(window.iter().all(|byte| *byte == fill), "round {round}");
 }

@@ -13,7 +13,7 @@ fn main() {
         .collect();
     let windows: Vec<_> = regions
         .iter()
-        .map(|region| region.write_window(..).expect("nobody else has it"))
+        .map(|region| region.try_write(..).expect("nobody else has it"))
         .collect();
     println!("holds {} write windows", windows.len());
     std::process::abort();

@@ -32,7 +32,7 @@ fn publish(table: &Region) -> Publication {
 }
 
 fn open() -> Region {
-    scopes::open_waiting("s", "table").unwrap()
+    scopes::open("s", "table").unwrap()
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -51,7 +51,7 @@ const PONG: usize = 1;
 
 fn ping() {
     let (table, _published) = create();
-    let window = table.live_write_window(..).unwrap();
+    let window = table.try_live_write(..).unwrap();
     let counts = window.cells_of::<u32>();
     for round in 1..=ROUNDS {
         counts.set(PING, round);
@@ -62,7 +62,7 @@ fn ping() {
 
 fn pong() {
     let table = open();
-    let window = table.live_write_window(..).unwrap();
+    let window = table.try_live_write(..).unwrap();
     let counts = window.cells_of::<u32>();
     for round in 1..=ROUNDS {
         while counts.get(PING) != round {}
@@ -73,7 +73,7 @@ fn pong() {
 /// Holds a live window until the other one has gone through with it.
 fn hold() {
     let (table, _published) = create();
-    let window = table.live_write_window(..GRANULE).unwrap();
+    let window = table.try_live_write(..GRANULE).unwrap();
     until("nobody comes", || {
         // The second granule says how far the other one is.
         matches!(table.read_at(GRANULE, 1).as_deref(), Ok([1]))
@@ -88,7 +88,7 @@ fn is_refused() {
     let table = open();
     let mut refused = Err(Error::WouldBlock);
     until("nothing is held", || {
-        refused = table.live_read_window(..GRANULE).map(drop);
+        refused = table.try_live_read(..GRANULE).map(drop);
         refused.is_err()
     });
     let reason = |refused: Result<(), Error>| match refused {
@@ -96,16 +96,13 @@ fn is_refused() {
         other => panic!("{other:?}"),
     };
     reason(refused);
-    reason(table.live_write_window(..GRANULE).map(drop));
+    reason(table.try_live_write(..GRANULE).map(drop));
     // It does not wait for what another strand may never let go of.
-    reason(table.live_read_window_waiting(..GRANULE).map(drop));
-    assert_eq!(
-        table.read_window(..GRANULE).map(drop),
-        Err(Error::WouldBlock)
-    );
+    reason(table.live_read(..GRANULE).map(drop));
+    assert_eq!(table.try_read(..GRANULE).map(drop), Err(Error::WouldBlock));
     table.write_at(GRANULE, &[1]).unwrap();
     until("it is never free", || {
-        table.live_write_window(..GRANULE).is_ok()
+        table.try_live_write(..GRANULE).is_ok()
     });
     table.write_at(GRANULE, &[2]).unwrap();
 }
@@ -114,8 +111,8 @@ fn is_refused() {
 fn alone() {
     let table = Region::create("table", 2 * GRANULE).unwrap();
     let other = table.duplicate(Rights::READ | Rights::WRITE).unwrap();
-    let window = table.live_write_window(..GRANULE).unwrap();
-    let again = other.live_read_window(..GRANULE).map(drop);
+    let window = table.try_live_write(..GRANULE).unwrap();
+    let again = other.try_live_read(..GRANULE).map(drop);
     assert_eq!(again, Err(Error::WouldBlock));
     let cells = window.cells();
     assert_eq!(cells.len() as u64, GRANULE);
@@ -139,9 +136,9 @@ fn alone() {
     assert_eq!(&window[..6], b"\x07live\0");
     let window = window.into_read().unwrap().into_live().unwrap();
     let refused = window.into_write().unwrap().into_read().unwrap();
-    let reads = other.read_window(GRANULE..).unwrap();
+    let reads = other.try_read(GRANULE..).unwrap();
     let window = refused.into_window().unwrap();
-    let beside = other.read_window(..GRANULE).unwrap();
+    let beside = other.try_read(..GRANULE).unwrap();
     let refused = window.into_live().unwrap_err();
     assert_eq!(*refused.error(), Error::WouldBlock);
     assert_eq!(&refused.into_window()[1..5], b"live");
@@ -149,17 +146,14 @@ fn alone() {
 
     // What is frozen is not live.
     let weak = table.restrict(Rights::READ).unwrap();
-    assert_eq!(
-        weak.live_write_window(..).map(drop),
-        Err(Error::NotPermitted)
-    );
+    assert_eq!(weak.try_live_write(..).map(drop), Err(Error::NotPermitted));
     table.freeze().unwrap();
-    assert_eq!(weak.live_read_window(..).map(drop), Err(Error::Frozen));
+    assert_eq!(weak.try_live_read(..).map(drop), Err(Error::Frozen));
 }
 
 fn write_then_share() {
     let (table, _published) = create();
-    let mut window = table.write_window(..).unwrap();
+    let mut window = table.try_write(..).unwrap();
     // The other one waits by now, or comes later; either will do.
     std::thread::sleep(Duration::from_millis(30));
     window[0] = 1;
@@ -171,7 +165,7 @@ fn write_then_share() {
 
 fn wait() {
     let table = open();
-    let window = table.live_write_window_waiting(..).unwrap();
+    let window = table.live_write(..).unwrap();
     let cells = window.cells();
     assert_eq!(cells.get(0), 1);
     cells.set(1, 1);
@@ -180,7 +174,7 @@ fn wait() {
 
 fn keep() {
     let table = Region::create("table", 2 * GRANULE).unwrap();
-    let window = table.live_read_window(..).unwrap();
+    let window = table.try_live_read(..).unwrap();
     let _published = publish(&table);
     let cells = window.cells();
     until("it does not die", || cells.get(0) == 1);
@@ -189,10 +183,10 @@ fn keep() {
 
 fn die() {
     let table = open();
-    match table.live_write_window(..) {
+    match table.try_live_write(..) {
         Err(Error::Poisoned) => {
             table.clear_poison().unwrap();
-            let window = table.live_write_window(..).unwrap();
+            let window = table.try_live_write(..).unwrap();
             assert_eq!(window.cells().get(0), 1);
             window.cells().set(1, 1);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tombolo_guest::channels::{ChannelError, Receiver, Sender};
 use tombolo_guest::scopes::{self, ScopeError};
-use tombolo_guest::{Error, Event, GRANULE, Region, Rights, lifecycle};
+use tombolo_guest::{Error, GRANULE, Pollable, Region, Rights, lifecycle};
 
 /// The size of a frame.
 const FRAME: u64 = 4 * GRANULE;
@@ -52,7 +52,7 @@ fn produce(frames: u32) {
         let region = match pool.pop() {
             Some(region) => region,
             None => {
-                let mut message = back.next().unwrap().expect("they come back");
+                let mut message = back.receive().unwrap().expect("they come back");
                 // One for each frame that was lost.
                 for _ in 0..message.bytes[0] {
                     pool.push(Region::create("frame", FRAME).unwrap());
@@ -60,20 +60,19 @@ fn produce(frames: u32) {
                 message.regions.remove(0)
             }
         };
-        region.write_window(..).unwrap().fill(frame as u8);
-        out.send_waiting(&frame.to_le_bytes(), vec![region])
-            .unwrap();
+        region.try_write(..).unwrap().fill(frame as u8);
+        out.send(&frame.to_le_bytes(), vec![region]).unwrap();
     }
     drop(out);
     // Until nobody is left who could send any.
-    while back.next().unwrap().is_some() {}
+    while back.receive().unwrap().is_some() {}
 }
 
 fn add(from: &str, to: &str, bad: Option<u32>) {
     let (from, to) = (Receiver::open(from).unwrap(), Sender::open(to).unwrap());
-    while let Some(mut message) = from.next().unwrap() {
+    while let Some(mut message) = from.receive().unwrap() {
         let region = message.regions.remove(0);
-        let mut window = region.write_window(..).unwrap();
+        let mut window = region.try_write(..).unwrap();
         window
             .iter_mut()
             .for_each(|byte| *byte = byte.wrapping_add(1));
@@ -81,7 +80,7 @@ fn add(from: &str, to: &str, bad: Option<u32>) {
             panic!("a bad frame");
         }
         drop(window);
-        to.send_waiting(&message.bytes, vec![region]).unwrap();
+        to.send(&message.bytes, vec![region]).unwrap();
     }
 }
 
@@ -95,17 +94,17 @@ fn consume(from: &str, added: u8) {
     let (from, back) = (Receiver::open(from).unwrap(), Sender::open("back").unwrap());
     let mut next = 0;
     let mut came = Vec::new();
-    while let Some(mut message) = from.next().unwrap() {
+    while let Some(mut message) = from.receive().unwrap() {
         let frame = number(&message.bytes);
         let lost = u8::try_from(frame - next).unwrap();
         next = frame + 1;
         came.push(frame);
         let region = message.regions.remove(0);
-        let window = region.read_window(..).unwrap();
+        let window = region.try_read(..).unwrap();
         let byte = (frame as u8).wrapping_add(added);
         assert!(window.iter().all(|it| *it == byte), "frame {frame}");
         drop(window);
-        back.send_waiting(&[lost], vec![region]).unwrap();
+        back.send(&[lost], vec![region]).unwrap();
     }
     fs::write("/out/came", format!("{came:?}")).unwrap();
 }
@@ -113,7 +112,7 @@ fn consume(from: &str, added: u8) {
 fn say(channel: &str, times: u32) {
     let channel = Sender::open(channel).unwrap();
     for time in 0..times {
-        channel.send_waiting(&time.to_le_bytes(), vec![]).unwrap();
+        channel.send(&time.to_le_bytes(), vec![]).unwrap();
     }
 }
 
@@ -121,12 +120,12 @@ fn say(channel: &str, times: u32) {
 fn hear(channel: &str) {
     let channel = Receiver::open(channel).unwrap();
     let mut heard = std::collections::BTreeMap::<String, u32>::new();
-    while let Some(message) = channel.next().unwrap() {
+    while let Some(message) = channel.receive().unwrap() {
         let next = heard.entry(message.from).or_default();
         assert_eq!(number(&message.bytes), *next);
         *next += 1;
     }
-    assert_eq!(channel.receive().unwrap_err(), ChannelError::Closed);
+    assert_eq!(channel.try_receive().unwrap_err(), ChannelError::Closed);
     fs::write("/out/heard", format!("{heard:?}")).unwrap();
 }
 
@@ -134,7 +133,7 @@ fn hear(channel: &str) {
 /// error, what it has is dropped first.
 fn hear_but(bad: u32, channel: &str) {
     let channel = Receiver::open(channel).unwrap();
-    while let Some(message) = channel.next().unwrap() {
+    while let Some(message) = channel.receive().unwrap() {
         let number = number(&message.bytes);
         if number == bad {
             drop(channel);
@@ -150,11 +149,11 @@ fn send_until_closed(channel: &str) {
     for time in 0u8.. {
         let region = Region::create("sent", GRANULE).unwrap();
         let id = region.id();
-        if let Err(unsent) = channel.send_waiting(&[time], vec![region]) {
+        if let Err(unsent) = channel.send(&[time], vec![region]) {
             assert_eq!(unsent.why, ChannelError::Closed);
             assert_eq!(unsent.regions[0].id(), id);
             // Closed is closed.
-            assert!(channel.room().is_ready());
+            assert!(channel.writable().is_ready());
             return;
         }
     }
@@ -163,14 +162,14 @@ fn send_until_closed(channel: &str) {
 fn receive_one(channel: &str, how: &str) {
     let channel = Receiver::open(channel).unwrap();
     assert_eq!(Receiver::open("c").unwrap_err(), ChannelError::WouldBlock);
-    let message = channel.next().unwrap().unwrap();
+    let message = channel.receive().unwrap().unwrap();
     // Let some more come.
     std::thread::sleep(Duration::from_millis(30));
     match how {
         "drop" => drop(channel),
         "return" => {}
         "trap" => {
-            let _window = message.regions[0].write_window(..).unwrap();
+            let _window = message.regions[0].try_write(..).unwrap();
             panic!("as it was told");
         }
         _ => panic!("{how}"),
@@ -183,10 +182,10 @@ fn fill_up(channel: &str, room: usize) {
     let channel = Sender::open(channel).unwrap();
     let create = || Region::create("queued", GRANULE);
     for _ in 0..room {
-        channel.send(b"", vec![create().unwrap()]).unwrap();
+        channel.try_send(b"", vec![create().unwrap()]).unwrap();
     }
-    assert!(!channel.room().is_ready());
-    let mut unsent = channel.send(b"", vec![create().unwrap()]).unwrap_err();
+    assert!(!channel.writable().is_ready());
+    let mut unsent = channel.try_send(b"", vec![create().unwrap()]).unwrap_err();
     assert_eq!(unsent.why, ChannelError::WouldBlock);
     // The limit is what was created.
     let Err(Error::Exhausted(text)) = create() else {
@@ -195,14 +194,14 @@ fn fill_up(channel: &str, room: usize) {
     assert!(text.contains("regions"), "{text}");
     let region = unsent.regions.remove(0);
     let long = vec![0; 65];
-    let unsent = channel.send(&long, vec![region]).unwrap_err();
+    let unsent = channel.try_send(&long, vec![region]).unwrap_err();
     let ChannelError::TooLarge(text) = &unsent.why else {
         panic!("{unsent}");
     };
     assert!(text.contains("64") && text.contains("a region"), "{text}");
     // Told to go on by the other side.
     let go = Receiver::open("go").unwrap();
-    go.next().unwrap();
+    go.receive().unwrap();
     drop(unsent);
     let region = create().expect("what is received counts for the receiver");
     drop(region);
@@ -211,10 +210,10 @@ fn fill_up(channel: &str, room: usize) {
 fn hold_then_receive(channel: &str) {
     let channel = Receiver::open(channel).unwrap();
     std::thread::sleep(Duration::from_millis(50));
-    let first = channel.next().unwrap().unwrap();
+    let first = channel.receive().unwrap().unwrap();
     assert_eq!(first.regions.len(), 1);
-    Sender::open("go").unwrap().send(b"", vec![]).unwrap();
-    while channel.next().unwrap().is_some() {}
+    Sender::open("go").unwrap().try_send(b"", vec![]).unwrap();
+    while channel.receive().unwrap().is_some() {}
 }
 
 /// Nothing is there for a guest that was granted nothing.
@@ -229,7 +228,7 @@ fn strangers() {
     }
     for (scope, name) in [("s", "table"), ("s", "nothing"), ("nothing", "table")] {
         assert_eq!(
-            scopes::open(scope, name).unwrap_err(),
+            scopes::try_open(scope, name).unwrap_err(),
             ScopeError::NotPermitted
         );
         assert_eq!(
@@ -245,17 +244,20 @@ fn publish(how: &str) {
     // Others wait for it by now.
     std::thread::sleep(Duration::from_millis(30));
     let table = Region::create("table", GRANULE).unwrap();
-    table.write_window(..).unwrap().fill(7);
+    table.try_write(..).unwrap().fill(7);
     let rights = Rights::READ | Rights::WRITE;
     let published = scopes::publish("s", "table", &table, rights).unwrap();
     let again = scopes::publish("s", "table", &table, rights);
     assert_eq!(again.unwrap_err(), ScopeError::Taken);
     let done = Receiver::open("done").unwrap();
-    done.next().unwrap();
+    done.receive().unwrap();
     match how {
         "withdraw" => {
             drop(published);
-            assert_eq!(scopes::open("s", "table").unwrap_err(), ScopeError::Absent);
+            assert_eq!(
+                scopes::try_open("s", "table").unwrap_err(),
+                ScopeError::Absent
+            );
         }
         "die" => panic!("as it was told"),
         _ => panic!("{how}"),
@@ -263,30 +265,26 @@ fn publish(how: &str) {
 }
 
 fn open(rights: &str) {
-    let table = scopes::open_waiting("s", "table").unwrap();
+    let table = scopes::open("s", "table").unwrap();
     assert_eq!(format!("{:?}", table.rights()), rights);
-    assert_eq!(table.read_window(..).unwrap()[0], 7);
-    Sender::open("done").unwrap().send(b"", vec![]).unwrap();
+    assert_eq!(table.try_read(..).unwrap()[0], 7);
+    Sender::open("done").unwrap().try_send(b"", vec![]).unwrap();
     // Until it is withdrawn, or goes with who published it.
     let until = Instant::now() + Duration::from_secs(20);
-    while scopes::open("s", "table").is_ok() {
+    while scopes::try_open("s", "table").is_ok() {
         assert!(Instant::now() < until, "it stays");
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(!scopes::published("s", "table").unwrap().is_ready());
-    assert_eq!(
-        table.read_window(..).unwrap()[0],
-        7,
-        "what was opened stays"
-    );
+    assert_eq!(table.try_read(..).unwrap()[0], 7, "what was opened stays");
 }
 
 /// Waits for the end of the app, or does not.
 fn linger(how: &str) {
-    let stop = lifecycle::stop();
+    let stop = lifecycle::stop_event();
     assert!(!lifecycle::stopping() && !stop.is_ready());
     fs::write("/out/lingers", "").unwrap();
-    assert_eq!(Event::first(&[&stop]), [0]);
+    assert_eq!(Pollable::first(&[&stop]), [0]);
     assert!(lifecycle::stopping() && stop.is_ready());
     match how {
         "end" => fs::write("/out/heard", "in time").unwrap(),

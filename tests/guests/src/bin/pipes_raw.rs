@@ -5,7 +5,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/pipes.wit"],
+        path: ["../../wit/app", "../wit/pipes.wit"],
         world: "test:pipes/raw",
         generate_all,
     });
@@ -15,7 +15,7 @@ mod bindings {
 #[path = "../node.rs"]
 mod node;
 
-use bindings::tombolo::memory::channels::{Receiver, Refusal, Sender, Unsent};
+use bindings::tombolo::app::channels::{Receiver, Refusal, Sender, Unsent};
 use bindings::tombolo::memory::regions::{Region, Rights};
 use bindings::tombolo::memory::windows::Access;
 use node::Page;

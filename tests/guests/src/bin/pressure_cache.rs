@@ -21,7 +21,7 @@ fn main() {
 
     let watch = Watch::new();
     let region = Region::create(&name, SIZE).expect("there is room");
-    let mut window = region.write_window(..).expect("it is ours");
+    let mut window = region.try_write(..).expect("it is ours");
     window.fill(7);
     let unpinned = window.unpin().expect("no other window is there");
     let _sign = sign();

@@ -14,15 +14,18 @@ fn main() {
     let (to, from) = (Sender::open(to).unwrap(), Receiver::open(from).unwrap());
     for round in 0..rounds.parse().unwrap() {
         let region = Region::create(name, GRANULE).unwrap();
-        let mut window = region.write_window(..).unwrap();
+        let mut window = region.try_write(..).unwrap();
         window.fill(round);
         drop(window);
-        to.send_waiting(name.as_bytes(), vec![region]).unwrap();
-        let mut message = from.next().unwrap().expect("its neighbour sends as often");
+        to.send(name.as_bytes(), vec![region]).unwrap();
+        let mut message = from
+            .receive()
+            .unwrap()
+            .expect("its neighbour sends as often");
         let region = message.regions.remove(0);
         assert_eq!(message.bytes, region.name().into_bytes());
         assert_eq!(message.from, region.name());
-        let window = region.read_window(..).unwrap();
+        let window = region.try_read(..).unwrap();
         assert!(window.iter().all(|byte| *byte == round));
     }
 }

@@ -7,7 +7,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/soak.wit"],
+        path: ["../../wit/memory", "../wit/soak.wit"],
         world: "test:soak/cache",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
         generate_all,
@@ -237,8 +237,8 @@ impl Cache {
         let region = item.region;
         let write = self.dice.once_in(2);
         let shown = match write {
-            true => region.write_window(bytes(&range)).map(Shown::Write),
-            false => region.read_window(bytes(&range)).map(Shown::Read),
+            true => region.try_write(bytes(&range)).map(Shown::Write),
+            false => region.try_read(bytes(&range)).map(Shown::Read),
         };
         let conflicts = item.conflicts(&range, write);
         match shown {
@@ -467,7 +467,7 @@ impl Cache {
             Err(error) => return self.refused(&error),
         };
         let seed = self.dice.next();
-        let mut window = region.write_window(..).expect("it is new");
+        let mut window = region.try_write(..).expect("it is new");
         for (granule, place) in window.chunks_mut(GRANULE).enumerate() {
             soak::fill(place, seed, granule, 1);
         }
@@ -494,7 +494,7 @@ impl Cache {
                 return;
             }
         }
-        let window = region.read_window(..).expect("it is pinned");
+        let window = region.try_read(..).expect("it is pinned");
         for (granule, seen) in window.chunks(GRANULE).enumerate() {
             soak::check(seen, 0, *seed, granule, Part::of(1)).expect("as it was frozen");
         }

@@ -3,7 +3,7 @@
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/soak.wit"],
+        path: ["../../wit/memory", "../wit/soak.wit"],
         world: "test:soak/friendly",
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
         generate_all,
@@ -84,7 +84,7 @@ impl Guest for Friend {
         // Pins are the lender's business.
         assert_eq!(it.unpin(bytes(&range)), Err(Error::NotPermitted));
         assert_eq!(it.pin(bytes(&range)), Err(Error::NotPermitted));
-        let window = match it.read_window(bytes(&range)) {
+        let window = match it.try_read(bytes(&range)) {
             // By its lender, which was ended since with a window to write: nobody hears
             // this answer.
             Err(Error::Poisoned) => return Ok(false),
@@ -99,7 +99,7 @@ impl Guest for Friend {
     fn fill(it: &Region, seed: u64, first: u32, versions: Vec<u32>) -> Result<bool, String> {
         tell_panics();
         let range = lent(first, &versions);
-        let mut window = match it.write_window(bytes(&range)) {
+        let mut window = match it.try_write(bytes(&range)) {
             // As above.
             Err(Error::Poisoned) => return Ok(false),
             window => window.expect("it was lent"),
@@ -176,7 +176,7 @@ fn look(kept: &mut Kept, range: Range<usize>, told: &mut (u64, u64)) {
         part.doubtful |= pinned.is_lost() && !part.pinned;
         part.pinned = true;
     }
-    let window = match kept.region.read_window(bytes(&range)) {
+    let window = match kept.region.try_read(bytes(&range)) {
         Ok(window) => window,
         Err(error) => return refused(&error),
     };

@@ -54,11 +54,11 @@ fn read(access: &str, times: u32, how: &str) {
             for _ in 0..LIFTS {
                 // By the host, which looks whether it is UTF-8: nobody's name.
                 let text = unsafe { std::str::from_utf8_unchecked(bytes) };
-                let opened = scopes::open("s", text);
+                let opened = scopes::try_open("s", text);
                 assert!(matches!(opened, Err(ScopeError::Absent)), "{opened:?}");
                 // By the host, which copies it: and back.
-                echo.send(bytes, vec![]).unwrap();
-                let message = echoed.receive().unwrap();
+                echo.try_send(bytes, vec![]).unwrap();
+                let message = echoed.try_receive().unwrap();
                 lifted += 2;
                 if is_live {
                     halves += u32::from(at_one_moment(&message.bytes));
@@ -72,17 +72,15 @@ fn read(access: &str, times: u32, how: &str) {
             }
         };
         let done = match access {
-            "read" => region.read_window(..).map(|window| look(&window[..LENGTH])),
-            "write" => region
-                .write_window(..)
-                .map(|window| look(&window[..LENGTH])),
+            "read" => region.try_read(..).map(|window| look(&window[..LENGTH])),
+            "write" => region.try_write(..).map(|window| look(&window[..LENGTH])),
             "copy" => region.read_at(0, LENGTH as u64).map(|bytes| look(&bytes)),
             // The bytes themselves, to be passed on and not looked at here.
             "live-read" => region
-                .live_read_window(..)
+                .try_live_read(..)
                 .map(|window| look(unsafe { std::slice::from_raw_parts(window.as_ptr(), LENGTH) })),
             "live-write" => region
-                .live_write_window(..)
+                .try_live_write(..)
                 .map(|window| look(unsafe { std::slice::from_raw_parts(window.as_ptr(), LENGTH) })),
             _ => panic!("{access}"),
         };
@@ -132,7 +130,7 @@ fn whole(bytes: &[u8], first: u8) {
 
 /// Changes the bytes until nobody publishes them any more.
 fn write(how: &str) {
-    let region = scopes::open_waiting("s", "torn").unwrap();
+    let region = scopes::open("s", "torn").unwrap();
     let (even, odd) = (pattern(false), pattern(true));
     for time in 0u32.. {
         let bytes = match time % 2 {
@@ -141,13 +139,13 @@ fn write(how: &str) {
         };
         let done = match how {
             // Byte by byte: what is between is no UTF-8.
-            "write" => region.write_window(..).map(|mut window| {
+            "write" => region.try_write(..).map(|mut window| {
                 for (to, from) in window.iter_mut().zip(bytes) {
                     unsafe { std::ptr::from_mut(to).write_volatile(*from) };
                 }
             }),
             // Two by two, and with turns of others in between.
-            "live-write" => region.live_write_window(..).map(|window| {
+            "live-write" => region.try_live_write(..).map(|window| {
                 let cells = window.cells_of::<u16>();
                 for (at, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {
                     cells.set(at, u16::from_le_bytes(*pair));
@@ -167,7 +165,7 @@ fn write(how: &str) {
             // Without a window.
             pause();
         }
-        if time % 64 == 0 && scopes::open("s", "torn").is_err() {
+        if time % 64 == 0 && scopes::try_open("s", "torn").is_err() {
             return;
         }
     }

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 mod bindings {
     wit_bindgen::generate!({
-        path: ["../../wit", "../wit/puppet.wit"],
+        path: ["../../wit/memory", "../wit/puppet.wit"],
         world: "test:puppet/puppet",
         generate_all,
     });

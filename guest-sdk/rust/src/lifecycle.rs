@@ -1,0 +1,33 @@
+//! Lifecycle: learning that the app is to stop.
+//!
+//! If a guest of the app uses this module, all guests get some time to finish their work
+//! (`stop-timeout` in the manifest). Otherwise they are stopped at once.
+//!
+//! ```no_run
+//! # use tombolo_guest::channels::Receiver;
+//! # fn example(jobs: Receiver) -> Result<(), Box<dyn std::error::Error>> {
+//! use tombolo_guest::{Pollable, lifecycle};
+//!
+//! let (job, stop) = (jobs.readable(), lifecycle::stop_event());
+//! while !lifecycle::stopping() {
+//!     let _ = Pollable::first(&[&job, &stop]);
+//!     // ...
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::bindings::lifecycle as wit;
+use crate::pollable::Pollable;
+
+/// Returns whether the app is to stop. Never waits.
+#[must_use]
+pub fn stopping() -> bool {
+    wit::stopping()
+}
+
+/// Returns the event that the app is to stop.
+#[must_use]
+pub fn stop_event() -> Pollable {
+    Pollable::new(wit::subscribe())
+}
