@@ -4,7 +4,9 @@
 mod puppet;
 
 use puppet::{Puppet, READ, WRITE, alone, assert_filled, filled};
-use tombolo::{GRANULE, Host, PackError, Parcel, Region, RegionError, Rights, Trespass};
+use tombolo::{
+    GRANULE, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
+};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 
 /// Contexts that are replaced and swapped while their stores have windows.
@@ -15,7 +17,9 @@ mod contexts {
     #[track_caller]
     fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
         let error = result.expect_err("the guest trespassed");
-        let error = error.downcast::<Trespass>().expect("that is the reason");
+        let error = error
+            .downcast::<WriteViolation>()
+            .expect("that is the reason");
         let text = error.to_string();
         assert!(text.contains(&format!("`{}`", region.name())), "{text}");
     }
@@ -23,7 +27,7 @@ mod contexts {
     /// A region full of ones, and a guest with a `read` window on three granules of
     /// it, of which the middle one is unpinned. Its context is another one than that
     /// of its first window.
-    fn with_a_new_context(host: &Host, name: &str) -> (Region, Puppet, u32, u32) {
+    fn with_a_new_context(host: &RegionHost, name: &str) -> (Region, Puppet, u32, u32) {
         let region = filled(host, name, 3 * GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, host, "a");
         let number = a.create("first", GRANULE).unwrap().unwrap();
@@ -38,7 +42,7 @@ mod contexts {
     #[test]
     fn new_context_hears_of_the_trespass() {
         alone("contexts::new_context_hears_of_the_trespass", || {
-            let host = Host::new();
+            let host = RegionHost::new();
             let (region, mut a, number, at) = with_a_new_context(&host, "music");
             a.fill(at, 100, 9).unwrap();
             assert!(a.store.data().regions.check().is_err());
@@ -54,7 +58,7 @@ mod contexts {
         alone(
             "contexts::context_put_in_after_the_trespass_hears_of_it",
             || {
-                let host = Host::new();
+                let host = RegionHost::new();
                 let (region, mut a, _, at) = with_a_new_context(&host, "music");
                 a.fill(at, 100, 9).unwrap();
                 let kept = std::mem::replace(
@@ -74,7 +78,7 @@ mod contexts {
         alone(
             "contexts::swapped_contexts_leave_the_trespass_with_its_store",
             || {
-                let host = Host::new();
+                let host = RegionHost::new();
                 let (region, mut a, _, at) = with_a_new_context(&host, "music");
                 let (other, mut b, _, at_b) = with_a_new_context(&host, "words");
                 std::mem::swap(
@@ -114,7 +118,7 @@ mod lends {
 
     #[test]
     fn ending_a_lend_after_a_trap_poisons() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
@@ -130,7 +134,7 @@ mod lends {
 
     #[test]
     fn ending_a_lend_after_a_panic_poisons() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
@@ -150,7 +154,7 @@ mod lends {
 
     #[test]
     fn ending_a_lend_after_a_return_does_not_poison() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
@@ -160,7 +164,7 @@ mod lends {
 
     #[test]
     fn failed_call_with_a_read_window_does_not_poison() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
@@ -181,12 +185,15 @@ mod hosts {
     #[track_caller]
     fn assert_other_host(error: &RegionError) {
         assert!(matches!(error, RegionError::OtherHost), "{error}");
-        assert!(error.to_string().contains("another `Host`"), "{error}");
+        assert!(
+            error.to_string().contains("another `RegionHost`"),
+            "{error}"
+        );
     }
 
     #[test]
     fn region_of_another_host_is_neither_lent_nor_given() {
-        let (one, two) = (Host::new(), Host::new());
+        let (one, two) = (RegionHost::new(), RegionHost::new());
         let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
         let region = filled(&two, "of two", GRANULE, 1);
         assert_other_host(&tombolo::lend(&mut a.store, &region, Rights::READ).unwrap_err());
@@ -202,7 +209,7 @@ mod hosts {
 
     #[test]
     fn region_of_another_host_is_not_packed() {
-        let (one, two) = (Host::new(), Host::new());
+        let (one, two) = (RegionHost::new(), RegionHost::new());
         let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
         let b = Puppet::new(WINDOWS_PUPPET, &two, "b");
         let to = b.store.data().regions.recipient();
@@ -219,7 +226,7 @@ mod hosts {
 
     #[test]
     fn parcel_for_another_host_is_not_unpacked() {
-        let (one, two) = (Host::new(), Host::new());
+        let (one, two) = (RegionHost::new(), RegionHost::new());
         let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
         let mut b = Puppet::new(WINDOWS_PUPPET, &two, "b");
         let to = a.store.data().regions.recipient();
@@ -279,7 +286,7 @@ mod forks {
     fn child_does_not_touch_its_parents_regions() {
         alone("forks::child_does_not_touch_its_parents_regions", || {
             for fork in [Fork::Library, Fork::Raw] {
-                let host = Host::new();
+                let host = RegionHost::new();
                 let region = filled(&host, "cache", 2 * GRANULE, 1);
                 region.unpin(0, GRANULE).unwrap();
                 let ended = in_child(fork, || {
@@ -292,7 +299,7 @@ mod forks {
                     assert_refused(region.read_at(GRANULE, 1));
                     assert_refused(region.pin(0, 0));
                     // What the child makes is its own.
-                    let host = Host::new();
+                    let host = RegionHost::new();
                     let own = filled(&host, "own", GRANULE, 2);
                     own.unpin(0, 0).unwrap();
                     assert_eq!(host.purge(u64::MAX), GRANULE);
@@ -310,7 +317,7 @@ mod forks {
         alone(
             "forks::guest_in_a_child_does_not_write_to_its_windows",
             || {
-                let host = Host::new();
+                let host = RegionHost::new();
                 let region = filled(&host, "shared", GRANULE, 1);
                 let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
                 let number = a.receive(region.duplicate(Rights::ALL).unwrap());
@@ -321,7 +328,7 @@ mod forks {
                     a.poke(at, 9).unwrap_err();
                     drop(a);
                     // Guests of the child's own do.
-                    let host = Host::new();
+                    let host = RegionHost::new();
                     Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
                 });
                 assert!(ended);
@@ -338,7 +345,7 @@ mod forks {
     #[test]
     fn guest_in_a_child_maps_nothing() {
         alone("forks::guest_in_a_child_maps_nothing", || {
-            let host = Host::new();
+            let host = RegionHost::new();
             let region = filled(&host, "shared", GRANULE, 1);
             let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
             let number = a.receive(region.duplicate(Rights::ALL).unwrap());

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tombolo::{GRANULE, Host, Limits, PrepareError, Trespass};
+use tombolo::{GRANULE, Limits, PrepareError, RegionHost, WriteViolation};
 use tombolo_app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 use tombolo_tests::process::Process;
@@ -292,7 +292,7 @@ fn memory_grows_to_its_limit_and_no_further() {
     let outcome = run(app(hostile(), &["grow", "answers", "1600"]).limits(limits));
     assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
 
-    let mut puppet = Puppet::new(WINDOWS_PUPPET, &Host::new(), "a");
+    let mut puppet = Puppet::new(WINDOWS_PUPPET, &RegionHost::new(), "a");
     while puppet.grow(1024).unwrap() != -1 {}
     while puppet.grow(1).unwrap() != -1 {}
     assert_eq!(puppet.pages().unwrap(), 65536);
@@ -326,10 +326,10 @@ fn panic_and_exit_in_a_call_end_that_guest_alone() {
 #[track_caller]
 fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
     let error = result.unwrap_err();
-    assert!(error.is::<Trespass>(), "{error:?}");
+    assert!(error.is::<WriteViolation>(), "{error:?}");
     assert!(
         error
-            .downcast_ref::<Trespass>()
+            .downcast_ref::<WriteViolation>()
             .unwrap()
             .to_string()
             .contains("guest `a`")
@@ -345,7 +345,7 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
         |a, at| a.fill_apart(at, 4096, 32),
     ];
     for write in writes {
-        let host = Host::new();
+        let host = RegionHost::new();
         let (mut a, mut b) = (
             Puppet::new(WINDOWS_PUPPET, &host, "a"),
             Puppet::new(WINDOWS_PUPPET, &host, "b"),
@@ -370,7 +370,7 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
 
 #[test]
 fn plain_store_of_an_embedded_guest_to_its_read_only_window_traps() {
-    let host = Host::new();
+    let host = RegionHost::new();
     for at_most in [0, PAGE - 1] {
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let region = filled(&host, "music", GRANULE, 1);
@@ -394,7 +394,7 @@ fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() 
         &["pointer"],
         &["init"],
     ] {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = filled(&host, "music", 4 * GRANULE, 1);
         let mut store = Store::new(&engine, Data(host.context("a").build()));
         let instance = linker.instantiate(&mut store, &component).unwrap();
@@ -482,7 +482,7 @@ fn fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings() {
         "fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings",
         || {
             const FILLS: u32 = 32_740;
-            let host = Host::new();
+            let host = RegionHost::new();
             let (mut a, mut b) = (
                 Puppet::new(WINDOWS_PUPPET, &host, "a"),
                 Puppet::new(WINDOWS_PUPPET, &host, "b"),
@@ -550,7 +550,7 @@ fn isolated_windows_stop_at_half_of_the_processs_mappings() {
 /// Maps windows of one granule, each apart from the others, as many as it may;
 /// checks that others are not harmed. Gives how many it were, and the refusal.
 fn isolated_windows(limits: Limits) -> (usize, String) {
-    let host = Host::new();
+    let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     let mut b = Puppet::new(WINDOWS_PUPPET, &host, "b");
     let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
@@ -589,7 +589,7 @@ fn windows_at_ever_new_places_never_make_more_mappings_than_the_limit() {
     alone(
         "windows_at_ever_new_places_never_make_more_mappings_than_the_limit",
         || {
-            let host = Host::new();
+            let host = RegionHost::new();
             let region = filled(&host, "music", GRANULE, 1);
             let mut limits = Limits::default();
             limits.mappings = 1000;
@@ -707,7 +707,7 @@ fn handle_faults(handler: usize, flags: libc::c_int) {
 }
 
 /// Guests with windows, to which the process's own faults have nothing to do.
-fn busy_guest(host: &Host) -> Puppet {
+fn busy_guest(host: &RegionHost) -> Puppet {
     let mut a = Puppet::new(WINDOWS_PUPPET, host, "a");
     let number = a.create("music", GRANULE).unwrap().unwrap();
     let (_, at) = a.shown(number, 1, READ);
@@ -723,7 +723,7 @@ fn fault_that_no_window_explains_reaches_the_handler_that_was_there_before() {
             noticed as *const () as usize,
             libc::SA_SIGINFO | libc::SA_ONSTACK,
         );
-        let host = Host::new();
+        let host = RegionHost::new();
         let mut a = busy_guest(&host);
         // Guests' faults do not.
         a.poke(u32::MAX, 1).unwrap_err();
@@ -738,7 +738,7 @@ fn fault_at_no_page_reaches_a_plain_handler_that_was_there_before() {
     let name = "fault_at_no_page_reaches_a_plain_handler_that_was_there_before";
     if is_child() {
         handle_faults(noticed_plainly as *const () as usize, libc::SA_ONSTACK);
-        let host = Host::new();
+        let host = RegionHost::new();
         let _a = busy_guest(&host);
         write_to_nowhere();
         unreachable!("it did not fault");
@@ -754,7 +754,7 @@ fn fault_in_a_guests_memory_where_no_window_is_reaches_the_handler_before() {
             noticed as *const () as usize,
             libc::SA_SIGINFO | libc::SA_ONSTACK,
         );
-        let host = Host::new();
+        let host = RegionHost::new();
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
@@ -780,7 +780,7 @@ fn fault_that_nobody_handles_ends_the_process_by_its_signal() {
     let name = "fault_that_nobody_handles_ends_the_process_by_its_signal";
     if is_child() {
         handle_faults(libc::SIG_DFL, 0);
-        let host = Host::new();
+        let host = RegionHost::new();
         let _a = busy_guest(&host);
         write_to_a_read_only_page();
         unreachable!("it did not fault");
@@ -792,7 +792,7 @@ fn fault_that_nobody_handles_ends_the_process_by_its_signal() {
 fn fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process() {
     let name = "fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process";
     if is_child() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let _a = busy_guest(&host);
         write_to_nowhere();
         unreachable!("it did not fault");
@@ -819,7 +819,7 @@ fn prepare_fails_where_an_engine_was_made_before() {
         let mut linker = Linker::new(&engine);
         tombolo::add_to_linker(&mut linker).unwrap();
         let component = Component::new(&engine, handmade()).unwrap();
-        let host = Host::new();
+        let host = RegionHost::new();
         let mut store = Store::new(&engine, Data(host.context("a").build()));
         linker.instantiate(&mut store, &component).unwrap();
         let region = filled(&host, "music", GRANULE, 1);
@@ -854,7 +854,7 @@ fn prepare_succeeds_behind_a_handler_that_was_there_before() {
                 libc::SA_SIGINFO | libc::SA_ONSTACK,
             );
             tombolo::prepare(&mut Config::new()).unwrap();
-            busy_guest(&Host::new()).assert_works();
+            busy_guest(&RegionHost::new()).assert_works();
         },
     );
 }
@@ -874,7 +874,7 @@ fn prepare_puts_right_what_was_set_before() {
 #[test]
 #[allow(unsafe_code)]
 fn file_of_a_region_is_sealed_and_stays_as_long_as_it_is() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let region = filled(&host, "sealed music", GRANULE + 1, 1);
     let descriptors = Process::current().descriptors().unwrap();
     let is_its = |name: &std::ffi::OsStr| name == "tombolo:sealed music";

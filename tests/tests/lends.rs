@@ -3,14 +3,14 @@
 mod puppet;
 
 use puppet::{Puppet, WRITE, filled};
-use tombolo::{GRANULE, Host, Limits, Rights};
+use tombolo::{GRANULE, Limits, RegionHost, Rights};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 
 use puppet::ErrorCode;
 
 #[test]
 fn windows_that_a_guest_keeps_after_their_lend_count_against_its_limit() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let mut limits = Limits::default();
     limits.windows = 3;
     limits.handles = 4;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tombolo::{GRANULE, Host, Region, RegionError, Rights, Strand};
+use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights, Strand};
 use tombolo_app::{App, AppBuilder, Backoff, End, GuestSpec, Outcome, Restart, ScopeSpec};
 use tombolo_tests::artifacts;
 
@@ -19,7 +19,7 @@ tombolo_tests::guests!(live);
 const LIVE: [Access; 2] = [LIVE_READ, LIVE_WRITE];
 const LOCKED: [Access; 2] = [READ, WRITE];
 
-fn guest(host: &Host, name: &str, strand: &Strand) -> Puppet {
+fn guest(host: &RegionHost, name: &str, strand: &Strand) -> Puppet {
     Puppet::in_strand(artifacts::WINDOWS_PUPPET, host, name, strand)
 }
 
@@ -44,7 +44,7 @@ fn is_unsupported<T: std::fmt::Debug>(answer: Result<T, ErrorCode>, reason: &str
 
 #[test]
 fn embedder_without_its_word_has_no_live_windows() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     let mut a = Puppet::new(artifacts::WINDOWS_PUPPET, &host, "a");
     let number = claim(&mut a, &region);
@@ -64,7 +64,7 @@ fn embedder_without_its_word_has_no_live_windows() {
 
 #[test]
 fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
-    let (host, strand) = (Host::new(), Strand::new());
+    let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| guest(&host, name, &strand));
     let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| claim(guest, &region));
@@ -98,7 +98,7 @@ fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
 
 #[test]
 fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     for first in LIVE {
         for second in LIVE {
@@ -118,7 +118,7 @@ fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
 
 #[test]
 fn one_store_has_no_two_live_windows_on_the_same_bytes() {
-    let (host, strand) = (Host::new(), Strand::new());
+    let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let mut a = guest(&host, "a", &strand);
     let (one, other) = (claim(&mut a, &region), claim(&mut a, &region));
@@ -138,7 +138,7 @@ fn one_store_has_no_two_live_windows_on_the_same_bytes() {
 
 #[test]
 fn live_windows_and_the_lock_exclude_each_other() {
-    let (host, strand) = (Host::new(), Strand::new());
+    let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
@@ -175,7 +175,7 @@ fn live_windows_and_the_lock_exclude_each_other() {
 
 #[test]
 fn access_changes_to_live_and_back_within_the_lock() {
-    let (host, strand) = (Host::new(), Strand::new());
+    let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
@@ -217,7 +217,7 @@ fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
         (true, LIVE_WRITE, false),
         (false, LIVE_WRITE, true),
     ] {
-        let (host, strand) = (Host::new(), Strand::new());
+        let (host, strand) = (RegionHost::new(), Strand::new());
         let region = filled(&host, "music", GRANULE, 1);
         let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
         let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
@@ -244,7 +244,7 @@ fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
 
 #[test]
 fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
-    let (host, strand) = (Host::new(), Strand::new());
+    let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
@@ -265,7 +265,7 @@ fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
 
 #[test]
 fn borrower_has_live_windows_for_the_length_of_the_call() {
-    let (host, strand) = (Host::new(), Strand::new());
+    let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let in_b = claim(&mut b, &region);

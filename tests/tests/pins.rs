@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tombolo::{GRANULE, Host, HostLimits, Limits, Region, RegionError};
+use tombolo::{GRANULE, HostLimits, Limits, Region, RegionError, RegionHost};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 use tombolo_tests::process::Process;
 
@@ -16,13 +16,13 @@ mod puppet;
 /// A granule, as guests count.
 const PAGE: u32 = 65536;
 
-fn host(granules: u64) -> Host {
+fn host(granules: u64) -> RegionHost {
     let mut limits = HostLimits::default();
     limits.budget = granules * GRANULE;
-    Host::with_limits(limits)
+    RegionHost::with_limits(limits)
 }
 
-fn guest(host: &Host, name: &str) -> Puppet {
+fn guest(host: &RegionHost, name: &str) -> Puppet {
     Puppet::new(WINDOWS_PUPPET, host, name)
 }
 
@@ -33,7 +33,7 @@ fn allocated(region: &Region) -> u64 {
 
 /// A region of the host's that the guest has a claim on, too; the host's claim is
 /// unpinned, so that the guest's alone counts.
-fn shared(host: &Host, guest: &mut Puppet, granules: u64) -> (Region, u32) {
+fn shared(host: &RegionHost, guest: &mut Puppet, granules: u64) -> (Region, u32) {
     let region = filled(host, "shared", granules * GRANULE, 7);
     let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     region.unpin(0, 0).unwrap();

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use soak::{Dice, GRANULE, Part};
 use tombolo::pressure::Level;
-use tombolo::{Host, HostLimits, Limits, Pinned, Region, RegionError};
+use tombolo::{HostLimits, Limits, Pinned, Region, RegionError, RegionHost};
 use tombolo_app::{App, AppBuilder, AppHandle, CommandSpec, End, Grant, Outcome};
 use tombolo_tests::process::Process;
 
@@ -389,7 +389,7 @@ fn goes_on(ended: &Receiver<()>) -> bool {
 fn interfere(
     way: Way,
     mut dice: Dice,
-    host: &Host,
+    host: &RegionHost,
     handle: &AppHandle,
     ended: &Receiver<()>,
 ) -> u64 {
@@ -424,7 +424,7 @@ fn interfere(
 /// Does with regions of the host program what guests do with theirs. Says how
 /// often pins said intact and lost, and were refused, and how many frozen regions
 /// were found purged; and lends nothing.
-fn hold(mut dice: Dice, host: &Host, ended: &Receiver<()>) -> [u64; 5] {
+fn hold(mut dice: Dice, host: &RegionHost, ended: &Receiver<()>) -> [u64; 5] {
     let mut tally = [0; 5];
     let mut frozen = Vec::new();
     let mut held: Vec<Held> = (0..2).map(|_| Held::new(&mut dice, host)).collect();
@@ -451,7 +451,7 @@ struct Frozen(Region, u64);
 
 impl Frozen {
     /// One that is written, unless there is no room.
-    fn new(dice: &mut Dice, host: &Host) -> Option<Frozen> {
+    fn new(dice: &mut Dice, host: &RegionHost) -> Option<Frozen> {
         let size = ((1 + dice.below(8)) * GRANULE) as u64;
         let region = host.create("the program's, frozen", size).ok()?;
         let seed = dice.next();
@@ -496,7 +496,7 @@ struct Held {
 }
 
 impl Held {
-    fn new(dice: &mut Dice, host: &Host) -> Held {
+    fn new(dice: &mut Dice, host: &RegionHost) -> Held {
         let granules = 1 + dice.below(24);
         let size = (granules * GRANULE) as u64;
         Held {

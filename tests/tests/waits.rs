@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tombolo::{GRANULE, Host, Region, RegionError, Rights};
+use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights};
 use tombolo_app::{App, AppBuilder, ChannelSpec, End, GuestSpec, Outcome, ScopeSpec};
 
 tombolo_tests::guests!(waits);
@@ -106,7 +106,7 @@ fn send_to_own_full_channel_is_refused() {
 #[test]
 fn embedder_waits_in_the_same_queue() {
     runtime().block_on(async {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = host.create("shared", GRANULE).unwrap();
         let claim = |region: &Region| region.duplicate(Rights::ALL).unwrap();
         let held = region.read(0..1).unwrap();
@@ -142,7 +142,7 @@ fn embedder_waits_in_the_same_queue() {
 #[test]
 fn nobody_misses_its_turn() {
     let runtime = runtime();
-    let host = Host::new();
+    let host = RegionHost::new();
     let region = host.create("counter", 2 * GRANULE).unwrap();
     let region = Arc::new(region);
     const TASKS: u64 = 6;

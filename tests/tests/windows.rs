@@ -1,7 +1,7 @@
 //! Windows: where they may lie, what the lock lets through, and what is left
 //! when they end. The guest is a puppet, so that each step is the test's own.
 
-use tombolo::{GRANULE, Host, HostLimits, Limits, RegionError};
+use tombolo::{GRANULE, HostLimits, Limits, RegionError, RegionHost};
 
 use puppet::{
     Access, ErrorCode, Puppet, READ, Rights, WRITE, all, alone, assert_filled, filled, mappings_in,
@@ -12,13 +12,13 @@ mod puppet;
 
 tombolo_tests::guests!(windows);
 
-fn guest(host: &Host, name: &str) -> Puppet {
+fn guest(host: &RegionHost, name: &str) -> Puppet {
     Puppet::new(guests::WINDOWS_PUPPET, host, name)
 }
 
 /// A host that no limit stops.
-fn host() -> Host {
-    Host::with_limits(HostLimits::default())
+fn host() -> RegionHost {
+    RegionHost::with_limits(HostLimits::default())
 }
 
 const MASK: u32 = 0xffff;

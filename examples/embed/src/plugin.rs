@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tombolo::{
-    Host, HostLimits, PackError, ReadGuard, Region, RegionCtx, RegionError, RegionView, Rights,
+    HostLimits, PackError, ReadGuard, Region, RegionCtx, RegionError, RegionHost, RegionView,
+    Rights,
 };
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
@@ -94,7 +95,7 @@ impl RegionView for State {
 /// request at a time; one that fails goes, with all that it held.
 pub struct Plugins {
     pre: PluginPre<State>,
-    host: Host,
+    host: RegionHost,
     settings: Settings,
     /// One region for all instances, frozen, so that each may read it.
     table: Option<Region>,
@@ -158,7 +159,7 @@ impl Plugins {
 
         let mut limits = HostLimits::default();
         limits.budget = settings.all_bytes;
-        let host = Host::with_limits(limits);
+        let host = RegionHost::with_limits(limits);
         let table = match &settings.table {
             Some(bytes) => {
                 let region = host.create("table", bytes.len() as u64)?;
@@ -180,7 +181,7 @@ impl Plugins {
     }
 
     /// The host that the bodies' regions belong to.
-    pub fn host(&self) -> &Host {
+    pub fn host(&self) -> &RegionHost {
         &self.host
     }
 

@@ -6,7 +6,7 @@ mod plugin;
 use std::time::{Duration, Instant};
 
 use plugin::plugin;
-use tombolo::{Host, Region, Rights};
+use tombolo::{Region, RegionHost, Rights};
 
 const SMALL: u64 = 64 << 10;
 const LARGE: u64 = 100 << 20;
@@ -16,7 +16,7 @@ const ATTEMPTS: usize = 5;
 
 #[test]
 fn a_hand_over_costs_the_same_for_64_kib_and_100_mib() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
     let [small, large] = [SMALL, LARGE].map(|size| {

@@ -3,11 +3,11 @@
 mod plugin;
 
 use plugin::plugin;
-use tombolo::{Host, RegionError, RegionView, Rights};
+use tombolo::{RegionError, RegionHost, RegionView, Rights};
 
 #[test]
 fn a_host_program_lends_a_frozen_region_and_reads_the_answer_in_place() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
 
@@ -42,7 +42,7 @@ fn a_host_program_lends_a_frozen_region_and_reads_the_answer_in_place() {
 
 #[test]
 fn a_region_that_is_given_stays_with_the_guest() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
 
@@ -78,7 +78,7 @@ fn a_region_that_is_given_stays_with_the_guest() {
 
 #[test]
 fn a_guard_of_the_host_program_keeps_guests_out() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
     let body = host.create("body", 10).unwrap();
@@ -99,7 +99,7 @@ fn a_guard_of_the_host_program_keeps_guests_out() {
 
 #[test]
 fn a_trap_ends_the_lend_with_the_store() {
-    let host = Host::new();
+    let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
     let body = host.create("body", 10).unwrap();

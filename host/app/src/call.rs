@@ -680,10 +680,10 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tombolo::Host;
+    use tombolo::RegionHost;
 
     fn calls(names: &[&str]) -> Arc<Calls> {
-        let host = Host::new();
+        let host = RegionHost::new();
         let peers = names.iter().enumerate().map(|(index, name)| {
             let (peer, _) = Peer::new(index, name, host.context(*name).build().recipient());
             peer
@@ -693,7 +693,7 @@ mod tests {
 
     /// A lend that is not over before it is revoked.
     fn lend() -> (tombolo::Region, Lends, impl FnOnce()) {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = host.create("lent", 1).unwrap();
         let to = host.context("borrower").build().recipient();
         let (lent, lends) = Lends::to(&to, &region, tombolo::Rights::READ).unwrap();
@@ -743,7 +743,7 @@ mod tests {
     #[test]
     fn next_life_of_a_guest_waits_for_nothing_of_the_last() {
         let calls = calls(&["a", "b", "c"]);
-        let recipient = || Host::new().context("a").build().recipient();
+        let recipient = || RegionHost::new().context("a").build().recipient();
         // `a` is ended while `b` works for it, and is started again.
         let old = wait(&calls, 0, 1).unwrap();
         let _inbox = calls.reseat(0, recipient());
@@ -766,7 +766,7 @@ mod tests {
         outer.for_lends(lends);
         let inner = wait(&calls, 1, 2).unwrap();
         drop(outer);
-        let recipient = Host::new().context("a").build().recipient();
+        let recipient = RegionHost::new().context("a").build().recipient();
         let old = calls.seat(1);
         let _inbox = calls.reseat(1, recipient);
         let new = wait(&calls, 1, 2).unwrap();

@@ -575,7 +575,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use tombolo::Host;
+    use tombolo::RegionHost;
 
     /// Guests 0 and 1 send to guest 2.
     fn channels(capacity: u32) -> Channels {
@@ -622,7 +622,7 @@ mod tests {
     }
 
     fn recipient() -> Recipient {
-        Host::new().context("2").build().recipient()
+        RegionHost::new().context("2").build().recipient()
     }
 
     fn is_ready(future: impl Future<Output = ()>) -> bool {
@@ -699,7 +699,7 @@ mod tests {
             channels.receiver(2, "c"),
             Err(Refusal::WouldBlock)
         ));
-        let host = Host::new();
+        let host = RegionHost::new();
         let mut sent = letter(b"a");
         sent.regions.push(host.create("r", 1).unwrap());
         assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
@@ -758,7 +758,7 @@ mod tests {
     fn what_could_never_be_received_is_not_sent() {
         let channels = channels(2);
         let one = channels.sender(0, "c").unwrap();
-        let host = Host::new();
+        let host = RegionHost::new();
         let refused = |sizes: &[u64]| {
             let mut sent = letter(b"a");
             let regions = sizes.iter().map(|size| host.create("r", *size).unwrap());
@@ -800,7 +800,7 @@ mod tests {
         let channels = channels(2);
         let one = channels.sender(0, "c").unwrap();
         let receiver = channels.receiver(2, "c").unwrap();
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = host.create("r", 1).unwrap();
         let sender = region.owner().clone();
         assert_eq!(host.exclusive_bytes(&sender), 0, "nobody touched it");
@@ -822,7 +822,7 @@ mod tests {
         let channels = channels(2);
         let one = channels.sender(0, "c").unwrap();
         let receiver = channels.receiver(2, "c").unwrap();
-        let host = Host::new();
+        let host = RegionHost::new();
         let mut sent = letter(b"a");
         sent.regions.push(host.create("r", 1).unwrap());
         assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());

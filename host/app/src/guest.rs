@@ -31,7 +31,7 @@ use crate::text;
 use tombolo::Limits;
 use tombolo::internal::sys::{StoreId, fault, private_bytes};
 use tombolo::pressure::Promise;
-use tombolo::{Recipient, RegionCtx, RegionError, RegionView, Trespass};
+use tombolo::{Recipient, RegionCtx, RegionError, RegionView, WriteViolation};
 use tombolo_region::{Charge, Exhausted, GRANULE, Kind};
 
 /// The bytes that wasmtime by default lets one call lift.
@@ -911,7 +911,7 @@ fn clip(mut text: String) -> String {
 
 /// An error in one line: causes, but no backtrace of wasm.
 fn brief(error: &wasmtime::Error) -> String {
-    match error.downcast_ref::<Trespass>() {
+    match error.downcast_ref::<WriteViolation>() {
         Some(trespass) => trespass.to_string(),
         None => text::line(error),
     }
@@ -920,7 +920,7 @@ fn brief(error: &wasmtime::Error) -> String {
 /// Returns the reason why a guest was ended, for its callers: without the names of regions,
 /// which they may not know, and without the numbers of its limits.
 fn for_callers(error: &wasmtime::Error) -> String {
-    if error.is::<Trespass>() {
+    if error.is::<WriteViolation>() {
         return "it wrote to a read-only window".to_owned();
     }
     if error.is::<TimeUp>() {

@@ -7,7 +7,7 @@ use super::call::Calls;
 use super::killer::Killer;
 use super::life::Told;
 use super::report::KillReport;
-use tombolo::Host;
+use tombolo::RegionHost;
 use tombolo_region::escape;
 
 /// A running app, for whoever steers it: from any thread, and while
@@ -18,7 +18,7 @@ use tombolo_region::escape;
 pub struct AppHandle {
     calls: Arc<Calls>,
     killer: Arc<Killer>,
-    host: Host,
+    host: RegionHost,
 }
 
 /// There is no guest of this name.

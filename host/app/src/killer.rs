@@ -514,9 +514,13 @@ mod tests {
         let lives: Vec<Arc<Life>> = bytes
             .iter()
             .map(|bytes| {
-                let owner = tombolo::Host::new().context("a").build().owner().clone();
+                let owner = tombolo::RegionHost::new()
+                    .context("a")
+                    .build()
+                    .owner()
+                    .clone();
                 let bytes = *bytes;
-                Arc::new(Life::new(move || bytes, tombolo::Host::new(), owner))
+                Arc::new(Life::new(move || bytes, tombolo::RegionHost::new(), owner))
             })
             .collect();
         let last = lives.iter().cloned().map(Last).collect();

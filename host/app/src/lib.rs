@@ -102,8 +102,8 @@ pub use self::spec::{
 use self::strand::Strands;
 pub use crate::compile::{CompileLimits, CompilerProcess};
 use tombolo::pressure::{MemoryGauge, PressureSource};
-use tombolo::{Host, Strand};
 use tombolo::{HostLimits, Limits};
+use tombolo::{RegionHost, Strand};
 
 /// How often a running guest is looked after: whether its time is up, whether
 /// it did what it must not, and whether others wait for their turn.
@@ -316,8 +316,8 @@ impl AppBuilder {
         }
 
         let host = match self.gauge {
-            Some(gauge) => Host::with_gauge(self.host_limits, gauge),
-            None => Host::with_limits(self.host_limits),
+            Some(gauge) => RegionHost::with_gauge(self.host_limits, gauge),
+            None => RegionHost::with_limits(self.host_limits),
         };
         // Finds the cgroups, and takes the first look: not on the clock of a guest's start.
         let _ = host.may_grow(0);
@@ -511,7 +511,7 @@ fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Scopes {
 
 /// A running app.
 pub struct App {
-    host: Host,
+    host: RegionHost,
     calls: Arc<Calls>,
     killer: Arc<Killer>,
     nursery: Arc<Nursery>,
@@ -571,7 +571,7 @@ impl App {
 
     /// The host whose regions the guests use.
     #[must_use]
-    pub fn host(&self) -> &Host {
+    pub fn host(&self) -> &RegionHost {
         &self.host
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use tombolo::Host;
+use tombolo::RegionHost;
 use tombolo::internal::Owner;
 
 /// Why a guest was told to end.
@@ -35,7 +35,7 @@ pub(super) enum Stage {
 pub(super) struct Life {
     inner: Mutex<Inner>,
     memory: Memory,
-    host: Host,
+    host: RegionHost,
     owner: Arc<Owner>,
     gone: watch::Sender<bool>,
 }
@@ -56,7 +56,7 @@ impl Life {
     /// alone.
     pub(super) fn new(
         memory: impl Fn() -> u64 + Send + Sync + 'static,
-        host: Host,
+        host: RegionHost,
         owner: Arc<Owner>,
     ) -> Life {
         Life {
@@ -180,8 +180,8 @@ mod tests {
     use super::*;
 
     fn life() -> Arc<Life> {
-        let owner = Host::new().context("a").build().owner().clone();
-        Arc::new(Life::new(|| 7, Host::new(), owner))
+        let owner = RegionHost::new().context("a").build().owner().clone();
+        Arc::new(Life::new(|| 7, RegionHost::new(), owner))
     }
 
     fn told(reason: &str) -> Told {

@@ -189,7 +189,7 @@ mod tests {
 
     use tombolo::internal::sys::{StoreId, entry};
     use tombolo::pressure::{Headroom, MemoryGauge};
-    use tombolo::{Host, HostLimits};
+    use tombolo::{HostLimits, RegionHost};
 
     const MIB: usize = 1 << 20;
 
@@ -216,7 +216,7 @@ mod tests {
             it.margin = 4 * MIB as u64;
             it
         };
-        let host = Host::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
+        let host = RegionHost::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
         let new = || limiter_on(&host, 1 << 30);
         let (mut one, mut other) = (new(), new());
         assert!(one.memory_growing(0, 5 * MIB, None).unwrap());
@@ -233,14 +233,14 @@ mod tests {
 
     /// A guest's limiter, on a host that has memory.
     fn limiter(memory_bytes: u64) -> Limiter {
-        limiter_on(&Host::new(), memory_bytes)
+        limiter_on(&RegionHost::new(), memory_bytes)
     }
 
-    fn limiter_on(host: &Host, memory_bytes: u64) -> Limiter {
+    fn limiter_on(host: &RegionHost, memory_bytes: u64) -> Limiter {
         limiter_of(host, memory_bytes, Arc::default())
     }
 
-    fn limiter_of(host: &Host, memory_bytes: u64, store: Arc<OnceLock<StoreId>>) -> Limiter {
+    fn limiter_of(host: &RegionHost, memory_bytes: u64, store: Arc<OnceLock<StoreId>>) -> Limiter {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());
         Limiter::new(memory_bytes, account, Promise::new(host, store))
     }
@@ -252,7 +252,7 @@ mod tests {
             it.margin = 4 * MIB as u64;
             it
         };
-        let host = Host::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
+        let host = RegionHost::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
         let mut config = Config::new();
         tombolo::prepare(&mut config).unwrap();
         let engine = Engine::new(&config).unwrap();

@@ -26,7 +26,7 @@ use super::wasi;
 use super::{GRACE, Ticker};
 use crate::text;
 use tombolo::Limits;
-use tombolo::{Host, Strand};
+use tombolo::{RegionHost, Strand};
 use tombolo_region::Account;
 
 /// What a guest is made of, each time.
@@ -58,7 +58,7 @@ pub(super) struct Cradle {
 impl Cradle {
     /// The data of its store. All its lives are on one account: what it queued in
     /// one counts in the next.
-    pub(super) fn state(&self, host: &Host, grants: Grants) -> wasmtime::Result<GuestState> {
+    pub(super) fn state(&self, host: &RegionHost, grants: Grants) -> wasmtime::Result<GuestState> {
         let wasi = wasi::context(&self.spec, self.command.as_ref(), &self.stdio)?;
         let regions = host
             .context(self.spec.name.clone())
@@ -104,7 +104,7 @@ pub(super) enum Again {
 /// The guests of an app, and how they are made.
 pub(super) struct Nursery {
     pub(super) engine: Engine,
-    pub(super) host: Host,
+    pub(super) host: RegionHost,
     pub(super) calls: Arc<Calls>,
     pub(super) killer: Arc<Killer>,
     pub(super) ticker: Arc<Ticker>,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::AppHandle;
-use tombolo::Host;
+use tombolo::RegionHost;
 use tombolo::pressure::{Level, MarginKeeper, Monitor, PressureSource};
 
 /// Heeds a source of pressure, if there is one, and keeps the host's margin of memory,
@@ -31,7 +31,7 @@ impl Relief {
     /// To be called on a tokio runtime.
     pub(super) fn start(
         source: Option<Box<dyn PressureSource>>,
-        host: &Host,
+        host: &RegionHost,
         app: AppHandle,
     ) -> io::Result<Relief> {
         // One guest at a time: what is reported while one is being ended is no

@@ -184,7 +184,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use tombolo::Host;
+    use tombolo::RegionHost;
 
     /// Guest 0 has all rights in `s`, guest 1 those to read, guest 2 is no member.
     fn scopes() -> Scopes {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn members_open_what_is_published_with_the_rights_that_they_get() {
-        let (host, scopes) = (Host::new(), scopes());
+        let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let awaited = scopes.awaited(1, "s", "n").unwrap();
         assert!(!is_ready(&awaited));
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn refusal_does_not_tell_what_there_is() {
-        let (host, scopes) = (Host::new(), scopes());
+        let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let to = host.context("2").build().recipient();
         let _it = scopes
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn only_what_may_be_shared_is_published() {
-        let (host, scopes) = (Host::new(), scopes());
+        let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let reader = region.duplicate(Rights::READ).unwrap();
         let published = scopes.publish(0, "s", "n".into(), &reader, Rights::READ);

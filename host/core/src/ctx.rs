@@ -8,7 +8,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::Region;
 use crate::error::RegionError;
-use crate::host::{Host, Owner};
+use crate::host::{Owner, RegionHost};
 use crate::limits::Limits;
 use crate::sys::{Scribble, StoreId, StoreMark};
 use crate::window::WindowNote;
@@ -38,7 +38,7 @@ impl Strand {
 ///
 /// It belongs into the data of the guest's store, behind a [`RegionView`].
 pub struct RegionCtx {
-    host: Host,
+    host: RegionHost,
     pub(crate) owner: Arc<Owner>,
     pub(crate) table: ResourceTable,
     /// The mark of the store that it was last seen in, if that has had windows.
@@ -68,9 +68,9 @@ impl RegionCtx {
     }
 
     /// Returns the trespass that a fault at an address of the guest's memory was, if it was one.
-    pub fn explain_fault(&self, address: usize) -> Option<Trespass> {
+    pub fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
         let scribble = self.mark.as_ref()?.explain(address)?;
-        Some(Trespass {
+        Some(WriteViolation {
             guest: self.name().to_owned(),
             scribble: Some(scribble),
         })
@@ -81,10 +81,10 @@ impl RegionCtx {
     }
 }
 
-/// Builds a [`RegionCtx`]; see [`Host::context`].
+/// Builds a [`RegionCtx`]; see [`RegionHost::context`].
 #[derive(Debug, Clone)]
 pub struct RegionCtxBuilder {
-    host: Host,
+    host: RegionHost,
     guest: String,
     /// The host's defaults otherwise.
     limits: Option<Limits>,
@@ -95,7 +95,7 @@ pub struct RegionCtxBuilder {
 }
 
 impl RegionCtxBuilder {
-    pub(crate) fn new(host: &Host, guest: String) -> RegionCtxBuilder {
+    pub(crate) fn new(host: &RegionHost, guest: String) -> RegionCtxBuilder {
         RegionCtxBuilder {
             host: host.clone(),
             guest,
@@ -218,7 +218,7 @@ impl RegionCtx {
 
     /// The host that the guest's regions belong to.
     #[must_use]
-    pub fn host(&self) -> &Host {
+    pub fn host(&self) -> &RegionHost {
         &self.host
     }
 
@@ -313,10 +313,10 @@ impl RegionCtx {
     ///
     /// # Errors
     ///
-    /// [`Trespass`] says where it wrote.
-    pub fn check(&self) -> Result<(), Trespass> {
+    /// [`WriteViolation`] says where it wrote.
+    pub fn check(&self) -> Result<(), WriteViolation> {
         match &self.mark {
-            Some(mark) if mark.has_trespassed() => Err(Trespass {
+            Some(mark) if mark.has_trespassed() => Err(WriteViolation {
                 guest: self.name().to_owned(),
                 scribble: mark.scribble(),
             }),
@@ -350,8 +350,8 @@ pub(crate) fn bound<'a, T: RegionView>(
 ///
 /// # Errors
 ///
-/// [`Trespass`] says where it wrote.
-pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<(), Trespass> {
+/// [`WriteViolation`] says where it wrote.
+pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<(), WriteViolation> {
     let mut store = store.as_context_mut();
     let (_, ctx) = bound(&mut store);
     ctx.check()
@@ -382,12 +382,12 @@ impl fmt::Debug for RegionCtx {
 
 /// A guest wrote to a read-only window.
 #[derive(Debug, Clone)]
-pub struct Trespass {
+pub struct WriteViolation {
     pub(crate) guest: String,
     pub(crate) scribble: Option<Scribble>,
 }
 
-impl fmt::Display for Trespass {
+impl fmt::Display for WriteViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "guest `{}` wrote to its read-only window", self.guest)?;
         match &self.scribble {
@@ -397,7 +397,7 @@ impl fmt::Display for Trespass {
     }
 }
 
-impl std::error::Error for Trespass {}
+impl std::error::Error for WriteViolation {}
 
 /// Gives access to the [`RegionCtx`] in a store's data.
 pub trait RegionView: Send + 'static {

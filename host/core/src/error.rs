@@ -83,19 +83,19 @@ pub enum RegionError {
     /// [`prepare`]: crate::prepare
     #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
     Unsupported,
-    /// The region belongs to another [`Host`] than the receiver: its cost would be on two
+    /// The region belongs to another [`RegionHost`] than the receiver: its cost would be on two
     /// accounts, in two budgets.
     ///
-    /// [`Host`]: crate::Host
+    /// [`RegionHost`]: crate::RegionHost
     #[error(
-        "the region belongs to another `Host` than the receiver; make both with one `Host`, or \
+        "the region belongs to another `RegionHost` than the receiver; make both with one `RegionHost`, or \
          with clones of it"
     )]
     OtherHost,
-    /// This process was forked from the one that made the [`Host`], and has its regions'
+    /// This process was forked from the one that made the [`RegionHost`], and has its regions'
     /// memory without their lock.
     ///
-    /// [`Host`]: crate::Host
+    /// [`RegionHost`]: crate::RegionHost
     #[error("{}", Forked)]
     Forked,
     /// The kernel refused.

@@ -7,7 +7,7 @@ use tombolo_region::{
 };
 
 use crate::error::{MemoryError, RegionError};
-use crate::host::{Hold, Host, Owner, Shared, Waiting};
+use crate::host::{Hold, Owner, RegionHost, Shared, Waiting};
 use crate::sys::{StoreId, View, ViewMut};
 use crate::window::unmap_all;
 
@@ -20,7 +20,7 @@ use crate::window::unmap_all;
 ///
 /// ```
 /// # fn main() -> Result<(), tombolo::RegionError> {
-/// let host = tombolo::Host::new();
+/// let host = tombolo::RegionHost::new();
 /// let region = host.create("greeting", 5)?;
 /// region.write(0..5)?.copy_from_slice(b"hello");
 /// region.freeze()?;
@@ -37,7 +37,7 @@ pub struct Region {
 
 impl Region {
     pub(crate) fn create(
-        host: &Host,
+        host: &RegionHost,
         owner: &Arc<Owner>,
         name: &str,
         size: u64,

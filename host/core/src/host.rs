@@ -24,7 +24,7 @@ use tombolo_region::{
 /// Cheap to clone; clones are the same host. Stores that share regions share a
 /// host.
 #[derive(Clone)]
-pub struct Host(Arc<Inner>);
+pub struct RegionHost(Arc<Inner>);
 
 struct Inner {
     limits: HostLimits,
@@ -61,8 +61,8 @@ pub(crate) struct Levels {
 struct AskMargin(Weak<Inner>);
 
 impl AskMargin {
-    fn host(&self) -> Option<Host> {
-        self.0.upgrade().map(Host)
+    fn host(&self) -> Option<RegionHost> {
+        self.0.upgrade().map(RegionHost)
     }
 }
 
@@ -206,32 +206,32 @@ pub(crate) struct Shared {
     pub(crate) ledger: Watched<Option<Place>>,
     /// The first guest that had a window on it, and whether another had too.
     seen: Mutex<(Option<String>, bool)>,
-    host: Host,
+    host: RegionHost,
 }
 
-impl Host {
+impl RegionHost {
     /// A host with default limits, for engines that [`prepare`](crate::prepare)
     /// readied, and for others, on which regions work by copies.
     #[must_use]
-    pub fn new() -> Host {
-        Host::with_limits(HostLimits::default())
+    pub fn new() -> RegionHost {
+        RegionHost::with_limits(HostLimits::default())
     }
 
     /// A host with the given limits.
     #[must_use]
-    pub fn with_limits(limits: HostLimits) -> Host {
-        Host::of(limits, None)
+    pub fn with_limits(limits: HostLimits) -> RegionHost {
+        RegionHost::of(limits, None)
     }
 
     /// Creates a host with the given limits. It measures its
     /// [margin](crate::HostLimits::margin) with this gauge instead of a
     /// [`SystemGauge`](crate::pressure::SystemGauge).
     #[must_use]
-    pub fn with_gauge(limits: HostLimits, gauge: Arc<dyn MemoryGauge>) -> Host {
-        Host::of(limits, Some(gauge))
+    pub fn with_gauge(limits: HostLimits, gauge: Arc<dyn MemoryGauge>) -> RegionHost {
+        RegionHost::of(limits, Some(gauge))
     }
 
-    fn of(limits: HostLimits, gauge: Option<Arc<dyn MemoryGauge>>) -> Host {
+    fn of(limits: HostLimits, gauge: Option<Arc<dyn MemoryGauge>>) -> RegionHost {
         let account = Account::new("the host", limits.quota());
         let guest_limits = Limits::default();
         let unlimited = Limits {
@@ -246,7 +246,7 @@ impl Host {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let own = Owner::new(number, "host program".into(), unlimited);
-        let host = Host(Arc::new(Inner {
+        let host = RegionHost(Arc::new(Inner {
             budget: Budget::new(limits.budget),
             margin: Margin::new(limits.margin, gauge),
             levels: Mutex::default(),
@@ -301,7 +301,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As [`create`](Host::create), but for the budget.
+    /// As [`create`](RegionHost::create), but for the budget.
     pub fn create_unpinned(&self, name: &str, size: u64) -> Result<Region, RegionError> {
         Region::create(self, &self.0.own, name, size, false)
     }
@@ -402,15 +402,15 @@ impl Host {
     }
 }
 
-impl Default for Host {
-    fn default() -> Host {
-        Host::new()
+impl Default for RegionHost {
+    fn default() -> RegionHost {
+        RegionHost::new()
     }
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for RegionHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host")
+        f.debug_struct("RegionHost")
             .field("counts", &self.counts())
             .finish_non_exhaustive()
     }
@@ -433,7 +433,7 @@ impl fmt::Debug for Shared {
 impl Shared {
     /// A new region and its creator's handle.
     pub(crate) fn create(
-        host: &Host,
+        host: &RegionHost,
         name: RegionName,
         size: u64,
         pinned: bool,
@@ -484,7 +484,7 @@ impl Shared {
         self.ledger.unwatched()
     }
 
-    pub(crate) fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &RegionHost {
         &self.host
     }
 

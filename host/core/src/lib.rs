@@ -8,7 +8,7 @@
 //! A program that has wasmtime adds regions as it adds any WASI interface:
 //!
 //! ```
-//! use tombolo::{Host, RegionCtx, RegionView, Rights};
+//! use tombolo::{RegionHost, RegionCtx, RegionView, Rights};
 //! use wasmtime::component::Linker;
 //! use wasmtime::{Config, Engine, Store};
 //!
@@ -31,7 +31,7 @@
 //! let mut linker: Linker<State> = Linker::new(&engine);
 //! tombolo::add_to_linker(&mut linker)?;
 //!
-//! let host = Host::new();
+//! let host = RegionHost::new();
 //! let regions = host.context("plugin").build();
 //! let mut store = Store::new(&engine, State { regions });
 //!
@@ -50,14 +50,14 @@
 //! | for | there is |
 //! |---|---|
 //! | engines | [`prepare`] |
-//! | stores | [`Host`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
+//! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
 //! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
-//! | guests that wrote where they may not | [`check`], [`Trespass`] |
+//! | guests that wrote where they may not | [`check`], [`WriteViolation`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
 //! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
 //! | waiting for windows | [`Region::wait_read`], [`Region::wait_write`], [`add_waits_to_linker`] |
-//! | memory pressure | [`pressure`], [`Host::heed`], [`add_pressure_to_linker`] |
+//! | memory pressure | [`pressure`], [`RegionHost::heed`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | the crate `tombolo-app` |
 //!
 //! What a guest sees is documented in `wit/*.wit`; guests in Rust use the
@@ -89,10 +89,10 @@ mod window;
 mod wit;
 
 pub use config::{PrepareError, prepare};
-pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, Trespass, check};
+pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, check};
 pub use error::RegionError;
 pub use holder::{ReadGuard, Region, WriteGuard};
-pub use host::{Counts, Host};
+pub use host::{Counts, RegionHost};
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};

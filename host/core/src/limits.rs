@@ -155,9 +155,9 @@ pub struct HostLimits {
     ///
     /// [`SystemGauge`](crate::pressure::SystemGauge) describes which memory counts. A
     /// linear memory counts with its size, and a region with all its committed bytes,
-    /// touched or not. See also [`Host::keep_margin`].
+    /// touched or not. See also [`RegionHost::keep_margin`].
     ///
-    /// [`Host::keep_margin`]: crate::Host::keep_margin
+    /// [`RegionHost::keep_margin`]: crate::RegionHost::keep_margin
     pub margin: u64,
 }
 

@@ -12,7 +12,7 @@ use wasmtime::Config;
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
 use crate::window::hide_all;
-use crate::{GRANULE, Host, Region, Rights, Trespass};
+use crate::{GRANULE, Region, RegionHost, Rights, WriteViolation};
 
 use puppet::{Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
 
@@ -35,7 +35,7 @@ enum Ended {
 
 /// All that a guest and the host program do with memory.
 struct Attack<'a> {
-    host: &'a Host,
+    host: &'a RegionHost,
     /// Full of ones. The guest only reads it.
     music: &'a Region,
 }
@@ -150,7 +150,7 @@ impl Attack<'_> {
         let _ = a.unpin(number, GRANULE, GRANULE)?;
         a.fill(at + 10, 3 * PAGE - 20, 9)?;
         let error = a.create("more", 1).expect_err("it trespassed");
-        refusals::without(|| assert!(error.is::<Trespass>(), "{error:?}"));
+        refusals::without(|| assert!(error.is::<WriteViolation>(), "{error:?}"));
         Err(error)
     }
 }
@@ -165,7 +165,7 @@ struct Innocent {
 }
 
 impl Innocent {
-    fn new(host: &Host, music: &Region) -> Innocent {
+    fn new(host: &RegionHost, music: &Region) -> Innocent {
         let mut guest = Puppet::new(WINDOWS_PUPPET, host, "innocent");
         let number = guest.receive(music.duplicate(Rights::ALL).unwrap());
         let (_, reads) = guest.shown(number, 3, READ);
@@ -194,7 +194,7 @@ impl Innocent {
 }
 
 /// Checks that memory whose addresses others had is zeros.
-fn assert_fresh(host: &Host) {
+fn assert_fresh(host: &RegionHost) {
     let mut fresh = Puppet::new(WINDOWS_PUPPET, host, "fresh");
     let first = u32::try_from(fresh.grow(16).unwrap()).unwrap();
     assert_eq!(fresh.sum(first * PAGE, 16 * PAGE).unwrap(), 0);
@@ -203,7 +203,7 @@ fn assert_fresh(host: &Host) {
 /// Runs an attack during which some calls are refused. Returns whether there were so
 /// many calls.
 fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
-    let host = Host::new();
+    let host = RegionHost::new();
     let music = filled(&host, "music", 3 * GRANULE, 1);
     let mut innocent = Innocent::new(&host, &music);
     let mut ended = Ended::Refused;
@@ -213,7 +213,7 @@ fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
             music: &music,
         };
         if let Err(error) = attack.run() {
-            ended = match error.is::<Trespass>() {
+            ended = match error.is::<WriteViolation>() {
                 true => Ended::Trespassed,
                 false => Ended::Trapped,
             };
@@ -300,7 +300,7 @@ fn preparation_fails_in_order_where_a_call_is_refused() {
             failed += u32::from(result.is_err());
         }
         assert!(failed > 5, "only {failed} calls matter");
-        Puppet::new(WINDOWS_PUPPET, &Host::new(), "a").assert_works();
+        Puppet::new(WINDOWS_PUPPET, &RegionHost::new(), "a").assert_works();
     });
 }
 
@@ -320,7 +320,7 @@ fn process_says_why_it_ends_where_the_kernel_refuses_everything() {
         );
         return;
     }
-    let host = Host::new();
+    let host = RegionHost::new();
     let music = filled(&host, "music", GRANULE, 1);
     let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
     let number = a.receive(music.duplicate(Rights::ALL).unwrap());

@@ -480,7 +480,7 @@ impl Parcel {
     /// # Errors
     ///
     /// If the store's tables are full, or its context belongs to another
-    /// [`Host`](crate::Host) than the recipient for whom the values were packed.
+    /// [`RegionHost`](crate::RegionHost) than the recipient for whom the values were packed.
     pub fn unpack<T: RegionView>(
         mut self,
         mut store: impl AsContextMut<Data = T>,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::host::{Hold, Host, Owner, Place, Shared};
+use crate::host::{Hold, Owner, Place, RegionHost, Shared};
 use crate::{Region, RegionCtx};
 use tombolo_region::Ledger;
 
@@ -132,7 +132,7 @@ impl Hold {
     }
 }
 
-impl Host {
+impl RegionHost {
     /// The current cost of each region, in the order in which they were created.
     #[must_use]
     pub fn usage(&self) -> Vec<RegionUsage> {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tombolo::{Host, RegionCtx, RegionView};
+use tombolo::{RegionCtx, RegionHost, RegionView};
 use tombolo_app::{App, GuestSpec};
 use tombolo_tests::artifacts;
 use tombolo_tests::process::Process;
@@ -72,11 +72,11 @@ impl RegionView for State {
 struct Embedder {
     engine: Engine,
     linker: Linker<State>,
-    host: Option<Host>,
+    host: Option<RegionHost>,
 }
 
 impl Embedder {
-    fn new(config: &Config, host: Option<Host>) -> Embedder {
+    fn new(config: &Config, host: Option<RegionHost>) -> Embedder {
         let engine = Engine::new(config).expect("it is a valid configuration");
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("nothing else is in there");
@@ -95,7 +95,7 @@ impl Embedder {
     fn both() -> [Embedder; 2] {
         let mut config = Config::new();
         tombolo::prepare(&mut config).expect("this machine can do it");
-        let tombolo = Embedder::new(&config, Some(Host::new()));
+        let tombolo = Embedder::new(&config, Some(RegionHost::new()));
         let mut config = Config::new();
         config.concurrency_support(false);
         [tombolo, Embedder::new(&config, None)]

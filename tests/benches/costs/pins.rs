@@ -4,7 +4,7 @@
 //! A guest's times are from outside: the host program calls an export of the guest,
 //! which calls the host. What such a call takes by itself is the first row.
 
-use tombolo::{Host, HostLimits};
+use tombolo::{HostLimits, RegionHost};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 
 use crate::measure::{Plan, SIZES, Times};
@@ -12,10 +12,10 @@ use crate::puppet::{Pinned, Puppet, WRITE};
 use crate::table::Table;
 
 /// A host with room for this and nothing else.
-pub fn host(bytes: u64) -> Host {
+pub fn host(bytes: u64) -> RegionHost {
     let mut limits = HostLimits::default();
     limits.budget = bytes;
-    Host::with_limits(limits)
+    RegionHost::with_limits(limits)
 }
 
 pub fn run(plan: &Plan) -> Vec<Table> {

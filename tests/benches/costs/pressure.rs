@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use tombolo::pressure::{Level, MemoryGauge, PressureSink, PressureSource, SystemGauge};
-use tombolo::{GRANULE, Host, Region};
+use tombolo::{GRANULE, Region, RegionHost};
 
 use crate::measure::{Plan, SIZES, Times};
 use crate::pins::host;
@@ -65,7 +65,7 @@ fn margin(plan: &Plan) -> Table {
     let mut table = Table::new("what is left of memory", ["median (9 of 10)".to_owned()]);
     let mut times: [Times; 3] = Default::default();
     let [growth, look, exact] = &mut times;
-    let (host, gauge) = (Host::new(), SystemGauge::of_this_process());
+    let (host, gauge) = (RegionHost::new(), SystemGauge::of_this_process());
     for _ in 0..plan.rounds() {
         growth.times(GROWTHS, || {
             for _ in 0..GROWTHS {
@@ -114,7 +114,7 @@ fn report(plan: &Plan, size: u64, part: u64, level: Level, times: &mut Times) {
 }
 
 /// What the kernel has allocated, which is what the host thinks that it has.
-fn resident(host: &Host, regions: &[Region]) -> u64 {
+fn resident(host: &RegionHost, regions: &[Region]) -> u64 {
     let resident = regions.iter().map(|region| region.usage().resident).sum();
     assert_eq!(host.budget().committed, resident);
     resident

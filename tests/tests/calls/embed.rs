@@ -2,13 +2,13 @@
 
 mod rig;
 
-use tombolo::{GRANULE, Host, Region, RegionError, Rights};
+use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights};
 
 use self::rig::{Gate, Guest, Rig, mapped};
 use crate::guests;
 
 /// A region of the host program's, all zero.
-fn region(host: &Host, name: &str) -> Region {
+fn region(host: &RegionHost, name: &str) -> Region {
     host.create(name, 2 * GRANULE).expect("there is room")
 }
 
@@ -115,7 +115,7 @@ mod lending {
 
     #[tokio::test]
     async fn borrower_that_keeps_the_handle_keeps_nothing() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "kept");
         let mut guest = Guest::bare(&host, guests::CALLS_KEEPER, "keeper").await;
         let lent = guest.lend(&region, Rights::ALL).unwrap();
@@ -130,7 +130,7 @@ mod lending {
 
     #[tokio::test]
     async fn guard_of_the_host_program_is_not_set_aside() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "guarded");
         let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
         let guard = region.read(0..1).unwrap();
@@ -324,7 +324,7 @@ mod poison {
 
     #[tokio::test]
     async fn guest_that_traps_while_it_writes_poisons_the_host_programs_region() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "trap");
         let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
         guest.give(&region, Rights::ALL).await;
@@ -339,7 +339,7 @@ mod poison {
 
     #[tokio::test]
     async fn store_dropped_while_its_guest_writes_poisons_but_not_after_finish() {
-        let host = Host::new();
+        let host = RegionHost::new();
         for finish in [false, true] {
             let region = region(&host, "dropped");
             let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
@@ -359,7 +359,7 @@ mod poison {
 
     #[test]
     fn guard_to_write_that_is_dropped_in_a_panic_poisons() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "panic");
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _reader = region.read(GRANULE..GRANULE + 1).unwrap();
@@ -378,7 +378,7 @@ mod poison {
 
     #[test]
     fn guard_that_is_dropped_in_order_does_not_poison() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "order");
         drop(region.write(0..1).unwrap());
         assert!(!region.is_poisoned());
@@ -404,7 +404,7 @@ mod half_written {
 
     #[tokio::test]
     async fn call_that_traps_poisons() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "half: trap");
         let gate = Gate::new();
         let mut near = Guest::near(&host, &gate).await;
@@ -417,7 +417,7 @@ mod half_written {
 
     #[tokio::test]
     async fn call_that_is_cancelled_poisons() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "half: cancelled");
         let gate = Gate::new();
         let mut near = Guest::near(&host, &gate).await;
@@ -433,7 +433,7 @@ mod half_written {
 
     #[tokio::test]
     async fn call_that_panics_poisons() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "half: panic");
         let gate = Gate::new();
         let mut near = Guest::near(&host, &gate).await;
@@ -456,7 +456,7 @@ mod synchronous {
 
     #[test]
     fn stores_without_async_lend_and_move_alike() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "sync");
         let mut pair = rig::sync::Pair::new(&host);
         pair.give(&region);
@@ -472,7 +472,7 @@ mod synchronous {
 
     #[test]
     fn borrower_that_traps_is_dropped_before_its_lender_goes_on() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let region = region(&host, "sync trap");
         let mut pair = rig::sync::Pair::new(&host);
         pair.give(&region);

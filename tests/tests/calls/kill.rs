@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tombolo::Host;
+use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSink, PressureSource};
 use tombolo_app::{
     App, AppBuilder, AppHandle, Candidate, End, GuestSpec, KillReport, OnPressure, Outcome,
@@ -16,7 +16,7 @@ use crate::trio::{app, far, near, program, server, strand};
 
 /// Runs to the end, with the test beside it, where all memory has been given
 /// back.
-fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) -> Outcome {
     let outcome = strand().block_on(async {
         let app = app.start().await.expect("it starts");
         let (handle, host) = (app.handle(), app.host().clone());
@@ -33,7 +33,7 @@ fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outco
 }
 
 /// Waits until guests have made so many windows.
-async fn windows(host: &Host, count: u64) {
+async fn windows(host: &RegionHost, count: u64) {
     while host.counts().windows < count {
         tokio::task::yield_now().await;
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tombolo::{Host, Limits};
+use tombolo::{Limits, RegionHost};
 use tombolo_app::{
     App, AppBuilder, AppHandle, Backoff, CommandSpec, End, GuestSpec, Outcome, Restart,
 };
@@ -118,7 +118,7 @@ mod when_the_user_ends {
     use super::*;
 
     /// Another guest sees that what it had is destroyed, in order.
-    fn watched(how: &str, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+    fn watched(how: &str, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) -> Outcome {
         let app = app(&format!("ends {how}")).guest(program("watch", guests::CALLS_DECODING));
         strand().block_on(async {
             let app = app.start().await.expect("it starts");
@@ -129,7 +129,7 @@ mod when_the_user_ends {
         })
     }
 
-    async fn kill(app: &AppHandle, host: &Host) {
+    async fn kill(app: &AppHandle, host: &RegionHost) {
         while host.counts().windows == 0 {
             tokio::task::yield_now().await;
         }

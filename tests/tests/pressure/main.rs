@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tombolo::pressure::{Level, PressureSink, PressureSource};
-use tombolo::{Host, RegionCtx, RegionView};
+use tombolo::{RegionCtx, RegionHost, RegionView};
 use tombolo_app::{App, CommandSpec, End, GuestSpec};
 use tombolo_tests::artifacts;
 use tombolo_tests::process::{Descriptor, Process};
@@ -57,7 +57,7 @@ impl PressureSource for Own {
 }
 
 /// Lets others run until the guest has given its sign so many times.
-async fn signs(host: &Host, count: u64) {
+async fn signs(host: &RegionHost, count: u64) {
     while host.counts().regions_created < count {
         tokio::task::yield_now().await;
     }
@@ -168,7 +168,7 @@ fn guest_in_an_embedders_store_waits_and_is_woken() {
     tombolo::add_to_linker(&mut linker).unwrap();
     tombolo::add_pressure_to_linker(&mut linker).unwrap();
 
-    let host = Host::new();
+    let host = RegionHost::new();
     let state = State {
         regions: host.context("waiter").build(),
         wasi: WasiCtx::builder()

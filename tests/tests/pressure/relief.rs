@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tombolo::pressure::Level;
-use tombolo::{GRANULE, Host};
+use tombolo::{GRANULE, RegionHost};
 use tombolo_app::{App, AppBuilder, AppHandle, Candidate, End, OnPressure, Outcome, Verdict};
 
 use crate::trio::{self, program, strand};
 use crate::{Own, guests, signs};
 
 /// Runs to the end, with the test beside it.
-pub(crate) fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &Host)) -> Outcome {
+pub(crate) fn run_while(
+    app: AppBuilder,
+    act: impl AsyncFnOnce(&AppHandle, &RegionHost),
+) -> Outcome {
     strand().block_on(async {
         let app = app.start().await.expect("it starts");
         let (handle, host) = (app.handle(), app.host().clone());

@@ -4,7 +4,9 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use tombolo::{GRANULE, Host, Limits, Region, RegionCtx, RegionCtxBuilder, RegionView, Strand};
+use tombolo::{
+    GRANULE, Limits, Region, RegionCtx, RegionCtxBuilder, RegionHost, RegionView, Strand,
+};
 use tombolo_tests::process::{Mapping, Process};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Result, Store};
@@ -134,17 +136,17 @@ acts! {
 
 impl Puppet {
     /// A guest with default limits.
-    pub fn new(path: &str, host: &Host, name: &str) -> Puppet {
+    pub fn new(path: &str, host: &RegionHost, name: &str) -> Puppet {
         Puppet::with_limits(path, host, name, Limits::default())
     }
 
-    pub fn with_limits(path: &str, host: &Host, name: &str, limits: Limits) -> Puppet {
+    pub fn with_limits(path: &str, host: &RegionHost, name: &str, limits: Limits) -> Puppet {
         Puppet::with_context(path, host.context(name).limits(limits))
     }
 
     /// A guest that may have live windows with others of the strand.
     #[allow(unsafe_code)]
-    pub fn in_strand(path: &str, host: &Host, name: &str, strand: &Strand) -> Puppet {
+    pub fn in_strand(path: &str, host: &RegionHost, name: &str, strand: &Strand) -> Puppet {
         // SAFETY: puppets are moved by hand, one after the other, and no function that
         // a puppet calls gives another one its turn.
         let context = unsafe { host.context(name).live_within(strand) };
@@ -157,7 +159,7 @@ impl Puppet {
     }
 
     /// A guest that there may be no memory for.
-    pub fn try_new(path: &str, host: &Host, name: &str) -> Result<Puppet> {
+    pub fn try_new(path: &str, host: &RegionHost, name: &str) -> Result<Puppet> {
         Puppet::instantiate(path, State::new(host.context(name)))
     }
 
@@ -274,7 +276,7 @@ impl Puppet {
 }
 
 /// A region of the host's, full of one byte.
-pub fn filled(host: &Host, name: &str, size: u64, byte: u8) -> Region {
+pub fn filled(host: &RegionHost, name: &str, size: u64, byte: u8) -> Region {
     let region = host.create(name, size).unwrap();
     region.write(0..size).unwrap().fill(byte);
     region

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use tombolo::{Host, RegionCtx, RegionView};
+use tombolo::{RegionCtx, RegionHost, RegionView};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};

@@ -4,13 +4,13 @@ use std::io;
 use tokio::sync::watch;
 
 use super::{Level, PressureSink, PressureSource};
-use crate::Host;
+use crate::RegionHost;
 use crate::host::Levels;
 
-impl Host {
+impl RegionHost {
     /// Heeds what `source` reports of memory pressure, until the [`Monitor`] is
     /// dropped. On each report it does what
-    /// [`report_pressure`](Host::report_pressure) does, and then calls `react`
+    /// [`report_pressure`](RegionHost::report_pressure) does, and then calls `react`
     /// with the level, and the bytes that were purged: the place to end guests
     /// if that is not enough. `react` is called on the source's thread, which
     /// reports nothing else meanwhile.
@@ -98,7 +98,7 @@ fn part_to_purge(before: Level, level: Level, purgeable: impl FnOnce() -> u64) -
     }
 }
 
-/// Heeds memory pressure until it is dropped; see [`Host::heed`].
+/// Heeds memory pressure until it is dropped; see [`RegionHost::heed`].
 ///
 /// With it goes what it reported: the level is normal then, since nobody would
 /// say so later.
@@ -107,7 +107,7 @@ pub struct Monitor {
     /// `None` only while it is dropped.
     source: Option<Box<dyn Send>>,
     name: String,
-    host: Host,
+    host: RegionHost,
 }
 
 impl Drop for Monitor {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn report_tells_guests_and_then_calls_back() {
-        let host = Host::new();
+        let host = RegionHost::new();
         assert_eq!(host.pressure(), Normal);
         let (source, seen) = (Spoken::default(), Arc::new(Mutex::new(Vec::new())));
         let react = {
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn boxed_source_is_a_source() {
-        let (host, source) = (Host::new(), Spoken::default());
+        let (host, source) = (RegionHost::new(), Spoken::default());
         let boxed: Box<dyn PressureSource> = Box::new(source.clone());
         let monitor = host.heed(boxed, |_, _| {}).unwrap();
         assert_eq!(

@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 use super::hold::Holds;
 use super::thread::{Thread, Waiter};
 use super::{Headroom, Level};
-use crate::Host;
+use crate::RegionHost;
 
 /// How long a level lasts after it was last met.
 const LASTS: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const PART: u32 = 50;
 /// faster.
 const FILLED_PER_SECOND: u64 = 4 << 30;
 
-impl Host {
+impl RegionHost {
     /// Keeps the [margin](crate::HostLimits::margin) until the [`MarginKeeper`] is
     /// dropped, on a thread of its own. The thread looks every 10 ms while something can
     /// be purged, more often when the margin is near, and at least once in a second. It
@@ -72,12 +72,12 @@ impl Host {
     }
 }
 
-/// Keeps a margin of memory until it is dropped; see [`Host::keep_margin`].
+/// Keeps a margin of memory until it is dropped; see [`RegionHost::keep_margin`].
 #[must_use = "the margin is kept only as long as this lives"]
 pub struct MarginKeeper {
     /// `None` if no margin is to be kept.
     thread: Option<Thread>,
-    host: Host,
+    host: RegionHost,
 }
 
 impl Drop for MarginKeeper {
@@ -94,7 +94,7 @@ impl fmt::Debug for MarginKeeper {
 }
 
 /// The thread's work.
-fn watch(host: &Host, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(Headroom)) {
+fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(Headroom)) {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let filled = FILLED_PER_SECOND.saturating_mul(processors);
     let mut holds = Holds::new(LASTS);

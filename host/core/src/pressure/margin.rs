@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Headroom, Level, MemoryGauge, SystemGauge};
-use crate::Host;
+use crate::RegionHost;
 use crate::sys::{StoreId, Taken, memory_bytes};
 use tombolo_region::{Exhausted, GRANULE};
 
@@ -130,14 +130,14 @@ impl Promised {
 
 /// A promise to the linear memories of one store, given back when it is dropped.
 pub struct Promise {
-    host: Host,
+    host: RegionHost,
     number: u64,
     promised: Arc<Promised>,
 }
 
 impl Promise {
     /// Creates an empty promise, for a store without memories.
-    pub fn new(host: &Host, store: Arc<OnceLock<StoreId>>) -> Promise {
+    pub fn new(host: &RegionHost, store: Arc<OnceLock<StoreId>>) -> Promise {
         let margin = host.margin();
         let promised = Arc::new(Promised {
             bytes: AtomicU64::new(0),
@@ -153,7 +153,7 @@ impl Promise {
         }
     }
 
-    /// Asks for more bytes of linear memory; see [`Host::may_grow`].
+    /// Asks for more bytes of linear memory; see [`RegionHost::may_grow`].
     pub fn grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
         let margin = self.host.margin();
         margin.recall(&self.host, bytes)?;
@@ -305,7 +305,7 @@ impl Margin {
     }
 
     /// Returns the bytes that are promised, asked for and committed, touched or not.
-    fn demand(&self, host: &Host) -> u64 {
+    fn demand(&self, host: &RegionHost) -> u64 {
         self.promised
             .load(Ordering::SeqCst)
             .saturating_add(self.asked.load(Ordering::SeqCst))
@@ -315,7 +315,7 @@ impl Margin {
     /// Refuses `bytes` if the last refusal says that there is too little memory for them,
     /// so that a guest that insists takes no looks, for which all others wait. Call it
     /// before the bytes are in any count, since those of others are judged by that.
-    fn recall(&self, host: &Host, bytes: u64) -> Result<(), ShortOfMemory> {
+    fn recall(&self, host: &RegionHost, bytes: u64) -> Result<(), ShortOfMemory> {
         let refusal = *self.refusal();
         let Some(refusal) = refusal.filter(|it| it.at.elapsed() < TICK) else {
             return Ok(());
@@ -343,7 +343,7 @@ impl Margin {
 
     /// Checks that there is memory for `bytes`, which the caller has added to a count
     /// before. Purges for them if that is needed and enough.
-    fn allow(&self, host: &Host, bytes: u64) -> Result<(), ShortOfMemory> {
+    fn allow(&self, host: &RegionHost, bytes: u64) -> Result<(), ShortOfMemory> {
         if self.keep == 0 || self.spend(bytes) {
             return Ok(());
         }
@@ -368,7 +368,7 @@ impl Margin {
     /// As `allow`, for when it matters how many promised bytes are in use.
     fn allow_exactly(
         &self,
-        host: &Host,
+        host: &RegionHost,
         bytes: u64,
         looked: &mut Option<Looked>,
     ) -> Result<(), ShortOfMemory> {
@@ -420,7 +420,7 @@ impl Margin {
     }
 
     /// Measures what is left and what is promised. Returns `None` if the gauge fails.
-    fn room(&self, host: &Host, whole: bool, looked: &mut Option<Looked>) -> Option<Room> {
+    fn room(&self, host: &RegionHost, whole: bool, looked: &mut Option<Looked>) -> Option<Room> {
         let begun = Instant::now();
         let promises: Vec<Arc<Promised>> = self.promises().values().cloned().collect();
         let untouched: u64 = promises.iter().map(|it| it.untouched(whole)).sum();
@@ -438,7 +438,7 @@ impl Margin {
 
     /// Returns the bytes that are committed, or about to be, and for which the kernel
     /// has not allocated memory yet.
-    fn untouched_of_regions(&self, host: &Host) -> u64 {
+    fn untouched_of_regions(&self, host: &RegionHost) -> u64 {
         let asked = self.asked.load(Ordering::SeqCst);
         let committed = host.budget().committed;
         let regions = host.regions();
@@ -447,7 +447,7 @@ impl Margin {
     }
 
     /// Purges the bytes that the margin lacks.
-    pub(super) fn tick(&self, host: &Host, enough: u64) -> Tick {
+    pub(super) fn tick(&self, host: &RegionHost, enough: u64) -> Tick {
         let mut left = self.headroom(self.keep.saturating_add(enough));
         let mut short = false;
         if let Some(now) = left.as_mut().filter(|left| left.memory < self.keep) {
@@ -485,7 +485,7 @@ impl fmt::Debug for Margin {
     }
 }
 
-impl Host {
+impl RegionHost {
     /// Asks whether linear memory may grow by `bytes`, beside the
     /// [margin](crate::HostLimits::margin). If there is too little memory, the host first
     /// purges for them, provided that this makes enough room.
@@ -510,10 +510,10 @@ impl Host {
 }
 
 /// Bytes that are being asked for.
-struct Asked<'h>(&'h Host, u64);
+struct Asked<'h>(&'h RegionHost, u64);
 
 impl Asked<'_> {
-    fn new(host: &Host, bytes: u64) -> Asked<'_> {
+    fn new(host: &RegionHost, bytes: u64) -> Asked<'_> {
         host.margin().asked.fetch_add(bytes, Ordering::SeqCst);
         Asked(host, bytes)
     }
@@ -527,7 +527,7 @@ impl Drop for Asked<'_> {
 
 /// Asks for memory for granules that the budget is about to commit. They count as asked
 /// for until [`commit_done`].
-pub(crate) fn ask_to_commit(host: &Host, granules: u64) -> Result<(), Exhausted> {
+pub(crate) fn ask_to_commit(host: &RegionHost, granules: u64) -> Result<(), Exhausted> {
     let margin = host.margin();
     let bytes = granules.saturating_mul(GRANULE);
     let asked = margin.recall(host, bytes).and_then(|()| {
@@ -545,7 +545,7 @@ pub(crate) fn ask_to_commit(host: &Host, granules: u64) -> Result<(), Exhausted>
 }
 
 /// Notes that the budget counts the granules itself now, or has refused them.
-pub(crate) fn commit_done(host: &Host, granules: u64) {
+pub(crate) fn commit_done(host: &RegionHost, granules: u64) {
     let bytes = granules.saturating_mul(GRANULE);
     host.margin().asked.fetch_sub(bytes, Ordering::SeqCst);
 }

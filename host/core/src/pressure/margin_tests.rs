@@ -17,7 +17,7 @@ struct Machine {
     /// It does not tell.
     fails: AtomicBool,
     looks: AtomicUsize,
-    host: OnceLock<Host>,
+    host: OnceLock<RegionHost>,
 }
 
 impl MemoryGauge for Machine {
@@ -50,12 +50,12 @@ fn limits(margin: u64) -> HostLimits {
 }
 
 /// A host with a margin of 8 MiB, and its machine with 64 MiB.
-fn host() -> (Host, Arc<Machine>) {
+fn host() -> (RegionHost, Arc<Machine>) {
     let machine = Arc::new(Machine {
         limit: 64 * MIB,
         ..Machine::default()
     });
-    let host = Host::with_gauge(limits(8 * MIB), machine.clone());
+    let host = RegionHost::with_gauge(limits(8 * MIB), machine.clone());
     assert!(machine.host.set(host.clone()).is_ok());
     (host, machine)
 }
@@ -71,7 +71,7 @@ impl Machine {
 }
 
 /// A region of 1 MiB that is filled, and that nobody pins.
-fn cached(host: &Host) -> Region {
+fn cached(host: &RegionHost) -> Region {
     let region = host.create("cached", MIB).unwrap();
     region.write(0..MIB).unwrap().fill(1);
     region.unpin(0, 0).unwrap();
@@ -83,7 +83,7 @@ fn is_intact(region: &Region) -> bool {
     region.usage().purged == 0
 }
 
-fn promise(host: &Host) -> Promise {
+fn promise(host: &RegionHost) -> Promise {
     Promise::new(host, Arc::default())
 }
 
@@ -182,7 +182,7 @@ fn memory_that_nobody_knows_of_refuses_nothing() {
 #[test]
 fn margin_of_nothing_never_looks() {
     let machine = Arc::new(Machine::default());
-    let host = Host::with_gauge(limits(0), machine.clone());
+    let host = RegionHost::with_gauge(limits(0), machine.clone());
     promise(&host).grow(1 << 40).unwrap();
     host.may_grow(1 << 40).unwrap();
     drop(host.create("any", MIB).unwrap());
@@ -276,7 +276,7 @@ fn kept_in(tree: &Tree, usage: &str, limit: &str) {
     put(tree, usage, "0");
     put(tree, limit, &(64 * MIB).to_string());
     let gauge = SystemGauge::find(&tree.proc());
-    let host = Host::with_gauge(limits(8 * MIB), Arc::new(gauge));
+    let host = RegionHost::with_gauge(limits(8 * MIB), Arc::new(gauge));
     let cache: Vec<Region> = (0..4).map(|_| cached(&host)).collect();
     let (short, shorts) = mpsc::sync_channel(1);
     let keeper = host.keep_margin(move |left| {
@@ -334,7 +334,7 @@ fn margin_is_kept_in_a_cgroup_v1() {
 
 #[test]
 fn reported_pressure_and_the_margins_do_not_hide_each_other() {
-    let host = Host::new();
+    let host = RegionHost::new();
     host.tell(|levels| levels.margin = Level::Moderate);
     host.report_pressure(Level::Critical);
     assert_eq!(host.pressure(), Level::Critical);

@@ -3,16 +3,16 @@
 //! A budget keeps regions within what their host may commit. It cannot know
 //! what the rest of the machine needs at the moment; the kernel does, and says
 //! so. [`detect()`] finds out how in this process, and
-//! [`Host::heed`](crate::Host::heed) does what is to be done: it purges what
+//! [`RegionHost::heed`](crate::RegionHost::heed) does what is to be done: it purges what
 //! nobody pins, tells guests (interface `tombolo:memory/pressure`), and calls
 //! back.
 //!
 //! ```no_run
-//! use tombolo::Host;
+//! use tombolo::RegionHost;
 //! use tombolo::pressure::{self, Thresholds};
 //!
 //! # fn main() -> std::io::Result<()> {
-//! let host = Host::new();
+//! let host = RegionHost::new();
 //! let detected = pressure::detect(Thresholds::default());
 //! eprintln!("{}", detected.note());
 //! let _monitor = match detected.into_source() {
@@ -28,12 +28,12 @@
 //!
 //! Without swap space the kernel reports pressure too late: it kills a process as soon as a
 //! limit is met. So a host also keeps a [margin](crate::HostLimits::margin) of memory free,
-//! which it measures with a [`MemoryGauge`]. [`Host::heed`](crate::Host::heed) listens to
-//! reports; [`Host::keep_margin`](crate::Host::keep_margin) watches the margin.
+//! which it measures with a [`MemoryGauge`]. [`RegionHost::heed`](crate::RegionHost::heed) listens to
+//! reports; [`RegionHost::keep_margin`](crate::RegionHost::keep_margin) watches the margin.
 //!
 //! A program that hears of pressure in a way of its own implements
 //! [`PressureSource`], or calls
-//! [`Host::report_pressure`](crate::Host::report_pressure).
+//! [`RegionHost::report_pressure`](crate::RegionHost::report_pressure).
 //!
 //! | file | what |
 //! |---|---|
@@ -134,7 +134,7 @@ impl PressureSource for Box<dyn PressureSource> {
 pub struct PressureSink(Arc<dyn Fn(Level) + Send + Sync>);
 
 impl PressureSink {
-    /// A sink that calls `report`. [`Host::heed`](crate::Host::heed) makes its
+    /// A sink that calls `report`. [`RegionHost::heed`](crate::RegionHost::heed) makes its
     /// own.
     pub fn new(report: impl Fn(Level) + Send + Sync + 'static) -> PressureSink {
         PressureSink(Arc::new(report))

@@ -96,8 +96,8 @@ pub(crate) struct Forked;
 impl fmt::Display for Forked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "this process was forked from the one that made the `Host`, and shares its regions' \
-             memory without its lock; make a new `Host` after the fork, or use `exec`",
+            "this process was forked from the one that made the `RegionHost`, and shares its regions' \
+             memory without its lock; make a new `RegionHost` after the fork, or use `exec`",
         )
     }
 }

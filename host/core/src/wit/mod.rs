@@ -37,7 +37,7 @@ use crate::sys::StoreId;
 /// [`regions`](crate::regions).
 ///
 /// ```
-/// use tombolo::{Host, RegionCtx, RegionView};
+/// use tombolo::{RegionHost, RegionCtx, RegionView};
 /// use wasmtime::component::Linker;
 /// use wasmtime::{Config, Engine, Store};
 ///
@@ -60,7 +60,7 @@ use crate::sys::StoreId;
 /// let mut linker: Linker<State> = Linker::new(&engine);
 /// tombolo::add_to_linker(&mut linker)?;
 ///
-/// let host = Host::new();
+/// let host = RegionHost::new();
 /// let regions = host.context("the guest's name").build();
 /// let store = Store::new(&engine, State { regions });
 /// # drop(store);

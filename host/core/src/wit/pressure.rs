@@ -7,7 +7,7 @@ use wasmtime_wasi_io::{IoView, async_trait};
 use super::bindings::with_wasi::tombolo::memory::pressure as wit;
 use crate::pressure::Level;
 use crate::sys::StoreId;
-use crate::{Host, RegionView, Trespass};
+use crate::{RegionHost, RegionView, WriteViolation};
 
 /// Adds the interface `tombolo:memory/pressure` to a linker, by which guests
 /// hear of memory pressure.
@@ -15,7 +15,7 @@ use crate::{Host, RegionView, Trespass};
 /// It is apart from [`add_to_linker`](crate::add_to_linker) since guests wait by
 /// `wasi:io/poll`, with pollables that live in WASI's table: the store's data
 /// has WASI's context as well, and the linker WASI's interfaces, for stores of
-/// whichever kind. What guests hear is [`Host::pressure`] of the context's host.
+/// whichever kind. What guests hear is [`RegionHost::pressure`] of the context's host.
 ///
 /// ```
 /// use tombolo::{RegionCtx, RegionView};
@@ -82,9 +82,9 @@ impl HasData for HasPressure {
 
 /// What the interface needs of a store's data.
 struct PressureView<'a> {
-    host: Host,
+    host: RegionHost,
     /// Whether the guest may go on.
-    checked: Result<(), Trespass>,
+    checked: Result<(), WriteViolation>,
     table: &'a mut ResourceTable,
 }
 
@@ -93,12 +93,12 @@ struct PressureView<'a> {
 #[derive(Clone)]
 pub struct Watch {
     /// Keeps the level's sender, without which nobody could wait for it.
-    host: Host,
+    host: RegionHost,
     told: Arc<Mutex<Level>>,
 }
 
 impl Watch {
-    fn new(host: Host) -> Watch {
+    fn new(host: RegionHost) -> Watch {
         Watch {
             host,
             told: Arc::new(Mutex::new(Level::Normal)),
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn watch_is_ready_while_the_level_is_another_than_it_told() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let watch = Watch::new(host.clone());
         let mut pollable = watch.clone();
         assert!(!is_ready(&mut pollable));
@@ -200,14 +200,14 @@ mod tests {
 
     #[test]
     fn new_watch_is_ready_at_once_under_pressure() {
-        let host = Host::new();
+        let host = RegionHost::new();
         host.report_pressure(Level::Moderate);
         assert!(is_ready(&mut Watch::new(host)));
     }
 
     #[test]
     fn change_between_looking_and_waiting_wakes() {
-        let host = Host::new();
+        let host = RegionHost::new();
         let watch = Watch::new(host.clone());
         assert_eq!(watch.tell(), Level::Normal);
         host.report_pressure(Level::Critical);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tombolo::{
-    Host, Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError,
+    Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError, RegionHost,
     RegionView, Rights, lend,
 };
 use tombolo_tests::process::Process;
@@ -325,14 +325,14 @@ impl Guest {
     }
 
     /// A guest that nobody but the test talks to.
-    pub(crate) async fn bare(host: &Host, path: &'static str, name: &str) -> Guest {
+    pub(crate) async fn bare(host: &RegionHost, path: &'static str, name: &str) -> Guest {
         let regions = host.context(name).build();
         Guest::new(regions, path, &mut Linker::new(engine())).await
     }
 
     /// `near`, which nobody but the test talks to, and which has a gate in place of its
     /// home.
-    pub(crate) async fn near(host: &Host, gate: &Gate) -> Guest {
+    pub(crate) async fn near(host: &RegionHost, gate: &Gate) -> Guest {
         let mut linker = Linker::new(engine());
         gate.link(&mut linker);
         let regions = host.context("near").build();
@@ -437,7 +437,7 @@ impl Guest {
 
 /// `near` and `far`, which serve, and a gate in place of their home.
 pub(crate) struct Rig {
-    host: Host,
+    host: RegionHost,
     pub(crate) gate: Gate,
     events: Events,
     near: Peer,
@@ -456,7 +456,7 @@ impl Drop for Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Rig {
-        let (host, gate, events) = (Host::new(), Gate::new(), Events::default());
+        let (host, gate, events) = (RegionHost::new(), Gate::new(), Events::default());
         let mut linker = Linker::new(engine());
         gate.link(&mut linker);
         let far = Guest::new(host.context("far").build(), guests::CALLS_FAR, &mut linker).await;
@@ -482,7 +482,7 @@ impl Rig {
         }
     }
 
-    pub(crate) fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &RegionHost {
         &self.host
     }
 

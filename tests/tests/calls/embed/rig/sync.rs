@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tombolo::{Host, PackError, Parcel, Region, Rights};
+use tombolo::{PackError, Parcel, Region, RegionHost, Rights};
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, Linker, Resource, Val};
 
@@ -19,7 +19,7 @@ pub(crate) struct Pair {
 }
 
 fn instantiate(
-    host: &Host,
+    host: &RegionHost,
     name: &str,
     component: &Component,
     mut linker: Linker<State>,
@@ -33,7 +33,7 @@ fn instantiate(
 }
 
 impl Pair {
-    pub(crate) fn new(host: &Host) -> Pair {
+    pub(crate) fn new(host: &RegionHost) -> Pair {
         let near = component(guests::CALLS_NEAR);
         let near = instantiate(host, "near", &near, Linker::new(engine()));
         let to = near.0.data().regions.recipient();
