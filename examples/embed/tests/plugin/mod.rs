@@ -41,7 +41,7 @@ impl RegionView for State {
 }
 
 /// Instantiates the plugin.
-pub fn plugin(host: &Host) -> (Store<State>, Plugin) {
+pub fn plugin(host: &RegionHost) -> (Store<State>, Plugin) {
     static LINKED: OnceLock<(Component, Linker<State>)> = OnceLock::new();
     let (component, linker) = LINKED.get_or_init(|| {
         let mut config = Config::new();
