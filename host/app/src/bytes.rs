@@ -16,7 +16,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, StoreContextMut};
 
-use super::call::{NoRoom, Target};
+use super::call::{NoErrorSlot, Target};
 use super::guest::{GuestState, charge_results};
 use tombolo::Recipient;
 use tombolo_region::Charge;
@@ -217,7 +217,7 @@ async fn call<R>(
     target: &Target,
     store: &mut StoreContextMut<'_, GuestState>,
     bytes: Vec<u8>,
-) -> Result<R, NoRoom>
+) -> Result<R, NoErrorSlot>
 where
     R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
 {

@@ -14,7 +14,7 @@ use super::bytes::{self, ByteCall, Charged};
 use super::clock::Clock;
 use super::cycle::{self, Back};
 use super::guest::{Broken, GuestState, Resting};
-use super::link::{Link, Room};
+use super::link::{ErrorSlot, Link};
 use super::proxy::{Bundle, Caller, Dropped, Refused};
 use super::report::CallReport;
 use super::rest::Rest;
@@ -401,7 +401,7 @@ impl Calls {
                 count,
                 results: function.ty.results().len(),
                 handles: function.handles,
-                room: function.room,
+                error_slot: function.error_slot,
             });
             if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
                 continue;
@@ -451,13 +451,16 @@ pub(super) struct Target {
     results: usize,
     /// Handles can pass.
     handles: bool,
-    room: Option<Room>,
+    error_slot: Option<ErrorSlot>,
 }
 
-/// A guest called another in a function that has no room for word of a failure.
+/// A guest called another through a function whose result cannot carry an error text.
 #[derive(Debug, thiserror::Error)]
-#[error("{why}; `{function}` has no room to tell")]
-pub(super) struct NoRoom {
+#[error(
+    "{why}; `{function}` cannot report this to its caller: its result has no `string` error and no \
+     `peer-failed` case"
+)]
+pub(super) struct NoErrorSlot {
     function: Arc<str>,
     pub(super) why: String,
 }
@@ -525,7 +528,7 @@ impl Target {
         length: u64,
         call: Box<dyn ByteCall>,
         replied: oneshot::Receiver<Result<Charged<R>, String>>,
-    ) -> Result<Charged<R>, NoRoom> {
+    ) -> Result<Charged<R>, NoErrorSlot> {
         let answer = self.watched(async |begun| {
             let seat = self.calls.seat(self.to);
             let waiting = self.calls.wait(self.from, &seat)?;
@@ -547,9 +550,9 @@ impl Target {
     }
 
     /// Notes that a call was refused or failed.
-    pub(super) fn refused(&self, why: String) -> NoRoom {
+    pub(super) fn refused(&self, why: String) -> NoErrorSlot {
         tracing::info!(function = &*self.function, why, "call refused or failed");
-        NoRoom {
+        NoErrorSlot {
             function: self.function.clone(),
             why,
         }
@@ -660,15 +663,15 @@ impl Target {
         }
     }
 
-    /// Tells the caller, as a value where there is room, and by a trap otherwise.
+    /// Tells the caller, as a value if its result has an error slot, and by a trap otherwise.
     fn refuse(&self, why: String, results: &mut [Val]) -> wasmtime::Result<()> {
         tracing::info!(function = &*self.function, why, "call refused or failed");
-        match (self.room, results) {
-            (Some(room), [result]) => {
-                *result = room.refusal(why);
+        match (self.error_slot, results) {
+            (Some(slot), [result]) => {
+                *result = slot.error(why);
                 Ok(())
             }
-            _ => Err(NoRoom {
+            _ => Err(NoErrorSlot {
                 function: self.function.clone(),
                 why,
             }

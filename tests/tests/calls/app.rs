@@ -198,7 +198,7 @@ mod moving {
             "near.move-roomless",
             "`refused`",
             "moved",
-            "no room to tell",
+            "cannot report this to its caller",
         ];
         is_ended(app("move-refused-roomless"), 0, &parts);
     }
@@ -406,7 +406,7 @@ mod dying {
 
     #[test]
     fn callee_that_traps_ends_a_caller_without_room() {
-        let parts = ["near.say-roomless", "unreachable", "no room to tell"];
+        let parts = ["near.say-roomless", "unreachable", "cannot report this to its caller"];
         is_ended(app("dead-roomless"), 1, &parts);
     }
 

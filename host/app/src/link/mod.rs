@@ -12,13 +12,13 @@
 mod compare;
 mod entry;
 mod error;
+mod error_slot;
 mod exports;
 mod interfaces;
 mod name;
 mod offer;
 mod print;
 mod resources;
-mod room;
 mod visit;
 
 #[cfg(test)]
@@ -30,13 +30,13 @@ use wasmtime::{Engine, bail};
 
 pub(crate) use self::entry::{entries, misfit, near_entries};
 pub use self::error::{Difference, LinkError, LinkErrors, Near, Refusal};
+pub(crate) use self::error_slot::ErrorSlot;
+pub use self::error_slot::Warning;
 use self::exports::Exports;
 pub use self::interfaces::{Export, Import, Interfaces, Provider};
 use self::name::Name;
 use self::offer::Offers;
 use self::resources::{Identity, Origin, Resources};
-pub(crate) use self::room::Room;
-pub use self::room::Warning;
 use crate::near::Hints;
 use crate::text;
 
@@ -101,7 +101,7 @@ pub(crate) struct Function {
     /// Whether a handle can pass, in an argument or in the result.
     pub(crate) handles: bool,
     /// How the caller can be told that the callee is dead.
-    pub(crate) room: Option<Room>,
+    pub(crate) error_slot: Option<ErrorSlot>,
 }
 
 /// A part, with what was found out about it.
@@ -550,8 +550,8 @@ impl Planner<'_> {
                 });
                 continue;
             }
-            let room = Room::of(&ty);
-            if room.is_none() {
+            let error_slot = ErrorSlot::of(&ty);
+            if error_slot.is_none() {
                 self.plan.warnings.push(Warning {
                     importer: guest.name.to_owned(),
                     exporter: exporter.name.to_owned(),
@@ -562,7 +562,7 @@ impl Planner<'_> {
                 name: function.to_owned(),
                 handles: passes_handles(&ty),
                 ty,
-                room,
+                error_slot,
             });
         }
         if self.errors.len() > known {

@@ -163,13 +163,19 @@ fn region_interface_of_two_guests_links() {
     let functions: Vec<_> = link
         .functions
         .iter()
-        .map(|function| (function.name.as_str(), function.handles, function.room))
+        .map(|function| {
+            (
+                function.name.as_str(),
+                function.handles,
+                function.error_slot,
+            )
+        })
         .collect();
     assert_eq!(
         functions,
         [
-            ("play", true, Some(Room::PeerFailed)),
-            ("touch", true, Some(Room::String)),
+            ("play", true, Some(ErrorSlot::PeerFailed)),
+            ("touch", true, Some(ErrorSlot::String)),
             ("volume", false, None),
         ]
     );
@@ -694,11 +700,11 @@ fn versions_of_the_host_are_those_that_it_offers() {
 fn refusal_has_the_shape_of_the_result() {
     let text = || Box::new(Val::String("gone".to_owned()));
     assert_eq!(
-        Room::String.refusal("gone".to_owned()),
+        ErrorSlot::String.error("gone".to_owned()),
         Val::Result(Err(Some(text())))
     );
     assert_eq!(
-        Room::PeerFailed.refusal("gone".to_owned()),
+        ErrorSlot::PeerFailed.error("gone".to_owned()),
         Val::Result(Err(Some(Box::new(Val::Variant(
             "peer-failed".to_owned(),
             Some(text())

@@ -1,25 +1,25 @@
-//! Room in a function's result for word of a dead callee.
+//! The error slot of a function's result, through which a caller learns of a failed callee.
 
 use wasmtime::component::Val;
 use wasmtime::component::types::{ComponentFunc, Type};
 
 use tombolo_region::escape;
 
-/// Where a function's result has room for word of a dead callee.
+/// The place in a function's result type for the text of a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum ErrorSlot {
     /// The error type is `string`.
     String,
     /// The error type is a variant with a case `peer-failed(string)`.
     PeerFailed,
 }
 
-impl Room {
-    /// The case of a variant that says that the callee is dead.
+impl ErrorSlot {
+    /// The name of the variant's case.
     const CASE: &str = "peer-failed";
 
-    /// Finds the room in a function's type. Only the result type itself
-    /// counts: an error deeper inside means something else to the caller.
+    /// Finds the slot in a function's type. Only the outermost `result` counts: an error
+    /// deeper inside means something else to the caller.
     pub(super) fn of(ty: &ComponentFunc) -> Option<Self> {
         let mut results = ty.results();
         let (Some(Type::Result(result)), None) = (results.next(), results.next()) else {
@@ -35,8 +35,8 @@ impl Room {
         }
     }
 
-    /// The function's result that tells the caller `text`.
-    pub(crate) fn refusal(self, text: String) -> Val {
+    /// Returns the function's result that carries this text.
+    pub(crate) fn error(self, text: String) -> Val {
         let text = Box::new(Val::String(text));
         Val::Result(Err(Some(match self {
             Self::String => text,
@@ -45,11 +45,10 @@ impl Room {
     }
 }
 
-/// A linked function without room for word of a dead callee: the caller traps
-/// where it could have been told.
+/// A linked function without an error slot: if the callee fails, the caller traps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}`'s `{1}` has no room for word of a failure: if `{0}` dies, `{2}` traps ({3})",
+    "`{0}`'s `{1}` cannot report a failure to its caller: if `{0}` fails, `{2}` traps ({3})",
     escape(exporter),
     escape(function),
     escape(importer),
@@ -65,17 +64,17 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// What would make room.
+    /// Returns how to change the function's type.
     fn advice(&self) -> &'static str {
-        // WIT lets constructors fail only since lately, and not all languages do.
+        // WIT has allowed fallible constructors only recently, and not all toolchains do.
         match self.function.contains("[constructor]") {
             true => {
-                "a static function that returns `result<_, string>` around the resource makes \
-                 room, and so does such a result of the constructor, where the tools know that"
+                "replace the constructor by a static function that returns \
+                 `result<RESOURCE, string>`, or let it return that itself if your tools support it"
             }
             false => {
-                "a result type of `result<_, string>`, or an error variant with a case \
-                 `peer-failed(string)`, makes room"
+                "let it return `result<_, string>`, or a `result` whose error is a variant with a \
+                 case `peer-failed(string)`"
             }
         }
     }
