@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use crate::sync::{Mutex, MutexGuard, Notify};
 use crate::time::Time;
 use tombolo_region::{
-    Access, End, Handle, Ledger, LedgerGuard, LedgerLock, LendId, RESERVED, Refusal, Span, Waited,
-    WaiterId, WindowId,
+    Access, Handle, Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, RESERVATION, Span,
+    WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// A ledger that lenders and those who wait for windows watch.
@@ -120,7 +120,7 @@ impl<P> Watched<P> {
 
     /// Closes a window, which shows nothing any more. Says whether that poisoned
     /// the region.
-    pub(crate) fn close(&self, id: WindowId, end: End) -> bool {
+    pub(crate) fn close(&self, id: WindowId, end: WindowEnd) -> bool {
         let mut ledger = self.lock();
         let before = ledger.is_poisoned();
         ledger.close(id, end);
@@ -152,7 +152,7 @@ impl<P> Watched<P> {
         handle: &Handle,
         span: Span,
         access: Access,
-    ) -> Result<WaiterId, Refusal> {
+    ) -> Result<WaiterId, LedgerError> {
         self.lock().wait(handle, span, access, self.time.now())
     }
 
@@ -165,8 +165,8 @@ impl<P> Watched<P> {
             let told = sleeper.told.notified();
             let waited = self.lock().waited(id, self.time.now());
             let until = match waited {
-                Waited::Ready => return,
-                Waited::NotYet(until) => until,
+                WaitStatus::Ready => return,
+                WaitStatus::Pending(until) => until,
             };
             let keeps_time = sleeper.keeps_time(until.is_some());
             // It asks again in all cases.
@@ -174,7 +174,7 @@ impl<P> Watched<P> {
                 None => told.await,
                 Some(until) if keeps_time => self.time.up_to(until, told).await,
                 // The keeper may be busy with something else.
-                Some(until) => self.time.up_to(until + RESERVED, told).await,
+                Some(until) => self.time.up_to(until + RESERVATION, told).await,
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What an account counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum ChargeKind {
     /// Claims on regions; for the host, regions.
     Regions,
     /// Bytes of the claimed regions, whole sizes; for the host, each region
@@ -22,17 +22,17 @@ pub enum Kind {
 
 const KINDS: usize = 6;
 
-impl Kind {
+impl ChargeKind {
     /// The name of the limit, as the operator writes it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Regions => "regions",
-            Kind::ClaimedBytes => "claimed-bytes",
-            Kind::Handles => "handles",
-            Kind::Windows => "windows",
-            Kind::UnpinnedSpans => "unpinned-spans",
-            Kind::HostMemory => "host-memory",
+            ChargeKind::Regions => "regions",
+            ChargeKind::ClaimedBytes => "claimed-bytes",
+            ChargeKind::Handles => "handles",
+            ChargeKind::Windows => "windows",
+            ChargeKind::UnpinnedSpans => "unpinned-spans",
+            ChargeKind::HostMemory => "host-memory",
         }
     }
 }
@@ -40,17 +40,17 @@ impl Kind {
 /// The most that an account may hold of each kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// See [`Kind::Regions`].
+    /// See [`ChargeKind::Regions`].
     pub regions: u64,
-    /// See [`Kind::ClaimedBytes`].
+    /// See [`ChargeKind::ClaimedBytes`].
     pub claimed_bytes: u64,
-    /// See [`Kind::Handles`].
+    /// See [`ChargeKind::Handles`].
     pub handles: u64,
-    /// See [`Kind::Windows`].
+    /// See [`ChargeKind::Windows`].
     pub windows: u64,
-    /// See [`Kind::UnpinnedSpans`].
+    /// See [`ChargeKind::UnpinnedSpans`].
     pub unpinned_spans: u64,
-    /// See [`Kind::HostMemory`].
+    /// See [`ChargeKind::HostMemory`].
     pub host_memory: u64,
 }
 
@@ -88,7 +88,7 @@ impl Account {
     /// # Errors
     ///
     /// [`Exhausted`] where that would go over the quota; nothing has changed.
-    pub fn charge(self: &Arc<Account>, kind: Kind, amount: u64) -> Result<Charge, Exhausted> {
+    pub fn charge(self: &Arc<Account>, kind: ChargeKind, amount: u64) -> Result<Charge, Exhausted> {
         self.take(kind, amount)?;
         Ok(Charge {
             account: self.clone(),
@@ -97,7 +97,7 @@ impl Account {
         })
     }
 
-    fn take(&self, kind: Kind, amount: u64) -> Result<(), Exhausted> {
+    fn take(&self, kind: ChargeKind, amount: u64) -> Result<(), Exhausted> {
         let most = self.most[kind as usize];
         // Relaxed: the counter protects no other memory.
         self.used[kind as usize]
@@ -116,13 +116,13 @@ impl Account {
 
     /// Returns how much of a kind the account allows.
     #[must_use]
-    pub fn most(&self, kind: Kind) -> u64 {
+    pub fn most(&self, kind: ChargeKind) -> u64 {
         self.most[kind as usize]
     }
 
     /// How much of a kind is taken.
     #[must_use]
-    pub fn used(&self, kind: Kind) -> u64 {
+    pub fn used(&self, kind: ChargeKind) -> u64 {
         self.used[kind as usize].load(Ordering::Relaxed)
     }
 }
@@ -140,14 +140,14 @@ impl fmt::Debug for Account {
 #[must_use]
 pub struct Charge {
     account: Arc<Account>,
-    kind: Kind,
+    kind: ChargeKind,
     amount: u64,
 }
 
 impl Charge {
     /// What it counts.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ChargeKind {
         self.kind
     }
 
@@ -223,15 +223,15 @@ mod tests {
             host_memory: 0,
         };
         let account = Account::new("guest `a`", quota);
-        let mut first = account.charge(Kind::ClaimedBytes, 5).unwrap();
+        let mut first = account.charge(ChargeKind::ClaimedBytes, 5).unwrap();
         assert!(first.resize(11).is_err());
         first.resize(9).unwrap();
         first.resize(8).unwrap();
-        let refused = account.charge(Kind::ClaimedBytes, 3).unwrap_err();
+        let refused = account.charge(ChargeKind::ClaimedBytes, 3).unwrap_err();
         assert_eq!((refused.used, refused.limit), (8, "claimed-bytes"));
-        assert!(account.charge(Kind::ClaimedBytes, u64::MAX).is_err());
+        assert!(account.charge(ChargeKind::ClaimedBytes, u64::MAX).is_err());
         drop(first);
-        assert_eq!(account.used(Kind::ClaimedBytes), 0);
-        assert!(account.charge(Kind::Windows, 1).is_err());
+        assert_eq!(account.used(ChargeKind::ClaimedBytes), 0);
+        assert!(account.charge(ChargeKind::Windows, 1).is_err());
     }
 }

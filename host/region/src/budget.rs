@@ -11,39 +11,39 @@ use super::{Exhausted, GRANULE};
 const STEP: u64 = 256;
 
 /// A region, as the budget sees it: something that can give memory back.
-pub trait Purge: Send + Sync {
+pub trait Purgeable: Send + Sync {
     /// Purges granules that nobody pins, the least recently unpinned first. Gives
     /// what they were charged with; nothing if there is nothing to purge.
     ///
     /// Others may wait for this: it must not take from the budget itself.
-    fn purge(&self, turn: Turn) -> Commit;
+    fn purge(&self, request: PurgeRequest) -> CommitCharge;
 }
 
 /// A second opinion, besides the budget, on whether bytes can be committed.
-pub trait Reserve: Send + Sync {
+pub trait AdmissionControl: Send + Sync {
     /// Asks for memory for granules that the budget is about to take. May purge.
     ///
     /// # Errors
     ///
     /// [`Exhausted`] if there is no memory for them.
-    fn ask(&self, granules: u64) -> Result<(), Exhausted>;
+    fn admit(&self, granules: u64) -> Result<(), Exhausted>;
 
     /// Notes that the budget has taken them, or refused them.
-    fn done(&self, granules: u64);
+    fn settled(&self, granules: u64);
 }
 
-/// Granules that a [`Reserve`] was asked for and allowed.
-struct Asked<'r>(&'r dyn Reserve, u64);
+/// Granules that a [`AdmissionControl`] was asked for and allowed.
+struct Asked<'r>(&'r dyn AdmissionControl, u64);
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.0.done(self.1);
+        self.0.settled(self.1);
     }
 }
 
 /// What a region is to purge when it is its turn.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn {
+pub struct PurgeRequest {
     /// At most so many granules; but a frozen region goes whole.
     pub(super) most: u64,
     /// None that was unpinned after this.
@@ -62,7 +62,7 @@ pub struct Budget {
     freed: Condvar,
     /// Counts unpinnings, to tell which was first.
     clock: AtomicU64,
-    reserve: OnceLock<Box<dyn Reserve>>,
+    reserve: OnceLock<Box<dyn AdmissionControl>>,
 }
 
 #[derive(Default)]
@@ -84,7 +84,7 @@ struct Pool {
 }
 
 struct Entry {
-    region: Weak<dyn Purge>,
+    region: Weak<dyn Purgeable>,
     idle: Idle,
 }
 
@@ -134,7 +134,7 @@ impl Budget {
     /// Makes this be asked as well before anything is committed. Only the first call
     /// counts.
     #[allow(dead_code, reason = "for what is above this module")]
-    pub fn ask_first(&self, reserve: impl Reserve + 'static) {
+    pub fn set_admission_control(&self, reserve: impl AdmissionControl + 'static) {
         let _ = self.reserve.set(Box::new(reserve));
     }
 
@@ -149,7 +149,7 @@ impl Budget {
     }
 
     /// Has the budget purge this region when it needs memory.
-    pub fn register(&self, id: u64, region: Weak<dyn Purge>) {
+    pub fn register(&self, id: u64, region: Weak<dyn Purgeable>) {
         let idle = Idle::default();
         self.pool().regions.insert(id, Entry { region, idle });
     }
@@ -208,9 +208,9 @@ impl Budget {
     /// # Errors
     ///
     /// [`Exhausted`] if too little is free and too little can be purged, or if the
-    /// [`Reserve`] that is [asked first](Budget::ask_first) has no memory for them. Nothing
+    /// [`AdmissionControl`] that is [asked first](Budget::set_admission_control) has no memory for them. Nothing
     /// was purged then, unless others took free memory meanwhile.
-    pub fn take(self: &Arc<Budget>, granules: u64) -> Result<Commit, Exhausted> {
+    pub fn take(self: &Arc<Budget>, granules: u64) -> Result<CommitCharge, Exhausted> {
         let mut pool = self.pool();
         if granules > pool.room() {
             return Err(pool.exhausted(granules));
@@ -218,7 +218,7 @@ impl Budget {
         let mut _asked = None;
         if let Some(reserve) = self.reserve.get().filter(|_| granules > 0) {
             drop(pool);
-            reserve.ask(granules)?;
+            reserve.admit(granules)?;
             _asked = Some(Asked(&**reserve, granules));
             pool = self.pool();
             if granules > pool.room() {
@@ -249,10 +249,10 @@ impl Budget {
         }
     }
 
-    fn grab(self: &Arc<Budget>, pool: &mut Pool, granules: u64) -> Commit {
+    fn grab(self: &Arc<Budget>, pool: &mut Pool, granules: u64) -> CommitCharge {
         pool.used += granules;
         pool.peak = pool.peak.max(pool.used);
-        Commit {
+        CommitCharge {
             budget: self.clone(),
             granules,
             freeing: false,
@@ -303,7 +303,7 @@ impl Budget {
         match region {
             Some(region) => {
                 let most = most.min(STEP);
-                region.purge(Turn { most, until }).granules
+                region.purge(PurgeRequest { most, until }).granules
             }
             None => 0,
         }
@@ -311,7 +311,7 @@ impl Budget {
 
     /// Notes what a region has to purge yet, after this was taken from it, which
     /// is free when it is dropped. Called with the lock of the region.
-    pub(super) fn note_taken(&self, id: u64, idle: Idle, taken: &mut Commit) {
+    pub(super) fn note_taken(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
         let mut pool = self.pool();
         pool.note(id, idle);
         taken.freeing = true;
@@ -372,17 +372,17 @@ impl fmt::Debug for Budget {
 
 /// Granules of the budget that somebody has, given back when this is dropped.
 #[must_use]
-pub struct Commit {
+pub struct CommitCharge {
     budget: Arc<Budget>,
     granules: u64,
     /// It was taken to be purged.
     freeing: bool,
 }
 
-impl Commit {
+impl CommitCharge {
     /// None of a budget.
-    pub fn none(budget: &Arc<Budget>) -> Commit {
-        Commit {
+    pub fn none(budget: &Arc<Budget>) -> CommitCharge {
+        CommitCharge {
             budget: budget.clone(),
             granules: 0,
             freeing: false,
@@ -396,10 +396,10 @@ impl Commit {
     }
 
     /// Takes so many out, or all if there are fewer.
-    pub fn split(&mut self, granules: u64) -> Commit {
+    pub fn split(&mut self, granules: u64) -> CommitCharge {
         let granules = granules.min(self.granules);
         self.granules -= granules;
-        Commit {
+        CommitCharge {
             budget: self.budget.clone(),
             granules,
             freeing: self.freeing,
@@ -407,14 +407,14 @@ impl Commit {
     }
 
     /// Adds others of the same budget.
-    pub fn merge(&mut self, mut other: Commit) {
+    pub fn merge(&mut self, mut other: CommitCharge) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
         debug_assert!(!self.freeing && !other.freeing, "what is purged is gone");
         self.granules += std::mem::take(&mut other.granules);
     }
 }
 
-impl Drop for Commit {
+impl Drop for CommitCharge {
     fn drop(&mut self) {
         if self.granules > 0 {
             let mut pool = self.budget.pool();
@@ -428,8 +428,8 @@ impl Drop for Commit {
     }
 }
 
-impl fmt::Debug for Commit {
+impl fmt::Debug for CommitCharge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Commit({})", self.granules)
+        write!(f, "CommitCharge({})", self.granules)
     }
 }

@@ -18,11 +18,11 @@ mod span;
 mod sync;
 mod text;
 
-pub use account::{Account, Charge, Exhausted, Kind, Quota};
-pub use budget::{Budget, BudgetUsage, Commit, Purge, Reserve, Turn};
+pub use account::{Account, Charge, ChargeKind, Exhausted, Quota};
+pub use budget::{AdmissionControl, Budget, BudgetUsage, CommitCharge, PurgeRequest, Purgeable};
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, Live, PinRefusal, RESERVED, Refusal,
-    Undo, Waited, WaiterId, WindowId,
+    Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, LiveOwner, PinError, PinUndo,
+    RESERVATION, WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use name::{NameError, RegionName};

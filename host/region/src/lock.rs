@@ -1,9 +1,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
 
-use super::budget::{Budget, Commit, Idle, Turn};
+use super::budget::{Budget, CommitCharge, Idle, PurgeRequest};
 use super::sync::{Condvar, Mutex, MutexGuard};
-use super::{Handle, Ledger, PinRefusal, Pinned, Span, Undo};
+use super::{Handle, Ledger, PinError, PinUndo, Pinned, Span};
 
 /// A ledger, for the threads of one process: who pins, who unpins, and who
 /// purges to make room for somebody else.
@@ -73,12 +73,12 @@ impl<P> LedgerLock<P> {
     ///
     /// # Errors
     ///
-    /// [`PinRefusal`]; nothing has changed.
+    /// [`PinError`]; nothing has changed.
     pub fn pin(
         &self,
         handle: &Handle,
         span: Span,
-    ) -> Result<(Pinned, Undo, LedgerGuard<'_, P>), PinRefusal> {
+    ) -> Result<(Pinned, PinUndo, LedgerGuard<'_, P>), PinError> {
         let ledger = self.lock();
         ledger.may_change_pins(handle)?;
         let mut ledger = self.wait(ledger, span);
@@ -117,9 +117,9 @@ impl<P> LedgerLock<P> {
 
     /// Purges when it is the region's turn; `give_back` gives spans back to the
     /// kernel. Gives what had been paid for them.
-    pub fn purge(&self, turn: Turn, give_back: impl Fn(Span)) -> Commit {
+    pub fn purge(&self, request: PurgeRequest, give_back: impl Fn(Span)) -> CommitCharge {
         let mut ledger = self.lock();
-        let (ranges, mut commit) = ledger.begin_purge(turn);
+        let (ranges, mut commit) = ledger.begin_purge(request);
         if ranges.is_empty() {
             return commit;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rangemap::{RangeMap, RangeSet};
 
 use super::Span;
-use super::budget::{Budget, Commit, Idle, Turn};
+use super::budget::{Budget, CommitCharge, Idle, PurgeRequest};
 
 /// What became of the bytes that a claim had unpinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +35,12 @@ pub(super) type Unpinned = RangeMap<u64, u64>;
 /// ```
 ///
 /// Committed is what somebody pins, what is idle, and what is being purged; the
-/// region's [`Commit`] is as large as the first two.
+/// region's [`CommitCharge`] is as large as the first two.
 #[derive(Debug)]
 pub(super) struct Pins {
     granules: u64,
     budget: Arc<Budget>,
-    commit: Commit,
+    commit: CommitCharge,
     claims: u32,
     /// The number of claims that do not pin a granule, if there are any. So the cost of a
     /// claim depends on the granules that it does not pin, and not on those of others.
@@ -98,7 +98,7 @@ impl Pins {
         Pins {
             granules,
             budget: budget.clone(),
-            commit: Commit::none(budget),
+            commit: CommitCharge::none(budget),
             claims: 0,
             unpinned: RangeMap::new(),
             by_count: BTreeMap::new(),
@@ -136,8 +136,8 @@ impl Pins {
     }
 
     /// What costs nothing.
-    pub(super) fn free(&self) -> Commit {
-        Commit::none(&self.budget)
+    pub(super) fn free(&self) -> CommitCharge {
+        CommitCharge::none(&self.budget)
     }
 
     /// What could be purged of a region of which any part can.
@@ -223,7 +223,7 @@ impl Pins {
     }
 
     /// Adds to what is paid for. What is more than `range` needs is given back.
-    pub(super) fn pay(&mut self, range: &Range<u64>, mut commit: Commit) {
+    pub(super) fn pay(&mut self, range: &Range<u64>, mut commit: CommitCharge) {
         let unpaid = self.unpaid(range);
         debug_assert!(commit.granules() >= unpaid, "what is pinned is paid for");
         self.commit.merge(commit.split(unpaid));
@@ -353,11 +353,15 @@ impl Pins {
 
     /// Takes what is to be purged when it is the region's turn, with what was
     /// paid for it. Nothing of it can be pinned until [`purged`](Pins::purged).
-    pub(super) fn begin_purge(&mut self, turn: Turn, whole: bool) -> (Vec<Range<u64>>, Commit) {
+    pub(super) fn begin_purge(
+        &mut self,
+        request: PurgeRequest,
+        whole: bool,
+    ) -> (Vec<Range<u64>>, CommitCharge) {
         let mut ranges = Vec::new();
         let mut most = match whole {
             true => self.granules,
-            false => turn.most,
+            false => request.most,
         };
         while most > 0 {
             let oldest = self.by_age.iter().next();
@@ -365,7 +369,7 @@ impl Pins {
             else {
                 break;
             };
-            if stamp > turn.until && !whole {
+            if stamp > request.until && !whole {
                 break;
             }
             let range = range.start..range.end.min(range.start + most);
@@ -397,7 +401,7 @@ impl Pins {
     }
 
     /// Nobody has a claim any more: gives back what was paid for.
-    pub(super) fn clear(&mut self) -> Commit {
+    pub(super) fn clear(&mut self) -> CommitCharge {
         let budget = self.budget.clone();
         let all = std::mem::replace(self, Pins::new(self.granules, &budget));
         self.purged_granules = all.purged_granules;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::model::{Can, Clock, GRANULES, Granules, Model, Turn as Waits};
 use crate::region::{
-    Access, Account, Budget, Charge, ClaimId, Commit, End, GRANULE, Handle, Holder, Kind, Ledger,
-    LedgerGuard, LedgerLock, LendId, Live, PinRefusal, Pinned, Purge, Quota, Refusal, Rights, Span,
-    Turn, Waited, WaiterId, WindowId,
+    Access, Account, Budget, Charge, ChargeKind, ClaimId, CommitCharge, GRANULE, Handle, Holder,
+    Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, LiveOwner, PinError, Pinned,
+    PurgeRequest, Purgeable, Quota, Rights, Span, WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// How many regions there are.
@@ -171,9 +171,9 @@ impl Region {
     }
 }
 
-impl Purge for Region {
-    fn purge(&self, turn: Turn) -> Commit {
-        self.lock.purge(turn, |span| {
+impl Purgeable for Region {
+    fn purge(&self, request: PurgeRequest) -> CommitCharge {
+        self.lock.purge(request, |span| {
             for at in span.granules() {
                 self.bytes()[usize::try_from(at).expect("few")] = 0;
             }
@@ -425,11 +425,11 @@ impl World {
                 let after = format!("{:?}", *region.lock.lock());
                 assert_eq!(before, after);
                 match refusal {
-                    PinRefusal::Refused(refusal) => {
+                    PinError::Refused(refusal) => {
                         assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
                         refusal.to_string()
                     }
-                    PinRefusal::Exhausted(exhausted) => {
+                    PinError::Exhausted(exhausted) => {
                         let may = match exhausted.limit {
                             "budget" => !fits,
                             _ => spans.1 > SPANS,
@@ -529,7 +529,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(id: u64, budget: &Arc<Budget>, commit: Option<Commit>, clock: &Clock) -> Site {
+    fn new(id: u64, budget: &Arc<Budget>, commit: Option<CommitCharge>, clock: &Clock) -> Site {
         let accounts = (0..HOLDERS)
             .map(|no| {
                 let quota = Quota {
@@ -551,7 +551,7 @@ impl Site {
             lock: LedgerLock::new(id, budget, ledger),
             bytes: Mutex::default(),
         });
-        let purge: Arc<dyn Purge> = region.clone();
+        let purge: Arc<dyn Purgeable> = region.clone();
         budget.register(id, Arc::downgrade(&purge));
         let mut site = Site {
             id,
@@ -590,7 +590,7 @@ impl Site {
             }
         }
         for holder in 0..HOLDERS {
-            self.end_holder(holder, End::Orderly);
+            self.end_holder(holder, WindowEnd::Orderly);
             if !cfg!(miri) {
                 self.compare();
             }
@@ -863,7 +863,7 @@ impl Site {
         self.revoke(lend);
         let (claim, chain) = (self.model.lends[lend].claim, &self.model.lends[lend].chain);
         for window in self.model.windows_of(claim, chain) {
-            self.close(window, End::Orderly);
+            self.close(window, WindowEnd::Orderly);
         }
     }
 
@@ -888,7 +888,7 @@ impl Site {
                 self.note("move", "done");
                 for window in windows {
                     self.note("move", "with windows");
-                    self.close(window, End::Orderly);
+                    self.close(window, WindowEnd::Orderly);
                 }
                 self.lock().recharge(self.claims[claim], charges);
                 self.model.leave(|it| it.claim == claim);
@@ -975,8 +975,8 @@ impl Site {
         self.model.pass(self.now);
         let waited = self.lock().waited(self.waiters[waiter], self.now);
         let expected = match self.model.ready(waiter) {
-            true => Waited::Ready,
-            false => Waited::NotYet(self.model.next_lapse()),
+            true => WaitStatus::Ready,
+            false => WaitStatus::Pending(self.model.next_lapse()),
         };
         assert_eq!(waited, expected);
         self.note(
@@ -1029,7 +1029,7 @@ impl Site {
         }
     }
 
-    fn close(&mut self, window: usize, end: End) {
+    fn close(&mut self, window: usize, end: WindowEnd) {
         let before = format!("{:?}", *self.lock());
         let place = self.lock().close(self.windows[window], end);
         if self.model.windows[window].open {
@@ -1080,12 +1080,12 @@ impl Site {
                     "done".to_owned()
                 }
             }
-            Err(PinRefusal::Refused(refusal)) => {
+            Err(PinError::Refused(refusal)) => {
                 assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
                 assert_eq!(before, format!("{:?}", *ledger));
                 refusal.to_string()
             }
-            Err(PinRefusal::Exhausted(exhausted)) => {
+            Err(PinError::Exhausted(exhausted)) => {
                 assert!(spans.1 > SPANS, "{exhausted}");
                 assert_eq!(before, format!("{:?}", *ledger));
                 exhausted.limit.to_owned()
@@ -1133,12 +1133,14 @@ impl Site {
         let account = &self.accounts[self.claim_holders[claim]];
         let counted = self.lock().unpinned_spans(self.claims[claim]);
         // Nothing is charged for what was purged for good.
-        let others = account.used(Kind::UnpinnedSpans).saturating_sub(counted);
+        let others = account
+            .used(ChargeKind::UnpinnedSpans)
+            .saturating_sub(counted);
         let (least, most) = self.model.runs_with(handle, span, pin);
         (others + least, others + most)
     }
 
-    fn end_holder(&mut self, holder: usize, end: End) {
+    fn end_holder(&mut self, holder: usize, end: WindowEnd) {
         for window in 0..self.windows.len() {
             if self.window_holders[window] == holder && self.model.windows[window].open {
                 self.close(window, end);
@@ -1156,8 +1158,8 @@ impl Site {
     fn ask<T>(
         &mut self,
         name: &'static str,
-        reasons: &[Refusal],
-        act: impl FnOnce(&mut Ledger<usize>) -> Result<T, Refusal>,
+        reasons: &[LedgerError],
+        act: impl FnOnce(&mut Ledger<usize>) -> Result<T, LedgerError>,
     ) -> Option<T> {
         let region = self.region.clone();
         let mut ledger = region.lock.lock();
@@ -1229,8 +1231,8 @@ impl Site {
             let held = live.iter().filter(|it| self.claim_holders[**it] == holder);
             let held = held.copied().collect::<Vec<_>>();
             let count = held.len() as u64;
-            assert_eq!(account.used(Kind::Regions), count, "holder {holder}");
-            let (bytes, spans) = (Kind::ClaimedBytes, Kind::UnpinnedSpans);
+            assert_eq!(account.used(ChargeKind::Regions), count, "holder {holder}");
+            let (bytes, spans) = (ChargeKind::ClaimedBytes, ChargeKind::UnpinnedSpans);
             if self.model.purged {
                 // Rule 7: nothing is charged.
                 assert_eq!((account.used(bytes), account.used(spans)), (0, 0));
@@ -1299,7 +1301,7 @@ impl Site {
     fn compare_handles(&self) {
         for (no, handle) in self.handles.iter().enumerate() {
             let Some(handle) = handle else { continue };
-            let gone = self.lock().check(handle) == Err(Refusal::Gone);
+            let gone = self.lock().check(handle) == Err(LedgerError::Gone);
             assert_eq!(gone, self.model.gone(no), "handle {no}");
             let reasons = self.model.against_move(no);
             match self.lock().may_move(handle) {
@@ -1378,8 +1380,8 @@ impl Site {
     fn charge(&self, holder: usize, claim: usize) -> Option<Vec<Charge>> {
         let account = &self.accounts[holder];
         let spans = self.lock().unpinned_spans(self.claims[claim]);
-        let full = account.used(Kind::Regions) == CLAIMS
-            || account.used(Kind::UnpinnedSpans) + spans > SPANS;
+        let full = account.used(ChargeKind::Regions) == CLAIMS
+            || account.used(ChargeKind::UnpinnedSpans) + spans > SPANS;
         let charges = charge(account, spans);
         assert_eq!(charges.is_none(), full);
         charges
@@ -1423,14 +1425,18 @@ fn note(seen: &mut Seen, name: &'static str, outcome: impl ToString) {
 
 fn charge(account: &Arc<Account>, spans: u64) -> Option<Vec<Charge>> {
     Some(vec![
-        account.charge(Kind::Regions, 1).ok()?,
-        account.charge(Kind::ClaimedBytes, SIZE).ok()?,
-        account.charge(Kind::UnpinnedSpans, spans).ok()?,
+        account.charge(ChargeKind::Regions, 1).ok()?,
+        account.charge(ChargeKind::ClaimedBytes, SIZE).ok()?,
+        account.charge(ChargeKind::UnpinnedSpans, spans).ok()?,
     ])
 }
 
 fn check_empty(account: &Account) {
-    for kind in [Kind::Regions, Kind::ClaimedBytes, Kind::UnpinnedSpans] {
+    for kind in [
+        ChargeKind::Regions,
+        ChargeKind::ClaimedBytes,
+        ChargeKind::UnpinnedSpans,
+    ] {
         assert_eq!(account.used(kind), 0, "{}", kind.name());
     }
 }
@@ -1467,7 +1473,7 @@ fn rights(can: Can) -> Rights {
 
 /// A kind of access, of a holder: each is a store, and two of them are a strand.
 fn access_of(number: u8, holder: usize) -> Access {
-    let live = Live {
+    let live = LiveOwner {
         strand: holder as u64 / 2,
         store: holder,
     };
@@ -1479,6 +1485,10 @@ fn access_of(number: u8, holder: usize) -> Access {
     }
 }
 
-fn end(died: bool) -> End {
-    if died { End::Died } else { End::Orderly }
+fn end(died: bool) -> WindowEnd {
+    if died {
+        WindowEnd::Died
+    } else {
+        WindowEnd::Orderly
+    }
 }

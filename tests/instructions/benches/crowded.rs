@@ -11,8 +11,8 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use tombolo_core_tests::region::{
-    Access, Budget, End, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, Rights, Span,
-    Waited, WaiterId, WindowId,
+    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, Rights, Span,
+    WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// Each path is taken so often, so that what is around it does not matter.
@@ -163,7 +163,7 @@ fn open_and_close_elsewhere(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(9001 + 2 * at, 1);
         let id = open(&crowd, &crowd.guest, span, Access::Write).expect("it is free");
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -174,7 +174,7 @@ fn open_and_close_among_readers(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(2 + at, 3000);
         let id = open(&crowd, &crowd.guest, span, Access::Read).expect("all read");
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -202,7 +202,7 @@ fn open_is_refused_for_waiters(crowd: Crowd) -> Crowd {
 #[bench::that_many_wait_for(args = (), config = at_most(13200))]
 fn close_one_of_many_windows(mut crowd: Crowd) -> Crowd {
     for id in crowd.reads.drain(..usize::try_from(TIMES).expect("few")) {
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -213,7 +213,7 @@ fn borrow_open_and_close(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(6100 + at, 1000);
         let id = open(&crowd, &crowd.borrower, span, Access::Write).expect("it is set aside");
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -253,7 +253,7 @@ fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
 fn ask_for_the_turn(crowd: Crowd) -> Crowd {
     for id in &crowd.waiters[..usize::try_from(TIMES).expect("few")] {
         let waited = with(&crowd.lock, |ledger| ledger.waited(*id, NOW));
-        assert!(matches!(waited, Waited::NotYet(None)));
+        assert!(matches!(waited, WaitStatus::Pending(None)));
     }
     crowd
 }

@@ -11,7 +11,7 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use tombolo_core_tests::region::{
-    Access, Budget, End, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span,
+    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span, WindowEnd,
 };
 
 /// Each path is taken so often, so that what is around it does not matter.
@@ -49,7 +49,7 @@ fn open<'a>(lock: &'a LedgerLock<()>, handle: &Handle, access: Access) -> impl F
         .open(handle, access.needs(), span, access, Holder::Guest, ());
     let id = opened.expect("nothing is against it");
     move || {
-        lock.lock().close(id, End::Orderly);
+        lock.lock().close(id, WindowEnd::Orderly);
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::atomic::{AtomicBool, AtomicU64 as Scheduled};
 use loom::thread;
 use tombolo_region::{
-    Budget, Commit, GRANULE, Handle, Ledger, LedgerLock, Pinned, Purge, Rights, Span, Turn,
+    Budget, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, Pinned, PurgeRequest, Purgeable,
+    Rights, Span,
 };
 
 /// A region of one granule, and what is in it.
@@ -17,9 +18,9 @@ struct Store {
     value: Scheduled,
 }
 
-impl Purge for Store {
-    fn purge(&self, turn: Turn) -> Commit {
-        self.lock.purge(turn, |_| {
+impl Purgeable for Store {
+    fn purge(&self, request: PurgeRequest) -> CommitCharge {
+        self.lock.purge(request, |_| {
             // Whatever is there: others go on between any two of these.
             self.value.store(0, Ordering::Relaxed);
             assert!(!self.pinned.load(Ordering::Relaxed));
@@ -37,7 +38,7 @@ impl Store {
             pinned: AtomicBool::new(false),
             value: Scheduled::new(0),
         });
-        let purge: Arc<dyn Purge> = store.clone();
+        let purge: Arc<dyn Purgeable> = store.clone();
         budget.register(id, Arc::downgrade(&purge));
         (store, handle)
     }

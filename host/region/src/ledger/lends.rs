@@ -1,7 +1,7 @@
 //! Lends: how they begin, are revoked, and are over.
 
 use super::super::Rights;
-use super::{Handle, Ledger, Lend, LendId, Refusal};
+use super::{Handle, Ledger, LedgerError, Lend, LendId};
 
 impl<P> Ledger<P> {
     /// Begins a lend: makes the handle that the borrower gets. Never with
@@ -10,15 +10,15 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`]; [`Refusal::Purged`]; [`Refusal::NotPermitted`];
-    /// [`Refusal::WouldBlock`] while the host program has a guard through the claim,
+    /// [`LedgerError::Gone`]; [`LedgerError::Purged`]; [`LedgerError::NotPermitted`];
+    /// [`LedgerError::WouldBlock`] while the host program has a guard through the claim,
     /// which no lend sets aside.
-    pub fn lend(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, Refusal> {
+    pub fn lend(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, LedgerError> {
         let rights = rights.without(Rights::SHARE);
         self.check_there(handle)?;
         self.check_rights(handle, rights)?;
         if self.guarded(handle.claim) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         let id = LendId(self.fresh());
         if let Some(parent) = handle.via {

@@ -25,11 +25,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::index::Windows;
-pub use self::pins::{PinRefusal, Undo};
+pub use self::pins::{PinError, PinUndo};
 use self::queue::Queue;
 #[allow(unused_imports, reason = "not all who compile this wait")]
-pub use self::waits::{RESERVED, Waited};
-use super::budget::{Budget, Commit};
+pub use self::waits::{RESERVATION, WaitStatus};
+use super::budget::{Budget, CommitCharge};
 use super::pins::{Pins, Unpinned};
 use super::{Account, Charge, GRANULE, Rights, Span};
 
@@ -41,14 +41,14 @@ pub enum Access {
     /// Reads and writes; nobody else sees the bytes meanwhile.
     Write,
     /// Reads; other stores of the strand may write meanwhile, by `LiveWrite`.
-    LiveRead(Live),
+    LiveRead(LiveOwner),
     /// Reads and writes; so may other stores of the strand, by live windows.
-    LiveWrite(Live),
+    LiveWrite(LiveOwner),
 }
 
 /// Whose a live window is: those of different stores that take turns go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Live {
+pub struct LiveOwner {
     /// The strand in which the store takes turns.
     pub strand: u64,
     /// The store.
@@ -75,7 +75,7 @@ impl Access {
         matches!(self, Access::Write | Access::LiveWrite(_))
     }
 
-    fn live(self) -> Option<Live> {
+    fn live(self) -> Option<LiveOwner> {
         match self {
             Access::LiveRead(live) | Access::LiveWrite(live) => Some(live),
             Access::Read | Access::Write => None,
@@ -128,7 +128,7 @@ pub enum Holder {
 
 /// How a window ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum WindowEnd {
     /// Its holder let go, or its lend ended as it should, or its guest ended in
     /// order.
     Orderly,
@@ -196,7 +196,7 @@ impl Handle {
 
 /// Why the ledger refuses. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum LedgerError {
     /// The handle lacks the right, or is lent and may not do this.
     #[error("the handle does not permit that")]
     NotPermitted,
@@ -308,7 +308,7 @@ struct Window<P> {
 ///
 /// Whoever is refused can wait. When the lock has room for a waiter, and nobody
 /// who has waited for longer wants anything that conflicts, the window is
-/// reserved for it, for a [moment](RESERVED). What conflicts with a reservation, or
+/// reserved for it, for a [moment](RESERVATION). What conflicts with a reservation, or
 /// with somebody who waits, is refused to whoever does not wait, as if the window
 /// were there already; so a writer is not starved by readers who come and go. A
 /// claim never stands in its own way. Time is what the layer above says it
@@ -345,7 +345,7 @@ impl<P> Ledger<P> {
     pub fn new(
         size: u64,
         budget: &Arc<Budget>,
-        commit: Option<Commit>,
+        commit: Option<CommitCharge>,
         charges: Vec<Charge>,
     ) -> (Ledger<P>, Handle) {
         let mut pins = Pins::new(Span::whole(size).length() / GRANULE, budget);
@@ -428,10 +428,10 @@ impl<P> Ledger<P> {
         self.pins.remove_claim(&entry.unpinned);
     }
 
-    fn check_lend(&self, via: Option<LendId>) -> Result<(), Refusal> {
+    fn check_lend(&self, via: Option<LendId>) -> Result<(), LedgerError> {
         match via {
             Some(lend) if self.lends.get(&lend).is_none_or(|lend| lend.revoked) => {
-                Err(Refusal::Gone)
+                Err(LedgerError::Gone)
             }
             _ => Ok(()),
         }
@@ -442,36 +442,36 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`] if not.
-    pub fn check(&self, handle: &Handle) -> Result<(), Refusal> {
+    /// [`LedgerError::Gone`] if not.
+    pub fn check(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_lend(handle.via)
     }
 
     /// As [`check`](Ledger::check), for what takes bytes that are there.
-    fn check_there(&self, handle: &Handle) -> Result<(), Refusal> {
+    fn check_there(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check(handle)?;
         if self.purged {
-            Err(Refusal::Purged)
+            Err(LedgerError::Purged)
         } else {
             Ok(())
         }
     }
 
-    fn check_rights(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
+    fn check_rights(&self, handle: &Handle, rights: Rights) -> Result<(), LedgerError> {
         self.check(handle)?;
         if handle.rights.contains(rights) {
             Ok(())
         } else {
-            Err(Refusal::NotPermitted)
+            Err(LedgerError::NotPermitted)
         }
     }
 
-    fn check_not_lent(&self, handle: &Handle) -> Result<(), Refusal> {
+    fn check_not_lent(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check(handle)?;
         if handle.via.is_none() {
             Ok(())
         } else {
-            Err(Refusal::NotPermitted)
+            Err(LedgerError::NotPermitted)
         }
     }
 
@@ -479,8 +479,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::Purged`], [`Refusal::NotPermitted`].
-    pub fn may_duplicate(&self, handle: &Handle, rights: Rights) -> Result<(), Refusal> {
+    /// [`LedgerError::Gone`], [`LedgerError::Purged`], [`LedgerError::NotPermitted`].
+    pub fn may_duplicate(&self, handle: &Handle, rights: Rights) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;
         self.check_rights(handle, rights | Rights::SHARE)
@@ -497,7 +497,7 @@ impl<P> Ledger<P> {
         handle: &Handle,
         rights: Rights,
         charges: Vec<Charge>,
-    ) -> Result<Handle, Refusal> {
+    ) -> Result<Handle, LedgerError> {
         self.may_duplicate(handle, rights)?;
         let unpinned = self.claims[&handle.claim].unpinned.clone();
         self.pins.add_claim(&unpinned);
@@ -508,8 +508,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::Purged`], [`Refusal::NotPermitted`].
-    pub fn restrict(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, Refusal> {
+    /// [`LedgerError::Gone`], [`LedgerError::Purged`], [`LedgerError::NotPermitted`].
+    pub fn restrict(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, LedgerError> {
         let rights = rights.without(Rights::SHARE);
         self.check_there(handle)?;
         self.check_rights(handle, rights)?;
@@ -544,20 +544,20 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`] for a revoked handle; [`Refusal::Purged`];
-    /// [`Refusal::NotPermitted`] for one without [`Rights::SHARE`], one that is not its claim's first, a lent one,
-    /// and while a restricted handle lives; [`Refusal::WouldBlock`] while the claim is lent, and while the
+    /// [`LedgerError::Gone`] for a revoked handle; [`LedgerError::Purged`];
+    /// [`LedgerError::NotPermitted`] for one without [`Rights::SHARE`], one that is not its claim's first, a lent one,
+    /// and while a restricted handle lives; [`LedgerError::WouldBlock`] while the claim is lent, and while the
     /// host program has a guard through it.
-    pub fn may_move(&self, handle: &Handle) -> Result<(), Refusal> {
+    pub fn may_move(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;
         self.check_rights(handle, Rights::SHARE)?;
         let claim = &self.claims[&handle.claim];
         if claim.lends > 0 || self.guarded(handle.claim) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         if !handle.first || claim.handles > 1 {
-            return Err(Refusal::NotPermitted);
+            return Err(LedgerError::NotPermitted);
         }
         Ok(())
     }
@@ -593,11 +593,11 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Purged`]; [`Refusal::NotPermitted`] without [`Rights::WRITE`]
-    /// and for a lent handle; [`Refusal::Poisoned`]; [`Refusal::Unpinned`] unless
-    /// the claim pins the whole region; [`Refusal::WouldBlock`] while anybody has
+    /// [`LedgerError::Purged`]; [`LedgerError::NotPermitted`] without [`Rights::WRITE`]
+    /// and for a lent handle; [`LedgerError::Poisoned`]; [`LedgerError::Unpinned`] unless
+    /// the claim pins the whole region; [`LedgerError::WouldBlock`] while anybody has
     /// a window that does more than `read`.
-    pub fn freeze(&mut self, handle: &Handle) -> Result<(), Refusal> {
+    pub fn freeze(&mut self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;
         self.check_rights(handle, Rights::WRITE)?;
@@ -605,13 +605,13 @@ impl<P> Ledger<P> {
             return Ok(());
         }
         if self.poisoned {
-            return Err(Refusal::Poisoned);
+            return Err(LedgerError::Poisoned);
         }
         if !self.claims[&handle.claim].unpinned.is_empty() {
-            return Err(Refusal::Unpinned);
+            return Err(LedgerError::Unpinned);
         }
         if !self.windows.only_read() {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         self.frozen = true;
         Ok(())
@@ -621,8 +621,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::Purged`], [`Refusal::NotPermitted`].
-    pub fn clear_poison(&mut self, handle: &Handle) -> Result<(), Refusal> {
+    /// [`LedgerError::Gone`], [`LedgerError::Purged`], [`LedgerError::NotPermitted`].
+    pub fn clear_poison(&mut self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_rights(handle, Rights::WRITE)?;
         self.poisoned = false;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::super::budget::{Commit, Idle, Turn};
+use super::super::budget::{CommitCharge, Idle, PurgeRequest};
 use super::super::pins::{self, Held, Pinned};
-use super::super::{Account, Exhausted, GRANULE, Kind, Span};
-use super::{Claim, ClaimId, Handle, Holder, Ledger, Refusal, Window, WindowId};
+use super::super::{Account, ChargeKind, Exhausted, GRANULE, Span};
+use super::{Claim, ClaimId, Handle, Holder, Ledger, LedgerError, Window, WindowId};
 
 /// Why pins could not be changed. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PinRefusal {
+pub enum PinError {
     /// As with any operation on a region.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] LedgerError),
     /// The budget, or the claim's account, has no room for that.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
@@ -24,13 +24,13 @@ pub enum PinRefusal {
 /// What a claim's pins were before they were changed, to undo that.
 #[derive(Debug)]
 #[must_use = "it undoes the change, if need be"]
-pub struct Undo {
+pub struct PinUndo {
     claim: ClaimId,
     /// The runs that were pinned, or unpinned; with what the claim knew then.
     ranges: Vec<(Range<u64>, u64)>,
 }
 
-impl Undo {
+impl PinUndo {
     /// The spans that were changed.
     pub fn spans(&self) -> impl Iterator<Item = Span> {
         self.ranges.iter().map(|(range, _)| pins::span(range))
@@ -41,7 +41,7 @@ impl Claim {
     /// Counts the runs that the claim does not pin.
     fn charge_spans(&mut self, spans: usize) -> Result<(), Exhausted> {
         let mut charges = self.charges.iter_mut();
-        match charges.find(|charge| charge.kind() == Kind::UnpinnedSpans) {
+        match charges.find(|charge| charge.kind() == ChargeKind::UnpinnedSpans) {
             Some(charge) => charge.resize(spans as u64),
             None => Ok(()),
         }
@@ -62,13 +62,13 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`]; [`Refusal::Purged`]; [`Refusal::NotPermitted`] for a
-    /// lent handle; [`Refusal::WouldBlock`] while the claim is lent.
-    pub fn may_change_pins(&self, handle: &Handle) -> Result<(), Refusal> {
+    /// [`LedgerError::Gone`]; [`LedgerError::Purged`]; [`LedgerError::NotPermitted`] for a
+    /// lent handle; [`LedgerError::WouldBlock`] while the claim is lent.
+    pub fn may_change_pins(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;
         if self.claims[&handle.claim].lends > 0 {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         Ok(())
     }
@@ -77,8 +77,8 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::Purged`].
-    pub fn is_pinned(&self, handle: &Handle, span: Span) -> Result<bool, Refusal> {
+    /// [`LedgerError::Gone`], [`LedgerError::Purged`].
+    pub fn is_pinned(&self, handle: &Handle, span: Span) -> Result<bool, LedgerError> {
         self.check_there(handle)?;
         let unpinned = &self.claims[&handle.claim].unpinned;
         Ok(!unpinned.overlaps(&span.granules()))
@@ -92,15 +92,15 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// As [`may_change_pins`](Ledger::may_change_pins); [`Refusal::WouldBlock`]
+    /// As [`may_change_pins`](Ledger::may_change_pins); [`LedgerError::WouldBlock`]
     /// while the host program has a guard through the claim there, which is never
-    /// hidden; [`PinRefusal::Exhausted`] for the limit on runs.
-    pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<Undo, PinRefusal> {
+    /// hidden; [`PinError::Exhausted`] for the limit on runs.
+    pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<PinUndo, PinError> {
         self.may_change_pins(handle)?;
         let claim = handle.claim;
         let by_host = |window: &Window<P>| window.holder == Holder::Host;
         if self.guarded(claim) && self.windows.any_on(claim, span, by_host) {
-            return Err(Refusal::WouldBlock.into());
+            return Err(LedgerError::WouldBlock.into());
         }
         let known = self.pins.purges();
         let entry = self.claims.get_mut(&claim).expect("the handle is good");
@@ -122,11 +122,11 @@ impl<P> Ledger<P> {
             self.unpinned_by.push(claim);
         }
         let ranges = gaps.into_iter().map(|gap| (gap, known)).collect();
-        Ok(Undo { claim, ranges })
+        Ok(PinUndo { claim, ranges })
     }
 
     /// Takes an [`unpin`](Ledger::unpin) back, in the same hold of the ledger.
-    pub fn undo_unpin(&mut self, undo: Undo) {
+    pub fn undo_unpin(&mut self, undo: PinUndo) {
         let entry = self.claim_mut(undo.claim);
         for (range, _) in &undo.ranges {
             entry.unpinned.remove(range.clone());
@@ -177,13 +177,13 @@ impl<P> Ledger<P> {
     /// # Errors
     ///
     /// As [`may_change_pins`](Ledger::may_change_pins);
-    /// [`PinRefusal::Exhausted`] for the limit on runs.
+    /// [`PinError::Exhausted`] for the limit on runs.
     pub fn pin(
         &mut self,
         handle: &Handle,
         span: Span,
-        commit: Option<Commit>,
-    ) -> Result<(Pinned, Undo), PinRefusal> {
+        commit: Option<CommitCharge>,
+    ) -> Result<(Pinned, PinUndo), PinError> {
         self.may_change_pins(handle)?;
         let (claim, span) = (handle.claim, span.granules());
         let entry = self.claims.get_mut(&claim).expect("the handle is good");
@@ -202,7 +202,7 @@ impl<P> Ledger<P> {
             }
             self.pins.add(range);
         }
-        Ok((pinned, Undo { claim, ranges }))
+        Ok((pinned, PinUndo { claim, ranges }))
     }
 
     /// Tells whether a [`pin`](Ledger::pin) would meet no refusal, so that nothing
@@ -211,7 +211,7 @@ impl<P> Ledger<P> {
     /// # Errors
     ///
     /// As [`pin`](Ledger::pin).
-    pub fn may_pin(&mut self, handle: &Handle, span: Span) -> Result<(), PinRefusal> {
+    pub fn may_pin(&mut self, handle: &Handle, span: Span) -> Result<(), PinError> {
         self.may_change_pins(handle)?;
         let entry = self.claim_mut(handle.claim);
         entry.charge_spans(entry.spans_with_pin(&span.granules()))?;
@@ -221,7 +221,7 @@ impl<P> Ledger<P> {
 
     /// Takes a [`pin`](Ledger::pin) back, before anything else happens to the claim: it
     /// is told again what it was told.
-    pub fn undo_pin(&mut self, undo: Undo) {
+    pub fn undo_pin(&mut self, undo: PinUndo) {
         let entry = self.claim_mut(undo.claim);
         for (range, known) in &undo.ranges {
             entry.unpinned.insert(range.clone(), *known);
@@ -258,11 +258,14 @@ impl<P> Ledger<P> {
 
     /// Takes what is to be purged out of what can be pinned. A frozen region is
     /// purged from here on.
-    pub(in super::super) fn begin_purge(&mut self, turn: Turn) -> (Vec<Range<u64>>, Commit) {
+    pub(in super::super) fn begin_purge(
+        &mut self,
+        request: PurgeRequest,
+    ) -> (Vec<Range<u64>>, CommitCharge) {
         if self.idle().granules == 0 {
             return (Vec::new(), self.pins.free());
         }
-        let taken = self.pins.begin_purge(turn, self.frozen);
+        let taken = self.pins.begin_purge(request, self.frozen);
         if self.frozen {
             self.purged = true;
             self.charge_nothing();
@@ -279,7 +282,10 @@ impl<P> Ledger<P> {
     pub(super) fn charge_nothing(&mut self) {
         for claim in self.claims.values_mut() {
             for charge in &mut claim.charges {
-                if matches!(charge.kind(), Kind::ClaimedBytes | Kind::UnpinnedSpans) {
+                if matches!(
+                    charge.kind(),
+                    ChargeKind::ClaimedBytes | ChargeKind::UnpinnedSpans
+                ) {
                     charge.resize(0).expect("less than before");
                 }
             }
@@ -288,7 +294,7 @@ impl<P> Ledger<P> {
 
     /// Gives back what was paid for the region, when nobody has a claim any more
     /// and its memory is gone.
-    pub fn give_back(&mut self) -> Commit {
+    pub fn give_back(&mut self) -> CommitCharge {
         self.pins.clear()
     }
 

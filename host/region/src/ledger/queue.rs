@@ -8,7 +8,7 @@ use super::place_tree::{Place, PlaceTree};
 use super::{Access, ClaimId, LendId, WaiterId, WindowId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum WaiterState {
     Waiting,
     /// Nobody else gets what would conflict, up to this moment.
     Reserved(Duration),
@@ -32,7 +32,7 @@ pub(super) struct Waiter {
     pub(super) via: Option<LendId>,
     pub(super) span: Span,
     pub(super) access: Access,
-    pub(super) turn: Turn,
+    pub(super) turn: WaiterState,
     /// Its place: smaller for earlier waiters.
     place: u64,
     /// Whether it waits for a window of its own claim, so that it is in nobody's way.
@@ -56,7 +56,7 @@ impl Waiter {
 
     /// Whether it waits and others may be behind it.
     pub(super) fn waits(&self) -> bool {
-        self.turn == Turn::Waiting
+        self.turn == WaiterState::Waiting
     }
 
     pub(super) fn waits_for_own(&self) -> bool {
@@ -67,8 +67,8 @@ impl Waiter {
     /// reservation blocks all others, even those that came first.
     fn stands(&self) -> Option<Place> {
         match self.turn {
-            Turn::Waiting if !self.own => Some((self.place, self.id)),
-            Turn::Reserved(_) => Some((0, self.id)),
+            WaiterState::Waiting if !self.own => Some((self.place, self.id)),
+            WaiterState::Reserved(_) => Some((0, self.id)),
             _ => None,
         }
     }
@@ -172,7 +172,7 @@ impl Queue {
             via,
             span,
             access,
-            turn: Turn::Waiting,
+            turn: WaiterState::Waiting,
             place: id.0,
             own: false,
             blocker: None,
@@ -193,7 +193,7 @@ impl Queue {
         let waiter = self.waiters.remove(&id).expect("found above");
         self.unsettled.remove(&(waiter.place, id));
         self.places.remove(&(waiter.claim, waiter.via));
-        if let Turn::Reserved(until) = waiter.turn {
+        if let WaiterState::Reserved(until) = waiter.turn {
             self.lapses.remove(&(until, id));
         }
         self.told.push(id);
@@ -203,8 +203,8 @@ impl Queue {
     /// there were.
     pub(super) fn again(&mut self, id: WaiterId, place: u64) {
         let waiter = self.get_mut(id);
-        debug_assert_eq!(waiter.turn, Turn::Lapsed, "others have a place");
-        (waiter.turn, waiter.place) = (Turn::Waiting, place);
+        debug_assert_eq!(waiter.turn, WaiterState::Lapsed, "others have a place");
+        (waiter.turn, waiter.place) = (WaiterState::Waiting, place);
         self.stand(id);
         self.unsettled.insert((place, id));
     }
@@ -213,7 +213,7 @@ impl Queue {
     pub(super) fn reserve(&mut self, id: WaiterId, until: Duration) {
         // Nobody who waits for it can do anything else now.
         self.leave(id);
-        self.get_mut(id).turn = Turn::Reserved(until);
+        self.get_mut(id).turn = WaiterState::Reserved(until);
         self.stand(id);
         self.lapses.insert((until, id));
         self.told.push(id);
@@ -226,7 +226,7 @@ impl Queue {
         while let Some((_, id)) = self.lapses.first().filter(|(at, _)| *at == until).copied() {
             self.lapses.pop_first();
             self.step_aside(id);
-            self.get_mut(id).turn = Turn::Lapsed;
+            self.get_mut(id).turn = WaiterState::Lapsed;
             self.told.push(id);
         }
         Some(until)

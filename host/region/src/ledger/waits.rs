@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::super::Span;
-use super::queue::{Blocker, Turn, Waiter};
-use super::{Access, ClaimId, Handle, Ledger, LendId, Refusal, WaiterId, WindowId};
+use super::queue::{Blocker, Waiter, WaiterState};
+use super::{Access, ClaimId, Handle, Ledger, LedgerError, LendId, WaiterId, WindowId};
 
 /// For how long a window is reserved for a waiter whose turn it is.
-pub const RESERVED: Duration = Duration::from_millis(100);
+pub const RESERVATION: Duration = Duration::from_millis(100);
 
 /// The number of waiters that one [step](Ledger::step) looks at. One takes up to a few
 /// microseconds.
@@ -22,12 +22,12 @@ const BESIDE: usize = 256;
 
 /// What a waiter is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
+pub enum WaitStatus {
     /// It should try: the window is reserved for it, or waiting is of no use.
     Ready,
     /// It waits on. Somebody tells it, or a reservation ends at this moment, at
     /// which it should ask again.
-    NotYet(Option<Duration>),
+    Pending(Option<Duration>),
 }
 
 impl<P> Ledger<P> {
@@ -36,15 +36,15 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`] and
-    /// [`Refusal::OtherStrand`]: what waiting does not cure.
+    /// As [`open`](Ledger::open), without [`LedgerError::WouldBlock`] and
+    /// [`LedgerError::OtherStrand`]: what waiting does not cure.
     pub fn wait(
         &mut self,
         handle: &Handle,
         span: Span,
         access: Access,
         now: Duration,
-    ) -> Result<WaiterId, Refusal> {
+    ) -> Result<WaiterId, LedgerError> {
         self.may_open(handle, access.needs(), access)?;
         self.check_pinned(handle.claim, span)?;
         self.leave_queue(handle.claim, handle.via);
@@ -59,16 +59,20 @@ impl<P> Ledger<P> {
     /// Tells a waiter whether it is its turn. One that let its turn go by waits
     /// again, as the last. One that is not there any more, since it has what it
     /// waited for or never will, should not wait.
-    pub fn waited(&mut self, id: WaiterId, now: Duration) -> Waited {
+    pub fn waited(&mut self, id: WaiterId, now: Duration) -> WaitStatus {
         self.step(now);
-        if self.queue.get(id).is_some_and(|it| it.turn == Turn::Lapsed) {
+        if self
+            .queue
+            .get(id)
+            .is_some_and(|it| it.turn == WaiterState::Lapsed)
+        {
             let place = self.fresh();
             self.queue.again(id, place);
             self.step(now);
         }
         match self.queue.get(id).map(|it| it.turn) {
-            Some(Turn::Waiting) => Waited::NotYet(self.next_lapse()),
-            _ => Waited::Ready,
+            Some(WaiterState::Waiting) => WaitStatus::Pending(self.next_lapse()),
+            _ => WaitStatus::Ready,
         }
     }
 
@@ -150,7 +154,7 @@ impl<P> Ledger<P> {
         }
         match self.conflict(it.claim, it.via, it.span, it.access, None) {
             Some(window) => self.queue.block(id, Blocker::Window(window)),
-            None => self.queue.reserve(id, now + RESERVED),
+            None => self.queue.reserve(id, now + RESERVATION),
         }
     }
 
@@ -259,7 +263,7 @@ impl<P> Ledger<P> {
             return false;
         }
         let own = self.queue.of(claim, via);
-        let own = own.filter(|it| it.turn != Turn::Lapsed && it.is_for(span, access));
+        let own = own.filter(|it| it.turn != WaiterState::Lapsed && it.is_for(span, access));
         let place = own.map_or(u64::MAX, Waiter::place);
         self.before(claim, via, span, access, place).is_some()
     }

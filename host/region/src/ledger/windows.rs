@@ -1,7 +1,9 @@
 //! The lock: windows and guards, and what of them conflicts.
 
 use super::super::{Rights, Span};
-use super::{Access, ClaimId, End, Handle, Holder, Ledger, LendId, Refusal, Window, WindowId};
+use super::{
+    Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, Window, WindowEnd, WindowId,
+};
 
 impl<P> Ledger<P> {
     /// Tells whether a lend on the way from the owner to `via` sets this window
@@ -72,7 +74,7 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// Each [`Refusal`]; they are looked for in the order gone, purged, rights,
+    /// Each [`LedgerError`]; they are looked for in the order gone, purged, rights,
     /// frozen, poisoned, unpinned, conflict.
     pub fn open(
         &mut self,
@@ -82,12 +84,12 @@ impl<P> Ledger<P> {
         access: Access,
         holder: Holder,
         place: P,
-    ) -> Result<WindowId, Refusal> {
+    ) -> Result<WindowId, LedgerError> {
         self.may_open(handle, needs, access)?;
         self.check_pinned(handle.claim, span)?;
         self.check_lock(handle.claim, handle.via, span, access, None)?;
         if self.is_behind(handle.claim, handle.via, span, access) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         self.consume(handle.claim, handle.via, span, access);
         let id = WindowId(self.fresh());
@@ -121,27 +123,32 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`],
-    /// [`Refusal::OtherStrand`] and [`Refusal::Unpinned`].
-    pub fn may_open(&self, handle: &Handle, needs: Rights, access: Access) -> Result<(), Refusal> {
+    /// As [`open`](Ledger::open), without [`LedgerError::WouldBlock`],
+    /// [`LedgerError::OtherStrand`] and [`LedgerError::Unpinned`].
+    pub fn may_open(
+        &self,
+        handle: &Handle,
+        needs: Rights,
+        access: Access,
+    ) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_rights(handle, needs)?;
         self.check_state(access)
     }
 
-    pub(super) fn check_pinned(&self, claim: ClaimId, span: Span) -> Result<(), Refusal> {
+    pub(super) fn check_pinned(&self, claim: ClaimId, span: Span) -> Result<(), LedgerError> {
         match self.claims[&claim].unpinned.overlaps(&span.granules()) {
-            true => Err(Refusal::Unpinned),
+            true => Err(LedgerError::Unpinned),
             false => Ok(()),
         }
     }
 
-    pub(super) fn check_state(&self, access: Access) -> Result<(), Refusal> {
+    pub(super) fn check_state(&self, access: Access) -> Result<(), LedgerError> {
         if self.frozen && access != Access::Read {
-            return Err(Refusal::Frozen);
+            return Err(LedgerError::Frozen);
         }
         if self.poisoned {
-            Err(Refusal::Poisoned)
+            Err(LedgerError::Poisoned)
         } else {
             Ok(())
         }
@@ -154,9 +161,9 @@ impl<P> Ledger<P> {
         span: Span,
         access: Access,
         except: Option<WindowId>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LedgerError> {
         if self.frozen && access != Access::Read {
-            return Err(Refusal::Frozen);
+            return Err(LedgerError::Frozen);
         }
         if self.conflict(claim, via, span, access, except).is_none() {
             return Ok(());
@@ -168,8 +175,8 @@ impl<P> Ledger<P> {
             Some(id) != except && !(other.claim == claim && self.is_aside(id, other, via))
         });
         match apart {
-            Some(_) => Err(Refusal::OtherStrand),
-            None => Err(Refusal::WouldBlock),
+            Some(_) => Err(LedgerError::OtherStrand),
+            None => Err(LedgerError::WouldBlock),
         }
     }
 
@@ -177,23 +184,23 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`] for a window that has ended, or whose lend has; the
-    /// others but [`Refusal::Poisoned`], since windows that exist stay as they
+    /// [`LedgerError::Gone`] for a window that has ended, or whose lend has; the
+    /// others but [`LedgerError::Poisoned`], since windows that exist stay as they
     /// are.
-    pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), Refusal> {
-        let window = self.windows.get(id).ok_or(Refusal::Gone)?;
+    pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), LedgerError> {
+        let window = self.windows.get(id).ok_or(LedgerError::Gone)?;
         self.check_lend(window.via)?;
         if self.purged {
-            return Err(Refusal::Purged);
+            return Err(LedgerError::Purged);
         }
         if !window.rights.contains(access.needs()) {
-            return Err(Refusal::NotPermitted);
+            return Err(LedgerError::NotPermitted);
         }
         let (claim, via, span) = (window.claim, window.via, window.span);
         self.check_lock(claim, via, span, access, Some(id))?;
         // Nobody waits for a window to be more than it is now.
         if !access.within(window.access) && self.is_behind(claim, via, span, access) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         Ok(())
     }
@@ -203,7 +210,7 @@ impl<P> Ledger<P> {
     /// # Errors
     ///
     /// As [`may_set_access`](Ledger::may_set_access).
-    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
+    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), LedgerError> {
         self.may_set_access(id, access)?;
         self.windows.set_access(id, access);
         let claim = self.windows.get(id).expect("it may be changed").claim;
@@ -216,10 +223,10 @@ impl<P> Ledger<P> {
     /// Closes a window: lets its granules go. A writer that died poisons the
     /// region. Gives back what was noted for it, or `None` for a window that
     /// had ended before.
-    pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
+    pub fn close(&mut self, id: WindowId, end: WindowEnd) -> Option<P> {
         let window = self.windows.remove(id)?;
         self.note_change(id, window.claim);
-        if window.access.writes() && end == End::Died {
+        if window.access.writes() && end == WindowEnd::Died {
             self.poisoned = true;
         }
         let entry = self.claim_mut(window.claim);
