@@ -323,7 +323,7 @@ impl RegionHost {
         if self.check_process().is_err() {
             return 0;
         }
-        self.0.budget.set(bytes) * GRANULE
+        self.0.budget.resize(bytes) * GRANULE
     }
 
     /// How many bytes nobody pins and could be purged.
@@ -442,7 +442,7 @@ impl Shared {
         let charge = host.0.account.charge(ChargeKind::Regions, 1)?;
         let budget = &host.0.budget;
         let commit = match pinned {
-            true => Some(budget.take(Span::whole(size).length() / GRANULE)?),
+            true => Some(budget.commit(Span::whole(size).length() / GRANULE)?),
             false => None,
         };
         let file = Arc::new(RegionFile::new(&name, size)?);
@@ -520,8 +520,8 @@ impl Shared {
             return;
         }
         drop(body);
-        drop(self.ledger().give_back());
-        self.host.0.budget.forget(self.number);
+        drop(self.ledger().release_commit());
+        self.host.0.budget.unregister(self.number);
         let regions = self.host.0.regions.lock();
         regions
             .unwrap_or_else(PoisonError::into_inner)
@@ -582,7 +582,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.ledger().forget(self.id);
+        self.shared.ledger().dequeue(self.id);
     }
 }
 

@@ -105,7 +105,7 @@ impl<P> Watched<P> {
     pub(crate) fn lock(&self) -> Decisions<'_, P> {
         let mut guard = self.ledger.lock();
         if guard.has_waiters() {
-            guard.step(self.time.now());
+            guard.advance_some(self.time.now());
         }
         Decisions {
             guard: Some(guard),
@@ -153,7 +153,7 @@ impl<P> Watched<P> {
         span: Span,
         access: Access,
     ) -> Result<WaiterId, LedgerError> {
-        self.lock().wait(handle, span, access, self.time.now())
+        self.lock().enqueue(handle, span, access, self.time.now())
     }
 
     /// Waits until it is this one's turn, or until there is nothing to wait for. To
@@ -163,7 +163,7 @@ impl<P> Watched<P> {
         loop {
             // As above.
             let told = sleeper.told.notified();
-            let waited = self.lock().waited(id, self.time.now());
+            let waited = self.lock().poll_waiter(id, self.time.now());
             let until = match waited {
                 WaitStatus::Ready => return,
                 WaitStatus::Pending(until) => until,
@@ -207,9 +207,9 @@ impl<P> Drop for Decisions<'_, P> {
         while let Some(mut guard) = next.take() {
             let lends = guard.take_lends_over();
             let waiters = guard.has_waiters();
-            let more = waiters && guard.step(watched.time.now());
-            let told = guard.take_told();
-            let reserved = guard.next_lapse().is_some();
+            let more = waiters && guard.advance_some(watched.time.now());
+            let told = guard.take_woken();
+            let reserved = guard.next_expiry().is_some();
             // Others have their turn before it is gone on with.
             drop(guard);
             if lends {

@@ -155,7 +155,7 @@ impl Budget {
     }
 
     /// Forgets a region.
-    pub fn forget(&self, id: u64) {
+    pub fn unregister(&self, id: u64) {
         let mut pool = self.pool();
         pool.note(id, Idle::default());
         pool.regions.remove(&id);
@@ -163,7 +163,7 @@ impl Budget {
 
     /// Notes what a region has to purge. Called with the lock of the region. Says
     /// whether something is over the budget and can be purged, so that whoever asks
-    /// is to [keep to it](Budget::keep) once the lock is gone.
+    /// is to [enforce](Budget::enforce) the budget once the lock is gone.
     #[must_use]
     pub(super) fn note(&self, id: u64, idle: Idle) -> bool {
         let mut pool = self.pool();
@@ -173,7 +173,7 @@ impl Budget {
 
     /// Purges what is over the budget since that was made smaller, only as much as
     /// needed. Not to be called with the lock of a region.
-    pub(super) fn keep(&self) {
+    pub(super) fn enforce(&self) {
         loop {
             let pool = self.pool();
             let over = pool.over();
@@ -210,7 +210,7 @@ impl Budget {
     /// [`Exhausted`] if too little is free and too little can be purged, or if the
     /// [`AdmissionControl`] that is [asked first](Budget::set_admission_control) has no memory for them. Nothing
     /// was purged then, unless others took free memory meanwhile.
-    pub fn take(self: &Arc<Budget>, granules: u64) -> Result<CommitCharge, Exhausted> {
+    pub fn commit(self: &Arc<Budget>, granules: u64) -> Result<CommitCharge, Exhausted> {
         let mut pool = self.pool();
         if granules > pool.room() {
             return Err(pool.exhausted(granules));
@@ -230,7 +230,7 @@ impl Budget {
             let missing = pool.missing(granules);
             if missing == 0 {
                 pool.promised -= granules;
-                return Ok(self.grab(&mut pool, granules));
+                return Ok(self.charge(&mut pool, granules));
             }
             // Some of it may be on its way, beside what others wait for.
             let for_all = pool.missing(pool.promised).saturating_sub(pool.freeing);
@@ -249,7 +249,7 @@ impl Budget {
         }
     }
 
-    fn grab(self: &Arc<Budget>, pool: &mut Pool, granules: u64) -> CommitCharge {
+    fn charge(self: &Arc<Budget>, pool: &mut Pool, granules: u64) -> CommitCharge {
         pool.used += granules;
         pool.peak = pool.peak.max(pool.used);
         CommitCharge {
@@ -278,9 +278,9 @@ impl Budget {
     /// granules are over it still, since they are pinned: nothing more is
     /// committed until they are not, and they are purged as soon as nobody pins
     /// them.
-    pub fn set(&self, bytes: u64) -> u64 {
+    pub fn resize(&self, bytes: u64) -> u64 {
         self.pool().most = bytes / GRANULE;
-        self.keep();
+        self.enforce();
         self.pool().over()
     }
 
@@ -311,7 +311,7 @@ impl Budget {
 
     /// Notes what a region has to purge yet, after this was taken from it, which
     /// is free when it is dropped. Called with the lock of the region.
-    pub(super) fn note_taken(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
+    pub(super) fn begin_purge(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
         let mut pool = self.pool();
         pool.note(id, idle);
         taken.freeing = true;

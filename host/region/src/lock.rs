@@ -89,11 +89,11 @@ impl<P> LedgerLock<P> {
             // What is there already must not be what is purged to make room.
             let held = ledger.hold(span);
             drop(ledger);
-            let taken = self.budget.take(unpaid);
+            let taken = self.budget.commit(unpaid);
             // Others may have pinned and unpinned what was paid for, but nobody
             // purged it or paid for the rest.
             ledger = self.lock();
-            ledger.let_go(held);
+            ledger.release_hold(held);
             self.settled.notify_all();
             commit = Some(taken?);
         }
@@ -124,7 +124,7 @@ impl<P> LedgerLock<P> {
             return commit;
         }
         let idle = ledger.idle();
-        self.budget.note_taken(self.id, idle, &mut commit);
+        self.budget.begin_purge(self.id, idle, &mut commit);
         ledger.noted = idle;
         drop(ledger);
         for range in &ranges {
@@ -155,7 +155,7 @@ impl<P> Drop for LedgerGuard<'_, P> {
         let (id, budget) = (self.lock.id, &self.lock.budget);
         if idle != self.noted && budget.note(id, idle) {
             self.ledger = None;
-            budget.keep();
+            budget.enforce();
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) struct Pins {
 /// others beside them, what is needed to have them as they were, and the others.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Held {
+pub(super) struct PurgeHold {
     ranges: Vec<Range<u64>>,
     paying: Vec<Range<u64>>,
     idle: Vec<(Range<u64>, u64)>,
@@ -308,7 +308,7 @@ impl Pins {
 
     /// Keeps what is paid for in a range from being purged, and the rest from being
     /// paid for by others too.
-    pub(super) fn hold(&mut self, range: &Range<u64>) -> Held {
+    pub(super) fn hold(&mut self, range: &Range<u64>) -> PurgeHold {
         let idle = parts(&self.idle, range);
         let paying = self.unpaid_in(range);
         let unpaid: RangeSet<u64> = paying.iter().cloned().collect();
@@ -323,7 +323,7 @@ impl Pins {
             }
         }
         self.paying.extend(paying.iter().cloned());
-        Held {
+        PurgeHold {
             ranges,
             paying,
             idle,
@@ -331,7 +331,7 @@ impl Pins {
     }
 
     /// Ends a hold. What was idle before keeps its place in the order.
-    pub(super) fn let_go(&mut self, held: Held) {
+    pub(super) fn release_hold(&mut self, held: PurgeHold) {
         for range in held.paying {
             self.paying.remove(range);
         }

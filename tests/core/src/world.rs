@@ -309,16 +309,19 @@ impl World {
     fn check_empty(&self) {
         let usage = self.budget.usage();
         assert_eq!((usage.committed, usage.purgeable), (0, 0));
-        let all = self.budget.take(self.most as u64).expect("nobody has any");
+        let all = self
+            .budget
+            .commit(self.most as u64)
+            .expect("nobody has any");
         assert_eq!(all.granules(), self.most as u64);
-        assert!(self.budget.take(1).is_err());
+        assert!(self.budget.commit(1).is_err());
     }
 
     /// Creates a region: pinned, or, where there is no room for that or nobody
     /// asks for it, unpinned.
     fn create(&mut self, pinned: bool) -> Site {
         let fits = self.fits(GRANULES, None);
-        let commit = match pinned.then(|| self.budget.take(GRANULES as u64)) {
+        let commit = match pinned.then(|| self.budget.commit(GRANULES as u64)) {
             Some(Ok(commit)) => {
                 assert!(fits);
                 self.note("create", "pinned");
@@ -478,7 +481,7 @@ impl World {
         self.most = granules;
         self.make_true();
         let over = self.committed().saturating_sub(self.most);
-        assert_eq!(self.budget.set(granules as u64 * GRANULE), over as u64);
+        assert_eq!(self.budget.resize(granules as u64 * GRANULE), over as u64);
         self.note("set-budget", if over > 0 { "over" } else { "kept" });
     }
 
@@ -598,7 +601,7 @@ impl Site {
         self.compare();
         assert_eq!(self.lock().claims(), 0);
         assert!(self.lends.iter().all(|lend| self.lock().is_over(*lend)));
-        self.budget.forget(self.id);
+        self.budget.unregister(self.id);
         for account in &self.accounts {
             check_empty(account);
         }
@@ -610,7 +613,7 @@ impl Site {
     fn drop_all(self) {
         let (budget, id, accounts) = (self.budget.clone(), self.id, self.accounts.clone());
         drop(self);
-        budget.forget(id);
+        budget.unregister(id);
         for account in accounts {
             check_empty(&account);
         }
@@ -623,7 +626,7 @@ impl Site {
         self.keep_budget();
         let mut ledger = self.lock();
         if ledger.claims() == 0 {
-            let commit = ledger.give_back();
+            let commit = ledger.release_commit();
             drop(ledger);
             drop(commit);
         }
@@ -771,7 +774,7 @@ impl Site {
             }
             Op::Forget { waiter } => {
                 if let Some(waiter) = self.pick_waiter(waiter) {
-                    self.lock().forget(self.waiters[waiter]);
+                    self.lock().dequeue(self.waiters[waiter]);
                     self.model.leaves(waiter);
                     self.note("forget", "done");
                 }
@@ -960,7 +963,7 @@ impl Site {
         let first = &reasons[..reasons.len().min(1)];
         let (taken, now) = (self.handles[handle].take().expect("picked"), self.now);
         let id = self.ask("wait", first, |ledger| {
-            ledger.wait(&taken, span_of(&shows), access, now)
+            ledger.enqueue(&taken, span_of(&shows), access, now)
         });
         self.handles[handle] = Some(taken);
         if let Some(id) = id {
@@ -973,7 +976,7 @@ impl Site {
         self.model.pass(self.now);
         self.model.asks(waiter);
         self.model.pass(self.now);
-        let waited = self.lock().waited(self.waiters[waiter], self.now);
+        let waited = self.lock().poll_waiter(self.waiters[waiter], self.now);
         let expected = match self.model.ready(waiter) {
             true => WaitStatus::Ready,
             false => WaitStatus::Pending(self.model.next_lapse()),
@@ -995,7 +998,7 @@ impl Site {
             |model: &Model| -> Vec<Waits> { model.waiters.iter().map(|it| it.turn).collect() };
         let before = turns(&self.model);
         self.model.pass(self.now);
-        let told = self.lock().pass(self.now);
+        let told = self.lock().advance(self.now);
         for (was, is) in before.into_iter().zip(turns(&self.model)) {
             if was != is {
                 assert!(told, "somebody is not told: {was:?} became {is:?}");
@@ -1008,7 +1011,7 @@ impl Site {
                 self.note("pass", name);
             }
         }
-        assert!(!self.lock().pass(self.now), "nothing is told twice");
+        assert!(!self.lock().advance(self.now), "nothing is told twice");
     }
 
     /// What is reserved conflicts with nobody else's window, and with nothing that

@@ -11,7 +11,7 @@ const READ_WRITE: Rights = Rights::ALL.without(Rights::SHARE);
 
 fn region() -> (Ledger<()>, Handle) {
     let budget = Budget::new(8 * GRANULE);
-    let commit = budget.take(8).unwrap();
+    let commit = budget.commit(8).unwrap();
     Ledger::new(8 * GRANULE, &budget, Some(commit), Vec::new())
 }
 
@@ -337,11 +337,11 @@ mod live {
         let now = Duration::ZERO;
         let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
-        let waiter = ledger.wait(&b, granule(0), LiveWrite(store(1, 2)), now);
+        let waiter = ledger.enqueue(&b, granule(0), LiveWrite(store(1, 2)), now);
         let waiter = waiter.unwrap();
-        assert_eq!(ledger.waited(waiter, now), WaitStatus::Pending(None));
+        assert_eq!(ledger.poll_waiter(waiter, now), WaitStatus::Pending(None));
         ledger.set_access(window, LiveWrite(store(1, 1))).unwrap();
-        assert_eq!(ledger.waited(waiter, now), WaitStatus::Ready);
+        assert_eq!(ledger.poll_waiter(waiter, now), WaitStatus::Ready);
         // It is reserved: for what goes with it as well.
         open(&mut ledger, &c, granule(0), LiveRead(store(1, 3))).unwrap();
         open(&mut ledger, &b, granule(0), LiveRead(store(1, 2))).unwrap();
@@ -806,7 +806,7 @@ mod pins {
         charges: Vec<Charge>,
     ) -> (Arc<Region>, Handle) {
         let all = size.div_ceil(GRANULE);
-        let commit = pinned.then(|| budget.take(all).unwrap());
+        let commit = pinned.then(|| budget.commit(all).unwrap());
         let (ledger, handle) = Ledger::new(size, budget, commit, charges);
         let region = Arc::new(Region {
             lock: LedgerLock::new(id, budget, ledger),
@@ -966,7 +966,7 @@ mod pins {
         let (budget, region, a) = pinned_region();
         region.unpin(&a, granules(0, 8)).unwrap();
         assert_eq!((budget.purge(4), committed(&budget)), (4, 4));
-        let others = budget.take(3).unwrap();
+        let others = budget.commit(3).unwrap();
         assert!(is_exhausted(region.pin(&a, granules(0, 8)), "budget"));
         assert_eq!(region.pinned(&a), []);
         drop(others);
@@ -1040,7 +1040,7 @@ mod pins {
         let (mut order, mut rooms) = (Vec::new(), Vec::new());
         for granules in [1, 2, 3, 1, 5] {
             // As a region that is created would.
-            rooms.push(budget.take(granules).unwrap());
+            rooms.push(budget.commit(granules).unwrap());
             assert_eq!(committed(&budget), 16);
             let given = [&one, &two].map(|region| region.given_back());
             let granules = |(start, end)| start..end;
@@ -1061,7 +1061,7 @@ mod pins {
             &[],
         ];
         assert_eq!(order, expected);
-        assert!(budget.take(1).is_err());
+        assert!(budget.commit(1).is_err());
     }
 
     #[test]
@@ -1104,11 +1104,11 @@ mod pins {
         assert_eq!((budget.purge(3), committed(&budget)), (3, 5));
         let mut ledger = region.lock.lock();
         ledger.release(a);
-        drop(ledger.give_back());
+        drop(ledger.release_commit());
         drop(ledger);
         assert_eq!((committed(&budget), purgeable(&budget)), (0, 0));
         assert_eq!(budget.purge(8), 0);
-        assert_eq!(budget.take(8).unwrap().granules(), 8);
+        assert_eq!(budget.commit(8).unwrap().granules(), 8);
     }
 
     #[test]
@@ -1225,7 +1225,7 @@ mod pins {
         region.unpin(&a, granules(0, 8)).unwrap();
         assert_eq!(account.used(ChargeKind::UnpinnedSpans), 1);
         // One granule is needed, and all of it goes.
-        drop(budget.take(1).unwrap());
+        drop(budget.commit(1).unwrap());
         assert_eq!(committed(&budget), 0);
         let purged = Err(PinError::Refused(LedgerError::Purged));
         assert_eq!(region.unpin(&a, granule(0)), purged);
@@ -1257,9 +1257,9 @@ mod pins {
     fn a_smaller_budget_purges_what_is_over_it_and_commits_no_more() {
         let (budget, region, a) = pinned_region();
         region.unpin(&a, granules(0, 3)).unwrap();
-        assert_eq!(budget.set(6 * GRANULE), 0);
+        assert_eq!(budget.resize(6 * GRANULE), 0);
         assert_eq!((committed(&budget), region.given_back()), (6, vec![(0, 2)]));
-        assert_eq!(budget.set(3 * GRANULE), 2);
+        assert_eq!(budget.resize(3 * GRANULE), 2);
         assert_eq!(committed(&budget), 5);
         assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
         // What is over it goes as soon as nobody pins it.
@@ -1282,7 +1282,7 @@ mod pins {
             .duplicate(&a, Rights::READ, Vec::new())
             .unwrap();
         region.unpin(&b, granules(0, 4)).unwrap();
-        assert_eq!(budget.set(6 * GRANULE), 2);
+        assert_eq!(budget.resize(6 * GRANULE), 2);
         region.lock.lock().release(a);
         assert_eq!((committed(&budget), purgeable(&budget)), (6, 2));
         assert_eq!(region.given_back(), [(0, 2)]);
@@ -1377,18 +1377,18 @@ mod waits {
     }
 
     fn wait(ledger: &mut Ledger<()>, handle: &Handle, access: Access, now: u64) -> WaiterId {
-        let waiter = ledger.wait(handle, granule(0), access, at(now)).unwrap();
-        ledger.pass(at(now));
+        let waiter = ledger.enqueue(handle, granule(0), access, at(now)).unwrap();
+        ledger.advance(at(now));
         waiter
     }
 
     fn close(ledger: &mut Ledger<()>, window: WindowId, now: u64) -> bool {
         ledger.close(window, WindowEnd::Orderly).unwrap();
-        ledger.pass(at(now))
+        ledger.advance(at(now))
     }
 
     fn ready(ledger: &mut Ledger<()>, waiter: WaiterId, now: u64) -> bool {
-        ledger.waited(waiter, at(now)) == WaitStatus::Ready
+        ledger.poll_waiter(waiter, at(now)) == WaitStatus::Ready
     }
 
     fn three() -> (Ledger<()>, [Handle; 3]) {
@@ -1441,15 +1441,15 @@ mod waits {
         assert!(ready(&mut ledger, first, 0));
         let second = wait(&mut ledger, &b, Write, 50);
         let lapse = WaitStatus::Pending(Some(RESERVATION));
-        assert_eq!(ledger.waited(second, at(50)), lapse);
+        assert_eq!(ledger.poll_waiter(second, at(50)), lapse);
         let end = u64::try_from(RESERVATION.as_millis()).unwrap();
-        assert!(ledger.pass(at(end)), "it is told");
+        assert!(ledger.advance(at(end)), "it is told");
         assert!(!ready(&mut ledger, first, end));
         assert!(ready(&mut ledger, second, end));
         // Who does not ask again is in nobody's way.
-        assert!(ledger.pass(at(2 * end)));
+        assert!(ledger.advance(at(2 * end)));
         assert!(ready(&mut ledger, first, 2 * end));
-        assert!(ledger.pass(at(3 * end)));
+        assert!(ledger.advance(at(3 * end)));
         open(&mut ledger, &c, granule(0), Write).unwrap();
     }
 
@@ -1460,10 +1460,10 @@ mod waits {
             wait(&mut ledger, handle, Write, 0);
         }
         let end = u64::try_from(RESERVATION.as_millis()).unwrap();
-        ledger.pass(at(2 * end - 1));
+        ledger.advance(at(2 * end - 1));
         let refused = open(&mut ledger, &c, granule(0), Read);
         assert_eq!(refused, Err(LedgerError::WouldBlock));
-        ledger.pass(at(2 * end));
+        ledger.advance(at(2 * end));
         open(&mut ledger, &c, granule(0), Read).unwrap();
     }
 
@@ -1473,7 +1473,7 @@ mod waits {
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
         let waiter = wait(&mut ledger, &b, Read, 0);
         ledger.set_access(window, Read).unwrap();
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
         let refused = ledger.set_access(window, Write);
         assert_eq!(refused, Err(LedgerError::WouldBlock));
@@ -1498,13 +1498,13 @@ mod waits {
         let held = open(&mut ledger, &a, granule(0), Read).unwrap();
         wait(&mut ledger, &b, Write, 0);
         ledger.release(b);
-        assert!(ledger.pass(at(1)), "others are told");
+        assert!(ledger.advance(at(1)), "others are told");
         let read = open(&mut ledger, &c, granule(0), Read).unwrap();
         close(&mut ledger, read, 1);
         let lent = ledger.lend(&c, READ_WRITE).unwrap();
         let waiter = wait(&mut ledger, &lent, Write, 2);
         ledger.revoke(lent.lend().unwrap());
-        assert!(ledger.pass(at(3)));
+        assert!(ledger.advance(at(3)));
         assert!(ready(&mut ledger, waiter, 3));
         open(&mut ledger, &c, granule(0), Read).unwrap();
         close(&mut ledger, held, 4);
@@ -1521,8 +1521,8 @@ mod waits {
         close(&mut ledger, held, 1);
         assert!(ready(&mut ledger, other, 1));
         assert!(!ready(&mut ledger, second, 1));
-        ledger.forget(other);
-        assert!(ledger.pass(at(2)));
+        ledger.dequeue(other);
+        assert!(ledger.advance(at(2)));
         assert!(ready(&mut ledger, second, 2));
     }
 
@@ -1530,14 +1530,14 @@ mod waits {
     fn what_waiting_does_not_cure_is_refused_and_told() {
         let (mut ledger, [a, b, c]) = three();
         let weak = ledger.restrict(&a, Rights::READ).unwrap();
-        let refused = ledger.wait(&weak, granule(0), Write, at(0));
+        let refused = ledger.enqueue(&weak, granule(0), Write, at(0));
         assert_eq!(refused, Err(LedgerError::NotPermitted));
         let held = open(&mut ledger, &a, granule(0), Read).unwrap();
         let waiter = wait(&mut ledger, &b, Write, 0);
         ledger.freeze(&c).unwrap();
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
-        let refused = ledger.wait(&b, granule(0), Write, at(1));
+        let refused = ledger.enqueue(&b, granule(0), Write, at(1));
         assert_eq!(refused, Err(LedgerError::Frozen));
         close(&mut ledger, held, 2);
 
@@ -1545,9 +1545,9 @@ mod waits {
         let held = open(&mut ledger, &a, granule(0), Write).unwrap();
         let waiter = wait(&mut ledger, &b, Read, 0);
         ledger.close(held, WindowEnd::Died).unwrap();
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
-        let refused = ledger.wait(&b, granule(0), Read, at(1));
+        let refused = ledger.enqueue(&b, granule(0), Read, at(1));
         assert_eq!(refused, Err(LedgerError::Poisoned));
     }
 
@@ -1557,7 +1557,7 @@ mod waits {
         let held = open(&mut ledger, &a, granule(0), Write).unwrap();
         let waiter = wait(&mut ledger, &b, Write, 0);
         // This one waits for the other one.
-        let next = ledger.wait(&c, granules(0, 2), Write, at(0)).unwrap();
+        let next = ledger.enqueue(&c, granules(0, 2), Write, at(0)).unwrap();
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         let of_lent = wait(&mut ledger, &lent, Write, 1);
         assert!(ready(&mut ledger, of_lent, 1));
@@ -1589,7 +1589,7 @@ mod waits {
         open(&mut ledger, &a, granule(0), Read).unwrap();
         let waiter = wait(&mut ledger, &b, Write, 0);
         ledger.recharge(b.claim(), Vec::new());
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
     }
 
@@ -1623,22 +1623,22 @@ mod waits {
             .iter()
             .map(|reader| wait(&mut ledger, reader, Read, 0))
             .collect();
-        let elsewhere = ledger.wait(&b, granule(1), Write, at(0)).unwrap();
-        ledger.pass(at(0));
+        let elsewhere = ledger.enqueue(&b, granule(1), Write, at(0)).unwrap();
+        ledger.advance(at(0));
         ledger.close(held, WindowEnd::Orderly).unwrap();
         let (mut steps, mut told) = (1, Vec::new());
-        while ledger.step(at(1)) {
+        while ledger.advance_some(at(1)) {
             steps += 1;
             // Others may do something in between, and no reader is passed.
             let refused = open(&mut ledger, &a, granule(0), Write);
             assert_eq!(refused, Err(LedgerError::WouldBlock));
-            told.extend(ledger.take_told());
+            told.extend(ledger.take_woken());
         }
-        told.extend(ledger.take_told());
+        told.extend(ledger.take_woken());
         assert!(steps > 3, "{steps} steps");
         assert_eq!(told, waiters);
         assert!(!told.contains(&elsewhere));
-        assert!(!ledger.step(at(2)) && ledger.take_told().is_empty());
+        assert!(!ledger.advance_some(at(2)) && ledger.take_woken().is_empty());
     }
 
     #[test]
@@ -1652,8 +1652,8 @@ mod waits {
                 wait(&mut ledger, other, Read, 0);
             }
             // This one waits for somebody else.
-            ledger.wait(&b, granule(1), Write, at(0)).unwrap();
-            ledger.pass(at(0));
+            ledger.enqueue(&b, granule(1), Write, at(0)).unwrap();
+            ledger.advance(at(0));
             let lent = ledger.lend(&a, READ_WRITE).unwrap();
             let opened = open(&mut ledger, &lent, granules(0, 2), Read);
             assert_eq!(opened.is_ok(), passes, "behind {count}: {opened:?}");

@@ -63,10 +63,10 @@ struct Crowd {
 /// As the layer above has it: what there is to decide is decided before and after.
 fn with<R>(lock: &LedgerLock<()>, act: impl FnOnce(&mut LedgerGuard<'_, ()>) -> R) -> R {
     let mut ledger = lock.lock();
-    ledger.step(NOW);
+    ledger.advance_some(NOW);
     let result = act(&mut ledger);
-    ledger.step(NOW);
-    black_box(ledger.take_told());
+    ledger.advance_some(NOW);
+    black_box(ledger.take_woken());
     result
 }
 
@@ -80,7 +80,7 @@ fn open(crowd: &Crowd, handle: &Handle, span: Span, access: Access) -> Option<Wi
 
 fn crowd() -> Crowd {
     let budget = Budget::new(GRANULES * GRANULE);
-    let commit = budget.take(GRANULES).expect("there is room");
+    let commit = budget.commit(GRANULES).expect("there is room");
     let size = GRANULES * GRANULE;
     let (ledger, first) = Ledger::new(size, &budget, Some(commit), Vec::new());
     let lock = LedgerLock::new(1, &budget, ledger);
@@ -121,15 +121,15 @@ fn crowd() -> Crowd {
             _ => (1, 1),
         };
         let span = granules(first, length);
-        let waiter = lock.lock().wait(&handle, span, Access::Write, NOW);
+        let waiter = lock.lock().enqueue(&handle, span, Access::Write, NOW);
         waiters.push(waiter.expect("nothing is against it"));
         others.push(handle);
     }
     let mut lends = lends.into_iter();
     let borrower = lends.next().expect("there are some");
     others.extend(lends);
-    while lock.lock().step(NOW) {}
-    lock.lock().take_told();
+    while lock.lock().advance_some(NOW) {}
+    lock.lock().take_woken();
     Crowd {
         lock,
         guest,
@@ -232,8 +232,8 @@ fn borrow_is_refused(crowd: Crowd) -> Crowd {
 fn wait_and_forget(crowd: Crowd) -> Crowd {
     for _ in 0..TIMES {
         with(&crowd.lock, |ledger| {
-            let waiter = ledger.wait(&crowd.guest, granules(0, 2), Access::Write, NOW);
-            ledger.forget(waiter.expect("nothing is against it"));
+            let waiter = ledger.enqueue(&crowd.guest, granules(0, 2), Access::Write, NOW);
+            ledger.dequeue(waiter.expect("nothing is against it"));
         });
     }
     crowd
@@ -243,7 +243,7 @@ fn wait_and_forget(crowd: Crowd) -> Crowd {
 #[bench::in_front_of_all(args = (), config = at_most(19900))]
 fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
     for id in crowd.waiters.drain(..usize::try_from(TIMES).expect("few")) {
-        with(&crowd.lock, |ledger| ledger.forget(id));
+        with(&crowd.lock, |ledger| ledger.dequeue(id));
     }
     crowd
 }
@@ -252,7 +252,7 @@ fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
 #[bench::each(args = (), config = at_most(1100))]
 fn ask_for_the_turn(crowd: Crowd) -> Crowd {
     for id in &crowd.waiters[..usize::try_from(TIMES).expect("few")] {
-        let waited = with(&crowd.lock, |ledger| ledger.waited(*id, NOW));
+        let waited = with(&crowd.lock, |ledger| ledger.poll_waiter(*id, NOW));
         assert!(matches!(waited, WaitStatus::Pending(None)));
     }
     crowd

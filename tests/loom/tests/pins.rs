@@ -31,7 +31,7 @@ impl Purgeable for Store {
 
 impl Store {
     fn create(id: u64, budget: &Arc<Budget>) -> (Arc<Store>, Handle) {
-        let commit = budget.take(1).expect("there is room for it");
+        let commit = budget.commit(1).expect("there is room for it");
         let (ledger, handle) = Ledger::new(GRANULE, budget, Some(commit), Vec::new());
         let store = Arc::new(Store {
             lock: LedgerLock::new(id, budget, ledger),
@@ -63,7 +63,7 @@ impl Store {
         let mut ledger = self.lock.lock();
         ledger.release(handle);
         if ledger.claims() == 0 {
-            drop(ledger.give_back());
+            drop(ledger.release_commit());
         }
     }
 }
@@ -150,7 +150,7 @@ fn what_is_taken_for_another_region_is_not_what_is_pinned() {
         store.unpin(&a);
         let taking = thread::spawn({
             let budget = budget.clone();
-            move || budget.take(1).is_ok()
+            move || budget.commit(1).is_ok()
         });
         let pin = store.lock.pin(&a, Span::whole(GRANULE));
         let pinned = pin.map(|(pinned, _, ledger)| {

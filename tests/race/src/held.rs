@@ -124,7 +124,7 @@ impl World {
         let size = GRANULES as u64 * GRANULE;
         let charge = to.account.charge(ChargeKind::Handles, 1);
         let claim = charge_claim(to, size, 0).expect("there is room");
-        let commit = self.budget.take(GRANULES as u64).expect("there is room");
+        let commit = self.budget.commit(GRANULES as u64).expect("there is room");
         let (ledger, handle) = Ledger::new(size, &self.budget, Some(commit), claim);
         let mut regions = lock(&self.regions);
         let id = regions.len() as u64;
@@ -263,7 +263,7 @@ impl Shared {
         if self.ledger().claims() > 0 || self.given_back.swap(true, SeqCst) {
             return;
         }
-        drop(self.ledger().give_back());
+        drop(self.ledger().release_commit());
     }
 
     /// A window is shown, for which there must be room.
@@ -681,6 +681,6 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.ledger().forget(self.id);
+        self.shared.ledger().dequeue(self.id);
     }
 }

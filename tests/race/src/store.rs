@@ -154,7 +154,7 @@ impl Store {
         resident: &Arc<Resident>,
         seen: &Arc<Seen>,
     ) -> (Arc<Store>, Claim) {
-        let commit = pinned.then(|| budget.take(GRANULES as u64));
+        let commit = pinned.then(|| budget.commit(GRANULES as u64));
         let commit = commit.and_then(Result::ok);
         let pinned = commit.is_some();
         let size = GRANULES as u64 * GRANULE;
@@ -368,7 +368,7 @@ impl Drop for Claim {
                 .map(|at| store.granules[at].there.swap(0, SeqCst))
                 .sum();
             store.resident.sub(there);
-            drop(ledger.give_back());
+            drop(ledger.release_commit());
         }
     }
 }

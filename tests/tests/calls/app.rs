@@ -406,7 +406,11 @@ mod dying {
 
     #[test]
     fn callee_that_traps_ends_a_caller_without_room() {
-        let parts = ["near.say-roomless", "unreachable", "cannot report this to its caller"];
+        let parts = [
+            "near.say-roomless",
+            "unreachable",
+            "cannot report this to its caller",
+        ];
         is_ended(app("dead-roomless"), 1, &parts);
     }
 

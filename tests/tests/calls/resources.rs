@@ -89,7 +89,10 @@ fn method_without_room_ends_the_caller() {
     let mut failures = outcome.failures.iter();
     let failure = failures.find(|it| it.starts_with("guest `user` was ended"));
     let failure = failure.expect("it is ended");
-    assert!(failure.contains("cannot report this to its caller"), "{failure}");
+    assert!(
+        failure.contains("cannot report this to its caller"),
+        "{failure}"
+    );
 }
 
 #[test]

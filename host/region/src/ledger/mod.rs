@@ -312,7 +312,7 @@ struct Window<P> {
 /// with somebody who waits, is refused to whoever does not wait, as if the window
 /// were there already; so a writer is not starved by readers who come and go. A
 /// claim never stands in its own way. Time is what the layer above says it
-/// is: it lets it [pass](Ledger::pass).
+/// is: it lets it [advance](Ledger::advance).
 #[derive(Debug)]
 pub struct Ledger<P> {
     claims: BTreeMap<ClaimId, Claim>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rangemap::RangeSet;
 
 use super::super::budget::{CommitCharge, Idle, PurgeRequest};
-use super::super::pins::{self, Held, Pinned};
+use super::super::pins::{self, Pinned, PurgeHold};
 use super::super::{Account, ChargeKind, Exhausted, GRANULE, Span};
 use super::{Claim, ClaimId, Handle, Holder, Ledger, LedgerError, Window, WindowId};
 
@@ -159,15 +159,15 @@ impl<P> Ledger<P> {
         self.pins.unpaid(&span.granules())
     }
 
-    pub(in super::super) fn hold(&mut self, span: Span) -> Held {
+    pub(in super::super) fn hold(&mut self, span: Span) -> PurgeHold {
         self.pins.hold(&span.granules())
     }
 
-    pub(in super::super) fn let_go(&mut self, held: Held) {
+    pub(in super::super) fn release_hold(&mut self, held: PurgeHold) {
         if self.claims.is_empty() || self.purged {
             return;
         }
-        self.pins.let_go(held);
+        self.pins.release_hold(held);
     }
 
     /// Says that the claim needs the bytes of a span, and what became of them.
@@ -294,7 +294,7 @@ impl<P> Ledger<P> {
 
     /// Gives back what was paid for the region, when nobody has a claim any more
     /// and its memory is gone.
-    pub fn give_back(&mut self) -> CommitCharge {
+    pub fn release_commit(&mut self) -> CommitCharge {
         self.pins.clear()
     }
 

@@ -14,7 +14,7 @@ pub(super) enum WaiterState {
     Reserved(Duration),
     /// It did not take what was reserved. It stands in nobody's way, and goes to
     /// the end of the queue if it asks again.
-    Lapsed,
+    Expired,
 }
 
 /// The blocker of a waiter: one window or one other waiter, of all that may be in its way.
@@ -32,7 +32,7 @@ pub(super) struct Waiter {
     pub(super) via: Option<LendId>,
     pub(super) span: Span,
     pub(super) access: Access,
-    pub(super) turn: WaiterState,
+    pub(super) state: WaiterState,
     /// Its place: smaller for earlier waiters.
     place: u64,
     /// Whether it waits for a window of its own claim, so that it is in nobody's way.
@@ -56,7 +56,7 @@ impl Waiter {
 
     /// Whether it waits and others may be behind it.
     pub(super) fn waits(&self) -> bool {
-        self.turn == WaiterState::Waiting
+        self.state == WaiterState::Waiting
     }
 
     pub(super) fn waits_for_own(&self) -> bool {
@@ -66,7 +66,7 @@ impl Waiter {
     /// Returns its place among the waiters that block others, if it blocks any. A
     /// reservation blocks all others, even those that came first.
     fn stands(&self) -> Option<Place> {
-        match self.turn {
+        match self.state {
             WaiterState::Waiting if !self.own => Some((self.place, self.id)),
             WaiterState::Reserved(_) => Some((0, self.id)),
             _ => None,
@@ -90,11 +90,11 @@ pub(super) struct Queue {
     /// The same in their order.
     order: BTreeSet<Place>,
     /// The ends of reservations.
-    lapses: BTreeSet<(Duration, WaiterId)>,
+    expiries: BTreeSet<(Duration, WaiterId)>,
     blocked: BTreeSet<(Blocker, WaiterId)>,
     unsettled: BTreeSet<Place>,
     /// The waiters that are to be woken.
-    told: Vec<WaiterId>,
+    woken: Vec<WaiterId>,
 }
 
 impl Queue {
@@ -105,10 +105,10 @@ impl Queue {
             places: BTreeMap::new(),
             standing: BTreeMap::new(),
             order: BTreeSet::new(),
-            lapses: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             blocked: BTreeSet::new(),
             unsettled: BTreeSet::new(),
-            told: Vec::new(),
+            woken: Vec::new(),
         }
     }
 
@@ -116,12 +116,12 @@ impl Queue {
         self.waiters.is_empty()
     }
 
-    pub(super) fn has_told(&self) -> bool {
-        !self.told.is_empty()
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
     }
 
-    pub(super) fn take_told(&mut self) -> Vec<WaiterId> {
-        std::mem::take(&mut self.told)
+    pub(super) fn take_woken(&mut self) -> Vec<WaiterId> {
+        std::mem::take(&mut self.woken)
     }
 
     pub(super) fn get(&self, id: WaiterId) -> Option<&Waiter> {
@@ -172,7 +172,7 @@ impl Queue {
             via,
             span,
             access,
-            turn: WaiterState::Waiting,
+            state: WaiterState::Waiting,
             place: id.0,
             own: false,
             blocker: None,
@@ -193,18 +193,18 @@ impl Queue {
         let waiter = self.waiters.remove(&id).expect("found above");
         self.unsettled.remove(&(waiter.place, id));
         self.places.remove(&(waiter.claim, waiter.via));
-        if let WaiterState::Reserved(until) = waiter.turn {
-            self.lapses.remove(&(until, id));
+        if let WaiterState::Reserved(until) = waiter.state {
+            self.expiries.remove(&(until, id));
         }
-        self.told.push(id);
+        self.woken.push(id);
     }
 
     /// Puts a waiter that let its turn go by at the end, at a place that is larger than all
     /// there were.
     pub(super) fn again(&mut self, id: WaiterId, place: u64) {
         let waiter = self.get_mut(id);
-        debug_assert_eq!(waiter.turn, WaiterState::Lapsed, "others have a place");
-        (waiter.turn, waiter.place) = (WaiterState::Waiting, place);
+        debug_assert_eq!(waiter.state, WaiterState::Expired, "others have a place");
+        (waiter.state, waiter.place) = (WaiterState::Waiting, place);
         self.stand(id);
         self.unsettled.insert((place, id));
     }
@@ -213,27 +213,32 @@ impl Queue {
     pub(super) fn reserve(&mut self, id: WaiterId, until: Duration) {
         // Nobody who waits for it can do anything else now.
         self.leave(id);
-        self.get_mut(id).turn = WaiterState::Reserved(until);
+        self.get_mut(id).state = WaiterState::Reserved(until);
         self.stand(id);
-        self.lapses.insert((until, id));
-        self.told.push(id);
+        self.expiries.insert((until, id));
+        self.woken.push(id);
     }
 
     /// Ends the reservations that end at or before a moment, and first of all. Returns
     /// that moment.
-    pub(super) fn lapse(&mut self, now: Duration) -> Option<Duration> {
-        let until = self.next_lapse().filter(|until| *until <= now)?;
-        while let Some((_, id)) = self.lapses.first().filter(|(at, _)| *at == until).copied() {
-            self.lapses.pop_first();
+    pub(super) fn expire(&mut self, now: Duration) -> Option<Duration> {
+        let until = self.next_expiry().filter(|until| *until <= now)?;
+        while let Some((_, id)) = self
+            .expiries
+            .first()
+            .filter(|(at, _)| *at == until)
+            .copied()
+        {
+            self.expiries.pop_first();
             self.step_aside(id);
-            self.get_mut(id).turn = WaiterState::Lapsed;
-            self.told.push(id);
+            self.get_mut(id).state = WaiterState::Expired;
+            self.woken.push(id);
         }
         Some(until)
     }
 
-    pub(super) fn next_lapse(&self) -> Option<Duration> {
-        self.lapses.first().map(|(until, _)| *until)
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        self.expiries.first().map(|(until, _)| *until)
     }
 
     /// Returns the unsettled waiter that has waited for longest.

@@ -9,7 +9,7 @@ use super::{Access, ClaimId, Handle, Ledger, LedgerError, LendId, WaiterId, Wind
 /// For how long a window is reserved for a waiter whose turn it is.
 pub const RESERVATION: Duration = Duration::from_millis(100);
 
-/// The number of waiters that one [step](Ledger::step) looks at. One takes up to a few
+/// The number of waiters that one [step](Ledger::advance_some) looks at. One takes up to a few
 /// microseconds.
 const LOOKED_AT: usize = 50;
 
@@ -38,7 +38,7 @@ impl<P> Ledger<P> {
     ///
     /// As [`open`](Ledger::open), without [`LedgerError::WouldBlock`] and
     /// [`LedgerError::OtherStrand`]: what waiting does not cure.
-    pub fn wait(
+    pub fn enqueue(
         &mut self,
         handle: &Handle,
         span: Span,
@@ -52,40 +52,40 @@ impl<P> Ledger<P> {
         self.queue
             .push(id, (handle.claim, handle.via), span, access);
         // Others' reservations end before it is looked whether this one can be.
-        self.step(now);
+        self.advance_some(now);
         Ok(id)
     }
 
     /// Tells a waiter whether it is its turn. One that let its turn go by waits
     /// again, as the last. One that is not there any more, since it has what it
     /// waited for or never will, should not wait.
-    pub fn waited(&mut self, id: WaiterId, now: Duration) -> WaitStatus {
-        self.step(now);
+    pub fn poll_waiter(&mut self, id: WaiterId, now: Duration) -> WaitStatus {
+        self.advance_some(now);
         if self
             .queue
             .get(id)
-            .is_some_and(|it| it.turn == WaiterState::Lapsed)
+            .is_some_and(|it| it.state == WaiterState::Expired)
         {
             let place = self.fresh();
             self.queue.again(id, place);
-            self.step(now);
+            self.advance_some(now);
         }
-        match self.queue.get(id).map(|it| it.turn) {
-            Some(WaiterState::Waiting) => WaitStatus::Pending(self.next_lapse()),
+        match self.queue.get(id).map(|it| it.state) {
+            Some(WaiterState::Waiting) => WaitStatus::Pending(self.next_expiry()),
             _ => WaitStatus::Ready,
         }
     }
 
     /// Does not wait any more.
-    pub fn forget(&mut self, id: WaiterId) {
+    pub fn dequeue(&mut self, id: WaiterId) {
         self.queue.remove(id);
     }
 
     /// Whether anybody is in the queue, so that there is something to
-    /// [pass](Ledger::pass) for.
+    /// [advance](Ledger::advance) for.
     #[must_use]
     pub fn has_waiters(&self) -> bool {
-        self.queue.has_told() || !self.queue.is_empty()
+        self.queue.has_woken() || !self.queue.is_empty()
     }
 
     /// Lets time pass: ends reservations, reserves for those whose turn it is, and
@@ -93,21 +93,21 @@ impl<P> Ledger<P> {
     /// ledger is asked for anything, and after it was changed. Tells whether
     /// anything was decided that a waiter should hear of.
     #[allow(dead_code, reason = "for those who do not share the ledger")]
-    pub fn pass(&mut self, now: Duration) -> bool {
-        while self.step(now) {}
-        !self.take_told().is_empty()
+    pub fn advance(&mut self, now: Duration) -> bool {
+        while self.advance_some(now) {}
+        !self.take_woken().is_empty()
     }
 
-    /// As [`pass`](Ledger::pass), but looks at so few waiters that others do not wait
+    /// As [`advance`](Ledger::advance), but looks at so few waiters that others do not wait
     /// for the ledger meanwhile. Returns whether there are more to look at. If nothing
     /// has changed, it takes no time.
-    pub fn step(&mut self, now: Duration) -> bool {
+    pub fn advance_some(&mut self, now: Duration) -> bool {
         let mut left = LOOKED_AT;
         self.leave_if_useless(&mut left);
         while left > 0 {
-            let lapsed = self.queue.lapse(now);
+            let expired = self.queue.expire(now);
             // From then on, and not from when somebody looks.
-            let at = lapsed.unwrap_or(now);
+            let at = expired.unwrap_or(now);
             while left > 0 {
                 let Some(id) = self.queue.next_unsettled() else {
                     break;
@@ -115,7 +115,7 @@ impl<P> Ledger<P> {
                 left -= 1;
                 self.look_at(id, at);
             }
-            if lapsed.is_none() {
+            if expired.is_none() {
                 break;
             }
             left = left.saturating_sub(1);
@@ -124,14 +124,14 @@ impl<P> Ledger<P> {
     }
 
     /// Takes the waiters that are to be woken, since the last call.
-    pub fn take_told(&mut self) -> Vec<WaiterId> {
-        self.queue.take_told()
+    pub fn take_woken(&mut self) -> Vec<WaiterId> {
+        self.queue.take_woken()
     }
 
     /// Returns when the next reservation ends.
     #[must_use]
-    pub fn next_lapse(&self) -> Option<Duration> {
-        self.queue.next_lapse()
+    pub fn next_expiry(&self) -> Option<Duration> {
+        self.queue.next_expiry()
     }
 
     /// Looks whether it is a waiter's turn, or else what it waits for.
@@ -263,7 +263,7 @@ impl<P> Ledger<P> {
             return false;
         }
         let own = self.queue.of(claim, via);
-        let own = own.filter(|it| it.turn != WaiterState::Lapsed && it.is_for(span, access));
+        let own = own.filter(|it| it.state != WaiterState::Expired && it.is_for(span, access));
         let place = own.map_or(u64::MAX, Waiter::place);
         self.before(claim, via, span, access, place).is_some()
     }
