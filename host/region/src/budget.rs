@@ -33,9 +33,9 @@ pub trait AdmissionControl: Send + Sync {
 }
 
 /// Granules that a [`AdmissionControl`] was asked for and allowed.
-struct Asked<'r>(&'r dyn AdmissionControl, u64);
+struct Admitted<'r>(&'r dyn AdmissionControl, u64);
 
-impl Drop for Asked<'_> {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         self.0.settled(self.1);
     }
@@ -57,16 +57,16 @@ pub struct PurgeRequest {
 /// the least recently unpinned first and only as much as needed, and is else
 /// refused. Nothing is locked while memory is given back to the kernel.
 pub struct Budget {
-    pool: Mutex<Pool>,
+    state: Mutex<BudgetState>,
     /// Something that was being purged is free.
     freed: Condvar,
     /// Counts unpinnings, to tell which was first.
     clock: AtomicU64,
-    reserve: OnceLock<Box<dyn AdmissionControl>>,
+    admission: OnceLock<Box<dyn AdmissionControl>>,
 }
 
 #[derive(Default)]
-struct Pool {
+struct BudgetState {
     most: u64,
     used: u64,
     peak: u64,
@@ -76,14 +76,14 @@ struct Pool {
     freeing: u64,
     /// What there is room for, and somebody waits for.
     promised: u64,
-    regions: BTreeMap<u64, Entry>,
+    regions: BTreeMap<u64, RegionEntry>,
     /// The regions with something to purge, by their oldest stamp.
     order: BTreeSet<(u64, u64)>,
     purges: u64,
     purged: u64,
 }
 
-struct Entry {
+struct RegionEntry {
     region: Weak<dyn Purgeable>,
     idle: Idle,
 }
@@ -121,26 +121,26 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: u64) -> Arc<Budget> {
         Arc::new(Budget {
-            pool: Mutex::new(Pool {
+            state: Mutex::new(BudgetState {
                 most: bytes / GRANULE,
-                ..Pool::default()
+                ..BudgetState::default()
             }),
             freed: Condvar::new(),
             clock: AtomicU64::new(0),
-            reserve: OnceLock::new(),
+            admission: OnceLock::new(),
         })
     }
 
     /// Makes this be asked as well before anything is committed. Only the first call
     /// counts.
     #[allow(dead_code, reason = "for what is above this module")]
-    pub fn set_admission_control(&self, reserve: impl AdmissionControl + 'static) {
-        let _ = self.reserve.set(Box::new(reserve));
+    pub fn set_admission_control(&self, admission: impl AdmissionControl + 'static) {
+        let _ = self.admission.set(Box::new(admission));
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
+    fn state(&self) -> MutexGuard<'_, BudgetState> {
         // Nothing panics between two changes.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number for something that is unpinned now: larger than all before it.
@@ -151,14 +151,16 @@ impl Budget {
     /// Has the budget purge this region when it needs memory.
     pub fn register(&self, id: u64, region: Weak<dyn Purgeable>) {
         let idle = Idle::default();
-        self.pool().regions.insert(id, Entry { region, idle });
+        self.state()
+            .regions
+            .insert(id, RegionEntry { region, idle });
     }
 
     /// Forgets a region.
     pub fn unregister(&self, id: u64) {
-        let mut pool = self.pool();
-        pool.note(id, Idle::default());
-        pool.regions.remove(&id);
+        let mut state = self.state();
+        state.note(id, Idle::default());
+        state.regions.remove(&id);
     }
 
     /// Notes what a region has to purge. Called with the lock of the region. Says
@@ -166,21 +168,21 @@ impl Budget {
     /// is to [enforce](Budget::enforce) the budget once the lock is gone.
     #[must_use]
     pub(super) fn note(&self, id: u64, idle: Idle) -> bool {
-        let mut pool = self.pool();
-        pool.note(id, idle);
-        pool.over() > 0 && pool.purgeable > 0
+        let mut state = self.state();
+        state.note(id, idle);
+        state.over() > 0 && state.purgeable > 0
     }
 
     /// Purges what is over the budget since that was made smaller, only as much as
     /// needed. Not to be called with the lock of a region.
     pub(super) fn enforce(&self) {
         loop {
-            let pool = self.pool();
-            let over = pool.over();
-            if over == 0 || pool.order.is_empty() {
+            let state = self.state();
+            let over = state.over();
+            if over == 0 || state.order.is_empty() {
                 return;
             }
-            drop(pool);
+            drop(state);
             self.purge_some(over);
         }
     }
@@ -188,14 +190,14 @@ impl Budget {
     /// What is used and what was done.
     #[must_use]
     pub fn usage(&self) -> BudgetUsage {
-        let pool = self.pool();
+        let state = self.state();
         BudgetUsage {
-            budget: pool.most.saturating_mul(GRANULE),
-            committed: pool.used * GRANULE,
-            committed_peak: pool.peak * GRANULE,
-            purgeable: pool.purgeable * GRANULE,
-            purges: pool.purges,
-            purged: pool.purged * GRANULE,
+            budget: state.most.saturating_mul(GRANULE),
+            committed: state.used * GRANULE,
+            committed_peak: state.peak * GRANULE,
+            purgeable: state.purgeable * GRANULE,
+            purges: state.purges,
+            purged: state.purged * GRANULE,
         }
     }
 
@@ -211,47 +213,47 @@ impl Budget {
     /// [`AdmissionControl`] that is [asked first](Budget::set_admission_control) has no memory for them. Nothing
     /// was purged then, unless others took free memory meanwhile.
     pub fn commit(self: &Arc<Budget>, granules: u64) -> Result<CommitCharge, Exhausted> {
-        let mut pool = self.pool();
-        if granules > pool.room() {
-            return Err(pool.exhausted(granules));
+        let mut state = self.state();
+        if granules > state.room() {
+            return Err(state.exhausted(granules));
         }
-        let mut _asked = None;
-        if let Some(reserve) = self.reserve.get().filter(|_| granules > 0) {
-            drop(pool);
-            reserve.admit(granules)?;
-            _asked = Some(Asked(&**reserve, granules));
-            pool = self.pool();
-            if granules > pool.room() {
-                return Err(pool.exhausted(granules));
+        let mut _admitted = None;
+        if let Some(admission) = self.admission.get().filter(|_| granules > 0) {
+            drop(state);
+            admission.admit(granules)?;
+            _admitted = Some(Admitted(&**admission, granules));
+            state = self.state();
+            if granules > state.room() {
+                return Err(state.exhausted(granules));
             }
         }
-        pool.promised += granules;
+        state.promised += granules;
         loop {
-            let missing = pool.missing(granules);
+            let missing = state.missing(granules);
             if missing == 0 {
-                pool.promised -= granules;
-                return Ok(self.charge(&mut pool, granules));
+                state.promised -= granules;
+                return Ok(self.charge(&mut state, granules));
             }
             // Some of it may be on its way, beside what others wait for.
-            let for_all = pool.missing(pool.promised).saturating_sub(pool.freeing);
+            let for_all = state.missing(state.promised).saturating_sub(state.freeing);
             let most = missing.min(for_all);
-            if most > 0 && pool.purgeable > 0 {
-                drop(pool);
+            if most > 0 && state.purgeable > 0 {
+                drop(state);
                 self.purge_some(most);
-                pool = self.pool();
-            } else if pool.freeing > 0 {
-                pool = (self.freed.wait(pool)).unwrap_or_else(PoisonError::into_inner);
+                state = self.state();
+            } else if state.freeing > 0 {
+                state = (self.freed.wait(state)).unwrap_or_else(PoisonError::into_inner);
             } else {
                 // Somebody pinned again what was counted on.
-                pool.promised -= granules;
-                return Err(pool.exhausted(granules));
+                state.promised -= granules;
+                return Err(state.exhausted(granules));
             }
         }
     }
 
-    fn charge(self: &Arc<Budget>, pool: &mut Pool, granules: u64) -> CommitCharge {
-        pool.used += granules;
-        pool.peak = pool.peak.max(pool.used);
+    fn charge(self: &Arc<Budget>, state: &mut BudgetState, granules: u64) -> CommitCharge {
+        state.used += granules;
+        state.peak = state.peak.max(state.used);
         CommitCharge {
             budget: self.clone(),
             granules,
@@ -266,7 +268,7 @@ impl Budget {
         let mut purged = 0;
         while purged < granules {
             let some = self.purge_some(granules - purged);
-            if some == 0 && self.pool().order.is_empty() {
+            if some == 0 && self.state().order.is_empty() {
                 break;
             }
             purged += some;
@@ -279,27 +281,27 @@ impl Budget {
     /// committed until they are not, and they are purged as soon as nobody pins
     /// them.
     pub fn resize(&self, bytes: u64) -> u64 {
-        self.pool().most = bytes / GRANULE;
+        self.state().most = bytes / GRANULE;
         self.enforce();
-        self.pool().over()
+        self.state().over()
     }
 
     /// Purges something of the region whose turn it is, and gives how many
     /// granules are free by that.
     fn purge_some(&self, most: u64) -> u64 {
-        let mut pool = self.pool();
-        let mut order = pool.order.iter();
+        let mut state = self.state();
+        let mut order = state.order.iter();
         let first = order.next().map(|(_, id)| *id);
         // What the next region has is not younger than that.
         let until = order.next().map_or(u64::MAX, |(stamp, _)| *stamp);
         let region = first.and_then(|id| {
-            let region = pool.regions.get(&id)?.region.upgrade();
+            let region = state.regions.get(&id)?.region.upgrade();
             if region.is_none() {
-                pool.note(id, Idle::default());
+                state.note(id, Idle::default());
             }
             region
         });
-        drop(pool);
+        drop(state);
         match region {
             Some(region) => {
                 let most = most.min(STEP);
@@ -312,16 +314,16 @@ impl Budget {
     /// Notes what a region has to purge yet, after this was taken from it, which
     /// is free when it is dropped. Called with the lock of the region.
     pub(super) fn begin_purge(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
-        let mut pool = self.pool();
-        pool.note(id, idle);
+        let mut state = self.state();
+        state.note(id, idle);
         taken.freeing = true;
-        pool.freeing += taken.granules;
-        pool.purges += 1;
-        pool.purged += taken.granules;
+        state.freeing += taken.granules;
+        state.purges += 1;
+        state.purged += taken.granules;
     }
 }
 
-impl Pool {
+impl BudgetState {
     /// How much can be taken beside what others wait for.
     fn room(&self) -> u64 {
         let there = self.most.saturating_add(self.purgeable + self.freeing);
@@ -417,11 +419,11 @@ impl CommitCharge {
 impl Drop for CommitCharge {
     fn drop(&mut self) {
         if self.granules > 0 {
-            let mut pool = self.budget.pool();
-            pool.used -= self.granules;
+            let mut state = self.budget.state();
+            state.used -= self.granules;
             if self.freeing {
-                pool.freeing -= self.granules;
-                drop(pool);
+                state.freeing -= self.granules;
+                drop(state);
                 self.budget.freed.notify_all();
             }
         }

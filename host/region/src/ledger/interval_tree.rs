@@ -16,13 +16,13 @@ const NONE: u32 = u32::MAX;
 /// search never looks into a subtree in vain. With several it may.
 #[derive(Debug)]
 pub(super) struct IntervalTree {
-    nodes: Vec<Node>,
+    nodes: Vec<IntervalNode>,
     free: Vec<u32>,
     root: u32,
 }
 
 #[derive(Debug)]
-struct Node {
+struct IntervalNode {
     start: u64,
     id: WindowId,
     end: u64,
@@ -84,7 +84,7 @@ impl IntervalTree {
     /// Adds a window, which is not there yet.
     pub(super) fn insert(&mut self, id: WindowId, span: Span, tag: u64) {
         let granules = span.granules();
-        let node = Node {
+        let node = IntervalNode {
             start: granules.start,
             id,
             end: granules.end,

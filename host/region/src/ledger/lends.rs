@@ -1,7 +1,7 @@
 //! Lends: how they begin, are revoked, and are over.
 
 use super::super::Rights;
-use super::{Handle, Ledger, LedgerError, Lend, LendId};
+use super::{Handle, Ledger, LedgerError, LendId, LendRecord};
 
 impl<P> Ledger<P> {
     /// Begins a lend: makes the handle that the borrower gets. Never with
@@ -26,7 +26,7 @@ impl<P> Ledger<P> {
         }
         self.lends.insert(
             id,
-            Lend {
+            LendRecord {
                 claim: handle.claim,
                 parent: handle.via,
                 children: 0,

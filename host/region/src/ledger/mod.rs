@@ -6,29 +6,29 @@
 //! | this one | claims, handles, freeze, poison |
 //! | `lends` | lends, from the first word to the end of the last window |
 //! | `windows` | the lock |
-//! | `index`, `interval_tree` | the windows, for searches |
+//! | `window_index`, `interval_tree` | the windows, for searches |
 //! | `waits` | who waits for a window, and whose turn it is |
 //! | `queue`, `place_tree` | the queue, for searches |
 //! | `pins` | what claims pin, what is lost, what is charged |
 
-mod index;
 mod interval_tree;
 mod lends;
 mod pins;
 mod place_tree;
 mod queue;
 mod waits;
+mod window_index;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use self::index::Windows;
 pub use self::pins::{PinError, PinUndo};
 use self::queue::Queue;
 #[allow(unused_imports, reason = "not all who compile this wait")]
 pub use self::waits::{RESERVATION, WaitStatus};
+use self::window_index::WindowIndex;
 use super::budget::{Budget, CommitCharge};
 use super::pins::{Pins, Unpinned};
 use super::{Account, Charge, GRANULE, Rights, Span};
@@ -228,7 +228,7 @@ pub enum LedgerError {
 }
 
 #[derive(Debug)]
-struct Claim {
+struct ClaimRecord {
     /// Those that stand for something: not the revoked ones.
     handles: u32,
     windows: u32,
@@ -245,7 +245,7 @@ struct Claim {
 }
 
 #[derive(Debug)]
-struct Lend {
+struct LendRecord {
     claim: ClaimId,
     /// The lend that the lender itself has the handle by.
     parent: Option<LendId>,
@@ -259,7 +259,7 @@ struct Lend {
 }
 
 #[derive(Debug)]
-struct Window<P> {
+struct WindowRecord<P> {
     claim: ClaimId,
     via: Option<LendId>,
     rights: Rights,
@@ -315,15 +315,15 @@ struct Window<P> {
 /// is: it lets it [advance](Ledger::advance).
 #[derive(Debug)]
 pub struct Ledger<P> {
-    claims: BTreeMap<ClaimId, Claim>,
+    claims: BTreeMap<ClaimId, ClaimRecord>,
     /// The claims on each account, by the account's address.
     accounts: BTreeMap<usize, BTreeSet<ClaimId>>,
     /// The number of claims on their way in a channel.
     queued: u32,
-    lends: BTreeMap<LendId, Lend>,
+    lends: BTreeMap<LendId, LendRecord>,
     /// Whether a waiter for the end of a lend is to be woken.
     lends_over: bool,
-    windows: Windows<P>,
+    windows: WindowIndex<P>,
     queue: Queue,
     /// Claims that unpinned something, so that waiters for it wait in vain.
     unpinned_by: Vec<ClaimId>,
@@ -363,7 +363,7 @@ impl<P> Ledger<P> {
             queued: 0,
             lends: BTreeMap::new(),
             lends_over: false,
-            windows: Windows::new(),
+            windows: WindowIndex::new(),
             queue: Queue::new(Span::whole(size).length() / GRANULE),
             unpinned_by: Vec::new(),
             only_readers_wait: false,
@@ -388,7 +388,7 @@ impl<P> Ledger<P> {
         self.note_account(claim, &charges);
         self.claims.insert(
             claim,
-            Claim {
+            ClaimRecord {
                 handles: 1,
                 windows: 0,
                 guards: 0,
@@ -406,7 +406,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    fn claim_mut(&mut self, claim: ClaimId) -> &mut Claim {
+    fn claim_mut(&mut self, claim: ClaimId) -> &mut ClaimRecord {
         self.claims
             .get_mut(&claim)
             .expect("a claim lives while a handle or window of it does")

@@ -8,7 +8,7 @@ use rangemap::RangeSet;
 use super::super::budget::{CommitCharge, Idle, PurgeRequest};
 use super::super::pins::{self, Pinned, PurgeHold};
 use super::super::{Account, ChargeKind, Exhausted, GRANULE, Span};
-use super::{Claim, ClaimId, Handle, Holder, Ledger, LedgerError, Window, WindowId};
+use super::{ClaimId, ClaimRecord, Handle, Holder, Ledger, LedgerError, WindowId, WindowRecord};
 
 /// Why pins could not be changed. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,7 @@ impl PinUndo {
     }
 }
 
-impl Claim {
+impl ClaimRecord {
     /// Counts the runs that the claim does not pin.
     fn charge_spans(&mut self, spans: usize) -> Result<(), Exhausted> {
         let mut charges = self.charges.iter_mut();
@@ -98,7 +98,7 @@ impl<P> Ledger<P> {
     pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<PinUndo, PinError> {
         self.may_change_pins(handle)?;
         let claim = handle.claim;
-        let by_host = |window: &Window<P>| window.holder == Holder::Host;
+        let by_host = |window: &WindowRecord<P>| window.holder == Holder::Host;
         if self.guarded(claim) && self.windows.any_on(claim, span, by_host) {
             return Err(LedgerError::WouldBlock.into());
         }

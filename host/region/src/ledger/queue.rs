@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::Span;
-use super::place_tree::{Place, PlaceTree};
+use super::place_tree::{PlaceTree, QueuePlace};
 use super::{Access, ClaimId, LendId, WaiterId, WindowId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Waiter {
 
     /// Returns its place among the waiters that block others, if it blocks any. A
     /// reservation blocks all others, even those that came first.
-    fn stands(&self) -> Option<Place> {
+    fn stands(&self) -> Option<QueuePlace> {
         match self.state {
             WaiterState::Waiting if !self.own => Some((self.place, self.id)),
             WaiterState::Reserved(_) => Some((0, self.id)),
@@ -88,11 +88,11 @@ pub(super) struct Queue {
     /// The waiters that block others, by the access that they wait for.
     standing: BTreeMap<Access, PlaceTree>,
     /// The same in their order.
-    order: BTreeSet<Place>,
+    order: BTreeSet<QueuePlace>,
     /// The ends of reservations.
     expiries: BTreeSet<(Duration, WaiterId)>,
     blocked: BTreeSet<(Blocker, WaiterId)>,
-    unsettled: BTreeSet<Place>,
+    unsettled: BTreeSet<QueuePlace>,
     /// The waiters that are to be woken.
     woken: Vec<WaiterId>,
 }

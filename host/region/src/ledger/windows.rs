@@ -2,13 +2,18 @@
 
 use super::super::{Rights, Span};
 use super::{
-    Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, Window, WindowEnd, WindowId,
+    Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, WindowEnd, WindowId, WindowRecord,
 };
 
 impl<P> Ledger<P> {
     /// Tells whether a lend on the way from the owner to `via` sets this window
     /// of the claim aside: the lender had it when that lend began.
-    pub(super) fn is_aside(&self, id: WindowId, window: &Window<P>, via: Option<LendId>) -> bool {
+    pub(super) fn is_aside(
+        &self,
+        id: WindowId,
+        window: &WindowRecord<P>,
+        via: Option<LendId>,
+    ) -> bool {
         if window.holder == Holder::Host {
             return false;
         }
@@ -104,7 +109,7 @@ impl<P> Ledger<P> {
         let tag = self.tag(handle.claim, handle.via, holder);
         self.windows.insert(
             id,
-            Window {
+            WindowRecord {
                 claim: handle.claim,
                 via: handle.via,
                 rights: handle.rights,

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Span;
 use super::interval_tree::IntervalTree;
-use super::{Access, ClaimId, LendId, Window, WindowId};
+use super::{Access, ClaimId, LendId, WindowId, WindowRecord};
 
 /// The windows of a region. What it costs to open, close and find one grows with the
 /// logarithm of how many there are, also where many are on the same granules.
 #[derive(Debug)]
-pub(super) struct Windows<P> {
-    all: BTreeMap<WindowId, Window<P>>,
+pub(super) struct WindowIndex<P> {
+    all: BTreeMap<WindowId, WindowRecord<P>>,
     /// All of them. Of few kinds: each store has its own live ones.
     places: BTreeMap<Access, IntervalTree>,
     /// The same, of each claim.
@@ -18,9 +18,9 @@ pub(super) struct Windows<P> {
     through: BTreeSet<(ClaimId, Option<LendId>, WindowId)>,
 }
 
-impl<P> Windows<P> {
-    pub(super) fn new() -> Windows<P> {
-        Windows {
+impl<P> WindowIndex<P> {
+    pub(super) fn new() -> WindowIndex<P> {
+        WindowIndex {
             all: BTreeMap::new(),
             places: BTreeMap::new(),
             of_claims: BTreeMap::new(),
@@ -28,7 +28,7 @@ impl<P> Windows<P> {
         }
     }
 
-    pub(super) fn get(&self, id: WindowId) -> Option<&Window<P>> {
+    pub(super) fn get(&self, id: WindowId) -> Option<&WindowRecord<P>> {
         self.all.get(&id)
     }
 
@@ -38,13 +38,13 @@ impl<P> Windows<P> {
         places.all(|(access, places)| *access == Access::Read || places.is_empty())
     }
 
-    pub(super) fn insert(&mut self, id: WindowId, window: Window<P>) {
+    pub(super) fn insert(&mut self, id: WindowId, window: WindowRecord<P>) {
         self.place(id, &window);
         self.through.insert((window.claim, window.via, id));
         self.all.insert(id, window);
     }
 
-    pub(super) fn remove(&mut self, id: WindowId) -> Option<Window<P>> {
+    pub(super) fn remove(&mut self, id: WindowId) -> Option<WindowRecord<P>> {
         let window = self.all.remove(&id)?;
         self.through.remove(&(window.claim, window.via, id));
         self.displace(id, &window);
@@ -60,7 +60,7 @@ impl<P> Windows<P> {
         }
     }
 
-    fn place(&mut self, id: WindowId, window: &Window<P>) {
+    fn place(&mut self, id: WindowId, window: &WindowRecord<P>) {
         let places = self.places.entry(window.access);
         let places = places.or_insert_with(IntervalTree::new);
         places.insert(id, window.span, window.tag);
@@ -69,7 +69,7 @@ impl<P> Windows<P> {
         of_claim.insert(id, window.span, window.tag);
     }
 
-    fn displace(&mut self, id: WindowId, window: &Window<P>) {
+    fn displace(&mut self, id: WindowId, window: &WindowRecord<P>) {
         let (access, span) = (window.access, window.span);
         remove(&mut self.places, access, access, id, span);
         remove(
@@ -95,7 +95,7 @@ impl<P> Windows<P> {
         span: Span,
         sees: impl Fn(Access) -> bool,
         without: &[u64],
-        mut accept: impl FnMut(WindowId, &Window<P>) -> bool,
+        mut accept: impl FnMut(WindowId, &WindowRecord<P>) -> bool,
     ) -> Option<WindowId> {
         let kinds = self.places.iter();
         let mut kinds = kinds.filter(|(other, _)| sees(**other));
@@ -103,7 +103,7 @@ impl<P> Windows<P> {
         kinds.find_map(|(_, places)| places.find(span, without, &mut accept))
     }
 
-    /// As [`find`](Windows::find), among the windows of one claim with which one of this
+    /// As [`find`](WindowIndex::find), among the windows of one claim with which one of this
     /// access does not go together.
     pub(super) fn find_against(
         &self,
@@ -111,7 +111,7 @@ impl<P> Windows<P> {
         span: Span,
         access: Access,
         without: &[u64],
-        mut accept: impl FnMut(WindowId, &Window<P>) -> bool,
+        mut accept: impl FnMut(WindowId, &WindowRecord<P>) -> bool,
     ) -> Option<WindowId> {
         let mut accept = |id| accept(id, &self.all[&id]);
         self.of_claim(claim)
@@ -120,7 +120,7 @@ impl<P> Windows<P> {
     }
 
     /// The windows of a claim on a span, in the order in which they were opened.
-    pub(super) fn on(&self, claim: ClaimId, span: Span) -> Vec<(WindowId, &Window<P>)> {
+    pub(super) fn on(&self, claim: ClaimId, span: Span) -> Vec<(WindowId, &WindowRecord<P>)> {
         let mut found = Vec::new();
         for (_, places) in self.of_claim(claim) {
             places.find(span, &[], |id| {
@@ -137,7 +137,7 @@ impl<P> Windows<P> {
         &self,
         claim: ClaimId,
         span: Span,
-        accept: impl Fn(&Window<P>) -> bool,
+        accept: impl Fn(&WindowRecord<P>) -> bool,
     ) -> bool {
         self.of_claim(claim).any(|(_, places)| {
             places
@@ -159,7 +159,7 @@ impl<P> Windows<P> {
         &self,
         claim: ClaimId,
         via: Option<LendId>,
-    ) -> impl Iterator<Item = (WindowId, &Window<P>)> {
+    ) -> impl Iterator<Item = (WindowId, &WindowRecord<P>)> {
         let first = (claim, via, WindowId(0));
         let last = (claim, via, WindowId(u64::MAX));
         let through = self.through.range(first..=last);
