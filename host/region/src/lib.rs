@@ -17,6 +17,7 @@ mod rights;
 mod span;
 mod sync;
 mod text;
+mod vma;
 
 pub use account::{Account, Charge, ChargeKind, Exhausted, Quota};
 pub use budget::{AdmissionControl, Budget, BudgetUsage, CommitCharge, PurgeRequest, Purgeable};
@@ -30,3 +31,4 @@ pub use pins::Pinned;
 pub use rights::Rights;
 pub use span::{GRANULE, Span, SpanError};
 pub use text::{Escaped, escape, is_harmless};
+pub use vma::{SplitPoints, vma_splits};
