@@ -1,18 +1,17 @@
-//! Building guests: cargo, called from within cargo.
+//! Building guests, by a cargo that another cargo started.
 //!
-//! `tests/build.rs` includes this file by its path, so it uses nothing but the
-//! standard library. A dependency instead would have the tests wait for all
-//! that `xtask` depends on.
+//! `tests/build.rs` includes this file by its path, so it uses nothing but the standard
+//! library.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What guests are compiled for.
+/// The target that guests are compiled for.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
-/// Says whether the compiler has the standard library of [`TARGET`].
+/// Returns whether the compiler has the standard library of [`TARGET`].
 ///
 /// Asks the compiler and not rustup, which does not manage every toolchain.
 ///

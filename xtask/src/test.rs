@@ -31,6 +31,14 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     run_selections(&selections, arguments)
 }
 
+/// Runs the tests that are ignored by default, because not every machine can run them.
+pub(crate) fn run_ignored() -> Result<ExitCode> {
+    // Not the examples in the documentation: those are ignored for good.
+    let targets = ["--lib", "--bins", "--tests"];
+    let selection = Selection::new("what needs root, and a kernel with PSI", &[], &targets);
+    run_selections(&[selection], &["--ignored".into()])
+}
+
 /// A selection of tests that cargo builds and runs together.
 struct Selection {
     name: &'static str,
@@ -190,7 +198,7 @@ impl Summary {
     fn render(&self) -> String {
         let mut lines = vec![String::new()];
         if self.tally.skipped > 0 {
-            lines.push("Skipped; `cargo test -- --ignored` runs them:".to_owned());
+            lines.push("Skipped; `cargo xtask check root` runs them:".to_owned());
             for (reason, count) in &self.reasons {
                 let reason = if reason.is_empty() {
                     "no reason is given"
@@ -272,7 +280,7 @@ mod tests {
         let summary = summary(vec![program("a", 1, &["x::y"], 0), crashed, skipping]);
         assert_eq!(
             summary.render(),
-            "\nSkipped; `cargo test -- --ignored` runs them:\n  2: needs root\n\
+            "\nSkipped; `cargo xtask check root` runs them:\n  2: needs root\n\
              Failed:\n  a: x::y\n  b: the program ended before its tests had\n\
              1 passed, 2 failed, 2 skipped\n"
         );
