@@ -58,7 +58,9 @@ impl Parser {
     pub(crate) fn line(&mut self, line: &str) -> Event {
         let plain = without_colours(line);
         if let Some(name) = program(&plain) {
-            let ended = self.current.replace(Section::new(name));
+            let ended = self
+                .current
+                .replace(Section::new(name, plain.contains("Doc-tests")));
             return ended.map_or(Event::Output, |it| Event::Ended(it.end()));
         }
         match &mut self.current {
@@ -96,20 +98,23 @@ struct Section {
     program: Program,
     /// How many tests the program has announced and not yet reported.
     announced: Option<u64>,
-    /// Whether cargo says that it failed.
+    /// Whether the tests are examples in the documentation.
+    is_documentation: bool,
+    /// Whether cargo reported that it failed.
     has_failed: bool,
     /// Whether names of failed tests follow.
     lists_failures: bool,
 }
 
 impl Section {
-    fn new(name: String) -> Section {
+    fn new(name: String, is_documentation: bool) -> Section {
         Section {
             program: Program {
                 name,
                 ..Program::default()
             },
             announced: None,
+            is_documentation,
             has_failed: false,
             lists_failures: false,
         }
@@ -121,6 +126,10 @@ impl Section {
         if self.announced.is_none() {
             self.announced = announced(plain);
         } else if let Some(reason) = ignored(plain) {
+            let reason = match reason {
+                "" if self.is_documentation => "marked `ignore` in the documentation",
+                reason => reason,
+            };
             *self.program.reasons.entry(reason.to_owned()).or_default() += 1;
         } else if let Some((tally, others)) = result(plain) {
             // A failed test may have printed such a line as well. The program's own counts
@@ -261,6 +270,13 @@ mod tests {
         let reasons = &programs(OUTPUT)[0].reasons;
         assert_eq!(reasons["needs root, to create a memory cgroup"], 1);
         assert_eq!(reasons[""], 1);
+    }
+
+    #[test]
+    fn ignored_examples_have_a_reason() {
+        let text = "   Doc-tests a\nrunning 1 test\ntest src/lib.rs - (line 4) ... ignored\n";
+        let reasons = &programs(text)[0].reasons;
+        assert_eq!(reasons["marked `ignore` in the documentation"], 1);
     }
 
     #[test]

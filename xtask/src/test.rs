@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
         Selection::new("the commands of this repository", &[packages::TOOLS], &[]),
     ];
     for package in packages::RACES {
-        selections.push(Selection::new("how threads race", &[package], &[]));
+        selections.push(Selection::new(package, &[package], &[]));
     }
     run_selections(&selections, arguments)
 }
@@ -198,7 +198,7 @@ impl Summary {
     fn render(&self) -> String {
         let mut lines = vec![String::new()];
         if self.tally.skipped > 0 {
-            lines.push("Skipped; `cargo xtask check root` runs them:".to_owned());
+            lines.push("Skipped (`cargo xtask check root` runs those that need root):".to_owned());
             for (reason, count) in &self.reasons {
                 let reason = if reason.is_empty() {
                     "no reason is given"
@@ -280,7 +280,7 @@ mod tests {
         let summary = summary(vec![program("a", 1, &["x::y"], 0), crashed, skipping]);
         assert_eq!(
             summary.render(),
-            "\nSkipped; `cargo xtask check root` runs them:\n  2: needs root\n\
+            "\nSkipped (`cargo xtask check root` runs those that need root):\n  2: needs root\n\
              Failed:\n  a: x::y\n  b: the program ended before its tests had\n\
              1 passed, 2 failed, 2 skipped\n"
         );

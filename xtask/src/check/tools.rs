@@ -63,12 +63,22 @@ pub(crate) fn document() -> Result<()> {
     Ok(())
 }
 
-/// Checks licences, duplicates and sources. Advisories need a database from the network;
-/// a workflow checks these.
+/// Checks licences, duplicates and sources of dependencies.
 pub(crate) fn deny() -> Result<()> {
+    cargo_deny(&["bans", "licenses", "sources"])
+}
+
+/// Checks dependencies against a database of advisories, which cargo-deny fetches.
+pub(crate) fn audit() -> Result<()> {
+    cargo_deny(&["advisories"])
+}
+
+fn cargo_deny(checks: &[&str]) -> Result<()> {
     let mut cargo = guests::cargo();
-    cargo.current_dir(run::root());
-    cargo.args(["deny", "check", "bans", "licenses", "sources"]);
+    cargo
+        .current_dir(run::root())
+        .args(["deny", "check"])
+        .args(checks);
     run::run(&mut cargo, "cargo deny")
 }
 
