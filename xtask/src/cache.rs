@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::example::{build, grant, shell, shorten};
-use crate::{guests, run, toolchain};
+use xtask_guests as guests;
+
+use crate::{run, toolchain};
 
 /// The packages of the guests.
 const GUESTS: &[&str] = &["cache-gallery", "cache-viewer"];

@@ -8,7 +8,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::example::{MANIFEST, build, grant, put_app, quote, shell, shorten};
-use crate::{guests, run, toolchain};
+use xtask_guests as guests;
+
+use crate::{run, toolchain};
 
 /// The packages of the guests.
 const GUESTS: &[&str] = &["music-player", "music-audioserver"];

@@ -9,7 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use toml_edit::{DocumentMut, TableLike};
 
-use crate::{guests, run};
+use xtask_guests as guests;
+
+use crate::run;
 
 /// The name of the file that describes an app.
 pub(crate) const MANIFEST: &str = "tombolo.toml";

@@ -8,7 +8,6 @@ mod demo;
 mod example;
 mod frames;
 mod fuzz;
-mod guests;
 mod libtest;
 mod meter;
 mod miri;

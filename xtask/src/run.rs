@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guests;
+use xtask_guests as guests;
 
 /// Returns the root of the workspace.
 ///

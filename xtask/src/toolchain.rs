@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guests;
+use xtask_guests as guests;
 
 /// Adds the target that guests are compiled for, unless it is installed.
 pub(crate) fn add_target() -> Result<()> {

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 
 use super::metadata::{self, Package};
 use crate::packages::{GUESTS, INSTRUCTIONS, NATIVE_GUESTS, RACES, TOOLS, WITHOUT_WASMTIME};
-use crate::{guests, run};
+use crate::run;
+use xtask_guests as guests;
 
 pub(crate) fn format() -> Result<()> {
     // Not on the default members alone, and not with the manifest's path twice.
