@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{nightly, run};
 
-/// What to fuzz.
+/// The targets to fuzz, and for how long.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// How long to fuzz each target

@@ -36,7 +36,7 @@ pub(crate) struct Program {
     pub(crate) output: String,
 }
 
-/// What a line means for somebody who follows the tests.
+/// The meaning of a line of output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The line is part of a test program's output.
@@ -206,7 +206,7 @@ fn without_colours(line: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// What cargo prints for a crate whose tests end in each way.
+    /// The output of cargo for a crate whose tests end in each way.
     const OUTPUT: &str = include_str!("../fixtures/cargo-test.txt");
 
     fn programs(output: &str) -> Vec<Program> {

@@ -79,7 +79,7 @@ pub(crate) fn line(text: &str, at: usize) -> usize {
     1 + text[..at].matches('\n').count()
 }
 
-/// What a part of a source is.
+/// The kind of a part of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `// …` or `/* … */`.

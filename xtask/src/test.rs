@@ -153,7 +153,7 @@ struct Summary {
     tally: Tally,
     /// The programs with failed tests, each with their names.
     failed: Vec<(String, Vec<String>)>,
-    /// What could not be run at all.
+    /// One line for each selection that cargo could not run.
     broken: Vec<String>,
     reasons: BTreeMap<String, u64>,
 }
