@@ -9,7 +9,7 @@ use crate::run;
 /// A crate as cargo builds it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Unit {
-    /// The name and the version.
+    /// The name and the version, for example `wasmtime v48.0.8`.
     pub(crate) package: String,
     /// The enabled features.
     pub(crate) features: BTreeSet<String>,

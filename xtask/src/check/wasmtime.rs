@@ -63,10 +63,10 @@ fn different<'a>(
     all: &BTreeSet<Unit>,
     closure: &BTreeSet<String>,
 ) -> Vec<&'a Unit> {
-    let has_wasmtime = units.iter().any(|unit| unit.name().starts_with("wasmtime"));
+    let has_wasmtime = units.iter().any(|unit| is_wasmtime(&unit.package));
     let units = units
         .iter()
-        .filter(|unit| has_wasmtime && closure.contains(unit.name()));
+        .filter(|unit| has_wasmtime && closure.contains(&unit.package));
     units.filter(|unit| !all.contains(unit)).collect()
 }
 
@@ -104,7 +104,7 @@ fn explain(selection: &str, unit: &Unit, all: &BTreeSet<Unit>) -> String {
     }
 }
 
-/// Returns the names of wasmtime's crates and of all that they depend on.
+/// Returns wasmtime's crates and all that they depend on, each as `wasmtime v48.0.8`.
 fn closure(metadata: &Value) -> Result<BTreeSet<String>> {
     let nodes = metadata["resolve"]["nodes"].as_array();
     let nodes = nodes.context("cargo metadata has no `resolve.nodes`")?;
@@ -112,16 +112,17 @@ fn closure(metadata: &Value) -> Result<BTreeSet<String>> {
     let packages = packages.context("cargo metadata has no `packages`")?;
     let names: BTreeMap<_, _> = packages
         .iter()
-        .filter_map(|package| Some((package["id"].as_str()?, package["name"].as_str()?)))
+        .filter_map(|package| {
+            let (name, version) = (package["name"].as_str()?, package["version"].as_str()?);
+            Some((package["id"].as_str()?, format!("{name} v{version}")))
+        })
         .collect();
     let edges: BTreeMap<_, _> = nodes
         .iter()
         .filter_map(|node| Some((node["id"].as_str()?, node["deps"].as_array()?)))
         .collect();
 
-    let roots = names
-        .iter()
-        .filter(|(_, name)| name.starts_with("wasmtime"));
+    let roots = names.iter().filter(|(_, name)| is_wasmtime(name));
     let mut open: Vec<_> = roots.map(|(id, _)| *id).collect();
     let mut seen = BTreeSet::new();
     while let Some(id) = open.pop() {
@@ -136,8 +137,7 @@ fn closure(metadata: &Value) -> Result<BTreeSet<String>> {
     }
     Ok(seen
         .into_iter()
-        .filter_map(|id| names.get(id))
-        .map(|&name| name.to_owned())
+        .filter_map(|id| names.get(id).cloned())
         .collect())
 }
 
@@ -152,7 +152,6 @@ fn is_for_tests(dependency: &Value) -> bool {
 ///
 /// It has to run after a command that builds the program, such as `cargo xtask demo`.
 pub(crate) fn check_built() -> Result<Vec<String>> {
-    let closure = closure(&metadata::full()?)?;
     let mut cargo = run::cargo("test");
     cargo.args(["--no-run", "--message-format", "json-render-diagnostics"]);
     let output = cargo
@@ -163,12 +162,17 @@ pub(crate) fn check_built() -> Result<Vec<String>> {
         bail!("building the tests failed, see above");
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let compiled = compiled(&text)?
-        .into_iter()
-        .filter(|name| closure.contains(name));
+    let compiled = compiled(&text)?.into_iter().filter(|it| is_wasmtime(it));
     Ok(compiled
         .map(|name| format!("`cargo test` compiled {name} after `cargo build` had"))
         .collect())
+}
+
+/// Returns whether a crate is a part of wasmtime.
+///
+/// If cargo compiles a dependency of such a crate again, it compiles that crate again too.
+fn is_wasmtime(name: &str) -> bool {
+    name.starts_with("wasmtime") || name.starts_with("cranelift")
 }
 
 /// Returns the libraries that cargo compiled, by its messages.
@@ -198,31 +202,35 @@ mod tests {
 
     #[test]
     fn only_crates_of_the_closure_count() {
-        let wasmtime = unit("wasmtime 48.0.8", &[], false);
+        let wasmtime = unit("wasmtime v48.0.8", &[], false);
         let mut units: BTreeSet<_> =
-            [unit("a 1.0.0", &[], false), unit("b 1.0.0", &[], false)].into();
-        let all = [unit("a 1.0.0", &["std"], false), wasmtime.clone()].into();
-        let closure = ["a".to_owned()].into();
+            [unit("a v1.0.0", &[], false), unit("b v1.0.0", &[], false)].into();
+        let all = [unit("a v1.0.0", &["std"], false), wasmtime.clone()].into();
+        let closure = ["a v1.0.0".to_owned()].into();
         // Without wasmtime there is nothing to build again.
         assert!(different(&units, &all, &closure).is_empty());
         units.insert(wasmtime);
         assert_eq!(
             different(&units, &all, &closure),
-            [&unit("a 1.0.0", &[], false)]
+            [&unit("a v1.0.0", &[], false)]
         );
     }
 
     #[test]
     fn features_for_the_build_are_compared_apart() {
-        let wasmtime = unit("wasmtime 48.0.8", &[], false);
-        let units: BTreeSet<_> = [unit("a 1.0.0", &[], true), wasmtime].into();
-        let all = [unit("a 1.0.0", &[], false), unit("a 1.0.0", &["std"], true)].into();
-        let closure = ["a".to_owned()].into();
+        let wasmtime = unit("wasmtime v48.0.8", &[], false);
+        let units: BTreeSet<_> = [unit("a v1.0.0", &[], true), wasmtime].into();
+        let all = [
+            unit("a v1.0.0", &[], false),
+            unit("a v1.0.0", &["std"], true),
+        ]
+        .into();
+        let closure = ["a v1.0.0".to_owned()].into();
         let found = different(&units, &all, &closure);
         let text = explain("cargo build", found[0], &all);
         assert_eq!(
             text,
-            "`cargo build` builds a 1.0.0 without `std`, which `cargo test` enables: enable \
+            "`cargo build` builds a v1.0.0 without `std`, which `cargo test` enables: enable \
              that in `[build-dependencies]` of `workspace-features`"
         );
     }
@@ -232,7 +240,8 @@ mod tests {
         let dependency =
             |to: &str, kind: Value| serde_json::json!({"pkg": to, "dep_kinds": [{"kind": kind}]});
         let names = ["wasmtime", "a", "b", "c", "d"];
-        let packages = names.map(|it| serde_json::json!({"id": it, "name": it}));
+        let packages =
+            names.map(|it| serde_json::json!({"id": it, "name": it, "version": "1.0.0"}));
         let metadata = serde_json::json!({
             "packages": packages,
             "resolve": {"nodes": [
@@ -248,7 +257,7 @@ mod tests {
         let closure = closure(&metadata).unwrap();
         assert_eq!(
             closure.into_iter().collect::<Vec<_>>(),
-            ["a", "b", "wasmtime"]
+            ["a v1.0.0", "b v1.0.0", "wasmtime v1.0.0"]
         );
     }
 
