@@ -46,7 +46,7 @@ const STEPS: &[Step] = &[
         "Words and beginnings that make prose hard to read",
         || refuse(&prose::check(run::root())?),
     ),
-    named(
+    quick(
         "path",
         "Sources compiled twice, and code that changes for tests",
         || refuse(&path::check(run::root())?),
