@@ -54,7 +54,7 @@ const STEPS: &[Step] = &[
     quick("dependencies", "Which crate may depend on which", || {
         refuse(&dependencies::check()?)
     }),
-    named("imports", "Which module may import which", || {
+    quick("imports", "Which module may import which", || {
         refuse(&imports::check(run::root())?)
     }),
     quick("weight", "How many crates an embedder builds", || {
