@@ -34,14 +34,14 @@ enum When {
     Quick,
     /// `cargo xtask ci`.
     Long,
-    /// None: the tree does not pass it yet, or it needs a database from the network.
+    /// None: it needs a database from the network.
     Named,
 }
 
 /// All steps, in the order in which they run. Quick ones come first.
 const STEPS: &[Step] = &[
     quick("fmt", "Formatting", tools::format),
-    named(
+    quick(
         "prose",
         "Words and beginnings that make prose hard to read",
         || refuse(&prose::check(run::root())?),
