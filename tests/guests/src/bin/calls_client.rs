@@ -6,24 +6,24 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/client",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
     export!(Client);
     pub(crate) struct Client;
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use std::time::{Duration, Instant};
 
 use bindings::exports::test::calls::home;
 use bindings::test::calls::{deep, far, near, plain};
 use bindings::tombolo::memory::pins::{self, Span};
-use bindings::tombolo::memory::regions::{ErrorCode, Region, Rights};
-use bindings::tombolo::memory::windows::Access;
-use node::{GRANULE, Page, outcome, outcomes};
+use tombolo_test_guests::node::{self, GRANULE, Page, outcome, outcomes};
+use tombolo_test_guests::raw::regions::{ErrorCode, Region, Rights};
+use tombolo_test_guests::raw::windows::Access;
 
 impl home::Guest for bindings::Client {
     fn say(script: String) -> Result<String, String> {

@@ -8,18 +8,19 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/resources.wit"],
         world: "test:resources/user",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use bindings::test::resources::decoders::{self, Decoder, Either, Lent, Pair, Ticket};
 use bindings::test::resources::sink;
-use bindings::tombolo::memory::regions::Region;
-use bindings::tombolo::memory::windows::Access;
+use tombolo_test_guests::node;
+use tombolo_test_guests::raw::regions::Region;
+use tombolo_test_guests::raw::windows::Access;
 
 #[link(wasm_import_module = "test:resources/decoders")]
 unsafe extern "C" {

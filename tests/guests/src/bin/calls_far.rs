@@ -5,19 +5,20 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/far-node",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
     export!(Far);
     pub(crate) struct Far;
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use bindings::exports::test::calls::far::{Guest, Region};
 use bindings::test::calls::home;
-use bindings::tombolo::memory::windows::Access;
+use tombolo_test_guests::node;
+use tombolo_test_guests::raw::windows::Access;
 
 impl Guest for bindings::Far {
     fn say(script: String) -> Result<String, String> {

@@ -5,23 +5,23 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/near-node",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
     export!(Near);
     pub(crate) struct Near;
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use bindings::Near;
 use bindings::exports::test::calls::near::{Failure, Guest, Region};
 use bindings::exports::test::calls::{deep, plain};
 use bindings::test::calls::{far, home};
-use bindings::tombolo::memory::regions::{ErrorCode, Rights};
-use bindings::tombolo::memory::windows::Access;
-use node::{Page, word};
+use tombolo_test_guests::node::{self, Page, word};
+use tombolo_test_guests::raw::regions::{ErrorCode, Rights};
+use tombolo_test_guests::raw::windows::Access;
 
 /// What the script says, also where it takes another guest.
 fn say(script: &str) -> Result<String, String> {

@@ -11,13 +11,10 @@ mod bindings {
     pub(crate) struct Far;
 }
 
-#[path = "../kernels.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod kernels;
-
 use bindings::Far;
 use bindings::exports::test::costs::far::Guest;
 use tombolo_guest::Region;
+use tombolo_test_guests::kernels;
 
 impl Guest for Far {
     fn nothing() {}

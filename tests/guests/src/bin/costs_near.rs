@@ -15,13 +15,10 @@ mod bindings {
     pub(crate) struct Near;
 }
 
-#[path = "../kernels.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod kernels;
-
 use bindings::Near;
 use bindings::exports::test::costs::near::{Guest, How, Words};
 use tombolo_guest::{LiveReadWindow, Region};
+use tombolo_test_guests::kernels;
 
 /// What it watches: a window, and the region under it, which goes after that.
 struct Watched(LiveReadWindow<'static>, *mut Region);

@@ -17,10 +17,6 @@ mod bindings {
     });
 }
 
-#[path = "../kernels.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod kernels;
-
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Instant;
@@ -29,6 +25,7 @@ use bindings::test::costs::near::{How, Words};
 use bindings::test::costs::{far, near};
 use tombolo_guest::channels::{Receiver, Sender};
 use tombolo_guest::{Region, Rights};
+use tombolo_test_guests::kernels;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

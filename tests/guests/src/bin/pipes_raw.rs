@@ -7,18 +7,18 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/app", "../wit/pipes.wit"],
         world: "test:pipes/raw",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
 }
-// For the pages.
-#[allow(dead_code)]
-#[path = "../node.rs"]
-mod node;
 
 use bindings::tombolo::app::channels::{Receiver, Refusal, Sender, Unsent};
-use bindings::tombolo::memory::regions::{Region, Rights};
-use bindings::tombolo::memory::windows::Access;
-use node::Page;
+use tombolo_test_guests::node::{self, Page};
+use tombolo_test_guests::raw::regions::{Region, Rights};
+use tombolo_test_guests::raw::windows::Access;
 
 fn filled(name: &str, byte: u8) -> (Region, Page) {
     let region = Region::create(name, node::GRANULE, true).unwrap();

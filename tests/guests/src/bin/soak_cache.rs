@@ -14,17 +14,13 @@ mod bindings {
     });
 }
 
-#[path = "../soak.rs"]
-#[allow(dead_code)] // Each uses a part.
-mod soak;
-
 use std::ops::Range;
 
 use bindings::test::soak::friend;
-use soak::{Dice, GRANULE, Part};
 use tombolo_guest::{
     Error, Pinned, Read, ReadWindow, Region, Rights, Unpinned, Write, WriteWindow,
 };
+use tombolo_test_guests::soak::{self, Dice, GRANULE, Part};
 
 /// How many regions it has at a time, and how many granules and windows in each.
 const REGIONS: usize = 7;
@@ -177,7 +173,7 @@ impl Cache {
         };
         Item {
             region,
-            seed: self.dice.next(),
+            seed: self.dice.roll(),
             parts: vec![part; granules],
             panes: Vec::new(),
             is_shared: false,
@@ -466,7 +462,7 @@ impl Cache {
             Ok(region) => region,
             Err(error) => return self.refused(&error),
         };
-        let seed = self.dice.next();
+        let seed = self.dice.roll();
         let mut window = region.try_write(..).expect("it is new");
         for (granule, place) in window.chunks_mut(GRANULE).enumerate() {
             soak::fill(place, seed, granule, 1);

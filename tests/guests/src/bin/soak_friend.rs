@@ -12,18 +12,14 @@ mod bindings {
     pub(crate) struct Friend;
 }
 
-#[path = "../soak.rs"]
-#[allow(dead_code)] // Each uses a part.
-mod soak;
-
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Once;
 
 use bindings::Friend;
 use bindings::exports::test::soak::friend::Guest;
-use soak::{Dice, GRANULE, Part};
 use tombolo_guest::{Error, Pinned, Region};
+use tombolo_test_guests::soak::{self, Dice, GRANULE, Part};
 
 /// How many claims it keeps.
 const KEPT: usize = 3;
