@@ -29,7 +29,7 @@ impl Guest for bindings::Far {
     }
 
     fn lend(script: String, it: &Region) -> Result<String, String> {
-        // Writes, asks home, and writes once more.
+        // Writes, calls the first guest, and writes again.
         if let Some(name) = script.strip_prefix("gate ") {
             let page = node::Page::map(it, 0, Access::Write).map_err(node::word)?;
             page.set(0, 41);
@@ -37,14 +37,14 @@ impl Guest for bindings::Far {
             page.set(1, 42);
             return answer;
         }
-        // Writes, until who lent it on has died as a writer; then asks home, and
-        // says what it heard to whom it still concerns: in the region.
+        // Writes until its lender has died as a writer. Then calls the first guest, and
+        // writes the answer into the region, where the owner reads it.
         if script == "outlive" {
             let page = node::Page::map(it, 0, Access::Write).map_err(node::word)?;
             while node::outcome(it.read_at(node::GRANULE, 1)) != "poisoned" {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            // The turn of those who are told of the death.
+            // Lets the waiters that learn of the death run.
             std::thread::sleep(std::time::Duration::from_millis(20));
             let heard = home::say("ping").unwrap_or_else(|refused| refused);
             for (at, byte) in heard.bytes().enumerate() {

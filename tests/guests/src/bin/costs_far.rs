@@ -1,4 +1,4 @@
-//! Is called, and does as little as it is told to.
+//! A callee that does as little as possible.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
