@@ -220,7 +220,7 @@ fn names_are_found_by_members_with_their_rights() {
         let outcome = run(App::builder()
             .guest(node("reader", "open Rights(READ)"))
             .guest(node("publisher", &format!("publish {how}")))
-            .guest(node("stranger", "strangers"))
+            .guest(node("stranger", "ungranted"))
             .scope(scope())
             .channel(channel("c", &["publisher"], "reader", 1))
             .channel(channel("done", &["reader"], "publisher", 1)));
@@ -319,7 +319,7 @@ fn guests_are_started_again_while_others_start() {
             restart: often(),
             ..component("callee")
         })
-        .guest(node("command", "strangers"));
+        .guest(node("command", "ungranted"));
     let outcome = runtime().block_on(async {
         let started = tokio::time::timeout(Duration::from_secs(60), app.start()).await;
         started

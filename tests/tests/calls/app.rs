@@ -350,7 +350,7 @@ mod dying {
             ..near()
         };
         let command = CommandSpec {
-            args: vec!["reborn".into()],
+            args: vec!["restarted".into()],
             ..CommandSpec::default()
         };
         let app = App::builder().command(command).guest(client());
