@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use soak::{Dice, GRANULE, Part};
 use tombolo::pressure::Level;
 use tombolo::{HostLimits, Limits, Pinned, Region, RegionError, RegionHost};
-use tombolo_app::{App, AppBuilder, AppHandle, CommandSpec, End, Grant, Outcome};
+use tombolo_app::{App, AppBuilder, AppHandle, CommandExit, CommandSpec, Grant, Outcome};
 use tombolo_tests::process::Process;
 
 tombolo_tests::guests!(soak);
@@ -115,13 +115,13 @@ impl Way {
     }
 
     /// How the command ends, and what the only failure says, if there is one.
-    fn end(self) -> (End, Option<&'static str>) {
+    fn end(self) -> (CommandExit, Option<&'static str>) {
         match self {
-            Way::Returns | Way::Exits => (End::Exit(0), None),
-            Way::Crashes => (End::Failed, Some("unreachable")),
-            Way::Spins => (End::Failed, Some("time")),
-            Way::IsKilled => (End::Failed, Some(REASON)),
-            Way::FriendIsKilled => (End::Exit(0), Some(REASON)),
+            Way::Returns | Way::Exits => (CommandExit::Exit(0), None),
+            Way::Crashes => (CommandExit::Failed, Some("unreachable")),
+            Way::Spins => (CommandExit::Failed, Some("time")),
+            Way::IsKilled => (CommandExit::Failed, Some(REASON)),
+            Way::FriendIsKilled => (CommandExit::Exit(0), Some(REASON)),
         }
     }
 
