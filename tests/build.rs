@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::{env, fs};
 
-#[path = "../xtask/src/guests.rs"]
-mod guests;
+use xtask_guests as guests;
 
 /// The guests of the examples: package, name of the file, name of the constant.
 const EXAMPLES: &[(&str, &str, &str)] = &[
@@ -171,7 +170,6 @@ fn watch(here: &Path, target: &Path, programs: &BTreeSet<String>) {
         here.join("guests/Cargo.toml"),
         root.join("Cargo.toml"),
         root.join("Cargo.lock"),
-        root.join("xtask/src/guests.rs"),
     ]);
     let examples = EXAMPLES.iter().map(|(_, name, _)| *name);
     for name in examples.chain(programs.iter().map(String::as_str)) {

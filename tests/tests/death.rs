@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tombolo::Limits;
-use tombolo_app::{AppBuilder, End, Outcome};
+use tombolo_app::{AppBuilder, CommandExit, Outcome};
 use tombolo_tests::process::Process;
 
 /// What a process has of memory that is shared, and of threads.
@@ -60,11 +60,11 @@ fn assert_back(before: &Holdings, after: &str) {
 }
 
 /// Runs to the end.
-fn ends(app: AppBuilder, end: End) -> Outcome {
+fn ends(app: AppBuilder, end: CommandExit) -> Outcome {
     let outcome = trio::run(app);
     assert_eq!(outcome.end, end, "{:?}", outcome.failures);
     let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_given_back);
+    assert_eq!(report.regions_created, report.regions_freed);
     outcome
 }
 
@@ -121,7 +121,7 @@ fn never_starts() {
 #[test]
 fn guests_leave_nothing_behind_however_they_end() {
     // What is made once for a process: handlers, pools of threads.
-    ends(trio::app("hold return"), End::Exit(0));
+    ends(trio::app("hold return"), CommandExit::Exit(0));
 
     let limit = |run: bool| {
         let mut limits = Limits::default();
@@ -134,28 +134,30 @@ fn guests_leave_nothing_behind_however_they_end() {
     };
     let ways: &[(&str, &dyn Fn())] = &[
         ("returns", &|| {
-            drop(ends(trio::app("hold return"), End::Exit(0)))
+            drop(ends(trio::app("hold return"), CommandExit::Exit(0)))
         }),
         ("exits", &|| {
-            drop(ends(trio::app("hold exit"), End::Exit(1)))
+            drop(ends(trio::app("hold exit"), CommandExit::Exit(1)))
         }),
-        ("traps", &|| drop(ends(trio::app("hold trap"), End::Failed))),
+        ("traps", &|| {
+            drop(ends(trio::app("hold trap"), CommandExit::Failed))
+        }),
         ("callee traps", &|| {
-            drop(ends(trio::app("dead trap"), End::Exit(0)))
+            drop(ends(trio::app("dead trap"), CommandExit::Exit(0)))
         }),
         ("receiver traps", &|| {
-            drop(ends(trio::app("move-to-dead"), End::Exit(0)))
+            drop(ends(trio::app("move-to-dead"), CommandExit::Exit(0)))
         }),
         ("runs out of time", &|| {
             drop(ends(
                 trio::app("hold spin").limits(limit(true)),
-                End::Failed,
+                CommandExit::Failed,
             ));
         }),
         ("callee runs out of time", &|| {
             drop(ends(
                 trio::app("hold call").limits(limit(false)),
-                End::Exit(0),
+                CommandExit::Exit(0),
             ));
         }),
         ("is dropped", &|| is_dropped(13)),

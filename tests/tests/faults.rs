@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tombolo::{GRANULE, Limits, PrepareError, RegionHost, WriteViolation};
-use tombolo_app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
+use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 use tombolo_tests::process::Process;
 use wasmtime::component::{Component, Linker, Resource};
@@ -92,7 +92,7 @@ fn run(app: AppBuilder) -> Outcome {
 #[track_caller]
 fn ends_with(app: AppBuilder, text: &str) -> String {
     let outcome = run(app);
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     let [failure] = &outcome.failures[..] else {
         panic!("{:?}", outcome.failures)
     };
@@ -112,10 +112,7 @@ fn ends_with(app: AppBuilder, text: &str) -> String {
             ("friend", "served")
         ]
     );
-    assert_eq!(
-        outcome.report.regions_created,
-        outcome.report.regions_given_back
-    );
+    assert_eq!(outcome.report.regions_created, outcome.report.regions_freed);
     failure.clone()
 }
 
@@ -157,7 +154,7 @@ fn guest_that_does_nothing_wrong_is_not_ended() {
     for hostile in [hostile(), handmade()] {
         // What `command` puts there.
         let outcome = run(app(hostile, &["nothing", "answers", "74"]));
-        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     }
 }
@@ -231,7 +228,7 @@ fn commands_that_loop_or_wait_past_the_run_time_end_and_others_go_on() {
         limits.run_time = Some(Duration::from_millis(2500));
         let app = app(hostile(), &[act]).limits(limits);
         let outcome = run(app.guest(spec("worker", worker())));
-        assert_eq!(outcome.end, End::Failed, "{act}");
+        assert_eq!(outcome.end, CommandExit::Failed, "{act}");
         let [failure] = &outcome.failures[..] else {
             panic!("{:?}", outcome.failures)
         };
@@ -265,7 +262,7 @@ fn time_in_which_a_guest_waits_for_one_that_it_called_does_not_count() {
     limits.run_time = Some(Duration::from_millis(500));
     let begun = Instant::now();
     let outcome = run(app(hostile(), &["wait", "1500"]).limits(limits));
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert!(begun.elapsed() > Duration::from_millis(1500));
 }
 
@@ -276,7 +273,7 @@ fn endless_recursion_is_that_guests_trap() {
         "call stack exhausted",
     );
     let outcome = run(app(hostile(), &["recurse"]).guest(spec("worker", worker())));
-    assert_eq!(outcome.end, End::Failed);
+    assert_eq!(outcome.end, CommandExit::Failed);
     assert!(
         outcome.failures[0].contains("guest `command`"),
         "{:?}",
@@ -290,7 +287,7 @@ fn memory_grows_to_its_limit_and_no_further() {
     let mut limits = Limits::default();
     limits.memory_bytes = 100 << 20;
     let outcome = run(app(hostile(), &["grow", "answers", "1600"]).limits(limits));
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
 
     let mut puppet = Puppet::new(WINDOWS_PUPPET, &RegionHost::new(), "a");
     while puppet.grow(1024).unwrap() != -1 {}

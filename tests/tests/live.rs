@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights, Strand};
-use tombolo_app::{App, AppBuilder, Backoff, End, GuestSpec, Outcome, Restart, ScopeSpec};
+use tombolo_app::{App, AppBuilder, Backoff, CommandExit, GuestSpec, Outcome, Restart, ScopeSpec};
 use tombolo_tests::artifacts;
 
 use puppet::{
@@ -315,7 +315,7 @@ fn run(app: AppBuilder) -> Outcome {
         outcome.expect("nobody waits for ever")
     });
     let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_given_back);
+    assert_eq!(report.regions_created, report.regions_freed);
     outcome
 }
 
@@ -323,7 +323,7 @@ fn run(app: AppBuilder) -> Outcome {
 fn succeeds(app: AppBuilder) -> Outcome {
     let outcome = run(app);
     assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.end, CommandExit::Exit(0));
     outcome
 }
 
@@ -380,6 +380,6 @@ fn trap_with_a_live_window_that_writes_poisons_and_the_next_life_mends() {
         ..node("mortal", "die", Some("one"))
     };
     let outcome = run(app([node("keeper", "keep", Some("one")), mortal]));
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.report.guests[1].restarts.len(), 1);
 }

@@ -66,10 +66,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn run(app: AppBuilder) -> Outcome {
     let outcome = runtime().block_on(async { app.start().await.unwrap().run().await });
     let report = &outcome.report;
-    assert_eq!(
-        report.regions_created, report.regions_given_back,
-        "{report:?}"
-    );
+    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
     outcome
 }
 
@@ -220,7 +217,7 @@ fn names_are_found_by_members_with_their_rights() {
         let outcome = run(App::builder()
             .guest(node("reader", "open Rights(READ)"))
             .guest(node("publisher", &format!("publish {how}")))
-            .guest(node("stranger", "strangers"))
+            .guest(node("stranger", "ungranted"))
             .scope(scope())
             .channel(channel("c", &["publisher"], "reader", 1))
             .channel(channel("done", &["reader"], "publisher", 1)));
@@ -319,7 +316,7 @@ fn guests_are_started_again_while_others_start() {
             restart: often(),
             ..component("callee")
         })
-        .guest(node("command", "strangers"));
+        .guest(node("command", "ungranted"));
     let outcome = runtime().block_on(async {
         let started = tokio::time::timeout(Duration::from_secs(60), app.start()).await;
         started
@@ -368,7 +365,7 @@ fn life_that_never_starts_is_gone_with_the_app() {
     runtime().block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
-        let mut first = std::pin::pin!(handle.gone("a"));
+        let mut first = std::pin::pin!(handle.exited("a"));
         // It asks for the first life, before that can end.
         std::future::poll_fn(|context| {
             assert!(first.as_mut().poll(context).is_pending());
@@ -378,7 +375,7 @@ fn life_that_never_starts_is_gone_with_the_app() {
         let running = tokio::spawn(app.run());
         first.await.unwrap();
         running.abort();
-        let gone = handle.gone("a");
+        let gone = handle.exited("a");
         let gone = tokio::time::timeout(Duration::from_secs(20), gone).await;
         gone.expect("nobody else will ever tell").unwrap();
     });
@@ -404,7 +401,7 @@ fn guests_that_hear_of_the_end_have_time_for_it() {
     let out = tempfile::tempdir().unwrap();
     let app = App::builder()
         .guest(writer("a", "linger end", out.path()))
-        .grace(Duration::from_secs(3600));
+        .stop_timeout(Duration::from_secs(3600));
     let (outcome, _) = stopped(app, out.path());
     assert_eq!(outcome.end, End::Exit(0));
     assert_eq!(std::fs::read(out.path().join("heard")).unwrap(), b"in time");
@@ -419,7 +416,7 @@ fn guests_that_stay_are_ended_after_their_time() {
             restart: often(),
             ..writer("a", "linger stay", out.path())
         })
-        .grace(grace);
+        .stop_timeout(grace);
     let (outcome, took) = stopped(app, out.path());
     assert_eq!(outcome.end, End::Stopped);
     assert!(took >= grace, "{took:?}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tombolo_app::{App, ChannelSpec, End, GuestSpec};
+use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec};
 use tombolo_tests::process::Process;
 
 tombolo_tests::guests!(ring);
@@ -62,10 +62,10 @@ fn thousand_guests_start_exchange_and_end() {
         outcome
     });
     assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.end, CommandExit::Exit(0));
     let report = &outcome.report;
     assert_eq!(report.regions_created, (GUESTS * ROUNDS) as u64);
-    assert_eq!(report.regions_given_back, report.regions_created);
+    assert_eq!(report.regions_freed, report.regions_created);
     let sent: u64 = report.channels.iter().map(|channel| channel.sent).sum();
     assert_eq!(sent, report.regions_created);
     drop(runtime);

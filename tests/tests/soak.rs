@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use soak::{Dice, GRANULE, Part};
 use tombolo::pressure::Level;
 use tombolo::{HostLimits, Limits, Pinned, Region, RegionError, RegionHost};
-use tombolo_app::{App, AppBuilder, AppHandle, CommandSpec, End, Grant, Outcome};
+use tombolo_app::{App, AppBuilder, AppHandle, CommandExit, CommandSpec, Grant, Outcome};
 use tombolo_tests::process::Process;
 
 tombolo_tests::guests!(soak);
@@ -115,13 +115,13 @@ impl Way {
     }
 
     /// How the command ends, and what the only failure says, if there is one.
-    fn end(self) -> (End, Option<&'static str>) {
+    fn end(self) -> (CommandExit, Option<&'static str>) {
         match self {
-            Way::Returns | Way::Exits => (End::Exit(0), None),
-            Way::Crashes => (End::Failed, Some("unreachable")),
-            Way::Spins => (End::Failed, Some("time")),
-            Way::IsKilled => (End::Failed, Some(REASON)),
-            Way::FriendIsKilled => (End::Exit(0), Some(REASON)),
+            Way::Returns | Way::Exits => (CommandExit::Exit(0), None),
+            Way::Crashes => (CommandExit::Failed, Some("unreachable")),
+            Way::Spins => (CommandExit::Failed, Some("time")),
+            Way::IsKilled => (CommandExit::Failed, Some(REASON)),
+            Way::FriendIsKilled => (CommandExit::Exit(0), Some(REASON)),
         }
     }
 
@@ -335,16 +335,16 @@ fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
             .build()
             .unwrap(),
     };
-    let app = app(way, dice.next(), directory);
+    let app = app(way, dice.roll(), directory);
     let app = runtime.block_on(app.start()).unwrap();
     let host = app.host().clone();
 
     // Both go on until they are told, by the end of this function at the latest.
     let (end_interfering, ended) = mpsc::channel();
-    let (its, handle, theirs) = (Dice::new(dice.next()), app.handle(), host.clone());
+    let (its, handle, theirs) = (Dice::new(dice.roll()), app.handle(), host.clone());
     let interfering = std::thread::spawn(move || interfere(way, its, &theirs, &handle, &ended));
     let (end_holding, ended) = mpsc::channel();
-    let (its, theirs) = (Dice::new(dice.next()), host.clone());
+    let (its, theirs) = (Dice::new(dice.roll()), host.clone());
     let holding = std::thread::spawn(move || hold(its, &theirs, &ended));
 
     let outcome = runtime.block_on(app.run());
@@ -454,7 +454,7 @@ impl Frozen {
     fn new(dice: &mut Dice, host: &RegionHost) -> Option<Frozen> {
         let size = ((1 + dice.below(8)) * GRANULE) as u64;
         let region = host.create("the program's, frozen", size).ok()?;
-        let seed = dice.next();
+        let seed = dice.roll();
         let mut bytes = region.write(0..size).unwrap();
         for (granule, place) in bytes.chunks_mut(GRANULE).enumerate() {
             soak::fill(place, seed, granule, 1);
@@ -501,7 +501,7 @@ impl Held {
         let size = (granules * GRANULE) as u64;
         Held {
             region: host.create_unpinned("the program's", size).unwrap(),
-            seed: dice.next(),
+            seed: dice.roll(),
             parts: vec![Part::default(); granules],
         }
     }
@@ -599,7 +599,7 @@ fn process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went() {
     let directory = Directory::new();
     // What is made once for a process: handlers, pools of threads.
     for way in WAYS {
-        round(way, dice.next(), &directory, &mut Tally::default());
+        round(way, dice.roll(), &directory, &mut Tally::default());
     }
 
     let before = Holdings::settled();
@@ -614,7 +614,7 @@ fn process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went() {
     };
     while goes_on(&tally) {
         for way in WAYS {
-            round(way, dice.next(), &directory, &mut tally);
+            round(way, dice.roll(), &directory, &mut tally);
         }
         if told.elapsed() > Duration::from_secs(5) {
             told = Instant::now();

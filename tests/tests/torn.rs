@@ -8,7 +8,7 @@
 //! written, in order, and no further.
 
 use tombolo::Rights;
-use tombolo_app::{App, ChannelSpec, End, GuestSpec, ScopeSpec};
+use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
 
 tombolo_tests::guests!(torn);
 
@@ -74,7 +74,11 @@ fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
                 });
             let outcome = runtime.block_on(async { app.start().await.unwrap().run().await });
             assert_eq!(outcome.failures, [""; 0], "{reads} against {writes}");
-            assert_eq!(outcome.end, End::Exit(0), "{reads} against {writes}");
+            assert_eq!(
+                outcome.end,
+                CommandExit::Exit(0),
+                "{reads} against {writes}"
+            );
         }
     }
 }

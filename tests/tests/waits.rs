@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights};
-use tombolo_app::{App, AppBuilder, ChannelSpec, End, GuestSpec, Outcome, ScopeSpec};
+use tombolo_app::{App, AppBuilder, ChannelSpec, CommandExit, GuestSpec, Outcome, ScopeSpec};
 
 tombolo_tests::guests!(waits);
 
@@ -50,7 +50,7 @@ fn readers_that_overlap_do_not_starve_a_writer() {
         .guest(node("two", "read"))
         .scope(scope(&["writer", "one", "two"])));
     assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.end, CommandExit::Exit(0));
 }
 
 #[test]

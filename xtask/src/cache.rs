@@ -1,41 +1,44 @@
-//! `cargo xtask cache`: a guest keeps decoded images in memory that shrinks. It fails
-//! if the host ever commits more than that.
+//! `cargo xtask cache`: a guest keeps decoded images in purgeable memory that shrinks.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
-use crate::demo::{build, grant, shell, shorten};
-use crate::{guests, run, toolchain};
+use crate::example::{build, grant, shell, shorten};
+use xtask_guests as guests;
+
+use crate::{run, toolchain};
 
 /// The packages of the guests.
 const GUESTS: &[&str] = &["cache-gallery", "cache-viewer"];
 
-/// Where the gallery finds its images.
+/// The directory in which the gallery finds its images.
 const IMAGES: &str = "/images";
 
-/// How many images are made, of 1 MiB each, where the user has none.
+/// How many images are made, of 1 MiB each, if the user has none.
 const MADE: u32 = 48;
 
-/// The budgets, as parts of what all images take: from one with room for all of
-/// them down. For the images that are made: 64, 32, 16 and 8 MiB.
+/// The budgets, as fractions of the size of all images. The first has room for all of them.
+/// For the images that are made, they are 64, 32, 16 and 8 MiB.
 const BUDGETS: [(u64, u64); 4] = [(4, 3), (2, 3), (1, 3), (1, 6)];
 
 const MIB: u64 = 1 << 20;
 
-/// What the user asks for.
-#[derive(Default)]
+/// The images to cache.
+#[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// A directory with images; otherwise some are made.
-    pub(crate) images: Option<PathBuf>,
+    /// Use the PNG images of this directory, instead of made ones
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
 }
 
-/// Builds the program and the guests, runs them with less and less memory, and
-/// prints what came of it.
+/// Builds the program and the guests, runs them with less and less memory, and prints the
+/// hit rate of each run. Fails if the host ever commits more than its budget.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    // First, so that nobody waits for a build to be told of a mistyped name.
+    // First, so that a mistyped name is reported before the build.
     if let Some(images) = &options.images {
         let shown = images.display();
         let metadata = fs::metadata(images).with_context(|| format!("cannot open {shown}"))?;
@@ -53,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
 
-    // Without views: how much there is, and the images if there are none.
+    // Without views: this measures the images, and makes them if there are none.
     let app = App { target, directory };
     let mut measure = app.command("--json", None, "")?;
     measure.args(["--", "--views", "0"]);
@@ -101,19 +104,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         last = Some(app.command("--report", Some(budget), ":ro")?);
     }
     if let Some(command) = last {
-        println!("\nAgain, with the least:\n\n    {}", shell(&command));
+        println!(
+            "\nTo run it again, with the least:\n\n    {}",
+            shell(&command)
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where things are.
+/// The directories of the app.
 struct App {
     target: PathBuf,
     directory: PathBuf,
 }
 
 impl App {
-    /// The command that runs the guests and reports in a way, with a budget in MiB.
+    /// Returns the command that runs the guests with a kind of report and a budget in MiB.
     fn command(&self, report: &str, budget: Option<u64>, rights: &str) -> Result<Command> {
         let mut command = Command::new(shorten(self.target.join("debug/tombolo")));
         command.args(["run", report]);
@@ -123,14 +129,14 @@ impl App {
         for guest in ["gallery", "viewer"] {
             command.arg(shorten(guests::artifact(&self.target, guest)));
         }
-        let images = grant(Path::new(&self.directory), IMAGES, rights)?;
+        let images = grant(&self.directory, IMAGES, rights)?;
         command.arg("--dir").arg(images);
         Ok(command)
     }
 }
 
-/// Runs it to its end. If it fails, says what it said, and gives the code to
-/// pass on.
+/// Runs a command to its end. If it fails, prints its errors, and returns the code to pass
+/// on.
 fn finish(command: &mut Command) -> Result<Result<Output, ExitCode>> {
     let output = command.output().context("cannot run tombolo")?;
     if output.status.success() {
@@ -140,7 +146,7 @@ fn finish(command: &mut Command) -> Result<Result<Output, ExitCode>> {
     Ok(Err(run::exit_code(output.status)))
 }
 
-/// What the gallery printed under a name.
+/// Returns the value that the gallery printed under a name.
 fn value(output: &Output, name: &str) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     match after(&text, name) {
@@ -156,20 +162,24 @@ fn number(output: &Output, name: &str) -> Result<u64> {
         .with_context(|| format!("the gallery's {name} is `{value}`"))
 }
 
-/// The bytes that all regions together had committed at most.
+/// Returns the most bytes that all regions together had committed at a time.
 fn committed(output: &Output) -> Result<u64> {
-    let text = String::from_utf8_lossy(&output.stderr);
-    peak(&text).with_context(|| format!("the program did not report that, but:\n{text}"))
+    let report = String::from_utf8_lossy(&output.stderr);
+    peak(&report).with_context(|| format!("the report has no `committed_peak`:\n{report}"))
 }
 
-/// The same, in a report in JSON.
+/// Reads that from a report. Lines of the log may precede it.
 fn peak(report: &str) -> Option<u64> {
-    let (_, rest) = report.split_once(r#""committed_peak":"#)?;
-    let end = rest.find(|c: char| !c.is_ascii_digit())?;
-    rest[..end].parse().ok()
+    let begin = if report.starts_with('{') {
+        0
+    } else {
+        report.find("\n{")?
+    };
+    let mut values = serde_json::Deserializer::from_str(&report[begin..]).into_iter::<Value>();
+    values.next()?.ok()?["budget"]["committed_peak"].as_u64()
 }
 
-/// What follows on the line that begins with a name.
+/// Returns the rest of the line that begins with a name.
 fn after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines().map(str::trim);
     lines.find_map(|line| {
@@ -194,8 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn peak_is_found_in_the_report() {
-        let report = r#"{"budget":{"budget":9,"committed_peak":1048576,"purges":1}}"#;
+    fn peak_is_read_from_the_report() {
+        let report = "a warning\n{\"budget\":{\"budget\":9,\"committed_peak\":1048576}}\n";
         assert_eq!(peak(report), Some(MIB));
         assert_eq!(peak("{}"), None);
     }

@@ -1,47 +1,68 @@
 //! `cargo xtask demo`: two guests play music.
 
-use std::borrow::Cow;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{guests, run, toolchain};
+use crate::example::{MANIFEST, build, grant, put_app, quote, shell, shorten};
+use xtask_guests as guests;
+
+use crate::{run, toolchain};
 
 /// The packages of the guests.
 const GUESTS: &[&str] = &["music-player", "music-audioserver"];
 /// Their files, without extension.
 const FILES: [&str; 2] = ["player", "audioserver"];
 
-/// Where the player finds its recording, and where it writes.
+/// The directories of the player, for its recording and for its output.
 const INPUT: &str = "/input";
 const OUTPUT: &str = "/output";
 
-/// What the user asks for.
-#[derive(Default)]
+/// The directory in the target directory, and the end of the output's name.
+const DIRECTORY: &str = "demo";
+const SUFFIX: &str = ".limited.wav";
+
+/// The music to play.
+#[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// The recording to play; otherwise the player renders some music.
-    pub(crate) wav: Option<PathBuf>,
-    /// Decibels to amplify by.
-    pub(crate) gain: Option<f64>,
+    /// Play this recording, instead of a minute of rendered music
+    #[arg(long, value_name = "FILE")]
+    wav: Option<PathBuf>,
+    /// Amplify by this many decibels
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    gain: Option<f64>,
 }
 
-/// Builds the program and the guests, runs them, and says how to do it again.
+impl Options {
+    /// Returns the options that play the output of a run without options.
+    pub(crate) fn own_output() -> Result<Options> {
+        let output = run::target()?
+            .join(DIRECTORY)
+            .join(format!("music{SUFFIX}"));
+        Ok(Options {
+            wav: Some(output),
+            gain: Some(-6.0),
+        })
+    }
+}
+
+/// Builds the program and the guests, runs them, and prints how to do it again.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    // First, so that nobody waits for a build to be told of a mistyped name.
+    // First, so that a mistyped name is reported before the build.
     let recording = options.wav.as_deref().map(Recording::find).transpose()?;
 
     toolchain::add_target()?;
     let target = run::target()?;
     build(&target, GUESTS)?;
 
-    let directory = shorten(target.join("demo"));
+    let directory = shorten(target.join(DIRECTORY));
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let name = recording.as_ref().map_or("music", |it| &it.stem);
-    let name = format!("{name}.limited.wav");
+    let name = format!("{name}{SUFFIX}");
     let output = directory.join(&name);
     remove_output(&output)?;
 
@@ -51,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         command.arg(shorten(guests::artifact(&target, guest)));
     }
     if let Some(recording) = &recording {
-        // Its directory and nothing else, and that not to be changed.
+        // Nothing but its directory, and that read-only.
         command
             .arg("--dir")
             .arg(grant(&recording.directory, INPUT, ":ro")?);
@@ -69,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let status = command.status().context("cannot run tombolo")?;
     if !status.success() {
         remove_output(&output)?;
-        // Only if it holds nothing: the output of an earlier run stays.
+        // Removes the directory only if it is empty: the output of an earlier run stays.
         let _ = fs::remove_dir(&directory);
         return Ok(run::exit_code(status));
     }
@@ -80,8 +101,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     );
     put_app(&target, &directory, "examples/music", &FILES)?;
     println!(
-        "\nThe player wrote {}.\nAgain:\n\n    {}\n\nThe same app, as the manifest \
-         {} describes it:\n\n    cd {} && ../debug/tombolo run",
+        "\nThe player wrote {}.\nTo run it again:\n\n    {}\n\nTo run the same app, which the \
+         manifest {} describes:\n\n    cd {} && ../debug/tombolo run",
         output.display(),
         shell(&command),
         directory.join(MANIFEST).display(),
@@ -90,43 +111,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The file that describes an app.
-const MANIFEST: &str = "tombolo.toml";
-
-/// Puts the app into a directory: its manifest, and the components beside it.
-pub(crate) fn put_app(
-    target: &Path,
-    directory: &Path,
-    example: &str,
-    guests: &[&str],
-) -> Result<()> {
-    let manifest = run::root().join(example).join(MANIFEST);
-    let mut files = vec![(manifest, directory.join(MANIFEST))];
-    for guest in guests {
-        let beside = directory.join(format!("{guest}.wasm"));
-        files.push((guests::artifact(target, guest), beside));
-    }
-    for (from, to) in files {
-        fs::copy(&from, &to)
-            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+/// Plays a text file, which must fail and leave no output.
+pub(crate) fn refuse_licence() -> Result<()> {
+    const TEXT: &str = "LICENSE-MIT";
+    let options = Options {
+        wav: Some(run::root().join(TEXT)),
+        gain: None,
+    };
+    let code = run(&options)?;
+    ensure!(code != ExitCode::SUCCESS, "the player played {TEXT}");
+    let output = run::target()?
+        .join(DIRECTORY)
+        .join(format!("{TEXT}{SUFFIX}"));
+    if output.exists() {
+        bail!("the player failed, but left {}", output.display());
     }
     Ok(())
 }
 
-/// Builds the program and the guests; cargo shows how far it is.
-pub(crate) fn build(target: &Path, packages: &[&str]) -> Result<()> {
-    eprintln!("Building the program `tombolo` (some minutes, the first time)");
-    // Without `--package`: so that cargo chooses features as for `cargo test`,
-    // and wasmtime is not built again for that.
-    let mut host = run::cargo("build");
-    run::run(host.args(["--bin", "tombolo"]), "building `tombolo`")?;
-
-    eprintln!("Building the guests, for {}", guests::TARGET);
-    let mut guests = guests::build(target, packages);
-    run::run(&mut guests, "building the guests")
-}
-
-/// A recording that is there and can be read.
+/// A recording that exists and can be read.
 struct Recording {
     directory: PathBuf,
     name: String,
@@ -139,14 +142,13 @@ impl Recording {
         let shown = path.display();
         let file = fs::File::open(path).with_context(|| format!("cannot open {shown}"))?;
         ensure!(file.metadata()?.is_file(), "{shown} is not a file");
-        // Links are followed here, since a guest cannot follow them out of the
-        // directory that it is granted.
+        // Links are followed here, because a guest cannot follow them out of its directory.
         let path = path
             .canonicalize()
             .with_context(|| format!("cannot find {shown}"))?;
         let text = |part: Option<&OsStr>| {
             let text = part.and_then(OsStr::to_str).map(str::to_owned);
-            text.with_context(|| format!("{shown}: the name is not UTF-8, which guests need"))
+            text.with_context(|| format!("{shown}: guests need a name in UTF-8; rename the file"))
         };
         Ok(Self {
             name: text(path.file_name())?,
@@ -160,19 +162,6 @@ impl Recording {
     }
 }
 
-/// Writes the argument of `--dir`.
-pub(crate) fn grant(directory: &Path, guest: &str, rights: &str) -> Result<OsString> {
-    if directory.to_string_lossy().contains("::") {
-        bail!(
-            "{}: `--dir` cannot name a directory with `::` in its name",
-            directory.display()
-        );
-    }
-    let mut argument = directory.as_os_str().to_owned();
-    argument.push(format!("::{guest}{rights}"));
-    Ok(argument)
-}
-
 fn remove_output(output: &Path) -> Result<()> {
     match fs::remove_file(output) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -182,55 +171,13 @@ fn remove_output(output: &Path) -> Result<()> {
     }
 }
 
-/// Says a path from here, if it is below.
-pub(crate) fn shorten(path: PathBuf) -> PathBuf {
-    let Ok(here) = std::env::current_dir() else {
-        return path;
-    };
-    match path.strip_prefix(here) {
-        Ok(below) => Path::new(".").join(below),
-        Err(_) => path,
-    }
-}
-
-/// Writes a command for a shell to read.
-pub(crate) fn shell(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words: Vec<_> = words.map(OsStr::to_string_lossy).map(quote).collect();
-    words.join(" ")
-}
-
-fn quote(word: Cow<'_, str>) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''")).into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn shell_quotes_what_it_must() {
-        let mut command = Command::new("./tombolo");
-        command.args(["run", "a b.wav", "it's", "", "--dir", "x::/y:ro"]);
-        assert_eq!(
-            shell(&command),
-            r"./tombolo run 'a b.wav' 'it'\''s' '' --dir x::/y:ro"
-        );
-    }
-
-    #[test]
-    fn recording_that_is_a_directory_is_refused() {
+    fn directory_is_no_recording() {
         let error = Recording::find(run::root()).err().unwrap();
         assert!(error.to_string().ends_with("is not a file"), "{error}");
-    }
-
-    #[test]
-    fn grant_of_a_directory_with_colons_is_refused() {
-        assert!(grant(Path::new("a::b"), INPUT, "").is_err());
     }
 }

@@ -1,198 +1,141 @@
-//! The commands of this repository: `cargo xtask demo`, `cargo xtask cache`,
-//! `cargo xtask frames`, `cargo xtask meter`, `cargo xtask test`, `cargo xtask soak`, `cargo xtask chaos`,
-//! `cargo xtask bench`.
+//! The commands of this repository, such as `cargo xtask demo` and `cargo xtask test`.
 
 mod bench;
 mod cache;
 mod chaos;
+mod check;
 mod demo;
+mod example;
 mod frames;
-mod guests;
+mod fuzz;
+mod libtest;
 mod meter;
+mod miri;
+mod nightly;
+mod packages;
 mod run;
 mod soak;
+mod source;
 mod test;
 mod toolchain;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow, bail};
-use lexopt::prelude::*;
+use clap::{Parser, Subcommand};
 
-const HELP: &str = "\
-Sets up, shows and tests Tombolo.
+/// Builds, demonstrates, tests and checks Tombolo.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
 
-Usage: cargo xtask demo [--wav FILE] [--gain DB]
-       cargo xtask cache [--images DIR]
-       cargo xtask frames [--images DIR] [-- ARGS]
-       cargo xtask meter [--apart]
-       cargo xtask test [ARGS]
-       cargo xtask soak [--minutes N] [--seed N]
-       cargo xtask chaos [--minutes N] [--seed N]
-       cargo xtask bench [--quick] [--json] [GROUP]...
-
-demo   Build everything, and have two sandboxed guests play music.
-  --wav FILE   Play this recording. Without it, the demo renders a minute of music.
-  --gain DB    Amplify by this many decibels.
-
-cache  Build everything, and have a guest keep decoded images in memory that shrinks.
-  --images DIR   Use these PNG images. Without it, some are made.
-
-frames Build everything, and have four guests in parallel denoise and sharpen images.
-  --images DIR   Use these PNG images, each once. Without it, some are made, and used
-                 over and over. What follows `--` goes to the guest that decodes.
-
-meter  Build everything, and have a guest watch the levels of a buffer that another fills.
-  --apart        With each guest in a strand of its own, to see that it is refused.
-
-test   Run all tests. What follows goes to each test program, as after `cargo test --`.
-
-soak   Have guests cache, crash and be killed, and see that no byte and no memory is lost.
-  --minutes N  Go on for so long, a minute by default; `0.2` is twelve seconds.
-  --seed N     Try again what was tried with this seed, which the soak prints.
-
-chaos  Kill guests of the frames pipeline at random moments, and see that each frame is
-       right or reported, and that nothing leaks.
-  --minutes N, --seed N   As of `soak`.
-
-bench  Measure what things cost, and print tables. Without GROUP, all of them.
-       A report with plots goes to `bench` in the target folder.
-  --quick      Only see that it works, with a few repeats.
-  --json       Print JSON, and tables to standard error.
-  GROUP        `handover`, `access`, `calls`, `life`, `scale`, `pins` or `pressure`.
-";
-
-/// What to do.
+/// A command. The comments are the help.
+#[derive(Subcommand)]
 enum Task {
+    /// Run the music example: two sandboxed guests
+    ///
+    /// Builds the program and the guests, and has two guests play music.
     Demo(demo::Options),
+    /// Run the cache example: purgeable memory that shrinks
+    ///
+    /// One guest keeps decoded images in less and less purgeable memory.
     Cache(cache::Options),
-    Test(Vec<std::ffi::OsString>),
+    /// Run the frames example: a pipeline in parallel
+    ///
+    /// Four guests decode, denoise, sharpen and encode images, in parallel.
     Frames(frames::Options),
+    /// Run the meter example: plain shared memory in a strand
+    ///
+    /// One guest watches the levels of a buffer that another one fills.
     Meter(meter::Options),
-    Soak(soak::Options),
-    Chaos(soak::Options),
+    /// Run all tests, and print one line that sums up
+    Test {
+        /// Arguments for each test program, for example the name of a test
+        #[arg(
+            value_name = "ARGS",
+            allow_hyphen_values = true,
+            trailing_var_arg = true
+        )]
+        arguments: Vec<OsString>,
+    },
+    /// Run the quick checks, or the named ones
+    Check(check::Options),
+    /// Run all checks, up to the first that fails
+    Ci,
+    /// Print the rules of the design, each with its tests
+    Rules,
+    /// Measure what things cost, and print tables
+    ///
+    /// A report with plots goes to `bench` in the target directory.
     Bench(bench::Options),
-    Help,
+    /// Start, crash and kill guests, and look for leaks
+    Soak(soak::Options),
+    /// Kill guests of the frames example at random moments
+    ///
+    /// Each frame must be right or reported, and nothing may leak.
+    Chaos(soak::Options),
+    /// Fuzz the pure crate
+    Fuzz(fuzz::Options),
+    /// Run the tests of the pure crate under Miri
+    Miri(miri::Options),
 }
 
 fn main() -> ExitCode {
-    let done = parse(lexopt::Parser::from_env()).and_then(|task| match task {
+    let done = match Arguments::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Cache(options) => cache::run(&options),
-        Task::Test(arguments) => test::run(&arguments),
         Task::Frames(options) => frames::run(&options),
         Task::Meter(options) => meter::run(&options),
+        Task::Test { arguments } => test::run(&arguments),
+        Task::Check(options) => check::run(&options),
+        Task::Ci => check::run_all(),
+        Task::Rules => check::print_rules(),
+        Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Chaos(options) => chaos::run(&options),
-        Task::Bench(options) => bench::run(&options),
-        Task::Help => {
-            print!("{HELP}");
-            Ok(ExitCode::SUCCESS)
-        }
-    });
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Miri(options) => miri::run(&options),
+    };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-fn parse(mut arguments: lexopt::Parser) -> Result<Task> {
-    const HINT: &str = "see `cargo xtask --help`";
-    let task = match arguments.next()? {
-        Some(Value(task)) => task,
-        Some(Short('h') | Long("help")) => return Ok(Task::Help),
-        Some(other) => bail!("{}; {HINT}", other.unexpected()),
-        None => bail!("which task? {HINT}"),
-    };
-    match task.to_str() {
-        Some("demo") => {
-            let mut options = demo::Options::default();
-            while let Some(argument) = arguments.next()? {
-                match argument {
-                    Long("wav") => options.wav = Some(PathBuf::from(arguments.value()?)),
-                    Long("gain") => {
-                        let gain = arguments.value()?;
-                        let gain = gain.parse().map_err(|error| anyhow!("--gain: {error}"))?;
-                        options.gain = Some(gain);
-                    }
-                    Short('h') | Long("help") => return Ok(Task::Help),
-                    other => bail!("{}; {HINT}", other.unexpected()),
-                }
-            }
-            Ok(Task::Demo(options))
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_80_columns() {
+        let mut command = Arguments::command();
+        let mut pages = vec![command.render_long_help().to_string()];
+        for task in command.get_subcommands_mut() {
+            pages.push(task.render_help().to_string());
+            pages.push(task.render_long_help().to_string());
         }
-        Some("cache") => {
-            let mut options = cache::Options::default();
-            while let Some(argument) = arguments.next()? {
-                match argument {
-                    Long("images") => options.images = Some(PathBuf::from(arguments.value()?)),
-                    Short('h') | Long("help") => return Ok(Task::Help),
-                    other => bail!("{}; {HINT}", other.unexpected()),
-                }
-            }
-            Ok(Task::Cache(options))
+        for line in pages.iter().flat_map(|page| page.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
         }
-        Some("test") => Ok(Task::Test(arguments.raw_args()?.collect())),
-        Some("frames") => {
-            let mut options = frames::Options::default();
-            while let Some(argument) = arguments.next()? {
-                match argument {
-                    Long("images") => options.images = Some(PathBuf::from(arguments.value()?)),
-                    Short('h') | Long("help") => return Ok(Task::Help),
-                    // What follows the dashes.
-                    Value(value) => options.arguments.push(value),
-                    other => bail!("{}; {HINT}", other.unexpected()),
-                }
-            }
-            Ok(Task::Frames(options))
-        }
-        Some("meter") => {
-            let mut options = meter::Options::default();
-            while let Some(argument) = arguments.next()? {
-                match argument {
-                    Long("apart") => options.apart = true,
-                    Short('h') | Long("help") => return Ok(Task::Help),
-                    other => bail!("{}; {HINT}", other.unexpected()),
-                }
-            }
-            Ok(Task::Meter(options))
-        }
-        Some(task @ ("soak" | "chaos")) => {
-            let task = match task {
-                "soak" => Task::Soak,
-                _ => Task::Chaos,
-            };
-            let mut options = soak::Options::default();
-            while let Some(argument) = arguments.next()? {
-                match argument {
-                    Long("minutes") => {
-                        let minutes = arguments.value()?.parse();
-                        options.minutes = minutes.map_err(|error| anyhow!("--minutes: {error}"))?;
-                    }
-                    Long("seed") => {
-                        let seed = arguments.value()?.parse();
-                        options.seed = Some(seed.map_err(|error| anyhow!("--seed: {error}"))?);
-                    }
-                    Short('h') | Long("help") => return Ok(Task::Help),
-                    other => bail!("{}; {HINT}", other.unexpected()),
-                }
-            }
-            Ok(task(options))
-        }
-        Some("bench") => {
-            let mut options = bench::Options::default();
-            while let Some(argument) = arguments.next()? {
-                match argument {
-                    Long("quick") => options.quick = true,
-                    Long("json") => options.json = true,
-                    Value(group) => options.groups.push(group),
-                    Short('h') | Long("help") => return Ok(Task::Help),
-                    other => bail!("{}; {HINT}", other.unexpected()),
-                }
-            }
-            Ok(Task::Bench(options))
-        }
-        _ => bail!("no task is called `{}`; {HINT}", task.display()),
+    }
+
+    #[test]
+    fn test_passes_its_arguments_on() {
+        let words = ["cargo xtask", "test", "a_name", "--nocapture"];
+        let Task::Test { arguments } = Arguments::try_parse_from(words).ok().unwrap().task else {
+            panic!("`test` is parsed as another task");
+        };
+        assert_eq!(arguments, ["a_name", "--nocapture"]);
     }
 }

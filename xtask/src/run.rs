@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guests;
+use xtask_guests as guests;
 
 /// Returns the root of the workspace.
 ///
-/// Where cargo says that it is, which may be another place than where this program
-/// was built: a checkout can move, and a target directory serve several.
+/// Cargo names it when it starts this program. The place where this program was built may
+/// be another: a checkout can move, and several can share a target directory.
 pub(crate) fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
@@ -31,8 +31,8 @@ pub(crate) fn target() -> Result<PathBuf> {
         .to_owned())
 }
 
-/// Returns the command that runs cargo's `subcommand` on the workspace's default
-/// members, also from within one of them.
+/// Returns the command that runs a subcommand of cargo on the workspace's default members,
+/// also from within one of them.
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut cargo = guests::cargo();
     cargo.args([subcommand, "--manifest-path"]);
@@ -40,7 +40,19 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     cargo
 }
 
-/// Runs a command that must succeed, and says `what` did not.
+/// Returns the target for which this machine compiles by default.
+pub(crate) fn host_target() -> Result<String> {
+    let output = Command::new("rustc")
+        .args(["--print", "host-tuple"])
+        .output()
+        .context("cannot run the compiler, `rustc`")?;
+    if !output.status.success() {
+        bail!("rustc failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Runs a command that must succeed. `what` names it in the error.
 pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
     let status = command
         .status()
@@ -51,8 +63,8 @@ pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the exit code to pass on, as a shell does: 128 and the signal's
-/// number for a program that was killed.
+/// Returns the exit code to pass on, as a shell does: 128 plus the signal's number for a
+/// program that was killed.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     #[cfg(unix)]
     use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: has guests come and go for a while.
+//! `cargo xtask soak`: starts, crashes and kills guests for a while.
 
 use std::process::ExitCode;
 
@@ -6,50 +6,45 @@ use anyhow::{Context, Result, bail};
 
 use crate::{run, toolchain};
 
-/// For how long, unless it is said.
-const MINUTES: f64 = 1.0;
-
-/// What to do.
+/// How long guests come and go.
+#[derive(clap::Args)]
 pub(crate) struct Options {
-    /// For how long, and longer until each way to end had its turn.
-    pub(crate) minutes: f64,
-    /// The seed of all that is random. By default another one each time.
-    pub(crate) seed: Option<u64>,
+    /// How long to run, in minutes
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    minutes: f64,
+    /// Repeat the run that printed this seed
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
-impl Default for Options {
-    fn default() -> Options {
+impl Options {
+    /// Returns the options of a run of half a minute.
+    pub(crate) fn short() -> Options {
         Options {
-            minutes: MINUTES,
+            minutes: 0.5,
             seed: None,
         }
     }
 }
 
-impl Options {
-    pub(crate) fn check(&self) -> Result<()> {
-        let minutes = self.minutes;
-        if !minutes.is_finite() || minutes <= 0.0 {
-            bail!("--minutes {minutes}: there is nothing to do; a part of a minute is `0.2`");
-        }
-        Ok(())
-    }
-
-    pub(crate) fn seconds(&self) -> String {
-        (self.minutes * 60.0).to_string()
-    }
+/// Runs the soak test, and shows what it prints meanwhile.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    run_test("soak", "TOMBOLO_SOAK", options)
 }
 
-/// Runs the test program that does it, and shows what that prints meanwhile.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    options.check()?;
+/// Runs a test program that reads the options from variables with this prefix.
+pub(crate) fn run_test(test: &str, prefix: &str, options: &Options) -> Result<ExitCode> {
+    let minutes = options.minutes;
+    if !minutes.is_finite() || minutes <= 0.0 {
+        bail!("--minutes {minutes}: write a number above 0; 0.2 is 12 seconds");
+    }
     toolchain::add_target()?;
     let mut cargo = run::cargo("test");
-    // Without `--package`, which would have wasmtime built with other features.
-    cargo.args(["--test", "soak", "--", "--nocapture"]);
-    cargo.env("TOMBOLO_SOAK_SECONDS", options.seconds());
+    // Without `--package`, which would build wasmtime with other features.
+    cargo.args(["--test", test, "--", "--nocapture"]);
+    cargo.env(format!("{prefix}_SECONDS"), (minutes * 60.0).to_string());
     if let Some(seed) = options.seed {
-        cargo.env("TOMBOLO_SOAK_SEED", seed.to_string());
+        cargo.env(format!("{prefix}_SEED"), seed.to_string());
     }
     let status = cargo.status().context("cannot run cargo")?;
     Ok(run::exit_code(status))

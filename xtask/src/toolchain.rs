@@ -1,36 +1,36 @@
-//! What has to be there before anything can be built.
+//! The target that guests are compiled for.
 
 use std::io::ErrorKind;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guests;
+use xtask_guests as guests;
 
-/// Adds the target that guests are compiled for, unless it is there.
+/// Adds the target that guests are compiled for, unless it is installed.
 pub(crate) fn add_target() -> Result<()> {
     const TARGET: &str = guests::TARGET;
     if guests::target_is_installed().context("cannot run the compiler, `rustc`")? {
         return Ok(());
     }
-    eprintln!("Adding the target {TARGET}, which guests are compiled for");
+    eprintln!("Adding the target {TARGET}, for which guests are compiled");
     match Command::new("rustup")
         .args(["target", "add", TARGET])
         .status()
     {
         Ok(status) if !status.success() => bail!(
-            "rustup could not add the target {TARGET} (see above); it needs the network, once"
+            "rustup could not add the target {TARGET} (see above); it needs the network for that"
         ),
         Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "this toolchain cannot compile for {TARGET}, and there is no rustup to add that; \
-             install rustup from https://rustup.rs, or your distribution's standard library \
+            "this toolchain cannot compile for {TARGET}, and there is no rustup to add the \
+             target; install rustup from https://rustup.rs, or your distribution's standard library \
              for {TARGET}"
         ),
         Err(error) => Err(error).context("cannot run rustup"),
         Ok(_) if guests::target_is_installed()? => Ok(()),
         Ok(_) => bail!(
-            "rustup added the target {TARGET} to another toolchain than the one in use; \
-             is there a `rustc` on the path that is not rustup's?"
+            "rustup added the target {TARGET} to a toolchain that is not in use; remove the \
+             `rustc` that is not rustup's from the path"
         ),
     }
 }

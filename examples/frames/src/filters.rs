@@ -1,24 +1,24 @@
-//! The filters, on pixels of four bytes: red, green, blue, alpha. In place, and in
-//! whole numbers, so that they come to the same bytes everywhere.
+//! The filters, on pixels of four bytes: red, green, blue, alpha. They work in place and
+//! with integers, so that the result is the same everywhere.
 
-/// Replaces each colour of each pixel by the median of the 3 × 3 pixels around it,
-/// which takes single specks away and keeps edges. Alpha stays as it is.
+/// Replaces each colour of each pixel by the median of the 3 × 3 pixels around it. This
+/// removes single specks and preserves edges. Alpha is unchanged.
 ///
 /// # Panics
 ///
-/// Panics if there are not as many pixels as `width` and `height` say.
+/// Panics if the number of pixels is not `width` × `height`.
 pub fn denoise(pixels: &mut [u8], width: usize, height: usize) {
     around(pixels, width, height, |_, mut nine| {
         *nine.select_nth_unstable(4).1
     });
 }
 
-/// Sharpens: adds to each colour one and a half times by how much it differs from
-/// the mean of the 3 × 3 pixels around it. Alpha stays as it is.
+/// Sharpens the image: adds to each colour one and a half times its difference from the
+/// mean of the 3 × 3 pixels around it. Alpha is unchanged.
 ///
 /// # Panics
 ///
-/// Panics if there are not as many pixels as `width` and `height` say.
+/// Panics if the number of pixels is not `width` × `height`.
 pub fn sharpen(pixels: &mut [u8], width: usize, height: usize) {
     around(pixels, width, height, |own, nine| {
         let mean = nine.iter().map(|it| i32::from(*it)).sum::<i32>() / 9;
@@ -28,8 +28,8 @@ pub fn sharpen(pixels: &mut [u8], width: usize, height: usize) {
     });
 }
 
-/// Sets each colour to what `filter` makes of it and of the nine around it, itself
-/// included; at the edges, the outermost pixels stand for what is missing.
+/// Sets each colour to the result of `filter` for itself and the nine colours around it,
+/// including itself. At the edges, the outermost pixels are repeated.
 fn around(pixels: &mut [u8], width: usize, height: usize, filter: impl Fn(u8, [u8; 9]) -> u8) {
     assert_eq!(
         pixels.len(),
@@ -37,7 +37,7 @@ fn around(pixels: &mut [u8], width: usize, height: usize, filter: impl Fn(u8, [u
         "{width} x {height} pixels"
     );
     let row = 4 * width;
-    // The rows as they were: the one above, this one, and the one below.
+    // The original rows: the one above, this one, and the one below.
     let mut above = pixels[..row.min(pixels.len())].to_vec();
     let mut here = above.clone();
     for y in 0..height {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn specks_go_and_edges_stay() {
+    fn denoise_removes_specks_and_keeps_edges() {
         let mut pixels = grey(&[0, 0, 0, 9, 9, 9, 0, 255, 0, 9, 9, 9, 0, 0, 0, 9, 9, 9]);
         denoise(&mut pixels, 6, 3);
         let expected = grey(&[0, 0, 0, 9, 9, 9, 0, 0, 0, 9, 9, 9, 0, 0, 0, 9, 9, 9]);
@@ -78,14 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn edges_get_steeper_and_plains_stay() {
+    fn sharpen_steepens_edges_only() {
         let mut pixels = grey(&[10, 10, 100, 100]);
         sharpen(&mut pixels, 4, 1);
         assert_eq!(pixels, grey(&[10, 0, 145, 100]));
     }
 
     #[test]
-    fn one_pixel_has_itself_around_it() {
+    fn single_pixel_is_its_own_neighbour() {
         let mut pixels = grey(&[7]);
         denoise(&mut pixels, 1, 1);
         sharpen(&mut pixels, 1, 1);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "2 x 2 pixels")]
-    fn wrong_size_is_a_bad_frame() {
+    fn wrong_size_panics() {
         denoise(&mut [0; 12], 2, 2);
     }
 }

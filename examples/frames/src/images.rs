@@ -1,4 +1,4 @@
-//! PNG images as pixels of four bytes, and back.
+//! Conversion between PNG images and pixels of four bytes.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
-/// An image that was opened, and whose pixels are yet to be read.
+/// An image that was opened. Its pixels are not read yet.
 pub struct Image {
     reader: png::Reader<BufReader<File>>,
 }
 
 impl Image {
-    /// Opens an image, and reads how large it is.
+    /// Opens an image, and reads its size.
     ///
     /// # Errors
     ///
-    /// A line that names the file.
+    /// Returns a line that names the file.
     pub fn open(path: &Path) -> Result<Image, String> {
         let file = File::open(path).map_err(|error| named(path, &error))?;
         let mut decoder = Decoder::new(BufReader::new(file));
@@ -26,22 +26,22 @@ impl Image {
         Ok(Image { reader })
     }
 
-    /// Its width and height in pixels.
+    /// Returns the width and the height in pixels.
     #[must_use]
     pub fn size(&self) -> (u32, u32) {
         let info = self.reader.info();
         (info.width, info.height)
     }
 
-    /// Reads the pixels, four bytes each.
+    /// Reads the pixels, of four bytes each.
     ///
     /// # Errors
     ///
-    /// A line that says what is wrong with the image.
+    /// Returns a line that names the defect of the image.
     ///
     /// # Panics
     ///
-    /// Panics if there is not room for exactly these pixels.
+    /// Panics if the buffer does not have exactly the size of the pixels.
     pub fn read(mut self, pixels: &mut [u8]) -> Result<(), String> {
         let (color, _) = self.reader.output_color_type();
         let (width, height) = self.size();
@@ -51,7 +51,7 @@ impl Image {
                 let read = self.reader.next_frame(pixels);
                 read.map_err(|error| error.to_string())?;
             }
-            // What has no colour has two bytes for each pixel.
+            // Images without colour have two bytes for each pixel.
             ColorType::GrayscaleAlpha => {
                 let mut grey = vec![0; pixels.len() / 2];
                 let read = self.reader.next_frame(&mut grey);
@@ -70,7 +70,7 @@ impl Image {
 ///
 /// # Errors
 ///
-/// A line that names the file.
+/// Returns a line that names the file.
 pub fn write(path: &Path, pixels: &[u8], width: u32, height: u32) -> Result<(), String> {
     let write = || {
         let file = BufWriter::new(File::create(path)?);
@@ -85,11 +85,11 @@ pub fn write(path: &Path, pixels: &[u8], width: u32, height: u32) -> Result<(), 
     write().map_err(|error| named(path, &error))
 }
 
-/// The PNG images of a directory, in the order of their names.
+/// Lists the PNG images of a directory, in the order of their names.
 ///
 /// # Errors
 ///
-/// A line that names the directory.
+/// Returns a line that names the directory.
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(directory).map_err(|error| named(directory, &error))?;
     let mut images = Vec::new();
@@ -106,11 +106,11 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(images)
 }
 
-/// Makes images: soft colours, with specks for the filters to take away.
+/// Makes images of soft colours, with specks for the filters to remove.
 ///
 /// # Errors
 ///
-/// A line that names the file.
+/// Returns a line that names the file.
 pub fn make(directory: &Path, count: u32, width: u32, height: u32) -> Result<(), String> {
     for number in 0..count {
         let mut random = fastrand::Rng::with_seed(number.into());
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_read_as_they_were_written() {
+    fn pixels_survive_a_round_trip() {
         let directory = std::env::temp_dir().join(format!("frames-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         make(&directory, 2, 5, 3).unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_file() {
+    fn error_names_the_file() {
         let error = Image::open(Path::new("nowhere.png")).err().unwrap();
         assert!(error.starts_with("nowhere.png: "), "{error}");
         let error = list(Path::new("nowhere")).unwrap_err();

@@ -1,4 +1,4 @@
-//! What the guests of the pipeline share.
+//! Code that the guests of the pipeline share.
 //!
 //! ```text
 //!   source --decoded--> denoise --denoised--> sharpen --sharpened--> sink
@@ -6,9 +6,8 @@
 //!     +------- done -------+---------------------+--------------------+
 //! ```
 //!
-//! Regions move around the ring. The source owns the count of them: what a stage
-//! had in its hand when it crashed is lost with its region, and the source makes
-//! another one.
+//! Regions move around the ring. The source counts them. If a stage crashes, the frame that
+//! it held is lost together with its region, and the source creates a new one.
 
 pub mod filters;
 pub mod images;

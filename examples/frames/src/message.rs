@@ -1,14 +1,14 @@
 use bytemuck::{Pod, Zeroable};
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A frame, whose pixels are in the region that comes with it.
+    /// A frame. The message carries a region with its pixels.
     Frame,
-    /// Passed on by every stage: when it is back, so is all that was sent before it,
-    /// or it is lost.
+    /// A marker, which every stage passes on. When it is back, each message that was sent
+    /// before it is back or lost.
     Marker,
-    /// A stage says that it has started, maybe after a crash.
+    /// A greeting: a stage has started, possibly after a crash.
     Hello,
 }
 
@@ -17,16 +17,16 @@ pub enum Kind {
 #[repr(C)]
 pub struct Header {
     kind: u32,
-    /// Of the frame, or of the marker.
+    /// The number of the frame, or of the marker.
     pub number: u32,
-    /// In pixels.
+    /// The width in pixels.
     pub width: u32,
-    /// In pixels.
+    /// The height in pixels.
     pub height: u32,
 }
 
 impl Header {
-    /// The header of a frame.
+    /// Returns the header of a frame.
     #[must_use]
     pub fn frame(number: u32, width: u32, height: u32) -> Header {
         Header {
@@ -37,7 +37,7 @@ impl Header {
         }
     }
 
-    /// A marker.
+    /// Returns a marker.
     #[must_use]
     pub fn marker(number: u32) -> Header {
         Header {
@@ -48,7 +48,7 @@ impl Header {
         }
     }
 
-    /// A greeting.
+    /// Returns a greeting.
     #[must_use]
     pub fn hello() -> Header {
         Header {
@@ -59,7 +59,7 @@ impl Header {
         }
     }
 
-    /// What the message is.
+    /// Returns the kind of the message.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self.kind {
@@ -69,23 +69,23 @@ impl Header {
         }
     }
 
-    /// Reads the bytes of a message.
+    /// Parses the bytes of a message.
     ///
     /// # Errors
     ///
-    /// If they are none of this pipeline's.
+    /// Fails if this pipeline has no such message.
     pub fn read(bytes: &[u8]) -> Result<Header, String> {
         bytemuck::try_pod_read_unaligned(bytes)
             .map_err(|error| format!("a message of {} bytes: {error}", bytes.len()))
     }
 
-    /// The bytes of a message.
+    /// Returns the bytes of a message.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         bytemuck::bytes_of(self)
     }
 
-    /// How many bytes the pixels of a frame have: four for each.
+    /// Returns the size of the frame in bytes: four for each pixel.
     #[must_use]
     pub fn size(&self) -> u64 {
         4 * u64::from(self.width) * u64::from(self.height)
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_as_they_were_written() {
+    fn headers_survive_a_round_trip() {
         for header in [Header::frame(3, 40, 50), Header::marker(9), Header::hello()] {
             assert_eq!(Header::read(header.bytes()), Ok(header));
         }

@@ -9,22 +9,23 @@ use crate::images::Image;
 use crate::message::{Header, Kind};
 use crate::stage::{Failure, file_name};
 
-/// Decodes images into regions of a pool, sends them round, and keeps count.
+/// A source that decodes images into regions of a pool, sends them around the ring, and
+/// counts them.
 pub struct Source {
     out: Sender,
     done: Receiver,
-    /// Regions that nothing is in.
+    /// The regions that are empty.
     pool: Vec<Region>,
-    /// Frames that were sent and are not back.
+    /// The frames that were sent and are not back.
     outstanding: BTreeSet<u32>,
-    /// How many regions there are at most.
+    /// The maximum number of regions.
     regions: usize,
-    /// How large each is, in bytes.
+    /// The size of each region, in bytes.
     size: u64,
-    /// The marker that was sent last, and whether it is back.
+    /// The last marker, and whether it is back.
     marker: u32,
     marked: bool,
-    /// The first frame that was not sent before that marker.
+    /// The first frame that was sent after that marker.
     behind: u32,
     /// The first frame that was not sent.
     next: u32,
@@ -32,11 +33,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source with so many regions, of so many bytes each.
+    /// Returns a source with `regions` regions of `size` bytes each.
     ///
     /// # Errors
     ///
-    /// If its channels were not granted.
+    /// Fails if its channels were not granted.
     pub fn new(regions: usize, size: u64) -> Result<Source, Failure> {
         Ok(Source {
             out: Sender::open("decoded")?,
@@ -53,18 +54,18 @@ impl Source {
         })
     }
 
-    /// How many frames came back.
+    /// Returns the number of frames that came back.
     #[must_use]
     pub fn back(&self) -> u32 {
         self.back
     }
 
-    /// Sends a frame, once there is a region for it.
+    /// Sends a frame, and waits for an empty region if necessary.
     ///
     /// # Errors
     ///
-    /// If the image cannot be decoded, which costs this frame alone; or if a stage
-    /// has ended for good, which is [`Gone`].
+    /// Fails if the image cannot be decoded, which loses this frame only; and with [`Gone`]
+    /// if a stage has ended for good.
     pub fn send(&mut self, number: u32, image: Image) -> Result<(), Failure> {
         let (width, height) = image.size();
         let header = Header::frame(number, width, height);
@@ -85,7 +86,7 @@ impl Source {
         Ok(())
     }
 
-    /// A region that nothing is in, as soon as there is one.
+    /// Returns an empty region, and waits for one if necessary.
     fn region(&mut self) -> Result<Region, Failure> {
         loop {
             if let Some(region) = self.pool.pop() {
@@ -111,7 +112,7 @@ impl Source {
         Ok(())
     }
 
-    /// Sends a marker behind all frames.
+    /// Sends a marker after all frames.
     fn mark(&mut self) -> Result<(), Failure> {
         self.marker += 1;
         self.marked = false;
@@ -127,7 +128,7 @@ impl Source {
         self.take(message)
     }
 
-    /// Takes what has come already.
+    /// Handles the messages that have already arrived.
     ///
     /// # Errors
     ///
@@ -144,7 +145,7 @@ impl Source {
         match header.kind() {
             Kind::Frame => {
                 self.back += 1;
-                // Frames overtake none: those before it will not come.
+                // Frames arrive in order, so the earlier ones are lost.
                 self.outstanding = self.outstanding.split_off(&(header.number + 1));
                 if let Some(region) = message.regions.pop()
                     && self.pool.len() + self.outstanding.len() < self.regions
@@ -155,18 +156,18 @@ impl Source {
             }
             Kind::Marker if header.number == self.marker => {
                 self.marked = true;
-                // What was sent before it and is not back will not come.
+                // Messages that were sent before the marker and are not back are lost.
                 self.outstanding = self.outstanding.split_off(&self.behind);
             }
             Kind::Marker => {}
-            // A stage has crashed, maybe, and lost a frame, or a marker.
+            // A stage may have crashed, and lost a frame or a marker.
             Kind::Hello => self.mark()?,
         }
         Ok(())
     }
 }
 
-/// A stage has ended for good.
+/// The error that a stage has ended for good.
 #[derive(Debug)]
 pub struct Gone;
 
@@ -178,7 +179,7 @@ impl std::fmt::Display for Gone {
 
 impl std::error::Error for Gone {}
 
-/// The frames, of so many, that were not written into the directory.
+/// Returns those of the first `frames` frames that were not written into the directory.
 #[must_use]
 pub fn lost(directory: &Path, frames: u32) -> Vec<u32> {
     (0..frames)
@@ -186,29 +187,28 @@ pub fn lost(directory: &Path, frames: u32) -> Vec<u32> {
         .collect()
 }
 
-/// How far the source had come when it last ran: it is started again after a crash,
-/// too.
+/// The progress of the source, which outlives a crash.
 pub struct Progress(PathBuf);
 
 impl Progress {
-    /// Kept in a directory.
+    /// The directory of the file.
     #[must_use]
     pub fn new(directory: &Path) -> Progress {
         Progress(directory.join("progress"))
     }
 
-    /// The next frame; 0 at the beginning.
+    /// Returns the next frame, which is 0 in the beginning.
     #[must_use]
     pub fn next(&self) -> u32 {
         let text = fs::read_to_string(&self.0).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
     }
 
-    /// Notes the next frame.
+    /// Stores the next frame.
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// Fails if the file cannot be written.
     pub fn note(&self, next: u32) -> Result<(), Failure> {
         Ok(fs::write(&self.0, format!("{next}\n"))?)
     }

@@ -7,15 +7,15 @@ use tombolo_guest::channels::{ChannelError, Receiver, Sender};
 use crate::images;
 use crate::message::{Header, Kind};
 
-/// Why a stage cannot go on.
+/// The error that ends a stage.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// Takes frames from one channel, has `work` change their pixels in place, and
-/// passes them on to another one, until no more come.
+/// Receives frames from one channel, changes their pixels in place with `work`, and sends
+/// them to another channel. Returns when the input is closed.
 ///
 /// # Errors
 ///
-/// If a channel was not granted, or a message makes no sense.
+/// Fails if a channel was not granted, or if a message is invalid.
 pub fn filter(
     from: &str,
     to: &str,
@@ -40,17 +40,16 @@ pub fn filter(
     Ok(())
 }
 
-/// Takes frames from a channel, and writes each as an image into a directory:
-/// under another name first, so that there are none but whole ones. Sends the
-/// regions back.
+/// Receives frames from a channel, and writes each as an image into a directory. Each file
+/// is renamed when it is complete, so no partial image appears. Sends the regions back.
 ///
 /// # Errors
 ///
-/// If a channel was not granted, or an image cannot be written.
+/// Fails if a channel was not granted, or if an image cannot be written.
 pub fn sink(from: &str, directory: &Path) -> Result<(), Failure> {
     let input = Receiver::open(from)?;
     let done = Sender::open("done")?;
-    // What it had in its hand before, if it is started again, is lost.
+    // If this guest was restarted, the frame that it held before is lost.
     if !pass(&done, Header::hello().bytes(), vec![])? {
         return Ok(());
     }
@@ -70,13 +69,12 @@ pub fn sink(from: &str, directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The name of the file that a frame is written to.
+/// Returns the file name of a frame.
 pub(crate) fn file_name(number: u32) -> String {
     format!("{number:06}.png")
 }
 
-/// Sends a message. `false` if whoever would receive it has ended for good, and so
-/// nobody wants any more.
+/// Sends a message. Returns `false` if the receiver has ended for good.
 fn pass(to: &Sender, bytes: &[u8], regions: Vec<Region>) -> Result<bool, Failure> {
     match to.send(bytes, regions) {
         Ok(()) => Ok(true),

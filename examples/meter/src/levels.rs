@@ -1,4 +1,4 @@
-//! How loud it is.
+//! Levels of audio samples.
 
 /// The levels of some samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -9,7 +9,7 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// Takes samples in.
+    /// Adds samples.
     pub fn add(&mut self, samples: &[f32]) {
         for sample in samples {
             self.peak = self.peak.max(sample.abs());
@@ -18,17 +18,17 @@ impl Levels {
         }
     }
 
-    /// The loudest sample, in dB of full scale.
+    /// Returns the largest sample, in dBFS.
     pub fn peak(&self) -> f64 {
         decibels(self.peak.into())
     }
 
-    /// The root of the mean square, in dB of full scale.
+    /// Returns the root mean square, in dBFS.
     pub fn rms(&self) -> f64 {
         decibels((self.squares / f64::from(self.count.max(1))).sqrt())
     }
 
-    /// The peak as a bar: a sign for each 2 dB above -44.
+    /// Returns the peak as a bar: one character for each 2 dB above -44 dBFS.
     pub fn bar(&self) -> String {
         let signs = ((self.peak() + 44.0) / 2.0).round().clamp(0.0, 22.0);
         "#".repeat(signs as usize)
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_of_silence_and_of_full_scale() {
+    fn levels_span_silence_to_full_scale() {
         let mut levels = Levels::default();
         assert_eq!((levels.peak().round(), levels.bar().len()), (-100.0, 0));
         levels.add(&[0.0; 10]);

@@ -1,47 +1,46 @@
-//! A ring of samples in plain shared memory: one guest fills it, another one watches,
-//! both by live windows.
+//! A ring of samples in plain shared memory. One guest fills it and another one watches it,
+//! both through live windows.
 //!
 //! ```text
 //!   count, ended, -, - | block 0 | block 1 | ... | block 63
 //! ```
 //!
-//! The filler alone writes. It counts a block when it is complete, so that whoever
-//! watches knows which blocks to read; and which not to read any more, since their
-//! place is written anew.
+//! Only the filler writes. It counts each block when it is complete. So a watcher knows
+//! which blocks it can read, and which blocks may have been overwritten.
 
 pub mod levels;
 
 use tombolo_guest::{LiveCells, LiveReadWindow, LiveWriteWindow, Read, Write};
 
-/// The samples of a block: 10 ms of 48 kHz.
+/// The number of samples in a block: 10 ms at 48 kHz.
 pub const BLOCK: usize = 480;
-/// The blocks in the ring.
+/// The number of blocks in the ring.
 const BLOCKS: u32 = 64;
-/// The values before the first block, of four bytes as samples have.
+/// The number of values before the first block. They have four bytes, as samples do.
 const HEAD: usize = 4;
-/// Where in the head the number of complete blocks is, and whether more will come.
+/// The indices in the head: the number of complete blocks, and whether the tone has ended.
 const COUNT: usize = 0;
 const ENDED: usize = 1;
 
-/// The size of the region.
+/// The size of the region in bytes.
 pub const SIZE: u64 = ((HEAD + BLOCKS as usize * BLOCK) * size_of::<f32>()) as u64;
-/// The scope in which the region is published, and its name there.
+/// The scope of the published region.
 pub const SCOPE: &str = "sound";
-/// See [`SCOPE`].
+/// The name of the published region.
 pub const NAME: &str = "ring";
 
 fn place(block: u32) -> usize {
     HEAD + (block % BLOCKS) as usize * BLOCK
 }
 
-/// Writes blocks.
+/// A writer of blocks.
 pub struct Filler<'w> {
     head: LiveCells<'w, u32, Write>,
     samples: LiveCells<'w, f32, Write>,
 }
 
 impl<'w> Filler<'w> {
-    /// Fills the ring in a window.
+    /// Returns a filler of the ring in a window.
     pub fn new(window: &'w LiveWriteWindow<'_>) -> Self {
         Self {
             head: window.cells_of(),
@@ -56,34 +55,34 @@ impl<'w> Filler<'w> {
         self.head.set(COUNT, count + 1);
     }
 
-    /// Says that no more will come.
+    /// Marks the end.
     pub fn end(&self) {
         self.head.set(ENDED, 1);
     }
 }
 
-/// Reads blocks, without the filler's knowing.
+/// A reader of blocks. The filler does not notice it.
 pub struct Watcher<'w> {
     head: LiveCells<'w, u32, Read>,
     samples: LiveCells<'w, f32, Read>,
     next: u32,
 }
 
-/// What a watcher sees.
+/// The state of the ring, as a watcher sees it.
 #[derive(Debug, PartialEq)]
 pub enum Seen {
     /// The next block.
     Block(Box<[f32; BLOCK]>),
-    /// So many blocks that nobody can read any more.
+    /// The number of blocks that were overwritten before they were read.
     Missed(u32),
-    /// Nothing yet.
+    /// No new block.
     Nothing,
-    /// All there was.
+    /// The end, after all blocks.
     End,
 }
 
 impl<'w> Watcher<'w> {
-    /// Watches the ring in a window, from its first block on.
+    /// Returns a watcher of the ring in a window, which begins at the first block.
     pub fn new(window: &'w LiveReadWindow<'_>) -> Self {
         Self {
             head: window.cells_of(),
@@ -92,17 +91,17 @@ impl<'w> Watcher<'w> {
         }
     }
 
-    /// The next block, if it is there.
+    /// Returns the next block, if it is complete.
     pub fn read(&mut self) -> Seen {
-        // In this order: nothing is counted after the end.
+        // In this order, because nothing is counted after the end.
         let ended = self.head.get(ENDED) == 1;
         if self.next == self.head.get(COUNT) {
             return if ended { Seen::End } else { Seen::Nothing };
         }
         let mut block = Box::new([0.0; BLOCK]);
         self.samples.copy_to(place(self.next), &mut block[..]);
-        // The turn may have ended in the middle: what is at its place now, or is being
-        // written there, may be a later block.
+        // The turn may have ended during the copy. Then a later block is in its place, or
+        // is being written there.
         let count = self.head.get(COUNT);
         if count - self.next >= BLOCKS {
             let missed = count - self.next - BLOCKS + 1;

@@ -120,7 +120,7 @@ impl From<ErrorCode> for Error {
 
 /// Serves guests whose own interfaces return `error-code`.
 ///
-/// That type has no case for [`Error::Deadlock`], which becomes `would-block`.
+/// `error-code` has no case for [`Error::Deadlock`], which becomes `would-block`.
 impl From<Error> for ErrorCode {
     fn from(error: Error) -> Self {
         match error {

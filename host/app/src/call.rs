@@ -12,13 +12,13 @@ use wasmtime::component::{Component, ComponentExportIndex, Linker, ResourceType,
 
 use super::bytes::{self, ByteCall, Charged};
 use super::clock::Clock;
-use super::cycle::{self, Back};
-use super::guest::{Broken, GuestState, Resting};
+use super::guest::{Broken, GuestState, IdleGuest};
+use super::idle::IdleSlot;
 use super::link::{ErrorSlot, Link};
-use super::proxy::{Bundle, Caller, Dropped, Refused};
+use super::proxy::{Bundle, Caller, Dropped, PassError};
 use super::report::CallReport;
-use super::rest::Rest;
 use super::values;
+use super::waits::{self, LentRegions};
 use crate::text;
 use tombolo::internal::Lends;
 use tombolo::{Lending, Recipient, RegionView};
@@ -29,7 +29,7 @@ use tombolo_region::escape;
 const SAMPLES: usize = 1024;
 
 /// What a guest's task is told.
-pub(super) enum Message {
+pub(super) enum MailboxItem {
     Call(Box<Call>),
     /// Nobody has this resource of the guest's any more. No one waits for that.
     Drop(Dropped),
@@ -43,7 +43,7 @@ pub(super) struct Call {
     /// leads back to nobody, also where its caller has not been polled since. If
     /// it dies, the caller goes on waiting for what it lent. It goes before the
     /// rest, with which the caller hears of the end of a call that is dropped.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: WaitEdge,
     pub(super) export: ComponentExportIndex,
     /// With the interface, for messages.
     pub(super) function: Arc<str>,
@@ -77,23 +77,23 @@ pub(super) enum Reply {
 }
 
 /// That a guest waits for another.
-pub(super) type Waiting = cycle::Waiting<Lends>;
+pub(super) type WaitEdge = waits::WaitEdge<Lends>;
 
 /// A guest in one of its lives, and for whom it waits.
-type Life = cycle::Life<Lends>;
+type WaitNode = waits::WaitNode<Lends>;
 
-impl Back for Lends {
-    fn are_back(&self) -> bool {
+impl LentRegions for Lends {
+    fn are_all_back(&self) -> bool {
         self.are_over()
     }
 }
 
 /// What a guest is told, in order. Dropping it drops what is in it, and also what
 /// somebody is just sending: who waits for an answer to that hears that there is none.
-pub(super) struct Inbox(mpsc::UnboundedReceiver<Message>);
+pub(super) struct Inbox(mpsc::UnboundedReceiver<MailboxItem>);
 
 impl Inbox {
-    pub(super) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+    pub(super) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<MailboxItem>> {
         self.0.poll_recv(context)
     }
 
@@ -121,58 +121,58 @@ impl Drop for Inbox {
 pub(super) struct Peer {
     name: Arc<str>,
     /// Of the life that it lives now, or will next.
-    seat: Mutex<Arc<Seat>>,
+    mailbox: Mutex<Arc<Mailbox>>,
 }
 
-/// A guest in one of its lives: one that is started again takes another seat.
-pub(super) struct Seat {
-    life: Arc<Life>,
+/// A guest in one of its lives: one that is started again takes another mailbox.
+pub(super) struct Mailbox {
+    node: Arc<WaitNode>,
     name: Arc<str>,
     /// Holds at most one call of each other guest, since a guest that calls
     /// waits; and word of resources that nobody has any more. Of those there are no
     /// more than the guest has handles to, which wasmtime limits to 100,000.
-    inbox: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedSender<MailboxItem>,
     /// Where it is while it waits for calls.
-    pub(super) rest: Rest<Box<Resting>, Broken>,
+    pub(super) idle: IdleSlot<Box<IdleGuest>, Broken>,
     pub(super) recipient: Recipient,
     /// Why it has ended.
     ended: Mutex<Option<String>>,
 }
 
-impl Seat {
-    pub(super) fn new(guest: usize, name: Arc<str>, recipient: Recipient) -> (Arc<Seat>, Inbox) {
+impl Mailbox {
+    pub(super) fn new(guest: usize, name: Arc<str>, recipient: Recipient) -> (Arc<Mailbox>, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let seat = Seat {
-            life: Life::new(guest),
+        let mailbox = Mailbox {
+            node: WaitNode::new(guest),
             name,
             inbox: sender,
-            rest: Rest::default(),
+            idle: IdleSlot::default(),
             recipient,
             ended: Mutex::default(),
         };
-        (Arc::new(seat), Inbox(inbox))
+        (Arc::new(mailbox), Inbox(inbox))
     }
 
     /// Sends a call; or, if the guest shares the caller's strand and has nothing else
     /// to do, has it begin at once. An error says that it has ended.
     fn send(&self, call: Box<Call>, same_strand: bool) -> Result<(), ()> {
         let begun = match same_strand {
-            true => self.rest.begin(call, |it| it.is_free(), Resting::answer),
+            true => self.idle.begin(call, |it| it.is_free(), IdleGuest::answer),
             false => Err(call),
         };
         match begun {
             Ok(()) => Ok(()),
-            Err(call) => self.inbox.send(Message::Call(call)).map_err(drop),
+            Err(call) => self.inbox.send(MailboxItem::Call(call)).map_err(drop),
         }
     }
 
     /// The guest's index.
     pub(super) fn guest(&self) -> usize {
-        self.life.guest()
+        self.node.guest()
     }
 
     /// What is to be told to a caller of a guest that has ended.
-    pub(super) fn obituary(&self) -> String {
+    pub(super) fn exit_reason(&self) -> String {
         match &*lock(&self.ended) {
             Some(why) => why.clone(),
             None => format!("guest `{}` has ended", self.name),
@@ -182,23 +182,23 @@ impl Seat {
     /// Tells the guest that nobody has a resource of it any more. If it has
     /// ended, that went with it.
     pub(super) fn dropped(&self, dropped: Dropped) {
-        let _ = self.inbox.send(Message::Drop(dropped));
+        let _ = self.inbox.send(MailboxItem::Drop(dropped));
     }
 }
 
 impl Peer {
     pub(super) fn new(index: usize, name: &str, recipient: Recipient) -> (Peer, Inbox) {
         let name: Arc<str> = name.into();
-        let (seat, inbox) = Seat::new(index, name.clone(), recipient);
+        let (mailbox, inbox) = Mailbox::new(index, name.clone(), recipient);
         let peer = Peer {
             name,
-            seat: Mutex::new(seat),
+            mailbox: Mutex::new(mailbox),
         };
         (peer, inbox)
     }
 
-    fn seat(&self) -> Arc<Seat> {
-        lock(&self.seat).clone()
+    fn mailbox(&self) -> Arc<Mailbox> {
+        lock(&self.mailbox).clone()
     }
 }
 
@@ -282,27 +282,27 @@ impl Calls {
     pub(super) fn stop(&self) {
         self.ending.send_replace(true);
         for peer in &self.peers {
-            let _ = peer.seat().inbox.send(Message::Stop);
+            let _ = peer.mailbox().inbox.send(MailboxItem::Stop);
         }
     }
 
     /// Notes why a guest has ended, for those who call it from now on.
-    pub(super) fn ended(&self, index: usize, why: String) {
-        *lock(&self.peers[index].seat().ended) = Some(why);
+    pub(super) fn set_exit_reason(&self, index: usize, why: String) {
+        *lock(&self.peers[index].mailbox().ended) = Some(why);
     }
 
-    /// Gives a guest that is to be started again a new seat: who calls it from
+    /// Gives a guest that is to be started again a new mailbox: who calls it from
     /// now on waits for that.
-    pub(super) fn reseat(&self, index: usize, recipient: Recipient) -> Inbox {
+    pub(super) fn new_incarnation(&self, index: usize, recipient: Recipient) -> Inbox {
         let peer = &self.peers[index];
-        let (seat, inbox) = Seat::new(index, peer.name.clone(), recipient);
-        *lock(&peer.seat) = seat;
+        let (mailbox, inbox) = Mailbox::new(index, peer.name.clone(), recipient);
+        *lock(&peer.mailbox) = mailbox;
         inbox
     }
 
-    /// The seat that a guest has at the moment.
-    pub(super) fn seat(&self, index: usize) -> Arc<Seat> {
-        self.peers[index].seat()
+    /// The mailbox that a guest has at the moment.
+    pub(super) fn mailbox(&self, index: usize) -> Arc<Mailbox> {
+        self.peers[index].mailbox()
     }
 
     /// Whether the app ends: nobody is started again.
@@ -318,10 +318,10 @@ impl Calls {
 
     /// Notes that `from` waits for `to`, until what is returned is dropped, and
     /// what it was told of is over.
-    fn wait(&self, from: usize, to: &Seat) -> Result<Waiting, String> {
-        // Who calls lives, and its seat is taken by the next life only after that.
-        let caller = self.peers[from].seat();
-        caller.life.wait(&to.life).map_err(|cycle| {
+    fn wait(&self, from: usize, to: &Mailbox) -> Result<WaitEdge, String> {
+        // Who calls lives, and its mailbox is taken by the next life only after that.
+        let caller = self.peers[from].mailbox();
+        caller.node.wait(&to.node).map_err(|cycle| {
             let names: Vec<String> = cycle
                 .iter()
                 .map(|guest| format!("`{}`", self.peers[*guest].name))
@@ -530,8 +530,8 @@ impl Target {
         replied: oneshot::Receiver<Result<Charged<R>, String>>,
     ) -> Result<Charged<R>, NoErrorSlot> {
         let answer = self.watched(async |begun| {
-            let seat = self.calls.seat(self.to);
-            let waiting = self.calls.wait(self.from, &seat)?;
+            let mailbox = self.calls.mailbox(self.to);
+            let waiting = self.calls.wait(self.from, &mailbox)?;
             self.count_copied(length);
             let _paused = clock.pause(begun);
             let call = Box::new(Call {
@@ -541,9 +541,9 @@ impl Target {
                 span: tracing::Span::current(),
                 waiting,
             });
-            match seat.send(call, self.same_strand) {
-                Ok(()) => replied.await.unwrap_or_else(|_| Err(seat.obituary())),
-                Err(_) => Err(seat.obituary()),
+            match mailbox.send(call, self.same_strand) {
+                Ok(()) => replied.await.unwrap_or_else(|_| Err(mailbox.exit_reason())),
+                Err(_) => Err(mailbox.exit_reason()),
             }
         });
         answer.await.map_err(|why| self.refused(why))
@@ -565,17 +565,17 @@ impl Target {
         params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
-        let seat = self.calls.seat(self.to);
-        let waiting = match self.calls.wait(self.from, &seat) {
+        let mailbox = self.calls.mailbox(self.to);
+        let waiting = match self.calls.wait(self.from, &mailbox) {
             Ok(waiting) => waiting,
             Err(cycle) => {
                 Bundle::discard(&mut store, values::handles(params))?;
                 return self.refuse(cycle, results);
             }
         };
-        if seat.inbox.is_closed() {
+        if mailbox.inbox.is_closed() {
             Bundle::discard(&mut store, values::handles(params))?;
-            return self.refuse(seat.obituary(), results);
+            return self.refuse(mailbox.exit_reason(), results);
         }
         // Once for what wasmtime has lifted, and keeps for as long as the call takes;
         // once for the copy that goes to the callee, which may outlive the caller.
@@ -600,15 +600,15 @@ impl Target {
         let clock = store.data().clock.clone();
         let packed = match self.handles {
             true => {
-                let to = (self.to, &seat.recipient);
+                let to = (self.to, &mailbox.recipient);
                 Bundle::pack(&mut store, params, to, Caller::Sends)
             }
             false => Ok(Bundle::plain(params)),
         };
         let (params, lending) = match packed {
             Ok(packed) => packed,
-            Err(Refused::Fatal(error)) => return Err(error),
-            Err(Refused::Told(why)) => return self.refuse(why, results),
+            Err(PassError::Fatal(error)) => return Err(error),
+            Err(PassError::Refused(why)) => return self.refuse(why, results),
         };
         waiting.for_lends(lending.lends());
         let mut lender = LenderGuard {
@@ -630,7 +630,7 @@ impl Target {
             waiting,
         });
         let paused = clock.pause(Instant::now());
-        let reply = match seat.send(call, self.same_strand) {
+        let reply = match mailbox.send(call, self.same_strand) {
             Ok(()) => replied.await.ok(),
             Err(_) => None,
         };
@@ -648,8 +648,8 @@ impl Target {
                 lender.store.data_mut().keep_in_call(charge);
                 let vals = match bundle.unpack(&mut lender.store) {
                     Ok((vals, _)) => vals,
-                    Err(Refused::Fatal(error)) => return Err(error),
-                    Err(Refused::Told(why)) => return self.refuse(why, results),
+                    Err(PassError::Fatal(error)) => return Err(error),
+                    Err(PassError::Refused(why)) => return self.refuse(why, results),
                 };
                 self.count_vals(&vals);
                 results
@@ -659,7 +659,7 @@ impl Target {
                 Ok(())
             }
             Some(Reply::Failed(why)) => self.refuse(why, results),
-            None => self.refuse(seat.obituary(), results),
+            None => self.refuse(mailbox.exit_reason(), results),
         }
     }
 
@@ -707,8 +707,8 @@ mod tests {
         })
     }
 
-    fn wait(calls: &Arc<Calls>, from: usize, to: usize) -> Result<Waiting, String> {
-        calls.wait(from, &calls.peers[to].seat())
+    fn wait(calls: &Arc<Calls>, from: usize, to: usize) -> Result<WaitEdge, String> {
+        calls.wait(from, &calls.peers[to].mailbox())
     }
 
     #[test]
@@ -723,7 +723,7 @@ mod tests {
         drop(second);
         assert!(wait(&calls, 2, 0).is_ok());
         drop(first);
-        assert!(calls.peers.iter().all(|peer| !peer.seat().life.waits()));
+        assert!(calls.peers.iter().all(|peer| !peer.mailbox().node.waits()));
     }
 
     #[test]
@@ -749,7 +749,7 @@ mod tests {
         let recipient = || RegionHost::new().context("a").build().recipient();
         // `a` is ended while `b` works for it, and is started again.
         let old = wait(&calls, 0, 1).unwrap();
-        let _inbox = calls.reseat(0, recipient());
+        let _inbox = calls.new_incarnation(0, recipient());
         // `b` may call it.
         drop(wait(&calls, 1, 0).unwrap());
         // It calls `c`, and `b` comes back: that changes nothing about `c`.
@@ -770,13 +770,13 @@ mod tests {
         let inner = wait(&calls, 1, 2).unwrap();
         drop(outer);
         let recipient = RegionHost::new().context("a").build().recipient();
-        let old = calls.seat(1);
-        let _inbox = calls.reseat(1, recipient);
+        let old = calls.mailbox(1);
+        let _inbox = calls.new_incarnation(1, recipient);
         let new = wait(&calls, 1, 2).unwrap();
         assert!(wait(&calls, 2, 0).is_err(), "`x` waits for what `b` has");
         revoke();
         assert!(wait(&calls, 2, 0).is_ok());
         drop((inner, new));
-        assert!(!old.life.waits() && !calls.seat(1).life.waits());
+        assert!(!old.node.waits() && !calls.mailbox(1).node.waits());
     }
 }

@@ -12,7 +12,7 @@ use tombolo_region::ChargeKind;
 /// A message on its way. Its regions are nobody's but the channel's, and on the
 /// sender's account.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct Message {
     pub(super) from: Arc<str>,
     pub(super) bytes: Vec<u8>,
     pub(super) regions: Vec<Region>,
@@ -20,7 +20,7 @@ pub(super) struct Letter {
 
 /// Why nothing was sent or received.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum ChannelError {
     NotPermitted,
     WouldBlock,
     TooLarge(String),
@@ -42,7 +42,7 @@ enum Side {
     /// The guest has dropped its last end. It may open another.
     Dropped,
     /// The guest has ended for good.
-    Gone,
+    Exited,
 }
 
 impl Side {
@@ -68,7 +68,7 @@ impl Side {
     }
 
     fn is_closed(self) -> bool {
-        matches!(self, Side::Dropped | Side::Gone)
+        matches!(self, Side::Dropped | Side::Exited)
     }
 }
 
@@ -99,13 +99,13 @@ pub(super) struct Channel {
     /// The guests that may send, and the one that receives.
     senders: Vec<Member>,
     receiver: Member,
-    inner: Mutex<Inner>,
+    inner: Mutex<ChannelState>,
     /// Told of every change.
     changed: Notify,
 }
 
-struct Inner {
-    queue: VecDeque<Letter>,
+struct ChannelState {
+    queue: VecDeque<Message>,
     senders: Vec<Side>,
     receiver: Side,
     counts: ChannelReport,
@@ -114,7 +114,7 @@ struct Inner {
 impl Channel {
     pub(super) fn new(spec: ChannelSpec, senders: Vec<Member>, receiver: Member) -> Channel {
         Channel {
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(ChannelState {
                 queue: VecDeque::new(),
                 senders: vec![Side::Coming; senders.len()],
                 receiver: Side::Coming,
@@ -130,41 +130,41 @@ impl Channel {
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, ChannelState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something that somebody may wait for. What the change leaves is
     /// dropped without the lock: regions have locks of their own.
-    fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut ChannelState) -> R) -> R {
         let result = change(&mut self.inner());
         self.changed.notify_waiters();
         result
     }
 
     /// Opens an end for a guest.
-    fn open(&self, guest: usize, side: Which) -> Result<(), Refusal> {
+    fn open(&self, guest: usize, side: SideId) -> Result<(), ChannelError> {
         self.change(|inner| {
             let side = match side {
-                Which::Sender(at) => &mut inner.senders[at],
-                Which::Receiver if matches!(inner.receiver, Side::Open(_)) => {
-                    return Err(Refusal::WouldBlock);
+                SideId::Sender(at) => &mut inner.senders[at],
+                SideId::Receiver if matches!(inner.receiver, Side::Open(_)) => {
+                    return Err(ChannelError::WouldBlock);
                 }
-                Which::Receiver => &mut inner.receiver,
+                SideId::Receiver => &mut inner.receiver,
             };
-            debug_assert_ne!(*side, Side::Gone, "guest {guest} runs");
+            debug_assert_ne!(*side, Side::Exited, "guest {guest} runs");
             side.open();
             Ok(())
         })
     }
 
-    fn close(&self, side: Which, how: Close) {
+    fn close(&self, side: SideId, how: Close) {
         let left = self.change(|inner| match side {
-            Which::Sender(at) => {
+            SideId::Sender(at) => {
                 inner.senders[at].close(how, self.senders[at].restarts);
                 VecDeque::new()
             }
-            Which::Receiver => {
+            SideId::Receiver => {
                 inner.receiver.close(how, self.receiver.restarts);
                 inner.orphans()
             }
@@ -175,7 +175,7 @@ impl Channel {
     /// The sides that a guest has.
     fn sides<'a>(
         &'a self,
-        inner: &'a mut Inner,
+        inner: &'a mut ChannelState,
         guest: usize,
     ) -> impl Iterator<Item = &'a mut Side> {
         let senders = self.senders.iter().zip(&mut inner.senders);
@@ -187,7 +187,7 @@ impl Channel {
     }
 
     /// A guest failed and is started again: it was not leaving.
-    fn reborn(&self, guest: usize) {
+    fn on_restart(&self, guest: usize) {
         self.change(|inner| {
             for side in self.sides(inner, guest) {
                 if *side == Side::Leaving {
@@ -198,16 +198,17 @@ impl Channel {
     }
 
     /// A guest has ended, and is not started again.
-    fn gone(&self, guest: usize) {
+    fn on_exit(&self, guest: usize) {
         let left = self.change(|inner| {
-            self.sides(inner, guest).for_each(|side| *side = Side::Gone);
+            self.sides(inner, guest)
+                .for_each(|side| *side = Side::Exited);
             inner.orphans()
         });
         drop(left);
     }
 
     /// Waits until `ready` says so.
-    async fn wait(&self, ready: impl Fn(&Inner) -> bool) {
+    async fn wait(&self, ready: impl Fn(&ChannelState) -> bool) {
         loop {
             // Before looking: what changes meanwhile is heard of.
             let changed = self.changed.notified();
@@ -221,9 +222,9 @@ impl Channel {
     }
 }
 
-impl Inner {
+impl ChannelState {
     /// What waits for a receiver that will not come for it.
-    fn orphans(&mut self) -> VecDeque<Letter> {
+    fn orphans(&mut self) -> VecDeque<Message> {
         if !self.receiver.is_closed() {
             return VecDeque::new();
         }
@@ -232,10 +233,10 @@ impl Inner {
     }
 
     /// Why there is nothing to receive.
-    fn nothing(&self) -> Refusal {
+    fn nothing(&self) -> ChannelError {
         match self.is_over() {
-            true => Refusal::Closed,
-            false => Refusal::WouldBlock,
+            true => ChannelError::Closed,
+            false => ChannelError::WouldBlock,
         }
     }
 
@@ -245,7 +246,7 @@ impl Inner {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Which {
+enum SideId {
     /// The sender at this place of the list.
     Sender(usize),
     Receiver,
@@ -253,23 +254,23 @@ enum Which {
 
 /// An end of a channel that a guest has open. It is closed when it is dropped, with
 /// its guest.
-pub(super) struct Opened {
+pub(super) struct Endpoint {
     channel: Arc<Channel>,
-    side: Which,
+    side: SideId,
     how: Close,
 }
 
-impl Drop for Opened {
+impl Drop for Endpoint {
     fn drop(&mut self) {
         self.channel.close(self.side, self.how);
     }
 }
 
 /// The end of a channel for sending.
-pub(super) struct SenderEnd(Opened);
+pub(super) struct SenderEnd(Endpoint);
 
 /// The end of a channel for receiving.
-pub(super) struct ReceiverEnd(Opened);
+pub(super) struct ReceiverEnd(Endpoint);
 
 impl SenderEnd {
     /// The guest drops it.
@@ -284,17 +285,17 @@ impl SenderEnd {
 
     /// Why the channel would never carry these regions to its receiver, whatever
     /// that lets go of.
-    fn never(&self, regions: &[Region]) -> Option<Refusal> {
+    fn never(&self, regions: &[Region]) -> Option<ChannelError> {
         let Channel { spec, receiver, .. } = &*self.0.channel;
         if regions.len() > spec.message_regions as usize {
-            return Some(Refusal::TooLarge(format!(
+            return Some(ChannelError::TooLarge(format!(
                 "{} regions; channel `{}` takes {} at most in a message",
                 regions.len(),
                 spec.name,
                 spec.message_regions
             )));
         }
-        let Which::Sender(at) = self.0.side else {
+        let SideId::Sender(at) = self.0.side else {
             unreachable!("it is a sender's");
         };
         if self.0.channel.senders[at].guest == receiver.guest {
@@ -316,81 +317,84 @@ impl SenderEnd {
             ("unpinned-spans", spans, u64::from(limits.unpinned_spans)),
         ];
         let (name, is, _) = over.into_iter().find(|(_, is, most)| is > most)?;
-        Some(Refusal::Refused(format!(
+        Some(ChannelError::Refused(format!(
             "`{}` could never take these regions: they are {is}, over its limit `{name}`",
             spec.to
         )))
     }
 
-    /// How many bytes a letter may have.
+    /// How many bytes a message may have.
     pub(super) fn message_bytes(&self) -> u64 {
         self.0.channel.spec.message_bytes
     }
 
-    /// What is said of a letter that has more.
-    pub(super) fn too_large(&self, bytes: usize) -> Refusal {
+    /// What is said of a message that has more.
+    pub(super) fn too_large(&self, bytes: usize) -> ChannelError {
         let ChannelSpec {
             name,
             message_bytes,
             ..
         } = &self.0.channel.spec;
-        Refusal::TooLarge(format!(
+        ChannelError::TooLarge(format!(
             "{bytes} bytes; channel `{name}` takes {message_bytes} at most: put them into a \
              region, and send that"
         ))
     }
 
-    /// Sends a letter once `detach` has taken its regions from the sender, which
-    /// it does only if nothing else stands in the way. Gives the letter back if it
+    /// Sends a message once `detach` has taken its regions from the sender, which
+    /// it does only if nothing else stands in the way. Gives the message back if it
     /// is not sent.
     pub(super) fn send<E>(
         &self,
-        letter: Letter,
-        detach: impl FnOnce(&Letter) -> Result<(), E>,
+        message: Message,
+        detach: impl FnOnce(&Message) -> Result<(), E>,
     ) -> Result<(), Unsent<E>> {
         let channel = &self.0.channel;
-        if letter.bytes.len() as u64 > channel.spec.message_bytes {
-            return Err(Unsent::Refused(self.too_large(letter.bytes.len()), letter));
+        if message.bytes.len() as u64 > channel.spec.message_bytes {
+            return Err(Unsent::Refused(
+                self.too_large(message.bytes.len()),
+                message,
+            ));
         }
-        if let Some(never) = self.never(&letter.regions) {
-            return Err(Unsent::Refused(never, letter));
+        if let Some(never) = self.never(&message.regions) {
+            return Err(Unsent::Refused(never, message));
         }
-        // The channel stays as it is until the letter is in it: nobody who finds it
+        // The channel stays as it is until the message is in it: nobody who finds it
         // full or closed afterwards has lost a window.
         let mut inner = channel.inner();
         if inner.receiver.is_closed() {
-            return Err(Unsent::Refused(Refusal::Closed, letter));
+            return Err(Unsent::Refused(ChannelError::Closed, message));
         }
         if inner.queue.len() >= channel.spec.capacity as usize {
-            return Err(Unsent::Refused(Refusal::WouldBlock, letter));
+            return Err(Unsent::Refused(ChannelError::WouldBlock, message));
         }
-        if let Err(error) = detach(&letter) {
+        if let Err(error) = detach(&message) {
             drop(inner);
-            return Err(Unsent::Failed(error, letter));
+            return Err(Unsent::Failed(error, message));
         }
-        for region in &letter.regions {
+        for region in &message.regions {
             region.set_queued(true);
         }
         inner.counts.sent += 1;
-        inner.counts.bytes += letter.bytes.len() as u64;
-        inner.counts.regions += letter.regions.len() as u64;
-        inner.queue.push_back(letter);
+        inner.counts.bytes += message.bytes.len() as u64;
+        inner.counts.regions += message.regions.len() as u64;
+        inner.queue.push_back(message);
         drop(inner);
         channel.changed.notify_waiters();
         Ok(())
     }
 
     /// What waits for room.
-    pub(super) fn room(&self) -> Room {
-        Room(self.0.channel.clone())
+    pub(super) fn writable(&self) -> Writable {
+        Writable(self.0.channel.clone())
     }
 }
 
-/// A letter that was not sent.
+/// A message that was not sent.
 pub(super) enum Unsent<E> {
-    Refused(Refusal, Letter),
+    Refused(ChannelError, Message),
     /// Its regions could not be taken from the sender.
-    Failed(E, Letter),
+    Failed(E, Message),
 }
 
 impl ReceiverEnd {
@@ -404,25 +408,25 @@ impl ReceiverEnd {
         self.0.how = Close::Finished;
     }
 
-    /// Drops the next letter, if there is one.
-    pub(super) fn skip(&self) -> Result<(), Refusal> {
+    /// Drops the next message, if there is one.
+    pub(super) fn skip(&self) -> Result<(), ChannelError> {
         let skipped = self.0.channel.change(|inner| {
-            let letter = inner.queue.pop_front().ok_or_else(|| inner.nothing())?;
+            let message = inner.queue.pop_front().ok_or_else(|| inner.nothing())?;
             inner.counts.dropped += 1;
-            Ok(letter)
+            Ok(message)
         });
         skipped.map(drop)
     }
 
-    /// Takes the next letter, whose regions go on the receiver's account.
-    pub(super) fn receive(&self, to: &Recipient) -> Result<Letter, Refusal> {
+    /// Takes the next message, whose regions go on the receiver's account.
+    pub(super) fn receive(&self, to: &Recipient) -> Result<Message, ChannelError> {
         let channel = &self.0.channel;
         let mut inner = channel.inner();
-        let Some(letter) = inner.queue.front() else {
+        let Some(message) = inner.queue.front() else {
             return Err(inner.nothing());
         };
         let owner = to.owner();
-        let charges = letter
+        let charges = message
             .regions
             .iter()
             .map(|region| {
@@ -434,12 +438,12 @@ impl ReceiverEnd {
                 Ok(Some((handle, region.charge_claim(owner)?)))
             })
             .collect::<Result<Vec<_>, RegionError>>()
-            .map_err(|error| Refusal::Exhausted(error.to_string()))?;
-        let mut letter = inner.queue.pop_front().expect("it was looked at");
+            .map_err(|error| ChannelError::Exhausted(error.to_string()))?;
+        let mut message = inner.queue.pop_front().expect("it was looked at");
         inner.counts.received += 1;
         drop(inner);
         channel.changed.notify_waiters();
-        letter.regions = std::mem::take(&mut letter.regions)
+        message.regions = std::mem::take(&mut message.regions)
             .into_iter()
             .zip(charges)
             .map(|(region, charges)| {
@@ -447,7 +451,7 @@ impl ReceiverEnd {
                 tracing::debug!(
                     region = region.name(),
                     id = region.id(),
-                    from = &*letter.from,
+                    from = &*message.from,
                     to = owner.name,
                     "region moved"
                 );
@@ -457,34 +461,34 @@ impl ReceiverEnd {
                 }
             })
             .collect();
-        Ok(letter)
+        Ok(message)
     }
 
-    /// What waits for a letter.
-    pub(super) fn mail(&self) -> Mail {
-        Mail(self.0.channel.clone())
+    /// What waits for a message.
+    pub(super) fn readable(&self) -> Readable {
+        Readable(self.0.channel.clone())
     }
 }
 
 /// Waits until a channel has room, or nobody will receive.
 #[derive(Clone)]
-pub(super) struct Room(Arc<Channel>);
+pub(super) struct Writable(Arc<Channel>);
 
-impl Room {
+impl Writable {
     pub(super) async fn ready(&self) {
         let most = self.0.spec.capacity as usize;
-        let ready = |inner: &Inner| inner.receiver.is_closed() || inner.queue.len() < most;
+        let ready = |inner: &ChannelState| inner.receiver.is_closed() || inner.queue.len() < most;
         self.0.wait(ready).await;
     }
 }
 
-/// Waits until a channel has a letter, or none will come.
+/// Waits until a channel has a message, or none will come.
 #[derive(Clone)]
-pub(super) struct Mail(Arc<Channel>);
+pub(super) struct Readable(Arc<Channel>);
 
-impl Mail {
+impl Readable {
     pub(super) async fn ready(&self) {
-        let ready = |inner: &Inner| !inner.queue.is_empty() || inner.is_over();
+        let ready = |inner: &ChannelState| !inner.queue.is_empty() || inner.is_over();
         self.0.wait(ready).await;
     }
 }
@@ -518,30 +522,30 @@ impl Channels {
         self.by_name.get(name)
     }
 
-    fn open(&self, guest: usize, name: &str, side: Which) -> Result<Opened, Refusal> {
-        let channel = self.named(name).ok_or(Refusal::NotPermitted)?;
+    fn open(&self, guest: usize, name: &str, side: SideId) -> Result<Endpoint, ChannelError> {
+        let channel = self.named(name).ok_or(ChannelError::NotPermitted)?;
         channel.open(guest, side)?;
-        Ok(Opened {
+        Ok(Endpoint {
             channel: channel.clone(),
             side,
             how: Close::Died,
         })
     }
 
-    pub(super) fn sender(&self, guest: usize, name: &str) -> Result<SenderEnd, Refusal> {
-        let channel = self.named(name).ok_or(Refusal::NotPermitted)?;
+    pub(super) fn sender(&self, guest: usize, name: &str) -> Result<SenderEnd, ChannelError> {
+        let channel = self.named(name).ok_or(ChannelError::NotPermitted)?;
         let mut senders = channel.senders.iter();
         let at = senders.position(|sender| sender.guest == guest);
-        let side = Which::Sender(at.ok_or(Refusal::NotPermitted)?);
+        let side = SideId::Sender(at.ok_or(ChannelError::NotPermitted)?);
         Ok(SenderEnd(self.open(guest, name, side)?))
     }
 
-    pub(super) fn receiver(&self, guest: usize, name: &str) -> Result<ReceiverEnd, Refusal> {
+    pub(super) fn receiver(&self, guest: usize, name: &str) -> Result<ReceiverEnd, ChannelError> {
         match self.named(name) {
             Some(channel) if channel.receiver.guest == guest => {
-                Ok(ReceiverEnd(self.open(guest, name, Which::Receiver)?))
+                Ok(ReceiverEnd(self.open(guest, name, SideId::Receiver)?))
             }
-            _ => Err(Refusal::NotPermitted),
+            _ => Err(ChannelError::NotPermitted),
         }
     }
 
@@ -553,16 +557,16 @@ impl Channels {
     }
 
     /// A guest failed, and is started again.
-    pub(super) fn reborn(&self, guest: usize) {
+    pub(super) fn on_restart(&self, guest: usize) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
-            channel.reborn(guest);
+            channel.on_restart(guest);
         }
     }
 
     /// A guest has ended, and is not started again.
-    pub(super) fn gone(&self, guest: usize) {
+    pub(super) fn on_exit(&self, guest: usize) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
-            channel.gone(guest);
+            channel.on_exit(guest);
         }
     }
 }
@@ -605,16 +609,16 @@ mod tests {
         }
     }
 
-    fn letter(bytes: &[u8]) -> Letter {
-        Letter {
+    fn message(bytes: &[u8]) -> Message {
+        Message {
             from: "0".into(),
             bytes: bytes.into(),
             regions: Vec::new(),
         }
     }
 
-    fn send(end: &SenderEnd, bytes: &[u8]) -> Result<(), Refusal> {
-        end.send(letter(bytes), |_| Ok::<_, Infallible>(()))
+    fn send(end: &SenderEnd, bytes: &[u8]) -> Result<(), ChannelError> {
+        end.send(message(bytes), |_| Ok::<_, Infallible>(()))
             .map_err(|unsent| match unsent {
                 Unsent::Refused(why, _) => why,
                 Unsent::Failed(never, _) => match never {},
@@ -638,17 +642,23 @@ mod tests {
             channels.sender(1, "c").unwrap(),
         );
         let receiver = channels.receiver(2, "c").unwrap();
-        let (room, mail) = (one.room(), receiver.mail());
-        assert!(is_ready(room.ready()) && !is_ready(mail.ready()));
+        let (writable, readable) = (one.writable(), receiver.readable());
+        assert!(is_ready(writable.ready()) && !is_ready(readable.ready()));
         send(&one, b"a").unwrap();
         send(&other, b"b").unwrap();
-        assert!(matches!(send(&one, b"c"), Err(Refusal::WouldBlock)));
-        assert!(!is_ready(room.ready()) && is_ready(mail.ready()));
-        assert!(matches!(send(&one, b"12345"), Err(Refusal::TooLarge(_))));
+        assert!(matches!(send(&one, b"c"), Err(ChannelError::WouldBlock)));
+        assert!(!is_ready(writable.ready()) && is_ready(readable.ready()));
+        assert!(matches!(
+            send(&one, b"12345"),
+            Err(ChannelError::TooLarge(_))
+        ));
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"b");
-        assert!(matches!(receiver.receive(&to), Err(Refusal::WouldBlock)));
+        assert!(matches!(
+            receiver.receive(&to),
+            Err(ChannelError::WouldBlock)
+        ));
     }
 
     #[test]
@@ -657,13 +667,13 @@ mod tests {
         for (guest, name) in [(2, "c"), (0, "d")] {
             assert!(matches!(
                 channels.sender(guest, name),
-                Err(Refusal::NotPermitted)
+                Err(ChannelError::NotPermitted)
             ));
         }
         for (guest, name) in [(0, "c"), (2, "d")] {
             assert!(matches!(
                 channels.receiver(guest, name),
-                Err(Refusal::NotPermitted)
+                Err(ChannelError::NotPermitted)
             ));
         }
     }
@@ -675,17 +685,20 @@ mod tests {
         let one = channels.sender(0, "c").unwrap();
         send(&one, b"a").unwrap();
         one.close();
-        channels.gone(1);
+        channels.on_exit(1);
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
-        assert!(is_ready(receiver.mail().ready()));
-        assert!(matches!(receiver.receive(&to), Err(Refusal::Closed)));
+        assert!(is_ready(receiver.readable().ready()));
+        assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
         // It may come back, as it is still there.
         let one = channels.sender(0, "c").unwrap();
-        assert!(matches!(receiver.receive(&to), Err(Refusal::WouldBlock)));
+        assert!(matches!(
+            receiver.receive(&to),
+            Err(ChannelError::WouldBlock)
+        ));
         drop(one);
         assert!(
-            matches!(receiver.receive(&to), Err(Refusal::WouldBlock)),
+            matches!(receiver.receive(&to), Err(ChannelError::WouldBlock)),
             "its guest has died, and may be started again"
         );
     }
@@ -697,25 +710,25 @@ mod tests {
         let receiver = channels.receiver(2, "c").unwrap();
         assert!(matches!(
             channels.receiver(2, "c"),
-            Err(Refusal::WouldBlock)
+            Err(ChannelError::WouldBlock)
         ));
         let host = RegionHost::new();
-        let mut sent = letter(b"a");
+        let mut sent = message(b"a");
         sent.regions.push(host.create("r", 1).unwrap());
         assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
         // It dies, and lives again.
         drop(receiver);
         send(&one, b"b").unwrap();
         let receiver = channels.receiver(2, "c").unwrap();
-        assert!(is_ready(receiver.mail().ready()));
+        assert!(is_ready(receiver.readable().ready()));
         drop(receiver);
         assert_eq!(host.counts().regions_given_back, 0);
-        let full = one.room();
+        let full = one.writable();
         assert!(!is_ready(full.ready()));
-        channels.gone(2);
+        channels.on_exit(2);
         assert_eq!(host.counts().regions_given_back, 1);
         assert!(is_ready(full.ready()));
-        assert!(matches!(send(&one, b"c"), Err(Refusal::Closed)));
+        assert!(matches!(send(&one, b"c"), Err(ChannelError::Closed)));
     }
 
     /// What a guest drops on its way to failing is not dropped.
@@ -730,8 +743,8 @@ mod tests {
         send(&one, b"a").unwrap();
         receiver.close();
         send(&one, b"b").unwrap();
-        assert!(matches!(send(&one, b"c"), Err(Refusal::WouldBlock)));
-        channels.reborn(2);
+        assert!(matches!(send(&one, b"c"), Err(ChannelError::WouldBlock)));
+        channels.on_restart(2);
         let receiver = channels.receiver(2, "c").unwrap();
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
@@ -739,19 +752,19 @@ mod tests {
         // The first sender is not started again, and the other one is.
         one.close();
         other.close();
-        assert!(!is_ready(receiver.mail().ready()));
-        channels.reborn(1);
+        assert!(!is_ready(receiver.readable().ready()));
+        channels.on_restart(1);
         let other = channels.sender(1, "c").unwrap();
         send(&other, b"d").unwrap();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"d");
         // By its own word, or when it ends in order.
         other.finish();
-        assert!(matches!(receiver.receive(&to), Err(Refusal::Closed)));
+        assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
         let one = channels.sender(0, "c").unwrap();
         receiver.close();
         assert!(send(&one, b"e").is_ok());
-        channels.gone(2);
-        assert!(matches!(send(&one, b"f"), Err(Refusal::Closed)));
+        channels.on_exit(2);
+        assert!(matches!(send(&one, b"f"), Err(ChannelError::Closed)));
     }
 
     #[test]
@@ -760,7 +773,7 @@ mod tests {
         let one = channels.sender(0, "c").unwrap();
         let host = RegionHost::new();
         let refused = |sizes: &[u64]| {
-            let mut sent = letter(b"a");
+            let mut sent = message(b"a");
             let regions = sizes.iter().map(|size| host.create("r", *size).unwrap());
             sent.regions.extend(regions);
             match one.send(sent, |_| Ok::<_, Infallible>(())) {
@@ -772,14 +785,14 @@ mod tests {
                 Err(Unsent::Failed(never, _)) => match never {},
             }
         };
-        let Some(Refusal::Refused(text)) = refused(&[60, 41]) else {
+        let Some(ChannelError::Refused(text)) = refused(&[60, 41]) else {
             panic!("more than the receiver may claim");
         };
         assert_eq!(
             text,
             "`2` could never take these regions: they are 101, over its limit `claimed-bytes`"
         );
-        let Some(Refusal::TooLarge(text)) = refused(&[1, 1, 1]) else {
+        let Some(ChannelError::TooLarge(text)) = refused(&[1, 1, 1]) else {
             panic!("more than a message may have");
         };
         assert!(text.contains("3 regions"), "{text}");
@@ -787,7 +800,7 @@ mod tests {
         // The receiver may have no room for it now, and need not wait for that.
         let receiver = channels.receiver(2, "c").unwrap();
         receiver.skip().unwrap();
-        assert!(matches!(receiver.skip(), Err(Refusal::WouldBlock)));
+        assert!(matches!(receiver.skip(), Err(ChannelError::WouldBlock)));
         assert_eq!(
             host.counts().regions_given_back,
             host.counts().regions_created
@@ -807,7 +820,7 @@ mod tests {
         region.write(0..1).unwrap()[0] = 1;
         let page = host.exclusive_bytes(&sender);
         assert!((1..=tombolo::GRANULE).contains(&page), "{page}");
-        let mut sent = letter(b"a");
+        let mut sent = message(b"a");
         sent.regions.push(region);
         assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
         assert_eq!(host.exclusive_bytes(&sender), 0);
@@ -823,7 +836,7 @@ mod tests {
         let one = channels.sender(0, "c").unwrap();
         let receiver = channels.receiver(2, "c").unwrap();
         let host = RegionHost::new();
-        let mut sent = letter(b"a");
+        let mut sent = message(b"a");
         sent.regions.push(host.create("r", 1).unwrap());
         assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
         let limits = {
@@ -832,7 +845,7 @@ mod tests {
             it
         };
         let small = host.context("2").limits(limits).build();
-        let Err(Refusal::Exhausted(text)) = receiver.receive(&small.recipient()) else {
+        let Err(ChannelError::Exhausted(text)) = receiver.receive(&small.recipient()) else {
             panic!("there is no room");
         };
         assert!(text.contains("regions"), "{text}");

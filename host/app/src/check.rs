@@ -11,9 +11,9 @@ use wasmtime::{Engine, OptLevel};
 use super::guest::GuestState;
 use super::handle::{self, NoSuchGuest};
 use super::interfaces;
-use super::killer::MOST;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
 use super::measure::Size;
+use super::oom::MAX_SCORE;
 use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::compile::{self, Compiler, TooLarge};
 use crate::text;
@@ -22,7 +22,7 @@ use tombolo::internal::half_of_available;
 use tombolo_region::escape;
 
 /// What a message costs the host besides its bytes, at most.
-const LETTER: u64 = 512;
+const MESSAGE_OVERHEAD: u64 = 512;
 
 /// What [`AppBuilder::check`] found.
 #[derive(Debug, Default)]
@@ -306,14 +306,14 @@ impl AppBuilder {
             if let Err(error) = self.exists(guest) {
                 errors.push(error.into());
             }
-            if *score > MOST {
+            if *score > MAX_SCORE {
                 errors.push(StartError::Score {
                     of: format!("the score of guest `{guest}`"),
                     score: *score,
                 });
             }
         }
-        if self.policy.floor > MOST {
+        if self.policy.floor > MAX_SCORE {
             errors.push(StartError::Score {
                 of: "the floor".into(),
                 score: self.policy.floor,
@@ -356,7 +356,7 @@ impl AppBuilder {
                     bytes: channel.message_bytes,
                 });
             }
-            let each = channel.message_bytes.saturating_add(LETTER);
+            let each = channel.message_bytes.saturating_add(MESSAGE_OVERHEAD);
             let bytes = each.saturating_mul(channel.capacity.into());
             let most = half_of_available();
             if bytes > most {
@@ -448,7 +448,7 @@ pub enum StartError {
         most: u64,
     },
     /// A score or the floor is too high.
-    #[error("{of} is a number from 0 to {MOST}, not {score}")]
+    #[error("{of} is a number from 0 to {MAX_SCORE}, not {score}")]
     Score {
         /// What is too high.
         of: String,
@@ -726,9 +726,9 @@ mod tests {
             to: "b".into(),
         };
         let app = app()
-            .score("x", 3)
-            .score("a", 1001)
-            .floor(1001)
+            .oom_score("x", 3)
+            .oom_score("a", 1001)
+            .oom_floor(1001)
             .may_call([call])
             .channel(channel("e", 1))
             .channel(channel("a", 0))

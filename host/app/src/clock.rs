@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use super::life::Life;
+use super::status::GuestStatus;
 use tombolo::internal::sys::StoreId;
 use tombolo::internal::sys::entry::Entered;
 
@@ -148,7 +148,7 @@ pin_project! {
         call: Option<F>,
         store: StoreId,
         clock: Arc<Clock>,
-        life: Arc<Life>,
+        status: Arc<GuestStatus>,
         alarm: Option<Pin<Box<Sleep>>>,
     }
 
@@ -163,12 +163,17 @@ pin_project! {
 }
 
 impl<F> Metered<F> {
-    pub(super) fn new(store: StoreId, clock: &Arc<Clock>, life: &Arc<Life>, call: F) -> Metered<F> {
+    pub(super) fn new(
+        store: StoreId,
+        clock: &Arc<Clock>,
+        status: &Arc<GuestStatus>,
+        call: F,
+    ) -> Metered<F> {
         Metered {
             call: Some(call),
             store,
             clock: clock.clone(),
-            life: life.clone(),
+            status: status.clone(),
             alarm: None,
         }
     }
@@ -180,7 +185,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         // Before the call is polled: word that comes meanwhile wakes the task.
-        if let Err(told) = this.life.watch(context) {
+        if let Err(told) = this.status.watch(context) {
             return Poll::Ready(Err(told.into()));
         }
         this.clock.polled();
@@ -191,7 +196,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
             // can be dropped afterwards. So that guest ends, and others go on.
             catch_unwind(AssertUnwindSafe(|| call.poll(context)))
         };
-        this.life.ran();
+        this.status.ran();
         let polled = match polled {
             Ok(polled) => polled,
             Err(panic) => return Poll::Ready(Err(Panicked::new(&*panic).into())),

@@ -13,20 +13,20 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::IoView;
 
-use super::call::{Call, Inbox, Message, Reply, Seat, Work};
+use super::call::{Call, Inbox, Mailbox, MailboxItem, Reply, Work};
 use super::clock::{BUG, Clock, Metered, Panicked, TimeUp};
 use super::files::{FileThreads, FileView};
+use super::idle::Wakeup;
 use super::interfaces::Grants;
-use super::life::{Last, Life, Told};
 use super::limiter::Limiter;
-use super::nursery::{Again, Next, Nursery};
 use super::output::Stdio;
-use super::proxy::{Bundle, Caller, Dropped, Held, Proxies, Refused};
+use super::proxy::{Bundle, Caller, Dropped, Held, PassError, Proxies};
 use super::report::RECORDS;
 use super::report::{GuestReport, RestartReport, WindowReport};
-use super::rest::Roused;
+use super::status::{ExitGuard, GuestStatus, StopReason};
+use super::supervisor::{Incarnation, RestartDecision, Supervisor};
 use super::values;
-use super::{End, Ticker};
+use super::{CommandExit, Ticker};
 use crate::text;
 use tombolo::Limits;
 use tombolo::internal::sys::{StoreId, fault, private_bytes};
@@ -74,7 +74,7 @@ pub(super) struct GuestState {
     /// Who the store is, once there is one.
     store: Arc<OnceLock<StoreId>>,
     pub(super) clock: Arc<Clock>,
-    pub(super) life: Arc<Life>,
+    pub(super) status: Arc<GuestStatus>,
 }
 
 impl GuestState {
@@ -105,7 +105,7 @@ impl GuestState {
             let host = account.used(ChargeKind::HostMemory);
             memory().saturating_add(host - host % GRANULE)
         };
-        let life = Life::new(memory, regions.host().clone(), regions.owner().clone());
+        let status = GuestStatus::new(memory, regions.host().clone(), regions.owner().clone());
         GuestState {
             wasi,
             files,
@@ -120,7 +120,7 @@ impl GuestState {
             refused: false,
             store,
             clock: Arc::default(),
-            life: Arc::new(life),
+            status: Arc::new(status),
         }
     }
 }
@@ -200,44 +200,49 @@ impl RegionView for GuestState {
 pub(super) struct Guest {
     store: Store<GuestState>,
     clock: Arc<Clock>,
-    life: Arc<Life>,
+    status: Arc<GuestStatus>,
     /// Where wasm of this store faulted last.
     fault: Arc<AtomicUsize>,
     limits: Limits,
     /// After the store: what runs in there needs it.
     _ticker: Arc<Ticker>,
     /// After the store, whose memory is back then.
-    _last: Last,
+    _exit_guard: ExitGuard,
 }
 
 /// How a guest ended.
-pub(super) struct Ended {
+pub(super) struct GuestExit {
     pub(super) index: usize,
     /// The code with which it exited, if it did by itself.
     exit: Option<u8>,
     /// What to tell the operator, if it failed.
     pub(super) failure: Option<String>,
     /// It was told to end because the app does.
-    with_app: bool,
+    app_shutdown: bool,
     report: GuestReport,
     /// How long it lived.
     pub(super) lived: Duration,
     /// When it ended: before anybody heard of it.
     pub(super) at: Instant,
     /// Its next life, if it failed and is to have one.
-    pub(super) next: Option<Next>,
+    pub(super) next: Option<Incarnation>,
     /// Whether it failed, and would be restarted if the app did not end.
     pub(super) excused: bool,
 }
 
-impl Ended {
+impl GuestExit {
     /// A guest that went down with a panic of the host's.
-    pub(super) fn panicked(index: usize, name: &str, panicked: &Panicked, born: Instant) -> Ended {
-        Ended {
+    pub(super) fn panicked(
+        index: usize,
+        name: &str,
+        panicked: &Panicked,
+        born: Instant,
+    ) -> GuestExit {
+        GuestExit {
             index,
             exit: None,
             failure: Some(format!("guest `{name}` was ended: {panicked}")),
-            with_app: false,
+            app_shutdown: false,
             report: GuestReport {
                 name: name.to_owned(),
                 end: "failed".into(),
@@ -251,19 +256,19 @@ impl Ended {
     }
 
     /// Notes what becomes of it.
-    pub(super) fn then(&mut self, again: Again) {
+    pub(super) fn then(&mut self, again: RestartDecision) {
         match again {
-            Again::Lives(next) => self.next = Some(*next),
-            Again::AppEnds => self.excused = true,
-            Again::Never => {}
+            RestartDecision::Restart(next) => self.next = Some(*next),
+            RestartDecision::AppEnding => self.excused = true,
+            RestartDecision::Never => {}
         }
     }
 
-    pub(super) fn end(&self) -> End {
+    pub(super) fn end(&self) -> CommandExit {
         match (self.exit, &self.failure) {
-            (Some(code), None) => End::Exit(code),
-            _ if self.with_app => End::Stopped,
-            _ => End::Failed,
+            (Some(code), None) => CommandExit::Exit(code),
+            _ if self.app_shutdown => CommandExit::Stopped,
+            _ => CommandExit::Failed,
         }
     }
 
@@ -276,9 +281,9 @@ impl Ended {
     pub(super) fn after(&mut self, before: GuestReport, restart: RestartReport) {
         let report = &mut self.report;
         report.windows_total += before.windows_total;
-        report.regions_let_go_total += before.regions_let_go_total;
+        report.regions_released_total += before.regions_released_total;
         report.regions_created += before.regions_created;
-        report.regions_given_back += before.regions_given_back;
+        report.regions_freed += before.regions_freed;
         report.growths_refused += before.growths_refused;
         report.restarts_total = before.restarts_total + 1;
         report.restarts = before.restarts;
@@ -312,9 +317,9 @@ pub(super) struct Broken {
     function: Option<Arc<str>>,
 }
 
-impl From<Told> for Broken {
+impl From<StopReason> for Broken {
     /// Of a guest that was at nothing when it was told to end.
-    fn from(told: Told) -> Broken {
+    fn from(told: StopReason) -> Broken {
         Broken {
             error: told.into(),
             borrowed: None,
@@ -325,13 +330,13 @@ impl From<Told> for Broken {
 }
 
 /// A guest that waits for calls.
-pub(super) struct Resting {
+pub(super) struct IdleGuest {
     guest: Guest,
     instance: Instance,
     inbox: Inbox,
 }
 
-impl Resting {
+impl IdleGuest {
     /// Whether nobody has asked it for anything, so that who asks now is the next.
     pub(super) fn is_free(&self) -> bool {
         self.inbox.is_empty()
@@ -350,18 +355,18 @@ impl Resting {
 }
 
 /// A guest after a call, and whether that broke it.
-pub(super) type Answered = (Box<Resting>, Result<(), Broken>);
+pub(super) type Answered = (Box<IdleGuest>, Result<(), Broken>);
 
 impl Guest {
     pub(super) fn new(
         engine: &Engine,
         state: GuestState,
-        last: Last,
+        exit_guard: ExitGuard,
         limits: &Limits,
         ticker: Arc<Ticker>,
     ) -> Guest {
         let clock = state.clock.clone();
-        let life = state.life.clone();
+        let status = state.status.clone();
         let fault = Arc::new(AtomicUsize::new(0));
         let mut store = Store::new(engine, state);
         let _ = store.data().store.set(StoreId::of(&store));
@@ -370,7 +375,7 @@ impl Guest {
         store.epoch_deadline_callback(|store| {
             let state = store.data();
             state.regions.check()?;
-            state.life.check()?;
+            state.status.check()?;
             state.clock.check()?;
             state.clock.yielded();
             // By way of the executor's timers, which it would otherwise look
@@ -396,8 +401,8 @@ impl Guest {
         Guest {
             store,
             clock,
-            _last: last,
-            life,
+            _exit_guard: exit_guard,
+            status,
             fault,
             limits: limits.clone(),
             _ticker: ticker,
@@ -410,46 +415,46 @@ impl Guest {
     pub(super) async fn live(
         mut self,
         index: usize,
-        nursery: Arc<Nursery>,
+        supervisor: Arc<Supervisor>,
         inbox: Inbox,
         ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
-    ) -> Ended {
+    ) -> GuestExit {
         let born = Instant::now();
         let name = self.store.data().regions.name().to_owned();
-        let calls = &nursery.calls;
+        let calls = &supervisor.calls;
         // Until others have heard of the end: who has asked, and hears no answer, learns
         // why, and finds the next life.
         let mut inbox = Some(inbox);
-        let run = nursery.cradles[index].run.as_deref();
-        let stdio = &nursery.cradles[index].stdio;
+        let run = supervisor.templates[index].run.as_deref();
+        let stdio = &supervisor.templates[index].stdio;
         if run.is_some() {
             // It would not come to them before it has run, or ever: whoever
             // calls is told so at once.
-            calls.ended(
+            calls.set_exit_reason(
                 index,
                 format!("guest `{name}` is a command, and answers no calls"),
             );
             drop(inbox.take());
         }
         self.clock.start(self.limits.call_time);
-        let component = &nursery.cradles[index].component;
-        let linker = &nursery.linkers[index];
-        let size = nursery.cradles[index].size;
+        let component = &supervisor.templates[index].component;
+        let linker = &supervisor.linkers[index];
+        let size = supervisor.templates[index].size;
         let instance = self.enter(async |store| {
             let charge = store.data().charge(size.bytes)?;
             store.data_mut().instances = Some(charge);
             let handles = store.data().most_handles(size.components);
             store.set_max_component_handles(handles);
             let instance = linker.instantiate_async(&mut *store, component).await?;
-            let seat = calls.seat(index);
-            Proxies::born(store, component, instance, &nursery.kinds, seat);
+            let mailbox = calls.mailbox(index);
+            Proxies::instantiated(store, component, instance, &supervisor.kinds, mailbox);
             Ok(instance)
         });
         let lived = match (instance.await, run) {
             (Err(error), _) => {
                 let error = self.explain(error);
                 let refused = self.refused();
-                calls.ended(
+                calls.set_exit_reason(
                     index,
                     format!("guest `{name}` could not be instantiated{refused}"),
                 );
@@ -463,7 +468,7 @@ impl Guest {
                         stdio.end_life();
                         let _ = ready.send(Err(error));
                         let ended = self.ended(index, None, None, None, born);
-                        nursery.gone(index);
+                        supervisor.on_exit(index);
                         return ended;
                     }
                     None => Err(Broken {
@@ -481,12 +486,12 @@ impl Guest {
                 match (run, inbox.take()) {
                     (Some(run), _) => tokio::select! {
                         biased;
-                        told = self.life.told() => Err(told.into()),
+                        told = self.status.stop_reason() => Err(told.into()),
                         () = calls.begun() => self.run(instance, run, stdio).await,
                     },
                     (None, Some(heard)) => {
                         let (guest, left, served) =
-                            self.serve(instance, heard, &calls.seat(index)).await;
+                            self.serve(instance, heard, &calls.mailbox(index)).await;
                         (self, inbox) = (guest, Some(left));
                         served.map(|()| None)
                     }
@@ -499,10 +504,10 @@ impl Guest {
             Ok(exit) => {
                 self.store.data_mut().regions.finish();
                 let mut ended = self.ended(index, exit, None, None, born);
-                calls.ended(index, format!("guest `{name}` has ended"));
+                calls.set_exit_reason(index, format!("guest `{name}` has ended"));
                 match exit {
-                    Some(0) | None => nursery.gone(index),
-                    Some(_) => ended.then(nursery.again(index, ended.lived)),
+                    Some(0) | None => supervisor.on_exit(index),
+                    Some(_) => ended.then(supervisor.decide_restart(index, ended.lived)),
                 }
                 ended
             }
@@ -517,7 +522,7 @@ impl Guest {
                     Some(function) => format!(" in `{function}`"),
                     None => String::new(),
                 };
-                let by_word = error.downcast_ref::<Told>().cloned();
+                let by_word = error.downcast_ref::<StopReason>().cloned();
                 // Callers are told less: see `for_callers`.
                 let (failure, told) = match error.downcast_ref::<I32Exit>() {
                     // In order, as far as its windows go.
@@ -540,15 +545,15 @@ impl Guest {
                     }
                 };
                 let (failure, told) = (clip(failure), clip(told));
-                let with_app = by_word.as_ref().is_some_and(|told| told.with_app);
+                let app_shutdown = by_word.as_ref().is_some_and(|told| told.app_shutdown);
                 // First the memory, and with it the windows; then the lends;
                 // and only then does anybody hear of it.
                 let mut ended = self.ended(index, None, Some(failure), by_word, born);
-                calls.ended(index, told.clone());
+                calls.set_exit_reason(index, told.clone());
                 drop(borrowed);
-                match with_app {
-                    true => nursery.gone(index),
-                    false => ended.then(nursery.again(index, ended.lived)),
+                match app_shutdown {
+                    true => supervisor.on_exit(index),
+                    false => ended.then(supervisor.decide_restart(index, ended.lived)),
                 }
                 if let Some(tell) = tell {
                     tell(told);
@@ -567,7 +572,7 @@ impl Guest {
         call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
         let id = StoreId::of(&self.store);
-        let result = Metered::new(id, &self.clock, &self.life, call(&mut self.store)).await?;
+        let result = Metered::new(id, &self.clock, &self.status, call(&mut self.store)).await?;
         // What wasmtime wrote for the guest outside of a host call, at the end of
         // the call say, it hears of here.
         self.store.data().regions.check()?;
@@ -614,7 +619,7 @@ impl Guest {
             Ok(())
         };
         let id = StoreId::of(&self.store);
-        let written = Metered::new(id, &self.clock, &self.life, written).await;
+        let written = Metered::new(id, &self.clock, &self.status, written).await;
         written.map_err(broken)?;
         Ok(Some(code))
     }
@@ -625,32 +630,34 @@ impl Guest {
         self,
         instance: Instance,
         inbox: Inbox,
-        seat: &Seat,
+        mailbox: &Mailbox,
     ) -> (Guest, Inbox, Result<(), Broken>) {
-        let mut resting = Box::new(Resting {
+        let mut resting = Box::new(IdleGuest {
             guest: self,
             instance,
             inbox,
         });
         loop {
-            let look = |resting: &mut Box<Resting>, context: &mut Context<'_>| {
-                if let Err(told) = resting.guest.life.watch(context) {
+            let look = |resting: &mut Box<IdleGuest>, context: &mut Context<'_>| {
+                if let Err(told) = resting.guest.status.watch(context) {
                     return Poll::Ready(Err(told));
                 }
                 resting.inbox.poll_recv(context).map(Ok)
             };
             let answered;
-            (resting, answered) = match seat.rest.rest(resting, look).await {
-                Roused::By(resting, Err(told)) => (resting, Err(told.into())),
-                Roused::By(resting, Ok(Some(Message::Call(call)))) => resting.answer(call).await,
-                Roused::By(mut resting, Ok(Some(Message::Drop(dropped)))) => {
+            (resting, answered) = match mailbox.idle.wait(resting, look).await {
+                Wakeup::Ready(resting, Err(told)) => (resting, Err(told.into())),
+                Wakeup::Ready(resting, Ok(Some(MailboxItem::Call(call)))) => {
+                    resting.answer(call).await
+                }
+                Wakeup::Ready(mut resting, Ok(Some(MailboxItem::Drop(dropped)))) => {
                     let destroyed = resting.guest.destroy(dropped).await;
                     (resting, destroyed)
                 }
-                Roused::By(resting, Ok(Some(Message::Stop) | None)) => {
+                Wakeup::Ready(resting, Ok(Some(MailboxItem::Stop) | None)) => {
                     return (resting.guest, resting.inbox, Ok(()));
                 }
-                Roused::Begun(begun) => begun.await,
+                Wakeup::Inline(begun) => begun.await,
             };
             if answered.is_err() {
                 return (resting.guest, resting.inbox, answered);
@@ -744,8 +751,8 @@ impl Guest {
     ) -> (Option<Held>, wasmtime::Result<Reply>) {
         let (params, borrowed) = match params.unpack(&mut self.store) {
             Ok(unpacked) => unpacked,
-            Err(Refused::Told(why)) => return (None, Ok(Reply::Failed(why))),
-            Err(Refused::Fatal(error)) => return (None, Err(error)),
+            Err(PassError::Refused(why)) => return (None, Ok(Reply::Failed(why))),
+            Err(PassError::Fatal(error)) => return (None, Err(error)),
         };
         let mut results = vec![Val::Bool(false); results];
         let called = self.enter(async |store| {
@@ -769,8 +776,8 @@ impl Guest {
                 Ok(charge) => Ok(Reply::Done(bundle, charge)),
                 Err(why) => Ok(Reply::Failed(why)),
             },
-            Err(Refused::Fatal(error)) => Err(error),
-            Err(Refused::Told(why)) => {
+            Err(PassError::Fatal(error)) => Err(error),
+            Err(PassError::Refused(why)) => {
                 let failed = format!("the results of guest `{guest}` cannot be passed: {why}");
                 Ok(Reply::Failed(failed))
             }
@@ -823,9 +830,9 @@ impl Guest {
         index: usize,
         exit: Option<u8>,
         failure: Option<String>,
-        told: Option<Told>,
+        told: Option<StopReason>,
         born: Instant,
-    ) -> Ended {
+    ) -> GuestExit {
         let regions = &self.store.data().regions;
         let owner = regions.owner().clone();
         let (notes, windows_total) = regions.window_notes();
@@ -842,7 +849,7 @@ impl Guest {
             })
             .collect();
         let held = regions.usage();
-        let (regions_let_go, regions_let_go_total) = regions.let_go_but(&held);
+        let (regions_released, regions_released_total) = regions.let_go_but(&held);
         let mut report = GuestReport {
             name: regions.name().to_owned(),
             end: match (&told, &failure, exit) {
@@ -854,22 +861,22 @@ impl Guest {
             windows,
             windows_total,
             regions: held,
-            regions_let_go,
-            regions_let_go_total,
+            regions_released,
+            regions_released_total,
             regions_created: regions.regions_created(),
-            regions_given_back: 0,
+            regions_freed: 0,
             restarts: Vec::new(),
             restarts_total: 0,
             growths_refused: self.store.data().limiter.refused(),
         };
         drop(self.store);
-        report.regions_given_back = owner.given_back();
-        let with_app = told.is_some_and(|told| told.with_app);
-        Ended {
+        report.regions_freed = owner.given_back();
+        let app_shutdown = told.is_some_and(|told| told.app_shutdown);
+        GuestExit {
             index,
             exit,
-            failure: failure.filter(|_| !with_app),
-            with_app,
+            failure: failure.filter(|_| !app_shutdown),
+            app_shutdown,
             report,
             lived: born.elapsed(),
             at: Instant::now(),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::App;
 use super::call::Calls;
-use super::killer::Killer;
-use super::life::Told;
+use super::oom::OomKiller;
 use super::report::KillReport;
+use super::status::StopReason;
 use tombolo::RegionHost;
 use tombolo_region::escape;
 
@@ -17,7 +17,7 @@ use tombolo_region::escape;
 #[derive(Clone)]
 pub struct AppHandle {
     calls: Arc<Calls>,
-    killer: Arc<Killer>,
+    killer: Arc<OomKiller>,
     host: RegionHost,
 }
 
@@ -74,27 +74,27 @@ impl AppHandle {
     /// [`NoSuchGuest`].
     pub fn end_guest(&self, guest: &str, reason: impl Into<String>) -> Result<(), NoSuchGuest> {
         self.exists(guest)?;
-        let told = Told {
+        let told = StopReason {
             reason: reason.into().into(),
-            with_app: false,
+            app_shutdown: false,
         };
-        for life in self.killer.lives(guest) {
-            life.end(told.clone());
+        for status in self.killer.statuses(guest) {
+            status.end(told.clone());
         }
         Ok(())
     }
 
     /// Waits until a guest has ended, in whatever way, and its memory is back. Of one
-    /// that is started again, that is the life which it has at this moment, or is
+    /// that is started again, that is the status which it has at this moment, or is
     /// about to have.
     ///
     /// # Errors
     ///
     /// [`NoSuchGuest`].
-    pub async fn gone(&self, guest: &str) -> Result<(), NoSuchGuest> {
+    pub async fn exited(&self, guest: &str) -> Result<(), NoSuchGuest> {
         self.exists(guest)?;
-        for life in self.killer.lives(guest) {
-            life.gone().await;
+        for status in self.killer.statuses(guest) {
+            status.exited().await;
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl AppHandle {
     }
 
     /// Ends the app in order: the commands at once, or, if one of them hears of it,
-    /// after their [grace](super::AppBuilder::grace); the others when they have
+    /// after their [stop timeout](super::AppBuilder::stop_timeout); the others when they have
     /// answered the calls that they are at, for which they have a second.
     /// [`App::run`] returns then.
     pub fn stop(&self) {
@@ -122,8 +122,8 @@ impl AppHandle {
     /// there is nobody to be ended.
     ///
     /// What it has begun goes on if the future is dropped.
-    pub async fn relieve(&self) -> Option<KillReport> {
-        self.killer.relieve().await
+    pub async fn kill_for_memory(&self) -> Option<KillReport> {
+        self.killer.kill_for_memory().await
     }
 }
 

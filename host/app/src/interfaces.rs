@@ -15,7 +15,7 @@ use wasmtime::component::{
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::channel::{self, Channels, Letter, Mail, ReceiverEnd, Room, SenderEnd, Unsent};
+use super::channel::{self, Channels, Message, Readable, ReceiverEnd, SenderEnd, Unsent, Writable};
 use super::guest::GuestState;
 use super::scope::{self, Awaited, Publication, Scopes};
 use tombolo::Region;
@@ -66,7 +66,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
-enum ChannelRefusal {
+enum WitChannelError {
     #[component(name = "not-permitted")]
     NotPermitted,
     #[component(name = "would-block")]
@@ -81,15 +81,15 @@ enum ChannelRefusal {
     Exhausted(String),
 }
 
-impl From<channel::Refusal> for ChannelRefusal {
-    fn from(refusal: channel::Refusal) -> ChannelRefusal {
+impl From<channel::ChannelError> for WitChannelError {
+    fn from(refusal: channel::ChannelError) -> WitChannelError {
         match refusal {
-            channel::Refusal::NotPermitted => ChannelRefusal::NotPermitted,
-            channel::Refusal::WouldBlock => ChannelRefusal::WouldBlock,
-            channel::Refusal::TooLarge(text) => ChannelRefusal::TooLarge(text),
-            channel::Refusal::Closed => ChannelRefusal::Closed,
-            channel::Refusal::Refused(text) => ChannelRefusal::Refused(text),
-            channel::Refusal::Exhausted(text) => ChannelRefusal::Exhausted(text),
+            channel::ChannelError::NotPermitted => WitChannelError::NotPermitted,
+            channel::ChannelError::WouldBlock => WitChannelError::WouldBlock,
+            channel::ChannelError::TooLarge(text) => WitChannelError::TooLarge(text),
+            channel::ChannelError::Closed => WitChannelError::Closed,
+            channel::ChannelError::Refused(text) => WitChannelError::Refused(text),
+            channel::ChannelError::Exhausted(text) => WitChannelError::Exhausted(text),
         }
     }
 }
@@ -106,7 +106,7 @@ struct WitMessage {
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct WitUnsent {
-    why: ChannelRefusal,
+    why: WitChannelError,
     regions: Vec<Resource<Region>>,
 }
 
@@ -186,23 +186,23 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
             let state = checked(&mut store)?;
             let skipped = state.table.get(&end)?.skip();
-            Ok((skipped.map_err(ChannelRefusal::from),))
+            Ok((skipped.map_err(WitChannelError::from),))
         },
     )?;
     instance.func_wrap(
         "[method]sender.subscribe",
         |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
             let state = checked(&mut store)?;
-            let room = state.table.get(&end)?.room();
-            pollable(&mut state.table, room)
+            let writable = state.table.get(&end)?.writable();
+            pollable(&mut state.table, writable)
         },
     )?;
     instance.func_wrap(
         "[method]receiver.subscribe",
         |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
             let state = checked(&mut store)?;
-            let mail = state.table.get(&end)?.mail();
-            pollable(&mut state.table, mail)
+            let readable = state.table.get(&end)?.readable();
+            pollable(&mut state.table, readable)
         },
     )
 }
@@ -216,13 +216,13 @@ fn checked<'a>(store: &'a mut Store<'_>) -> wasmtime::Result<&'a mut GuestState>
 
 fn opened<E: Send + 'static>(
     table: &mut ResourceTable,
-    end: Result<E, channel::Refusal>,
-) -> Answer<Resource<E>, ChannelRefusal> {
-    let opened = end.map_err(ChannelRefusal::from);
+    end: Result<E, channel::ChannelError>,
+) -> Answer<Resource<E>, WitChannelError> {
+    let opened = end.map_err(WitChannelError::from);
     let kept = opened.map(|end| table.push(end));
     Ok((match kept {
         Ok(Ok(end)) => Ok(end),
-        Ok(Err(ResourceTableError::Full)) => Err(ChannelRefusal::Exhausted(FULL.into())),
+        Ok(Err(ResourceTableError::Full)) => Err(WitChannelError::Exhausted(FULL.into())),
         Ok(Err(error)) => return Err(error.into()),
         Err(refusal) => Err(refusal),
     },))
@@ -245,16 +245,16 @@ enum Detach {
     Fatal(MemoryError),
 }
 
-/// Takes the regions of a letter from the guest in the store in hand: all of them,
+/// Takes the regions of a message from the guest in the store in hand: all of them,
 /// with their windows, or none.
-fn detach(store: StoreId, letter: &Letter) -> Result<(), Detach> {
-    for region in &letter.regions {
+fn detach(store: StoreId, message: &Message) -> Result<(), Detach> {
+    for region in &message.regions {
         region.may_move().map_err(|refusal| {
             let name = region.name();
             Detach::Refused(format!("region `{name}` cannot be moved: {refusal}"))
         })?;
     }
-    let mut regions = letter.regions.iter();
+    let mut regions = message.regions.iter();
     regions.try_for_each(|region| region.unmap_to_move(store).map_err(Detach::Fatal))
 }
 
@@ -274,28 +274,28 @@ fn send(
     let from = state.regions.owner().name.as_str().into();
     let table = state.regions.table();
     let regions = regions.into_iter().map(|region| table.delete(region));
-    let mut letter = Letter {
+    let mut message = Message {
         from,
         bytes: Vec::new(),
         regions: regions.collect::<Result<_, _>>()?,
     };
     let end = state.table.get(&end)?;
-    let (why, letter) = match bytes {
-        Err(length) => (end.too_large(length), letter),
+    let (why, message) = match bytes {
+        Err(length) => (end.too_large(length), message),
         Ok(bytes) => {
-            letter.bytes = bytes;
-            match end.send(letter, |letter| detach(id, letter)) {
+            message.bytes = bytes;
+            match end.send(message, |message| detach(id, message)) {
                 Ok(()) => return Ok(Ok(())),
-                Err(Unsent::Refused(why, letter)) => (why, letter),
-                Err(Unsent::Failed(Detach::Refused(why), letter)) => {
-                    (channel::Refusal::Refused(why), letter)
+                Err(Unsent::Refused(why, message)) => (why, message),
+                Err(Unsent::Failed(Detach::Refused(why), message)) => {
+                    (channel::ChannelError::Refused(why), message)
                 }
                 Err(Unsent::Failed(Detach::Fatal(error), _)) => return Err(error.into()),
             }
         }
     };
     let table = state.regions.table();
-    let back = letter.regions.into_iter().map(|region| table.push(region));
+    let back = message.regions.into_iter().map(|region| table.push(region));
     Ok(Err(WitUnsent {
         why: why.into(),
         regions: back.collect::<Result<_, _>>()?,
@@ -305,32 +305,32 @@ fn send(
 fn receive(
     mut store: Store<'_>,
     end: &Resource<ReceiverEnd>,
-) -> wasmtime::Result<Result<WitMessage, ChannelRefusal>> {
+) -> wasmtime::Result<Result<WitMessage, WitChannelError>> {
     let state = checked(&mut store)?;
-    let letter = match state.table.get(end)?.receive(&state.regions.recipient()) {
-        Ok(letter) => letter,
+    let message = match state.table.get(end)?.receive(&state.regions.recipient()) {
+        Ok(message) => message,
         Err(refusal) => return Ok(Err(refusal.into())),
     };
     let table = state.regions.table();
-    let regions = letter.regions.into_iter().map(|region| table.push(region));
+    let regions = message.regions.into_iter().map(|region| table.push(region));
     Ok(Ok(WitMessage {
-        from: letter.from.to_string(),
-        bytes: letter.bytes,
+        from: message.from.to_string(),
+        bytes: message.bytes,
         regions: regions.collect::<Result<_, _>>()?,
     }))
 }
 
 #[async_trait]
-impl Pollable for Room {
+impl Pollable for Writable {
     async fn ready(&mut self) {
-        Room::ready(self).await;
+        Writable::ready(self).await;
     }
 }
 
 #[async_trait]
-impl Pollable for Mail {
+impl Pollable for Readable {
     async fn ready(&mut self) {
-        Mail::ready(self).await;
+        Readable::ready(self).await;
     }
 }
 
@@ -338,7 +338,7 @@ impl Pollable for Mail {
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
-enum ScopeRefusal {
+enum WitScopeError {
     #[component(name = "not-permitted")]
     NotPermitted,
     #[component(name = "absent")]
@@ -349,13 +349,13 @@ enum ScopeRefusal {
     Region(wit::ErrorCode),
 }
 
-impl From<scope::Refusal> for ScopeRefusal {
-    fn from(refusal: scope::Refusal) -> ScopeRefusal {
+impl From<scope::ScopeError> for WitScopeError {
+    fn from(refusal: scope::ScopeError) -> WitScopeError {
         match refusal {
-            scope::Refusal::NotPermitted => ScopeRefusal::NotPermitted,
-            scope::Refusal::Absent => ScopeRefusal::Absent,
-            scope::Refusal::Taken => ScopeRefusal::Taken,
-            scope::Refusal::Region(error) => ScopeRefusal::Region(error.into()),
+            scope::ScopeError::NotPermitted => WitScopeError::NotPermitted,
+            scope::ScopeError::Absent => WitScopeError::Absent,
+            scope::ScopeError::Taken => WitScopeError::Taken,
+            scope::ScopeError::Region(error) => WitScopeError::Region(error.into()),
         }
     }
 }
@@ -414,15 +414,15 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 
 /// Keeps something in a table, or says that there is no room for it.
 fn answered<T, R: 'static>(
-    result: Result<T, scope::Refusal>,
+    result: Result<T, scope::ScopeError>,
     keep: impl FnOnce(T) -> wasmtime::Result<Resource<R>>,
-) -> Answer<Resource<R>, ScopeRefusal> {
+) -> Answer<Resource<R>, WitScopeError> {
     Ok((match result.map(keep) {
         Ok(Ok(kept)) => Ok(kept),
         Ok(Err(error)) => match error.downcast_ref() {
             Some(ResourceTableError::Full) => {
                 let code = wit::ErrorCode::Exhausted(FULL.into());
-                Err(ScopeRefusal::Region(code))
+                Err(WitScopeError::Region(code))
             }
             _ => return Err(error),
         },

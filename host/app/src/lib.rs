@@ -35,33 +35,33 @@ mod channel;
 mod check;
 mod clock;
 mod compile;
-mod cycle;
 mod files;
 mod filesystem;
 mod guest;
 mod handle;
+mod idle;
 mod interfaces;
 #[doc(hidden)]
 pub mod internal;
-mod killer;
-mod life;
 mod limiter;
 mod link;
 mod measure;
 mod near;
-mod nursery;
+mod oom;
 mod output;
+mod pressure_task;
 mod proxy;
 mod random;
-mod relief;
 mod report;
-mod rest;
 mod scope;
 mod spec;
+mod status;
 mod strand;
+mod supervisor;
 mod sync;
 mod text;
 mod values;
+mod waits;
 mod wasi;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,19 +79,17 @@ use self::call::{Calls, Peer};
 use self::channel::{Channel, Channels, Member};
 use self::check::Prepared;
 pub use self::check::{Findings, StartError};
-use self::guest::Ended;
+use self::guest::GuestExit;
 pub use self::handle::{AppHandle, NoSuchGuest};
 use self::interfaces::{AppGrants, LIFECYCLE};
-pub use self::killer::{Candidate, OnPressure, Verdict};
-use self::killer::{Killer, Policy};
-use self::life::Last;
 pub use self::link::{
     Difference, Export, Import, Interfaces, LinkError, LinkErrors, Near, Provider, Refusal, Warning,
 };
-use self::nursery::{Cradle, Next, Nursery};
+pub use self::oom::{Candidate, OnPressure, Verdict};
+use self::oom::{OomKiller, OomPolicy};
 pub use self::output::Output;
 use self::output::Stdio;
-use self::relief::Relief;
+use self::pressure_task::PressureTask;
 pub use self::report::{
     CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
 };
@@ -99,7 +97,9 @@ use self::scope::{Scope, Scopes};
 pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
+use self::status::ExitGuard;
 use self::strand::Strands;
+use self::supervisor::{GuestTemplate, Incarnation, Supervisor};
 pub use crate::compile::{CompileLimits, CompilerProcess};
 use tombolo::pressure::{MemoryGauge, PressureSource};
 use tombolo::{HostLimits, Limits};
@@ -110,7 +110,7 @@ use tombolo::{RegionHost, Strand};
 const TICK: Duration = Duration::from_millis(10);
 
 /// How long guests have to come to an end when no command runs any more.
-const GRACE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What guests are told that are still at a call then.
 const APP_ENDED: &str = "the app has ended";
@@ -129,10 +129,10 @@ pub struct AppBuilder {
     may_call: Option<Vec<CallSpec>>,
     channels: Vec<ChannelSpec>,
     scopes: Vec<ScopeSpec>,
-    policy: Policy,
+    policy: OomPolicy,
     pressure: Option<Box<dyn PressureSource>>,
     gauge: Option<Arc<dyn MemoryGauge>>,
-    grace: Option<Duration>,
+    stop_timeout: Option<Duration>,
 }
 
 impl std::fmt::Debug for AppBuilder {
@@ -226,8 +226,8 @@ impl AppBuilder {
     /// it have ended, the others have a second at most; if none does, all are ended at
     /// once.
     #[must_use]
-    pub fn grace(mut self, grace: Duration) -> AppBuilder {
-        self.grace = Some(grace);
+    pub fn stop_timeout(mut self, timeout: Duration) -> AppBuilder {
+        self.stop_timeout = Some(timeout);
         self
     }
 
@@ -262,7 +262,7 @@ impl AppBuilder {
     /// ended for want of memory, the one with the highest score goes first, and
     /// among those the one that was busy longest ago.
     #[must_use]
-    pub fn score(mut self, guest: impl Into<String>, score: u16) -> AppBuilder {
+    pub fn oom_score(mut self, guest: impl Into<String>, score: u16) -> AppBuilder {
         self.policy.scores.push((guest.into(), score));
         self
     }
@@ -270,7 +270,7 @@ impl AppBuilder {
     /// Sets the floor, from 0 to 1000; 1 otherwise. No guest with a score below
     /// it is ended for want of memory.
     #[must_use]
-    pub fn floor(mut self, floor: u16) -> AppBuilder {
+    pub fn oom_floor(mut self, floor: u16) -> AppBuilder {
         self.policy.floor = floor;
         self
     }
@@ -279,10 +279,10 @@ impl AppBuilder {
     /// spare it, this time: then it is asked about the next one. Also asked
     /// where only counting is done, which counts what would have happened.
     ///
-    /// It is called for [`AppHandle::relieve`], on a thread of its own that is none of
+    /// It is called for [`AppHandle::kill_for_memory`], on a thread of its own that is none of
     /// the runtime's, or on the caller's where there is no memory for one. It may block,
     /// and should not take long: memory is short. If it panics, so does
-    /// [`AppHandle::relieve`], and nobody is ended; it is asked again at the next report.
+    /// [`AppHandle::kill_for_memory`], and nobody is ended; it is asked again at the next report.
     #[must_use]
     pub fn before_kill(
         mut self,
@@ -330,10 +330,10 @@ impl AppBuilder {
         };
         let mut command = Some(self.command);
         let mut named = BTreeMap::new();
-        let mut cradles = Vec::new();
+        let mut templates = Vec::new();
         let mut seats = Vec::new();
         let mut peers = Vec::new();
-        let mut lives = Vec::new();
+        let mut statuses = Vec::new();
         for (index, (mut spec, component)) in self.guests.into_iter().zip(components).enumerate() {
             // It is compiled.
             spec.wasm = Arc::default();
@@ -357,7 +357,7 @@ impl AppBuilder {
                         source,
                     }
                 })?;
-            let cradle = Cradle {
+            let template = GuestTemplate {
                 stdio,
                 files: Arc::default(),
                 strand,
@@ -371,31 +371,32 @@ impl AppBuilder {
                 account: OnceLock::new(),
                 spec,
             };
-            let state = cradle
-                .state(&host, app.of(index))
-                .map_err(|source| StartError::Grant {
-                    guest: cradle.spec.name.clone(),
-                    source,
-                })?;
-            let (peer, inbox) = Peer::new(index, &cradle.spec.name, state.recipient());
+            let state =
+                template
+                    .state(&host, app.of(index))
+                    .map_err(|source| StartError::Grant {
+                        guest: template.spec.name.clone(),
+                        source,
+                    })?;
+            let (peer, inbox) = Peer::new(index, &template.spec.name, state.recipient());
             peers.push(peer);
-            lives.push((cradle.spec.name.clone(), state.life.clone()));
+            statuses.push((template.spec.name.clone(), state.status.clone()));
             seats.push((state, inbox));
-            cradles.push(cradle);
+            templates.push(template);
         }
         let calls = Calls::new(peers, app.stopped.clone());
-        let killer = Killer::new(self.policy, lives);
-        killer.hurry(&engine);
+        let killer = OomKiller::new(self.policy, statuses);
+        killer.set_engine(&engine);
         let mut linkers = Vec::new();
         let unlinked = Arc::new(linker);
-        for index in 0..cradles.len() {
+        for index in 0..templates.len() {
             if !plan.links.iter().any(|link| link.importer == index) {
                 linkers.push(unlinked.clone());
                 continue;
             }
             let mut linker = Linker::clone(&unlinked);
             for link in plan.links.iter().filter(|link| link.importer == index) {
-                let (importer, exporter) = (&cradles[link.importer], &cradles[link.exporter]);
+                let (importer, exporter) = (&templates[link.importer], &templates[link.exporter]);
                 let same_strand = importer.strand == exporter.strand;
                 calls
                     .link(&mut linker, link, &exporter.component, same_strand)
@@ -403,47 +404,48 @@ impl AppBuilder {
             }
             linkers.push(Arc::new(linker));
         }
-        let nursery = Arc::new(Nursery {
+        let supervisor = Arc::new(Supervisor {
             engine,
             host: host.clone(),
             calls: calls.clone(),
             killer: killer.clone(),
             ticker,
             app,
-            failures: Mutex::new(vec![0; cradles.len()]),
-            kinds: proxy::Kind::all(plan.kinds),
-            cradles,
+            failures: Mutex::new(vec![0; templates.len()]),
+            kinds: proxy::ProxyKind::all(plan.kinds),
+            templates,
             linkers,
         });
 
-        let mut strands = Strands::new(nursery.cradles.iter().map(|cradle| &cradle.strand));
+        let mut strands =
+            Strands::new(supervisor.templates.iter().map(|template| &template.strand));
         let mut ready = Vec::new();
         for (index, (state, inbox)) in seats.into_iter().enumerate() {
             let (tell, told) = oneshot::channel();
             ready.push(told);
-            let next = Next {
+            let next = Incarnation {
                 index,
-                last: Last(state.life.clone()),
+                exit_guard: ExitGuard(state.status.clone()),
                 state,
                 inbox,
                 delay: Duration::ZERO,
             };
-            strands.enter(index, nursery.live(next, Some(tell)));
+            strands.enter(index, supervisor.live(next, Some(tell)));
         }
         let mut app = App {
             host,
             calls,
             killer,
-            nursery,
+            supervisor,
             strands,
             commands: entries,
-            relief: None,
+            pressure_task: None,
             restarted: ready.iter().map(|_| None).collect(),
             early: VecDeque::new(),
-            grace: self.grace.unwrap_or(GRACE),
+            stop_timeout: self.stop_timeout.unwrap_or(STOP_TIMEOUT),
         };
-        let relief = Relief::start(self.pressure, &app.host, app.handle());
-        app.relief = Some(relief.map_err(|error| StartError::Host(error.into()))?);
+        let pressure_task = PressureTask::start(self.pressure, &app.host, app.handle());
+        app.pressure_task = Some(pressure_task.map_err(|error| StartError::Host(error.into()))?);
         for (index, mut ready) in ready.into_iter().enumerate() {
             let ready = loop {
                 tokio::select! {
@@ -463,12 +465,12 @@ impl AppBuilder {
                 Ok(Err(source)) => source,
                 Err(_) => wasmtime::Error::msg("the guest's task ended"),
             };
-            let nursery = app.nursery.clone();
+            let supervisor = app.supervisor.clone();
             // The other guests print no more.
             drop(app);
-            nursery.printed().await;
+            supervisor.printed().await;
             return Err(StartError::Instantiate {
-                guest: nursery.cradles[index].spec.name.clone(),
+                guest: supervisor.templates[index].spec.name.clone(),
                 source,
             });
         }
@@ -513,24 +515,24 @@ fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Scopes {
 pub struct App {
     host: RegionHost,
     calls: Arc<Calls>,
-    killer: Arc<Killer>,
-    nursery: Arc<Nursery>,
-    strands: Strands<Ended>,
+    killer: Arc<OomKiller>,
+    supervisor: Arc<Supervisor>,
+    strands: Strands<GuestExit>,
     /// The guests that export `wasi:cli/run`, and the name of the export.
     commands: Vec<(usize, String)>,
-    relief: Option<Relief>,
+    pressure_task: Option<PressureTask>,
     /// What those did before who are started again.
     restarted: Vec<Option<(GuestReport, RestartReport)>>,
     /// Those who ended for good before the app ran.
-    early: VecDeque<Ended>,
-    grace: Duration,
+    early: VecDeque<GuestExit>,
+    stop_timeout: Duration,
 }
 
 /// How an app ended.
 #[derive(Debug)]
 pub struct Outcome {
     /// How the first command ended.
-    pub end: End,
+    pub end: CommandExit,
     /// What the guests did.
     pub report: Report,
     /// The failures of guests, one line each, in order. A guest that is to be restarted has
@@ -540,7 +542,7 @@ pub struct Outcome {
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum CommandExit {
     /// By its own decision, with this code.
     Exit(u8),
     /// It trapped, or was ended.
@@ -555,7 +557,7 @@ enum Phase {
     /// It has not begun.
     Running,
     /// Commands that can hear of it were told, and all have some time.
-    Told,
+    Stopping,
     /// No command runs any more. The others answer the calls that they are at.
     Ending,
     /// All were told to end.
@@ -577,20 +579,20 @@ impl App {
 
     /// Has a guest that failed live again, if it is to, and it `may`. Otherwise it
     /// has ended for good.
-    fn start_again(&mut self, mut ended: Ended, may: bool) -> Option<Ended> {
+    fn start_again(&mut self, mut ended: GuestExit, may: bool) -> Option<GuestExit> {
         let index = ended.index;
         if let Some((report, restart)) = self.restarted[index].take() {
             ended.after(report, restart);
         }
         let next = ended.next.take();
         if next.is_some() && !may {
-            let name = &self.nursery.cradles[index].spec.name;
+            let name = &self.supervisor.templates[index].spec.name;
             let why = format!("guest `{name}` failed, and is not started again: the app ends");
             // As if it had failed a moment later.
             ended.excused = true;
             // For those who call its next life already.
-            self.nursery.calls.ended(index, why);
-            self.nursery.gone(index);
+            self.supervisor.calls.set_exit_reason(index, why);
+            self.supervisor.on_exit(index);
         }
         let Some(next) = next.filter(|_| may) else {
             return Some(ended);
@@ -601,10 +603,10 @@ impl App {
             delay: next.delay,
         };
         let (failure, delay) = (&restart.failure, restart.delay);
-        let guest = &self.nursery.cradles[index].spec.name;
+        let guest = &self.supervisor.templates[index].spec.name;
         tracing::warn!(guest, "{failure}; started again in {delay:?}");
         self.restarted[index] = Some((ended.into_report(), restart));
-        self.strands.enter(index, self.nursery.live(next, None));
+        self.strands.enter(index, self.supervisor.live(next, None));
         None
     }
 
@@ -622,18 +624,18 @@ impl App {
         let first = self.commands[0].0;
         let mut running: Vec<usize> = self.commands.iter().map(|(index, _)| *index).collect();
         let names: Vec<String> = self.calls.names().map(str::to_owned).collect();
-        let mut guests: Vec<Option<Ended>> = names.iter().map(|_| None).collect();
+        let mut guests: Vec<Option<GuestExit>> = names.iter().map(|_| None).collect();
         // With the moment of each: guests of different strands are heard of in any order.
         let mut failures = Vec::new();
-        let mut end = End::Failed;
+        let mut end = CommandExit::Failed;
         let mut phase = Phase::Running;
         // When the next phase begins, and what those are told who are still there.
         let mut deadline: Option<Instant> = None;
         let mut last_word = APP_ENDED;
-        let nursery = self.nursery.clone();
-        let hears = |commands: &[usize]| commands.iter().any(|it| nursery.cradles[*it].hears);
+        let supervisor = self.supervisor.clone();
+        let hears = |commands: &[usize]| commands.iter().any(|it| supervisor.templates[*it].hears);
         if self.calls.is_ending() {
-            // Told to stop before it ran: nothing begins.
+            // StopReason to stop before it ran: nothing begins.
             for (command, _) in &self.commands {
                 self.killer.end_with_app(*command, APP_STOPPED);
             }
@@ -644,16 +646,16 @@ impl App {
                 next = next_ended(&mut self.early, &mut self.strands) => next,
                 () = self.calls.stopped(), if phase == Phase::Running => {
                     last_word = APP_STOPPED;
-                    phase = Phase::Told;
+                    phase = Phase::Stopping;
                     deadline = Some(match hears(&running) {
-                        true => Instant::now() + self.grace,
+                        true => Instant::now() + self.stop_timeout,
                         false => Instant::now(),
                     });
                     continue;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     phase = match phase {
-                        Phase::Running | Phase::Told => {
+                        Phase::Running | Phase::Stopping => {
                             for (command, _) in &self.commands {
                                 self.killer.end_with_app(*command, last_word);
                             }
@@ -670,7 +672,7 @@ impl App {
                             Phase::Ended
                         }
                     };
-                    deadline = Some(Instant::now() + GRACE);
+                    deadline = Some(Instant::now() + STOP_TIMEOUT);
                     continue;
                 }
             };
@@ -693,18 +695,18 @@ impl App {
                 end = ended.end();
             }
             running.retain(|running| *running != index);
-            if phase == Phase::Told && !hears(&running) {
+            if phase == Phase::Stopping && !hears(&running) {
                 // Those who could hear of it have finished.
-                deadline = deadline.min(Some(Instant::now() + GRACE));
+                deadline = deadline.min(Some(Instant::now() + STOP_TIMEOUT));
             }
             guests[index] = Some(ended);
-            if running.is_empty() && matches!(phase, Phase::Running | Phase::Told) {
+            if running.is_empty() && matches!(phase, Phase::Running | Phase::Stopping) {
                 self.calls.stop();
                 phase = Phase::Ending;
-                deadline = Some(Instant::now() + GRACE);
+                deadline = Some(Instant::now() + STOP_TIMEOUT);
             }
         }
-        drop(self.relief.take());
+        drop(self.pressure_task.take());
         if self.strands.were_dropped() {
             let lost = guests
                 .iter()
@@ -721,7 +723,7 @@ impl App {
         }
         failures.sort_by_key(|(at, _)| *at);
         let failures = failures.into_iter().map(|(_, failure)| failure).collect();
-        nursery.printed().await;
+        supervisor.printed().await;
         let counts = self.host.counts();
         let (kills, kills_total) = self.killer.kills();
         let report = Report {
@@ -741,12 +743,12 @@ impl App {
                 })
                 .collect(),
             regions_created: counts.regions_created,
-            regions_given_back: counts.regions_given_back,
+            regions_freed: counts.regions_given_back,
             bytes_shared: counts.bytes_shared,
             bytes_copied_regions: counts.bytes_copied,
             bytes_copied_calls: self.calls.bytes_copied(),
             calls: self.calls.report(),
-            channels: self.nursery.app.channels.report(),
+            channels: self.supervisor.app.channels.report(),
             kills,
             kills_total,
             budget: self.host.budget(),
@@ -760,7 +762,10 @@ impl App {
 }
 
 /// Waits for a guest to end. Nothing is lost if the future is dropped.
-async fn next_ended(early: &mut VecDeque<Ended>, strands: &mut Strands<Ended>) -> Option<Ended> {
+async fn next_ended(
+    early: &mut VecDeque<GuestExit>,
+    strands: &mut Strands<GuestExit>,
+) -> Option<GuestExit> {
     match early.pop_front() {
         Some(ended) => Some(ended),
         None => strands.next().await,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   guest A's store                                owner's store
-//!   handle -> Entry --- Arc<Token> ------------->  ResourceAny -> its rep
+//!   handle -> ProxyEntry --- Arc<Token> ------------->  ResourceAny -> its rep
 //! ```
 //!
 //! What another guest has is a *proxy*: a resource of the host's, whose entry has
@@ -21,7 +21,7 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
-use super::call::Seat;
+use super::call::Mailbox;
 use super::guest::GuestState;
 use super::link;
 use tombolo::internal::{each_resource, is_region};
@@ -31,7 +31,7 @@ use tombolo_region::{Charge, ChargeKind};
 
 /// A resource that a guest defines.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct ProxyKind {
     /// What tells it from all others, in the stores of other guests.
     number: u32,
     defined: link::Kind,
@@ -39,12 +39,12 @@ pub(super) struct Kind {
     text: String,
 }
 
-impl Kind {
+impl ProxyKind {
     /// Those of an app, by their numbers.
-    pub(super) fn all(kinds: Vec<link::Kind>) -> Vec<Arc<Kind>> {
+    pub(super) fn all(kinds: Vec<link::Kind>) -> Vec<Arc<ProxyKind>> {
         let kinds = (0..).zip(kinds).map(|(number, defined)| {
             let text = format!("{}.{}", escape(&defined.export), defined.name);
-            Arc::new(Kind {
+            Arc::new(ProxyKind {
                 number,
                 defined,
                 text,
@@ -66,14 +66,14 @@ impl Kind {
 /// A resource that nobody has any more, for its owner.
 pub(super) struct Dropped {
     pub(super) resource: ResourceAny,
-    pub(super) kind: Arc<Kind>,
+    pub(super) kind: Arc<ProxyKind>,
 }
 
 /// One resource of a guest's, which others have.
 struct Token {
-    kind: Arc<Kind>,
+    kind: Arc<ProxyKind>,
     /// Who defines it, in one of its lives.
-    owner: Arc<Seat>,
+    owner: Arc<Mailbox>,
     /// The owning handle, in the owner's store; until it is given back. Only the
     /// owner's task takes it out.
     resource: Mutex<Option<ResourceAny>>,
@@ -131,7 +131,7 @@ impl Drop for LendGuard {
 }
 
 /// What a guest's handle to a proxy stands for.
-struct Entry {
+struct ProxyEntry {
     token: Arc<Token>,
     /// If it is lent to the guest.
     lend: Option<Arc<Lend>>,
@@ -142,9 +142,9 @@ struct Entry {
 /// them.
 pub(super) struct Proxies {
     table: ResourceTable,
-    own: Vec<(ResourceType, Arc<Kind>)>,
+    own: Vec<(ResourceType, Arc<ProxyKind>)>,
     /// The guest's, once it has been instantiated.
-    seat: Option<Arc<Seat>>,
+    mailbox: Option<Arc<Mailbox>>,
 }
 
 impl Proxies {
@@ -155,21 +155,21 @@ impl Proxies {
         Proxies {
             table,
             own: Vec::new(),
-            seat: None,
+            mailbox: None,
         }
     }
 
     /// Notes the types of the resources that the guest itself defines.
-    pub(super) fn born(
+    pub(super) fn instantiated(
         store: &mut Store<GuestState>,
         component: &Component,
         instance: Instance,
-        kinds: &[Arc<Kind>],
-        seat: Arc<Seat>,
+        kinds: &[Arc<ProxyKind>],
+        mailbox: Arc<Mailbox>,
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| kind.defined.owner == seat.guest())
+            .filter(|kind| kind.defined.owner == mailbox.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;
@@ -179,7 +179,7 @@ impl Proxies {
         let own = own.collect();
         let proxies = &mut store.data_mut().proxies;
         proxies.own = own;
-        proxies.seat = Some(seat);
+        proxies.mailbox = Some(mailbox);
     }
 
     /// The guest has dropped an owning handle.
@@ -188,28 +188,28 @@ impl Proxies {
         Ok(())
     }
 
-    fn own(&self, ty: ResourceType) -> Option<(Arc<Kind>, Arc<Seat>)> {
+    fn own(&self, ty: ResourceType) -> Option<(Arc<ProxyKind>, Arc<Mailbox>)> {
         let (_, kind) = self.own.iter().find(|(own, _)| *own == ty)?;
-        Some((kind.clone(), self.seat.clone()?))
+        Some((kind.clone(), self.mailbox.clone()?))
     }
 }
 
 /// The place of an entry in the table.
-fn entry(rep: u32) -> Resource<Entry> {
+fn entry(rep: u32) -> Resource<ProxyEntry> {
     Resource::new_own(rep)
 }
 
 /// Why values do not get to their receiver.
-pub(super) enum Refused {
+pub(super) enum PassError {
     /// This is to be told to the caller.
-    Told(String),
+    Refused(String),
     /// The guest whose store is in hand cannot go on.
     Fatal(wasmtime::Error),
 }
 
-impl From<wasmtime::Error> for Refused {
-    fn from(error: wasmtime::Error) -> Refused {
-        Refused::Fatal(error)
+impl From<wasmtime::Error> for PassError {
+    fn from(error: wasmtime::Error) -> PassError {
+        PassError::Fatal(error)
     }
 }
 
@@ -224,16 +224,16 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Returns the text for the caller. The operator gets the whole error.
-    fn refused(self, error: PackError) -> Refused {
+    fn refused(self, error: PackError) -> PassError {
         let told = match self {
             Caller::Sends => error.for_sender(),
             Caller::Receives => error.for_receiver(),
         };
         match error {
-            PackError::Fatal(error) => Refused::Fatal(error),
+            PackError::Fatal(error) => PassError::Fatal(error),
             error => {
                 tracing::info!("values cannot be passed: {error}");
-                Refused::Told(told)
+                PassError::Refused(told)
             }
         }
     }
@@ -296,7 +296,7 @@ impl Carried {
     }
 
     fn gone(&self) -> String {
-        let why = self.token.owner.obituary();
+        let why = self.token.owner.exit_reason();
         format!("resource `{}` is gone: {why}", self.token.kind.text)
     }
 }
@@ -325,7 +325,7 @@ impl Bundle {
         mut vals: Vec<Val>,
         (guest, to): (usize, &Recipient),
         caller: Caller,
-    ) -> Result<(Bundle, Lending), Refused> {
+    ) -> Result<(Bundle, Lending), PassError> {
         let mut store = store.as_context_mut();
         let mut carried = Vec::new();
         let mut refused = None;
@@ -340,7 +340,7 @@ impl Bundle {
         })?;
         if let Some(why) = refused {
             Parcel::discard_regions(&mut store, &mut vals, |_, _| Ok(()))?;
-            return Err(Refused::Told(why));
+            return Err(PassError::Refused(why));
         }
         let packed = Parcel::pack_regions(&mut store, vals, to);
         let (parcel, lending) = packed.map_err(|error| caller.refused(error))?;
@@ -362,12 +362,12 @@ impl Bundle {
     pub(super) fn unpack(
         self,
         mut store: impl AsContextMut<Data = GuestState>,
-    ) -> Result<(Vec<Val>, Held), Refused> {
+    ) -> Result<(Vec<Val>, Held), PassError> {
         let mut store = store.as_context_mut();
         let Bundle { parcel, carried } = self;
         // Nothing is put anywhere if one of them is refused.
         for one in &carried {
-            one.check().map_err(Refused::Told)?;
+            one.check().map_err(PassError::Refused)?;
         }
         let (mut vals, regions) = parcel.unpack(&mut store)?;
         let mut held = Held {
@@ -422,14 +422,14 @@ fn take_out(
     let proxy = any.try_into_resource_dynamic(&mut *store)?;
     let table = &mut store.data_mut().proxies.table;
     if proxy.owned() {
-        let Entry { token, .. } = table.delete(entry(proxy.rep()))?;
+        let ProxyEntry { token, .. } = table.delete(entry(proxy.rep()))?;
         return Ok(Carried {
             token,
             lend: None,
             charge: None,
         });
     }
-    let Entry { token, lend, .. } = table.get(&entry(proxy.rep()))?;
+    let ProxyEntry { token, lend, .. } = table.get(&entry(proxy.rep()))?;
     let lend = Lend {
         over: AtomicBool::new(false),
         parent: lend.clone(),
@@ -469,7 +469,7 @@ fn put_in(
         };
     }
     let kind = token.kind.number;
-    let made = store.data_mut().proxies.table.push(Entry {
+    let made = store.data_mut().proxies.table.push(ProxyEntry {
         token: token.clone(),
         lend: lend.as_ref().map(|LendGuard(lend)| lend.clone()),
         _charge: charge,

@@ -13,7 +13,7 @@ pub struct Report {
     /// How many regions were created.
     pub regions_created: u64,
     /// How many of those went back to the kernel.
-    pub regions_given_back: u64,
+    pub regions_freed: u64,
     /// The bytes of the regions that more than one guest had a window on.
     pub bytes_shared: u64,
     /// The bytes that the host copied into and out of regions, for `read-at`
@@ -48,9 +48,9 @@ pub struct KillReport {
     /// that nobody else had a claim on, and the host's own memory on its account, in steps
     /// of 64 KiB.
     pub bytes: u64,
-    /// It was not ended, since only [counting](super::OnPressure::Count) was
+    /// It was not ended, since only [counting](super::OnPressure::DryRun) was
     /// asked for.
-    pub only_counted: bool,
+    pub dry_run: bool,
 }
 
 /// What one guest did.
@@ -71,13 +71,13 @@ pub struct GuestReport {
     pub regions: Vec<RegionUsage>,
     /// The regions that it had claims on before, and what it pinned of them: each as it
     /// was when it dropped its last claim, or is now, if it moved it; the last ones.
-    pub regions_let_go: Vec<RegionUsage>,
+    pub regions_released: Vec<RegionUsage>,
     /// How many it were, whether or not they are listed.
-    pub regions_let_go_total: u64,
+    pub regions_released_total: u64,
     /// How many regions it created.
     pub regions_created: u64,
     /// How many regions went back to the kernel as it let go of them.
-    pub regions_given_back: u64,
+    pub regions_freed: u64,
     /// How it failed before and was started again, the last times. What is counted
     /// here is counted over all its lives; windows and regions are those of the last.
     pub restarts: Vec<RestartReport>,

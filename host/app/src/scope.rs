@@ -10,16 +10,16 @@ use tombolo_region::RegionName;
 
 /// Why nothing was published or opened.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum ScopeError {
     NotPermitted,
     Absent,
     Taken,
     Region(RegionError),
 }
 
-impl From<RegionError> for Refusal {
-    fn from(error: RegionError) -> Refusal {
-        Refusal::Region(error)
+impl From<RegionError> for ScopeError {
+    fn from(error: RegionError) -> ScopeError {
+        ScopeError::Region(error)
     }
 }
 
@@ -28,13 +28,13 @@ pub(super) struct Scope {
     name: String,
     /// The guests that are members, by their numbers.
     members: Vec<(usize, Rights)>,
-    names: Mutex<BTreeMap<String, Entry>>,
+    names: Mutex<BTreeMap<String, PublishedRegion>>,
     /// Told of every name that is published.
     published: Notify,
 }
 
 /// What is published: a claim of the publisher's, and what others get of it.
-struct Entry {
+struct PublishedRegion {
     region: Region,
     rights: Rights,
 }
@@ -49,7 +49,7 @@ impl Scope {
         }
     }
 
-    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, PublishedRegion>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,11 +100,11 @@ impl Scopes {
     }
 
     /// The scope of this name, and what the guest gets in it.
-    fn granted(&self, guest: usize, name: &str) -> Result<(&Arc<Scope>, Rights), Refusal> {
+    fn granted(&self, guest: usize, name: &str) -> Result<(&Arc<Scope>, Rights), ScopeError> {
         let scope = self.0.iter().find(|scope| scope.name == name);
-        let scope = scope.ok_or(Refusal::NotPermitted)?;
+        let scope = scope.ok_or(ScopeError::NotPermitted)?;
         let member = scope.members.iter().find(|(member, _)| *member == guest);
-        let (_, rights) = member.ok_or(Refusal::NotPermitted)?;
+        let (_, rights) = member.ok_or(ScopeError::NotPermitted)?;
         Ok((scope, *rights))
     }
 
@@ -116,17 +116,17 @@ impl Scopes {
         name: String,
         region: &Region,
         rights: Rights,
-    ) -> Result<Publication, Refusal> {
+    ) -> Result<Publication, ScopeError> {
         let (scope, granted) = self.granted(guest, scope)?;
         if !granted.contains(Rights::SHARE) {
-            return Err(Refusal::NotPermitted);
+            return Err(ScopeError::NotPermitted);
         }
         RegionName::new(&name).map_err(RegionError::from)?;
         if scope.names().contains_key(&name) {
-            return Err(Refusal::Taken);
+            return Err(ScopeError::Taken);
         }
         // Duplicating it needs `share`, whether or not others get that.
-        let entry = Entry {
+        let entry = PublishedRegion {
             region: region.duplicate(rights | Rights::SHARE)?,
             rights,
         };
@@ -135,7 +135,7 @@ impl Scopes {
             drop(names);
             // Somebody was faster. The claim goes without the lock.
             drop(entry);
-            return Err(Refusal::Taken);
+            return Err(ScopeError::Taken);
         }
         names.insert(name.clone(), entry);
         drop(names);
@@ -153,10 +153,10 @@ impl Scopes {
         scope: &str,
         name: &str,
         to: &Recipient,
-    ) -> Result<Region, Refusal> {
+    ) -> Result<Region, ScopeError> {
         let (scope, granted) = self.granted(guest, scope)?;
         let names = scope.names();
-        let entry = names.get(name).ok_or(Refusal::Absent)?;
+        let entry = names.get(name).ok_or(ScopeError::Absent)?;
         let rights = entry.rights.and(granted);
         Ok(entry.region.duplicate_for(rights, to.owner())?)
     }
@@ -167,7 +167,7 @@ impl Scopes {
         guest: usize,
         scope: &str,
         name: &str,
-    ) -> Result<Awaited, Refusal> {
+    ) -> Result<Awaited, ScopeError> {
         let (scope, _) = self.granted(guest, scope)?;
         // It is kept for as long as the guest waits: no longer than a name can be.
         RegionName::new(name).map_err(RegionError::from)?;
@@ -214,12 +214,12 @@ mod tests {
         assert_eq!(opened.owner().name, "1");
         assert_eq!(scopes.open(0, "s", "n", &to).unwrap().rights(), all);
         let again = scopes.publish(0, "s", "n".into(), &region, all);
-        assert!(matches!(again, Err(Refusal::Taken)));
+        assert!(matches!(again, Err(ScopeError::Taken)));
         drop(publication);
         assert!(!is_ready(&awaited));
         assert!(matches!(
             scopes.open(1, "s", "n", &to),
-            Err(Refusal::Absent)
+            Err(ScopeError::Absent)
         ));
         drop(region);
         assert_eq!(host.counts().regions_given_back, 0, "it is open");
@@ -237,12 +237,12 @@ mod tests {
             .unwrap();
         for (scope, name) in [("s", "n"), ("s", "m"), ("t", "n")] {
             let opened = scopes.open(2, scope, name, &to);
-            assert!(matches!(opened, Err(Refusal::NotPermitted)));
+            assert!(matches!(opened, Err(ScopeError::NotPermitted)));
             let awaited = scopes.awaited(2, scope, name);
-            assert!(matches!(awaited, Err(Refusal::NotPermitted)));
+            assert!(matches!(awaited, Err(ScopeError::NotPermitted)));
             for guest in [1, 2] {
                 let published = scopes.publish(guest, scope, name.into(), &region, Rights::READ);
-                assert!(matches!(published, Err(Refusal::NotPermitted)));
+                assert!(matches!(published, Err(ScopeError::NotPermitted)));
             }
         }
     }
@@ -253,13 +253,13 @@ mod tests {
         let region = host.create("r", 1).unwrap();
         let reader = region.duplicate(Rights::READ).unwrap();
         let published = scopes.publish(0, "s", "n".into(), &reader, Rights::READ);
-        let Err(Refusal::Region(RegionError::NotPermitted)) = published else {
+        let Err(ScopeError::Region(RegionError::NotPermitted)) = published else {
             panic!("it cannot be shared");
         };
         let sharer = region.duplicate(Rights::READ | Rights::SHARE).unwrap();
         let published = scopes.publish(0, "s", "n".into(), &sharer, Rights::WRITE);
         assert!(
-            matches!(published, Err(Refusal::Region(_))),
+            matches!(published, Err(ScopeError::Region(_))),
             "more than it has"
         );
         let long = "n".repeat(201);
@@ -267,13 +267,13 @@ mod tests {
             let awaited = scopes.awaited(0, "s", name);
             assert!(matches!(
                 awaited,
-                Err(Refusal::Region(RegionError::Name(_)))
+                Err(ScopeError::Region(RegionError::Name(_)))
             ));
         }
         let published = scopes.publish(0, "s", "\0".into(), &sharer, Rights::READ);
         assert!(matches!(
             published,
-            Err(Refusal::Region(RegionError::Name(_)))
+            Err(ScopeError::Region(RegionError::Name(_)))
         ));
     }
 }

@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 use tombolo::Strand;
 
 /// What a guest does in its life, and what comes of it.
-pub(super) type Living<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type GuestTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The strands of an app.
 pub(super) struct Strands<T> {
     /// Where each guest enters its strand.
-    enter: Vec<mpsc::UnboundedSender<Living<T>>>,
+    enter: Vec<mpsc::UnboundedSender<GuestTask<T>>>,
     tasks: JoinSet<()>,
     ended: mpsc::UnboundedReceiver<T>,
     /// How many guests have entered and not ended.
@@ -57,7 +57,7 @@ impl<T: Send + 'static> Strands<T> {
     }
 
     /// Has a guest live in its strand.
-    pub(super) fn enter(&mut self, guest: usize, living: Living<T>) {
+    pub(super) fn enter(&mut self, guest: usize, living: GuestTask<T>) {
         // It fails only when the strand was aborted.
         if self.enter[guest].send(living).is_ok() {
             self.alive += 1;
@@ -112,7 +112,7 @@ impl<T: Send + 'static> Strands<T> {
 
 /// Polls guests one after the other, until no more can come.
 async fn take_turns<T>(
-    mut entering: mpsc::UnboundedReceiver<Living<T>>,
+    mut entering: mpsc::UnboundedReceiver<GuestTask<T>>,
     ended: mpsc::UnboundedSender<T>,
 ) {
     let mut guests = FuturesUnordered::new();

@@ -33,7 +33,7 @@ pub(super) fn render(report: &Report) -> String {
             ]),
         ),
         ("regions_created", number(report.regions_created)),
-        ("regions_given_back", number(report.regions_given_back)),
+        ("regions_freed", number(report.regions_freed)),
         ("bytes_shared", number(report.bytes_shared)),
         ("bytes_copied_regions", number(report.bytes_copied_regions)),
         ("bytes_copied_calls", number(report.bytes_copied_calls)),
@@ -66,12 +66,15 @@ fn guest(guest: &GuestReport) -> Value {
         ("name", string(&guest.name)),
         ("end", string(&guest.end)),
         ("regions", array(&guest.regions, region)),
-        ("regions_let_go", array(&guest.regions_let_go, region)),
-        ("regions_let_go_total", number(guest.regions_let_go_total)),
+        ("regions_released", array(&guest.regions_released, region)),
+        (
+            "regions_released_total",
+            number(guest.regions_released_total),
+        ),
         ("windows", array(&guest.windows, window)),
         ("windows_total", number(guest.windows_total)),
         ("regions_created", number(guest.regions_created)),
-        ("regions_given_back", number(guest.regions_given_back)),
+        ("regions_freed", number(guest.regions_freed)),
         ("restarts", array(&guest.restarts, restart)),
         ("restarts_total", number(guest.restarts_total)),
         ("growths_refused", number(guest.growths_refused)),
@@ -140,7 +143,7 @@ fn kill(kill: &KillReport) -> Value {
         ("score", number(kill.score.into())),
         ("reason", string(&kill.reason)),
         ("bytes", number(kill.bytes)),
-        ("only_counted", Value::Bool(kill.only_counted)),
+        ("dry_run", Value::Bool(kill.dry_run)),
     ])
 }
 

@@ -22,7 +22,7 @@ impl From<Pressure> for OnPressure {
     fn from(pressure: Pressure) -> OnPressure {
         match pressure {
             Pressure::Purge => OnPressure::Purge,
-            Pressure::Count => OnPressure::Count,
+            Pressure::Count => OnPressure::DryRun,
             Pressure::Kill => OnPressure::Kill,
         }
     }

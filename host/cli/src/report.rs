@@ -26,7 +26,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
             guest.name.clone(),
             guest.end.clone(),
             guest.regions_created.to_string(),
-            guest.regions_given_back.to_string(),
+            guest.regions_freed.to_string(),
             guest.windows_total.to_string(),
         ]);
     }
@@ -94,7 +94,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
         section("Windows", windows);
     }
 
-    let had = |guest: &GuestReport| !guest.regions.is_empty() || guest.regions_let_go_total > 0;
+    let had = |guest: &GuestReport| !guest.regions.is_empty() || guest.regions_released_total > 0;
     if report.guests.iter().any(had) {
         let mut regions = table(
             fancy,
@@ -114,7 +114,10 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
         right(&mut regions, 2..9);
         for guest in &report.guests {
             let held = guest.regions.iter().map(|region| (region, "held"));
-            let let_go = guest.regions_let_go.iter().map(|region| (region, "let go"));
+            let let_go = guest
+                .regions_released
+                .iter()
+                .map(|region| (region, "let go"));
             for (region, claims) in held.chain(let_go) {
                 regions.add_row([
                     guest.name.clone(),
@@ -129,8 +132,8 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                     claims.to_owned(),
                 ]);
             }
-            let listed = guest.regions_let_go.len() as u64;
-            if let Some(more @ 1..) = guest.regions_let_go_total.checked_sub(listed) {
+            let listed = guest.regions_released.len() as u64;
+            if let Some(more @ 1..) = guest.regions_released_total.checked_sub(listed) {
                 regions.add_row([guest.name.clone(), format!("{more} more, let go")]);
             }
         }
@@ -186,7 +189,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 kill.guest.clone(),
                 kill.score.to_string(),
                 bytes(kill.bytes),
-                match kill.only_counted {
+                match kill.dry_run {
                     true => format!("{} (only counted)", kill.reason),
                     false => kill.reason.clone(),
                 },
@@ -199,7 +202,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     right(&mut bytes_table, [1]);
     for (what, value) in [
         ("regions created", report.regions_created.to_string()),
-        ("regions given back", report.regions_given_back.to_string()),
+        ("regions given back", report.regions_freed.to_string()),
         ("budget", bytes(report.budget.budget)),
         ("committed at most", bytes(report.budget.committed_peak)),
         ("purges", report.budget.purges.to_string()),
@@ -275,14 +278,14 @@ mod tests {
     use super::*;
     use tombolo_app::{CallReport, KillReport, WindowReport};
 
-    fn kill(guest: &str, score: u16, only_counted: bool) -> KillReport {
+    fn kill(guest: &str, score: u16, dry_run: bool) -> KillReport {
         {
             let mut it = KillReport::default();
             it.guest = guest.to_owned();
             it.score = score;
             it.reason = "memory is short".to_owned();
             it.bytes = 2 << 20;
-            it.only_counted = only_counted;
+            it.dry_run = dry_run;
             it
         }
     }
@@ -322,7 +325,7 @@ mod tests {
                         it.share = 5_292_032;
                         it
                     }];
-                    it.regions_let_go = vec![{
+                    it.regions_released = vec![{
                         let mut it = tombolo::RegionUsage::default();
                         it.id = 8;
                         it.name = "gone".to_owned();
@@ -330,9 +333,9 @@ mod tests {
                         it.sharers = 1;
                         it
                     }];
-                    it.regions_let_go_total = 3;
+                    it.regions_released_total = 3;
                     it.regions_created = 1;
-                    it.regions_given_back = 1;
+                    it.regions_freed = 1;
                     it.restarts = Vec::new();
                     it.restarts_total = 0;
                     it.growths_refused = 0;
@@ -346,7 +349,7 @@ mod tests {
                 },
             ];
             it.regions_created = 2;
-            it.regions_given_back = 2;
+            it.regions_freed = 2;
             it.bytes_shared = 10_584_064;
             it.bytes_copied_regions = 0;
             it.bytes_copied_calls = 48;

@@ -18,7 +18,7 @@ use super::signal::Signals;
 use super::{codes, component, json, means, purge, report};
 use tombolo::pressure::{Thresholds, detect};
 use tombolo::{HostLimits, Limits};
-use tombolo_app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome, StartError};
+use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome, StartError};
 use tombolo_region::escape;
 
 /// Run components as the guests of one app, or the app that a manifest
@@ -105,7 +105,7 @@ pub(super) struct Run {
     #[arg(long = "score", value_name = "GUEST=N")]
     scores: Vec<Score>,
 
-    /// End no guest that is scored lower; otherwise what the manifest says, or 1.
+    /// CommandExit no guest that is scored lower; otherwise what the manifest says, or 1.
     #[arg(long, value_name = "N", value_parser = pressure::floor)]
     floor: Option<u16>,
 
@@ -210,9 +210,9 @@ impl Run {
             .host_limits(host_limits)
             .command(command)
             .on_pressure(self.on_pressure.unwrap_or_default().into())
-            .floor(self.floor.unwrap_or(1));
+            .oom_floor(self.floor.unwrap_or(1));
         for Score { guest, score } in self.scores {
-            builder = builder.score(guest, score);
+            builder = builder.oom_score(guest, score);
         }
         for (name, wasm) in guests {
             builder = builder.guest(GuestSpec {
@@ -307,9 +307,9 @@ fn hints(error: &StartError) -> Vec<String> {
 fn code(outcome: &Outcome) -> u8 {
     match outcome.end {
         // Stopped by nothing but a signal, which has its own codes.
-        End::Failed | End::Stopped => GUEST_FAILED,
-        End::Exit(0) if !outcome.failures.is_empty() => GUEST_FAILED,
-        End::Exit(code) => code,
+        CommandExit::Failed | CommandExit::Stopped => GUEST_FAILED,
+        CommandExit::Exit(0) if !outcome.failures.is_empty() => GUEST_FAILED,
+        CommandExit::Exit(code) => code,
     }
 }
 
@@ -418,10 +418,10 @@ mod tests {
                 failures: failures.iter().map(|text| (*text).to_owned()).collect(),
             })
         };
-        assert_eq!(code(End::Exit(0), &[]), 0);
-        assert_eq!(code(End::Exit(3), &[]), 3);
-        assert_eq!(code(End::Exit(3), &["`b` trapped"]), 3);
-        assert_eq!(code(End::Exit(0), &["`b` trapped"]), 134);
-        assert_eq!(code(End::Failed, &["`a` trapped"]), 134);
+        assert_eq!(code(CommandExit::Exit(0), &[]), 0);
+        assert_eq!(code(CommandExit::Exit(3), &[]), 3);
+        assert_eq!(code(CommandExit::Exit(3), &["`b` trapped"]), 3);
+        assert_eq!(code(CommandExit::Exit(0), &["`b` trapped"]), 134);
+        assert_eq!(code(CommandExit::Failed, &["`a` trapped"]), 134);
     }
 }

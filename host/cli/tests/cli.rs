@@ -426,18 +426,18 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     };
     let expected = shared_and_purged().map(|(name, sizes)| (name.to_owned(), sizes));
     let [client, near, far]: &[GuestReport; 3] = guests.as_slice().try_into().unwrap();
-    let let_go: Vec<_> = client.regions_let_go.iter().map(sizes).collect();
+    let let_go: Vec<_> = client.regions_released.iter().map(sizes).collect();
     assert_eq!(let_go, expected[..2]);
-    assert_eq!(client.regions_let_go_total, 2);
+    assert_eq!(client.regions_released_total, 2);
     assert_eq!(client.regions, []);
     let held: Vec<_> = near.regions.iter().map(sizes).collect();
     assert_eq!(held, expected[2..]);
-    assert_eq!(near.regions[0].id, client.regions_let_go[1].id);
+    assert_eq!(near.regions[0].id, client.regions_released[1].id);
     assert_eq!(
-        (&*near.regions_let_go, near.regions_let_go_total),
+        (&*near.regions_released, near.regions_released_total),
         (&[][..], 0)
     );
-    assert_eq!((&*far.regions, &*far.regions_let_go), (&[][..], &[][..]));
+    assert_eq!((&*far.regions, &*far.regions_released), (&[][..], &[][..]));
 }
 
 /// A member of an object.
@@ -510,9 +510,9 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
     let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
     let guests = items(member(&report, "guests"));
     let expected = shared_and_purged();
-    let let_go = items(member(&guests[0], "regions_let_go"));
+    let let_go = items(member(&guests[0], "regions_released"));
     assert_eq!(let_go.iter().map(sizes).collect::<Vec<_>>(), expected[..2]);
-    assert_eq!(count(&guests[0], "regions_let_go_total"), 2);
+    assert_eq!(count(&guests[0], "regions_released_total"), 2);
     let held = items(member(&guests[1], "regions"));
     assert_eq!(held.iter().map(sizes).collect::<Vec<_>>(), expected[2..]);
     let budget = member(&report, "budget");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::{HostLimits, Limits};
-use tombolo_app::{App, AppBuilder, ChannelSpec, CommandSpec, End, Grant, GuestSpec};
+use tombolo_app::{App, AppBuilder, ChannelSpec, CommandExit, CommandSpec, Grant, GuestSpec};
 use tombolo_tests::{artifacts, server};
 
 use crate::measure::Plan;
@@ -103,7 +103,7 @@ impl Guests {
             let app = self.app(plan, group, idle).start().await;
             app.expect("it starts").run().await
         });
-        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
         let text = fs::read_to_string(self.out.path().join("rows")).expect("it was written");
         text.lines().map(line).collect()
     }

@@ -1,6 +1,6 @@
-//! What is done to bytes, the same in guests and natively.
+//! Loops over bytes, the same in guests and natively.
 
-/// The step between two touches: a page of the kernel's.
+/// The step between two touches: the size of a kernel page, in bytes.
 pub const PAGE: usize = 4096;
 
 #[inline(always)]
@@ -16,7 +16,7 @@ fn fill_body(bytes: &mut [u8], seed: u64) {
 fn sum_body(bytes: &[u8]) -> u64 {
     let mut sum = 0u64;
     for word in bytes.chunks_exact(8) {
-        let word: [u8; 8] = word.try_into().expect("they are eight");
+        let word: [u8; 8] = word.try_into().expect("chunks have eight bytes");
         sum = sum.wrapping_add(u64::from_le_bytes(word));
     }
     sum
@@ -34,8 +34,8 @@ pub fn sum(bytes: &[u8]) -> u64 {
     sum_body(bytes)
 }
 
-/// The same with the vector instructions of wasm, several at a time, as compilers make
-/// of the above natively.
+/// The same loops with wasm vector instructions, several at a time. Natively, the compiler
+/// vectorises the loops above in this way.
 #[cfg(target_family = "wasm")]
 #[allow(unsafe_code)]
 pub mod vectors {
@@ -46,7 +46,7 @@ pub mod vectors {
 
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-    /// Does something with each of these numbers, without a loop.
+    /// Repeats an expression for each of these numbers, without a loop.
     macro_rules! for_each {
         ($part:ident of $($number:literal)*, $what:expr) => {
             $({
@@ -56,18 +56,20 @@ pub mod vectors {
         };
     }
 
-    // With epochs, each turn of a loop looks whether the guest's time is up, and all that is
-    // in vector registers is put aside for that. So a turn does much. It begins with an
-    // address of which the compiler knows nothing, since then the distances from it are part
-    // of the instructions, and not added first.
+    // With epochs, each iteration of a loop checks the guest's deadline, and spills all vector
+    // registers for that. So an iteration does much work. It begins with an address that is
+    // opaque to the compiler: offsets from it are then part of the instructions, instead of
+    // being added first.
 
+    /// Writes every byte, as [`fill`](super::fill) does.
     #[target_feature(enable = "simd128")]
     #[inline(never)]
     pub fn fill(bytes: &mut [u8], seed: u64) {
-        /// So many are under way at once.
+        /// The number of vectors in flight.
         const VECTORS: usize = 8;
 
-        /// Written in their order; within one, the compiler chooses.
+        /// The size of a part in bytes. Parts are written in order; the compiler chooses
+        /// the order within a part.
         const PART: usize = 16 * VECTORS * 2;
         const BYTES: usize = PART * 8;
 
@@ -93,10 +95,11 @@ pub mod vectors {
         super::fill_body(rest, u64x2_extract_lane::<0>(values[0]));
     }
 
+    /// Reads every byte, as [`sum`](super::sum) does.
     #[target_feature(enable = "simd128")]
     #[inline(never)]
     pub fn sum(bytes: &[u8]) -> u64 {
-        /// As many as there are registers for.
+        /// The number of bytes that fit into the available registers.
         const BYTES: usize = 16 * 12;
 
         let mut sum = 0u64;
@@ -108,7 +111,7 @@ pub mod vectors {
                 // SAFETY: as above.
                 one = i64x2_add(one, unsafe { v128_load(place.as_ptr().cast()) });
             }
-            // What lasts beyond the turn is in no vector.
+            // No vector lives beyond the iteration.
             let one = u64x2_extract_lane::<0>(one).wrapping_add(u64x2_extract_lane::<1>(one));
             sum = sum.wrapping_add(one);
         }
@@ -123,7 +126,7 @@ pub fn touch(bytes: &[u8]) -> u64 {
     pages.fold(0, |sum, byte| sum.wrapping_add(u64::from(*byte)))
 }
 
-/// Reads so many words here and there, each where the one before it says.
+/// Reads `times` words at scattered addresses. Each address depends on the previous word.
 #[inline(never)]
 pub fn scatter(bytes: &[u8], times: usize) -> u64 {
     let words = bytes.len() / 8;
@@ -131,9 +134,9 @@ pub fn scatter(bytes: &[u8], times: usize) -> u64 {
     let mut sum = 0u64;
     for _ in 0..times {
         let word = &bytes[8 * (at % words)..][..8];
-        let value = u64::from_le_bytes(word.try_into().expect("they are eight"));
+        let value = u64::from_le_bytes(word.try_into().expect("chunks have eight bytes"));
         sum = sum.wrapping_add(value);
-        // A step of a generator of full period, and what was read.
+        // A step of a generator with a full period, combined with the word.
         let next = (at as u64).wrapping_mul(6_364_136_223_846_793_005);
         at = (next.wrapping_add(1_442_695_040_888_963_407) >> 11) as usize ^ (value & 1) as usize;
     }

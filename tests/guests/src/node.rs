@@ -1,26 +1,32 @@
-//! What the guests of the tests of calls do when they are told to, with raw
-//! bindings: nothing of the SDK keeps them from doing wrong.
+//! The acts of the guests in the tests of calls. They use raw bindings, so that the SDK does
+//! not prevent misuse.
 //!
-//! A script is one verb and what follows it. Each guest that includes this file
-//! has its bindings in `crate::bindings`.
+//! A script consists of a verb and its arguments.
+
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 use std::alloc::Layout;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::bindings::tombolo::memory::regions::{ErrorCode, Region, Rights};
-use crate::bindings::tombolo::memory::windows::{self, Access, Window};
+use crate::raw::regions::{ErrorCode, Region, Rights};
+use crate::raw::windows::{self, Access, Window};
 
+/// The number of bytes in a granule.
 pub const GRANULE: u64 = 65536;
 
-/// Memory on granules that is never freed, and the window over it.
+/// One granule of memory, and the window over it. The memory is never freed.
 pub struct Page {
     memory: *mut u8,
     window: Option<Window>,
 }
 
 impl Page {
-    /// Maps one granule of the region, the `index`th.
+    /// Maps the granule of the region with this index.
+    ///
+    /// # Errors
+    ///
+    /// Those of `map`.
     pub fn map(region: &Region, index: u64, access: Access) -> Result<Self, ErrorCode> {
         let granule = usize::try_from(GRANULE).unwrap();
         let layout = Layout::from_size_align(granule, granule).unwrap();
@@ -34,31 +40,34 @@ impl Page {
         })
     }
 
-    /// Where it begins.
+    /// Returns the address of the granule.
     pub fn memory(&self) -> *const u8 {
         self.memory
     }
 
-    /// Reads a byte, of the window or of what is there after it.
+    /// Reads a byte, of the window or of the memory after its end.
     pub fn get(&self, at: usize) -> u8 {
         let byte = unsafe { self.memory.add(at) };
         unsafe { byte.read_volatile() }
     }
 
+    /// Writes a byte.
     pub fn set(&self, at: usize, byte: u8) {
         let place = unsafe { self.memory.add(at) };
         unsafe { place.write_volatile(byte) }
     }
 
+    /// Writes every byte.
     pub fn fill(&self, byte: u8) {
         (0..usize::try_from(GRANULE).unwrap()).for_each(|at| self.set(at, byte));
     }
 
-    /// Tells whether all of it is this byte.
+    /// Returns whether every byte has this value.
     pub fn is_all(&self, byte: u8) -> bool {
         (0..usize::try_from(GRANULE).unwrap()).all(|at| self.get(at) == byte)
     }
 
+    /// Returns the window, which must be open.
     pub fn window(&self) -> &Window {
         self.window.as_ref().expect("not closed")
     }
@@ -69,7 +78,7 @@ impl Page {
     }
 }
 
-/// An error as WIT writes it.
+/// Returns an error as WIT spells it.
 pub fn word(code: ErrorCode) -> String {
     match code {
         ErrorCode::InvalidArgument(text) => format!("invalid-argument: {text}"),
@@ -88,12 +97,12 @@ pub fn word(code: ErrorCode) -> String {
     }
 }
 
-/// How something went: `ok`, or the error.
+/// Returns `ok`, or the error.
 pub fn outcome<T>(result: Result<T, ErrorCode>) -> String {
     result.map_or_else(word, |_| "ok".into())
 }
 
-/// What everything that needs the bytes, or the handle to be whole, says.
+/// Returns the outcomes of all operations that need the bytes.
 pub fn outcomes(region: &Region) -> String {
     [
         outcome(Page::map(region, 0, Access::Read)),
@@ -111,23 +120,27 @@ thread_local! {
     static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Keeps a page until `drop-all`.
 pub fn keep_page(page: Page) {
     PAGES.with_borrow_mut(|pages| pages.push(page));
 }
 
+/// Keeps a region until it is taken, or until `drop-all`.
 pub fn keep_region(region: Region) {
     REGIONS.with_borrow_mut(|regions| regions.push(region));
 }
 
+/// Returns whether a region is kept.
 pub fn has_kept() -> bool {
     REGIONS.with_borrow(|regions| !regions.is_empty())
 }
 
-/// Uses the last region that was kept.
+/// Calls `then` with the region that was kept last.
 pub fn with_kept<T>(then: impl FnOnce(&Region) -> T) -> T {
     REGIONS.with_borrow(|regions| then(regions.last().expect("a region was kept")))
 }
 
+/// Takes the region that was kept last.
 pub fn take_kept() -> Region {
     REGIONS.with_borrow_mut(|regions| regions.pop().expect("a region was kept"))
 }
@@ -140,13 +153,13 @@ fn number(text: &str) -> u8 {
     text.parse().expect("a number")
 }
 
-/// Ends the guest, or keeps it, in the way that is asked for.
+/// Ends or delays the guest, as `how` says.
 fn end(how: &str) -> Result<String, String> {
     let (verb, rest) = split(how);
     match verb {
         "trap" => core::arch::wasm32::unreachable(),
-        // With much memory, which takes a while to be given back.
-        // Whoever calls it meanwhile is queued when it dies, which takes a while.
+        // Traps after a while with much memory, which takes time to be freed. So callers
+        // are queued when the guest dies, and while it is dying.
         "heavy-trap" => {
             std::thread::sleep(Duration::from_millis(500));
             core::hint::black_box(vec![1u8; 400 << 20]);
@@ -160,7 +173,7 @@ fn end(how: &str) -> Result<String, String> {
             std::thread::sleep(Duration::from_secs(3600));
             Err("slept".into())
         }
-        // Runs for so many milliseconds.
+        // Computes for this number of milliseconds.
         "busy" => {
             let begun = Instant::now();
             let long = Duration::from_millis(rest.parse().expect("a number"));
@@ -168,21 +181,25 @@ fn end(how: &str) -> Result<String, String> {
             Ok("done".into())
         }
         "return" => Ok("done".into()),
-        _ => Err(format!("no such verb: {how}")),
+        _ => Err(format!("unknown verb: {how}")),
     }
 }
 
-/// What a guest does without being given anything.
+/// Plays a script that needs no region.
+///
+/// # Errors
+///
+/// The text that the script asks for.
 pub fn say(script: &str) -> Result<String, String> {
     let (verb, rest) = split(script);
     match verb {
         "ping" => Ok("pong".into()),
-        // What is where the windows were that were kept.
+        // The first bytes of the pages that were kept, even if their windows have ended.
         "look" => Ok(PAGES.with_borrow(|pages| {
             let bytes = pages.iter().map(|page| page.get(0).to_string());
             bytes.collect::<Vec<_>>().join(" ")
         })),
-        // What the windows that were kept can still do.
+        // Whether the windows that were kept still work.
         "set-access" => Ok(PAGES.with_borrow(|pages| {
             let all = pages
                 .iter()
@@ -197,7 +214,7 @@ pub fn say(script: &str) -> Result<String, String> {
             ];
             format!("{} {}", outcomes(region), more.join(" "))
         })),
-        // Handles by their numbers, which nobody gave to this guest.
+        // A handle's number that this guest does not own.
         "forge" => {
             let region = unsafe { Region::from_handle(rest.parse().expect("a number")) };
             Ok(region.name())
@@ -206,11 +223,12 @@ pub fn say(script: &str) -> Result<String, String> {
             drop(unsafe { Region::from_handle(rest.parse().expect("a number")) });
             Ok("dropped".into())
         }
-        // Notes who calls, and says who has.
+        // Records the caller.
         "log" => {
             SAID.with_borrow_mut(|said| said.push(rest.into()));
             end("busy 20")
         }
+        // The callers so far.
         "logged" => Ok(SAID.with_borrow(|said| said.join(" "))),
         "drop-all" => {
             PAGES.with_borrow_mut(Vec::clear);
@@ -221,7 +239,11 @@ pub fn say(script: &str) -> Result<String, String> {
     }
 }
 
-/// What a guest does with a region, lent or its own.
+/// Plays a script with a region, lent or owned.
+///
+/// # Errors
+///
+/// The error that the region answers, as WIT spells it.
 pub fn with(script: &str, it: &Region) -> Result<String, String> {
     let (verb, rest) = split(script);
     match verb {
@@ -246,7 +268,7 @@ pub fn with(script: &str, it: &Region) -> Result<String, String> {
             keep_page(page);
             Ok("done".into())
         }
-        // Ends in some way while it writes, or reads.
+        // Ends or delays the guest while a window is open.
         "writing" => {
             let page = Page::map(it, 0, Access::Write).map_err(word)?;
             page.set(0, 3);
@@ -261,7 +283,7 @@ pub fn with(script: &str, it: &Region) -> Result<String, String> {
             Ok(it.read_at(0, 1).map_err(word)?[0].to_string())
         }
         "outcomes" => Ok(outcomes(it)),
-        // What one who borrows may not do.
+        // Operations that a lent handle does not permit.
         "forbidden" => {
             let all = [
                 outcome(it.duplicate(Rights::READ)),

@@ -1,67 +1,70 @@
-//! What the soak's guests and its test program share: which bytes there should
-//! be, and by which dice they act.
+//! Code that the guests of the soak test share with its test program: the expected bytes,
+//! and the dice that choose the acts.
 
-/// The bytes in a granule.
+/// The number of bytes in a granule.
 pub const GRANULE: usize = 65536;
 
-/// The code by which a guest says that it saw what it must not see. WASI knows no
-/// others than this and 0; a guest that is to crash traps without one.
+/// The exit code of a guest that saw unexpected bytes. WASI has only this code and 0. A guest
+/// that crashes on purpose traps, without a code.
 pub const WRONG: i32 = 1;
 
-/// Dice that fall the same way for the same seed.
+/// Dice that roll the same numbers for the same seed.
 pub struct Dice(u64);
 
 impl Dice {
-    /// For who is given no seed.
+    /// The dice of a program that is given no seed.
     pub const FIRST: Self = Self(0);
 
+    /// Returns the dice of a seed.
     pub fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// Returns the next number.
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("it is below a usize")
+        usize::try_from(self.roll() % end as u64).expect("the result is below `end`")
     }
 
-    /// True once in so many times.
+    /// Returns true once in `times` calls, on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// A range of at least one of `count`.
+    /// Returns a range of at least one of `count` items.
     pub fn range(&mut self, count: usize) -> std::ops::Range<usize> {
         let start = self.below(count);
         start..start + 1 + self.below(count - start)
     }
 }
 
-/// Spreads every bit over all of them.
+/// Spreads each bit over all bits.
 fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
 
-/// One granule of a region: which version of it was written last, and what is
-/// known of that.
+/// One granule of a region: the version that was written last, and its state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Part {
-    /// 0 for one that was never written.
+    /// The version, or 0 if the granule was never written.
     pub version: u32,
-    /// It was told lost: each word may be a zero.
+    /// Whether it was reported lost. Each word may then be zero.
     pub doubtful: bool,
-    /// Its writer died at it: it may be anything.
+    /// Whether its writer died while writing it. It may then hold any bytes.
     pub torn: bool,
+    /// Whether it is pinned.
     pub pinned: bool,
 }
 
 impl Part {
+    /// Returns an intact, unpinned granule of this version.
     pub fn of(version: u32) -> Self {
         Self {
             version,
@@ -70,7 +73,7 @@ impl Part {
     }
 }
 
-/// The words of a granule, from the beginning on. Those of version 0 are zeros.
+/// Returns the words of a granule, from its beginning. Those of version 0 are zero.
 fn words(seed: u64, granule: usize, version: u32) -> impl Iterator<Item = u64> {
     const STEP: u64 = 0xd134_2543_de82_ef95;
     let base = mix(seed ^ mix(((granule as u64) << 32) | u64::from(version)));
@@ -86,8 +89,11 @@ pub fn fill(bytes: &mut [u8], seed: u64, granule: usize, version: u32) {
     }
 }
 
-/// Says what is wrong with the bytes of a granule, of which these are those from
-/// `offset` on.
+/// Checks the bytes of a granule, starting at `offset` in it.
+///
+/// # Errors
+///
+/// The first word that is wrong.
 pub fn check(
     bytes: &[u8],
     offset: usize,
@@ -100,10 +106,10 @@ pub fn check(
     }
     let words = words(seed, granule, part.version).skip(offset / 8);
     for (at, (found, word)) in bytes.chunks_exact(8).zip(words).enumerate() {
-        let found = u64::from_le_bytes(found.try_into().expect("eight of them"));
+        let found = u64::from_le_bytes(found.try_into().expect("chunks have eight bytes"));
         if found != word && !(part.doubtful && found == 0) {
             return Err(format!(
-                "granule {granule}, word {}: {found:#x} and not {word:#x}, {part:?}",
+                "granule {granule}, word {}: found {found:#x}, expected {word:#x}, {part:?}",
                 offset / 8 + at
             ));
         }

@@ -24,10 +24,7 @@ fn ends(app: AppBuilder, end: End) -> Outcome {
     let outcome = run(app);
     assert_eq!(outcome.end, end, "{:?}", outcome.failures);
     let report = &outcome.report;
-    assert_eq!(
-        report.regions_created, report.regions_given_back,
-        "{report:?}"
-    );
+    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
     outcome
 }
 
@@ -350,7 +347,7 @@ mod dying {
             ..near()
         };
         let command = CommandSpec {
-            args: vec!["reborn".into()],
+            args: vec!["restarted".into()],
             ..CommandSpec::default()
         };
         let app = App::builder().command(command).guest(client());

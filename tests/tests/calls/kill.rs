@@ -25,10 +25,7 @@ fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) ->
         both.await.expect("nobody hangs").0
     });
     let report = &outcome.report;
-    assert_eq!(
-        report.regions_created, report.regions_given_back,
-        "{report:?}"
-    );
+    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
     outcome
 }
 
@@ -89,7 +86,7 @@ mod wherever_it_is {
             app.end_guest("near", "enough").unwrap();
             // Nobody asked it twice.
             app.end_guest("near", "too late").unwrap();
-            app.gone("near").await.unwrap();
+            app.exited("near").await.unwrap();
         });
         plays_without_near(&outcome);
     }
@@ -100,7 +97,7 @@ mod wherever_it_is {
             let app = app("killed-idle").start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("near", "enough").unwrap();
-            handle.gone("near").await.unwrap();
+            handle.exited("near").await.unwrap();
             app.run().await
         });
         plays_without_near(&outcome);
@@ -113,7 +110,7 @@ mod wherever_it_is {
             let app = app("hold spin").start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("client", "enough").unwrap();
-            handle.gone("client").await.unwrap();
+            handle.exited("client").await.unwrap();
             app.run().await
         });
         assert_eq!(outcome.end, End::Failed);
@@ -142,7 +139,7 @@ mod wherever_it_is {
                 error.to_string(),
                 "there is no guest `nera`; the guests are `client`, `near`, `far`"
             );
-            assert_eq!(app.gone("nera").await, Err(error));
+            assert_eq!(app.exited("nera").await, Err(error));
         });
     }
 }
@@ -156,7 +153,7 @@ mod between_two {
         let outcome = run_while(app("hold call"), async |app, host| {
             windows(host, 15).await;
             app.end_guest("client", "enough").unwrap();
-            app.gone("client").await.unwrap();
+            app.exited("client").await.unwrap();
             // It is still at it, with what only it has a claim on now.
             assert!(host.counts().regions_given_back < 4);
         });
@@ -202,9 +199,9 @@ mod for_want_of_memory {
     fn holding(on_pressure: OnPressure) -> AppBuilder {
         app("hold spin")
             .on_pressure(on_pressure)
-            .score("near", 900)
-            .score("far", 100)
-            .score("client", 0)
+            .oom_score("near", 900)
+            .oom_score("far", 100)
+            .oom_score("client", 0)
     }
 
     /// A component without memory.
@@ -225,13 +222,13 @@ mod for_want_of_memory {
     fn highest_score_goes_first_and_nobody_below_the_floor() {
         let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
             windows(host, 14).await;
-            let kill = app.relieve().await.unwrap();
+            let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("near", 900));
             // What a Rust program touches of its memory, which is 1 MiB and more.
             assert!((16 << 10..1 << 20).contains(&kill.bytes), "{kill:?}");
-            let kill = app.relieve().await.unwrap();
+            let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("far", 100));
-            assert_eq!(app.relieve().await, None);
+            assert_eq!(app.kill_for_memory().await, None);
             app.end_guest("client", "enough").unwrap();
         });
         assert_eq!(names(&outcome.report.kills), ["near", "far"]);
@@ -244,18 +241,21 @@ mod for_want_of_memory {
 
     #[test]
     fn floor_can_be_set() {
-        run_while(holding(OnPressure::Kill).floor(101), async |app, host| {
-            windows(host, 14).await;
-            assert_eq!(app.relieve().await.unwrap().guest, "near");
-            assert_eq!(app.relieve().await, None);
-            app.stop();
-        });
-        run_while(holding(OnPressure::Kill).floor(0), async |app, host| {
+        run_while(
+            holding(OnPressure::Kill).oom_floor(101),
+            async |app, host| {
+                windows(host, 14).await;
+                assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
+                assert_eq!(app.kill_for_memory().await, None);
+                app.stop();
+            },
+        );
+        run_while(holding(OnPressure::Kill).oom_floor(0), async |app, host| {
             windows(host, 14).await;
             for guest in ["near", "far", "client"] {
-                assert_eq!(app.relieve().await.unwrap().guest, guest);
+                assert_eq!(app.kill_for_memory().await.unwrap().guest, guest);
             }
-            assert_eq!(app.relieve().await, None);
+            assert_eq!(app.kill_for_memory().await, None);
         });
     }
 
@@ -263,7 +263,7 @@ mod for_want_of_memory {
     fn guests_are_ended_one_at_a_time() {
         let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
             windows(host, 14).await;
-            let (one, other) = tokio::join!(app.relieve(), app.relieve());
+            let (one, other) = tokio::join!(app.kill_for_memory(), app.kill_for_memory());
             assert_eq!(one.unwrap().guest, "near");
             assert_eq!(other, None);
             app.stop();
@@ -276,10 +276,10 @@ mod for_want_of_memory {
     fn whose_end_frees_nothing_is_skipped() {
         let app = holding(OnPressure::Kill)
             .guest(empty())
-            .score("empty", 1000);
+            .oom_score("empty", 1000);
         let outcome = run_while(app, async |app, host| {
             windows(host, 14).await;
-            assert_eq!(app.relieve().await.unwrap().guest, "near");
+            assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
             app.stop();
         });
         assert_eq!(end(&outcome, "empty"), "served");
@@ -305,14 +305,14 @@ mod for_want_of_memory {
         let app = holding(OnPressure::Kill)
             .guest(large("untouched", ""))
             .guest(large("touched", "x"))
-            .score("untouched", 1000)
-            .score("touched", 999);
+            .oom_score("untouched", 1000)
+            .oom_score("touched", 999);
         let outcome = run_while(app, async |app, host| {
             windows(host, 14).await;
-            let kill = app.relieve().await.unwrap();
+            let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("touched", 999));
             assert_eq!(kill.bytes, rustix::param::page_size() as u64);
-            assert_eq!(app.relieve().await.unwrap().guest, "near");
+            assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
             app.stop();
         });
         assert_eq!(end(&outcome, "untouched"), "served");
@@ -332,10 +332,10 @@ mod for_want_of_memory {
         };
         let app = holding(OnPressure::Kill)
             .guest(globals)
-            .score("globals", 1000);
+            .oom_score("globals", 1000);
         let outcome = run_while(app, async |app, host| {
             windows(host, 14).await;
-            let kill = app.relieve().await.unwrap();
+            let kill = app.kill_for_memory().await.unwrap();
             assert_eq!(kill.guest, "globals");
             // 1.6 MB, in steps of 64 KiB.
             assert!(kill.bytes > 1_500_000, "{kill:?}");
@@ -348,23 +348,23 @@ mod for_want_of_memory {
     fn caller_of_the_ended_learns_which_and_why() {
         let app = app("dead-of-pressure")
             .on_pressure(OnPressure::Kill)
-            .score("near", 501);
+            .oom_score("near", 501);
         let outcome = run_while(app, async |app, host| {
             windows(host, 1).await;
-            assert_eq!(app.relieve().await.unwrap().guest, "near");
+            assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
         });
         assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
     }
 
     #[test]
     fn counting_ends_nobody() {
-        let outcome = run_while(holding(OnPressure::Count), async |app, host| {
+        let outcome = run_while(holding(OnPressure::DryRun), async |app, host| {
             windows(host, 14).await;
             for guest in ["near", "far"] {
-                let kill = app.relieve().await.unwrap();
-                assert_eq!((&*kill.guest, kill.only_counted), (guest, true));
+                let kill = app.kill_for_memory().await.unwrap();
+                assert_eq!((&*kill.guest, kill.dry_run), (guest, true));
             }
-            assert_eq!(app.relieve().await, None);
+            assert_eq!(app.kill_for_memory().await, None);
             app.stop();
         });
         assert_eq!(outcome.failures, [""; 0]);
@@ -379,7 +379,7 @@ mod for_want_of_memory {
     fn purging_is_all_by_default() {
         let outcome = run_while(app("hold spin"), async |app, host| {
             windows(host, 14).await;
-            assert_eq!(app.relieve().await, None);
+            assert_eq!(app.kill_for_memory().await, None);
             app.stop();
         });
         assert!(outcome.report.kills.is_empty());
@@ -394,14 +394,14 @@ mod for_want_of_memory {
                 asked.lock().unwrap().push(candidate.guest.clone());
                 match &*candidate.guest {
                     "near" => Verdict::Spare,
-                    _ => Verdict::End,
+                    _ => Verdict::Kill,
                 }
             }
         });
         let outcome = run_while(app, async |app, host| {
             windows(host, 14).await;
-            assert_eq!(app.relieve().await.unwrap().guest, "far");
-            assert_eq!(app.relieve().await, None);
+            assert_eq!(app.kill_for_memory().await.unwrap().guest, "far");
+            assert_eq!(app.kill_for_memory().await, None);
             app.stop();
         });
         assert_eq!(*asked.lock().unwrap(), ["near", "far", "near"]);
@@ -438,7 +438,7 @@ mod for_want_of_memory {
                     };
                     match times {
                         1 => panic!("this hook is broken"),
-                        2 => Verdict::End,
+                        2 => Verdict::Kill,
                         _ => Verdict::Spare,
                     }
                 }
@@ -463,18 +463,18 @@ mod for_want_of_memory {
     #[test]
     fn score_for_no_guest_and_score_out_of_range_are_refused() {
         let refused = |app: AppBuilder| strand().block_on(app.start()).unwrap_err();
-        let error = refused(app("ping").score("mear", 1));
+        let error = refused(app("ping").oom_score("mear", 1));
         assert!(matches!(error, StartError::NoSuchGuest(_)), "{error}");
         assert_eq!(
             error.to_string(),
             "there is no guest `mear`; the guests are `client`, `near`, `far`"
         );
-        let error = refused(app("ping").score("near", 1001));
+        let error = refused(app("ping").oom_score("near", 1001));
         assert_eq!(
             error.to_string(),
             "the score of guest `near` is a number from 0 to 1000, not 1001"
         );
-        let error = refused(app("ping").floor(2000));
+        let error = refused(app("ping").oom_floor(2000));
         assert_eq!(
             error.to_string(),
             "the floor is a number from 0 to 1000, not 2000"

@@ -9,7 +9,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use frames::filters;
 use frames::images::{self, Image};
-use tombolo_app::{App, AppBuilder, Backoff, ChannelSpec, End, Grant, GuestSpec, Outcome, Restart};
+use tombolo_app::{
+    App, AppBuilder, Backoff, ChannelSpec, CommandExit, Grant, GuestSpec, Outcome, Restart,
+};
 use tombolo_tests::artifacts;
 
 const WIDTH: u32 = 160;
@@ -134,11 +136,8 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 /// Nothing is left, and there was never more than the pool.
 pub(crate) fn check(outcome: &Outcome) {
     let report = &outcome.report;
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(
-        report.regions_created, report.regions_given_back,
-        "{report:?}"
-    );
+    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
     assert_eq!(report.budget.committed, 0);
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tombolo::pressure::{Level, PressureSink, PressureSource, Psi, Thresholds};
-use tombolo_app::{App, CommandSpec, End};
+use tombolo_app::{App, CommandExit, CommandSpec};
 use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
 
 use crate::guests;
@@ -63,7 +63,7 @@ fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
         both.await.expect("the kernel says something").0
     });
     drop(group);
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert!(outcome.report.budget.purged > 0);
     let levels = levels.lock().unwrap();
     assert!(levels.iter().any(|it| *it > Level::Normal), "{levels:?}");

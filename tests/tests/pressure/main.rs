@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tombolo::pressure::{Level, PressureSink, PressureSource};
 use tombolo::{RegionCtx, RegionHost, RegionView};
-use tombolo_app::{App, CommandSpec, End, GuestSpec};
+use tombolo_app::{App, CommandExit, CommandSpec, GuestSpec};
 use tombolo_tests::artifacts;
 use tombolo_tests::process::{Descriptor, Process};
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -116,7 +116,7 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
             .await
             .expect("the guest is woken")
     });
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(
         *heard.lock().unwrap(),
         [Level::Moderate, Level::Critical],

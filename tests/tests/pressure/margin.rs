@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tombolo::pressure::{Headroom, Level, MemoryGauge};
 use tombolo::{GRANULE, HostLimits};
-use tombolo_app::{Candidate, End, GuestSpec, OnPressure, Verdict};
+use tombolo_app::{Candidate, CommandExit, GuestSpec, OnPressure, Verdict};
 
 use crate::relief::{end, killed, run_while, until};
 use crate::trio::{self, program};
@@ -69,7 +69,7 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
                 "near" => {
                     // That is enough.
                     left.set(1 << 40);
-                    Verdict::End
+                    Verdict::Kill
                 }
                 _ => Verdict::Spare,
             }
@@ -81,7 +81,7 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
         .gauge(left.clone())
         .on_pressure(OnPressure::Kill)
         .before_kill(hook)
-        .score("near", 501);
+        .oom_score("near", 501);
     let outcome = run_while(app, async |app, host| {
         // The cache's region and its sign; the client's, which it lends.
         signs(host, 3).await;
@@ -93,10 +93,10 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
         assert_eq!(host.budget().purged, 4 * GRANULE);
         // Everything is pinned now.
         left.set(MARGIN / 4);
-        app.gone("near").await.unwrap();
+        app.exited("near").await.unwrap();
     });
     // The client has found what it should, and so has the cache.
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), [("near", false)]);
     assert_eq!(end(&outcome, cache), "exit 0");
     assert!(outcome.failures[0].contains("the host is short of memory"));

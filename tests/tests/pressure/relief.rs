@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tombolo::pressure::Level;
 use tombolo::{GRANULE, RegionHost};
-use tombolo_app::{App, AppBuilder, AppHandle, Candidate, End, OnPressure, Outcome, Verdict};
+use tombolo_app::{
+    App, AppBuilder, AppHandle, Candidate, CommandExit, OnPressure, Outcome, Verdict,
+};
 
 use crate::trio::{self, program, strand};
 use crate::{Own, guests, signs};
@@ -47,7 +49,7 @@ pub(crate) fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
 
 pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
     let kills = outcome.report.kills.iter();
-    kills.map(|it| (&*it.guest, it.only_counted)).collect()
+    kills.map(|it| (&*it.guest, it.dry_run)).collect()
 }
 
 /// A caller that learns of its callee's end, as a string or as `peer-failed`, and
@@ -59,7 +61,7 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
         .pressure(own.clone())
         .on_pressure(OnPressure::Kill)
         // The others have 500.
-        .score("near", 501);
+        .oom_score("near", 501);
     let outcome = run_while(app, async |app, host| {
         // The cache's region and its sign; the client's, which it lends.
         signs(host, 3).await;
@@ -73,12 +75,12 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
 
         // Everything is pinned now.
         own.report(Level::Critical);
-        app.gone("near").await.unwrap();
+        app.exited("near").await.unwrap();
         assert_eq!(host.budget().purged, 4 * GRANULE);
         own.report(Level::Normal);
     });
     // The client has found what it should, and so has the cache.
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), [("near", false)]);
     assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     assert!(outcome.failures[0].starts_with("guest `near` was ended"));
@@ -99,9 +101,9 @@ fn caller_with_a_variant_learns_it_as_peer_failed() {
 fn holding(on_pressure: OnPressure) -> AppBuilder {
     trio::app("hold spin")
         .on_pressure(on_pressure)
-        .score("near", 900)
-        .score("far", 100)
-        .score("client", 0)
+        .oom_score("near", 900)
+        .oom_score("far", 100)
+        .oom_score("client", 0)
 }
 
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -115,7 +117,7 @@ fn hook(spared: &'static str) -> (Asked, impl FnMut(&Candidate) -> Verdict + Sen
             asked.lock().unwrap().push(candidate.guest.clone());
             match candidate.guest == spared {
                 true => Verdict::Spare,
-                false => Verdict::End,
+                false => Verdict::Kill,
             }
         }
     };
@@ -145,7 +147,7 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
         assert_eq!(*asked.lock().unwrap(), [""; 0], "nothing was a reason yet");
 
         own.report(Level::Critical);
-        app.gone("far").await.unwrap();
+        app.exited("far").await.unwrap();
         drop(region);
         app.stop();
     });
@@ -158,7 +160,7 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
 #[test]
 fn counting_asks_and_ends_nobody() {
     let (own, (asked, hook)) = (Own::default(), hook("far"));
-    let app = holding(OnPressure::Count)
+    let app = holding(OnPressure::DryRun)
         .pressure(own.clone())
         .before_kill(hook);
     let outcome = run_while(app, async |app, host| {
@@ -192,7 +194,7 @@ fn purging_is_all_unless_it_is_asked_for() {
         signs(host, 3).await;
         own.report(Level::Normal);
     });
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), []);
     assert_eq!(*asked.lock().unwrap(), [""; 0]);
 }

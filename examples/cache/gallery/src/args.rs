@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
 Keeps decoded images where the host may purge them, and has a viewer look at them
 
@@ -16,7 +16,7 @@ Options:
   -h, --help     Print this
 ";
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Args {
     pub(crate) images: PathBuf,
@@ -73,20 +73,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_unless_asked_for() {
+    fn pictures_are_made_on_request_only() {
         let args = args("").expect("valid");
         assert_eq!((args.images, args.make), ("/images".into(), None));
     }
 
     #[test]
-    fn options_are_read() {
+    fn options_are_parsed() {
         let args = args("--make 3 pictures --views 9 --seed 7").expect("valid");
         assert_eq!((args.images, args.make), ("pictures".into(), Some(3)));
         assert_eq!((args.views, args.seed), (9, 7));
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn error_names_the_argument() {
         assert!(args("a b").unwrap_err().contains("`b`"));
         assert!(args("--views many").unwrap_err().contains("many"));
         assert!(args("--budget 3").unwrap_err().contains("--budget"));

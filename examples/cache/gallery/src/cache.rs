@@ -5,8 +5,8 @@ use tombolo_guest::{Error, Pinned, Region, Rights};
 use crate::bindings::tombolo_examples::cache::viewing::{self, Failure};
 use crate::image::{self, Image};
 
-/// Decoded images, each in a region of its own. None is pinned but for the one
-/// that is looked at, so the host may take the memory of all others.
+/// Decoded images, each in a region of its own. Only the image in use is pinned, so the
+/// host may purge all others.
 pub(crate) struct Cache {
     entries: Vec<Entry>,
     decoded: u64,
@@ -15,19 +15,19 @@ pub(crate) struct Cache {
 struct Entry {
     file: PathBuf,
     pixels: Region,
-    /// Of what was decoded first: what the viewer has to see ever after.
+    /// The checksum of the first decoding. The viewer must always see the same one.
     checksum: u32,
 }
 
-/// What it was like to look at an image.
+/// The result of a view.
 pub(crate) struct Seen {
-    /// It was in the cache no more, and had to be decoded again.
+    /// Whether the image was lost, and had to be decoded again.
     pub(crate) lost: bool,
 }
 
 impl Cache {
-    /// Decodes all images once. Where memory does not suffice for all of them,
-    /// the first ones are gone when the last ones come.
+    /// Decodes all images once. If the memory does not suffice for all, the first images
+    /// are lost before the last ones are decoded.
     pub(crate) fn fill(files: Vec<PathBuf>) -> Result<Self, String> {
         let mut cache = Self {
             entries: Vec::with_capacity(files.len()),
@@ -38,9 +38,9 @@ impl Cache {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let size = image.size();
             let refused = |error| refused(&file, size, &error);
-            // It costs nothing until it is pinned.
+            // The region uses no memory until it is pinned.
             let pixels = Region::create_unpinned(&name, size).map_err(refused)?;
-            // There is nothing yet that could be lost.
+            // Nothing can be lost yet.
             pixels.pin(..).map_err(refused)?.into_inner();
             let checksum = decode(image, &file, &pixels)?;
             pixels.unpin(..).map_err(refused)?;
@@ -54,17 +54,17 @@ impl Cache {
         Ok(cache)
     }
 
-    /// How many images there are.
+    /// Returns the number of images.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Bytes that all images take, decoded: whole granules.
+    /// Returns the size of all decoded images in bytes, in whole granules.
     pub(crate) fn bytes(&self) -> u64 {
         self.taken().sum()
     }
 
-    /// Bytes that the largest image takes, all of which are pinned at a time.
+    /// Returns the size of the largest image in bytes. All of it is pinned at a time.
     pub(crate) fn largest(&self) -> u64 {
         self.taken().max().unwrap_or_default()
     }
@@ -74,13 +74,13 @@ impl Cache {
         sizes.map(|size| size.next_multiple_of(tombolo_guest::GRANULE))
     }
 
-    /// Bytes that were decoded so far.
+    /// Returns the number of bytes that were decoded so far.
     pub(crate) fn decoded(&self) -> u64 {
         self.decoded
     }
 
-    /// Has the viewer look at an image, which is decoded again if it is lost, and
-    /// checks what it saw.
+    /// Shows an image to the viewer and checks its answer. Decodes the image again if it
+    /// was lost.
     pub(crate) fn view(&mut self, number: usize) -> Result<Seen, String> {
         let Entry {
             file,
@@ -99,7 +99,7 @@ impl Cache {
             }
         };
 
-        // The viewer may look, and nothing else.
+        // The viewer may only read.
         let lent = pixels.restrict(Rights::READ).map_err(refused)?;
         let seen = viewing::view(&lent).map_err(|failure| explain(file, &failure))?;
         drop(lent);
@@ -115,7 +115,7 @@ impl Cache {
     }
 }
 
-/// Decodes an image into a region, and gives the checksum of its pixels.
+/// Decodes an image into a region, and returns the checksum of its pixels.
 fn decode(image: Image, file: &Path, pixels: &Region) -> Result<u32, String> {
     let mut window = pixels
         .try_write(..)

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use png::{ColorType, DecodingError, Reader, Transformations};
 
-/// Bytes in a pixel: red, green, blue and alpha.
+/// The number of bytes in a pixel: red, green, blue and alpha.
 pub(crate) const PIXEL: usize = 4;
 
-/// A PNG image of which the header is read.
+/// A PNG image whose header was read.
 pub(crate) struct Image {
     reader: Reader<BufReader<File>>,
 }
@@ -17,26 +17,26 @@ impl Image {
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| says(path, error))?;
         let mut decoder = png::Decoder::new(BufReader::new(file));
-        // Whatever is stored, 8 bits for each part, and alpha.
+        // Any format is converted to 8 bits for each component, with alpha.
         decoder
             .set_transformations(Transformations::normalize_to_color8() | Transformations::ALPHA);
         let reader = decoder.read_info().map_err(|error| says(path, error))?;
         Ok(Self { reader })
     }
 
-    /// Bytes of its pixels.
+    /// Returns the size of the pixels in bytes.
     pub(crate) fn size(&self) -> u64 {
         let (width, height) = self.reader.info().size();
         u64::from(width) * u64::from(height) * PIXEL as u64
     }
 
-    /// Decodes it into its pixels, of which there is exactly the room for.
+    /// Decodes the pixels into a buffer of exactly their size.
     pub(crate) fn decode(mut self, pixels: &mut [u8]) -> Result<(), DecodingError> {
         match self.reader.output_color_type().0 {
             ColorType::Rgba => {
                 self.reader.next_frame(pixels)?;
             }
-            // Grey and alpha: half of the room, and spread from there.
+            // Grey and alpha take half of the buffer, and are expanded from there.
             _ => {
                 let mut grey = vec![0; pixels.len() / 2];
                 self.reader.next_frame(&mut grey)?;
@@ -75,7 +75,7 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
     })
 }
 
-/// The text of an error about a file.
+/// Returns the text of an error about a file.
 pub(crate) fn says(path: &Path, error: impl Display) -> String {
     format!("{}: {error}", path.display())
 }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_becomes_pixels_of_four_bytes() {
+    fn every_format_becomes_four_bytes_a_pixel() {
         let kinds: [(ColorType, &[u8], [u8; 8]); 4] = [
             (ColorType::Grayscale, &[1, 2], [1, 1, 1, 255, 2, 2, 2, 255]),
             (
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_named() {
+    fn error_names_the_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("song.png");
         fs::write(&path, b"RIFF").expect("written");

@@ -1,5 +1,5 @@
-//! Decodes images into regions that it unpins, so that the host may purge them,
-//! and has a viewer look at them.
+//! Decodes images into regions that it unpins, so that the host may purge them. A viewer
+//! looks at the images.
 
 mod args;
 mod cache;
@@ -16,7 +16,7 @@ use order::Order;
 use report::Report;
 
 mod bindings {
-    // Generated, and it calls the component model's ABI.
+    // Generated code, which calls the ABI of the component model.
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
     wit_bindgen::generate!({

@@ -1,5 +1,5 @@
-//! Makes pictures, so that the example needs none: Julia sets, each of another
-//! constant, the same ones every time.
+//! Makes pictures, so that the example needs no files: Julia sets, each with another
+//! constant. They are the same in every run.
 
 use std::f64::consts::TAU;
 use std::fs::{self, File};
@@ -10,19 +10,19 @@ use png::{BitDepth, ColorType, EncodingError};
 
 use crate::image::{self, PIXEL};
 
-/// Pixels in a row, and rows: 1 MiB for a picture.
+/// The width and the height in pixels. A picture has 1 MiB.
 const SIDE: u32 = 512;
 
-/// After so many steps, a point is taken for one that stays.
+/// The number of steps after which a point is considered to stay.
 const STEPS: u32 = 96;
 
-/// Writes so many pictures into a directory.
+/// Writes `count` pictures into a directory.
 pub(crate) fn pictures(directory: &Path, count: u32) -> Result<(), String> {
     for number in 0..count {
         let name = format!("picture-{number:03}.png");
         let path = directory.join(&name);
-        // It has its name when it is whole: what was cut short is not taken for
-        // an image by the next run.
+        // The file is renamed when it is complete. So an interrupted run leaves no
+        // half-written image behind.
         let part = directory.join(format!(".{name}.part"));
         write(&part, &draw(number))
             .and_then(|()| Ok(fs::rename(&part, &path)?))
@@ -43,7 +43,7 @@ fn write(path: &Path, pixels: &[u8]) -> Result<(), EncodingError> {
 }
 
 fn draw(number: u32) -> Vec<u8> {
-    // Around the main body of the Mandelbrot set, never twice at one place.
+    // Around the main body of the Mandelbrot set, at a different place each time.
     let angle = (f64::from(number) * 0.618_033_988_75).fract() * TAU;
     let (sin, cos) = angle.sin_cos();
     let constant = (
@@ -67,8 +67,8 @@ fn place(pixel: u32) -> f64 {
     3.0 * f64::from(pixel) / f64::from(SIDE) - 1.5
 }
 
-/// The steps until a point is far away, with a part of the last one, so that
-/// colours run smoothly; nothing if it stays.
+/// Returns the number of steps until a point is far away, or `None` if it stays. The number
+/// has a fraction, which makes the colours smooth.
 fn escape((mut re, mut im): (f64, f64), constant: (f64, f64)) -> Option<f64> {
     for step in 0..STEPS {
         let square = re * re + im * im;
@@ -96,18 +96,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_of_a_mebibyte_and_differ() {
+    fn pictures_have_one_mebibyte_and_differ() {
         let (first, second) = (draw(0), draw(1));
         assert_eq!(first.len(), 1 << 20);
         assert_ne!(first, second);
         assert_eq!(first, draw(0));
-        // Neither one colour nor noise.
+        // The picture is neither uniform nor noise.
         let black = first.chunks(PIXEL).filter(|it| it[..3] == [0; 3]).count();
         assert!(black < first.len() / PIXEL / 2, "{black}");
     }
 
     #[test]
-    fn what_was_drawn_is_what_is_decoded() {
+    fn decoded_picture_equals_the_drawn_one() {
         let directory = tempfile::tempdir().expect("a directory");
         pictures(directory.path(), 2).expect("written");
         let files = image::list(directory.path()).expect("listed");

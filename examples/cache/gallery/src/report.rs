@@ -2,14 +2,14 @@ use std::fmt;
 
 use crate::cache::{Cache, Seen};
 
-/// What the gallery prints in the end: a name and a value on each line.
+/// The final output of the gallery: a name and a value on each line.
 pub(crate) struct Report {
     images: usize,
     bytes: u64,
     largest: u64,
     hits: u64,
     misses: u64,
-    /// Bytes that were decoded again, since they were lost.
+    /// The number of bytes that were decoded again because they were lost.
     pub(crate) decoded_again: u64,
 }
 
@@ -36,7 +36,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let views = self.hits + self.misses;
-        // Without views nothing was missed.
+        // Without views there are no misses.
         let rate = match views {
             0 => 100.0,
             _ => 100.0 * self.hits as f64 / views as f64,
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn hit_rate_is_of_all_views() {
+    fn hit_rate_counts_all_views() {
         let text = report(2, 1);
         assert!(text.contains("\nviews                      3\n"), "{text}");
         assert!(text.contains("\nhit rate              66.7 %\n"), "{text}");
     }
 
     #[test]
-    fn no_views_are_no_misses() {
+    fn no_views_have_no_misses() {
         assert!(report(0, 0).contains("100.0 %"));
     }
 }

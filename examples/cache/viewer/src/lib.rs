@@ -1,4 +1,4 @@
-//! Looks at images in regions that it is lent, and says what it saw.
+//! Analyses images in regions that it is lent.
 
 mod look;
 
@@ -8,7 +8,7 @@ use bindings::exports::tombolo_examples::cache::viewing;
 use viewing::{Failure, Impression};
 
 mod bindings {
-    // Generated, and it calls the component model's ABI.
+    // Generated code, which calls the ABI of the component model.
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
     wit_bindgen::generate!({

@@ -1,12 +1,12 @@
 use crate::bindings::exports::tombolo_examples::cache::viewing::{Colour, Impression};
 
-/// Bytes in a pixel.
+/// The number of bytes in a pixel.
 pub(crate) const PIXEL: usize = 4;
 
-/// Steps from black to white.
+/// The number of steps from black to white.
 const STEPS: usize = 8;
 
-/// Looks at pixels. Nothing if they are not whole, or there are none.
+/// Analyses pixels. Returns `None` if they are incomplete, or if there are none.
 pub(crate) fn at(bytes: &[u8]) -> Option<Impression> {
     let (pixels, []) = bytes.as_chunks::<PIXEL>() else {
         return None;
@@ -32,7 +32,7 @@ pub(crate) fn at(bytes: &[u8]) -> Option<Impression> {
     })
 }
 
-/// The step that a colour is on, by what the eye makes of its parts.
+/// Returns the step of a colour by its perceived brightness.
 fn step(red: u8, green: u8, blue: u8) -> usize {
     let bright = 299 * usize::from(red) + 587 * usize::from(green) + 114 * usize::from(blue);
     bright * STEPS / (1000 * 256)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn black_and_white_are_at_the_ends() {
+    fn histogram_spans_black_to_white() {
         let seen = at(&[0, 0, 0, 255, 255, 255, 255, 255, 254, 255, 255, 0]).unwrap();
         assert_eq!(seen.histogram, [1, 0, 0, 0, 0, 0, 0, 2]);
         let Colour { red, green, blue } = seen.mean;
@@ -51,13 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn checksum_is_that_of_png_and_zip() {
-        // As of "1234567890 " in every table; here it has to be whole pixels.
+    fn checksum_is_crc32_of_png_and_zip() {
+        // The usual test vector is "123456789". Here the length must be that of whole
+        // pixels.
         assert_eq!(at(b"12345678").unwrap().checksum, 0x9ae0_daaf);
     }
 
     #[test]
-    fn parts_of_pixels_are_refused() {
+    fn incomplete_pixel_is_refused() {
         assert!(at(&[0; 7]).is_none());
         assert!(at(&[]).is_none());
     }

@@ -1,26 +1,26 @@
-//! The bytes of regions: through windows, or by copying on a host that cannot
+//! Access to the bytes of regions: through windows, or by copying on a host that cannot
 //! map.
 
 use std::ops::{Deref, Range};
 
 use tombolo_guest::{Error, GRANULE, ReadWindow, Region};
 
-/// As much as one copy may hold on a host with the usual limits, and whole
+/// The size of a part in bytes: the default limit of a copy, which is a whole number of
 /// granules, as windows need.
 const PART: u64 = 256 * GRANULE;
 
-/// Cuts the first `length` bytes of a region into parts to be seen one by one.
+/// Divides the first `length` bytes of a region into parts.
 pub fn parts(length: u64) -> impl Iterator<Item = Range<u64>> {
     (0..length)
         .step_by(PART as usize)
         .map(move |start| start..length.min(start + PART))
 }
 
-/// A part of a region, to be read.
+/// A part of a region, for reading.
 pub enum Seen<'r> {
-    /// Where it is.
+    /// The mapped part.
     Window(ReadWindow<'r>),
-    /// A copy of it.
+    /// A copy of the part.
     Copy(Vec<u8>),
 }
 
@@ -34,7 +34,7 @@ impl<'r> Seen<'r> {
         }
     }
 
-    /// How it is seen.
+    /// Returns how the part is read, for the log.
     pub fn how(&self) -> &'static str {
         match self {
             Self::Window(_) => "in place",
@@ -54,7 +54,7 @@ impl Deref for Seen<'_> {
     }
 }
 
-/// Has a part of a region filled.
+/// Fills a part of a region.
 pub fn fill(
     region: &Region,
     range: Range<u64>,

@@ -1,10 +1,11 @@
-//! Answers requests whose bodies it is lent, by regions of its own.
+//! Answers requests. The server lends it the bodies, and it answers with regions of its
+//! own.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/count` | the bytes, words and lines of the body, and its CRC-32 |
-//! | `/translate` | the body, each byte replaced by what the table says |
-//! | `/trap`, `/hang` | none: they show what a server makes of a broken plugin |
+//! | `/translate` | the body, with each byte replaced by its entry in the table |
+//! | `/trap`, `/hang` | none: they show how a server handles a broken plugin |
 
 mod bytes;
 
@@ -16,7 +17,7 @@ use handler::{Answer, Failure};
 use tombolo_guest::{Error, Region};
 
 mod bindings {
-    // Generated, and it calls the component model's ABI.
+    // Generated code, which calls the ABI of the component model.
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
     wit_bindgen::generate!({
@@ -30,7 +31,7 @@ mod bindings {
     pub(crate) struct Plugin;
 }
 
-/// A byte for each byte.
+/// A replacement for each byte.
 type Table = [u8; 256];
 
 thread_local! {
@@ -116,7 +117,7 @@ fn translate(body: &Region, length: u64) -> Result<Answer, Failure> {
     })
 }
 
-/// The table that the server gave, or the plugin's own.
+/// Returns the table of the server, or the default.
 fn table() -> Result<Table, Error> {
     let given = TABLE.with_borrow(|given| match given {
         Some(region) => region.read_at(0, size_of::<Table>() as u64).map(Some),

@@ -1,4 +1,4 @@
-//! The first stage: decodes images, and keeps count of all frames.
+//! The first stage: decodes images, and counts all frames.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -55,7 +55,7 @@ fn run(files: &[PathBuf], out: &Path, options: &Options) -> Result<(), Failure> 
     let progress = Progress::new(out);
     let first = progress.next();
     if first > 0 {
-        // It was started again: those that were sent before are still going round.
+        // This guest was restarted. Frames that it sent before are still in the ring.
         source.settle()?;
     }
     let mut bar = Bar::new(frames);
@@ -63,7 +63,8 @@ fn run(files: &[PathBuf], out: &Path, options: &Options) -> Result<(), Failure> 
         if lifecycle::stopping() {
             break;
         }
-        // Before it is sent: a frame that kills this guest is not sent twice.
+        // Before the frame is sent, so that a frame that kills this guest is not sent
+        // twice.
         progress.note(number + 1)?;
         let file = &files[number as usize % files.len()];
         let sent = Image::open(file).map_err(Failure::from);
@@ -94,8 +95,8 @@ fn run(files: &[PathBuf], out: &Path, options: &Options) -> Result<(), Failure> 
     Ok(fs::write(out.join("lost"), lost.join("\n"))?)
 }
 
-/// A progress bar on standard error, where that is a terminal: in one line, since
-/// crates that draw them know of no terminals in a guest.
+/// A progress bar on standard error, if that is a terminal. It is drawn by hand, because
+/// crates for progress bars do not recognise terminals in a guest.
 struct Bar {
     of: u32,
     begun: Instant,
@@ -132,7 +133,7 @@ impl Bar {
         );
     }
 
-    /// Makes room for something else.
+    /// Clears the line for other output.
     fn clear(&mut self) {
         if self.drawn.take().is_some() {
             eprint!("\r\x1b[2K");

@@ -1,4 +1,4 @@
-//! The second stage: takes specks away.
+//! The second stage: removes specks.
 
 use frames::{Failure, filters};
 
@@ -12,7 +12,7 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// What `--crash-on N` says: to see what a crash costs.
+/// The value of `--crash-on N`, which shows the cost of a crash.
 fn crash_on() -> Result<Option<u32>, Failure> {
     use lexopt::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The last stage: encodes, and writes into `/out`.
+//! The last stage: encodes frames, and writes them into `/out`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The third stage: sharpens.
+//! The third stage: sharpens frames.
 
 use frames::{Failure, filters};
 

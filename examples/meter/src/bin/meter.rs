@@ -1,4 +1,4 @@
-//! Watches the ring, and prints how loud it is.
+//! Watches the ring, and prints its level.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use meter::levels::Levels;
 use meter::{NAME, SCOPE, Seen, Watcher};
 use tombolo_guest::scopes;
 
-/// The blocks for each line.
+/// The number of blocks for each line.
 const LINE: u32 = 25;
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
-//! Measures the samples in a region that it is lent, and limits them into a
-//! region of its own, which it moves back.
+//! Measures the samples in a region that it is lent. Limits them into a region of its own,
+//! and moves that to the caller.
 
 mod limiter;
 mod measure;
@@ -12,7 +12,7 @@ use sample::Sample;
 use server::{Failure, Format, Level, Played};
 
 mod bindings {
-    // Generated, and it calls the component model's ABI.
+    // Generated code, which calls the ABI of the component model.
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
     wit_bindgen::generate!({
@@ -26,7 +26,7 @@ mod bindings {
     pub(crate) struct Audioserver;
 }
 
-/// The most that samples are made louder or softer by, in dB.
+/// The maximum gain or attenuation, in dB.
 const MAX_GAIN: f32 = 120.0;
 
 impl server::Guest for bindings::Audioserver {

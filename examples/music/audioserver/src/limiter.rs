@@ -1,35 +1,35 @@
 //! A limiter with look-ahead.
 //!
-//! For every frame there is a gain that it needs to stay under the ceiling; 1
-//! for most. The applied gain must be no higher than that, and must change
-//! slowly, or it would be heard. Three steps see to both:
+//! Each frame has a gain that it needs to stay under the ceiling; for most it is 1. The
+//! applied gain must not be higher, and must change slowly, because sudden changes are
+//! audible. Three steps achieve both:
 //!
-//! 1. *Hold*: the least needed gain of the last `LOOK_AHEAD`. So a peak counts
-//!    for as long as it takes to get ready for it.
+//! 1. *Hold*: the lowest needed gain of the last `LOOK_AHEAD` frames. So a peak counts for
+//!    as long as the fall before it takes.
 //! 2. *Release*: falls at once, rises slowly.
-//! 3. *Smooth*: the mean of the last `LOOK_AHEAD`. So the fall is a ramp.
+//! 3. *Smooth*: the mean of the last `LOOK_AHEAD` frames. So the fall is a ramp.
 //!
-//! A frame gets the gain that this yields `LOOK_AHEAD` later. Each of the values
-//! in that mean held the frame's own needed gain, and release only lowered it,
-//! so the mean is no higher.
+//! A frame gets the gain that results `LOOK_AHEAD` frames later. Each value in that mean is
+//! at most the frame's own needed gain, because hold included it and release only lowered
+//! it. So the mean is not higher either.
 
 use std::collections::VecDeque;
 
 use crate::sample::Sample;
 
-/// The largest amplitude that leaves the limiter: -1 dBFS.
+/// The largest amplitude after the limiter: -1 dBFS.
 pub(crate) const CEILING: f32 = 0.891_250_9;
 
-/// How far ahead peaks are seen, in seconds.
+/// The look-ahead, in seconds.
 const LOOK_AHEAD: f64 = 0.005;
 
-/// How long it takes to get 63 % of the gain back, in seconds.
+/// The time until 63 % of the gain has returned, in seconds.
 const RELEASE: f64 = 0.1;
 
-/// Amplifies interleaved samples and keeps them under the ceiling. All channels
-/// of a frame get the same gain, so that the image stays in place.
+/// Amplifies interleaved samples, and keeps them under the ceiling. All channels of a frame
+/// get the same gain, so that the stereo image is stable.
 ///
-/// Returns how far the limiter turned down at most, in dB.
+/// Returns the maximum reduction by the limiter, in dB.
 pub(crate) fn limit<S: Sample>(
     input: &[S],
     output: &mut [S],
@@ -42,11 +42,10 @@ pub(crate) fn limit<S: Sample>(
         let peak = frame
             .iter()
             .fold(0.0_f32, |peak, sample| peak.max(sample.to_f32().abs()));
-        // Also for a peak that overflows: the gain is 0 then.
+        // This holds for a peak that overflows, too: its gain is 0.
         (CEILING / (peak * gain)).min(1.0)
     });
-    // The envelope runs ahead of the frames that it is for; behind the last one
-    // nothing needs limiting.
+    // The envelope is ahead of its frames. Behind the last frame nothing needs limiting.
     let mut applied = needed
         .chain(std::iter::repeat(1.0))
         .map(|needed| envelope.next(needed))
@@ -60,7 +59,7 @@ pub(crate) fn limit<S: Sample>(
         let limited = applied.next().unwrap_or(1.0);
         least = least.min(limited);
         for (input, output) in input.iter().zip(output) {
-            // The last digits of the mean can be too high by a hair.
+            // Rounding can make the mean too high in its last digits.
             let value = (input.to_f32() * (gain * limited)).clamp(-CEILING, CEILING);
             *output = S::from_f32(value);
         }
@@ -68,29 +67,29 @@ pub(crate) fn limit<S: Sample>(
     20.0 * f64::from(least).recip().log10()
 }
 
-/// Frames of look-ahead, at least one.
+/// Returns the number of frames of look-ahead, at least one.
 fn look_ahead(rate: u32) -> usize {
     ((f64::from(rate) * LOOK_AHEAD) as usize).max(1)
 }
 
-/// Frames by which the envelope comes before what it is for.
+/// Returns the number of frames by which the envelope is ahead.
 fn envelope_delay(rate: u32) -> usize {
     look_ahead(rate) - 1
 }
 
-/// Hold, release and smooth.
+/// The state of hold, release and smooth.
 struct Envelope {
     length: usize,
     now: usize,
-    /// Falling candidates for the least gain: older ones that are higher than a
-    /// newer one can never be the least again.
+    /// The candidates for the lowest gain, in descending order. An older value that is
+    /// higher than a newer one can never be the lowest again.
     held: VecDeque<(usize, f32)>,
-    // In f64: the steps of a slow release are too small for f32.
+    // As `f64`, because the steps of a slow release are too small for `f32`.
     released: f64,
     release: f64,
     recent: VecDeque<f64>,
     sum: f64,
-    /// How many of `recent` are not 1.
+    /// The number of values in `recent` that are not 1.
     limiting: usize,
 }
 
@@ -123,7 +122,7 @@ impl Envelope {
         }
         let held = self.held.front().map_or(1.0, |&(_, gain)| gain);
 
-        // Close to 1 it would creep for ever: it is 1 then.
+        // Close to 1 it would rise for ever more slowly, so it becomes 1.
         let risen = self.released + (1.0 - self.released) * self.release;
         let risen = if risen > 0.999_99 { 1.0 } else { risen };
         self.released = risen.min(f64::from(held));
@@ -137,8 +136,8 @@ impl Envelope {
         self.now += 1;
 
         if self.limiting == 0 {
-            // Exactly, so that what needs no limiting is not changed, and
-            // rounding errors do not pile up.
+            // Exactly 1, so that frames that need no limiting are unchanged, and rounding
+            // errors do not accumulate.
             self.sum = self.recent.len() as f64;
             return 1.0;
         }
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_above_the_ceiling() {
+    fn output_stays_under_the_ceiling() {
         let input = signal(60_000);
         for gain in [1.0, 4.0, 100.0] {
             let mut output = vec![0.0_f32; input.len()];
@@ -184,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn envelope_alone_keeps_under_the_ceiling() {
-        // Without the clamp, to a hair.
+    fn envelope_alone_respects_the_ceiling() {
+        // Without the clamp, this would hold only approximately.
         let input = signal(60_000);
         let mut envelope = Envelope::new(RATE);
         let needed = |x: f32| (CEILING / (x.abs() * 4.0)).min(1.0);
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_not_changed() {
+    fn quiet_signal_is_unchanged() {
         let input: Vec<i16> = (0..20_000)
             .map(|n| ((n * 37) % 20_000 - 10_000) as i16)
             .collect();
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_peak_the_signal_comes_back_unchanged() {
+    fn signal_recovers_after_a_peak() {
         let mut input = vec![0.25_f32; 3 * RATE as usize];
         input[100] = 2.0;
         let mut output = vec![0.0_f32; input.len()];
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn shorter_than_the_look_ahead_works() {
+    fn signal_may_be_shorter_than_look_ahead() {
         let mut output = [0.0_f32; 2];
         limit(&[1.0, -1.0], &mut output, 1, RATE, 2.0);
         assert!(output.iter().all(|x| x.abs() <= CEILING && x.abs() > 0.8));

@@ -3,7 +3,7 @@ use ebur128::{EbuR128, Error, Mode};
 use crate::bindings::exports::tombolo_examples::music::server::Level;
 use crate::sample::Sample;
 
-/// Frames that are taken apart into channels at a time.
+/// The number of frames that are deinterleaved at a time.
 const BLOCK: usize = 4096;
 
 /// Measures each channel of interleaved samples.
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn sine_has_the_levels_that_the_standard_names() {
+    fn sine_has_the_levels_of_the_standard() {
         // EBU Tech 3341: a full-scale sine of 997 Hz in one front channel reads
         // -3.01 LUFS, so one at -20 dBFS reads -23.01.
         let levels = levels(&sine(0.1), 2, RATE).expect("48 kHz can be measured");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_and_floats_measure_alike() {
+    fn integers_and_floats_have_equal_levels() {
         let floats = sine(0.5);
         let integers: Vec<i16> = floats.iter().map(|&x| i16::from_f32(x)).collect();
         let (a, b) = (
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_silence() {
+    fn nan_is_silence() {
         let levels = levels(&[f32::NAN, f32::INFINITY, 0.5], 1, RATE).expect("48 kHz");
         assert!((levels[0].peak - decibel(0.5)).abs() < 1e-6);
     }

@@ -2,11 +2,11 @@ use tombolo_guest::bytemuck::Pod;
 
 /// A sample as a region stores it.
 pub(crate) trait Sample: Pod {
-    /// The sample with full scale at 1.0. What is no number is silence: the
-    /// region is filled by somebody else.
+    /// Returns the sample with full scale at 1.0. NaN becomes silence, because another
+    /// guest fills the region.
     fn to_f32(self) -> f32;
 
-    /// The nearest sample that can be stored.
+    /// Returns the nearest sample that can be stored.
     fn from_f32(value: f32) -> Self;
 }
 

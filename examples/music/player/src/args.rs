@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
 Lends a recording to an audio server and writes what comes back
 
@@ -19,13 +19,13 @@ Options:
   -h, --help           Print this
 ";
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Args {
-    /// The recording; without it the music is rendered.
+    /// The recording. Without it, the music is rendered.
     pub(crate) input: Option<PathBuf>,
     pub(crate) output: Option<PathBuf>,
-    /// In dB.
+    /// The gain in dB.
     pub(crate) gain: f32,
     pub(crate) max_bytes: u64,
 }
@@ -87,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn lone_path_is_read_and_never_written() {
+    fn single_path_is_the_input() {
         let args = args("/music/in.wav").expect("valid");
         assert_eq!(args.input, Some("/music/in.wav".into()));
         assert_eq!(args.output, None);
     }
 
     #[test]
-    fn with_render_the_lone_path_is_written() {
+    fn single_path_with_render_is_the_output() {
         let args = args("--gain -3.5 --render out.wav").expect("valid");
         assert_eq!(args.input, None);
         assert_eq!(args.output, Some("out.wav".into()));
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn output_can_be_named() {
+    fn output_option_names_the_output() {
         let args = args("in.wav --output out.wav").expect("valid");
         assert_eq!(args.input, Some("in.wav".into()));
         assert_eq!(args.output, Some("out.wav".into()));
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn error_names_the_argument() {
         assert!(args("a b -o c").unwrap_err().contains("`b`"));
         assert!(args("a b c").unwrap_err().contains("`c`"));
         assert!(args("--render a b").unwrap_err().contains("`b`"));

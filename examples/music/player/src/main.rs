@@ -1,5 +1,5 @@
-//! Reads a recording into a region, lends it to an audio server, and writes
-//! what comes back to a file.
+//! Reads a recording into a region, lends it to an audio server, and writes the result to a
+//! file.
 
 mod args;
 mod output;
@@ -21,7 +21,7 @@ use pcm::Pcm;
 use wav::Wav;
 
 mod bindings {
-    // Generated, and it calls the component model's ABI.
+    // Generated code, which calls the ABI of the component model.
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
     wit_bindgen::generate!({
@@ -67,7 +67,7 @@ fn run(args: &Args) -> Result<String, String> {
     Ok(report::text(&region, args, &played, &handover))
 }
 
-/// The text of a failure for people.
+/// Returns the text of a failure.
 fn explain(failure: &Failure) -> String {
     match failure {
         Failure::BadArgument(text) => format!("the audio server cannot use it: {text}"),
@@ -76,7 +76,7 @@ fn explain(failure: &Failure) -> String {
     }
 }
 
-/// Where the samples come from.
+/// The source of the samples.
 enum Music {
     Rendered,
     Recorded { path: PathBuf, wav: Wav },
@@ -84,11 +84,11 @@ enum Music {
 
 /// Samples in a region.
 struct Samples {
-    /// What to call them.
+    /// The name of the samples in the output.
     name: String,
     samples: Region,
     format: Format,
-    /// The file format that they came in.
+    /// The file format of the samples.
     spec: hound::WavSpec,
 }
 
@@ -112,7 +112,7 @@ impl Music {
         }
     }
 
-    /// Puts the samples into a region of just their size.
+    /// Copies the samples into a region of exactly their size.
     fn into_region(self, max_bytes: u64) -> Result<Samples, String> {
         let (name, spec, frames) = match &self {
             Self::Rendered => (
@@ -166,7 +166,7 @@ impl Music {
     }
 }
 
-/// Writes the samples of a region to a file, as they came.
+/// Writes the samples of a region to a file, in their original format.
 fn write(path: &Path, samples: &Region, spec: hound::WavSpec) -> Result<(), String> {
     let window = samples
         .try_read(..)

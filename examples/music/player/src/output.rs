@@ -4,7 +4,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes a file that appears under its name when it is whole, or not at all.
+/// Writes a file that appears under its name when it is complete, or not at all.
 pub(crate) fn write(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> hound::Result<()>,
@@ -43,8 +43,8 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After the rename there is nothing under this name; and why a file
-        // could not be removed matters less than what went wrong before.
+        // After the rename there is no file of this name. If removal fails, the earlier
+        // error matters more.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn whole_file_takes_the_place_of_the_old_one() {
+    fn complete_file_replaces_the_old_one() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("out.wav");
         fs::write(&path, "old").expect("written");

@@ -1,12 +1,12 @@
 use hound::{SampleFormat, WavSpec};
 
-/// How the region stores samples: as small as the recording allows.
+/// The sample format in the region, as small as the recording allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pcm {
     /// For 8 and 16 bits.
     Int16,
-    /// For 24 and 32 bits, and floats. A float has 24 significant bits, so of
-    /// 32 the last 8 are rounded away.
+    /// For 24 and 32 bits, and floats. A float has 24 significant bits, so the last 8 of 32
+    /// are rounded away.
     Float32,
 }
 
@@ -19,7 +19,7 @@ impl Pcm {
         }
     }
 
-    /// Bytes of one sample.
+    /// Returns the size of a sample in bytes.
     pub(crate) fn bytes(self) -> u64 {
         match self {
             Self::Int16 => 2,

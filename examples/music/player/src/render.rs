@@ -1,13 +1,12 @@
-//! A minute of music, so that the example needs no recording: a score of chords,
-//! bass and melody, played by a small FM synthesizer with an echo. The same
-//! samples every time.
+//! A minute of music, so that the example needs no recording. A small FM synthesizer with
+//! an echo plays a score of chords, bass and melody. The samples are the same in every run.
 
 use std::array;
 use std::f32::consts::TAU;
 
 use hound::{SampleFormat, WavSpec};
 
-/// The format that the music is rendered in.
+/// The format of the rendered music.
 pub(crate) const SPEC: WavSpec = WavSpec {
     channels: 2,
     sample_rate: RATE,
@@ -15,15 +14,15 @@ pub(crate) const SPEC: WavSpec = WavSpec {
     sample_format: SampleFormat::Int,
 };
 
-/// Frames in the music.
+/// The number of frames in the music.
 pub(crate) const FRAMES: u32 = 60 * RATE;
 
 const RATE: u32 = 44_100;
 
-/// 96 beats in a minute, so the music has 24 bars of four.
+/// The music has 96 beats, which is 24 bars of four.
 const FRAMES_PER_BEAT: f32 = FRAMES as f32 / 96.0;
 
-/// Renders the music, left and right by turns.
+/// Renders the music as interleaved samples, left and right.
 pub(crate) fn render(samples: &mut [i16]) {
     let sine = Sine::new();
     let mut score = score();
@@ -54,31 +53,32 @@ pub(crate) fn render(samples: &mut [i16]) {
     }
 }
 
-/// A note that somebody plays.
+/// A note.
 struct Note {
-    /// In frames.
+    /// The time, in frames.
     start: u32,
     held: u32,
-    /// As in MIDI: 69 is the A of 440 Hz.
+    /// The key, as in MIDI: 69 is the A of 440 Hz.
     key: u8,
     loudness: f32,
-    /// From -1, left, to 1, right.
+    /// The place, from -1, left, to 1, right.
     pan: f32,
     patch: &'static Patch,
 }
 
-/// An instrument: one oscillator that bends the phase of another.
+/// An instrument: one oscillator that modulates the phase of another.
 struct Patch {
-    /// The modulator's frequency, over the carrier's.
+    /// The modulator's frequency, divided by the carrier's.
     ratio: f32,
-    /// How far the phase is bent, in turns.
+    /// The modulation depth, in turns.
     depth: f32,
-    /// In seconds, as all that follow: until the depth is a third.
+    /// The time in seconds until the depth is a third. The following times are in seconds
+    /// as well.
     depth_decay: f32,
     attack: f32,
-    /// Until a held note is a third as loud.
+    /// The time until a held note is a third as loud.
     decay: f32,
-    /// The same, when it is let go.
+    /// The same, after the key is released.
     release: f32,
 }
 
@@ -127,7 +127,7 @@ const PAD: Patch = Patch {
     release: 0.8,
 };
 
-/// The chords of four bars each: the bass note, and what is played above it.
+/// The chords of four bars each: the bass note, and the notes above it.
 const VERSE: [(u8, [u8; 4]); 4] = [
     (45, [60, 64, 67, 71]), // A minor ninth
     (41, [60, 64, 65, 69]), // F major seventh
@@ -141,7 +141,7 @@ const BRIDGE: [(u8, [u8; 4]); 4] = [
     (43, [60, 62, 67, 71]), // G, held back and let go
 ];
 
-/// Melodies over four bars, as beat, length in beats, and key.
+/// Melodies over four bars: beat, length in beats, and key.
 const VERSE_MELODY: &[(f32, f32, u8)] = &[
     (0.0, 1.0, 76),
     (1.5, 0.5, 79),
@@ -173,7 +173,7 @@ const BRIDGE_MELODY: &[(f32, f32, u8)] = &[
     (12.0, 3.5, 74),
 ];
 
-/// Writes all notes down.
+/// Returns all notes.
 fn score() -> Vec<Note> {
     let mut score = Vec::new();
     for part in 0..6 {
@@ -211,7 +211,7 @@ fn play_pad(score: &mut Vec<Note>, beat: f32, chord: &[u8; 4]) {
 fn play_keys(score: &mut Vec<Note>, beat: f32, chord: &[u8; 4]) {
     for (at, length, loudness) in [(0.0, 1.4, 0.12), (1.5, 0.4, 0.08), (2.5, 1.3, 0.10)] {
         for (voice, &key) in chord.iter().enumerate() {
-            // Nobody hits four keys at once.
+            // No musician plays four keys at exactly the same time.
             let late = voice as f32 * 0.015;
             let pan = voice as f32 * 0.2 - 0.5;
             score.push(note(beat + at + late, length, key, loudness, pan, &KEYS));
@@ -250,13 +250,13 @@ fn note(beat: f32, length: f32, key: u8, loudness: f32, pan: f32, patch: &'stati
     }
 }
 
-/// A note while it sounds.
+/// A note that sounds.
 struct Voice {
     carrier: Oscillator,
     modulator: Oscillator,
     depth: f32,
     depth_fall: f32,
-    /// Rises from 0 to 1 at the beginning.
+    /// The attack, which rises from 0 to 1.
     attack: f32,
     attack_step: f32,
     level: f32,
@@ -266,7 +266,7 @@ struct Voice {
     sides: [f32; 2],
 }
 
-/// A voice that is softer than this has ended.
+/// The level below which a voice has ended.
 const INAUDIBLE: f32 = 1e-4;
 
 impl Voice {
@@ -308,12 +308,12 @@ impl Voice {
     }
 }
 
-/// The factor for each frame that makes a value a third in so many seconds.
+/// Returns the factor per frame that reduces a value to a third in `seconds`.
 fn fall(seconds: f32) -> f32 {
     (-1.0 / (seconds * RATE as f32)).exp()
 }
 
-/// A phase that goes round, a turn being 2^32.
+/// A phase that wraps around. A turn is 2^32.
 struct Oscillator {
     phase: u32,
     step: u32,
@@ -334,12 +334,13 @@ impl Oscillator {
     }
 }
 
-/// A phase of less than half a turn to either side.
+/// Returns a phase offset of less than half a turn in either direction.
 fn turns(turns: f32) -> u32 {
     ((turns * 4_294_967_296.0) as i32).cast_unsigned()
 }
 
-/// One turn of a sine, to look up: a call per sample would take most of the time.
+/// One turn of a sine, as a table: calling `sin` for each sample would take most of the
+/// time.
 struct Sine {
     table: [f32; 1 << Self::BITS],
 }
@@ -364,7 +365,7 @@ impl Sine {
     }
 }
 
-/// Repeats what it hears, from side to side.
+/// An echo that alternates between the sides.
 struct Echo {
     past: Vec<[f32; 2]>,
     at: usize,
@@ -386,7 +387,7 @@ impl Echo {
     }
 }
 
-/// Bends loud samples smoothly, so that none is over 1.
+/// Limits loud samples smoothly, so that none exceeds 1.
 fn saturate(x: f32) -> f32 {
     let x = x.clamp(-3.0, 3.0);
     x * (27.0 + x * x) / (27.0 + 9.0 * x * x)
@@ -403,13 +404,13 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_of_stereo_is_about_ten_megabytes() {
+    fn music_has_about_ten_megabytes() {
         let bytes = u64::from(FRAMES) * 2 * size_of::<i16>() as u64;
         assert_eq!(bytes, 10_584_000);
     }
 
     #[test]
-    fn it_is_music_in_every_bar_and_ends_softly() {
+    fn every_bar_sounds_and_the_end_fades() {
         let samples = rendered();
         let bar = samples.len() / 24;
         for (number, bar) in samples.chunks(bar).take(23).enumerate() {
@@ -427,14 +428,14 @@ mod tests {
     }
 
     #[test]
-    fn sides_differ() {
+    fn left_and_right_differ() {
         let samples = rendered();
         let differs = samples.chunks_exact(2).filter(|f| f[0] != f[1]).count();
         assert!(differs > FRAMES as usize / 2);
     }
 
     #[test]
-    fn it_is_the_same_every_time() {
+    fn music_is_deterministic() {
         assert!(rendered() == rendered());
     }
 }

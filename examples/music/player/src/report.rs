@@ -6,7 +6,7 @@ use crate::args::Args;
 use crate::bindings::tombolo_examples::music::server::{Level, Played, Sample};
 use crate::timing::Handover;
 
-/// What the player prints in the end.
+/// The final output of the player.
 pub(crate) fn text(samples: &Samples, args: &Args, played: &Played, handover: &Handover) -> String {
     let mut text = String::new();
     let size = samples.samples.size();
@@ -79,7 +79,7 @@ fn rows(text: &mut String, levels: &[Level]) {
     }
 }
 
-/// The channel's place, in the order of WAV files.
+/// Returns the channel's place, in the order of WAV files.
 fn channel(number: usize, channels: usize) -> String {
     const SURROUND: [&str; 6] = ["left", "right", "center", "low", "back left", "back right"];
     match (channels, SURROUND.get(number)) {
@@ -97,7 +97,7 @@ fn size_of_frame(sample: Sample, channels: u16) -> u64 {
     sample * u64::from(channels)
 }
 
-/// The number with commas between thousands.
+/// Returns the number with commas between thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -110,7 +110,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// The duration in the unit that suits it.
+/// Returns the duration in a suitable unit.
 fn duration(duration: Duration) -> String {
     let micros = duration.as_secs_f64() * 1e6;
     if micros < 1000.0 {
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_readable() {
+    fn numbers_have_units_and_commas() {
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(100), "100");
         assert_eq!(grouped(10_584_000), "10,584,000");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_stays_in_its_column() {
+    fn silence_keeps_the_columns() {
         let mut text = String::new();
         let silent = Level {
             peak: f64::NEG_INFINITY,

@@ -1,20 +1,20 @@
-//! Finds the two parts of a WAV file that matter.
+//! Finds the two relevant parts of a WAV file.
 //!
-//! `hound` would read the headers too, but it takes a file at its word: it does
-//! not say that one is cut short before it gets there, and it loses its place
-//! behind a part of odd length.
+//! `hound` could read the headers as well, but it trusts the file. It does not report a
+//! truncated file before it reaches the end, and it loses its place behind a part of odd
+//! length.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Longer `fmt ` parts than this do not exist.
+/// The maximum length of a `fmt ` part.
 const MAX_FMT: u32 = 1024;
 
-/// Where the samples of a WAV file are, and how they are stored.
+/// The place and the format of the samples in a WAV file.
 #[derive(Debug)]
 pub(crate) struct Riff {
-    /// What is in the `fmt ` part.
+    /// The contents of the `fmt ` part.
     pub(crate) fmt: Vec<u8>,
-    /// Where the samples begin.
+    /// The offset of the first sample.
     pub(crate) data_at: u64,
     pub(crate) data_len: u32,
 }
@@ -24,7 +24,7 @@ impl Riff {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, to be put behind its name.
+    /// Returns the defect of the file, to be printed after its name.
     pub(crate) fn read(file: &mut (impl Read + Seek), len: u64) -> Result<Self, String> {
         if len == 0 {
             return Err("is empty; give a WAV file".to_owned());
@@ -81,12 +81,12 @@ impl Riff {
                 }
                 _ => {}
             }
-            // Parts of odd length are followed by a byte that does not count.
+            // A part of odd length is followed by a padding byte.
             at = body + u64::from(part) + u64::from(part % 2);
         }
     }
 
-    /// A header for the samples alone, as plain as there is one.
+    /// Returns a minimal header for the samples.
     pub(crate) fn plain_header(&self) -> Vec<u8> {
         let fmt_len = self.fmt.len() as u32;
         let mut header = Vec::with_capacity(28 + self.fmt.len());
@@ -107,7 +107,7 @@ fn cut_short(how: &str) -> String {
     format!("is cut short: it {how}; get the whole file")
 }
 
-/// Says that reading failed.
+/// Returns the text of a read error.
 pub(crate) fn unreadable(error: &io::Error) -> String {
     format!("cannot be read: {error}")
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_found_behind_others_of_odd_length() {
+    fn part_behind_odd_length_is_found() {
         let file = wav(&[
             part(b"LIST", 3, b"abc\0"),
             part(b"fmt ", 16, &[7; 16]),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_damage_is_told_apart() {
+    fn each_defect_has_its_own_error() {
         let fmt = part(b"fmt ", 16, &[0; 16]);
         let cases: &[(&[u8], &str)] = &[
             (b"", "is empty"),

@@ -5,25 +5,24 @@ use tombolo_guest::Region;
 use crate::bindings::tombolo_examples::music::server;
 use crate::explain;
 
-/// How often each way is timed at most, and at least.
+/// The maximum and the minimum number of measurements.
 const ROUNDS: [usize; 2] = [15, 3];
 
-/// After this long, a way that is slow has been timed often enough.
+/// The time after which a slow method has been measured often enough.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Samples go into lists of so many bytes: hosts refuse longer ones, of more
-/// than 128 MiB say.
+/// The size of each list, in bytes. Hosts limit the length of lists, for example to 128 MiB.
 const LIST: usize = 32 << 20;
 
-/// What it costs to hand the same samples over, in either way.
+/// The cost of handing the same samples over, with each method.
 pub(crate) struct Handover {
-    /// Lend, map, unmap.
+    /// Lending, mapping and unmapping.
     pub(crate) region: Duration,
-    /// Copy, list by list.
+    /// Copying, list by list.
     pub(crate) lists: Duration,
 }
 
-/// Hands the samples over again and again, without doing anything with them.
+/// Hands the samples over repeatedly, and does nothing else with them.
 pub(crate) fn measure(samples: &Region) -> Result<Handover, String> {
     let region = median(|| server::touch(samples).map_err(|failure| explain(&failure)))?;
     let window = samples.try_read(..).map_err(|error| error.to_string())?;

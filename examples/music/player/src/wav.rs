@@ -6,7 +6,7 @@ use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 
 use crate::riff::{self, Riff};
 
-/// The plain header that `Riff` makes, and then the samples.
+/// The minimal header that `Riff` makes, followed by the samples.
 type Source = io::Chain<Cursor<Vec<u8>>, io::Take<BufReader<File>>>;
 
 /// A WAV file whose samples can be read.
@@ -15,12 +15,11 @@ pub(crate) struct Wav {
 }
 
 impl Wav {
-    /// Opens a file and checks all that can be checked before its samples are
-    /// read.
+    /// Opens a file, and checks everything that can be checked before its samples are read.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, to be put behind its name.
+    /// Returns the defect of the file, to be printed after its name.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let mut file = File::open(path).map_err(|error| {
             format!(
@@ -44,7 +43,7 @@ impl Wav {
         self.reader.spec()
     }
 
-    /// Samples of each channel.
+    /// Returns the number of samples in each channel.
     pub(crate) fn frames(&self) -> u32 {
         self.reader.duration()
     }
@@ -58,8 +57,7 @@ impl Wav {
         Ok(())
     }
 
-    /// Reads the samples of a file with floats, or more bits. What is no number
-    /// becomes silence.
+    /// Reads the samples of a file with floats, or more bits. NaN becomes silence.
     pub(crate) fn decode_float32(mut self, samples: &mut [f32]) -> Result<(), String> {
         let spec = self.spec();
         match spec.sample_format {
@@ -81,7 +79,7 @@ impl Wav {
     }
 }
 
-/// Writes samples that `decode_int16` read.
+/// Writes samples that `decode_int16` has read.
 pub(crate) fn encode_int16(
     file: impl Write + Seek,
     spec: WavSpec,
@@ -97,7 +95,7 @@ pub(crate) fn encode_int16(
     writer.finalize()
 }
 
-/// Writes samples that `decode_float32` read.
+/// Writes samples that `decode_float32` has read.
 pub(crate) fn encode_float32(
     file: impl Write + Seek,
     spec: WavSpec,
@@ -121,7 +119,7 @@ pub(crate) fn encode_float32(
     writer.finalize()
 }
 
-/// The integer that stands for 1.0.
+/// Returns the integer that represents 1.0.
 fn full_scale(spec: WavSpec) -> f64 {
     f64::from(spec.bits_per_sample - 1).exp2()
 }
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_comes_back_as_it_was() {
+    fn every_format_survives_a_round_trip() {
         for channels in [1, 2, 6] {
             for bits in [8, 16, 24, 32] {
                 there_and_back(spec(channels, bits, SampleFormat::Int), "int.wav");
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_is_cut_short_is_refused_before_it_is_decoded() {
+    fn truncated_file_is_refused_before_decoding() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("cut.wav");
         let file = File::create(&path).expect("a file");
@@ -225,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_recording_is_refused() {
+    fn directory_and_missing_file_are_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let error = Wav::open(directory.path()).err().expect("refused");
         assert!(error.contains("is a directory"), "{error}");

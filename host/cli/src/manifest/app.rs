@@ -178,11 +178,11 @@ impl Described {
             .host_limits(host_limits)
             .limits(limits(Limits::default(), &manifest.limits))
             .on_pressure(on_pressure.unwrap_or_default().into())
-            .floor(instead.floor.or(manifest.floor).unwrap_or(1))
+            .oom_floor(instead.floor.or(manifest.floor).unwrap_or(1))
             // Nobody may call anybody, but for those below.
             .may_call([]);
         if let Some(grace) = manifest.grace {
-            builder = builder.grace(grace);
+            builder = builder.stop_timeout(grace);
         }
         let mut names = Vec::new();
         let mut kept = Vec::new();
@@ -223,11 +223,11 @@ impl Described {
                 .iter()
                 .any(|score| score.guest == guest.name.value);
             if let Some(score) = guest.score.filter(|_| !scored) {
-                builder = builder.score(&guest.name.value, score);
+                builder = builder.oom_score(&guest.name.value, score);
             }
         }
         for Score { guest, score } in &instead.scores {
-            builder = builder.score(guest, *score);
+            builder = builder.oom_score(guest, *score);
         }
         let there = |guest: &str| names.contains(&guest);
         for guest in &manifest.guests {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tombolo_app::{App, AppBuilder, CommandSpec, End, GuestSpec, Outcome};
+use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome};
 use tombolo_tests::artifacts;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -612,7 +612,7 @@ mod panics {
     #[test]
     fn in_a_call_ends_its_guest_alone() {
         let outcome = run("region created");
-        assert_eq!(outcome.end, End::Exit(0), "{outcome:?}");
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
         assert_eq!(
             outcome.failures,
             [
@@ -623,13 +623,13 @@ mod panics {
         assert_eq!(outcome.report.guests[1].end, "failed");
         // The region was made, and goes with the store.
         let report = outcome.report;
-        assert_eq!(report.regions_created, report.regions_given_back + 1);
+        assert_eq!(report.regions_created, report.regions_freed + 1);
     }
 
     #[test]
     fn at_the_end_of_a_guest_ends_that_alone() {
         let outcome = run("region given back");
-        assert_eq!(outcome.end, End::Exit(0), "{outcome:?}");
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
         assert_eq!(
             outcome.failures,
             [

@@ -1,3 +1,3 @@
-//! Does nothing, successfully.
+//! Exits successfully, without doing anything.
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! Exports an interface besides being a command.
+//! A command that also exports an interface.
 #![allow(unsafe_code, missing_docs)] // Generated.
 
 wit_bindgen::generate!({

@@ -1,29 +1,29 @@
-//! Where calls begin: plays the scenario that its first argument names, or that
-//! it is told to. What it finds wrong, it panics about.
+//! The first guest of a chain of calls. Plays the scenario that its first argument names,
+//! or that a caller asks for. It panics if an expectation fails.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
 
 mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/client",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
     export!(Client);
     pub(crate) struct Client;
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use std::time::{Duration, Instant};
 
 use bindings::exports::test::calls::home;
 use bindings::test::calls::{deep, far, near, plain};
 use bindings::tombolo::memory::pins::{self, Span};
-use bindings::tombolo::memory::regions::{ErrorCode, Region, Rights};
-use bindings::tombolo::memory::windows::Access;
-use node::{GRANULE, Page, outcome, outcomes};
+use tombolo_test_guests::node::{self, GRANULE, Page, outcome, outcomes};
+use tombolo_test_guests::raw::regions::{ErrorCode, Region, Rights};
+use tombolo_test_guests::raw::windows::Access;
 
 impl home::Guest for bindings::Client {
     fn say(script: String) -> Result<String, String> {
@@ -55,7 +55,7 @@ fn write(region: &Region, byte: u8) -> Page {
     page
 }
 
-/// That the guests further on still do what they did.
+/// Checks that the other guests still work.
 fn all_is_well() {
     assert_eq!(near::say("ping").as_deref(), Ok("pong"));
     far_is_well();
@@ -75,7 +75,7 @@ fn has(text: &str, parts: &[&str]) {
     }
 }
 
-/// What all that takes the bytes answers about a poisoned region.
+/// The outcomes of all operations that need the bytes of a poisoned region.
 const POISONED: &str = "poisoned poisoned poisoned poisoned poisoned";
 
 fn play(script: &str) -> Result<String, String> {
@@ -112,7 +112,7 @@ fn play(script: &str) -> Result<String, String> {
         "killed-between" => killed_between(),
         "dead" => dead(rest),
         "dead-roomless" => panic!("{}", near::say_roomless("trap")),
-        "reborn" => reborn(),
+        "restarted" => restarted(),
         "heavy-death" => drop(near::say("heavy-trap").unwrap_err()),
         "queued-at-death" => queued_at_death(),
         "wait-long" => wait_long(rest),
@@ -127,7 +127,7 @@ fn play(script: &str) -> Result<String, String> {
         "hold-much" => hold_much(),
         "share-purged" => share_purged(),
         "ping" => {}
-        // For stores that the test runs.
+        // Acts for stores that the test itself runs.
         "lend-kept" => return lend_kept(rest),
         "lend-plain" => {
             return node::with_kept(|region| near::lend(rest, region));
@@ -146,9 +146,9 @@ fn play(script: &str) -> Result<String, String> {
     Ok("done".into())
 }
 
-/// Shares a region of four granules with the next guest, half of it unpinned by both;
-/// has the host, whose budget is eight, purge one granule of it for another region; and
-/// lets go of both.
+/// Shares a region of four granules with the next guest, half of it unpinned by both. Then
+/// the host, whose budget is eight granules, purges one granule of it for another region.
+/// In the end both guests drop the region.
 fn share_purged() {
     let region = Region::create("shared", 4 * GRANULE, true).expect("there is room");
     for index in 0..4 {
@@ -306,12 +306,12 @@ fn deep() {
         panic!("the pair comes back")
     };
     assert_eq!((one.id(), other.id()), pair_ids);
-    // They are first handles here, too.
+    // Received handles are first handles here, too.
     assert_eq!(near::move_("own", one).as_deref(), Ok("0"));
 }
 
 fn lend_kept_windows() {
-    // A window to write stays, and shows what the borrower wrote.
+    // A window to write stays, and shows the bytes that the borrower wrote.
     let region = create("kept");
     let page = write(&region, 7);
     assert_eq!(near::lend("see", &region).as_deref(), Ok("7"));
@@ -320,12 +320,12 @@ fn lend_kept_windows() {
     page.fill(10);
     assert_eq!(near::lend("copy 11", &region).as_deref(), Ok("11"));
     assert_eq!((page.get(0), page.get(1)), (11, 10));
-    // It still is a window to write, and counts against everybody else.
+    // It is still a window to write, and conflicts with the windows of all others.
     let other = region.duplicate(Rights::all()).unwrap();
     assert_eq!(near::lend("see", &other), Err("would-block".into()));
     assert_eq!(outcome(other.read_at(0, 1)), "would-block");
     drop(page);
-    // And so does one to read.
+    // The same holds for a window to read.
     let page = map(&region, Access::Read);
     assert_eq!(near::lend("fill 12", &region).as_deref(), Ok("done"));
     assert!(page.is_all(12));
@@ -337,7 +337,7 @@ fn lend_kept_windows() {
 }
 
 fn lend_third_party() {
-    // Who holds another claim conflicts with the borrower...
+    // A holder of another claim conflicts with the borrower ...
     let region = create("third");
     let other = region.duplicate(Rights::all()).unwrap();
     let seen = near::lend_two("write-try", &region, &other).unwrap();
@@ -368,19 +368,19 @@ fn lend_same_twice() {
     all_is_well();
 }
 
-/// Calls one of the same strand with words that lie in a live window, which the callee
-/// writes over while the call is under way: it hears what was there when it was called.
+/// Calls a guest of the same strand with strings that lie in a live window. The callee
+/// overwrites them during the call, and still receives the original strings.
 fn lend_live_words() {
     let region = create("live");
     let page = map(&region, Access::LiveWrite);
-    // By another claim, so that the window stays shown.
+    // Through another claim, so that the window stays visible.
     let other = region.duplicate(Rights::READ | Rights::WRITE).unwrap();
     for byte in (1..=250).cycle().take(2000) {
         let words = format!("live {byte}");
         for (at, letter) in words.bytes().enumerate() {
             page.set(at, letter);
         }
-        // By the host, which passes them on: nobody reads them here.
+        // The host lifts and passes the string. No code here reads it.
         let bytes = unsafe { std::slice::from_raw_parts(page.memory(), words.len()) };
         let there = unsafe { std::str::from_utf8_unchecked(bytes) };
         assert_eq!(near::lend(there, &other).as_deref(), Ok("done"), "{words}");
@@ -388,8 +388,8 @@ fn lend_live_words() {
     }
 }
 
-/// Live windows are set aside as others are; and go with those of another claim
-/// within one strand.
+/// Live windows are set aside like other windows. They are compatible with live windows of
+/// another claim within one strand.
 fn lend_live(strands: &str) {
     let region = create("live");
     let page = map(&region, Access::LiveWrite);
@@ -424,7 +424,7 @@ fn lend_live(strands: &str) {
 fn lend_window_kept() {
     let region = create("leak");
     assert_eq!(near::lend("fill-keep 5", &region).as_deref(), Ok("done"));
-    // Its memory is its own again, zeros, and it holds no lock.
+    // The memory of the window is ordinary again, zero, and holds no lock.
     assert_eq!(near::say("look").as_deref(), Ok("0"));
     assert_eq!(near::say("set-access").as_deref(), Ok("gone"));
     let page = map(&region, Access::Write);
@@ -442,7 +442,7 @@ fn lend_forbidden() {
     assert_eq!(seen, "not-permitted not-permitted not-permitted");
     let refused = near::lend("move-restricted see", &region).unwrap_err();
     has(&refused, &["`forbidden`", "moved", "permit"]);
-    // None of it was done.
+    // None of these operations had an effect.
     assert_eq!(outcome(region.write_at(0, &[1])), "ok");
     assert_eq!(near::move_("own", region).as_deref(), Ok("1"));
     all_is_well();
@@ -456,14 +456,14 @@ fn lend_restricted_kept() {
     );
     let seen = near::say("use-kept").unwrap();
     assert_eq!(seen, "gone gone gone gone gone gone gone gone");
-    // Lending it on, or moving it, does nothing either.
+    // Lending or moving the dead handle has no effect either.
     let refused = near::say("move-kept see").unwrap_err();
     has(&refused, &["`kept`", "moved", "ended with its lend"]);
     assert_eq!(
         near::lend("keep-restricted", &region).as_deref(),
         Ok("done")
     );
-    // It holds nothing up.
+    // The kept window conflicts with no other.
     assert_eq!(near::move_("own", region).as_deref(), Ok("0"));
     all_is_well();
 }
@@ -477,11 +477,11 @@ fn lend_rights() {
     assert_eq!(near::lend("copy 1", &reading), Err("not-permitted".into()));
     let none = region.restrict(Rights::empty()).unwrap();
     assert_eq!(near::lend("see", &none), Err("not-permitted".into()));
-    // A lent handle has never `share`.
+    // A lent handle never has `share`.
     let seen = near::lend("rights", &region).unwrap();
     has(&seen, &["READ", "WRITE"]);
     assert!(!seen.contains("SHARE"), "{seen}");
-    // What is lent on has no more than what was lent.
+    // A handle that is lent on has no more rights than the lent one.
     assert_eq!(near::lend("on-weaker see", &region).as_deref(), Ok("8"));
     assert_eq!(
         near::lend("on-weaker fill 1", &region),
@@ -500,13 +500,13 @@ fn lend_on() {
     assert_eq!(near::lend("on see", &region).as_deref(), Ok("8"));
     assert_eq!(near::lend("on fill 9", &region).as_deref(), Ok("done"));
     assert!(page.is_all(9));
-    // The one between sees it too, in a window that it has to write.
+    // The guest in the middle sees it too, in a window to write.
     assert_eq!(
         near::lend("on-writing fill 10", &region).as_deref(),
         Ok("10")
     );
     assert_eq!((page.get(0), page.get(1), page.get(2)), (10, 78, 10));
-    // The windows of the one that is last end with its call, too.
+    // The windows of the last guest end with its call, too.
     assert_eq!(
         near::lend("on fill-keep 11", &region).as_deref(),
         Ok("done")
@@ -528,7 +528,7 @@ fn lend_on() {
     all_is_well();
 }
 
-/// Many lends in a row use nothing up.
+/// Many lends in a row exhaust nothing.
 fn lend_roundtrips() {
     let region = create("many");
     let page = write(&region, 0);
@@ -547,7 +547,7 @@ fn move_() {
     let page = write(&region, 21);
     let other = region.duplicate(Rights::READ).unwrap();
     assert_eq!(near::move_("keep", region).as_deref(), Ok("done"));
-    // The sender's window went along: zeros, its own memory again.
+    // The sender's window moved along: its memory is zero, and ordinary again.
     assert!(page.is_all(0));
     page.fill(1);
     assert_eq!(outcome(page.window().set_access(Access::Read)), "gone");
@@ -556,7 +556,7 @@ fn move_() {
     assert_eq!(made.id(), id);
     assert_eq!(made.rights(), Rights::all());
     assert!(map(&made, Access::Write).is_all(21));
-    // From guest to guest to guest.
+    // From the first guest to the second, and on to the third.
     assert_eq!(near::move_("on copy 22", made).as_deref(), Ok("22"));
     assert_eq!(other.read_at(0, 1).unwrap(), [22]);
     all_is_well();
@@ -571,25 +571,25 @@ fn move_refused() {
     has(&refused, &["`refused`", "moved", "permit"]);
     assert!(page.is_all(30), "the windows stay");
     page.set(0, 31);
-    // The restricted one itself does not move, either.
+    // The restricted handle cannot be moved either.
     let refused = near::move_("see", weaker).unwrap_err();
     has(&refused, &["`refused`", "moved"]);
     assert!(page.get(0) == 31);
-    // Both handles are dropped; the window keeps the region for itself.
+    // Both handles are dropped. The window alone keeps the region alive.
     drop(page);
 
-    // One without the right to.
+    // A handle without the right `share`.
     let region = create("unshared");
     let unshared = region.duplicate(Rights::READ | Rights::WRITE).unwrap();
     has(&near::move_("see", unshared).unwrap_err(), &["`unshared`"]);
-    // Where an error variant has room for it.
+    // An error variant can report the refusal.
     let _weaker = region.restrict(Rights::READ).unwrap();
     let Err(near::Failure::PeerFailed(refused)) = near::move_failing("see", region) else {
         panic!("a value says it")
     };
     has(&refused, &["`unshared`", "moved"]);
 
-    // In one call that lends the same claim: nobody sees the move.
+    // Within a call that lends the same claim: no guest observes the move.
     all_is_well();
 }
 
@@ -599,7 +599,7 @@ fn move_refused_roomless() {
     near::move_roomless("see", region);
 }
 
-/// The near guest holds so much that the next region is too much.
+/// The near guest holds so much that the next region exceeds its limit.
 fn move_over_limit(limit: &str) {
     let big = || Region::create("big", 10 * GRANULE, true).unwrap();
     assert_eq!(near::move_("keep", big()).as_deref(), Ok("done"));
@@ -608,13 +608,13 @@ fn move_over_limit(limit: &str) {
     let copy = region.duplicate(Rights::all());
     assert!(copy.is_err() || limit == "handles");
     let refused = near::move_("keep", region).unwrap_err();
-    // Which limit it is, and not how much the receiver may have.
+    // The text names the limit, but not its value for the receiver.
     let expected =
         format!("region `big` cannot be moved: limit `{limit}` of guest `near` is used up");
     assert_eq!(refused, expected);
     assert!(page.is_all(40), "the windows stay");
     drop((page, copy));
-    // What it gave back makes room.
+    // Dropping regions makes room.
     assert_eq!(near::say("drop-all").as_deref(), Ok("done"));
     assert_eq!(near::move_("keep", big()).as_deref(), Ok("done"));
     assert_eq!(near::say("drop-all").as_deref(), Ok("done"));
@@ -624,7 +624,7 @@ fn move_results() {
     let made = near::make("filled 50").unwrap();
     assert!(map(&made, Access::Read).is_all(50));
     assert_eq!(outcome(made.duplicate(Rights::all())), "ok");
-    // The window that its maker kept is gone, and stands in nobody's way.
+    // The creator's window is gone, and conflicts with no other.
     let made = near::make("window 51").unwrap();
     assert_eq!(near::say("look").as_deref(), Ok("0"));
     assert_eq!(near::say("set-access").as_deref(), Ok("gone"));
@@ -632,9 +632,9 @@ fn move_results() {
     assert!(page.is_all(51));
     drop(page);
     assert_eq!(near::move_("own", made).as_deref(), Ok("51"));
-    // A result that may not be moved is a refusal, and its maker lives.
+    // A result that cannot be moved is a refusal. Its creator lives on.
     let refused = near::make("restricted").unwrap_err();
-    // It does not say which, of which the caller knows nothing.
+    // The text does not name the region, which the caller does not know.
     assert_eq!(
         refused,
         "the results of guest `near` cannot be passed: \
@@ -644,7 +644,7 @@ fn move_results() {
     all_is_well();
 }
 
-/// A result that does not fit on the receiver's account.
+/// A result that exceeds the account of its receiver.
 fn move_result_over_limit() {
     let mine = Region::create("mine", 10 * GRANULE, true).unwrap();
     let refused = near::make("size 655360").unwrap_err();
@@ -656,7 +656,7 @@ fn move_result_over_limit() {
 }
 
 fn move_to_dead() {
-    // The receiver dies of what it got: that dies with it.
+    // The receiver dies when it uses the region, which is freed with it.
     let region = create("dying");
     let copy = region.duplicate(Rights::all()).unwrap();
     let page = write(&region, 60);
@@ -666,7 +666,7 @@ fn move_to_dead() {
     assert_eq!(outcomes(&copy), POISONED);
     copy.clear_poison().unwrap();
     assert_eq!(map(&copy, Access::Read).get(0), 3);
-    // And a receiver that is dead gets nothing; the sender's windows stay.
+    // A dead receiver receives nothing. The sender's windows stay.
     let page = write(&copy, 61);
     let refused = near::move_("see", copy).unwrap_err();
     assert_eq!(refused, died);
@@ -674,7 +674,7 @@ fn move_to_dead() {
     far_is_well();
 }
 
-/// The number of a handle that has moved.
+/// Uses the number of a handle that was moved.
 fn use_moved() {
     let region = create("moved");
     let number = region.handle();
@@ -690,7 +690,7 @@ fn cycle() {
     let refused = near::say("far home ping").unwrap_err();
     let names = "`far` waits for `client` waits for `near` waits for `far`";
     has(&refused, &["never return", names]);
-    // Also with a lend on the way, which ends as always.
+    // During a lend as well, which ends as usual.
     let region = create("cycle");
     let page = write(&region, 1);
     assert!(near::lend("on gate ping", &region).is_err());
@@ -703,15 +703,15 @@ fn cycle_roomless() {
     all_is_well();
 }
 
-/// A callee whose time is up.
+/// A callee whose deadline has passed.
 fn late(how: &str) {
     let region = create("late");
     let page = write(&region, 3);
     let died = near::lend(&format!("writing {how}"), &region).unwrap_err();
     has(&died, &["`near`", "test:calls/near.lend"]);
-    // Not how much it has.
+    // The text does not name the deadline.
     assert!(died.ends_with(": its time is up"), "{died}");
-    // Its window is gone, with word of how.
+    // Its window is gone, and the region is poisoned.
     assert_eq!(page.get(0), 3);
     drop(page);
     assert_eq!(outcomes(&region), POISONED);
@@ -719,8 +719,8 @@ fn late(how: &str) {
     far_is_well();
 }
 
-/// A callee that is ended from outside at a call, with a window to write what it
-/// was lent.
+/// A callee that is killed from outside during a call, with a window to write on the lent
+/// region.
 fn killed(how: &str) {
     let region = create("killed");
     let page = write(&region, 2);
@@ -732,7 +732,8 @@ fn killed(how: &str) {
             ".lend`: enough",
         ],
     );
-    // The region is back: the windows of who had it are gone, with word of how.
+    // The region is back. The windows of the borrowers are gone, and the region is
+    // poisoned.
     assert_eq!((page.get(0), page.get(1)), (3, 2));
     page.set(1, 4);
     drop(page);
@@ -743,14 +744,14 @@ fn killed(how: &str) {
     far_is_well();
 }
 
-/// A callee that is at a call with a region when the app is told to stop.
+/// A callee that is in a call with a region when the app is to stop.
 fn killed_writing(how: &str) {
     let region = create("writing");
     let _ = near::lend(&format!("writing {how}"), &region);
     panic!("it is ended before");
 }
 
-/// A callee that is ended because memory is short.
+/// A callee that is killed because memory is short.
 fn dead_of_pressure(how: &str) {
     let region = create("short");
     let died = match how {
@@ -772,8 +773,8 @@ fn dead_of_pressure(how: &str) {
     far_is_well();
 }
 
-/// A callee that is started again, with fresh memory, twice and no more.
-fn reborn() {
+/// A callee that is restarted with fresh memory, twice at most.
+fn restarted() {
     let region = create("lent");
     for _ in 0..2 {
         near::move_("keep", create("its own")).unwrap();
@@ -781,7 +782,7 @@ fn reborn() {
         has(&died, &["guest `near`", "unreachable"]);
         assert_eq!(outcomes(&region), POISONED);
         region.clear_poison().unwrap();
-        // At once: the call waits for its next life.
+        // At once: the call waits for the restart.
         assert_eq!(near::say("ping").unwrap(), "pong");
         near::lend("fill 8", &region).unwrap();
         assert_eq!(region.read_at(0, 1).unwrap(), [8]);
@@ -791,7 +792,8 @@ fn reborn() {
     far_is_well();
 }
 
-/// A window that is placed for huge pages, not at the beginning of one.
+/// A window whose address and offset agree modulo 2 MiB, and which does not begin on such a
+/// multiple.
 fn unpin_large() {
     const MIB: u64 = 1 << 20;
     let region = tombolo_guest::Region::create("large", 8 * MIB).unwrap();
@@ -804,12 +806,12 @@ fn unpin_large() {
         region.is_pinned(4 * MIB..).unwrap(),
         "what is after the window"
     );
-    // What is after it is nobody's.
+    // No window covers the bytes after it.
     drop(region.try_write(4 * MIB..).unwrap());
     drop(unpinned.pin().map_err(|it| it.to_string()).unwrap());
 }
 
-/// A callee that dies at somebody else's call, which this guest's is behind.
+/// A callee that dies in the call of another guest, while this guest's call is queued.
 fn queued_at_death() {
     let begun = Instant::now();
     let died = loop {
@@ -817,15 +819,15 @@ fn queued_at_death() {
             Ok(answer) => assert_eq!(answer, "pong"),
             Err(died) => break died,
         }
-        // Whoever begins to call too late finds the next life only.
+        // A call that begins too late reaches the restarted callee only.
         assert!(begun.elapsed() < Duration::from_secs(20), "it does not die");
     };
     has(&died, &["guest `near`", "unreachable"]);
-    // At once: the call waits for its next life.
+    // At once: the call waits for the restart.
     assert_eq!(near::say("ping").unwrap(), "pong");
 }
 
-/// A callee that was ended before it was called.
+/// A callee that was killed before it was called.
 fn killed_idle() {
     let died = near::say("ping").unwrap_err();
     assert_eq!(died, "guest `near` was ended: enough");
@@ -836,8 +838,8 @@ fn killed_idle() {
     far_is_well();
 }
 
-/// A callee that is ended while it waits for another, to which it lent on what it
-/// was lent, and writes itself. The other goes on meanwhile.
+/// A callee that is killed while it waits for a third guest. It had re-lent the region to
+/// that guest, and has a window to write itself. The third guest keeps running.
 fn killed_between() {
     let region = create("between");
     let page = map(&region, Access::Write);
@@ -849,7 +851,7 @@ fn killed_between() {
             ".lend`: enough",
         ],
     );
-    // What was lent is back only now: here is what the other wrote at last.
+    // The lent region is back only now, with the last bytes that the third guest wrote.
     let heard: Vec<u8> = (0..)
         .map(|at| page.get(at))
         .take_while(|it| *it != 0)
@@ -862,7 +864,7 @@ fn killed_between() {
     far_is_well();
 }
 
-/// A callee that ends, in some way.
+/// A callee that ends in the given way.
 fn dead(how: &str) {
     let word = if how.starts_with("exit") {
         "exited with code"
@@ -871,7 +873,7 @@ fn dead(how: &str) {
     };
     let died = near::say(how).unwrap_err();
     has(&died, &["guest `near`", "test:calls/near.say", word]);
-    // Later calls hear the same, by whatever way.
+    // Later calls get the same error, through every function.
     assert_eq!(near::say("ping").as_ref(), Err(&died));
     let Err(near::Failure::PeerFailed(again)) = near::say_failing("ping") else {
         panic!("a variant has room, too")
@@ -886,7 +888,7 @@ fn dead(how: &str) {
     far_is_well();
 }
 
-/// Waits for longer than it may run.
+/// Waits until its deadline has passed.
 fn wait_long(how: &str) {
     assert_eq!(near::say(how).as_deref(), Ok("done"));
     all_is_well();
@@ -897,30 +899,30 @@ fn poison() {
     let page = map(&region, Access::Read);
     let died = near::lend("writing trap", &region).unwrap_err();
     has(&died, &["guest `near`", "unreachable"]);
-    // Windows that exist stay as they are.
+    // Existing windows are unchanged.
     assert_eq!(page.get(0), 3);
     drop(page);
     assert_eq!(outcomes(&region), POISONED);
-    // Other claims as well, and those who borrow.
+    // Other claims and borrowers see the poison as well.
     let other = region.duplicate(Rights::all()).unwrap();
     assert_eq!(outcomes(&other), POISONED);
     assert_eq!(
         far::lend("outcomes", &region).as_deref(),
         Ok("poisoned poisoned poisoned poisoned not-permitted")
     );
-    // Only who may write clears it.
+    // Only a holder of `write` clears it.
     let reading = region.duplicate(Rights::READ).unwrap();
     assert_eq!(outcome(reading.clear_poison()), "not-permitted");
     assert_eq!(outcomes(&region), POISONED);
     assert_eq!(outcome(other.clear_poison()), "ok");
     assert_eq!(reading.read_at(0, 1).unwrap(), [3]);
     assert_eq!(outcomes(&region), "ok ok ok ok ok");
-    // Nothing is poisoned that is frozen.
+    // A frozen region is never poisoned.
     assert_eq!(outcome(other.clear_poison()), "ok");
     far_is_well();
 }
 
-/// What ends otherwise does not poison.
+/// Orderly ends do not poison.
 fn poison_not(how: &str) {
     let region = create("whole");
     let page = map(&region, Access::Read);
@@ -933,7 +935,7 @@ fn poison_not(how: &str) {
     far_is_well();
 }
 
-/// Ends, in some way, while it writes what the near guest has too.
+/// Ends in the given way, while it writes a region that the near guest has as well.
 fn leave(how: &str) {
     let region = create("left");
     let copy = region.duplicate(Rights::all()).unwrap();
@@ -950,7 +952,7 @@ fn leave(how: &str) {
     }
 }
 
-/// A guest that passes numbers that are no handles of its own.
+/// Passes numbers of handles that it does not own.
 fn forge() {
     let region = create("mine");
     let page = write(&region, 80);
@@ -978,7 +980,7 @@ fn limit(which: &str) {
         "windows" => {
             let region = create("one");
             let (error, pages) = until_refused(|| Page::map(&region, 0, Access::Read));
-            // Closing one makes room for one.
+            // Closing one makes room for another.
             assert_eq!(pages, 3);
             assert_eq!(outcome(Page::map(&region, 0, Access::Read)), "ok");
             (error, pages)
@@ -1028,7 +1030,7 @@ fn limit(which: &str) {
     all_is_well();
 }
 
-/// Makes things until one is refused; says why, and how many there were.
+/// Creates objects until one is refused. Returns the reason, and their number.
 fn until_refused<T>(mut make: impl FnMut() -> Result<T, ErrorCode>) -> (ErrorCode, usize) {
     let mut all = Vec::new();
     loop {
@@ -1040,7 +1042,7 @@ fn until_refused<T>(mut make: impl FnMut() -> Result<T, ErrorCode>) -> (ErrorCod
     }
 }
 
-/// Holds regions and windows, with a claim at the near guest, and ends in some
+/// Holds regions and windows, of which the near guest has a claim. Then ends in the given
 /// way, or waits for its end.
 fn hold(how: &str) {
     for index in 0..4 {
@@ -1057,8 +1059,8 @@ fn hold(how: &str) {
         node::keep_page(page);
         node::keep_page(second);
         if index == 3 {
-            // Two more than there are at any moment before: so it is seen from
-            // outside that the calls have returned.
+            // Two more regions than before: this shows the test that the calls have
+            // returned.
             for page in [7, 9] {
                 node::keep_page(Page::map(&region, page, Access::Read).unwrap());
             }
@@ -1093,8 +1095,8 @@ fn hold_much() {
     let _ = near::lend("writing sleep", &region);
 }
 
-/// Lends what it was given, with a window of its own on it; says what that
-/// shows afterwards.
+/// Lends the kept region, with a window on it. Returns the first byte of the window
+/// afterwards.
 fn lend_kept(rest: &str) -> Result<String, String> {
     let (access, script) = rest.split_once(' ').expect("access and script");
     let access = if access == "write" {

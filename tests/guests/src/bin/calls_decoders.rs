@@ -1,4 +1,4 @@
-//! Defines resources, and remembers those that were destroyed.
+//! Defines resources, and records the destroyed ones.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.

@@ -1,6 +1,6 @@
-//! Uses resources of another guest: plays the scenario of the first argument, or
-//! of its own name.
-// Hostile calls go past the bindings.
+//! Uses resources of another guest. Plays the scenario of its first argument, or of its own
+//! name.
+// Hostile calls bypass the bindings.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 mod bindings {
@@ -8,18 +8,19 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/resources.wit"],
         world: "test:resources/user",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use bindings::test::resources::decoders::{self, Decoder, Either, Lent, Pair, Ticket};
 use bindings::test::resources::sink;
-use bindings::tombolo::memory::regions::Region;
-use bindings::tombolo::memory::windows::Access;
+use tombolo_test_guests::node;
+use tombolo_test_guests::raw::regions::Region;
+use tombolo_test_guests::raw::windows::Access;
 
 #[link(wasm_import_module = "test:resources/decoders")]
 unsafe extern "C" {
@@ -41,7 +42,7 @@ fn region() -> Region {
     Region::create("room", 65536, true).expect("there is room")
 }
 
-/// Shows the test outside that it has come this far.
+/// Shows the test that this point is reached.
 fn wave() -> (Region, node::Page) {
     let region = region();
     let page = node::Page::map(&region, 0, Access::Read).expect("it can be mapped");
@@ -89,7 +90,7 @@ fn values() {
     drop(back);
     assert_eq!(destroyed(), ["e", "d", "c"]);
 
-    // The very one that it was.
+    // The same resource as before.
     assert_eq!(decoders::take(a, true).as_deref(), Ok("a 3"));
     assert_eq!(decoders::alive(), Ok(2));
     assert_eq!(decoders::take(b, false).as_deref(), Ok("b 1"));
@@ -129,7 +130,7 @@ fn many() {
     assert_eq!(decoders::alive(), Ok(0));
 }
 
-/// With a limit of eight handles.
+/// Runs with a limit of eight handles.
 fn limit() {
     let refused = decoders::many(9).expect_err("that is too many");
     assert!(refused.contains("`handles`"), "{refused}");
@@ -196,7 +197,7 @@ fn third() {
     sink::drop_kept().expect("it was kept");
     assert_eq!(destroyed(), ["own", "a"]);
 
-    // It dies with one of its own, and one that it was lent.
+    // The guest dies with a resource that it owns, and one that it was lent.
     sink::keep(open("kept")).expect("the third lives");
     let why = sink::look(&b, true).unwrap_err();
     assert!(why.contains("guest `sink` was ended"), "{why}");
@@ -213,7 +214,7 @@ fn bomb() {
     assert!(why.starts_with(told), "{why}");
 }
 
-/// Has some, and ends in some way; another guest watches.
+/// Holds resources, and ends in the given way. Another guest watches.
 fn ends(how: &str) {
     let some = [open("a"), open("b")];
     sink::keep(open("c")).expect("the third lives");
@@ -224,7 +225,7 @@ fn ends(how: &str) {
         "spin" => loop {
             std::hint::spin_loop();
         },
-        // Over and over, so that the end comes within a call.
+        // In a loop, so that the end comes during a call.
         "call" => loop {
             some[0].next().expect("the owner lives");
         },
@@ -232,7 +233,7 @@ fn ends(how: &str) {
     }
 }
 
-/// Waits until the two that the other had are gone, and nothing else is.
+/// Waits until exactly the two resources of the other guest are destroyed.
 fn watch() {
     loop {
         let destroyed = destroyed();

@@ -5,19 +5,20 @@ mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/far-node",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
     export!(Far);
     pub(crate) struct Far;
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use bindings::exports::test::calls::far::{Guest, Region};
 use bindings::test::calls::home;
-use bindings::tombolo::memory::windows::Access;
+use tombolo_test_guests::node;
+use tombolo_test_guests::raw::windows::Access;
 
 impl Guest for bindings::Far {
     fn say(script: String) -> Result<String, String> {
@@ -28,7 +29,7 @@ impl Guest for bindings::Far {
     }
 
     fn lend(script: String, it: &Region) -> Result<String, String> {
-        // Writes, asks home, and writes once more.
+        // Writes, calls the first guest, and writes again.
         if let Some(name) = script.strip_prefix("gate ") {
             let page = node::Page::map(it, 0, Access::Write).map_err(node::word)?;
             page.set(0, 41);
@@ -36,14 +37,14 @@ impl Guest for bindings::Far {
             page.set(1, 42);
             return answer;
         }
-        // Writes, until who lent it on has died as a writer; then asks home, and
-        // says what it heard to whom it still concerns: in the region.
+        // Writes until its lender has died as a writer. Then calls the first guest, and
+        // writes the answer into the region, where the owner reads it.
         if script == "outlive" {
             let page = node::Page::map(it, 0, Access::Write).map_err(node::word)?;
             while node::outcome(it.read_at(node::GRANULE, 1)) != "poisoned" {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            // The turn of those who are told of the death.
+            // Lets the waiters that learn of the death run.
             std::thread::sleep(std::time::Duration::from_millis(20));
             let heard = home::say("ping").unwrap_or_else(|refused| refused);
             for (at, byte) in heard.bytes().enumerate() {

@@ -1,5 +1,4 @@
-//! Does not give a handle back that it was lent, which no generated bindings
-//! would do.
+//! Does not drop a lent handle, which no generated bindings would do.
 #![allow(unsafe_code, missing_docs)]
 
 wit_bindgen::generate!({
@@ -8,7 +7,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-/// Answers `ok`, at the address of the answer: that is what zeros mean.
+/// Answers `ok`: returns the address of an answer that is all zero.
 #[unsafe(export_name = "test:calls/keeper#keep")]
 extern "C" fn keep(_borrowed: u32) -> *const [u32; 3] {
     static OK: [u32; 3] = [0; 3];

@@ -1,37 +1,37 @@
-//! The guest that is called, lends on, and is called while it calls.
+//! The guest in the middle: it is called, lends on, and is called while it calls.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
 
 mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/memory", "../wit/calls.wit"],
         world: "test:calls/near-node",
+        with: {
+            "tombolo:memory/regions@0.1.0": tombolo_test_guests::raw::regions,
+            "tombolo:memory/windows@0.1.0": tombolo_test_guests::raw::windows,
+        },
         generate_all,
     });
     export!(Near);
     pub(crate) struct Near;
 }
 
-#[path = "../node.rs"]
-#[allow(dead_code)]
-mod node;
-
 use bindings::Near;
 use bindings::exports::test::calls::near::{Failure, Guest, Region};
 use bindings::exports::test::calls::{deep, plain};
 use bindings::test::calls::{far, home};
-use bindings::tombolo::memory::regions::{ErrorCode, Rights};
-use bindings::tombolo::memory::windows::Access;
-use node::{Page, word};
+use tombolo_test_guests::node::{self, Page, word};
+use tombolo_test_guests::raw::regions::{ErrorCode, Rights};
+use tombolo_test_guests::raw::windows::Access;
 
-/// What the script says, also where it takes another guest.
+/// Plays a script, even one that needs another guest.
 fn say(script: &str) -> Result<String, String> {
     let (verb, rest) = script.split_once(' ').unwrap_or((script, ""));
     match verb {
         "home" => home::say(rest),
         "far" => far::say(rest),
-        // After the end of the first guest, looks at what that shared.
+        // Reads the shared region after the end of the first guest.
         "after-home" => {
-            // Not before, or it might be refused for a cycle when it calls.
+            // Not earlier, because its own call could be refused as a cycle.
             if !node::has_kept() {
                 return Ok("later".into());
             }
@@ -72,7 +72,8 @@ impl Guest for Near {
         let (verb, rest) = script.split_once(' ').unwrap_or((&script, ""));
         match verb {
             "on" => far::lend(rest, it),
-            // Lends on while it writes itself, and says what it sees then.
+            // Lends on while it has a window to write, and returns the byte that it sees
+            // then.
             "on-writing" => {
                 let page = Page::map(it, 0, Access::Write).map_err(word)?;
                 page.set(0, 77);
@@ -89,12 +90,12 @@ impl Guest for Near {
                 let weaker = it.restrict(Rights::READ).map_err(word)?;
                 far::lend(rest, &weaker)
             }
-            // What `restrict` makes of a lent handle cannot be moved either.
+            // A handle that `restrict` made of a lent handle cannot be moved either.
             "move-restricted" => {
                 let mine = it.restrict(Rights::READ).map_err(word)?;
                 far::move_(rest, mine)
             }
-            // Writes, asks home, and writes once more.
+            // Writes, calls the first guest, and writes again.
             "gate" => {
                 let page = Page::map(it, 0, Access::Write).map_err(word)?;
                 page.set(0, 41);
@@ -114,7 +115,7 @@ impl Guest for Near {
     fn lend_two(script: String, one: &Region, other: &Region) -> Result<String, String> {
         let (verb, _) = script.split_once(' ').unwrap_or((&script, ""));
         match verb {
-            // Writes through the one, and tries all with the other.
+            // Writes through one handle, and tries all operations with the other.
             "write-try" => {
                 let page = Page::map(one, 0, Access::Write).map_err(word)?;
                 page.set(0, 11);
@@ -143,7 +144,7 @@ impl Guest for Near {
                 node::keep_region(it);
                 Ok("done".into())
             }
-            // Freezes and duplicates: it is the owner.
+            // Freezes and duplicates the region, because this guest owns it.
             "own" => {
                 let copy = it.duplicate(Rights::all()).map_err(word)?;
                 drop(it.restrict(Rights::READ).map_err(word)?);
@@ -175,13 +176,13 @@ impl Guest for Near {
                 node::with(&format!("fill {rest}"), &region)?;
                 Ok(region)
             }
-            // Keeps its window, which the move takes away.
+            // Keeps its window, which the move ends.
             "window" => {
                 let region = create(node::GRANULE)?;
                 node::with(&format!("fill-keep {rest}"), &region)?;
                 Ok(region)
             }
-            // Keeps a restricted handle, which forbids the move.
+            // Keeps a restricted handle, which prevents the move.
             "restricted" => {
                 let region = create(node::GRANULE)?;
                 node::with("fill-keep 9", &region)?;
@@ -256,7 +257,7 @@ impl plain::Guest for Near {
     fn nothing() {}
 }
 
-/// Adds one to the first byte, and says what it was.
+/// Adds one to the first byte, and returns its previous value.
 fn bump(region: &Region) -> Result<u8, ErrorCode> {
     let page = Page::map(region, 0, Access::Write)?;
     let byte = page.get(0);

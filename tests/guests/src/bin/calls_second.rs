@@ -1,5 +1,5 @@
-//! A second caller: says its own name to the near guest, and fails if that
-//! does, or if callers do not take turns.
+//! A second caller. Passes its own name to the near guest. It fails if that fails, or if
+//! callers do not take turns.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs)] // Generated.
@@ -18,19 +18,19 @@ fn say(script: &str) -> String {
 fn main() {
     let name = std::env::args().next().expect("a guest has its name");
     match name.strip_prefix("log ") {
-        // Whoever asks last has all that was said before.
+        // The last caller receives the log of all calls.
         Some(own) => {
             (0..5).for_each(|_| drop(say(&name)));
             let logged = say("logged");
             let said: Vec<&str> = logged.split(' ').collect();
             assert_eq!(said.iter().filter(|it| **it == own).count(), 5);
-            // Nobody comes twice before everybody else who waits has come.
+            // No caller has a second turn before all other waiting callers had one.
             let round = &said[..3];
             for next in said.chunks_exact(3).take(4) {
                 assert_eq!(next, round, "{logged}");
             }
         }
-        // It says "later" as long as it has nothing to look at.
+        // The near guest answers "later" until it has a region to read.
         None => {
             let begun = std::time::Instant::now();
             while say(&name) == "later" {

@@ -1,4 +1,4 @@
-//! Is handed resources of another guest by a third.
+//! Receives resources of another guest from a third.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.

@@ -1,5 +1,4 @@
-//! Has the guest where it all begins play the scenario that its own name says,
-//! and fails if that does.
+//! Has the first guest play the scenario of its own name, and fails if that fails.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs)] // Generated.

@@ -1,4 +1,4 @@
-//! Is called, and does as little as it is told to.
+//! A callee that does as little as possible.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.
@@ -11,13 +11,10 @@ mod bindings {
     pub(crate) struct Far;
 }
 
-#[path = "../kernels.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod kernels;
-
 use bindings::Far;
 use bindings::exports::test::costs::far::Guest;
 use tombolo_guest::Region;
+use tombolo_test_guests::kernels;
 
 impl Guest for Far {
     fn nothing() {}

@@ -1,4 +1,4 @@
-//! Is called, and does as little as it is told to.
+//! A callee that does as little as possible.
 
 #![allow(unsafe_code)]
 
@@ -15,15 +15,12 @@ mod bindings {
     pub(crate) struct Near;
 }
 
-#[path = "../kernels.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod kernels;
-
 use bindings::Near;
 use bindings::exports::test::costs::near::{Guest, How, Words};
 use tombolo_guest::{LiveReadWindow, Region};
+use tombolo_test_guests::kernels;
 
-/// What it watches: a window, and the region under it, which goes after that.
+/// A live window and its region, which is freed after the window.
 struct Watched(LiveReadWindow<'static>, *mut Region);
 
 thread_local! {
@@ -60,12 +57,13 @@ impl Guest for Near {
         WATCHED.with_borrow_mut(|watched| {
             if let Some(Watched(window, region)) = watched.take() {
                 drop(window);
-                // SAFETY: it was leaked below, and nothing refers to it any more.
+                // SAFETY: the region was leaked below, and no reference to it exists any
+                // more.
                 drop(unsafe { Box::from_raw(region) });
             }
             *watched = it.map(|region| {
                 let region = Box::into_raw(Box::new(region));
-                // SAFETY: it is there until it is dropped above, after the window.
+                // SAFETY: the region lives until it is dropped above, after the window.
                 let window = unsafe { &*region }.try_live_read(..);
                 Watched(window.expect("it is in the same strand"), region)
             });

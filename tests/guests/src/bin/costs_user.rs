@@ -1,11 +1,11 @@
-//! Measures what things cost a guest: calls others, and looks at the clock. What it
-//! finds goes to a file, a line for each row of a table:
+//! Measures costs from inside a guest: calls other guests, and reads the clock. Writes the
+//! results to a file, with a line for each row of a table:
 //!
 //! ```text
 //! <group> <row> <bytes> <nanoseconds> <nanoseconds> ...
 //! ```
 //!
-//! with tabs in between. Its arguments are the group, whether to be quick, and the
+//! The separators are tabs. The arguments are the group, whether to be quick, and the
 //! number of the round.
 
 mod bindings {
@@ -17,10 +17,6 @@ mod bindings {
     });
 }
 
-#[path = "../kernels.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod kernels;
-
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Instant;
@@ -29,22 +25,23 @@ use bindings::test::costs::near::{How, Words};
 use bindings::test::costs::{far, near};
 use tombolo_guest::channels::{Receiver, Sender};
 use tombolo_guest::{Region, Rights};
+use tombolo_test_guests::kernels;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GRANULE: usize = 64 * KIB;
 
-/// As much as a list may have, with room for what is beside it.
+/// The size of a list in bytes: the limit, minus some space for other arguments.
 const PART: usize = 64 * MIB;
 
-/// How long each repeat of a row took, in nanoseconds.
+/// The time of each repeat of a row, in nanoseconds.
 struct Row {
     name: &'static str,
     bytes: usize,
     times: Vec<f64>,
 }
 
-/// The rows of a table, in the order in which they are first met.
+/// The rows of a table, in the order of their first use.
 struct Rows {
     group: &'static str,
     rows: Vec<Row>,
@@ -58,7 +55,7 @@ impl Rows {
         }
     }
 
-    /// Does something so many times, and notes what one time takes.
+    /// Calls `act` this many times, and records the mean time.
     fn time(&mut self, name: &'static str, bytes: usize, times: u32, mut act: impl FnMut()) {
         let begun = Instant::now();
         for _ in 0..times {
@@ -90,7 +87,7 @@ impl Rows {
     }
 }
 
-/// How much to do with so many bytes: how many repeats, each of how many times.
+/// Returns the number of repeats for a size, and the number of calls in each.
 fn effort(bytes: usize, quick: bool) -> (u32, u32) {
     match bytes {
         _ if quick => (2, 1),
@@ -118,7 +115,7 @@ fn main() {
     std::fs::write(format!("/out/{}", arguments[2]), text).unwrap();
 }
 
-/// Sends back whatever comes.
+/// Sends every message back.
 fn echo() {
     let (there, back) = (
         Receiver::open("there").unwrap(),
@@ -129,7 +126,7 @@ fn echo() {
     }
 }
 
-/// The ends of the two channels to and from the one who echoes.
+/// The endpoints of the two channels to and from the echo.
 struct Echo(Sender, Receiver);
 
 impl Echo {
@@ -147,7 +144,7 @@ impl Echo {
     }
 }
 
-/// Lists in parts, as large as they may be.
+/// Sends the bytes as lists of the maximum size.
 fn in_parts(bytes: &[u8], size: usize, mut send: impl FnMut(&[u8])) {
     let mut left = size;
     while left > 0 {
@@ -166,8 +163,8 @@ fn handover(quick: bool, text: &mut String) {
             break;
         }
         let (repeats, times) = effort(bytes, quick);
-        // Of what is done in no time at all, enough that it matters little what the
-        // caches have lost to what was measured before.
+        // Very short operations are repeated, so that the state of the caches matters
+        // little.
         let many = if quick { 20 } else { 200 };
         let file = "/out/shared";
         {
@@ -199,7 +196,7 @@ fn handover(quick: bool, text: &mut String) {
                         far::lend(&window.lend());
                     },
                 );
-                // Where the list was, there are pages to be given up, once.
+                // Unmaps the pages of the list once, before the measurement.
                 near::look(&window.lend(), How::Map);
                 alone.time("lent, mapped anew", bytes, times, || {
                     near::look(&window.lend(), How::Map);
@@ -251,7 +248,7 @@ fn handover(quick: bool, text: &mut String) {
         }
         let mut held = Some(Region::create("buffer", bytes as u64).unwrap());
         for _ in 0..repeats {
-            // There and back are two.
+            // There and back are two hand-overs.
             alone.time("moved, there and back", bytes, times, || {
                 held = held.take().map(|region| near::pass(region, How::Not));
             });
@@ -277,7 +274,7 @@ fn handover(quick: bool, text: &mut String) {
 
 fn access(quick: bool, text: &mut String) {
     let mut rows = Rows::new("access");
-    // Which pages of memory they are matters, in caches most: so there are several.
+    // The physical pages of a buffer affect the caches, so several buffers are measured.
     let (small, large) = if quick { (1, 1) } else { (16, 3) };
     let small = std::iter::repeat_n(MIB, small);
     let large = std::iter::repeat_n(64 * MIB, large);
@@ -293,12 +290,12 @@ fn aligned(all: &mut [u8], bytes: usize) -> &mut [u8] {
     &mut all[at..][..bytes]
 }
 
-/// Small enough for caches, or not. Gives back what it used, so that the next one uses
-/// something else.
+/// Measures access to a buffer that fits into the caches, or does not. Returns the memory,
+/// so that the next buffer uses other memory.
 fn access_to(bytes: usize, quick: bool, rows: &mut Rows) -> (Region, Vec<u8>) {
     let region = Region::create("buffer", bytes as u64).unwrap();
     let mut window = region.try_write(..).unwrap();
-    // Aligned as windows are, which makes a difference to copies.
+    // Aligned like windows, which affects the speed of copies.
     let mut all = vec![1; 2 * (bytes + GRANULE)];
     let (own, other) = all.split_at_mut(bytes + GRANULE);
     let (own, other) = (aligned(own, bytes), aligned(other, bytes));
@@ -314,7 +311,7 @@ fn access_to(bytes: usize, quick: bool, rows: &mut Rows) -> (Region, Vec<u8>) {
     assert_eq!(kernels::vectors::sum(&window), kernels::sum(own));
     let mut time = |row, act: &mut dyn FnMut()| {
         if bytes <= MIB {
-            act(); // What caches hold is there then, whatever was done before.
+            act(); // Fills the caches.
         }
         rows.time(row, bytes, times, act);
     };
@@ -431,7 +428,7 @@ fn life(quick: bool, text: &mut String) {
     rows.write(text);
 }
 
-/// What a hand-over costs beside other guests (`few`), or beside so many regions or
+/// Measures a hand-over beside other guests (`few`), or beside this number of regions or
 /// windows of its own (`regions 100`, `windows 100`).
 fn beside(group: &str, quick: bool, text: &mut String) {
     let mut rows = Rows::new("scale");
@@ -441,7 +438,7 @@ fn beside(group: &str, quick: bool, text: &mut String) {
     let create = |_| Region::create("beside", 65536).unwrap();
     let regions: Vec<Region> = match what {
         "regions" => (0..count).map(create).collect(),
-        // A thousand windows each, to read the same granule.
+        // A thousand windows each, which read the same granule.
         "windows" => (0..count.div_ceil(1000)).map(create).collect(),
         _ => Vec::new(),
     };

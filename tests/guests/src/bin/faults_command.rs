@@ -1,5 +1,5 @@
-//! Hands a region to `hostile`, has it act, and looks at what is left: the region,
-//! and the guest `friend`. Panics about what is not as it should be.
+//! Passes a region to `hostile` and has it act. Then checks the region and the guest
+//! `friend`. It panics if an expectation fails.
 //!
 //! `<act> fails <text>`, `<act> answers <number>`, or an act of its own: `spin`,
 //! `sleep`, `recurse`, `wait <milliseconds>`.
@@ -40,7 +40,7 @@ fn main() {
     }
 }
 
-/// The acts in turn, of which the last comes out as expected.
+/// Runs the acts in turn. Only the last one has the expected result.
 fn act(names: &[&str], expected: &str, what: &str) {
     let region = Region::create("music", SIZE).expect("there is room");
     let mut window = region.try_write(..).expect("nobody else has it");
@@ -67,7 +67,7 @@ fn act(names: &[&str], expected: &str, what: &str) {
         _ => panic!("expected that it {expected} {what}, and it was {result:?}"),
     }
 
-    // All is as it was before, and its user goes on.
+    // The region is unchanged, and usable.
     let window = region.try_read(..).expect("nobody writes");
     let changed = window
         .iter()
@@ -77,7 +77,7 @@ fn act(names: &[&str], expected: &str, what: &str) {
     drop(window);
     assert_eq!(friend::sum(&region), Ok(sum));
     if expected == "fails" {
-        // Nothing of the other guest's is left.
+        // The other guest's windows are gone.
         region
             .try_write(..)
             .expect("nobody has a window any more")

@@ -1,4 +1,4 @@
-//! Goes on, whatever happens to others.
+//! Keeps working, whatever happens to other guests.
 #![allow(unsafe_code, missing_docs)] // Generated.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Does what the host has to survive, one act for each name.
+//! Acts that the host must survive, one for each name.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
@@ -22,7 +22,7 @@ use bindings::tombolo::memory::windows::{self, Access};
 const GRANULE: usize = 65536;
 const LENGTH: usize = 4 * GRANULE;
 
-/// Where the window is.
+/// The address of the window.
 static SHOWN: OnceLock<usize> = OnceLock::new();
 
 struct Hostile;
@@ -52,7 +52,7 @@ impl Guest for Hostile {
                 unsafe { std::slice::from_raw_parts_mut(at, bytes.len()) }.copy_from_slice(&bytes);
             }
             "fill" => unsafe { at.write_bytes(1, black_box(3 * GRANULE)) },
-            // The host answers with a list, and so goes on after the first one.
+            // The host answers with a list, and so continues after the first fault.
             "fill-and-ask" => {
                 unsafe { at.write_bytes(1, black_box(100)) }
                 drop(Region::create("unreached", 1, true));

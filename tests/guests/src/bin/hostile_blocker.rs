@@ -1,5 +1,5 @@
-//! A guest that is stuck in what its arguments say: output that nobody reads, a FIFO, or
-//! standard input. Some of its parts are innocent, and come out right beside the others.
+//! A guest that blocks as its arguments say: on output that nobody reads, on a FIFO, or on
+//! standard input. Some of its parts are innocent, and must finish beside the others.
 
 use std::fs;
 use std::io::{Read as _, Write as _, stderr, stdin, stdout};
@@ -11,7 +11,7 @@ fn main() {
     match arguments[..] {
         ["flood"] => flood(false),
         ["flood", "both"] => flood(true),
-        // More than a pipe and a buffer hold, and no more.
+        // Slightly more than a pipe and a buffer hold.
         ["much"] => {
             for line in 0..20_000 {
                 println!("line {line}");
@@ -55,7 +55,7 @@ fn flood(both: bool) {
     }
 }
 
-/// Prints lines in pieces, with a turn for others in between.
+/// Prints lines in pieces, and yields to other guests in between.
 fn lines(word: &str, count: usize) {
     for line in 0..count {
         for piece in [word, " ", &line.to_string(), " ", word, "\n"] {

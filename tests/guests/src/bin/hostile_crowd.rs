@@ -1,9 +1,9 @@
-//! A guest that makes the queue of a region as long as its limits allow, and asks there
-//! again and again. Its first argument names the part that it plays.
+//! A guest that makes the queue of a region as long as its limits allow, and polls it over
+//! and over. Its first argument names the part that it plays.
 
 use tombolo_guest::{GRANULE, Pollable, ReadWindow, Region, Rights, scopes};
 
-/// The windows that a guest may have by default, but for a few.
+/// The default limit of windows, minus a few.
 const WINDOWS: usize = 4000;
 
 fn main() {
@@ -25,15 +25,16 @@ fn windows(region: &Region, granule: impl Fn(u64) -> u64) -> Vec<ReadWindow<'_>>
     (0..WINDOWS as u64).map(one).collect()
 }
 
-/// An event that is always ready, so that a poll asks once for all of them and returns.
+/// Returns a pollable that is always ready, so that a poll checks all pollables once and
+/// returns.
 fn ready(region: &Region) -> Pollable {
     let first = region.readable(..).expect("it may read");
-    // A claim waits for one thing at a time.
+    // A claim has one wait at a time, so the second one makes the first one ready.
     drop(region.readable(..).expect("it may read"));
     first
 }
 
-/// Polls some times, tells, and goes on for good.
+/// Polls for a while, reports that, and continues for good.
 fn poll(waiters: &[Pollable], ready: &Pollable) -> ! {
     let all: Vec<&Pollable> = waiters.iter().chain([ready]).collect();
     for _ in 0..100 {
@@ -45,8 +46,8 @@ fn poll(waiters: &[Pollable], ready: &Pollable) -> ! {
     }
 }
 
-/// Many windows on the first granule, and many who wait for that, for the next, and one
-/// for both.
+/// Opens many windows on the first granule. Many claims wait for that granule, many for the
+/// next one, and one for both.
 fn alone() {
     let region = Region::create("crowded", 3 * GRANULE).expect("it is small");
     let _windows = windows(&region, |_| 0);
@@ -73,14 +74,14 @@ fn alone() {
     poll(&waiters, &ready(&other));
 }
 
-/// Shares a region, on a part of which it has a window all the time and on another part
-/// again and again.
+/// Shares a region. It always has a window on one part, and opens a window on another part
+/// over and over.
 fn publisher() {
     let region = Region::create("crowded", 8 * GRANULE).expect("it is small");
     let _held = region.try_write(..GRANULE).expect("nobody else has it");
     let _published = scopes::publish("s", "crowded", &region, Rights::READ).expect("it may");
-    // From here on the crowd has all of its windows.
-    let _crowd = scopes::open("s", "ready").expect("it is told of it");
+    // From here on, the crowd has all of its windows.
+    let _crowd = scopes::open("s", "ready").expect("it may wait for the name");
     for round in 0..2000_u64 {
         let mut window = region
             .try_write(GRANULE..2 * GRANULE)
@@ -90,8 +91,8 @@ fn publisher() {
     println!("publisher: all windows were had");
 }
 
-/// May only read: opens a region very often, waits by each of these, and has many
-/// windows elsewhere on it.
+/// Has the right to read only. Opens a region very often, waits with each claim, and has
+/// many windows elsewhere on it.
 fn member() {
     let region = scopes::open("s", "crowded").expect("it is published");
     let _windows = windows(&region, |at| 2 + at % 6);

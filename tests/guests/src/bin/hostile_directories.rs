@@ -1,6 +1,6 @@
-//! Opens the directory `/files` again and again, reads one entry of each, and keeps
-//! them all. Its argument is how many at most. Prints how many it has, waits for
-//! the end of stdin, and then reads the last one to its end.
+//! Opens the directory `/files` over and over, reads one entry of each, and keeps all of
+//! them. Its argument is the maximum number. Prints the number that it has, waits for the
+//! end of standard input, and then reads the last directory to its end.
 
 use std::io::Read as _;
 

@@ -1,5 +1,5 @@
-//! Writes a mebibyte to a file in one call, then asks for more random bytes than its
-//! limit allows.
+//! Writes a mebibyte to a file in one call. Then asks for more random bytes than its limit
+//! allows.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.

@@ -1,4 +1,4 @@
-//! Is called with lists of flags.
+//! A callee that takes lists of flags.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.

@@ -1,5 +1,5 @@
-//! Calls another guest with a list of flags, all of which are set. Its argument is
-//! how many there are in the list.
+//! Calls another guest with a list of flags, which are all set. Its argument is the length
+//! of the list.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // Generated.

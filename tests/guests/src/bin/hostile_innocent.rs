@@ -1,6 +1,5 @@
-//! A guest that works beside a hostile one: makes regions, fills them, checks
-//! every byte and drops them, over and over. Its first argument, if there is
-//! one, is the number of rounds.
+//! A guest that works beside a hostile one. It creates regions, fills them, checks every
+//! byte and drops them, over and over. Its optional first argument is the number of rounds.
 
 use tombolo_guest::{GRANULE, Region};
 

@@ -1,14 +1,17 @@
-//! A guest for tests of low memory, which plays the part that its first argument
-//! names. `M` is a number of mebibytes.
+//! A guest for tests of low memory. Its first argument names the part that it plays. `M` is
+//! a number of mebibytes.
 //!
-//! | part | what it does |
+//! | part | behaviour |
 //! |---|---|
-//! | `cache M` | fills regions of 1 MiB and unpins them; tells `grow` to begin; waits to hear of pressure, and prints what it heard and lost |
-//! | `grow` | waits for `cache`, then takes and touches memory in steps of 4 MiB until that is refused, and prints how far it came |
-//! | `insist` | the same, but a refusal is a panic, as it is to most programs |
-//! | `keep M` | fills regions of 1 MiB and unpins them, says so, and waits for good |
-//! | `hold M` | takes and touches that much memory, says so, and waits for good |
-//! | `reserve M` | grows its memory by that much and touches nothing of it; prints whether that was refused |
+//! | `cache M` | fills regions of 1 MiB and unpins them; sends `grow` a message; waits for
+//! pressure, and prints the level and the losses |
+//! | `grow` | waits for `cache`, then allocates and touches memory in steps of 4 MiB until
+//! that is refused, and prints how much it has |
+//! | `insist` | the same, but panics when it is refused, as most programs do |
+//! | `keep M` | fills regions of 1 MiB and unpins them, reports that, and waits for good |
+//! | `hold M` | allocates and touches this much memory, reports that, and waits for good |
+//! | `reserve M` | grows its memory by this much without touching it, and prints whether
+//! that was refused |
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use tombolo_guest::{Pinned, Region};
 
 const MIB: usize = 1 << 20;
 
-/// How much is taken at a time.
+/// The size of a step in bytes.
 const STEP: usize = 4 * MIB;
 
 fn main() {
@@ -72,7 +75,7 @@ fn begin() {
     assert!(message.is_some(), "the cache says when it is filled");
 }
 
-/// Takes memory and touches all of it.
+/// Allocates memory, and touches all of it.
 fn take(bytes: usize) -> Option<Vec<u8>> {
     let mut block = Vec::new();
     block.try_reserve_exact(bytes).ok()?;
@@ -108,12 +111,12 @@ fn cache(mebibytes: u8) {
     let level = watch.wait();
     println!("cache: heard of {level:?}");
     if level != Level::Critical {
-        // Until the worst, or until there is nothing of it any more.
+        // Until the pressure is critical, or is over.
         while !matches!(watch.wait(), Level::Critical | Level::Normal) {}
     }
     let mut lost = 0;
     for (number, region) in regions.iter().enumerate() {
-        // Where there is no room, it was purged.
+        // A region that does not fit was purged.
         match region.pin(..) {
             Ok(Pinned::Intact(())) => {
                 let window = region.try_read(..).expect("it is ours");

@@ -1,5 +1,5 @@
-//! A guest that does one thing which a limit of the process, or a signal, interferes
-//! with. Its first argument says which.
+//! A guest whose operation is affected by a limit of the process, or by a signal. Its first
+//! argument names the operation.
 
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
@@ -10,7 +10,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let argument = |number: usize| arguments.get(number).map(String::as_str);
     match argument(1).expect("what to do") {
-        // Creates a region that is larger than a file may be, and writes such a file.
+        // Creates a region that exceeds the maximum size of a file, and writes such a file.
         "large" => {
             let refused = Region::create("large", 64 * GRANULE).err();
             println!("large region: {refused:?}");
@@ -22,7 +22,7 @@ fn main() {
             let written = fs::write("/d/large", vec![1; 4 << 20]);
             println!("large file: {:?}", written.map_err(|error| error.kind()));
         }
-        // Writes to a region when it is told to.
+        // Writes to a region when it receives a line on standard input.
         "late" => {
             let region = Region::create("late", 2 * GRANULE).expect("it is small");
             println!("ready");
@@ -54,8 +54,8 @@ fn main() {
             let code = argument(2).and_then(|code| code.parse().ok());
             std::process::exit(code.expect("a code"));
         }
-        "trap" => panic!("as it was told to"),
-        // Keeps a region to its end.
+        "trap" => panic!("on purpose"),
+        // Keeps a region until it ends.
         "keep" => {
             let name = argument(2).expect("a name");
             std::mem::forget(Region::create(name, GRANULE).expect("it is small"));

@@ -1,6 +1,6 @@
-//! A guest whose texts are hostile. Its first argument is what it does:
+//! A guest with hostile texts. Its first argument names the act:
 //!
-//! - `names TEXT` gives a region the text as its name, and has windows on it;
+//! - `names TEXT` creates a region with that name, and opens windows on it;
 //! - `ids` prints the identities of regions that it creates, a line each.
 
 use tombolo_guest::{GRANULE, Region};

@@ -1,12 +1,12 @@
-//! Two guests, by their first argument.
+//! Two guests, selected by the first argument.
 //!
-//! `attack` has two large windows that only read, grows its memory until that is
-//! refused, and writes to both windows by `memory.fill`. It is ended at its next host
-//! call. Its second argument is the size of the region in granules.
+//! `attack` opens two large windows to read, grows its memory until that is refused, and
+//! writes to both windows with `memory.fill`. It is killed at its next host call. Its
+//! second argument is the size of the region in granules.
 //!
-//! `work` is innocent: it makes, fills, checks and drops regions, for as many rounds as
-//! its second argument says. The attack waits for the end of the first one, after which
-//! it needs no more memory than it has; `attack-at-once` waits for nothing.
+//! `work` is innocent. It creates, fills, checks and drops regions; its second argument is
+//! the number of rounds. The attack waits for the first round, after which `work` needs no
+//! more memory. `attack-at-once` does not wait.
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
@@ -23,7 +23,7 @@ fn main() {
     let number: u64 = number.parse().expect("a number");
     match &**role {
         "attack" => {
-            let _ready = scopes::open(SCOPE, "ready").expect("we are a member");
+            let _ready = scopes::open(SCOPE, "ready").expect("this guest is a member");
             attack(number);
         }
         "attack-at-once" => attack(number),
@@ -41,8 +41,8 @@ fn attack(granules: u64) {
     println!("trespasser: its memory is full");
     for window in &windows {
         let start = window.as_ptr().cast_mut();
-        // SAFETY: none; that it may not write there is the attack. The length is not
-        // known to the compiler, which makes it `memory.fill`.
+        // SAFETY: there is none. This write is the attack. The compiler does not know the
+        // length, which makes the write a `memory.fill`.
         unsafe { start.write_bytes(7, black_box(1 << 16)) };
     }
     println!("trespasser: nobody stopped it");

@@ -1,5 +1,5 @@
-//! Maps a write window on each of many regions, as many as its argument says, and
-//! dies with them.
+//! Opens a window to write on each of many regions, and dies with them. Its argument is
+//! their number.
 
 use tombolo_guest::{GRANULE, Region};
 

@@ -1,5 +1,5 @@
-//! A guest with live windows, which plays the part that its first argument names.
-//! What it finds wrong it panics about.
+//! A guest with live windows. Its first argument names the part that it plays. It panics if
+//! an expectation fails.
 
 use std::time::{Duration, Instant};
 
@@ -43,9 +43,9 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// How often each waits for the other.
+/// The number of times that each guest waits for the other.
 const ROUNDS: u32 = 20;
-/// Where the first counts, and where the second does.
+/// The counters of the first and the second guest.
 const PING: usize = 0;
 const PONG: usize = 1;
 
@@ -70,16 +70,16 @@ fn pong() {
     }
 }
 
-/// Holds a live window until the other one has gone through with it.
+/// Holds a live window until the other guest has finished its part.
 fn hold() {
     let (table, _published) = create();
     let window = table.try_live_write(..GRANULE).unwrap();
-    until("nobody comes", || {
-        // The second granule says how far the other one is.
+    until("no other guest opens a window", || {
+        // The second granule holds the progress of the other guest.
         matches!(table.read_at(GRANULE, 1).as_deref(), Ok([1]))
     });
     drop(window);
-    until("nobody goes on", || {
+    until("no other guest continues", || {
         matches!(table.read_at(GRANULE, 1).as_deref(), Ok([2]))
     });
 }
@@ -97,17 +97,17 @@ fn is_refused() {
     };
     reason(refused);
     reason(table.try_live_write(..GRANULE).map(drop));
-    // It does not wait for what another strand may never let go of.
+    // This does not wait for a window that another strand may never close.
     reason(table.live_read(..GRANULE).map(drop));
     assert_eq!(table.try_read(..GRANULE).map(drop), Err(Error::WouldBlock));
     table.write_at(GRANULE, &[1]).unwrap();
-    until("it is never free", || {
+    until("the bytes are never free", || {
         table.try_live_write(..GRANULE).is_ok()
     });
     table.write_at(GRANULE, &[2]).unwrap();
 }
 
-/// What one guest sees of its own windows.
+/// Opens several windows from one guest.
 fn alone() {
     let table = Region::create("table", 2 * GRANULE).unwrap();
     let other = table.duplicate(Rights::READ | Rights::WRITE).unwrap();
@@ -127,7 +127,7 @@ fn alone() {
         "it is shown"
     );
 
-    // From access to access.
+    // Changes the access.
     let window = window.into_read().unwrap();
     assert_eq!(window.cells().get(2), b'i');
     let window = window.into_write().unwrap();
@@ -144,7 +144,7 @@ fn alone() {
     assert_eq!(&refused.into_window()[1..5], b"live");
     drop((reads, beside));
 
-    // What is frozen is not live.
+    // A frozen region has no live windows.
     let weak = table.restrict(Rights::READ).unwrap();
     assert_eq!(weak.try_live_write(..).map(drop), Err(Error::NotPermitted));
     table.freeze().unwrap();
@@ -154,7 +154,7 @@ fn alone() {
 fn write_then_share() {
     let (table, _published) = create();
     let mut window = table.try_write(..).unwrap();
-    // The other one waits by now, or comes later; either will do.
+    // The other guest waits by now, or waits later. Both are fine.
     std::thread::sleep(Duration::from_millis(30));
     window[0] = 1;
     let window = window.into_live().unwrap();
@@ -191,10 +191,10 @@ fn die() {
             window.cells().set(1, 1);
         }
         window => {
-            // It is there still when this dies.
+            // The window is still open when this guest dies.
             let window = window.unwrap();
             window.cells().set(0, 1);
-            panic!("as it was told");
+            panic!("on purpose");
         }
     }
 }

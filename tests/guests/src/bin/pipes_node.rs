@@ -1,5 +1,5 @@
-//! A guest of a pipeline, which plays the part that its first argument names. What
-//! it finds wrong it panics about.
+//! A guest of a pipeline. Its arguments name the part that it plays. It panics if an
+//! expectation fails.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use tombolo_guest::channels::{ChannelError, Receiver, Sender};
 use tombolo_guest::scopes::{self, ScopeError};
 use tombolo_guest::{Error, GRANULE, Pollable, Region, Rights, lifecycle};
 
-/// The size of a frame.
+/// The size of a frame in bytes.
 const FRAME: u64 = 4 * GRANULE;
 
 fn main() {
@@ -27,12 +27,12 @@ fn main() {
         ["receive-one", channel, how] => receive_one(channel, how),
         ["fill-up", channel, room] => fill_up(channel, room.parse().unwrap()),
         ["hold-then-receive", channel] => hold_then_receive(channel),
-        ["strangers"] => strangers(),
+        ["ungranted"] => ungranted(),
         ["publish", how] => publish(how),
         ["open", rights] => open(rights),
         ["linger", how] => linger(how),
         ["fail-until", file, times] => fail_until(file, times.parse().unwrap()),
-        ["fail"] => panic!("as it was told"),
+        ["fail"] => panic!("on purpose"),
         ["spin"] => loop {
             std::hint::spin_loop();
         },
@@ -40,8 +40,8 @@ fn main() {
     }
 }
 
-/// Sends frames, each of one byte over and over, in regions that come back, and
-/// makes new ones for those that do not.
+/// Sends frames in regions that come back. Each frame repeats one byte. Lost regions are
+/// replaced by new ones.
 fn produce(frames: u32) {
     let out = Sender::open("frames").unwrap();
     let back = Receiver::open("back").unwrap();
@@ -64,7 +64,7 @@ fn produce(frames: u32) {
         out.send(&frame.to_le_bytes(), vec![region]).unwrap();
     }
     drop(out);
-    // Until nobody is left who could send any.
+    // Until no other guest can send.
     while back.receive().unwrap().is_some() {}
 }
 
@@ -88,8 +88,8 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().unwrap())
 }
 
-/// Says which frames came, and sends the regions back, with how many were lost
-/// before each.
+/// Prints the frames that arrived. Sends each region back, with the number of frames that
+/// were lost before it.
 fn consume(from: &str, added: u8) {
     let (from, back) = (Receiver::open(from).unwrap(), Sender::open("back").unwrap());
     let mut next = 0;
@@ -116,7 +116,7 @@ fn say(channel: &str, times: u32) {
     }
 }
 
-/// Hears everybody in order, to the end, and says who it was.
+/// Receives all messages to the end, checks their order, and prints their senders.
 fn hear(channel: &str) {
     let channel = Receiver::open(channel).unwrap();
     let mut heard = std::collections::BTreeMap::<String, u32>::new();
@@ -129,8 +129,8 @@ fn hear(channel: &str) {
     fs::write("/out/heard", format!("{heard:?}")).unwrap();
 }
 
-/// Notes what it hears, and fails at one message, in order: as where `main` returns an
-/// error, what it has is dropped first.
+/// Records the messages, and fails in an orderly way at one of them. As when `main` returns
+/// an error, destructors run first.
 fn hear_but(bad: u32, channel: &str) {
     let channel = Receiver::open(channel).unwrap();
     while let Some(message) = channel.receive().unwrap() {
@@ -152,7 +152,7 @@ fn send_until_closed(channel: &str) {
         if let Err(unsent) = channel.send(&[time], vec![region]) {
             assert_eq!(unsent.why, ChannelError::Closed);
             assert_eq!(unsent.regions[0].id(), id);
-            // Closed is closed.
+            // A closed channel stays closed.
             assert!(channel.writable().is_ready());
             return;
         }
@@ -163,20 +163,20 @@ fn receive_one(channel: &str, how: &str) {
     let channel = Receiver::open(channel).unwrap();
     assert_eq!(Receiver::open("c").unwrap_err(), ChannelError::WouldBlock);
     let message = channel.receive().unwrap().unwrap();
-    // Let some more come.
+    // Waits for some more messages.
     std::thread::sleep(Duration::from_millis(30));
     match how {
         "drop" => drop(channel),
         "return" => {}
         "trap" => {
             let _window = message.regions[0].try_write(..).unwrap();
-            panic!("as it was told");
+            panic!("on purpose");
         }
         _ => panic!("{how}"),
     }
 }
 
-/// Sends until the channel, which has so much room, is full: what is queued is on
+/// Sends until the channel, which has a capacity of `room`, is full. Queued regions stay on
 /// the sender's account.
 fn fill_up(channel: &str, room: usize) {
     let channel = Sender::open(channel).unwrap();
@@ -187,7 +187,7 @@ fn fill_up(channel: &str, room: usize) {
     assert!(!channel.writable().is_ready());
     let mut unsent = channel.try_send(b"", vec![create().unwrap()]).unwrap_err();
     assert_eq!(unsent.why, ChannelError::WouldBlock);
-    // The limit is what was created.
+    // The limit counts all regions that this guest created.
     let Err(Error::Exhausted(text)) = create() else {
         panic!("what is queued counts");
     };
@@ -199,7 +199,7 @@ fn fill_up(channel: &str, room: usize) {
         panic!("{unsent}");
     };
     assert!(text.contains("64") && text.contains("a region"), "{text}");
-    // Told to go on by the other side.
+    // The other side allows this guest to continue.
     let go = Receiver::open("go").unwrap();
     go.receive().unwrap();
     drop(unsent);
@@ -216,8 +216,8 @@ fn hold_then_receive(channel: &str) {
     while channel.receive().unwrap().is_some() {}
 }
 
-/// Nothing is there for a guest that was granted nothing.
-fn strangers() {
+/// A guest without grants finds nothing.
+fn ungranted() {
     let region = Region::create("r", 1).unwrap();
     for name in ["c", "nothing"] {
         assert_eq!(Sender::open(name).unwrap_err(), ChannelError::NotPermitted);
@@ -241,7 +241,7 @@ fn strangers() {
 }
 
 fn publish(how: &str) {
-    // Others wait for it by now.
+    // Other guests wait for the name by now.
     std::thread::sleep(Duration::from_millis(30));
     let table = Region::create("table", GRANULE).unwrap();
     table.try_write(..).unwrap().fill(7);
@@ -259,7 +259,7 @@ fn publish(how: &str) {
                 ScopeError::Absent
             );
         }
-        "die" => panic!("as it was told"),
+        "die" => panic!("on purpose"),
         _ => panic!("{how}"),
     }
 }
@@ -269,7 +269,7 @@ fn open(rights: &str) {
     assert_eq!(format!("{:?}", table.rights()), rights);
     assert_eq!(table.try_read(..).unwrap()[0], 7);
     Sender::open("done").unwrap().try_send(b"", vec![]).unwrap();
-    // Until it is withdrawn, or goes with who published it.
+    // Until the name is withdrawn, or ends with its publisher.
     let until = Instant::now() + Duration::from_secs(20);
     while scopes::try_open("s", "table").is_ok() {
         assert!(Instant::now() < until, "it stays");
@@ -279,7 +279,7 @@ fn open(rights: &str) {
     assert_eq!(table.try_read(..).unwrap()[0], 7, "what was opened stays");
 }
 
-/// Waits for the end of the app, or does not.
+/// Waits for the stop of the app, or ignores it.
 fn linger(how: &str) {
     let stop = lifecycle::stop_event();
     assert!(!lifecycle::stopping() && !stop.is_ready());
@@ -295,14 +295,14 @@ fn linger(how: &str) {
     }
 }
 
-/// Fails so many times, which it counts in a file.
+/// Fails this many times. Counts the failures in a file.
 fn fail_until(file: &str, times: usize) {
     let file = format!("/out/{file}");
     let before = fs::read(&file).unwrap_or_default();
     fs::write(&file, [&before[..], b"."].concat()).unwrap();
     match before.len() {
-        // In each way in which a command can fail.
-        before if before < times && before % 2 == 0 => panic!("as it was told"),
+        // In both ways in which a command can fail.
+        before if before < times && before % 2 == 0 => panic!("on purpose"),
         before if before < times => std::process::exit(1),
         _ => {}
     }

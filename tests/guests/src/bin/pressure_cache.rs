@@ -1,15 +1,15 @@
-//! A guest that has unpinned a region when pressure comes, hears of that, and
-//! finds the bytes lost. The region has the guest's own name.
+//! A guest that has an unpinned region when memory is short. It learns of the pressure, and
+//! finds the bytes lost. The region has the guest's name.
 //!
-//! With the argument `any` it ends then, whatever the level; otherwise it is to
-//! hear of critical pressure, and of the end of that.
+//! With the argument `any` it then ends, whatever the level. Otherwise it expects critical
+//! pressure, and the end of it.
 
 use tombolo_guest::pressure::{Level, Watch};
 use tombolo_guest::{Pinned, Region};
 
 const SIZE: u64 = 4 * 65536;
 
-/// By this the test knows how far it is.
+/// Shows its progress to the test.
 fn sign() -> Region {
     Region::create("sign", 1).expect("it is small")
 }
@@ -28,7 +28,7 @@ fn main() {
     let level = watch.wait();
     assert!(any || level == Level::Critical, "{level:?}");
     match unpinned.pin().expect("there is room") {
-        // Under moderate pressure half of it goes.
+        // Under moderate pressure, half of the bytes are purged.
         Pinned::Lost(window) => assert_eq!(window[0], 0),
         Pinned::Intact(_) => panic!("nothing was purged"),
     }

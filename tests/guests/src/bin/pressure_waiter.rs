@@ -1,5 +1,4 @@
-//! A guest that waits for pressure, twice, and fails if it hears of another one
-//! than its arguments say.
+//! A guest that waits for pressure twice. It fails if the levels differ from its arguments.
 
 use tombolo_guest::Region;
 use tombolo_guest::pressure::{self, Level, Watch};
@@ -14,19 +13,19 @@ fn main() {
     assert_eq!(watch.level(), Level::Normal);
     assert!(!watch.changed());
 
-    // By this the test knows that it comes to wait now.
+    // Shows the test that the guest is about to wait.
     let _sign = Region::create("sign", 1).expect("it is small");
     let first = watch.wait();
     assert_eq!(heard(first), format!("Level::{}", expected[0]));
     assert_eq!(pressure::level(), first);
     assert!(!watch.changed(), "it has been told");
 
-    // Who comes later knows of it at once.
+    // A later watch is changed at once.
     let late = Watch::default();
     assert!(late.changed());
     assert_eq!(late.wait(), first);
 
-    // And again, by the same watch.
+    // The same watch again.
     let _sign = Region::create("sign", 1).expect("it is small");
     let second = watch.wait();
     assert_eq!(heard(second), format!("Level::{}", expected[1]));

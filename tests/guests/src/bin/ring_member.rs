@@ -1,7 +1,8 @@
-//! One of many guests in a ring: sends a region to the next, takes one from the one
-//! before, and looks at both.
+//! One of many guests in a ring. It sends a region to the next guest, receives one from the
+//! previous guest, and checks both.
 //!
-//! Its arguments are the channels to send into and to receive from, and how often.
+//! The arguments are the channel to send into, the channel to receive from, and the number
+//! of rounds.
 
 use tombolo_guest::channels::{Receiver, Sender};
 use tombolo_guest::{GRANULE, Region};

@@ -1,8 +1,8 @@
-//! A guest that caches: it keeps regions and windows, unpins and pins them as the
-//! dice fall, and looks at every byte that it is told is there. What it sees
-//! that must not be ends it by a code of its own.
+//! A guest that caches. It keeps regions and windows, unpins and pins them as the dice
+//! roll, and checks every byte that is said to be intact. If a byte is wrong, it exits with
+//! a code of its own.
 //!
-//! Its arguments: the seed, the number of steps, and what comes then.
+//! The arguments are the seed, the number of steps, and the end.
 #![allow(unsafe_code, missing_docs)] // Generated.
 
 mod bindings {
@@ -14,38 +14,34 @@ mod bindings {
     });
 }
 
-#[path = "../soak.rs"]
-#[allow(dead_code)] // Each uses a part.
-mod soak;
-
 use std::ops::Range;
 
 use bindings::test::soak::friend;
-use soak::{Dice, GRANULE, Part};
 use tombolo_guest::{
     Error, Pinned, Read, ReadWindow, Region, Rights, Unpinned, Write, WriteWindow,
 };
+use tombolo_test_guests::soak::{self, Dice, GRANULE, Part};
 
-/// How many regions it has at a time, and how many granules and windows in each.
+/// The number of regions at a time, and the numbers of granules and windows in each.
 const REGIONS: usize = 7;
 const GRANULES: usize = 24;
 const WINDOWS: usize = 3;
 
-/// How many frozen ones it has besides.
+/// The number of additional frozen regions.
 const FROZEN: usize = 3;
 
-/// After how many steps it begins anew, and writes down what it did.
+/// The number of steps after which it begins anew, and after which it prints its tally.
 const EPISODE: usize = 150;
 const TALLY: usize = 25;
 
-/// What it was told, and did.
+/// The outcomes of its acts.
 #[derive(Default)]
 struct Tally {
     intact: u64,
     lost: u64,
     refused: u64,
     lent: u64,
-    /// Frozen regions that were found purged.
+    /// The number of frozen regions that were purged.
     thawed: u64,
 }
 
@@ -53,12 +49,12 @@ struct Cache {
     dice: Dice,
     tally: Tally,
     alone: bool,
-    /// Frozen regions, of which the first version is there or nothing; and the seed
-    /// of each. It pins none but to look.
+    /// Frozen regions, each with its seed. The first version is intact, or the region is
+    /// purged. They are pinned only while they are read.
     frozen: Vec<(Region, u64)>,
 }
 
-/// A window, as it is at the moment.
+/// A window in its present state.
 enum Shown<'r> {
     Read(ReadWindow<'r>),
     Write(WriteWindow<'r>),
@@ -81,13 +77,13 @@ struct Pane<'r> {
     shown: Shown<'r>,
 }
 
-/// A region, and what there should be in it.
+/// A region, and its expected contents.
 struct Item<'r> {
     region: &'r Region,
     seed: u64,
     parts: Vec<Part>,
     panes: Vec<Pane<'r>>,
-    /// The friend has a claim on it and knows the versions: they stay.
+    /// Whether the friend has a claim on it and knows the versions, which then stay.
     is_shared: bool,
 }
 
@@ -119,7 +115,7 @@ fn main() {
         "go-on" => loop {
             cache.episode(EPISODE, "return");
         },
-        // Until the friend is gone, and some steps more.
+        // Until the friend is gone, and some steps beyond.
         "survive" => {
             while !cache.alone {
                 cache.episode(EPISODE, "return");
@@ -177,14 +173,14 @@ impl Cache {
         };
         Item {
             region,
-            seed: self.dice.next(),
+            seed: self.dice.roll(),
             parts: vec![part; granules],
             panes: Vec::new(),
             is_shared: false,
         }
     }
 
-    /// What the budget may refuse.
+    /// Checks that the budget is the reason for a refusal.
     fn refused(&mut self, error: &Error) {
         assert!(matches!(error, Error::Exhausted(_)), "{error}");
         self.tally.refused += 1;
@@ -229,7 +225,7 @@ impl Cache {
         item.panes.iter().for_each(|pane| item.check(pane));
     }
 
-    /// Maps a window, unless it has enough.
+    /// Maps a window, unless there are enough.
     fn open(&mut self, item: &mut Item<'_>, range: Range<usize>) {
         if item.panes.len() == WINDOWS {
             return;
@@ -252,13 +248,13 @@ impl Cache {
         }
     }
 
-    /// Only the friend leaves poison behind.
+    /// Clears poison, which only the friend leaves behind.
     fn heal(&mut self, item: &Item<'_>, error: &Error) {
         assert!(self.alone && *error == Error::Poisoned, "{error}");
         item.region.clear_poison().expect("it may write");
     }
 
-    /// Unpins what a window shows.
+    /// Unpins the bytes of a window.
     fn hide(&mut self, item: &mut Item<'_>) {
         let Some(Pane { range, shown }) = item.take(&mut self.dice) else {
             return;
@@ -296,7 +292,7 @@ impl Cache {
         item.panes.push(Pane { range, shown });
     }
 
-    /// Pins what a window hides.
+    /// Pins the bytes of an unpinned window.
     fn show(&mut self, item: &mut Item<'_>) {
         let hidden = item.panes.iter().position(|pane| pane.shown.is_hidden());
         let Some(at) = hidden else { return };
@@ -329,7 +325,7 @@ impl Cache {
         item.panes.push(Pane { range, shown });
     }
 
-    /// Takes note of what a pin said.
+    /// Records the result of a pin.
     fn told(&mut self, item: &mut Item<'_>, range: &Range<usize>, lost: bool) {
         match lost {
             true => self.tally.lost += 1,
@@ -407,12 +403,12 @@ impl Cache {
         }
     }
 
-    /// Lends the region, windows and all, for the friend to read or write a part.
+    /// Lends the region with its windows, so that the friend reads or writes a part.
     fn lend(&mut self, item: &mut Item<'_>, range: Range<usize>) {
         let certain = |part: &Part| !part.doubtful && !part.torn;
         let write = !item.is_shared && self.dice.once_in(2);
         let can = item.pins(&range) && (write || item.parts[range.clone()].iter().all(certain));
-        // What a dead friend left behind was not yet seen, perhaps.
+        // The effects of a friend's death may not be visible yet.
         if self.alone || !can {
             return;
         }
@@ -444,7 +440,7 @@ impl Cache {
         self.answered(answer);
     }
 
-    /// Gives the friend a claim of its own, which holds other pins from then on.
+    /// Moves a claim to the friend, which has its own pins from then on.
     fn share(&mut self, item: &mut Item<'_>) {
         if self.alone || item.parts.iter().any(|part| part.torn) {
             return;
@@ -456,7 +452,7 @@ impl Cache {
         self.answered(friend::keep(copy, item.seed, &versions, &doubtful));
     }
 
-    /// Writes a region, freezes it, and does without it for now.
+    /// Writes a region, freezes it, and unpins it.
     fn freeze(&mut self) {
         if self.frozen.len() == FROZEN {
             return;
@@ -466,7 +462,7 @@ impl Cache {
             Ok(region) => region,
             Err(error) => return self.refused(&error),
         };
-        let seed = self.dice.next();
+        let seed = self.dice.roll();
         let mut window = region.try_write(..).expect("it is new");
         for (granule, place) in window.chunks_mut(GRANULE).enumerate() {
             soak::fill(place, seed, granule, 1);
@@ -477,7 +473,7 @@ impl Cache {
         self.frozen.push((region, seed));
     }
 
-    /// Looks at a frozen region, which is there as a whole or purged for good.
+    /// Reads a frozen region, which is either intact as a whole or purged for good.
     fn look_at_frozen(&mut self) {
         if self.frozen.is_empty() {
             return;
@@ -513,7 +509,7 @@ impl Cache {
         }
     }
 
-    /// The friend fails only by its death.
+    /// Records the death of the friend, which fails in no other way.
     fn answered<T>(&mut self, answer: Result<T, String>) {
         self.alone |= answer.is_err();
     }
@@ -527,24 +523,24 @@ impl<'r> Item<'r> {
         }
     }
 
-    /// Whether the claim pins all of a range.
+    /// Returns whether the claim pins all of a range.
     fn pins(&self, range: &Range<usize>) -> bool {
         self.parts[range.clone()].iter().all(|part| part.pinned)
     }
 
-    /// Whether a window shows some of a range.
+    /// Returns whether a window shows some of a range.
     fn shows(&self, range: &Range<usize>) -> bool {
         let mut panes = self.panes.iter();
         panes.any(|pane| !pane.shown.is_hidden() && meet(&pane.range, range))
     }
 
-    /// Whether the lock lets no other window there.
+    /// Returns whether the lock prevents another window there.
     fn conflicts(&self, range: &Range<usize>, write: bool) -> bool {
         let mut panes = self.panes.iter();
         panes.any(|pane| (write || pane.shown.writes()) && meet(&pane.range, range))
     }
 
-    /// Makes anew what is lost.
+    /// Recreates lost bytes.
     fn refill(&mut self, range: &Range<usize>, window: &mut [u8]) {
         for (granule, place) in range.clone().zip(window.chunks_mut(GRANULE)) {
             let part = &mut self.parts[granule];
@@ -556,7 +552,7 @@ impl<'r> Item<'r> {
         }
     }
 
-    /// Looks at every byte that a window shows.
+    /// Checks every byte that a window shows.
     fn check(&self, pane: &Pane<'_>) {
         let window: &[u8] = match &pane.shown {
             Shown::Read(window) => window,

@@ -1,4 +1,4 @@
-//! The guest that the soak's cache lends to and shares with.
+//! The guest that the cache of the soak test lends to and shares with.
 #![allow(unsafe_code, missing_docs)] // Generated.
 
 mod bindings {
@@ -12,20 +12,16 @@ mod bindings {
     pub(crate) struct Friend;
 }
 
-#[path = "../soak.rs"]
-#[allow(dead_code)] // Each uses a part.
-mod soak;
-
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Once;
 
 use bindings::Friend;
 use bindings::exports::test::soak::friend::Guest;
-use soak::{Dice, GRANULE, Part};
 use tombolo_guest::{Error, Pinned, Region};
+use tombolo_test_guests::soak::{self, Dice, GRANULE, Part};
 
-/// How many claims it keeps.
+/// The number of claims that it keeps.
 const KEPT: usize = 3;
 
 struct Kept {
@@ -49,7 +45,7 @@ fn bytes(range: &Range<usize>) -> Range<u64> {
     (range.start * GRANULE) as u64..(range.end * GRANULE) as u64
 }
 
-/// Has a panic end this guest by a code of its own.
+/// Makes a panic end this guest with a code of its own.
 fn tell_panics() {
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
@@ -60,7 +56,7 @@ fn tell_panics() {
     });
 }
 
-/// What the lock and the memory may refuse.
+/// Checks that the lock or the memory is the reason for a refusal.
 fn refused(error: &Error) {
     assert!(
         matches!(
@@ -71,7 +67,7 @@ fn refused(error: &Error) {
     );
 }
 
-/// The granules that a lend is about.
+/// Returns the granules of a lend.
 fn lent(first: u32, versions: &[u32]) -> Range<usize> {
     let first = usize::try_from(first).expect("32 bits");
     first..first + versions.len()
@@ -81,12 +77,12 @@ impl Guest for Friend {
     fn check(it: &Region, seed: u64, first: u32, versions: Vec<u32>) -> Result<bool, String> {
         tell_panics();
         let range = lent(first, &versions);
-        // Pins are the lender's business.
+        // Only the lender changes pins.
         assert_eq!(it.unpin(bytes(&range)), Err(Error::NotPermitted));
         assert_eq!(it.pin(bytes(&range)), Err(Error::NotPermitted));
         let window = match it.try_read(bytes(&range)) {
-            // By its lender, which was ended since with a window to write: nobody hears
-            // this answer.
+            // By the lender, which has been killed with a window to write. No guest
+            // receives this answer.
             Err(Error::Poisoned) => return Ok(false),
             window => window.expect("it was lent"),
         };
@@ -124,7 +120,7 @@ impl Guest for Friend {
                 version,
                 doubtful,
                 torn: false,
-                // As the claim that it was made of.
+                // As the claim that it was duplicated from.
                 pinned: it.is_pinned(range).expect("it is ours"),
             });
         }
@@ -162,7 +158,7 @@ impl Guest for Friend {
     }
 }
 
-/// Pins a range, reads it, and makes anew what is lost.
+/// Pins a range, reads it, and recreates lost bytes.
 fn look(kept: &mut Kept, range: Range<usize>, told: &mut (u64, u64)) {
     let pinned = match kept.region.pin(bytes(&range)) {
         Ok(pinned) => pinned,

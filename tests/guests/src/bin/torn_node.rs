@@ -1,11 +1,10 @@
-//! Reads or writes a region that another guest, in another strand or by turns, uses at
-//! the same time, and passes what it reads to the host: strings and lists that lie in the
-//! very bytes.
+//! Reads or writes a region that another guest uses at the same time, in another strand or
+//! in turns. It passes strings and lists that lie in these bytes to the host.
 //!
-//! The region holds one character over and over, `a` or `é`. A mixture of both is no
-//! UTF-8: a host that lifted one would end this guest. But two bytes written by one
-//! instruction are new or old together, and so a live window that is written two by
-//! two holds UTF-8 at any moment, part new, part old.
+//! The region repeats one character, `a` or `é`. A mixture of both is not UTF-8, so a host
+//! that lifted one would kill this guest. Two bytes that are written by one instruction are
+//! both old or both new. So a live window that is written two bytes at a time is valid
+//! UTF-8 at any moment.
 
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)] // To pass on what may be no UTF-8.
 
@@ -13,9 +12,9 @@ use tombolo_guest::channels::{Receiver, Sender};
 use tombolo_guest::scopes::{self, ScopeError};
 use tombolo_guest::{Error, GRANULE, Region, Rights};
 
-/// The bytes that are used: few, so that both sides meet often.
+/// The number of bytes in use. It is small, so that both sides often meet.
 const LENGTH: usize = 4096;
-/// What is lifted under one window.
+/// The number of lifts for each window.
 const LIFTS: u32 = 50;
 
 fn main() {
@@ -34,8 +33,8 @@ fn pattern(odd: bool) -> Vec<u8> {
     character.repeat(count).into_bytes()
 }
 
-/// Lifts so many times, and until the writer changed the bytes often; and, where both
-/// are live, until it was often seen in the middle of that.
+/// Lifts this many times, and until the writer has changed the bytes often. If both windows
+/// are live, also until a partial change was seen often.
 fn read(access: &str, times: u32, how: &str) {
     let region = Region::create("torn", GRANULE).unwrap();
     region.write_at(0, &pattern(false)).unwrap();
@@ -52,11 +51,11 @@ fn read(access: &str, times: u32, how: &str) {
         let mut look = |bytes: &[u8]| {
             let first = bytes[0];
             for _ in 0..LIFTS {
-                // By the host, which looks whether it is UTF-8: nobody's name.
+                // The host checks that the name is UTF-8. It is not published.
                 let text = unsafe { std::str::from_utf8_unchecked(bytes) };
                 let opened = scopes::try_open("s", text);
                 assert!(matches!(opened, Err(ScopeError::Absent)), "{opened:?}");
-                // By the host, which copies it: and back.
+                // The host copies the bytes, there and back.
                 echo.try_send(bytes, vec![]).unwrap();
                 let message = echoed.try_receive().unwrap();
                 lifted += 2;
@@ -75,7 +74,7 @@ fn read(access: &str, times: u32, how: &str) {
             "read" => region.try_read(..).map(|window| look(&window[..LENGTH])),
             "write" => region.try_write(..).map(|window| look(&window[..LENGTH])),
             "copy" => region.read_at(0, LENGTH as u64).map(|bytes| look(&bytes)),
-            // The bytes themselves, to be passed on and not looked at here.
+            // The bytes are passed on, and not read here.
             "live-read" => region
                 .try_live_read(..)
                 .map(|window| look(unsafe { std::slice::from_raw_parts(window.as_ptr(), LENGTH) })),
@@ -89,7 +88,7 @@ fn read(access: &str, times: u32, how: &str) {
             Err(Error::WouldBlock) => blocked += 1,
             Err(error) => panic!("{error}"),
         }
-        // The writer gets its chance, too.
+        // Lets the writer run.
         match how {
             "apart" => std::thread::yield_now(),
             _ => pause(),
@@ -100,13 +99,13 @@ fn read(access: &str, times: u32, how: &str) {
     );
 }
 
-/// Lets whoever is in the same strand have a turn.
+/// Yields to the guests of the same strand.
 fn pause() {
     std::thread::sleep(std::time::Duration::from_micros(1));
 }
 
-/// All of it was there at one moment: one character up to some point, and the other
-/// from there on. Tells whether there are both.
+/// Checks that the bytes existed at one moment: one character up to some point, and the
+/// other after it. Returns whether there are both.
 fn at_one_moment(bytes: &[u8]) -> bool {
     let (pairs, rest) = bytes.as_chunks::<2>();
     assert!(rest.is_empty());
@@ -122,13 +121,13 @@ fn at_one_moment(bytes: &[u8]) -> bool {
     changes == 1
 }
 
-/// All of it is the one character.
+/// Checks that the bytes repeat one character.
 fn whole(bytes: &[u8], first: u8) {
     assert!(first == b'a' || first == 0xC3, "{first:#x}");
     assert_eq!(bytes, pattern(first != b'a'));
 }
 
-/// Changes the bytes until nobody publishes them any more.
+/// Changes the bytes until the region is no longer published.
 fn write(how: &str) {
     let region = scopes::open("s", "torn").unwrap();
     let (even, odd) = (pattern(false), pattern(true));
@@ -138,13 +137,13 @@ fn write(how: &str) {
             _ => &odd,
         };
         let done = match how {
-            // Byte by byte: what is between is no UTF-8.
+            // Byte by byte, so that intermediate states are not UTF-8.
             "write" => region.try_write(..).map(|mut window| {
                 for (to, from) in window.iter_mut().zip(bytes) {
                     unsafe { std::ptr::from_mut(to).write_volatile(*from) };
                 }
             }),
-            // Two by two, and with turns of others in between.
+            // Two bytes at a time, with turns of other guests in between.
             "live-write" => region.try_live_write(..).map(|window| {
                 let cells = window.cells_of::<u16>();
                 for (at, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {

@@ -1,6 +1,5 @@
-//! Does exactly what it is told, one act at a time, and nothing that a friendly
-//! guest takes care of: it keeps handles and windows by number, gives memory
-//! back that windows lie over, and writes where it likes.
+//! Does exactly what it is told, one act at a time, without the care of a friendly guest.
+//! It keeps handles and windows by number, frees memory under windows, and writes anywhere.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
@@ -45,7 +44,7 @@ fn handle<R>(number: u32, act: impl FnOnce(&Region) -> R) -> R {
     HANDLES.with_borrow(|handles| act(handles[number as usize].as_ref().expect("was dropped")))
 }
 
-/// The address as a list, which need not be anything that this program owns.
+/// Returns the address as a list, even if this program does not own the memory.
 fn list<'a>(at: u32, length: u32) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(at as *const u8, length as usize) }
 }
@@ -220,12 +219,12 @@ impl Guest for Puppet {
     }
 
     fn fill(at: u32, length: u32, byte: u8) {
-        // Of a size that the compiler does not know: `memory.fill`.
+        // The compiler does not know the size, so this is `memory.fill`.
         unsafe { (at as *mut u8).write_bytes(byte, length as usize) }
     }
 
     fn copy(from: u32, to: u32, length: u32) {
-        // `memory.copy`.
+        // This is `memory.copy`.
         unsafe { std::ptr::copy(from as *const u8, to as *mut u8, length as usize) }
     }
 

@@ -13,8 +13,8 @@ use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
 use tokio::sync::{mpsc, oneshot};
 
-use super::cycle::{self, Back};
 use super::told::{Failed, How, Told};
+use super::waits::{self, LentRegions};
 use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
 use crate::region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
 use crate::sync::{Mutex, step};
@@ -61,15 +61,15 @@ fn note(of: &AtomicU64) {
 #[derive(Debug, Default)]
 struct Lends(Vec<(Arc<Shared>, LendId)>);
 
-impl Back for Lends {
-    fn are_back(&self) -> bool {
+impl LentRegions for Lends {
+    fn are_all_back(&self) -> bool {
         let mut lends = self.0.iter();
         lends.all(|(shared, lend)| shared.ledger().is_over(*lend))
     }
 }
 
-type Waiting = cycle::Waiting<Lends>;
-type Life = cycle::Life<Lends>;
+type Waiting = waits::WaitEdge<Lends>;
+type Life = waits::WaitNode<Lends>;
 
 /// Who really waits for whom, and when.
 #[derive(Default)]

@@ -9,7 +9,9 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-use super::channel::{Channel, Channels, Letter, Member, ReceiverEnd, Refusal, SenderEnd, Unsent};
+use super::channel::{
+    Channel, ChannelError, Channels, Member, Message, ReceiverEnd, SenderEnd, Unsent,
+};
 use super::spec::ChannelSpec;
 use super::told::{Failed, How, Told};
 use crate::held::{Limits, Memory, Recipient, World, some_access, some_span};
@@ -91,7 +93,7 @@ impl Post {
                 Ok(()) => break,
                 Err(Failed) if life < self.plan.restarts => {
                     *self.told[guest].lock().expect("nobody panics") = Told::new();
-                    self.channels.reborn(guest);
+                    self.channels.on_restart(guest);
                     note(&self.seen.reborn);
                 }
                 Err(Failed) => {
@@ -102,7 +104,7 @@ impl Post {
             }
         }
         self.done[guest].store(true, SeqCst);
-        self.channels.gone(guest);
+        self.channels.on_exit(guest);
     }
 
     /// Of a guest that is not started again, what it drops last is dropped.
@@ -144,7 +146,7 @@ impl Post {
         let mut memory = Memory::default();
         while self.next[guest].load(SeqCst) < self.plan.letters {
             let number = self.next[guest].load(SeqCst);
-            let mut letter = Letter {
+            let mut letter = Message {
                 from: guest.to_string().into(),
                 bytes: number.to_le_bytes().into(),
                 regions: Vec::new(),
@@ -178,14 +180,14 @@ impl Post {
                         self.seen.regions.fetch_add(regions, SeqCst);
                         break;
                     }
-                    Err(Unsent::Refused(Refusal::WouldBlock, letter)) => {
+                    Err(Unsent::Refused(ChannelError::WouldBlock, letter)) => {
                         note(&self.seen.full);
-                        let room = end.room();
+                        let room = end.writable();
                         let ready = told.unless(How::Fails, room.ready());
                         ready.await.ok_or(Failed)?;
                         letter
                     }
-                    Err(Unsent::Refused(Refusal::Closed, _)) => {
+                    Err(Unsent::Refused(ChannelError::Closed, _)) => {
                         note(&self.seen.closed);
                         let done = self.done[self.receiver()].load(SeqCst);
                         assert!(done, "the receiver may still come");
@@ -261,19 +263,19 @@ impl Post {
                 },
             };
             match refused {
-                Refusal::WouldBlock => {
+                ChannelError::WouldBlock => {
                     note(&self.seen.empty);
-                    let mail = end.mail();
+                    let mail = end.readable();
                     let ready = told.unless(How::Fails, mail.ready());
                     ready.await.ok_or(Failed)?;
                 }
-                Refusal::Closed => {
+                ChannelError::Closed => {
                     let mut senders = self.done[..self.receiver()].iter();
                     assert!(senders.all(|done| done.load(SeqCst)), "more may come");
                     memory.finish();
                     return Ok(());
                 }
-                Refusal::Exhausted(_) => {
+                ChannelError::Exhausted(_) => {
                     note(&self.seen.no_room);
                     memory.finish();
                     held.clear();
@@ -284,7 +286,7 @@ impl Post {
     }
 
     /// What comes from one sender comes in its order.
-    fn check(&self, letter: &Letter) {
+    fn check(&self, letter: &Message) {
         note(&self.received);
         let from: usize = letter.from.parse().expect("a number");
         let bytes = letter.bytes[..].try_into().expect("eight of them");

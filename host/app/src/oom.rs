@@ -10,14 +10,14 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use wasmtime::Engine;
 
-use super::life::{Life, Stage, Told};
 use super::report::{KillReport, RECORDS};
+use super::status::{GuestStatus, Stage, StopReason};
 
 /// The score of a guest that was given none.
 const DEFAULT_SCORE: u16 = 500;
 
 /// The highest score and floor.
-pub(super) const MOST: u16 = 1000;
+pub(super) const MAX_SCORE: u16 = 1000;
 
 /// Guests with a score of 0 are never ended by default.
 const DEFAULT_FLOOR: u16 = 1;
@@ -30,7 +30,7 @@ pub enum OnPressure {
     Purge,
     /// Only counts what [`Kill`](OnPressure::Kill) would have done, each guest
     /// once, since it would be gone then.
-    Count,
+    DryRun,
     /// Ends a guest.
     Kill,
 }
@@ -57,7 +57,7 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The guest may be ended.
-    End,
+    Kill,
     /// It may not, this time; the next one is asked about.
     Spare,
 }
@@ -65,7 +65,7 @@ pub enum Verdict {
 type Hook = Box<dyn FnMut(&Candidate) -> Verdict + Send>;
 
 /// What the operator wants to happen when memory is short.
-pub(super) struct Policy {
+pub(super) struct OomPolicy {
     pub(super) on_pressure: OnPressure,
     pub(super) floor: u16,
     /// The guests that were given one.
@@ -73,9 +73,9 @@ pub(super) struct Policy {
     pub(super) hook: Option<Hook>,
 }
 
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
+impl Default for OomPolicy {
+    fn default() -> OomPolicy {
+        OomPolicy {
             on_pressure: OnPressure::default(),
             floor: DEFAULT_FLOOR,
             scores: Vec::new(),
@@ -84,9 +84,9 @@ impl Default for Policy {
     }
 }
 
-impl fmt::Debug for Policy {
+impl fmt::Debug for OomPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy")
+        f.debug_struct("OomPolicy")
             .field("on_pressure", &self.on_pressure)
             .field("floor", &self.floor)
             .field("scores", &self.scores)
@@ -94,7 +94,7 @@ impl fmt::Debug for Policy {
     }
 }
 
-impl Policy {
+impl OomPolicy {
     /// The score of a guest; the last one that it was given counts.
     fn score(&self, guest: &str) -> u16 {
         let given = self.scores.iter().rev().find(|(name, _)| name == guest);
@@ -109,7 +109,7 @@ enum Choice {
     Wait(usize),
     /// Nobody at all.
     Nobody,
-    End(usize),
+    Kill(usize),
 }
 
 /// Chooses the guest to end: of those that live, that are not below the floor,
@@ -143,17 +143,17 @@ fn choose(
         .find(|index| {
             let (_, guest) = &mut guests[*index];
             guest.bytes = bytes(*index);
-            guest.bytes > 0 && ask(guest) == Verdict::End
+            guest.bytes > 0 && ask(guest) == Verdict::Kill
         })
-        .map_or(Choice::Nobody, Choice::End)
+        .map_or(Choice::Nobody, Choice::Kill)
 }
 
 /// Ends guests of an app, for want of memory or by the operator's wish.
-pub(super) struct Killer {
+pub(super) struct OomKiller {
     on_pressure: OnPressure,
     floor: u16,
-    guests: Vec<Seat>,
-    book: Mutex<Book>,
+    guests: Vec<OomEntry>,
+    log: Mutex<KillLog>,
     /// Held while it is asked, which may take as long as it likes.
     hook: Mutex<Option<Hook>>,
     /// Held from when a guest is looked for until its memory is back, so that two are
@@ -163,21 +163,21 @@ pub(super) struct Killer {
     engine: OnceLock<Engine>,
 }
 
-struct Seat {
+struct OomEntry {
     name: String,
     score: u16,
-    /// The one that it lives now, or will next.
-    life: Mutex<Arc<Life>>,
+    /// The one that it statuses now, or will next.
+    status: Mutex<Arc<GuestStatus>>,
 }
 
-impl Seat {
-    fn life(&self) -> Arc<Life> {
-        let life = self.life.lock();
-        life.unwrap_or_else(PoisonError::into_inner).clone()
+impl OomEntry {
+    fn status(&self) -> Arc<GuestStatus> {
+        let status = self.status.lock();
+        status.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-struct Book {
+struct KillLog {
     /// The guests that would be gone if it were not for counting only.
     counted: Vec<usize>,
     /// The last ones.
@@ -185,22 +185,25 @@ struct Book {
     total: u64,
 }
 
-impl Killer {
-    pub(super) fn new(policy: Policy, lives: Vec<(String, Arc<Life>)>) -> Arc<Killer> {
-        let guests = lives
+impl OomKiller {
+    pub(super) fn new(
+        policy: OomPolicy,
+        statuses: Vec<(String, Arc<GuestStatus>)>,
+    ) -> Arc<OomKiller> {
+        let guests = statuses
             .into_iter()
-            .map(|(name, life)| Seat {
+            .map(|(name, status)| OomEntry {
                 score: policy.score(&name),
                 name,
-                life: Mutex::new(life),
+                status: Mutex::new(status),
             })
             .collect();
-        Arc::new(Killer {
+        Arc::new(OomKiller {
             on_pressure: policy.on_pressure,
             floor: policy.floor,
             guests,
             hook: Mutex::new(policy.hook),
-            book: Mutex::new(Book {
+            log: Mutex::new(KillLog {
                 counted: Vec::new(),
                 kills: VecDeque::new(),
                 total: 0,
@@ -212,35 +215,38 @@ impl Killer {
 
     /// Makes guests of this engine notice at once that they are to end, instead of at the
     /// next tick: until then they could fill the memory that is left.
-    pub(super) fn hurry(&self, engine: &Engine) {
+    pub(super) fn set_engine(&self, engine: &Engine) {
         let _ = self.engine.set(engine.clone());
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> MutexGuard<'_, KillLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.guests.iter().map(|seat| &*seat.name)
+        self.guests.iter().map(|entry| &*entry.name)
     }
 
-    /// The lives of the guests of this name.
-    pub(super) fn lives<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Arc<Life>> + 'a {
-        let guests = self.guests.iter().filter(move |seat| seat.name == name);
-        guests.map(Seat::life)
+    /// The statuses of the guests of this name.
+    pub(super) fn statuses<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = Arc<GuestStatus>> + 'a {
+        let guests = self.guests.iter().filter(move |entry| entry.name == name);
+        guests.map(OomEntry::status)
     }
 
     /// A guest is to live again.
-    pub(super) fn reborn(&self, index: usize, life: Arc<Life>) {
-        let seat = self.guests[index].life.lock();
-        *seat.unwrap_or_else(PoisonError::into_inner) = life;
+    pub(super) fn on_restart(&self, index: usize, status: Arc<GuestStatus>) {
+        let entry = self.guests[index].status.lock();
+        *entry.unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     /// Tells a guest to end because the app does.
     pub(super) fn end_with_app(&self, index: usize, reason: &str) {
-        self.guests[index].life().end(Told {
+        self.guests[index].status().end(StopReason {
             reason: reason.into(),
-            with_app: true,
+            app_shutdown: true,
         });
     }
 
@@ -253,13 +259,13 @@ impl Killer {
     /// The last guests that were ended for want of memory, or would have been, and
     /// how many there were.
     pub(super) fn kills(&self) -> (Vec<KillReport>, u64) {
-        let book = self.book();
-        (book.kills.iter().cloned().collect(), book.total)
+        let log = self.log();
+        (log.kills.iter().cloned().collect(), log.total)
     }
 
     /// Ends at most one guest, as the operator wants it, and waits for its
     /// memory. To be called on a tokio runtime.
-    pub(super) async fn relieve(self: &Arc<Self>) -> Option<KillReport> {
+    pub(super) async fn kill_for_memory(self: &Arc<Self>) -> Option<KillReport> {
         if self.on_pressure == OnPressure::Purge {
             return None;
         }
@@ -276,7 +282,7 @@ impl Killer {
             let step = AssertUnwindSafe(|| killer.step());
             let _ = tell.send((std::panic::catch_unwind(step), turn));
         };
-        let thread = std::thread::Builder::new().name("tombolo-relief".into());
+        let thread = std::thread::Builder::new().name("tombolo-oom".into());
         let (step, _turn) = match thread.spawn(step) {
             Ok(_) => told.await.expect("it tells"),
             // There may be no memory for a thread, of all times now: here, then.
@@ -285,81 +291,81 @@ impl Killer {
                 (Ok(self.step()), turn)
             }
         };
-        let (life, kill) = match step {
+        let (status, kill) = match step {
             Ok(chosen) => chosen,
             // The hook's own.
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        if let Some(life) = life {
-            life.gone().await;
+        if let Some(status) = status {
+            status.exited().await;
         }
         kill
     }
 
     /// Chooses a guest and tells it to end, or only counts it. Says whose memory
     /// to wait for.
-    fn step(&self) -> (Option<Arc<Life>>, Option<KillReport>) {
-        let counted = self.book().counted.clone();
-        // Each in the life that it is looked at in, whatever happens to it meanwhile.
-        let mut lives = Vec::new();
+    fn step(&self) -> (Option<Arc<GuestStatus>>, Option<KillReport>) {
+        let counted = self.log().counted.clone();
+        // Each in the status that it is looked at in, whatever happens to it meanwhile.
+        let mut statuses = Vec::new();
         let mut guests: Vec<(Stage, Candidate)> = self
             .guests
             .iter()
             .enumerate()
-            .map(|(index, seat)| {
-                let life = seat.life();
+            .map(|(index, entry)| {
+                let status = entry.status();
                 let stage = match counted.contains(&index) {
-                    true => Stage::Gone,
-                    false => life.stage(),
+                    true => Stage::Exited,
+                    false => status.stage(),
                 };
                 let candidate = Candidate {
-                    guest: seat.name.clone(),
-                    score: seat.score,
-                    last_busy: life.last_busy(),
+                    guest: entry.name.clone(),
+                    score: entry.score,
+                    last_busy: status.last_busy(),
                     bytes: 0,
                 };
-                lives.push(life);
+                statuses.push(status);
                 (stage, candidate)
             })
             .collect();
         // It may have panicked before.
         let mut hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = |index: usize| lives[index].bytes();
+        let bytes = |index: usize| statuses[index].bytes();
         let choice = choose(
             &mut guests,
             self.floor,
             bytes,
             |candidate| match &mut *hook {
                 Some(hook) => hook(candidate),
-                None => Verdict::End,
+                None => Verdict::Kill,
             },
         );
         drop(hook);
-        let mut book = self.book();
+        let mut log = self.log();
         let index = match choice {
             Choice::Nobody => return (None, None),
-            Choice::Wait(index) => return (Some(lives.swap_remove(index)), None),
-            Choice::End(index) => index,
+            Choice::Wait(index) => return (Some(statuses.swap_remove(index)), None),
+            Choice::Kill(index) => index,
         };
-        let Seat { name, score, .. } = &self.guests[index];
-        let life = lives.swap_remove(index);
+        let OomEntry { name, score, .. } = &self.guests[index];
+        let status = statuses.swap_remove(index);
         let kill = KillReport {
             guest: name.clone(),
             score: *score,
             reason: format!("the host is short of memory, and its score is {score}"),
             bytes: guests[index].1.bytes,
-            only_counted: self.on_pressure == OnPressure::Count,
+            dry_run: self.on_pressure == OnPressure::DryRun,
         };
-        if kill.only_counted {
-            book.counted.push(index);
+        if kill.dry_run {
+            log.counted.push(index);
         } else {
-            let told = Told {
+            let told = StopReason {
                 reason: kill.reason.as_str().into(),
-                with_app: false,
+                app_shutdown: false,
             };
-            if !life.end(told) {
+            if !status.end(told) {
                 // Somebody else was faster.
-                return (Some(life), None);
+                return (Some(status), None);
             }
             if let Some(engine) = self.engine.get() {
                 engine.increment_epoch();
@@ -370,20 +376,20 @@ impl Killer {
             score,
             bytes = kill.bytes,
             "{}",
-            match kill.only_counted {
+            match kill.dry_run {
                 true => "memory is short: the guest would be ended",
                 false => "memory is short: the guest is ended",
             }
         );
-        book.total += 1;
-        if book.kills.len() >= RECORDS {
-            book.kills.pop_front();
+        log.total += 1;
+        if log.kills.len() >= RECORDS {
+            log.kills.pop_front();
         }
-        book.kills.push_back(kill.clone());
+        log.kills.push_back(kill.clone());
         (
-            match kill.only_counted {
+            match kill.dry_run {
                 true => None,
-                false => Some(life),
+                false => Some(status),
             },
             Some(kill),
         )
@@ -394,7 +400,7 @@ impl Killer {
 mod tests {
     use std::time::Duration;
 
-    use super::super::life::Last;
+    use super::super::status::ExitGuard;
     use super::*;
 
     /// Guests by score, seconds since they were busy, and bytes.
@@ -425,35 +431,35 @@ mod tests {
     }
 
     fn end(_: &Candidate) -> Verdict {
-        Verdict::End
+        Verdict::Kill
     }
 
     #[test]
     fn highest_score_goes_first() {
         let guests = guests(&[(500, 9, 1), (900, 1, 1), (899, 9, 9)]);
-        assert_eq!(choose(&guests, 1, end), Choice::End(1));
+        assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
     }
 
     #[test]
     fn within_a_score_who_was_busy_longest_ago_goes_first() {
         let guests = guests(&[(500, 1, 9), (500, 3, 1), (500, 2, 9)]);
-        assert_eq!(choose(&guests, 1, end), Choice::End(1));
+        assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
     }
 
     #[test]
     fn nobody_below_the_floor_is_ended() {
         let all = guests(&[(0, 1, 1), (1, 1, 1)]);
-        assert_eq!(choose(&all, 0, end), Choice::End(1));
-        assert_eq!(choose(&all, 1, end), Choice::End(1));
+        assert_eq!(choose(&all, 0, end), Choice::Kill(1));
+        assert_eq!(choose(&all, 1, end), Choice::Kill(1));
         assert_eq!(choose(&all, 2, end), Choice::Nobody);
         assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
-        assert_eq!(choose(&all[..1], 0, end), Choice::End(0));
+        assert_eq!(choose(&all[..1], 0, end), Choice::Kill(0));
     }
 
     #[test]
     fn whose_end_frees_nothing_is_skipped() {
         let all = guests(&[(1000, 9, 0), (1, 1, 1)]);
-        assert_eq!(choose(&all, 1, end), Choice::End(1));
+        assert_eq!(choose(&all, 1, end), Choice::Kill(1));
         assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
     }
 
@@ -466,7 +472,7 @@ mod tests {
             looked_at.push(index);
             bytes[index]
         };
-        assert_eq!(super::choose(&mut all, 1, bytes, end), Choice::End(1));
+        assert_eq!(super::choose(&mut all, 1, bytes, end), Choice::Kill(1));
         assert_eq!(looked_at, [0, 1]);
         assert_eq!(all[1].1.bytes, 7);
     }
@@ -477,9 +483,9 @@ mod tests {
         all[1].0 = Stage::Ending;
         let asked = |_: &Candidate| panic!("before the earlier one's memory is back");
         assert_eq!(choose(&all, 1, asked), Choice::Wait(1));
-        all[1].0 = Stage::Gone;
-        all[0].0 = Stage::Gone;
-        assert_eq!(choose(&all, 1, end), Choice::End(2));
+        all[1].0 = Stage::Exited;
+        all[0].0 = Stage::Exited;
+        assert_eq!(choose(&all, 1, end), Choice::Kill(2));
     }
 
     #[test]
@@ -490,19 +496,19 @@ mod tests {
             asked.push(candidate.guest.clone());
             match candidate.score {
                 900 => Verdict::Spare,
-                _ => Verdict::End,
+                _ => Verdict::Kill,
             }
         });
-        assert_eq!(choice, Choice::End(1));
+        assert_eq!(choice, Choice::Kill(1));
         assert_eq!(asked, ["0", "1"]);
         assert_eq!(choose(&all, 1, |_| Verdict::Spare), Choice::Nobody);
     }
 
     #[test]
     fn last_score_of_a_guest_counts_and_others_have_the_middle_one() {
-        let policy = Policy {
+        let policy = OomPolicy {
             scores: vec![("a".into(), 1), ("b".into(), 2), ("a".into(), 3)],
-            ..Policy::default()
+            ..OomPolicy::default()
         };
         assert_eq!(
             [policy.score("a"), policy.score("b"), policy.score("c")],
@@ -510,8 +516,8 @@ mod tests {
         );
     }
 
-    fn killer(on_pressure: OnPressure, bytes: &[u64]) -> (Arc<Killer>, Vec<Last>) {
-        let lives: Vec<Arc<Life>> = bytes
+    fn killer(on_pressure: OnPressure, bytes: &[u64]) -> (Arc<OomKiller>, Vec<ExitGuard>) {
+        let statuses: Vec<Arc<GuestStatus>> = bytes
             .iter()
             .map(|bytes| {
                 let owner = tombolo::RegionHost::new()
@@ -520,21 +526,25 @@ mod tests {
                     .owner()
                     .clone();
                 let bytes = *bytes;
-                Arc::new(Life::new(move || bytes, tombolo::RegionHost::new(), owner))
+                Arc::new(GuestStatus::new(
+                    move || bytes,
+                    tombolo::RegionHost::new(),
+                    owner,
+                ))
             })
             .collect();
-        let last = lives.iter().cloned().map(Last).collect();
+        let last = statuses.iter().cloned().map(ExitGuard).collect();
         let names = (0..).map(|index: usize| index.to_string());
-        let policy = Policy {
+        let policy = OomPolicy {
             on_pressure,
-            ..Policy::default()
+            ..OomPolicy::default()
         };
-        (Killer::new(policy, names.zip(lives).collect()), last)
+        (OomKiller::new(policy, names.zip(statuses).collect()), last)
     }
 
     /// Lets others run until the guest was told to end.
-    async fn ending(life: &Life) {
-        while life.stage() != Stage::Ending {
+    async fn ending(status: &GuestStatus) {
+        while status.stage() != Stage::Ending {
             tokio::task::yield_now().await;
         }
     }
@@ -542,85 +552,89 @@ mod tests {
     #[tokio::test]
     async fn memory_of_the_one_is_back_before_the_next_is_told() {
         let (killer, mut last) = killer(OnPressure::Kill, &[1, 2]);
-        let relieve = || {
+        let kill_for_memory = || {
             let killer = killer.clone();
-            tokio::spawn(async move { killer.relieve().await })
+            tokio::spawn(async move { killer.kill_for_memory().await })
         };
-        let (one, other) = (relieve(), relieve());
-        ending(&killer.guests[0].life()).await;
+        let (one, other) = (kill_for_memory(), kill_for_memory());
+        ending(&killer.guests[0].status()).await;
         assert!(!one.is_finished() && !other.is_finished());
-        assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
+        assert_eq!(killer.guests[1].status().stage(), Stage::Alive);
         drop(last.remove(0));
         let kill = one.await.unwrap().unwrap();
         assert_eq!((&*kill.guest, kill.score, kill.bytes), ("0", 500, 1));
         assert_eq!(other.await.unwrap(), None, "it ended nobody");
-        assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
+        assert_eq!(killer.guests[1].status().stage(), Stage::Alive);
         assert_eq!(killer.kills(), (vec![kill], 1));
     }
 
-    /// A guest may be started again while it is looked at: its next life is spared,
+    /// A guest may be started again while it is looked at: its next status is spared,
     /// and not waited for.
     #[tokio::test]
     async fn life_that_was_looked_at_is_the_one_that_ends() {
         let (killer, mut last) = killer(OnPressure::Kill, &[1]);
         let (other, _others) = self::killer(OnPressure::Kill, &[0]);
-        let next = other.guests[0].life();
+        let next = other.guests[0].status();
         let hook = {
             let (killer, next) = (Arc::downgrade(&killer), next.clone());
             move |_: &Candidate| {
-                killer.upgrade().unwrap().reborn(0, next.clone());
-                Verdict::End
+                killer.upgrade().unwrap().on_restart(0, next.clone());
+                Verdict::Kill
             }
         };
         *killer.hook.lock().unwrap() = Some(Box::new(hook));
-        let old = killer.guests[0].life();
-        let relieve = tokio::spawn({
+        let old = killer.guests[0].status();
+        let kill_for_memory = tokio::spawn({
             let killer = killer.clone();
-            async move { killer.relieve().await }
+            async move { killer.kill_for_memory().await }
         });
         ending(&old).await;
         assert_eq!((old.stage(), next.stage()), (Stage::Ending, Stage::Alive));
         drop(last.remove(0));
-        assert_eq!(relieve.await.unwrap().unwrap().bytes, 1);
+        assert_eq!(kill_for_memory.await.unwrap().unwrap().bytes, 1);
     }
 
     #[tokio::test]
     async fn who_waits_no_more_still_leaves_one_at_a_time() {
         let (killer, last) = killer(OnPressure::Kill, &[1, 2]);
-        let first = killer.guests[0].life();
+        let first = killer.guests[0].status();
         tokio::select! {
             biased;
-            _ = killer.relieve() => panic!("its memory is not back"),
+            _ = killer.kill_for_memory() => panic!("its memory is not back"),
             () = ending(&first) => {}
         }
         // The thread that chose the guest may still have the turn for an instant.
         drop(killer.turn.lock().await);
-        let relieve = tokio::time::timeout(Duration::from_millis(50), killer.relieve());
-        assert!(relieve.await.is_err(), "its memory is not back");
-        assert_eq!(killer.guests[1].life().stage(), Stage::Alive);
+        let kill_for_memory =
+            tokio::time::timeout(Duration::from_millis(50), killer.kill_for_memory());
+        assert!(kill_for_memory.await.is_err(), "its memory is not back");
+        assert_eq!(killer.guests[1].status().stage(), Stage::Alive);
         assert_eq!(killer.kills().0.len(), 1);
         drop(last);
     }
 
     #[tokio::test]
     async fn counting_ends_nobody_and_counts_each_once() {
-        let (killer, _last) = killer(OnPressure::Count, &[1, 2]);
-        let counted: Vec<_> = [killer.relieve().await, killer.relieve().await]
-            .into_iter()
-            .flatten()
-            .map(|kill| (kill.guest, kill.only_counted))
-            .collect();
+        let (killer, _last) = killer(OnPressure::DryRun, &[1, 2]);
+        let counted: Vec<_> = [
+            killer.kill_for_memory().await,
+            killer.kill_for_memory().await,
+        ]
+        .into_iter()
+        .flatten()
+        .map(|kill| (kill.guest, kill.dry_run))
+        .collect();
         assert_eq!(counted, [("0".to_owned(), true), ("1".to_owned(), true)]);
-        assert_eq!(killer.relieve().await, None);
-        for seat in &killer.guests {
-            assert_eq!(seat.life().stage(), Stage::Alive);
+        assert_eq!(killer.kill_for_memory().await, None);
+        for entry in &killer.guests {
+            assert_eq!(entry.status().stage(), Stage::Alive);
         }
     }
 
     #[tokio::test]
     async fn where_purging_is_all_nobody_is_ended() {
         let (killer, _last) = killer(OnPressure::Purge, &[1]);
-        assert_eq!(killer.relieve().await, None);
+        assert_eq!(killer.kill_for_memory().await, None);
         assert_eq!(killer.kills(), (vec![], 0));
     }
 }

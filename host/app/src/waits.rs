@@ -12,15 +12,15 @@ use std::sync::{Arc, PoisonError};
 use crate::sync::{Mutex, MutexGuard};
 
 /// What a caller lent, which it waits for as well.
-pub(super) trait Back: Default {
+pub(super) trait LentRegions: Default {
     /// Tells whether all of it is back. It does not change again then.
-    fn are_back(&self) -> bool;
+    fn are_all_back(&self) -> bool;
 }
 
 /// A guest, in one of its lives, and for whom it waits: one that calls waits for one
 /// other, queued or not.
 #[derive(Debug)]
-pub(super) struct Life<L> {
+pub(super) struct WaitNode<L> {
     /// The guest's index.
     guest: usize,
     wait: Mutex<Option<Wait<L>>>,
@@ -37,22 +37,22 @@ struct Wait<L> {
     /// Also since whoever hears of the end of a call may call again before this is
     /// noted.
     number: u64,
-    to: Arc<Life<L>>,
+    to: Arc<WaitNode<L>>,
     lends: L,
     returned: bool,
 }
 
-impl<L: Back> Wait<L> {
+impl<L: LentRegions> Wait<L> {
     fn is_over(&self) -> bool {
-        self.returned && self.lends.are_back()
+        self.returned && self.lends.are_all_back()
     }
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-impl<L> Life<L> {
-    pub(super) fn new(guest: usize) -> Arc<Life<L>> {
-        Arc::new(Life {
+impl<L> WaitNode<L> {
+    pub(super) fn new(guest: usize) -> Arc<WaitNode<L>> {
+        Arc::new(WaitNode {
             guest,
             wait: Mutex::new(None),
         })
@@ -68,14 +68,17 @@ impl<L> Life<L> {
     }
 }
 
-impl<L: Back> Life<L> {
+impl<L: LentRegions> WaitNode<L> {
     /// Notes that this guest waits for `to`, until what is returned is dropped, and
     /// what it was told of is back.
     ///
     /// # Errors
     ///
     /// The guests of the cycle that this would close, from this one to this one.
-    pub(super) fn wait(self: &Arc<Life<L>>, to: &Arc<Life<L>>) -> Result<Waiting<L>, Vec<usize>> {
+    pub(super) fn wait(
+        self: &Arc<WaitNode<L>>,
+        to: &Arc<WaitNode<L>>,
+    ) -> Result<WaitEdge<L>, Vec<usize>> {
         let mut noted = self.noted();
         // With the lock: who has a lower number than another, and is looked for by
         // that one, is found.
@@ -88,7 +91,7 @@ impl<L: Back> Life<L> {
         });
         drop(noted);
         drop(last);
-        let waiting = Waiting {
+        let waiting = WaitEdge {
             from: self.clone(),
             number,
         };
@@ -100,7 +103,7 @@ impl<L: Back> Life<L> {
 
     /// The cycle from this guest by way of `to`, if all others on it began to wait
     /// before it did, by this number.
-    fn cycle(self: &Arc<Life<L>>, number: u64, to: &Arc<Life<L>>) -> Option<Vec<usize>> {
+    fn cycle(self: &Arc<WaitNode<L>>, number: u64, to: &Arc<WaitNode<L>>) -> Option<Vec<usize>> {
         let (mut met, mut at) = (Vec::new(), to.clone());
         while !Arc::ptr_eq(self, &at) {
             let (next_number, next) = at.waits_for()?;
@@ -127,7 +130,7 @@ impl<L: Back> Life<L> {
     }
 
     /// For whom it waits now, if for anybody, and by which number.
-    fn waits_for(&self) -> Option<(u64, Arc<Life<L>>)> {
+    fn waits_for(&self) -> Option<(u64, Arc<WaitNode<L>>)> {
         let mut noted = self.noted();
         let wait = noted.as_ref()?;
         if wait.is_over() {
@@ -147,12 +150,12 @@ impl<L: Back> Life<L> {
 
 /// That a guest waits for another to return, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting<L: Back> {
-    from: Arc<Life<L>>,
+pub(super) struct WaitEdge<L: LentRegions> {
+    from: Arc<WaitNode<L>>,
     number: u64,
 }
 
-impl<L: Back> Waiting<L> {
+impl<L: LentRegions> WaitEdge<L> {
     /// The caller.
     pub(super) fn from(&self) -> usize {
         self.from.guest
@@ -171,7 +174,7 @@ impl<L: Back> Waiting<L> {
     }
 }
 
-impl<L: Back> Drop for Waiting<L> {
+impl<L: LentRegions> Drop for WaitEdge<L> {
     fn drop(&mut self) {
         let mut noted = self.from.noted();
         if let Some(wait) = self.own(&mut noted) {

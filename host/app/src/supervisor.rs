@@ -13,24 +13,24 @@ use wasmtime::component::{Component, Linker};
 use super::call::{Calls, Inbox};
 use super::clock::{BUG, Panicked};
 use super::files::FileThreads;
-use super::guest::{Ended, Guest, GuestState};
+use super::guest::{Guest, GuestExit, GuestState};
 use super::interfaces::{AppGrants, Grants};
-use super::killer::Killer;
-use super::life::{Last, Told};
 use super::measure::Size;
+use super::oom::OomKiller;
 use super::output::Stdio;
-use super::proxy::Kind;
+use super::proxy::ProxyKind;
 use super::spec::{CommandSpec, GuestSpec, Restart};
-use super::strand::Living;
+use super::status::{ExitGuard, StopReason};
+use super::strand::GuestTask;
 use super::wasi;
-use super::{GRACE, Ticker};
+use super::{STOP_TIMEOUT, Ticker};
 use crate::text;
 use tombolo::Limits;
 use tombolo::{RegionHost, Strand};
 use tombolo_region::Account;
 
 /// What a guest is made of, each time.
-pub(super) struct Cradle {
+pub(super) struct GuestTemplate {
     pub(super) spec: GuestSpec,
     /// What it gets besides, as the first command.
     pub(super) command: Option<CommandSpec>,
@@ -55,7 +55,7 @@ pub(super) struct Cradle {
     pub(super) account: OnceLock<Arc<Account>>,
 }
 
-impl Cradle {
+impl GuestTemplate {
     /// The data of its store. All its lives are on one account: what it queued in
     /// one counts in the next.
     pub(super) fn state(&self, host: &RegionHost, grants: Grants) -> wasmtime::Result<GuestState> {
@@ -81,50 +81,50 @@ impl Cradle {
 }
 
 /// A guest that is to live.
-pub(super) struct Next {
+pub(super) struct Incarnation {
     pub(super) index: usize,
     pub(super) state: GuestState,
     pub(super) inbox: Inbox,
     /// How long to wait before it starts.
     pub(super) delay: Duration,
     /// After the state: says that it is gone, also if it never starts.
-    pub(super) last: Last,
+    pub(super) exit_guard: ExitGuard,
 }
 
 /// The fate of a guest that failed.
-pub(super) enum Again {
+pub(super) enum RestartDecision {
     /// It is restarted.
-    Lives(Box<Next>),
+    Restart(Box<Incarnation>),
     /// It would be restarted if the app did not end.
-    AppEnds,
+    AppEnding,
     /// It is not restarted.
     Never,
 }
 
 /// The guests of an app, and how they are made.
-pub(super) struct Nursery {
+pub(super) struct Supervisor {
     pub(super) engine: Engine,
     pub(super) host: RegionHost,
     pub(super) calls: Arc<Calls>,
-    pub(super) killer: Arc<Killer>,
+    pub(super) killer: Arc<OomKiller>,
     pub(super) ticker: Arc<Ticker>,
     pub(super) app: AppGrants,
-    pub(super) cradles: Vec<Cradle>,
+    pub(super) templates: Vec<GuestTemplate>,
     /// What each is linked to: those that call nobody share one.
     pub(super) linkers: Vec<Arc<Linker<GuestState>>>,
     /// The resources that guests define, by their numbers.
-    pub(super) kinds: Vec<Arc<Kind>>,
+    pub(super) kinds: Vec<Arc<ProxyKind>>,
     /// How often each failed in a row.
     pub(super) failures: Mutex<Vec<u32>>,
 }
 
-impl Nursery {
+impl Supervisor {
     /// Waits until everything that the guests printed is written, unless a destination
-    /// takes nothing for as long as [`GRACE`].
+    /// takes nothing for as long as [`STOP_TIMEOUT`].
     pub(super) async fn printed(&self) {
-        let printed = self.cradles.iter().map(|cradle| async {
-            if !cradle.stdio.drained_within(GRACE).await {
-                let guest = &cradle.spec.name;
+        let printed = self.templates.iter().map(|template| async {
+            if !template.stdio.drained_within(STOP_TIMEOUT).await {
+                let guest = &template.spec.name;
                 tracing::warn!(guest, "its last output is lost: nobody reads it");
             }
         });
@@ -133,50 +133,50 @@ impl Nursery {
 
     /// A guest's life, from its start on. How that went is told to `ready`.
     pub(super) fn live(
-        self: &Arc<Nursery>,
-        next: Next,
+        self: &Arc<Supervisor>,
+        next: Incarnation,
         ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
-    ) -> Living<Ended> {
-        let nursery = self.clone();
+    ) -> GuestTask<GuestExit> {
+        let supervisor = self.clone();
         Box::pin(async move {
             // What is bound first is dropped last.
-            let Next {
-                last,
+            let Incarnation {
+                exit_guard,
                 index,
                 state,
                 inbox,
                 delay,
             } = next;
             if !delay.is_zero() {
-                let life = state.life.clone();
+                let status = state.status.clone();
                 tokio::select! {
                     // The guest hears of it when it is entered.
-                    _ = life.told() => {}
-                    () = nursery.calls.ending() => {
-                        life.end(Told {
+                    _ = status.stop_reason() => {}
+                    () = supervisor.calls.ending() => {
+                        status.end(StopReason {
                             reason: "the app ends".into(),
-                            with_app: true,
+                            app_shutdown: true,
                         });
                     }
                     () = sleep(delay) => {}
                 }
             }
             let born = Instant::now();
-            let name = &nursery.cradles[index].spec.name;
+            let name = &supervisor.templates[index].spec.name;
             let lived = async {
-                let limits = &nursery.cradles[index].limits;
-                let ticker = nursery.ticker.clone();
-                let guest = Guest::new(&nursery.engine, state, last, limits, ticker);
-                guest.live(index, nursery.clone(), inbox, ready).await
+                let limits = &supervisor.templates[index].limits;
+                let ticker = supervisor.ticker.clone();
+                let guest = Guest::new(&supervisor.engine, state, exit_guard, limits, ticker);
+                guest.live(index, supervisor.clone(), inbox, ready).await
             };
             // For panics outside of the guest's calls. The store is dropped with the future.
             let lived = AssertUnwindSafe(lived).catch_unwind().await;
             lived.unwrap_or_else(|panic| {
-                nursery
+                supervisor
                     .calls
-                    .ended(index, format!("guest `{name}` was ended: {BUG}"));
-                let mut ended = Ended::panicked(index, name, &Panicked::new(&*panic), born);
-                ended.then(nursery.again(index, ended.lived));
+                    .set_exit_reason(index, format!("guest `{name}` was ended: {BUG}"));
+                let mut ended = GuestExit::panicked(index, name, &Panicked::new(&*panic), born);
+                ended.then(supervisor.decide_restart(index, ended.lived));
                 ended
             })
         })
@@ -184,23 +184,23 @@ impl Nursery {
 
     /// Prepares the next life of a guest that failed after it had lived for so
     /// long, if it is to have one. Who calls it from now on waits for that.
-    pub(super) fn again(&self, index: usize, lived: Duration) -> Again {
-        let again = self.next(index, lived);
-        if !matches!(again, Again::Lives(_)) {
-            self.gone(index);
+    pub(super) fn decide_restart(&self, index: usize, lived: Duration) -> RestartDecision {
+        let again = self.next_incarnation(index, lived);
+        if !matches!(again, RestartDecision::Restart(_)) {
+            self.on_exit(index);
         }
         again
     }
 
     /// A guest has ended, and is not started again.
-    pub(super) fn gone(&self, index: usize) {
-        self.app.channels.gone(index);
+    pub(super) fn on_exit(&self, index: usize) {
+        self.app.channels.on_exit(index);
     }
 
-    fn next(&self, index: usize, lived: Duration) -> Again {
-        let cradle = &self.cradles[index];
-        let Restart::OnFailure(backoff) = &cradle.spec.restart else {
-            return Again::Never;
+    fn next_incarnation(&self, index: usize, lived: Duration) -> RestartDecision {
+        let template = &self.templates[index];
+        let Restart::OnFailure(backoff) = &template.spec.restart else {
+            return RestartDecision::Never;
         };
         let failures = {
             let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,31 +213,31 @@ impl Nursery {
         };
         if failures > backoff.max_restarts {
             tracing::warn!(
-                guest = cradle.spec.name,
+                guest = template.spec.name,
                 "failed {failures} times in a row, and is not started again"
             );
-            return Again::Never;
+            return RestartDecision::Never;
         }
         if self.calls.is_ending() {
-            return Again::AppEnds;
+            return RestartDecision::AppEnding;
         }
-        let state = match cradle.state(&self.host, self.app.of(index)) {
+        let state = match template.state(&self.host, self.app.of(index)) {
             Ok(state) => state,
             Err(error) => {
                 tracing::error!(
-                    guest = cradle.spec.name,
+                    guest = template.spec.name,
                     "cannot be started again: {}",
                     text::line(&error)
                 );
-                return Again::Never;
+                return RestartDecision::Never;
             }
         };
-        self.app.channels.reborn(index);
-        let inbox = self.calls.reseat(index, state.recipient());
-        self.killer.reborn(index, state.life.clone());
-        Again::Lives(Box::new(Next {
+        self.app.channels.on_restart(index);
+        let inbox = self.calls.new_incarnation(index, state.recipient());
+        self.killer.on_restart(index, state.status.clone());
+        RestartDecision::Restart(Box::new(Incarnation {
             index,
-            last: Last(state.life.clone()),
+            exit_guard: ExitGuard(state.status.clone()),
             state,
             inbox,
             delay: backoff.wait(failures),

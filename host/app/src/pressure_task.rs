@@ -20,20 +20,20 @@ use tombolo::pressure::{Level, MarginKeeper, Monitor, PressureSource};
 /// the next to let go of something themselves. If half of the margin is used up and there
 /// is nothing to purge, one may be ended at once: guests were told when the margin was
 /// met, and the kernel would end the process next.
-pub(super) struct Relief {
+pub(super) struct PressureTask {
     /// Before the task: they report to that.
     _monitor: Option<Monitor>,
     _keeper: MarginKeeper,
     task: JoinHandle<()>,
 }
 
-impl Relief {
+impl PressureTask {
     /// To be called on a tokio runtime.
     pub(super) fn start(
         source: Option<Box<dyn PressureSource>>,
         host: &RegionHost,
         app: AppHandle,
-    ) -> io::Result<Relief> {
+    ) -> io::Result<PressureTask> {
         // One guest at a time: what is reported while one is being ended is no
         // reason to end another.
         let (ask, mut asked) = mpsc::channel::<()>(1);
@@ -59,15 +59,15 @@ impl Relief {
             while asked.recv().await.is_some() {
                 // What is asked before a kill is the program's, which may panic. The next
                 // report is heeded all the same.
-                let relieved = AssertUnwindSafe(app.relieve()).catch_unwind().await;
-                if relieved.is_err() {
+                let killed = AssertUnwindSafe(app.kill_for_memory()).catch_unwind().await;
+                if killed.is_err() {
                     tracing::error!("what was asked before a kill panicked: nobody is ended");
                 }
                 // Reported before that one's memory was back.
                 while asked.try_recv().is_ok() {}
             }
         });
-        Ok(Relief {
+        Ok(PressureTask {
             _monitor: monitor,
             _keeper: keeper,
             task,
@@ -75,7 +75,7 @@ impl Relief {
     }
 }
 
-impl Drop for Relief {
+impl Drop for PressureTask {
     fn drop(&mut self) {
         self.task.abort();
     }

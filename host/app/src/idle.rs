@@ -17,51 +17,51 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// What a guest has begun: itself again, and what came of it.
-pub(super) type Begun<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>)> + Send>>;
+pub(super) type InlineCall<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>)> + Send>>;
 
 /// Where a guest `G` rests, whom what it does may break by an `E`. Only its own
 /// strand looks here.
-pub(super) struct Rest<G, E>(Mutex<Place<G, E>>);
+pub(super) struct IdleSlot<G, E>(Mutex<SlotState<G, E>>);
 
-enum Place<G, E> {
+enum SlotState<G, E> {
     /// It is at something, has not begun to wait for calls, or has ended.
-    Away,
-    Here(G, Waker),
-    Begun(Begun<G, E>),
+    Empty,
+    Idle(G, Waker),
+    Running(InlineCall<G, E>),
 }
 
 /// Why a guest does not rest any more.
-pub(super) enum Roused<G, E, T> {
+pub(super) enum Wakeup<G, E, T> {
     /// For this, which it was waiting for.
-    By(G, T),
+    Ready(G, T),
     /// Another guest had it begin with this.
-    Begun(Begun<G, E>),
+    Inline(InlineCall<G, E>),
 }
 
-impl<G, E> Default for Rest<G, E> {
-    fn default() -> Rest<G, E> {
-        Rest(Mutex::new(Place::Away))
+impl<G, E> Default for IdleSlot<G, E> {
+    fn default() -> IdleSlot<G, E> {
+        IdleSlot(Mutex::new(SlotState::Empty))
     }
 }
 
-impl<G, E> Rest<G, E> {
-    fn place(&self) -> MutexGuard<'_, Place<G, E>> {
+impl<G, E> IdleSlot<G, E> {
+    fn place(&self) -> MutexGuard<'_, SlotState<G, E>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a guest rest until `look` finds something that it waits for, or another
     /// guest has had it begin with something. For its own task; if that is dropped,
     /// so is the guest.
-    pub(super) async fn rest<T>(
+    pub(super) async fn wait<T>(
         &self,
         guest: G,
         mut look: impl FnMut(&mut G, &mut Context<'_>) -> Poll<T>,
-    ) -> Roused<G, E, T> {
+    ) -> Wakeup<G, E, T> {
         /// Leaves nothing behind.
-        struct Leave<'a, G, E>(&'a Rest<G, E>);
+        struct Leave<'a, G, E>(&'a IdleSlot<G, E>);
         impl<G, E> Drop for Leave<'_, G, E> {
             fn drop(&mut self) {
-                let left = std::mem::replace(&mut *self.0.place(), Place::Away);
+                let left = std::mem::replace(&mut *self.0.place(), SlotState::Empty);
                 drop(left); // Without the lock: it may be a whole store.
             }
         }
@@ -70,22 +70,24 @@ impl<G, E> Rest<G, E> {
         poll_fn(|context| {
             let mut place = leave.0.place();
             if let Some(guest) = coming.take() {
-                *place = Place::Here(guest, context.waker().clone());
+                *place = SlotState::Idle(guest, context.waker().clone());
             }
             let found = match &mut *place {
-                Place::Here(guest, waker) => {
+                SlotState::Idle(guest, waker) => {
                     waker.clone_from(context.waker());
                     match look(guest, context) {
                         Poll::Ready(found) => Some(found),
                         Poll::Pending => return Poll::Pending,
                     }
                 }
-                Place::Begun(_) => None,
-                Place::Away => return Poll::Pending,
+                SlotState::Running(_) => None,
+                SlotState::Empty => return Poll::Pending,
             };
-            match (std::mem::replace(&mut *place, Place::Away), found) {
-                (Place::Here(guest, _), Some(found)) => Poll::Ready(Roused::By(guest, found)),
-                (Place::Begun(begun), _) => Poll::Ready(Roused::Begun(begun)),
+            match (std::mem::replace(&mut *place, SlotState::Empty), found) {
+                (SlotState::Idle(guest, _), Some(found)) => {
+                    Poll::Ready(Wakeup::Ready(guest, found))
+                }
+                (SlotState::Running(begun), _) => Poll::Ready(Wakeup::Inline(begun)),
                 _ => unreachable!("it was just seen"),
             }
         })
@@ -108,29 +110,29 @@ impl<G, E> Rest<G, E> {
     {
         let (guest, waker) = {
             let mut place = self.place();
-            if !matches!(&*place, Place::Here(guest, _) if free(guest)) {
+            if !matches!(&*place, SlotState::Idle(guest, _) if free(guest)) {
                 return Err(what);
             }
-            match std::mem::replace(&mut *place, Place::Away) {
-                Place::Here(guest, waker) => (guest, waker),
+            match std::mem::replace(&mut *place, SlotState::Empty) {
+                SlotState::Idle(guest, waker) => (guest, waker),
                 _ => unreachable!("it was just seen"),
             }
         };
         let mut begun = Box::pin(begin(guest, what));
         let poll = || begun.as_mut().poll(&mut Context::from_waker(&waker));
         let next = match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Poll::Ready((guest, Ok(())))) => Place::Here(guest, waker),
+            Ok(Poll::Ready((guest, Ok(())))) => SlotState::Idle(guest, waker),
             // Its own task is to see to that.
             Ok(Poll::Ready(broken)) => {
                 waker.wake();
-                Place::Begun(Box::pin(std::future::ready(broken)))
+                SlotState::Running(Box::pin(std::future::ready(broken)))
             }
-            Ok(Poll::Pending) => Place::Begun(begun),
+            Ok(Poll::Pending) => SlotState::Running(begun),
             // And to a panic, which is none of the caller's.
             Err(panic) => {
                 drop(begun);
                 waker.wake();
-                Place::Begun(Box::pin(async move { resume_unwind(panic) }))
+                SlotState::Running(Box::pin(async move { resume_unwind(panic) }))
             }
         };
         *self.place() = next;
@@ -165,7 +167,7 @@ mod tests {
     }
 
     type Guest = Arc<&'static str>;
-    type Resting = Roused<Guest, &'static str, u32>;
+    type Resting = Wakeup<Guest, &'static str, u32>;
 
     fn poll<F: Future + ?Sized>(future: &mut Pin<&mut F>, told: &Arc<Told>) -> Poll<F::Output> {
         let waker = Waker::from(told.clone());
@@ -177,9 +179,9 @@ mod tests {
     }
 
     /// Has the guest begin with something that waits to be told.
-    fn begin(rest: &Rest<Guest, &'static str>) -> oneshot::Sender<Result<(), &'static str>> {
+    fn begin(slot: &IdleSlot<Guest, &'static str>) -> oneshot::Sender<Result<(), &'static str>> {
         let (tell, told) = oneshot::channel();
-        let begun = rest.begin(
+        let begun = slot.begin(
             told,
             |_| true,
             |guest, told| async move {
@@ -193,20 +195,20 @@ mod tests {
 
     #[test]
     fn who_rests_begins_at_once_and_rests_again() {
-        let (rest, told) = (Rest::<Guest, &str>::default(), Arc::default());
+        let (slot, told) = (IdleSlot::<Guest, &str>::default(), Arc::default());
         let mut seen = 0;
         assert_eq!(
-            rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+            slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
             Err(1)
         );
-        let mut resting = pin!(rest.rest(Arc::new("it"), nothing));
+        let mut resting = pin!(slot.wait(Arc::new("it"), nothing));
         assert!(poll(&mut resting, &told).is_pending());
         for number in 1..3 {
             assert_eq!(
-                rest.begin(number, |_| false, |it, _| async { (it, Ok(())) }),
+                slot.begin(number, |_| false, |it, _| async { (it, Ok(())) }),
                 Err(number)
             );
-            let begun = rest.begin(
+            let begun = slot.begin(
                 number,
                 |it| **it == "it",
                 |it, number| {
@@ -223,18 +225,18 @@ mod tests {
 
     #[test]
     fn what_waits_is_gone_on_with_by_its_own_task_which_is_what_is_woken() {
-        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
-        let mut resting = pin!(rest.rest(Arc::new("it"), nothing));
+        let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
+        let mut resting = pin!(slot.wait(Arc::new("it"), nothing));
         assert!(poll(&mut resting, &own).is_pending());
-        let tell = begin(&rest);
+        let tell = begin(&slot);
         // It is at that: nobody else has it begin with anything.
         assert_eq!(
-            rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+            slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
             Err(1)
         );
         tell.send(Ok(())).unwrap();
         assert!(own.take());
-        let Poll::Ready(Resting::Begun(mut begun)) = poll(&mut resting, &own) else {
+        let Poll::Ready(Resting::Inline(mut begun)) = poll(&mut resting, &own) else {
             panic!("it has begun with something");
         };
         assert!(matches!(
@@ -245,12 +247,12 @@ mod tests {
 
     #[test]
     fn who_breaks_is_seen_to_by_its_own_task() {
-        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
-        let mut resting = pin!(rest.rest(Arc::new("it"), nothing));
+        let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
+        let mut resting = pin!(slot.wait(Arc::new("it"), nothing));
         assert!(poll(&mut resting, &own).is_pending());
-        let begun = rest.begin((), |_| true, |it, ()| async { (it, Err("trap")) });
+        let begun = slot.begin((), |_| true, |it, ()| async { (it, Err("trap")) });
         assert!(begun.is_ok() && own.take());
-        let Poll::Ready(Resting::Begun(mut begun)) = poll(&mut resting, &own) else {
+        let Poll::Ready(Resting::Inline(mut begun)) = poll(&mut resting, &own) else {
             panic!("it is broken");
         };
         assert!(matches!(
@@ -261,11 +263,11 @@ mod tests {
 
     #[test]
     fn panic_is_its_own_tasks_and_not_the_callers() {
-        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+        let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
         let guest = Arc::new("it");
-        let mut resting = pin!(rest.rest(guest.clone(), nothing));
+        let mut resting = pin!(slot.wait(guest.clone(), nothing));
         assert!(poll(&mut resting, &own).is_pending());
-        let begun = rest.begin(
+        let begun = slot.begin(
             (),
             |_| true,
             |guest, ()| async move {
@@ -275,7 +277,7 @@ mod tests {
         );
         assert!(begun.is_ok() && own.take());
         assert_eq!(Arc::strong_count(&guest), 1, "it is gone");
-        let Poll::Ready(Resting::Begun(mut begun)) = poll(&mut resting, &own) else {
+        let Poll::Ready(Resting::Inline(mut begun)) = poll(&mut resting, &own) else {
             panic!("it is broken");
         };
         let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut begun.as_mut(), &own)));
@@ -285,9 +287,9 @@ mod tests {
 
     #[test]
     fn who_is_roused_does_not_rest() {
-        let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+        let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
         let mut looks = 0;
-        let mut resting = pin!(rest.rest(Arc::new("it"), |_, _| {
+        let mut resting = pin!(slot.wait(Arc::new("it"), |_, _| {
             looks += 1;
             match looks {
                 1 => Poll::Pending,
@@ -295,11 +297,11 @@ mod tests {
             }
         }));
         assert!(poll(&mut resting, &own).is_pending());
-        let Poll::Ready(Resting::By(_, 7)) = poll(&mut resting, &own) else {
+        let Poll::Ready(Resting::Ready(_, 7)) = poll(&mut resting, &own) else {
             panic!("it found something");
         };
         assert_eq!(
-            rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+            slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
             Err(1)
         );
     }
@@ -307,16 +309,16 @@ mod tests {
     #[test]
     fn guest_goes_with_its_task_resting_or_at_something() {
         for busy in [false, true] {
-            let (rest, own) = (Rest::<Guest, &str>::default(), Arc::default());
+            let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
             let guest = Arc::new("it");
-            let mut resting = Box::pin(rest.rest(guest.clone(), nothing));
+            let mut resting = Box::pin(slot.wait(guest.clone(), nothing));
             assert!(poll(&mut resting.as_mut(), &own).is_pending());
-            let tell = busy.then(|| begin(&rest));
+            let tell = busy.then(|| begin(&slot));
             assert_eq!(Arc::strong_count(&guest), 2);
             drop(resting);
             assert_eq!(Arc::strong_count(&guest), 1);
             assert_eq!(
-                rest.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
+                slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
                 Err(1)
             );
             drop(tell);

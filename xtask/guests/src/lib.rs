@@ -1,25 +1,24 @@
-//! Building guests: cargo, called from within cargo.
+//! Building guests, by a cargo that another cargo started.
 //!
-//! `tests/build.rs` includes this file by its path, so it uses nothing but the
-//! standard library. A dependency instead would have the tests wait for all
-//! that `xtask` depends on.
+//! The commands of this repository and the build script of its tests use it, so that both
+//! find the same files.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What guests are compiled for.
-pub(crate) const TARGET: &str = "wasm32-wasip2";
+/// The target that guests are compiled for.
+pub const TARGET: &str = "wasm32-wasip2";
 
-/// Says whether the compiler has the standard library of [`TARGET`].
+/// Returns whether the compiler has the standard library of [`TARGET`].
 ///
 /// Asks the compiler and not rustup, which does not manage every toolchain.
 ///
 /// # Errors
 ///
 /// Fails when there is no compiler to ask.
-pub(crate) fn target_is_installed() -> std::io::Result<bool> {
+pub fn target_is_installed() -> std::io::Result<bool> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args(["--print", "target-libdir", "--target", TARGET])
@@ -32,12 +31,12 @@ pub(crate) fn target_is_installed() -> std::io::Result<bool> {
 ///
 /// It is the same for `xtask` and for the tests, so that guests are built once,
 /// and not the workspace's own, whose lock the cargo that waits for us holds.
-pub(crate) fn directory(target: &Path) -> PathBuf {
+pub fn directory(target: &Path) -> PathBuf {
     target.join("guests")
 }
 
 /// Returns where the guest that is built as `name` is found.
-pub(crate) fn artifact(target: &Path, name: &str) -> PathBuf {
+pub fn artifact(target: &Path, name: &str) -> PathBuf {
     directory(target)
         .join(TARGET)
         .join("release")
@@ -45,7 +44,7 @@ pub(crate) fn artifact(target: &Path, name: &str) -> PathBuf {
 }
 
 /// Returns the command that builds the guests of `packages`.
-pub(crate) fn build(target: &Path, packages: &[&str]) -> Command {
+pub fn build(target: &Path, packages: &[&str]) -> Command {
     let mut cargo = cargo();
     cargo
         .args(["build", "--release", "--target", TARGET, "--target-dir"])
@@ -74,7 +73,7 @@ pub(crate) fn build(target: &Path, packages: &[&str]) -> Command {
 /// What the outer cargo tells its children about the package at hand would
 /// otherwise look, to build scripts that watch such variables, as if their
 /// package had changed, and they would run at each change between the two.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
         if describes_a_package(&name) {
