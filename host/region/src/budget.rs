@@ -1,3 +1,19 @@
+//! The budget: the memory that all regions of a host may commit.
+//!
+//! # Order of locks
+//!
+//! Locks are taken in the order ledger, budget. No thread holds the locks of two ledgers. No
+//! lock is held while memory goes back to the kernel.
+//!
+//! # Over budget
+//!
+//! While the host is over its budget, nothing that can be purged stays. A thread that releases
+//! a ledger with more idle bytes than before, because a claim unpinned or ended, purges the
+//! excess. It does so in the same call, after it released the lock.
+//!
+//! A duplicate is never refused for the budget: it pins what its source pins, and that is
+//! already charged. The account of its guest may refuse it.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,33 +22,33 @@ use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Exhausted, GRANULE};
 
-/// The granules that are taken from a region in one step: 16 MiB, for which the
-/// kernel needs some milliseconds. Whoever pins them meanwhile waits for that long.
+/// The granules that are purged in one step: 16 MiB. The kernel needs some milliseconds for
+/// them, and a claim that pins them meanwhile waits for that long.
 const STEP: u64 = 256;
 
-/// A region, as the budget sees it: something that can give memory back.
+/// A region whose memory the budget can purge.
 pub trait Purgeable: Send + Sync {
-    /// Purges granules that nobody pins, the least recently unpinned first. Gives
-    /// what they were charged with; nothing if there is nothing to purge.
+    /// Purges granules that nobody pins, the least recently unpinned first. Returns their
+    /// charge, which is [empty](CommitCharge::none) if there is nothing to purge.
     ///
-    /// Others may wait for this: it must not take from the budget itself.
+    /// Other threads may wait for this call, so it must not commit memory itself.
     fn purge(&self, request: PurgeRequest) -> CommitCharge;
 }
 
-/// A second opinion, besides the budget, on whether bytes can be committed.
+/// A second check before memory is committed, in addition to the budget.
 pub trait AdmissionControl: Send + Sync {
-    /// Asks for memory for granules that the budget is about to take. May purge.
+    /// Admits a commit of so many granules, or refuses it. May purge and may block.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] if there is no memory for them.
+    /// Returns [`Exhausted`] if there is no memory for them.
     fn admit(&self, granules: u64) -> Result<(), Exhausted>;
 
-    /// Notes that the budget has taken them, or refused them.
+    /// Called once for each admitted commit, after the budget charged or refused it.
     fn settled(&self, granules: u64);
 }
 
-/// Granules that a [`AdmissionControl`] was asked for and allowed.
+/// Granules that an [`AdmissionControl`] admitted, until this is dropped.
 struct Admitted<'r>(&'r dyn AdmissionControl, u64);
 
 impl Drop for Admitted<'_> {
@@ -41,26 +57,25 @@ impl Drop for Admitted<'_> {
     }
 }
 
-/// What a region is to purge when it is its turn.
+/// The amount that the budget asks a region to purge.
 #[derive(Clone, Copy, Debug)]
 pub struct PurgeRequest {
-    /// At most so many granules; but a frozen region goes whole.
+    /// The maximum number of granules. A frozen region is purged whole all the same.
     pub(super) most: u64,
-    /// None that was unpinned after this.
+    /// The last stamp to purge: granules that were unpinned later stay.
     pub(super) until: u64,
 }
 
-/// What all regions of a host may commit, and do. Counted in granules; each
-/// region once.
+/// The memory that all regions of a host may commit, and have committed.
 ///
-/// What would go over it is first made room for, by purging what nobody pins,
-/// the least recently unpinned first and only as much as needed, and is else
-/// refused. Nothing is locked while memory is given back to the kernel.
+/// It counts each region once, in granules of 64 KiB. If a commit would exceed the budget, it
+/// first purges unpinned memory: the least recently unpinned first, and only as much as
+/// needed. If that is not enough, the commit is refused.
 pub struct Budget {
     state: Mutex<BudgetState>,
-    /// Something that was being purged is free.
+    /// Signals that purged memory has become free.
     freed: Condvar,
-    /// Counts unpinnings, to tell which was first.
+    /// The stamp of the next unpinning, by which they are ordered.
     clock: AtomicU64,
     admission: OnceLock<Box<dyn AdmissionControl>>,
 }
@@ -70,14 +85,14 @@ struct BudgetState {
     most: u64,
     used: u64,
     peak: u64,
-    /// What could be purged, over all regions.
+    /// Granules that can be purged, over all regions.
     purgeable: u64,
-    /// Of what is used, what is being given back to the kernel.
+    /// The part of `used` that is going back to the kernel.
     freeing: u64,
-    /// What there is room for, and somebody waits for.
+    /// Granules that commits wait for, and for which there is room.
     promised: u64,
     regions: BTreeMap<u64, RegionEntry>,
-    /// The regions with something to purge, by their oldest stamp.
+    /// The regions that can be purged, by their oldest stamp.
     order: BTreeSet<(u64, u64)>,
     purges: u64,
     purged: u64,
@@ -88,36 +103,35 @@ struct RegionEntry {
     idle: Idle,
 }
 
-/// What a region has to purge.
+/// The granules of a region that can be purged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Idle {
-    /// How many granules.
+    /// Their number.
     pub granules: u64,
-    /// When the first of them was unpinned; meaningless where there is none.
+    /// The stamp of the least recently unpinned one; 0 if there are none.
     pub oldest: u64,
 }
 
-/// What a budget did so far, and has now, in bytes.
+/// The state of a budget, and what it did so far. In bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BudgetUsage {
-    /// What all regions may commit.
+    /// The memory that all regions may commit.
     pub budget: u64,
-    /// What they have committed: what somebody pins, and what nobody pins and is
-    /// not purged yet.
+    /// The memory that they have committed: pinned, or unpinned and not purged yet.
     pub committed: u64,
-    /// The most that they ever had committed.
+    /// The maximum of `committed` so far.
     pub committed_peak: u64,
-    /// What nobody pins, and could be purged.
+    /// The committed memory that nobody pins, so that it can be purged.
     pub purgeable: u64,
-    /// How often a region was purged in part or whole.
+    /// The number of times that a region was purged, in part or whole.
     pub purges: u64,
-    /// What was purged, in all.
+    /// The memory that was purged so far.
     pub purged: u64,
 }
 
 impl Budget {
-    /// A budget of so many bytes, rounded down to granules.
+    /// Creates a budget of so many bytes, rounded down to granules.
     #[must_use]
     pub fn new(bytes: u64) -> Arc<Budget> {
         Arc::new(Budget {
@@ -131,9 +145,8 @@ impl Budget {
         })
     }
 
-    /// Makes this be asked as well before anything is committed. Only the first call
-    /// counts.
-    #[allow(dead_code, reason = "for what is above this module")]
+    /// Sets a check that each commit must pass in addition to the budget. Only the first call
+    /// has an effect.
     pub fn set_admission_control(&self, admission: impl AdmissionControl + 'static) {
         let _ = self.admission.set(Box::new(admission));
     }
@@ -143,12 +156,12 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for something that is unpinned now: larger than all before it.
+    /// Returns a stamp for granules that are unpinned now. It is larger than all before it.
     pub(super) fn stamp(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Has the budget purge this region when it needs memory.
+    /// Registers a region, which the budget purges from now on when it needs memory.
     pub fn register(&self, id: u64, region: Weak<dyn Purgeable>) {
         let idle = Idle::default();
         self.state()
@@ -156,16 +169,16 @@ impl Budget {
             .insert(id, RegionEntry { region, idle });
     }
 
-    /// Forgets a region.
+    /// Removes a region. Its charge is returned separately, by dropping it.
     pub fn unregister(&self, id: u64) {
         let mut state = self.state();
         state.note(id, Idle::default());
         state.regions.remove(&id);
     }
 
-    /// Notes what a region has to purge. Called with the lock of the region. Says
-    /// whether something is over the budget and can be purged, so that whoever asks
-    /// is to [enforce](Budget::enforce) the budget once the lock is gone.
+    /// Notes how much of a region can be purged. The caller holds the lock of the region.
+    /// Returns whether the caller must [enforce](Budget::enforce) the budget after releasing
+    /// that lock, because memory over budget can be purged.
     #[must_use]
     pub(super) fn note(&self, id: u64, idle: Idle) -> bool {
         let mut state = self.state();
@@ -173,8 +186,8 @@ impl Budget {
         state.over() > 0 && state.purgeable > 0
     }
 
-    /// Purges what is over the budget since that was made smaller, only as much as
-    /// needed. Not to be called with the lock of a region.
+    /// Purges memory until the budget is kept or nothing can be purged. The caller must not
+    /// hold the lock of a region.
     pub(super) fn enforce(&self) {
         loop {
             let state = self.state();
@@ -187,7 +200,7 @@ impl Budget {
         }
     }
 
-    /// What is used and what was done.
+    /// Returns the state of the budget.
     #[must_use]
     pub fn usage(&self) -> BudgetUsage {
         let state = self.state();
@@ -201,22 +214,24 @@ impl Budget {
         }
     }
 
-    /// Takes so many granules, and makes room for them if need be. Not to be
-    /// called with the lock of a region.
+    /// Commits so many granules and returns their charge. Purges unpinned memory if needed.
     ///
-    /// What others purge already is counted on, and waited for; so nobody is
-    /// refused for whom there is room beside those who came before.
+    /// This blocks while memory goes back to the kernel, a few milliseconds for each 16 MiB.
+    /// It counts on memory that other threads are purging and waits for it. So it is not
+    /// refused if there is room beside earlier commits. The caller must not hold the lock of a
+    /// region.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] if too little is free and too little can be purged, or if the
-    /// [`AdmissionControl`] that is [asked first](Budget::set_admission_control) has no memory for them. Nothing
-    /// was purged then, unless others took free memory meanwhile.
+    /// Returns [`Exhausted`] if too little memory is free or can be purged, or if the
+    /// [admission control](Budget::set_admission_control) refuses. Nothing was purged then,
+    /// unless other threads used free memory meanwhile.
     pub fn commit(self: &Arc<Budget>, granules: u64) -> Result<CommitCharge, Exhausted> {
         let mut state = self.state();
         if granules > state.room() {
             return Err(state.exhausted(granules));
         }
+        // Dropped when the budget has decided.
         let mut _admitted = None;
         if let Some(admission) = self.admission.get().filter(|_| granules > 0) {
             drop(state);
@@ -234,7 +249,7 @@ impl Budget {
                 state.promised -= granules;
                 return Ok(self.charge(&mut state, granules));
             }
-            // Some of it may be on its way, beside what others wait for.
+            // Part of it may be going back to the kernel already, beside what others wait for.
             let for_all = state.missing(state.promised).saturating_sub(state.freeing);
             let most = missing.min(for_all);
             if most > 0 && state.purgeable > 0 {
@@ -244,7 +259,7 @@ impl Budget {
             } else if state.freeing > 0 {
                 state = (self.freed.wait(state)).unwrap_or_else(PoisonError::into_inner);
             } else {
-                // Somebody pinned again what was counted on.
+                // A claim pinned memory again that this commit counted on.
                 state.promised -= granules;
                 return Err(state.exhausted(granules));
             }
@@ -261,9 +276,11 @@ impl Budget {
         }
     }
 
-    /// Purges, the least recently unpinned first, until `granules` are given
-    /// back or there is nothing left. Gives how many it was; with frozen regions,
-    /// which go whole, it can be more. Not to be called with the lock of a region.
+    /// Purges at least `granules`, the least recently unpinned first, or all that there are.
+    /// Returns how many were purged. It can be more, because frozen regions are purged whole.
+    ///
+    /// This blocks while memory goes back to the kernel. The caller must not hold the lock of a
+    /// region.
     pub fn purge(self: &Arc<Budget>, granules: u64) -> u64 {
         let mut purged = 0;
         while purged < granules {
@@ -276,23 +293,24 @@ impl Budget {
         purged
     }
 
-    /// Changes what may be committed, and purges what is over it. Gives how many
-    /// granules are over it still, since they are pinned: nothing more is
-    /// committed until they are not, and they are purged as soon as nobody pins
-    /// them.
+    /// Changes the budget to so many bytes, rounded down to granules, and purges the excess.
+    /// Returns how many granules are still over budget because they are pinned. Nothing more
+    /// is committed until they are purged, which happens as soon as nobody pins them.
+    ///
+    /// This blocks as [`purge`](Budget::purge) does.
     pub fn resize(&self, bytes: u64) -> u64 {
         self.state().most = bytes / GRANULE;
         self.enforce();
         self.state().over()
     }
 
-    /// Purges something of the region whose turn it is, and gives how many
-    /// granules are free by that.
+    /// Purges at most so many granules of the region with the oldest stamp. Returns how many
+    /// were purged.
     fn purge_some(&self, most: u64) -> u64 {
         let mut state = self.state();
         let mut order = state.order.iter();
         let first = order.next().map(|(_, id)| *id);
-        // What the next region has is not younger than that.
+        // The next region's oldest granule comes before younger ones of this region.
         let until = order.next().map_or(u64::MAX, |(stamp, _)| *stamp);
         let region = first.and_then(|id| {
             let region = state.regions.get(&id)?.region.upgrade();
@@ -311,8 +329,8 @@ impl Budget {
         }
     }
 
-    /// Notes what a region has to purge yet, after this was taken from it, which
-    /// is free when it is dropped. Called with the lock of the region.
+    /// Notes how much of a region can still be purged after `taken` was taken from it. That
+    /// becomes free when it is dropped. The caller holds the lock of the region.
     pub(super) fn begin_purge(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
         let mut state = self.state();
         state.note(id, idle);
@@ -324,19 +342,19 @@ impl Budget {
 }
 
 impl BudgetState {
-    /// How much can be taken beside what others wait for.
+    /// Returns how much can be committed beside what other commits wait for.
     fn room(&self) -> u64 {
         let there = self.most.saturating_add(self.purgeable + self.freeing);
         there.saturating_sub(self.used + self.promised)
     }
 
-    /// How much has to be freed before so much can be taken; with it, what is
-    /// over the budget since that was made smaller.
+    /// Returns how much must become free before so much can be committed. This includes memory
+    /// that is over budget because the budget was reduced.
     fn missing(&self, granules: u64) -> u64 {
         self.used.saturating_add(granules).saturating_sub(self.most)
     }
 
-    /// How much is over the budget, beside what is on its way back to the kernel.
+    /// Returns how much is over budget, beside memory that is going back to the kernel.
     fn over(&self) -> u64 {
         self.used.saturating_sub(self.most + self.freeing)
     }
@@ -372,17 +390,17 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Granules of the budget that somebody has, given back when this is dropped.
-#[must_use]
+/// Granules charged to the budget, returned when this is dropped.
+#[must_use = "dropping a charge returns it to the budget"]
 pub struct CommitCharge {
     budget: Arc<Budget>,
     granules: u64,
-    /// It was taken to be purged.
+    /// Whether the granules are going back to the kernel.
     freeing: bool,
 }
 
 impl CommitCharge {
-    /// None of a budget.
+    /// Returns an empty charge.
     pub fn none(budget: &Arc<Budget>) -> CommitCharge {
         CommitCharge {
             budget: budget.clone(),
@@ -391,13 +409,13 @@ impl CommitCharge {
         }
     }
 
-    /// How many.
+    /// Returns the number of granules.
     #[must_use]
     pub fn granules(&self) -> u64 {
         self.granules
     }
 
-    /// Takes so many out, or all if there are fewer.
+    /// Splits off so many granules, or all if there are fewer.
     pub fn split(&mut self, granules: u64) -> CommitCharge {
         let granules = granules.min(self.granules);
         self.granules -= granules;
@@ -408,10 +426,13 @@ impl CommitCharge {
         }
     }
 
-    /// Adds others of the same budget.
+    /// Adds another charge to the same budget.
     pub fn merge(&mut self, mut other: CommitCharge) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
-        debug_assert!(!self.freeing && !other.freeing, "what is purged is gone");
+        debug_assert!(
+            !self.freeing && !other.freeing,
+            "purged granules belong to nobody"
+        );
         self.granules += std::mem::take(&mut other.granules);
     }
 }

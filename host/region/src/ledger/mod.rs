@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::pins::{PinError, PinUndo};
+pub use self::pins::{PinError, PinUndo, PinUsage};
 use self::queue::Queue;
 #[allow(unused_imports, reason = "not all who compile this wait")]
 pub use self::waits::{RESERVATION, WaitStatus};
