@@ -8,18 +8,9 @@ use rangemap::RangeSet;
 use super::super::budget::{CommitCharge, Idle, PurgeRequest};
 use super::super::pins::{self, Pinned, PurgeHold};
 use super::super::{Account, ChargeKind, Exhausted, GRANULE, Span};
-use super::{ClaimId, ClaimRecord, Handle, Holder, Ledger, LedgerError, WindowId, WindowRecord};
-
-/// Why pins could not be changed. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PinError {
-    /// As with any operation on a region.
-    #[error(transparent)]
-    Refused(#[from] LedgerError),
-    /// The budget, or the claim's account, has no room for that.
-    #[error(transparent)]
-    Exhausted(#[from] Exhausted),
-}
+use super::{
+    ClaimId, ClaimRecord, Handle, Holder, Ledger, LedgerError, PinError, WindowId, WindowRecord,
+};
 
 /// What a claim's pins were before they were changed, to undo that.
 #[derive(Debug)]
