@@ -1,4 +1,4 @@
-//! The lock: windows and guards, and what of them conflicts.
+//! The lock: windows and guards, and which of them conflict.
 
 use super::super::{Rights, Span};
 use super::{
@@ -6,8 +6,8 @@ use super::{
 };
 
 impl<P> Ledger<P> {
-    /// Tells whether a lend on the way from the owner to `via` sets this window
-    /// of the claim aside: the lender had it when that lend began.
+    /// Returns whether a lend on the way from the owner to `via` sets this window of the claim
+    /// aside: the lender had it when that lend began.
     pub(super) fn is_aside(
         &self,
         id: WindowId,
@@ -30,7 +30,7 @@ impl<P> Ledger<P> {
         false
     }
 
-    /// Returns the tags of the windows that are set aside for a user of the lend `via`.
+    /// Returns the tags of the windows that are set aside for a borrower by the lend `via`.
     pub(super) fn tags_aside(&self, claim: ClaimId, via: Option<LendId>) -> Vec<u64> {
         let mut tags = Vec::new();
         let mut at = via;
@@ -44,9 +44,9 @@ impl<P> Ledger<P> {
         tags
     }
 
-    /// Returns the tag of a new window; 0 if the host holds it, or if the claim or lend that
-    /// it came by has been lent on. All windows with another tag are set aside for users of
-    /// any later lend: they were there when it began.
+    /// Returns the tag of a new window. It is 0 if the host holds the window, or if its claim or
+    /// lend has been lent on. All windows with another tag are set aside for borrowers of any
+    /// later lend, because they existed when it began.
     fn tag(&self, claim: ClaimId, via: Option<LendId>, holder: Holder) -> u64 {
         let lends_on = match via {
             None => self.claims[&claim].lends > 0,
@@ -58,7 +58,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Returns a window with which such a one would conflict.
+    /// Returns a window that conflicts with such a new window, other than `except`.
     pub(super) fn conflict(
         &self,
         claim: ClaimId,
@@ -74,13 +74,19 @@ impl<P> Ledger<P> {
         })
     }
 
-    /// Opens a window, for which the handle must have the rights `needs`:
-    /// takes the lock on its granules.
+    /// Opens a window: takes the lock on its granules. The handle must have the rights `needs`.
     ///
     /// # Errors
     ///
-    /// Each [`LedgerError`]; they are looked for in the order gone, purged, rights,
-    /// frozen, poisoned, unpinned, conflict.
+    /// Returns, in this order:
+    /// - [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the region
+    ///   was purged for good;
+    /// - [`LedgerError::NotPermitted`] if the handle lacks one of the rights `needs`;
+    /// - [`LedgerError::Frozen`] if the region is frozen and the access is not `read`;
+    /// - [`LedgerError::Poisoned`] if the region is poisoned;
+    /// - [`LedgerError::Unpinned`] unless the claim pins all of the span;
+    /// - [`LedgerError::OtherStrand`] if a live window of another strand conflicts;
+    /// - [`LedgerError::WouldBlock`] if another window, a reservation or a waiter conflicts.
     pub fn open(
         &mut self,
         handle: &Handle,
@@ -124,11 +130,11 @@ impl<P> Ledger<P> {
         Ok(id)
     }
 
-    /// Tells whether a window on no bytes at all could be opened.
+    /// Checks whether a window could be opened, regardless of its bytes.
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`LedgerError::WouldBlock`],
+    /// Returns an error as [`open`](Ledger::open) does, except [`LedgerError::WouldBlock`],
     /// [`LedgerError::OtherStrand`] and [`LedgerError::Unpinned`].
     pub fn may_open(
         &self,
@@ -173,7 +179,7 @@ impl<P> Ledger<P> {
         if self.conflict(claim, via, span, access, except).is_none() {
             return Ok(());
         }
-        // That is no matter of waiting, and said first.
+        // Waiting does not help against these, so they come first.
         let aside = self.tags_aside(claim, via);
         let apart = |other: Access| other.is_strands_apart(access);
         let apart = self.windows.find(span, apart, &aside, |id, other| {
@@ -185,13 +191,13 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Tells whether a window may be for something else.
+    /// Checks whether a window may change its access.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Gone`] for a window that has ended, or whose lend has; the
-    /// others but [`LedgerError::Poisoned`], since windows that exist stay as they
-    /// are.
+    /// Returns [`LedgerError::Gone`] if the window or its lend has ended. Otherwise returns an
+    /// error as [`open`](Ledger::open) does, except [`LedgerError::Poisoned`] and
+    /// [`LedgerError::Unpinned`]: poison and unpinning do not affect open windows.
     pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), LedgerError> {
         let window = self.windows.get(id).ok_or(LedgerError::Gone)?;
         self.check_lend(window.via)?;
@@ -203,18 +209,18 @@ impl<P> Ledger<P> {
         }
         let (claim, via, span) = (window.claim, window.via, window.span);
         self.check_lock(claim, via, span, access, Some(id))?;
-        // Nobody waits for a window to be more than it is now.
+        // Waiters come first only if the access conflicts with more than now.
         if !access.within(window.access) && self.is_behind(claim, via, span, access) {
             return Err(LedgerError::WouldBlock);
         }
         Ok(())
     }
 
-    /// Changes what a window is for.
+    /// Changes the access of a window, which does not conflict with itself.
     ///
     /// # Errors
     ///
-    /// As [`may_set_access`](Ledger::may_set_access).
+    /// Returns an error as [`may_set_access`](Ledger::may_set_access) does.
     pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), LedgerError> {
         self.may_set_access(id, access)?;
         self.windows.set_access(id, access);
@@ -225,9 +231,9 @@ impl<P> Ledger<P> {
         Ok(())
     }
 
-    /// Closes a window: lets its granules go. A writer that died poisons the
-    /// region. Gives back what was noted for it, or `None` for a window that
-    /// had ended before.
+    /// Closes a window and releases its granules. If its holder [died](WindowEnd::Died) and the
+    /// window could write, this poisons the region. Returns the place noted for the window, or
+    /// `None` if it had ended before.
     pub fn close(&mut self, id: WindowId, end: WindowEnd) -> Option<P> {
         let window = self.windows.remove(id)?;
         self.note_change(id, window.claim);
@@ -249,16 +255,15 @@ impl<P> Ledger<P> {
         Some(window.place)
     }
 
-    /// What a window is at the moment: its span and access.
+    /// Returns the span and the access of an open window.
     #[must_use]
-    #[allow(dead_code, reason = "for tests")]
     pub fn window(&self, id: WindowId) -> Option<(Span, Access)> {
         self.windows
             .get(id)
             .map(|window| (window.span, window.access))
     }
 
-    /// Tells whether a window may ever write, now or after
+    /// Returns whether a window has the rights to write, now or after
     /// [`set_access`](Ledger::set_access).
     #[must_use]
     pub fn may_write(&self, id: WindowId) -> bool {
@@ -266,8 +271,8 @@ impl<P> Ledger<P> {
         window.is_some_and(|window| window.rights.contains(Access::Write.needs()))
     }
 
-    /// The guests' windows of a claim that were made through a lend, or, with
-    /// `None`, by its own holder.
+    /// Returns the guests' windows of a claim that were made via a lend, or with `None` by its
+    /// owner.
     pub fn windows_of(
         &self,
         claim: ClaimId,
@@ -280,7 +285,7 @@ impl<P> Ledger<P> {
     }
 }
 
-/// Returns the tag that the windows of a claim share, if they came by this lend, or by none.
+/// Returns the tag that the windows of a claim share which were made via this lend, or via none.
 /// Claims and lends never have the same number.
 fn tag(claim: ClaimId, via: Option<LendId>) -> u64 {
     via.map_or(claim.0, |lend| lend.0)
