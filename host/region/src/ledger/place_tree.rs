@@ -1,25 +1,25 @@
-//! Places in the queue by granules, to find which waiter comes before which.
+//! A segment tree of places in the queue, to find which waiter comes before which.
 
 use std::collections::BTreeMap;
 
 use super::super::Span;
 use super::{ClaimId, WaiterId};
 
-/// Stands for no node.
+/// The index that stands for no node.
 const NONE: u32 = u32::MAX;
 
-/// The most places of a claim that are passed over to find another's.
+/// The maximum number of places of one claim that a search skips to find another claim's.
 const OWN: usize = 8;
 
-/// A place in the queue: its number, which is smaller for earlier waiters, and its owner.
+/// A place in the queue: its number, which is smaller for earlier waiters, and its waiter.
 pub(super) type QueuePlace = (u64, WaiterId);
 
-/// Places in the queue, each on a span of granules. Finding the first place on a span takes
-/// time that grows with the logarithm of the region's size, however many places there are.
-/// So does adding or removing a place.
+/// The places in the queue, each on a span of granules. Finding the first place on a span,
+/// adding a place and removing one take time logarithmic in the size of the region and in the
+/// number of places.
 ///
-/// Each node stands for a run of granules, the root for all of them and its children
-/// for the halves. A place is noted in the few nodes that make up its span.
+/// Each node stands for a run of granules: the root for all of them, its children for the
+/// halves. A place is noted in the few nodes that make up its span.
 #[derive(Debug)]
 pub(super) struct PlaceTree {
     granules: u64,
@@ -32,17 +32,17 @@ pub(super) struct PlaceTree {
 struct PlaceNode {
     left: Option<u32>,
     right: Option<u32>,
-    /// The places on all of the node's granules.
+    /// The places whose span has all of the node's granules, and not all of its parent's.
     here: BTreeMap<QueuePlace, ClaimId>,
-    /// The places on any of them.
+    /// The places on any of the node's granules.
     all: BTreeMap<QueuePlace, ClaimId>,
-    /// The first place here.
+    /// The first place of `here`.
     first_here: Option<First>,
-    /// The first place on any of them.
+    /// The first place of `all`.
     first: Option<First>,
 }
 
-/// The first place, and the first one of all other claims.
+/// The first place, and the first one of any other claim.
 #[derive(Clone, Copy, Debug)]
 struct First {
     place: QueuePlace,
@@ -93,7 +93,7 @@ enum Change {
 }
 
 impl PlaceTree {
-    /// No places, in a region of so many granules.
+    /// Creates an empty tree for a region of so many granules.
     pub(super) fn new(granules: u64) -> PlaceTree {
         PlaceTree {
             granules: granules.max(1).next_power_of_two(),
@@ -128,8 +128,8 @@ impl PlaceTree {
         }
     }
 
-    /// Changes a place below a node, which stands for these granules. Returns the node,
-    /// if there is anything left in it.
+    /// Changes a place below a node, which stands for the granules from `start` to `end`.
+    /// Returns the node, unless it is empty now.
     fn change_below(
         &mut self,
         at: Option<u32>,
@@ -184,7 +184,7 @@ impl PlaceTree {
             return at;
         }
         self.nodes.push(PlaceNode::default());
-        u32::try_from(self.nodes.len() - 1).expect("those who wait are limited to less")
+        u32::try_from(self.nodes.len() - 1).expect("handles, and so waiters, are limited to fewer")
     }
 
     fn first(&self, at: Option<u32>) -> Option<First> {
@@ -201,7 +201,7 @@ impl PlaceTree {
     }
 
     /// Returns the last place on a span that comes before a `place`, except for those of a
-    /// claim. If that claim has many places itself, it may be another one before the place.
+    /// claim. If that claim has many places itself, it may return an earlier one.
     pub(super) fn latest(&self, span: Span, but: ClaimId, place: u64) -> Option<QueuePlace> {
         let first = self.earliest(span, but)?;
         if first.0 >= place {
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_who_a_look_at_all_places_finds() {
+    fn finds_the_same_as_a_linear_search() {
         let mut state = 1_u64;
         let mut below = |most: u64| {
             state = state

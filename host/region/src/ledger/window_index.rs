@@ -1,4 +1,9 @@
-//! The windows of a region: by identity, by where they are, and by whose they are.
+//! The windows of a region: by identity, by span, and by claim.
+//!
+//! Windows of one access, of all claims and of each claim, are in interval trees, which find one
+//! on a span. The search skips windows that a lend sets aside by their *tag*. The windows of a
+//! claim's owner, or of one lend, share a tag if the claim or lend had not been lent on when
+//! they were opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +11,15 @@ use super::super::Span;
 use super::interval_tree::IntervalTree;
 use super::{Access, ClaimId, LendId, WindowId, WindowRecord};
 
-/// The windows of a region. What it costs to open, close and find one grows with the
-/// logarithm of how many there are, also where many are on the same granules.
+/// The windows of a region. Opening, closing and finding one takes time logarithmic in the
+/// number of windows, even if many are on the same granules.
 #[derive(Debug)]
 pub(super) struct WindowIndex<P> {
     all: BTreeMap<WindowId, WindowRecord<P>>,
-    /// All of them. Of few kinds: each store has its own live ones.
+    /// All windows, by access. There are few accesses: two, and two for each store with live
+    /// windows.
     places: BTreeMap<Access, IntervalTree>,
-    /// The same, of each claim.
+    /// The same, for each claim.
     of_claims: BTreeMap<(ClaimId, Access), IntervalTree>,
     through: BTreeSet<(ClaimId, Option<LendId>, WindowId)>,
 }
@@ -32,7 +38,7 @@ impl<P> WindowIndex<P> {
         self.all.get(&id)
     }
 
-    /// Whether all of them only read.
+    /// Returns whether all windows only read.
     pub(super) fn only_read(&self) -> bool {
         let mut places = self.places.iter();
         places.all(|(access, places)| *access == Access::Read || places.is_empty())
@@ -81,15 +87,15 @@ impl<P> WindowIndex<P> {
         );
     }
 
-    /// A claim has ended, and has no window any more.
+    /// Removes a claim that has ended and has no windows.
     pub(super) fn forget(&mut self, claim: ClaimId) {
         for access in [Access::Read, Access::Write] {
             self.of_claims.remove(&(claim, access));
         }
     }
 
-    /// Finds a window on a span that sees as `sees` wants and is `accept`ed, among
-    /// those whose tag is not in `without`.
+    /// Finds a window on a span whose access and identity are accepted by `sees` and `accept`,
+    /// among those whose tag is not in `without`.
     pub(super) fn find(
         &self,
         span: Span,
@@ -103,8 +109,8 @@ impl<P> WindowIndex<P> {
         kinds.find_map(|(_, places)| places.find(span, without, &mut accept))
     }
 
-    /// As [`find`](WindowIndex::find), among the windows of one claim with which one of this
-    /// access does not go together.
+    /// Finds a window as [`find`](WindowIndex::find) does, among the windows of one claim that
+    /// conflict with this access.
     pub(super) fn find_against(
         &self,
         claim: ClaimId,
@@ -119,7 +125,7 @@ impl<P> WindowIndex<P> {
             .find_map(|(_, places)| places.find(span, without, &mut accept))
     }
 
-    /// The windows of a claim on a span, in the order in which they were opened.
+    /// Returns the windows of a claim on a span, in the order in which they were opened.
     pub(super) fn on(&self, claim: ClaimId, span: Span) -> Vec<(WindowId, &WindowRecord<P>)> {
         let mut found = Vec::new();
         for (_, places) in self.of_claim(claim) {
@@ -132,7 +138,7 @@ impl<P> WindowIndex<P> {
         found
     }
 
-    /// Whether there is a window of a claim on a span that is `accept`ed.
+    /// Returns whether a claim has a window on a span that `accept` accepts.
     pub(super) fn any_on(
         &self,
         claim: ClaimId,
@@ -153,8 +159,7 @@ impl<P> WindowIndex<P> {
             .map(|((_, access), places)| (*access, places))
     }
 
-    /// The windows of a claim that were opened through a lend, or, with `None`, by its
-    /// own holder.
+    /// Returns the windows of a claim that were opened via a lend, or with `None` by its owner.
     pub(super) fn through(
         &self,
         claim: ClaimId,
@@ -167,8 +172,8 @@ impl<P> WindowIndex<P> {
     }
 }
 
-/// Removes a window from a tree. An empty one is kept for the next window, but not for
-/// those of a store, which may be gone.
+/// Removes a window from a tree. An empty tree is kept for the next window, but not one of a
+/// store, which may be gone.
 fn remove<K: Ord>(
     trees: &mut BTreeMap<K, IntervalTree>,
     key: K,
