@@ -3,13 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tombolo_core_tests::world::{Step, World};
+use tombolo_core_tests::system_under_test::{Step, System};
 
 fuzz_target!(|steps: Vec<Step>| {
-    let mut world = World::new();
+    let mut system = System::new();
     // The model looks through its whole history at each step.
     for step in steps.iter().take(200) {
-        world.step(step);
+        system.step(step);
     }
-    world.finish();
+    system.finish();
 });

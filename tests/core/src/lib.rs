@@ -7,4 +7,4 @@
 pub mod model;
 pub use tombolo_region as region;
 pub mod spans;
-pub mod world;
+pub mod system_under_test;

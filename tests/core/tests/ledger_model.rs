@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use tombolo_core_tests::world::{Op, Seen, Step, World};
+use tombolo_core_tests::system_under_test::{Op, Seen, Step, System};
 
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
@@ -81,12 +81,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn run(steps: &[Step]) -> World {
-    let mut world = World::new();
+fn run(steps: &[Step]) -> System {
+    let mut system = System::new();
     for step in steps {
-        world.step(step);
+        system.step(step);
     }
-    world
+    system
 }
 
 proptest! {
