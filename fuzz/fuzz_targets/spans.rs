@@ -1,5 +1,4 @@
-//! The arithmetic of map calls, against the same in numbers that cannot
-//! overflow.
+//! The arithmetic of map calls against the same arithmetic in numbers that cannot overflow.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Result, Unstructured};
@@ -7,8 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use tombolo_core_tests::region::GRANULE;
 use tombolo_core_tests::spans::Question;
 
-/// A number that guests try: anywhere, or about a multiple of the granule, at
-/// either end of the numbers there are.
+/// A number that a guest may try: any, or near a multiple of the granule, at either end of the
+/// range.
 #[derive(Clone, Copy, Debug)]
 struct Number(u64);
 

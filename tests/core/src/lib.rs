@@ -1,8 +1,7 @@
-//! The pure core of the host library, by itself, and what tests of it share.
+//! The model of the ledger, and the system that runs both side by side.
 //!
-//! What decides who may see
-//! which bytes needs neither wasmtime nor a kernel, and without them Miri and
-//! fuzzers compile it in seconds, and can run it at all.
+//! The ledger needs neither wasmtime nor a kernel. So Miri and fuzzers compile and run these
+//! tests in seconds.
 
 pub mod model;
 pub use tombolo_region as region;

@@ -1,11 +1,10 @@
-//! A model of one region: what the rules say, as simply as it can be said.
+//! A model of one region: the rules of the design, stated as simply as possible.
 //!
-//! It is written from the rules and not from the ledger, and for the eye and
-//! not for speed. Nothing is ever forgotten, nothing is counted: whatever is
-//! asked is answered from the whole history. A window is an array of granules,
-//! a lend knows its chain from the owner on, and notes by name which windows it
-//! sets aside. A claim knows of each granule whether it pins it and whether a
-//! loss is still to be told; what nobody pins stands in a list, oldest first.
+//! It is written from the rules and not from the ledger, to be read and not to be fast. It
+//! forgets nothing and counts nothing: each answer comes from the whole history. A window is an
+//! array of granules. A lend has its chain from the owner on, and the list of the windows that
+//! it sets aside. A claim notes for each granule whether it pins it and whether a loss is still
+//! to be told. Unpinned granules are in a list, the oldest first.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,7 +15,7 @@ use crate::region::{Access, LedgerError, LiveOwner, RESERVATION, WindowEnd};
 /// The granules of the model's region.
 pub const GRANULES: usize = 4;
 
-/// Rights, one by one.
+/// Rights as single values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Can {
     /// Read.
@@ -35,7 +34,7 @@ impl Can {
         share: true,
     };
 
-    /// These, and never `share`.
+    /// Returns these rights without `share`.
     #[must_use]
     pub fn unshared(self) -> Can {
         Can {
@@ -44,13 +43,13 @@ impl Can {
         }
     }
 
-    /// Tells whether none of these is missing in `all`.
+    /// Returns whether `all` has each of these rights.
     #[must_use]
     pub fn within(self, all: Can) -> bool {
         (!self.read || all.read) && (!self.write || all.write) && (!self.share || all.share)
     }
 
-    /// What a window of this kind takes.
+    /// Returns the rights that a window with this access needs.
     #[must_use]
     pub fn window(access: Access) -> Can {
         Can {
@@ -61,126 +60,126 @@ impl Can {
     }
 }
 
-/// A handle that somebody got.
+/// A handle, released or not.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    /// Which claim it belongs to.
+    /// The claim of the handle.
     pub claim: usize,
     /// Its rights.
     pub can: Can,
-    /// The lends that it came by, from the owner's on.
+    /// The lends by which the holder has it, from the owner's on.
     pub chain: Vec<usize>,
-    /// Its claim's first.
+    /// Whether it is the first of its claim.
     pub first: bool,
-    /// Its holder let go of it.
+    /// Whether it was released.
     pub dropped: bool,
 }
 
-/// A lend that began.
+/// A lend, ended or not.
 #[derive(Clone, Debug)]
 pub struct Lend {
-    /// Which claim is lent.
+    /// The claim that is lent.
     pub claim: usize,
-    /// The lends from the owner's on, this one last.
+    /// The lends from the owner's on. This one is the last.
     pub chain: Vec<usize>,
-    /// The lender's windows, which it sets aside.
+    /// The lender's windows that it sets aside.
     pub aside: Vec<usize>,
-    /// Its call ended.
+    /// Whether its call ended.
     pub revoked: bool,
 }
 
-/// A window, or a guard, that was made.
+/// A window or a guard, closed or not.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// Which claim it belongs to.
+    /// The claim of the window.
     pub claim: usize,
-    /// The lends that its handle came by.
+    /// The lends by which the holder has the handle.
     pub chain: Vec<usize>,
     /// The rights of its handle.
     pub can: Can,
-    /// Which granules it shows.
+    /// The granules that it shows.
     pub shows: Granules,
-    /// How it sees.
+    /// Its access.
     pub access: Access,
-    /// It is the host program's.
+    /// Whether it is a guard of the host program.
     pub guard: bool,
-    /// It is still there.
+    /// Whether it is open.
     pub open: bool,
 }
 
-/// Somebody who waited.
+/// A waiter, in the queue or not.
 #[derive(Clone, Debug)]
 pub struct Waiter {
-    /// For what.
+    /// The window for which it waits.
     pub window: Window,
-    /// Whose turn it is.
-    pub turn: Turn,
+    /// Its state.
+    pub state: WaiterState,
 }
 
-/// How far a waiter has come.
+/// The state of a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum WaiterState {
     /// It waits.
     Waiting,
-    /// What it waits for is reserved, up to this moment.
+    /// Its window is reserved until this moment.
     Reserved(Duration),
-    /// It did not take it.
-    Lapsed,
-    /// It is not in the queue any more.
+    /// Its reservation expired.
+    Expired,
+    /// It has left the queue.
     Left,
 }
 
-/// A mark for each granule of the region.
+/// A flag for each granule of the region.
 pub type Granules = [bool; GRANULES];
 
-/// What a claim needs, and what it was not told.
+/// The pins of a claim, and the losses that it was not told of.
 #[derive(Clone, Copy, Debug)]
 pub struct Pins {
-    /// What it pins.
+    /// The granules that it pins.
     pub pinned: Granules,
-    /// What was purged since the claim was last told of the granule.
+    /// The granules that were purged since the claim was last told of them.
     pub untold: Granules,
 }
 
-/// Says in which order things happen, over all regions of a host.
+/// The order in which events happen, over all regions of a host.
 pub type Clock = Rc<Cell<u64>>;
 
-/// One region's history. Handles, lends, windows and claims are named by
-/// numbers, in the order in which they came to be.
+/// The history of one region. Handles, lends, windows and claims are numbered in the order of
+/// their creation.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// All handles there ever were.
+    /// All handles that were ever made.
     pub handles: Vec<Handle>,
-    /// All lends there ever were.
+    /// All lends that were ever made.
     pub lends: Vec<Lend>,
-    /// All windows there ever were.
+    /// All windows that were ever opened.
     pub windows: Vec<Window>,
-    /// All who ever waited for a window.
+    /// All waiters that there ever were.
     pub waiters: Vec<Waiter>,
-    /// Who waits, by number, first come first.
+    /// The waiters in the queue, in its order.
     pub queue: Vec<usize>,
-    /// The pins of all claims there ever were.
+    /// The pins of all claims that were ever made.
     pub claims: Vec<Pins>,
-    /// What each granule holds: 0 after it was purged, and at first.
+    /// The contents of each granule: 0 at first and after it was purged.
     pub bytes: [u64; GRANULES],
-    /// What counts against the budget.
+    /// The granules that count against the budget.
     pub committed: Granules,
-    /// What is committed and nobody pins, and when the last claim unpinned it;
-    /// the least recent first.
+    /// The committed granules that nobody pins, with the time of the last unpinning, the least
+    /// recent first.
     pub idle: Vec<(u64, usize)>,
-    /// How many granules were purged.
+    /// The number of granules that were purged.
     pub lost: u64,
-    /// Frozen, and then purged.
+    /// Whether the region was frozen and then purged.
     pub purged: bool,
     clock: Clock,
-    /// Immutable for good.
+    /// Whether the region is frozen.
     pub frozen: bool,
-    /// A writer died, and nobody cleared that.
+    /// Whether the region is poisoned.
     pub poisoned: bool,
 }
 
 impl Model {
-    /// A new region, pinned or not, with its creator's handle.
+    /// Creates a region, pinned or not, with its creator's handle.
     #[must_use]
     pub fn new(pinned: bool, clock: &Clock) -> Model {
         let mut model = Model {
@@ -196,8 +195,8 @@ impl Model {
         model
     }
 
-    /// Makes a claim, and its first handle. By rule 7, a duplicate has the pins
-    /// of its source, and what that was not told.
+    /// Makes a claim and its first handle. By rule 7, a duplicate has the pins of its source,
+    /// and the losses that its source was not told of.
     pub fn claim(&mut self, can: Can, pins: Pins) -> usize {
         self.claims.push(pins);
         self.handle(Handle {
@@ -209,13 +208,13 @@ impl Model {
         })
     }
 
-    /// The pins of a handle's claim.
+    /// Returns the pins of a handle's claim.
     #[must_use]
     pub fn pins(&self, handle: usize) -> Pins {
         self.claims[self.handles[handle].claim]
     }
 
-    /// The same, to change them.
+    /// Returns the pins of a handle's claim, to change them.
     pub fn pins_mut(&mut self, handle: usize) -> &mut Pins {
         &mut self.claims[self.handles[handle].claim]
     }
@@ -225,7 +224,7 @@ impl Model {
         self.handles.len() - 1
     }
 
-    /// Rule 5: when the call ends, the lent handle is revoked.
+    /// Returns whether a lent handle is revoked. Rule 5: it is when the call ends.
     #[must_use]
     pub fn gone(&self, handle: usize) -> bool {
         self.ended(&self.handles[handle].chain)
@@ -235,8 +234,8 @@ impl Model {
         chain.last().is_some_and(|lend| self.lends[*lend].revoked)
     }
 
-    /// Rule 6: a claim lives while a handle or a window of it does. A revoked
-    /// handle is none.
+    /// Returns whether a claim lives. Rule 6: it lives while a handle or a window of it does. A
+    /// revoked handle does not count.
     #[must_use]
     pub fn lives(&self, claim: usize) -> bool {
         let mut windows = self.windows.iter();
@@ -250,8 +249,8 @@ impl Model {
             .count()
     }
 
-    /// Rule 5: the lender goes on when the lent handle is revoked and what was
-    /// made through it is gone, down the whole chain.
+    /// Returns whether a lend is over. Rule 5: the lender goes on when the lent handle is
+    /// revoked and the windows made through it are closed, down the whole chain.
     #[must_use]
     pub fn over(&self, lend: usize) -> bool {
         let mut windows = self.windows.iter();
@@ -270,28 +269,27 @@ impl Model {
         windows.any(|it| it.open && it.guard && it.claim == claim)
     }
 
-    /// Rule 2, for one pair: tells whether two windows may not be there
-    /// together, set aside or not.
+    /// Returns whether two windows conflict by rule 2, set aside or not.
     #[must_use]
     pub fn clash(one: &Window, other: &Window) -> bool {
         let common = (0..GRANULES).any(|at| one.shows[at] && other.shows[at]);
         common && !together(one.access, other.access)
     }
 
-    /// Rule 5: tells whether the window of this number is set aside for those
-    /// that come by this chain.
+    /// Returns whether a window is set aside for holders by this chain, by rule 5.
     #[must_use]
     pub fn aside(&self, window: usize, chain: &[usize]) -> bool {
         let mut chain = chain.iter();
         chain.any(|lend| self.lends[*lend].aside.contains(&window))
     }
 
-    /// Rule 2: tells whether a window meets a conflict with any but `own`.
+    /// Returns whether a window conflicts with any but `own`, by rule 2.
     fn conflicts(&self, window: &Window, own: Option<usize>) -> bool {
         self.against_conflicts(window, own).is_some()
     }
 
-    /// What it is refused for then: live windows in another strand are said first.
+    /// Returns the reason for which it is refused then. Live windows in another strand come
+    /// first.
     fn against_conflicts(&self, window: &Window, own: Option<usize>) -> Option<LedgerError> {
         let others = self.windows.iter().enumerate();
         let conflicts = others.filter(|(no, other)| {
@@ -309,7 +307,7 @@ impl Model {
         apart.or(conflicts.first()).copied()
     }
 
-    /// Reasons against a duplicate.
+    /// Returns the reasons against a duplicate.
     #[must_use]
     pub fn against_duplicate(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -320,7 +318,8 @@ impl Model {
         unless(may, LedgerError::NotPermitted)
     }
 
-    /// Rule 7: a frozen region that was purged answers nothing else.
+    /// Returns the reason against operations that need bytes, if there is one. Rule 7: a frozen
+    /// region that was purged answers `purged`.
     fn nothing_there(&self, handle: usize) -> Option<LedgerError> {
         if self.gone(handle) {
             return Some(LedgerError::Gone);
@@ -328,7 +327,7 @@ impl Model {
         self.purged.then_some(LedgerError::Purged)
     }
 
-    /// Reasons against a restricted handle.
+    /// Returns the reasons against a restricted handle.
     #[must_use]
     pub fn against_restrict(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -352,7 +351,7 @@ impl Model {
         })
     }
 
-    /// Reasons against a lend.
+    /// Returns the reasons against a lend.
     #[must_use]
     pub fn against_lend(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -365,9 +364,9 @@ impl Model {
         reasons
     }
 
-    /// Begins a lend, which sets aside the windows that the lender has. It gets
-    /// no more of them while the lend holds its store, and any that it makes
-    /// after that hold ended early is one like everybody's.
+    /// Begins a lend, which sets aside the windows that the lender has. The lender opens no more
+    /// while the lend holds its store. If that hold ends early, windows that it opens conflict
+    /// as all others do.
     pub fn lend(&mut self, handle: usize, can: Can) -> (usize, usize) {
         let Handle { claim, chain, .. } = self.handles[handle].clone();
         let aside = self.windows_of(claim, &chain);
@@ -389,7 +388,7 @@ impl Model {
         (lend, lent)
     }
 
-    /// The guests' windows of a claim that came by this chain.
+    /// Returns the guests' windows of a claim by this chain.
     #[must_use]
     pub fn windows_of(&self, claim: usize, chain: &[usize]) -> Vec<usize> {
         let windows = self.windows.iter().enumerate();
@@ -399,7 +398,7 @@ impl Model {
             .collect()
     }
 
-    /// Reasons against a move.
+    /// Returns the reasons against a move.
     #[must_use]
     pub fn against_move(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -418,8 +417,8 @@ impl Model {
         reasons
     }
 
-    /// Reasons against a new window through a handle, of which the handle must
-    /// have the rights `needs`; in the order in which they are to be told.
+    /// Returns the reasons against a new window through a handle, which must have the rights
+    /// `needs`, in their order.
     #[must_use]
     pub fn against_open(&self, handle: usize, needs: Can, window: &Window) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -443,7 +442,7 @@ impl Model {
         reasons
     }
 
-    /// A window as this handle would make it.
+    /// Returns a window as this handle would make it.
     #[must_use]
     pub fn window(&self, handle: usize, shows: Granules, access: Access, guard: bool) -> Window {
         let Handle {
@@ -460,8 +459,8 @@ impl Model {
         }
     }
 
-    /// Reasons against other access, in the order in which they are to be told.
-    /// Windows that exist stay as they are in a poisoned region.
+    /// Returns the reasons against another access, in their order. Poison does not affect open
+    /// windows.
     #[must_use]
     pub fn against_access(&self, window: usize, access: Access) -> Vec<LedgerError> {
         let before = &self.windows[window];
@@ -489,7 +488,7 @@ impl Model {
         reasons
     }
 
-    /// Ends a window that is there.
+    /// Closes an open window.
     pub fn close(&mut self, window: usize, end: WindowEnd) {
         let window = &mut self.windows[window];
         assert!(window.open, "a window ends once");
@@ -499,7 +498,7 @@ impl Model {
         }
     }
 
-    /// Reasons against freezing.
+    /// Returns the reasons against freezing.
     #[must_use]
     pub fn against_freeze(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -526,7 +525,7 @@ impl Model {
         reasons
     }
 
-    /// Reasons against clearing poison.
+    /// Returns the reasons against clearing poison.
     #[must_use]
     pub fn against_clear(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -538,7 +537,7 @@ impl Model {
 
 /// Waiting: rule 11.
 impl Model {
-    /// Reasons against waiting for a window: what waiting does not cure.
+    /// Returns the reasons against waiting for a window.
     #[must_use]
     pub fn against_wait(&self, handle: usize, needs: Can, window: &Window) -> Vec<LedgerError> {
         let mut reasons = self.against_open(handle, needs, window);
@@ -546,18 +545,18 @@ impl Model {
         reasons
     }
 
-    /// Somebody waits, and gives up what it waited for before.
+    /// Makes a holder wait. It gives up the window for which it waited before.
     pub fn wait(&mut self, window: Window) -> usize {
         self.leave(|it| it.claim == window.claim && it.chain == window.chain);
         self.waiters.push(Waiter {
             window,
-            turn: Turn::Waiting,
+            state: WaiterState::Waiting,
         });
         self.queue.push(self.waiters.len() - 1);
         self.waiters.len() - 1
     }
 
-    /// Whoever waits for such a window does not any more.
+    /// Removes the waiters for matching windows from the queue.
     pub fn leave(&mut self, which: impl Fn(&Window) -> bool) {
         for no in 0..self.waiters.len() {
             if which(&self.waiters[no].window) {
@@ -566,45 +565,48 @@ impl Model {
         }
     }
 
-    /// One waiter does not wait any more.
+    /// Removes a waiter from the queue.
     pub fn leaves(&mut self, waiter: usize) {
-        self.waiters[waiter].turn = Turn::Left;
+        self.waiters[waiter].state = WaiterState::Left;
         self.queue.retain(|no| *no != waiter);
     }
 
-    /// A window is there: whoever waited for that, or for more, has it.
+    /// Removes the waiter that waited for this window, or for more.
     pub fn took(&mut self, window: &Window) {
         self.leave(|it| covers(it, window));
     }
 
-    /// A waiter asks; who let its turn go by is the last now.
+    /// Polls a waiter. An expired one becomes the last.
     pub fn asks(&mut self, waiter: usize) {
-        if self.waiters[waiter].turn == Turn::Lapsed {
+        if self.waiters[waiter].state == WaiterState::Expired {
             self.leaves(waiter);
-            self.waiters[waiter].turn = Turn::Waiting;
+            self.waiters[waiter].state = WaiterState::Waiting;
             self.queue.push(waiter);
         }
     }
 
-    /// Whether a waiter should try.
+    /// Returns whether a waiter is ready.
     #[must_use]
     pub fn ready(&self, waiter: usize) -> bool {
-        matches!(self.waiters[waiter].turn, Turn::Reserved(_) | Turn::Left)
+        matches!(
+            self.waiters[waiter].state,
+            WaiterState::Reserved(_) | WaiterState::Left
+        )
     }
 
-    /// The end of the reservation that ends first.
+    /// Returns when the next reservation expires.
     #[must_use]
-    pub fn next_lapse(&self) -> Option<Duration> {
+    pub fn next_expiry(&self) -> Option<Duration> {
         let mut next = None;
         for waiter in &self.waiters {
-            if let Turn::Reserved(until) = waiter.turn {
+            if let WaiterState::Reserved(until) = waiter.state {
                 next = Some(next.map_or(until, |next: Duration| next.min(until)));
             }
         }
         next
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub fn pass(&mut self, now: Duration) {
         for no in self.queue.clone() {
             let it = &self.waiters[no].window;
@@ -618,10 +620,10 @@ impl Model {
                 self.leaves(no);
             }
         }
-        while let Some(until) = self.next_lapse().filter(|until| *until <= now) {
+        while let Some(until) = self.next_expiry().filter(|until| *until <= now) {
             for waiter in &mut self.waiters {
-                if waiter.turn == Turn::Reserved(until) {
-                    waiter.turn = Turn::Lapsed;
+                if waiter.state == WaiterState::Reserved(until) {
+                    waiter.state = WaiterState::Expired;
                 }
             }
             self.reserve(until);
@@ -633,20 +635,20 @@ impl Model {
         for place in 0..self.queue.len() {
             let no = self.queue[place];
             let window = self.waiters[no].window.clone();
-            if self.waiters[no].turn == Turn::Waiting
+            if self.waiters[no].state == WaiterState::Waiting
                 && !self.conflicts(&window, None)
                 && !self.anybody_before(place, &window)
             {
-                self.waiters[no].turn = Turn::Reserved(now + RESERVATION);
+                self.waiters[no].state = WaiterState::Reserved(now + RESERVATION);
             }
         }
     }
 
-    /// Whether somebody in the queue comes before a window that is not there.
+    /// Returns whether a waiter in the queue comes before a new window.
     fn behind(&self, window: &Window) -> bool {
         let own = self.queue.iter().position(|no| {
             let it = &self.waiters[*no];
-            it.turn != Turn::Lapsed && covers(&it.window, window)
+            it.state != WaiterState::Expired && covers(&it.window, window)
         });
         self.anybody_before(own.unwrap_or(self.queue.len()), window)
     }
@@ -654,21 +656,21 @@ impl Model {
     fn anybody_before(&self, own: usize, window: &Window) -> bool {
         (0..self.queue.len()).any(|place| {
             let it = &self.waiters[self.queue[place]];
-            let counts = match it.turn {
-                Turn::Waiting => place < own && !self.stuck(place, window),
-                Turn::Reserved(_) => true,
-                Turn::Lapsed | Turn::Left => false,
+            let counts = match it.state {
+                WaiterState::Waiting => place < own && !self.stuck(place, window),
+                WaiterState::Reserved(_) => true,
+                WaiterState::Expired | WaiterState::Left => false,
             };
             counts && it.window.claim != window.claim && Model::clash(&it.window, window)
         })
     }
 
-    /// Whether a waiter cannot go on as long as somebody waits for this window: what
-    /// it waits for is set aside for that one, or is what another waits for that cannot
-    /// go on. Who waits for a window of its own is in nobody's way in any case.
+    /// Returns whether a waiter cannot go on while this window is waited for. Then its window is
+    /// set aside for that one, or conflicts with another waiter that cannot go on. A waiter for
+    /// a window of its own blocks nobody in any case.
     fn stuck(&self, place: usize, window: &Window) -> bool {
         let it = &self.waiters[self.queue[place]];
-        if it.turn != Turn::Waiting {
+        if it.state != WaiterState::Waiting {
             return false;
         }
         self.own(place) || self.behind_lender(place, window)
@@ -685,7 +687,7 @@ impl Model {
 
     fn behind_lender(&self, place: usize, window: &Window) -> bool {
         let it = &self.waiters[self.queue[place]];
-        if it.turn != Turn::Waiting || self.own(place) {
+        if it.state != WaiterState::Waiting || self.own(place) {
             return false;
         }
         let mut windows = self.windows.iter().enumerate();
@@ -705,7 +707,7 @@ impl Model {
     }
 }
 
-/// Whether one waits for another window, or for more than that.
+/// Returns whether one window is another, or more than that.
 fn covers(one: &Window, other: &Window) -> bool {
     one.claim == other.claim
         && one.chain == other.chain
@@ -713,7 +715,7 @@ fn covers(one: &Window, other: &Window) -> bool {
         && within(other.access, one.access)
 }
 
-/// Rule 2, without the granules.
+/// Returns whether two accesses are compatible by rule 2.
 fn together(one: Access, other: Access) -> bool {
     use Access::{LiveRead, LiveWrite, Read};
     match (one, other) {
@@ -725,8 +727,7 @@ fn together(one: Access, other: Access) -> bool {
     }
 }
 
-/// Whether who has `more` could have the other: nothing that goes with `more`
-/// conflicts with that.
+/// Returns whether nothing that is compatible with `more` conflicts with the other access.
 fn within(access: Access, more: Access) -> bool {
     match (access, more) {
         (_, Access::Write) | (Access::Read, Access::Read) => true,
@@ -751,27 +752,27 @@ fn live(window: &Window) -> Option<LiveOwner> {
 
 /// Pins: rules 5, 7 and 8.
 impl Model {
-    /// Tells whether the claim of a handle pins all of these.
+    /// Returns whether the claim of a handle pins all of these.
     #[must_use]
     pub fn is_pinned(&self, handle: usize, span: &Granules) -> bool {
         let pinned = self.pins(handle).pinned;
         (0..GRANULES).all(|at| !span[at] || pinned[at])
     }
 
-    /// Tells whether any claim pins a granule.
+    /// Returns whether any claim pins a granule.
     #[must_use]
     pub fn needed(&self, granule: usize) -> bool {
         let mut claims = 0..self.claims.len();
         claims.any(|no| self.lives(no) && self.claims[no].pinned[granule])
     }
 
-    /// Reasons against asking what is pinned.
+    /// Returns the reasons against asking for pins.
     #[must_use]
     pub fn against_status(&self, handle: usize) -> Vec<LedgerError> {
         self.nothing_there(handle).into_iter().collect()
     }
 
-    /// Reasons against a change of pins: they need no right.
+    /// Returns the reasons against a change of pins, which needs no right.
     #[must_use]
     pub fn against_pin(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
@@ -785,8 +786,7 @@ impl Model {
         reasons
     }
 
-    /// Reasons against unpinning, with which the host program's guards are never
-    /// hidden.
+    /// Returns the reasons against unpinning. It never hides guards of the host program.
     #[must_use]
     pub fn against_unpin(&self, handle: usize, span: &Granules) -> Vec<LedgerError> {
         let mut reasons = self.against_pin(handle);
@@ -801,7 +801,7 @@ impl Model {
         reasons
     }
 
-    /// Unpins what the claim pins of a span.
+    /// Unpins the granules of a span that the claim pins.
     pub fn unpin(&mut self, handle: usize, span: &Granules) {
         for at in (0..GRANULES).filter(|at| span[*at]) {
             self.pins_mut(handle).pinned[at] = false;
@@ -809,7 +809,7 @@ impl Model {
         self.settle();
     }
 
-    /// Pins a span, and tells whether any of it was lost.
+    /// Pins a span and returns whether any of it was lost.
     pub fn pin(&mut self, handle: usize, span: &Granules) -> bool {
         let mut lost = false;
         for at in (0..GRANULES).filter(|at| span[*at]) {
@@ -822,15 +822,15 @@ impl Model {
         lost
     }
 
-    /// How many granules of a span have to be paid for.
+    /// Returns how many granules of a span must be paid for.
     #[must_use]
     pub fn unpaid(&self, span: &Granules) -> usize {
         let unpaid = |at: &usize| span[*at] && !self.committed[*at];
         (0..GRANULES).filter(unpaid).count()
     }
 
-    /// Puts what nobody pins any more at the end of the order. Of a region that
-    /// nobody claims, nothing is left.
+    /// Puts granules that nobody pins any more at the end of the order. A region without claims
+    /// keeps none.
     pub fn settle(&mut self) {
         if !(0..self.claims.len()).any(|claim| self.lives(claim)) {
             self.committed = [false; GRANULES];
@@ -845,8 +845,8 @@ impl Model {
         }
     }
 
-    /// When what is to be purged next was unpinned, if there is anything. What is
-    /// frozen goes whole, so that its last part counts.
+    /// Returns when the granule that is purged next was unpinned, if there is any. A frozen
+    /// region is purged whole, so its last part counts.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
         let whole = self.idle.len() == GRANULES;
@@ -857,7 +857,7 @@ impl Model {
         next.map(|(when, _)| *when)
     }
 
-    /// How many granules can be purged, but for these.
+    /// Returns how many granules can be purged, except for these.
     #[must_use]
     pub fn purgeable(&self, but: &Granules) -> usize {
         let idle = self.idle.iter().filter(|(_, at)| !but[*at]).count();
@@ -868,7 +868,7 @@ impl Model {
         }
     }
 
-    /// Purges what is next, and gives how many granules it was.
+    /// Purges the next granules and returns how many.
     pub fn purge(&mut self) -> usize {
         let count = if self.frozen { GRANULES } else { 1 };
         for (_, at) in self.idle.drain(..count).collect::<Vec<_>>() {
@@ -884,15 +884,15 @@ impl Model {
         count
     }
 
-    /// The fewest and the most runs that the claim could count as unpinned: runs
-    /// side by side may be counted one by one.
+    /// Returns the minimum and maximum number of unpinned runs of the claim. Runs side by side
+    /// may count one by one.
     #[must_use]
     pub fn runs(&self, claim: usize) -> (u64, u64) {
         runs(&self.claims[claim].pinned)
     }
 
-    /// As [`runs`](Model::runs), if the claim of a handle had pinned or unpinned
-    /// a span.
+    /// Returns the [runs](Model::runs) as if the claim of a handle had pinned or unpinned a
+    /// span.
     #[must_use]
     pub fn runs_with(&self, handle: usize, span: &Granules, pin: bool) -> (u64, u64) {
         let mut pinned = self.pins(handle).pinned;

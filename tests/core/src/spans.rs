@@ -1,18 +1,18 @@
-//! What rule 3 says of spans, in numbers that cannot overflow.
+//! Rule 3 about spans, in numbers that cannot overflow.
 
 use crate::region::{GRANULE, Span, SpanError};
 
-/// The largest region: the backing file's length is signed, and whole granules.
+/// The size of the largest region: the length of its file is signed and whole granules.
 pub const LARGEST_REGION: u64 = i64::MAX as u64 - GRANULE;
 
-/// What is asked of a region, or of a memory, of `size` bytes.
+/// The arguments of a map call, for a region or memory of `size` bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
-    /// The offset, or the address.
+    /// The offset or the address.
     pub start: u64,
-    /// How long the span is.
+    /// The length of the span, in bytes.
     pub length: u64,
-    /// How large the region or the memory is.
+    /// The size of the region or the memory, in bytes.
     pub size: u64,
 }
 
@@ -21,7 +21,7 @@ impl Question {
         u128::from(self.start) + u128::from(self.length)
     }
 
-    /// Whole granules, and at least one.
+    /// Returns whether the span is whole granules, and at least one.
     fn is_whole(self) -> bool {
         let granule = u128::from(GRANULE);
         u128::from(self.start) % granule == 0
@@ -33,16 +33,16 @@ impl Question {
         self.size.clamp(1, LARGEST_REGION)
     }
 
-    /// The size rounded up to granules.
+    /// Returns the size rounded up to granules.
     fn file(self) -> u128 {
         u128::from(self.region_size()).next_multiple_of(u128::from(GRANULE))
     }
 
-    /// Asks all that there is to ask.
+    /// Checks the answers of all constructors of spans.
     ///
     /// # Panics
     ///
-    /// Where an answer is wrong.
+    /// Panics if an answer is wrong.
     pub fn check(self) {
         self.check_window();
         self.check_memory();
@@ -103,9 +103,8 @@ impl Question {
         }
     }
 
-    /// Sizes that no region has get an answer too. Windows on them are at most
-    /// those that the rule permits: where rounding up leaves the numbers there
-    /// are, none.
+    /// Checks sizes that no region has. Windows on them are at most those that the rule permits,
+    /// and none if rounding up overflows.
     fn check_any_size(self) {
         let file = u128::from(self.size).next_multiple_of(u128::from(GRANULE));
         if let Ok(span) = Span::of_window(self.start, self.length, self.size) {
@@ -116,7 +115,7 @@ impl Question {
         assert_eq!(bytes.is_ok(), self.end() <= u128::from(self.size));
     }
 
-    /// A refusal names what is wrong, and that is.
+    /// Checks that an error names an argument, and that this argument is wrong.
     fn check_refusal(self, error: SpanError, whole: &str, start: &str, limit: u128) {
         match error {
             SpanError::Misaligned { what, value } => {
@@ -144,12 +143,11 @@ impl Question {
         }
     }
 
-    /// Asks whether windows as these two ask for, on one region, have a byte in
-    /// common.
+    /// Checks whether two such windows on one region have a byte in common.
     ///
     /// # Panics
     ///
-    /// Where the answer is wrong.
+    /// Panics if the answer is wrong.
     pub fn check_overlap(self, other: Question) {
         let size = self.region_size();
         let window = |of: Question| Span::of_window(of.start, of.length, size);

@@ -1,5 +1,5 @@
-//! The ledgers of two regions against their models: any steps, by several
-//! holders, within one budget.
+//! The ledgers of two regions against their models, in random histories of several holders
+//! within one budget.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -10,7 +10,7 @@ fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if cfg!(miri) {
         config.cases = 1;
-        // It would look for its file, which Miri keeps from it.
+        // Miri does not let it look for its file.
         config.failure_persistence = None;
     }
     config
@@ -18,7 +18,7 @@ fn config() -> ProptestConfig {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let most = if cfg!(miri) { 4 } else { 300 };
-    // One of the regions sees most of it, so that much comes together there.
+    // One region gets most steps, so that many holders meet there.
     let region = prop_oneof![2 => Just(0), 1 => Just(1)];
     let step = (region, op()).prop_map(|(region, op)| Step { region, op });
     prop::collection::vec(step, 0..most)
@@ -26,14 +26,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn op() -> impl Strategy<Value = Op> {
     let some = any::<u8>;
-    // Mostly all rights, else few paths lead far.
+    // Mostly all rights, because few rights end most histories early.
     let rights = || prop_oneof![2 => Just(7), 2 => Just(3), 2 => 0_u8..8];
-    // Mostly among the first that there are, of which there are few.
+    // Mostly one of the first few objects that exist.
     let near = || prop_oneof![3 => 0_u8..4, 1 => any::<u8>()];
     let flag = any::<bool>;
     let seldom = || prop::bool::weighted(0.3);
     let rarely = || prop::bool::weighted(0.1);
-    // Often all of it, as freezing needs and as a frozen region is purged.
+    // Often the whole region, because freezing needs that.
     let pins = || prop_oneof![2 => Just((0, 3)), 3 => (0_u8..4, 0_u8..4)];
     prop_oneof![
         4 => (near(), rights()).prop_map(|(handle, rights)| Op::Duplicate { handle, rights }),
@@ -54,9 +54,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => some().prop_map(|handle| Op::ClearPoison { handle }),
         8 => (near(), some(), some(), some())
             .prop_map(|(handle, first, length, access)| Op::Wait { handle, first, length, access }),
-        6 => some().prop_map(|waiter| Op::Ask { waiter }),
-        1 => some().prop_map(|waiter| Op::Forget { waiter }),
-        6 => some().prop_map(|millis| Op::Pass { millis }),
+        6 => some().prop_map(|waiter| Op::Poll { waiter }),
+        1 => some().prop_map(|waiter| Op::Dequeue { waiter }),
+        6 => some().prop_map(|millis| Op::Advance { millis }),
         1 => (some(), seldom()).prop_map(|(holder, died)| Op::End { holder, died }),
         16 => (near(), pins(), rarely()).prop_map(|(handle, (first, length), undo)| Op::Pin {
             handle,
@@ -92,18 +92,20 @@ fn run(steps: &[Step]) -> System {
 proptest! {
     #![proptest_config(config())]
 
+    // rules 1, 2, 5, 6, 7, 8, 10, 11
     #[test]
-    fn the_ledger_does_as_its_model(steps in steps()) {
+    fn ledger_agrees_with_its_model(steps in steps()) {
         run(&steps).finish();
     }
 
+    // rules 6, 8
     #[test]
-    fn a_dropped_ledger_gives_all_charges_back(steps in steps()) {
+    fn dropped_ledger_returns_all_charges(steps in steps()) {
         run(&steps).drop_all();
     }
 }
 
-/// What the steps must have come to, or the test above says little.
+/// The outcomes that the steps must have, so that the tests above cover them.
 const OUTCOMES: &[(&str, &str)] = &[
     ("windows", "set aside"),
     ("windows", "live together"),
@@ -159,13 +161,13 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("over budget", "granule"),
     ("over budget", "frozen"),
     ("wait", "done"),
-    ("waited", "reserved"),
-    ("waited", "left"),
-    ("waited", "not yet"),
-    ("pass", "reserved"),
-    ("pass", "lapsed"),
-    ("pass", "left"),
-    ("forget", "done"),
+    ("poll", "reserved"),
+    ("poll", "left"),
+    ("poll", "not yet"),
+    ("advance", "reserved"),
+    ("advance", "expired"),
+    ("advance", "left"),
+    ("dequeue", "done"),
 ];
 
 const REFUSALS: &[(&str, &[tombolo_core_tests::region::LedgerError])] = {
@@ -223,7 +225,7 @@ const REFUSALS: &[(&str, &[tombolo_core_tests::region::LedgerError])] = {
 
 #[test]
 #[cfg_attr(miri, ignore = "takes many steps")]
-fn random_steps_come_to_every_outcome() {
+fn random_steps_reach_every_outcome() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let mut seen = Seen::new();

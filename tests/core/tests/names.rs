@@ -1,4 +1,4 @@
-//! Names and rights, as guests give them and as people read them.
+//! Names of regions, and rights as text.
 
 use proptest::prelude::*;
 use tombolo_core_tests::region::{NameError, RegionName, Rights};
@@ -12,8 +12,8 @@ fn config() -> ProptestConfig {
     config
 }
 
-/// Texts that are about as long as a name may be, with and without NUL. No
-/// regular expression makes them: Miri takes seconds to parse one.
+/// Returns texts of about the maximum length, with and without NUL. They are not made from a
+/// regular expression, because Miri takes seconds to parse one.
 fn text() -> impl Strategy<Value = String> {
     let most = if cfg!(miri) { 3 } else { 210 };
     let char = prop_oneof![20 => Just('a'), 8 => Just('ß'), 4 => Just('\n'), 1 => Just('\0')];
@@ -21,7 +21,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_name_has_1_to_200_bytes() {
+fn name_has_1_to_200_bytes() {
     assert_eq!(RegionName::new(""), Err(NameError::Empty));
     RegionName::new(&"n".repeat(RegionName::MAX)).unwrap();
     let long = RegionName::new(&"ä".repeat(RegionName::MAX / 2 + 1));
@@ -39,7 +39,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_name_is_taken_as_it_is_or_refused(text in text()) {
+    fn valid_names_are_kept_and_others_refused(text in text()) {
         let good = (1..=RegionName::MAX).contains(&text.len()) && !text.contains('\0');
         match RegionName::new(&text) {
             Ok(name) => {

@@ -1,11 +1,11 @@
-//! Span arithmetic against the rule, on the compiler that everybody has.
+//! Span arithmetic against rule 3, without a fuzzer.
 
 use proptest::prelude::*;
 use tombolo_core_tests::region::GRANULE;
 use tombolo_core_tests::spans::Question;
 
-/// A number that guests try: anywhere, or about a multiple of the granule, at
-/// either end of the numbers there are.
+/// Returns a number that a guest may try: any, or near a multiple of the granule, at either end
+/// of the range.
 fn number() -> impl Strategy<Value = u64> {
     let few = || (0_u64..16).prop_map(|count| count * GRANULE);
     prop_oneof![
@@ -38,13 +38,14 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
+    // rule 3
     #[test]
     fn spans_are_accepted_by_the_rule(question in question()) {
         question.check();
     }
 
     #[test]
-    fn spans_overlap_where_they_have_a_granule_in_common(
+    fn spans_overlap_if_they_share_a_granule(
         one in question(),
         other in question(),
     ) {

@@ -1,7 +1,8 @@
-//! How many instructions the operations of a ledger take where all limits of several
-//! guests are used up at once: claims, windows, lends, unpinned runs, and those who
-//! wait. As in `instructions.rs`, each path has a limit about a quarter above what it
-//! was when that was last looked at. What a path takes alone is there.
+//! Instruction counts of a ledger's operations while all limits of several guests are used up at
+//! once: claims, windows, lends, unpinned runs and waiters.
+//!
+//! As in `instructions.rs`, each path has a limit about a quarter above its last measured count.
+//! That file has the counts of an otherwise empty ledger.
 #![allow(missing_docs)] // Generated.
 
 use std::hint::black_box;
@@ -15,7 +16,7 @@ use tombolo_core_tests::region::{
     WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
-/// Each path is taken so often, so that what is around it does not matter.
+/// The repetitions of each path, so that the code around it does not matter.
 const TIMES: u64 = 200;
 
 /// The granules of the region.
@@ -27,10 +28,10 @@ const CLAIMS: usize = 1024;
 /// The windows of a guest.
 const WINDOWS: u64 = 4096;
 
-/// Nobody's reservation ends.
+/// A moment at which no reservation expires.
 const NOW: Duration = Duration::ZERO;
 
-/// How many instructions a path may take, each time.
+/// Returns the limit of instructions for each repetition of a path.
 fn at_most(each: u64) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::default();
     callgrind.hard_limits([(EventKind::Ir, TIMES * each)]);
@@ -44,23 +45,23 @@ fn granules(first: u64, length: u64) -> Span {
     Span::of_window(bytes(first), bytes(length), bytes(GRANULES)).expect("inside the region")
 }
 
-/// A region on which everything is used up, and some who have something to do there.
+/// A region on which all limits are used up, with the handles that act on it.
 struct Crowd {
     lock: LedgerLock<()>,
-    /// Has nothing else than this.
+    /// The handle of a guest without windows.
     guest: Handle,
-    /// Came by a lend, whose lender has many windows, for which others wait.
+    /// A lent handle. Its lender has many windows, for which others wait.
     borrower: Handle,
-    /// Unpins every other granule from 8192 on.
+    /// The handle of a claim that unpins every other granule from 8192 on.
     unpins: Handle,
-    /// On the first granule, for which half of those wait who do.
+    /// The windows on the first granule, for which half of the waiters wait.
     reads: Vec<WindowId>,
     waiters: Vec<WaiterId>,
-    /// Whoever holds the rest.
+    /// The handles that hold the rest.
     _others: Vec<Handle>,
 }
 
-/// As the layer above has it: what there is to decide is decided before and after.
+/// Acts on the ledger as the layer above does: it advances the ledger before and after.
 fn with<R>(lock: &LedgerLock<()>, act: impl FnOnce(&mut LedgerGuard<'_, ()>) -> R) -> R {
     let mut ledger = lock.lock();
     ledger.advance_some(NOW);
@@ -86,12 +87,12 @@ fn crowd() -> Crowd {
     let lock = LedgerLock::new(1, &budget, ledger);
     let claim = || {
         let handle = lock.lock().duplicate(&first, Rights::ALL, Vec::new());
-        handle.expect("nothing is against it")
+        handle.expect("it is permitted")
     };
     let opened = |handle: &Handle, span, access: Access| {
         let mut ledger = lock.lock();
         let opened = ledger.open(handle, access.needs(), span, access, Holder::Guest, ());
-        opened.expect("nobody is in the way")
+        opened.expect("nothing conflicts")
     };
     let many = |handle: &Handle| -> Vec<_> {
         let one = |_| opened(handle, granules(0, 1), Access::Read);
@@ -108,13 +109,13 @@ fn crowd() -> Crowd {
     let lends = lender_of(&lock, &lender, &opened);
     for at in (8192..GRANULES).step_by(2) {
         let unpinned = lock.lock().unpin(&unpins, granules(at, 1));
-        drop(unpinned.expect("nothing is against it"));
+        drop(unpinned.expect("it is permitted"));
     }
     let mut others = vec![first, short, long, wide, lender];
     let mut waiters = Vec::new();
     for at in 0..CLAIMS {
         let handle = lock.lock().duplicate(&guest, Rights::ALL, Vec::new());
-        let handle = handle.expect("nothing is against it");
+        let handle = handle.expect("it is permitted");
         let (first, length) = match at {
             _ if at < CLAIMS / 2 => (0, 1),
             _ if at == CLAIMS / 2 => (0, 2),
@@ -122,7 +123,7 @@ fn crowd() -> Crowd {
         };
         let span = granules(first, length);
         let waiter = lock.lock().enqueue(&handle, span, Access::Write, NOW);
-        waiters.push(waiter.expect("nothing is against it"));
+        waiters.push(waiter.expect("it is permitted"));
         others.push(handle);
     }
     let mut lends = lends.into_iter();
@@ -141,7 +142,7 @@ fn crowd() -> Crowd {
     }
 }
 
-/// Lends a claim, which has many windows, many times.
+/// Lends a claim with many windows many times.
 fn lender_of(
     lock: &LedgerLock<()>,
     lender: &Handle,
@@ -229,11 +230,11 @@ fn borrow_is_refused(crowd: Crowd) -> Crowd {
 
 #[library_benchmark(setup = crowd)]
 #[bench::behind_all(args = (), config = at_most(36500))]
-fn wait_and_forget(crowd: Crowd) -> Crowd {
+fn wait_and_give_up(crowd: Crowd) -> Crowd {
     for _ in 0..TIMES {
         with(&crowd.lock, |ledger| {
             let waiter = ledger.enqueue(&crowd.guest, granules(0, 2), Access::Write, NOW);
-            ledger.dequeue(waiter.expect("nothing is against it"));
+            ledger.dequeue(waiter.expect("it is permitted"));
         });
     }
     crowd
@@ -241,7 +242,7 @@ fn wait_and_forget(crowd: Crowd) -> Crowd {
 
 #[library_benchmark(setup = crowd)]
 #[bench::in_front_of_all(args = (), config = at_most(19900))]
-fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
+fn give_up_the_first_of_many(mut crowd: Crowd) -> Crowd {
     for id in crowd.waiters.drain(..usize::try_from(TIMES).expect("few")) {
         with(&crowd.lock, |ledger| ledger.dequeue(id));
     }
@@ -250,7 +251,7 @@ fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
 
 #[library_benchmark(setup = crowd)]
 #[bench::each(args = (), config = at_most(1100))]
-fn ask_for_the_turn(crowd: Crowd) -> Crowd {
+fn poll_one_of_many(crowd: Crowd) -> Crowd {
     for id in &crowd.waiters[..usize::try_from(TIMES).expect("few")] {
         let waited = with(&crowd.lock, |ledger| ledger.poll_waiter(*id, NOW));
         assert!(matches!(waited, WaitStatus::Pending(None)));
@@ -264,7 +265,7 @@ fn lend_and_revoke(crowd: Crowd) -> Crowd {
     for _ in 0..TIMES {
         let rights = Rights::ALL.without(Rights::SHARE);
         let lent = with(&crowd.lock, |ledger| ledger.lend(&crowd.guest, rights));
-        let lent = lent.expect("nothing is against it");
+        let lent = lent.expect("it is permitted");
         with(&crowd.lock, |ledger| {
             ledger.revoke(lent.lend().expect("it is lent"));
             ledger.release(lent);
@@ -294,7 +295,7 @@ fn duplicate_and_release(crowd: Crowd) -> Crowd {
         let duplicate = with(&crowd.lock, |ledger| {
             ledger.duplicate(&crowd.guest, Rights::ALL, Vec::new())
         });
-        let duplicate = duplicate.expect("nothing is against it");
+        let duplicate = duplicate.expect("it is permitted");
         with(&crowd.lock, |ledger| ledger.release(duplicate));
     }
     crowd
@@ -310,9 +311,9 @@ library_benchmark_group!(
         close_one_of_many_windows,
         borrow_open_and_close,
         borrow_is_refused,
-        wait_and_forget,
-        forget_the_first_of_many,
-        ask_for_the_turn,
+        wait_and_give_up,
+        give_up_the_first_of_many,
+        poll_one_of_many,
         lend_and_revoke,
         unpin_and_pin_one_run,
         duplicate_and_release

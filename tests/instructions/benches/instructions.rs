@@ -1,7 +1,7 @@
-//! How many instructions the hot paths of the pure core take, counted by Valgrind: the
-//! figures do not depend on what else the machine has to do. Each has a limit, about a
-//! quarter above what it was when that was last looked at; a path that takes more
-//! fails. `.ci/run` runs this.
+//! Instruction counts of the ledger's hot paths. Valgrind counts them, so they do not depend on
+//! the load of the machine.
+//!
+//! Each path has a limit about a quarter above its last measured count, and fails beyond it.
 #![allow(missing_docs)] // Generated.
 
 use std::hint::black_box;
@@ -14,13 +14,13 @@ use tombolo_core_tests::region::{
     Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span, WindowEnd,
 };
 
-/// Each path is taken so often, so that what is around it does not matter.
+/// The repetitions of each path, so that the code around it does not matter.
 const TIMES: u64 = 1000;
 
 /// The granules of a region.
 const GRANULES: u64 = 16;
 
-/// How many instructions a path may take, each time.
+/// Returns the limit of instructions for each repetition of a path.
 fn at_most(each: u64) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::default();
     callgrind.hard_limits([(EventKind::Ir, TIMES * each)]);
@@ -29,7 +29,7 @@ fn at_most(each: u64) -> LibraryBenchmarkConfig {
     config
 }
 
-/// A region with so many windows to read on each granule, as all see it.
+/// Creates a region with so many `read` windows on each granule.
 fn region(windows: u64) -> (LedgerLock<()>, Handle) {
     let budget = Budget::new(GRANULES * GRANULE);
     let commit = budget.commit(GRANULES).expect("there is room");
@@ -47,13 +47,13 @@ fn open<'a>(lock: &'a LedgerLock<()>, handle: &Handle, access: Access) -> impl F
     let opened = lock
         .lock()
         .open(handle, access.needs(), span, access, Holder::Guest, ());
-    let id = opened.expect("nothing is against it");
+    let id = opened.expect("it is permitted");
     move || {
         lock.lock().close(id, WindowEnd::Orderly);
     }
 }
 
-/// What is left is dropped outside of what is counted.
+/// The state after a path. It is dropped outside of the count.
 type Left = (LedgerLock<()>, Handle);
 
 #[library_benchmark(setup = region, config = at_most(2600))]
@@ -83,7 +83,7 @@ fn lend_and_revoke((lock, handle): Left) -> Left {
         let lent = lock
             .lock()
             .lend(&handle, Rights::ALL.without(Rights::SHARE));
-        let lent = black_box(lent.expect("nothing is against it"));
+        let lent = black_box(lent.expect("it is permitted"));
         let lend = lent.lend().expect("it is lent");
         lock.lock().revoke(lend);
         lock.lock().release(lent);
@@ -96,12 +96,8 @@ fn lend_and_revoke((lock, handle): Left) -> Left {
 fn unpin_and_pin((lock, handle): Left) -> Left {
     let span = Span::whole(GRANULES * GRANULE);
     for _ in 0..TIMES {
-        drop(
-            lock.lock()
-                .unpin(&handle, span)
-                .expect("nothing is against it"),
-        );
-        let pinned = lock.pin(&handle, span).expect("nothing is against it");
+        drop(lock.lock().unpin(&handle, span).expect("it is permitted"));
+        let pinned = lock.pin(&handle, span).expect("it is permitted");
         let _ = black_box(pinned);
     }
     (lock, handle)
@@ -112,7 +108,7 @@ fn unpin_and_pin((lock, handle): Left) -> Left {
 fn duplicate_and_release((lock, handle): Left) -> Left {
     for _ in 0..TIMES {
         let duplicate = lock.lock().duplicate(&handle, Rights::ALL, Vec::new());
-        let duplicate = black_box(duplicate.expect("nothing is against it"));
+        let duplicate = black_box(duplicate.expect("it is permitted"));
         lock.lock().release(duplicate);
     }
     (lock, handle)
@@ -124,7 +120,7 @@ fn budget() -> Arc<Budget> {
 
 #[library_benchmark(setup = budget, config = at_most(180))]
 #[bench::one()]
-fn take_and_give_back(budget: Arc<Budget>) -> Arc<Budget> {
+fn commit_and_return(budget: Arc<Budget>) -> Arc<Budget> {
     for _ in 0..TIMES {
         drop(black_box(budget.commit(GRANULES).expect("there is room")));
     }
@@ -139,7 +135,7 @@ library_benchmark_group!(
         lend_and_revoke,
         unpin_and_pin,
         duplicate_and_release,
-        take_and_give_back
+        commit_and_return
     ]
 );
 

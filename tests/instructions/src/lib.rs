@@ -1,1 +1,1 @@
-//! Nothing: see `benches/instructions.rs`.
+//! Instruction counts of the ledger. They are in `benches/`.

@@ -1,1 +1,1 @@
-//! Tests of the ledger under loom; see `tests/`.
+//! Tests of the ledger under loom. They are in `tests/`.

@@ -1,5 +1,5 @@
-//! One granule, pinned and purged at once: every schedule there is of two
-//! threads, and of three all with few changes at bad moments.
+//! One granule that threads pin and purge at once. Loom tries each schedule of two threads, and
+//! of three threads each one with few preemptions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tombolo_region::{
     Rights, Span,
 };
 
-/// A region of one granule, and what is in it.
+/// A region of one granule, with its contents.
 struct Store {
     lock: LedgerLock<()>,
     pinned: AtomicBool,
@@ -21,7 +21,7 @@ struct Store {
 impl Purgeable for Store {
     fn purge(&self, request: PurgeRequest) -> CommitCharge {
         self.lock.purge(request, |_| {
-            // Whatever is there: others go on between any two of these.
+            // Other threads may run between any two of these.
             self.value.store(0, Ordering::Relaxed);
             assert!(!self.pinned.load(Ordering::Relaxed));
             self.value.store(0, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Store {
         let _ = unpin.expect("nothing is against it");
     }
 
-    /// Pins, and looks at the bytes, which somebody had left with a 1 in them.
+    /// Pins the granule, which held a 1 before it was unpinned, and checks its contents.
     fn pin(&self, handle: &Handle) -> Pinned {
         let pin = self.lock.pin(handle, Span::whole(GRANULE));
         let (pinned, _, ledger) = pin.expect("there is room for it");
@@ -68,8 +68,7 @@ impl Store {
     }
 }
 
-/// Tries all schedules, with so many changes of thread at most that nobody asked
-/// for, and counts what the pins came to.
+/// Tries all schedules with at most so many preemptions. Counts the results of the pins.
 fn try_all(
     changes: Option<usize>,
     act: impl Fn() -> Vec<Pinned> + Send + Sync + 'static,
@@ -86,11 +85,11 @@ fn try_all(
     [0, 1].map(|at| counts[at].load(Ordering::Relaxed))
 }
 
+// rules 7, 8
 #[test]
-fn a_pin_beside_a_purge_has_the_bytes_or_is_told_that_they_are_lost() {
+fn pin_beside_a_purge_reports_the_loss() {
     let [intact, lost] = try_all(None, || {
-        // There is room for it twice, so that it is not for the budget that the
-        // pin waits.
+        // The budget has room for it twice, so the pin does not wait for the budget.
         let budget = Budget::new(2 * GRANULE);
         let (store, a) = Store::create(1, &budget);
         store.value.store(1, Ordering::Relaxed);
@@ -109,8 +108,9 @@ fn a_pin_beside_a_purge_has_the_bytes_or_is_told_that_they_are_lost() {
     assert!(intact > 0 && lost > 0, "{intact}, {lost}");
 }
 
+// rules 7, 8
 #[test]
-fn two_pins_beside_a_purge_are_both_told_and_pay_once() {
+fn two_pins_beside_a_purge_pay_once() {
     let [intact, lost] = try_all(Some(3), || {
         let budget = Budget::new(GRANULE);
         let (store, a) = Store::create(1, &budget);
@@ -141,8 +141,9 @@ fn two_pins_beside_a_purge_are_both_told_and_pay_once() {
     assert!(intact > 0 && lost > 0, "{intact}, {lost}");
 }
 
+// rule 8
 #[test]
-fn what_is_taken_for_another_region_is_not_what_is_pinned() {
+fn pinned_granule_is_not_committed_elsewhere() {
     let [intact, lost] = try_all(None, || {
         let budget = Budget::new(GRANULE);
         let (store, a) = Store::create(1, &budget);
@@ -165,7 +166,7 @@ fn what_is_taken_for_another_region_is_not_what_is_pinned() {
                 assert_eq!((taken, left), (false, 1));
                 Pinned::Intact
             }
-            // What was taken was given back at once, or is not there for the pin.
+            // The other commit was returned at once, or the pin has no room.
             _ => {
                 assert_eq!((taken, left), (true, 0));
                 Pinned::Lost

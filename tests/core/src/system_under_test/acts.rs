@@ -124,19 +124,19 @@ impl Site {
                     self.wait(handle, span(first, length), access);
                 }
             }
-            Op::Ask { waiter } => {
+            Op::Poll { waiter } => {
                 if let Some(waiter) = self.pick_waiter(waiter) {
                     self.ask_waiter(waiter);
                 }
             }
-            Op::Forget { waiter } => {
+            Op::Dequeue { waiter } => {
                 if let Some(waiter) = self.pick_waiter(waiter) {
                     self.lock().dequeue(self.waiters[waiter]);
                     self.model.leaves(waiter);
-                    self.note("forget", "done");
+                    self.note("dequeue", "done");
                 }
             }
-            Op::Pass { millis } => {
+            Op::Advance { millis } => {
                 self.now += Duration::from_millis(millis.into());
             }
             Op::Pin { .. } | Op::Write { .. } | Op::Purge { .. } | Op::SetBudget { .. } => {
@@ -229,7 +229,7 @@ impl Site {
 
     pub(super) fn transfer(&mut self, handle: usize, to: usize) {
         let reasons = self.model.against_move(handle);
-        // Charged before: what goes to oneself is counted twice for a moment.
+        // A claim that moves within one account is charged twice for a moment.
         let claim = self.model.handles[handle].claim;
         let charges = self.charge(to, claim);
         let may = self.lock().may_move(self.handle(handle));
@@ -274,7 +274,7 @@ impl Site {
         let window = self.model.window(handle, shows, access, guard);
         let mut needs = Can::window(access);
         if guard && needs.write {
-            // Who copies in sees nothing.
+            // Copying in does not read.
             needs.read = false;
         }
         let reasons = self.model.against_open(handle, needs, &window);
@@ -336,23 +336,24 @@ impl Site {
         let waited = self.lock().poll_waiter(self.waiters[waiter], self.now);
         let expected = match self.model.ready(waiter) {
             true => WaitStatus::Ready,
-            false => WaitStatus::Pending(self.model.next_lapse()),
+            false => WaitStatus::Pending(self.model.next_expiry()),
         };
         assert_eq!(waited, expected);
         self.note(
-            "waited",
-            match self.model.waiters[waiter].turn {
-                Waits::Reserved(_) => "reserved",
-                Waits::Left => "left",
+            "poll",
+            match self.model.waiters[waiter].state {
+                WaiterState::Reserved(_) => "reserved",
+                WaiterState::Left => "left",
                 _ => "not yet",
             },
         );
     }
 
-    /// Time has passed, and things were done. Who waits hears of its turn.
+    /// Advances the ledger and its model, and compares the waiters that are woken.
     pub(super) fn pass(&mut self) {
-        let turns =
-            |model: &Model| -> Vec<Waits> { model.waiters.iter().map(|it| it.turn).collect() };
+        let turns = |model: &Model| -> Vec<WaiterState> {
+            model.waiters.iter().map(|it| it.state).collect()
+        };
         let before = turns(&self.model);
         self.model.pass(self.now);
         let told = self.lock().advance(self.now);
@@ -360,21 +361,21 @@ impl Site {
             if was != is {
                 assert!(told, "somebody is not told: {was:?} became {is:?}");
                 let name = match is {
-                    Waits::Waiting => "waiting",
-                    Waits::Reserved(_) => "reserved",
-                    Waits::Lapsed => "lapsed",
-                    Waits::Left => "left",
+                    WaiterState::Waiting => "waiting",
+                    WaiterState::Reserved(_) => "reserved",
+                    WaiterState::Expired => "expired",
+                    WaiterState::Left => "left",
                 };
-                self.note("pass", name);
+                self.note("advance", name);
             }
         }
-        assert!(!self.lock().advance(self.now), "nothing is told twice");
+        assert!(!self.lock().advance(self.now), "no waiter is woken twice");
     }
 
-    /// What is reserved conflicts with nobody else's window, and with nothing that
-    /// is reserved for anybody else.
+    /// Checks that a reservation conflicts with no window and no reservation of others.
     pub(super) fn check_waiters(&self) {
-        let reserved = |no: &&usize| matches!(self.model.waiters[**no].turn, Waits::Reserved(_));
+        let reserved =
+            |no: &&usize| matches!(self.model.waiters[**no].state, WaiterState::Reserved(_));
         let reserved = self.model.queue.iter().filter(reserved);
         let reserved = reserved.map(|no| &self.model.waiters[*no].window);
         let reserved = reserved.collect::<Vec<_>>();
@@ -483,8 +484,8 @@ impl Site {
         }
     }
 
-    /// How many runs the account of a handle's claim counts, at least and at
-    /// most, once the claim has pinned or unpinned a span.
+    /// Returns the minimum and maximum number of runs that the account of a handle's claim
+    /// counts after the claim has pinned or unpinned a span.
     pub(super) fn spans_after(&self, handle: usize, span: &Granules, pin: bool) -> (u64, u64) {
         let claim = self.model.handles[handle].claim;
         if !self.model.lives(claim) {
@@ -492,7 +493,7 @@ impl Site {
         }
         let account = &self.accounts[self.claim_holders[claim]];
         let counted = self.lock().unpinned_spans(self.claims[claim]);
-        // Nothing is charged for what was purged for good.
+        // Nothing is charged for regions that were purged for good.
         let others = account
             .used(ChargeKind::UnpinnedSpans)
             .saturating_sub(counted);
@@ -513,8 +514,8 @@ impl Site {
         }
     }
 
-    /// Asks the ledger for something, to which the model has these objections.
-    /// A refusal changes nothing.
+    /// Calls the ledger with an operation against which the model has these reasons. A refusal
+    /// changes nothing.
     pub(super) fn ask<T>(
         &mut self,
         name: &'static str,
@@ -546,8 +547,8 @@ impl Site {
         note(&mut self.seen, name, outcome);
     }
 
-    /// Somebody got a handle. Rights never grow on the way, and what is lent or
-    /// restricted has no `share`.
+    /// Notes a new handle. Its rights do not exceed those of its source, and lent and
+    /// restricted ones have no `share`.
     pub(super) fn got(
         &mut self,
         number: usize,

@@ -7,7 +7,7 @@ impl Site {
         self.handles[number].as_ref().expect("not released")
     }
 
-    /// What another claim that pins as much as this one costs.
+    /// Charges a holder for another claim that pins as much as this one.
     pub(super) fn charge(&self, holder: usize, claim: usize) -> Option<Vec<Charge>> {
         let account = &self.accounts[holder];
         let spans = self.lock().unpinned_spans(self.claims[claim]);
@@ -23,7 +23,7 @@ impl Site {
         let held = held.collect::<Vec<_>>();
         let live = held.iter().copied().filter(|no| !self.model.gone(*no));
         match number {
-            // Revoked ones too.
+            // This includes revoked ones.
             224.. => pick(u8::MAX - number, held, 0),
             _ => pick(number, live.collect(), 0),
         }
@@ -40,8 +40,7 @@ impl Site {
     }
 }
 
-/// Chooses among what there is; large numbers among all there were, of which
-/// there are `all`.
+/// Chooses among the objects that exist, or for large numbers among `all` that ever did.
 pub(super) fn pick(number: u8, there: Vec<usize>, all: usize) -> Option<usize> {
     match number {
         224.. if all > 0 => Some(usize::from(u8::MAX - number) % all),
@@ -72,7 +71,7 @@ pub(super) fn check_empty(account: &Account) {
     }
 }
 
-/// A run of granules, never empty.
+/// Returns a run of granules, never empty.
 pub(super) fn span(first: u8, length: u8) -> Granules {
     let first = usize::from(first) % GRANULES;
     let last = first + usize::from(length) % (GRANULES - first);
@@ -102,7 +101,7 @@ pub(super) fn rights(can: Can) -> Rights {
     one(can.read, Rights::READ) | one(can.write, Rights::WRITE) | one(can.share, Rights::SHARE)
 }
 
-/// A kind of access, of a holder: each is a store, and two of them are a strand.
+/// Returns an access of a holder. Each holder is a store, and two of them are a strand.
 pub(super) fn access_of(number: u8, holder: usize) -> Access {
     let live = LiveOwner {
         strand: holder as u64 / 2,

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Site {
-    /// Compares all that can be seen.
+    /// Compares all visible state.
     pub(super) fn compare(&mut self) {
         self.pass();
         self.check_waiters();
@@ -137,7 +137,7 @@ impl Site {
         }
     }
 
-    /// Rule 2, over all pairs there are, however they came to be.
+    /// Checks rule 2 for each pair of open windows.
     pub(super) fn check_lock(&mut self) {
         let windows = self.model.windows.iter().enumerate();
         let open = windows.filter(|(_, it)| it.open).collect::<Vec<_>>();

@@ -1,9 +1,8 @@
-//! Several holders of two regions within one budget, acting on the ledgers and
-//! on their models alike.
+//! The system under test: several holders of two regions within one budget, acting on the
+//! ledgers and on their models alike.
 //!
-//! Every step is a question to both; after it, everything that can be seen of
-//! the ledgers and the budget is compared with the models, and the rules that
-//! the models do not state themselves are looked at.
+//! Each step is an operation on both. After it, all visible state of the ledgers and the budget
+//! is compared with the models, and the rules that the models do not state are checked.
 
 mod acts;
 mod choose;
@@ -14,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::model::{Can, Clock, GRANULES, Granules, Model, Turn as Waits};
+use crate::model::{Can, Clock, GRANULES, Granules, Model, WaiterState};
 use crate::region::{
     Access, Account, Budget, Charge, ChargeKind, ClaimId, CommitCharge, GRANULE, Handle, Holder,
     Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, LiveOwner, PinError, Pinned,
@@ -24,24 +23,23 @@ use crate::region::{
 use self::choose::{access_of, can, charge, check_empty, end, note, pick, rights, span, span_of};
 pub use self::op::{Op, Step};
 
-/// How many regions there are.
+/// The number of regions.
 const REGIONS: usize = 2;
-/// How many holders each of them has.
+/// The number of holders of each region.
 const HOLDERS: usize = 4;
-/// What the regions may commit at first: too little for both of them.
+/// The budget at first, in granules: too little for both regions.
 const BUDGET: usize = 6;
-/// The region's size: its last granule is not whole.
+/// The size of a region in bytes. Its last granule is not whole.
 const SIZE: u64 = (GRANULES as u64 - 1) * GRANULE + 1;
-/// The most claims that a holder may have, so that some are refused.
+/// The maximum number of claims of a holder, so that some are refused.
 const CLAIMS: u64 = 2;
-/// The most runs that its claims may leave unpinned, so that some are refused.
+/// The maximum number of unpinned runs of a holder, so that some are refused.
 const SPANS: u64 = 2;
 
-/// How often each kind of step came to each outcome.
+/// The number of steps of each kind with each outcome.
 pub type Seen = BTreeMap<(&'static str, String), u64>;
 
-/// A region as the layer above has it: its ledger, and memory, of which one
-/// number stands for each granule.
+/// A region as the layer above has it: a ledger, and memory with one number for each granule.
 struct Region {
     lock: LedgerLock<usize>,
     bytes: Mutex<[u64; GRANULES]>,
@@ -68,15 +66,15 @@ pub struct System {
     budget: Arc<Budget>,
     sites: Vec<Site>,
     clock: Clock,
-    /// What may be committed, in granules.
+    /// The budget, in granules.
     most: usize,
-    /// The most that was.
+    /// The maximum that was committed, in granules.
     peak: usize,
-    /// How many granules were purged.
+    /// The number of granules that were purged.
     purged: usize,
-    /// How many regions there were.
+    /// The number of regions that were created.
     regions: u64,
-    /// The last number that was written anywhere.
+    /// The last number that was written to any region.
     written: u64,
     seen: Seen,
 }
@@ -88,11 +86,11 @@ impl Default for System {
 }
 
 impl System {
-    /// New regions, each created by its first holder.
+    /// Creates the regions, each by its first holder.
     ///
     /// # Panics
     ///
-    /// As all of this: where ledgers and models differ.
+    /// Panics if ledgers and models differ.
     #[must_use]
     pub fn new() -> System {
         let mut world = System {
@@ -115,16 +113,15 @@ impl System {
         world
     }
 
-    /// Takes one step on both sides, and compares.
+    /// Takes one step on both sides and compares them.
     ///
     /// # Panics
     ///
-    /// Where ledgers and models differ.
+    /// Panics if ledgers and models differ.
     pub fn step(&mut self, step: &Step) {
         let no = usize::from(step.region) % REGIONS;
         if self.sites[no].lock().claims() == 0 {
-            // The region is gone, with all that anybody has of it. Here is
-            // another.
+            // The region is gone, and another one takes its place.
             let site = self.create(self.regions.is_multiple_of(2));
             let gone = std::mem::replace(&mut self.sites[no], site);
             gone.finish(&mut self.seen);
@@ -160,11 +157,11 @@ impl System {
         self.compare();
     }
 
-    /// Everybody lets go, call by call and guest by guest.
+    /// Ends all calls and then all guests, one by one.
     ///
     /// # Panics
     ///
-    /// Where anything is left.
+    /// Panics if anything is left.
     pub fn finish(mut self) -> Seen {
         while !self.sites.is_empty() {
             self.give_room(0);
@@ -174,11 +171,11 @@ impl System {
         self.seen
     }
 
-    /// The regions go as they are, as with a host that ends.
+    /// Drops the regions as they are, as a host that ends does.
     ///
     /// # Panics
     ///
-    /// Where an account or the budget keeps anything.
+    /// Panics if an account or the budget keeps a charge.
     pub fn drop_all(mut self) {
         for site in std::mem::take(&mut self.sites) {
             site.drop_all();
@@ -186,8 +183,7 @@ impl System {
         self.check_empty();
     }
 
-    /// Nothing is committed any more, and nothing kept for anybody: all of the
-    /// budget can be taken.
+    /// Checks that nothing is committed or promised: all of the budget can be committed.
     fn check_empty(&self) {
         let usage = self.budget.usage();
         assert_eq!((usage.committed, usage.purgeable), (0, 0));
@@ -199,8 +195,7 @@ impl System {
         assert!(self.budget.commit(1).is_err());
     }
 
-    /// Creates a region: pinned, or, where there is no room for that or nobody
-    /// asks for it, unpinned.
+    /// Creates a region: pinned if `pinned` and the budget allows it, otherwise unpinned.
     fn create(&mut self, pinned: bool) -> Site {
         let fits = self.fits(GRANULES, None);
         let commit = match pinned.then(|| self.budget.commit(GRANULES as u64)) {
@@ -224,8 +219,8 @@ impl System {
         Site::new(self.regions, &self.budget, commit, &self.clock)
     }
 
-    /// Tells by rule 8 whether so many granules can be committed, purging what
-    /// nobody pins, but for a span that is to be pinned.
+    /// Returns whether so many granules can be committed by rule 8. Unpinned granules can be
+    /// purged for it, except for a span that is being pinned.
     fn fits(&self, granules: usize, pins: Option<(usize, &Granules)>) -> bool {
         let nothing = [false; GRANULES];
         let sites = self.sites.iter().enumerate();
@@ -242,15 +237,15 @@ impl System {
         self.sites.iter().map(Site::committed).sum()
     }
 
-    /// Tells a site how much of the budget the others leave. Where they are over it
-    /// already, nothing of them can be purged.
+    /// Notes for a site how much of the budget the others leave. If they are over it already,
+    /// they have nothing to purge.
     fn give_room(&mut self, no: usize) {
         let others = self.committed() - self.sites[no].committed();
         self.sites[no].room = self.most.saturating_sub(others);
     }
 
-    /// Purges in the models, the least recently unpinned first, until so many
-    /// granules are; gives how many were.
+    /// Purges at least so many granules in the models, the least recently unpinned first.
+    /// Returns how many were purged.
     fn purge_models(&mut self, granules: usize) -> usize {
         let mut purged = 0;
         while purged < granules {
@@ -271,7 +266,7 @@ impl System {
         purged
     }
 
-    /// What was committed in the models, and fits, is made room for.
+    /// Purges in the models what is over budget.
     fn make_true(&mut self) {
         self.purge_models(self.committed().saturating_sub(self.most));
     }
@@ -329,7 +324,7 @@ impl System {
         self.note("pin", outcome);
     }
 
-    /// A pin is there, and had this outcome; or was taken back at once.
+    /// Compares a pin with the models, which had this outcome or was undone at once.
     fn pinned(&mut self, no: usize, handle: usize, span: &Granules, pinned: Pinned, undo: bool) {
         let site = &mut self.sites[no];
         let before = site.model.pins(handle);
@@ -340,8 +335,7 @@ impl System {
             self.make_true();
         }
         if undo {
-            // What the claim did not pin is unpinned now, and what it was told
-            // is told again.
+            // The granules are unpinned again, and the next pin reports the same losses.
             let model = &mut self.sites[no].model;
             let pins = model.pins_mut(handle);
             for at in (0..GRANULES).filter(|at| span[*at]) {
@@ -388,18 +382,18 @@ impl System {
     }
 }
 
-/// One region, its model, and who holds what of it.
+/// One region, its model, and its holders.
 struct Site {
     id: u64,
     budget: Arc<Budget>,
     region: Arc<Region>,
     model: Model,
-    /// By the model's numbers, as all of these; `None` once released.
+    /// The handles by the model's numbers, as in the other fields; `None` once released.
     handles: Vec<Option<Handle>>,
-    /// Who has which handle.
+    /// The holder of each handle.
     handle_holders: Vec<usize>,
     claims: Vec<ClaimId>,
-    /// Whose account has which claim.
+    /// The holder to which each claim is charged.
     claim_holders: Vec<usize>,
     lends: Vec<LendId>,
     windows: Vec<WindowId>,
@@ -408,7 +402,7 @@ struct Site {
     now: Duration,
     accounts: Vec<Arc<Account>>,
     was_frozen: bool,
-    /// How many granules may be committed while this site acts.
+    /// The number of granules that may be committed while this site acts.
     room: usize,
     seen: Seen,
 }
@@ -467,7 +461,7 @@ impl Site {
     }
 
     fn finish(mut self, seen: &mut Seen) {
-        // Comparing is what takes the time, of which Miri needs a lot.
+        // Comparing takes most of the time, and Miri is slow.
         for lend in 0..self.lends.len() {
             self.end_lend(lend);
             if !cfg!(miri) {
@@ -501,8 +495,7 @@ impl Site {
         }
     }
 
-    /// After something that may have been the end of a claim. What the region
-    /// cost is given back with the last of them.
+    /// Returns the region's charge if its last claim has ended.
     fn settle(&mut self) {
         self.model.settle();
         self.keep_budget();
@@ -518,8 +511,8 @@ impl Site {
         self.model.committed.iter().filter(|it| **it).count()
     }
 
-    /// Rule 8: what is over the budget is purged as soon as nobody pins it, only as
-    /// much as needed.
+    /// Purges in the model what is over budget, as soon as nobody pins it and only as much as
+    /// needed, by rule 8.
     fn keep_budget(&mut self) {
         while self.committed() > self.room && self.model.next().is_some() {
             self.model.purge();

@@ -1,7 +1,7 @@
 //! Steps of a random history.
 
-/// What a holder does. Numbers choose among what there is: 255 and those below
-/// it also among what has ended.
+/// An operation of a holder. Numbers choose among the objects that exist. The largest numbers,
+/// from 255 down, also choose among those that have ended.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[expect(missing_docs, reason = "they are what the ledger calls them")]
@@ -22,7 +22,7 @@ pub enum Op {
     Revoke {
         lend: u8,
     },
-    /// The call of a lend ends as it should: the borrower's windows too.
+    /// The call of a lend ends regularly, with the borrower's windows.
     Return {
         lend: u8,
     },
@@ -39,7 +39,7 @@ pub enum Op {
         length: u8,
         access: u8,
     },
-    /// The host program takes a guard, or copies.
+    /// The host program takes a guard or copies.
     Guard {
         handle: u8,
         first: u8,
@@ -64,7 +64,7 @@ pub enum Op {
         handle: u8,
         first: u8,
         length: u8,
-        /// Something else failed, and the pin is taken back.
+        /// Whether the pin is undone, because mapping failed.
         undo: bool,
     },
     Unpin {
@@ -78,50 +78,50 @@ pub enum Op {
         first: u8,
         length: u8,
     },
-    /// Somebody writes into what its claim pins.
+    /// A holder writes into a granule that its claim pins.
     Write {
         handle: u8,
         granule: u8,
     },
-    /// Memory is needed elsewhere.
+    /// The host purges memory.
     Purge {
         granules: u8,
     },
     SetBudget {
         granules: u8,
     },
-    /// Somebody waits for a window.
+    /// A holder waits for a window.
     Wait {
         handle: u8,
         first: u8,
         length: u8,
         access: u8,
     },
-    /// It asks whether it is its turn.
-    Ask {
+    /// A waiter is polled.
+    Poll {
         waiter: u8,
     },
-    /// It does not want it any more.
-    Forget {
+    /// A waiter leaves the queue.
+    Dequeue {
         waiter: u8,
     },
-    /// Time passes.
-    Pass {
+    /// The time advances.
+    Advance {
         millis: u8,
     },
-    /// A guest ends, with all that it has.
+    /// A guest ends, with all its handles and windows.
     End {
         holder: u8,
         died: bool,
     },
 }
 
-/// What is done, and with which region.
+/// An operation and its region.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Step {
-    /// Chooses the region; nothing to those that are about all of them.
+    /// Chooses the region. Operations on all regions ignore it.
     pub region: u8,
-    /// What is done.
+    /// The operation.
     pub op: Op,
 }

@@ -14,7 +14,7 @@ fn lenders_windows_are_set_aside_for_borrower() {
         assert_eq!(refused, Err(LedgerError::WouldBlock));
     }
     open(&mut ledger, &lent, granule(0), Write).unwrap();
-    // They are there and have their locks, though.
+    // The lender's windows keep their locks, though.
     let refused = ledger.set_access(window, Read);
     assert_eq!(refused, Err(LedgerError::WouldBlock));
 }
@@ -63,7 +63,7 @@ fn lending_on_sets_the_whole_chain_aside() {
     open(&mut ledger, &b, granule(0), Write).unwrap();
     let c = ledger.lend(&b, READ_WRITE).unwrap();
     let window = open(&mut ledger, &c, granule(0), Write).unwrap();
-    // Not the other way round: B's and A's new windows meet C's.
+    // Not the other way round: new windows of B and A conflict with C's.
     for lender in [&a, &b] {
         let refused = open(&mut ledger, lender, granule(0), Read);
         assert_eq!(refused, Err(LedgerError::WouldBlock));
@@ -90,7 +90,7 @@ fn windows_opened_during_a_lend_conflict() {
     let (mut ledger, a) = region();
     let window = open(&mut ledger, &a, granule(0), Write).unwrap();
     let lent = ledger.lend(&a, READ_WRITE).unwrap();
-    // The lender's call is dropped: its windows go, and it goes on.
+    // The lender's call is dropped: its windows are closed, and it goes on.
     ledger.close(window, WindowEnd::Orderly);
     let window = open(&mut ledger, &a, granule(0), Write).unwrap();
     for access in [Read, Write] {
@@ -100,7 +100,7 @@ fn windows_opened_during_a_lend_conflict() {
     let on = ledger.lend(&lent, READ_WRITE).unwrap();
     let refused = open(&mut ledger, &on, granule(0), Read);
     assert_eq!(refused, Err(LedgerError::WouldBlock));
-    // What it lends after that sets aside what it has then.
+    // A later lend sets aside the windows of that time.
     let later = ledger.lend(&a, READ_WRITE).unwrap();
     open(&mut ledger, &later, granule(0), Write).unwrap();
     ledger.close(window, WindowEnd::Orderly);
@@ -190,7 +190,7 @@ fn lend_is_over_once_revoked_and_unmapped() {
     assert!(!ledger.is_over(lend));
     ledger.revoke(lend);
     assert!(!ledger.is_over(lend));
-    // It has ended for the borrower, who can only let go.
+    // It has ended for the borrower, which can only close its window.
     for access in [Read, Write] {
         assert_eq!(ledger.set_access(window, access), Err(LedgerError::Gone));
     }
@@ -211,7 +211,7 @@ fn lend_is_over_after_lends_made_from_it() {
     ledger.revoke(lends[1]);
     assert!(lends.iter().all(|lend| !ledger.is_over(*lend)));
     assert_eq!(ledger.may_move(&a), Err(LedgerError::WouldBlock));
-    // What lives goes on, above it too what is set aside.
+    // Open windows stay, and those above it stay set aside.
     let window = open(&mut ledger, &d, granule(0), Write).unwrap();
     ledger.revoke(lends[2]);
     assert!(lends.iter().all(|lend| !ledger.is_over(*lend)));

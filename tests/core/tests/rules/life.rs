@@ -81,7 +81,7 @@ fn dead_writer_poisons_until_cleared() {
         assert_eq!(refused, Err(LedgerError::Poisoned));
     }
     assert_eq!(ledger.freeze(&a), Err(LedgerError::Poisoned));
-    // Windows that exist stay as they are.
+    // Poison does not affect open windows.
     ledger.set_access(kept, Write).unwrap();
     assert_eq!(ledger.clear_poison(&weak), Err(LedgerError::NotPermitted));
     assert!(ledger.is_poisoned());

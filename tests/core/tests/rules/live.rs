@@ -3,7 +3,7 @@
 use super::*;
 use Access::{LiveRead, LiveWrite};
 
-/// A store in a strand.
+/// Returns a store in a strand.
 fn store(strand: u64, store: usize) -> LiveOwner {
     LiveOwner { strand, store }
 }
@@ -22,7 +22,7 @@ fn live_windows_of_one_strand_share() {
             let (mut ledger, a, b) = two();
             open(&mut ledger, &a, granule(0), one).unwrap();
             open(&mut ledger, &b, granule(0), other).unwrap();
-            // And a third.
+            // A third one is compatible too.
             open(&mut ledger, &b, granule(0), LiveWrite(store(1, 3))).unwrap();
         }
     }
@@ -37,7 +37,7 @@ fn another_strand_is_refused_with_the_reason() {
             open(&mut ledger, &a, granule(0), one).unwrap();
             let refused = open(&mut ledger, &b, granule(0), other);
             assert_eq!(refused, Err(LedgerError::OtherStrand));
-            // Also where something else is in the way as well.
+            // The same reason is given if another window conflicts as well.
             let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
             open(&mut ledger, &c, granule(1), Write).unwrap();
             let refused = open(&mut ledger, &b, granules(0, 2), other);
@@ -208,7 +208,7 @@ fn live_waiters_block_as_live_windows_do() {
     assert_eq!(ledger.poll_waiter(waiter, now), WaitStatus::Pending(None));
     ledger.set_access(window, LiveWrite(store(1, 1))).unwrap();
     assert_eq!(ledger.poll_waiter(waiter, now), WaitStatus::Ready);
-    // It is reserved: for what goes with it as well.
+    // The reservation does not block compatible windows.
     open(&mut ledger, &c, granule(0), LiveRead(store(1, 3))).unwrap();
     open(&mut ledger, &b, granule(0), LiveRead(store(1, 2))).unwrap();
 }

@@ -23,7 +23,7 @@ fn region() -> (Ledger<()>, Handle) {
     Ledger::new(8 * GRANULE, &budget, Some(commit), Vec::new())
 }
 
-/// One granule of a region of eight.
+/// Returns one granule of a region of eight.
 fn granule(number: u64) -> Span {
     granules(number, 1)
 }

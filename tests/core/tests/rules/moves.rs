@@ -31,7 +31,7 @@ fn lent_claim_cannot_move() {
     assert_eq!(ledger.may_move(&a), Err(LedgerError::WouldBlock));
     ledger.may_move(&second).unwrap();
     ledger.revoke(lent.lend().unwrap());
-    // Also where the borrower keeps the handle.
+    // Even if the borrower keeps the handle.
     ledger.may_move(&a).unwrap();
 }
 

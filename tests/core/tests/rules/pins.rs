@@ -10,10 +10,10 @@ use super::*;
 
 use Pinned::{Intact, Lost};
 
-/// A region that notes what is given back to the kernel.
+/// A region that notes the granules that go back to the kernel.
 struct Region {
     lock: LedgerLock<()>,
-    /// The first granule of each span, and the first after it.
+    /// The first granule of each span and the first after it.
     given_back: Mutex<Vec<(u64, u64)>>,
 }
 
@@ -39,14 +39,14 @@ impl Region {
         self.lock.lock().unpin(handle, span).map(|_| ())
     }
 
-    /// The granules of the region that a claim pins.
+    /// Returns the granules of the region that a claim pins.
     fn pinned(&self, handle: &Handle) -> Vec<u64> {
         let ledger = self.lock.lock();
         let pins = |at: &u64| ledger.is_pinned(handle, granule(*at)).unwrap();
         (0..8).filter(pins).collect()
     }
 
-    /// What was given back since this was last asked.
+    /// Takes the granules that went back to the kernel.
     fn given_back(&self) -> Vec<(u64, u64)> {
         std::mem::take(&mut self.given_back.lock().unwrap())
     }
@@ -71,7 +71,7 @@ fn create(
     (region, handle)
 }
 
-/// A region of eight granules, pinned, and a budget in which it fits.
+/// Creates a pinned region of eight granules, and a budget in which it fits.
 fn pinned_region() -> (Arc<Budget>, Arc<Region>, Handle) {
     let budget = Budget::new(8 * GRANULE);
     let (region, a) = create(&budget, 0, 8 * GRANULE, true, Vec::new());
@@ -173,7 +173,7 @@ fn loss_is_told_for_the_pinned_span() {
     region.unpin(&a, granules(0, 8)).unwrap();
     assert_eq!((budget.purge(3), region.given_back()), (3, vec![(0, 3)]));
     assert_eq!(region.pin(&a, granules(3, 5)), Ok(Intact));
-    // Nested, then what is left of it on both sides.
+    // A nested span first, then the rest on both sides.
     assert_eq!(region.pin(&a, granule(1)), Ok(Lost));
     assert_eq!(region.pin(&a, granule(1)), Ok(Intact));
     assert_eq!(region.pin(&a, granules(1, 2)), Ok(Lost));
@@ -208,7 +208,7 @@ fn bytes_beside_purged_ones_are_kept() {
     let (budget, region, a) = pinned_region();
     region.unpin(&a, granule(1)).unwrap();
     assert_eq!(budget.purge(1), 1);
-    // On both sides of it, and over it.
+    // Spans on both sides of it and over it.
     region.unpin(&a, granule(0)).unwrap();
     region.unpin(&a, granules(0, 3)).unwrap();
     assert_eq!((purgeable(&budget), committed(&budget)), (2, 7));
@@ -242,7 +242,7 @@ fn pin_does_not_purge_its_own_span() {
     let budget = Budget::new(4 * GRANULE);
     let (region, a) = create(&budget, 0, 8 * GRANULE, false, Vec::new());
     region.pin(&a, granules(0, 4)).unwrap();
-    // The least recently unpinned is among it.
+    // The least recently unpinned granule is part of it.
     region.unpin(&a, granules(2, 2)).unwrap();
     region.unpin(&a, granules(0, 2)).unwrap();
     assert_eq!(region.pin(&a, granules(2, 4)), Ok(Intact));
@@ -300,12 +300,12 @@ fn purges_least_recently_unpinned_first() {
     one.unpin(&a, granules(4, 2)).unwrap();
     two.unpin(&b, granules(0, 4)).unwrap();
     one.unpin(&a, granules(0, 2)).unwrap();
-    // These keep their places.
+    // These keep their places in the order.
     one.unpin(&a, granules(0, 8)).unwrap();
     two.unpin(&b, granules(0, 4)).unwrap();
     let (mut order, mut rooms) = (Vec::new(), Vec::new());
     for granules in [1, 2, 3, 1, 5] {
-        // As a region that is created would.
+        // A new region would do the same.
         rooms.push(budget.commit(granules).unwrap());
         assert_eq!(committed(&budget), 16);
         let given = [&one, &two].map(|region| region.given_back());
@@ -337,7 +337,7 @@ fn only_a_new_unpin_renews_the_purge_order() {
     region.pin(&a, granule(5)).unwrap();
     region.unpin(&a, granule(5)).unwrap();
     assert_eq!((budget.purge(1), region.given_back()), (1, vec![(6, 7)]));
-    // Nor is it the first claim's unpinning that counts, but the last one's.
+    // The last claim's unpinning counts, not the first one's.
     let b = region.lock.lock().duplicate(&a, Rights::ALL, Vec::new());
     let b = b.unwrap();
     region.unpin(&a, granule(0)).unwrap();
@@ -469,7 +469,7 @@ fn frozen_region_is_purged_whole() {
     other.unpin(&b, granules(0, 2)).unwrap();
     frozen.unpin(&a, granule(7)).unwrap();
     assert_eq!(purgeable(&budget), 10);
-    // Its last part was unpinned last.
+    // Its last part was unpinned after the other region.
     assert_eq!((budget.purge(1), frozen.given_back()), (1, vec![]));
     assert_eq!(
         (budget.purge(2), other.given_back()),
@@ -498,7 +498,7 @@ fn purged_frozen_region_refuses_and_is_free() {
     region.lock.lock().freeze(&a).unwrap();
     region.unpin(&a, granules(0, 8)).unwrap();
     assert_eq!(account.used(ChargeKind::UnpinnedSpans), 1);
-    // One granule is needed, and all of it goes.
+    // One granule is needed, and the whole region is purged.
     drop(budget.commit(1).unwrap());
     assert_eq!(committed(&budget), 0);
     let purged = Err(PinError::Refused(LedgerError::Purged));
@@ -537,11 +537,11 @@ fn smaller_budget_purges_the_excess() {
     assert_eq!(budget.resize(3 * GRANULE), 2);
     assert_eq!(committed(&budget), 5);
     assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
-    // What is over it goes as soon as nobody pins it.
+    // The excess is purged as soon as nobody pins it.
     region.unpin(&a, granule(3)).unwrap();
     assert_eq!((committed(&budget), purgeable(&budget)), (4, 0));
     assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
-    // And no more than that.
+    // No more than the excess is purged.
     region.unpin(&a, granules(4, 3)).unwrap();
     assert_eq!((committed(&budget), purgeable(&budget)), (3, 2));
     assert_eq!(region.pin(&a, granules(5, 2)), Ok(Intact));
@@ -613,7 +613,7 @@ fn undo_succeeds_though_the_limit_is_used_up() {
     region.unpin(&a, granule(2)).unwrap();
     let mut ledger = region.lock.lock();
     let undo = ledger.unpin(&a, granule(1)).unwrap();
-    // Another region's claim on the same account.
+    // A claim on another region, on the same account.
     let taken = account.charge(ChargeKind::UnpinnedSpans, 1).unwrap();
     ledger.undo_unpin(undo);
     drop(ledger);

@@ -38,7 +38,7 @@ fn readers_do_not_starve_a_writer() {
     let one = open(&mut ledger, &a, granule(0), Read).unwrap();
     let writer = wait(&mut ledger, &c, Write, 0);
     assert!(!ready(&mut ledger, writer, 1));
-    // Neither another, nor the one that reads already, comes in between.
+    // Neither another reader nor the one with a window comes in between.
     for reader in [&a, &b] {
         let refused = open(&mut ledger, reader, granule(0), Read);
         assert_eq!(refused, Err(LedgerError::WouldBlock));
@@ -62,7 +62,7 @@ fn writers_do_not_starve_a_reader() {
     close(&mut ledger, held, 1);
     assert!(ready(&mut ledger, reader, 1));
     assert!(!ready(&mut ledger, writer, 1));
-    // Who waits may not take what another has waited for longer.
+    // A waiter does not pass one that has waited longer.
     let refused = open(&mut ledger, &c, granule(0), Write);
     assert_eq!(refused, Err(LedgerError::WouldBlock));
     let read = open(&mut ledger, &b, granule(0), Read).unwrap();
@@ -77,13 +77,13 @@ fn expired_waiter_is_the_last() {
     let first = wait(&mut ledger, &a, Write, 0);
     assert!(ready(&mut ledger, first, 0));
     let second = wait(&mut ledger, &b, Write, 50);
-    let lapse = WaitStatus::Pending(Some(RESERVATION));
-    assert_eq!(ledger.poll_waiter(second, at(50)), lapse);
+    let expiry = WaitStatus::Pending(Some(RESERVATION));
+    assert_eq!(ledger.poll_waiter(second, at(50)), expiry);
     let end = u64::try_from(RESERVATION.as_millis()).unwrap();
     assert!(ledger.advance(at(end)), "it is told");
     assert!(!ready(&mut ledger, first, end));
     assert!(ready(&mut ledger, second, end));
-    // Who does not ask again is in nobody's way.
+    // An expired waiter that does not ask again blocks nobody.
     assert!(ledger.advance(at(2 * end)));
     assert!(ready(&mut ledger, first, 2 * end));
     assert!(ledger.advance(at(3 * end)));
@@ -200,7 +200,7 @@ fn waiter_for_a_lender_passes_its_borrower() {
     let (mut ledger, [a, b, c]) = three();
     let held = open(&mut ledger, &a, granule(0), Write).unwrap();
     let waiter = wait(&mut ledger, &b, Write, 0);
-    // This one waits for the other one.
+    // This claim waits for the other one.
     let next = ledger.enqueue(&c, granules(0, 2), Write, at(0)).unwrap();
     let lent = ledger.lend(&a, READ_WRITE).unwrap();
     let of_lent = wait(&mut ledger, &lent, Write, 1);
@@ -277,7 +277,7 @@ fn many_waiters_are_served_in_steps() {
     let (mut steps, mut told) = (1, Vec::new());
     while ledger.advance_some(at(1)) {
         steps += 1;
-        // Others may do something in between, and no reader is passed.
+        // Other threads may lock the ledger in between, and no reader is passed.
         let refused = open(&mut ledger, &a, granule(0), Write);
         assert_eq!(refused, Err(LedgerError::WouldBlock));
         told.extend(ledger.take_woken());
@@ -300,7 +300,7 @@ fn borrower_examines_a_bounded_queue() {
         for other in &others {
             wait(&mut ledger, other, Read, 0);
         }
-        // This one waits for somebody else.
+        // This waiter is blocked by c's window.
         ledger.enqueue(&b, granule(1), Write, at(0)).unwrap();
         ledger.advance(at(0));
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
