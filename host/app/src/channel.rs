@@ -7,7 +7,7 @@ use super::report::ChannelReport;
 use super::spec::ChannelSpec;
 use crate::sync::{Mutex, MutexGuard, Notify};
 use tombolo::{Limits, Recipient, Region, RegionError};
-use tombolo_region::Kind;
+use tombolo_region::ChargeKind;
 
 /// A message on its way. Its regions are nobody's but the channel's, and on the
 /// sender's account.
@@ -434,7 +434,7 @@ impl ReceiverEnd {
                     // To oneself.
                     return Ok(None);
                 }
-                let handle = owner.account.charge(Kind::Handles, 1)?;
+                let handle = owner.account.charge(ChargeKind::Handles, 1)?;
                 Ok(Some((handle, region.charge_claim(owner)?)))
             })
             .collect::<Result<Vec<_>, RegionError>>()

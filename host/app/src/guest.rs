@@ -32,7 +32,7 @@ use tombolo::Limits;
 use tombolo::internal::sys::{StoreId, fault, private_bytes};
 use tombolo::pressure::Promise;
 use tombolo::{Recipient, RegionCtx, RegionError, RegionView, WriteViolation};
-use tombolo_region::{Charge, Exhausted, GRANULE, Kind};
+use tombolo_region::{Charge, ChargeKind, Exhausted, GRANULE};
 
 /// The bytes that wasmtime by default lets one call lift.
 const MOST_LIFTED: u64 = 128 << 20;
@@ -102,7 +102,7 @@ impl GuestState {
         };
         let memory = move || {
             // What is smaller stays with the allocator.
-            let host = account.used(Kind::HostMemory);
+            let host = account.used(ChargeKind::HostMemory);
             memory().saturating_add(host - host % GRANULE)
         };
         let status = GuestStatus::new(memory, regions.host().clone(), regions.owner().clone());
@@ -129,7 +129,7 @@ impl GuestState {
     /// Charges bytes to the guest's `host-memory`, before they are allocated.
     pub(super) fn charge(&self, bytes: u64) -> Result<Charge, Exhausted> {
         let account = &self.regions.owner().account;
-        account.charge(Kind::HostMemory, bytes)
+        account.charge(ChargeKind::HostMemory, bytes)
     }
 
     /// Returns whether the guest has not been refused host memory before in this life,
@@ -150,15 +150,15 @@ impl GuestState {
     fn most_handles(&self, component_instances: u64) -> usize {
         let account = &self.regions.owner().account;
         let tables = HANDLE_BYTES.saturating_mul(component_instances.max(1));
-        let handles = account.most(Kind::HostMemory) / 4 / tables;
+        let handles = account.most(ChargeKind::HostMemory) / 4 / tables;
         usize::try_from(handles.min(MOST_HANDLES)).unwrap_or(usize::MAX)
     }
 
     /// Returns how much the next call may lift out of the guest.
     fn liftable(&self) -> usize {
         let account = &self.regions.owner().account;
-        let most = account.most(Kind::HostMemory);
-        let rest = most.saturating_sub(account.used(Kind::HostMemory));
+        let most = account.most(ChargeKind::HostMemory);
+        let rest = most.saturating_sub(account.used(ChargeKind::HostMemory));
         let fuel = (rest / self.lift_ratio).min(MOST_LIFTED);
         usize::try_from(fuel).unwrap_or(usize::MAX)
     }
@@ -895,7 +895,7 @@ pub(super) fn charge_results(
 ) -> Result<Charge, String> {
     let account = &caller.owner().account;
     account
-        .charge(Kind::HostMemory, bytes)
+        .charge(ChargeKind::HostMemory, bytes)
         .map_err(|exhausted| {
             tracing::info!("the results of guest `{callee}` cannot be passed: {exhausted}");
             let Exhausted { owner, limit, .. } = exhausted;

@@ -6,7 +6,7 @@ use wasmtime::ResourceLimiter;
 
 use tombolo::internal::sys::Overgrown;
 use tombolo::pressure::Promise;
-use tombolo_region::{Account, Charge, Exhausted, Kind};
+use tombolo_region::{Account, Charge, ChargeKind, Exhausted};
 
 /// The core instances, memories and tables of one component: more than any
 /// toolchain makes, and few enough that their reservations fit the address
@@ -93,7 +93,7 @@ impl Limiter {
         match &mut self.tables {
             Some(charge) => charge.grow(bytes),
             none => {
-                *none = Some(self.account.charge(Kind::HostMemory, bytes)?);
+                *none = Some(self.account.charge(ChargeKind::HostMemory, bytes)?);
                 Ok(())
             }
         }

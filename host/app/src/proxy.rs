@@ -27,7 +27,7 @@ use super::link;
 use tombolo::internal::{each_resource, is_region};
 use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError};
 use tombolo_region::escape;
-use tombolo_region::{Charge, Kind};
+use tombolo_region::{Charge, ChargeKind};
 
 /// A resource that a guest defines.
 #[derive(Debug)]
@@ -259,7 +259,7 @@ impl Carried {
             // It lives again, and knows nothing of this.
             return Err(self.gone());
         }
-        let charge = to.owner().account.charge(Kind::Handles, 1);
+        let charge = to.owner().account.charge(ChargeKind::Handles, 1);
         let charge = charge.map_err(|error| {
             let what = match self.lend {
                 Some(_) => "lent",

@@ -12,7 +12,7 @@ use crate::host::{Owner, RegionHost};
 use crate::limits::Limits;
 use crate::sys::{Scribble, StoreId, StoreMark};
 use crate::window::WindowNote;
-use tombolo_region::{Account, Kind, Live};
+use tombolo_region::{Account, ChargeKind, LiveOwner};
 
 /// Different windows remembered for the report; older ones are forgotten.
 const WINDOW_NOTES: usize = 64;
@@ -223,9 +223,9 @@ impl RegionCtx {
     }
 
     /// Whose live windows are that are made with the store in hand, if they may be.
-    pub(crate) fn live(&self, store: StoreId) -> Option<Live> {
+    pub(crate) fn live(&self, store: StoreId) -> Option<LiveOwner> {
         let strand = self.strand.as_ref()?;
-        Some(Live {
+        Some(LiveOwner {
             strand: strand.0,
             store: store.number(),
         })
@@ -240,7 +240,7 @@ impl RegionCtx {
     /// Bytes that the guest has claims on at the moment, each claim in full.
     #[must_use]
     pub fn claimed_bytes(&self) -> u64 {
-        self.owner.account.used(Kind::ClaimedBytes)
+        self.owner.account.used(ChargeKind::ClaimedBytes)
     }
 
     /// Gives a region of the host program's to the guest, for one of its
@@ -363,7 +363,7 @@ pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<()
 pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region, RegionError)> {
     let charges = (|| {
         region.shared().ledger().may_move(region.handle())?;
-        let handle = to.account.charge(Kind::Handles, 1)?;
+        let handle = to.account.charge(ChargeKind::Handles, 1)?;
         Ok((handle, region.charge_claim(to)?))
     })();
     match charges {

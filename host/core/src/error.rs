@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::sys::{FileSize, Forked, ShowError};
-use tombolo_region::{Exhausted, NameError, PinRefusal, Refusal, SpanError};
+use tombolo_region::{Exhausted, LedgerError, NameError, PinError, SpanError};
 
 /// Why an operation on a region was refused. Nothing has changed then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -68,7 +68,7 @@ pub enum RegionError {
     Limit(String),
     /// A live window conflicts with live windows in another strand. They go
     /// together within one strand only.
-    #[error("{}", Refusal::OtherStrand)]
+    #[error("{}", LedgerError::OtherStrand)]
     OtherStrand,
     /// The guest may have no live windows: see [`RegionCtxBuilder::live_within`].
     ///
@@ -128,26 +128,26 @@ impl RegionError {
     }
 }
 
-impl From<Refusal> for RegionError {
-    fn from(refusal: Refusal) -> RegionError {
+impl From<LedgerError> for RegionError {
+    fn from(refusal: LedgerError) -> RegionError {
         match refusal {
-            Refusal::NotPermitted => RegionError::NotPermitted,
-            Refusal::WouldBlock => RegionError::WouldBlock,
-            Refusal::OtherStrand => RegionError::OtherStrand,
-            Refusal::Frozen => RegionError::Frozen,
-            Refusal::Gone => RegionError::Gone,
-            Refusal::Poisoned => RegionError::Poisoned,
-            Refusal::Unpinned => RegionError::Unpinned,
-            Refusal::Purged => RegionError::Purged,
+            LedgerError::NotPermitted => RegionError::NotPermitted,
+            LedgerError::WouldBlock => RegionError::WouldBlock,
+            LedgerError::OtherStrand => RegionError::OtherStrand,
+            LedgerError::Frozen => RegionError::Frozen,
+            LedgerError::Gone => RegionError::Gone,
+            LedgerError::Poisoned => RegionError::Poisoned,
+            LedgerError::Unpinned => RegionError::Unpinned,
+            LedgerError::Purged => RegionError::Purged,
         }
     }
 }
 
-impl From<PinRefusal> for RegionError {
-    fn from(refusal: PinRefusal) -> RegionError {
+impl From<PinError> for RegionError {
+    fn from(refusal: PinError) -> RegionError {
         match refusal {
-            PinRefusal::Refused(refusal) => refusal.into(),
-            PinRefusal::Exhausted(exhausted) => exhausted.into(),
+            PinError::Refused(refusal) => refusal.into(),
+            PinError::Exhausted(exhausted) => exhausted.into(),
         }
     }
 }
@@ -196,14 +196,14 @@ impl From<ShowError> for MemoryError {
     }
 }
 
-impl From<Refusal> for MemoryError {
-    fn from(refusal: Refusal) -> MemoryError {
+impl From<LedgerError> for MemoryError {
+    fn from(refusal: LedgerError) -> MemoryError {
         MemoryError::Guest(refusal.into())
     }
 }
 
-impl From<PinRefusal> for MemoryError {
-    fn from(refusal: PinRefusal) -> MemoryError {
+impl From<PinError> for MemoryError {
+    fn from(refusal: PinError) -> MemoryError {
         MemoryError::Guest(refusal.into())
     }
 }

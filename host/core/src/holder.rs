@@ -3,7 +3,8 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use tombolo_region::{
-    Access, Charge, End, Handle, Holder, Kind, Pinned, Refusal, RegionName, Rights, Span, WindowId,
+    Access, Charge, ChargeKind, Handle, Holder, LedgerError, Pinned, RegionName, Rights, Span,
+    WindowEnd, WindowId,
 };
 
 use crate::error::{MemoryError, RegionError};
@@ -50,7 +51,7 @@ impl Region {
         if size == 0 || size > most.min(i64::MAX as u64 - crate::GRANULE) {
             return Err(RegionError::Size { size, most });
         }
-        let charge = owner.account.charge(Kind::Handles, 1)?;
+        let charge = owner.account.charge(ChargeKind::Handles, 1)?;
         let claim = owner.charge_claim(size, u64::from(!pinned))?;
         let (shared, handle) = Shared::create(host, name, size, pinned, claim)?;
         Ok(Region {
@@ -153,7 +154,7 @@ impl Region {
         self.check_host(to.host)?;
         let mut ledger = self.shared().ledger();
         ledger.may_duplicate(self.handle(), rights)?;
-        let charge = to.account.charge(Kind::Handles, 1)?;
+        let charge = to.account.charge(ChargeKind::Handles, 1)?;
         let spans = ledger.unpinned_spans(self.handle().claim());
         let claim = to.charge_claim(self.size(), spans)?;
         let handle = ledger.duplicate(self.handle(), rights, claim)?;
@@ -172,7 +173,7 @@ impl Region {
     /// [`RegionError::NotPermitted`], [`RegionError::Purged`],
     /// [`RegionError::Gone`], [`RegionError::Exhausted`].
     pub fn restrict(&self, rights: Rights) -> Result<Region, RegionError> {
-        let charge = self.hold.owner.account.charge(Kind::Handles, 1)?;
+        let charge = self.hold.owner.account.charge(ChargeKind::Handles, 1)?;
         let handle = self.hold.shared.ledger().restrict(self.handle(), rights)?;
         Ok(self.with(handle, charge))
     }
@@ -305,7 +306,7 @@ impl Region {
 
     fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
         self.check_process()?;
-        let charge = self.hold.owner.account.charge(Kind::Windows, 1)?;
+        let charge = self.hold.owner.account.charge(ChargeKind::Windows, 1)?;
         let id = self.hold.shared.ledger().open(
             self.handle(),
             needs,
@@ -489,7 +490,7 @@ impl Region {
 
     /// Returns the ledger's objection to moving the claim to another guest, if it has one.
     #[doc(hidden)]
-    pub fn may_move(&self) -> Result<(), Refusal> {
+    pub fn may_move(&self) -> Result<(), LedgerError> {
         self.shared().ledger().may_move(self.handle())
     }
 
@@ -497,7 +498,7 @@ impl Region {
     #[doc(hidden)]
     pub fn unmap_to_move(&self, store: StoreId) -> Result<(), MemoryError> {
         let claim = self.handle().claim();
-        unmap_all(store, self.shared(), claim, None, End::Orderly)
+        unmap_all(store, self.shared(), claim, None, WindowEnd::Orderly)
     }
 
     #[doc(hidden)]
@@ -511,7 +512,7 @@ impl Region {
     pub(crate) fn lend(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
         self.check_host(to.host)?;
         self.check_process()?;
-        let charge = to.account.charge(Kind::Handles, 1)?;
+        let charge = to.account.charge(ChargeKind::Handles, 1)?;
         let handle = self.hold.shared.ledger().lend(self.handle(), rights)?;
         Ok(Region {
             hold: Hold::new(self.shared(), to),
@@ -578,9 +579,9 @@ impl Drop for HostLock {
         // As a lock of the standard library does: whoever panics with the right
         // to write may have left things half done.
         let end = if std::thread::panicking() {
-            End::Died
+            WindowEnd::Died
         } else {
-            End::Orderly
+            WindowEnd::Orderly
         };
         self.shared.ledger.close(self.id, end);
         self.shared.settle(None);

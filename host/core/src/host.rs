@@ -15,8 +15,8 @@ use crate::usage::LetGo;
 use crate::watched::{Decisions, Watched};
 use crate::{Region, RegionCtxBuilder};
 use tombolo_region::{
-    Access, Account, Budget, BudgetUsage, Charge, Commit, Exhausted, GRANULE, Kind, Ledger,
-    LedgerLock, Purge, RegionName, Reserve, Span, Turn, WaiterId,
+    Access, Account, AdmissionControl, Budget, BudgetUsage, Charge, ChargeKind, CommitCharge,
+    Exhausted, GRANULE, Ledger, LedgerLock, PurgeRequest, Purgeable, RegionName, Span, WaiterId,
 };
 
 /// All regions of one program, and what they may cost together.
@@ -66,15 +66,15 @@ impl AskMargin {
     }
 }
 
-impl Reserve for AskMargin {
-    fn ask(&self, granules: u64) -> Result<(), Exhausted> {
+impl AdmissionControl for AskMargin {
+    fn admit(&self, granules: u64) -> Result<(), Exhausted> {
         match self.host() {
             Some(host) => ask_to_commit(&host, granules),
             None => Ok(()),
         }
     }
 
-    fn done(&self, granules: u64) {
+    fn settled(&self, granules: u64) {
         if let Some(host) = self.host() {
             commit_done(&host, granules);
         }
@@ -155,9 +155,9 @@ impl Owner {
     /// many runs.
     pub(crate) fn charge_claim(&self, size: u64, spans: u64) -> Result<Vec<Charge>, RegionError> {
         Ok(vec![
-            self.account.charge(Kind::Regions, 1)?,
-            self.account.charge(Kind::ClaimedBytes, size)?,
-            self.account.charge(Kind::UnpinnedSpans, spans)?,
+            self.account.charge(ChargeKind::Regions, 1)?,
+            self.account.charge(ChargeKind::ClaimedBytes, size)?,
+            self.account.charge(ChargeKind::UnpinnedSpans, spans)?,
         ])
     }
 }
@@ -263,7 +263,7 @@ impl RegionHost {
             pressure: watch::Sender::new(Level::Normal),
         }));
         let ask = AskMargin(Arc::downgrade(&host.0));
-        host.0.budget.ask_first(ask);
+        host.0.budget.set_admission_control(ask);
         host
     }
 
@@ -323,7 +323,7 @@ impl RegionHost {
         if self.check_process().is_err() {
             return 0;
         }
-        self.0.budget.set(bytes) * GRANULE
+        self.0.budget.resize(bytes) * GRANULE
     }
 
     /// How many bytes nobody pins and could be purged.
@@ -439,10 +439,10 @@ impl Shared {
         pinned: bool,
         claim: Vec<Charge>,
     ) -> Result<(Arc<Shared>, tombolo_region::Handle), RegionError> {
-        let charge = host.0.account.charge(Kind::Regions, 1)?;
+        let charge = host.0.account.charge(ChargeKind::Regions, 1)?;
         let budget = &host.0.budget;
         let commit = match pinned {
-            true => Some(budget.take(Span::whole(size).length() / GRANULE)?),
+            true => Some(budget.commit(Span::whole(size).length() / GRANULE)?),
             false => None,
         };
         let file = Arc::new(RegionFile::new(&name, size)?);
@@ -520,8 +520,8 @@ impl Shared {
             return;
         }
         drop(body);
-        drop(self.ledger().give_back());
-        self.host.0.budget.forget(self.number);
+        drop(self.ledger().release_commit());
+        self.host.0.budget.unregister(self.number);
         let regions = self.host.0.regions.lock();
         regions
             .unwrap_or_else(PoisonError::into_inner)
@@ -582,16 +582,16 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.ledger().forget(self.id);
+        self.shared.ledger().dequeue(self.id);
     }
 }
 
-impl Purge for Shared {
-    fn purge(&self, turn: Turn) -> Commit {
+impl Purgeable for Shared {
+    fn purge(&self, request: PurgeRequest) -> CommitCharge {
         let Ok(file) = self.file() else {
-            return Commit::none(&self.host.0.budget);
+            return CommitCharge::none(&self.host.0.budget);
         };
-        let commit = self.ledger_lock().purge(turn, |span| {
+        let commit = self.ledger_lock().purge(request, |span| {
             if let Err(error) = file.punch(span) {
                 // Whoever pins the bytes is told that they are lost, in any case.
                 tracing::error!(region = %self.name, %error, "the kernel does not take pages back");

@@ -30,7 +30,7 @@ use crate::sys::StoreId;
 use crate::window::{Hidden, hide_all, unmap_all, unmap_each, windows_of};
 use crate::{Region, RegionCtx, RegionView};
 use tombolo_region::escape;
-use tombolo_region::{Charge, ClaimId, End, Kind, LendId, Rights};
+use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, Rights, WindowEnd};
 
 /// Who is to receive a [`Parcel`]; see [`RegionCtx::recipient`].
 #[derive(Debug, Clone)]
@@ -153,7 +153,7 @@ impl LendGuard {
     }
 
     /// Revokes the lend, and ends the borrower's windows.
-    fn end(&mut self, store: StoreId, end: End) -> Result<(), MemoryError> {
+    fn end(&mut self, store: StoreId, end: WindowEnd) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
         let windows = self
@@ -285,7 +285,7 @@ impl Lending {
         let mut result = Ok(());
         for lent in &self.lent {
             // All of them, also where one cannot be ended.
-            let ended = unmap_all(store, &lent.shared, lent.claim, lent.via, End::Died);
+            let ended = unmap_all(store, &lent.shared, lent.claim, lent.via, WindowEnd::Died);
             result = result.and(ended);
         }
         Ok(result?)
@@ -606,7 +606,7 @@ fn send<T: RegionView>(
     // ... and whether there is room for them...
     for one in &mut given {
         if let Given::Moved(region, charges) = one {
-            let handle = to.0.account.charge(Kind::Handles, 1);
+            let handle = to.0.account.charge(ChargeKind::Handles, 1);
             let charged = handle
                 .map_err(RegionError::from)
                 .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
@@ -627,7 +627,7 @@ fn send<T: RegionView>(
                     region.shared(),
                     region.handle().claim(),
                     None,
-                    End::Orderly,
+                    WindowEnd::Orderly,
                 )?;
                 tracing::debug!(
                     region = %region.shared().name,
@@ -712,8 +712,8 @@ impl Borrowed {
             wasmtime::bail!("the lend is to another store than the one in hand");
         }
         let end = match &returned {
-            Ok(_) => End::Orderly,
-            Err(_) => End::Died,
+            Ok(_) => WindowEnd::Orderly,
+            Err(_) => WindowEnd::Died,
         };
         for BorrowedOne {
             any,
@@ -840,7 +840,7 @@ pub fn take<T: RegionView>(
         region.shared(),
         region.handle().claim(),
         None,
-        End::Orderly,
+        WindowEnd::Orderly,
     )?;
     receive(region, &to).map_err(|(region, reason)| refused(&region, reason))
 }

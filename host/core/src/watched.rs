@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use crate::sync::{Mutex, MutexGuard, Notify};
 use crate::time::Time;
 use tombolo_region::{
-    Access, End, Handle, Ledger, LedgerGuard, LedgerLock, LendId, RESERVED, Refusal, Span, Waited,
-    WaiterId, WindowId,
+    Access, Handle, Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, RESERVATION, Span,
+    WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// A ledger that lenders and those who wait for windows watch.
@@ -105,7 +105,7 @@ impl<P> Watched<P> {
     pub(crate) fn lock(&self) -> Decisions<'_, P> {
         let mut guard = self.ledger.lock();
         if guard.has_waiters() {
-            guard.step(self.time.now());
+            guard.advance_some(self.time.now());
         }
         Decisions {
             guard: Some(guard),
@@ -120,7 +120,7 @@ impl<P> Watched<P> {
 
     /// Closes a window, which shows nothing any more. Says whether that poisoned
     /// the region.
-    pub(crate) fn close(&self, id: WindowId, end: End) -> bool {
+    pub(crate) fn close(&self, id: WindowId, end: WindowEnd) -> bool {
         let mut ledger = self.lock();
         let before = ledger.is_poisoned();
         ledger.close(id, end);
@@ -152,8 +152,8 @@ impl<P> Watched<P> {
         handle: &Handle,
         span: Span,
         access: Access,
-    ) -> Result<WaiterId, Refusal> {
-        self.lock().wait(handle, span, access, self.time.now())
+    ) -> Result<WaiterId, LedgerError> {
+        self.lock().enqueue(handle, span, access, self.time.now())
     }
 
     /// Waits until it is this one's turn, or until there is nothing to wait for. To
@@ -163,10 +163,10 @@ impl<P> Watched<P> {
         loop {
             // As above.
             let told = sleeper.told.notified();
-            let waited = self.lock().waited(id, self.time.now());
+            let waited = self.lock().poll_waiter(id, self.time.now());
             let until = match waited {
-                Waited::Ready => return,
-                Waited::NotYet(until) => until,
+                WaitStatus::Ready => return,
+                WaitStatus::Pending(until) => until,
             };
             let keeps_time = sleeper.keeps_time(until.is_some());
             // It asks again in all cases.
@@ -174,7 +174,7 @@ impl<P> Watched<P> {
                 None => told.await,
                 Some(until) if keeps_time => self.time.up_to(until, told).await,
                 // The keeper may be busy with something else.
-                Some(until) => self.time.up_to(until + RESERVED, told).await,
+                Some(until) => self.time.up_to(until + RESERVATION, told).await,
             }
         }
     }
@@ -207,9 +207,9 @@ impl<P> Drop for Decisions<'_, P> {
         while let Some(mut guard) = next.take() {
             let lends = guard.take_lends_over();
             let waiters = guard.has_waiters();
-            let more = waiters && guard.step(watched.time.now());
-            let told = guard.take_told();
-            let reserved = guard.next_lapse().is_some();
+            let more = waiters && guard.advance_some(watched.time.now());
+            let told = guard.take_woken();
+            let reserved = guard.next_expiry().is_some();
             // Others have their turn before it is gone on with.
             drop(guard);
             if lends {

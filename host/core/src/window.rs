@@ -13,7 +13,8 @@ use crate::host::{Hold, Owner, Place, Shared};
 use crate::sys::{MemoryRecord, Perms, ShowError, StoreId, Tenant};
 use crate::{Region, RegionCtx};
 use tombolo_region::{
-    Access, Charge, ClaimId, End, GRANULE, Holder, Kind, Ledger, LendId, Pinned, Span, WindowId,
+    Access, Charge, ChargeKind, ClaimId, GRANULE, Holder, Ledger, LendId, Pinned, Span, WindowEnd,
+    WindowId,
 };
 
 impl From<Access> for Perms {
@@ -51,9 +52,9 @@ impl Tenant for Occupant {
 
     fn memory_gone(self: Box<Self>) {
         let end = if self.orderly.load(Ordering::Acquire) {
-            End::Orderly
+            WindowEnd::Orderly
         } else {
-            End::Died
+            WindowEnd::Died
         };
         if self.hold.shared.ledger.close(self.id, end) {
             tracing::warn!(
@@ -98,7 +99,7 @@ impl Window {
         let owner = region.owner();
         let charge = owner
             .account
-            .charge(Kind::Windows, 1)
+            .charge(ChargeKind::Windows, 1)
             .map_err(RegionError::from)?;
         let charge = Arc::new(charge);
         static KEYS: AtomicU64 = AtomicU64::new(0);
@@ -140,7 +141,7 @@ impl Window {
         });
         if let Err(error) = shown {
             // Nothing of the region is shown, also where the memory is out of use.
-            shared.ledger.close(id, End::Orderly);
+            shared.ledger.close(id, WindowEnd::Orderly);
             return Err(error);
         }
         shared.count_window(ctx.name());
@@ -208,7 +209,13 @@ impl Window {
             self.hold.note_let_go(&ledger);
         }
         drop(ledger);
-        unmap(store, &self.hold.shared, self.id, &self.place, End::Orderly)
+        unmap(
+            store,
+            &self.hold.shared,
+            self.id,
+            &self.place,
+            WindowEnd::Orderly,
+        )
     }
 }
 
@@ -338,7 +345,7 @@ fn unmap(
     shared: &Shared,
     id: WindowId,
     place: &Place,
-    end: End,
+    end: WindowEnd,
 ) -> Result<(), MemoryError> {
     let tenant = place.memory.unshow(store, place.start, place.key)?;
     if tenant.is_none() {
@@ -377,7 +384,7 @@ pub(crate) fn unmap_all(
     shared: &Shared,
     claim: ClaimId,
     via: Option<LendId>,
-    end: End,
+    end: WindowEnd,
 ) -> Result<(), MemoryError> {
     let windows = windows_of(&shared.ledger(), claim, via);
     unmap_each(store, shared, windows, end)
@@ -388,7 +395,7 @@ pub(crate) fn unmap_each(
     store: StoreId,
     shared: &Shared,
     windows: Vec<Found>,
-    end: End,
+    end: WindowEnd,
 ) -> Result<(), MemoryError> {
     let mut result = Ok(());
     for (id, _, place) in windows {

@@ -1,72 +1,74 @@
+//! Accounts: the resources that one guest, or the whole host, holds.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What an account counts.
+/// A resource that an account limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Claims on regions; for the host, regions.
+pub enum ChargeKind {
+    /// Claims on regions. In the host's account: regions.
     Regions,
-    /// Bytes of the claimed regions, whole sizes; for the host, each region
-    /// once.
+    /// Bytes of the claimed regions, by their sizes. In the host's account: each region once.
     ClaimedBytes,
     /// Handles to regions, and to resources of other guests.
     Handles,
-    /// Windows, and the guards of the host program.
+    /// Windows of guests and guards of the host program.
     Windows,
-    /// Separate runs of granules that claims do not pin.
+    /// Separate runs of granules that the claims do not pin.
     UnpinnedSpans,
-    /// Bytes of the host's own memory, for a guest that Tombolo runs.
+    /// Bytes of the host's own memory that are used for a guest.
     HostMemory,
 }
 
 const KINDS: usize = 6;
 
-impl Kind {
-    /// The name of the limit, as the operator writes it.
+impl ChargeKind {
+    /// Returns the name of the limit as operators write it, for example `claimed-bytes`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Regions => "regions",
-            Kind::ClaimedBytes => "claimed-bytes",
-            Kind::Handles => "handles",
-            Kind::Windows => "windows",
-            Kind::UnpinnedSpans => "unpinned-spans",
-            Kind::HostMemory => "host-memory",
+            ChargeKind::Regions => "regions",
+            ChargeKind::ClaimedBytes => "claimed-bytes",
+            ChargeKind::Handles => "handles",
+            ChargeKind::Windows => "windows",
+            ChargeKind::UnpinnedSpans => "unpinned-spans",
+            ChargeKind::HostMemory => "host-memory",
         }
     }
 }
 
-/// The most that an account may hold of each kind.
+/// The limits of an account.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// See [`Kind::Regions`].
+    /// Limit of [`ChargeKind::Regions`].
     pub regions: u64,
-    /// See [`Kind::ClaimedBytes`].
+    /// Limit of [`ChargeKind::ClaimedBytes`], in bytes.
     pub claimed_bytes: u64,
-    /// See [`Kind::Handles`].
+    /// Limit of [`ChargeKind::Handles`].
     pub handles: u64,
-    /// See [`Kind::Windows`].
+    /// Limit of [`ChargeKind::Windows`].
     pub windows: u64,
-    /// See [`Kind::UnpinnedSpans`].
+    /// Limit of [`ChargeKind::UnpinnedSpans`].
     pub unpinned_spans: u64,
-    /// See [`Kind::HostMemory`].
+    /// Limit of [`ChargeKind::HostMemory`], in bytes.
     pub host_memory: u64,
 }
 
-/// What one guest, or the host as a whole, holds at the moment.
+/// The resources that one guest, or the host as a whole, holds at the moment.
 ///
-/// A charge is taken before anything is allocated, and given back by dropping
-/// it, so that no path can forget to.
+/// A [`Charge`] is taken before anything is allocated, and returned when it is dropped. All
+/// operations are lock-free and take constant time.
 pub struct Account {
-    /// Whose account, for the error's text.
+    /// The owner's name, for errors.
     owner: String,
     used: [AtomicU64; KINDS],
     most: [u64; KINDS],
 }
 
 impl Account {
-    /// An account that holds nothing yet.
+    /// Creates an empty account. The owner's name, for example ``guest `a` ``, appears in
+    /// errors.
     #[must_use]
     pub fn new(owner: impl Into<String>, quota: Quota) -> Arc<Account> {
         Arc::new(Account {
@@ -83,12 +85,12 @@ impl Account {
         })
     }
 
-    /// Takes `amount` of a kind.
+    /// Charges `amount` to the account.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] where that would go over the quota; nothing has changed.
-    pub fn charge(self: &Arc<Account>, kind: Kind, amount: u64) -> Result<Charge, Exhausted> {
+    /// Returns [`Exhausted`] if that would exceed the limit. Nothing has changed then.
+    pub fn charge(self: &Arc<Account>, kind: ChargeKind, amount: u64) -> Result<Charge, Exhausted> {
         self.take(kind, amount)?;
         Ok(Charge {
             account: self.clone(),
@@ -97,7 +99,7 @@ impl Account {
         })
     }
 
-    fn take(&self, kind: Kind, amount: u64) -> Result<(), Exhausted> {
+    fn take(&self, kind: ChargeKind, amount: u64) -> Result<(), Exhausted> {
         let most = self.most[kind as usize];
         // Relaxed: the counter protects no other memory.
         self.used[kind as usize]
@@ -114,15 +116,15 @@ impl Account {
             })
     }
 
-    /// Returns how much of a kind the account allows.
+    /// Returns the limit of a kind.
     #[must_use]
-    pub fn most(&self, kind: Kind) -> u64 {
+    pub fn most(&self, kind: ChargeKind) -> u64 {
         self.most[kind as usize]
     }
 
-    /// How much of a kind is taken.
+    /// Returns how much of a kind is charged at the moment.
     #[must_use]
-    pub fn used(&self, kind: Kind) -> u64 {
+    pub fn used(&self, kind: ChargeKind) -> u64 {
         self.used[kind as usize].load(Ordering::Relaxed)
     }
 }
@@ -135,44 +137,44 @@ impl fmt::Debug for Account {
     }
 }
 
-/// A part of an account, given back when this is dropped.
+/// An amount charged to an account, returned when this is dropped.
 #[derive(Debug)]
-#[must_use]
+#[must_use = "dropping a charge returns it to the account"]
 pub struct Charge {
     account: Arc<Account>,
-    kind: Kind,
+    kind: ChargeKind,
     amount: u64,
 }
 
 impl Charge {
-    /// What it counts.
+    /// Returns the resource that is charged.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ChargeKind {
         self.kind
     }
 
-    /// The account that it is a part of.
+    /// Returns the account that is charged.
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// Makes it larger.
+    /// Charges `amount` more.
     ///
     /// # Errors
     ///
-    /// As for [`resize`](Charge::resize).
+    /// Returns [`Exhausted`] if that would exceed the limit. Nothing has changed then.
     pub fn grow(&mut self, amount: u64) -> Result<(), Exhausted> {
         self.account.take(self.kind, amount)?;
         self.amount += amount;
         Ok(())
     }
 
-    /// Makes it larger or smaller.
+    /// Changes the charge to `amount`. Less than before is never refused.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] where that would go over the quota; nothing has changed.
+    /// Returns [`Exhausted`] if that would exceed the limit. Nothing has changed then.
     pub fn resize(&mut self, amount: u64) -> Result<(), Exhausted> {
         match amount.checked_sub(self.amount) {
             Some(more) => self.account.take(self.kind, more)?,
@@ -192,19 +194,19 @@ impl Drop for Charge {
     }
 }
 
-/// A limit is used up.
+/// An error: a limit is used up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("limit `{limit}` of {owner} is used up: {asked} more asked for, {most} allowed")]
 pub struct Exhausted {
-    /// Whose limit.
+    /// The owner of the limit.
     pub owner: String,
-    /// The name of the limit.
+    /// The name of the limit, as in [`ChargeKind::name`].
     pub limit: &'static str,
-    /// How much is taken.
+    /// The amount in use.
     pub used: u64,
-    /// How much was asked for.
+    /// The additional amount that was requested.
     pub asked: u64,
-    /// The quota.
+    /// The limit.
     pub most: u64,
 }
 
@@ -212,8 +214,9 @@ pub struct Exhausted {
 mod tests {
     use super::*;
 
+    // rule 10
     #[test]
-    fn a_charge_over_the_quota_is_refused_and_a_dropped_one_given_back() {
+    fn charges_are_limited_and_returned_on_drop() {
         let quota = Quota {
             regions: 2,
             claimed_bytes: 10,
@@ -223,15 +226,15 @@ mod tests {
             host_memory: 0,
         };
         let account = Account::new("guest `a`", quota);
-        let mut first = account.charge(Kind::ClaimedBytes, 5).unwrap();
+        let mut first = account.charge(ChargeKind::ClaimedBytes, 5).unwrap();
         assert!(first.resize(11).is_err());
         first.resize(9).unwrap();
         first.resize(8).unwrap();
-        let refused = account.charge(Kind::ClaimedBytes, 3).unwrap_err();
+        let refused = account.charge(ChargeKind::ClaimedBytes, 3).unwrap_err();
         assert_eq!((refused.used, refused.limit), (8, "claimed-bytes"));
-        assert!(account.charge(Kind::ClaimedBytes, u64::MAX).is_err());
+        assert!(account.charge(ChargeKind::ClaimedBytes, u64::MAX).is_err());
         drop(first);
-        assert_eq!(account.used(Kind::ClaimedBytes), 0);
-        assert!(account.charge(Kind::Windows, 1).is_err());
+        assert_eq!(account.used(ChargeKind::ClaimedBytes), 0);
+        assert!(account.charge(ChargeKind::Windows, 1).is_err());
     }
 }

@@ -1,3 +1,19 @@
+//! The budget: the memory that all regions of a host may commit.
+//!
+//! # Order of locks
+//!
+//! Locks are taken in the order ledger, budget. No thread holds the locks of two ledgers. No
+//! lock is held while memory goes back to the kernel.
+//!
+//! # Over budget
+//!
+//! While the host is over its budget, nothing that can be purged stays. A thread that releases
+//! a ledger with more idle bytes than before, because a claim unpinned or ended, purges the
+//! excess. It does so in the same call, after it released the lock.
+//!
+//! A duplicate is never refused for the budget: it pins what its source pins, and that is
+//! already charged. The account of its guest may refuse it.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,267 +22,270 @@ use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Exhausted, GRANULE};
 
-/// The granules that are taken from a region in one step: 16 MiB, for which the
-/// kernel needs some milliseconds. Whoever pins them meanwhile waits for that long.
+/// The granules that are purged in one step: 16 MiB. The kernel needs some milliseconds for
+/// them, and a claim that pins them meanwhile waits for that long.
 const STEP: u64 = 256;
 
-/// A region, as the budget sees it: something that can give memory back.
-pub trait Purge: Send + Sync {
-    /// Purges granules that nobody pins, the least recently unpinned first. Gives
-    /// what they were charged with; nothing if there is nothing to purge.
+/// A region whose memory the budget can purge.
+pub trait Purgeable: Send + Sync {
+    /// Purges granules that nobody pins, the least recently unpinned first. Returns their
+    /// charge, which is [empty](CommitCharge::none) if there is nothing to purge.
     ///
-    /// Others may wait for this: it must not take from the budget itself.
-    fn purge(&self, turn: Turn) -> Commit;
+    /// Other threads may wait for this call, so it must not commit memory itself.
+    fn purge(&self, request: PurgeRequest) -> CommitCharge;
 }
 
-/// A second opinion, besides the budget, on whether bytes can be committed.
-pub trait Reserve: Send + Sync {
-    /// Asks for memory for granules that the budget is about to take. May purge.
+/// A second check before memory is committed, in addition to the budget.
+pub trait AdmissionControl: Send + Sync {
+    /// Admits a commit of so many granules, or refuses it. May purge and may block.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] if there is no memory for them.
-    fn ask(&self, granules: u64) -> Result<(), Exhausted>;
+    /// Returns [`Exhausted`] if there is no memory for them.
+    fn admit(&self, granules: u64) -> Result<(), Exhausted>;
 
-    /// Notes that the budget has taken them, or refused them.
-    fn done(&self, granules: u64);
+    /// Called once for each admitted commit, after the budget charged or refused it.
+    fn settled(&self, granules: u64);
 }
 
-/// Granules that a [`Reserve`] was asked for and allowed.
-struct Asked<'r>(&'r dyn Reserve, u64);
+/// Granules that an [`AdmissionControl`] admitted, until this is dropped.
+struct Admitted<'r>(&'r dyn AdmissionControl, u64);
 
-impl Drop for Asked<'_> {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.0.done(self.1);
+        self.0.settled(self.1);
     }
 }
 
-/// What a region is to purge when it is its turn.
+/// The amount that the budget asks a region to purge.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    /// At most so many granules; but a frozen region goes whole.
+pub struct PurgeRequest {
+    /// The maximum number of granules. A frozen region is purged whole all the same.
     pub(super) most: u64,
-    /// None that was unpinned after this.
+    /// The last stamp to purge: granules that were unpinned later stay.
     pub(super) until: u64,
 }
 
-/// What all regions of a host may commit, and do. Counted in granules; each
-/// region once.
+/// The memory that all regions of a host may commit, and have committed.
 ///
-/// What would go over it is first made room for, by purging what nobody pins,
-/// the least recently unpinned first and only as much as needed, and is else
-/// refused. Nothing is locked while memory is given back to the kernel.
+/// It counts each region once, in granules of 64 KiB. If a commit would exceed the budget, it
+/// first purges unpinned memory: the least recently unpinned first, and only as much as
+/// needed. If that is not enough, the commit is refused.
 pub struct Budget {
-    pool: Mutex<Pool>,
-    /// Something that was being purged is free.
+    state: Mutex<BudgetState>,
+    /// Signals that purged memory has become free.
     freed: Condvar,
-    /// Counts unpinnings, to tell which was first.
+    /// The stamp of the next unpinning, by which they are ordered.
     clock: AtomicU64,
-    reserve: OnceLock<Box<dyn Reserve>>,
+    admission: OnceLock<Box<dyn AdmissionControl>>,
 }
 
 #[derive(Default)]
-struct Pool {
+struct BudgetState {
     most: u64,
     used: u64,
     peak: u64,
-    /// What could be purged, over all regions.
+    /// Granules that can be purged, over all regions.
     purgeable: u64,
-    /// Of what is used, what is being given back to the kernel.
+    /// The part of `used` that is going back to the kernel.
     freeing: u64,
-    /// What there is room for, and somebody waits for.
+    /// Granules that commits wait for, and for which there is room.
     promised: u64,
-    regions: BTreeMap<u64, Entry>,
-    /// The regions with something to purge, by their oldest stamp.
+    regions: BTreeMap<u64, RegionEntry>,
+    /// The regions that can be purged, by their oldest stamp.
     order: BTreeSet<(u64, u64)>,
     purges: u64,
     purged: u64,
 }
 
-struct Entry {
-    region: Weak<dyn Purge>,
+struct RegionEntry {
+    region: Weak<dyn Purgeable>,
     idle: Idle,
 }
 
-/// What a region has to purge.
+/// The granules of a region that can be purged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Idle {
-    /// How many granules.
+    /// Their number.
     pub granules: u64,
-    /// When the first of them was unpinned; meaningless where there is none.
+    /// The stamp of the least recently unpinned one; 0 if there are none.
     pub oldest: u64,
 }
 
-/// What a budget did so far, and has now, in bytes.
+/// The state of a budget, and what it did so far. In bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BudgetUsage {
-    /// What all regions may commit.
+    /// The memory that all regions may commit.
     pub budget: u64,
-    /// What they have committed: what somebody pins, and what nobody pins and is
-    /// not purged yet.
+    /// The memory that they have committed: pinned, or unpinned and not purged yet.
     pub committed: u64,
-    /// The most that they ever had committed.
+    /// The maximum of `committed` so far.
     pub committed_peak: u64,
-    /// What nobody pins, and could be purged.
+    /// The committed memory that nobody pins, so that it can be purged.
     pub purgeable: u64,
-    /// How often a region was purged in part or whole.
+    /// The number of times that a region was purged, in part or whole.
     pub purges: u64,
-    /// What was purged, in all.
+    /// The memory that was purged so far.
     pub purged: u64,
 }
 
 impl Budget {
-    /// A budget of so many bytes, rounded down to granules.
+    /// Creates a budget of so many bytes, rounded down to granules.
     #[must_use]
     pub fn new(bytes: u64) -> Arc<Budget> {
         Arc::new(Budget {
-            pool: Mutex::new(Pool {
+            state: Mutex::new(BudgetState {
                 most: bytes / GRANULE,
-                ..Pool::default()
+                ..BudgetState::default()
             }),
             freed: Condvar::new(),
             clock: AtomicU64::new(0),
-            reserve: OnceLock::new(),
+            admission: OnceLock::new(),
         })
     }
 
-    /// Makes this be asked as well before anything is committed. Only the first call
-    /// counts.
-    #[allow(dead_code, reason = "for what is above this module")]
-    pub fn ask_first(&self, reserve: impl Reserve + 'static) {
-        let _ = self.reserve.set(Box::new(reserve));
+    /// Sets a check that each commit must pass in addition to the budget. Only the first call
+    /// has an effect.
+    pub fn set_admission_control(&self, admission: impl AdmissionControl + 'static) {
+        let _ = self.admission.set(Box::new(admission));
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
+    fn state(&self) -> MutexGuard<'_, BudgetState> {
         // Nothing panics between two changes.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for something that is unpinned now: larger than all before it.
+    /// Returns a stamp for granules that are unpinned now. It is larger than all before it.
     pub(super) fn stamp(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Has the budget purge this region when it needs memory.
-    pub fn register(&self, id: u64, region: Weak<dyn Purge>) {
+    /// Registers a region, which the budget purges from now on when it needs memory.
+    pub fn register(&self, id: u64, region: Weak<dyn Purgeable>) {
         let idle = Idle::default();
-        self.pool().regions.insert(id, Entry { region, idle });
+        self.state()
+            .regions
+            .insert(id, RegionEntry { region, idle });
     }
 
-    /// Forgets a region.
-    pub fn forget(&self, id: u64) {
-        let mut pool = self.pool();
-        pool.note(id, Idle::default());
-        pool.regions.remove(&id);
+    /// Removes a region. Its charge is returned separately, by dropping it.
+    pub fn unregister(&self, id: u64) {
+        let mut state = self.state();
+        state.note(id, Idle::default());
+        state.regions.remove(&id);
     }
 
-    /// Notes what a region has to purge. Called with the lock of the region. Says
-    /// whether something is over the budget and can be purged, so that whoever asks
-    /// is to [keep to it](Budget::keep) once the lock is gone.
+    /// Notes how much of a region can be purged. The caller holds the lock of the region.
+    /// Returns whether the caller must [enforce](Budget::enforce) the budget after releasing
+    /// that lock, because memory over budget can be purged.
     #[must_use]
     pub(super) fn note(&self, id: u64, idle: Idle) -> bool {
-        let mut pool = self.pool();
-        pool.note(id, idle);
-        pool.over() > 0 && pool.purgeable > 0
+        let mut state = self.state();
+        state.note(id, idle);
+        state.over() > 0 && state.purgeable > 0
     }
 
-    /// Purges what is over the budget since that was made smaller, only as much as
-    /// needed. Not to be called with the lock of a region.
-    pub(super) fn keep(&self) {
+    /// Purges memory until the budget is kept or nothing can be purged. The caller must not
+    /// hold the lock of a region.
+    pub(super) fn enforce(&self) {
         loop {
-            let pool = self.pool();
-            let over = pool.over();
-            if over == 0 || pool.order.is_empty() {
+            let state = self.state();
+            let over = state.over();
+            if over == 0 || state.order.is_empty() {
                 return;
             }
-            drop(pool);
+            drop(state);
             self.purge_some(over);
         }
     }
 
-    /// What is used and what was done.
+    /// Returns the state of the budget.
     #[must_use]
     pub fn usage(&self) -> BudgetUsage {
-        let pool = self.pool();
+        let state = self.state();
         BudgetUsage {
-            budget: pool.most.saturating_mul(GRANULE),
-            committed: pool.used * GRANULE,
-            committed_peak: pool.peak * GRANULE,
-            purgeable: pool.purgeable * GRANULE,
-            purges: pool.purges,
-            purged: pool.purged * GRANULE,
+            budget: state.most.saturating_mul(GRANULE),
+            committed: state.used * GRANULE,
+            committed_peak: state.peak * GRANULE,
+            purgeable: state.purgeable * GRANULE,
+            purges: state.purges,
+            purged: state.purged * GRANULE,
         }
     }
 
-    /// Takes so many granules, and makes room for them if need be. Not to be
-    /// called with the lock of a region.
+    /// Commits so many granules and returns their charge. Purges unpinned memory if needed.
     ///
-    /// What others purge already is counted on, and waited for; so nobody is
-    /// refused for whom there is room beside those who came before.
+    /// This blocks while memory goes back to the kernel, a few milliseconds for each 16 MiB.
+    /// It counts on memory that other threads are purging and waits for it. So it is not
+    /// refused if there is room beside earlier commits. The caller must not hold the lock of a
+    /// region.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] if too little is free and too little can be purged, or if the
-    /// [`Reserve`] that is [asked first](Budget::ask_first) has no memory for them. Nothing
-    /// was purged then, unless others took free memory meanwhile.
-    pub fn take(self: &Arc<Budget>, granules: u64) -> Result<Commit, Exhausted> {
-        let mut pool = self.pool();
-        if granules > pool.room() {
-            return Err(pool.exhausted(granules));
+    /// Returns [`Exhausted`] if too little memory is free or can be purged, or if the
+    /// [admission control](Budget::set_admission_control) refuses. Nothing was purged then,
+    /// unless other threads used free memory meanwhile.
+    pub fn commit(self: &Arc<Budget>, granules: u64) -> Result<CommitCharge, Exhausted> {
+        let mut state = self.state();
+        if granules > state.room() {
+            return Err(state.exhausted(granules));
         }
-        let mut _asked = None;
-        if let Some(reserve) = self.reserve.get().filter(|_| granules > 0) {
-            drop(pool);
-            reserve.ask(granules)?;
-            _asked = Some(Asked(&**reserve, granules));
-            pool = self.pool();
-            if granules > pool.room() {
-                return Err(pool.exhausted(granules));
+        // Dropped when the budget has decided.
+        let mut _admitted = None;
+        if let Some(admission) = self.admission.get().filter(|_| granules > 0) {
+            drop(state);
+            admission.admit(granules)?;
+            _admitted = Some(Admitted(&**admission, granules));
+            state = self.state();
+            if granules > state.room() {
+                return Err(state.exhausted(granules));
             }
         }
-        pool.promised += granules;
+        state.promised += granules;
         loop {
-            let missing = pool.missing(granules);
+            let missing = state.missing(granules);
             if missing == 0 {
-                pool.promised -= granules;
-                return Ok(self.grab(&mut pool, granules));
+                state.promised -= granules;
+                return Ok(self.charge(&mut state, granules));
             }
-            // Some of it may be on its way, beside what others wait for.
-            let for_all = pool.missing(pool.promised).saturating_sub(pool.freeing);
+            // Part of it may be going back to the kernel already, beside what others wait for.
+            let for_all = state.missing(state.promised).saturating_sub(state.freeing);
             let most = missing.min(for_all);
-            if most > 0 && pool.purgeable > 0 {
-                drop(pool);
+            if most > 0 && state.purgeable > 0 {
+                drop(state);
                 self.purge_some(most);
-                pool = self.pool();
-            } else if pool.freeing > 0 {
-                pool = (self.freed.wait(pool)).unwrap_or_else(PoisonError::into_inner);
+                state = self.state();
+            } else if state.freeing > 0 {
+                state = (self.freed.wait(state)).unwrap_or_else(PoisonError::into_inner);
             } else {
-                // Somebody pinned again what was counted on.
-                pool.promised -= granules;
-                return Err(pool.exhausted(granules));
+                // A claim pinned memory again that this commit counted on.
+                state.promised -= granules;
+                return Err(state.exhausted(granules));
             }
         }
     }
 
-    fn grab(self: &Arc<Budget>, pool: &mut Pool, granules: u64) -> Commit {
-        pool.used += granules;
-        pool.peak = pool.peak.max(pool.used);
-        Commit {
+    fn charge(self: &Arc<Budget>, state: &mut BudgetState, granules: u64) -> CommitCharge {
+        state.used += granules;
+        state.peak = state.peak.max(state.used);
+        CommitCharge {
             budget: self.clone(),
             granules,
             freeing: false,
         }
     }
 
-    /// Purges, the least recently unpinned first, until `granules` are given
-    /// back or there is nothing left. Gives how many it was; with frozen regions,
-    /// which go whole, it can be more. Not to be called with the lock of a region.
+    /// Purges at least `granules`, the least recently unpinned first, or all that there are.
+    /// Returns how many were purged. It can be more, because frozen regions are purged whole.
+    ///
+    /// This blocks while memory goes back to the kernel. The caller must not hold the lock of a
+    /// region.
     pub fn purge(self: &Arc<Budget>, granules: u64) -> u64 {
         let mut purged = 0;
         while purged < granules {
             let some = self.purge_some(granules - purged);
-            if some == 0 && self.pool().order.is_empty() {
+            if some == 0 && self.state().order.is_empty() {
                 break;
             }
             purged += some;
@@ -274,67 +293,68 @@ impl Budget {
         purged
     }
 
-    /// Changes what may be committed, and purges what is over it. Gives how many
-    /// granules are over it still, since they are pinned: nothing more is
-    /// committed until they are not, and they are purged as soon as nobody pins
-    /// them.
-    pub fn set(&self, bytes: u64) -> u64 {
-        self.pool().most = bytes / GRANULE;
-        self.keep();
-        self.pool().over()
+    /// Changes the budget to so many bytes, rounded down to granules, and purges the excess.
+    /// Returns how many granules are still over budget because they are pinned. Nothing more
+    /// is committed until they are purged, which happens as soon as nobody pins them.
+    ///
+    /// This blocks as [`purge`](Budget::purge) does.
+    pub fn resize(&self, bytes: u64) -> u64 {
+        self.state().most = bytes / GRANULE;
+        self.enforce();
+        self.state().over()
     }
 
-    /// Purges something of the region whose turn it is, and gives how many
-    /// granules are free by that.
+    /// Purges at most so many granules of the region with the oldest stamp. Returns how many
+    /// were purged.
     fn purge_some(&self, most: u64) -> u64 {
-        let mut pool = self.pool();
-        let mut order = pool.order.iter();
+        let mut state = self.state();
+        let mut order = state.order.iter();
         let first = order.next().map(|(_, id)| *id);
-        // What the next region has is not younger than that.
+        // The next region's oldest granule comes before younger ones of this region.
         let until = order.next().map_or(u64::MAX, |(stamp, _)| *stamp);
         let region = first.and_then(|id| {
-            let region = pool.regions.get(&id)?.region.upgrade();
+            let region = state.regions.get(&id)?.region.upgrade();
             if region.is_none() {
-                pool.note(id, Idle::default());
+                state.note(id, Idle::default());
             }
             region
         });
-        drop(pool);
+        drop(state);
         match region {
             Some(region) => {
                 let most = most.min(STEP);
-                region.purge(Turn { most, until }).granules
+                region.purge(PurgeRequest { most, until }).granules
             }
             None => 0,
         }
     }
 
-    /// Notes what a region has to purge yet, after this was taken from it, which
-    /// is free when it is dropped. Called with the lock of the region.
-    pub(super) fn note_taken(&self, id: u64, idle: Idle, taken: &mut Commit) {
-        let mut pool = self.pool();
-        pool.note(id, idle);
+    /// Notes how much of a region can still be purged after `taken` was taken from it. That
+    /// becomes free when it is dropped. The caller holds the lock of the region.
+    pub(super) fn begin_purge(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
+        let mut state = self.state();
+        state.note(id, idle);
         taken.freeing = true;
-        pool.freeing += taken.granules;
-        pool.purges += 1;
-        pool.purged += taken.granules;
+        state.freeing += taken.granules;
+        state.purges += 1;
+        state.purged += taken.granules;
     }
 }
 
-impl Pool {
-    /// How much can be taken beside what others wait for.
+impl BudgetState {
+    /// Returns how much can be committed beside what other commits wait for.
     fn room(&self) -> u64 {
         let there = self.most.saturating_add(self.purgeable + self.freeing);
         there.saturating_sub(self.used + self.promised)
     }
 
-    /// How much has to be freed before so much can be taken; with it, what is
-    /// over the budget since that was made smaller.
+    /// Returns how much must become free before so much can be committed. This includes memory
+    /// that is over budget because the budget was reduced.
     fn missing(&self, granules: u64) -> u64 {
         self.used.saturating_add(granules).saturating_sub(self.most)
     }
 
-    /// How much is over the budget, beside what is on its way back to the kernel.
+    /// Returns how much is over budget, beside memory that is going back to the kernel.
     fn over(&self) -> u64 {
         self.used.saturating_sub(self.most + self.freeing)
     }
@@ -370,66 +390,69 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Granules of the budget that somebody has, given back when this is dropped.
-#[must_use]
-pub struct Commit {
+/// Granules charged to the budget, returned when this is dropped.
+#[must_use = "dropping a charge returns it to the budget"]
+pub struct CommitCharge {
     budget: Arc<Budget>,
     granules: u64,
-    /// It was taken to be purged.
+    /// Whether the granules are going back to the kernel.
     freeing: bool,
 }
 
-impl Commit {
-    /// None of a budget.
-    pub fn none(budget: &Arc<Budget>) -> Commit {
-        Commit {
+impl CommitCharge {
+    /// Returns an empty charge.
+    pub fn none(budget: &Arc<Budget>) -> CommitCharge {
+        CommitCharge {
             budget: budget.clone(),
             granules: 0,
             freeing: false,
         }
     }
 
-    /// How many.
+    /// Returns the number of granules.
     #[must_use]
     pub fn granules(&self) -> u64 {
         self.granules
     }
 
-    /// Takes so many out, or all if there are fewer.
-    pub fn split(&mut self, granules: u64) -> Commit {
+    /// Splits off so many granules, or all if there are fewer.
+    pub fn split(&mut self, granules: u64) -> CommitCharge {
         let granules = granules.min(self.granules);
         self.granules -= granules;
-        Commit {
+        CommitCharge {
             budget: self.budget.clone(),
             granules,
             freeing: self.freeing,
         }
     }
 
-    /// Adds others of the same budget.
-    pub fn merge(&mut self, mut other: Commit) {
+    /// Adds another charge to the same budget.
+    pub fn merge(&mut self, mut other: CommitCharge) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
-        debug_assert!(!self.freeing && !other.freeing, "what is purged is gone");
+        debug_assert!(
+            !self.freeing && !other.freeing,
+            "purged granules belong to nobody"
+        );
         self.granules += std::mem::take(&mut other.granules);
     }
 }
 
-impl Drop for Commit {
+impl Drop for CommitCharge {
     fn drop(&mut self) {
         if self.granules > 0 {
-            let mut pool = self.budget.pool();
-            pool.used -= self.granules;
+            let mut state = self.budget.state();
+            state.used -= self.granules;
             if self.freeing {
-                pool.freeing -= self.granules;
-                drop(pool);
+                state.freeing -= self.granules;
+                drop(state);
                 self.budget.freed.notify_all();
             }
         }
     }
 }
 
-impl fmt::Debug for Commit {
+impl fmt::Debug for CommitCharge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Commit({})", self.granules)
+        write!(f, "CommitCharge({})", self.granules)
     }
 }

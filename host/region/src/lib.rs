@@ -1,10 +1,37 @@
-//! What regions are, as pure logic: rights, claims, the lock, poison, pins, the
-//! budget, accounts.
+//! The ledger of Tombolo's shared memory regions, as pure logic.
 //!
-//! Nothing in here knows of wasmtime or makes a system call, so that models,
-//! Miri, fuzzers and schedulers that try how threads race can run it. The layers
-//! above make true in memory what is decided here: they ask first, and map
-//! afterwards; they unmap first, and say so afterwards.
+//! A *region* is an `RwLock<[u8]>` that spans sandboxes. This crate decides who may see which
+//! bytes of a region: it knows rights, claims, the lock, lends, poison, pins, the budget and
+//! the accounts. It makes no system calls and does not depend on wasmtime, so model checkers,
+//! Miri and fuzzers can run it. The crate `tombolo` makes its decisions true in memory.
+//!
+//! | type | role |
+//! |---|---|
+//! | [`Ledger`] | the state of one region: claims, handles, windows, lends, waiters, pins |
+//! | [`LedgerLock`] | a ledger that threads share; it also pins and purges |
+//! | [`Budget`] | the memory that all regions of a host may commit |
+//! | [`Account`] | the resources that one guest holds, with its limits |
+//! | [`Span`] | a run of 64 KiB [granules](GRANULE), checked by construction |
+//! | [`SplitPoints`] | the VMAs that windows cost a linear memory |
+//!
+//! # Order of decision and mapping
+//!
+//! At no moment does memory show bytes that the lock does not cover:
+//!
+//! - To open a window or add access to it, first ask the ledger, then map.
+//! - To close a window or reduce its access, first unmap, then tell the ledger.
+//! - To unpin, first hide the bytes, then tell the ledger. To pin, first ask the ledger.
+//!
+//! # Time and blocking
+//!
+//! Operations of a [`Ledger`] do not block and do not read a clock: time is a parameter. Most
+//! take time logarithmic in the number of windows and waiters. [`LedgerLock::pin`],
+//! [`Budget::commit`] and [`Budget::purge`] may block while memory goes back to the kernel.
+//!
+//! # Features
+//!
+//! `loom` and `shuttle` replace the locks by those of the model checkers of these names. They
+//! are for tests only.
 #![forbid(unsafe_code)]
 
 mod account;
@@ -17,12 +44,13 @@ mod rights;
 mod span;
 mod sync;
 mod text;
+mod vma;
 
-pub use account::{Account, Charge, Exhausted, Kind, Quota};
-pub use budget::{Budget, BudgetUsage, Commit, Purge, Reserve, Turn};
+pub use account::{Account, Charge, ChargeKind, Exhausted, Quota};
+pub use budget::{AdmissionControl, Budget, BudgetUsage, CommitCharge, PurgeRequest, Purgeable};
 pub use ledger::{
-    Access, ClaimId, End, Handle, Holder, Ledger, LendId, Live, PinRefusal, RESERVED, Refusal,
-    Undo, Waited, WaiterId, WindowId,
+    Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, LiveOwner, PinError, PinUndo,
+    PinUsage, RESERVATION, WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use name::{NameError, RegionName};
@@ -30,3 +58,4 @@ pub use pins::Pinned;
 pub use rights::Rights;
 pub use span::{GRANULE, Span, SpanError};
 pub use text::{Escaped, escape, is_harmless};
+pub use vma::{SplitPoints, vma_splits};

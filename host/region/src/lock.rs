@@ -1,44 +1,48 @@
+//! A ledger that threads share.
+
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
 
-use super::budget::{Budget, Commit, Idle, Turn};
+use super::budget::{Budget, CommitCharge, Idle, PurgeRequest};
 use super::sync::{Condvar, Mutex, MutexGuard};
-use super::{Handle, Ledger, PinRefusal, Pinned, Span, Undo};
+use super::{Handle, Ledger, PinError, PinUndo, Pinned, Span};
 
-/// A ledger, for the threads of one process: who pins, who unpins, and who
-/// purges to make room for somebody else.
+/// A ledger that threads share: some pin and unpin, others purge to make room.
 ///
-/// Giving memory back to the kernel takes its time, and is done without any
-/// lock: what is to be purged is first taken out of what can be pinned, then
-/// given back, and then noted as lost. Whoever wants to pin a part of it
-/// meanwhile waits, and is then told the truth.
+/// Returning memory to the kernel takes milliseconds, and is done without any lock. First the
+/// granules are marked as being purged, then they are returned, and then they are recorded as
+/// lost. A thread that pins some of them meanwhile waits until then, so its answer is right.
 ///
-/// Locks are taken in this order: a channel's or a scope's, a ledger's, the
-/// budget's. Nobody has two
-/// ledgers' locks; and whoever lets go of a ledger may have to purge, so that nobody
-/// does that with a lock that others need meanwhile.
+/// # Order of locks
+///
+/// The order is: a channel or scope, a ledger, the budget. No thread holds the locks of two
+/// ledgers. Releasing a ledger may purge, so release it without any lock that other threads
+/// need meanwhile.
 #[derive(Debug)]
 pub struct LedgerLock<P> {
     id: u64,
     budget: Arc<Budget>,
     ledger: Mutex<Ledger<P>>,
-    /// Something is not being purged or paid for any more.
+    /// Signals that granules are no longer being purged or paid for.
     settled: Condvar,
 }
 
-/// The ledger, to oneself. When it is let go, the budget is told what there is
-/// to purge; and if more is committed than the budget has, that is purged at once.
+/// A locked ledger.
+///
+/// Dropping the guard reports to the budget how much can be purged. If the host is over its
+/// budget, it also purges the excess, which blocks while memory goes back to the kernel.
 #[derive(Debug)]
+#[must_use = "the ledger is locked until this is dropped"]
 pub struct LedgerGuard<'a, P> {
-    /// `None` only while it is dropped.
+    /// `None` only while this is dropped.
     ledger: Option<MutexGuard<'a, Ledger<P>>>,
     lock: &'a LedgerLock<P>,
     noted: Idle,
 }
 
 impl<P> LedgerLock<P> {
-    /// The ledger of the region with this identity, which is the one by which
-    /// the budget knows it.
+    /// Creates the shared ledger of a region. `id` is the one by which the region is
+    /// [registered](Budget::register) with the budget.
     pub fn new(id: u64, budget: &Arc<Budget>, ledger: Ledger<P>) -> LedgerLock<P> {
         LedgerLock {
             id,
@@ -48,7 +52,8 @@ impl<P> LedgerLock<P> {
         }
     }
 
-    /// Waits for the ledger, which nobody has for long.
+    /// Locks the ledger. Blocks while another thread holds it, which is less than a
+    /// millisecond.
     pub fn lock(&self) -> LedgerGuard<'_, P> {
         // The ledger's operations do not panic between two changes.
         self.guard(self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
@@ -63,22 +68,23 @@ impl<P> LedgerLock<P> {
         }
     }
 
-    /// Says that the claim needs the bytes of a span, makes room for them if need
-    /// be, and says what became of them. The ledger stays locked, so that windows
-    /// can be shown again before anybody sees that they should be; and the pin
-    /// undone where they cannot.
+    /// Pins a span for the claim of `handle`, and commits memory for it if needed. Returns
+    /// whether bytes were lost, and the locked ledger. So the caller can map the windows again
+    /// before other threads see the change, or undo the pin if mapping fails.
     ///
-    /// Waits while a part of the span is being purged, for some milliseconds, and
-    /// while another pin makes room for it, so that it is paid for once.
+    /// This blocks while a part of the span is being purged, for some milliseconds. It also
+    /// blocks while another thread commits memory for a part of it, so that it is paid for
+    /// once, and as [`Budget::commit`] does.
     ///
     /// # Errors
     ///
-    /// [`PinRefusal`]; nothing has changed.
+    /// Returns [`PinError`] as [`Ledger::pin`] does, and if the budget is exhausted. Nothing
+    /// has changed then.
     pub fn pin(
         &self,
         handle: &Handle,
         span: Span,
-    ) -> Result<(Pinned, Undo, LedgerGuard<'_, P>), PinRefusal> {
+    ) -> Result<(Pinned, PinUndo, LedgerGuard<'_, P>), PinError> {
         let ledger = self.lock();
         ledger.may_change_pins(handle)?;
         let mut ledger = self.wait(ledger, span);
@@ -86,14 +92,14 @@ impl<P> LedgerLock<P> {
         let mut commit = None;
         if unpaid > 0 {
             ledger.may_pin(handle, span)?;
-            // What is there already must not be what is purged to make room.
+            // Memory that is there already must not be purged to make room for the rest.
             let held = ledger.hold(span);
             drop(ledger);
-            let taken = self.budget.take(unpaid);
-            // Others may have pinned and unpinned what was paid for, but nobody
-            // purged it or paid for the rest.
+            let taken = self.budget.commit(unpaid);
+            // Other claims may have pinned and unpinned what is held. Nobody purged it or
+            // paid for the rest.
             ledger = self.lock();
-            ledger.let_go(held);
+            ledger.release_hold(held);
             self.settled.notify_all();
             commit = Some(taken?);
         }
@@ -101,7 +107,7 @@ impl<P> LedgerLock<P> {
         Ok((pinned, undo, ledger))
     }
 
-    /// Waits until nothing of the span is being purged or paid for.
+    /// Waits until no part of the span is being purged or paid for.
     fn wait<'a>(&'a self, guard: LedgerGuard<'a, P>, span: Span) -> LedgerGuard<'a, P> {
         if !guard.is_busy(span) {
             return guard;
@@ -115,20 +121,20 @@ impl<P> LedgerLock<P> {
         self.guard(ledger)
     }
 
-    /// Purges when it is the region's turn; `give_back` gives spans back to the
-    /// kernel. Gives what had been paid for them.
-    pub fn purge(&self, turn: Turn, give_back: impl Fn(Span)) -> Commit {
+    /// Purges as the budget requests. `punch` returns a span to the kernel; it is called
+    /// without any lock. Returns the charge of the purged granules.
+    pub fn purge(&self, request: PurgeRequest, punch: impl Fn(Span)) -> CommitCharge {
         let mut ledger = self.lock();
-        let (ranges, mut commit) = ledger.begin_purge(turn);
+        let (ranges, mut commit) = ledger.begin_purge(request);
         if ranges.is_empty() {
             return commit;
         }
         let idle = ledger.idle();
-        self.budget.note_taken(self.id, idle, &mut commit);
+        self.budget.begin_purge(self.id, idle, &mut commit);
         ledger.noted = idle;
         drop(ledger);
         for range in &ranges {
-            give_back(super::pins::span(range));
+            punch(super::pins::span(range));
         }
         self.lock().end_purge(&ranges);
         self.settled.notify_all();
@@ -139,13 +145,17 @@ impl<P> LedgerLock<P> {
 impl<P> Deref for LedgerGuard<'_, P> {
     type Target = Ledger<P>;
     fn deref(&self) -> &Ledger<P> {
-        self.ledger.as_ref().expect("there until it is dropped")
+        self.ledger
+            .as_ref()
+            .expect("present until the guard is dropped")
     }
 }
 
 impl<P> DerefMut for LedgerGuard<'_, P> {
     fn deref_mut(&mut self) -> &mut Ledger<P> {
-        self.ledger.as_mut().expect("there until it is dropped")
+        self.ledger
+            .as_mut()
+            .expect("present until the guard is dropped")
     }
 }
 
@@ -155,7 +165,7 @@ impl<P> Drop for LedgerGuard<'_, P> {
         let (id, budget) = (self.lock.id, &self.lock.budget);
         if idle != self.noted && budget.note(id, idle) {
             self.ledger = None;
-            budget.keep();
+            budget.enforce();
         }
     }
 }

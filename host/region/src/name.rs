@@ -1,24 +1,26 @@
+//! The names of regions.
+
 use std::fmt;
 use std::sync::Arc;
 
 use super::Escaped;
 
-/// A region's name: a label for people, 1 to 200 bytes of UTF-8 without NUL.
+/// A region's name: a label for people, of 1 to 200 bytes of UTF-8 without NUL.
 ///
-/// The kernel takes memfd names of up to 249 bytes; the rest is left for what
-/// the host puts in front.
+/// The kernel accepts memfd names of up to 249 bytes. The rest is for the host's prefix.
+/// Cloning a name is cheap.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RegionName(Arc<str>);
 
 impl RegionName {
-    /// The longest name, in bytes.
+    /// The maximum length, in bytes.
     pub const MAX: usize = 200;
 
-    /// Checks a name.
+    /// Creates a name from text.
     ///
     /// # Errors
     ///
-    /// [`NameError`] for one that is empty, too long, or has a NUL in it.
+    /// Returns [`NameError`] if the text is empty, too long, or contains a NUL.
     pub fn new(name: &str) -> Result<RegionName, NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
@@ -32,7 +34,7 @@ impl RegionName {
         Ok(RegionName(name.into()))
     }
 
-    /// The name.
+    /// Returns the name as given, not escaped.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,13 +48,13 @@ impl fmt::Debug for RegionName {
 }
 
 impl fmt::Display for RegionName {
-    /// Shows the name as [`Escaped`] does, fit for a log line.
+    /// Writes the name as [`Escaped`] does, fit for a log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Escaped(&self.0).fmt(f)
     }
 }
 
-/// Why a name was refused.
+/// An error: text is not valid as a region's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The name is empty.
@@ -61,13 +63,13 @@ pub enum NameError {
     /// The name is longer than 200 bytes.
     #[error("the name has {bytes} bytes, more than {}", RegionName::MAX)]
     TooLong {
-        /// Its length.
+        /// The length of the name, in bytes.
         bytes: usize,
     },
-    /// The name has a NUL in it.
-    #[error("the name has a NUL at byte {at}")]
+    /// The name contains a NUL.
+    #[error("the name contains a NUL at byte {at}")]
     Nul {
-        /// Where the first one is.
+        /// The index of the first NUL, in bytes.
         at: usize,
     },
 }

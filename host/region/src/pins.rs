@@ -1,3 +1,30 @@
+//! The granules of a region by the claims that pin them.
+//!
+//! # What a claim knows of losses
+//!
+//! Each claim has a map of the runs of granules that it does not pin. With each run it notes
+//! the number of purges of the region up to which the claim knows whether its bytes were lost.
+//! The region has a map of the number of the last purge of each granule. A granule is lost for
+//! a claim if that number is larger than the claim's. So a purge changes nothing in the claims,
+//! however many there are. A claim is told once, because pinning removes the run from its map.
+//!
+//! Both are interval maps, which join equal neighbours. The limit `unpinned-spans` bounds how
+//! many runs the claims of a guest may leave.
+//!
+//! # States of a granule
+//!
+//! ```text
+//!          pinned by a claim ----- the last one unpins ----> idle (committed)
+//!               ^      ^                                      |        |
+//!               |      +----------- a claim pins -------------+        | purge
+//!               |                                                      v
+//!               +--- a claim pins, and the budget has room --- not committed
+//! ```
+//!
+//! A range is purged in part if that is enough, and not whole as in Ashmem. The rest goes
+//! next. If a claim never pinned some bytes, and other claims had them committed and they were
+//! purged, it is told that they are lost.
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -5,75 +32,66 @@ use std::sync::Arc;
 use rangemap::{RangeMap, RangeSet};
 
 use super::Span;
-use super::budget::{Budget, Commit, Idle, Turn};
+use super::budget::{Budget, CommitCharge, Idle, PurgeRequest};
 
-/// What became of the bytes that a claim had unpinned.
+/// The state of a claim's unpinned bytes when it pins them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pinned {
-    /// They are as they were left.
+    /// No byte was lost.
     Intact,
-    /// Some of them were purged since the claim was last told, and read as zeros.
+    /// Some bytes were purged since the claim was last told, and read as zeros.
     Lost,
 }
 
-/// What one claim does not pin: a run of granules, and the number of purges of
-/// the region up to which the claim knows what became of them.
-///
-/// Whether something was lost follows from that and from the number of the last
-/// purge of each granule. So a purge has nothing to note in the claims, however
-/// many there are, and each of them is told once.
+/// The runs of granules that one claim does not pin, each with the number of purges of the
+/// region up to which the claim knows of losses.
 pub(super) type Unpinned = RangeMap<u64, u64>;
 
-/// The granules of a region, and who needs them.
+/// The pinned, idle and purged granules of a region.
 ///
-/// ```text
-///            pinned by a claim ----- the last one unpins ----> idle (committed)
-///                 ^      ^                                      |        |
-///                 |      +----------- a claim pins -------------+        | purge
-///                 |                                                      v
-///                 +--- a claim pins, and the budget has room --- not committed
-/// ```
-///
-/// Committed is what somebody pins, what is idle, and what is being purged; the
-/// region's [`Commit`] is as large as the first two.
+/// Granules are committed while they are pinned, idle or being purged. The region's
+/// [`CommitCharge`] covers the pinned and the idle ones.
 #[derive(Debug)]
 pub(super) struct Pins {
     granules: u64,
     budget: Arc<Budget>,
-    commit: Commit,
+    commit: CommitCharge,
     claims: u32,
     /// The number of claims that do not pin a granule, if there are any. So the cost of a
-    /// claim depends on the granules that it does not pin, and not on those of others.
+    /// claim depends on the granules that it does not pin, not on those of other claims.
     unpinned: RangeMap<u64, u32>,
-    /// The same the other way around.
+    /// The inverse of `unpinned`.
     by_count: BTreeMap<u32, RangeSet<u64>>,
-    /// The granules that are kept as if a claim pinned them, and how often.
+    /// The granules that are kept as if a claim pinned them, with the number of holds.
     held: RangeMap<u64, u32>,
-    /// What is pinned by a claim or held.
+    /// The number of granules that a claim pins or that are held.
     pinned_granules: u64,
-    /// What nobody pins and was not purged, by when the last claim unpinned it.
+    /// The granules that nobody pins and that are not purged yet, with the stamp of the last
+    /// unpinning.
     idle: RangeMap<u64, u64>,
-    /// The same the other way around.
+    /// The inverse of `idle`.
     by_age: BTreeMap<u64, RangeSet<u64>>,
     idle_granules: u64,
-    /// What is being given back to the kernel at this moment.
+    /// The granules that are going back to the kernel at the moment.
     purging: RangeSet<u64>,
-    /// What somebody takes from the budget at this moment, to pin it.
+    /// The granules that a thread is committing at the moment, to pin them.
     paying: RangeSet<u64>,
     /// The number of the last purge of each granule.
     lost: RangeMap<u64, u64>,
-    /// How many purges there were.
+    /// The number of purges so far.
     purges: u64,
     purged_granules: u64,
 }
 
-/// Granules that are kept from being purged while the budget makes room for
-/// others beside them, what is needed to have them as they were, and the others.
+/// A hold on granules, which are not purged while the budget makes room for others.
 #[derive(Debug)]
-#[must_use]
-pub(super) struct Held {
+#[must_use = "the granules are held until the hold is released"]
+pub(super) struct PurgeHold {
+    /// The granules that are held.
     ranges: Vec<Range<u64>>,
+    /// The granules for which the budget makes room.
     paying: Vec<Range<u64>>,
+    /// The held granules that were idle, with their stamps.
     idle: Vec<(Range<u64>, u64)>,
 }
 
@@ -85,7 +103,7 @@ fn clip(range: &Range<u64>, to: &Range<u64>) -> Range<u64> {
     range.start.max(to.start)..range.end.min(to.end)
 }
 
-/// The parts of a map in a range.
+/// Returns the parts of a map in a range.
 fn parts<V: Copy + Eq>(map: &RangeMap<u64, V>, range: &Range<u64>) -> Vec<(Range<u64>, V)> {
     map.overlapping(range)
         .map(|(part, value)| (clip(part, range), *value))
@@ -93,12 +111,12 @@ fn parts<V: Copy + Eq>(map: &RangeMap<u64, V>, range: &Range<u64>) -> Vec<(Range
 }
 
 impl Pins {
-    /// Granules that nobody pins and nothing was paid for.
+    /// Creates granules that nobody pins and that are not committed.
     pub(super) fn new(granules: u64, budget: &Arc<Budget>) -> Pins {
         Pins {
             granules,
             budget: budget.clone(),
-            commit: Commit::none(budget),
+            commit: CommitCharge::none(budget),
             claims: 0,
             unpinned: RangeMap::new(),
             by_count: BTreeMap::new(),
@@ -135,12 +153,12 @@ impl Pins {
         self.commit.granules()
     }
 
-    /// What costs nothing.
-    pub(super) fn free(&self) -> Commit {
-        Commit::none(&self.budget)
+    /// Returns an empty charge to the region's budget.
+    pub(super) fn free(&self) -> CommitCharge {
+        CommitCharge::none(&self.budget)
     }
 
-    /// What could be purged of a region of which any part can.
+    /// Returns the granules that can be purged, if the region can be purged in part.
     pub(super) fn idle(&self) -> Idle {
         Idle {
             granules: self.idle_granules,
@@ -148,8 +166,8 @@ impl Pins {
         }
     }
 
-    /// What could be purged of a region that goes whole or not at all: then it
-    /// was unpinned when the last part of it was.
+    /// Returns the granules that can be purged, if the region is purged whole or not at all.
+    /// It counts as unpinned since its last part was.
     pub(super) fn idle_whole(&self) -> Idle {
         match self.by_age.keys().next_back() {
             Some(newest) if self.idle_granules == self.granules => Idle {
@@ -160,17 +178,17 @@ impl Pins {
         }
     }
 
-    /// Tells whether any of this is being purged at this moment.
+    /// Returns whether any granule of a range is being purged.
     pub(super) fn is_purging(&self, range: &Range<u64>) -> bool {
         self.purging.overlaps(range)
     }
 
-    /// Tells whether any of this is being purged or paid for at this moment.
+    /// Returns whether any granule of a range is being purged or paid for.
     pub(super) fn is_busy(&self, range: &Range<u64>) -> bool {
         self.is_purging(range) || self.paying.overlaps(range)
     }
 
-    /// How many granules would have to be paid for to pin all of this.
+    /// Returns how many granules must be committed to pin all of a range.
     pub(super) fn unpaid(&self, range: &Range<u64>) -> u64 {
         self.unpaid_in(range).iter().map(length).sum()
     }
@@ -183,7 +201,7 @@ impl Pins {
             .collect()
     }
 
-    /// Returns the parts of a range that no claim pins and nobody holds.
+    /// Returns the parts of a range that no claim pins and no hold keeps.
     fn unneeded(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         if self.claims == 0 {
             return self.held.gaps(range).collect();
@@ -199,7 +217,7 @@ impl Pins {
             .collect()
     }
 
-    /// Changes the number of claims that do not pin a range by one: up with `more`.
+    /// Changes the number of claims that do not pin a range by one: up if `more`, else down.
     fn count_unpinned(&mut self, range: &Range<u64>, more: bool) {
         let mut parts = parts(&self.unpinned, range);
         if more {
@@ -222,10 +240,10 @@ impl Pins {
         }
     }
 
-    /// Adds to what is paid for. What is more than `range` needs is given back.
-    pub(super) fn pay(&mut self, range: &Range<u64>, mut commit: Commit) {
+    /// Adds to the region's charge. An excess over what `range` needs is returned.
+    pub(super) fn pay(&mut self, range: &Range<u64>, mut commit: CommitCharge) {
         let unpaid = self.unpaid(range);
-        debug_assert!(commit.granules() >= unpaid, "what is pinned is paid for");
+        debug_assert!(commit.granules() >= unpaid, "pinned granules are paid for");
         self.commit.merge(commit.split(unpaid));
     }
 
@@ -256,26 +274,27 @@ impl Pins {
         }
     }
 
-    /// Notes that one more claim pins all of this, which is paid for.
+    /// Notes that one more claim pins all of a range, which is paid for.
     pub(super) fn add(&mut self, range: &Range<u64>) {
         self.need(range);
         self.count_unpinned(range, false);
     }
 
-    /// One claim less pins all of this. What nobody pins any more is idle.
+    /// Notes that one claim less pins all of a range. Granules that nobody pins any more become
+    /// idle.
     pub(super) fn sub(&mut self, range: &Range<u64>) {
         self.count_unpinned(range, true);
         self.rest(range);
     }
 
-    /// Notes that all of this is about to be pinned or held.
+    /// Notes that all of a range is about to be pinned or held.
     fn need(&mut self, range: &Range<u64>) {
         self.take_idle(range);
         self.pinned_granules += self.unneeded(range).iter().map(length).sum::<u64>();
     }
 
-    /// Notes that a pin or hold of all of this has ended. Granules that nobody needs any more
-    /// become idle.
+    /// Notes that a pin or hold of all of a range has ended. Granules that nobody needs any
+    /// more become idle.
     fn rest(&mut self, range: &Range<u64>) {
         let stamp = self.budget.stamp();
         for part in self.unneeded(range) {
@@ -294,7 +313,10 @@ impl Pins {
         let taken = parts(&self.idle, range);
         for (part, stamp) in &taken {
             self.idle_granules -= length(part);
-            let age = self.by_age.get_mut(stamp).expect("two views of the same");
+            let age = self
+                .by_age
+                .get_mut(stamp)
+                .expect("both maps have the same granules");
             age.remove(part.clone());
             if age.is_empty() {
                 self.by_age.remove(stamp);
@@ -306,9 +328,9 @@ impl Pins {
         taken
     }
 
-    /// Keeps what is paid for in a range from being purged, and the rest from being
-    /// paid for by others too.
-    pub(super) fn hold(&mut self, range: &Range<u64>) -> Held {
+    /// Keeps the committed granules of a range from being purged, and the rest from being
+    /// paid for twice.
+    pub(super) fn hold(&mut self, range: &Range<u64>) -> PurgeHold {
         let idle = parts(&self.idle, range);
         let paying = self.unpaid_in(range);
         let unpaid: RangeSet<u64> = paying.iter().cloned().collect();
@@ -323,15 +345,15 @@ impl Pins {
             }
         }
         self.paying.extend(paying.iter().cloned());
-        Held {
+        PurgeHold {
             ranges,
             paying,
             idle,
         }
     }
 
-    /// Ends a hold. What was idle before keeps its place in the order.
-    pub(super) fn let_go(&mut self, held: Held) {
+    /// Ends a hold. Granules that were idle before keep their stamps.
+    pub(super) fn release_hold(&mut self, held: PurgeHold) {
         for range in held.paying {
             self.paying.remove(range);
         }
@@ -351,13 +373,17 @@ impl Pins {
         }
     }
 
-    /// Takes what is to be purged when it is the region's turn, with what was
-    /// paid for it. Nothing of it can be pinned until [`purged`](Pins::purged).
-    pub(super) fn begin_purge(&mut self, turn: Turn, whole: bool) -> (Vec<Range<u64>>, Commit) {
+    /// Takes the granules that are purged next, with their charge. They cannot be pinned until
+    /// [`purged`](Pins::purged) is called.
+    pub(super) fn begin_purge(
+        &mut self,
+        request: PurgeRequest,
+        whole: bool,
+    ) -> (Vec<Range<u64>>, CommitCharge) {
         let mut ranges = Vec::new();
         let mut most = match whole {
             true => self.granules,
-            false => turn.most,
+            false => request.most,
         };
         while most > 0 {
             let oldest = self.by_age.iter().next();
@@ -365,7 +391,7 @@ impl Pins {
             else {
                 break;
             };
-            if stamp > turn.until && !whole {
+            if stamp > request.until && !whole {
                 break;
             }
             let range = range.start..range.end.min(range.start + most);
@@ -378,7 +404,7 @@ impl Pins {
         (ranges, self.commit.split(taken))
     }
 
-    /// The kernel has these granules back.
+    /// Notes that the kernel has these granules back.
     pub(super) fn purged(&mut self, ranges: &[Range<u64>]) {
         self.purges += 1;
         for range in ranges {
@@ -388,16 +414,16 @@ impl Pins {
         }
     }
 
-    /// Tells whether anything in a run was purged after the claim that had it
-    /// unpinned was last told.
+    /// Returns whether any granule of a run was purged after the number of purges that a claim
+    /// knows of.
     pub(super) fn is_lost(&self, range: &Range<u64>, known: u64) -> bool {
         self.lost
             .overlapping(range)
             .any(|(_, purge)| *purge > known)
     }
 
-    /// Nobody has a claim any more: gives back what was paid for.
-    pub(super) fn clear(&mut self) -> Commit {
+    /// Returns the region's charge, after the last claim has ended.
+    pub(super) fn clear(&mut self) -> CommitCharge {
         let budget = self.budget.clone();
         let all = std::mem::replace(self, Pins::new(self.granules, &budget));
         self.purged_granules = all.purged_granules;
@@ -405,17 +431,17 @@ impl Pins {
     }
 }
 
-/// The runs in a range that a claim pins.
+/// Returns the runs in a range that a claim pins.
 pub(super) fn pinned_in(unpinned: &Unpinned, range: &Range<u64>) -> Vec<Range<u64>> {
     unpinned.gaps(range).collect()
 }
 
-/// The runs in a range that a claim does not pin, and what it knows of them.
+/// Returns the runs in a range that a claim does not pin, with the number of purges it knows.
 pub(super) fn unpinned_in(unpinned: &Unpinned, range: &Range<u64>) -> Vec<(Range<u64>, u64)> {
     parts(unpinned, range)
 }
 
-/// The span of a run of granules.
+/// Returns the span of a run of granules.
 pub(super) fn span(range: &Range<u64>) -> Span {
     Span::of_granules(range.clone())
 }

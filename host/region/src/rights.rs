@@ -1,35 +1,38 @@
+//! The rights of handles.
+
 use std::fmt;
 use std::ops::BitOr;
 
-/// What a handle lets its holder do. Rights only ever shrink.
+/// The set of operations that a handle permits. Rights only ever shrink.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Rights(u8);
 
 impl Rights {
-    /// Map for reading, or copy out.
+    /// Permits mapping for reading and copying out.
     pub const READ: Rights = Rights(1);
-    /// Map for writing, or copy in; freeze; clear poison.
+    /// Permits copying in, freezing and clearing poison. With [`READ`](Rights::READ) it also
+    /// permits mapping for writing.
     pub const WRITE: Rights = Rights(2);
-    /// Duplicate, or move to another guest.
+    /// Permits duplicating, moving and publishing.
     pub const SHARE: Rights = Rights(4);
-    /// All of them: what the creator of a region has.
+    /// All rights. The creator of a region has them.
     pub const ALL: Rights = Rights(7);
-    /// None of them.
+    /// No rights.
     pub const NONE: Rights = Rights(0);
 
-    /// Tells whether all of `other` are among these.
+    /// Returns whether these rights include all of `other`.
     #[must_use]
     pub const fn contains(self, other: Rights) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// These without `other`.
+    /// Returns these rights without `other`.
     #[must_use]
     pub const fn without(self, other: Rights) -> Rights {
         Rights(self.0 & !other.0)
     }
 
-    /// Those that are in both.
+    /// Returns the rights that both sets have.
     #[must_use]
     pub const fn and(self, other: Rights) -> Rights {
         Rights(self.0 & other.0)

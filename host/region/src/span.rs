@@ -1,10 +1,16 @@
+//! Spans: checked runs of granules.
+
 use std::fmt;
 use std::ops::Range;
 
-/// The bytes in a granule, the unit of windows: the wasm page, on every host.
+/// The size of a granule in bytes: 64 KiB, the wasm page, on each host. Windows, the lock and
+/// pins are in whole granules.
 pub const GRANULE: u64 = 65_536;
 
-/// A run of granules of a region, never empty. Bounds are in granules.
+/// A run of granules of a region, never empty.
+///
+/// Constructors check offsets and lengths in bytes. All of them take constant time and do not
+/// overflow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
     start: u64,
@@ -12,15 +18,16 @@ pub struct Span {
 }
 
 impl Span {
-    /// The part of a region of `size` bytes that a window of `length` bytes
-    /// from `offset` on shows.
+    /// Returns the part of a region of `size` bytes that a window shows, with `length` bytes
+    /// from `offset`.
     ///
-    /// It may reach the size rounded up to granules: the backing file is that
+    /// It may reach up to the size rounded up to granules, because the backing file is that
     /// long.
     ///
     /// # Errors
     ///
-    /// [`SpanError`] says which of the arguments is wrong.
+    /// Returns [`SpanError`] if `offset` or `length` is not whole granules, if `length` is 0,
+    /// or if the part does not lie inside of the region.
     pub fn of_window(offset: u64, length: u64, size: u64) -> Result<Span, SpanError> {
         let limit = size
             .checked_next_multiple_of(GRANULE)
@@ -32,22 +39,23 @@ impl Span {
         })
     }
 
-    /// Checks the part of a memory of `size` bytes that a window of `length`
-    /// bytes at `address` covers, and gives its end.
+    /// Checks the part of a memory of `size` bytes that a window of `length` bytes at `address`
+    /// covers. Returns the address of its end.
     ///
     /// # Errors
     ///
-    /// [`SpanError`] says which of the arguments is wrong.
+    /// Returns [`SpanError`] if `address` or `length` is not whole granules, if `length` is 0,
+    /// or if the part does not lie inside of the memory.
     pub fn check_memory(address: u64, length: u64, size: u64) -> Result<u64, SpanError> {
         whole_granules("address", "memory", address, length, size)
     }
 
-    /// The granules that `length` bytes from `offset` on touch, in a region of
-    /// `size` bytes; `None` if there are no bytes.
+    /// Returns the granules that `length` bytes from `offset` touch, in a region of `size`
+    /// bytes. Returns `None` if `length` is 0.
     ///
     /// # Errors
     ///
-    /// [`SpanError::OutOfBounds`] where the bytes do not lie inside the region.
+    /// Returns [`SpanError::OutOfBounds`] if the bytes do not lie inside of the region.
     pub fn of_bytes(offset: u64, length: u64, size: u64) -> Result<Option<Span>, SpanError> {
         let end = end_within("region", offset, length, size)?;
         Ok((length > 0).then(|| Span {
@@ -56,14 +64,15 @@ impl Span {
         }))
     }
 
-    /// The part of a region of `size` bytes that is to be pinned or unpinned:
-    /// `length` bytes from `offset` on, or all up to the end for a length of 0.
+    /// Returns the part of a region of `size` bytes to pin or unpin: `length` bytes from
+    /// `offset`, or all up to the end if `length` is 0.
     ///
     /// As with windows, the end may be the size rounded up to granules.
     ///
     /// # Errors
     ///
-    /// [`SpanError`] says which of the arguments is wrong.
+    /// Returns [`SpanError`] if `offset` or `length` is not whole granules, or if the part does
+    /// not lie inside of the region.
     pub fn of_pins(offset: u64, length: u64, size: u64) -> Result<Span, SpanError> {
         if length > 0 {
             return Span::of_window(offset, length, size);
@@ -80,7 +89,7 @@ impl Span {
         Span::of_window(offset, whole.length() - offset, size)
     }
 
-    /// All of a region of `size` bytes, which is at least 1.
+    /// Returns all granules of a region of `size` bytes, at least 1.
     #[must_use]
     pub fn whole(size: u64) -> Span {
         Span {
@@ -89,25 +98,25 @@ impl Span {
         }
     }
 
-    /// The first byte.
+    /// Returns the offset of the first byte from the start of the region.
     #[must_use]
     pub fn offset(self) -> u64 {
         self.start * GRANULE
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn length(self) -> u64 {
         (self.end - self.start) * GRANULE
     }
 
-    /// Its granules, counted from the start of the region.
+    /// Returns the granules, counted from the start of the region.
     #[must_use]
     pub fn granules(self) -> Range<u64> {
         self.start..self.end
     }
 
-    /// The span of these granules, of which there is at least one.
+    /// Returns the span of these granules, at least one.
     pub(super) fn of_granules(granules: Range<u64>) -> Span {
         debug_assert!(granules.start < granules.end, "a span is never empty");
         Span {
@@ -116,25 +125,24 @@ impl Span {
         }
     }
 
-    /// Tells whether all of the other lies inside of this one.
+    /// Returns whether all of `other` lies inside of this span.
     #[must_use]
     pub fn contains(self, other: Span) -> bool {
         let (this, other) = (self.granules(), other.granules());
         this.start <= other.start && other.end <= this.end
     }
 
-    /// Tells whether the two have a granule in common.
+    /// Returns whether the spans have a granule in common.
     #[must_use]
     pub fn overlaps(self, other: Span) -> bool {
         self.start < other.end && other.start < self.end
     }
 }
 
-/// The end that windows and pins must not reach beyond, for messages.
+/// The name of the bound of windows and pins, for messages.
 const LAST_GRANULE: &str = "region's last granule";
 
-/// The end of a run of whole granules that is not empty, inside of what ends at
-/// `limit`.
+/// Returns the end of a run of whole granules, which is not empty and does not pass `limit`.
 fn whole_granules(
     from: &'static str,
     what: &'static str,
@@ -153,7 +161,7 @@ fn whole_granules(
     end_within(what, start, length, limit)
 }
 
-/// The end of a run of bytes, inside of what ends at `limit`.
+/// Returns the end of a run of bytes, which does not pass `limit`.
 fn end_within(what: &'static str, start: u64, length: u64, limit: u64) -> Result<u64, SpanError> {
     let end = start.checked_add(length).filter(|end| *end <= limit);
     end.ok_or(SpanError::OutOfBounds {
@@ -170,36 +178,36 @@ impl fmt::Debug for Span {
     }
 }
 
-/// Why a span was refused.
+/// An error: a span is misaligned, empty or out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
     /// A value is not a multiple of the granule.
     #[error("the {what} {value:#x} is not a multiple of {GRANULE:#x}")]
     Misaligned {
-        /// Which value.
+        /// The name of the value.
         what: &'static str,
-        /// What it is.
+        /// The value in bytes.
         value: u64,
     },
-    /// A window of no bytes was asked for.
+    /// The length is 0.
     #[error("the length is 0")]
     Empty,
-    /// The span does not lie inside the region, or the memory.
+    /// The span does not lie inside of the region or the memory.
     #[error("{}", out_of_bounds(what, *start, *length, *limit))]
     OutOfBounds {
-        /// The region, its last granule, or the memory.
+        /// The name of the bound: the region, its last granule, or the memory.
         what: &'static str,
-        /// The first byte of the span.
+        /// The offset or address of the first byte.
         start: u64,
-        /// Its number of bytes; 0 for a span that begins past the end. The sum of both may
+        /// The number of bytes; 0 for a span that begins past the end. `start + length` may
         /// not fit into 64 bits.
         length: u64,
-        /// The end of the region or memory.
+        /// The end of the region or memory, in bytes.
         limit: u64,
     },
 }
 
-/// Returns text about the way in which a span is not inside.
+/// Returns the text of an error about a span that is out of bounds.
 fn out_of_bounds(what: &str, start: u64, length: u64, limit: u64) -> String {
     match length {
         0 => format!("the span begins at {start:#x}, and the {what} ends at {limit:#x}"),
@@ -213,8 +221,9 @@ fn out_of_bounds(what: &str, start: u64, length: u64, limit: u64) -> String {
 mod tests {
     use super::*;
 
+    // rule 3
     #[test]
-    fn a_window_may_reach_the_size_rounded_up_but_no_further() {
+    fn window_reaches_the_size_rounded_up() {
         assert_eq!(Span::of_window(0, GRANULE, 1).unwrap(), Span::whole(1));
         assert!(matches!(
             Span::of_window(0, 2 * GRANULE, GRANULE),
@@ -226,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_means_to_the_end_also_beyond_4_gib() {
+    fn no_length_means_up_to_the_end() {
         let size = (5 << 32) + 1;
         let span = Span::of_pins(GRANULE, 0, size).unwrap();
         assert_eq!(span.granules(), 1..size / GRANULE + 1);
@@ -246,6 +255,7 @@ mod tests {
         ));
     }
 
+    // rule 3
     #[test]
     fn overflowing_spans_are_out_of_bounds() {
         let last = u64::MAX - GRANULE + 1;
@@ -264,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_take_the_granules_that_they_touch() {
+    fn bytes_take_the_granules_they_touch() {
         let span = Span::of_bytes(GRANULE - 1, 2, 3 * GRANULE)
             .unwrap()
             .unwrap();
@@ -272,9 +282,10 @@ mod tests {
         assert_eq!(Span::of_bytes(GRANULE, 0, GRANULE).unwrap(), None);
     }
 
-    /// Whatever the numbers are, the text does not contradict itself.
+    /// The text does not contradict itself, whatever the numbers are.
+    // rule 3
     #[test]
-    fn refusal_says_what_was_asked_for() {
+    fn error_names_start_length_and_limit() {
         let last = u64::MAX - GRANULE + 1;
         let size = 100_000;
         let text = |span: Result<Span, SpanError>| span.unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The locks that threads wait for. A feature replaces them by those of a model checker, which
-//! tries how the threads may race.
+//! The locks of this crate. The features `loom` and `shuttle` replace those of the standard
+//! library by locks of a model checker.
 
 #[cfg(feature = "loom")]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};

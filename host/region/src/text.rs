@@ -1,11 +1,13 @@
+//! Escaping of foreign text in messages.
+
 use std::fmt::{self, Write as _};
 
-/// Shows text that somebody else chose, such that it changes nothing around it.
+/// Foreign text that is displayed so that it changes nothing around it.
 ///
-/// Everything that Unicode does not call printable is escaped, as in `\u{202e}`:
-/// controls, line breaks, format characters such as those that turn the direction
-/// of writing, tags, and every space but the plain one. So is what is printable and
-/// never seen. Backslashes stay, so that escaping twice is the same as once.
+/// Characters that Unicode does not call printable are escaped, as in `\u{202e}`: controls,
+/// line breaks, tags, all spaces but the plain one, and format characters such as those that
+/// change the direction of writing. Printable characters that are invisible are escaped too.
+/// Backslashes stay, so escaping twice is the same as escaping once.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -23,27 +25,27 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Escapes foreign text, for example a name or a message of another library.
+/// Escapes foreign text, for example a name or a message of another library. Allocates nothing.
 #[must_use]
 pub fn escape(text: &str) -> Escaped<'_> {
     Escaped(text)
 }
 
-/// Returns whether a character can be shown as it is. A mark, such as an accent, can
-/// if there is a character for it to combine with.
+/// Returns whether a character can be displayed unescaped. A mark, such as an accent, can only
+/// if there is a character that it `combines` with.
 #[must_use]
 pub fn is_harmless(char: char, combines: bool) -> bool {
     match char {
         ' '..='~' => true,
         _ if is_invisible(char) => false,
-        // The standard library escapes what is not printable, and marks.
+        // The standard library escapes unprintable characters, and marks.
         _ if char.escape_debug().len() == 1 => true,
         _ => combines && is_mark(char),
     }
 }
 
-/// Returns whether the standard library escapes this character only where it has no
-/// character before it.
+/// Returns whether the standard library escapes this character only if there is no character
+/// before it.
 fn is_mark(char: char) -> bool {
     let mut buffer = [b'a'; 5];
     let length = 1 + char.encode_utf8(&mut buffer[1..]).len();
@@ -51,8 +53,8 @@ fn is_mark(char: char) -> bool {
         .is_ok_and(|text| text.escape_debug().nth(1) == Some(char))
 }
 
-/// Returns whether a character is printable by its category, and is never seen: what
-/// has the property `Default_Ignorable_Code_Point` besides format characters, and
+/// Returns whether a character is printable by its category, and yet invisible. These are the
+/// characters with the property `Default_Ignorable_Code_Point`, except format characters, and
 /// the Braille pattern without dots.
 fn is_invisible(char: char) -> bool {
     matches!(
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn printable_text_stays() {
+    fn printable_text_is_unchanged() {
         for text in [
             "plain text, `quotes' and \"more\", a\\b",
             "naïve Zürich 東京 ελληνικά עברית हिन्दी",
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_escaped() {
+    fn controls_and_odd_spaces_are_escaped() {
         for (text, shown) in [
             ("a\x1b[2Jb", r"a\u{1b}[2Jb"),
             ("a\nb\r\tc\0\x07\x7f", r"a\nb\r\tc\u{0}\u{7}\u{7f}"),
@@ -125,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn mark_without_a_character_before_it_is_escaped() {
+    fn mark_without_a_base_is_escaped() {
         assert_eq!(escaped("\u{301}a"), r"\u{301}a");
         assert_eq!(escaped("\n\u{301}"), r"\n\u{301}");
         assert_eq!(escaped("a\u{301}\u{302}"), "a\u{301}\u{302}");
     }
 
     #[test]
-    fn escaping_twice_is_the_same_as_once() {
+    fn escaping_twice_equals_escaping_once() {
         let once = escaped("\x1b\u{202e}\\n\n");
         assert_eq!(escaped(&once), once);
     }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::region::{Access, End, Live, RESERVED, Refusal};
+use crate::region::{Access, LedgerError, LiveOwner, RESERVATION, WindowEnd};
 
 /// The granules of the model's region.
 pub const GRANULES: usize = 4;
@@ -292,7 +292,7 @@ impl Model {
     }
 
     /// What it is refused for then: live windows in another strand are said first.
-    fn against_conflicts(&self, window: &Window, own: Option<usize>) -> Option<Refusal> {
+    fn against_conflicts(&self, window: &Window, own: Option<usize>) -> Option<LedgerError> {
         let others = self.windows.iter().enumerate();
         let conflicts = others.filter(|(no, other)| {
             Some(*no) != own
@@ -301,45 +301,45 @@ impl Model {
                 && !self.aside(*no, &window.chain)
         });
         let conflicts = conflicts.map(|(_, other)| match (live(window), live(other)) {
-            (Some(one), Some(other)) if one.strand != other.strand => Refusal::OtherStrand,
-            _ => Refusal::WouldBlock,
+            (Some(one), Some(other)) if one.strand != other.strand => LedgerError::OtherStrand,
+            _ => LedgerError::WouldBlock,
         });
         let conflicts = conflicts.collect::<Vec<_>>();
-        let apart = conflicts.iter().find(|it| **it == Refusal::OtherStrand);
+        let apart = conflicts.iter().find(|it| **it == LedgerError::OtherStrand);
         apart.or(conflicts.first()).copied()
     }
 
     /// Reasons against a duplicate.
     #[must_use]
-    pub fn against_duplicate(&self, handle: usize, can: Can) -> Vec<Refusal> {
+    pub fn against_duplicate(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
         let source = &self.handles[handle];
         let may = source.chain.is_empty() && source.can.share && can.within(source.can);
-        unless(may, Refusal::NotPermitted)
+        unless(may, LedgerError::NotPermitted)
     }
 
     /// Rule 7: a frozen region that was purged answers nothing else.
-    fn nothing_there(&self, handle: usize) -> Option<Refusal> {
+    fn nothing_there(&self, handle: usize) -> Option<LedgerError> {
         if self.gone(handle) {
-            return Some(Refusal::Gone);
+            return Some(LedgerError::Gone);
         }
-        self.purged.then_some(Refusal::Purged)
+        self.purged.then_some(LedgerError::Purged)
     }
 
     /// Reasons against a restricted handle.
     #[must_use]
-    pub fn against_restrict(&self, handle: usize, can: Can) -> Vec<Refusal> {
+    pub fn against_restrict(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
         self.against_weaker(handle, can)
     }
 
-    fn against_weaker(&self, handle: usize, can: Can) -> Vec<Refusal> {
+    fn against_weaker(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         let may = can.unshared().within(self.handles[handle].can);
-        unless(may, Refusal::NotPermitted)
+        unless(may, LedgerError::NotPermitted)
     }
 
     /// Makes a restricted handle.
@@ -354,13 +354,13 @@ impl Model {
 
     /// Reasons against a lend.
     #[must_use]
-    pub fn against_lend(&self, handle: usize, can: Can) -> Vec<Refusal> {
+    pub fn against_lend(&self, handle: usize, can: Can) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
         let mut reasons = self.against_weaker(handle, can);
         if self.guarded(self.handles[handle].claim) {
-            reasons.push(Refusal::WouldBlock);
+            reasons.push(LedgerError::WouldBlock);
         }
         reasons
     }
@@ -401,7 +401,7 @@ impl Model {
 
     /// Reasons against a move.
     #[must_use]
-    pub fn against_move(&self, handle: usize) -> Vec<Refusal> {
+    pub fn against_move(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
@@ -410,10 +410,10 @@ impl Model {
         let lent = self.lent(source.claim);
         let mut reasons = Vec::new();
         if !source.chain.is_empty() || !source.can.share || !alone && !lent {
-            reasons.push(Refusal::NotPermitted);
+            reasons.push(LedgerError::NotPermitted);
         }
         if lent || self.guarded(source.claim) {
-            reasons.push(Refusal::WouldBlock);
+            reasons.push(LedgerError::WouldBlock);
         }
         reasons
     }
@@ -421,24 +421,24 @@ impl Model {
     /// Reasons against a new window through a handle, of which the handle must
     /// have the rights `needs`; in the order in which they are to be told.
     #[must_use]
-    pub fn against_open(&self, handle: usize, needs: Can, window: &Window) -> Vec<Refusal> {
+    pub fn against_open(&self, handle: usize, needs: Can, window: &Window) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
         let mut reasons = unless(
             needs.within(self.handles[handle].can),
-            Refusal::NotPermitted,
+            LedgerError::NotPermitted,
         );
         if self.frozen && window.access != Access::Read {
-            reasons.push(Refusal::Frozen);
+            reasons.push(LedgerError::Frozen);
         }
         if self.poisoned {
-            reasons.push(Refusal::Poisoned);
+            reasons.push(LedgerError::Poisoned);
         }
         if !self.is_pinned(handle, &window.shows) {
-            reasons.push(Refusal::Unpinned);
+            reasons.push(LedgerError::Unpinned);
         }
-        let behind = || self.behind(window).then_some(Refusal::WouldBlock);
+        let behind = || self.behind(window).then_some(LedgerError::WouldBlock);
         reasons.extend(self.against_conflicts(window, None).or_else(behind));
         reasons
     }
@@ -463,76 +463,76 @@ impl Model {
     /// Reasons against other access, in the order in which they are to be told.
     /// Windows that exist stay as they are in a poisoned region.
     #[must_use]
-    pub fn against_access(&self, window: usize, access: Access) -> Vec<Refusal> {
+    pub fn against_access(&self, window: usize, access: Access) -> Vec<LedgerError> {
         let before = &self.windows[window];
         if !before.open || self.ended(&before.chain) {
-            return vec![Refusal::Gone];
+            return vec![LedgerError::Gone];
         }
         if self.purged {
-            return vec![Refusal::Purged];
+            return vec![LedgerError::Purged];
         }
         let mut reasons = unless(
             Can::window(access).within(before.can),
-            Refusal::NotPermitted,
+            LedgerError::NotPermitted,
         );
         if self.frozen && access != Access::Read {
-            reasons.push(Refusal::Frozen);
+            reasons.push(LedgerError::Frozen);
         }
         let after = Window {
             access,
             ..before.clone()
         };
         let more = !within(access, before.access);
-        let behind = || (more && self.behind(&after)).then_some(Refusal::WouldBlock);
+        let behind = || (more && self.behind(&after)).then_some(LedgerError::WouldBlock);
         let conflict = self.against_conflicts(&after, Some(window));
         reasons.extend(conflict.or_else(behind));
         reasons
     }
 
     /// Ends a window that is there.
-    pub fn close(&mut self, window: usize, end: End) {
+    pub fn close(&mut self, window: usize, end: WindowEnd) {
         let window = &mut self.windows[window];
         assert!(window.open, "a window ends once");
         window.open = false;
-        if writes(window.access) && end == End::Died {
+        if writes(window.access) && end == WindowEnd::Died {
             self.poisoned = true;
         }
     }
 
     /// Reasons against freezing.
     #[must_use]
-    pub fn against_freeze(&self, handle: usize) -> Vec<Refusal> {
+    pub fn against_freeze(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
         let source = &self.handles[handle];
         let mut reasons = unless(
             source.chain.is_empty() && source.can.write,
-            Refusal::NotPermitted,
+            LedgerError::NotPermitted,
         );
         if self.frozen {
             return reasons;
         }
         if self.poisoned {
-            reasons.push(Refusal::Poisoned);
+            reasons.push(LedgerError::Poisoned);
         }
         if !self.is_pinned(handle, &[true; GRANULES]) {
-            reasons.push(Refusal::Unpinned);
+            reasons.push(LedgerError::Unpinned);
         }
         let mut windows = self.windows.iter();
         if windows.any(|it| it.open && it.access != Access::Read) {
-            reasons.push(Refusal::WouldBlock);
+            reasons.push(LedgerError::WouldBlock);
         }
         reasons
     }
 
     /// Reasons against clearing poison.
     #[must_use]
-    pub fn against_clear(&self, handle: usize) -> Vec<Refusal> {
+    pub fn against_clear(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
-        unless(self.handles[handle].can.write, Refusal::NotPermitted)
+        unless(self.handles[handle].can.write, LedgerError::NotPermitted)
     }
 }
 
@@ -540,9 +540,9 @@ impl Model {
 impl Model {
     /// Reasons against waiting for a window: what waiting does not cure.
     #[must_use]
-    pub fn against_wait(&self, handle: usize, needs: Can, window: &Window) -> Vec<Refusal> {
+    pub fn against_wait(&self, handle: usize, needs: Can, window: &Window) -> Vec<LedgerError> {
         let mut reasons = self.against_open(handle, needs, window);
-        reasons.retain(|it| !matches!(it, Refusal::WouldBlock | Refusal::OtherStrand));
+        reasons.retain(|it| !matches!(it, LedgerError::WouldBlock | LedgerError::OtherStrand));
         reasons
     }
 
@@ -637,7 +637,7 @@ impl Model {
                 && !self.conflicts(&window, None)
                 && !self.anybody_before(place, &window)
             {
-                self.waiters[no].turn = Turn::Reserved(now + RESERVED);
+                self.waiters[no].turn = Turn::Reserved(now + RESERVATION);
             }
         }
     }
@@ -742,7 +742,7 @@ fn writes(access: Access) -> bool {
     matches!(access, Access::Write | Access::LiveWrite(_))
 }
 
-fn live(window: &Window) -> Option<Live> {
+fn live(window: &Window) -> Option<LiveOwner> {
     match window.access {
         Access::LiveRead(live) | Access::LiveWrite(live) => Some(live),
         Access::Read | Access::Write => None,
@@ -767,20 +767,20 @@ impl Model {
 
     /// Reasons against asking what is pinned.
     #[must_use]
-    pub fn against_status(&self, handle: usize) -> Vec<Refusal> {
+    pub fn against_status(&self, handle: usize) -> Vec<LedgerError> {
         self.nothing_there(handle).into_iter().collect()
     }
 
     /// Reasons against a change of pins: they need no right.
     #[must_use]
-    pub fn against_pin(&self, handle: usize) -> Vec<Refusal> {
+    pub fn against_pin(&self, handle: usize) -> Vec<LedgerError> {
         if let Some(refusal) = self.nothing_there(handle) {
             return vec![refusal];
         }
         let source = &self.handles[handle];
-        let mut reasons = unless(source.chain.is_empty(), Refusal::NotPermitted);
+        let mut reasons = unless(source.chain.is_empty(), LedgerError::NotPermitted);
         if self.lent(source.claim) {
-            reasons.push(Refusal::WouldBlock);
+            reasons.push(LedgerError::WouldBlock);
         }
         reasons
     }
@@ -788,7 +788,7 @@ impl Model {
     /// Reasons against unpinning, with which the host program's guards are never
     /// hidden.
     #[must_use]
-    pub fn against_unpin(&self, handle: usize, span: &Granules) -> Vec<Refusal> {
+    pub fn against_unpin(&self, handle: usize, span: &Granules) -> Vec<LedgerError> {
         let mut reasons = self.against_pin(handle);
         let claim = self.handles[handle].claim;
         let mut windows = self.windows.iter();
@@ -796,7 +796,7 @@ impl Model {
         if self.nothing_there(handle).is_none()
             && windows.any(|it| it.open && it.guard && it.claim == claim && hides(it))
         {
-            reasons.push(Refusal::WouldBlock);
+            reasons.push(LedgerError::WouldBlock);
         }
         reasons
     }
@@ -909,6 +909,6 @@ fn runs(pinned: &Granules) -> (u64, u64) {
     (begins.count() as u64, unpinned().count() as u64)
 }
 
-fn unless(may: bool, refusal: Refusal) -> Vec<Refusal> {
+fn unless(may: bool, refusal: LedgerError) -> Vec<LedgerError> {
     if may { Vec::new() } else { vec![refusal] }
 }

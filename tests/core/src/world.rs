@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::model::{Can, Clock, GRANULES, Granules, Model, Turn as Waits};
 use crate::region::{
-    Access, Account, Budget, Charge, ClaimId, Commit, End, GRANULE, Handle, Holder, Kind, Ledger,
-    LedgerGuard, LedgerLock, LendId, Live, PinRefusal, Pinned, Purge, Quota, Refusal, Rights, Span,
-    Turn, Waited, WaiterId, WindowId,
+    Access, Account, Budget, Charge, ChargeKind, ClaimId, CommitCharge, GRANULE, Handle, Holder,
+    Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, LiveOwner, PinError, Pinned,
+    PurgeRequest, Purgeable, Quota, Rights, Span, WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// How many regions there are.
@@ -171,9 +171,9 @@ impl Region {
     }
 }
 
-impl Purge for Region {
-    fn purge(&self, turn: Turn) -> Commit {
-        self.lock.purge(turn, |span| {
+impl Purgeable for Region {
+    fn purge(&self, request: PurgeRequest) -> CommitCharge {
+        self.lock.purge(request, |span| {
             for at in span.granules() {
                 self.bytes()[usize::try_from(at).expect("few")] = 0;
             }
@@ -309,16 +309,19 @@ impl World {
     fn check_empty(&self) {
         let usage = self.budget.usage();
         assert_eq!((usage.committed, usage.purgeable), (0, 0));
-        let all = self.budget.take(self.most as u64).expect("nobody has any");
+        let all = self
+            .budget
+            .commit(self.most as u64)
+            .expect("nobody has any");
         assert_eq!(all.granules(), self.most as u64);
-        assert!(self.budget.take(1).is_err());
+        assert!(self.budget.commit(1).is_err());
     }
 
     /// Creates a region: pinned, or, where there is no room for that or nobody
     /// asks for it, unpinned.
     fn create(&mut self, pinned: bool) -> Site {
         let fits = self.fits(GRANULES, None);
-        let commit = match pinned.then(|| self.budget.take(GRANULES as u64)) {
+        let commit = match pinned.then(|| self.budget.commit(GRANULES as u64)) {
             Some(Ok(commit)) => {
                 assert!(fits);
                 self.note("create", "pinned");
@@ -425,11 +428,11 @@ impl World {
                 let after = format!("{:?}", *region.lock.lock());
                 assert_eq!(before, after);
                 match refusal {
-                    PinRefusal::Refused(refusal) => {
+                    PinError::Refused(refusal) => {
                         assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
                         refusal.to_string()
                     }
-                    PinRefusal::Exhausted(exhausted) => {
+                    PinError::Exhausted(exhausted) => {
                         let may = match exhausted.limit {
                             "budget" => !fits,
                             _ => spans.1 > SPANS,
@@ -478,7 +481,7 @@ impl World {
         self.most = granules;
         self.make_true();
         let over = self.committed().saturating_sub(self.most);
-        assert_eq!(self.budget.set(granules as u64 * GRANULE), over as u64);
+        assert_eq!(self.budget.resize(granules as u64 * GRANULE), over as u64);
         self.note("set-budget", if over > 0 { "over" } else { "kept" });
     }
 
@@ -529,7 +532,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(id: u64, budget: &Arc<Budget>, commit: Option<Commit>, clock: &Clock) -> Site {
+    fn new(id: u64, budget: &Arc<Budget>, commit: Option<CommitCharge>, clock: &Clock) -> Site {
         let accounts = (0..HOLDERS)
             .map(|no| {
                 let quota = Quota {
@@ -551,7 +554,7 @@ impl Site {
             lock: LedgerLock::new(id, budget, ledger),
             bytes: Mutex::default(),
         });
-        let purge: Arc<dyn Purge> = region.clone();
+        let purge: Arc<dyn Purgeable> = region.clone();
         budget.register(id, Arc::downgrade(&purge));
         let mut site = Site {
             id,
@@ -590,7 +593,7 @@ impl Site {
             }
         }
         for holder in 0..HOLDERS {
-            self.end_holder(holder, End::Orderly);
+            self.end_holder(holder, WindowEnd::Orderly);
             if !cfg!(miri) {
                 self.compare();
             }
@@ -598,7 +601,7 @@ impl Site {
         self.compare();
         assert_eq!(self.lock().claims(), 0);
         assert!(self.lends.iter().all(|lend| self.lock().is_over(*lend)));
-        self.budget.forget(self.id);
+        self.budget.unregister(self.id);
         for account in &self.accounts {
             check_empty(account);
         }
@@ -610,7 +613,7 @@ impl Site {
     fn drop_all(self) {
         let (budget, id, accounts) = (self.budget.clone(), self.id, self.accounts.clone());
         drop(self);
-        budget.forget(id);
+        budget.unregister(id);
         for account in accounts {
             check_empty(&account);
         }
@@ -623,7 +626,7 @@ impl Site {
         self.keep_budget();
         let mut ledger = self.lock();
         if ledger.claims() == 0 {
-            let commit = ledger.give_back();
+            let commit = ledger.release_commit();
             drop(ledger);
             drop(commit);
         }
@@ -771,7 +774,7 @@ impl Site {
             }
             Op::Forget { waiter } => {
                 if let Some(waiter) = self.pick_waiter(waiter) {
-                    self.lock().forget(self.waiters[waiter]);
+                    self.lock().dequeue(self.waiters[waiter]);
                     self.model.leaves(waiter);
                     self.note("forget", "done");
                 }
@@ -863,7 +866,7 @@ impl Site {
         self.revoke(lend);
         let (claim, chain) = (self.model.lends[lend].claim, &self.model.lends[lend].chain);
         for window in self.model.windows_of(claim, chain) {
-            self.close(window, End::Orderly);
+            self.close(window, WindowEnd::Orderly);
         }
     }
 
@@ -888,7 +891,7 @@ impl Site {
                 self.note("move", "done");
                 for window in windows {
                     self.note("move", "with windows");
-                    self.close(window, End::Orderly);
+                    self.close(window, WindowEnd::Orderly);
                 }
                 self.lock().recharge(self.claims[claim], charges);
                 self.model.leave(|it| it.claim == claim);
@@ -960,7 +963,7 @@ impl Site {
         let first = &reasons[..reasons.len().min(1)];
         let (taken, now) = (self.handles[handle].take().expect("picked"), self.now);
         let id = self.ask("wait", first, |ledger| {
-            ledger.wait(&taken, span_of(&shows), access, now)
+            ledger.enqueue(&taken, span_of(&shows), access, now)
         });
         self.handles[handle] = Some(taken);
         if let Some(id) = id {
@@ -973,10 +976,10 @@ impl Site {
         self.model.pass(self.now);
         self.model.asks(waiter);
         self.model.pass(self.now);
-        let waited = self.lock().waited(self.waiters[waiter], self.now);
+        let waited = self.lock().poll_waiter(self.waiters[waiter], self.now);
         let expected = match self.model.ready(waiter) {
-            true => Waited::Ready,
-            false => Waited::NotYet(self.model.next_lapse()),
+            true => WaitStatus::Ready,
+            false => WaitStatus::Pending(self.model.next_lapse()),
         };
         assert_eq!(waited, expected);
         self.note(
@@ -995,7 +998,7 @@ impl Site {
             |model: &Model| -> Vec<Waits> { model.waiters.iter().map(|it| it.turn).collect() };
         let before = turns(&self.model);
         self.model.pass(self.now);
-        let told = self.lock().pass(self.now);
+        let told = self.lock().advance(self.now);
         for (was, is) in before.into_iter().zip(turns(&self.model)) {
             if was != is {
                 assert!(told, "somebody is not told: {was:?} became {is:?}");
@@ -1008,7 +1011,7 @@ impl Site {
                 self.note("pass", name);
             }
         }
-        assert!(!self.lock().pass(self.now), "nothing is told twice");
+        assert!(!self.lock().advance(self.now), "nothing is told twice");
     }
 
     /// What is reserved conflicts with nobody else's window, and with nothing that
@@ -1029,7 +1032,7 @@ impl Site {
         }
     }
 
-    fn close(&mut self, window: usize, end: End) {
+    fn close(&mut self, window: usize, end: WindowEnd) {
         let before = format!("{:?}", *self.lock());
         let place = self.lock().close(self.windows[window], end);
         if self.model.windows[window].open {
@@ -1080,12 +1083,12 @@ impl Site {
                     "done".to_owned()
                 }
             }
-            Err(PinRefusal::Refused(refusal)) => {
+            Err(PinError::Refused(refusal)) => {
                 assert!(reasons.contains(&refusal), "{refusal:?}, not {reasons:?}");
                 assert_eq!(before, format!("{:?}", *ledger));
                 refusal.to_string()
             }
-            Err(PinRefusal::Exhausted(exhausted)) => {
+            Err(PinError::Exhausted(exhausted)) => {
                 assert!(spans.1 > SPANS, "{exhausted}");
                 assert_eq!(before, format!("{:?}", *ledger));
                 exhausted.limit.to_owned()
@@ -1133,12 +1136,14 @@ impl Site {
         let account = &self.accounts[self.claim_holders[claim]];
         let counted = self.lock().unpinned_spans(self.claims[claim]);
         // Nothing is charged for what was purged for good.
-        let others = account.used(Kind::UnpinnedSpans).saturating_sub(counted);
+        let others = account
+            .used(ChargeKind::UnpinnedSpans)
+            .saturating_sub(counted);
         let (least, most) = self.model.runs_with(handle, span, pin);
         (others + least, others + most)
     }
 
-    fn end_holder(&mut self, holder: usize, end: End) {
+    fn end_holder(&mut self, holder: usize, end: WindowEnd) {
         for window in 0..self.windows.len() {
             if self.window_holders[window] == holder && self.model.windows[window].open {
                 self.close(window, end);
@@ -1156,8 +1161,8 @@ impl Site {
     fn ask<T>(
         &mut self,
         name: &'static str,
-        reasons: &[Refusal],
-        act: impl FnOnce(&mut Ledger<usize>) -> Result<T, Refusal>,
+        reasons: &[LedgerError],
+        act: impl FnOnce(&mut Ledger<usize>) -> Result<T, LedgerError>,
     ) -> Option<T> {
         let region = self.region.clone();
         let mut ledger = region.lock.lock();
@@ -1229,8 +1234,8 @@ impl Site {
             let held = live.iter().filter(|it| self.claim_holders[**it] == holder);
             let held = held.copied().collect::<Vec<_>>();
             let count = held.len() as u64;
-            assert_eq!(account.used(Kind::Regions), count, "holder {holder}");
-            let (bytes, spans) = (Kind::ClaimedBytes, Kind::UnpinnedSpans);
+            assert_eq!(account.used(ChargeKind::Regions), count, "holder {holder}");
+            let (bytes, spans) = (ChargeKind::ClaimedBytes, ChargeKind::UnpinnedSpans);
             if self.model.purged {
                 // Rule 7: nothing is charged.
                 assert_eq!((account.used(bytes), account.used(spans)), (0, 0));
@@ -1299,7 +1304,7 @@ impl Site {
     fn compare_handles(&self) {
         for (no, handle) in self.handles.iter().enumerate() {
             let Some(handle) = handle else { continue };
-            let gone = self.lock().check(handle) == Err(Refusal::Gone);
+            let gone = self.lock().check(handle) == Err(LedgerError::Gone);
             assert_eq!(gone, self.model.gone(no), "handle {no}");
             let reasons = self.model.against_move(no);
             match self.lock().may_move(handle) {
@@ -1378,8 +1383,8 @@ impl Site {
     fn charge(&self, holder: usize, claim: usize) -> Option<Vec<Charge>> {
         let account = &self.accounts[holder];
         let spans = self.lock().unpinned_spans(self.claims[claim]);
-        let full = account.used(Kind::Regions) == CLAIMS
-            || account.used(Kind::UnpinnedSpans) + spans > SPANS;
+        let full = account.used(ChargeKind::Regions) == CLAIMS
+            || account.used(ChargeKind::UnpinnedSpans) + spans > SPANS;
         let charges = charge(account, spans);
         assert_eq!(charges.is_none(), full);
         charges
@@ -1423,14 +1428,18 @@ fn note(seen: &mut Seen, name: &'static str, outcome: impl ToString) {
 
 fn charge(account: &Arc<Account>, spans: u64) -> Option<Vec<Charge>> {
     Some(vec![
-        account.charge(Kind::Regions, 1).ok()?,
-        account.charge(Kind::ClaimedBytes, SIZE).ok()?,
-        account.charge(Kind::UnpinnedSpans, spans).ok()?,
+        account.charge(ChargeKind::Regions, 1).ok()?,
+        account.charge(ChargeKind::ClaimedBytes, SIZE).ok()?,
+        account.charge(ChargeKind::UnpinnedSpans, spans).ok()?,
     ])
 }
 
 fn check_empty(account: &Account) {
-    for kind in [Kind::Regions, Kind::ClaimedBytes, Kind::UnpinnedSpans] {
+    for kind in [
+        ChargeKind::Regions,
+        ChargeKind::ClaimedBytes,
+        ChargeKind::UnpinnedSpans,
+    ] {
         assert_eq!(account.used(kind), 0, "{}", kind.name());
     }
 }
@@ -1467,7 +1476,7 @@ fn rights(can: Can) -> Rights {
 
 /// A kind of access, of a holder: each is a store, and two of them are a strand.
 fn access_of(number: u8, holder: usize) -> Access {
-    let live = Live {
+    let live = LiveOwner {
         strand: holder as u64 / 2,
         store: holder,
     };
@@ -1479,6 +1488,10 @@ fn access_of(number: u8, holder: usize) -> Access {
     }
 }
 
-fn end(died: bool) -> End {
-    if died { End::Died } else { End::Orderly }
+fn end(died: bool) -> WindowEnd {
+    if died {
+        WindowEnd::Died
+    } else {
+        WindowEnd::Orderly
+    }
 }

@@ -168,8 +168,8 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("forget", "done"),
 ];
 
-const REFUSALS: &[(&str, &[tombolo_core_tests::region::Refusal])] = {
-    use tombolo_core_tests::region::Refusal::{
+const REFUSALS: &[(&str, &[tombolo_core_tests::region::LedgerError])] = {
+    use tombolo_core_tests::region::LedgerError::{
         Frozen, Gone, NotPermitted, OtherStrand, Poisoned, Purged, Unpinned, WouldBlock,
     };
     &[

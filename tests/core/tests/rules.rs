@@ -1,8 +1,8 @@
 //! The rules of lock, lends, moves, life and pins, case by case.
 
 use tombolo_core_tests::region::{
-    Access, Account, Budget, End, GRANULE, Handle, Holder, Kind, Ledger, Live, Quota, Refusal,
-    Rights, Span, WindowId,
+    Access, Account, Budget, ChargeKind, GRANULE, Handle, Holder, Ledger, LedgerError, LiveOwner,
+    Quota, Rights, Span, WindowEnd, WindowId,
 };
 
 use Access::{Read, Write};
@@ -11,7 +11,7 @@ const READ_WRITE: Rights = Rights::ALL.without(Rights::SHARE);
 
 fn region() -> (Ledger<()>, Handle) {
     let budget = Budget::new(8 * GRANULE);
-    let commit = budget.take(8).unwrap();
+    let commit = budget.commit(8).unwrap();
     Ledger::new(8 * GRANULE, &budget, Some(commit), Vec::new())
 }
 
@@ -29,7 +29,7 @@ fn open(
     handle: &Handle,
     span: Span,
     access: Access,
-) -> Result<WindowId, Refusal> {
+) -> Result<WindowId, LedgerError> {
     ledger.open(handle, access.needs(), span, access, Holder::Guest, ())
 }
 
@@ -38,7 +38,7 @@ fn guard(
     handle: &Handle,
     span: Span,
     access: Access,
-) -> Result<WindowId, Refusal> {
+) -> Result<WindowId, LedgerError> {
     ledger.open(handle, access.needs(), span, access, Holder::Host, ())
 }
 
@@ -52,10 +52,10 @@ mod lock {
         open(&mut ledger, &a, granule(0), Read).unwrap();
         open(&mut ledger, &b, granule(0), Read).unwrap();
         let refused = open(&mut ledger, &b, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         open(&mut ledger, &b, granule(1), Write).unwrap();
         let refused = open(&mut ledger, &a, granules(0, 8), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
     }
 
     #[test]
@@ -64,7 +64,7 @@ mod lock {
         open(&mut ledger, &a, granule(0), Write).unwrap();
         for access in [Read, Write] {
             let refused = open(&mut ledger, &a, granule(0), access);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
         }
     }
 
@@ -80,9 +80,9 @@ mod lock {
     fn a_closed_window_lets_its_granules_go() {
         let (mut ledger, a) = region();
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
-        assert_eq!(ledger.close(window, End::Orderly), Some(()));
+        assert_eq!(ledger.close(window, WindowEnd::Orderly), Some(()));
         open(&mut ledger, &a, granule(0), Write).unwrap();
-        assert_eq!(ledger.close(window, End::Died), None);
+        assert_eq!(ledger.close(window, WindowEnd::Died), None);
         assert!(!ledger.is_poisoned());
     }
 
@@ -93,8 +93,11 @@ mod lock {
         ledger.set_access(first, Write).unwrap();
         ledger.set_access(first, Read).unwrap();
         let second = open(&mut ledger, &a, granule(0), Read).unwrap();
-        assert_eq!(ledger.set_access(first, Write), Err(Refusal::WouldBlock));
-        ledger.close(second, End::Orderly);
+        assert_eq!(
+            ledger.set_access(first, Write),
+            Err(LedgerError::WouldBlock)
+        );
+        ledger.close(second, WindowEnd::Orderly);
         ledger.set_access(first, Write).unwrap();
     }
 
@@ -103,14 +106,14 @@ mod lock {
         let (mut ledger, a) = region();
         let weak = ledger.restrict(&a, Rights::READ).unwrap();
         let refused = open(&mut ledger, &weak, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::NotPermitted));
+        assert_eq!(refused, Err(LedgerError::NotPermitted));
         let window = open(&mut ledger, &weak, granule(0), Read).unwrap();
         let refused = ledger.set_access(window, Write);
-        assert_eq!(refused, Err(Refusal::NotPermitted));
+        assert_eq!(refused, Err(LedgerError::NotPermitted));
         let blind = ledger.restrict(&a, Rights::WRITE).unwrap();
         for access in [Read, Write] {
             let refused = open(&mut ledger, &blind, granule(1), access);
-            assert_eq!(refused, Err(Refusal::NotPermitted));
+            assert_eq!(refused, Err(LedgerError::NotPermitted));
         }
     }
 
@@ -119,14 +122,14 @@ mod lock {
         let (mut ledger, a) = region();
         let b = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
-        assert_eq!(ledger.freeze(&a), Err(Refusal::WouldBlock));
-        assert_eq!(ledger.freeze(&b), Err(Refusal::WouldBlock));
+        assert_eq!(ledger.freeze(&a), Err(LedgerError::WouldBlock));
+        assert_eq!(ledger.freeze(&b), Err(LedgerError::WouldBlock));
         ledger.set_access(window, Read).unwrap();
         ledger.freeze(&b).unwrap();
         ledger.freeze(&a).unwrap();
         let refused = open(&mut ledger, &a, granule(1), Write);
-        assert_eq!(refused, Err(Refusal::Frozen));
-        assert_eq!(ledger.set_access(window, Write), Err(Refusal::Frozen));
+        assert_eq!(refused, Err(LedgerError::Frozen));
+        assert_eq!(ledger.set_access(window, Write), Err(LedgerError::Frozen));
         open(&mut ledger, &b, granule(0), Read).unwrap();
     }
 
@@ -136,7 +139,7 @@ mod lock {
         let weak = ledger.restrict(&a, Rights::READ).unwrap();
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         for handle in [&weak, &lent] {
-            assert_eq!(ledger.freeze(handle), Err(Refusal::NotPermitted));
+            assert_eq!(ledger.freeze(handle), Err(LedgerError::NotPermitted));
         }
     }
 }
@@ -146,8 +149,8 @@ mod live {
     use Access::{LiveRead, LiveWrite};
 
     /// A store in a strand.
-    fn store(strand: u64, store: usize) -> Live {
-        Live { strand, store }
+    fn store(strand: u64, store: usize) -> LiveOwner {
+        LiveOwner { strand, store }
     }
 
     fn two() -> (Ledger<()>, Handle, Handle) {
@@ -176,14 +179,14 @@ mod live {
                 let (mut ledger, a, b) = two();
                 open(&mut ledger, &a, granule(0), one).unwrap();
                 let refused = open(&mut ledger, &b, granule(0), other);
-                assert_eq!(refused, Err(Refusal::OtherStrand));
+                assert_eq!(refused, Err(LedgerError::OtherStrand));
                 // Also where something else is in the way as well.
                 let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
                 open(&mut ledger, &c, granule(1), Write).unwrap();
                 let refused = open(&mut ledger, &b, granules(0, 2), other);
-                assert_eq!(refused, Err(Refusal::OtherStrand));
+                assert_eq!(refused, Err(LedgerError::OtherStrand));
                 let refused = open(&mut ledger, &b, granule(1), other);
-                assert_eq!(refused, Err(Refusal::WouldBlock));
+                assert_eq!(refused, Err(LedgerError::WouldBlock));
             }
         }
     }
@@ -195,7 +198,7 @@ mod live {
         for access in [LiveRead(store(1, 1)), LiveWrite(store(1, 1))] {
             for handle in [&a, &b] {
                 let refused = open(&mut ledger, handle, granule(0), access);
-                assert_eq!(refused, Err(Refusal::WouldBlock));
+                assert_eq!(refused, Err(LedgerError::WouldBlock));
             }
         }
         open(&mut ledger, &a, granule(1), LiveWrite(store(1, 1))).unwrap();
@@ -208,17 +211,17 @@ mod live {
                 let (mut ledger, a, b) = two();
                 let window = open(&mut ledger, &a, granule(0), live).unwrap();
                 let refused = open(&mut ledger, &b, granule(0), access);
-                assert_eq!(refused, Err(Refusal::WouldBlock));
+                assert_eq!(refused, Err(LedgerError::WouldBlock));
                 let refused = guard(&mut ledger, &b, granule(0), access);
-                assert_eq!(refused, Err(Refusal::WouldBlock));
-                ledger.close(window, End::Orderly);
+                assert_eq!(refused, Err(LedgerError::WouldBlock));
+                ledger.close(window, WindowEnd::Orderly);
                 let window = guard(&mut ledger, &b, granule(0), access).unwrap();
                 let refused = open(&mut ledger, &a, granule(0), live);
-                assert_eq!(refused, Err(Refusal::WouldBlock));
-                ledger.close(window, End::Orderly);
+                assert_eq!(refused, Err(LedgerError::WouldBlock));
+                ledger.close(window, WindowEnd::Orderly);
                 open(&mut ledger, &b, granule(0), access).unwrap();
                 let refused = open(&mut ledger, &a, granule(0), live);
-                assert_eq!(refused, Err(Refusal::WouldBlock));
+                assert_eq!(refused, Err(LedgerError::WouldBlock));
             }
         }
     }
@@ -231,16 +234,19 @@ mod live {
         let reads = open(&mut ledger, &b, granule(0), Read).unwrap();
         for access in [LiveRead(one), LiveWrite(one)] {
             let refused = ledger.set_access(window, access);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
         }
-        ledger.close(reads, End::Orderly);
+        ledger.close(reads, WindowEnd::Orderly);
         ledger.set_access(window, LiveRead(one)).unwrap();
         let beside = open(&mut ledger, &b, granule(0), LiveWrite(other)).unwrap();
         ledger.set_access(window, LiveWrite(one)).unwrap();
         for access in [Read, Write] {
-            assert_eq!(ledger.set_access(window, access), Err(Refusal::WouldBlock));
+            assert_eq!(
+                ledger.set_access(window, access),
+                Err(LedgerError::WouldBlock)
+            );
         }
-        ledger.close(beside, End::Orderly);
+        ledger.close(beside, WindowEnd::Orderly);
         ledger.set_access(window, Write).unwrap();
         ledger.set_access(window, LiveWrite(one)).unwrap();
         ledger.set_access(window, Read).unwrap();
@@ -252,14 +258,14 @@ mod live {
         let one = store(1, 1);
         let weak = ledger.restrict(&a, Rights::READ).unwrap();
         let refused = open(&mut ledger, &weak, granule(0), LiveWrite(one));
-        assert_eq!(refused, Err(Refusal::NotPermitted));
+        assert_eq!(refused, Err(LedgerError::NotPermitted));
         let window = open(&mut ledger, &weak, granule(0), LiveRead(one)).unwrap();
         let refused = ledger.set_access(window, LiveWrite(one));
-        assert_eq!(refused, Err(Refusal::NotPermitted));
+        assert_eq!(refused, Err(LedgerError::NotPermitted));
         let blind = ledger.restrict(&a, Rights::WRITE).unwrap();
         for access in [LiveRead(one), LiveWrite(one)] {
             let refused = open(&mut ledger, &blind, granule(1), access);
-            assert_eq!(refused, Err(Refusal::NotPermitted));
+            assert_eq!(refused, Err(LedgerError::NotPermitted));
         }
     }
 
@@ -268,13 +274,13 @@ mod live {
         let one = store(1, 1);
         let (mut ledger, a, b) = two();
         let window = open(&mut ledger, &a, granule(0), LiveRead(one)).unwrap();
-        assert_eq!(ledger.freeze(&b), Err(Refusal::WouldBlock));
+        assert_eq!(ledger.freeze(&b), Err(LedgerError::WouldBlock));
         ledger.set_access(window, Read).unwrap();
         ledger.freeze(&b).unwrap();
         for access in [LiveRead(one), LiveWrite(one)] {
             let refused = open(&mut ledger, &b, granule(1), access);
-            assert_eq!(refused, Err(Refusal::Frozen));
-            assert_eq!(ledger.set_access(window, access), Err(Refusal::Frozen));
+            assert_eq!(refused, Err(LedgerError::Frozen));
+            assert_eq!(ledger.set_access(window, access), Err(LedgerError::Frozen));
         }
     }
 
@@ -282,16 +288,16 @@ mod live {
     fn who_dies_with_live_write_poisons_and_with_live_read_does_not() {
         let (mut ledger, a) = region();
         for (access, end, poisons) in [
-            (LiveRead(store(1, 1)), End::Died, false),
-            (LiveWrite(store(1, 1)), End::Orderly, false),
-            (LiveWrite(store(1, 1)), End::Died, true),
+            (LiveRead(store(1, 1)), WindowEnd::Died, false),
+            (LiveWrite(store(1, 1)), WindowEnd::Orderly, false),
+            (LiveWrite(store(1, 1)), WindowEnd::Died, true),
         ] {
             let window = open(&mut ledger, &a, granule(0), access).unwrap();
             ledger.close(window, end);
             assert_eq!(ledger.is_poisoned(), poisons);
         }
         let refused = open(&mut ledger, &a, granule(0), LiveRead(store(1, 2)));
-        assert_eq!(refused, Err(Refusal::Poisoned));
+        assert_eq!(refused, Err(LedgerError::Poisoned));
     }
 
     #[test]
@@ -301,14 +307,14 @@ mod live {
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         let borrowed = open(&mut ledger, &lent, granule(0), Write).unwrap();
         let refused = open(&mut ledger, &b, granule(0), LiveRead(store(1, 2)));
-        assert_eq!(refused, Err(Refusal::WouldBlock), "the borrower writes");
-        ledger.close(borrowed, End::Orderly);
+        assert_eq!(refused, Err(LedgerError::WouldBlock), "the borrower writes");
+        ledger.close(borrowed, WindowEnd::Orderly);
         let beside = open(&mut ledger, &b, granule(0), LiveRead(store(1, 2))).unwrap();
         let refused = open(&mut ledger, &lent, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock), "not the lender's");
+        assert_eq!(refused, Err(LedgerError::WouldBlock), "not the lender's");
         let refused = open(&mut ledger, &lent, granule(0), LiveWrite(store(2, 3)));
-        assert_eq!(refused, Err(Refusal::OtherStrand), "not the lender's");
-        ledger.close(beside, End::Orderly);
+        assert_eq!(refused, Err(LedgerError::OtherStrand), "not the lender's");
+        ledger.close(beside, WindowEnd::Orderly);
         open(&mut ledger, &lent, granule(0), LiveWrite(store(2, 3))).unwrap();
     }
 
@@ -319,23 +325,23 @@ mod live {
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         open(&mut ledger, &lent, granule(0), LiveRead(store(2, 3))).unwrap();
         let refused = ledger.set_access(window, LiveRead(store(1, 1)));
-        assert_eq!(refused, Err(Refusal::OtherStrand));
+        assert_eq!(refused, Err(LedgerError::OtherStrand));
         ledger.set_access(window, LiveRead(store(2, 1))).unwrap();
     }
 
     #[test]
     fn who_waits_for_a_live_window_is_waited_for_by_the_same_rule() {
         use std::time::Duration;
-        use tombolo_core_tests::region::Waited;
+        use tombolo_core_tests::region::WaitStatus;
         let (mut ledger, a, b) = two();
         let now = Duration::ZERO;
         let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
-        let waiter = ledger.wait(&b, granule(0), LiveWrite(store(1, 2)), now);
+        let waiter = ledger.enqueue(&b, granule(0), LiveWrite(store(1, 2)), now);
         let waiter = waiter.unwrap();
-        assert_eq!(ledger.waited(waiter, now), Waited::NotYet(None));
+        assert_eq!(ledger.poll_waiter(waiter, now), WaitStatus::Pending(None));
         ledger.set_access(window, LiveWrite(store(1, 1))).unwrap();
-        assert_eq!(ledger.waited(waiter, now), Waited::Ready);
+        assert_eq!(ledger.poll_waiter(waiter, now), WaitStatus::Ready);
         // It is reserved: for what goes with it as well.
         open(&mut ledger, &c, granule(0), LiveRead(store(1, 3))).unwrap();
         open(&mut ledger, &b, granule(0), LiveRead(store(1, 2))).unwrap();
@@ -353,12 +359,12 @@ mod lends {
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         for access in [Read, Write] {
             let refused = open(&mut ledger, &other, granule(0), access);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
         }
         open(&mut ledger, &lent, granule(0), Write).unwrap();
         // They are there and have their locks, though.
         let refused = ledger.set_access(window, Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
     }
 
     #[test]
@@ -368,7 +374,7 @@ mod lends {
         open(&mut ledger, &second, granule(0), Write).unwrap();
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         let refused = open(&mut ledger, &lent, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
     }
 
     #[test]
@@ -389,7 +395,7 @@ mod lends {
         let second = ledger.lend(&a, READ_WRITE).unwrap();
         open(&mut ledger, &first, granule(0), Write).unwrap();
         let refused = open(&mut ledger, &second, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         open(&mut ledger, &second, granule(1), Write).unwrap();
     }
 
@@ -404,7 +410,7 @@ mod lends {
         // Not the other way round: B's and A's new windows meet C's.
         for lender in [&a, &b] {
             let refused = open(&mut ledger, lender, granule(0), Read);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
         }
         ledger.set_access(window, Read).unwrap();
         ledger.set_access(window, Write).unwrap();
@@ -418,7 +424,7 @@ mod lends {
         let on = ledger.lend(&b, READ_WRITE).unwrap();
         open(&mut ledger, &c, granule(0), Write).unwrap();
         let refused = open(&mut ledger, &on, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
     }
 
     #[test]
@@ -427,19 +433,19 @@ mod lends {
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         // The lender's call is dropped: its windows go, and it goes on.
-        ledger.close(window, End::Orderly);
+        ledger.close(window, WindowEnd::Orderly);
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
         for access in [Read, Write] {
             let refused = open(&mut ledger, &lent, granule(0), access);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
         }
         let on = ledger.lend(&lent, READ_WRITE).unwrap();
         let refused = open(&mut ledger, &on, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         // What it lends after that sets aside what it has then.
         let later = ledger.lend(&a, READ_WRITE).unwrap();
         open(&mut ledger, &later, granule(0), Write).unwrap();
-        ledger.close(window, End::Orderly);
+        ledger.close(window, WindowEnd::Orderly);
     }
 
     #[test]
@@ -454,9 +460,9 @@ mod lends {
         );
         for handle in [&lent, &of_lent] {
             let refused = ledger.duplicate(handle, Rights::NONE, Vec::new());
-            assert_eq!(refused, Err(Refusal::NotPermitted));
-            assert_eq!(ledger.freeze(handle), Err(Refusal::NotPermitted));
-            assert_eq!(ledger.may_move(handle), Err(Refusal::NotPermitted));
+            assert_eq!(refused, Err(LedgerError::NotPermitted));
+            assert_eq!(ledger.freeze(handle), Err(LedgerError::NotPermitted));
+            assert_eq!(ledger.may_move(handle), Err(LedgerError::NotPermitted));
         }
     }
 
@@ -466,22 +472,25 @@ mod lends {
         let weak = ledger.duplicate(&a, Rights::READ, Vec::new()).unwrap();
         assert_eq!(
             ledger.restrict(&weak, READ_WRITE),
-            Err(Refusal::NotPermitted)
+            Err(LedgerError::NotPermitted)
         );
-        assert_eq!(ledger.lend(&weak, READ_WRITE), Err(Refusal::NotPermitted));
+        assert_eq!(
+            ledger.lend(&weak, READ_WRITE),
+            Err(LedgerError::NotPermitted)
+        );
         let lent = ledger.lend(&weak, Rights::READ).unwrap();
         assert_eq!(
             ledger.restrict(&lent, Rights::WRITE),
-            Err(Refusal::NotPermitted)
+            Err(LedgerError::NotPermitted)
         );
         assert_eq!(
             ledger.lend(&lent, Rights::WRITE),
-            Err(Refusal::NotPermitted)
+            Err(LedgerError::NotPermitted)
         );
-        assert_eq!(ledger.clear_poison(&lent), Err(Refusal::NotPermitted));
+        assert_eq!(ledger.clear_poison(&lent), Err(LedgerError::NotPermitted));
         let sharing = ledger.duplicate(&a, Rights::SHARE | Rights::READ, Vec::new());
         let refused = ledger.duplicate(&sharing.unwrap(), Rights::WRITE, Vec::new());
-        assert_eq!(refused, Err(Refusal::NotPermitted));
+        assert_eq!(refused, Err(LedgerError::NotPermitted));
     }
 
     #[test]
@@ -491,16 +500,19 @@ mod lends {
         let of_lent = ledger.restrict(&lent, READ_WRITE).unwrap();
         ledger.revoke(lent.lend().unwrap());
         for handle in [lent, of_lent] {
-            assert_eq!(ledger.check(&handle), Err(Refusal::Gone));
+            assert_eq!(ledger.check(&handle), Err(LedgerError::Gone));
             let opened = open(&mut ledger, &handle, granule(0), Read);
-            assert_eq!(opened, Err(Refusal::Gone));
-            assert_eq!(ledger.lend(&handle, Rights::NONE), Err(Refusal::Gone));
-            assert_eq!(ledger.restrict(&handle, Rights::NONE), Err(Refusal::Gone));
+            assert_eq!(opened, Err(LedgerError::Gone));
+            assert_eq!(ledger.lend(&handle, Rights::NONE), Err(LedgerError::Gone));
+            assert_eq!(
+                ledger.restrict(&handle, Rights::NONE),
+                Err(LedgerError::Gone)
+            );
             let duplicate = ledger.duplicate(&handle, Rights::NONE, Vec::new());
-            assert_eq!(duplicate, Err(Refusal::Gone));
-            assert_eq!(ledger.may_move(&handle), Err(Refusal::Gone));
-            assert_eq!(ledger.freeze(&handle), Err(Refusal::Gone));
-            assert_eq!(ledger.clear_poison(&handle), Err(Refusal::Gone));
+            assert_eq!(duplicate, Err(LedgerError::Gone));
+            assert_eq!(ledger.may_move(&handle), Err(LedgerError::Gone));
+            assert_eq!(ledger.freeze(&handle), Err(LedgerError::Gone));
+            assert_eq!(ledger.clear_poison(&handle), Err(LedgerError::Gone));
             ledger.release(handle);
         }
         assert_eq!(ledger.claims(), 1);
@@ -518,9 +530,9 @@ mod lends {
         assert!(!ledger.is_over(lend));
         // It has ended for the borrower, who can only let go.
         for access in [Read, Write] {
-            assert_eq!(ledger.set_access(window, access), Err(Refusal::Gone));
+            assert_eq!(ledger.set_access(window, access), Err(LedgerError::Gone));
         }
-        ledger.close(window, End::Orderly);
+        ledger.close(window, WindowEnd::Orderly);
         assert!(ledger.is_over(lend));
     }
 
@@ -535,15 +547,15 @@ mod lends {
         ledger.revoke(lends[0]);
         ledger.revoke(lends[1]);
         assert!(lends.iter().all(|lend| !ledger.is_over(*lend)));
-        assert_eq!(ledger.may_move(&a), Err(Refusal::WouldBlock));
+        assert_eq!(ledger.may_move(&a), Err(LedgerError::WouldBlock));
         // What lives goes on, above it too what is set aside.
         let window = open(&mut ledger, &d, granule(0), Write).unwrap();
         ledger.revoke(lends[2]);
         assert!(lends.iter().all(|lend| !ledger.is_over(*lend)));
-        ledger.close(window, End::Orderly);
+        ledger.close(window, WindowEnd::Orderly);
         assert!(ledger.is_over(lends[2]) && ledger.is_over(lends[1]));
         assert!(!ledger.is_over(lends[0]));
-        ledger.close(kept, End::Orderly);
+        ledger.close(kept, WindowEnd::Orderly);
         assert!(ledger.is_over(lends[0]));
         for handle in [b, c, d] {
             ledger.release(handle);
@@ -555,14 +567,17 @@ mod lends {
     fn a_guard_of_the_host_program_blocks_lend_and_move_and_is_never_set_aside() {
         let (mut ledger, a) = region();
         let window = guard(&mut ledger, &a, granule(0), Read).unwrap();
-        assert_eq!(ledger.lend(&a, Rights::READ), Err(Refusal::WouldBlock));
-        assert_eq!(ledger.may_move(&a), Err(Refusal::WouldBlock));
-        ledger.close(window, End::Orderly);
+        assert_eq!(ledger.lend(&a, Rights::READ), Err(LedgerError::WouldBlock));
+        assert_eq!(ledger.may_move(&a), Err(LedgerError::WouldBlock));
+        ledger.close(window, WindowEnd::Orderly);
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         guard(&mut ledger, &a, granule(0), Read).unwrap();
         let refused = open(&mut ledger, &lent, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
-        assert_eq!(ledger.lend(&lent, Rights::READ), Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
+        assert_eq!(
+            ledger.lend(&lent, Rights::READ),
+            Err(LedgerError::WouldBlock)
+        );
     }
 }
 
@@ -574,8 +589,8 @@ mod moves {
         let (mut ledger, a) = region();
         ledger.may_move(&a).unwrap();
         let weak = ledger.restrict(&a, Rights::ALL).unwrap();
-        assert_eq!(ledger.may_move(&weak), Err(Refusal::NotPermitted));
-        assert_eq!(ledger.may_move(&a), Err(Refusal::NotPermitted));
+        assert_eq!(ledger.may_move(&weak), Err(LedgerError::NotPermitted));
+        assert_eq!(ledger.may_move(&a), Err(LedgerError::NotPermitted));
         ledger.release(weak);
         ledger.may_move(&a).unwrap();
     }
@@ -584,7 +599,7 @@ mod moves {
     fn moving_needs_share() {
         let (mut ledger, a) = region();
         let unshared = ledger.duplicate(&a, READ_WRITE, Vec::new()).unwrap();
-        assert_eq!(ledger.may_move(&unshared), Err(Refusal::NotPermitted));
+        assert_eq!(ledger.may_move(&unshared), Err(LedgerError::NotPermitted));
     }
 
     #[test]
@@ -592,7 +607,7 @@ mod moves {
         let (mut ledger, a) = region();
         let second = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();
         let lent = ledger.lend(&a, Rights::READ).unwrap();
-        assert_eq!(ledger.may_move(&a), Err(Refusal::WouldBlock));
+        assert_eq!(ledger.may_move(&a), Err(LedgerError::WouldBlock));
         ledger.may_move(&second).unwrap();
         ledger.revoke(lent.lend().unwrap());
         // Also where the borrower keeps the handle.
@@ -610,16 +625,16 @@ mod moves {
             host_memory: 0,
         };
         let (sender, receiver) = (Account::new("a", quota), Account::new("b", quota));
-        let charges = vec![sender.charge(Kind::Regions, 1).unwrap()];
+        let charges = vec![sender.charge(ChargeKind::Regions, 1).unwrap()];
         let budget = Budget::new(0);
         let (mut ledger, a) = Ledger::<()>::new(GRANULE, &budget, None, charges);
         ledger.may_move(&a).unwrap();
-        let charge = receiver.charge(Kind::Regions, 1).unwrap();
+        let charge = receiver.charge(ChargeKind::Regions, 1).unwrap();
         ledger.recharge(a.claim(), vec![charge]);
-        assert_eq!(sender.used(Kind::Regions), 0);
-        assert_eq!(receiver.used(Kind::Regions), 1);
+        assert_eq!(sender.used(ChargeKind::Regions), 0);
+        assert_eq!(receiver.used(ChargeKind::Regions), 1);
         ledger.release(a);
-        assert_eq!(receiver.used(Kind::Regions), 0);
+        assert_eq!(receiver.used(ChargeKind::Regions), 0);
     }
 }
 
@@ -643,7 +658,7 @@ mod life {
         assert_eq!(ledger.claims(), 1);
         ledger.set_access(window, Read).unwrap();
         ledger.set_access(window, Write).unwrap();
-        ledger.close(window, End::Orderly);
+        ledger.close(window, WindowEnd::Orderly);
         assert_eq!(ledger.claims(), 0);
     }
 
@@ -690,18 +705,18 @@ mod life {
         let weak = ledger.restrict(&a, Rights::READ).unwrap();
         let dying = open(&mut ledger, &a, granule(0), Write).unwrap();
         let kept = open(&mut ledger, &a, granule(1), Read).unwrap();
-        ledger.close(dying, End::Died);
+        ledger.close(dying, WindowEnd::Died);
         assert!(ledger.is_poisoned());
         for access in [Read, Write] {
             let refused = open(&mut ledger, &a, granule(2), access);
-            assert_eq!(refused, Err(Refusal::Poisoned));
+            assert_eq!(refused, Err(LedgerError::Poisoned));
             let refused = guard(&mut ledger, &a, granule(2), access);
-            assert_eq!(refused, Err(Refusal::Poisoned));
+            assert_eq!(refused, Err(LedgerError::Poisoned));
         }
-        assert_eq!(ledger.freeze(&a), Err(Refusal::Poisoned));
+        assert_eq!(ledger.freeze(&a), Err(LedgerError::Poisoned));
         // Windows that exist stay as they are.
         ledger.set_access(kept, Write).unwrap();
-        assert_eq!(ledger.clear_poison(&weak), Err(Refusal::NotPermitted));
+        assert_eq!(ledger.clear_poison(&weak), Err(LedgerError::NotPermitted));
         assert!(ledger.is_poisoned());
         ledger.clear_poison(&a).unwrap();
         ledger.clear_poison(&a).unwrap();
@@ -713,7 +728,7 @@ mod life {
         let (mut ledger, a) = region();
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
         ledger.set_access(window, Read).unwrap();
-        ledger.close(window, End::Died);
+        ledger.close(window, WindowEnd::Died);
         assert!(!ledger.is_poisoned());
     }
 
@@ -723,10 +738,10 @@ mod life {
         let dead = ledger.duplicate(&a, READ_WRITE, Vec::new()).unwrap();
         let window = open(&mut ledger, &dead, granule(0), Write).unwrap();
         ledger.release(dead);
-        ledger.close(window, End::Died);
+        ledger.close(window, WindowEnd::Died);
         assert_eq!(ledger.claims(), 1);
         let refused = open(&mut ledger, &a, granule(7), Read);
-        assert_eq!(refused, Err(Refusal::Poisoned));
+        assert_eq!(refused, Err(LedgerError::Poisoned));
     }
 }
 
@@ -734,7 +749,7 @@ mod pins {
     use std::sync::{Arc, Mutex};
 
     use tombolo_core_tests::region::{
-        Charge, Commit, LedgerLock, PinRefusal, Pinned, Purge, SpanError, Turn,
+        Charge, CommitCharge, LedgerLock, PinError, Pinned, PurgeRequest, Purgeable, SpanError,
     };
 
     use super::*;
@@ -748,9 +763,9 @@ mod pins {
         given_back: Mutex<Vec<(u64, u64)>>,
     }
 
-    impl Purge for Region {
-        fn purge(&self, turn: Turn) -> Commit {
-            self.lock.purge(turn, |span| {
+    impl Purgeable for Region {
+        fn purge(&self, request: PurgeRequest) -> CommitCharge {
+            self.lock.purge(request, |span| {
                 let range = span.granules();
                 self.given_back
                     .lock()
@@ -761,12 +776,12 @@ mod pins {
     }
 
     impl Region {
-        fn pin(&self, handle: &Handle, span: Span) -> Result<Pinned, PinRefusal> {
+        fn pin(&self, handle: &Handle, span: Span) -> Result<Pinned, PinError> {
             let (pinned, _, _) = self.lock.pin(handle, span)?;
             Ok(pinned)
         }
 
-        fn unpin(&self, handle: &Handle, span: Span) -> Result<(), PinRefusal> {
+        fn unpin(&self, handle: &Handle, span: Span) -> Result<(), PinError> {
             self.lock.lock().unpin(handle, span).map(|_| ())
         }
 
@@ -791,13 +806,13 @@ mod pins {
         charges: Vec<Charge>,
     ) -> (Arc<Region>, Handle) {
         let all = size.div_ceil(GRANULE);
-        let commit = pinned.then(|| budget.take(all).unwrap());
+        let commit = pinned.then(|| budget.commit(all).unwrap());
         let (ledger, handle) = Ledger::new(size, budget, commit, charges);
         let region = Arc::new(Region {
             lock: LedgerLock::new(id, budget, ledger),
             given_back: Mutex::default(),
         });
-        let purge: Arc<dyn Purge> = region.clone();
+        let purge: Arc<dyn Purgeable> = region.clone();
         budget.register(id, Arc::downgrade(&purge));
         (region, handle)
     }
@@ -817,8 +832,8 @@ mod pins {
         budget.usage().purgeable / GRANULE
     }
 
-    fn is_exhausted<T>(outcome: Result<T, PinRefusal>, limit: &str) -> bool {
-        matches!(outcome, Err(PinRefusal::Exhausted(it)) if it.limit == limit)
+    fn is_exhausted<T>(outcome: Result<T, PinError>, limit: &str) -> bool {
+        matches!(outcome, Err(PinError::Exhausted(it)) if it.limit == limit)
     }
 
     fn account(unpinned_spans: u64) -> Arc<Account> {
@@ -951,7 +966,7 @@ mod pins {
         let (budget, region, a) = pinned_region();
         region.unpin(&a, granules(0, 8)).unwrap();
         assert_eq!((budget.purge(4), committed(&budget)), (4, 4));
-        let others = budget.take(3).unwrap();
+        let others = budget.commit(3).unwrap();
         assert!(is_exhausted(region.pin(&a, granules(0, 8)), "budget"));
         assert_eq!(region.pinned(&a), []);
         drop(others);
@@ -1025,7 +1040,7 @@ mod pins {
         let (mut order, mut rooms) = (Vec::new(), Vec::new());
         for granules in [1, 2, 3, 1, 5] {
             // As a region that is created would.
-            rooms.push(budget.take(granules).unwrap());
+            rooms.push(budget.commit(granules).unwrap());
             assert_eq!(committed(&budget), 16);
             let given = [&one, &two].map(|region| region.given_back());
             let granules = |(start, end)| start..end;
@@ -1046,7 +1061,7 @@ mod pins {
             &[],
         ];
         assert_eq!(order, expected);
-        assert!(budget.take(1).is_err());
+        assert!(budget.commit(1).is_err());
     }
 
     #[test]
@@ -1077,7 +1092,7 @@ mod pins {
         let window = open(&mut region.lock.lock(), &b, granule(3), Write).unwrap();
         region.lock.lock().release(b);
         assert_eq!((purgeable(&budget), budget.purge(8)), (0, 0));
-        region.lock.lock().close(window, End::Died);
+        region.lock.lock().close(window, WindowEnd::Died);
         assert_eq!((purgeable(&budget), budget.purge(8)), (8, 8));
         assert_eq!(committed(&budget), 0);
     }
@@ -1089,25 +1104,28 @@ mod pins {
         assert_eq!((budget.purge(3), committed(&budget)), (3, 5));
         let mut ledger = region.lock.lock();
         ledger.release(a);
-        drop(ledger.give_back());
+        drop(ledger.release_commit());
         drop(ledger);
         assert_eq!((committed(&budget), purgeable(&budget)), (0, 0));
         assert_eq!(budget.purge(8), 0);
-        assert_eq!(budget.take(8).unwrap().granules(), 8);
+        assert_eq!(budget.commit(8).unwrap().granules(), 8);
     }
 
     #[test]
     fn what_is_lent_is_neither_pinned_nor_unpinned_by_anybody() {
         let (_, region, a) = pinned_region();
         let lent = region.lock.lock().lend(&a, READ_WRITE).unwrap();
-        for (handle, refusal) in [(&lent, Refusal::NotPermitted), (&a, Refusal::WouldBlock)] {
-            let refusal = PinRefusal::Refused(refusal);
+        for (handle, refusal) in [
+            (&lent, LedgerError::NotPermitted),
+            (&a, LedgerError::WouldBlock),
+        ] {
+            let refusal = PinError::Refused(refusal);
             assert_eq!(region.unpin(handle, granule(0)), Err(refusal.clone()));
             assert_eq!(region.pin(handle, granule(0)), Err(refusal));
         }
         assert_eq!(region.pinned(&lent).len(), 8);
         region.lock.lock().revoke(lent.lend().unwrap());
-        let gone = Err(PinRefusal::Refused(Refusal::Gone));
+        let gone = Err(PinError::Refused(LedgerError::Gone));
         assert_eq!(region.pin(&lent, granule(0)), gone);
         region.unpin(&a, granule(0)).unwrap();
     }
@@ -1116,12 +1134,12 @@ mod pins {
     fn a_guard_of_the_host_program_is_never_hidden() {
         let (_, region, a) = pinned_region();
         let held = guard(&mut region.lock.lock(), &a, granules(2, 2), Read).unwrap();
-        let refused = Err(PinRefusal::Refused(Refusal::WouldBlock));
+        let refused = Err(PinError::Refused(LedgerError::WouldBlock));
         assert_eq!(region.unpin(&a, granules(0, 3)), refused);
         assert_eq!(region.pinned(&a).len(), 8);
         region.unpin(&a, granules(0, 2)).unwrap();
         region.unpin(&a, granules(4, 4)).unwrap();
-        region.lock.lock().close(held, End::Orderly);
+        region.lock.lock().close(held, WindowEnd::Orderly);
         region.unpin(&a, granules(0, 8)).unwrap();
     }
 
@@ -1134,7 +1152,7 @@ mod pins {
         let mut ledger = region.lock.lock();
         for span in [granule(2), granules(0, 3), granules(2, 2)] {
             for access in [Read, Write] {
-                let refused = Err(Refusal::Unpinned);
+                let refused = Err(LedgerError::Unpinned);
                 assert_eq!(open(&mut ledger, &a, span, access), refused);
                 assert_eq!(guard(&mut ledger, &a, span, access), refused);
             }
@@ -1151,7 +1169,7 @@ mod pins {
         open(&mut ledger, &a, granule(0), Write).unwrap();
         let _ = ledger.unpin(&a, granule(0)).unwrap();
         let refused = open(&mut ledger, &b, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         drop(ledger);
         assert_eq!(region.pin(&a, granule(0)), Ok(Intact));
     }
@@ -1162,7 +1180,7 @@ mod pins {
         region.unpin(&a, granule(7)).unwrap();
         let b = region.lock.lock().duplicate(&a, Rights::ALL, Vec::new());
         region.pin(&b.unwrap(), granule(7)).unwrap();
-        assert_eq!(region.lock.lock().freeze(&a), Err(Refusal::Unpinned));
+        assert_eq!(region.lock.lock().freeze(&a), Err(LedgerError::Unpinned));
         region.pin(&a, granule(7)).unwrap();
         region.lock.lock().freeze(&a).unwrap();
     }
@@ -1192,7 +1210,11 @@ mod pins {
     fn a_purged_frozen_region_answers_purged_and_nothing_is_charged() {
         let account = account(4);
         let budget = Budget::new(8 * GRANULE);
-        let kinds = [Kind::Regions, Kind::ClaimedBytes, Kind::UnpinnedSpans];
+        let kinds = [
+            ChargeKind::Regions,
+            ChargeKind::ClaimedBytes,
+            ChargeKind::UnpinnedSpans,
+        ];
         let amounts = [1, 8 * GRANULE, 0];
         let charge = |kind: usize| account.charge(kinds[kind], amounts[kind]).unwrap();
         let charges = vec![charge(0), charge(1), charge(2)];
@@ -1201,16 +1223,16 @@ mod pins {
         let window = open(&mut region.lock.lock(), &a, granule(0), Read).unwrap();
         region.lock.lock().freeze(&a).unwrap();
         region.unpin(&a, granules(0, 8)).unwrap();
-        assert_eq!(account.used(Kind::UnpinnedSpans), 1);
+        assert_eq!(account.used(ChargeKind::UnpinnedSpans), 1);
         // One granule is needed, and all of it goes.
-        drop(budget.take(1).unwrap());
+        drop(budget.commit(1).unwrap());
         assert_eq!(committed(&budget), 0);
-        let purged = Err(PinRefusal::Refused(Refusal::Purged));
+        let purged = Err(PinError::Refused(LedgerError::Purged));
         assert_eq!(region.unpin(&a, granule(0)), purged);
         assert_eq!(region.pin(&a, granule(0)).map(|_| ()), purged);
         let mut ledger = region.lock.lock();
         assert!(ledger.is_purged());
-        let purged = Some(Refusal::Purged);
+        let purged = Some(LedgerError::Purged);
         for handle in [&a, &weak] {
             let refused = ledger.is_pinned(handle, granule(0)).err();
             assert_eq!(refused, purged);
@@ -1235,9 +1257,9 @@ mod pins {
     fn a_smaller_budget_purges_what_is_over_it_and_commits_no_more() {
         let (budget, region, a) = pinned_region();
         region.unpin(&a, granules(0, 3)).unwrap();
-        assert_eq!(budget.set(6 * GRANULE), 0);
+        assert_eq!(budget.resize(6 * GRANULE), 0);
         assert_eq!((committed(&budget), region.given_back()), (6, vec![(0, 2)]));
-        assert_eq!(budget.set(3 * GRANULE), 2);
+        assert_eq!(budget.resize(3 * GRANULE), 2);
         assert_eq!(committed(&budget), 5);
         assert!(is_exhausted(region.pin(&a, granule(0)), "budget"));
         // What is over it goes as soon as nobody pins it.
@@ -1260,7 +1282,7 @@ mod pins {
             .duplicate(&a, Rights::READ, Vec::new())
             .unwrap();
         region.unpin(&b, granules(0, 4)).unwrap();
-        assert_eq!(budget.set(6 * GRANULE), 2);
+        assert_eq!(budget.resize(6 * GRANULE), 2);
         region.lock.lock().release(a);
         assert_eq!((committed(&budget), purgeable(&budget)), (6, 2));
         assert_eq!(region.given_back(), [(0, 2)]);
@@ -1273,7 +1295,7 @@ mod pins {
         let (other, b) = create(&budget, 1, 8 * GRANULE, true, Vec::new());
         other.unpin(&b, granules(0, 8)).unwrap();
         let account = account(1);
-        let charges = vec![account.charge(Kind::UnpinnedSpans, 1).unwrap()];
+        let charges = vec![account.charge(ChargeKind::UnpinnedSpans, 1).unwrap()];
         let (region, a) = create(&budget, 2, 8 * GRANULE, false, charges);
         let refused = region.pin(&a, granules(1, 4));
         assert!(is_exhausted(refused, "unpinned-spans"));
@@ -1286,11 +1308,11 @@ mod pins {
     #[test]
     fn runs_are_counted_and_fewer_of_them_are_never_refused() {
         let (budget, account) = (Budget::new(8 * GRANULE), account(2));
-        let charges = vec![account.charge(Kind::UnpinnedSpans, 0).unwrap()];
+        let charges = vec![account.charge(ChargeKind::UnpinnedSpans, 0).unwrap()];
         let (region, a) = create(&budget, 0, 8 * GRANULE, true, charges);
         region.unpin(&a, granules(0, 3)).unwrap();
         region.unpin(&a, granule(5)).unwrap();
-        let used = || account.used(Kind::UnpinnedSpans);
+        let used = || account.used(ChargeKind::UnpinnedSpans);
         assert_eq!(used(), 2);
         assert!(is_exhausted(region.unpin(&a, granule(7)), "unpinned-spans"));
         assert!(is_exhausted(region.pin(&a, granule(1)), "unpinned-spans"));
@@ -1306,20 +1328,20 @@ mod pins {
     #[test]
     fn changes_are_undone_although_somebody_took_what_they_gave_back() {
         let (budget, account) = (Budget::new(8 * GRANULE), account(2));
-        let charges = vec![account.charge(Kind::UnpinnedSpans, 0).unwrap()];
+        let charges = vec![account.charge(ChargeKind::UnpinnedSpans, 0).unwrap()];
         let (region, a) = create(&budget, 0, 8 * GRANULE, true, charges);
         region.unpin(&a, granule(0)).unwrap();
         region.unpin(&a, granule(2)).unwrap();
         let mut ledger = region.lock.lock();
         let undo = ledger.unpin(&a, granule(1)).unwrap();
         // Another region's claim on the same account.
-        let taken = account.charge(Kind::UnpinnedSpans, 1).unwrap();
+        let taken = account.charge(ChargeKind::UnpinnedSpans, 1).unwrap();
         ledger.undo_unpin(undo);
         drop(ledger);
         assert_eq!(region.pinned(&a), [1, 3, 4, 5, 6, 7]);
         drop(taken);
         let (_, undo, mut ledger) = region.lock.pin(&a, granules(0, 3)).unwrap();
-        let taken = account.charge(Kind::UnpinnedSpans, 2).unwrap();
+        let taken = account.charge(ChargeKind::UnpinnedSpans, 2).unwrap();
         ledger.undo_pin(undo);
         drop(ledger);
         assert_eq!(region.pinned(&a), [1, 3, 4, 5, 6, 7]);
@@ -1346,7 +1368,7 @@ mod pins {
 mod waits {
     use std::time::Duration;
 
-    use tombolo_core_tests::region::{RESERVED, Waited, WaiterId};
+    use tombolo_core_tests::region::{RESERVATION, WaitStatus, WaiterId};
 
     use super::*;
 
@@ -1355,18 +1377,18 @@ mod waits {
     }
 
     fn wait(ledger: &mut Ledger<()>, handle: &Handle, access: Access, now: u64) -> WaiterId {
-        let waiter = ledger.wait(handle, granule(0), access, at(now)).unwrap();
-        ledger.pass(at(now));
+        let waiter = ledger.enqueue(handle, granule(0), access, at(now)).unwrap();
+        ledger.advance(at(now));
         waiter
     }
 
     fn close(ledger: &mut Ledger<()>, window: WindowId, now: u64) -> bool {
-        ledger.close(window, End::Orderly).unwrap();
-        ledger.pass(at(now))
+        ledger.close(window, WindowEnd::Orderly).unwrap();
+        ledger.advance(at(now))
     }
 
     fn ready(ledger: &mut Ledger<()>, waiter: WaiterId, now: u64) -> bool {
-        ledger.waited(waiter, at(now)) == Waited::Ready
+        ledger.poll_waiter(waiter, at(now)) == WaitStatus::Ready
     }
 
     fn three() -> (Ledger<()>, [Handle; 3]) {
@@ -1384,13 +1406,13 @@ mod waits {
         // Neither another, nor the one that reads already, comes in between.
         for reader in [&a, &b] {
             let refused = open(&mut ledger, reader, granule(0), Read);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
         }
         open(&mut ledger, &b, granule(1), Read).unwrap();
         assert!(close(&mut ledger, one, 2));
         assert!(ready(&mut ledger, writer, 2));
         let refused = open(&mut ledger, &a, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         open(&mut ledger, &c, granule(0), Write).unwrap();
         assert!(ready(&mut ledger, writer, 3), "it has what it waited for");
     }
@@ -1406,7 +1428,7 @@ mod waits {
         assert!(!ready(&mut ledger, writer, 1));
         // Who waits may not take what another has waited for longer.
         let refused = open(&mut ledger, &c, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         let read = open(&mut ledger, &b, granule(0), Read).unwrap();
         close(&mut ledger, read, 2);
         assert!(ready(&mut ledger, writer, 2));
@@ -1418,16 +1440,16 @@ mod waits {
         let first = wait(&mut ledger, &a, Write, 0);
         assert!(ready(&mut ledger, first, 0));
         let second = wait(&mut ledger, &b, Write, 50);
-        let lapse = Waited::NotYet(Some(RESERVED));
-        assert_eq!(ledger.waited(second, at(50)), lapse);
-        let end = u64::try_from(RESERVED.as_millis()).unwrap();
-        assert!(ledger.pass(at(end)), "it is told");
+        let lapse = WaitStatus::Pending(Some(RESERVATION));
+        assert_eq!(ledger.poll_waiter(second, at(50)), lapse);
+        let end = u64::try_from(RESERVATION.as_millis()).unwrap();
+        assert!(ledger.advance(at(end)), "it is told");
         assert!(!ready(&mut ledger, first, end));
         assert!(ready(&mut ledger, second, end));
         // Who does not ask again is in nobody's way.
-        assert!(ledger.pass(at(2 * end)));
+        assert!(ledger.advance(at(2 * end)));
         assert!(ready(&mut ledger, first, 2 * end));
-        assert!(ledger.pass(at(3 * end)));
+        assert!(ledger.advance(at(3 * end)));
         open(&mut ledger, &c, granule(0), Write).unwrap();
     }
 
@@ -1437,11 +1459,11 @@ mod waits {
         for handle in [&a, &b] {
             wait(&mut ledger, handle, Write, 0);
         }
-        let end = u64::try_from(RESERVED.as_millis()).unwrap();
-        ledger.pass(at(2 * end - 1));
+        let end = u64::try_from(RESERVATION.as_millis()).unwrap();
+        ledger.advance(at(2 * end - 1));
         let refused = open(&mut ledger, &c, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
-        ledger.pass(at(2 * end));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
+        ledger.advance(at(2 * end));
         open(&mut ledger, &c, granule(0), Read).unwrap();
     }
 
@@ -1451,10 +1473,10 @@ mod waits {
         let window = open(&mut ledger, &a, granule(0), Write).unwrap();
         let waiter = wait(&mut ledger, &b, Read, 0);
         ledger.set_access(window, Read).unwrap();
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
         let refused = ledger.set_access(window, Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
     }
 
     #[test]
@@ -1463,10 +1485,10 @@ mod waits {
         let window = open(&mut ledger, &a, granule(0), Read).unwrap();
         wait(&mut ledger, &b, Write, 0);
         let refused = guard(&mut ledger, &a, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         close(&mut ledger, window, 1);
         let refused = guard(&mut ledger, &a, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         guard(&mut ledger, &b, granule(0), Write).unwrap();
     }
 
@@ -1476,13 +1498,13 @@ mod waits {
         let held = open(&mut ledger, &a, granule(0), Read).unwrap();
         wait(&mut ledger, &b, Write, 0);
         ledger.release(b);
-        assert!(ledger.pass(at(1)), "others are told");
+        assert!(ledger.advance(at(1)), "others are told");
         let read = open(&mut ledger, &c, granule(0), Read).unwrap();
         close(&mut ledger, read, 1);
         let lent = ledger.lend(&c, READ_WRITE).unwrap();
         let waiter = wait(&mut ledger, &lent, Write, 2);
         ledger.revoke(lent.lend().unwrap());
-        assert!(ledger.pass(at(3)));
+        assert!(ledger.advance(at(3)));
         assert!(ready(&mut ledger, waiter, 3));
         open(&mut ledger, &c, granule(0), Read).unwrap();
         close(&mut ledger, held, 4);
@@ -1499,8 +1521,8 @@ mod waits {
         close(&mut ledger, held, 1);
         assert!(ready(&mut ledger, other, 1));
         assert!(!ready(&mut ledger, second, 1));
-        ledger.forget(other);
-        assert!(ledger.pass(at(2)));
+        ledger.dequeue(other);
+        assert!(ledger.advance(at(2)));
         assert!(ready(&mut ledger, second, 2));
     }
 
@@ -1508,25 +1530,25 @@ mod waits {
     fn what_waiting_does_not_cure_is_refused_and_told() {
         let (mut ledger, [a, b, c]) = three();
         let weak = ledger.restrict(&a, Rights::READ).unwrap();
-        let refused = ledger.wait(&weak, granule(0), Write, at(0));
-        assert_eq!(refused, Err(Refusal::NotPermitted));
+        let refused = ledger.enqueue(&weak, granule(0), Write, at(0));
+        assert_eq!(refused, Err(LedgerError::NotPermitted));
         let held = open(&mut ledger, &a, granule(0), Read).unwrap();
         let waiter = wait(&mut ledger, &b, Write, 0);
         ledger.freeze(&c).unwrap();
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
-        let refused = ledger.wait(&b, granule(0), Write, at(1));
-        assert_eq!(refused, Err(Refusal::Frozen));
+        let refused = ledger.enqueue(&b, granule(0), Write, at(1));
+        assert_eq!(refused, Err(LedgerError::Frozen));
         close(&mut ledger, held, 2);
 
         let (mut ledger, [a, b, _]) = three();
         let held = open(&mut ledger, &a, granule(0), Write).unwrap();
         let waiter = wait(&mut ledger, &b, Read, 0);
-        ledger.close(held, End::Died).unwrap();
-        assert!(ledger.pass(at(1)));
+        ledger.close(held, WindowEnd::Died).unwrap();
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
-        let refused = ledger.wait(&b, granule(0), Read, at(1));
-        assert_eq!(refused, Err(Refusal::Poisoned));
+        let refused = ledger.enqueue(&b, granule(0), Read, at(1));
+        assert_eq!(refused, Err(LedgerError::Poisoned));
     }
 
     #[test]
@@ -1535,7 +1557,7 @@ mod waits {
         let held = open(&mut ledger, &a, granule(0), Write).unwrap();
         let waiter = wait(&mut ledger, &b, Write, 0);
         // This one waits for the other one.
-        let next = ledger.wait(&c, granules(0, 2), Write, at(0)).unwrap();
+        let next = ledger.enqueue(&c, granules(0, 2), Write, at(0)).unwrap();
         let lent = ledger.lend(&a, READ_WRITE).unwrap();
         let of_lent = wait(&mut ledger, &lent, Write, 1);
         assert!(ready(&mut ledger, of_lent, 1));
@@ -1554,11 +1576,11 @@ mod waits {
         let waiter = wait(&mut ledger, &a, Write, 0);
         open(&mut ledger, &b, granule(0), Read).unwrap();
         let refused = open(&mut ledger, &b, granule(0), Write);
-        assert_eq!(refused, Err(Refusal::WouldBlock));
+        assert_eq!(refused, Err(LedgerError::WouldBlock));
         assert!(!ready(&mut ledger, waiter, 1));
         close(&mut ledger, window, 2);
         let refused = open(&mut ledger, &b, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock), "now it is");
+        assert_eq!(refused, Err(LedgerError::WouldBlock), "now it is");
     }
 
     #[test]
@@ -1567,7 +1589,7 @@ mod waits {
         open(&mut ledger, &a, granule(0), Read).unwrap();
         let waiter = wait(&mut ledger, &b, Write, 0);
         ledger.recharge(b.claim(), Vec::new());
-        assert!(ledger.pass(at(1)));
+        assert!(ledger.advance(at(1)));
         assert!(ready(&mut ledger, waiter, 1));
     }
 
@@ -1583,7 +1605,11 @@ mod waits {
         wait(&mut ledger, &a, Write, 0);
         let writer = wait(&mut ledger, &b, Write, 0);
         let refused = open(&mut ledger, &c, granule(0), Read);
-        assert_eq!(refused, Err(Refusal::WouldBlock), "the writer would starve");
+        assert_eq!(
+            refused,
+            Err(LedgerError::WouldBlock),
+            "the writer would starve"
+        );
         close(&mut ledger, window, 1);
         assert!(!ready(&mut ledger, writer, 1), "the other came first");
     }
@@ -1597,22 +1623,22 @@ mod waits {
             .iter()
             .map(|reader| wait(&mut ledger, reader, Read, 0))
             .collect();
-        let elsewhere = ledger.wait(&b, granule(1), Write, at(0)).unwrap();
-        ledger.pass(at(0));
-        ledger.close(held, End::Orderly).unwrap();
+        let elsewhere = ledger.enqueue(&b, granule(1), Write, at(0)).unwrap();
+        ledger.advance(at(0));
+        ledger.close(held, WindowEnd::Orderly).unwrap();
         let (mut steps, mut told) = (1, Vec::new());
-        while ledger.step(at(1)) {
+        while ledger.advance_some(at(1)) {
             steps += 1;
             // Others may do something in between, and no reader is passed.
             let refused = open(&mut ledger, &a, granule(0), Write);
-            assert_eq!(refused, Err(Refusal::WouldBlock));
-            told.extend(ledger.take_told());
+            assert_eq!(refused, Err(LedgerError::WouldBlock));
+            told.extend(ledger.take_woken());
         }
-        told.extend(ledger.take_told());
+        told.extend(ledger.take_woken());
         assert!(steps > 3, "{steps} steps");
         assert_eq!(told, waiters);
         assert!(!told.contains(&elsewhere));
-        assert!(!ledger.step(at(2)) && ledger.take_told().is_empty());
+        assert!(!ledger.advance_some(at(2)) && ledger.take_woken().is_empty());
     }
 
     #[test]
@@ -1626,8 +1652,8 @@ mod waits {
                 wait(&mut ledger, other, Read, 0);
             }
             // This one waits for somebody else.
-            ledger.wait(&b, granule(1), Write, at(0)).unwrap();
-            ledger.pass(at(0));
+            ledger.enqueue(&b, granule(1), Write, at(0)).unwrap();
+            ledger.advance(at(0));
             let lent = ledger.lend(&a, READ_WRITE).unwrap();
             let opened = open(&mut ledger, &lent, granules(0, 2), Read);
             assert_eq!(opened.is_ok(), passes, "behind {count}: {opened:?}");

@@ -11,8 +11,8 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use tombolo_core_tests::region::{
-    Access, Budget, End, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, Rights, Span,
-    Waited, WaiterId, WindowId,
+    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, Rights, Span,
+    WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// Each path is taken so often, so that what is around it does not matter.
@@ -63,10 +63,10 @@ struct Crowd {
 /// As the layer above has it: what there is to decide is decided before and after.
 fn with<R>(lock: &LedgerLock<()>, act: impl FnOnce(&mut LedgerGuard<'_, ()>) -> R) -> R {
     let mut ledger = lock.lock();
-    ledger.step(NOW);
+    ledger.advance_some(NOW);
     let result = act(&mut ledger);
-    ledger.step(NOW);
-    black_box(ledger.take_told());
+    ledger.advance_some(NOW);
+    black_box(ledger.take_woken());
     result
 }
 
@@ -80,7 +80,7 @@ fn open(crowd: &Crowd, handle: &Handle, span: Span, access: Access) -> Option<Wi
 
 fn crowd() -> Crowd {
     let budget = Budget::new(GRANULES * GRANULE);
-    let commit = budget.take(GRANULES).expect("there is room");
+    let commit = budget.commit(GRANULES).expect("there is room");
     let size = GRANULES * GRANULE;
     let (ledger, first) = Ledger::new(size, &budget, Some(commit), Vec::new());
     let lock = LedgerLock::new(1, &budget, ledger);
@@ -121,15 +121,15 @@ fn crowd() -> Crowd {
             _ => (1, 1),
         };
         let span = granules(first, length);
-        let waiter = lock.lock().wait(&handle, span, Access::Write, NOW);
+        let waiter = lock.lock().enqueue(&handle, span, Access::Write, NOW);
         waiters.push(waiter.expect("nothing is against it"));
         others.push(handle);
     }
     let mut lends = lends.into_iter();
     let borrower = lends.next().expect("there are some");
     others.extend(lends);
-    while lock.lock().step(NOW) {}
-    lock.lock().take_told();
+    while lock.lock().advance_some(NOW) {}
+    lock.lock().take_woken();
     Crowd {
         lock,
         guest,
@@ -163,7 +163,7 @@ fn open_and_close_elsewhere(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(9001 + 2 * at, 1);
         let id = open(&crowd, &crowd.guest, span, Access::Write).expect("it is free");
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -174,7 +174,7 @@ fn open_and_close_among_readers(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(2 + at, 3000);
         let id = open(&crowd, &crowd.guest, span, Access::Read).expect("all read");
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -202,7 +202,7 @@ fn open_is_refused_for_waiters(crowd: Crowd) -> Crowd {
 #[bench::that_many_wait_for(args = (), config = at_most(13200))]
 fn close_one_of_many_windows(mut crowd: Crowd) -> Crowd {
     for id in crowd.reads.drain(..usize::try_from(TIMES).expect("few")) {
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -213,7 +213,7 @@ fn borrow_open_and_close(crowd: Crowd) -> Crowd {
     for at in 0..TIMES {
         let span = granules(6100 + at, 1000);
         let id = open(&crowd, &crowd.borrower, span, Access::Write).expect("it is set aside");
-        with(&crowd.lock, |ledger| ledger.close(id, End::Orderly));
+        with(&crowd.lock, |ledger| ledger.close(id, WindowEnd::Orderly));
     }
     crowd
 }
@@ -232,8 +232,8 @@ fn borrow_is_refused(crowd: Crowd) -> Crowd {
 fn wait_and_forget(crowd: Crowd) -> Crowd {
     for _ in 0..TIMES {
         with(&crowd.lock, |ledger| {
-            let waiter = ledger.wait(&crowd.guest, granules(0, 2), Access::Write, NOW);
-            ledger.forget(waiter.expect("nothing is against it"));
+            let waiter = ledger.enqueue(&crowd.guest, granules(0, 2), Access::Write, NOW);
+            ledger.dequeue(waiter.expect("nothing is against it"));
         });
     }
     crowd
@@ -243,7 +243,7 @@ fn wait_and_forget(crowd: Crowd) -> Crowd {
 #[bench::in_front_of_all(args = (), config = at_most(19900))]
 fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
     for id in crowd.waiters.drain(..usize::try_from(TIMES).expect("few")) {
-        with(&crowd.lock, |ledger| ledger.forget(id));
+        with(&crowd.lock, |ledger| ledger.dequeue(id));
     }
     crowd
 }
@@ -252,8 +252,8 @@ fn forget_the_first_of_many(mut crowd: Crowd) -> Crowd {
 #[bench::each(args = (), config = at_most(1100))]
 fn ask_for_the_turn(crowd: Crowd) -> Crowd {
     for id in &crowd.waiters[..usize::try_from(TIMES).expect("few")] {
-        let waited = with(&crowd.lock, |ledger| ledger.waited(*id, NOW));
-        assert!(matches!(waited, Waited::NotYet(None)));
+        let waited = with(&crowd.lock, |ledger| ledger.poll_waiter(*id, NOW));
+        assert!(matches!(waited, WaitStatus::Pending(None)));
     }
     crowd
 }

@@ -11,7 +11,7 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use tombolo_core_tests::region::{
-    Access, Budget, End, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span,
+    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span, WindowEnd,
 };
 
 /// Each path is taken so often, so that what is around it does not matter.
@@ -32,7 +32,7 @@ fn at_most(each: u64) -> LibraryBenchmarkConfig {
 /// A region with so many windows to read on each granule, as all see it.
 fn region(windows: u64) -> (LedgerLock<()>, Handle) {
     let budget = Budget::new(GRANULES * GRANULE);
-    let commit = budget.take(GRANULES).expect("there is room");
+    let commit = budget.commit(GRANULES).expect("there is room");
     let size = GRANULES * GRANULE;
     let (ledger, handle) = Ledger::new(size, &budget, Some(commit), Vec::new());
     let lock = LedgerLock::new(1, &budget, ledger);
@@ -49,7 +49,7 @@ fn open<'a>(lock: &'a LedgerLock<()>, handle: &Handle, access: Access) -> impl F
         .open(handle, access.needs(), span, access, Holder::Guest, ());
     let id = opened.expect("nothing is against it");
     move || {
-        lock.lock().close(id, End::Orderly);
+        lock.lock().close(id, WindowEnd::Orderly);
     }
 }
 
@@ -126,7 +126,7 @@ fn budget() -> Arc<Budget> {
 #[bench::one()]
 fn take_and_give_back(budget: Arc<Budget>) -> Arc<Budget> {
     for _ in 0..TIMES {
-        drop(black_box(budget.take(GRANULES).expect("there is room")));
+        drop(black_box(budget.commit(GRANULES).expect("there is room")));
     }
     budget
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::atomic::{AtomicBool, AtomicU64 as Scheduled};
 use loom::thread;
 use tombolo_region::{
-    Budget, Commit, GRANULE, Handle, Ledger, LedgerLock, Pinned, Purge, Rights, Span, Turn,
+    Budget, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, Pinned, PurgeRequest, Purgeable,
+    Rights, Span,
 };
 
 /// A region of one granule, and what is in it.
@@ -17,9 +18,9 @@ struct Store {
     value: Scheduled,
 }
 
-impl Purge for Store {
-    fn purge(&self, turn: Turn) -> Commit {
-        self.lock.purge(turn, |_| {
+impl Purgeable for Store {
+    fn purge(&self, request: PurgeRequest) -> CommitCharge {
+        self.lock.purge(request, |_| {
             // Whatever is there: others go on between any two of these.
             self.value.store(0, Ordering::Relaxed);
             assert!(!self.pinned.load(Ordering::Relaxed));
@@ -30,14 +31,14 @@ impl Purge for Store {
 
 impl Store {
     fn create(id: u64, budget: &Arc<Budget>) -> (Arc<Store>, Handle) {
-        let commit = budget.take(1).expect("there is room for it");
+        let commit = budget.commit(1).expect("there is room for it");
         let (ledger, handle) = Ledger::new(GRANULE, budget, Some(commit), Vec::new());
         let store = Arc::new(Store {
             lock: LedgerLock::new(id, budget, ledger),
             pinned: AtomicBool::new(false),
             value: Scheduled::new(0),
         });
-        let purge: Arc<dyn Purge> = store.clone();
+        let purge: Arc<dyn Purgeable> = store.clone();
         budget.register(id, Arc::downgrade(&purge));
         (store, handle)
     }
@@ -62,7 +63,7 @@ impl Store {
         let mut ledger = self.lock.lock();
         ledger.release(handle);
         if ledger.claims() == 0 {
-            drop(ledger.give_back());
+            drop(ledger.release_commit());
         }
     }
 }
@@ -149,7 +150,7 @@ fn what_is_taken_for_another_region_is_not_what_is_pinned() {
         store.unpin(&a);
         let taking = thread::spawn({
             let budget = budget.clone();
-            move || budget.take(1).is_ok()
+            move || budget.commit(1).is_ok()
         });
         let pin = store.lock.pin(&a, Span::whole(GRANULE));
         let pinned = pin.map(|(pinned, _, ledger)| {

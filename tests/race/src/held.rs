@@ -13,8 +13,9 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
 
 use crate::region::{
-    Access, Account, Budget, Charge, ClaimId, End, Exhausted, GRANULE, Handle, Holder, Kind,
-    Ledger, LedgerLock, LendId, Quota, RESERVED, Refusal, Rights, Span, WaiterId, WindowId,
+    Access, Account, Budget, Charge, ChargeKind, ClaimId, Exhausted, GRANULE, Handle, Holder,
+    Ledger, LedgerError, LedgerLock, LendId, Quota, RESERVATION, Rights, Span, WaiterId, WindowEnd,
+    WindowId,
 };
 use crate::time::Time;
 use crate::watched::{Decisions, Watched};
@@ -48,7 +49,7 @@ impl Default for Limits {
 pub enum RegionError {
     /// By the ledger.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] LedgerError),
     /// By an account.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
@@ -121,9 +122,9 @@ impl World {
     pub fn create(&self, to: &Recipient) -> Region {
         let to = to.owner();
         let size = GRANULES as u64 * GRANULE;
-        let charge = to.account.charge(Kind::Handles, 1);
+        let charge = to.account.charge(ChargeKind::Handles, 1);
         let claim = charge_claim(to, size, 0).expect("there is room");
-        let commit = self.budget.take(GRANULES as u64).expect("there is room");
+        let commit = self.budget.commit(GRANULES as u64).expect("there is room");
         let (ledger, handle) = Ledger::new(size, &self.budget, Some(commit), claim);
         let mut regions = lock(&self.regions);
         let id = regions.len() as u64;
@@ -172,11 +173,11 @@ impl World {
         }
         for owner in lock(&self.owners).iter() {
             for kind in [
-                Kind::Regions,
-                Kind::ClaimedBytes,
-                Kind::Handles,
-                Kind::Windows,
-                Kind::UnpinnedSpans,
+                ChargeKind::Regions,
+                ChargeKind::ClaimedBytes,
+                ChargeKind::Handles,
+                ChargeKind::Windows,
+                ChargeKind::UnpinnedSpans,
             ] {
                 assert_eq!(owner.account.used(kind), 0, "{kind:?} of {}", owner.name);
             }
@@ -188,9 +189,9 @@ impl World {
 
 fn charge_claim(to: &Owner, size: u64, spans: u64) -> Result<Vec<Charge>, RegionError> {
     Ok(vec![
-        to.account.charge(Kind::Regions, 1)?,
-        to.account.charge(Kind::ClaimedBytes, size)?,
-        to.account.charge(Kind::UnpinnedSpans, spans)?,
+        to.account.charge(ChargeKind::Regions, 1)?,
+        to.account.charge(ChargeKind::ClaimedBytes, size)?,
+        to.account.charge(ChargeKind::UnpinnedSpans, spans)?,
     ])
 }
 
@@ -262,7 +263,7 @@ impl Shared {
         if self.ledger().claims() > 0 || self.given_back.swap(true, SeqCst) {
             return;
         }
-        drop(self.ledger().give_back());
+        drop(self.ledger().release_commit());
     }
 
     /// A window is shown, for which there must be room.
@@ -365,7 +366,7 @@ impl Region {
     /// Sleeps for longer than a window is reserved.
     pub async fn sleep(&self) {
         let time = self.shared().time.clone();
-        let moment = time.now() + 2 * RESERVED;
+        let moment = time.now() + 2 * RESERVATION;
         time.up_to(moment, std::future::pending()).await;
     }
 
@@ -391,7 +392,7 @@ impl Region {
         let to = to.owner();
         let mut ledger = self.shared().ledger();
         ledger.may_duplicate(self.handle(), Rights::ALL)?;
-        let charge = to.account.charge(Kind::Handles, 1)?;
+        let charge = to.account.charge(ChargeKind::Handles, 1)?;
         let claim = charge_claim(to, self.size(), 0)?;
         let handle = ledger.duplicate(self.handle(), Rights::ALL, claim)?;
         drop(ledger);
@@ -410,7 +411,7 @@ impl Region {
 
     /// A handle for somebody who borrows the region for a call.
     pub(crate) fn lend(&self, to: &Arc<Owner>) -> Result<Region, RegionError> {
-        let charge = to.account.charge(Kind::Handles, 1)?;
+        let charge = to.account.charge(ChargeKind::Handles, 1)?;
         let rights = self.handle().rights().without(Rights::SHARE);
         let handle = self.shared().ledger().lend(self.handle(), rights)?;
         let mut lends = self.lends.clone();
@@ -493,10 +494,10 @@ impl Window {
     }
 
     /// Nothing is shown first, and then the lock is let go.
-    fn unmap(self, end: End) {
+    fn unmap(self, end: WindowEnd) {
         let shared = &self.hold.0;
         lock(&shared.shown).remove(&self.id);
-        if end == End::Died && self.shown.access == Access::Write {
+        if end == WindowEnd::Died && self.shown.access == Access::Write {
             shared.writer_died.store(true, SeqCst);
         }
         yield_now();
@@ -539,7 +540,7 @@ impl Memory {
     /// As the ledger's and the account's.
     pub fn map(&mut self, region: &Region, span: Span, access: Access) -> Result<(), RegionError> {
         let shared = region.shared();
-        let charge = region.owner().account.charge(Kind::Windows, 1)?;
+        let charge = region.owner().account.charge(ChargeKind::Windows, 1)?;
         let needs = access.needs();
         let handle = region.handle();
         let id = shared
@@ -575,7 +576,7 @@ impl Memory {
 
     /// Unmaps a window in order.
     pub fn unmap(&mut self, at: usize) {
-        self.0.swap_remove(at).unmap(End::Orderly);
+        self.0.swap_remove(at).unmap(WindowEnd::Orderly);
     }
 
     /// Unmaps the windows on a claim that were made through a lend, or by its own
@@ -585,7 +586,7 @@ impl Memory {
         shared: &Arc<Shared>,
         claim: ClaimId,
         via: Option<LendId>,
-        end: End,
+        end: WindowEnd,
     ) {
         let of = |it: &mut Window| {
             Arc::ptr_eq(&it.hold.0, shared)
@@ -601,7 +602,7 @@ impl Memory {
         let windows = std::mem::take(&mut self.0);
         windows
             .into_iter()
-            .for_each(|window| window.unmap(End::Orderly));
+            .for_each(|window| window.unmap(WindowEnd::Orderly));
     }
 }
 
@@ -610,7 +611,7 @@ impl Drop for Memory {
         let windows = std::mem::take(&mut self.0);
         windows
             .into_iter()
-            .for_each(|window| window.unmap(End::Died));
+            .for_each(|window| window.unmap(WindowEnd::Died));
     }
 }
 
@@ -680,6 +681,6 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.ledger().forget(self.id);
+        self.shared.ledger().dequeue(self.id);
     }
 }

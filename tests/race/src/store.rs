@@ -11,8 +11,8 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
 
 use crate::region::{
-    Budget, Commit, GRANULE, Handle, Ledger, LedgerLock, PinRefusal, Pinned, Purge, Rights, Span,
-    Turn,
+    Budget, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, PinError, Pinned, PurgeRequest,
+    Purgeable, Rights, Span,
 };
 
 /// The granules of each region.
@@ -102,9 +102,9 @@ pub struct Store {
     meanwhile: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Purge for Store {
-    fn purge(&self, turn: Turn) -> Commit {
-        self.lock.purge(turn, |span| self.give_back(span))
+impl Purgeable for Store {
+    fn purge(&self, request: PurgeRequest) -> CommitCharge {
+        self.lock.purge(request, |span| self.give_back(span))
     }
 }
 
@@ -154,7 +154,7 @@ impl Store {
         resident: &Arc<Resident>,
         seen: &Arc<Seen>,
     ) -> (Arc<Store>, Claim) {
-        let commit = pinned.then(|| budget.take(GRANULES as u64));
+        let commit = pinned.then(|| budget.commit(GRANULES as u64));
         let commit = commit.and_then(Result::ok);
         let pinned = commit.is_some();
         let size = GRANULES as u64 * GRANULE;
@@ -166,7 +166,7 @@ impl Store {
             seen: seen.clone(),
             meanwhile: OnceLock::new(),
         });
-        let purge: Arc<dyn Purge> = store.clone();
+        let purge: Arc<dyn Purgeable> = store.clone();
         budget.register(id, Arc::downgrade(&purge));
         let mut claim = Claim {
             store: store.clone(),
@@ -269,7 +269,7 @@ impl Claim {
     /// # Panics
     ///
     /// If not, and if they are being purged.
-    pub fn pin(&mut self, range: &Range) -> Result<Pinned, PinRefusal> {
+    pub fn pin(&mut self, range: &Range) -> Result<Pinned, PinError> {
         let store = self.store.clone();
         let purging = |at: usize| store.granules[at].purging.load(SeqCst) == 1;
         if range.clone().any(purging) {
@@ -368,7 +368,7 @@ impl Drop for Claim {
                 .map(|at| store.granules[at].there.swap(0, SeqCst))
                 .sum();
             store.resident.sub(there);
-            drop(ledger.give_back());
+            drop(ledger.release_commit());
         }
     }
 }

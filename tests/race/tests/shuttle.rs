@@ -17,8 +17,8 @@ fn check_empty(budget: &Arc<Budget>, most: u64, resident: &Resident) {
     assert_eq!((usage.committed, usage.purgeable), (0, 0));
     assert_eq!(resident.granules(), 0);
     assert!(usage.committed_peak <= most * GRANULE);
-    let all = budget.take(most).expect("nothing is kept for anybody");
-    assert!(budget.take(1).is_err());
+    let all = budget.commit(most).expect("nothing is kept for anybody");
+    assert!(budget.commit(1).is_err());
     drop(all);
 }
 
@@ -42,7 +42,7 @@ fn random_acts(claims: &mut Vec<Claim>, budget: &Arc<Budget>, resident: &Residen
             10 if claims.len() > 1 => drop(claims.swap_remove(one)),
             _ => {
                 let granules = thread_rng().gen_range(1..4);
-                if let Ok(commit) = budget.take(granules) {
+                if let Ok(commit) = budget.commit(granules) {
                     // As a region that is created and ends.
                     Seen::note(&seen.taken);
                     resident.add(granules);
@@ -205,7 +205,7 @@ fn nobody_is_refused_where_there_is_room_for_all() {
         let threads = [4, 1, 6, 2].map(|granules| {
             let (budget, resident) = (budget.clone(), resident.clone());
             thread::spawn(move || {
-                let commit = budget.take(granules).expect("there is room for all");
+                let commit = budget.commit(granules).expect("there is room for all");
                 resident.add(granules);
                 (granules, commit)
             })
@@ -231,7 +231,7 @@ fn no_more_is_purged_than_all_of_them_need() {
         let stores = [1, 2, 3].map(|id| idle_region(id, &budget, &resident, false));
         let threads = [1, 3, 2].map(|granules| {
             let budget = budget.clone();
-            thread::spawn(move || budget.take(granules).expect("there is room for all"))
+            thread::spawn(move || budget.commit(granules).expect("there is room for all"))
         });
         let taken = threads.map(|thread| thread.join().expect("its assertions held"));
         assert_eq!(budget.usage().purged, 6 * GRANULE);
@@ -249,7 +249,7 @@ fn a_budget_that_is_made_smaller_is_kept_to_by_those_who_take_meanwhile() {
         let (_, mut b) = Store::create(2, &budget, true, &resident, &Arc::default());
         let setting = thread::spawn({
             let budget = budget.clone();
-            move || budget.set(5 * GRANULE)
+            move || budget.resize(5 * GRANULE)
         });
         let pinning = thread::spawn({
             let mut a = a.duplicate();
@@ -257,7 +257,7 @@ fn a_budget_that_is_made_smaller_is_kept_to_by_those_who_take_meanwhile() {
         });
         let taking = thread::spawn({
             let budget = budget.clone();
-            move || budget.take(1)
+            move || budget.commit(1)
         });
         b.unpin(&(0..1));
         setting.join().expect("its assertions held");

@@ -7,13 +7,13 @@ use common::try_schedules;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
-use tombolo_race_tests::region::{Access, GRANULE, Refusal, Span};
+use tombolo_race_tests::region::{Access, GRANULE, LedgerError, Span};
 use tombolo_race_tests::{Borrower, GRANULES, Limits, Memory, Region, RegionError, Waiting, World};
 use tombolo_race_tests::{some_access, some_span};
 
 mod common;
 
-const WOULD_BLOCK: RegionError = RegionError::Refused(Refusal::WouldBlock);
+const WOULD_BLOCK: RegionError = RegionError::Refused(LedgerError::WouldBlock);
 
 fn whole() -> Span {
     Span::whole(GRANULES as u64 * GRANULE)
@@ -27,7 +27,7 @@ async fn map(
     access: Access,
 ) -> Result<(), RegionError> {
     let mut mapped = memory.map(region, span, access);
-    while let Err(RegionError::Refused(Refusal::WouldBlock)) = mapped {
+    while let Err(RegionError::Refused(LedgerError::WouldBlock)) = mapped {
         let turn = Waiting::new(region, span, access)?;
         turn.ready().await;
         mapped = memory.map(region, span, access);
@@ -254,7 +254,7 @@ fn who_waits_through_a_lend_hears_of_its_end() {
         let borrowing = thread::spawn(move || {
             let mut memory = Memory::default();
             match block_on(map(&mut memory, &lent, whole(), Access::Read)) {
-                Err(RegionError::Refused(Refusal::Gone)) => note(&count),
+                Err(RegionError::Refused(LedgerError::Gone)) => note(&count),
                 other => panic!("{other:?}"),
             }
         });
@@ -322,7 +322,7 @@ fn lender_hears_of_the_end_of_a_lend_however_it_ends() {
         let mut memory = Memory::default();
         // All of it is the lender's again.
         let mapped = memory.map(&region, whole(), Access::Read);
-        let poisoned = RegionError::Refused(Refusal::Poisoned).to_string();
+        let poisoned = RegionError::Refused(LedgerError::Poisoned).to_string();
         assert!(
             mapped.is_ok_and(|()| true) || world.counts().1 == 1,
             "{poisoned}"

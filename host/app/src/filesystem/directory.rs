@@ -128,12 +128,12 @@ fn descriptor_type(ty: FileType) -> DescriptorType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tombolo_region::{Account, Kind};
+    use tombolo_region::{Account, ChargeKind};
 
     fn charge() -> Charge {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());
         account
-            .charge(Kind::HostMemory, EntryStream::BYTES)
+            .charge(ChargeKind::HostMemory, EntryStream::BYTES)
             .unwrap()
     }
 

@@ -107,7 +107,7 @@ impl OutputStream for Charged<DynOutputStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tombolo_region::{Account, Kind};
+    use tombolo_region::{Account, ChargeKind};
 
     /// Takes writes of any length, as wasmtime-wasi's stream of a file does.
     struct Greedy;
@@ -135,14 +135,14 @@ mod tests {
     #[test]
     fn write_beyond_what_is_permitted_traps() {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());
-        let charge = account.charge(Kind::HostMemory, BYTES).unwrap();
+        let charge = account.charge(ChargeKind::HostMemory, BYTES).unwrap();
         let inner: DynOutputStream = Box::new(Greedy);
         let mut stream = Charged::new(inner, charge);
         assert!(stream.write(Bytes::from(vec![0; 100])).is_ok());
         let refused = stream.write(Bytes::from(vec![0; 101]));
         assert!(matches!(refused, Err(StreamError::Trap(_))), "{refused:?}");
-        assert_eq!(account.used(Kind::HostMemory), BYTES);
+        assert_eq!(account.used(ChargeKind::HostMemory), BYTES);
         drop(stream);
-        assert_eq!(account.used(Kind::HostMemory), 0);
+        assert_eq!(account.used(ChargeKind::HostMemory), 0);
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rangemap::{RangeMap, RangeSet};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
+use tombolo_region::{SplitPoints, vma_splits};
 use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 
 use super::kernel::ask;
@@ -150,19 +151,12 @@ impl Shown {
         self.holes.gaps(&(start..self.end)).collect()
     }
 
-    /// How many cuts the edges of unpinned parts make inside of the window that
-    /// starts at `start`, from `range.start` to `range.end`, both included.
-    fn hole_cuts(&self, start: usize, range: &Range<usize>) -> u64 {
-        let inside = start + 1..self.end;
-        let mut cuts: Vec<usize> = self
-            .holes
-            .overlapping(range.start.saturating_sub(1)..range.end + 1)
-            .flat_map(|(hole, _)| [hole.start, hole.end])
-            .filter(|cut| (range.start..=range.end).contains(cut) && inside.contains(cut))
-            .collect();
-        // The end of one may be the start of the next.
-        cuts.dedup();
-        cuts.len() as u64
+    /// Returns how many VMAs the edges of unpinned parts add to the window that starts at
+    /// `start`, from `range.start` to `range.end`, both included.
+    fn vma_splits(&self, start: usize, range: &Range<usize>) -> u64 {
+        let touching = range.start.saturating_sub(1)..range.end + 1;
+        let holes = self.holes.overlapping(touching).map(|(hole, _)| hole);
+        vma_splits(&(start..self.end), holes, range)
     }
 }
 
@@ -170,9 +164,8 @@ impl Shown {
 pub(super) struct State {
     /// By first address.
     windows: BTreeMap<usize, Shown>,
-    /// Where windows ever began or ended: the kernel may keep the mappings on
-    /// both sides apart for good, even when the window is gone.
-    edges: BTreeSet<usize>,
+    /// Where windows ever began or ended.
+    split_points: SplitPoints,
     /// Those into which windows have cut it, beyond those that it has anyway.
     mappings: Mappings,
     /// Counts the times that parts of windows were hidden.
@@ -363,13 +356,9 @@ impl MemoryRecord {
             return Err(ShowError::Overlap);
         }
         // Counted before anything is done, so that undoing needs no more.
-        let edges = [range.start, range.end];
-        let new = edges
-            .iter()
-            .filter(|edge| !state.edges.contains(edge))
-            .count() as u64;
+        let new = state.split_points.vma_splits(&range);
         state.take_cuts(new, most)?;
-        state.edges.extend(edges);
+        state.split_points.insert(&range);
         let huge = huge::fits(range.start, range.end - range.start, offset);
         let flags = MapFlags::SHARED;
         if let Err(error) = self.map_file(range.clone(), file, offset, perms, flags, huge) {
@@ -554,12 +543,12 @@ impl MemoryRecord {
             return Ok(());
         };
         let range = range.start.max(start)..range.end.min(shown.end);
-        let before = shown.hole_cuts(start, &range);
+        let before = shown.vma_splits(start, &range);
         let runs: Vec<_> = shown.holes.gaps(&range).collect();
         for run in &runs {
             shown.holes.insert(run.clone(), hidings);
         }
-        let more = shown.hole_cuts(start, &range) - before;
+        let more = shown.vma_splits(start, &range) - before;
         let hidden = shown.hidden > 0;
         if let Err(error) = state.take_cuts(more, most) {
             let shown = state.windows.get_mut(&start).expect("found above");
@@ -616,9 +605,9 @@ impl MemoryRecord {
                 (part, *number)
             })
             .collect();
-        let before = shown.hole_cuts(start, &range);
+        let before = shown.vma_splits(start, &range);
         shown.holes.remove(range.clone());
-        let after = shown.hole_cuts(start, &range);
+        let after = shown.vma_splits(start, &range);
         let (hidden, perms) = (shown.hidden > 0, shown.perms);
         let mut runs = match shown.copies {
             Copies::None => Vec::new(),
@@ -679,7 +668,7 @@ impl MemoryRecord {
             return Ok(None);
         };
         let range = start..shown.end;
-        let cuts = shown.hole_cuts(start, &range);
+        let cuts = shown.vma_splits(start, &range);
         self.restore(&mut state, range)?;
         // One mapping stands in for all its parts.
         state.mappings.less(cuts);
@@ -916,7 +905,7 @@ impl Drop for Memory {
             if state.broken || self.process.check().is_err() {
                 reservation.leave(std::mem::take(&mut state.lost));
             } else {
-                reservation.retire(state.edges.first().copied());
+                reservation.retire(state.split_points.first());
             }
         }
         // The cuts are gone.

@@ -1,28 +1,27 @@
-//! Windows by where they are, for questions whose answer takes the logarithm of how
-//! many there are.
+//! An interval tree of windows, for searches in logarithmic time.
 
 use super::super::Span;
 use super::WindowId;
 
-/// Stands for no node.
+/// The index that stands for no node.
 const NONE: u32 = u32::MAX;
 
-/// Windows by their first granule, in a balanced tree. Each subtree knows how far its
-/// windows reach, so that one on some granule is found without a look at the others.
+/// A balanced tree of windows by their first granule. Each subtree notes how far its windows
+/// reach, so a search skips subtrees that end before its span.
 ///
-/// A window carries a tag. A search leaves out the windows of some tags, for example
-/// those that a lend sets aside: each subtree also knows how far those reach that do
-/// not have the tag of the one that reaches furthest. So with one tag left out the
-/// search never looks into a subtree in vain. With several it may.
+/// Each window has a tag. A search leaves out windows with some tags, for example those that a
+/// lend sets aside. For this, each subtree also notes how far the windows reach that have
+/// another tag than the furthest one. So with one tag left out, a search enters no subtree in
+/// vain. With several it may.
 #[derive(Debug)]
 pub(super) struct IntervalTree {
-    nodes: Vec<Node>,
+    nodes: Vec<IntervalNode>,
     free: Vec<u32>,
     root: u32,
 }
 
 #[derive(Debug)]
-struct Node {
+struct IntervalNode {
     start: u64,
     id: WindowId,
     end: u64,
@@ -33,13 +32,13 @@ struct Node {
     reach: Reach,
 }
 
-/// The reach of the windows of a subtree.
+/// The furthest end of the windows of a subtree.
 #[derive(Clone, Copy, Debug)]
 struct Reach {
     end: u64,
-    /// The tag of the window that reaches there.
+    /// The tag of the window that ends there.
     tag: u64,
-    /// The reach of windows with another tag; 0 if there is none.
+    /// The furthest end of windows with another tag; 0 if there are none.
     other: u64,
 }
 
@@ -60,7 +59,7 @@ impl Reach {
     }
 }
 
-/// The part of the windows of a tree that a search is for.
+/// The criteria of a search.
 struct Search<'a, F> {
     start: u64,
     end: u64,
@@ -81,10 +80,10 @@ impl IntervalTree {
         self.root == NONE
     }
 
-    /// Adds a window, which is not there yet.
+    /// Adds a window, which must not be in the tree yet.
     pub(super) fn insert(&mut self, id: WindowId, span: Span, tag: u64) {
         let granules = span.granules();
-        let node = Node {
+        let node = IntervalNode {
             start: granules.start,
             id,
             end: granules.end,
@@ -105,13 +104,13 @@ impl IntervalTree {
             }
             None => {
                 self.nodes.push(node);
-                u32::try_from(self.nodes.len() - 1).expect("windows are limited to less")
+                u32::try_from(self.nodes.len() - 1).expect("windows are limited to fewer")
             }
         };
         self.root = self.insert_below(self.root, new);
     }
 
-    /// Removes a window, if it is there.
+    /// Removes a window, if it is in the tree.
     pub(super) fn remove(&mut self, id: WindowId, span: Span) {
         let key = (span.granules().start, id);
         self.root = self.remove_below(self.root, key);
@@ -121,7 +120,7 @@ impl IntervalTree {
         }
     }
 
-    /// Finds a window on a span that is `accept`ed, among those whose tag is not in
+    /// Finds a window on a span that `accept` accepts, among those whose tag is not in
     /// `without`.
     pub(super) fn find(
         &self,
@@ -178,7 +177,7 @@ impl IntervalTree {
         }
     }
 
-    /// Notes what follows from the children.
+    /// Updates what a node notes of its children.
     fn update(&mut self, at: u32) {
         let node = &self.nodes[at as usize];
         let (left, right) = (node.left, node.right);
@@ -215,9 +214,9 @@ impl IntervalTree {
         up
     }
 
-    /// Restores the balance after one window was added or removed below. No child has
-    /// more than three times as many windows as the other one. What a node notes of its
-    /// children is right before, and after.
+    /// Restores the balance after one window was added or removed below: no child has more than
+    /// three times as many windows as the other one. Nodes are up to date before and after.
+    /// Returns the root of the subtree.
     fn balance(&mut self, at: u32) -> u32 {
         let node = &self.nodes[at as usize];
         let (left, right) = (node.left, node.right);
@@ -301,7 +300,7 @@ impl IntervalTree {
         self.balance(at)
     }
 
-    /// Takes the first node out of a subtree. Returns it and what is left.
+    /// Takes the first node out of a subtree. Returns it and the root of the rest.
     fn take_first(&mut self, at: u32) -> (u32, u32) {
         let (left, right) = (self.nodes[at as usize].left, self.nodes[at as usize].right);
         if left == NONE {
@@ -318,7 +317,7 @@ impl IntervalTree {
 mod tests {
     use super::*;
 
-    /// A simple generator, so that each run does the same.
+    /// A simple random generator, so that each run is the same.
     struct Random(u64);
 
     impl Random {
@@ -348,12 +347,12 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_a_look_at_all_windows_finds() {
+    fn finds_the_same_as_a_linear_search() {
         let mut random = Random(1);
         let mut tree = IntervalTree::new();
         let mut all: Vec<(WindowId, Span, u64)> = Vec::new();
         for round in 0..if cfg!(miri) { 100 } else { 20_000 } {
-            // Grows, shrinks, and is empty now and then.
+            // The tree grows, shrinks, and is empty now and then.
             let more = if round / 150 % 2 == 0 { 3 } else { 1 };
             if all.is_empty() || random.below(4) < more {
                 let (id, span, tag) = (WindowId(round), random.span(), random.below(4));
@@ -384,10 +383,10 @@ mod tests {
     }
 
     #[test]
-    fn looks_at_few_of_many_that_one_tag_leaves_out() {
+    fn skips_all_windows_of_one_tag() {
         let mut tree = IntervalTree::new();
         for at in 0..4000 {
-            // Those of the one reach in, those of the others do not.
+            // Windows of one tag reach into the span, those of the other do not.
             let end = if at % 2 == 0 { 9000 } else { at + 1 };
             let tag = at % 2;
             tree.insert(WindowId(at), Span::of_granules(at..end), tag);

@@ -1,24 +1,32 @@
-//! Lends: how they begin, are revoked, and are over.
+//! Lends: how they begin, are revoked, and end.
+//!
+//! A lend is over when it was revoked, each window made via it is closed, and each lend made
+//! from it is over. Handles do not count, because a revoked handle permits nothing. So a guest
+//! that keeps one delays nobody.
+//!
+//! [`Ledger`] describes how a lend sets the lender's windows aside.
 
 use super::super::Rights;
-use super::{Handle, Ledger, Lend, LendId, Refusal};
+use super::{Handle, Ledger, LedgerError, LendId, LendRecord};
 
 impl<P> Ledger<P> {
-    /// Begins a lend: makes the handle that the borrower gets. Never with
-    /// [`Rights::SHARE`], since what is lent can be neither duplicated nor
-    /// moved.
+    /// Begins a lend. Returns the borrower's handle, never with [`Rights::SHARE`]: a lent handle
+    /// can be neither duplicated nor moved.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`]; [`Refusal::Purged`]; [`Refusal::NotPermitted`];
-    /// [`Refusal::WouldBlock`] while the host program has a guard through the claim,
-    /// which no lend sets aside.
-    pub fn lend(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, Refusal> {
+    /// Returns, in this order:
+    /// - [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the region
+    ///   was purged for good;
+    /// - [`LedgerError::NotPermitted`] if the handle lacks one of `rights`;
+    /// - [`LedgerError::WouldBlock`] while the host program has a guard through the claim. No
+    ///   lend sets guards aside.
+    pub fn lend(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, LedgerError> {
         let rights = rights.without(Rights::SHARE);
         self.check_there(handle)?;
         self.check_rights(handle, rights)?;
         if self.guarded(handle.claim) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         let id = LendId(self.fresh());
         if let Some(parent) = handle.via {
@@ -26,7 +34,7 @@ impl<P> Ledger<P> {
         }
         self.lends.insert(
             id,
-            Lend {
+            LendRecord {
                 claim: handle.claim,
                 parent: handle.via,
                 children: 0,
@@ -46,10 +54,11 @@ impl<P> Ledger<P> {
         })
     }
 
-    /// Ends a lend: the lent handle, and what was restricted from it, are
-    /// revoked. Whoever keeps them anyway keeps nothing: they hold up neither
-    /// the claim nor its move. The windows made through it are the caller's to
-    /// end, before or after; until then the lend is not over.
+    /// Revokes the lent handle and those restricted from it. They no longer keep the claim
+    /// alive or prevent its move. Revoking again does nothing.
+    ///
+    /// The caller must close the windows made via the lend, before or after this call. Until
+    /// then the lend is not [over](Ledger::is_over).
     pub fn revoke(&mut self, lend: LendId) {
         let Some(entry) = self.lends.get_mut(&lend) else {
             return;
@@ -59,7 +68,7 @@ impl<P> Ledger<P> {
         }
         let (claim, handles) = (entry.claim, std::mem::take(&mut entry.handles));
         self.leave_queue(claim, Some(lend));
-        // Where all of them were released, the claim may be gone already.
+        // If all of them were released, the claim may be gone already.
         if handles > 0 {
             self.claim_mut(claim).handles -= handles;
             self.settle(claim);
@@ -67,6 +76,7 @@ impl<P> Ledger<P> {
         self.settle_lend(lend);
     }
 
+    /// Ends a lend that is over, and then those of its ancestors that are.
     pub(super) fn settle_lend(&mut self, lend: LendId) {
         let mut next = Some(lend);
         while let Some(id) = next {
@@ -76,8 +86,7 @@ impl<P> Ledger<P> {
             }
             let entry = self.lends.remove(&id).expect("found above");
             self.lends_over = true;
-            // The claim does not outlive a lender that died where nobody below
-            // has anything of it either.
+            // If the lender died and no borrower has a handle or window, the claim is gone.
             if let Some(claim) = self.claims.get_mut(&entry.claim) {
                 claim.lends -= 1;
             }
@@ -93,8 +102,8 @@ impl<P> Ledger<P> {
         std::mem::take(&mut self.lends_over)
     }
 
-    /// Tells whether a lend, all that was lent on from it, and every window made
-    /// through them have ended, so that the lender may go on.
+    /// Returns whether a lend has ended, with each lend made from it and each window made via
+    /// them. Only then may the lender go on.
     #[must_use]
     pub fn is_over(&self, lend: LendId) -> bool {
         !self.lends.contains_key(&lend)

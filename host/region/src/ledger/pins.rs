@@ -1,53 +1,56 @@
-//! Which bytes claims pin, and what becomes of those that none does.
+//! Pins of claims, and purging of the bytes that no claim pins.
+//!
+//! Only bytes that no claim pins are purged. Windows, guards and copies need bytes that their
+//! claim pins, and unpinning is refused under a guard. So purging changes no byte that a holder
+//! sees.
+//!
+//! The layer above hides bytes before it unpins them, and pins them before it maps them again.
+//! The ledger need not stay locked in between, because the claim pins the bytes for that time:
+//! only the store that has a claim's handles changes its pins and windows, and a lent claim
+//! keeps its pins. Unpinning takes bytes away from the claim itself only, so it needs no right.
+//!
+//! Pinning or unpinning a span visits the runs into which all claims cut it, with the region
+//! locked. That takes a few milliseconds for 4096 runs.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::super::budget::{Commit, Idle, Turn};
-use super::super::pins::{self, Held, Pinned};
-use super::super::{Account, Exhausted, GRANULE, Kind, Span};
-use super::{Claim, ClaimId, Handle, Holder, Ledger, Refusal, Window, WindowId};
+use super::super::budget::{CommitCharge, Idle, PurgeRequest};
+use super::super::pins::{self, Pinned, PurgeHold};
+use super::super::{Account, ChargeKind, Exhausted, GRANULE, Span};
+use super::{
+    ClaimId, ClaimRecord, Handle, Holder, Ledger, LedgerError, PinError, WindowId, WindowRecord,
+};
 
-/// Why pins could not be changed. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PinRefusal {
-    /// As with any operation on a region.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The budget, or the claim's account, has no room for that.
-    #[error(transparent)]
-    Exhausted(#[from] Exhausted),
-}
-
-/// What a claim's pins were before they were changed, to undo that.
+/// The pins of a claim before a change, to undo it.
 #[derive(Debug)]
-#[must_use = "it undoes the change, if need be"]
-pub struct Undo {
+#[must_use = "the change must be undone if the layer above cannot map or unmap the bytes"]
+pub struct PinUndo {
     claim: ClaimId,
-    /// The runs that were pinned, or unpinned; with what the claim knew then.
+    /// The runs that were pinned or unpinned, with the number of purges that the claim knew.
     ranges: Vec<(Range<u64>, u64)>,
 }
 
-impl Undo {
-    /// The spans that were changed.
+impl PinUndo {
+    /// Returns the spans that the change pinned or unpinned.
     pub fn spans(&self) -> impl Iterator<Item = Span> {
         self.ranges.iter().map(|(range, _)| pins::span(range))
     }
 }
 
-impl Claim {
-    /// Counts the runs that the claim does not pin.
+impl ClaimRecord {
+    /// Charges the runs that the claim does not pin.
     fn charge_spans(&mut self, spans: usize) -> Result<(), Exhausted> {
         let mut charges = self.charges.iter_mut();
-        match charges.find(|charge| charge.kind() == Kind::UnpinnedSpans) {
+        match charges.find(|charge| charge.kind() == ChargeKind::UnpinnedSpans) {
             Some(charge) => charge.resize(spans as u64),
             None => Ok(()),
         }
     }
 
-    /// How many runs there are at most once the claim pins a span: what is in the
+    /// Returns how many runs there are at most after the claim pins a span. A span in the
     /// middle of a run makes two of it.
     fn spans_with_pin(&self, span: &Range<u64>) -> usize {
         let mut runs = self.unpinned.overlapping(span);
@@ -57,50 +60,53 @@ impl Claim {
 }
 
 impl<P> Ledger<P> {
-    /// Tells whether the pins of a handle's claim may change, which takes no
-    /// right: nobody but the claim loses anything.
+    /// Checks whether the pins of a handle's claim may change. This needs no right, because
+    /// only the claim itself loses anything.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`]; [`Refusal::Purged`]; [`Refusal::NotPermitted`] for a
-    /// lent handle; [`Refusal::WouldBlock`] while the claim is lent.
-    pub fn may_change_pins(&self, handle: &Handle) -> Result<(), Refusal> {
+    /// Returns [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the
+    /// region was purged for good, [`LedgerError::NotPermitted`] if the handle is lent, and
+    /// [`LedgerError::WouldBlock`] while the claim is lent.
+    pub fn may_change_pins(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;
         if self.claims[&handle.claim].lends > 0 {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         Ok(())
     }
 
-    /// Tells whether the claim pins all of a span.
+    /// Returns whether the claim pins all of a span.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`], [`Refusal::Purged`].
-    pub fn is_pinned(&self, handle: &Handle, span: Span) -> Result<bool, Refusal> {
+    /// Returns [`LedgerError::Gone`] if the handle is revoked, and [`LedgerError::Purged`] if
+    /// the region was purged for good.
+    pub fn is_pinned(&self, handle: &Handle, span: Span) -> Result<bool, LedgerError> {
         self.check_there(handle)?;
         let unpinned = &self.claims[&handle.claim].unpinned;
         Ok(!unpinned.overlaps(&span.granules()))
     }
 
-    /// Says that the claim does not need the bytes of a span now. What it did not
-    /// pin anyway stays as it is, also in the order in which bytes are purged.
+    /// Unpins a span: the claim does not need its bytes for now. Parts that it does not pin
+    /// keep their place in the order of purging.
     ///
-    /// The layer above has hidden what the claim's windows show of it before, so that
-    /// nobody purges what is shown.
+    /// The layer above must hide the span in the claim's windows first, so that no visible
+    /// bytes are purged.
     ///
     /// # Errors
     ///
-    /// As [`may_change_pins`](Ledger::may_change_pins); [`Refusal::WouldBlock`]
-    /// while the host program has a guard through the claim there, which is never
-    /// hidden; [`PinRefusal::Exhausted`] for the limit on runs.
-    pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<Undo, PinRefusal> {
+    /// Returns an error as [`may_change_pins`](Ledger::may_change_pins) does. Also returns
+    /// [`LedgerError::WouldBlock`] while the host program has a guard through the claim there,
+    /// because guards are never hidden. Returns [`PinError::Exhausted`] if the account's limit
+    /// `unpinned-spans` is used up.
+    pub fn unpin(&mut self, handle: &Handle, span: Span) -> Result<PinUndo, PinError> {
         self.may_change_pins(handle)?;
         let claim = handle.claim;
-        let by_host = |window: &Window<P>| window.holder == Holder::Host;
+        let by_host = |window: &WindowRecord<P>| window.holder == Holder::Host;
         if self.guarded(claim) && self.windows.any_on(claim, span, by_host) {
-            return Err(Refusal::WouldBlock.into());
+            return Err(LedgerError::WouldBlock.into());
         }
         let known = self.pins.purges();
         let entry = self.claims.get_mut(&claim).expect("the handle is good");
@@ -108,7 +114,7 @@ impl<P> Ledger<P> {
         for gap in &gaps {
             entry.unpinned.insert(gap.clone(), known);
         }
-        // Not before: it may be fewer now, which is never refused.
+        // Only now: there may be fewer runs than before, which is never refused.
         if let Err(exhausted) = entry.charge_spans(entry.unpinned.len()) {
             for gap in gaps {
                 entry.unpinned.remove(gap);
@@ -122,68 +128,69 @@ impl<P> Ledger<P> {
             self.unpinned_by.push(claim);
         }
         let ranges = gaps.into_iter().map(|gap| (gap, known)).collect();
-        Ok(Undo { claim, ranges })
+        Ok(PinUndo { claim, ranges })
     }
 
-    /// Takes an [`unpin`](Ledger::unpin) back, in the same hold of the ledger.
-    pub fn undo_unpin(&mut self, undo: Undo) {
+    /// Undoes an [`unpin`](Ledger::unpin), before the ledger is unlocked.
+    pub fn undo_unpin(&mut self, undo: PinUndo) {
         let entry = self.claim_mut(undo.claim);
         for (range, _) in &undo.ranges {
             entry.unpinned.remove(range.clone());
         }
-        // It had as many before, but somebody may have taken them since: accounts
-        // are not of one region alone.
+        // The claim had as many before. But an account is not of one region alone, so they
+        // may be used up by now.
         let _ = entry.charge_spans(entry.unpinned.len());
         for (range, _) in &undo.ranges {
             self.pins.add(range);
         }
     }
 
-    /// Tells whether a part of a span is being purged at this moment, so that
-    /// nobody can say yet what became of it.
+    /// Returns whether a part of a span is being purged at the moment. Whether it is lost is
+    /// then undecided.
     #[must_use]
-    #[allow(dead_code, reason = "asked by the tests of how threads race")]
     pub fn is_purging(&self, span: Span) -> bool {
         self.pins.is_purging(&span.granules())
     }
 
-    /// Tells whether a part of a span is being purged, or paid for by somebody who
-    /// pins it, so that nobody can say yet what it costs.
+    /// Returns whether a part of a span is being purged, or paid for by another thread that
+    /// pins it. What it costs to pin is then undecided.
     pub(in super::super) fn is_busy(&self, span: Span) -> bool {
         self.pins.is_busy(&span.granules())
     }
 
-    /// How many granules have to be paid for before all of a span can be pinned.
+    /// Returns how many granules must be committed before all of a span can be pinned.
     #[must_use]
     pub fn unpaid(&self, span: Span) -> u64 {
         self.pins.unpaid(&span.granules())
     }
 
-    pub(in super::super) fn hold(&mut self, span: Span) -> Held {
+    /// Keeps the committed granules of a span from being purged.
+    pub(in super::super) fn hold(&mut self, span: Span) -> PurgeHold {
         self.pins.hold(&span.granules())
     }
 
-    pub(in super::super) fn let_go(&mut self, held: Held) {
+    pub(in super::super) fn release_hold(&mut self, held: PurgeHold) {
         if self.claims.is_empty() || self.purged {
             return;
         }
-        self.pins.let_go(held);
+        self.pins.release_hold(held);
     }
 
-    /// Says that the claim needs the bytes of a span, and what became of them.
-    /// What they cost is in `commit`, if they have to be paid for; what of it is
-    /// not needed is given back.
+    /// Pins a span: the claim needs its bytes. Returns whether any of them were lost.
+    ///
+    /// `commit` pays for the [unpaid](Ledger::unpaid) granules. An excess is returned to the
+    /// budget.
     ///
     /// # Errors
     ///
-    /// As [`may_change_pins`](Ledger::may_change_pins);
-    /// [`PinRefusal::Exhausted`] for the limit on runs.
+    /// Returns an error as [`may_change_pins`](Ledger::may_change_pins) does. Returns
+    /// [`PinError::Exhausted`] if the account's limit `unpinned-spans` is used up.
     pub fn pin(
         &mut self,
         handle: &Handle,
         span: Span,
-        commit: Option<Commit>,
-    ) -> Result<(Pinned, Undo), PinRefusal> {
+        commit: Option<CommitCharge>,
+    ) -> Result<(Pinned, PinUndo), PinError> {
         self.may_change_pins(handle)?;
         let (claim, span) = (handle.claim, span.granules());
         let entry = self.claims.get_mut(&claim).expect("the handle is good");
@@ -202,16 +209,16 @@ impl<P> Ledger<P> {
             }
             self.pins.add(range);
         }
-        Ok((pinned, Undo { claim, ranges }))
+        Ok((pinned, PinUndo { claim, ranges }))
     }
 
-    /// Tells whether a [`pin`](Ledger::pin) would meet no refusal, so that nothing
-    /// is purged for one that does.
+    /// Checks whether a [`pin`](Ledger::pin) would succeed, so that nothing is purged for one
+    /// that would not.
     ///
     /// # Errors
     ///
-    /// As [`pin`](Ledger::pin).
-    pub fn may_pin(&mut self, handle: &Handle, span: Span) -> Result<(), PinRefusal> {
+    /// Returns an error as [`pin`](Ledger::pin) does.
+    pub fn may_pin(&mut self, handle: &Handle, span: Span) -> Result<(), PinError> {
         self.may_change_pins(handle)?;
         let entry = self.claim_mut(handle.claim);
         entry.charge_spans(entry.spans_with_pin(&span.granules()))?;
@@ -219,9 +226,9 @@ impl<P> Ledger<P> {
         Ok(())
     }
 
-    /// Takes a [`pin`](Ledger::pin) back, before anything else happens to the claim: it
-    /// is told again what it was told.
-    pub fn undo_pin(&mut self, undo: Undo) {
+    /// Undoes a [`pin`](Ledger::pin), before anything else happens to the claim. The next pin
+    /// reports the same losses again.
+    pub fn undo_pin(&mut self, undo: PinUndo) {
         let entry = self.claim_mut(undo.claim);
         for (range, known) in &undo.ranges {
             entry.unpinned.insert(range.clone(), *known);
@@ -233,7 +240,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// The guests' windows of a claim on a span, each with its own span.
+    /// Returns the guests' windows of a claim on a span, each with its own span.
     pub fn windows_on(
         &self,
         claim: ClaimId,
@@ -245,7 +252,7 @@ impl<P> Ledger<P> {
             .map(|(id, window)| (id, window.span, &window.place))
     }
 
-    /// What could be purged now.
+    /// Returns the granules that can be purged now.
     pub(in super::super) fn idle(&self) -> Idle {
         if self.claims.is_empty() || self.purged {
             Idle::default()
@@ -256,13 +263,16 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Takes what is to be purged out of what can be pinned. A frozen region is
-    /// purged from here on.
-    pub(in super::super) fn begin_purge(&mut self, turn: Turn) -> (Vec<Range<u64>>, Commit) {
+    /// Takes the granules that are purged next, which cannot be pinned until
+    /// [`end_purge`](Ledger::end_purge). A frozen region counts as purged from now on.
+    pub(in super::super) fn begin_purge(
+        &mut self,
+        request: PurgeRequest,
+    ) -> (Vec<Range<u64>>, CommitCharge) {
         if self.idle().granules == 0 {
             return (Vec::new(), self.pins.free());
         }
-        let taken = self.pins.begin_purge(turn, self.frozen);
+        let taken = self.pins.begin_purge(request, self.frozen);
         if self.frozen {
             self.purged = true;
             self.charge_nothing();
@@ -270,29 +280,32 @@ impl<P> Ledger<P> {
         taken
     }
 
-    /// What was taken by [`begin_purge`](Ledger::begin_purge) is gone.
+    /// Notes that the granules taken by [`begin_purge`](Ledger::begin_purge) are lost.
     pub(in super::super) fn end_purge(&mut self, ranges: &[Range<u64>]) {
         self.pins.purged(ranges);
     }
 
-    /// Of a region that is purged for good, nothing is charged.
+    /// Returns the charges for bytes of a region that is purged for good.
     pub(super) fn charge_nothing(&mut self) {
         for claim in self.claims.values_mut() {
             for charge in &mut claim.charges {
-                if matches!(charge.kind(), Kind::ClaimedBytes | Kind::UnpinnedSpans) {
+                if matches!(
+                    charge.kind(),
+                    ChargeKind::ClaimedBytes | ChargeKind::UnpinnedSpans
+                ) {
                     charge.resize(0).expect("less than before");
                 }
             }
         }
     }
 
-    /// Gives back what was paid for the region, when nobody has a claim any more
-    /// and its memory is gone.
-    pub fn give_back(&mut self) -> Commit {
+    /// Takes the region's charge to the budget, after its last claim has ended and its memory
+    /// is gone.
+    pub fn release_commit(&mut self) -> CommitCharge {
         self.pins.clear()
     }
 
-    /// What the region costs and what became of it.
+    /// Returns what the region costs.
     #[must_use]
     pub fn pin_usage(&self) -> PinUsage {
         let committed = self.pins.committed();
@@ -305,7 +318,8 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// How many bytes the claims on an account pin, a granule once for each.
+    /// Returns how many bytes the claims on an account pin, each granule once. Takes time
+    /// linear in the number of runs that these claims do not pin.
     #[must_use]
     pub fn pinned_by(&self, account: &Arc<Account>) -> u64 {
         let whole = self.pins.whole();
@@ -317,15 +331,16 @@ impl<P> Ledger<P> {
     }
 }
 
-/// What a region costs, in bytes.
+/// The memory of a region, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PinUsage {
-    /// What somebody pins.
+    /// The bytes that a claim pins.
     pub pinned: u64,
-    /// What nobody pins, and could be purged.
+    /// The committed bytes that no claim pins, so that they can be purged.
     pub purgeable: u64,
-    /// What is paid for: pinned, or neither pinned nor purged.
+    /// The bytes that are charged to the budget: pinned, or unpinned and not purged yet.
     pub committed: u64,
-    /// What was purged so far, as often as it was.
+    /// The bytes that were purged so far. Bytes purged twice count twice.
     pub purged: u64,
 }

@@ -1,53 +1,53 @@
-//! Places in the queue by granules, to find which waiter comes before which.
+//! A segment tree of places in the queue, to find which waiter comes before which.
 
 use std::collections::BTreeMap;
 
 use super::super::Span;
 use super::{ClaimId, WaiterId};
 
-/// Stands for no node.
+/// The index that stands for no node.
 const NONE: u32 = u32::MAX;
 
-/// The most places of a claim that are passed over to find another's.
+/// The maximum number of places of one claim that a search skips to find another claim's.
 const OWN: usize = 8;
 
-/// A place in the queue: its number, which is smaller for earlier waiters, and its owner.
-pub(super) type Place = (u64, WaiterId);
+/// A place in the queue: its number, which is smaller for earlier waiters, and its waiter.
+pub(super) type QueuePlace = (u64, WaiterId);
 
-/// Places in the queue, each on a span of granules. Finding the first place on a span takes
-/// time that grows with the logarithm of the region's size, however many places there are.
-/// So does adding or removing a place.
+/// The places in the queue, each on a span of granules. Finding the first place on a span,
+/// adding a place and removing one take time logarithmic in the size of the region and in the
+/// number of places.
 ///
-/// Each node stands for a run of granules, the root for all of them and its children
-/// for the halves. A place is noted in the few nodes that make up its span.
+/// Each node stands for a run of granules: the root for all of them, its children for the
+/// halves. A place is noted in the few nodes that make up its span.
 #[derive(Debug)]
 pub(super) struct PlaceTree {
     granules: u64,
-    nodes: Vec<Node>,
+    nodes: Vec<PlaceNode>,
     free: Vec<u32>,
     root: u32,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PlaceNode {
     left: Option<u32>,
     right: Option<u32>,
-    /// The places on all of the node's granules.
-    here: BTreeMap<Place, ClaimId>,
-    /// The places on any of them.
-    all: BTreeMap<Place, ClaimId>,
-    /// The first place here.
+    /// The places whose span has all of the node's granules, and not all of its parent's.
+    here: BTreeMap<QueuePlace, ClaimId>,
+    /// The places on any of the node's granules.
+    all: BTreeMap<QueuePlace, ClaimId>,
+    /// The first place of `here`.
     first_here: Option<First>,
-    /// The first place on any of them.
+    /// The first place of `all`.
     first: Option<First>,
 }
 
-/// The first place, and the first one of all other claims.
+/// The first place, and the first one of any other claim.
 #[derive(Clone, Copy, Debug)]
 struct First {
-    place: Place,
+    place: QueuePlace,
     claim: ClaimId,
-    other: Option<Place>,
+    other: Option<QueuePlace>,
 }
 
 impl First {
@@ -67,7 +67,7 @@ impl First {
         Some(First { other, ..first })
     }
 
-    fn of(here: &BTreeMap<Place, ClaimId>) -> Option<First> {
+    fn of(here: &BTreeMap<QueuePlace, ClaimId>) -> Option<First> {
         let (place, claim) = here.first_key_value()?;
         let mut others = here.iter().filter(|(_, it)| *it != claim);
         Some(First {
@@ -77,7 +77,7 @@ impl First {
         })
     }
 
-    fn but(self, claim: ClaimId) -> Option<Place> {
+    fn but(self, claim: ClaimId) -> Option<QueuePlace> {
         match self.claim == claim {
             true => self.other,
             false => Some(self.place),
@@ -93,7 +93,7 @@ enum Change {
 }
 
 impl PlaceTree {
-    /// No places, in a region of so many granules.
+    /// Creates an empty tree for a region of so many granules.
     pub(super) fn new(granules: u64) -> PlaceTree {
         PlaceTree {
             granules: granules.max(1).next_power_of_two(),
@@ -107,15 +107,15 @@ impl PlaceTree {
         self.root == NONE
     }
 
-    pub(super) fn insert(&mut self, place: Place, span: Span, claim: ClaimId) {
+    pub(super) fn insert(&mut self, place: QueuePlace, span: Span, claim: ClaimId) {
         self.change(place, span, Change::Insert(claim));
     }
 
-    pub(super) fn remove(&mut self, place: Place, span: Span) {
+    pub(super) fn remove(&mut self, place: QueuePlace, span: Span) {
         self.change(place, span, Change::Remove);
     }
 
-    fn change(&mut self, place: Place, span: Span, change: Change) {
+    fn change(&mut self, place: QueuePlace, span: Span, change: Change) {
         let root = match self.root {
             NONE => None,
             root => Some(root),
@@ -128,13 +128,13 @@ impl PlaceTree {
         }
     }
 
-    /// Changes a place below a node, which stands for these granules. Returns the node,
-    /// if there is anything left in it.
+    /// Changes a place below a node, which stands for the granules from `start` to `end`.
+    /// Returns the node, unless it is empty now.
     fn change_below(
         &mut self,
         at: Option<u32>,
         (start, end): (u64, u64),
-        place: Place,
+        place: QueuePlace,
         span: Span,
         change: Change,
     ) -> Option<u32> {
@@ -180,11 +180,11 @@ impl PlaceTree {
 
     fn node(&mut self) -> u32 {
         if let Some(at) = self.free.pop() {
-            self.nodes[at as usize] = Node::default();
+            self.nodes[at as usize] = PlaceNode::default();
             return at;
         }
-        self.nodes.push(Node::default());
-        u32::try_from(self.nodes.len() - 1).expect("those who wait are limited to less")
+        self.nodes.push(PlaceNode::default());
+        u32::try_from(self.nodes.len() - 1).expect("handles, and so waiters, are limited to fewer")
     }
 
     fn first(&self, at: Option<u32>) -> Option<First> {
@@ -192,7 +192,7 @@ impl PlaceTree {
     }
 
     /// Returns the first place on a span, except for those of a claim.
-    pub(super) fn earliest(&self, span: Span, but: ClaimId) -> Option<Place> {
+    pub(super) fn earliest(&self, span: Span, but: ClaimId) -> Option<QueuePlace> {
         let root = match self.root {
             NONE => return None,
             root => Some(root),
@@ -201,8 +201,8 @@ impl PlaceTree {
     }
 
     /// Returns the last place on a span that comes before a `place`, except for those of a
-    /// claim. If that claim has many places itself, it may be another one before the place.
-    pub(super) fn latest(&self, span: Span, but: ClaimId, place: u64) -> Option<Place> {
+    /// claim. If that claim has many places itself, it may return an earlier one.
+    pub(super) fn latest(&self, span: Span, but: ClaimId, place: u64) -> Option<QueuePlace> {
         let first = self.earliest(span, but)?;
         if first.0 >= place {
             return None;
@@ -218,12 +218,12 @@ impl PlaceTree {
         span: Span,
         but: ClaimId,
         place: u64,
-    ) -> Option<Place> {
+    ) -> Option<QueuePlace> {
         let granules = span.granules();
         if granules.end <= start || end <= granules.start {
             return None;
         }
-        let last = |places: &BTreeMap<Place, ClaimId>| {
+        let last = |places: &BTreeMap<QueuePlace, ClaimId>| {
             let before = places.range(..(place, WaiterId(0))).rev().take(OWN);
             let mut others = before.filter(|(_, claim)| **claim != but);
             others.next().map(|(place, _)| *place)
@@ -245,7 +245,7 @@ impl PlaceTree {
         (start, end): (u64, u64),
         span: Span,
         but: ClaimId,
-    ) -> Option<Place> {
+    ) -> Option<QueuePlace> {
         let granules = span.granules();
         if granules.end <= start || end <= granules.start {
             return None;
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_who_a_look_at_all_places_finds() {
+    fn finds_the_same_as_a_linear_search() {
         let mut state = 1_u64;
         let mut below = |most: u64| {
             state = state
@@ -277,7 +277,7 @@ mod tests {
         };
         let granules = 37;
         let mut tree = PlaceTree::new(granules);
-        let mut all: Vec<(Place, Span, ClaimId)> = Vec::new();
+        let mut all: Vec<(QueuePlace, Span, ClaimId)> = Vec::new();
         for round in 0..if cfg!(miri) { 100 } else { 20_000 } {
             let mut span = || {
                 let start = below(granules);

@@ -1,24 +1,26 @@
 //! The queue of waiters for windows: their places, their order, and the blocker of each.
+//! The module `waits` says who comes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::Span;
-use super::place_tree::{Place, PlaceTree};
+use super::place_tree::{PlaceTree, QueuePlace};
 use super::{Access, ClaimId, LendId, WaiterId, WindowId};
 
+/// The state of a waiter in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum WaiterState {
     Waiting,
-    /// Nobody else gets what would conflict, up to this moment.
+    /// Its window is reserved until this moment.
     Reserved(Duration),
-    /// It did not take what was reserved. It stands in nobody's way, and goes to
-    /// the end of the queue if it asks again.
-    Lapsed,
+    /// Its reservation expired unused. It blocks nobody, and goes to the end of the queue if it
+    /// is polled again.
+    Expired,
 }
 
-/// The blocker of a waiter: one window or one other waiter, of all that may be in its way.
-/// As long as this one is, nobody needs to look at the others.
+/// The blocker of a waiter: one window or one other waiter, of all that may block it. While
+/// this one does, the others need not be examined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Blocker {
     Window(WindowId),
@@ -32,10 +34,10 @@ pub(super) struct Waiter {
     pub(super) via: Option<LendId>,
     pub(super) span: Span,
     pub(super) access: Access,
-    pub(super) turn: Turn,
-    /// Its place: smaller for earlier waiters.
+    pub(super) state: WaiterState,
+    /// Its place, which is smaller for earlier waiters.
     place: u64,
-    /// Whether it waits for a window of its own claim, so that it is in nobody's way.
+    /// Whether it waits for a window of its own claim, so that it blocks nobody.
     own: bool,
     blocker: Option<Blocker>,
 }
@@ -45,7 +47,7 @@ impl Waiter {
         self.span.overlaps(span) && !self.access.goes_with(access)
     }
 
-    /// Whether this is the waiter for such a window, or for more than that.
+    /// Returns whether it waits for such a window, or for more than that.
     pub(super) fn is_for(&self, span: Span, access: Access) -> bool {
         self.span.contains(span) && access.within(self.access)
     }
@@ -54,9 +56,9 @@ impl Waiter {
         self.place
     }
 
-    /// Whether it waits and others may be behind it.
+    /// Returns whether it waits without a reservation.
     pub(super) fn waits(&self) -> bool {
-        self.turn == Turn::Waiting
+        self.state == WaiterState::Waiting
     }
 
     pub(super) fn waits_for_own(&self) -> bool {
@@ -65,10 +67,10 @@ impl Waiter {
 
     /// Returns its place among the waiters that block others, if it blocks any. A
     /// reservation blocks all others, even those that came first.
-    fn stands(&self) -> Option<Place> {
-        match self.turn {
-            Turn::Waiting if !self.own => Some((self.place, self.id)),
-            Turn::Reserved(_) => Some((0, self.id)),
+    fn stands(&self) -> Option<QueuePlace> {
+        match self.state {
+            WaiterState::Waiting if !self.own => Some((self.place, self.id)),
+            WaiterState::Reserved(_) => Some((0, self.id)),
             _ => None,
         }
     }
@@ -76,25 +78,25 @@ impl Waiter {
 
 /// The queue of a region.
 ///
-/// Each waiter that waits has one [`Blocker`], or is `unsettled`: somebody has to look
-/// whether it is its turn. A change in the queue or among the windows unsettles only the
-/// waiters that waited for just that. So the cost of a change depends on the waiters that
-/// it may serve, and not on all of them.
+/// Each waiter without a reservation has one [`Blocker`], or is `unsettled`: it must be
+/// examined. A change in the queue or among the windows unsettles only the waiters that noted
+/// it as their blocker. So the cost of a change depends on the waiters that it may serve, not
+/// on all of them.
 #[derive(Debug)]
 pub(super) struct Queue {
     granules: u64,
     waiters: BTreeMap<WaiterId, Waiter>,
     places: BTreeMap<(ClaimId, Option<LendId>), WaiterId>,
-    /// The waiters that block others, by the access that they wait for.
+    /// The waiters that block others, by the access for which they wait.
     standing: BTreeMap<Access, PlaceTree>,
-    /// The same in their order.
-    order: BTreeSet<Place>,
+    /// The same, in their order.
+    order: BTreeSet<QueuePlace>,
     /// The ends of reservations.
-    lapses: BTreeSet<(Duration, WaiterId)>,
+    expiries: BTreeSet<(Duration, WaiterId)>,
     blocked: BTreeSet<(Blocker, WaiterId)>,
-    unsettled: BTreeSet<Place>,
-    /// The waiters that are to be woken.
-    told: Vec<WaiterId>,
+    unsettled: BTreeSet<QueuePlace>,
+    /// The waiters that must be woken.
+    woken: Vec<WaiterId>,
 }
 
 impl Queue {
@@ -105,10 +107,10 @@ impl Queue {
             places: BTreeMap::new(),
             standing: BTreeMap::new(),
             order: BTreeSet::new(),
-            lapses: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             blocked: BTreeSet::new(),
             unsettled: BTreeSet::new(),
-            told: Vec::new(),
+            woken: Vec::new(),
         }
     }
 
@@ -116,12 +118,12 @@ impl Queue {
         self.waiters.is_empty()
     }
 
-    pub(super) fn has_told(&self) -> bool {
-        !self.told.is_empty()
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
     }
 
-    pub(super) fn take_told(&mut self) -> Vec<WaiterId> {
-        std::mem::take(&mut self.told)
+    pub(super) fn take_woken(&mut self) -> Vec<WaiterId> {
+        std::mem::take(&mut self.woken)
     }
 
     pub(super) fn get(&self, id: WaiterId) -> Option<&Waiter> {
@@ -132,12 +134,12 @@ impl Queue {
         self.waiters.get_mut(&id).expect("it is in the queue")
     }
 
-    /// The waiter of a claim, or of a lend of it.
+    /// Returns the waiter of a claim, or of a lend of it.
     pub(super) fn of(&self, claim: ClaimId, via: Option<LendId>) -> Option<&Waiter> {
         self.places.get(&(claim, via)).map(|id| &self.waiters[id])
     }
 
-    /// The waiters of a claim and of all of its lends.
+    /// Returns the waiters of a claim and of all of its lends.
     pub(super) fn of_claim(&self, claim: ClaimId) -> impl Iterator<Item = &Waiter> {
         self.places
             .range((claim, None)..)
@@ -149,7 +151,7 @@ impl Queue {
         self.waiters.values()
     }
 
-    /// Returns the waiters that block others, the first one first.
+    /// Returns the waiters that block others, without reservations, in their order.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Waiter> {
         let reserved = (1, WaiterId(0));
         self.order
@@ -157,8 +159,7 @@ impl Queue {
             .map(|(_, id)| &self.waiters[id])
     }
 
-    /// Puts a claim, or a lend, at the end of the queue, at a place that is larger than
-    /// all there were.
+    /// Puts a claim or a lend at the end of the queue, at a place larger than all before it.
     pub(super) fn push(
         &mut self,
         id: WaiterId,
@@ -172,7 +173,7 @@ impl Queue {
             via,
             span,
             access,
-            turn: Turn::Waiting,
+            state: WaiterState::Waiting,
             place: id.0,
             own: false,
             blocker: None,
@@ -183,7 +184,7 @@ impl Queue {
         self.unsettled.insert((id.0, id));
     }
 
-    /// Takes a waiter out of the queue, which wakes it.
+    /// Removes a waiter from the queue and wakes it. Does nothing if it is not there.
     pub(super) fn remove(&mut self, id: WaiterId) {
         if !self.waiters.contains_key(&id) {
             return;
@@ -193,55 +194,63 @@ impl Queue {
         let waiter = self.waiters.remove(&id).expect("found above");
         self.unsettled.remove(&(waiter.place, id));
         self.places.remove(&(waiter.claim, waiter.via));
-        if let Turn::Reserved(until) = waiter.turn {
-            self.lapses.remove(&(until, id));
+        if let WaiterState::Reserved(until) = waiter.state {
+            self.expiries.remove(&(until, id));
         }
-        self.told.push(id);
+        self.woken.push(id);
     }
 
-    /// Puts a waiter that let its turn go by at the end, at a place that is larger than all
-    /// there were.
-    pub(super) fn again(&mut self, id: WaiterId, place: u64) {
+    /// Puts an expired waiter at the end, at a place larger than all before it.
+    pub(super) fn requeue(&mut self, id: WaiterId, place: u64) {
         let waiter = self.get_mut(id);
-        debug_assert_eq!(waiter.turn, Turn::Lapsed, "others have a place");
-        (waiter.turn, waiter.place) = (Turn::Waiting, place);
+        debug_assert_eq!(
+            waiter.state,
+            WaiterState::Expired,
+            "only expired waiters have no place"
+        );
+        (waiter.state, waiter.place) = (WaiterState::Waiting, place);
         self.stand(id);
         self.unsettled.insert((place, id));
     }
 
-    /// Notes that it is this waiter's turn.
+    /// Reserves a waiter's window until a moment, and wakes it.
     pub(super) fn reserve(&mut self, id: WaiterId, until: Duration) {
-        // Nobody who waits for it can do anything else now.
+        // Waiters that it blocks stay blocked by its reservation.
         self.leave(id);
-        self.get_mut(id).turn = Turn::Reserved(until);
+        self.get_mut(id).state = WaiterState::Reserved(until);
         self.stand(id);
-        self.lapses.insert((until, id));
-        self.told.push(id);
+        self.expiries.insert((until, id));
+        self.woken.push(id);
     }
 
-    /// Ends the reservations that end at or before a moment, and first of all. Returns
-    /// that moment.
-    pub(super) fn lapse(&mut self, now: Duration) -> Option<Duration> {
-        let until = self.next_lapse().filter(|until| *until <= now)?;
-        while let Some((_, id)) = self.lapses.first().filter(|(at, _)| *at == until).copied() {
-            self.lapses.pop_first();
+    /// Ends the earliest reservations, if they end at or before a moment. Returns when they
+    /// ended.
+    pub(super) fn expire(&mut self, now: Duration) -> Option<Duration> {
+        let until = self.next_expiry().filter(|until| *until <= now)?;
+        while let Some((_, id)) = self
+            .expiries
+            .first()
+            .filter(|(at, _)| *at == until)
+            .copied()
+        {
+            self.expiries.pop_first();
             self.step_aside(id);
-            self.get_mut(id).turn = Turn::Lapsed;
-            self.told.push(id);
+            self.get_mut(id).state = WaiterState::Expired;
+            self.woken.push(id);
         }
         Some(until)
     }
 
-    pub(super) fn next_lapse(&self) -> Option<Duration> {
-        self.lapses.first().map(|(until, _)| *until)
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        self.expiries.first().map(|(until, _)| *until)
     }
 
-    /// Returns the unsettled waiter that has waited for longest.
+    /// Returns the unsettled waiter that has waited longest.
     pub(super) fn next_unsettled(&self) -> Option<WaiterId> {
         self.unsettled.first().map(|(_, id)| *id)
     }
 
-    /// Notes that a waiter is not to be looked at until this has changed.
+    /// Notes the blocker of a waiter, which is not examined until the blocker changes.
     pub(super) fn block(&mut self, id: WaiterId, blocker: Blocker) {
         self.unblock(id);
         let waiter = self.get_mut(id);
@@ -265,7 +274,7 @@ impl Queue {
         self.unsettle(id);
     }
 
-    /// Notes that somebody has to look whether it is this waiter's turn.
+    /// Notes that a waiter must be examined.
     pub(super) fn unsettle(&mut self, id: WaiterId) {
         self.unblock(id);
         let waiter = &self.waiters[&id];
@@ -274,7 +283,7 @@ impl Queue {
         }
     }
 
-    /// Unsettles the waiters that wait for this, and returns them.
+    /// Unsettles the waiters that noted this blocker, and returns them.
     pub(super) fn release(&mut self, blocker: Blocker) -> Vec<WaiterId> {
         let all = (blocker, WaiterId(0))..=(blocker, WaiterId(u64::MAX));
         let released: Vec<WaiterId> = self.blocked.range(all).map(|(_, id)| *id).collect();
@@ -290,7 +299,7 @@ impl Queue {
         }
     }
 
-    /// Makes a waiter block others, if it is to.
+    /// Makes a waiter block others, if its state says so.
     fn stand(&mut self, id: WaiterId) {
         let waiter = &self.waiters[&id];
         if let Some(place) = waiter.stands() {
@@ -301,12 +310,13 @@ impl Queue {
         }
     }
 
-    /// Makes a waiter block others no longer: they do not wait for it any more.
+    /// Makes a waiter block others no longer, and unsettles those that it blocked.
     fn step_aside(&mut self, id: WaiterId) {
         self.leave(id);
         self.release(Blocker::Waiter(id));
     }
 
+    /// Removes a waiter from those that block others and from the unsettled ones.
     fn leave(&mut self, id: WaiterId) {
         let waiter = &self.waiters[&id];
         if let Some(place) = waiter.stands() {
@@ -322,8 +332,8 @@ impl Queue {
         self.unsettled.remove(&(place, id));
     }
 
-    /// Returns the first of the waiters that such a window of this claim conflicts with, if
-    /// it comes before a place: by a reservation, or by having waited for longer.
+    /// Returns the first waiter with which such a window of this claim conflicts, if it comes
+    /// before a place: by a reservation, or because it has waited longer.
     pub(super) fn earliest(
         &self,
         claim: ClaimId,
@@ -339,8 +349,8 @@ impl Queue {
         (first.0 < place).then(|| &self.waiters[&first.1])
     }
 
-    /// As [`earliest`](Queue::earliest), but the last of those. If each waits for the one
-    /// before it, few wait for the same.
+    /// Returns the last such waiter instead of the [first](Queue::earliest). If each waiter is
+    /// blocked by the one before it, few are blocked by the same one.
     pub(super) fn latest(
         &self,
         claim: ClaimId,

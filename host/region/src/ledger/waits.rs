@@ -1,117 +1,164 @@
-//! Who waits for a window, in which order, and whose turn it is.
+//! Waiting for windows: the order of waiters, and reservations.
+//!
+//! The ledger has one queue of waiters. Each has a claim, the lend by which its holder has the
+//! claim, a span and an access. A waiter is *ready* when its window would conflict with no
+//! window, with no reservation, and with no earlier waiter. From then on the window is reserved
+//! for 100 ms. A window that the claim opens uses up the reservation. An unused one expires. An
+//! expired waiter blocks nobody until it asks again, and then it is the last.
+//!
+//! New windows, more access, copies and guards are refused if they conflict with a reservation
+//! or a waiter. So the front of the queue is served first, and not the holder that retries.
+//! Giving up access is never refused for that reason.
+//!
+//! - A claim never blocks itself. It has one place in the queue, and one more for each lend of
+//!   it. A second wait gives up the first, which becomes ready.
+//! - A waiter may wait for windows that a lend sets aside for a borrower. It does not come
+//!   before that borrower: the lender waits for the borrower and would wait for ever. The same
+//!   holds for waiters behind such a waiter. A borrower looks at the first 64 waiters and 256
+//!   windows for this. It does not wait for those behind them.
+//! - A waiter for a window of its own claim does not block others. Waiters behind it do.
+//!   Otherwise a guest could starve a writer by waiting for itself.
+//! - The end of the claim or the lend, a move, freezing, poison and unpinning end a wait that
+//!   can no longer succeed. The waiter becomes ready, and opening the window gives the reason.
+//!
+//! # Time
+//!
+//! Time is a parameter of the ledger. A thread that locks a ledger first lets it
+//! [advance](Ledger::advance), and again before it unlocks it. It then wakes the waiters about
+//! which the ledger decided, and no others.
+//!
+//! # Cost
+//!
+//! Each waiter notes one *blocker*: a window or an earlier waiter in its way. While that blocker
+//! stays, the waiter is not examined again. When a window closes or loses access, the waiters
+//! that noted it become *unsettled*. The next thread that advances the ledger examines them. If
+//! nothing has changed, advancing costs nothing. Waiters for the same bytes each note the one
+//! before them, so usually one waiter is examined when a window closes. At worst each is
+//! examined once. Examining one takes a few thousand instructions, which grow with the logarithm
+//! of the number of windows and waiters. After every 50 of them the ledger is unlocked for
+//! other threads.
+//!
+//! With 12,000 windows, 1024 waiters, 1024 lends and 4096 unpinned runs, an operation takes from
+//! 850 instructions (poll a waiter) to 29,150 (wait behind 513 others and give up).
+//! `tests/instructions` counts them.
 
 use std::time::Duration;
 
 use super::super::Span;
-use super::queue::{Blocker, Turn, Waiter};
-use super::{Access, ClaimId, Handle, Ledger, LendId, Refusal, WaiterId, WindowId};
+use super::queue::{Blocker, Waiter, WaiterState};
+use super::{Access, ClaimId, Handle, Ledger, LedgerError, LendId, WaiterId, WindowId};
 
-/// For how long a window is reserved for a waiter whose turn it is.
-pub const RESERVED: Duration = Duration::from_millis(100);
+/// The time for which a window is reserved for a ready waiter: 100 ms.
+pub const RESERVATION: Duration = Duration::from_millis(100);
 
-/// The number of waiters that one [step](Ledger::step) looks at. One takes up to a few
-/// microseconds.
-const LOOKED_AT: usize = 50;
+/// The number of waiters that [`advance_some`](Ledger::advance_some) examines at most. Each
+/// takes up to a few microseconds.
+const EXAMINED: usize = 50;
 
-/// The most waiters in front of a borrower of which it is checked whether they wait for its
+/// The maximum number of waiters in front of a borrower that are checked for waiting for its
 /// lender.
 const IN_FRONT: usize = 64;
 
-/// The most windows that are looked at for that: those of the claim, but not the lender's.
+/// The maximum number of windows that are examined for that: windows of the claim that are not
+/// the lender's.
 const BESIDE: usize = 256;
 
-/// What a waiter is told.
+/// The state of a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// It should try: the window is reserved for it, or waiting is of no use.
+pub enum WaitStatus {
+    /// It should try to open its window: the window is reserved, or waiting does not help.
     Ready,
-    /// It waits on. Somebody tells it, or a reservation ends at this moment, at
-    /// which it should ask again.
-    NotYet(Option<Duration>),
+    /// It waits on until it is [woken](Ledger::take_woken). If there is a moment, it should
+    /// poll again then, because a reservation expires.
+    Pending(Option<Duration>),
 }
 
 impl<P> Ledger<P> {
-    /// Waits for a window: puts its claim, or its lend, at the end of the queue.
-    /// It has one place there; waiting for something else gives up the first.
+    /// Puts a claim, or a lend, at the end of the queue for a window. It gives up the place that
+    /// it had there before. Does not block: [poll](Ledger::poll_waiter) the waiter.
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`] and
-    /// [`Refusal::OtherStrand`]: what waiting does not cure.
-    pub fn wait(
+    /// Returns an error as [`open`](Ledger::open) does, except [`LedgerError::WouldBlock`] and
+    /// [`LedgerError::OtherStrand`].
+    pub fn enqueue(
         &mut self,
         handle: &Handle,
         span: Span,
         access: Access,
         now: Duration,
-    ) -> Result<WaiterId, Refusal> {
+    ) -> Result<WaiterId, LedgerError> {
         self.may_open(handle, access.needs(), access)?;
         self.check_pinned(handle.claim, span)?;
         self.leave_queue(handle.claim, handle.via);
         let id = WaiterId(self.fresh());
         self.queue
             .push(id, (handle.claim, handle.via), span, access);
-        // Others' reservations end before it is looked whether this one can be.
-        self.step(now);
+        // Reservations of others expire before this waiter is examined.
+        self.advance_some(now);
         Ok(id)
     }
 
-    /// Tells a waiter whether it is its turn. One that let its turn go by waits
-    /// again, as the last. One that is not there any more, since it has what it
-    /// waited for or never will, should not wait.
-    pub fn waited(&mut self, id: WaiterId, now: Duration) -> Waited {
-        self.step(now);
-        if self.queue.get(id).is_some_and(|it| it.turn == Turn::Lapsed) {
+    /// Returns whether a waiter is ready. A waiter whose reservation expired waits again, as
+    /// the last. A waiter that has left the queue is ready: its claim has the window, or waiting
+    /// does not help.
+    pub fn poll_waiter(&mut self, id: WaiterId, now: Duration) -> WaitStatus {
+        self.advance_some(now);
+        if self
+            .queue
+            .get(id)
+            .is_some_and(|it| it.state == WaiterState::Expired)
+        {
             let place = self.fresh();
-            self.queue.again(id, place);
-            self.step(now);
+            self.queue.requeue(id, place);
+            self.advance_some(now);
         }
-        match self.queue.get(id).map(|it| it.turn) {
-            Some(Turn::Waiting) => Waited::NotYet(self.next_lapse()),
-            _ => Waited::Ready,
+        match self.queue.get(id).map(|it| it.state) {
+            Some(WaiterState::Waiting) => WaitStatus::Pending(self.next_expiry()),
+            _ => WaitStatus::Ready,
         }
     }
 
-    /// Does not wait any more.
-    pub fn forget(&mut self, id: WaiterId) {
+    /// Removes a waiter from the queue. Does nothing if it has left.
+    pub fn dequeue(&mut self, id: WaiterId) {
         self.queue.remove(id);
     }
 
-    /// Whether anybody is in the queue, so that there is something to
-    /// [pass](Ledger::pass) for.
+    /// Returns whether there are waiters, so that the ledger must
+    /// [advance](Ledger::advance).
     #[must_use]
     pub fn has_waiters(&self) -> bool {
-        self.queue.has_told() || !self.queue.is_empty()
+        self.queue.has_woken() || !self.queue.is_empty()
     }
 
-    /// Lets time pass: ends reservations, reserves for those whose turn it is, and
-    /// forgets those for whom waiting is of no use any more. To be said before the
-    /// ledger is asked for anything, and after it was changed. Tells whether
-    /// anything was decided that a waiter should hear of.
-    #[allow(dead_code, reason = "for those who do not share the ledger")]
-    pub fn pass(&mut self, now: Duration) -> bool {
-        while self.step(now) {}
-        !self.take_told().is_empty()
+    /// Advances the ledger to a moment: ends reservations, reserves windows for ready waiters,
+    /// and removes waiters for which waiting no longer helps. Call this before other operations
+    /// and after changes. Returns whether a waiter must be woken, and forgets which one.
+    ///
+    /// A ledger that threads share uses [`advance_some`](Ledger::advance_some) instead.
+    pub fn advance(&mut self, now: Duration) -> bool {
+        while self.advance_some(now) {}
+        !self.take_woken().is_empty()
     }
 
-    /// As [`pass`](Ledger::pass), but looks at so few waiters that others do not wait
-    /// for the ledger meanwhile. Returns whether there are more to look at. If nothing
-    /// has changed, it takes no time.
-    pub fn step(&mut self, now: Duration) -> bool {
-        let mut left = LOOKED_AT;
-        self.leave_if_useless(&mut left);
+    /// Advances the ledger as [`advance`](Ledger::advance) does, but examines at most 50
+    /// waiters, so that it can be unlocked for other threads. Returns whether there may be more
+    /// to examine. If nothing has changed, this takes constant time.
+    pub fn advance_some(&mut self, now: Duration) -> bool {
+        let mut left = EXAMINED;
+        self.remove_hopeless(&mut left);
         while left > 0 {
-            let lapsed = self.queue.lapse(now);
-            // From then on, and not from when somebody looks.
-            let at = lapsed.unwrap_or(now);
+            let expired = self.queue.expire(now);
+            // The next reservation starts when this one ended, not when a thread notices.
+            let at = expired.unwrap_or(now);
             while left > 0 {
                 let Some(id) = self.queue.next_unsettled() else {
                     break;
                 };
                 left -= 1;
-                self.look_at(id, at);
+                self.examine(id, at);
             }
-            if lapsed.is_none() {
+            if expired.is_none() {
                 break;
             }
             left = left.saturating_sub(1);
@@ -119,19 +166,19 @@ impl<P> Ledger<P> {
         left == 0
     }
 
-    /// Takes the waiters that are to be woken, since the last call.
-    pub fn take_told(&mut self) -> Vec<WaiterId> {
-        self.queue.take_told()
+    /// Takes the waiters that must be woken, since the last call.
+    pub fn take_woken(&mut self) -> Vec<WaiterId> {
+        self.queue.take_woken()
     }
 
-    /// Returns when the next reservation ends.
+    /// Returns the moment at which the next reservation expires.
     #[must_use]
-    pub fn next_lapse(&self) -> Option<Duration> {
-        self.queue.next_lapse()
+    pub fn next_expiry(&self) -> Option<Duration> {
+        self.queue.next_expiry()
     }
 
-    /// Looks whether it is a waiter's turn, or else what it waits for.
-    fn look_at(&mut self, id: WaiterId, now: Duration) {
+    /// Examines a waiter: reserves its window or notes its blocker.
+    fn examine(&mut self, id: WaiterId, now: Duration) {
         let Some(it) = self.queue.get(id) else {
             return;
         };
@@ -150,13 +197,13 @@ impl<P> Ledger<P> {
         }
         match self.conflict(it.claim, it.via, it.span, it.access, None) {
             Some(window) => self.queue.block(id, Blocker::Window(window)),
-            None => self.queue.reserve(id, now + RESERVED),
+            None => self.queue.reserve(id, now + RESERVATION),
         }
     }
 
-    /// Takes waiters out of the queue that can get no window by waiting, without a
-    /// change by others that nobody can wait for.
-    fn leave_if_useless(&mut self, left: &mut usize) {
+    /// Removes waiters that cannot get their window by waiting, because the region is purged,
+    /// poisoned or frozen, or the claim unpinned the bytes.
+    fn remove_hopeless(&mut self, left: &mut usize) {
         for claim in std::mem::take(&mut self.unpinned_by) {
             let waiting = self.queue.of_claim(claim);
             let waiting: Vec<_> = waiting.map(|it| (it.id, it.span)).collect();
@@ -170,22 +217,21 @@ impl<P> Ledger<P> {
         if self.queue.is_empty() || !(all || self.frozen && !self.only_readers_wait) {
             return;
         }
-        let useless = self.queue.iter();
-        let useless = useless.filter(|it| all || it.access != Access::Read);
-        let useless: Vec<WaiterId> = useless.take(*left).map(|it| it.id).collect();
-        *left -= useless.len();
+        let hopeless = self.queue.iter();
+        let hopeless = hopeless.filter(|it| all || it.access != Access::Read);
+        let hopeless: Vec<WaiterId> = hopeless.take(*left).map(|it| it.id).collect();
+        *left -= hopeless.len();
         self.only_readers_wait = self.frozen && *left > 0;
-        for id in useless {
+        for id in hopeless {
             self.queue.remove(id);
         }
     }
 
-    /// Returns the waiter that is in the queue before such a window of a waiter at
-    /// `place`: by a reservation, or by having waited for longer.
+    /// Returns a waiter that comes before such a window of a waiter at `place`: by a
+    /// reservation, or because it has waited longer.
     ///
-    /// A waiter for a window of its own claim blocks nobody. Nor is a borrower blocked by
-    /// waiters for windows that are set aside for it: the owner of those waits for the
-    /// borrower.
+    /// A waiter for a window of its own claim blocks nobody. A borrower is not blocked by
+    /// waiters for windows that are set aside for it: their owner waits for the borrower.
     fn before(
         &self,
         claim: ClaimId,
@@ -201,8 +247,8 @@ impl<P> Ledger<P> {
         let mut held: Vec<&Waiter> = Vec::new();
         let mut windows = BESIDE;
         let in_front = self.queue.in_order().filter(|it| it.claim != claim);
-        // As many as can be looked at. A borrower does not wait for the others: they
-        // may wait for its lender, who waits for it.
+        // A borrower does not wait for those further behind: they may wait for its lender,
+        // which waits for it.
         for it in in_front.take(IN_FRONT) {
             if it.place() >= place {
                 break;
@@ -219,8 +265,8 @@ impl<P> Ledger<P> {
         None
     }
 
-    /// Returns whether a waiter waits for a window that is set aside, or may do so: no more
-    /// than so many windows are `left` to look at.
+    /// Returns whether a waiter waits for a window that is set aside, or may do so because no
+    /// windows are `left` to examine.
     fn waits_for_aside(
         &self,
         waiter: &Waiter,
@@ -246,8 +292,7 @@ impl<P> Ledger<P> {
             })
     }
 
-    /// Whether anybody in the queue comes before such a new window, or such new
-    /// access of one.
+    /// Returns whether any waiter comes before such a new window or such new access of one.
     pub(super) fn is_behind(
         &self,
         claim: ClaimId,
@@ -259,12 +304,12 @@ impl<P> Ledger<P> {
             return false;
         }
         let own = self.queue.of(claim, via);
-        let own = own.filter(|it| it.turn != Turn::Lapsed && it.is_for(span, access));
+        let own = own.filter(|it| it.state != WaiterState::Expired && it.is_for(span, access));
         let place = own.map_or(u64::MAX, Waiter::place);
         self.before(claim, via, span, access, place).is_some()
     }
 
-    /// A window was opened: whoever waited for it does not any more.
+    /// Ends the wait for a window that was opened.
     pub(super) fn consume(
         &mut self,
         claim: ClaimId,
@@ -278,14 +323,14 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Notes that a claim, or a lend, waits for nothing any more.
+    /// Ends the wait of a claim or a lend.
     pub(super) fn leave_queue(&mut self, claim: ClaimId, via: Option<LendId>) {
         if let Some(id) = self.queue.of(claim, via).map(|it| it.id) {
             self.queue.remove(id);
         }
     }
 
-    /// Notes that a claim and its lends wait for nothing any more.
+    /// Ends the waits of a claim and its lends.
     pub(super) fn leave_queue_whole(&mut self, claim: ClaimId) {
         let all: Vec<WaiterId> = self.queue.of_claim(claim).map(|it| it.id).collect();
         for id in all {
@@ -293,7 +338,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Notes that a window is there, or sees more than before: waiters of its claim may
+    /// Notes that a window is open or has more access than before. Waiters of its claim may
     /// wait for it now.
     pub(super) fn note_window(&mut self, id: WindowId) {
         if self.queue.is_empty() {
@@ -316,7 +361,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Notes that a window has gone, or sees something else than before.
+    /// Notes that a window is closed or has another access than before.
     pub(super) fn note_change(&mut self, id: WindowId, claim: ClaimId) {
         if self.queue.is_empty() {
             return;
@@ -336,20 +381,21 @@ impl<P> Ledger<P> {
             }
         }
         if stand {
-            // Those behind it may be behind a lender by that.
+            // Waiters behind it may now be behind a lender.
             let lent = self.queue.iter().filter(|it| it.via.is_some());
-            self.look_again(lent.map(|it| it.id).collect());
+            self.unsettle_all(lent.map(|it| it.id).collect());
         }
     }
 
-    /// Notes that a window of a claim sees something else than before. Others may wait for
-    /// it now, and the claim's borrowers are no longer behind them.
+    /// Notes that a window of a claim has another access than before. Other claims may wait for
+    /// it now, and then the claim's borrowers are no longer behind them.
     pub(super) fn note_aside(&mut self, claim: ClaimId) {
         let lent = self.queue.of_claim(claim).filter(|it| it.via.is_some());
-        self.look_again(lent.map(|it| it.id).collect());
+        self.unsettle_all(lent.map(|it| it.id).collect());
     }
 
-    fn look_again(&mut self, waiters: Vec<WaiterId>) {
+    /// Unsettles waiters that wait for others.
+    fn unsettle_all(&mut self, waiters: Vec<WaiterId>) {
         for id in waiters {
             let it = self.queue.get(id).expect("it is in the queue");
             if it.waits() && !it.waits_for_own() {

@@ -1,12 +1,19 @@
-//! The lock: windows and guards, and what of them conflicts.
+//! The lock: windows and guards, and which of them conflict.
 
 use super::super::{Rights, Span};
-use super::{Access, ClaimId, End, Handle, Holder, Ledger, LendId, Refusal, Window, WindowId};
+use super::{
+    Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, WindowEnd, WindowId, WindowRecord,
+};
 
 impl<P> Ledger<P> {
-    /// Tells whether a lend on the way from the owner to `via` sets this window
-    /// of the claim aside: the lender had it when that lend began.
-    pub(super) fn is_aside(&self, id: WindowId, window: &Window<P>, via: Option<LendId>) -> bool {
+    /// Returns whether a lend on the way from the owner to `via` sets this window of the claim
+    /// aside: the lender had it when that lend began.
+    pub(super) fn is_aside(
+        &self,
+        id: WindowId,
+        window: &WindowRecord<P>,
+        via: Option<LendId>,
+    ) -> bool {
         if window.holder == Holder::Host {
             return false;
         }
@@ -23,7 +30,7 @@ impl<P> Ledger<P> {
         false
     }
 
-    /// Returns the tags of the windows that are set aside for a user of the lend `via`.
+    /// Returns the tags of the windows that are set aside for a borrower by the lend `via`.
     pub(super) fn tags_aside(&self, claim: ClaimId, via: Option<LendId>) -> Vec<u64> {
         let mut tags = Vec::new();
         let mut at = via;
@@ -37,9 +44,9 @@ impl<P> Ledger<P> {
         tags
     }
 
-    /// Returns the tag of a new window; 0 if the host holds it, or if the claim or lend that
-    /// it came by has been lent on. All windows with another tag are set aside for users of
-    /// any later lend: they were there when it began.
+    /// Returns the tag of a new window. It is 0 if the host holds the window, or if its claim or
+    /// lend has been lent on. All windows with another tag are set aside for borrowers of any
+    /// later lend, because they existed when it began.
     fn tag(&self, claim: ClaimId, via: Option<LendId>, holder: Holder) -> u64 {
         let lends_on = match via {
             None => self.claims[&claim].lends > 0,
@@ -51,7 +58,7 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// Returns a window with which such a one would conflict.
+    /// Returns a window that conflicts with such a new window, other than `except`.
     pub(super) fn conflict(
         &self,
         claim: ClaimId,
@@ -67,13 +74,19 @@ impl<P> Ledger<P> {
         })
     }
 
-    /// Opens a window, for which the handle must have the rights `needs`:
-    /// takes the lock on its granules.
+    /// Opens a window: takes the lock on its granules. The handle must have the rights `needs`.
     ///
     /// # Errors
     ///
-    /// Each [`Refusal`]; they are looked for in the order gone, purged, rights,
-    /// frozen, poisoned, unpinned, conflict.
+    /// Returns, in this order:
+    /// - [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the region
+    ///   was purged for good;
+    /// - [`LedgerError::NotPermitted`] if the handle lacks one of the rights `needs`;
+    /// - [`LedgerError::Frozen`] if the region is frozen and the access is not `read`;
+    /// - [`LedgerError::Poisoned`] if the region is poisoned;
+    /// - [`LedgerError::Unpinned`] unless the claim pins all of the span;
+    /// - [`LedgerError::OtherStrand`] if a live window of another strand conflicts;
+    /// - [`LedgerError::WouldBlock`] if another window, a reservation or a waiter conflicts.
     pub fn open(
         &mut self,
         handle: &Handle,
@@ -82,12 +95,12 @@ impl<P> Ledger<P> {
         access: Access,
         holder: Holder,
         place: P,
-    ) -> Result<WindowId, Refusal> {
+    ) -> Result<WindowId, LedgerError> {
         self.may_open(handle, needs, access)?;
         self.check_pinned(handle.claim, span)?;
         self.check_lock(handle.claim, handle.via, span, access, None)?;
         if self.is_behind(handle.claim, handle.via, span, access) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         self.consume(handle.claim, handle.via, span, access);
         let id = WindowId(self.fresh());
@@ -102,7 +115,7 @@ impl<P> Ledger<P> {
         let tag = self.tag(handle.claim, handle.via, holder);
         self.windows.insert(
             id,
-            Window {
+            WindowRecord {
                 claim: handle.claim,
                 via: handle.via,
                 rights: handle.rights,
@@ -117,31 +130,36 @@ impl<P> Ledger<P> {
         Ok(id)
     }
 
-    /// Tells whether a window on no bytes at all could be opened.
+    /// Checks whether a window could be opened, regardless of its bytes.
     ///
     /// # Errors
     ///
-    /// As [`open`](Ledger::open), without [`Refusal::WouldBlock`],
-    /// [`Refusal::OtherStrand`] and [`Refusal::Unpinned`].
-    pub fn may_open(&self, handle: &Handle, needs: Rights, access: Access) -> Result<(), Refusal> {
+    /// Returns an error as [`open`](Ledger::open) does, except [`LedgerError::WouldBlock`],
+    /// [`LedgerError::OtherStrand`] and [`LedgerError::Unpinned`].
+    pub fn may_open(
+        &self,
+        handle: &Handle,
+        needs: Rights,
+        access: Access,
+    ) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_rights(handle, needs)?;
         self.check_state(access)
     }
 
-    pub(super) fn check_pinned(&self, claim: ClaimId, span: Span) -> Result<(), Refusal> {
+    pub(super) fn check_pinned(&self, claim: ClaimId, span: Span) -> Result<(), LedgerError> {
         match self.claims[&claim].unpinned.overlaps(&span.granules()) {
-            true => Err(Refusal::Unpinned),
+            true => Err(LedgerError::Unpinned),
             false => Ok(()),
         }
     }
 
-    pub(super) fn check_state(&self, access: Access) -> Result<(), Refusal> {
+    pub(super) fn check_state(&self, access: Access) -> Result<(), LedgerError> {
         if self.frozen && access != Access::Read {
-            return Err(Refusal::Frozen);
+            return Err(LedgerError::Frozen);
         }
         if self.poisoned {
-            Err(Refusal::Poisoned)
+            Err(LedgerError::Poisoned)
         } else {
             Ok(())
         }
@@ -154,56 +172,56 @@ impl<P> Ledger<P> {
         span: Span,
         access: Access,
         except: Option<WindowId>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LedgerError> {
         if self.frozen && access != Access::Read {
-            return Err(Refusal::Frozen);
+            return Err(LedgerError::Frozen);
         }
         if self.conflict(claim, via, span, access, except).is_none() {
             return Ok(());
         }
-        // That is no matter of waiting, and said first.
+        // Waiting does not help against these, so they come first.
         let aside = self.tags_aside(claim, via);
         let apart = |other: Access| other.is_strands_apart(access);
         let apart = self.windows.find(span, apart, &aside, |id, other| {
             Some(id) != except && !(other.claim == claim && self.is_aside(id, other, via))
         });
         match apart {
-            Some(_) => Err(Refusal::OtherStrand),
-            None => Err(Refusal::WouldBlock),
+            Some(_) => Err(LedgerError::OtherStrand),
+            None => Err(LedgerError::WouldBlock),
         }
     }
 
-    /// Tells whether a window may be for something else.
+    /// Checks whether a window may change its access.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Gone`] for a window that has ended, or whose lend has; the
-    /// others but [`Refusal::Poisoned`], since windows that exist stay as they
-    /// are.
-    pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), Refusal> {
-        let window = self.windows.get(id).ok_or(Refusal::Gone)?;
+    /// Returns [`LedgerError::Gone`] if the window or its lend has ended. Otherwise returns an
+    /// error as [`open`](Ledger::open) does, except [`LedgerError::Poisoned`] and
+    /// [`LedgerError::Unpinned`]: poison and unpinning do not affect open windows.
+    pub fn may_set_access(&self, id: WindowId, access: Access) -> Result<(), LedgerError> {
+        let window = self.windows.get(id).ok_or(LedgerError::Gone)?;
         self.check_lend(window.via)?;
         if self.purged {
-            return Err(Refusal::Purged);
+            return Err(LedgerError::Purged);
         }
         if !window.rights.contains(access.needs()) {
-            return Err(Refusal::NotPermitted);
+            return Err(LedgerError::NotPermitted);
         }
         let (claim, via, span) = (window.claim, window.via, window.span);
         self.check_lock(claim, via, span, access, Some(id))?;
-        // Nobody waits for a window to be more than it is now.
+        // Waiters come first only if the access conflicts with more than now.
         if !access.within(window.access) && self.is_behind(claim, via, span, access) {
-            return Err(Refusal::WouldBlock);
+            return Err(LedgerError::WouldBlock);
         }
         Ok(())
     }
 
-    /// Changes what a window is for.
+    /// Changes the access of a window, which does not conflict with itself.
     ///
     /// # Errors
     ///
-    /// As [`may_set_access`](Ledger::may_set_access).
-    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), Refusal> {
+    /// Returns an error as [`may_set_access`](Ledger::may_set_access) does.
+    pub fn set_access(&mut self, id: WindowId, access: Access) -> Result<(), LedgerError> {
         self.may_set_access(id, access)?;
         self.windows.set_access(id, access);
         let claim = self.windows.get(id).expect("it may be changed").claim;
@@ -213,13 +231,13 @@ impl<P> Ledger<P> {
         Ok(())
     }
 
-    /// Closes a window: lets its granules go. A writer that died poisons the
-    /// region. Gives back what was noted for it, or `None` for a window that
-    /// had ended before.
-    pub fn close(&mut self, id: WindowId, end: End) -> Option<P> {
+    /// Closes a window and releases its granules. If its holder [died](WindowEnd::Died) and the
+    /// window could write, this poisons the region. Returns the place noted for the window, or
+    /// `None` if it had ended before.
+    pub fn close(&mut self, id: WindowId, end: WindowEnd) -> Option<P> {
         let window = self.windows.remove(id)?;
         self.note_change(id, window.claim);
-        if window.access.writes() && end == End::Died {
+        if window.access.writes() && end == WindowEnd::Died {
             self.poisoned = true;
         }
         let entry = self.claim_mut(window.claim);
@@ -237,16 +255,15 @@ impl<P> Ledger<P> {
         Some(window.place)
     }
 
-    /// What a window is at the moment: its span and access.
+    /// Returns the span and the access of an open window.
     #[must_use]
-    #[allow(dead_code, reason = "for tests")]
     pub fn window(&self, id: WindowId) -> Option<(Span, Access)> {
         self.windows
             .get(id)
             .map(|window| (window.span, window.access))
     }
 
-    /// Tells whether a window may ever write, now or after
+    /// Returns whether a window has the rights to write, now or after
     /// [`set_access`](Ledger::set_access).
     #[must_use]
     pub fn may_write(&self, id: WindowId) -> bool {
@@ -254,8 +271,8 @@ impl<P> Ledger<P> {
         window.is_some_and(|window| window.rights.contains(Access::Write.needs()))
     }
 
-    /// The guests' windows of a claim that were made through a lend, or, with
-    /// `None`, by its own holder.
+    /// Returns the guests' windows of a claim that were made via a lend, or with `None` by its
+    /// owner.
     pub fn windows_of(
         &self,
         claim: ClaimId,
@@ -268,7 +285,7 @@ impl<P> Ledger<P> {
     }
 }
 
-/// Returns the tag that the windows of a claim share, if they came by this lend, or by none.
+/// Returns the tag that the windows of a claim share which were made via this lend, or via none.
 /// Claims and lends never have the same number.
 fn tag(claim: ClaimId, via: Option<LendId>) -> u64 {
     via.map_or(claim.0, |lend| lend.0)

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::told::{Failed, How, Told};
 use super::waits::{self, LentRegions};
 use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
-use crate::region::{Charge, ClaimId, End, Kind, LendId};
+use crate::region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
 use crate::sync::{Mutex, step};
 
 /// What is tried.
@@ -262,7 +262,7 @@ impl Store {
         let mut charges: Vec<(Charge, Vec<Charge>)> = Vec::new();
         for one in &given {
             if let Given::Moved(region) = one {
-                let handle = to.owner().account.charge(Kind::Handles, 1)?;
+                let handle = to.owner().account.charge(ChargeKind::Handles, 1)?;
                 charges.push((handle, region.charge_claim(to.owner())?));
             }
         }
@@ -274,7 +274,7 @@ impl Store {
                     let (handle, claim) = charges.next().expect("one each");
                     let id = region.handle().claim();
                     self.memory
-                        .unmap_all(region.shared(), id, None, End::Orderly);
+                        .unmap_all(region.shared(), id, None, WindowEnd::Orderly);
                     note(&seen.moved);
                     let moved = region.transferred(to.owner(), handle, claim);
                     parcel.0.push(Carried::Moved(moved));
@@ -319,7 +319,7 @@ impl Borrowed {
             } = &guard;
             store
                 .memory
-                .unmap_all(shared, *claim, Some(*lend), End::Orderly);
+                .unmap_all(shared, *claim, Some(*lend), WindowEnd::Orderly);
             drop(store.table.remove(&key));
         }
     }
@@ -338,7 +338,9 @@ impl Drop for LenderGuard<'_> {
             let Lent {
                 shared, claim, via, ..
             } = &lent;
-            self.store.memory.unmap_all(shared, *claim, *via, End::Died);
+            self.store
+                .memory
+                .unmap_all(shared, *claim, *via, WindowEnd::Died);
         }
     }
 }

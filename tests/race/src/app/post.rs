@@ -15,7 +15,7 @@ use super::channel::{
 use super::spec::ChannelSpec;
 use super::told::{Failed, How, Told};
 use crate::held::{Limits, Memory, Recipient, World, some_access, some_span};
-use crate::region::End;
+use crate::region::WindowEnd;
 
 /// What is tried.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +168,7 @@ impl Post {
                         let ledger = region.shared().ledger();
                         ledger.may_move(region.handle()).expect("it is all its own");
                         drop(ledger);
-                        memory.unmap_all(region.shared(), claim, None, End::Orderly);
+                        memory.unmap_all(region.shared(), claim, None, WindowEnd::Orderly);
                     }
                     // Nobody else sees the letter before this is done.
                     self.next[guest].store(number + 1, SeqCst);

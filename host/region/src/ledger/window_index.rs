@@ -1,26 +1,32 @@
-//! The windows of a region: by identity, by where they are, and by whose they are.
+//! The windows of a region: by identity, by span, and by claim.
+//!
+//! Windows of one access, of all claims and of each claim, are in interval trees, which find one
+//! on a span. The search skips windows that a lend sets aside by their *tag*. The windows of a
+//! claim's owner, or of one lend, share a tag if the claim or lend had not been lent on when
+//! they were opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Span;
 use super::interval_tree::IntervalTree;
-use super::{Access, ClaimId, LendId, Window, WindowId};
+use super::{Access, ClaimId, LendId, WindowId, WindowRecord};
 
-/// The windows of a region. What it costs to open, close and find one grows with the
-/// logarithm of how many there are, also where many are on the same granules.
+/// The windows of a region. Opening, closing and finding one takes time logarithmic in the
+/// number of windows, even if many are on the same granules.
 #[derive(Debug)]
-pub(super) struct Windows<P> {
-    all: BTreeMap<WindowId, Window<P>>,
-    /// All of them. Of few kinds: each store has its own live ones.
+pub(super) struct WindowIndex<P> {
+    all: BTreeMap<WindowId, WindowRecord<P>>,
+    /// All windows, by access. There are few accesses: two, and two for each store with live
+    /// windows.
     places: BTreeMap<Access, IntervalTree>,
-    /// The same, of each claim.
+    /// The same, for each claim.
     of_claims: BTreeMap<(ClaimId, Access), IntervalTree>,
     through: BTreeSet<(ClaimId, Option<LendId>, WindowId)>,
 }
 
-impl<P> Windows<P> {
-    pub(super) fn new() -> Windows<P> {
-        Windows {
+impl<P> WindowIndex<P> {
+    pub(super) fn new() -> WindowIndex<P> {
+        WindowIndex {
             all: BTreeMap::new(),
             places: BTreeMap::new(),
             of_claims: BTreeMap::new(),
@@ -28,23 +34,23 @@ impl<P> Windows<P> {
         }
     }
 
-    pub(super) fn get(&self, id: WindowId) -> Option<&Window<P>> {
+    pub(super) fn get(&self, id: WindowId) -> Option<&WindowRecord<P>> {
         self.all.get(&id)
     }
 
-    /// Whether all of them only read.
+    /// Returns whether all windows only read.
     pub(super) fn only_read(&self) -> bool {
         let mut places = self.places.iter();
         places.all(|(access, places)| *access == Access::Read || places.is_empty())
     }
 
-    pub(super) fn insert(&mut self, id: WindowId, window: Window<P>) {
+    pub(super) fn insert(&mut self, id: WindowId, window: WindowRecord<P>) {
         self.place(id, &window);
         self.through.insert((window.claim, window.via, id));
         self.all.insert(id, window);
     }
 
-    pub(super) fn remove(&mut self, id: WindowId) -> Option<Window<P>> {
+    pub(super) fn remove(&mut self, id: WindowId) -> Option<WindowRecord<P>> {
         let window = self.all.remove(&id)?;
         self.through.remove(&(window.claim, window.via, id));
         self.displace(id, &window);
@@ -60,7 +66,7 @@ impl<P> Windows<P> {
         }
     }
 
-    fn place(&mut self, id: WindowId, window: &Window<P>) {
+    fn place(&mut self, id: WindowId, window: &WindowRecord<P>) {
         let places = self.places.entry(window.access);
         let places = places.or_insert_with(IntervalTree::new);
         places.insert(id, window.span, window.tag);
@@ -69,7 +75,7 @@ impl<P> Windows<P> {
         of_claim.insert(id, window.span, window.tag);
     }
 
-    fn displace(&mut self, id: WindowId, window: &Window<P>) {
+    fn displace(&mut self, id: WindowId, window: &WindowRecord<P>) {
         let (access, span) = (window.access, window.span);
         remove(&mut self.places, access, access, id, span);
         remove(
@@ -81,21 +87,21 @@ impl<P> Windows<P> {
         );
     }
 
-    /// A claim has ended, and has no window any more.
+    /// Removes a claim that has ended and has no windows.
     pub(super) fn forget(&mut self, claim: ClaimId) {
         for access in [Access::Read, Access::Write] {
             self.of_claims.remove(&(claim, access));
         }
     }
 
-    /// Finds a window on a span that sees as `sees` wants and is `accept`ed, among
-    /// those whose tag is not in `without`.
+    /// Finds a window on a span whose access and identity are accepted by `sees` and `accept`,
+    /// among those whose tag is not in `without`.
     pub(super) fn find(
         &self,
         span: Span,
         sees: impl Fn(Access) -> bool,
         without: &[u64],
-        mut accept: impl FnMut(WindowId, &Window<P>) -> bool,
+        mut accept: impl FnMut(WindowId, &WindowRecord<P>) -> bool,
     ) -> Option<WindowId> {
         let kinds = self.places.iter();
         let mut kinds = kinds.filter(|(other, _)| sees(**other));
@@ -103,15 +109,15 @@ impl<P> Windows<P> {
         kinds.find_map(|(_, places)| places.find(span, without, &mut accept))
     }
 
-    /// As [`find`](Windows::find), among the windows of one claim with which one of this
-    /// access does not go together.
+    /// Finds a window as [`find`](WindowIndex::find) does, among the windows of one claim that
+    /// conflict with this access.
     pub(super) fn find_against(
         &self,
         claim: ClaimId,
         span: Span,
         access: Access,
         without: &[u64],
-        mut accept: impl FnMut(WindowId, &Window<P>) -> bool,
+        mut accept: impl FnMut(WindowId, &WindowRecord<P>) -> bool,
     ) -> Option<WindowId> {
         let mut accept = |id| accept(id, &self.all[&id]);
         self.of_claim(claim)
@@ -119,8 +125,8 @@ impl<P> Windows<P> {
             .find_map(|(_, places)| places.find(span, without, &mut accept))
     }
 
-    /// The windows of a claim on a span, in the order in which they were opened.
-    pub(super) fn on(&self, claim: ClaimId, span: Span) -> Vec<(WindowId, &Window<P>)> {
+    /// Returns the windows of a claim on a span, in the order in which they were opened.
+    pub(super) fn on(&self, claim: ClaimId, span: Span) -> Vec<(WindowId, &WindowRecord<P>)> {
         let mut found = Vec::new();
         for (_, places) in self.of_claim(claim) {
             places.find(span, &[], |id| {
@@ -132,12 +138,12 @@ impl<P> Windows<P> {
         found
     }
 
-    /// Whether there is a window of a claim on a span that is `accept`ed.
+    /// Returns whether a claim has a window on a span that `accept` accepts.
     pub(super) fn any_on(
         &self,
         claim: ClaimId,
         span: Span,
-        accept: impl Fn(&Window<P>) -> bool,
+        accept: impl Fn(&WindowRecord<P>) -> bool,
     ) -> bool {
         self.of_claim(claim).any(|(_, places)| {
             places
@@ -153,13 +159,12 @@ impl<P> Windows<P> {
             .map(|((_, access), places)| (*access, places))
     }
 
-    /// The windows of a claim that were opened through a lend, or, with `None`, by its
-    /// own holder.
+    /// Returns the windows of a claim that were opened via a lend, or with `None` by its owner.
     pub(super) fn through(
         &self,
         claim: ClaimId,
         via: Option<LendId>,
-    ) -> impl Iterator<Item = (WindowId, &Window<P>)> {
+    ) -> impl Iterator<Item = (WindowId, &WindowRecord<P>)> {
         let first = (claim, via, WindowId(0));
         let last = (claim, via, WindowId(u64::MAX));
         let through = self.through.range(first..=last);
@@ -167,8 +172,8 @@ impl<P> Windows<P> {
     }
 }
 
-/// Removes a window from a tree. An empty one is kept for the next window, but not for
-/// those of a store, which may be gone.
+/// Removes a window from a tree. An empty tree is kept for the next window, but not one of a
+/// store, which may be gone.
 fn remove<K: Ord>(
     trees: &mut BTreeMap<K, IntervalTree>,
     key: K,
