@@ -39,7 +39,7 @@ fn frames_that_go_round_are_finished_at_the_end() {
     let dirs = Dirs::new();
     let outcome = runtime().block_on(async {
         let app = app(&dirs, 100_000, &[]);
-        let app = app.grace(std::time::Duration::from_secs(60));
+        let app = app.stop_timeout(std::time::Duration::from_secs(60));
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let running = tokio::spawn(app.run());

@@ -7,7 +7,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::{Limits, Rights};
 use tombolo_app::{
-    App, AppBuilder, Backoff, ChannelSpec, End, Grant, GuestSpec, Outcome, Restart, ScopeSpec,
+    App, AppBuilder, Backoff, ChannelSpec, CommandExit, Grant, GuestSpec, Outcome, Restart,
+    ScopeSpec,
 };
 
 tombolo_tests::guests!(pipes);
@@ -74,7 +75,7 @@ fn run(app: AppBuilder) -> Outcome {
 fn succeeds(app: AppBuilder) -> Outcome {
     let outcome = run(app);
     assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.end, CommandExit::Exit(0));
     outcome
 }
 
@@ -154,7 +155,7 @@ fn channel_is_closed_when_its_receiver_goes() {
             "{how}: {:?}",
             outcome.failures
         );
-        assert_eq!(outcome.end, End::Exit(0), "{how}");
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{how}");
         let dropped = outcome.report.channels[0].dropped;
         assert!(dropped > 0, "{how}");
     }
@@ -167,7 +168,7 @@ fn channel_without_guests_that_could_send_is_closed() {
         .guest(writer("ear", "hear talk", out.path()))
         .guest(node("mute", "fail"))
         .channel(channel("talk", &["mute"], "ear", 3)));
-    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.end, CommandExit::Exit(0));
     assert_eq!(outcome.failures.len(), 1);
 }
 
@@ -221,7 +222,12 @@ fn names_are_found_by_members_with_their_rights() {
             .scope(scope())
             .channel(channel("c", &["publisher"], "reader", 1))
             .channel(channel("done", &["reader"], "publisher", 1)));
-        assert_eq!(outcome.end, End::Exit(0), "{how}: {:?}", outcome.failures);
+        assert_eq!(
+            outcome.end,
+            CommandExit::Exit(0),
+            "{how}: {:?}",
+            outcome.failures
+        );
         assert_eq!(
             outcome.failures.len(),
             failures,
@@ -256,7 +262,7 @@ fn guest_that_always_fails_is_given_up() {
         ..writer("a", "fail-until tries 9", out.path())
     }));
     assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
-    assert_eq!(outcome.end, End::Exit(1));
+    assert_eq!(outcome.end, CommandExit::Exit(1));
     assert_eq!(outcome.report.guests[0].restarts.len(), 3);
 }
 
@@ -325,7 +331,7 @@ fn guests_are_started_again_while_others_start() {
             .run()
             .await
     });
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.report.guests[1].restarts_total, 2);
 }
 
@@ -403,7 +409,7 @@ fn guests_that_hear_of_the_end_have_time_for_it() {
         .guest(writer("a", "linger end", out.path()))
         .stop_timeout(Duration::from_secs(3600));
     let (outcome, _) = stopped(app, out.path());
-    assert_eq!(outcome.end, End::Exit(0));
+    assert_eq!(outcome.end, CommandExit::Exit(0));
     assert_eq!(std::fs::read(out.path().join("heard")).unwrap(), b"in time");
 }
 
@@ -418,7 +424,7 @@ fn guests_that_stay_are_ended_after_their_time() {
         })
         .stop_timeout(grace);
     let (outcome, took) = stopped(app, out.path());
-    assert_eq!(outcome.end, End::Stopped);
+    assert_eq!(outcome.end, CommandExit::Stopped);
     assert!(took >= grace, "{took:?}");
     assert_eq!(
         outcome.report.guests[0].restarts,

@@ -34,6 +34,9 @@ pub(crate) const RACES: &[&str] = &["tombolo-loom-tests", "tombolo-race-tests"];
 /// wasmtime.
 pub(crate) const TOOLS: &str = "xtask";
 
+/// The profile of these commands, which optimises nothing.
+pub(crate) const TOOLS_PROFILE: &str = "xtask";
+
 /// The benchmarks that count instructions.
 pub(crate) const INSTRUCTIONS: &str = "tombolo-instruction-counts";
 

@@ -23,7 +23,11 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
             packages::NATIVE_GUESTS,
             &[],
         ),
-        Selection::new("the commands of this repository", &[packages::TOOLS], &[]),
+        Selection::new(
+            "the commands of this repository",
+            &[packages::TOOLS],
+            &["--profile", packages::TOOLS_PROFILE],
+        ),
     ];
     for package in packages::RACES {
         selections.push(Selection::new(package, &[package], &[]));
@@ -44,22 +48,22 @@ struct Selection {
     name: &'static str,
     /// The packages; the default members if there are none.
     packages: Vec<String>,
-    /// The arguments of cargo that select targets.
-    targets: Vec<String>,
+    /// Further arguments of cargo.
+    arguments: Vec<String>,
 }
 
 impl Selection {
-    fn new(name: &'static str, packages: &[&str], targets: &[&str]) -> Selection {
+    fn new(name: &'static str, packages: &[&str], arguments: &[&str]) -> Selection {
         Selection {
             name,
             packages: packages.iter().map(|&it| it.to_owned()).collect(),
-            targets: targets.iter().map(|&it| it.to_owned()).collect(),
+            arguments: arguments.iter().map(|&it| it.to_owned()).collect(),
         }
     }
 
     fn command(&self) -> Command {
         let mut cargo = run::cargo("test");
-        cargo.arg("--no-fail-fast").args(&self.targets);
+        cargo.arg("--no-fail-fast").args(&self.arguments);
         for package in &self.packages {
             cargo.args(["--package", package]);
         }

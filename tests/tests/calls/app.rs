@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tombolo::Limits;
 use tombolo_app::{
-    App, AppBuilder, Backoff, CallSpec, CommandSpec, End, GuestSpec, Outcome, Restart, StartError,
+    App, AppBuilder, Backoff, CallSpec, CommandExit, CommandSpec, GuestSpec, Outcome, Restart,
+    StartError,
 };
 
 use crate::guests;
@@ -20,7 +21,7 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
 
 /// Runs to the end, where all memory has been given back, whoever died.
 #[track_caller]
-fn ends(app: AppBuilder, end: End) -> Outcome {
+fn ends(app: AppBuilder, end: CommandExit) -> Outcome {
     let outcome = run(app);
     assert_eq!(outcome.end, end, "{:?}", outcome.failures);
     let report = &outcome.report;
@@ -31,7 +32,7 @@ fn ends(app: AppBuilder, end: End) -> Outcome {
 /// All guests live to the end.
 #[track_caller]
 fn plays(app: AppBuilder) -> Outcome {
-    let outcome = ends(app, End::Exit(0));
+    let outcome = ends(app, CommandExit::Exit(0));
     assert_eq!(outcome.failures, [""; 0]);
     outcome
 }
@@ -39,7 +40,7 @@ fn plays(app: AppBuilder) -> Outcome {
 /// The scenario comes to its end, and these guests do not.
 #[track_caller]
 fn plays_while_others_die(app: AppBuilder, dead: &[&str]) -> Outcome {
-    let outcome = ends(app, End::Exit(0));
+    let outcome = ends(app, CommandExit::Exit(0));
     assert_eq!(outcome.failures.len(), dead.len(), "{:?}", outcome.failures);
     for (failure, guest) in outcome.failures.iter().zip(dead) {
         assert!(
@@ -54,7 +55,7 @@ fn plays_while_others_die(app: AppBuilder, dead: &[&str]) -> Outcome {
 /// parts; those before it in the list died before it.
 #[track_caller]
 fn is_ended(app: AppBuilder, before: usize, parts: &[&str]) {
-    let outcome = ends(app, End::Failed);
+    let outcome = ends(app, CommandExit::Failed);
     assert_eq!(outcome.failures.len(), before + 1, "{:?}", outcome.failures);
     let failure = &outcome.failures[before];
     assert!(failure.starts_with("guest `client` "), "{failure}");
@@ -258,7 +259,7 @@ mod waiting {
                         ..guest
                     });
                 }
-                ends(app, End::Exit(0));
+                ends(app, CommandExit::Exit(0));
             }
         }
     }
@@ -447,7 +448,7 @@ mod dying {
     #[test]
     fn command_that_returns_while_it_writes_does_not_poison() {
         let outcome = leaves("return", WHOLE);
-        assert_eq!(outcome.end, End::Exit(0));
+        assert_eq!(outcome.end, CommandExit::Exit(0));
         assert_eq!(outcome.failures, [""; 0]);
     }
 
@@ -456,7 +457,7 @@ mod dying {
         // WASI 0.2 tells success from failure, and no codes.
         for (code, told) in [(0, 0), (3, 1)] {
             let outcome = leaves(&code.to_string(), WHOLE);
-            assert_eq!(outcome.end, End::Exit(told));
+            assert_eq!(outcome.end, CommandExit::Exit(told));
             assert_eq!(outcome.failures, [""; 0]);
         }
     }
@@ -465,7 +466,7 @@ mod dying {
     fn command_that_traps_while_it_writes_poisons() {
         let outcome = leaves("trap", POISONED);
         assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
-        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.end, CommandExit::Failed);
     }
 
     #[test]
@@ -525,7 +526,7 @@ mod limits {
         let app = app("")
             .command(command)
             .limits(limits(|it| it.descriptors = 20));
-        let outcome = ends(app, End::Failed);
+        let outcome = ends(app, CommandExit::Failed);
         assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     }
 
@@ -550,7 +551,7 @@ mod runtimes {
         let app = first.block_on(app("values").start()).expect("it starts");
         drop(first);
         let outcome = strand().block_on(app.run());
-        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.end, CommandExit::Failed);
         assert_eq!(outcome.failures.len(), 3, "{:?}", outcome.failures);
         for (failure, guest) in outcome.failures.iter().zip(["client", "near", "far"]) {
             let why = format!("guest `{guest}` was dropped together with the runtime");
@@ -565,6 +566,6 @@ mod runtimes {
         let first = crate::trio::parallel();
         let app = first.block_on(app("values").start()).expect("it starts");
         let outcome = strand().block_on(app.run());
-        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     }
 }

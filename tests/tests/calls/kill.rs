@@ -7,7 +7,7 @@ use std::time::Duration;
 use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSink, PressureSource};
 use tombolo_app::{
-    App, AppBuilder, AppHandle, Candidate, End, GuestSpec, KillReport, OnPressure, Outcome,
+    App, AppBuilder, AppHandle, Candidate, CommandExit, GuestSpec, KillReport, OnPressure, Outcome,
     StartError, Verdict,
 };
 
@@ -46,7 +46,7 @@ fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
 /// The scenario comes to its end, and only `near` does not.
 #[track_caller]
 fn plays_without_near(outcome: &Outcome) {
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     assert!(outcome.failures[0].starts_with("guest `near` was ended"));
     assert_eq!(end(outcome, "near"), "ended: enough");
@@ -61,7 +61,7 @@ mod wherever_it_is {
             windows(host, 14).await;
             app.end_guest("client", "enough").unwrap();
         });
-        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.end, CommandExit::Failed);
         assert_eq!(
             outcome.failures,
             ["guest `client` was ended in `wasi:cli/run`: enough"]
@@ -113,7 +113,7 @@ mod wherever_it_is {
             handle.exited("client").await.unwrap();
             app.run().await
         });
-        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.end, CommandExit::Failed);
         assert_eq!(outcome.failures, ["guest `client` was ended: enough"]);
         assert_eq!(outcome.report.regions_created, 0);
     }
@@ -157,7 +157,7 @@ mod between_two {
             // It is still at it, with what only it has a claim on now.
             assert!(host.counts().regions_given_back < 4);
         });
-        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.end, CommandExit::Failed);
         assert_eq!(
             outcome.failures,
             ["guest `client` was ended in `wasi:cli/run`: enough"]
@@ -353,7 +353,7 @@ mod for_want_of_memory {
             windows(host, 1).await;
             assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
         });
-        assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+        assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     }
 
     #[test]
@@ -493,7 +493,7 @@ mod with_the_app {
             windows(host, 14).await;
             app.stop();
         });
-        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(outcome.failures, [""; 0]);
         assert_eq!(end(&outcome, "client"), STOPPED);
         assert_eq!(end(&outcome, "near"), "served");
@@ -505,7 +505,7 @@ mod with_the_app {
             windows(host, 15).await;
             app.stop();
         });
-        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(outcome.failures, [""; 0]);
         assert_eq!(
             (end(&outcome, "client"), end(&outcome, "near")),
@@ -520,7 +520,7 @@ mod with_the_app {
             windows(host, 1).await;
             app.stop();
         });
-        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(end(&outcome, "client"), STOPPED);
         assert_eq!(end(&outcome, "near"), "served");
     }
@@ -532,7 +532,7 @@ mod with_the_app {
             app.handle().stop();
             app.run().await
         });
-        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(outcome.report.regions_created, 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tombolo::{Limits, RegionHost};
 use tombolo_app::{
-    App, AppBuilder, AppHandle, Backoff, CommandSpec, End, GuestSpec, Outcome, Restart,
+    App, AppBuilder, AppHandle, Backoff, CommandExit, CommandSpec, GuestSpec, Outcome, Restart,
 };
 
 use crate::guests;
@@ -42,7 +42,7 @@ fn handles(most: u32) -> Limits {
 #[track_caller]
 fn plays(app: AppBuilder, dead: &[&str]) -> Outcome {
     let outcome = run(app);
-    assert_eq!(outcome.end, End::Exit(0), "{:?}", outcome.failures);
+    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.failures.len(), dead.len(), "{:?}", outcome.failures);
     for (failure, guest) in outcome.failures.iter().zip(dead) {
         let start = format!("guest `{guest}` was ended");
@@ -84,7 +84,7 @@ fn calls_to_a_dead_owner_say_why_and_drops_are_harmless() {
 #[test]
 fn method_without_room_ends_the_caller() {
     let outcome = run(app("owner-dies-roomless"));
-    assert_eq!(outcome.end, End::Failed);
+    assert_eq!(outcome.end, CommandExit::Failed);
     // Both have failed; who is done with it first is up to their threads.
     let mut failures = outcome.failures.iter();
     let failure = failures.find(|it| it.starts_with("guest `user` was ended"));
@@ -155,14 +155,14 @@ mod when_the_user_ends {
     #[test]
     fn by_a_trap() {
         let outcome = watched("trap", async |_, _| {});
-        assert_eq!(outcome.end, End::Failed);
+        assert_eq!(outcome.end, CommandExit::Failed);
         only_user_failed(&outcome);
     }
 
     #[test]
     fn by_its_exit() {
         let outcome = watched("exit", async |_, _| {});
-        assert_eq!(outcome.end, End::Exit(1));
+        assert_eq!(outcome.end, CommandExit::Exit(1));
         only_user_failed(&outcome);
     }
 
@@ -184,7 +184,7 @@ mod hostile {
     #[track_caller]
     fn is_ended(how: &str, why: &str) {
         let outcome = run(app(&format!("hostile {how}")));
-        assert_eq!(outcome.end, End::Failed, "{how}");
+        assert_eq!(outcome.end, CommandExit::Failed, "{how}");
         let [failure] = &outcome.failures[..] else {
             panic!("{:?}", outcome.failures)
         };

@@ -5,7 +5,9 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use super::metadata::{self, Package};
-use crate::packages::{GUESTS, INSTRUCTIONS, NATIVE_GUESTS, RACES, TOOLS, WITHOUT_WASMTIME};
+use crate::packages::{
+    GUESTS, INSTRUCTIONS, NATIVE_GUESTS, RACES, TOOLS, TOOLS_PROFILE, WITHOUT_WASMTIME,
+};
 use crate::run;
 use xtask_guests as guests;
 
@@ -22,9 +24,10 @@ pub(crate) fn format() -> Result<()> {
 
 pub(crate) fn lint_host() -> Result<()> {
     clippy(&["--all-targets"])?;
-    for package in RACES.iter().chain(&[INSTRUCTIONS, TOOLS]) {
+    for package in RACES.iter().chain(&[INSTRUCTIONS]) {
         clippy(&["--all-targets", "-p", package])?;
     }
+    clippy(&["--all-targets", "--profile", TOOLS_PROFILE, "-p", TOOLS])?;
     // Without the program's features, as an embedder may use it. With the same selection of
     // packages, so that wasmtime is not checked once more.
     clippy(&["--lib", "--no-default-features"])
