@@ -19,8 +19,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
-use super::sync::{Condvar, Mutex, MutexGuard};
-use super::{Exhausted, GRANULE};
+use crate::account::Exhausted;
+use crate::span::GRANULE;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The granules that are purged in one step: 16 MiB. The kernel needs some milliseconds for
 /// them, and a claim that pins them meanwhile waits for that long.

@@ -28,6 +28,26 @@
 //! take time logarithmic in the number of windows and waiters. [`LedgerLock::pin`],
 //! [`Budget::commit`] and [`Budget::purge`] may block while memory goes back to the kernel.
 //!
+//! # Example
+//!
+//! ```
+//! use tombolo_region::{Access, Budget, GRANULE, Holder, Ledger, LedgerError, Rights, Span};
+//!
+//! // A region of two granules of 64 KiB, within a budget of 1 MiB.
+//! let budget = Budget::new(1 << 20);
+//! let commit = budget.commit(2)?;
+//! let (mut ledger, owner) = Ledger::<()>::new(2 * GRANULE, &budget, Some(commit), Vec::new());
+//! let reader = ledger.duplicate(&owner, Rights::READ, Vec::new())?;
+//!
+//! // While the owner writes to the first granule, nobody reads it.
+//! let first = Span::of_window(0, GRANULE, 2 * GRANULE)?;
+//! let write = Access::Write;
+//! ledger.open(&owner, write.needs(), first, write, Holder::Guest, ())?;
+//! let refused = ledger.open(&reader, Rights::READ, first, Access::Read, Holder::Guest, ());
+//! assert_eq!(refused, Err(LedgerError::WouldBlock));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Features
 //!
 //! `loom` and `shuttle` replace the locks by those of the model checkers of these names. They

@@ -3,9 +3,11 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
 
-use super::budget::{Budget, CommitCharge, Idle, PurgeRequest};
-use super::sync::{Condvar, Mutex, MutexGuard};
-use super::{Handle, Ledger, PinError, PinUndo, Pinned, Span};
+use crate::budget::{Budget, CommitCharge, Idle, PurgeRequest};
+use crate::ledger::{Handle, Ledger, PinError, PinUndo};
+use crate::pins::Pinned;
+use crate::span::Span;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// A ledger that threads share: some pin and unpin, others purge to make room.
 ///

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Escaped;
+use crate::text::Escaped;
 
 /// A region's name: a label for people, of 1 to 200 bytes of UTF-8 without NUL.
 ///
@@ -56,6 +56,7 @@ impl fmt::Display for RegionName {
 
 /// An error: text is not valid as a region's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// The name is empty.
     #[error("the name is empty")]

@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 use rangemap::{RangeMap, RangeSet};
 
-use super::Span;
-use super::budget::{Budget, CommitCharge, Idle, PurgeRequest};
+use crate::budget::{Budget, CommitCharge, Idle, PurgeRequest};
+use crate::span::Span;
 
 /// The state of a claim's unpinned bytes when it pins them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tombolo_core_tests::region::{SplitPoints, vma_splits};
 /// The pages of the memory.
 const PAGES: usize = 24;
 
-/// What a page shows. The kernel merges adjacent pages only if they show the same.
+/// The contents of a page. The kernel merges adjacent pages only if they are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
     /// Private pages that were mapped in this step.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::Rights;
+use crate::rights::Rights;
 
 /// The access of a window to the bytes that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::pins::Unpinned;
-use super::super::{Account, Charge, Rights};
 use super::{ClaimId, ClaimRecord, Handle, Ledger, LedgerError, WindowId};
+use crate::account::{Account, Charge};
+use crate::pins::Unpinned;
+use crate::rights::Rights;
 
 impl<P> Ledger<P> {
     /// Creates a claim with its first handle.

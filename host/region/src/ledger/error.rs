@@ -1,6 +1,6 @@
 //! The errors of a ledger.
 
-use super::super::Exhausted;
+use crate::account::Exhausted;
 
 /// An error: the ledger refuses an operation. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Handles to a region, and the identities in its ledger.
 
-use super::super::Rights;
+use crate::rights::Rights;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

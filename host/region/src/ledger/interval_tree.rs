@@ -1,7 +1,7 @@
 //! An interval tree of windows, for searches in logarithmic time.
 
-use super::super::Span;
 use super::WindowId;
+use crate::span::Span;
 
 /// The index that stands for no node.
 const NONE: u32 = u32::MAX;

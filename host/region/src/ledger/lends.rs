@@ -6,8 +6,8 @@
 //!
 //! [`Ledger`] describes how a lend sets the lender's windows aside.
 
-use super::super::Rights;
 use super::{Handle, Ledger, LedgerError, LendId, LendRecord};
+use crate::rights::Rights;
 
 impl<P> Ledger<P> {
     /// Begins a lend. Returns the borrower's handle, never with [`Rights::SHARE`]: a lent handle

@@ -35,9 +35,11 @@ pub use self::pins::{PinUndo, PinUsage};
 use self::queue::Queue;
 pub use self::waits::{RESERVATION, WaitStatus};
 use self::window_index::WindowIndex;
-use super::budget::{Budget, CommitCharge};
-use super::pins::{Pins, Unpinned};
-use super::{Charge, GRANULE, Rights, Span};
+use crate::account::Charge;
+use crate::budget::{Budget, CommitCharge};
+use crate::pins::{Pins, Unpinned};
+use crate::rights::Rights;
+use crate::span::{GRANULE, Span};
 
 /// A living claim.
 #[derive(Debug)]

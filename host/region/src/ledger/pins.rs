@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::super::budget::{CommitCharge, Idle, PurgeRequest};
-use super::super::pins::{self, Pinned, PurgeHold};
-use super::super::{Account, ChargeKind, Exhausted, GRANULE, Span};
 use super::{
     ClaimId, ClaimRecord, Handle, Holder, Ledger, LedgerError, PinError, WindowId, WindowRecord,
 };
+use crate::account::{Account, ChargeKind, Exhausted};
+use crate::budget::{CommitCharge, Idle, PurgeRequest};
+use crate::pins::{self, Pinned, PurgeHold};
+use crate::span::{GRANULE, Span};
 
 /// The pins of a claim before a change, to undo it.
 #[derive(Debug)]
@@ -154,7 +155,7 @@ impl<P> Ledger<P> {
 
     /// Returns whether a part of a span is being purged, or paid for by another thread that
     /// pins it. What it costs to pin is then undecided.
-    pub(in super::super) fn is_busy(&self, span: Span) -> bool {
+    pub(crate) fn is_busy(&self, span: Span) -> bool {
         self.pins.is_busy(&span.granules())
     }
 
@@ -165,11 +166,11 @@ impl<P> Ledger<P> {
     }
 
     /// Keeps the committed granules of a span from being purged.
-    pub(in super::super) fn hold(&mut self, span: Span) -> PurgeHold {
+    pub(crate) fn hold(&mut self, span: Span) -> PurgeHold {
         self.pins.hold(&span.granules())
     }
 
-    pub(in super::super) fn release_hold(&mut self, held: PurgeHold) {
+    pub(crate) fn release_hold(&mut self, held: PurgeHold) {
         if self.claims.is_empty() || self.purged {
             return;
         }
@@ -253,7 +254,7 @@ impl<P> Ledger<P> {
     }
 
     /// Returns the granules that can be purged now.
-    pub(in super::super) fn idle(&self) -> Idle {
+    pub(crate) fn idle(&self) -> Idle {
         if self.claims.is_empty() || self.purged {
             Idle::default()
         } else if self.frozen {
@@ -265,10 +266,7 @@ impl<P> Ledger<P> {
 
     /// Takes the granules that are purged next, which cannot be pinned until
     /// [`end_purge`](Ledger::end_purge). A frozen region counts as purged from now on.
-    pub(in super::super) fn begin_purge(
-        &mut self,
-        request: PurgeRequest,
-    ) -> (Vec<Range<u64>>, CommitCharge) {
+    pub(crate) fn begin_purge(&mut self, request: PurgeRequest) -> (Vec<Range<u64>>, CommitCharge) {
         if self.idle().granules == 0 {
             return (Vec::new(), self.pins.free());
         }
@@ -281,7 +279,7 @@ impl<P> Ledger<P> {
     }
 
     /// Notes that the granules taken by [`begin_purge`](Ledger::begin_purge) are lost.
-    pub(in super::super) fn end_purge(&mut self, ranges: &[Range<u64>]) {
+    pub(crate) fn end_purge(&mut self, ranges: &[Range<u64>]) {
         self.pins.purged(ranges);
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Span;
 use super::{ClaimId, WaiterId};
+use crate::span::Span;
 
 /// The index that stands for no node.
 const NONE: u32 = u32::MAX;

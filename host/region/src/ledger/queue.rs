@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::Span;
 use super::place_tree::{PlaceTree, QueuePlace};
 use super::{Access, ClaimId, LendId, WaiterId, WindowId};
+use crate::span::Span;
 
 /// The state of a waiter in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,9 +44,9 @@
 
 use std::time::Duration;
 
-use super::super::Span;
 use super::queue::{Blocker, Waiter, WaiterState};
 use super::{Access, ClaimId, Handle, Ledger, LedgerError, LendId, WaiterId, WindowId};
+use crate::span::Span;
 
 /// The time for which a window is reserved for a ready waiter: 100 ms.
 pub const RESERVATION: Duration = Duration::from_millis(100);

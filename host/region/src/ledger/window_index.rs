@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::Span;
 use super::interval_tree::IntervalTree;
 use super::{Access, ClaimId, LendId, WindowId, WindowRecord};
+use crate::span::Span;
 
 /// The windows of a region. Opening, closing and finding one takes time logarithmic in the
 /// number of windows, even if many are on the same granules.

@@ -1,9 +1,10 @@
 //! The lock: windows and guards, and which of them conflict.
 
-use super::super::{Rights, Span};
 use super::{
     Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, WindowEnd, WindowId, WindowRecord,
 };
+use crate::rights::Rights;
+use crate::span::Span;
 
 impl<P> Ledger<P> {
     /// Returns whether a lend on the way from the owner to `via` sets this window of the claim
