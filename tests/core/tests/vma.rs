@@ -1,6 +1,7 @@
 //! Counted VMA splits against a memory in which the kernel merges as little as it may.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use proptest::prelude::*;
@@ -119,8 +120,8 @@ impl Memory {
                     if matches!(op, Op::Unmask(_)) {
                         window.masked.remove(&page);
                         pages.push((page, shows));
-                    } else if !window.masked.contains_key(&page) {
-                        window.masked.insert(page, step);
+                    } else if let Entry::Vacant(entry) = window.masked.entry(page) {
+                        entry.insert(step);
                         pages.push((page, Page::Private(step)));
                     }
                 }
