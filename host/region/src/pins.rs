@@ -194,15 +194,12 @@ impl Pins {
     }
 
     fn unpaid_in(&self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let unneeded = self.unneeded(range);
-        unneeded
-            .iter()
-            .flat_map(|gap| self.idle.gaps(gap))
-            .collect()
+        let unused = self.unused(range);
+        unused.iter().flat_map(|gap| self.idle.gaps(gap)).collect()
     }
 
     /// Returns the parts of a range that no claim pins and no hold keeps.
-    fn unneeded(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+    fn unused(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         if self.claims == 0 {
             return self.held.gaps(range).collect();
         }
@@ -270,13 +267,13 @@ impl Pins {
             self.count_unpinned(run, false);
         }
         for run in only_by_it {
-            self.rest(&run);
+            self.release(&run);
         }
     }
 
     /// Notes that one more claim pins all of a range, which is paid for.
     pub(super) fn add(&mut self, range: &Range<u64>) {
-        self.need(range);
+        self.acquire(range);
         self.count_unpinned(range, false);
     }
 
@@ -284,20 +281,20 @@ impl Pins {
     /// idle.
     pub(super) fn sub(&mut self, range: &Range<u64>) {
         self.count_unpinned(range, true);
-        self.rest(range);
+        self.release(range);
     }
 
     /// Notes that all of a range is about to be pinned or held.
-    fn need(&mut self, range: &Range<u64>) {
+    fn acquire(&mut self, range: &Range<u64>) {
         self.take_idle(range);
-        self.pinned_granules += self.unneeded(range).iter().map(length).sum::<u64>();
+        self.pinned_granules += self.unused(range).iter().map(length).sum::<u64>();
     }
 
     /// Notes that a pin or hold of all of a range has ended. Granules that nobody needs any
     /// more become idle.
-    fn rest(&mut self, range: &Range<u64>) {
+    fn release(&mut self, range: &Range<u64>) {
         let stamp = self.budget.stamp();
-        for part in self.unneeded(range) {
+        for part in self.unused(range) {
             self.pinned_granules -= length(&part);
             self.put_idle(part, stamp);
         }
@@ -336,7 +333,7 @@ impl Pins {
         let unpaid: RangeSet<u64> = paying.iter().cloned().collect();
         let ranges: Vec<_> = unpaid.gaps(range).collect();
         for range in &ranges {
-            self.need(range);
+            self.acquire(range);
             for (part, before) in parts(&self.held, range) {
                 self.held.insert(part, before + 1);
             }
@@ -364,7 +361,7 @@ impl Pins {
                     _ => self.held.insert(part, before - 1),
                 }
             }
-            self.rest(range);
+            self.release(range);
         }
         for (range, stamp) in held.idle {
             for (part, _) in self.take_idle(&range) {

@@ -55,7 +55,7 @@ impl Access {
     }
 
     /// Returns whether windows with these accesses may be on the same granule.
-    pub(super) fn goes_with(self, other: Access) -> bool {
+    pub(super) fn is_compatible_with(self, other: Access) -> bool {
         match (self.live(), other.live()) {
             (Some(one), Some(other)) => one.strand == other.strand && one.store != other.store,
             _ => self == Access::Read && other == Access::Read,
@@ -63,7 +63,7 @@ impl Access {
     }
 
     /// Returns whether the accesses are live and of different strands.
-    pub(super) fn is_strands_apart(self, other: Access) -> bool {
+    pub(super) fn is_of_other_strand(self, other: Access) -> bool {
         match (self.live(), other.live()) {
             (Some(one), Some(other)) => one.strand != other.strand,
             _ => false,

@@ -77,7 +77,7 @@ impl First {
         })
     }
 
-    fn but(self, claim: ClaimId) -> Option<QueuePlace> {
+    fn except(self, claim: ClaimId) -> Option<QueuePlace> {
         match self.claim == claim {
             true => self.other,
             false => Some(self.place),
@@ -192,22 +192,22 @@ impl PlaceTree {
     }
 
     /// Returns the first place on a span, except for those of a claim.
-    pub(super) fn earliest(&self, span: Span, but: ClaimId) -> Option<QueuePlace> {
+    pub(super) fn earliest(&self, span: Span, except: ClaimId) -> Option<QueuePlace> {
         let root = match self.root {
             NONE => return None,
             root => Some(root),
         };
-        self.earliest_below(root, (0, self.granules), span, but)
+        self.earliest_below(root, (0, self.granules), span, except)
     }
 
     /// Returns the last place on a span that comes before a `place`, except for those of a
     /// claim. If that claim has many places itself, it may return an earlier one.
-    pub(super) fn latest(&self, span: Span, but: ClaimId, place: u64) -> Option<QueuePlace> {
-        let first = self.earliest(span, but)?;
+    pub(super) fn latest(&self, span: Span, except: ClaimId, place: u64) -> Option<QueuePlace> {
+        let first = self.earliest(span, except)?;
         if first.0 >= place {
             return None;
         }
-        let last = self.latest_below(self.root, (0, self.granules), span, but, place);
+        let last = self.latest_below(self.root, (0, self.granules), span, except, place);
         last.or(Some(first))
     }
 
@@ -216,7 +216,7 @@ impl PlaceTree {
         at: u32,
         (start, end): (u64, u64),
         span: Span,
-        but: ClaimId,
+        except: ClaimId,
         place: u64,
     ) -> Option<QueuePlace> {
         let granules = span.granules();
@@ -225,7 +225,7 @@ impl PlaceTree {
         }
         let last = |places: &BTreeMap<QueuePlace, ClaimId>| {
             let before = places.range(..(place, WaiterId(0))).rev().take(OWN);
-            let mut others = before.filter(|(_, claim)| **claim != but);
+            let mut others = before.filter(|(_, claim)| **claim != except);
             others.next().map(|(place, _)| *place)
         };
         let node = &self.nodes[at as usize];
@@ -233,7 +233,7 @@ impl PlaceTree {
             return last(&node.all);
         }
         let middle = start + (end - start) / 2;
-        let below = |at: Option<u32>, run| self.latest_below(at?, run, span, but, place);
+        let below = |at: Option<u32>, run| self.latest_below(at?, run, span, except, place);
         let left = below(node.left, (start, middle));
         let right = below(node.right, (middle, end));
         last(&node.here).max(left).max(right)
@@ -244,7 +244,7 @@ impl PlaceTree {
         at: Option<u32>,
         (start, end): (u64, u64),
         span: Span,
-        but: ClaimId,
+        except: ClaimId,
     ) -> Option<QueuePlace> {
         let granules = span.granules();
         if granules.end <= start || end <= granules.start {
@@ -252,12 +252,12 @@ impl PlaceTree {
         }
         let node = &self.nodes[at? as usize];
         if granules.start <= start && end <= granules.end {
-            return node.first.and_then(|first| first.but(but));
+            return node.first.and_then(|first| first.except(except));
         }
         let middle = start + (end - start) / 2;
-        let here = node.first_here.and_then(|first| first.but(but));
-        let left = self.earliest_below(node.left, (start, middle), span, but);
-        let right = self.earliest_below(node.right, (middle, end), span, but);
+        let here = node.first_here.and_then(|first| first.except(except));
+        let left = self.earliest_below(node.left, (start, middle), span, except);
+        let right = self.earliest_below(node.right, (middle, end), span, except);
         here.into_iter().chain(left).chain(right).min()
     }
 }
@@ -295,18 +295,21 @@ mod tests {
                 let (place, span, _) = all.swap_remove(usize::try_from(at).unwrap());
                 tree.remove(place, span);
             }
-            let but = ClaimId(below(3));
+            let except = ClaimId(below(3));
             let places = all.iter();
-            let places = places.filter(|(_, it, claim)| it.overlaps(asked) && *claim != but);
+            let places = places.filter(|(_, it, claim)| it.overlaps(asked) && *claim != except);
             let expected = places.map(|(place, ..)| *place).min();
-            assert_eq!(tree.earliest(asked, but), expected);
+            assert_eq!(tree.earliest(asked, except), expected);
             let before = below(1000);
             let places = all.iter().filter(|(_, it, _)| it.overlaps(asked));
             let places = places.filter(|(place, ..)| place.0 < before);
-            let own = places.clone().filter(|(.., claim)| *claim == but).count();
-            let others = places.filter(|(.., claim)| *claim != but);
+            let own = places
+                .clone()
+                .filter(|(.., claim)| *claim == except)
+                .count();
+            let others = places.filter(|(.., claim)| *claim != except);
             let expected = others.map(|(place, ..)| *place).max();
-            let latest = tree.latest(asked, but, before);
+            let latest = tree.latest(asked, except, before);
             assert_eq!(latest.is_some(), expected.is_some());
             assert!(
                 latest == expected || own >= OWN,

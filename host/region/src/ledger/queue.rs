@@ -38,13 +38,13 @@ pub(super) struct Waiter {
     /// Its place, which is smaller for earlier waiters.
     place: u64,
     /// Whether it waits for a window of its own claim, so that it blocks nobody.
-    own: bool,
+    waits_for_own: bool,
     blocker: Option<Blocker>,
 }
 
 impl Waiter {
     pub(super) fn conflicts(&self, span: Span, access: Access) -> bool {
-        self.span.overlaps(span) && !self.access.goes_with(access)
+        self.span.overlaps(span) && !self.access.is_compatible_with(access)
     }
 
     /// Returns whether it waits for such a window, or for more than that.
@@ -62,14 +62,14 @@ impl Waiter {
     }
 
     pub(super) fn waits_for_own(&self) -> bool {
-        self.own
+        self.waits_for_own
     }
 
     /// Returns its place among the waiters that block others, if it blocks any. A
     /// reservation blocks all others, even those that came first.
-    fn stands(&self) -> Option<QueuePlace> {
+    fn blocking_place(&self) -> Option<QueuePlace> {
         match self.state {
-            WaiterState::Waiting if !self.own => Some((self.place, self.id)),
+            WaiterState::Waiting if !self.waits_for_own => Some((self.place, self.id)),
             WaiterState::Reserved(_) => Some((0, self.id)),
             _ => None,
         }
@@ -88,7 +88,7 @@ pub(super) struct Queue {
     waiters: BTreeMap<WaiterId, Waiter>,
     places: BTreeMap<(ClaimId, Option<LendId>), WaiterId>,
     /// The waiters that block others, by the access for which they wait.
-    standing: BTreeMap<Access, PlaceTree>,
+    blocking: BTreeMap<Access, PlaceTree>,
     /// The same, in their order.
     order: BTreeSet<QueuePlace>,
     /// The ends of reservations.
@@ -105,7 +105,7 @@ impl Queue {
             granules,
             waiters: BTreeMap::new(),
             places: BTreeMap::new(),
-            standing: BTreeMap::new(),
+            blocking: BTreeMap::new(),
             order: BTreeSet::new(),
             expiries: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -175,12 +175,12 @@ impl Queue {
             access,
             state: WaiterState::Waiting,
             place: id.0,
-            own: false,
+            waits_for_own: false,
             blocker: None,
         };
         self.waiters.insert(id, waiter);
         self.places.insert((claim, via), id);
-        self.stand(id);
+        self.start_blocking(id);
         self.unsettled.insert((id.0, id));
     }
 
@@ -189,7 +189,7 @@ impl Queue {
         if !self.waiters.contains_key(&id) {
             return;
         }
-        self.step_aside(id);
+        self.stop_blocking(id);
         self.unblock(id);
         let waiter = self.waiters.remove(&id).expect("found above");
         self.unsettled.remove(&(waiter.place, id));
@@ -209,16 +209,16 @@ impl Queue {
             "only expired waiters have no place"
         );
         (waiter.state, waiter.place) = (WaiterState::Waiting, place);
-        self.stand(id);
+        self.start_blocking(id);
         self.unsettled.insert((place, id));
     }
 
     /// Reserves a waiter's window until a moment, and wakes it.
     pub(super) fn reserve(&mut self, id: WaiterId, until: Duration) {
         // Waiters that it blocks stay blocked by its reservation.
-        self.leave(id);
+        self.withdraw(id);
         self.get_mut(id).state = WaiterState::Reserved(until);
-        self.stand(id);
+        self.start_blocking(id);
         self.expiries.insert((until, id));
         self.woken.push(id);
     }
@@ -234,7 +234,7 @@ impl Queue {
             .copied()
         {
             self.expiries.pop_first();
-            self.step_aside(id);
+            self.stop_blocking(id);
             self.get_mut(id).state = WaiterState::Expired;
             self.woken.push(id);
         }
@@ -262,15 +262,15 @@ impl Queue {
 
     /// Notes that a waiter waits for a window of its own claim, and blocks nobody.
     pub(super) fn block_by_own(&mut self, id: WaiterId, window: WindowId) {
-        self.step_aside(id);
-        self.get_mut(id).own = true;
+        self.stop_blocking(id);
+        self.get_mut(id).waits_for_own = true;
         self.block(id, Blocker::Window(window));
     }
 
     /// Notes that a waiter no longer waits for a window of its own claim.
-    pub(super) fn not_by_own(&mut self, id: WaiterId) {
-        self.get_mut(id).own = false;
-        self.stand(id);
+    pub(super) fn unblock_by_own(&mut self, id: WaiterId) {
+        self.get_mut(id).waits_for_own = false;
+        self.start_blocking(id);
         self.unsettle(id);
     }
 
@@ -300,10 +300,10 @@ impl Queue {
     }
 
     /// Makes a waiter block others, if its state says so.
-    fn stand(&mut self, id: WaiterId) {
+    fn start_blocking(&mut self, id: WaiterId) {
         let waiter = &self.waiters[&id];
-        if let Some(place) = waiter.stands() {
-            let tree = self.standing.entry(waiter.access);
+        if let Some(place) = waiter.blocking_place() {
+            let tree = self.blocking.entry(waiter.access);
             let tree = tree.or_insert_with(|| PlaceTree::new(self.granules));
             tree.insert(place, waiter.span, waiter.claim);
             self.order.insert(place);
@@ -311,19 +311,19 @@ impl Queue {
     }
 
     /// Makes a waiter block others no longer, and unsettles those that it blocked.
-    fn step_aside(&mut self, id: WaiterId) {
-        self.leave(id);
+    fn stop_blocking(&mut self, id: WaiterId) {
+        self.withdraw(id);
         self.release(Blocker::Waiter(id));
     }
 
     /// Removes a waiter from those that block others and from the unsettled ones.
-    fn leave(&mut self, id: WaiterId) {
+    fn withdraw(&mut self, id: WaiterId) {
         let waiter = &self.waiters[&id];
-        if let Some(place) = waiter.stands() {
-            if let Some(tree) = self.standing.get_mut(&waiter.access) {
+        if let Some(place) = waiter.blocking_place() {
+            if let Some(tree) = self.blocking.get_mut(&waiter.access) {
                 tree.remove(place, waiter.span);
                 if tree.is_empty() {
-                    self.standing.remove(&waiter.access);
+                    self.blocking.remove(&waiter.access);
                 }
             }
             self.order.remove(&place);
@@ -341,8 +341,8 @@ impl Queue {
         access: Access,
         place: u64,
     ) -> Option<&Waiter> {
-        let kinds = self.standing.iter();
-        let kinds = kinds.filter(|(other, _)| !access.goes_with(**other));
+        let kinds = self.blocking.iter();
+        let kinds = kinds.filter(|(other, _)| !access.is_compatible_with(**other));
         let first = kinds
             .filter_map(|(_, tree)| tree.earliest(span, claim))
             .min()?;
@@ -358,8 +358,8 @@ impl Queue {
         access: Access,
         place: u64,
     ) -> Option<&Waiter> {
-        let kinds = self.standing.iter();
-        let kinds = kinds.filter(|(other, _)| !access.goes_with(**other));
+        let kinds = self.blocking.iter();
+        let kinds = kinds.filter(|(other, _)| !access.is_compatible_with(**other));
         let last = kinds.filter_map(|(_, tree)| tree.latest(span, claim, place));
         last.max().map(|(_, id)| &self.waiters[&id])
     }

@@ -366,7 +366,7 @@ impl<P> Ledger<P> {
         if self.queue.is_empty() {
             return;
         }
-        let mut stand = false;
+        let mut unblocked = false;
         for waiter in self.queue.release(Blocker::Window(id)) {
             let it = self.queue.get(waiter).expect("it waited for the window");
             if it.claim != claim || !it.waits_for_own() {
@@ -375,12 +375,12 @@ impl<P> Ledger<P> {
             match self.own_conflict(it) {
                 Some(own) => self.queue.block_by_own(waiter, own),
                 None => {
-                    self.queue.not_by_own(waiter);
-                    stand = true;
+                    self.queue.unblock_by_own(waiter);
+                    unblocked = true;
                 }
             }
         }
-        if stand {
+        if unblocked {
             // Waiters behind it may now be behind a lender.
             let lent = self.queue.iter().filter(|it| it.via.is_some());
             self.unsettle_all(lent.map(|it| it.id).collect());

@@ -121,7 +121,7 @@ impl<P> WindowIndex<P> {
     ) -> Option<WindowId> {
         let mut accept = |id| accept(id, &self.all[&id]);
         self.of_claim(claim)
-            .filter(|(other, _)| !access.goes_with(*other))
+            .filter(|(other, _)| !access.is_compatible_with(*other))
             .find_map(|(_, places)| places.find(span, without, &mut accept))
     }
 

@@ -69,7 +69,7 @@ impl<P> Ledger<P> {
         except: Option<WindowId>,
     ) -> Option<WindowId> {
         let aside = self.tags_aside(claim, via);
-        let against = |other: Access| !access.goes_with(other);
+        let against = |other: Access| !access.is_compatible_with(other);
         self.windows.find(span, against, &aside, |id, other| {
             Some(id) != except && !(other.claim == claim && self.is_aside(id, other, via))
         })
@@ -182,7 +182,7 @@ impl<P> Ledger<P> {
         }
         // Waiting does not help against these, so they come first.
         let aside = self.tags_aside(claim, via);
-        let apart = |other: Access| other.is_strands_apart(access);
+        let apart = |other: Access| other.is_of_other_strand(access);
         let apart = self.windows.find(span, apart, &aside, |id, other| {
             Some(id) != except && !(other.claim == claim && self.is_aside(id, other, via))
         });

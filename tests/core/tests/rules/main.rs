@@ -1,10 +1,12 @@
 //! The rules of the design that the ledger holds, case by case.
 
+mod budget;
 mod lends;
 mod life;
 mod live;
 mod lock;
 mod moves;
+mod pinned_region;
 mod pins;
 mod waits;
 
