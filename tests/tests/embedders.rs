@@ -111,9 +111,9 @@ mod lends {
     #[track_caller]
     fn assert_half_written(region: &Region) {
         assert!(region.is_poisoned());
-        assert!(matches!(region.read(0..1), Err(RegionError::Poisoned)));
+        assert!(matches!(region.try_read(0..1), Err(RegionError::Poisoned)));
         region.clear_poison().unwrap();
-        region.write(0..1).unwrap()[0] = 1;
+        region.try_write(0..1).unwrap()[0] = 1;
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod hosts {
         assert_other_host(&error);
         // Nothing is on the guest's account, and nobody has the region.
         assert_eq!(a.store.data().regions.claimed_bytes(), 0);
-        region.write(0..1).unwrap()[0] = 1;
+        region.try_write(0..1).unwrap()[0] = 1;
         // Clones are the same host.
         let region = filled(&one.clone(), "of one", GRANULE, 1);
         assert!(a.store.data_mut().regions.give(region).is_ok());
@@ -288,24 +288,24 @@ mod forks {
             for fork in [Fork::Library, Fork::Raw] {
                 let host = RegionHost::new();
                 let region = filled(&host, "cache", 2 * GRANULE, 1);
-                region.unpin(0, GRANULE).unwrap();
+                region.unpin(..GRANULE).unwrap();
                 let ended = in_child(fork, || {
                     assert_eq!(host.purge(u64::MAX), 0);
                     assert_eq!(host.set_budget(0), 0);
                     assert_refused(host.create("more", 1));
-                    assert_refused(region.write(GRANULE..2 * GRANULE));
-                    assert_refused(region.read(GRANULE..2 * GRANULE));
+                    assert_refused(region.try_write(GRANULE..2 * GRANULE));
+                    assert_refused(region.try_read(GRANULE..2 * GRANULE));
                     assert_refused(region.write_at(GRANULE, &[9]));
-                    assert_refused(region.read_at(GRANULE, 1));
-                    assert_refused(region.pin(0, 0));
+                    assert_refused(region.read_at(GRANULE..GRANULE + 1));
+                    assert_refused(region.pin(..));
                     // What the child makes is its own.
                     let host = RegionHost::new();
                     let own = filled(&host, "own", GRANULE, 2);
-                    own.unpin(0, 0).unwrap();
+                    own.unpin(..).unwrap();
                     assert_eq!(host.purge(u64::MAX), GRANULE);
                 });
                 assert!(ended, "{fork:?}");
-                assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Intact);
+                assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Intact);
                 assert_filled(&region, 1);
                 assert_eq!(host.budget().purgeable, 0);
             }

@@ -163,7 +163,7 @@ impl Plugins {
         let table = match &settings.table {
             Some(bytes) => {
                 let region = host.create("table", bytes.len() as u64)?;
-                region.write(0..region.size())?.copy_from_slice(bytes);
+                region.try_write(..)?.copy_from_slice(bytes);
                 region.freeze()?;
                 Some(region)
             }
@@ -267,7 +267,7 @@ impl Instance {
         };
         let region = tombolo::take(&mut self.store, answer.body)?;
         // The guard keeps the bytes, also without the handle.
-        let body = region.read(0..answer.length)?;
+        let body = region.try_read(0..answer.length)?;
         Ok(Ok(Answer {
             content_type: answer.content_type,
             body,

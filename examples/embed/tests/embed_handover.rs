@@ -22,7 +22,7 @@ fn a_hand_over_costs_the_same_for_64_kib_and_100_mib() {
     let [small, large] = [SMALL, LARGE].map(|size| {
         let region = host.create("body", size).unwrap();
         // The body is there before anything is measured.
-        region.write(0..size).unwrap().fill(b'x');
+        region.try_write(0..size).unwrap().fill(b'x');
         region
     });
     let mut hand_over = |region: &Region| {

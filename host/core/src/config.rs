@@ -170,7 +170,7 @@ impl Guest {
     /// Proves that a store of wasm to a read-only page traps.
     fn prove(&self, store: &mut Store<()>, mark: &StoreMark) -> Result<(), PrepareError> {
         match self.write.call(store, GRANULE as u32) {
-            _ if mark.has_trespassed() => Err(PrepareError::EngineBefore),
+            _ if mark.has_violation() => Err(PrepareError::EngineBefore),
             Ok(()) => Err(PrepareError::NoTrap("it succeeded".into())),
             Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => Ok(()),
             Err(error) => Err(PrepareError::NoTrap(format!("{error:#}"))),
@@ -223,7 +223,7 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     memory
         .write(&mut store, at, &[1])
         .map_err(|_| PrepareError::NotCaught("the memory is too short"))?;
-    if !mark.has_trespassed() {
+    if !mark.has_violation() {
         return Err(PrepareError::NotCaught("nobody noticed it"));
     }
     let mut byte = [0];

@@ -10,7 +10,7 @@ use crate::Region;
 use crate::error::RegionError;
 use crate::host::{Owner, RegionHost};
 use crate::limits::Limits;
-use crate::sys::{Scribble, StoreId, StoreMark};
+use crate::sys::{StoreId, StoreMark, ViolationSite};
 use crate::window::WindowNote;
 use tombolo_region::{Account, ChargeKind, LiveOwner};
 
@@ -67,12 +67,12 @@ impl RegionCtx {
         &mut self.table
     }
 
-    /// Returns the trespass that a fault at an address of the guest's memory was, if it was one.
+    /// Returns the violation that a fault at an address of the guest's memory was, if it was one.
     pub fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
-        let scribble = self.mark.as_ref()?.explain(address)?;
+        let site = self.mark.as_ref()?.explain(address)?;
         Some(WriteViolation {
             guest: self.name().to_owned(),
-            scribble: Some(scribble),
+            site: Some(site),
         })
     }
 
@@ -316,9 +316,9 @@ impl RegionCtx {
     /// [`WriteViolation`] says where it wrote.
     pub fn check(&self) -> Result<(), WriteViolation> {
         match &self.mark {
-            Some(mark) if mark.has_trespassed() => Err(WriteViolation {
+            Some(mark) if mark.has_violation() => Err(WriteViolation {
                 guest: self.name().to_owned(),
-                scribble: mark.scribble(),
+                site: mark.violation(),
             }),
             _ => Ok(()),
         }
@@ -384,13 +384,13 @@ impl fmt::Debug for RegionCtx {
 #[derive(Debug, Clone)]
 pub struct WriteViolation {
     pub(crate) guest: String,
-    pub(crate) scribble: Option<Scribble>,
+    pub(crate) site: Option<ViolationSite>,
 }
 
 impl fmt::Display for WriteViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "guest `{}` wrote to its read-only window", self.guest)?;
-        match &self.scribble {
+        match &self.site {
             Some(at) => write!(f, " on region `{}` at offset {:#x}", at.region, at.offset),
             None => Ok(()),
         }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
 use std::sync::Arc;
 
 use tombolo_region::{
@@ -15,17 +15,20 @@ use crate::window::unmap_all;
 /// A handle to a region: a guest's, in its context's table, or the host
 /// program's own.
 ///
-/// The host program takes part in the lock like any guest: it reads through
-/// [`read`](Region::read) guards and writes through [`write`](Region::write)
-/// guards, in place, and whoever conflicts with them is refused meanwhile.
+/// The host program takes part in the lock like any guest. It reads and writes in place,
+/// through guards from [`try_read`](Region::try_read) and [`try_write`](Region::try_write),
+/// or from [`read`](Region::read) and [`write`](Region::write), which wait. Requests that
+/// conflict with a guard are refused while it lives.
+///
+/// Parts of a region are ranges of bytes: `0..5`, `5..`, or `..` for all of it.
 ///
 /// ```
 /// # fn main() -> Result<(), tombolo::RegionError> {
 /// let host = tombolo::RegionHost::new();
 /// let region = host.create("greeting", 5)?;
-/// region.write(0..5)?.copy_from_slice(b"hello");
+/// region.try_write(..)?.copy_from_slice(b"hello");
 /// region.freeze()?;
-/// assert_eq!(&region.read(0..5)?[..], b"hello");
+/// assert_eq!(&region.try_read(..)?[..], b"hello");
 /// # Ok(())
 /// # }
 /// ```
@@ -209,8 +212,8 @@ impl Region {
     /// whether any of what the claim had unpinned was purged, once: what is lost
     /// reads as zeros. Takes no right, and changes nothing for other claims.
     ///
-    /// `length` bytes from `offset` on, both whole granules, or with a length of 0
-    /// all up to the end. If the budget has no room, others' unpinned bytes are
+    /// The range begins and ends at a granule, or ends with the region. It must not be
+    /// empty. If the budget has no room, others' unpinned bytes are
     /// purged to make some, on this thread: about 0.2 s for each GiB of them. Where a
     /// part is being purged at this moment, waits for the end of that.
     ///
@@ -220,8 +223,8 @@ impl Region {
     /// [`RegionError::WouldBlock`] while the claim is lent;
     /// [`RegionError::NotPermitted`] for a lent handle; [`RegionError::Purged`];
     /// [`RegionError::Gone`].
-    pub fn pin(&self, offset: u64, length: u64) -> Result<Pinned, RegionError> {
-        let span = self.pinnable(offset, length)?;
+    pub fn pin(&self, range: impl RangeBounds<u64>) -> Result<Pinned, RegionError> {
+        let span = self.pinned_part(range)?;
         let shared = self.shared();
         let (pinned, undo, mut ledger) = shared.ledger_lock().pin(self.handle(), span)?;
         // The host program has no windows. If a guest's handle ever came here, its
@@ -241,8 +244,8 @@ impl Region {
     /// may be purged when memory is needed elsewhere, the least recently unpinned
     /// first. Nobody else loses anything by it, so it takes no right.
     ///
-    /// `length` bytes from `offset` on, both whole granules, or with a length of 0
-    /// all up to the end. What is unpinned already keeps its place in the order.
+    /// The range is as for [`pin`](Region::pin). Bytes that are already unpinned keep their
+    /// place in the order.
     ///
     /// # Errors
     ///
@@ -251,8 +254,8 @@ impl Region {
     /// [`RegionError::NotPermitted`] for a lent handle; [`RegionError::Exhausted`]
     /// for the limit `unpinned-spans`; [`RegionError::Purged`];
     /// [`RegionError::Gone`].
-    pub fn unpin(&self, offset: u64, length: u64) -> Result<(), RegionError> {
-        let span = self.pinnable(offset, length)?;
+    pub fn unpin(&self, range: impl RangeBounds<u64>) -> Result<(), RegionError> {
+        let span = self.pinned_part(range)?;
         let mut ledger = self.shared().ledger();
         let undo = ledger.unpin(self.handle(), span)?;
         if ledger
@@ -266,14 +269,14 @@ impl Region {
         Ok(())
     }
 
-    /// Tells whether this handle's claim pins all of these bytes, which are named
-    /// as for [`pin`](Region::pin).
+    /// Returns whether this handle's claim pins all of these bytes. The range is as for
+    /// [`pin`](Region::pin).
     ///
     /// # Errors
     ///
     /// [`RegionError::Span`], [`RegionError::Purged`], [`RegionError::Gone`].
-    pub fn is_pinned(&self, offset: u64, length: u64) -> Result<bool, RegionError> {
-        let span = self.pinnable(offset, length)?;
+    pub fn is_pinned(&self, range: impl RangeBounds<u64>) -> Result<bool, RegionError> {
+        let span = self.pinned_part(range)?;
         Ok(self.shared().ledger().is_pinned(self.handle(), span)?)
     }
 
@@ -290,9 +293,38 @@ impl Region {
         Ok(self.shared().host().check_process()?)
     }
 
+    /// Returns the granules of a range to be pinned or unpinned, which a guest has named by
+    /// an offset and a length.
     pub(crate) fn pinnable(&self, offset: u64, length: u64) -> Result<Span, RegionError> {
         self.check_process()?;
         Ok(Span::of_pins(offset, length, self.size())?)
+    }
+
+    /// Returns the granules of a range to be pinned or unpinned.
+    fn pinned_part(&self, range: impl RangeBounds<u64>) -> Result<Span, RegionError> {
+        let range = self.bytes(range);
+        self.check_process()?;
+        // A length of 0 would mean all up to the end.
+        if range.start < self.size() && range.end == self.size() {
+            return Ok(Span::of_pins(range.start, 0, self.size())?);
+        }
+        let length = range.end.saturating_sub(range.start);
+        Ok(Span::of_window(range.start, length, self.size())?)
+    }
+
+    /// Returns the bytes of a range, of which the end may be open.
+    fn bytes(&self, range: impl RangeBounds<u64>) -> Range<u64> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => self.size(),
+        };
+        start..end
     }
 
     /// Whether this could be had of no bytes at all, which conflict with nobody.
@@ -322,8 +354,8 @@ impl Region {
         })
     }
 
-    /// Takes a guard that reads the bytes in `range`, in place. It counts as a
-    /// `read` window, and no lend, move, or freeze sets it aside.
+    /// Takes a guard that reads the bytes in `range`, in place, or refuses at once. The guard
+    /// counts as a `read` window, and no lend, move, or freeze sets it aside.
     ///
     /// # Errors
     ///
@@ -331,8 +363,12 @@ impl Region {
     /// [`RegionError::WouldBlock`], [`RegionError::Unpinned`],
     /// [`RegionError::Poisoned`], [`RegionError::Purged`],
     /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
-    pub fn read(&self, range: Range<u64>) -> Result<ReadGuard, RegionError> {
-        let Some((span, inside)) = self.part(&range)? else {
+    pub fn try_read(&self, range: impl RangeBounds<u64>) -> Result<ReadGuard, RegionError> {
+        self.try_read_bytes(&self.bytes(range))
+    }
+
+    fn try_read_bytes(&self, range: &Range<u64>) -> Result<ReadGuard, RegionError> {
+        let Some((span, inside)) = self.part(range)? else {
             self.may(Rights::READ, Access::Read)?;
             return Ok(ReadGuard {
                 view: None,
@@ -347,14 +383,18 @@ impl Region {
         })
     }
 
-    /// Takes a guard that writes the bytes in `range`, in place. It counts as a
-    /// `write` window. Dropping it in a panic poisons the region.
+    /// Takes a guard that writes the bytes in `range`, in place, or refuses at once. The guard
+    /// counts as a `write` window. Dropping it in a panic poisons the region.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read), and [`RegionError::Frozen`].
-    pub fn write(&self, range: Range<u64>) -> Result<WriteGuard, RegionError> {
-        let Some((span, inside)) = self.part(&range)? else {
+    /// As [`try_read`](Region::try_read), and [`RegionError::Frozen`].
+    pub fn try_write(&self, range: impl RangeBounds<u64>) -> Result<WriteGuard, RegionError> {
+        self.try_write_bytes(&self.bytes(range))
+    }
+
+    fn try_write_bytes(&self, range: &Range<u64>) -> Result<WriteGuard, RegionError> {
+        let Some((span, inside)) = self.part(range)? else {
             self.may(Access::Write.needs(), Access::Write)?;
             return Ok(WriteGuard {
                 view: None,
@@ -369,38 +409,40 @@ impl Region {
         })
     }
 
-    /// As [`read`](Region::read), but waits for its turn where that would block:
-    /// in the queue in which guests wait as well. To be called on a tokio runtime
-    /// with time.
+    /// Takes a guard as [`try_read`](Region::try_read) does, but waits for its turn where that
+    /// would block. Host programs and guests wait in the same queue. Must be called on a tokio
+    /// runtime with time.
     ///
-    /// A claim waits for one thing at a time: who waits for another through it
-    /// takes this one's place. So tasks that wait at the same time each have a
-    /// [duplicate](Region::duplicate): through one claim they would displace each
-    /// other again and again, and be busy with that.
+    /// A claim waits for one thing at a time: a second wait through it takes the place of the
+    /// first. So tasks that wait at the same time each need a
+    /// [duplicate](Region::duplicate). Through one claim they would displace each other again
+    /// and again, and be busy with that.
     ///
     /// # Errors
     ///
-    /// As `read`, without [`RegionError::WouldBlock`].
-    pub async fn wait_read(&self, range: Range<u64>) -> Result<ReadGuard, RegionError> {
-        let mut got = self.read(range.clone());
+    /// As `try_read`, without [`RegionError::WouldBlock`].
+    pub async fn read(&self, range: impl RangeBounds<u64>) -> Result<ReadGuard, RegionError> {
+        let range = self.bytes(range);
+        let mut got = self.try_read_bytes(&range);
         while let Err(RegionError::WouldBlock) = got {
             let _turn = self.turn(&range, Access::Read).await?;
-            got = self.read(range.clone());
+            got = self.try_read_bytes(&range);
         }
         got
     }
 
-    /// As [`write`](Region::write), but waits for its turn; see
-    /// [`wait_read`](Region::wait_read).
+    /// Takes a guard as [`try_write`](Region::try_write) does, but waits for its turn, as
+    /// [`read`](Region::read) does.
     ///
     /// # Errors
     ///
-    /// As `write`, without [`RegionError::WouldBlock`].
-    pub async fn wait_write(&self, range: Range<u64>) -> Result<WriteGuard, RegionError> {
-        let mut got = self.write(range.clone());
+    /// As `try_write`, without [`RegionError::WouldBlock`].
+    pub async fn write(&self, range: impl RangeBounds<u64>) -> Result<WriteGuard, RegionError> {
+        let range = self.bytes(range);
+        let mut got = self.try_write_bytes(&range);
         while let Err(RegionError::WouldBlock) = got {
             let _turn = self.turn(&range, Access::Write).await?;
-            got = self.write(range.clone());
+            got = self.try_write_bytes(&range);
         }
         got
     }
@@ -426,14 +468,19 @@ impl Region {
         Ok(Some((span, start..start + length)))
     }
 
-    /// Copies bytes out, from `offset` on. Counts as a `read` window while it
-    /// lasts.
+    /// Copies bytes out. Counts as a `read` window while it lasts.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read); [`RegionError::Limit`] over the limit
+    /// As [`try_read`](Region::try_read); [`RegionError::Limit`] over the limit
     /// `copy-bytes`.
-    pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
+    pub fn read_at(&self, range: impl RangeBounds<u64>) -> Result<Vec<u8>, RegionError> {
+        let range = self.bytes(range);
+        self.copy_out(range.start, range.end.saturating_sub(range.start))
+    }
+
+    /// Copies bytes out, from `offset` on.
+    pub(crate) fn copy_out(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
         let span = self.copied(offset, length)?;
         let Some(span) = span else {
             self.may(Rights::READ, Access::Read)?;
@@ -451,7 +498,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`write`](Region::write); [`RegionError::Limit`] over the limit
+    /// As [`try_write`](Region::try_write); [`RegionError::Limit`] over the limit
     /// `copy-bytes`.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RegionError> {
         let Some(span) = self.copied(offset, bytes.len() as u64)? else {
@@ -549,7 +596,7 @@ impl Drop for Region {
         if let Some(handle) = self.handle.take() {
             let mut ledger = self.hold.shared.ledger();
             if ledger.ends_with_handle(&handle) {
-                self.hold.note_let_go(&ledger);
+                self.hold.note_released(&ledger);
             }
             ledger.release(handle);
         }
@@ -588,7 +635,7 @@ impl Drop for HostLock {
     }
 }
 
-/// Reads a part of a region in place. Made by [`Region::read`].
+/// Reads a part of a region in place. Made by [`Region::try_read`] and [`Region::read`].
 pub struct ReadGuard {
     /// The view is unmapped before the lock is let go: fields drop in order.
     view: Option<(View, HostLock)>,
@@ -620,7 +667,7 @@ impl fmt::Debug for ReadGuard {
     }
 }
 
-/// Writes a part of a region in place. Made by [`Region::write`].
+/// Writes a part of a region in place. Made by [`Region::try_write`] and [`Region::write`].
 pub struct WriteGuard {
     view: Option<(ViewMut, HostLock)>,
     inside: Range<usize>,

@@ -11,7 +11,7 @@ use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, Margin, MemoryGauge, ask_to_commit, commit_done};
 use crate::sys::{Forked, MemoryRecord, Process, RegionFile};
 use crate::time::Time;
-use crate::usage::LetGo;
+use crate::usage::Released;
 use crate::watched::{Decisions, Watched};
 use crate::{Region, RegionCtxBuilder};
 use tombolo_region::{
@@ -88,7 +88,7 @@ pub struct Counts {
     /// Regions that were created.
     pub regions_created: u64,
     /// Regions whose memory went back to the kernel.
-    pub regions_given_back: u64,
+    pub regions_freed: u64,
     /// Windows that guests made.
     pub windows: u64,
     /// Bytes of the regions that guests of at least two names have had windows
@@ -101,7 +101,7 @@ pub struct Counts {
 #[derive(Default)]
 struct Counters {
     regions_created: AtomicU64,
-    regions_given_back: AtomicU64,
+    regions_freed: AtomicU64,
     windows: AtomicU64,
     bytes_shared: AtomicU64,
     bytes_copied: AtomicU64,
@@ -118,9 +118,9 @@ pub struct Owner {
     /// The number of the host on whose regions it has claims.
     pub(crate) host: u64,
     /// Regions whose last holder this was.
-    given_back: AtomicU64,
+    regions_freed: AtomicU64,
     /// What it held before.
-    let_go: Mutex<LetGo>,
+    released: Mutex<Released>,
 }
 
 impl Owner {
@@ -137,18 +137,18 @@ impl Owner {
             name,
             account,
             limits,
-            given_back: AtomicU64::new(0),
-            let_go: Mutex::default(),
+            regions_freed: AtomicU64::new(0),
+            released: Mutex::default(),
         })
     }
 
-    pub(crate) fn let_go(&self) -> MutexGuard<'_, LetGo> {
-        self.let_go.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn released(&self) -> MutexGuard<'_, Released> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many regions ended with this holder.
-    pub fn given_back(&self) -> u64 {
-        self.given_back.load(Ordering::Relaxed)
+    pub fn regions_freed(&self) -> u64 {
+        self.regions_freed.load(Ordering::Relaxed)
     }
 
     /// What a claim on a region of this size costs, of which it does not pin so
@@ -368,7 +368,7 @@ impl RegionHost {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             regions_created: get(&counters.regions_created),
-            regions_given_back: get(&counters.regions_given_back),
+            regions_freed: get(&counters.regions_freed),
             windows: get(&counters.windows),
             bytes_shared: get(&counters.bytes_shared),
             bytes_copied: get(&counters.bytes_copied),
@@ -529,12 +529,12 @@ impl Shared {
         self.host
             .0
             .counters
-            .regions_given_back
+            .regions_freed
             .fetch_add(1, Ordering::Relaxed);
         if let Some(owner) = last {
-            owner.given_back.fetch_add(1, Ordering::Relaxed);
+            owner.regions_freed.fetch_add(1, Ordering::Relaxed);
         }
-        tracing::debug!(region = %self.name, id = self.id, "region given back");
+        tracing::debug!(region = %self.name, id = self.id, "region freed");
     }
 
     /// Counts a window that a guest made.

@@ -37,7 +37,7 @@
 //!
 //! // The host program holds regions as well. It fills one in place ...
 //! let body = host.create("body", 5)?;
-//! body.write(0..5)?.copy_from_slice(b"hello");
+//! body.try_write(..)?.copy_from_slice(b"hello");
 //!
 //! // ... and lends it to the guest, for one call of an export.
 //! let lent = tombolo::lend(&mut store, &body, Rights::READ)?;
@@ -56,8 +56,8 @@
 //! | guests that wrote where they may not | [`check`], [`WriteViolation`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
 //! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
-//! | waiting for windows | [`Region::wait_read`], [`Region::wait_write`], [`add_waits_to_linker`] |
-//! | memory pressure | [`pressure`], [`RegionHost::heed`], [`add_pressure_to_linker`] |
+//! | waiting for windows | [`Region::read`], [`Region::write`], [`add_waits_to_linker`] |
+//! | memory pressure | [`pressure`], [`RegionHost::watch_pressure`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | the crate `tombolo-app` |
 //!
 //! What a guest sees is documented in `wit/*.wit`; guests in Rust use the

@@ -125,14 +125,14 @@ impl Attack<'_> {
     /// Guards of the host program, and copies.
     fn host_program(&self) {
         if let Ok(region) = self.host.create("host's", GRANULE) {
-            if let Ok(mut guard) = region.write(0..GRANULE) {
+            if let Ok(mut guard) = region.try_write(0..GRANULE) {
                 guard.fill(7);
             }
-            drop(region.read(0..GRANULE));
+            drop(region.try_read(0..GRANULE));
             let _ = region.write_at(3, &[1, 2, 3]);
-            let _ = region.read_at(3, 3);
+            let _ = region.read_at(3..6);
             let _ = region.usage();
-            let _ = region.unpin(0, 0);
+            let _ = region.unpin(..);
             self.host.purge(GRANULE);
         }
     }
@@ -189,7 +189,7 @@ impl Innocent {
         assert_eq!(self.guest.byte(self.writes + 7), self.byte);
         self.byte = self.byte.wrapping_add(1);
         self.guest.fill(self.writes, PAGE, self.byte).unwrap();
-        assert!(self.region.read(0..1).is_err(), "it holds the lock");
+        assert!(self.region.try_read(0..1).is_err(), "it holds the lock");
     }
 }
 
@@ -223,11 +223,11 @@ fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
     assert_filled(&music, 1);
     assert_fresh(&host);
     // Nothing of the hostile guest holds the region.
-    let claims = music.usage().sharers;
+    let claims = music.usage().holders;
     assert_eq!(claims, 2, "the host program and the innocent guest");
     innocent.guest.store.data_mut().regions.finish();
     drop(innocent);
-    music.write(0..3 * GRANULE).unwrap().fill(2);
+    music.try_write(0..3 * GRANULE).unwrap().fill(2);
     if count == 1 {
         // One call that is refused leaves nothing behind.
         assert!(mappings_of(&music).is_empty());

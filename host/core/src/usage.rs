@@ -29,9 +29,9 @@ pub struct RegionUsage {
     /// What was purged of it so far, in all.
     pub purged: u64,
     /// How many guests have a claim on it; the host program counts as one.
-    pub sharers: u64,
-    /// What is resident, divided by the sharers: the proportional share of each.
-    pub share: u64,
+    pub holders: u64,
+    /// What is resident, divided by the holders: the proportional share of each.
+    pub pss: u64,
 }
 
 impl RegionUsage {
@@ -42,7 +42,7 @@ impl RegionUsage {
     /// The same, where the ledger is in hand.
     fn within(shared: &Shared, ledger: &Ledger<Option<Place>>) -> RegionUsage {
         let usage = ledger.pin_usage();
-        let sharers = ledger.holders().count() as u64;
+        let holders = ledger.holders().count() as u64;
         let resident = shared.resident();
         RegionUsage {
             id: shared.id,
@@ -52,8 +52,8 @@ impl RegionUsage {
             pinned: usage.pinned,
             purgeable: usage.purgeable,
             purged: usage.purged,
-            sharers,
-            share: resident / sharers.max(1),
+            holders,
+            pss: resident / holders.max(1),
         }
     }
 }
@@ -86,12 +86,12 @@ impl Noted {
 
 /// The regions that a guest has let go of: each once, the last ones.
 #[derive(Debug, Default)]
-pub(crate) struct LetGo {
+pub(crate) struct Released {
     regions: VecDeque<Noted>,
     total: u64,
 }
 
-impl LetGo {
+impl Released {
     fn note(&mut self, noted: Noted) {
         // What goes to and fro is the last one.
         let again = self.regions.iter().rposition(|it| it.id() == noted.id());
@@ -110,7 +110,7 @@ impl Hold {
     /// Notes what the region costs, whose owner is about to let go of a claim on it,
     /// if it has no other: before that, with the ledger in hand. The host program's own
     /// are not noted.
-    pub(crate) fn note_let_go(&self, ledger: &Ledger<Option<Place>>) {
+    pub(crate) fn note_released(&self, ledger: &Ledger<Option<Place>>) {
         let (shared, owner) = (&self.shared, &self.owner);
         if ledger.claims_on(&owner.account).len() != 1 || Arc::ptr_eq(owner, shared.host().own()) {
             return;
@@ -119,7 +119,7 @@ impl Hold {
             pinned: ledger.pinned_by(&owner.account),
             ..RegionUsage::within(shared, ledger)
         };
-        owner.let_go().note(Noted::Dropped(usage));
+        owner.released().note(Noted::Dropped(usage));
     }
 
     /// Notes that the owner moves a claim on the region. If it has another one, that is
@@ -127,7 +127,7 @@ impl Hold {
     pub(crate) fn note_moved(&self) {
         let (shared, owner) = (&self.shared, &self.owner);
         if !Arc::ptr_eq(owner, shared.host().own()) {
-            owner.let_go().note(Noted::Moved(shared.clone()));
+            owner.released().note(Noted::Moved(shared.clone()));
         }
     }
 }
@@ -186,19 +186,19 @@ impl RegionCtx {
     /// of all; what it has a claim on again is not. The number is how many regions it
     /// were in all, where one that comes back after it was forgotten here counts again.
     #[must_use]
-    pub fn usage_let_go(&self) -> (Vec<RegionUsage>, u64) {
-        self.let_go_but(&self.usage())
+    pub fn usage_released(&self) -> (Vec<RegionUsage>, u64) {
+        self.released_except(&self.usage())
     }
 
-    /// As [`usage_let_go`](RegionCtx::usage_let_go), if it has these.
+    /// As [`usage_released`](RegionCtx::usage_released), if it has these.
     #[doc(hidden)]
-    pub fn let_go_but(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
+    pub fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
         let is_held = |it: &Noted| held.iter().any(|held| held.id == it.id());
-        let let_go = self.owner.let_go();
-        let (again, gone): (Vec<_>, Vec<_>) = let_go.regions.iter().cloned().partition(is_held);
-        let total = let_go.total - again.len() as u64;
+        let released = self.owner.released();
+        let (again, gone): (Vec<_>, Vec<_>) = released.regions.iter().cloned().partition(is_held);
+        let total = released.total - again.len() as u64;
         // Whoever notes something has a ledger in hand; so none is asked for with this.
-        drop(let_go);
+        drop(released);
         (gone.into_iter().map(Noted::usage).collect(), total)
     }
 }

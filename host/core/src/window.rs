@@ -206,7 +206,7 @@ impl Window {
     pub(crate) fn unmap(self, store: StoreId) -> Result<(), MemoryError> {
         let ledger = self.hold.shared.ledger();
         if ledger.ends_with_window(self.id) {
-            self.hold.note_let_go(&ledger);
+            self.hold.note_released(&ledger);
         }
         drop(ledger);
         unmap(

@@ -271,21 +271,21 @@ impl Puppet {
         self.poke(at + 100, 1).unwrap();
         self.drop_window(window).unwrap();
         let region = self.give(number).unwrap();
-        assert_eq!(region.read(100..101).unwrap()[..], [1]);
+        assert_eq!(region.try_read(100..101).unwrap()[..], [1]);
     }
 }
 
 /// A region of the host's, full of one byte.
 pub fn filled(host: &RegionHost, name: &str, size: u64, byte: u8) -> Region {
     let region = host.create(name, size).unwrap();
-    region.write(0..size).unwrap().fill(byte);
+    region.try_write(0..size).unwrap().fill(byte);
     region
 }
 
 /// That the region holds what [`filled`] put there.
 #[track_caller]
 pub fn assert_filled(region: &Region, byte: u8) {
-    let bytes = region.read(0..region.size()).unwrap();
+    let bytes = region.try_read(..).unwrap();
     let other = bytes.iter().position(|it| *it != byte);
     assert_eq!(other, None, "region `{}` has changed", region.name());
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::hold::Holds;
+use super::debounce::Debounce;
 use super::thread::{Thread, Waiter};
 use super::{Headroom, Level};
 use crate::RegionHost;
@@ -97,7 +97,7 @@ impl fmt::Debug for MarginKeeper {
 fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(Headroom)) {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let filled = FILLED_PER_SECOND.saturating_mul(processors);
-    let mut holds = Holds::new(LASTS);
+    let mut holds = Debounce::new(LASTS);
     loop {
         let begun = Instant::now();
         // Exact as far as it decides when to look again.

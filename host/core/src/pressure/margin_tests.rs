@@ -73,8 +73,8 @@ impl Machine {
 /// A region of 1 MiB that is filled, and that nobody pins.
 fn cached(host: &RegionHost) -> Region {
     let region = host.create("cached", MIB).unwrap();
-    region.write(0..MIB).unwrap().fill(1);
-    region.unpin(0, 0).unwrap();
+    region.try_write(0..MIB).unwrap().fill(1);
+    region.unpin(..).unwrap();
     region
 }
 
@@ -144,7 +144,7 @@ fn commit_without_memory_is_refused_and_names_the_margin() {
     promise.grow(5 * MIB).unwrap();
     // Nothing is committed for what is not pinned.
     let unpinned = host.create_unpinned("unpinned", 11 * MIB).unwrap();
-    assert!(unpinned.pin(0, 0).is_err());
+    assert!(unpinned.pin(..).is_err());
 }
 
 #[test]

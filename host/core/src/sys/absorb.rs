@@ -93,7 +93,7 @@ impl MemoryRecord {
             Absorbed::Yes => copies,
             _ => Copies::Some,
         };
-        state.scribble = Some(address);
+        state.violation = Some(address);
         if let Some(mark) = self.mark.get() {
             mark.raise();
         }

@@ -108,7 +108,7 @@ pub struct Overgrown;
 
 /// A guest wrote to a read-only window.
 #[derive(Debug, Clone)]
-pub(crate) struct Scribble {
+pub(crate) struct ViolationSite {
     pub(crate) region: String,
     /// From the start of the region.
     pub(crate) offset: u64,
@@ -179,7 +179,7 @@ pub(super) struct State {
     lost: Vec<Range<usize>>,
     broken: bool,
     /// Where the guest wrote to a read-only window.
-    pub(super) scribble: Option<usize>,
+    pub(super) violation: Option<usize>,
 }
 
 impl State {
@@ -786,14 +786,14 @@ impl MemoryRecord {
     }
 
     /// Says where the guest wrote to a read-only window, if it did.
-    pub(crate) fn scribble(&self) -> Option<Scribble> {
+    pub(crate) fn violation(&self) -> Option<ViolationSite> {
         let state = self.state();
-        describe(&state, state.scribble?)
+        describe(&state, state.violation?)
     }
 
     /// Says what a store to this address would have written to, if it is a
     /// read-only window.
-    pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
+    pub(crate) fn explain(&self, address: usize) -> Option<ViolationSite> {
         let state = self.state();
         let (_, shown) = state.covering(address)?;
         let trapped = shown.perms == Perms::Read && !shown.holes.contains_key(&address);
@@ -820,9 +820,9 @@ fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), ShowError> {
     Ok(())
 }
 
-fn describe(state: &State, address: usize) -> Option<Scribble> {
+fn describe(state: &State, address: usize) -> Option<ViolationSite> {
     let (start, shown) = state.covering(address)?;
-    Some(Scribble {
+    Some(ViolationSite {
         region: shown.tenant.region(),
         offset: shown.offset + (address - start) as u64,
     })

@@ -96,7 +96,7 @@ fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
 fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
     let (memory, start, mark) = shown();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Yes);
-    assert!(mark.has_trespassed());
+    assert!(mark.has_violation());
     // In the copy now, which allows it: another fault is none of the guest's.
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Unexplained);
     memory
@@ -643,7 +643,7 @@ fn handler_gives_up_where_everything_is_refused_for_long() {
     refusing(1, u32::MAX, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Refused);
     });
-    assert!(mark.has_trespassed());
+    assert!(mark.has_violation());
     assert_eq!(permissions(start..start + GRANULE_SIZE), ["r--s"]);
     // Nothing is half done: it can be absorbed still.
     assert_eq!(memory.record.absorb(start), Absorbed::Yes);

@@ -51,7 +51,9 @@ pub(crate) use file::{FileSize, RegionFile};
 pub(crate) use forked::{Forked, Process};
 pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use mark::StoreMark;
-pub(crate) use memory::{Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, Tenant};
+pub(crate) use memory::{
+    Creator, MemoryRecord, Perms, RESERVATION, ShowError, Tenant, ViolationSite,
+};
 pub use memory::{Overgrown, StoreId};
 pub use resident::{Taken, memory_bytes, private_bytes};
 pub(crate) use table::memory_of;

@@ -176,7 +176,7 @@ impl wit::HostRegion for &mut RegionCtx {
         offset: u64,
         length: u64,
     ) -> Result<Vec<u8>, Failure> {
-        Ok(self.named(&region)?.read_at(offset, length)?)
+        Ok(self.named(&region)?.copy_out(offset, length)?)
     }
 
     fn write_at(

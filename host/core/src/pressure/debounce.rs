@@ -6,15 +6,15 @@ use super::Level;
 ///
 /// The kernel says that there is pressure, and never that there is none.
 #[derive(Debug)]
-pub(super) struct Holds {
+pub(super) struct Debounce {
     lasts: Duration,
     moderate: Option<Instant>,
     critical: Option<Instant>,
 }
 
-impl Holds {
-    pub(super) fn new(lasts: Duration) -> Holds {
-        Holds {
+impl Debounce {
+    pub(super) fn new(lasts: Duration) -> Debounce {
+        Debounce {
             lasts,
             moderate: None,
             critical: None,
@@ -65,10 +65,10 @@ mod tests {
 
     const LASTS: Duration = Duration::from_secs(2);
 
-    /// Holds, and a clock of seconds.
-    fn holds() -> (Holds, impl Fn(u64) -> Instant) {
+    /// Debounce, and a clock of seconds.
+    fn holds() -> (Debounce, impl Fn(u64) -> Instant) {
         let start = Instant::now();
-        (Holds::new(LASTS), move |seconds| {
+        (Debounce::new(LASTS), move |seconds| {
             start + Duration::from_secs(seconds)
         })
     }

@@ -8,8 +8,8 @@ use crate::RegionHost;
 use crate::host::Levels;
 
 impl RegionHost {
-    /// Heeds what `source` reports of memory pressure, until the [`Monitor`] is
-    /// dropped. On each report it does what
+    /// Watches for memory pressure that `source` reports, until the [`PressureMonitor`] is
+    /// dropped. On each report the host does what
     /// [`report_pressure`](RegionHost::report_pressure) does, and then calls `react`
     /// with the level, and the bytes that were purged: the place to end guests
     /// if that is not enough. `react` is called on the source's thread, which
@@ -18,11 +18,11 @@ impl RegionHost {
     /// # Errors
     ///
     /// If the source does not start.
-    pub fn heed(
+    pub fn watch_pressure(
         &self,
         source: impl PressureSource + 'static,
         react: impl Fn(Level, u64) + Send + Sync + 'static,
-    ) -> io::Result<Monitor> {
+    ) -> io::Result<PressureMonitor> {
         let name = source.name();
         let host = self.clone();
         let sink = PressureSink::new(move |level| {
@@ -31,7 +31,7 @@ impl RegionHost {
         });
         let source = Box::new(source).start(sink)?;
         tracing::debug!("memory pressure is watched by {name}");
-        Ok(Monitor {
+        Ok(PressureMonitor {
             source: Some(source),
             name,
             host: self.clone(),
@@ -98,28 +98,28 @@ fn part_to_purge(before: Level, level: Level, purgeable: impl FnOnce() -> u64) -
     }
 }
 
-/// Heeds memory pressure until it is dropped; see [`RegionHost::heed`].
+/// Watches for memory pressure until it is dropped; see [`RegionHost::watch_pressure`].
 ///
 /// With it goes what it reported: the level is normal then, since nobody would
 /// say so later.
-#[must_use = "pressure is heeded only as long as this lives"]
-pub struct Monitor {
+#[must_use = "pressure is watched only while this lives"]
+pub struct PressureMonitor {
     /// `None` only while it is dropped.
     source: Option<Box<dyn Send>>,
     name: String,
     host: RegionHost,
 }
 
-impl Drop for Monitor {
+impl Drop for PressureMonitor {
     fn drop(&mut self) {
         drop(self.source.take());
         self.host.report_pressure(Level::Normal);
     }
 }
 
-impl fmt::Debug for Monitor {
+impl fmt::Debug for PressureMonitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor")
+        f.debug_struct("PressureMonitor")
             .field("source", &self.name)
             .finish_non_exhaustive()
     }
@@ -193,7 +193,7 @@ mod tests {
             let (host, seen) = (host.clone(), seen.clone());
             move |level, _| seen.lock().unwrap().push((level, host.pressure()))
         };
-        let monitor = host.heed(source.clone(), react).unwrap();
+        let monitor = host.watch_pressure(source.clone(), react).unwrap();
         let mut changes = host.pressure_changes();
         source.report(Moderate);
         assert!(changes.has_changed().unwrap());
@@ -215,10 +215,10 @@ mod tests {
     fn boxed_source_is_a_source() {
         let (host, source) = (RegionHost::new(), Spoken::default());
         let boxed: Box<dyn PressureSource> = Box::new(source.clone());
-        let monitor = host.heed(boxed, |_, _| {}).unwrap();
+        let monitor = host.watch_pressure(boxed, |_, _| {}).unwrap();
         assert_eq!(
             format!("{monitor:?}"),
-            r#"Monitor { source: "a test", .. }"#
+            r#"PressureMonitor { source: "a test", .. }"#
         );
         source.report(Moderate);
         assert_eq!(host.pressure(), Moderate);
