@@ -5,7 +5,7 @@ mod puppet;
 
 use puppet::{Puppet, READ, WRITE, alone, assert_filled, filled};
 use tombolo::{
-    GRANULE, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
+    GRANULE, GiveError, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
 };
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 
@@ -122,7 +122,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
-        let lent = tombolo::lend(&mut a.store, &region, BOTH).unwrap();
+        let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
         a.poke(at, 9).unwrap();
         // Beyond its memory.
@@ -138,7 +138,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
-        let lent = tombolo::lend(&mut a.store, &region, BOTH).unwrap();
+        let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             a.poke(at, 9).unwrap();
@@ -168,7 +168,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
-        let lent = tombolo::lend(&mut a.store, &region, Rights::READ).unwrap();
+        let lent = region.lend(&mut a.store, Rights::READ).unwrap();
         a.map_lent(lent.resource(), READ, at).unwrap().unwrap();
         let returned = a.poke(u32::MAX, 9);
         lent.end(&mut a.store, returned).unwrap_err();
@@ -196,15 +196,15 @@ mod hosts {
         let (one, two) = (RegionHost::new(), RegionHost::new());
         let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
         let region = filled(&two, "of two", GRANULE, 1);
-        assert_other_host(&tombolo::lend(&mut a.store, &region, Rights::READ).unwrap_err());
-        let (region, error) = a.store.data_mut().regions.give(region).unwrap_err();
-        assert_other_host(&error);
+        assert_other_host(&region.lend(&mut a.store, Rights::READ).unwrap_err());
+        let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
+        assert_other_host(&reason);
         // Nothing is on the guest's account, and nobody has the region.
         assert_eq!(a.store.data().regions.claimed_bytes(), 0);
         region.try_write(0..1).unwrap()[0] = 1;
         // Clones are the same host.
         let region = filled(&one.clone(), "of one", GRANULE, 1);
-        assert!(a.store.data_mut().regions.give(region).is_ok());
+        assert!(region.give(&mut a.store).is_ok());
     }
 
     #[test]

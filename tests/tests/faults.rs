@@ -413,17 +413,11 @@ fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() 
             .get_typed_func::<(&str,), (Result<u64, String>,)>(&mut store, &act)
             .unwrap();
         let given = region.duplicate(tombolo::Rights::READ).unwrap();
-        let given = store.data_mut().0.give(given).map_err(|(_, why)| why);
         // It takes the right to share to move.
-        given.unwrap_err();
+        given.give(&mut store).unwrap_err();
         let rights = tombolo::Rights::READ | tombolo::Rights::SHARE;
         let given = region.duplicate(rights).unwrap();
-        let given = store
-            .data_mut()
-            .0
-            .give(given)
-            .map_err(|(_, why)| why)
-            .unwrap();
+        let given = given.give(&mut store).unwrap();
         keep.call(&mut store, (given,)).unwrap().0.unwrap();
         for name in acts {
             let _ = act.call(&mut store, (name,));

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tombolo::{GRANULE, HostLimits, Limits, Region, RegionError, RegionHost};
+use tombolo::{GRANULE, GiveError, HostLimits, Limits, Region, RegionError, RegionHost};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 use tombolo_tests::process::Process;
 
@@ -297,16 +297,16 @@ fn purged_frozen_regions_are_neither_lent_nor_moved() {
     region.unpin(..).unwrap();
     a.unpin(number, 0, 0).unwrap().unwrap();
     // Lent before it is purged, it is gone for the borrower as well.
-    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
+    let lent = region.lend(&mut a.store, tombolo::Rights::READ).unwrap();
     assert_eq!(host.purge(GRANULE), GRANULE);
     let returned = a.pin_lent(lent.resource());
     let refused = lent.end(&mut a.store, returned).unwrap();
     assert_eq!(refused, [const { ErrorCode::Purged }; 3]);
 
-    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ);
+    let lent = region.lend(&mut a.store, tombolo::Rights::READ);
     assert!(matches!(lent, Err(RegionError::Purged)), "{lent:?}");
-    let (region, refused) = a.store.data_mut().regions.give(region).unwrap_err();
-    assert!(matches!(refused, RegionError::Purged), "{refused}");
+    let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
+    assert!(matches!(reason, RegionError::Purged), "{reason}");
     let refused = a.give(number).unwrap_err();
     assert!(format!("{refused:#}").contains("purged"), "{refused:#}");
     assert_eq!((region.name(), region.size()), ("frozen", GRANULE));
@@ -319,7 +319,7 @@ fn what_is_lent_is_neither_pinned_nor_unpinned() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let region = filled(&host, "lent", GRANULE, 7);
-    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
+    let lent = region.lend(&mut a.store, tombolo::Rights::READ).unwrap();
     let answers = a.pin_lent(lent.resource()).unwrap();
     // Asking is allowed; changing is not.
     assert_eq!(answers, [ErrorCode::NotPermitted, ErrorCode::NotPermitted]);

@@ -27,7 +27,7 @@ fn a_hand_over_costs_the_same_for_64_kib_and_100_mib() {
     });
     let mut hand_over = |region: &Region| {
         let began = Instant::now();
-        let lent = tombolo::lend(&mut store, region, Rights::READ).unwrap();
+        let lent = region.lend(&mut store, Rights::READ).unwrap();
         let returned = handler.call_touch(&mut store, lent.resource());
         let touched = lent.end(&mut store, returned).unwrap();
         let took = began.elapsed();

@@ -29,8 +29,8 @@ use super::values;
 use super::{CommandExit, Ticker};
 use crate::text;
 use tombolo::Limits;
+use tombolo::internal::Promise;
 use tombolo::internal::sys::{StoreId, fault, private_bytes};
-use tombolo::pressure::Promise;
 use tombolo::{Recipient, RegionCtx, RegionError, RegionView, WriteViolation};
 use tombolo_region::{Charge, ChargeKind, Exhausted, GRANULE};
 

@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::AppHandle;
 use tombolo::RegionHost;
-use tombolo::pressure::{Level, MarginKeeper, PressureMonitor, PressureSource};
+use tombolo::pressure::{Level, PressureSource};
+use tombolo::{MarginKeeper, PressureMonitor};
 
 /// Watches a source of pressure, if there is one, and keeps the host's margin of memory,
 /// until it is dropped.

@@ -6,8 +6,8 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, Memory, Store};
 use wasmtime::{Trap, TypedFunc};
 
 use crate::sys::{
-    Creator, MemoryRecord, Perms, Process, RegionFile, ShowError, StoreId, StoreMark, Tenant,
-    fault, memory_of, signal,
+    Creator, MapError, MemoryRecord, Perms, Process, RegionFile, StoreId, StoreMark,
+    WindowObserver, fault, memory_of, signal,
 };
 use tombolo_region::{GRANULE, RegionName, Span};
 
@@ -141,7 +141,7 @@ const PROBE: &[u8] = &[
 
 struct Probe;
 
-impl Tenant for Probe {
+impl WindowObserver for Probe {
     fn region(&self) -> String {
         "probe".into()
     }
@@ -246,11 +246,11 @@ fn show(
         .and_then(|mark| {
             let range = start..start + length;
             let perms = Perms::Read;
-            record.show(store, 0, range, file, 0, perms, u64::MAX, Box::new(Probe))?;
+            record.map_window(store, 0, range, file, 0, perms, u64::MAX, Box::new(Probe))?;
             Ok(mark)
         })
         .map_err(|error| match error {
-            ShowError::System(error) => PrepareError::System(error),
+            MapError::System(error) => PrepareError::System(error),
             other => PrepareError::System(io::Error::other(other)),
         })
 }

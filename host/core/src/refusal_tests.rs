@@ -11,7 +11,7 @@ use wasmtime::Config;
 
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
-use crate::window::hide_all;
+use crate::window::mask_all;
 use crate::{GRANULE, Region, RegionHost, Rights, WriteViolation};
 
 use puppet::{Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
@@ -105,7 +105,7 @@ impl Attack<'_> {
     /// Hides a window, as a lend does, and shows it again.
     fn hiding(&self, a: &mut Puppet) -> wasmtime::Result<()> {
         let region = self.music.duplicate(Rights::ALL)?;
-        let (shared, claim) = (region.shared().clone(), region.handle().claim());
+        let (shared, claim) = (region.inner().clone(), region.handle().claim());
         let number = a.receive(region);
         let at = a.allocate(3)?;
         if at == 0 {
@@ -116,10 +116,10 @@ impl Attack<'_> {
         };
         let _ = a.unpin(number, GRANULE, GRANULE)?;
         let store = StoreId::of(&a.store);
-        let hidden = hide_all(store, &shared, claim, None, true);
+        let hidden = mask_all(store, &shared, claim, None, true);
         let hidden = hidden.map_err(wasmtime::Error::from)?;
         a.fill(at, 3 * PAGE, 6)?;
-        hidden.reveal(store).map_err(wasmtime::Error::from)
+        hidden.unmask(store).map_err(wasmtime::Error::from)
     }
 
     /// Guards of the host program, and copies.

@@ -2,7 +2,7 @@
 
 mod rig;
 
-use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights};
+use tombolo::{GRANULE, GiveError, Region, RegionError, RegionHost, Rights};
 
 use self::rig::{Gate, Guest, Rig, mapped};
 use crate::guests;
@@ -125,7 +125,7 @@ mod lending {
         region.try_write(0..1).unwrap()[0] = 1;
         // It can be moved, so nothing of the claim is lent any more.
         let mut other = Guest::bare(&host, guests::CALLS_KEEPER, "other").await;
-        assert!(other.store.data_mut().regions.give(region).is_ok());
+        assert!(region.give(&mut other.store).is_ok());
     }
 
     #[tokio::test]
@@ -140,12 +140,10 @@ mod lending {
         lent.end(&mut guest.store, Ok(())).unwrap();
         let guard = region.try_write(GRANULE..GRANULE + 1).unwrap();
         assert!(is_would_block(guest.lend(&region, Rights::READ)));
-        let Err((region, RegionError::WouldBlock)) = guest.store.data_mut().regions.give(region)
-        else {
-            panic!("a guard holds it")
-        };
+        let GiveError { region, reason, .. } = region.give(&mut guest.store).unwrap_err();
+        assert!(matches!(reason, RegionError::WouldBlock), "{reason}");
         drop(guard);
-        assert!(guest.store.data_mut().regions.give(region).is_ok());
+        assert!(region.give(&mut guest.store).is_ok());
     }
 
     /// A guard on another claim blocks no lend, but what is made through it.

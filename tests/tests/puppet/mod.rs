@@ -195,13 +195,7 @@ impl Puppet {
 
     /// Gives the guest a region; gives the handle's number.
     pub fn receive(&mut self, region: Region) -> u32 {
-        let region = self
-            .store
-            .data_mut()
-            .regions
-            .give(region)
-            .map_err(|(_, why)| why)
-            .unwrap();
+        let region = region.give(&mut self.store).unwrap();
         self.instance
             .test_puppet_acts()
             .call_keep(&mut self.store, region)
@@ -214,7 +208,7 @@ impl Puppet {
             .instance
             .test_puppet_acts()
             .call_give(&mut self.store, number)?;
-        Ok(tombolo::take(&mut self.store, region)?)
+        Ok(Region::take(&mut self.store, region)?)
     }
 
     /// Has the guest give a region away, and returns what its export returned.
@@ -242,7 +236,7 @@ impl Puppet {
         access: Access,
         at: u32,
     ) -> Result<Act<u32>> {
-        let lent = tombolo::lend(&mut self.store, region, rights)?;
+        let lent = region.lend(&mut self.store, rights)?;
         let acts = self.instance.test_puppet_acts();
         let shown = acts.call_show_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
         lent.end(&mut self.store, shown)

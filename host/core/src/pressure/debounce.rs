@@ -6,14 +6,14 @@ use super::Level;
 ///
 /// The kernel says that there is pressure, and never that there is none.
 #[derive(Debug)]
-pub(super) struct Debounce {
+pub(crate) struct Debounce {
     lasts: Duration,
     moderate: Option<Instant>,
     critical: Option<Instant>,
 }
 
 impl Debounce {
-    pub(super) fn new(lasts: Duration) -> Debounce {
+    pub(crate) fn new(lasts: Duration) -> Debounce {
         Debounce {
             lasts,
             moderate: None,
@@ -21,7 +21,7 @@ impl Debounce {
         }
     }
 
-    pub(super) fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         match (self.moderate, self.critical) {
             (_, Some(_)) => Level::Critical,
             (Some(_), None) => Level::Moderate,
@@ -30,13 +30,13 @@ impl Debounce {
     }
 
     /// Until when to wait: nothing, where only the kernel has anything to say.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.moderate.into_iter().chain(self.critical).min()
     }
 
     /// Notes the levels that the kernel speaks of `now`, and says what to
     /// report. A level below the one that holds is no news.
-    pub(super) fn note(&mut self, now: Instant, spoken: &[Level]) -> Option<Level> {
+    pub(crate) fn note(&mut self, now: Instant, spoken: &[Level]) -> Option<Level> {
         let before = self.level();
         let until = now + self.lasts;
         for level in spoken {

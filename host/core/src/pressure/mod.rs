@@ -55,9 +55,6 @@ mod debounce;
 mod detect;
 mod events;
 mod gauge;
-mod keeper;
-mod margin;
-mod monitor;
 mod psi;
 mod thread;
 mod threshold;
@@ -69,16 +66,12 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::cgroup::Cgroup;
+pub(crate) use self::debounce::Debounce;
 pub use self::detect::{Detected, detect};
 pub use self::events::MemoryEvents;
 pub use self::gauge::{Headroom, MemoryGauge, SystemGauge};
-pub use self::keeper::MarginKeeper;
-#[doc(hidden)]
-pub use self::margin::Promise;
-pub use self::margin::ShortOfMemory;
-pub(crate) use self::margin::{Margin, ask_to_commit, commit_done};
-pub use self::monitor::PressureMonitor;
 pub use self::psi::{Psi, Thresholds};
+pub(crate) use self::thread::{Thread, Waiter};
 
 /// How short of memory the host is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

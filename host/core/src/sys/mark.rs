@@ -98,10 +98,10 @@ impl StoreMark {
 
     /// Returns into how many kernel mappings windows may have cut the store's other
     /// memories.
-    pub(crate) fn cuts_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
+    pub(crate) fn splits_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
         let memories = self.memories();
         let others = memories.iter().filter(|it| !Arc::ptr_eq(it, memory));
-        others.map(|other| other.cuts()).sum()
+        others.map(|other| other.vma_splits()).sum()
     }
 
     /// The memories; nobody waits for their locks with this one's in hand.

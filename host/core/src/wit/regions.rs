@@ -2,8 +2,9 @@ use wasmtime::component::Resource;
 
 use super::bindings::Failure;
 use super::bindings::tombolo::memory::regions as wit;
+use crate::ctx::RegionCtx;
 use crate::error::{MemoryError, RegionError};
-use crate::{Region, RegionCtx};
+use crate::handle::Region;
 use tombolo_region::{Rights, SpanError};
 
 impl From<wit::Rights> for Rights {

@@ -2,9 +2,10 @@ use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
-use super::super::tree::Tree;
 use super::*;
-use crate::{HostLimits, Region};
+use crate::handle::Region;
+use crate::limits::HostLimits;
+use crate::pressure::tree::Tree;
 
 const MIB: u64 = 1 << 20;
 
@@ -335,11 +336,11 @@ fn margin_is_kept_in_a_cgroup_v1() {
 #[test]
 fn reported_pressure_and_the_margins_do_not_hide_each_other() {
     let host = RegionHost::new();
-    host.tell(|levels| levels.margin = Level::Moderate);
+    host.set_level(|levels| levels.margin = Level::Moderate);
     host.report_pressure(Level::Critical);
     assert_eq!(host.pressure(), Level::Critical);
     host.report_pressure(Level::Normal);
     assert_eq!(host.pressure(), Level::Moderate);
-    host.tell(|levels| levels.margin = Level::Normal);
+    host.set_level(|levels| levels.margin = Level::Normal);
     assert_eq!(host.pressure(), Level::Normal);
 }
