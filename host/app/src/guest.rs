@@ -29,8 +29,8 @@ use super::values;
 use super::{CommandExit, Ticker};
 use crate::text;
 use tombolo::Limits;
+use tombolo::internal::Promise;
 use tombolo::internal::sys::{StoreId, fault, private_bytes};
-use tombolo::pressure::Promise;
 use tombolo::{Recipient, RegionCtx, RegionError, RegionView, WriteViolation};
 use tombolo_region::{Charge, ChargeKind, Exhausted, GRANULE};
 
@@ -849,7 +849,7 @@ impl Guest {
             })
             .collect();
         let held = regions.usage();
-        let (regions_released, regions_released_total) = regions.let_go_but(&held);
+        let (regions_released, regions_released_total) = regions.released_except(&held);
         let mut report = GuestReport {
             name: regions.name().to_owned(),
             end: match (&told, &failure, exit) {
@@ -870,7 +870,7 @@ impl Guest {
             growths_refused: self.store.data().limiter.refused(),
         };
         drop(self.store);
-        report.regions_freed = owner.given_back();
+        report.regions_freed = owner.regions_freed();
         let app_shutdown = told.is_some_and(|told| told.app_shutdown);
         GuestExit {
             index,

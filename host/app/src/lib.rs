@@ -743,7 +743,7 @@ impl App {
                 })
                 .collect(),
             regions_created: counts.regions_created,
-            regions_freed: counts.regions_given_back,
+            regions_freed: counts.regions_freed,
             bytes_shared: counts.bytes_shared,
             bytes_copied_regions: counts.bytes_copied,
             bytes_copied_calls: self.calls.bytes_copied(),

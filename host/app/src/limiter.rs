@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
+use tombolo::internal::Promise;
 use tombolo::internal::sys::Overgrown;
-use tombolo::pressure::Promise;
 use tombolo_region::{Account, Charge, ChargeKind, Exhausted};
 
 /// The core instances, memories and tables of one component: more than any

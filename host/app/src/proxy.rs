@@ -232,7 +232,8 @@ impl Caller {
         match error {
             PackError::Fatal(error) => PassError::Fatal(error),
             error => {
-                tracing::info!("values cannot be passed: {error}");
+                let error = wasmtime::Error::from(error);
+                tracing::info!("values cannot be passed: {error:#}");
                 PassError::Refused(told)
             }
         }

@@ -15,7 +15,7 @@ pub(super) fn serve() -> ExitCode {
     let _ = limit(Resource::Core, 0);
     // It ends the process at the limit of time, also if the parent's parent had it
     // ignored or blocked.
-    let _ = signal::heed(Signal::XCPU.as_raw());
+    let _ = signal::restore_default(Signal::XCPU.as_raw());
     let _ = signal::unblock(&[Signal::XCPU.as_raw()]);
     // Without the parent nobody needs the answer.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));

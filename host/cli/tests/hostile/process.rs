@@ -628,7 +628,7 @@ mod panics {
 
     #[test]
     fn at_the_end_of_a_guest_ends_that_alone() {
-        let outcome = run("region given back");
+        let outcome = run("region freed");
         assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
         assert_eq!(
             outcome.failures,
