@@ -19,10 +19,10 @@ use tombolo::internal::sys::entry::Entered;
 /// the time in which it waits for a guest that it called, nor that in which it
 /// has been set aside for others to have their turn.
 #[derive(Debug, Default)]
-pub(super) struct Clock(Mutex<Inner>);
+pub(super) struct Clock(Mutex<ClockState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ClockState {
     limit: Option<Duration>,
     spent: Duration,
     /// Since when it is counting.
@@ -33,7 +33,7 @@ struct Inner {
     yielded: bool,
 }
 
-impl Inner {
+impl ClockState {
     fn spent(&self) -> Duration {
         self.spent + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
@@ -46,16 +46,16 @@ impl Inner {
 }
 
 impl Clock {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts anew, for one call.
     pub(super) fn start(&self, limit: Option<Duration>) {
-        *self.inner() = Inner {
+        *self.inner() = ClockState {
             limit,
             since: Some(Instant::now()),
-            ..Inner::default()
+            ..ClockState::default()
         };
     }
 

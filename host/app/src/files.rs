@@ -304,7 +304,7 @@ impl HostDescriptor for FileView<'_> {
         let stream = self.wasi.read_via_stream(file, offset)?;
         let slot = self.wasi.table.get_mut(&stream)?;
         let inner = replace(slot, Box::new(ClosedInputStream));
-        *slot = Box::new(Stream {
+        *slot = Box::new(FileStream {
             inner,
             threads: self.threads.clone(),
         });
@@ -350,7 +350,7 @@ impl FileView<'_> {
     ) -> FsResult<Resource<DynOutputStream>> {
         let slot = self.wasi.table.get_mut(&stream)?;
         let inner = replace(slot, Box::new(ClosedOutputStream));
-        *slot = Box::new(Stream {
+        *slot = Box::new(FileStream {
             inner,
             threads: self.threads.clone(),
         });
@@ -372,12 +372,12 @@ impl HostDirectoryEntryStream for FileView<'_> {
 }
 
 /// A stream of a file's bytes, on the guest's threads.
-struct Stream<S: ?Sized> {
+struct FileStream<S: ?Sized> {
     threads: Arc<FileThreads>,
     inner: Box<S>,
 }
 
-impl<S: ?Sized> Stream<S> {
+impl<S: ?Sized> FileStream<S> {
     fn handle(&self) -> StreamResult<Handle> {
         let handle = self.threads.handle();
         handle.map_err(|error| StreamError::LastOperationFailed(error.into()))
@@ -385,7 +385,7 @@ impl<S: ?Sized> Stream<S> {
 }
 
 #[async_trait]
-impl Pollable for Stream<dyn InputStream> {
+impl Pollable for FileStream<dyn InputStream> {
     async fn ready(&mut self) {
         // Without a thread, the next `read` says so.
         if let Ok(handle) = self.threads.handle() {
@@ -396,7 +396,7 @@ impl Pollable for Stream<dyn InputStream> {
 }
 
 #[async_trait]
-impl InputStream for Stream<dyn InputStream> {
+impl InputStream for FileStream<dyn InputStream> {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let handle = self.handle()?;
         let _entered = handle.enter();
@@ -415,7 +415,7 @@ impl InputStream for Stream<dyn InputStream> {
 }
 
 #[async_trait]
-impl Pollable for Stream<dyn OutputStream> {
+impl Pollable for FileStream<dyn OutputStream> {
     async fn ready(&mut self) {
         // It waits for what was begun, on whichever thread.
         self.inner.ready().await;
@@ -423,7 +423,7 @@ impl Pollable for Stream<dyn OutputStream> {
 }
 
 #[async_trait]
-impl OutputStream for Stream<dyn OutputStream> {
+impl OutputStream for FileStream<dyn OutputStream> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let handle = self.handle()?;
         let _entered = handle.enter();

@@ -465,7 +465,7 @@ impl Guest {
                             false => error.context(format!("no memory{refused}")),
                         };
                         // It may have printed why.
-                        stdio.end_life();
+                        stdio.end_incarnation();
                         let _ = ready.send(Err(error));
                         let ended = self.ended(index, None, None, None, born);
                         supervisor.on_exit(index);
@@ -562,7 +562,7 @@ impl Guest {
             }
         };
         drop(inbox);
-        stdio.end_life();
+        stdio.end_incarnation();
         ended
     }
 

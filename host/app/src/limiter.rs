@@ -25,8 +25,8 @@ const TABLE_ELEMENT_BYTES: u64 = 16;
 /// tables.
 #[derive(Debug)]
 pub(super) struct Limiter {
-    memory: Pool,
-    table: Pool,
+    memory: LimitedCount,
+    table: LimitedCount,
     account: Arc<Account>,
     /// For the elements of tables.
     tables: Option<Charge>,
@@ -41,12 +41,12 @@ pub(super) struct Limiter {
 /// What was asked for and not refused stays counted, also where it then fails:
 /// wasmtime reports failures of growth that it never asked about as well.
 #[derive(Debug)]
-struct Pool {
+struct LimitedCount {
     used: usize,
     most: usize,
 }
 
-impl Pool {
+impl LimitedCount {
     fn fits(&self, current: usize, desired: usize) -> bool {
         let more = desired.saturating_sub(current);
         self.used
@@ -75,8 +75,8 @@ impl Limiter {
     pub(super) fn new(memory_bytes: u64, account: Arc<Account>, promise: Promise) -> Limiter {
         let most = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Limiter {
-            memory: Pool { used: 0, most },
-            table: Pool {
+            memory: LimitedCount { used: 0, most },
+            table: LimitedCount {
                 used: 0,
                 most: TABLE_ELEMENTS,
             },

@@ -10,13 +10,13 @@ use wasmtime_wasi::random::WasiRandomView;
 
 use super::guest::GuestState;
 
-type Store<'a> = StoreContextMut<'a, GuestState>;
+type GuestStore<'a> = StoreContextMut<'a, GuestState>;
 
 /// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.instance("wasi:random/random@0.2.12")?.func_wrap(
         "get-random-bytes",
-        |mut store: Store<'_>, (length,): (u64,)| {
+        |mut store: GuestStore<'_>, (length,): (u64,)| {
             charge(store.data_mut(), length)?;
             let random = store.data_mut().random();
             Ok((random::Host::get_random_bytes(random, length)?,))
@@ -24,7 +24,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     linker.instance("wasi:random/insecure@0.2.12")?.func_wrap(
         "get-insecure-random-bytes",
-        |mut store: Store<'_>, (length,): (u64,)| {
+        |mut store: GuestStore<'_>, (length,): (u64,)| {
             charge(store.data_mut(), length)?;
             let random = store.data_mut().random();
             Ok((insecure::Host::get_insecure_random_bytes(random, length)?,))

@@ -7,7 +7,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::guest::GuestState;
-use super::output::{Input, Stdio};
+use super::output::{GuestStdin, Stdio};
 use super::{CommandSpec, Grant, GuestSpec, files, filesystem, random};
 use tombolo::internal::sys;
 
@@ -41,7 +41,7 @@ pub(super) fn context(
     let mut dirs: Vec<&Grant> = guest.dirs.iter().collect();
     if let Some(command) = command {
         if guest.inherit_stdio {
-            wasi.stdin(Input(stdio.clone()));
+            wasi.stdin(GuestStdin(stdio.clone()));
         }
         wasi.args(&command.args).envs(&command.env);
         dirs.extend(&command.dirs);

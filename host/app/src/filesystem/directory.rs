@@ -19,9 +19,9 @@ const BATCH: usize = 4096;
 /// The entries of a directory, of which no more than [`BATCH`] bytes are in memory.
 /// It has a file descriptor of its own, and with it the place in the directory.
 #[derive(Clone)]
-pub(super) struct EntryStream(Arc<Mutex<Reader>>);
+pub(super) struct EntryStream(Arc<Mutex<DirectoryReader>>);
 
-struct Reader {
+struct DirectoryReader {
     dir: OwnedFd,
     entries: VecDeque<Result<DirectoryEntry, ErrorCode>>,
     ended: bool,
@@ -39,7 +39,7 @@ impl EntryStream {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat(&*dir, c".", flags, Mode::empty())
         });
-        Ok(EntryStream(Arc::new(Mutex::new(Reader {
+        Ok(EntryStream(Arc::new(Mutex::new(DirectoryReader {
             dir: opened.await?,
             entries: VecDeque::new(),
             ended: false,
@@ -55,7 +55,7 @@ impl EntryStream {
         }
     }
 
-    fn reader(&self) -> std::sync::MutexGuard<'_, Reader> {
+    fn reader(&self) -> std::sync::MutexGuard<'_, DirectoryReader> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,7 +69,7 @@ impl EntryStream {
     }
 }
 
-impl Reader {
+impl DirectoryReader {
     /// Reads until there is an entry, or the end.
     fn read(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
         while self.entries.is_empty() && !self.ended {

@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DirectoryEntry, ErrorCode, 
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult};
 
 use self::directory::EntryStream;
-use self::stream::Charged;
+use self::stream::ChargedStream;
 use super::files::FileView;
 use super::guest::GuestState;
 use tombolo_region::Charge;
@@ -30,8 +30,8 @@ const WRITTEN: usize = 64 << 10;
 
 type WriteArgs = (Resource<Descriptor>, WasmList<u8>, u64);
 
-type Store<'a> = StoreContextMut<'a, GuestState>;
-type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
+type GuestStore<'a> = StoreContextMut<'a, GuestState>;
+type FileResult<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
 /// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -44,19 +44,19 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     })?;
     types.func_wrap_async(
         "[method]descriptor.read-directory",
-        |mut store: Store<'_>, (descriptor,): (Resource<Descriptor>,)| {
+        |mut store: GuestStore<'_>, (descriptor,): (Resource<Descriptor>,)| {
             Box::new(async move { read_directory(store.data_mut(), &descriptor).await })
         },
     )?;
     types.func_wrap_async(
         "[method]directory-entry-stream.read-directory-entry",
-        |store: Store<'_>, (stream,): (Resource<EntryStream>,)| {
+        |store: GuestStore<'_>, (stream,): (Resource<EntryStream>,)| {
             Box::new(async move { next_entry(store, &stream).await })
         },
     )?;
     types.func_wrap_async(
         "[method]descriptor.write",
-        |mut store: Store<'_>, (descriptor, bytes, offset): WriteArgs| {
+        |mut store: GuestStore<'_>, (descriptor, bytes, offset): WriteArgs| {
             Box::new(async move {
                 // Not even copied beyond that.
                 let bytes = bytes.as_le_slice(&store);
@@ -72,7 +72,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     types.func_wrap(
         "[method]descriptor.read-via-stream",
-        |mut store: Store<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
+        |mut store: GuestStore<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
             open_input(store.data_mut(), |files| {
                 files.read_via_stream(descriptor, offset)
             })
@@ -80,7 +80,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     types.func_wrap(
         "[method]descriptor.write-via-stream",
-        |mut store: Store<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
+        |mut store: GuestStore<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
             open_output(store.data_mut(), |files| {
                 files.write_via_stream(descriptor, offset)
             })
@@ -88,7 +88,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     types.func_wrap(
         "[method]descriptor.append-via-stream",
-        |mut store: Store<'_>, (descriptor,): (Resource<Descriptor>,)| {
+        |mut store: GuestStore<'_>, (descriptor,): (Resource<Descriptor>,)| {
             open_output(store.data_mut(), |files| {
                 files.append_via_stream(descriptor)
             })
@@ -111,7 +111,7 @@ fn charge(state: &mut GuestState, what: &str, bytes: u64) -> Result<Charge, Erro
 async fn read_directory(
     state: &mut GuestState,
     descriptor: &Resource<Descriptor>,
-) -> Answer<Resource<EntryStream>> {
+) -> FileResult<Resource<EntryStream>> {
     let dir = match state.table.get(descriptor)? {
         Descriptor::Dir(dir) => dir.dir.clone(),
         Descriptor::File(_) => return Ok((Err(ErrorCode::NotDirectory),)),
@@ -128,9 +128,9 @@ async fn read_directory(
 }
 
 async fn next_entry(
-    mut store: Store<'_>,
+    mut store: GuestStore<'_>,
     stream: &Resource<EntryStream>,
-) -> Answer<Option<DirectoryEntry>> {
+) -> FileResult<Option<DirectoryEntry>> {
     let state = store.data_mut();
     let stream = state.table.get(stream)?.clone();
     let next = state.files.run(stream.next()).await;
@@ -140,7 +140,7 @@ async fn next_entry(
 fn open_input(
     state: &mut GuestState,
     open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynInputStream>>,
-) -> Answer<Resource<DynInputStream>> {
+) -> FileResult<Resource<DynInputStream>> {
     let charge = match charge(state, "a file's stream", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
@@ -148,7 +148,7 @@ fn open_input(
     Ok((match open(&mut state.file_view()) {
         Ok(opened) => {
             let inner = state.table.delete(opened)?;
-            let charged: DynInputStream = Box::new(Charged::new(inner, charge));
+            let charged: DynInputStream = Box::new(ChargedStream::new(inner, charge));
             Ok(state.table.push(charged)?)
         }
         Err(error) => Err(error.downcast()?),
@@ -158,7 +158,7 @@ fn open_input(
 fn open_output(
     state: &mut GuestState,
     open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynOutputStream>>,
-) -> Answer<Resource<DynOutputStream>> {
+) -> FileResult<Resource<DynOutputStream>> {
     let charge = match charge(state, "a file's stream", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
@@ -166,7 +166,7 @@ fn open_output(
     Ok((match open(&mut state.file_view()) {
         Ok(opened) => {
             let inner = state.table.delete(opened)?;
-            let charged: DynOutputStream = Box::new(Charged::new(inner, charge));
+            let charged: DynOutputStream = Box::new(ChargedStream::new(inner, charge));
             Ok(state.table.push(charged)?)
         }
         Err(error) => Err(error.downcast()?),

@@ -13,14 +13,14 @@ use tombolo_region::Charge;
 pub(super) const BYTES: u64 = 65 << 10;
 
 /// A stream of wasmtime-wasi's, and its charge.
-pub(super) struct Charged<S> {
+pub(super) struct ChargedStream<S> {
     inner: S,
     _charge: Charge,
 }
 
-impl<S> Charged<S> {
-    pub(super) fn new(inner: S, charge: Charge) -> Charged<S> {
-        Charged {
+impl<S> ChargedStream<S> {
+    pub(super) fn new(inner: S, charge: Charge) -> ChargedStream<S> {
+        ChargedStream {
             inner,
             _charge: charge,
         }
@@ -28,14 +28,14 @@ impl<S> Charged<S> {
 }
 
 #[async_trait]
-impl Pollable for Charged<DynInputStream> {
+impl Pollable for ChargedStream<DynInputStream> {
     async fn ready(&mut self) {
         self.inner.ready().await;
     }
 }
 
 #[async_trait]
-impl InputStream for Charged<DynInputStream> {
+impl InputStream for ChargedStream<DynInputStream> {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         self.inner.read(size)
     }
@@ -58,14 +58,14 @@ impl InputStream for Charged<DynInputStream> {
 }
 
 #[async_trait]
-impl Pollable for Charged<DynOutputStream> {
+impl Pollable for ChargedStream<DynOutputStream> {
     async fn ready(&mut self) {
         self.inner.ready().await;
     }
 }
 
 #[async_trait]
-impl OutputStream for Charged<DynOutputStream> {
+impl OutputStream for ChargedStream<DynOutputStream> {
     /// Refuses a write that is longer than `check-write` permits. wasmtime-wasi's stream
     /// of a file takes a write of any length, and keeps it until it is written.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
@@ -137,7 +137,7 @@ mod tests {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());
         let charge = account.charge(ChargeKind::HostMemory, BYTES).unwrap();
         let inner: DynOutputStream = Box::new(Greedy);
-        let mut stream = Charged::new(inner, charge);
+        let mut stream = ChargedStream::new(inner, charge);
         assert!(stream.write(Bytes::from(vec![0; 100])).is_ok());
         let refused = stream.write(Bytes::from(vec![0; 101]));
         assert!(matches!(refused, Err(StreamError::Trap(_))), "{refused:?}");

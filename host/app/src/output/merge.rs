@@ -33,7 +33,7 @@ pub(super) enum Source {
 /// The lanes of one destination.
 #[derive(Debug)]
 pub(super) struct Merge {
-    lanes: Vec<Option<Lane>>,
+    lanes: Vec<Option<LaneBuffer>>,
     /// The index of the lane that has the next turn.
     turn: usize,
     /// The identity of the lane whose line was written in part.
@@ -46,7 +46,7 @@ pub(super) struct Merge {
 }
 
 #[derive(Debug)]
-struct Lane {
+struct LaneBuffer {
     identity: u64,
     source: Source,
     /// The bytes that are not being written yet.
@@ -62,7 +62,7 @@ struct Lane {
     /// Whether the last byte that was added ended a line.
     at_line_start: bool,
     /// Whether the bytes that are added next belong to the guest's next life.
-    new_life: bool,
+    new_incarnation: bool,
     /// Whether nobody can add bytes any more.
     left: bool,
     /// The error by which bytes were lost, until the guest gets it.
@@ -80,14 +80,14 @@ pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Lane {
+impl LaneBuffer {
     fn room(&self) -> usize {
         BUFFER.saturating_sub(self.waiting.len() + self.in_flight)
     }
 
     fn add(&mut self, bytes: &[u8], now: Instant) {
         let Some(last) = bytes.last() else { return };
-        if std::mem::take(&mut self.new_life) && !self.at_line_start {
+        if std::mem::take(&mut self.new_incarnation) && !self.at_line_start {
             self.waiting.push_back(b'\n');
             self.lines = self.waiting.len();
         }
@@ -183,7 +183,7 @@ impl Merge {
     pub(super) fn enter(&mut self, source: Source) -> usize {
         let identity = self.next_identity;
         self.next_identity += 1;
-        let lane = Some(Lane {
+        let lane = Some(LaneBuffer {
             identity,
             source,
             waiting: VecDeque::new(),
@@ -192,7 +192,7 @@ impl Merge {
             released: 0,
             part_since: None,
             at_line_start: true,
-            new_life: false,
+            new_incarnation: false,
             left: false,
             failed: None,
             lost: 0,
@@ -223,7 +223,7 @@ impl Merge {
         }
     }
 
-    fn lane(&mut self, lane: usize) -> &mut Lane {
+    fn lane(&mut self, lane: usize) -> &mut LaneBuffer {
         self.lanes[lane]
             .as_mut()
             .expect("a lane stays while somebody can name it")
@@ -277,12 +277,12 @@ impl Merge {
     }
 
     /// Ends a life of the lane's guest. The next one begins on a line of its own.
-    pub(super) fn end_life(&mut self, lane: usize, now: Instant) {
+    pub(super) fn end_incarnation(&mut self, lane: usize, now: Instant) {
         let lane = self.lane(lane);
         if matches!(lane.source, Source::Named(_)) && !lane.at_line_start {
             lane.add(b"\n", now);
         }
-        lane.new_life = true;
+        lane.new_incarnation = true;
         lane.released = lane.waiting.len();
     }
 
@@ -501,7 +501,7 @@ mod tests {
     fn next_life_begins_on_its_own_line() {
         let (mut merge, a, _, now) = two(false);
         merge.add(a, b"cut sho", now);
-        merge.end_life(a, now);
+        merge.end_incarnation(a, now);
         assert_eq!(text(&mut merge, now), "cut sho");
         merge.add(a, b"hello\n", now);
         assert_eq!(text(&mut merge, now), "\nhello\n");
@@ -519,7 +519,7 @@ mod tests {
             "a | one\na | b | two\\r\\u{1b}[2J\na | \n"
         );
         merge.add(a, b"end", now);
-        merge.end_life(a, now);
+        merge.end_incarnation(a, now);
         assert_eq!(text(&mut merge, now), "a | end\n");
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use self::merge::{BUFFER, Chunk, Merge, Source};
-pub(super) use self::stream::{Input, Printer};
+pub(super) use self::stream::{GuestStdin, Printer};
 
 /// A destination for the output of guests, which several guests can share.
 ///
@@ -139,14 +139,14 @@ impl fmt::Debug for Output {
 /// A destination, for those that print there. When it is dropped, its thread ends after it
 /// has written everything.
 struct Destination {
-    shared: Arc<Shared>,
+    shared: Arc<DestinationState>,
     /// Taken by the thread.
     writer: Mutex<Option<Box<dyn Write + Send>>>,
     terminal: bool,
 }
 
 /// A destination, for its thread as well.
-struct Shared {
+struct DestinationState {
     merge: Mutex<Merge>,
     /// Signalled when there may be something to write.
     work: Condvar,
@@ -158,7 +158,7 @@ struct Shared {
     chunks: AtomicU64,
 }
 
-impl Shared {
+impl DestinationState {
     fn merge(&self) -> MutexGuard<'_, Merge> {
         self.merge.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,7 +203,7 @@ impl Shared {
 impl Destination {
     fn new(writer: Box<dyn Write + Send>, terminal: bool) -> Arc<Destination> {
         Arc::new(Destination {
-            shared: Arc::new(Shared {
+            shared: Arc::new(DestinationState {
                 merge: Mutex::new(Merge::new(terminal)),
                 work: Condvar::new(),
                 written: Condvar::new(),
@@ -269,7 +269,7 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &DestinationState {
         &self.0.destination.shared
     }
 
@@ -309,8 +309,8 @@ impl Lane {
     }
 
     /// Marks the end of a life of the guest.
-    fn end_life(&self) {
-        self.change(|merge, index| merge.end_life(index, Instant::now()));
+    fn end_incarnation(&self) {
+        self.change(|merge, index| merge.end_incarnation(index, Instant::now()));
     }
 
     /// Waits until everything is written, or the destination takes nothing any more.
@@ -408,8 +408,8 @@ impl Stdio {
     }
 
     /// Marks the end of a life of the guest.
-    pub(super) fn end_life(&self) {
-        self.lanes().for_each(Lane::end_life);
+    pub(super) fn end_incarnation(&self) {
+        self.lanes().for_each(Lane::end_incarnation);
     }
 
     /// Waits until everything that the guest printed is written, or cannot be.

@@ -41,17 +41,17 @@ const SEGMENT: u64 = 32;
 
 /// The size of one instantiation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct InstanceSize {
     /// Bytes of the host's memory, without linear memories and table elements.
     pub(super) bytes: u64,
     /// Component instances, each of which has a table of handles.
     pub(super) components: u64,
 }
 
-impl Size {
+impl InstanceSize {
     /// Returns the size of a component's instances; `u64::MAX` bytes if it is too large to
     /// count.
-    pub(super) fn of(totals: &Totals) -> Size {
+    pub(super) fn of(totals: &Totals) -> InstanceSize {
         // With all fields named, so that a new one is thought of here. Table elements and
         // pages are asked about, and data is in the component's code.
         let Core {
@@ -87,7 +87,7 @@ impl Size {
             .iter()
             .map(|(count, each)| count.saturating_mul(*each))
             .fold(0, u64::saturating_add);
-        Size {
+        InstanceSize {
             bytes,
             components: totals.component_instances,
         }
@@ -99,10 +99,10 @@ mod tests {
     use super::*;
     use crate::compile::{CompileLimits, measure};
 
-    fn size(text: &str) -> Size {
+    fn size(text: &str) -> InstanceSize {
         let wasm = wat::parse_str(text).expect("good text");
         let measured = measure(&wasm, &CompileLimits::default());
-        Size::of(&measured.expect("a good binary").instance)
+        InstanceSize::of(&measured.expect("a good binary").instance)
     }
 
     fn bytes(text: &str) -> u64 {
