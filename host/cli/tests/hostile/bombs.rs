@@ -140,7 +140,7 @@ fn assert_refused(output: &Output, limit: &str) {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(
-        said.contains(&format!("more than the limit `{limit}` allows, which is ")),
+        said.contains(&format!("over the limit `{limit}` of ")),
         "{limit}: {said}"
     );
     assert!(
