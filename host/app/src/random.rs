@@ -1,7 +1,7 @@
 //! The functions of `wasi:random` that return as many bytes as a guest asks for.
 //!
-//! wasmtime-wasi makes up to 64 MiB. Here they are charged to the guest's
-//! `host-memory` first. All other functions stay wasmtime-wasi's.
+//! wasmtime-wasi returns up to 64 MiB. Here the bytes are charged to the guest's `host-memory`
+//! first. All other functions are those of wasmtime-wasi.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
@@ -12,7 +12,7 @@ use super::guest::GuestState;
 
 type GuestStore<'a> = StoreContextMut<'a, GuestState>;
 
-/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
+/// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.instance("wasi:random/random@0.2.12")?.func_wrap(
         "get-random-bytes",
@@ -32,7 +32,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )
 }
 
-/// Charges what is returned, until it has been lowered.
+/// Charges the returned bytes until they are lowered.
 fn charge(state: &mut GuestState, bytes: u64) -> wasmtime::Result<()> {
     let charge = state.charge(bytes)?;
     state.keep_in_call(charge);

@@ -1,9 +1,9 @@
-//! The functions of `wasi:filesystem/types` that let a guest keep host memory.
+//! The functions of `wasi:filesystem/types` by which a guest can hold host memory.
 //!
-//! wasmtime-wasi reads a whole directory into memory for each stream of its
-//! entries, and lets a file and its stream take a write of any length. Here they are
-//! bounded, and what each stream may keep is charged to the guest's `host-memory`
-//! before it is opened. All of it blocks on the guest's own threads: see `files`.
+//! For each stream of entries, wasmtime-wasi reads the whole directory into memory. Its files and
+//! file streams take a write of any length. The functions here are bounded. The memory of a stream
+//! is charged to the guest's `host-memory` before it is opened. All of them block on the guest's
+//! own threads: see `files`.
 
 mod directory;
 mod stream;
@@ -23,9 +23,9 @@ use tombolo_region::Charge;
 /// The interface, in the version that wasmtime-wasi implements.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
-/// Bytes that `write` writes at most, as much as a stream takes at a time. It says how
-/// many it wrote, and a guest goes on from there. The file may block for longer than
-/// the guest lives, and keeps them.
+/// The most bytes of one `write`, as many as a stream takes at a time. The result is the number of
+/// bytes written, and the guest continues from there. If the file blocks for longer than the guest
+/// lives, the bytes stay in memory.
 const WRITTEN: usize = 64 << 10;
 
 type WriteArgs = (Resource<Descriptor>, WasmList<u8>, u64);
@@ -33,7 +33,7 @@ type WriteArgs = (Resource<Descriptor>, WasmList<u8>, u64);
 type GuestStore<'a> = StoreContextMut<'a, GuestState>;
 type FileResult<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
-/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
+/// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut types = linker.instance(TYPES)?;
     let entries = ResourceType::host::<EntryStream>();
@@ -58,7 +58,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
         "[method]descriptor.write",
         |mut store: GuestStore<'_>, (descriptor, bytes, offset): WriteArgs| {
             Box::new(async move {
-                // Not even copied beyond that.
+                // The rest is not even copied.
                 let bytes = bytes.as_le_slice(&store);
                 let bytes = bytes[..bytes.len().min(WRITTEN)].to_vec();
                 let mut files = store.data_mut().file_view();
@@ -96,8 +96,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )
 }
 
-/// Charges what a stream may keep. The error code has no room for the reason, which
-/// is logged, once in a life.
+/// Charges the memory of a stream. The error code cannot carry the reason, so it is logged, once
+/// per incarnation.
 fn charge(state: &mut GuestState, what: &str, bytes: u64) -> Result<Charge, ErrorCode> {
     state.charge(bytes).map_err(|exhausted| {
         if state.is_first_refusal() {
@@ -141,7 +141,7 @@ fn open_input(
     state: &mut GuestState,
     open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynInputStream>>,
 ) -> FileResult<Resource<DynInputStream>> {
-    let charge = match charge(state, "a file's stream", stream::BYTES) {
+    let charge = match charge(state, "a stream of a file", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };
@@ -159,7 +159,7 @@ fn open_output(
     state: &mut GuestState,
     open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynOutputStream>>,
 ) -> FileResult<Resource<DynOutputStream>> {
-    let charge = match charge(state, "a file's stream", stream::BYTES) {
+    let charge = match charge(state, "a stream of a file", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };

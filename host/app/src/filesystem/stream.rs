@@ -1,4 +1,4 @@
-//! Streams of files, which keep no more than they are charged.
+//! Streams of files whose memory is bounded and charged.
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
@@ -8,11 +8,11 @@ use wasmtime_wasi::p2::{
 
 use tombolo_region::Charge;
 
-/// The most host memory that a stream takes: 64 KiB that were read and not taken, or taken
-/// and not written, and its management data.
+/// The most host memory of a stream: 64 KiB that the guest has not taken or the host has not
+/// written, and management data.
 pub(super) const BYTES: u64 = 65 << 10;
 
-/// A stream of wasmtime-wasi's, and its charge.
+/// A stream of wasmtime-wasi, with its charge.
 pub(super) struct ChargedStream<S> {
     inner: S,
     _charge: Charge,
@@ -66,13 +66,13 @@ impl Pollable for ChargedStream<DynOutputStream> {
 
 #[async_trait]
 impl OutputStream for ChargedStream<DynOutputStream> {
-    /// Refuses a write that is longer than `check-write` permits. wasmtime-wasi's stream
-    /// of a file takes a write of any length, and keeps it until it is written.
+    /// Traps if the write is longer than `check-write` permits. wasmtime-wasi's stream of a file
+    /// takes a write of any length, and holds it until it is written.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let permit = self.inner.check_write()?;
         if bytes.len() > permit {
             return Err(StreamError::trap(&format!(
-                "a write of {} bytes to a file's stream, of which `check-write` permits {permit}",
+                "the guest wrote {} bytes to a stream of a file, but `check-write` permits {permit}",
                 bytes.len()
             )));
         }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use tombolo_region::{Account, ChargeKind};
 
-    /// Takes writes of any length, as wasmtime-wasi's stream of a file does.
+    /// A stream that takes writes of any length, as wasmtime-wasi's stream of a file does.
     struct Greedy;
 
     #[async_trait]
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn write_beyond_what_is_permitted_traps() {
+    fn write_beyond_the_permit_traps() {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());
         let charge = account.charge(ChargeKind::HostMemory, BYTES).unwrap();
         let inner: DynOutputStream = Box::new(Greedy);

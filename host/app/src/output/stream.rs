@@ -1,4 +1,4 @@
-//! A guest's standard streams, as WASI has them.
+//! A guest's standard streams, as WASI defines them.
 
 use std::io;
 use std::pin::Pin;
@@ -47,7 +47,7 @@ impl OutputStream for LaneStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > self.room()? {
             return Err(StreamError::trap(
-                "write exceeded what `check-write` allows",
+                "the guest wrote more bytes than `check-write` permits",
             ));
         }
         self.0.add(&bytes);
@@ -55,7 +55,7 @@ impl OutputStream for LaneStream {
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        // The destination's thread writes as fast as it can anyway.
+        // The destination's thread writes as soon as it can.
         Ok(())
     }
 
@@ -100,8 +100,8 @@ impl AsyncWrite for LaneStream {
     }
 }
 
-/// Standard input of this process for a guest. A part of a line that the guest printed is
-/// written when the guest reads: it may be what the answer is to.
+/// Standard input of this process, for a guest. When the guest reads, its unfinished line is
+/// written, because it may be a prompt.
 pub(crate) struct GuestStdin(pub(crate) Stdio);
 
 impl IsTerminal for GuestStdin {
@@ -124,6 +124,7 @@ impl StdinStream for GuestStdin {
     }
 }
 
+/// Reads standard input, and releases the guest's unfinished lines first.
 struct StdinReader {
     stdin: Box<dyn InputStream>,
     printed: Stdio,
