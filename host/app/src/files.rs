@@ -35,8 +35,6 @@ use wasmtime_wasi::p2::{
     StreamError, StreamResult,
 };
 
-use super::guest::GuestState;
-
 /// The most file operations of a guest at a time. Further ones wait until a thread is free.
 const THREADS: usize = 4;
 
@@ -123,9 +121,13 @@ impl<F: Future> Future for On<F> {
     }
 }
 
-/// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    types::add_to_linker::<GuestState, HasFiles>(linker, GuestState::file_view)
+/// Replaces wasmtime-wasi's functions. The linker must allow shadowing. `view` returns the files of
+/// a store's data.
+pub(super) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> FileView<'_>,
+) -> wasmtime::Result<()> {
+    types::add_to_linker::<T, HasFiles>(linker, view)
 }
 
 struct HasFiles;

@@ -10,13 +10,11 @@ use wasmtime_wasi::random::WasiRandomView;
 
 use super::guest::GuestState;
 
-type GuestStore<'a> = StoreContextMut<'a, GuestState>;
-
 /// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.instance("wasi:random/random@0.2.12")?.func_wrap(
         "get-random-bytes",
-        |mut store: GuestStore<'_>, (length,): (u64,)| {
+        |mut store: StoreContextMut<'_, GuestState>, (length,): (u64,)| {
             charge(store.data_mut(), length)?;
             let random = store.data_mut().random();
             Ok((random::Host::get_random_bytes(random, length)?,))
@@ -24,7 +22,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     linker.instance("wasi:random/insecure@0.2.12")?.func_wrap(
         "get-insecure-random-bytes",
-        |mut store: GuestStore<'_>, (length,): (u64,)| {
+        |mut store: StoreContextMut<'_, GuestState>, (length,): (u64,)| {
             charge(store.data_mut(), length)?;
             let random = store.data_mut().random();
             Ok((insecure::Host::get_insecure_random_bytes(random, length)?,))

@@ -8,7 +8,8 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::guest::GuestState;
 use super::output::{GuestStdin, Stdio};
-use super::{CommandSpec, Grant, GuestSpec, files, filesystem, random};
+use super::spec::{CommandSpec, Grant, GuestSpec};
+use super::{files, filesystem, random};
 use tombolo::internal::sys;
 
 /// Adds the interfaces of wasmtime-wasi. Replaces the functions by which a guest can hold host
@@ -16,7 +17,7 @@ use tombolo::internal::sys;
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
-    let added = files::add_to_linker(linker)
+    let added = files::add_to_linker(linker, GuestState::file_view)
         .and_then(|()| filesystem::add_to_linker(linker))
         .and_then(|()| random::add_to_linker(linker));
     linker.allow_shadowing(false);

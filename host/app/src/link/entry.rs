@@ -75,7 +75,8 @@ fn is_run(ty: &ComponentFunc) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{App, GuestSpec};
+    use crate::App;
+    use crate::spec::GuestSpec;
 
     /// Returns the errors of an app with one guest, which exports this interface.
     fn errors(export: &str, functions: &str) -> Vec<String> {

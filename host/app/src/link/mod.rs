@@ -13,7 +13,7 @@
 //! store. So are asynchronous functions, streams and futures, because a caller that continues to
 //! run would break lending.
 //!
-//! # Who may call whom
+//! # Allowed calls
 //!
 //! If the app restricts calls, as a manifest always does, an import is linked only to guests that
 //! its guest may call. If only other guests export it, that is an error of its own, so that
