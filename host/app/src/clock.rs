@@ -246,6 +246,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
 mod tests {
     use super::*;
 
+    // rule 11
     #[test]
     fn waiting_for_a_called_guest_does_not_count() {
         let clock = Arc::new(Clock::default());
@@ -270,6 +271,7 @@ mod tests {
         assert!(clock.pending().is_some());
     }
 
+    // rule 10
     #[test]
     fn limit_of_zero_is_reached_at_once() {
         let clock = Arc::new(Clock::default());

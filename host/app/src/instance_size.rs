@@ -112,6 +112,7 @@ mod tests {
         (with - bytes(&text(""))) / (100 * GLOBAL)
     }
 
+    // rule 10
     #[test]
     fn core_instances_multiply() {
         let count = globals(|globals| {

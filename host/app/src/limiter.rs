@@ -213,6 +213,7 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
     fn growth_is_refused_if_the_host_lacks_memory() {
         let limits = {
@@ -249,6 +250,7 @@ mod tests {
         Limiter::new(memory_bytes, account, Promise::new(host, store))
     }
 
+    // rule 8
     #[test]
     fn memory_of_a_failed_growth_is_free_again() {
         let limits = {
@@ -281,6 +283,7 @@ mod tests {
         assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
     }
 
+    // rule 10
     #[test]
     fn memories_count_together() {
         let mut limiter = limiter(100);
@@ -308,6 +311,7 @@ mod tests {
         limiter.memory_grow_failed(Overgrown.into()).unwrap_err();
     }
 
+    // rule 10
     #[test]
     fn growth_beyond_the_maximum_is_refused() {
         assert!(!limiter(100).memory_growing(0, 60, Some(50)).unwrap());

@@ -75,6 +75,7 @@ mod tests {
         assert_eq!(nearest("unlike"), None);
     }
 
+    // rule 9
     #[test]
     fn number_of_comparisons_is_bounded() {
         let names: Vec<String> = (0..900)

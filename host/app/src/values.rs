@@ -287,6 +287,7 @@ mod tests {
         assert_eq!(ratio_of("", "(list string)"), 2);
     }
 
+    // rule 10
     #[test]
     fn flags_with_short_names_exceed_their_fuel() {
         let names: String = ('a'..='z').map(|name| format!("\"{name}\" ")).collect();

@@ -456,6 +456,7 @@ mod tests {
         format!("{:#}", compiled.expect_err("that process does not compile"))
     }
 
+    // rule 9
     #[test]
     fn output_of_another_program_is_refused() {
         // The process is this test program, which lists its tests.
@@ -467,6 +468,7 @@ mod tests {
         );
     }
 
+    // rule 9
     #[test]
     fn error_quotes_stderr_of_the_dead_child() {
         let error = error(&["--no-such-option"]);

@@ -150,6 +150,7 @@ mod tests {
         (entries, most)
     }
 
+    // rule 10
     #[tokio::test]
     async fn entries_are_returned_once_in_small_batches() {
         let dir = tempfile::tempdir().unwrap();

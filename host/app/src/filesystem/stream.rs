@@ -132,6 +132,7 @@ mod tests {
         }
     }
 
+    // rule 10
     #[test]
     fn write_beyond_the_permit_traps() {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());

@@ -153,6 +153,7 @@ fn host_offers_pressure() {
     assert!(plan.links.is_empty(), "{:?}", plan.links);
 }
 
+// rule 13
 #[test]
 fn region_interface_of_two_guests_links() {
     let wit = include_str!("tests/music.wit");
@@ -467,6 +468,7 @@ const THIRD: &str = "package a:b@1.0.0;
     interface sink { use things.{thing}; take: func(t: thing) -> result<_, string>; }
     world guest { export sink; }";
 
+// rule 13
 #[test]
 fn resource_of_a_guest_is_linked_by_number() {
     let (import, export) = (things("import things;"), things("export things;"));
@@ -705,6 +707,7 @@ fn offers_know_the_versions_of_the_host() {
     assert!(!offers.offered("a:b/c"));
 }
 
+// rule 13
 #[test]
 fn error_has_the_shape_of_the_result() {
     let text = || Box::new(Val::String("gone".to_owned()));

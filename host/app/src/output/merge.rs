@@ -460,6 +460,7 @@ mod tests {
         assert_eq!(merge.next_unfinished(now), None);
     }
 
+    // rule 9
     #[test]
     fn endless_line_does_not_starve_other_guests() {
         let (mut merge, a, b, now) = two(false);

@@ -28,6 +28,7 @@ fn blocked() -> (Output, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
 
 const NO_PATIENCE: Duration = Duration::from_millis(20);
 
+// rule 11
 #[tokio::test]
 async fn guest_waits_for_space_while_others_print() {
     let (output, release, written) = blocked();
@@ -48,6 +49,7 @@ async fn guest_waits_for_space_while_others_print() {
     assert_eq!(written.len(), line.len() + 2);
 }
 
+// rule 9
 #[tokio::test]
 async fn blocked_destination_does_not_delay_the_end() {
     let (output, release, _written) = blocked();
@@ -86,6 +88,7 @@ fn shared_destination_keeps_the_order() {
     assert_eq!(written, b"0\n1\n2\n3\n");
 }
 
+// rule 9
 #[tokio::test]
 async fn panic_of_the_writer_closes_the_destination() {
     struct Panics;

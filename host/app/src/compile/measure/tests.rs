@@ -68,6 +68,7 @@ fn nested_instances_multiply() {
     assert_eq!(instance.core_instances, 64);
 }
 
+// rule 10
 #[test]
 fn small_bomb_is_over_the_limits_of_instances() {
     let bomb = wasm(&levels(10, 8));
@@ -131,6 +132,7 @@ fn dangling_index_is_refused() {
     );
 }
 
+// rule 9
 #[test]
 fn deeply_nested_types_are_refused() {
     let mut ty = vec![0x42, 0];
