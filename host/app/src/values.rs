@@ -120,10 +120,21 @@ fn ratio_of_params(function: &ComponentFunc) -> u64 {
 /// Returns the worst ratio of these types. Only elements of lists count, because only they can be
 /// repeated.
 fn ratio(types: impl Iterator<Item = Type>) -> u64 {
-    types
-        .map(|ty| (1..WORST).find(|ratio| fits(&ty, *ratio)).unwrap_or(WORST))
-        .max()
-        .unwrap_or(1)
+    types.map(|ty| least_ratio(&ty)).max().unwrap_or(1)
+}
+
+/// Returns the least ratio by which the fuel of a type's lists pays for their memory. If one does,
+/// all larger ones do.
+fn least_ratio(ty: &Type) -> u64 {
+    let (mut low, mut high) = (1, WORST);
+    while low < high {
+        let middle = low.midpoint(high);
+        match fits(ty, middle) {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    low
 }
 
 /// Returns whether every list in the type, of any length, takes at most `ratio` bytes of memory for
@@ -251,6 +262,11 @@ mod tests {
 
     /// Returns the ratio of a function that takes `ty`.
     fn ratio_of(types: &str, ty: &str) -> u64 {
+        ratio_of_params(&function_of(types, ty))
+    }
+
+    /// Returns a function that takes `ty`.
+    fn function_of(types: &str, ty: &str) -> ComponentFunc {
         let mut config = Config::new();
         config.wasm_component_model(true);
         let engine = Engine::new(&config).unwrap();
@@ -270,11 +286,30 @@ mod tests {
                 ComponentItem::ComponentFunc(function) => Some(function),
                 _ => None,
             });
-        ratio_of_params(&function.unwrap())
+        function.expect("it exports a function")
     }
 
     fn text_to_wasm(text: &str) -> Vec<u8> {
         wat::parse_str(text).expect("good text")
+    }
+
+    #[test]
+    fn larger_ratios_than_the_least_suffice() {
+        let names: String = ('a'..='z').map(|name| format!("\"{name}\" ")).collect();
+        let types = format!("(type $t (flags {names})) (export \"t\" (type $e (eq $t)))");
+        for ty in [
+            "(list $e)",
+            "(list string)",
+            "(list (tuple u8 $e))",
+            "(list (list u8))",
+        ] {
+            let function = function_of(&types, ty);
+            let ty = function.params().next().expect("it has a parameter").1;
+            let least = least_ratio(&ty);
+            for ratio in 1..WORST {
+                assert_eq!(fits(&ty, ratio), ratio >= least, "{ratio} for {ty:?}");
+            }
+        }
     }
 
     #[test]

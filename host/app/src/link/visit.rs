@@ -5,8 +5,8 @@ use wasmtime::component::types::{ComponentFunc, Type};
 /// Calls `see` with every type in the parameters and results of `ty`, outermost first, and with
 /// the path to it, until it returns a value. Returns that value.
 ///
-/// Ends for every component: wasmtime bounds how deep types nest, and how large they are when
-/// written out.
+/// Ends soon for every component: wasmtime bounds how deep types nest. The types of all functions
+/// that a component imports and exports have at most a million parts, written out.
 pub(super) fn function<R>(
     ty: &ComponentFunc,
     mut see: impl FnMut(&Type, &str) -> Option<R>,
