@@ -1,9 +1,10 @@
 //! Measures a component in one pass over its bytes, without compiling it.
 
 use wasmparser::{
-    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentImport,
-    ComponentInstance, ComponentOuterAliasKind, ComponentType, CoreType, ElementItems, ElementKind,
-    Encoding, Instance, Parser, Payload, TypeRef,
+    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExportSectionReader,
+    ComponentExternalKind, ComponentImport, ComponentImportSectionReader, ComponentInstance,
+    ComponentOuterAliasKind, ComponentType, CoreType, ElementItems, ElementKind, Encoding,
+    Instance, Parser, Payload, TypeRef,
 };
 
 use super::function::{self, Locals, Signatures};
@@ -287,87 +288,18 @@ impl<'a> ComponentReader<'a> {
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section {
-                    match instance? {
-                        ComponentInstance::Instantiate {
-                            component_index,
-                            args,
-                        } => {
-                            self.plain(args.len() as u64);
-                            let args = args
-                                .iter()
-                                .filter_map(|arg| named(arg.name, arg.kind, arg.index));
-                            self.push(Item::Instantiate(component_index, args.collect()));
-                        }
-                        ComponentInstance::FromExports(exports) => {
-                            self.plain(exports.len() as u64);
-                            let exports = exports.iter().filter_map(|export| {
-                                named(export.name.name, export.kind, export.index)
-                            });
-                            self.push(Item::Bundle(exports.collect()));
-                        }
-                    }
+                    self.instance(instance?);
                 }
                 Ok(())
             }
             Payload::ComponentAliasSection(section) => {
                 for alias in section {
-                    match alias? {
-                        ComponentAlias::InstanceExport {
-                            kind,
-                            instance_index,
-                            name,
-                        } => match ItemKind::of(kind) {
-                            Some(kind) => self.push(Item::Alias(kind, instance_index, name)),
-                            None => self.plain(1),
-                        },
-                        ComponentAlias::Outer { kind, count, index } => match kind {
-                            ComponentOuterAliasKind::CoreModule => {
-                                self.push(Item::Outer(ItemKind::Module, count, index));
-                            }
-                            ComponentOuterAliasKind::Component => {
-                                self.push(Item::Outer(ItemKind::Component, count, index));
-                            }
-                            _ => self.plain(1),
-                        },
-                        ComponentAlias::CoreInstanceExport { .. } => self.plain(1),
-                    }
+                    self.alias(&alias?);
                 }
                 Ok(())
             }
-            Payload::ComponentImportSection(section) => {
-                let imports = u64::from(section.count());
-                let all = self.count(|component| &mut component.imports, imports);
-                if self.open.len() == 1 {
-                    at_most("imports", self.limits.imports, all, || {
-                        format!("the component has {all} imports")
-                    })?;
-                }
-                for import in section {
-                    let ComponentImport { name, ty } = import?;
-                    match ItemKind::of(ty.kind()) {
-                        Some(kind) => self.push(Item::Import(kind, name.name)),
-                        None => self.plain(1),
-                    }
-                }
-                Ok(())
-            }
-            Payload::ComponentExportSection(section) => {
-                let exports = u64::from(section.count());
-                let all = self.count(|component| &mut component.exports, exports);
-                if self.open.len() == 1 {
-                    at_most("exports", self.limits.exports, all, || {
-                        format!("the component has {all} exports")
-                    })?;
-                }
-                for export in section {
-                    let export = export?;
-                    match named(export.name.name, export.kind, export.index) {
-                        Some((name, kind, index)) => self.push(Item::Export(name, kind, index)),
-                        None => self.plain(1),
-                    }
-                }
-                Ok(())
-            }
+            Payload::ComponentImportSection(section) => self.imports(section),
+            Payload::ComponentExportSection(section) => self.exports(section),
             Payload::ComponentCanonicalSection(section) => {
                 let canonicals = section.count().into();
                 self.plain(canonicals);
@@ -378,6 +310,91 @@ impl<'a> ComponentReader<'a> {
         }
     }
 
+    /// Adds an instance of a component.
+    fn instance(&mut self, instance: ComponentInstance<'a>) {
+        match instance {
+            ComponentInstance::Instantiate {
+                component_index,
+                args,
+            } => {
+                self.plain(args.len() as u64);
+                let args = args
+                    .iter()
+                    .filter_map(|arg| named(arg.name, arg.kind, arg.index));
+                self.push(Item::Instantiate(component_index, args.collect()));
+            }
+            ComponentInstance::FromExports(exports) => {
+                self.plain(exports.len() as u64);
+                let exports = exports
+                    .iter()
+                    .filter_map(|export| named(export.name.name, export.kind, export.index));
+                self.push(Item::Bundle(exports.collect()));
+            }
+        }
+    }
+
+    /// Adds an alias.
+    fn alias(&mut self, alias: &ComponentAlias<'a>) {
+        let item = match *alias {
+            ComponentAlias::InstanceExport {
+                kind,
+                instance_index,
+                name,
+            } => ItemKind::of(kind).map(|kind| Item::Alias(kind, instance_index, name)),
+            ComponentAlias::Outer { kind, count, index } => match kind {
+                ComponentOuterAliasKind::CoreModule => {
+                    Some(Item::Outer(ItemKind::Module, count, index))
+                }
+                ComponentOuterAliasKind::Component => {
+                    Some(Item::Outer(ItemKind::Component, count, index))
+                }
+                _ => None,
+            },
+            ComponentAlias::CoreInstanceExport { .. } => None,
+        };
+        match item {
+            Some(item) => self.push(item),
+            None => self.plain(1),
+        }
+    }
+
+    fn imports(&mut self, section: ComponentImportSectionReader<'a>) -> Result<(), MeasureError> {
+        let imports = u64::from(section.count());
+        let all = self.count(|component| &mut component.imports, imports);
+        if self.open.len() == 1 {
+            at_most("imports", self.limits.imports, all, || {
+                format!("the component has {all} imports")
+            })?;
+        }
+        for import in section {
+            let ComponentImport { name, ty } = import?;
+            match ItemKind::of(ty.kind()) {
+                Some(kind) => self.push(Item::Import(kind, name.name)),
+                None => self.plain(1),
+            }
+        }
+        Ok(())
+    }
+
+    fn exports(&mut self, section: ComponentExportSectionReader<'a>) -> Result<(), MeasureError> {
+        let exports = u64::from(section.count());
+        let all = self.count(|component| &mut component.exports, exports);
+        if self.open.len() == 1 {
+            at_most("exports", self.limits.exports, all, || {
+                format!("the component has {all} exports")
+            })?;
+        }
+        for export in section {
+            let export = export?;
+            match named(export.name.name, export.kind, export.index) {
+                Some((name, kind, index)) => self.push(Item::Export(name, kind, index)),
+                None => self.plain(1),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to a count of the component that is being read, and returns the sum.
     fn count<F>(&mut self, field: F, more: u64) -> u64
     where
         F: for<'b> FnOnce(&'b mut ParsedComponent<'a>) -> &'b mut u64,
