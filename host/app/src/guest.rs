@@ -436,7 +436,7 @@ impl Guest {
             );
             drop(inbox.take());
         }
-        self.clock.start(self.limits.call_time);
+        self.clock.start("call-time", self.limits.call_time);
         let component = &supervisor.templates[index].component;
         let linker = &supervisor.linkers[index];
         let size = supervisor.templates[index].size;
@@ -465,7 +465,7 @@ impl Guest {
                             false => error.context(format!("no memory{refused}")),
                         };
                         // It may have printed why.
-                        stdio.end_life();
+                        stdio.end_incarnation();
                         let _ = ready.send(Err(error));
                         let ended = self.ended(index, None, None, None, born);
                         supervisor.on_exit(index);
@@ -562,7 +562,7 @@ impl Guest {
             }
         };
         drop(inbox);
-        stdio.end_life();
+        stdio.end_incarnation();
         ended
     }
 
@@ -587,7 +587,7 @@ impl Guest {
         run: &str,
         stdio: &Stdio,
     ) -> Result<Option<u8>, Broken> {
-        self.clock.start(self.limits.run_time);
+        self.clock.start("run-time", self.limits.run_time);
         let result = self
             .enter(async |store| {
                 let interface = instance.get_export_index(&mut *store, None, run);
@@ -668,7 +668,7 @@ impl Guest {
     /// Destroys a resource of the guest's own that nobody has any more.
     async fn destroy(&mut self, dropped: Dropped) -> Result<(), Broken> {
         let Dropped { resource, kind } = dropped;
-        self.clock.start(self.limits.call_time);
+        self.clock.start("call-time", self.limits.call_time);
         let destroyed = self.enter(async |store| resource.resource_drop_async(store).await);
         destroyed.await.map_err(|error| Broken {
             error,
@@ -686,7 +686,7 @@ impl Guest {
             span: _,
             waiting,
         } = *call;
-        self.clock.start(self.limits.call_time);
+        self.clock.start("call-time", self.limits.call_time);
         match work {
             Work::Values {
                 params,
