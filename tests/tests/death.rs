@@ -90,7 +90,7 @@ fn is_dropped(windows: u64) {
             }
         }
         // The guests' tasks are cancelled, and end when they are next looked at.
-        while host.counts().regions_given_back < 4 {
+        while host.counts().regions_freed < 4 {
             tokio::task::yield_now().await;
         }
     });

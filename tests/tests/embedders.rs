@@ -5,7 +5,7 @@ mod puppet;
 
 use puppet::{Puppet, READ, WRITE, alone, assert_filled, filled};
 use tombolo::{
-    GRANULE, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
+    GRANULE, GiveError, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
 };
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 
@@ -111,9 +111,9 @@ mod lends {
     #[track_caller]
     fn assert_half_written(region: &Region) {
         assert!(region.is_poisoned());
-        assert!(matches!(region.read(0..1), Err(RegionError::Poisoned)));
+        assert!(matches!(region.try_read(0..1), Err(RegionError::Poisoned)));
         region.clear_poison().unwrap();
-        region.write(0..1).unwrap()[0] = 1;
+        region.try_write(0..1).unwrap()[0] = 1;
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
-        let lent = tombolo::lend(&mut a.store, &region, BOTH).unwrap();
+        let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
         a.poke(at, 9).unwrap();
         // Beyond its memory.
@@ -138,7 +138,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
-        let lent = tombolo::lend(&mut a.store, &region, BOTH).unwrap();
+        let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             a.poke(at, 9).unwrap();
@@ -168,7 +168,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
         let at = a.allocate(1).unwrap();
-        let lent = tombolo::lend(&mut a.store, &region, Rights::READ).unwrap();
+        let lent = region.lend(&mut a.store, Rights::READ).unwrap();
         a.map_lent(lent.resource(), READ, at).unwrap().unwrap();
         let returned = a.poke(u32::MAX, 9);
         lent.end(&mut a.store, returned).unwrap_err();
@@ -196,15 +196,15 @@ mod hosts {
         let (one, two) = (RegionHost::new(), RegionHost::new());
         let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
         let region = filled(&two, "of two", GRANULE, 1);
-        assert_other_host(&tombolo::lend(&mut a.store, &region, Rights::READ).unwrap_err());
-        let (region, error) = a.store.data_mut().regions.give(region).unwrap_err();
-        assert_other_host(&error);
+        assert_other_host(&region.lend(&mut a.store, Rights::READ).unwrap_err());
+        let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
+        assert_other_host(&reason);
         // Nothing is on the guest's account, and nobody has the region.
         assert_eq!(a.store.data().regions.claimed_bytes(), 0);
-        region.write(0..1).unwrap()[0] = 1;
+        region.try_write(0..1).unwrap()[0] = 1;
         // Clones are the same host.
         let region = filled(&one.clone(), "of one", GRANULE, 1);
-        assert!(a.store.data_mut().regions.give(region).is_ok());
+        assert!(region.give(&mut a.store).is_ok());
     }
 
     #[test]
@@ -288,24 +288,24 @@ mod forks {
             for fork in [Fork::Library, Fork::Raw] {
                 let host = RegionHost::new();
                 let region = filled(&host, "cache", 2 * GRANULE, 1);
-                region.unpin(0, GRANULE).unwrap();
+                region.unpin(..GRANULE).unwrap();
                 let ended = in_child(fork, || {
                     assert_eq!(host.purge(u64::MAX), 0);
                     assert_eq!(host.set_budget(0), 0);
                     assert_refused(host.create("more", 1));
-                    assert_refused(region.write(GRANULE..2 * GRANULE));
-                    assert_refused(region.read(GRANULE..2 * GRANULE));
+                    assert_refused(region.try_write(GRANULE..2 * GRANULE));
+                    assert_refused(region.try_read(GRANULE..2 * GRANULE));
                     assert_refused(region.write_at(GRANULE, &[9]));
-                    assert_refused(region.read_at(GRANULE, 1));
-                    assert_refused(region.pin(0, 0));
+                    assert_refused(region.read_at(GRANULE..GRANULE + 1));
+                    assert_refused(region.pin(..));
                     // What the child makes is its own.
                     let host = RegionHost::new();
                     let own = filled(&host, "own", GRANULE, 2);
-                    own.unpin(0, 0).unwrap();
+                    own.unpin(..).unwrap();
                     assert_eq!(host.purge(u64::MAX), GRANULE);
                 });
                 assert!(ended, "{fork:?}");
-                assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Intact);
+                assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Intact);
                 assert_filled(&region, 1);
                 assert_eq!(host.budget().purgeable, 0);
             }

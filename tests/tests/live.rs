@@ -56,7 +56,10 @@ fn embedder_without_its_word_has_no_live_windows() {
         is_unsupported(a.set_access(window, access).unwrap(), "take turns");
     }
     // It is as it was.
-    assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
+    assert!(matches!(
+        region.try_read(0..1),
+        Err(RegionError::WouldBlock)
+    ));
     a.drop_window(window).unwrap();
     assert_filled(&region, 1);
     a.assert_works();
@@ -93,7 +96,7 @@ fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
     );
     a.drop_window(of_a).unwrap();
     assert!(mappings_of(&region).is_empty());
-    assert_eq!(region.read(0..4).unwrap()[..], [3, 3, 3, 1]);
+    assert_eq!(region.try_read(0..4).unwrap()[..], [3, 3, 3, 1]);
 }
 
 #[test]
@@ -153,8 +156,14 @@ fn live_windows_and_the_lock_exclude_each_other() {
             b.write_at(in_b, 0, &[9]).unwrap(),
             Err(ErrorCode::WouldBlock)
         );
-        assert!(matches!(region.read(0..1), Err(RegionError::WouldBlock)));
-        assert!(matches!(region.write(0..1), Err(RegionError::WouldBlock)));
+        assert!(matches!(
+            region.try_read(0..1),
+            Err(RegionError::WouldBlock)
+        ));
+        assert!(matches!(
+            region.try_write(0..1),
+            Err(RegionError::WouldBlock)
+        ));
         assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::WouldBlock));
         a.drop_window(window).unwrap();
         for access in LOCKED {
@@ -162,7 +171,7 @@ fn live_windows_and_the_lock_exclude_each_other() {
             assert_eq!(try_show(&mut a, in_a, live), blocked);
             b.drop_window(window).unwrap();
         }
-        let guard = region.read(0..1).unwrap();
+        let guard = region.try_read(0..1).unwrap();
         assert_eq!(try_show(&mut a, in_a, live), blocked);
         drop(guard);
     }
@@ -256,7 +265,7 @@ fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
     assert_eq!(a.peek(at_a, 2).unwrap(), [7, 0], "its own zeros");
     assert_eq!(b.peek(at_b, 2).unwrap(), [1, 2]);
     assert!(
-        matches!(region.read(0..1), Err(RegionError::WouldBlock)),
+        matches!(region.try_read(0..1), Err(RegionError::WouldBlock)),
         "the lock stays"
     );
     a.pin(in_a, 0, 0).unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tombolo::{GRANULE, HostLimits, Limits, Region, RegionError, RegionHost};
+use tombolo::{GRANULE, GiveError, HostLimits, Limits, Region, RegionError, RegionHost};
 use tombolo_tests::artifacts::WINDOWS_PUPPET;
 use tombolo_tests::process::Process;
 
@@ -36,7 +36,7 @@ fn allocated(region: &Region) -> u64 {
 fn shared(host: &RegionHost, guest: &mut Puppet, granules: u64) -> (Region, u32) {
     let region = filled(host, "shared", granules * GRANULE, 7);
     let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    region.unpin(0, 0).unwrap();
+    region.unpin(..).unwrap();
     (region, number)
 }
 
@@ -80,7 +80,7 @@ fn hidden_parts_keep_their_lock_and_other_claims_see_what_they_saw() {
     let host = host(64);
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let (region, number) = shared(&host, &mut a, 2);
-    region.pin(0, 0).unwrap();
+    region.pin(..).unwrap();
     let other = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (_, at_a) = a.shown(number, 2, READ);
     let (_, at_b) = b.shown(other, 2, READ);
@@ -121,7 +121,7 @@ fn purged_bytes_go_back_to_the_kernel_and_each_claim_is_told_once() {
     assert_eq!((a.byte(at), a.byte(at + PAGE)), (7, 0));
     assert_eq!(b.pin(other, 0, 0).unwrap(), Ok(Pinned::Lost));
     assert_eq!(b.pin(other, 0, 0).unwrap(), Ok(Pinned::Intact));
-    assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Lost);
+    assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Lost);
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn unpinned_bytes_are_refused_to_windows_copies_guards_and_freezing() {
     let refused = a.write_at(number, GRANULE, b"x").unwrap();
     assert_eq!(refused, Err(ErrorCode::Unpinned));
     assert_eq!(a.freeze(number).unwrap(), Err(ErrorCode::Unpinned));
-    assert!(matches!(region.read(0..1), Err(RegionError::Unpinned)));
-    assert!(matches!(region.write(0..1), Err(RegionError::Unpinned)));
+    assert!(matches!(region.try_read(0..1), Err(RegionError::Unpinned)));
+    assert!(matches!(region.try_write(0..1), Err(RegionError::Unpinned)));
     // What is pinned is not touched by that.
     assert_eq!(a.read_at(number, 0, 1).unwrap(), Ok(vec![7]));
     a.show(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
@@ -294,19 +294,19 @@ fn purged_frozen_regions_are_neither_lent_nor_moved() {
     let region = filled(&host, "frozen", GRANULE, 7);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     region.freeze().unwrap();
-    region.unpin(0, 0).unwrap();
+    region.unpin(..).unwrap();
     a.unpin(number, 0, 0).unwrap().unwrap();
     // Lent before it is purged, it is gone for the borrower as well.
-    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
+    let lent = region.lend(&mut a.store, tombolo::Rights::READ).unwrap();
     assert_eq!(host.purge(GRANULE), GRANULE);
     let returned = a.pin_lent(lent.resource());
     let refused = lent.end(&mut a.store, returned).unwrap();
     assert_eq!(refused, [const { ErrorCode::Purged }; 3]);
 
-    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ);
+    let lent = region.lend(&mut a.store, tombolo::Rights::READ);
     assert!(matches!(lent, Err(RegionError::Purged)), "{lent:?}");
-    let (region, refused) = a.store.data_mut().regions.give(region).unwrap_err();
-    assert!(matches!(refused, RegionError::Purged), "{refused}");
+    let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
+    assert!(matches!(reason, RegionError::Purged), "{reason}");
     let refused = a.give(number).unwrap_err();
     assert!(format!("{refused:#}").contains("purged"), "{refused:#}");
     assert_eq!((region.name(), region.size()), ("frozen", GRANULE));
@@ -319,29 +319,29 @@ fn what_is_lent_is_neither_pinned_nor_unpinned() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let region = filled(&host, "lent", GRANULE, 7);
-    let lent = tombolo::lend(&mut a.store, &region, tombolo::Rights::READ).unwrap();
+    let lent = region.lend(&mut a.store, tombolo::Rights::READ).unwrap();
     let answers = a.pin_lent(lent.resource()).unwrap();
     // Asking is allowed; changing is not.
     assert_eq!(answers, [ErrorCode::NotPermitted, ErrorCode::NotPermitted]);
-    for answer in [region.pin(0, 0).map(|_| ()), region.unpin(0, 0)] {
+    for answer in [region.pin(..).map(|_| ()), region.unpin(..)] {
         assert!(matches!(answer, Err(RegionError::WouldBlock)), "{answer:?}");
     }
     lent.end(&mut a.store, Ok(())).unwrap();
-    region.unpin(0, 0).unwrap();
+    region.unpin(..).unwrap();
 }
 
 #[test]
 fn guards_of_the_host_program_are_never_hidden() {
     let host = host(8);
     let region = filled(&host, "guarded", 2 * GRANULE, 7);
-    let guard = region.read(GRANULE..GRANULE + 1).unwrap();
-    assert!(matches!(region.unpin(0, 0), Err(RegionError::WouldBlock)));
-    assert!(region.is_pinned(0, 0).unwrap());
-    region.unpin(0, GRANULE).unwrap();
+    let guard = region.try_read(GRANULE..GRANULE + 1).unwrap();
+    assert!(matches!(region.unpin(..), Err(RegionError::WouldBlock)));
+    assert!(region.is_pinned(..).unwrap());
+    region.unpin(..GRANULE).unwrap();
     assert_eq!(host.purge(u64::MAX), GRANULE);
     assert_eq!(guard[..], [7]);
     drop(guard);
-    region.unpin(0, 0).unwrap();
+    region.unpin(..).unwrap();
 }
 
 #[test]
@@ -499,11 +499,17 @@ fn access_that_changes_while_a_part_is_hidden_holds_for_that_part_too() {
     assert_eq!(permissions(), ["rw-s"]);
     a.poke(at + 2 * PAGE, 8).unwrap();
     a.set_access(window, READ).unwrap().unwrap();
-    region.pin(0, 0).unwrap();
-    assert_eq!(region.read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..], [8]);
+    region.pin(..).unwrap();
+    assert_eq!(
+        region.try_read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..],
+        [8]
+    );
     // And it is held to that.
     assert!(a.poke(at + 2 * PAGE, 9).is_err());
-    assert_eq!(region.read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..], [8]);
+    assert_eq!(
+        region.try_read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..],
+        [8]
+    );
 }
 
 #[test]
@@ -548,7 +554,7 @@ fn a_window_keeps_the_pins_of_its_claim_when_the_handle_is_dropped() {
     assert_eq!(a.byte(at), 7);
     a.drop_window(window).unwrap();
     assert_eq!(host.purge(u64::MAX), 2 * GRANULE);
-    assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Lost);
+    assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Lost);
 }
 
 #[test]
@@ -569,10 +575,10 @@ fn trespass_in_a_window_with_holes_harms_nobody_and_holes_are_the_guests_own() {
     assert!(a.unpin(number, 0, 0).is_err());
     drop(a);
     host.purge(u64::MAX);
-    assert_eq!(region.pin(0, 0).unwrap(), tombolo::Pinned::Lost);
+    assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Lost);
     assert!(
         region
-            .read(0..6 * GRANULE)
+            .try_read(0..6 * GRANULE)
             .unwrap()
             .iter()
             .all(|it| *it != 9)
@@ -627,7 +633,7 @@ fn a_death_leaves_of_a_half_purged_region_what_others_have_of_it() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     a.shown(number, 6, READ);
     // The host program pins the first three, the guest the last two: one is nobody's.
-    region.unpin(3 * GRANULE, 0).unwrap();
+    region.unpin(3 * GRANULE..).unwrap();
     a.unpin(number, 0, 4 * GRANULE).unwrap().unwrap();
     assert_eq!(host.purge(u64::MAX), GRANULE);
     assert_eq!(kernels(region.name()), (vec![5 * GRANULE], 1));
@@ -637,7 +643,7 @@ fn a_death_leaves_of_a_half_purged_region_what_others_have_of_it() {
     assert_eq!(kernels(region.name()), (vec![3 * GRANULE], 0));
     assert!(
         region
-            .read(0..3 * GRANULE)
+            .try_read(0..3 * GRANULE)
             .unwrap()
             .iter()
             .all(|it| *it == 7)
@@ -651,14 +657,14 @@ fn a_smaller_budget_purges_at_once_and_refuses_until_pins_are_gone() {
     let host = host(8);
     let pinned = filled(&host, "pinned", 4 * GRANULE, 1);
     let cache = filled(&host, "cache", 4 * GRANULE, 2);
-    cache.unpin(0, 0).unwrap();
+    cache.unpin(..).unwrap();
     assert_eq!(host.set_budget(6 * GRANULE), 0);
     assert_eq!(host.purgeable(), 2 * GRANULE);
     assert_eq!(host.set_budget(GRANULE), 3 * GRANULE);
     assert_eq!(allocated(&cache), 0);
     assert_eq!(allocated(&pinned), 4);
     assert!(host.create("more", 1).is_err());
-    pinned.unpin(0, 0).unwrap();
+    pinned.unpin(..).unwrap();
     assert_eq!(allocated(&pinned), 1, "what is over it goes at once");
     host.create("more", 1).unwrap();
 }
@@ -696,8 +702,8 @@ fn accounts_agree_with_the_blocks_of_the_kernel() {
     let host = host(64);
     let one = filled(&host, "one", 10 * GRANULE, 1);
     let two = filled(&host, "two", 7 * GRANULE, 2);
-    one.unpin(2 * GRANULE, 5 * GRANULE).unwrap();
-    two.unpin(0, 3 * GRANULE).unwrap();
+    one.unpin(2 * GRANULE..7 * GRANULE).unwrap();
+    two.unpin(..3 * GRANULE).unwrap();
     for rest in (0..8).rev() {
         host.purge(GRANULE);
         let usage = host.budget();
@@ -721,11 +727,11 @@ fn threads_that_pin_unpin_and_purge_are_told_the_truth() {
                 for step in 0..3000u64 {
                     let granule = step * 7 % 16;
                     let offset = granule * GRANULE;
-                    let pinned = match region.pin(offset, GRANULE) {
+                    let pinned = match region.pin(offset..offset + GRANULE) {
                         Ok(pinned) => pinned,
                         Err(error) => panic!("{error}"),
                     };
-                    let mut bytes = region.write(offset..offset + GRANULE).unwrap();
+                    let mut bytes = region.try_write(offset..offset + GRANULE).unwrap();
                     let filled = std::mem::replace(&mut whole[granule as usize], true);
                     match pinned {
                         tombolo::Pinned::Intact if filled => {
@@ -738,7 +744,7 @@ fn threads_that_pin_unpin_and_purge_are_told_the_truth() {
                         }
                     }
                     drop(bytes);
-                    region.unpin(offset, GRANULE).unwrap();
+                    region.unpin(offset..offset + GRANULE).unwrap();
                     if step % 64 == 0 {
                         host.purge(2 * GRANULE);
                     }
@@ -758,7 +764,7 @@ fn pins_of_many_windows_keep_no_guard_waiting() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 2);
-    region.pin(GRANULE, GRANULE).unwrap();
+    region.pin(GRANULE..2 * GRANULE).unwrap();
     for _ in 0..1000 {
         a.shown(number, 1, READ);
     }
@@ -767,7 +773,7 @@ fn pins_of_many_windows_keep_no_guard_waiting() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(SeqCst) {
-                drop(region.read(GRANULE..GRANULE + 1).unwrap());
+                drop(region.try_read(GRANULE..GRANULE + 1).unwrap());
                 guards.fetch_add(1, SeqCst);
             }
         });

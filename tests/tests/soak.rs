@@ -357,7 +357,7 @@ fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
 
     way.check(&outcome);
     let counts = host.counts();
-    assert_eq!(counts.regions_created, counts.regions_given_back);
+    assert_eq!(counts.regions_created, counts.regions_freed);
     let budget = host.budget();
     assert_eq!((budget.committed, budget.purgeable), (0, 0), "{budget:?}");
     assert!(budget.committed_peak <= BUDGET, "{budget:?}");
@@ -455,20 +455,20 @@ impl Frozen {
         let size = ((1 + dice.below(8)) * GRANULE) as u64;
         let region = host.create("the program's, frozen", size).ok()?;
         let seed = dice.roll();
-        let mut bytes = region.write(0..size).unwrap();
+        let mut bytes = region.try_write(0..size).unwrap();
         for (granule, place) in bytes.chunks_mut(GRANULE).enumerate() {
             soak::fill(place, seed, granule, 1);
         }
         drop(bytes);
         region.freeze().unwrap();
-        region.unpin(0, 0).unwrap();
+        region.unpin(..).unwrap();
         Some(Frozen(region, seed))
     }
 
     /// Looks whether it is there, and whole. Says whether it is.
     fn look(&self, tally: &mut [u64; 5]) -> bool {
         let Frozen(region, seed) = self;
-        match region.pin(0, 0) {
+        match region.pin(..) {
             Ok(pinned) => assert_eq!(pinned, Pinned::Intact),
             Err(RegionError::Purged) => {
                 tally[4] += 1;
@@ -478,12 +478,12 @@ impl Frozen {
             }
             Err(error) => panic!("{error}"),
         }
-        let bytes = region.read(0..region.size()).unwrap();
+        let bytes = region.try_read(..).unwrap();
         for (granule, seen) in bytes.chunks(GRANULE).enumerate() {
             soak::check(seen, 0, *seed, granule, Part::of(1)).unwrap();
         }
         drop(bytes);
-        region.unpin(0, 0).unwrap();
+        region.unpin(..).unwrap();
         true
     }
 }
@@ -516,12 +516,12 @@ impl Held {
         let (first, length) = (range.start * GRANULE, range.len() * GRANULE);
         let (first, length) = (first as u64, length as u64);
         let bytes = first..first + length;
-        let lost = match region.pin(first, length) {
+        let lost = match region.pin(bytes.clone()) {
             Ok(pinned) => pinned == Pinned::Lost,
             Err(RegionError::Exhausted(_)) => {
                 tally[2] += 1;
                 // What it pins is the guests' as well.
-                region.unpin(0, 0).unwrap();
+                region.unpin(..).unwrap();
                 parts.iter_mut().for_each(|part| part.pinned = false);
                 return;
             }
@@ -533,13 +533,13 @@ impl Held {
             part.pinned = true;
         }
 
-        let seen = region.read(bytes.clone()).unwrap();
+        let seen = region.try_read(bytes.clone()).unwrap();
         for (granule, seen) in range.clone().zip(seen.chunks(GRANULE)) {
             soak::check(seen, 0, *seed, granule, parts[granule]).unwrap();
         }
         drop(seen);
         if dice.once_in(2) {
-            let mut places = region.write(bytes).unwrap();
+            let mut places = region.try_write(bytes.clone()).unwrap();
             for (granule, place) in range.clone().zip(places.chunks_mut(GRANULE)) {
                 let part = &mut parts[granule];
                 (part.version, part.doubtful) = (part.version + 1, false);
@@ -547,7 +547,7 @@ impl Held {
             }
         }
         if !dice.once_in(4) {
-            region.unpin(first, length).unwrap();
+            region.unpin(bytes).unwrap();
             parts[range].iter_mut().for_each(|part| part.pinned = false);
         }
     }

@@ -109,28 +109,28 @@ fn embedder_waits_in_the_same_queue() {
         let host = RegionHost::new();
         let region = host.create("shared", GRANULE).unwrap();
         let claim = |region: &Region| region.duplicate(Rights::ALL).unwrap();
-        let held = region.read(0..1).unwrap();
+        let held = region.try_read(0..1).unwrap();
         let writer = claim(&region);
         let writes = tokio::spawn(async move {
-            writer.wait_write(0..1).await.unwrap()[0] = 7;
+            writer.write(0..1).await.unwrap()[0] = 7;
         });
         // By this it is seen that it waits.
-        while region.read(0..1).is_ok() {
+        while region.try_read(0..1).is_ok() {
             tokio::task::yield_now().await;
         }
         drop(held);
-        let read = tokio::time::timeout(Duration::from_secs(20), region.wait_read(0..1));
+        let read = tokio::time::timeout(Duration::from_secs(20), region.read(0..1));
         assert_eq!(read.await.unwrap().unwrap()[0], 7, "it comes after");
         writes.await.unwrap();
 
         // Waiting that is given up, and waiting for nothing.
-        let held = region.read(0..1).unwrap();
+        let held = region.try_read(0..1).unwrap();
         let writer = claim(&region);
-        let given_up = tokio::time::timeout(Duration::from_millis(5), writer.wait_write(0..1));
+        let given_up = tokio::time::timeout(Duration::from_millis(5), writer.write(0..1));
         assert!(given_up.await.is_err());
-        drop(region.read(0..1).unwrap());
-        writer.wait_write(0..0).await.unwrap();
-        let waits = writer.wait_write(0..1);
+        drop(region.try_read(0..1).unwrap());
+        writer.write(0..0).await.unwrap();
+        let waits = writer.write(0..1);
         let freeze = async { region.freeze().unwrap() };
         let (waits, ()) = tokio::join!(waits, freeze);
         assert!(matches!(waits, Err(RegionError::Frozen)), "{waits:?}");
@@ -152,9 +152,9 @@ fn nobody_misses_its_turn() {
         runtime.spawn(async move {
             for round in 0..ROUNDS {
                 if (task + round).is_multiple_of(3) {
-                    drop(claim.wait_read(0..2 * GRANULE).await.unwrap());
+                    drop(claim.read(0..2 * GRANULE).await.unwrap());
                 }
-                let mut guard = claim.wait_write(0..8).await.unwrap();
+                let mut guard = claim.write(0..8).await.unwrap();
                 let count = u64::from_le_bytes(guard[..].try_into().unwrap());
                 guard.copy_from_slice(&(count + 1).to_le_bytes());
                 if round.is_multiple_of(5) {
@@ -170,6 +170,6 @@ fn nobody_misses_its_turn() {
             ended.expect("it is woken").unwrap();
         }
     });
-    let count = region.read_at(0, 8).unwrap();
+    let count = region.read_at(..8).unwrap();
     assert_eq!(count, (TASKS * ROUNDS).to_le_bytes());
 }

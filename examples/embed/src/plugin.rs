@@ -10,7 +10,7 @@ use tombolo::{
     Rights,
 };
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store, UpdateDeadline};
+use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use bindings::exports::tombolo_examples::embed::handler::Failure;
@@ -163,7 +163,7 @@ impl Plugins {
         let table = match &settings.table {
             Some(bytes) => {
                 let region = host.create("table", bytes.len() as u64)?;
-                region.write(0..region.size())?.copy_from_slice(bytes);
+                region.try_write(..)?.copy_from_slice(bytes);
                 region.freeze()?;
                 Some(region)
             }
@@ -227,13 +227,11 @@ impl Plugins {
             regions: self.host.context("plugin").build(),
         };
         let mut store = Store::new(self.pre.engine(), state);
-        // A plugin that runs for long lets others run in between, and the timer
-        // that ends it.
+        // Calls fail once the plugin has written to a read-only window.
+        tombolo::attach(&mut store);
+        // A plugin that runs for long lets others run in between, and the timer that ends it.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            store.data().regions.check()?;
-            Ok(UpdateDeadline::Yield(1))
-        });
+        store.epoch_deadline_async_yield_and_update(1);
         let plugin = self.pre.instantiate_async(&mut store).await?;
         let mut instance = Instance { store, plugin };
         if let Some(table) = &self.table {
@@ -254,20 +252,18 @@ impl Instance {
         length: u64,
     ) -> Result<Result<Answer, Refusal>, Refusal> {
         let handler = self.plugin.tombolo_examples_embed_handler();
-        let lent = tombolo::lend(&mut self.store, body, Rights::READ)?;
+        let lent = body.lend(&mut self.store, Rights::READ)?;
         let returned = handler
             .call_handle(&mut self.store, path, lent.resource(), length)
             .await;
         let result = lent.end(&mut self.store, returned)?;
-        let trespass = self.store.data().regions.check();
-        trespass.map_err(wasmtime::Error::from)?;
         let answer = match result {
             Ok(answer) => answer,
             Err(failure) => return Ok(Err(failure.into())),
         };
-        let region = tombolo::take(&mut self.store, answer.body)?;
+        let region = Region::take(&mut self.store, answer.body)?;
         // The guard keeps the bytes, also without the handle.
-        let body = region.read(0..answer.length)?;
+        let body = region.try_read(0..answer.length)?;
         Ok(Ok(Answer {
             content_type: answer.content_type,
             body,
@@ -276,8 +272,7 @@ impl Instance {
 
     async fn set_table(&mut self, table: Region) -> Result<(), Refusal> {
         let handler = self.plugin.tombolo_examples_embed_handler();
-        let given = self.store.data_mut().region_ctx().give(table);
-        let table = given.map_err(|(_, reason)| reason)?;
+        let table = table.give(&mut self.store).map_err(|error| error.reason)?;
         Ok(handler.call_set_table(&mut self.store, table).await??)
     }
 }

@@ -124,7 +124,7 @@ async fn receive(plugins: &Plugins, mut body: Incoming) -> Result<(Region, u64),
     // pages that nobody writes cost nothing. A region has at least one byte.
     let size = told.exact().unwrap_or(most).max(1);
     let region = plugins.host().create("body", size)?;
-    let mut guard = region.write(0..size)?;
+    let mut guard = region.try_write(0..size)?;
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Error::Broken)?.into_data() else {

@@ -43,7 +43,7 @@ fn regions_go_back_when_their_requests_are_answered() {
     loop {
         let counts = server.plugins.host().counts();
         assert_eq!(counts.regions_created, 40);
-        if counts.regions_given_back == 40 {
+        if counts.regions_freed == 40 {
             break;
         }
         assert!(Instant::now() < deadline, "{counts:?}");
@@ -181,7 +181,7 @@ fn bodies_that_break_off_leave_nothing_behind() {
     let server = start(Settings::default());
     let reply = server.send("/count", "Transfer-Encoding: chunked", b"zz\r\n");
     assert_eq!(reply.unwrap().status, 400);
-    assert_eq!(server.plugins.host().counts().regions_given_back, 1);
+    assert_eq!(server.plugins.host().counts().regions_freed, 1);
 }
 
 #[test]

@@ -22,12 +22,12 @@ fn a_hand_over_costs_the_same_for_64_kib_and_100_mib() {
     let [small, large] = [SMALL, LARGE].map(|size| {
         let region = host.create("body", size).unwrap();
         // The body is there before anything is measured.
-        region.write(0..size).unwrap().fill(b'x');
+        region.try_write(0..size).unwrap().fill(b'x');
         region
     });
     let mut hand_over = |region: &Region| {
         let began = Instant::now();
-        let lent = tombolo::lend(&mut store, region, Rights::READ).unwrap();
+        let lent = region.lend(&mut store, Rights::READ).unwrap();
         let returned = handler.call_touch(&mut store, lent.resource());
         let touched = lent.end(&mut store, returned).unwrap();
         let took = began.elapsed();

@@ -10,9 +10,9 @@ use wasmtime::{Engine, OptLevel};
 
 use super::guest::GuestState;
 use super::handle::{self, NoSuchGuest};
+use super::instance_size::InstanceSize;
 use super::interfaces;
-use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, Part, Plan, Warning};
-use super::measure::Size;
+use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, LinkPlan, LinkWarning, Part};
 use super::oom::MAX_SCORE;
 use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
 use crate::compile::{self, Compiler, TooLarge};
@@ -32,7 +32,7 @@ pub struct Findings {
     /// starting it.
     pub errors: Vec<StartError>,
     /// What works, but deserves to be said.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<LinkWarning>,
     /// What the guests import and export, and who serves what; without guests
     /// that do not compile.
     pub guests: Vec<Interfaces>,
@@ -44,8 +44,8 @@ pub(super) struct Prepared {
     pub(super) linker: Linker<GuestState>,
     pub(super) components: Vec<Component>,
     /// The host memory of the instances of each.
-    pub(super) sizes: Vec<Size>,
-    pub(super) plan: Plan,
+    pub(super) sizes: Vec<InstanceSize>,
+    pub(super) plan: LinkPlan,
     /// The commands; at least one.
     pub(super) entries: Vec<(usize, String)>,
 }
@@ -200,11 +200,11 @@ impl AppBuilder {
         compiler: &mut Compiler<'_>,
         check: bool,
         findings: &mut Findings,
-    ) -> Option<Vec<Size>> {
+    ) -> Option<Vec<InstanceSize>> {
         // Those that can be read, each with its guest's index.
         let mut read: Vec<(usize, Component)> = Vec::new();
         // What came of each program: its component and size, or what is wrong with it.
-        type Read = Result<(Component, Size), String>;
+        type Read = Result<(Component, InstanceSize), String>;
         let mut types: Vec<Option<Read>> = vec![None; programs.wasm.len()];
         let mut sizes = Vec::new();
         for (guest, program) in self.guests.iter().zip(&programs.of_guest) {
@@ -213,7 +213,7 @@ impl AppBuilder {
                 Some(Err(text)) => Err(wasmtime::Error::msg(text.clone())),
                 None => compiler
                     .types(programs.wasm[*program], check)
-                    .map(|(component, totals)| (component, Size::of(&totals))),
+                    .map(|(component, totals)| (component, InstanceSize::of(&totals))),
             };
             types[*program].get_or_insert_with(|| match &known {
                 Ok(known) => Ok(known.clone()),
@@ -230,7 +230,7 @@ impl AppBuilder {
                         guest: guest.name.clone(),
                         source,
                     });
-                    sizes.push(Size::default());
+                    sizes.push(InstanceSize::default());
                 }
             }
         }
@@ -262,7 +262,12 @@ impl AppBuilder {
     }
 
     /// Finds a guest whose instances take more of the host's memory than its limit.
-    fn host_memory_error(&self, guest: &GuestSpec, size: Size, errors: &mut Vec<StartError>) {
+    fn host_memory_error(
+        &self,
+        guest: &GuestSpec,
+        size: InstanceSize,
+        errors: &mut Vec<StartError>,
+    ) {
         let limits = guest.limits.as_ref().unwrap_or(&self.limits);
         if size.bytes > limits.host_memory_bytes {
             errors.push(StartError::HostMemory {

@@ -1,4 +1,21 @@
-//! How long a guest has been at a call.
+//! Deadlines of guests.
+//!
+//! A ticker advances the engine's epoch every 10 ms. At each tick a running guest checks whether
+//! its time is up and whether it made a write violation, and yields. A [`Clock`] counts the time
+//! that the guest runs or waits in host calls. It stops while the guest waits for a guest that it
+//! called, and while others have their turn. A timer ends a guest that waits in a host call.
+//!
+//! `call-time` limits a call of an export, and instantiation. `run-time` limits `wasi:cli/run`, and
+//! is unlimited by default: a server is a command that runs for good, and other guests continue
+//! meanwhile.
+//!
+//! # Panics
+//!
+//! A panic in a host function unwinds to the entry of wasm. Wasmtime carries it across the wasm
+//! frames and, on a fiber, across the change of stacks. It unwinds from the poll of the call, where
+//! [`Metered`] catches it. By then wasmtime has restored its per-thread state and released the
+//! fiber's stack, as for a trap, and the values of the call are dropped. The store is not entered
+//! again.
 
 use std::any::Any;
 use std::future::Future;
@@ -15,25 +32,24 @@ use super::status::GuestStatus;
 use tombolo::internal::sys::StoreId;
 use tombolo::internal::sys::entry::Entered;
 
-/// Counts a guest's own running and its own waiting in host calls, but neither
-/// the time in which it waits for a guest that it called, nor that in which it
-/// has been set aside for others to have their turn.
+/// Counts the time that a guest runs or waits in host calls.
 #[derive(Debug, Default)]
-pub(super) struct Clock(Mutex<Inner>);
+pub(super) struct Clock(Mutex<ClockState>);
 
 #[derive(Debug, Default)]
-struct Inner {
-    limit: Option<Duration>,
+struct ClockState {
+    /// The name and the value of the limit.
+    limit: Option<(&'static str, Duration)>,
     spent: Duration,
-    /// Since when it is counting.
+    /// The time since which the clock is running.
     since: Option<Instant>,
-    /// It waits for a guest that it called.
+    /// Whether the guest waits for a guest that it called.
     calling: bool,
-    /// It was stopped for others to have their turn.
+    /// Whether the guest was suspended for others to have their turn.
     yielded: bool,
 }
 
-impl Inner {
+impl ClockState {
     fn spent(&self) -> Duration {
         self.spent + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
@@ -46,21 +62,21 @@ impl Inner {
 }
 
 impl Clock {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts anew, for one call.
-    pub(super) fn start(&self, limit: Option<Duration>) {
-        *self.inner() = Inner {
-            limit,
+    /// Restarts the clock for a call. `name` is the name of the limit.
+    pub(super) fn start(&self, name: &'static str, limit: Option<Duration>) {
+        *self.inner() = ClockState {
+            limit: limit.map(|limit| (name, limit)),
             since: Some(Instant::now()),
-            ..Inner::default()
+            ..ClockState::default()
         };
     }
 
-    /// The guest waits for a guest that it called, since just `now`, until what is
-    /// returned is dropped.
+    /// Stops the clock at `now`, because the guest waits for a guest that it called. The clock
+    /// runs again when the result is dropped.
     pub(super) fn pause(self: &Arc<Self>, now: Instant) -> Paused {
         let mut inner = self.inner();
         inner.stop(now);
@@ -69,17 +85,17 @@ impl Clock {
         Paused(self.clone())
     }
 
-    /// The guest is stopped for others to have their turn, until it is polled
-    /// again.
+    /// Notes that the guest is suspended for others to have their turn. The clock stops until the
+    /// guest is polled again.
     pub(super) fn yielded(&self) {
         self.inner().yielded = true;
     }
 
-    /// What is over, if the time is up.
+    /// Returns an error if the time is up.
     pub(super) fn check(&self) -> Result<(), TimeUp> {
         let inner = self.inner();
         match inner.limit {
-            Some(limit) if inner.spent() >= limit => Err(TimeUp { limit }),
+            Some((name, limit)) if inner.spent() >= limit => Err(TimeUp { name, limit }),
             _ => Ok(()),
         }
     }
@@ -92,19 +108,20 @@ impl Clock {
         }
     }
 
-    /// After a poll that did not end the call: when to look again, if it is
-    /// waiting in a host call.
+    /// Returns the time that is left, if the guest waits in a host call. To be called after a
+    /// poll that did not end the call.
     fn pending(&self) -> Option<Duration> {
         let mut inner = self.inner();
         if inner.yielded {
             inner.stop(Instant::now());
         }
-        let left = inner.limit?.saturating_sub(inner.spent());
+        let (_, limit) = inner.limit?;
+        let left = limit.saturating_sub(inner.spent());
         inner.since.map(|_| left)
     }
 }
 
-/// See [`Clock::pause`].
+/// A stopped clock, which runs again when this is dropped; see [`Clock::pause`].
 pub(super) struct Paused(Arc<Clock>);
 
 impl Drop for Paused {
@@ -115,35 +132,37 @@ impl Drop for Paused {
     }
 }
 
-/// A guest took longer than it may.
+/// The error that a guest reached a limit of time.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("its time is up: the limit is {limit:?} of its own running and waiting")]
+#[error("its time is up: `{name}` allows {limit:?} of running and of waiting in host calls")]
 pub(super) struct TimeUp {
+    name: &'static str,
     limit: Duration,
 }
 
-/// The host panicked while a guest ran: in a function of its own, or one of the embedder's.
+/// The error that the host panicked while a guest ran, in its own code or in the embedder's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{BUG}: {0}")]
 pub(super) struct Panicked(String);
 
-/// The text for the callers of such a guest. The panic's own message is for the operator.
-pub(super) const BUG: &str = "the host panicked, which is a bug of the host's";
+/// The text for callers of a guest in which the host panicked. The panic's message is for the
+/// operator only.
+pub(super) const BUG: &str = "the host panicked, which is a bug in the host";
 
 impl Panicked {
     pub(super) fn new(panic: &(dyn Any + Send)) -> Panicked {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Panicked(text.unwrap_or("it says no more").to_owned())
+        Panicked(text.unwrap_or("no message").to_owned())
     }
 }
 
 pin_project! {
-    /// A call into a guest: says which store the thread is in while it runs, and
-    /// ends when the guest's time is up while it waits, when the guest is told to end,
-    /// or when the host panics in it.
+    /// A call into a guest. While it runs, its store is registered as the one that the thread is
+    /// in. It ends with an error if the guest's time is up, if the guest is told to end, or if the
+    /// host panics.
     pub(super) struct Metered<F> {
-        // Taken only by drop.
+        // Taken only by `drop`.
         #[pin]
         call: Option<F>,
         store: StoreId,
@@ -155,7 +174,7 @@ pin_project! {
     impl<F> PinnedDrop for Metered<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            // Ending a call that waits runs code of its store as well.
+            // Dropping a suspended call runs code of its store too.
             let _entered = Entered::new(*this.store);
             this.call.set(None);
         }
@@ -184,16 +203,17 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // Before the call is polled: word that comes meanwhile wakes the task.
+        // Registered before the call is polled, so that a request to end which arrives meanwhile
+        // wakes the task.
         if let Err(told) = this.status.watch(context) {
             return Poll::Ready(Err(told.into()));
         }
         this.clock.polled();
         let polled = {
             let _entered = Entered::new(*this.store);
-            let call = this.call.as_pin_mut().expect("taken only by drop");
-            // wasmtime carries a panic of a host function through wasm to here, and the store
-            // can be dropped afterwards. So that guest ends, and others go on.
+            let call = this.call.as_pin_mut().expect("taken only by `drop`");
+            // wasmtime carries a panic of a host function through wasm to here, and the store can
+            // be dropped afterwards. So this guest ends, and others continue.
             catch_unwind(AssertUnwindSafe(|| call.poll(context)))
         };
         this.status.ran();
@@ -208,14 +228,14 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
             *this.alarm = None;
             return Poll::Pending;
         };
-        // Not left to the timer below: a new one never fires at once, however
-        // little time is left.
+        // The timer below does not suffice: a new timer never fires at once, however little time
+        // is left.
         if let Err(up) = this.clock.check() {
             return Poll::Ready(Err(up.into()));
         }
         let alarm = this.alarm.insert(Box::pin(tokio::time::sleep(left)));
         if alarm.as_mut().poll(context).is_ready() {
-            // Timers are coarser than clocks: look again.
+            // Timers are coarser than clocks, so the guest is polled again.
             context.waker().wake_by_ref();
         }
         Poll::Pending
@@ -226,10 +246,11 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
 mod tests {
     use super::*;
 
+    // rule 11
     #[test]
     fn waiting_for_a_called_guest_does_not_count() {
         let clock = Arc::new(Clock::default());
-        clock.start(Some(Duration::from_secs(3600)));
+        clock.start("call-time", Some(Duration::from_secs(3600)));
         let paused = clock.pause(Instant::now());
         let before = clock.inner().spent();
         assert_eq!(clock.inner().spent(), before);
@@ -239,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_given_to_others_does_not_count() {
+    fn turns_of_others_do_not_count() {
         let clock = Arc::new(Clock::default());
-        clock.start(Some(Duration::from_secs(3600)));
+        clock.start("call-time", Some(Duration::from_secs(3600)));
         clock.yielded();
         assert_eq!(clock.pending(), None);
         let before = clock.inner().spent();
@@ -250,12 +271,13 @@ mod tests {
         assert!(clock.pending().is_some());
     }
 
+    // rule 10
     #[test]
-    fn no_time_at_all_is_up_at_once() {
+    fn limit_of_zero_is_reached_at_once() {
         let clock = Arc::new(Clock::default());
-        clock.start(Some(Duration::ZERO));
+        clock.start("call-time", Some(Duration::ZERO));
         assert!(clock.check().is_err());
-        clock.start(None);
+        clock.start("call-time", None);
         assert!(clock.check().is_ok());
     }
 }

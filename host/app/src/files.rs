@@ -1,10 +1,14 @@
-//! File operations of guests, each guest on threads of its own.
+//! Runs the file operations of each guest on threads of its own.
 //!
-//! The kernel may block forever on a file: a FIFO that nobody writes to, a server that is
-//! gone. wasmtime-wasi makes such calls on the blocking threads of the tokio runtime that is
-//! entered. An app's own runtime has a bounded number of these for all guests, and its
-//! shutdown waits for them. So each guest has a runtime of its own for file operations alone,
-//! which is entered while one is polled.
+//! The kernel may block forever on a file, such as a FIFO without a writer, or a file of a server
+//! that is gone. wasmtime-wasi makes such calls on the blocking threads of the current tokio
+//! runtime. An app's runtime has a bounded number of these for all guests, and its shutdown waits
+//! for them.
+//!
+//! So each guest has a runtime for its file operations, with at most four threads. It is entered
+//! while one of the guest's operations is polled, and serves all its incarnations. A guest that is
+//! stuck in the kernel uses up only its own threads. Its deadlines hold, because it waits in a host
+//! call. Stuck threads are left behind, and the program ends without them.
 
 use std::future::Future;
 use std::io;
@@ -31,38 +35,35 @@ use wasmtime_wasi::p2::{
     StreamError, StreamResult,
 };
 
-use super::guest::GuestState;
-
-/// The most file operations that a guest can have under way at once. Further ones wait until
-/// one of its threads is free.
+/// The most file operations of a guest at a time. Further ones wait until a thread is free.
 const THREADS: usize = 4;
 
-/// Enough for a system call and the resolution of a path.
+/// The stack size of these threads, enough for a system call and the resolution of a path.
 const STACK: usize = 512 << 10;
 
-/// The threads on which a guest's file operations block, in all its lives: threads that one
-/// life left stuck in the kernel count in the next. They start when they are needed. Nobody
-/// waits for them at the end.
+/// The threads on which a guest's file operations block. All incarnations of the guest share them,
+/// so threads that are stuck in the kernel stay counted. They start when they are needed. The
+/// program does not wait for them when it ends.
 #[derive(Debug, Default)]
 pub(super) struct FileThreads(Mutex<Option<Runtime>>);
 
 impl FileThreads {
-    /// Returns the runtime that has the threads. If the process can start no more of them, it
-    /// is the one that is entered, and the guest shares the threads of that.
+    /// Returns the guest's runtime. If no thread can be started for it, returns the current
+    /// runtime, whose threads the guest then shares.
     ///
     /// # Errors
     ///
-    /// No thread can be started, and no runtime is entered.
+    /// No thread can be started, and there is no current runtime.
     fn handle(&self) -> io::Result<Handle> {
         self.own()
             .or_else(|error| Handle::try_current().map_err(|_| error))
     }
 
-    /// Polls a future so that the blocking work which it starts runs on these threads.
+    /// Runs a future. The blocking work that it starts runs on these threads.
     ///
     /// # Errors
     ///
-    /// No thread can be started.
+    /// No thread can be started, and there is no current runtime.
     pub(super) async fn run<F: Future>(&self, future: F) -> io::Result<F::Output> {
         let handle = self.handle()?;
         Ok(On { future, handle }.await)
@@ -73,14 +74,14 @@ impl FileThreads {
         if let Some(runtime) = &*runtime {
             return Ok(runtime.handle().clone());
         }
-        // tokio panics if it gets not even its first thread.
+        // tokio panics if it cannot start its first thread, so that is tried before.
         let tried = std::thread::Builder::new().stack_size(STACK).spawn(|| ())?;
         let _ = tried.join();
         let made = Builder::new_current_thread()
             .max_blocking_threads(THREADS)
             .thread_name("tombolo-files")
             .thread_stack_size(STACK)
-            // With one of them there for good, tokio does not mind if it gets no other.
+            // As long as one thread exists, tokio tolerates that it cannot start another.
             .thread_keep_alive(Duration::MAX)
             .build()?;
         let first = AssertUnwindSafe(|| drop(made.spawn_blocking(|| ())));
@@ -102,7 +103,7 @@ impl Drop for FileThreads {
 }
 
 pin_project! {
-    /// A future that is polled with a runtime entered.
+    /// A future that is polled in the context of a runtime.
     struct On<F> {
         #[pin]
         future: F,
@@ -120,9 +121,13 @@ impl<F: Future> Future for On<F> {
     }
 }
 
-/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    types::add_to_linker::<GuestState, HasFiles>(linker, GuestState::file_view)
+/// Replaces wasmtime-wasi's functions. The linker must allow shadowing. `view` returns the files of
+/// a store's data.
+pub(super) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> FileView<'_>,
+) -> wasmtime::Result<()> {
+    types::add_to_linker::<T, HasFiles>(linker, view)
 }
 
 struct HasFiles;
@@ -131,13 +136,13 @@ impl HasData for HasFiles {
     type Data<'a> = FileView<'a>;
 }
 
-/// A guest's files, as its host functions see them.
+/// The files of a guest, for its host functions.
 pub(super) struct FileView<'a> {
     pub(super) wasi: WasiFilesystemCtxView<'a>,
     pub(super) threads: &'a Arc<FileThreads>,
 }
 
-/// Makes a call of wasmtime-wasi's on the guest's threads.
+/// Calls a function of wasmtime-wasi on the guest's threads.
 macro_rules! on_threads {
     ($view:ident . $call:ident ( $($argument:expr),* )) => {{
         $view.threads.run($view.wasi.$call($($argument),*)).await?
@@ -304,7 +309,7 @@ impl HostDescriptor for FileView<'_> {
         let stream = self.wasi.read_via_stream(file, offset)?;
         let slot = self.wasi.table.get_mut(&stream)?;
         let inner = replace(slot, Box::new(ClosedInputStream));
-        *slot = Box::new(Stream {
+        *slot = Box::new(FileStream {
             inner,
             threads: self.threads.clone(),
         });
@@ -350,7 +355,7 @@ impl FileView<'_> {
     ) -> FsResult<Resource<DynOutputStream>> {
         let slot = self.wasi.table.get_mut(&stream)?;
         let inner = replace(slot, Box::new(ClosedOutputStream));
-        *slot = Box::new(Stream {
+        *slot = Box::new(FileStream {
             inner,
             threads: self.threads.clone(),
         });
@@ -371,13 +376,13 @@ impl HostDirectoryEntryStream for FileView<'_> {
     }
 }
 
-/// A stream of a file's bytes, on the guest's threads.
-struct Stream<S: ?Sized> {
+/// A stream of a file's bytes that uses the guest's threads.
+struct FileStream<S: ?Sized> {
     threads: Arc<FileThreads>,
     inner: Box<S>,
 }
 
-impl<S: ?Sized> Stream<S> {
+impl<S: ?Sized> FileStream<S> {
     fn handle(&self) -> StreamResult<Handle> {
         let handle = self.threads.handle();
         handle.map_err(|error| StreamError::LastOperationFailed(error.into()))
@@ -385,9 +390,9 @@ impl<S: ?Sized> Stream<S> {
 }
 
 #[async_trait]
-impl Pollable for Stream<dyn InputStream> {
+impl Pollable for FileStream<dyn InputStream> {
     async fn ready(&mut self) {
-        // Without a thread, the next `read` says so.
+        // Without a thread, the next `read` returns the error.
         if let Ok(handle) = self.threads.handle() {
             let future = self.inner.ready();
             On { future, handle }.await;
@@ -396,7 +401,7 @@ impl Pollable for Stream<dyn InputStream> {
 }
 
 #[async_trait]
-impl InputStream for Stream<dyn InputStream> {
+impl InputStream for FileStream<dyn InputStream> {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let handle = self.handle()?;
         let _entered = handle.enter();
@@ -415,15 +420,15 @@ impl InputStream for Stream<dyn InputStream> {
 }
 
 #[async_trait]
-impl Pollable for Stream<dyn OutputStream> {
+impl Pollable for FileStream<dyn OutputStream> {
     async fn ready(&mut self) {
-        // It waits for what was begun, on whichever thread.
+        // It waits for an operation that was started before, on any thread.
         self.inner.ready().await;
     }
 }
 
 #[async_trait]
-impl OutputStream for Stream<dyn OutputStream> {
+impl OutputStream for FileStream<dyn OutputStream> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let handle = self.handle()?;
         let _entered = handle.enter();

@@ -29,8 +29,8 @@ use super::values;
 use super::{CommandExit, Ticker};
 use crate::text;
 use tombolo::Limits;
+use tombolo::internal::Promise;
 use tombolo::internal::sys::{StoreId, fault, private_bytes};
-use tombolo::pressure::Promise;
 use tombolo::{Recipient, RegionCtx, RegionError, RegionView, WriteViolation};
 use tombolo_region::{Charge, ChargeKind, Exhausted, GRANULE};
 
@@ -436,7 +436,7 @@ impl Guest {
             );
             drop(inbox.take());
         }
-        self.clock.start(self.limits.call_time);
+        self.clock.start("call-time", self.limits.call_time);
         let component = &supervisor.templates[index].component;
         let linker = &supervisor.linkers[index];
         let size = supervisor.templates[index].size;
@@ -465,7 +465,7 @@ impl Guest {
                             false => error.context(format!("no memory{refused}")),
                         };
                         // It may have printed why.
-                        stdio.end_life();
+                        stdio.end_incarnation();
                         let _ = ready.send(Err(error));
                         let ended = self.ended(index, None, None, None, born);
                         supervisor.on_exit(index);
@@ -562,7 +562,7 @@ impl Guest {
             }
         };
         drop(inbox);
-        stdio.end_life();
+        stdio.end_incarnation();
         ended
     }
 
@@ -587,7 +587,7 @@ impl Guest {
         run: &str,
         stdio: &Stdio,
     ) -> Result<Option<u8>, Broken> {
-        self.clock.start(self.limits.run_time);
+        self.clock.start("run-time", self.limits.run_time);
         let result = self
             .enter(async |store| {
                 let interface = instance.get_export_index(&mut *store, None, run);
@@ -668,7 +668,7 @@ impl Guest {
     /// Destroys a resource of the guest's own that nobody has any more.
     async fn destroy(&mut self, dropped: Dropped) -> Result<(), Broken> {
         let Dropped { resource, kind } = dropped;
-        self.clock.start(self.limits.call_time);
+        self.clock.start("call-time", self.limits.call_time);
         let destroyed = self.enter(async |store| resource.resource_drop_async(store).await);
         destroyed.await.map_err(|error| Broken {
             error,
@@ -686,7 +686,7 @@ impl Guest {
             span: _,
             waiting,
         } = *call;
-        self.clock.start(self.limits.call_time);
+        self.clock.start("call-time", self.limits.call_time);
         match work {
             Work::Values {
                 params,
@@ -849,7 +849,7 @@ impl Guest {
             })
             .collect();
         let held = regions.usage();
-        let (regions_released, regions_released_total) = regions.let_go_but(&held);
+        let (regions_released, regions_released_total) = regions.released_except(&held);
         let mut report = GuestReport {
             name: regions.name().to_owned(),
             end: match (&told, &failure, exit) {
@@ -870,7 +870,7 @@ impl Guest {
             growths_refused: self.store.data().limiter.refused(),
         };
         drop(self.store);
-        report.regions_freed = owner.given_back();
+        report.regions_freed = owner.regions_freed();
         let app_shutdown = told.is_some_and(|told| told.app_shutdown);
         GuestExit {
             index,

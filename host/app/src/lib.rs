@@ -40,12 +40,12 @@ mod filesystem;
 mod guest;
 mod handle;
 mod idle;
+mod instance_size;
 mod interfaces;
 #[doc(hidden)]
 pub mod internal;
 mod limiter;
 mod link;
-mod measure;
 mod near;
 mod oom;
 mod output;
@@ -83,7 +83,8 @@ use self::guest::GuestExit;
 pub use self::handle::{AppHandle, NoSuchGuest};
 use self::interfaces::{AppGrants, LIFECYCLE};
 pub use self::link::{
-    Difference, Export, Import, Interfaces, LinkError, LinkErrors, Near, Provider, Refusal, Warning,
+    Difference, Export, Import, Interfaces, LinkError, LinkErrors, LinkWarning, NearestExport,
+    Provider, UnsupportedImport,
 };
 pub use self::oom::{Candidate, OnPressure, Verdict};
 use self::oom::{OomKiller, OomPolicy};
@@ -412,7 +413,7 @@ impl AppBuilder {
             ticker,
             app,
             failures: Mutex::new(vec![0; templates.len()]),
-            kinds: proxy::ProxyKind::all(plan.kinds),
+            kinds: proxy::ProxyKind::all(plan.resources),
             templates,
             linkers,
         });
@@ -743,7 +744,7 @@ impl App {
                 })
                 .collect(),
             regions_created: counts.regions_created,
-            regions_freed: counts.regions_given_back,
+            regions_freed: counts.regions_freed,
             bytes_shared: counts.bytes_shared,
             bytes_copied_regions: counts.bytes_copied,
             bytes_copied_calls: self.calls.bytes_copied(),

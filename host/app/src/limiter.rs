@@ -1,52 +1,57 @@
-//! What a guest's store may take of the host's memory, all instances together.
+//! Limits the linear memories and tables of a guest's store, all instances together.
+//!
+//! Linear memories count against the limit `memory`, and the host must be able to promise their
+//! memory. Tables are charged to the guest's account of host memory, which all incarnations of the
+//! guest share. The table "Host memory" in `docs/security.md` lists what else is charged there, and
+//! what is only bounded. When a guest is ended for lack of memory, its charged bytes count as
+//! freed, in steps of 64 KiB.
 
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
+use tombolo::internal::Promise;
 use tombolo::internal::sys::Overgrown;
-use tombolo::pressure::Promise;
 use tombolo_region::{Account, Charge, ChargeKind, Exhausted};
 
-/// The core instances, memories and tables of one component: more than any
-/// toolchain makes, and few enough that their reservations fit the address
-/// space.
+/// The most core instances, memories and tables of one component. Toolchains make fewer, and the
+/// reservations of these fit into the address space.
 const INSTANCES: usize = 1000;
 const MEMORIES: usize = 32;
 const TABLES: usize = 1000;
 
+/// The most elements of all tables.
 const TABLE_ELEMENTS: usize = 1 << 20;
 
-/// A table's element takes 8 bytes of the host's heap, and as much again while the
+/// The bytes charged for an element of a table: 8 bytes of the host's heap, and another 8 while the
 /// table grows.
 const TABLE_ELEMENT_BYTES: u64 = 16;
 
-/// Counts the bytes of all linear memories together, and the elements of all
-/// tables.
+/// The counts of a guest's linear memories and tables.
 #[derive(Debug)]
 pub(super) struct Limiter {
-    memory: Pool,
-    table: Pool,
+    memory: LimitedCount,
+    table: LimitedCount,
     account: Arc<Account>,
-    /// For the elements of tables.
+    /// The charge for the elements of tables.
     tables: Option<Charge>,
-    /// The memory that the host promised.
+    /// The memory that the host has promised.
     promise: Promise,
-    /// The host has promised memory since a growth failed last.
+    /// Whether the host has promised memory since the last failed growth.
     granted: bool,
-    /// The growths that the host had no memory for.
+    /// The number of growths for which the host lacked memory.
     refused: u64,
 }
 
-/// What was asked for and not refused stays counted, also where it then fails:
-/// wasmtime reports failures of growth that it never asked about as well.
+/// A count with a limit. A granted growth stays counted even if it fails afterwards, because
+/// wasmtime also reports failures of growths that it never asked about.
 #[derive(Debug)]
-struct Pool {
+struct LimitedCount {
     used: usize,
     most: usize,
 }
 
-impl Pool {
+impl LimitedCount {
     fn fits(&self, current: usize, desired: usize) -> bool {
         let more = desired.saturating_sub(current);
         self.used
@@ -71,12 +76,12 @@ impl Pool {
 }
 
 impl Limiter {
-    /// `account` is charged for tables.
+    /// Creates a limiter. `account` is charged for tables.
     pub(super) fn new(memory_bytes: u64, account: Arc<Account>, promise: Promise) -> Limiter {
         let most = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Limiter {
-            memory: Pool { used: 0, most },
-            table: Pool {
+            memory: LimitedCount { used: 0, most },
+            table: LimitedCount {
                 used: 0,
                 most: TABLE_ELEMENTS,
             },
@@ -88,7 +93,7 @@ impl Limiter {
         }
     }
 
-    /// Charges bytes for the elements of tables, in one charge for all of them.
+    /// Adds bytes to the charge for the elements of tables.
     fn charge(&mut self, bytes: u64) -> Result<(), Exhausted> {
         match &mut self.tables {
             Some(charge) => charge.grow(bytes),
@@ -99,12 +104,12 @@ impl Limiter {
         }
     }
 
-    /// Returns how many growths were refused because the host was short of memory.
+    /// Returns the number of growths that were refused because the host lacked memory.
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Asks the host for memory for a growth.
+    /// Asks the host to promise the memory of a growth.
     fn ask_host(&mut self, current: usize, desired: usize) -> bool {
         let more = desired.saturating_sub(current);
         let Err(short) = self.promise.grow(more as u64) else {
@@ -113,9 +118,9 @@ impl Limiter {
         };
         self.memory.used -= more;
         self.refused += 1;
-        // Once, because a guest may ask as often as it likes.
+        // Logged once, because a guest may ask any number of times.
         if self.refused == 1 {
-            tracing::warn!("a guest's memory does not grow: {short}");
+            tracing::warn!("refused to grow a guest's memory: {short}");
         }
         false
     }
@@ -133,9 +138,9 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        tracing::debug!(%error, "a guest's memory does not grow");
-        // It may be a growth that was never asked for. A guest can have any number of
-        // those, so it looks only if there may be something to give back.
+        tracing::debug!(%error, "cannot grow a guest's memory");
+        // It may be a growth that was never asked about. A guest can cause any number of those, so
+        // this acts only if the host has promised memory in between.
         if std::mem::take(&mut self.granted) {
             self.promise.growth_failed();
         }
@@ -160,8 +165,7 @@ impl ResourceLimiter for Limiter {
         let bytes = more.saturating_mul(TABLE_ELEMENT_BYTES);
         match self.charge(bytes) {
             Ok(()) => Ok(self.table.grow(current, desired)),
-            // The first elements are those of instantiation, which nobody can be
-            // told of by a value.
+            // The first elements belong to instantiation, which has no value for a failure.
             Err(exhausted) if current == 0 => Err(exhausted.into()),
             Err(_) => Ok(false),
         }
@@ -193,7 +197,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// Always as much memory.
+    /// A gauge with a fixed amount of memory.
     struct Fixed(u64);
 
     impl MemoryGauge for Fixed {
@@ -209,8 +213,9 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
-    fn memory_that_the_host_lacks_is_refused() {
+    fn growth_is_refused_if_the_host_lacks_memory() {
         let limits = {
             let mut it = HostLimits::default();
             it.margin = 4 * MIB as u64;
@@ -226,12 +231,12 @@ mod tests {
         assert!(other.memory_growing(0, 3 * MIB, None).unwrap());
         assert!(!other.memory_growing(3 * MIB, 3 * MIB + 1, None).unwrap());
         assert_eq!(other.memory.used, 3 * MIB);
-        // What a guest had is free when it has ended.
+        // The memory of a guest is free after its end.
         drop(one);
         assert!(other.memory_growing(3 * MIB, 8 * MIB, None).unwrap());
     }
 
-    /// A guest's limiter, on a host that has memory.
+    /// Returns a guest's limiter on a host with enough memory.
     fn limiter(memory_bytes: u64) -> Limiter {
         limiter_on(&RegionHost::new(), memory_bytes)
     }
@@ -245,8 +250,9 @@ mod tests {
         Limiter::new(memory_bytes, account, Promise::new(host, store))
     }
 
+    // rule 8
     #[test]
-    fn memory_of_a_failed_growth_is_for_others() {
+    fn memory_of_a_failed_growth_is_free_again() {
         let limits = {
             let mut it = HostLimits::default();
             it.margin = 4 * MIB as u64;
@@ -272,11 +278,12 @@ mod tests {
         // Half of the margin may be used, and the memory has 1 MiB.
         assert!(other.memory_growing(0, 7 * MIB, None).unwrap());
         assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
-        // The memory that is there stays promised.
+        // Existing memory stays promised.
         one.memory_grow_failed(failed()).unwrap();
         assert!(!other.memory_growing(7 * MIB, 8 * MIB, None).unwrap());
     }
 
+    // rule 10
     #[test]
     fn memories_count_together() {
         let mut limiter = limiter(100);
@@ -289,23 +296,24 @@ mod tests {
     }
 
     #[test]
-    fn word_of_a_failure_frees_nothing() {
+    fn reported_failure_does_not_lower_the_count() {
         let mut limiter = limiter(100);
         assert!(limiter.memory_growing(0, 100, None).unwrap());
         limiter
-            .memory_grow_failed(wasmtime::Error::msg("a guest can have these"))
+            .memory_grow_failed(wasmtime::Error::msg("a guest can cause these"))
             .unwrap();
         assert!(!limiter.memory_growing(0, 1, None).unwrap());
     }
 
     #[test]
-    fn guest_traps_whose_refused_growth_was_not_undone() {
+    fn overgrown_memory_traps_the_guest() {
         let mut limiter = limiter(100);
         limiter.memory_grow_failed(Overgrown.into()).unwrap_err();
     }
 
+    // rule 10
     #[test]
-    fn a_growth_beyond_its_own_maximum_is_refused() {
+    fn growth_beyond_the_maximum_is_refused() {
         assert!(!limiter(100).memory_growing(0, 60, Some(50)).unwrap());
     }
 }

@@ -1,18 +1,17 @@
-//! Hints for names that are not known: the known one that was meant, perhaps.
+//! Finds the known name that is most similar to an unknown one.
 //!
-//! Comparing two names compares each letter with each, and a component may have thousands of
-//! long names. So the number of comparisons is bounded: a name for which no similar one is
-//! found in time is reported without a hint.
+//! A comparison of two names compares each pair of their letters, and a component may have
+//! thousands of long names. So the number of comparisons is bounded. If no similar name is found
+//! in time, an unknown name is reported without a hint.
 
-/// The pairs of letters that are compared for one hint, about a millisecond's worth:
-/// 250 names of 25 letters.
+/// The most pairs of letters that are compared for one hint: 250 names of 25 letters, which takes
+/// about a millisecond.
 const FOR_ONE: u64 = 160_000;
 
-/// The pairs of letters that are compared for all hints of a question, a tenth of a
-/// second's worth.
+/// The most pairs of letters that are compared for all hints of a run, which takes about 0.1 s.
 const FOR_ALL: u64 = 100 * FOR_ONE;
 
-/// The comparisons that are left.
+/// A search for similar names, with a bounded number of comparisons.
 #[derive(Debug)]
 pub struct Hints {
     left: u64,
@@ -25,14 +24,14 @@ impl Default for Hints {
 }
 
 impl Hints {
-    /// Starts with all comparisons of a question.
+    /// Creates a search with all its comparisons left.
     #[must_use]
     pub fn new() -> Hints {
         Hints { left: FOR_ALL }
     }
 
-    /// Finds the known thing whose name is most like `name`, and of the same likeness
-    /// the first one. Returns `None` if none is as like as `least`, from 0 to 1.
+    /// Returns the item whose name is most similar to `name`, the first of several. Returns `None`
+    /// if no similarity reaches `least`, from 0 to 1, or no comparisons are left.
     pub fn nearest<'a, T>(
         &mut self,
         name: &str,
@@ -42,7 +41,7 @@ impl Hints {
         let mut left = self.left.min(FOR_ONE);
         let mut nearest: Option<(f64, T)> = None;
         for (other, thing) in known {
-            // At least 1, so that even empty names come to an end.
+            // At least 1, so that the search ends even with empty names.
             let pairs = (name.len() as u64)
                 .saturating_mul(other.len() as u64)
                 .max(1);
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_is_the_most_like_one() {
+    fn most_similar_name_is_found() {
         let known = [("play", 1), ("pause", 2), ("plan", 3)];
         let nearest = |name| Hints::new().nearest(name, known.into_iter(), 0.7);
         assert_eq!(nearest("playy"), Some(1));
@@ -76,8 +75,9 @@ mod tests {
         assert_eq!(nearest("unlike"), None);
     }
 
+    // rule 9
     #[test]
-    fn many_names_beside_many_others_end_soon() {
+    fn number_of_comparisons_is_bounded() {
         let names: Vec<String> = (0..900)
             .map(|at| format!("demo:pkg/interface-{at}"))
             .collect();
@@ -89,7 +89,7 @@ mod tests {
             let known = known.inspect(|_| compared.set(compared.get() + 1));
             found += u64::from(hints.nearest(name, known, 0.8).is_some());
         }
-        // All of them would be 810,000.
+        // All pairs would be 810,000 comparisons.
         assert!(
             (10_000..60_000).contains(&compared.get()),
             "{}",

@@ -1,4 +1,4 @@
-//! Memory pressure, heeded for an app.
+//! Reactions to memory pressure, for an app.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -10,9 +10,10 @@ use tokio::task::JoinHandle;
 
 use super::AppHandle;
 use tombolo::RegionHost;
-use tombolo::pressure::{Level, MarginKeeper, Monitor, PressureSource};
+use tombolo::pressure::{Level, PressureSource};
+use tombolo::{MarginKeeper, PressureMonitor};
 
-/// Heeds a source of pressure, if there is one, and keeps the host's margin of memory,
+/// Watches a source of pressure, if there is one, and keeps the host's margin of memory,
 /// until it is dropped.
 ///
 /// If pressure is reported as critical twice in a row and there was nothing left to purge,
@@ -22,7 +23,7 @@ use tombolo::pressure::{Level, MarginKeeper, Monitor, PressureSource};
 /// met, and the kernel would end the process next.
 pub(super) struct PressureTask {
     /// Before the task: they report to that.
-    _monitor: Option<Monitor>,
+    _monitor: Option<PressureMonitor>,
     _keeper: MarginKeeper,
     task: JoinHandle<()>,
 }
@@ -45,7 +46,7 @@ impl PressureTask {
         })?;
         let monitor = source.map(|source| {
             let before = Mutex::new(Level::Normal);
-            host.heed(source, move |level, purged| {
+            host.watch_pressure(source, move |level, purged| {
                 let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
                 let again = *before == Level::Critical;
                 *before = level;
@@ -58,7 +59,7 @@ impl PressureTask {
         let task = tokio::spawn(async move {
             while asked.recv().await.is_some() {
                 // What is asked before a kill is the program's, which may panic. The next
-                // report is heeded all the same.
+                // report is acted on all the same.
                 let killed = AssertUnwindSafe(app.kill_for_memory()).catch_unwind().await;
                 if killed.is_err() {
                     tracing::error!("what was asked before a kill panicked: nobody is ended");

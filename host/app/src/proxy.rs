@@ -34,14 +34,14 @@ use tombolo_region::{Charge, ChargeKind};
 pub(super) struct ProxyKind {
     /// What tells it from all others, in the stores of other guests.
     number: u32,
-    defined: link::Kind,
+    defined: link::ResourceDef,
     /// With its interface, for messages.
     text: String,
 }
 
 impl ProxyKind {
     /// Those of an app, by their numbers.
-    pub(super) fn all(kinds: Vec<link::Kind>) -> Vec<Arc<ProxyKind>> {
+    pub(super) fn all(kinds: Vec<link::ResourceDef>) -> Vec<Arc<ProxyKind>> {
         let kinds = (0..).zip(kinds).map(|(number, defined)| {
             let text = format!("{}.{}", escape(&defined.export), defined.name);
             Arc::new(ProxyKind {
@@ -232,7 +232,8 @@ impl Caller {
         match error {
             PackError::Fatal(error) => PassError::Fatal(error),
             error => {
-                tracing::info!("values cannot be passed: {error}");
+                let error = wasmtime::Error::from(error);
+                tracing::info!("values cannot be passed: {error:#}");
                 PassError::Refused(told)
             }
         }

@@ -1,7 +1,7 @@
 //! The functions of `wasi:random` that return as many bytes as a guest asks for.
 //!
-//! wasmtime-wasi makes up to 64 MiB. Here they are charged to the guest's
-//! `host-memory` first. All other functions stay wasmtime-wasi's.
+//! wasmtime-wasi returns up to 64 MiB. Here the bytes are charged to the guest's `host-memory`
+//! first. All other functions are those of wasmtime-wasi.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
@@ -10,13 +10,11 @@ use wasmtime_wasi::random::WasiRandomView;
 
 use super::guest::GuestState;
 
-type Store<'a> = StoreContextMut<'a, GuestState>;
-
-/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
+/// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.instance("wasi:random/random@0.2.12")?.func_wrap(
         "get-random-bytes",
-        |mut store: Store<'_>, (length,): (u64,)| {
+        |mut store: StoreContextMut<'_, GuestState>, (length,): (u64,)| {
             charge(store.data_mut(), length)?;
             let random = store.data_mut().random();
             Ok((random::Host::get_random_bytes(random, length)?,))
@@ -24,7 +22,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     linker.instance("wasi:random/insecure@0.2.12")?.func_wrap(
         "get-insecure-random-bytes",
-        |mut store: Store<'_>, (length,): (u64,)| {
+        |mut store: StoreContextMut<'_, GuestState>, (length,): (u64,)| {
             charge(store.data_mut(), length)?;
             let random = store.data_mut().random();
             Ok((insecure::Host::get_insecure_random_bytes(random, length)?,))
@@ -32,7 +30,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )
 }
 
-/// Charges what is returned, until it has been lowered.
+/// Charges the returned bytes until they are lowered.
 fn charge(state: &mut GuestState, bytes: u64) -> wasmtime::Result<()> {
     let charge = state.charge(bytes)?;
     state.keep_in_call(charge);

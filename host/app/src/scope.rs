@@ -222,9 +222,9 @@ mod tests {
             Err(ScopeError::Absent)
         ));
         drop(region);
-        assert_eq!(host.counts().regions_given_back, 0, "it is open");
+        assert_eq!(host.counts().regions_freed, 0, "it is open");
         drop(opened);
-        assert_eq!(host.counts().regions_given_back, 1);
+        assert_eq!(host.counts().regions_freed, 1);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use super::call::{Calls, Inbox};
 use super::clock::{BUG, Panicked};
 use super::files::FileThreads;
 use super::guest::{Guest, GuestExit, GuestState};
+use super::instance_size::InstanceSize;
 use super::interfaces::{AppGrants, Grants};
-use super::measure::Size;
 use super::oom::OomKiller;
 use super::output::Stdio;
 use super::proxy::ProxyKind;
@@ -39,7 +39,7 @@ pub(super) struct GuestTemplate {
     pub(super) strand: Strand,
     pub(super) component: Component,
     /// The host memory of its instances.
-    pub(super) size: Size,
+    pub(super) size: InstanceSize,
     /// Bytes of host memory for each unit of fuel, at worst, in the values of its
     /// calls.
     pub(super) lift_ratio: u64,

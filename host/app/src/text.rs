@@ -1,5 +1,8 @@
-//! Makes foreign text fit for our own messages: names from components, and wasmtime's messages
-//! about them.
+//! Escapes foreign text for our own messages: names from components, and wasmtime's messages that
+//! quote them.
+//!
+//! Backtraces are split into lines before they are escaped, if no name in them contains a line
+//! break.
 
 use std::fmt;
 
@@ -7,11 +10,11 @@ use wasmtime::{FrameInfo, WasmBacktrace};
 
 use tombolo_region::escape;
 
-/// The beginning of a chain of causes with a backtrace. Wasmtime adds it if wasm ran.
+/// The beginning of the cause that wasmtime adds if wasm ran: a backtrace.
 const BACKTRACE: &str = "error while executing at wasm backtrace:";
 
-/// Returns an error of wasmtime's in one line, with its causes, and without the
-/// backtrace. Wasmtime quotes names out of components as they are.
+/// Returns an error of wasmtime on one line, with its causes, without the backtrace, and escaped.
+/// Wasmtime quotes names from components unchanged.
 pub(crate) fn line(error: &wasmtime::Error) -> String {
     let mut parts: Vec<String> = error
         .chain()
@@ -23,8 +26,8 @@ pub(crate) fn line(error: &wasmtime::Error) -> String {
     parts.join(": ")
 }
 
-/// Returns an error of wasmtime's with its causes, each by itself. Line breaks in them
-/// are between the lines of the backtrace.
+/// Returns the causes of an error of wasmtime, escaped. Line breaks occur only between the lines
+/// of the backtrace.
 pub(crate) fn causes(error: &wasmtime::Error) -> Vec<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     error
@@ -39,13 +42,13 @@ pub(crate) fn causes(error: &wasmtime::Error) -> Vec<String> {
         .collect()
 }
 
-/// Shows a backtrace, with names that the component chose.
+/// A backtrace to display, with names that the component chose.
 struct Frames<'a>(&'a WasmBacktrace);
 
 impl fmt::Display for Frames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.frames().iter().all(is_of_one_line) {
-            // Wasmtime knows how to demangle names, which breaks no lines.
+            // Wasmtime demangles names, which adds no line breaks.
             for (index, line) in self.0.to_string().lines().enumerate() {
                 let end = if index > 0 { "\n" } else { "" };
                 write!(f, "{end}{}", escape(line))?;
@@ -69,7 +72,7 @@ impl fmt::Display for Frames<'_> {
     }
 }
 
-/// Returns whether no name that is shown for a frame has a line break in it.
+/// Returns whether no displayed name of a frame contains a line break.
 fn is_of_one_line(frame: &FrameInfo) -> bool {
     let symbols = frame.symbols().iter();
     let names = symbols.flat_map(|symbol| [symbol.name(), symbol.file()]);

@@ -1,45 +1,43 @@
-//! The host memory that the values of a call take.
+//! Computes the host memory of a call's values.
 //!
-//! wasmtime bounds what one call lifts by *hostcall fuel*. Fuel counts the bytes of
-//! values, but not what the allocator adds to them, nor the vectors of names that
-//! flags and records become. A list of flags with short names takes about thirty
-//! times its fuel. So the fuel of a guest is what is left of its `host-memory`,
-//! divided by the worst ratio of memory to fuel of the types in its calls.
+//! wasmtime bounds the values that one call lifts by *hostcall fuel*. Fuel counts the bytes of
+//! values, but neither the allocator's overhead nor the vectors of names in flags and records. A
+//! list of flags with short names takes about 30 times its fuel. So a guest's fuel is the rest of
+//! its `host-memory`, divided by the worst ratio of memory to fuel of the types in its calls.
 
 use wasmtime::component::Val;
 use wasmtime::component::types::{ComponentFunc, Type};
 
 use super::link::Link;
 
-/// Bytes of one value, without what it points to.
+/// The bytes of a value, without those that it points to.
 const VAL: u64 = size_of::<Val>() as u64;
 
-/// Bytes of a string, without its text.
+/// The bytes of a string, without its text.
 const STRING: u64 = size_of::<String>() as u64;
 
-/// No type has a worse ratio of memory to fuel: names are at least one byte long,
-/// and flags at most 32.
+/// An upper bound of the ratio of memory to fuel of all types: names have at least one byte, and
+/// flags at most 32 names.
 const WORST: u64 = 128;
 
-/// Returns how many bytes the allocator uses for a block of `bytes`.
+/// Returns the bytes that the allocator uses for a block of `bytes`.
 fn block(bytes: u64) -> u64 {
     match bytes {
         0 => 0,
-        // A header, in steps of 16 bytes.
+        // It adds a header, and rounds up to 16 bytes.
         bytes => bytes.saturating_add(8).next_multiple_of(16).max(32),
     }
 }
 
-/// Returns how many bytes these values take of the host's memory.
+/// Returns the host memory of these values in bytes.
 pub(super) fn bytes(vals: &[Val]) -> u64 {
     vals.iter().map(|val| VAL + behind(val)).sum()
 }
 
-/// Returns how many bytes are behind a value, without itself.
+/// Returns the bytes that a value points to.
 fn behind(val: &Val) -> u64 {
     match val {
         Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
-            // Lists of plain bytes and numbers are the long ones.
             block(vals.len() as u64 * VAL) + vals.iter().map(behind).sum::<u64>()
         }
         Val::Map(pairs) => {
@@ -66,7 +64,7 @@ fn boxed(val: Option<&Val>) -> u64 {
     val.map_or(0, |val| block(VAL) + behind(val))
 }
 
-/// Returns the handles in these values, at any depth, and nothing else.
+/// Returns the handles in these values, at any depth.
 pub(super) fn handles(vals: &[Val]) -> Vec<Val> {
     let mut handles = Vec::new();
     for val in vals {
@@ -95,8 +93,8 @@ fn collect_handles(val: &Val, handles: &mut Vec<Val>) {
     }
 }
 
-/// Returns the worst ratio of memory to fuel of what is lifted out of a guest: of the
-/// parameters of functions that it calls, and the results of those that it answers.
+/// Returns the worst ratio of memory to fuel of the values that are lifted out of a guest: the
+/// parameters of functions that it calls, and the results of functions that it exports.
 pub(super) fn lift_ratio(links: &[Link], guest: usize) -> u64 {
     let ratios = links.iter().flat_map(|link| {
         let functions = link.functions.iter().map(|function| &function.ty);
@@ -119,42 +117,54 @@ fn ratio_of_params(function: &ComponentFunc) -> u64 {
     ratio(function.params().map(|(_, ty)| ty))
 }
 
-/// Only what can be repeated counts: what is in a list.
+/// Returns the worst ratio of these types. Only elements of lists count, because only they can be
+/// repeated.
 fn ratio(types: impl Iterator<Item = Type>) -> u64 {
-    types
-        .map(|ty| (1..WORST).find(|ratio| fits(&ty, *ratio)).unwrap_or(WORST))
-        .max()
-        .unwrap_or(1)
+    types.map(|ty| least_ratio(&ty)).max().unwrap_or(1)
 }
 
-/// Returns whether no list in the type takes more than `ratio` bytes for each unit
-/// of fuel, however long it is.
+/// Returns the least ratio by which the fuel of a type's lists pays for their memory. If one does,
+/// all larger ones do.
+fn least_ratio(ty: &Type) -> u64 {
+    let (mut low, mut high) = (1, WORST);
+    while low < high {
+        let middle = low.midpoint(high);
+        match fits(ty, middle) {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    low
+}
+
+/// Returns whether every list in the type, of any length, takes at most `ratio` bytes of memory for
+/// each unit of fuel.
 fn fits(ty: &Type, ratio: u64) -> bool {
     let mut all = true;
     excess(ty, &Rate(ratio), &mut all);
     all
 }
 
-/// Bytes of memory for each unit of fuel.
+/// The bytes of memory that a unit of fuel pays for.
 struct Rate(u64);
 
 impl Rate {
-    /// Returns how many bytes of memory are not paid for by fuel; less than zero if
-    /// more is paid.
+    /// Returns the bytes of memory that fuel does not pay for. The result is negative if fuel pays
+    /// for more.
     fn over(&self, memory: u64, fuel: u64) -> i64 {
         let paid = fuel.saturating_mul(self.0);
         i64::try_from(memory).unwrap_or(i64::MAX) - i64::try_from(paid).unwrap_or(i64::MAX)
     }
 
-    /// The same for a text of the worst length, which is one byte.
+    /// Returns the same for a text of this length.
     fn text(&self, length: usize) -> i64 {
         self.over(block(length as u64), length as u64)
     }
 }
 
-/// Returns the worst excess of one value of a type, without the value itself, which
-/// whatever holds it pays for. Clears `all` if the elements of a list in it have
-/// any.
+/// Returns the worst excess of memory over fuel that a value of this type points to. The value
+/// itself is counted where it is stored. Clears `all` if the elements of a list in the type have an
+/// excess.
 fn excess(ty: &Type, rate: &Rate, all: &mut bool) -> i64 {
     let mut boxed = |ty: Option<Type>| match ty {
         Some(ty) => rate
@@ -177,7 +187,7 @@ fn excess(ty: &Type, rate: &Rate, all: &mut bool) -> i64 {
             .max()
             .unwrap_or(0),
         Type::Flags(flags) => {
-            // Each of them may be set or not; a vector grows by doubling.
+            // Each flag may be set or not. A vector grows by doubling.
             let (mut count, mut sum) = (0, 0_i64);
             for name in flags.names() {
                 count += 1;
@@ -209,7 +219,7 @@ fn excess(ty: &Type, rate: &Rate, all: &mut bool) -> i64 {
                     .saturating_add(excess(&list.ty(), rate, all)),
                 all,
             );
-            // A list of one has room for four.
+            // A vector of one element has capacity for four.
             rate.over(grown(1, VAL) - VAL, 0)
         }
         Type::FixedLengthList(list) => {
@@ -234,7 +244,7 @@ fn elements(excess: i64, all: &mut bool) {
     *all &= excess <= 0;
 }
 
-/// Returns how many bytes a vector takes that grew to `count` elements one by one.
+/// Returns the bytes of a vector that grew to `count` elements one by one.
 fn grown(count: u64, each: u64) -> u64 {
     match count {
         0 => 0,
@@ -250,8 +260,13 @@ mod tests {
 
     use super::*;
 
-    /// The ratio of a function that takes `ty`.
+    /// Returns the ratio of a function that takes `ty`.
     fn ratio_of(types: &str, ty: &str) -> u64 {
+        ratio_of_params(&function_of(types, ty))
+    }
+
+    /// Returns a function that takes `ty`.
+    fn function_of(types: &str, ty: &str) -> ComponentFunc {
         let mut config = Config::new();
         config.wasm_component_model(true);
         let engine = Engine::new(&config).unwrap();
@@ -271,11 +286,30 @@ mod tests {
                 ComponentItem::ComponentFunc(function) => Some(function),
                 _ => None,
             });
-        ratio_of_params(&function.unwrap())
+        function.expect("it exports a function")
     }
 
     fn text_to_wasm(text: &str) -> Vec<u8> {
         wat::parse_str(text).expect("good text")
+    }
+
+    #[test]
+    fn larger_ratios_than_the_least_suffice() {
+        let names: String = ('a'..='z').map(|name| format!("\"{name}\" ")).collect();
+        let types = format!("(type $t (flags {names})) (export \"t\" (type $e (eq $t)))");
+        for ty in [
+            "(list $e)",
+            "(list string)",
+            "(list (tuple u8 $e))",
+            "(list (list u8))",
+        ] {
+            let function = function_of(&types, ty);
+            let ty = function.params().next().expect("it has a parameter").1;
+            let least = least_ratio(&ty);
+            for ratio in 1..WORST {
+                assert_eq!(fits(&ty, ratio), ratio >= least, "{ratio} for {ty:?}");
+            }
+        }
     }
 
     #[test]
@@ -288,17 +322,18 @@ mod tests {
         assert_eq!(ratio_of("", "(list string)"), 2);
     }
 
+    // rule 10
     #[test]
-    fn flags_with_short_names_take_many_times_their_fuel() {
+    fn flags_with_short_names_exceed_their_fuel() {
         let names: String = ('a'..='z').map(|name| format!("\"{name}\" ")).collect();
         let types = format!("(type $t (flags {names})) (export \"t\" (type $e (eq $t)))");
         assert!(ratio_of(&types, "(list $e)") > 20);
-        // One of them alone is not worth counting.
+        // A single value does not count.
         assert_eq!(ratio_of(&types, "$e"), 1);
     }
 
     #[test]
-    fn memory_of_values_is_that_of_all_their_parts() {
+    fn memory_includes_all_parts_of_values() {
         let text = Val::String("x".repeat(1000));
         let list = Val::List(vec![Val::U8(0); 1000]);
         let record = Val::Record(vec![("a".into(), text), ("b".into(), list)]);

@@ -1,4 +1,4 @@
-//! What a guest has of WASI.
+//! The WASI interfaces and context of a guest.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,24 +7,25 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::guest::GuestState;
-use super::output::{Input, Stdio};
-use super::{CommandSpec, Grant, GuestSpec, files, filesystem, random};
+use super::output::{GuestStdin, Stdio};
+use super::spec::{CommandSpec, Grant, GuestSpec};
+use super::{files, filesystem, random};
 use tombolo::internal::sys;
 
-/// Adds WASI's interfaces: wasmtime-wasi's, but for the functions that let a guest
-/// keep the host's memory, and those on files, which run on threads of the guest's own.
+/// Adds the interfaces of wasmtime-wasi. Replaces the functions by which a guest can hold host
+/// memory, and those on files, which run on the guest's own threads.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
-    let added = files::add_to_linker(linker)
+    let added = files::add_to_linker(linker, GuestState::file_view)
         .and_then(|()| filesystem::add_to_linker(linker))
         .and_then(|()| random::add_to_linker(linker));
     linker.allow_shadowing(false);
     added
 }
 
-/// The WASI context of a guest: the standard streams if it has them, and what
-/// it was granted, also as the first command. No network.
+/// Creates the WASI context of a guest, with its standard streams and grants. `command` has the
+/// arguments and grants of the first command. There is no network.
 pub(super) fn context(
     guest: &GuestSpec,
     command: Option<&CommandSpec>,
@@ -41,7 +42,7 @@ pub(super) fn context(
     let mut dirs: Vec<&Grant> = guest.dirs.iter().collect();
     if let Some(command) = command {
         if guest.inherit_stdio {
-            wasi.stdin(Input(stdio.clone()));
+            wasi.stdin(GuestStdin(stdio.clone()));
         }
         wasi.args(&command.args).envs(&command.env);
         dirs.extend(&command.dirs);
@@ -53,8 +54,8 @@ pub(super) fn context(
     Ok(wasi.build())
 }
 
-/// Grants a directory. wasmtime-wasi takes a path. That path must lead to the very directory
-/// that was opened, whatever happened to its name since.
+/// Grants a directory. wasmtime-wasi takes a path, which must lead to the directory that was
+/// opened, even if it was renamed or replaced since.
 fn preopen(wasi: &mut WasiCtxBuilder, grant: &Grant) -> wasmtime::Result<()> {
     let perms = match grant.read_only {
         true => FsPerms::ReadOnly,
@@ -78,8 +79,8 @@ fn preopen(wasi: &mut WasiCtxBuilder, grant: &Grant) -> wasmtime::Result<()> {
     });
     inside.unwrap_or_else(|error| {
         Err(wasmtime::Error::new(error).context(
-            "`/proc` is not mounted here, and no thread can have the directory as its own current \
-             one instead; mount `/proc`",
+            "`/proc` is not mounted, and no thread can use the directory as its own current \
+             directory instead; mount `/proc`",
         ))
     })
 }

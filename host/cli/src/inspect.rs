@@ -200,7 +200,7 @@ fn provider(provider: &Provider) -> (&'static str, &[String]) {
         Provider::Forbidden(guests) => ("forbidden", guests),
         Provider::Ambiguous(guests) => ("ambiguous", guests),
         Provider::Unfit(guest) => ("unfit", from_ref(guest)),
-        Provider::Refused => ("refused", &[]),
+        Provider::Unsupported => ("refused", &[]),
         Provider::Nobody => ("nobody", &[]),
         _ => ("unknown", &[]),
     }
@@ -215,7 +215,7 @@ fn served(import: &Import) -> String {
         Provider::Forbidden(_) => format!("nobody; may not call `{guests}`"),
         Provider::Ambiguous(_) => format!("one of several: {guests}"),
         Provider::Unfit(_) => format!("nobody; the types of `{guests}` differ"),
-        Provider::Refused => "nobody; no guest can serve it".to_owned(),
+        Provider::Unsupported => "nobody; no guest can serve it".to_owned(),
         _ => word.to_owned(),
     }
 }

@@ -90,8 +90,8 @@ fn region(region: &RegionUsage) -> Value {
         ("pinned", number(region.pinned)),
         ("purgeable", number(region.purgeable)),
         ("purged", number(region.purged)),
-        ("sharers", number(region.sharers)),
-        ("share", number(region.share)),
+        ("holders", number(region.holders)),
+        ("pss", number(region.pss)),
     ])
 }
 

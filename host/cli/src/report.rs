@@ -18,7 +18,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
 
     let mut guests = table(
         fancy,
-        &["guest", "end", "regions created", "given back", "windows"],
+        &["guest", "end", "regions created", "freed", "windows"],
     );
     right(&mut guests, 2..5);
     for guest in &report.guests {
@@ -106,19 +106,19 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 "pinned",
                 "purgeable",
                 "purged",
-                "sharers",
-                "share",
+                "holders",
+                "pss",
                 "claims",
             ],
         );
         right(&mut regions, 2..9);
         for guest in &report.guests {
             let held = guest.regions.iter().map(|region| (region, "held"));
-            let let_go = guest
+            let released = guest
                 .regions_released
                 .iter()
-                .map(|region| (region, "let go"));
-            for (region, claims) in held.chain(let_go) {
+                .map(|region| (region, "released"));
+            for (region, claims) in held.chain(released) {
                 regions.add_row([
                     guest.name.clone(),
                     format!("{} ({})", region.name, region.id),
@@ -127,14 +127,14 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                     bytes(region.pinned),
                     bytes(region.purgeable),
                     bytes(region.purged),
-                    region.sharers.to_string(),
-                    bytes(region.share),
+                    region.holders.to_string(),
+                    bytes(region.pss),
                     claims.to_owned(),
                 ]);
             }
             let listed = guest.regions_released.len() as u64;
             if let Some(more @ 1..) = guest.regions_released_total.checked_sub(listed) {
-                regions.add_row([guest.name.clone(), format!("{more} more, let go")]);
+                regions.add_row([guest.name.clone(), format!("{more} more, released")]);
             }
         }
         section(
@@ -202,7 +202,7 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
     right(&mut bytes_table, [1]);
     for (what, value) in [
         ("regions created", report.regions_created.to_string()),
-        ("regions given back", report.regions_freed.to_string()),
+        ("regions freed", report.regions_freed.to_string()),
         ("budget", bytes(report.budget.budget)),
         ("committed at most", bytes(report.budget.committed_peak)),
         ("purges", report.budget.purges.to_string()),
@@ -321,8 +321,8 @@ mod tests {
                         it.pinned = 65_536;
                         it.purgeable = 131_072;
                         it.purged = 196_608;
-                        it.sharers = 2;
-                        it.share = 5_292_032;
+                        it.holders = 2;
+                        it.pss = 5_292_032;
                         it
                     }];
                     it.regions_released = vec![{
@@ -330,7 +330,7 @@ mod tests {
                         it.id = 8;
                         it.name = "gone".to_owned();
                         it.size = 65_536;
-                        it.sharers = 1;
+                        it.holders = 1;
                         it
                     }];
                     it.regions_released_total = 3;
@@ -381,7 +381,7 @@ mod tests {
             [
                 "",
                 "Guests",
-                "guest end regions created given back windows",
+                "guest end regions created freed windows",
                 "player exit code 0 1 1 3",
                 "audioserver served 0 0 0",
                 "",
@@ -391,10 +391,10 @@ mod tests {
                 "player 2 more",
                 "",
                 "Regions, as guests had them when they ended or dropped them, or as they are if moved",
-                "guest region size resident pinned purgeable purged sharers share claims",
+                "guest region size resident pinned purgeable purged holders pss claims",
                 "player music (7) 10.1 MiB 10.1 MiB 64.0 KiB 128.0 KiB 192.0 KiB 2 5.0 MiB held",
-                "player gone (8) 64.0 KiB 0 B 0 B 0 B 0 B 1 0 B let go",
-                "player 2 more, let go",
+                "player gone (8) 64.0 KiB 0 B 0 B 0 B 0 B 1 0 B released",
+                "player 2 more, released",
                 "",
                 "Calls between guests",
                 "caller callee function calls total median",
@@ -408,7 +408,7 @@ mod tests {
                 "Totals",
                 "regions and bytes",
                 "regions created 2",
-                "regions given back 2",
+                "regions freed 2",
                 "budget 0 B",
                 "committed at most 0 B",
                 "purges 0",

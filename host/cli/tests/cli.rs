@@ -117,7 +117,7 @@ fn two_guests_share_a_recording_that_the_host_does_not_copy() {
         "copied by the host for regions 0 B"
     );
     assert_eq!(line("regions created"), "regions created 2");
-    assert_eq!(line("regions given back"), "regions given back 2");
+    assert_eq!(line("regions freed"), "regions freed 2");
     let regions = without_ids(&report);
     assert!(regions.contains("music, processed (id)"), "{report}");
     for output in [&output.stdout, &output.stderr] {
@@ -143,7 +143,7 @@ fn events_and_calls_show_with_v_only_and_on_stderr() {
         "region lent",
         "lend ended",
         "region moved",
-        "region given back",
+        "region freed",
         "caller=\"player\"",
     ] {
         assert!(log.contains(step), "no `{step}` in {log}");
@@ -419,15 +419,15 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
             it.pinned,
             it.purgeable,
             it.purged,
-            it.sharers,
-            it.share,
+            it.holders,
+            it.pss,
         );
         (it.name.clone(), sizes)
     };
     let expected = shared_and_purged().map(|(name, sizes)| (name.to_owned(), sizes));
     let [client, near, far]: &[GuestReport; 3] = guests.as_slice().try_into().unwrap();
-    let let_go: Vec<_> = client.regions_released.iter().map(sizes).collect();
-    assert_eq!(let_go, expected[..2]);
+    let released: Vec<_> = client.regions_released.iter().map(sizes).collect();
+    assert_eq!(released, expected[..2]);
     assert_eq!(client.regions_released_total, 2);
     assert_eq!(client.regions, []);
     let held: Vec<_> = near.regions.iter().map(sizes).collect();
@@ -483,8 +483,8 @@ fn sizes(region: &Value) -> (&str, Sizes) {
         size("pinned"),
         size("purgeable"),
         size("purged"),
-        size("sharers"),
-        size("share"),
+        size("holders"),
+        size("pss"),
     );
     (string(region, "name"), sizes)
 }
@@ -510,8 +510,11 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
     let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
     let guests = items(member(&report, "guests"));
     let expected = shared_and_purged();
-    let let_go = items(member(&guests[0], "regions_released"));
-    assert_eq!(let_go.iter().map(sizes).collect::<Vec<_>>(), expected[..2]);
+    let released = items(member(&guests[0], "regions_released"));
+    assert_eq!(
+        released.iter().map(sizes).collect::<Vec<_>>(),
+        expected[..2]
+    );
     assert_eq!(count(&guests[0], "regions_released_total"), 2);
     let held = items(member(&guests[1], "regions"));
     assert_eq!(held.iter().map(sizes).collect::<Vec<_>>(), expected[2..]);
@@ -528,9 +531,9 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     for line in [
-        "guest region size resident pinned purgeable purged sharers share claims",
-        "client large (id) 320.0 KiB 0 B 320.0 KiB 0 B 0 B 1 0 B let go",
-        "client shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 2 96.0 KiB let go",
+        "guest region size resident pinned purgeable purged holders pss claims",
+        "client large (id) 320.0 KiB 0 B 320.0 KiB 0 B 0 B 1 0 B released",
+        "client shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 2 96.0 KiB released",
         "near shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 1 192.0 KiB held",
     ] {
         assert!(lines.iter().any(|it| it == line), "no `{line}` in {report}");

@@ -169,7 +169,7 @@ fn budget_of_the_command_line_counts_more_than_the_manifests() {
 fn call_that_the_manifest_does_not_allow_keeps_the_app_from_starting() {
     let manifest = MUSIC.replace("calls = [\"audioserver\"]\n", "");
     let app = app(&manifest, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
-    let expected = r#"error: `player` imports `tombolo-examples:music/server@0.1.0`, which `audioserver` exports, and `player` is not allowed to call
+    let expected = r#"error: `player` imports `tombolo-examples:music/server@0.1.0`, but is not allowed to call `audioserver`, which exports it
  --> tombolo.toml:5:14
   |
 5 | component = "player.wasm"
@@ -213,8 +213,8 @@ component = "gone.wasm"
         [
             "`budget` is a size: a number of bytes, or a text as in `64MiB`",
             "a guest has no key `colour`",
-            "`lone` imports `tombolo-examples:music/server@0.1.0`, which `audioserver` exports, \
-             and `lone` is not allowed to call",
+            "`lone` imports `tombolo-examples:music/server@0.1.0`, but is not allowed to call \
+             `audioserver`, which exports it",
             "there is no guest `nobody`, which `lone` may call",
             "cannot compile guest `broken`",
             "cannot read `gone.wasm`",

@@ -111,7 +111,7 @@ fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
     line(&text, "client ended: the app was told to stop");
     line(&text, "near served");
     assert_eq!(line(&text, "regions created"), "regions created 4");
-    assert_eq!(line(&text, "regions given back"), "regions given back 4");
+    assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn guest_that_waits_is_ended_by_sigint_and_everything_given_back_and_told() {
     line(&text, "client ended: the app was told to stop");
     line(&text, "near ended: the app was told to stop");
     assert_eq!(line(&text, "regions created"), "regions created 4");
-    assert_eq!(line(&text, "regions given back"), "regions given back 4");
+    assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, Memory, Store};
 use wasmtime::{Trap, TypedFunc};
 
 use crate::sys::{
-    Creator, MemoryRecord, Perms, Process, RegionFile, ShowError, StoreId, StoreMark, Tenant,
-    fault, memory_of, signal,
+    Creator, MapError, MemoryRecord, Perms, Process, RegionFile, StoreId, StoreMark,
+    WindowObserver, fault, memory_of, signal,
 };
 use tombolo_region::{GRANULE, RegionName, Span};
 
@@ -141,7 +141,7 @@ const PROBE: &[u8] = &[
 
 struct Probe;
 
-impl Tenant for Probe {
+impl WindowObserver for Probe {
     fn region(&self) -> String {
         "probe".into()
     }
@@ -170,7 +170,7 @@ impl Guest {
     /// Proves that a store of wasm to a read-only page traps.
     fn prove(&self, store: &mut Store<()>, mark: &StoreMark) -> Result<(), PrepareError> {
         match self.write.call(store, GRANULE as u32) {
-            _ if mark.has_trespassed() => Err(PrepareError::EngineBefore),
+            _ if mark.has_violation() => Err(PrepareError::EngineBefore),
             Ok(()) => Err(PrepareError::NoTrap("it succeeded".into())),
             Err(error) if error.downcast_ref() == Some(&Trap::MemoryOutOfBounds) => Ok(()),
             Err(error) => Err(PrepareError::NoTrap(format!("{error:#}"))),
@@ -223,7 +223,7 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     memory
         .write(&mut store, at, &[1])
         .map_err(|_| PrepareError::NotCaught("the memory is too short"))?;
-    if !mark.has_trespassed() {
+    if !mark.has_violation() {
         return Err(PrepareError::NotCaught("nobody noticed it"));
     }
     let mut byte = [0];
@@ -246,11 +246,11 @@ fn show(
         .and_then(|mark| {
             let range = start..start + length;
             let perms = Perms::Read;
-            record.show(store, 0, range, file, 0, perms, u64::MAX, Box::new(Probe))?;
+            record.map_window(store, 0, range, file, 0, perms, u64::MAX, Box::new(Probe))?;
             Ok(mark)
         })
         .map_err(|error| match error {
-            ShowError::System(error) => PrepareError::System(error),
+            MapError::System(error) => PrepareError::System(error),
             other => PrepareError::System(io::Error::other(other)),
         })
 }

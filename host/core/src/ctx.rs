@@ -1,83 +1,90 @@
+//! The context of one guest: its handles and windows, in the data of its store.
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tombolo_region::{Access, Account, ChargeKind, LiveOwner};
 use wasmtime::component::ResourceTable;
-use wasmtime::{AsContextMut, StoreContextMut};
+use wasmtime::{AsContextMut, CallHook, Store, StoreContextMut};
 
-use crate::Region;
 use crate::error::RegionError;
-use crate::host::{Owner, RegionHost};
+use crate::handle::Region;
+use crate::host::{Owner, RegionHost, RegionUsage};
 use crate::limits::Limits;
-use crate::sys::{Scribble, StoreId, StoreMark};
-use crate::window::WindowNote;
-use tombolo_region::{Account, ChargeKind, LiveOwner};
+use crate::sys::{StoreId, StoreMark, ViolationSite};
 
-/// Different windows remembered for the report; older ones are forgotten.
+/// The number of different windows to remember for the report. Older ones are forgotten.
 const WINDOW_NOTES: usize = 64;
 
-/// A strand: stores that take turns, so that no two of them ever run at once. Guests
-/// of one strand can have live windows on the same bytes. A clone is the same strand.
+/// A strand: stores that take turns, so that no two of them ever run at once. Guests of one
+/// strand can have live windows on the same bytes. A clone is the same strand.
 ///
 /// See [`RegionCtxBuilder::live_within`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Strand(u64);
 
 impl Strand {
-    /// A strand that there was not before.
+    /// Creates a new strand, without stores.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "each is another one")]
+    #[expect(clippy::new_without_default, reason = "no two of them are equal")]
     pub fn new() -> Strand {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Strand(LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// What one guest holds: its handles and windows, on its account.
+/// The handles and windows of one guest, on its account.
 ///
-/// It belongs into the data of the guest's store, behind a [`RegionView`].
+/// It belongs into the data of the guest's store, behind a [`RegionView`]. Dropping it, or
+/// swapping it out of the store, ends no window and releases no lock: that happens when the
+/// store is dropped.
 pub struct RegionCtx {
     host: RegionHost,
     pub(crate) owner: Arc<Owner>,
     pub(crate) table: ResourceTable,
-    /// The mark of the store that it was last seen in, if that has had windows.
+    /// The mark of the store that the context was last seen in, if that has had windows.
     pub(crate) mark: Option<Arc<StoreMark>>,
-    /// The guest has ended in order.
+    /// Whether the guest has ended in order.
     pub(crate) orderly: Arc<AtomicBool>,
-    /// Tombolo makes the calls into the store.
+    /// Whether Tombolo makes all calls into the store.
     pub(crate) entered_by_us: bool,
-    /// The lender's windows stay shown while a borrower writes.
+    /// Whether the lender's windows stay mapped while a borrower writes.
     pub(crate) keep_shown: bool,
-    /// Where live windows are allowed.
+    /// The strand in which live windows are allowed.
     strand: Option<Strand>,
     notes: VecDeque<WindowNote>,
     windows: u64,
     pub(crate) created: u64,
 }
 
-/// For `tombolo-app`.
-#[doc(hidden)]
-impl RegionCtx {
-    pub fn owner(&self) -> &Arc<Owner> {
-        &self.owner
-    }
+/// A note of a window that was mapped, for the report.
+#[derive(Debug, Clone)]
+pub struct WindowNote {
+    pub address: u64,
+    pub region: String,
+    pub region_id: u64,
+    pub offset: u64,
+    pub length: u64,
+    pub access: Access,
+    /// How often such a window was mapped.
+    pub count: u64,
+}
 
-    pub fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-
-    /// Returns the trespass that a fault at an address of the guest's memory was, if it was one.
-    pub fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
-        let scribble = self.mark.as_ref()?.explain(address)?;
-        Some(WriteViolation {
-            guest: self.name().to_owned(),
-            scribble: Some(scribble),
-        })
-    }
-
-    pub fn regions_created(&self) -> u64 {
-        self.created
+impl WindowNote {
+    /// Returns whether two notes differ in their count at most.
+    fn is_like(&self, other: &WindowNote) -> bool {
+        let key = |note: &WindowNote| {
+            (
+                note.region_id,
+                note.address,
+                note.offset,
+                note.length,
+                note.access,
+            )
+        };
+        key(self) == key(other)
     }
 }
 
@@ -86,7 +93,7 @@ impl RegionCtx {
 pub struct RegionCtxBuilder {
     host: RegionHost,
     guest: String,
-    /// The host's defaults otherwise.
+    /// `None` for the host's defaults.
     limits: Option<Limits>,
     entered_by_us: bool,
     keep_shown: bool,
@@ -94,11 +101,12 @@ pub struct RegionCtxBuilder {
     account: Option<Arc<Account>>,
 }
 
-impl RegionCtxBuilder {
-    pub(crate) fn new(host: &RegionHost, guest: String) -> RegionCtxBuilder {
+impl RegionHost {
+    /// Begins to build the context of one guest. The name is for errors, logs and reports.
+    pub fn context(&self, guest: impl Into<String>) -> RegionCtxBuilder {
         RegionCtxBuilder {
-            host: host.clone(),
-            guest,
+            host: self.clone(),
+            guest: guest.into(),
             limits: None,
             entered_by_us: false,
             keep_shown: false,
@@ -106,34 +114,35 @@ impl RegionCtxBuilder {
             account: None,
         }
     }
+}
 
-    /// Puts the guest on an account that there is.
+impl RegionCtxBuilder {
+    /// Puts the guest on an existing account.
     #[doc(hidden)]
     pub fn account(mut self, account: Option<Arc<Account>>) -> RegionCtxBuilder {
         self.account = account;
         self
     }
 
-    /// Sets what the guest may hold; [`Limits::default`] otherwise, as it was when the
-    /// host was made.
+    /// Sets the guest's limits. By default they are [`Limits::default`], as it was when the
+    /// host was created.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> RegionCtxBuilder {
         self.limits = Some(limits);
         self
     }
 
-    /// Keeps this guest's windows shown in its memory while it lends their
-    /// region. Without this they are hidden for the length of the call where
-    /// the lender or the borrower could write, and mapped again afterwards.
+    /// Keeps this guest's windows mapped in its memory while it lends their region. By default,
+    /// if the lender or the borrower could write, they show zero pages for the length of the
+    /// call and are mapped again afterwards.
     ///
     /// # Safety
     ///
-    /// Whenever a lend of this guest's begins, its store must be held by the
-    /// call until the lend has ended. In particular the future of a call into
-    /// this guest must not be forgotten (`mem::forget`, a leaked task, a
-    /// reference cycle) while it waits for a guest that it lent to, and then
-    /// its store used or dropped: bytes that wasmtime reads as the guest's own
-    /// would be written meanwhile by the borrower.
+    /// Whenever a lend of this guest begins, the call must hold the guest's store until the lend
+    /// has ended. In particular, while a call into this guest waits for a guest that it lent to,
+    /// the future of the call must not be forgotten (`mem::forget`, a leaked task, a reference
+    /// cycle) and the store used or dropped afterwards. Otherwise the borrower writes to bytes
+    /// that wasmtime reads as the guest's own.
     #[must_use]
     #[allow(unsafe_code)]
     pub unsafe fn keep_shown_while_lent(mut self) -> RegionCtxBuilder {
@@ -141,28 +150,27 @@ impl RegionCtxBuilder {
         self
     }
 
-    /// Allows the guest live windows, `live-read` and `live-write`: plain shared
-    /// memory, which the other guests of the strand change while this one sees it.
-    /// Without this they are refused.
+    /// Allows the guest live windows, `live-read` and `live-write`: plain shared memory, which
+    /// the other guests of the strand change while this one sees it. By default they are
+    /// refused.
     ///
     /// # Safety
     ///
-    /// The stores whose data a context comes into that was built with this strand, from
-    /// then on until the store is dropped, also if the context leaves it before,
+    /// From the moment a context that was built with this strand is placed in a store until that
+    /// store is dropped, even if the context is removed earlier, the caller must ensure:
     ///
-    /// - take turns: no two of them are entered, polled, or looked into, and no call
-    ///   into them is dropped, at the same time, in whichever threads;
-    /// - and whenever one of them is entered or polled, or a call into it that has not
-    ///   returned is dropped, no host frame holds bytes
-    ///   that it borrowed from the memory of another: no `&str` of a `WasmStr`, no
-    ///   slice of a `WasmList` or of `Memory::data`, in a host function that calls
-    ///   into the other guest, or in one whose future waits, say. The objects
-    ///   `WasmStr` and `WasmList` themselves borrow nothing and may be kept; so may
-    ///   what is a copy, such as `String`, `Vec` and `Val`.
+    /// 1. The stores take turns: no two of them are entered, polled or inspected at the same
+    ///    time, and no call into one is dropped meanwhile, in any threads.
+    /// 2. Whenever one of them is entered or polled, or a call into it that has not returned is
+    ///    dropped, no host frame holds bytes borrowed from the memory of another. Examples of
+    ///    such bytes are a `&str` of a `WasmStr`, and a slice of a `WasmList` or of
+    ///    `Memory::data`, in a host function that calls into the other guest or whose future
+    ///    waits. The objects `WasmStr` and `WasmList` themselves borrow nothing and may be kept.
+    ///    So may copies, such as `String`, `Vec` and `Val`.
     ///
-    /// Otherwise bytes that Rust takes for unchanging, or for UTF-8, change.
-    /// The host functions of wasmtime's WASI (the second version) and of Tombolo keep
-    /// to the second point by themselves.
+    /// Otherwise bytes change that Rust takes for unchanging, or for UTF-8. The host functions of
+    /// wasmtime's WASI (the second version) and of Tombolo keep to the second point by
+    /// themselves.
     #[must_use]
     #[allow(unsafe_code)]
     pub unsafe fn live_within(mut self, strand: &Strand) -> RegionCtxBuilder {
@@ -170,7 +178,7 @@ impl RegionCtxBuilder {
         self
     }
 
-    /// Says that Tombolo makes every call into the store, by turns with the others of
+    /// Declares that Tombolo makes every call into the store, in turn with the other stores of
     /// its strand, and holds the store for as long as a lend lasts.
     #[doc(hidden)]
     pub fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
@@ -180,14 +188,14 @@ impl RegionCtxBuilder {
         self
     }
 
-    /// Makes the context.
+    /// Builds the context.
     #[must_use]
     pub fn build(self) -> RegionCtx {
         let limits = self.limits;
         let limits = limits.unwrap_or_else(|| self.host.guest_limits().clone());
         let capacity = limits.handles as usize + limits.windows as usize;
         let mut table = ResourceTable::new();
-        // Beyond what the account allows; so that nothing else can fill it up.
+        // More than the account allows, so that nothing else can fill it up.
         table.set_max_capacity(capacity.saturating_add(16));
         let number = self.host.number();
         RegionCtx {
@@ -210,75 +218,81 @@ impl RegionCtxBuilder {
 }
 
 impl RegionCtx {
-    /// The guest's name.
+    /// Returns the guest's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.owner.name
     }
 
-    /// The host that the guest's regions belong to.
+    /// Returns the host that the guest's regions belong to.
     #[must_use]
     pub fn host(&self) -> &RegionHost {
         &self.host
     }
 
-    /// Whose live windows are that are made with the store in hand, if they may be.
+    /// Notes that the guest has ended in order, so that its open windows do not poison their
+    /// regions when its store is dropped.
+    pub fn finish(&mut self) {
+        self.orderly.store(true, Ordering::Release);
+    }
+
+    /// Returns the bytes of all regions that the guest has claims on, each claim in full.
+    #[must_use]
+    pub fn claimed_bytes(&self) -> u64 {
+        self.owner.account.used(ChargeKind::ClaimedBytes)
+    }
+
+    /// Returns the cost of the regions that the guest has claims on. Takes one system call for
+    /// each.
+    #[must_use]
+    pub fn usage(&self) -> Vec<RegionUsage> {
+        self.host.usage_of(&self.owner)
+    }
+
+    /// Returns the cost of regions that the guest had claims on and has none on now: just before
+    /// it dropped the last claim, or now if it moved the claim. Each region is listed once, and
+    /// only the last ones. The number is how many there were in all. A region that comes back
+    /// after it was forgotten counts again.
+    #[must_use]
+    pub fn usage_released(&self) -> (Vec<RegionUsage>, u64) {
+        self.released_except(&self.usage())
+    }
+
+    /// Fails if the guest wrote to a read-only window through host code, by `memory.copy` for
+    /// example. Such a guest must not go on. (A plain store of wasm traps by itself.)
+    ///
+    /// [`attach`] makes this check by itself. Programs that need their store's call hook for
+    /// something else call this there, or when a call into the guest has returned. The functions
+    /// of `tombolo:memory` check first of all, and trap. Until the check the guest harms nobody
+    /// but itself: its write went to a private copy.
+    ///
+    /// Costs the load of an atomic.
+    ///
+    /// The mark of this write belongs to the store. If the context has just replaced another one
+    /// in the store's data, this finds it only once the guest has called a function of
+    /// `tombolo:memory`. [`check`] finds it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteViolation`] names the place.
+    pub fn check(&self) -> Result<(), WriteViolation> {
+        match &self.mark {
+            Some(mark) if mark.has_violation() => Err(WriteViolation {
+                guest: self.name().to_owned(),
+                site: mark.violation(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the identity of the guest's live windows in the store in hand, if it may have
+    /// any.
     pub(crate) fn live(&self, store: StoreId) -> Option<LiveOwner> {
         let strand = self.strand.as_ref()?;
         Some(LiveOwner {
             strand: strand.0,
             store: store.number(),
         })
-    }
-
-    /// Says that the guest has ended in order, so that windows which it still
-    /// has do not poison their regions when its store is dropped.
-    pub fn finish(&mut self) {
-        self.orderly.store(true, Ordering::Release);
-    }
-
-    /// Bytes that the guest has claims on at the moment, each claim in full.
-    #[must_use]
-    pub fn claimed_bytes(&self) -> u64 {
-        self.owner.account.used(ChargeKind::ClaimedBytes)
-    }
-
-    /// Gives a region of the host program's to the guest, for one of its
-    /// exports to receive as `region`: a move. What comes out is passed to the
-    /// export.
-    ///
-    /// # Errors
-    ///
-    /// Gives the region back, with [`RegionError::NotPermitted`],
-    /// [`RegionError::OtherHost`], [`RegionError::WouldBlock`] while a guard of it lives, or
-    /// [`RegionError::Exhausted`] for the guest's limits.
-    #[allow(clippy::result_large_err, reason = "the region is given back")]
-    pub fn give(
-        &mut self,
-        region: Region,
-    ) -> Result<wasmtime::component::Resource<Region>, (Region, RegionError)> {
-        let owner = self.owner.clone();
-        match receive(region, &owner) {
-            Ok(region) => Ok(self.table.push(region).expect("the account counts handles")),
-            Err(refused) => Err(refused),
-        }
-    }
-
-    /// Takes a region that one of the guest's exports returned as `region`: a
-    /// move to the host program.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Gone`] for what is no handle of this guest; else the
-    /// reasons of a refused move. The handle is dropped then.
-    ///
-    /// Windows that the guest still has on the claim are not unmapped by this,
-    /// which would take the store; see [`take`](crate::take), which does.
-    pub(crate) fn remove(
-        &mut self,
-        resource: wasmtime::component::Resource<Region>,
-    ) -> Result<Region, RegionError> {
-        self.table.delete(resource).map_err(|_| RegionError::Gone)
     }
 
     pub(crate) fn note_window(&mut self, note: WindowNote) {
@@ -293,39 +307,8 @@ impl RegionCtx {
         self.notes.push_back(note);
     }
 
-    /// The last windows that were made, and how many there were in all.
-    #[doc(hidden)]
-    pub fn window_notes(&self) -> (Vec<WindowNote>, u64) {
-        (self.notes.iter().cloned().collect(), self.windows)
-    }
-
-    /// Fails if the guest wrote to a read-only window through host code, by
-    /// `memory.copy` for example: it must not go on. (A plain store traps by itself.)
-    ///
-    /// The functions of `tombolo:memory` ask this first of all, and trap. An
-    /// embedder asks it as well when a call into the guest has returned, and in
-    /// the callback of the epoch deadline if there is one. Until then the guest
-    /// harms nobody but itself: its write went to a private copy.
-    ///
-    /// The mark of this write belongs to the store. A context that replaced another one in a
-    /// store's data finds it when the guest next calls a function of `tombolo:memory`.
-    /// [`check`] finds it at once.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteViolation`] says where it wrote.
-    pub fn check(&self) -> Result<(), WriteViolation> {
-        match &self.mark {
-            Some(mark) if mark.has_trespassed() => Err(WriteViolation {
-                guest: self.name().to_owned(),
-                scribble: mark.scribble(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes which store the context is in. From here on it learns of writes by that
-    /// store's guest.
+    /// Notes which store the context is in. From here on it learns of writes by that store's
+    /// guest.
     pub(crate) fn bind(&mut self, store: StoreId) {
         if !self.mark.as_ref().is_some_and(|mark| mark.is_of(store)) {
             self.mark = StoreMark::of(store);
@@ -333,42 +316,39 @@ impl RegionCtx {
     }
 }
 
-/// Returns the context in the store in hand, and the store's identity, which the
-/// context knows from here on.
-pub(crate) fn bound<'a, T: RegionView>(
-    store: &'a mut StoreContextMut<'_, T>,
-) -> (StoreId, &'a mut RegionCtx) {
-    let id = StoreId::of(&*store);
-    let ctx = store.data_mut().region_ctx();
-    ctx.bind(id);
-    (id, ctx)
-}
+/// For `tombolo-app`.
+#[doc(hidden)]
+impl RegionCtx {
+    pub fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
 
-/// Fails if the guest of the store in hand wrote to a read-only window through host
-/// code. Unlike [`RegionCtx::check`], it also finds the write if the context has just
-/// replaced the one with which the guest made the window.
-///
-/// # Errors
-///
-/// [`WriteViolation`] says where it wrote.
-pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<(), WriteViolation> {
-    let mut store = store.as_context_mut();
-    let (_, ctx) = bound(&mut store);
-    ctx.check()
-}
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
 
-/// Moves a region to another holder who has no store, or whose store has no
-/// window on it.
-#[allow(clippy::result_large_err, reason = "the region is given back")]
-pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region, RegionError)> {
-    let charges = (|| {
-        region.shared().ledger().may_move(region.handle())?;
-        let handle = to.account.charge(ChargeKind::Handles, 1)?;
-        Ok((handle, region.charge_claim(to)?))
-    })();
-    match charges {
-        Ok((handle, claim)) => Ok(region.transferred(to, handle, claim)),
-        Err(error) => Err((region, error)),
+    /// Returns the last windows that were mapped, and how many there were in all.
+    pub fn window_notes(&self) -> (Vec<WindowNote>, u64) {
+        (self.notes.iter().cloned().collect(), self.windows)
+    }
+
+    /// Returns what [`usage_released`](RegionCtx::usage_released) does, if the guest has claims
+    /// on these regions.
+    pub fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
+        self.owner.released_except(held)
+    }
+
+    /// Returns the violation that a fault at an address of the guest's memory was, if it was one.
+    pub fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
+        let site = self.mark.as_ref()?.explain(address)?;
+        Some(WriteViolation {
+            guest: self.name().to_owned(),
+            site: Some(site),
+        })
+    }
+
+    pub fn regions_created(&self) -> u64 {
+        self.created
     }
 }
 
@@ -380,17 +360,118 @@ impl fmt::Debug for RegionCtx {
     }
 }
 
-/// A guest wrote to a read-only window.
+/// Gives access to the [`RegionCtx`] in a store's data.
+pub trait RegionView: Send + 'static {
+    /// Returns the context. It must be the same one for as long as the store lives. Swapping it
+    /// for another guest's mixes up what the two may do, but never whose memory is mapped.
+    fn region_ctx(&mut self) -> &mut RegionCtx;
+}
+
+/// Returns the context in the store in hand, and the store's identity. From here on the context
+/// knows its store.
+pub(crate) fn bound<'a, T: RegionView>(
+    store: &'a mut StoreContextMut<'_, T>,
+) -> (StoreId, &'a mut RegionCtx) {
+    let id = StoreId::of(&*store);
+    let ctx = store.data_mut().region_ctx();
+    ctx.bind(id);
+    (id, ctx)
+}
+
+/// Fails if the guest of the store in hand wrote to a read-only window through host code. Unlike
+/// [`RegionCtx::check`], it also finds the write if the context has just replaced the one with
+/// which the guest mapped the window.
+///
+/// # Errors
+///
+/// [`WriteViolation`] names the place.
+pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<(), WriteViolation> {
+    let mut store = store.as_context_mut();
+    let (_, ctx) = bound(&mut store);
+    ctx.check()
+}
+
+/// Makes calls into the guest of this store fail with a [`WriteViolation`] once the guest has
+/// written to a read-only window through host code, by `memory.copy` for example. Call it once,
+/// when the store is new.
+///
+/// The guest is stopped when it next calls the host or returns to it. Do not enter the store
+/// again then. (A plain store of wasm to a read-only window traps by itself, attached or not.)
+///
+/// This sets the store's [call hook]. A store has only one, so `attach` replaces an earlier
+/// hook, and a later one replaces it. Programs with a hook of their own call
+/// [`RegionCtx::check`] or [`check`] in it.
+///
+/// The hook runs each time that wasm and the host call each other or return. Each time costs an
+/// indirect call and the load of an atomic. It takes no lock and does not block.
+///
+/// [call hook]: wasmtime::Store::call_hook
+pub fn attach<T: RegionView>(store: &mut Store<T>) {
+    // The mark belongs to the store, and is there from its first window on. From then on it
+    // makes no difference which context is in the store's data.
+    let mut mark: Option<Arc<StoreMark>> = None;
+    store.call_hook(move |mut store, hook| {
+        if let CallHook::CallingWasm = hook {
+            return Ok(());
+        }
+        if mark.is_none() {
+            let id = StoreId::of(&store);
+            let known = store.data_mut().region_ctx().mark.as_ref();
+            mark = known.filter(|mark| mark.is_of(id)).cloned();
+        }
+        match &mark {
+            Some(mark) if mark.has_violation() => Ok(check(store)?),
+            _ => Ok(()),
+        }
+    });
+}
+
+/// Moves a region to another holder, which has no store, or whose store has no window on it.
+#[allow(clippy::result_large_err, reason = "the region is returned")]
+pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region, RegionError)> {
+    let charges = (|| {
+        region.may_move()?;
+        let handle = to.account.charge(ChargeKind::Handles, 1)?;
+        Ok((handle, region.charge_claim(to)?))
+    })();
+    match charges {
+        Ok((handle, claim)) => Ok(region.transferred(to, handle, claim)),
+        Err(error) => Err((region, error)),
+    }
+}
+
+/// A guest wrote to a read-only window. Nobody else saw that: the write went to a private copy.
 #[derive(Debug, Clone)]
 pub struct WriteViolation {
-    pub(crate) guest: String,
-    pub(crate) scribble: Option<Scribble>,
+    guest: String,
+    site: Option<ViolationSite>,
+}
+
+impl WriteViolation {
+    /// Returns the name of the guest.
+    #[must_use]
+    pub fn guest(&self) -> &str {
+        &self.guest
+    }
+
+    /// Returns the name of the region, if the window still exists.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.site.as_ref().map(|site| &*site.region)
+    }
+
+    /// Returns the position of the first byte that was written to, from the start of the
+    /// region, if the window still exists.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.site.as_ref().map(|site| site.offset)
+    }
 }
 
 impl fmt::Display for WriteViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "guest `{}` wrote to its read-only window", self.guest)?;
-        match &self.scribble {
+        match &self.site {
             Some(at) => write!(f, " on region `{}` at offset {:#x}", at.region, at.offset),
             None => Ok(()),
         }
@@ -398,11 +479,3 @@ impl fmt::Display for WriteViolation {
 }
 
 impl std::error::Error for WriteViolation {}
-
-/// Gives access to the [`RegionCtx`] in a store's data.
-pub trait RegionView: Send + 'static {
-    /// The context. It must be the same one for as long as the store lives;
-    /// swapping it for another guest's mixes up what the two may do, though
-    /// never whose memory is mapped.
-    fn region_ctx(&mut self) -> &mut RegionCtx;
-}

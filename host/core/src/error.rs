@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::sys::{FileSize, Forked, ShowError};
+use crate::sys::{FileSize, Forked, MapError};
 use tombolo_region::{Exhausted, LedgerError, NameError, PinError, SpanError};
 
 /// Why an operation on a region was refused. Nothing has changed then.
@@ -180,18 +180,16 @@ pub enum MemoryError {
     Guest(#[from] RegionError),
     /// The guest cannot go on.
     #[error(transparent)]
-    Fatal(ShowError),
+    Fatal(MapError),
 }
 
-impl From<ShowError> for MemoryError {
-    fn from(error: ShowError) -> MemoryError {
+impl From<MapError> for MemoryError {
+    fn from(error: MapError) -> MemoryError {
         MemoryError::Guest(match error {
-            ShowError::Overlap => RegionError::Overlap,
-            ShowError::Process(_) | ShowError::Guest { .. } => {
-                RegionError::Limit(error.to_string())
-            }
-            ShowError::System(error) => error.into(),
-            ShowError::Foreign | ShowError::Broken => return MemoryError::Fatal(error),
+            MapError::Overlap => RegionError::Overlap,
+            MapError::Process(_) | MapError::Guest { .. } => RegionError::Limit(error.to_string()),
+            MapError::System(error) => error.into(),
+            MapError::Foreign | MapError::Broken => return MemoryError::Fatal(error),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Identities of regions, which reveal nothing about other regions.
+//! Identities of regions, which unmask nothing about other regions.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,7 +3,7 @@
 
 pub use crate::config::settle;
 pub use crate::error::MemoryError;
-pub use crate::host::Owner;
+pub use crate::host::{Owner, Promise};
 pub use crate::limits::half_of_available;
 pub use crate::transfer::{Lends, each_resource, is_region};
 

@@ -1,4 +1,4 @@
-//! Shared memory between WebAssembly sandboxes, safe by construction.
+//! RegionInner memory between WebAssembly sandboxes, safe by construction.
 //!
 //! A *region* is an `RwLock<[u8]>` that spans sandboxes: guests map it into
 //! their own linear memories, by windows that read or windows that write, and
@@ -34,13 +34,14 @@
 //! let host = RegionHost::new();
 //! let regions = host.context("plugin").build();
 //! let mut store = Store::new(&engine, State { regions });
+//! tombolo::attach(&mut store);
 //!
 //! // The host program holds regions as well. It fills one in place ...
 //! let body = host.create("body", 5)?;
-//! body.write(0..5)?.copy_from_slice(b"hello");
+//! body.try_write(..)?.copy_from_slice(b"hello");
 //!
 //! // ... and lends it to the guest, for one call of an export.
-//! let lent = tombolo::lend(&mut store, &body, Rights::READ)?;
+//! let lent = body.lend(&mut store, Rights::READ)?;
 //! let returned = Ok(()); // ... `export.call(&mut store, (lent.resource(),))` ...
 //! lent.end(&mut store, returned)?;
 //! # Ok(())
@@ -52,12 +53,12 @@
 //! | engines | [`prepare`] |
 //! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
-//! | regions in and out of one guest | [`lend`], [`take`], [`RegionCtx::give`] |
-//! | guests that wrote where they may not | [`check`], [`WriteViolation`] |
+//! | regions in and out of one guest | [`Region::lend`], [`Region::take`], [`Region::give`] |
+//! | guests that wrote where they may not | [`attach`], [`WriteViolation`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
 //! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
-//! | waiting for windows | [`Region::wait_read`], [`Region::wait_write`], [`add_waits_to_linker`] |
-//! | memory pressure | [`pressure`], [`RegionHost::heed`], [`add_pressure_to_linker`] |
+//! | waiting for windows | [`Region::read`], [`Region::write`], [`add_waits_to_linker`] |
+//! | memory pressure | [`pressure`], [`RegionHost::watch_pressure`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | the crate `tombolo-app` |
 //!
 //! What a guest sees is documented in `wit/*.wit`; guests in Rust use the
@@ -69,12 +70,15 @@
 mod config;
 mod ctx;
 mod error;
-mod holder;
+mod guard;
+mod handle;
+mod handover;
 mod host;
 mod identity;
 #[doc(hidden)]
 pub mod internal;
 mod limits;
+mod notifying;
 #[cfg(feature = "parallel-compilation")]
 mod parallel;
 pub mod pressure;
@@ -83,23 +87,28 @@ mod sync;
 mod sys;
 mod time;
 mod transfer;
-mod usage;
-mod watched;
 mod window;
 mod wit;
 
 pub use config::{PrepareError, prepare};
-pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, check};
+pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, attach, check};
 pub use error::RegionError;
-pub use holder::{ReadGuard, Region, WriteGuard};
-pub use host::{Counts, RegionHost};
+pub use guard::{ReadGuard, WriteGuard};
+pub use handle::Region;
+pub use handover::{GiveError, LentRegion};
+pub use host::{
+    Counts, MarginKeeper, PressureChanges, PressureMonitor, RegionHost, RegionUsage, ShortOfMemory,
+};
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
-pub use transfer::{Borrowed, Lending, LentRegion, PackError, Parcel, Recipient, lend, take};
-pub use usage::RegionUsage;
+pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};
 pub use wit::add_to_linker;
 #[cfg(feature = "wasi-io")]
 pub use wit::{add_pressure_to_linker, add_waits_to_linker};
+
+pub use wasmtime;
+#[cfg(feature = "wasi-io")]
+pub use wasmtime_wasi_io;
 
 /// By the name that the tests' own guests know it by.
 #[cfg(test)]

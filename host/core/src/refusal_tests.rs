@@ -11,7 +11,7 @@ use wasmtime::Config;
 
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
-use crate::window::hide_all;
+use crate::window::mask_all;
 use crate::{GRANULE, Region, RegionHost, Rights, WriteViolation};
 
 use puppet::{Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
@@ -105,7 +105,7 @@ impl Attack<'_> {
     /// Hides a window, as a lend does, and shows it again.
     fn hiding(&self, a: &mut Puppet) -> wasmtime::Result<()> {
         let region = self.music.duplicate(Rights::ALL)?;
-        let (shared, claim) = (region.shared().clone(), region.handle().claim());
+        let (shared, claim) = (region.inner().clone(), region.handle().claim());
         let number = a.receive(region);
         let at = a.allocate(3)?;
         if at == 0 {
@@ -116,23 +116,23 @@ impl Attack<'_> {
         };
         let _ = a.unpin(number, GRANULE, GRANULE)?;
         let store = StoreId::of(&a.store);
-        let hidden = hide_all(store, &shared, claim, None, true);
+        let hidden = mask_all(store, &shared, claim, None, true);
         let hidden = hidden.map_err(wasmtime::Error::from)?;
         a.fill(at, 3 * PAGE, 6)?;
-        hidden.reveal(store).map_err(wasmtime::Error::from)
+        hidden.unmask(store).map_err(wasmtime::Error::from)
     }
 
     /// Guards of the host program, and copies.
     fn host_program(&self) {
         if let Ok(region) = self.host.create("host's", GRANULE) {
-            if let Ok(mut guard) = region.write(0..GRANULE) {
+            if let Ok(mut guard) = region.try_write(0..GRANULE) {
                 guard.fill(7);
             }
-            drop(region.read(0..GRANULE));
+            drop(region.try_read(0..GRANULE));
             let _ = region.write_at(3, &[1, 2, 3]);
-            let _ = region.read_at(3, 3);
+            let _ = region.read_at(3..6);
             let _ = region.usage();
-            let _ = region.unpin(0, 0);
+            let _ = region.unpin(..);
             self.host.purge(GRANULE);
         }
     }
@@ -189,7 +189,7 @@ impl Innocent {
         assert_eq!(self.guest.byte(self.writes + 7), self.byte);
         self.byte = self.byte.wrapping_add(1);
         self.guest.fill(self.writes, PAGE, self.byte).unwrap();
-        assert!(self.region.read(0..1).is_err(), "it holds the lock");
+        assert!(self.region.try_read(0..1).is_err(), "it holds the lock");
     }
 }
 
@@ -223,11 +223,11 @@ fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
     assert_filled(&music, 1);
     assert_fresh(&host);
     // Nothing of the hostile guest holds the region.
-    let claims = music.usage().sharers;
+    let claims = music.usage().holders;
     assert_eq!(claims, 2, "the host program and the innocent guest");
     innocent.guest.store.data_mut().regions.finish();
     drop(innocent);
-    music.write(0..3 * GRANULE).unwrap().fill(2);
+    music.try_write(0..3 * GRANULE).unwrap().fill(2);
     if count == 1 {
         // One call that is refused leaves nothing behind.
         assert!(mappings_of(&music).is_empty());

@@ -24,17 +24,16 @@
 //! # fn main() {}
 //! ```
 //!
-//! What an export takes as `borrow<region>` comes from [`lend`](crate::lend),
-//! what it takes as `region` from [`RegionCtx::give`](crate::RegionCtx::give);
-//! both are a `Resource<Region>`. What it returns as `region` goes to
-//! [`take`](crate::take).
+//! An argument `borrow<region>` of an export comes from [`Region::lend`], and an argument
+//! `region` from [`Region::give`]. Both are a `Resource<Region>`. A result `region` goes to
+//! [`Region::take`].
 //!
 //! The interface itself is added to a linker by
 //! [`add_to_linker`](crate::add_to_linker), and other imports of the world each
 //! by the `add_to_linker` of its own module. The one that the bindings generate
 //! for the world as a whole is not needed.
 
-pub use crate::holder::Region;
+pub use crate::handle::Region;
 pub use crate::wit::bindings::tombolo::memory::regions::{ErrorCode, Rights};
 
 // The bindings of a world name these, in a function that needs not be called.

@@ -1,38 +1,62 @@
 //! Regions on their way from one store to another.
 //!
-//! wasmtime gives a host function the arguments of a call as values, in which
-//! the handles are those of the caller's store, and takes values for the
-//! callee's. In between, every region handle, at any depth, is lent
-//! (`borrow<region>`) or moved (`region`):
+//! wasmtime passes the arguments of a call to a host function as values with the handles of the
+//! caller's store, and takes values with handles of the callee's. In between, each region
+//! handle, at any depth, is lent (`borrow<region>`) or moved (`region`):
 //!
 //! ```text
 //!   caller's store                              callee's store
 //!   Parcel::pack(params)  ----------------->    Parcel::unpack
-//!     moves: its windows are unmapped             Borrowed: what is lent
+//!     moves: its windows are unmapped             Borrowed: the lends
 //!     lends: Lending                              ... the call ...
 //!                                               Parcel::pack(results)
 //!   Lending::over, Lending::end  <----------    Borrowed::end
 //!   Parcel::unpack(results)
 //! ```
 //!
-//! Whatever is dropped on the way, whoever dies, no handle is ever in two
-//! hands, and a lend ends when its [`Borrowed`] goes.
+//! Whatever is dropped on the way, and whichever guest dies, no handle is ever in two hands, and
+//! a lend ends when its [`Borrowed`] is dropped.
+//!
+//! # Packing
+//!
+//! `pack` first takes all handles out of the values. Then it checks that each may go, charges
+//! the receiver, and only then unmaps the windows of regions that move. A refusal at any of
+//! these steps leaves the sender's windows as they were. A parcel belongs to no store. Dropping
+//! it drops the moved handles and ends the lends. Dropping `Borrowed` revokes the lends, and
+//! leaves their windows to the drop of the callee's memory. The lender waits for that in
+//! `Lending::over`, and `Lending::end` refuses while a lend is not over.
+//!
+//! A guard of the host program on a claim refuses any lend or move of that claim, not only one
+//! that conflicts. Whether it would conflict depends on what the borrower does, and a refusal in
+//! the middle of a call helps nobody.
+//!
+//! A lend is over when the windows made through it are gone, not when the call returns. A
+//! borrower may have died after it re-lent the region to a guest that lives.
+//!
+//! # In stores that Tombolo does not run
+//!
+//! Safe code can forget a future, so that the lender's store is used while the borrower writes.
+//! So `pack` *masks* the lender's windows for the call if they or the borrower can write:
+//! private zero pages stand there, the lock stays, and `end` unmasks them. An embedder that
+//! holds the store for the whole lend says so by `keep_shown_while_lent`, an unsafe function,
+//! and saves the remapping.
 
+use std::fmt;
 use std::sync::Arc;
 
 use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
-use crate::ctx::{bound, receive};
-use crate::error::{MemoryError, RegionError};
-use crate::host::{Owner, Shared};
-use crate::sys::StoreId;
-use crate::window::{Hidden, hide_all, unmap_all, unmap_each, windows_of};
-use crate::{Region, RegionCtx, RegionView};
-use tombolo_region::escape;
-use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, Rights, WindowEnd};
+use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, Rights, WindowEnd, escape};
 
-/// Who is to receive a [`Parcel`]; see [`RegionCtx::recipient`].
+use crate::ctx::{RegionCtx, RegionView, bound};
+use crate::error::{MemoryError, RegionError};
+use crate::handle::Region;
+use crate::host::{Owner, RegionInner};
+use crate::sys::StoreId;
+use crate::window::{MaskedWindows, mask_all, unmap_all, unmap_each, windows_of};
+
+/// The receiver of a [`Parcel`]; see [`RegionCtx::recipient`].
 #[derive(Debug, Clone)]
 pub struct Recipient(Arc<Owner>);
 
@@ -44,33 +68,49 @@ impl Recipient {
 }
 
 impl RegionCtx {
-    /// This guest, as somebody to send regions to: what it receives goes on its
-    /// account.
+    /// Returns this guest as a receiver of regions, on its account.
     #[must_use]
     pub fn recipient(&self) -> Recipient {
         Recipient(self.owner.clone())
     }
 }
 
-/// Why values could not be sent.
+/// A way in which a region passes from one holder to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transfer {
+    /// For one call: `borrow<region>`.
+    Lend,
+    /// For good: `region`.
+    Move,
+}
+
+impl fmt::Display for Transfer {
+    /// Writes `lent` or `moved`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Transfer::Lend => "lent",
+            Transfer::Move => "moved",
+        })
+    }
+}
+
+/// A reason why values could not be sent.
 ///
-/// The text of the error itself is for the operator: it names a region, and has the
-/// numbers of limits. Neither is meant for both guests. For the guests there are
-/// [`for_sender`](PackError::for_sender) and
-/// [`for_receiver`](PackError::for_receiver).
+/// The text of the error and its source is for the operator: it names a region, and has the
+/// numbers of limits. Neither is meant for both guests. The texts for the guests are
+/// [`for_sender`](PackError::for_sender) and [`for_receiver`](PackError::for_receiver).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
-    /// A region among them may not be lent or moved. Nothing was: the sender's
-    /// windows stay, and the handles that it gave away are dropped, since the
-    /// canonical ABI took them before.
-    #[error("region `{}` cannot be {what}: {reason}", escape(region))]
+    /// A region among them may not be lent or moved, so none was. The sender's windows stay. The
+    /// handles that it wanted to move are dropped, because the canonical ABI took them before.
+    #[error("region `{}` cannot be {transfer}", escape(region))]
     Refused {
         /// The region's name.
         region: String,
-        /// `lent` or `moved`.
-        what: &'static str,
-        /// Why.
+        /// What was to happen to it.
+        transfer: Transfer,
+        /// The reason.
         #[source]
         reason: RegionError,
     },
@@ -80,31 +120,33 @@ pub enum PackError {
 }
 
 impl PackError {
-    /// Returns the text for the sender. It names the sender's region and the reason, but
-    /// not the numbers of the receiver's limits.
+    /// Returns the text for the sender. It names the sender's region and the reason, but not the
+    /// numbers of the receiver's limits.
     #[must_use]
     pub fn for_sender(&self) -> String {
         match self {
             PackError::Refused {
                 region,
-                what,
+                transfer,
                 reason,
-            } => format!(
-                "region `{region}` cannot be {what}: {}",
-                reason.for_others()
-            ),
+            } => {
+                let reason = reason.for_others();
+                format!("region `{region}` cannot be {transfer}: {reason}")
+            }
             PackError::Fatal(_) => "the sender cannot go on".to_owned(),
         }
     }
 
-    /// Returns the text for the receiver. It has the reason, but does not name the region,
-    /// which the receiver may not know.
+    /// Returns the text for the receiver. It has the reason, but does not name the region, which
+    /// the receiver may not know.
     #[must_use]
     pub fn for_receiver(&self) -> String {
         match self {
-            PackError::Refused { what, reason, .. } => {
+            PackError::Refused {
+                transfer, reason, ..
+            } => {
                 let reason = reason.for_its_guest();
-                format!("a region among them cannot be {what}: {reason}")
+                format!("a region among them cannot be {transfer}: {reason}")
             }
             PackError::Fatal(_) => "the sender cannot go on".to_owned(),
         }
@@ -117,13 +159,12 @@ impl From<MemoryError> for PackError {
     }
 }
 
-/// Values without a store. Dropping it drops what was moved, and ends what was
-/// lent.
+/// Values without a store. Dropping it drops the moved regions and ends the lends.
 #[derive(Debug)]
 pub struct Parcel {
     vals: Vec<Val>,
-    /// In the order in which they are met in `vals`, where a stale handle of the
-    /// sender's marks the place.
+    /// The regions, in the order of their handles in `vals`. The handles there are stale ones of
+    /// the sender, and mark the places.
     carried: Vec<Carried>,
 }
 
@@ -133,10 +174,10 @@ enum Carried {
     Lent(Region, LendGuard),
 }
 
-/// Revokes a lend when it is dropped.
+/// A guard that revokes a lend when it is dropped.
 #[derive(Debug)]
 struct LendGuard {
-    shared: Arc<Shared>,
+    region: Arc<RegionInner>,
     claim: ClaimId,
     lend: LendId,
     revoked: bool,
@@ -145,7 +186,7 @@ struct LendGuard {
 impl LendGuard {
     fn new(lent: &Region) -> LendGuard {
         LendGuard {
-            shared: lent.shared().clone(),
+            region: lent.inner().clone(),
             claim: lent.handle().claim(),
             lend: lent.handle().lend().expect("it was just lent"),
             revoked: false,
@@ -157,126 +198,128 @@ impl LendGuard {
         self.revoked = true;
         let via = Some(self.lend);
         let windows = self
-            .shared
+            .region
             .ledger
             .revoke(self.lend, |ledger| windows_of(ledger, self.claim, via));
-        unmap_each(store, &self.shared, windows, end)
+        unmap_each(store, &self.region, windows, end)
     }
 }
 
 impl Drop for LendGuard {
     fn drop(&mut self) {
         if !self.revoked {
-            self.shared.ledger.revoke(self.lend, |_| ());
+            self.region.ledger.revoke(self.lend, |_| ());
         }
-        self.shared.settle(None);
-        tracing::debug!(region = %self.shared.name, id = self.shared.id, "lend ended");
+        self.region.settle(None);
+        tracing::debug!(region = %self.region.name, id = self.region.id, "lend ended");
     }
 }
 
 /// The lender's side of the lends of one [`Parcel`].
+///
+/// Dropping it ends no lend, but leaves the lender's windows masked. Call
+/// [`end`](Lending::end) or [`abandon`](Lending::abandon).
 #[derive(Debug)]
 #[must_use = "the lender goes on only after `end`"]
 pub struct Lending {
     lent: Vec<Lent>,
-    hidden: Vec<Hidden>,
+    masked: Vec<MaskedWindows>,
 }
 
 #[derive(Debug)]
 struct Lent {
-    shared: Arc<Shared>,
+    region: Arc<RegionInner>,
     claim: ClaimId,
-    /// How the lender has it.
+    /// The lend by which the lender has it, if it is a borrower itself.
     via: Option<LendId>,
     lend: LendId,
 }
 
-/// Tells of the lends of one [`Parcel`] whether they are over, without holding
-/// the lender up.
+/// The lends of one [`Parcel`], to ask whether they are over. It holds nothing up.
 #[derive(Clone, Debug, Default)]
-pub struct Lends(Vec<(Arc<Shared>, LendId)>);
+pub struct Lends(Vec<(Arc<RegionInner>, LendId)>);
 
 impl Lends {
-    /// Lends a region to a guest, whether or not that has a store. The lend ends when the
-    /// handle is dropped and [`revoke`](Lends::revoke) was called.
+    /// Lends a region to a guest, with or without a store. The lend ends when the handle is
+    /// dropped and [`revoke`](Lends::revoke) was called.
     #[doc(hidden)]
     pub fn to(
         recipient: &Recipient,
         region: &Region,
         rights: Rights,
     ) -> Result<(Region, Lends), RegionError> {
-        let lent = region.lend(rights, recipient.owner())?;
+        let lent = region.lend_to(rights, recipient.owner())?;
         let lend = lent.handle().lend().expect("it was lent just now");
-        let lends = Lends(vec![(region.shared().clone(), lend)]);
+        let lends = Lends(vec![(region.inner().clone(), lend)]);
         Ok((lent, lends))
     }
 
-    /// Ends the lends, except for windows that are open.
+    /// Ends the lends, except for open windows.
     #[doc(hidden)]
     pub fn revoke(&self) {
-        for (shared, lend) in &self.0 {
-            shared.ledger().revoke(*lend);
+        for (region, lend) in &self.0 {
+            region.ledger().revoke(*lend);
         }
     }
 
-    /// As [`Lending::is_over`].
+    /// Returns whether all the lends are over; see [`Lending::is_over`].
     #[doc(hidden)]
     pub fn are_over(&self) -> bool {
         self.0
             .iter()
-            .all(|(shared, lend)| shared.ledger().is_over(*lend))
+            .all(|(region, lend)| region.ledger().is_over(*lend))
     }
 }
 
 impl Lending {
-    /// What tells others whether the lends are over.
+    /// Returns the lends, to ask whether they are over.
     #[doc(hidden)]
     pub fn lends(&self) -> Lends {
         let lends = self.lent.iter();
-        Lends(lends.map(|it| (it.shared.clone(), it.lend)).collect())
+        Lends(lends.map(|it| (it.region.clone(), it.lend)).collect())
     }
 
-    /// Tells whether the lends, and all that was lent on from them, have ended.
+    /// Returns whether the lends, and all re-lends of them, have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.lent
             .iter()
-            .all(|lent| lent.shared.ledger().is_over(lent.lend))
+            .all(|lent| lent.region.ledger().is_over(lent.lend))
     }
 
-    /// Waits until the lends, and all that was lent on from them, have ended. A
-    /// borrower that died while somebody else still had what it lent on makes
-    /// this take longer than the call.
+    /// Waits until the lends, and all re-lends of them, have ended. This takes longer than the
+    /// call if a borrower died while another guest still had what it re-lent. Dropping the
+    /// future changes nothing.
     pub async fn over(&self) {
         for lent in &self.lent {
-            lent.shared.ledger.over(lent.lend).await;
+            lent.region.ledger.over(lent.lend).await;
         }
     }
 
-    /// Lets the lender go on: shows its windows again, if they were hidden.
+    /// Lets the lender go on: unmasks its windows, if they were masked. Takes a system call for
+    /// each.
     ///
     /// # Errors
     ///
-    /// If the lends are not [over](Lending::is_over), or the kernel refuses to
-    /// show the windows. The lender cannot go on then.
+    /// If the lends are not [over](Lending::is_over), or the kernel refuses to map the windows.
+    /// The lender cannot go on then.
     pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
         if !self.is_over() {
             wasmtime::bail!("the lender may go on only when the lend is over");
         }
         let store = StoreId::of(store);
-        for hidden in self.hidden {
-            hidden.reveal(store)?;
+        for masked in self.masked {
+            masked.unmask(store)?;
         }
         Ok(())
     }
 
-    /// Ends the lender's windows on what it lent, when its call is dropped while
-    /// the borrower goes on: they become zero pages.
+    /// Ends the lender's windows on the lent regions, for a call that is dropped while the
+    /// borrower goes on: they become zero pages.
     ///
     /// # Errors
     ///
-    /// If the memory could not be restored; the lender is not to be entered
-    /// again then.
+    /// If the memory could not be restored. Do not enter the lender again then.
     pub fn abandon<T: RegionView>(
         self,
         store: impl AsContextMut<Data = T>,
@@ -284,15 +327,15 @@ impl Lending {
         let store = StoreId::of(store);
         let mut result = Ok(());
         for lent in &self.lent {
-            // All of them, also where one cannot be ended.
-            let ended = unmap_all(store, &lent.shared, lent.claim, lent.via, WindowEnd::Died);
+            // All of them, even if one cannot be ended.
+            let ended = unmap_all(store, &lent.region, lent.claim, lent.via, WindowEnd::Died);
             result = result.and(ended);
         }
         Ok(result?)
     }
 }
 
-/// Whether this is a handle to a region.
+/// Returns whether this is a handle to a region.
 pub fn is_region(any: &ResourceAny) -> bool {
     any.ty() == ResourceType::host::<Region>()
 }
@@ -354,15 +397,16 @@ fn is_scalar(val: &Val) -> bool {
 }
 
 impl Parcel {
-    /// Takes values out of the store in hand: what a host function got from its
-    /// caller, or what a call returned.
+    /// Takes values out of the store in hand: the arguments that a host function got from its
+    /// caller, or the results of a call.
     ///
-    /// Handles of type `region` are moved: the sender's windows of those claims
-    /// are unmapped. Handles of type `borrow<region>` are lent.
+    /// Handles of type `region` are moved: the sender's windows of those claims are unmapped.
+    /// Handles of type `borrow<region>` are lent. Costs a walk over all values, and a system call
+    /// for each window that is unmapped or masked.
     ///
     /// # Errors
     ///
-    /// [`PackError`].
+    /// [`PackError`]; also if there are handles to other resources.
     pub fn pack<T: RegionView>(
         store: impl AsContextMut<Data = T>,
         mut vals: Vec<Val>,
@@ -379,8 +423,8 @@ impl Parcel {
         Parcel::pack_regions(store, vals, to)
     }
 
-    /// As [`pack`](Parcel::pack), but leaves handles to other resources, which
-    /// somebody else looks after, in their places.
+    /// Packs as [`pack`](Parcel::pack) does, but leaves handles to other resources in their
+    /// places.
     #[doc(hidden)]
     pub fn pack_regions<T: RegionView>(
         mut store: impl AsContextMut<Data = T>,
@@ -388,11 +432,11 @@ impl Parcel {
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
-        let trespass = bound(&mut store).1.check();
+        let violation = bound(&mut store).1.check();
         let mut given: Vec<Given> = Vec::new();
         let mut refused = None;
-        // All handles are taken first, also when one of them is refused: what is
-        // not taken would stay in the sender's store for good.
+        // All handles are taken first, even if one of them is refused. Otherwise the rest would
+        // stay in the sender's store for good.
         for val in &mut vals {
             each_resource(val, &mut |val| {
                 let Val::Resource(any) = val else {
@@ -410,19 +454,19 @@ impl Parcel {
                 Ok(())
             })?;
         }
-        trespass.map_err(wasmtime::Error::from)?;
+        violation.map_err(wasmtime::Error::from)?;
         if let Some(error) = refused {
             return Err(error);
         }
         send(&mut store, given, vals, to)
     }
 
-    /// Values of types in which there are no handles: nothing to look for.
+    /// Packs values of types without handles. Looks at none of them.
     #[doc(hidden)]
     pub fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
         let lending = Lending {
             lent: Vec::new(),
-            hidden: Vec::new(),
+            masked: Vec::new(),
         };
         (
             Parcel {
@@ -433,12 +477,12 @@ impl Parcel {
         )
     }
 
-    /// Takes values out of the store in hand and drops them, for a call that is
-    /// refused before it begins. The sender's windows stay.
+    /// Takes values out of the store in hand and drops them, for a call that is refused before
+    /// it begins. The sender's windows stay.
     ///
     /// # Errors
     ///
-    /// If they are no regions, or no handles of this store.
+    /// If there are handles to other resources, or of another store.
     pub fn discard<T: RegionView>(
         store: impl AsContextMut<Data = T>,
         mut vals: Vec<Val>,
@@ -448,8 +492,8 @@ impl Parcel {
         })
     }
 
-    /// As [`discard`](Parcel::discard), with what is to become of handles to other
-    /// resources.
+    /// Discards as [`discard`](Parcel::discard) does, and passes handles to other resources to
+    /// `other`.
     #[doc(hidden)]
     pub fn discard_regions<T: RegionView>(
         mut store: impl AsContextMut<Data = T>,
@@ -474,13 +518,13 @@ impl Parcel {
         })
     }
 
-    /// Puts the values into the store in hand: the arguments for a call, or the
-    /// results for a caller.
+    /// Puts the values into the store in hand: the arguments for a call, or the results for a
+    /// caller.
     ///
     /// # Errors
     ///
     /// If the store's tables are full, or its context belongs to another
-    /// [`RegionHost`](crate::RegionHost) than the recipient for whom the values were packed.
+    /// [`RegionHost`](crate::RegionHost) than the recipient for which the values were packed.
     pub fn unpack<T: RegionView>(
         mut self,
         mut store: impl AsContextMut<Data = T>,
@@ -529,7 +573,7 @@ impl Parcel {
 
 /// A handle that was taken out of the sender's store.
 enum Given {
-    /// With what is charged to the receiver for the handle and the claim, once it is.
+    /// With the charges to the receiver for the handle and the claim, once it is charged.
     Moved(Region, Option<(Charge, Vec<Charge>)>),
     Lent {
         region: Region,
@@ -539,8 +583,7 @@ enum Given {
     },
 }
 
-/// Takes one handle out of the sender's store; begins the lend of a borrowed
-/// one.
+/// Takes one handle out of the sender's store. If it is a borrowed one, begins the lend.
 fn take_out<T: RegionView>(
     store: &mut StoreContextMut<'_, T>,
     any: ResourceAny,
@@ -552,9 +595,9 @@ fn take_out<T: RegionView>(
         return Ok(Ok(Given::Moved(table.delete(resource)?, None)));
     }
     let lender = table.get(&resource)?;
-    // Moving and duplicating are not for those who borrow.
+    // A borrower can neither move nor duplicate.
     let rights = lender.rights().without(Rights::SHARE);
-    Ok(match lender.lend(rights, &to.0) {
+    Ok(match lender.lend_to(rights, &to.0) {
         Ok(region) => {
             let guard = LendGuard::new(&region);
             let via = lender.handle().lend();
@@ -566,8 +609,8 @@ fn take_out<T: RegionView>(
             })
         }
         Err(reason) => Err(PackError::Refused {
-            region: lender.shared().name.as_str().to_owned(),
-            what: "lent",
+            region: lender.name().to_owned(),
+            transfer: Transfer::Lend,
             reason,
         }),
     })
@@ -585,25 +628,21 @@ fn send<T: RegionView>(
     };
     let mut lending = Lending {
         lent: Vec::new(),
-        hidden: Vec::new(),
+        masked: Vec::new(),
     };
     let id = StoreId::of(&*store);
     let keep_shown = store.data_mut().region_ctx().keep_shown;
-    // First whether all of them may move, with their windows still there...
+    // First check whether all of them may move, while their windows still exist.
     for one in &given {
         if let Given::Moved(region, _) = one {
-            region
-                .shared()
-                .ledger()
-                .may_move(region.handle())
-                .map_err(|reason| PackError::Refused {
-                    region: region.shared().name.as_str().to_owned(),
-                    what: "moved",
-                    reason: reason.into(),
-                })?;
+            region.may_move().map_err(|reason| PackError::Refused {
+                region: region.name().to_owned(),
+                transfer: Transfer::Move,
+                reason: reason.into(),
+            })?;
         }
     }
-    // ... and whether there is room for them...
+    // Then charge the receiver.
     for one in &mut given {
         if let Given::Moved(region, charges) = one {
             let handle = to.0.account.charge(ChargeKind::Handles, 1);
@@ -611,26 +650,26 @@ fn send<T: RegionView>(
                 .map_err(RegionError::from)
                 .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
             *charges = Some(charged.map_err(|reason| PackError::Refused {
-                region: region.shared().name.as_str().to_owned(),
-                what: "moved",
+                region: region.name().to_owned(),
+                transfer: Transfer::Move,
                 reason,
             })?);
         }
     }
-    // ... and only then are the windows taken away.
+    // Only then unmap and mask windows.
     for one in given {
         match one {
             Given::Moved(region, charges) => {
                 let (handle, claim) = charges.expect("charged above");
                 unmap_all(
                     id,
-                    region.shared(),
+                    region.inner(),
                     region.handle().claim(),
                     None,
                     WindowEnd::Orderly,
                 )?;
                 tracing::debug!(
-                    region = %region.shared().name,
+                    region = %region.inner().name,
                     id = region.id(),
                     from = region.owner().name,
                     to = to.0.name,
@@ -647,19 +686,19 @@ fn send<T: RegionView>(
                 writes,
             } => {
                 if !keep_shown {
-                    let hidden = hide_all(id, &guard.shared, guard.claim, via, writes)?;
-                    if !hidden.is_empty() {
-                        lending.hidden.push(hidden);
+                    let masked = mask_all(id, &guard.region, guard.claim, via, writes)?;
+                    if !masked.is_empty() {
+                        lending.masked.push(masked);
                     }
                 }
                 tracing::debug!(
-                    region = %region.shared().name,
+                    region = %region.inner().name,
                     id = region.id(),
                     to = to.0.name,
                     "region lent"
                 );
                 lending.lent.push(Lent {
-                    shared: guard.shared.clone(),
+                    region: guard.region.clone(),
                     claim: guard.claim,
                     via,
                     lend: guard.lend,
@@ -671,35 +710,52 @@ fn send<T: RegionView>(
     Ok((parcel, lending))
 }
 
-/// The borrower's side of the lends of one [`Parcel`]. Dropping it ends the
-/// lends, but leaves the windows that were made through them to the drop of the
-/// borrower's store; until then the lender waits.
+/// The borrower's side of the lends of one [`Parcel`].
+///
+/// Dropping it ends the lends, but windows that were made through them stay until the borrower's
+/// store is dropped. The lender waits for that.
 #[derive(Debug)]
-#[must_use = "the windows made through the lend stay until `end`, or the drop of the store"]
+#[must_use = "windows made through the lend stay until `end`, or until the store is dropped"]
 pub struct Borrowed {
     lent: Vec<BorrowedOne>,
 }
 
 #[derive(Debug)]
 struct BorrowedOne {
-    /// `None` where the call was typed, and wasmtime keeps no handle.
+    /// `None` if the call was typed, because wasmtime keeps no handle then.
     any: Option<ResourceAny>,
     rep: u32,
-    /// Whose table `rep` is in.
+    /// The store whose table `rep` is in.
     store: StoreId,
     guard: LendGuard,
 }
 
 impl Borrowed {
-    /// Ends the lends, after the call: revokes the lent handles and unmaps the windows
-    /// that were made through them. Returns `returned`, the result of the call. If that is
-    /// an error, because the callee trapped, panicked or was cancelled, each window that
-    /// could write poisons its region.
+    /// Puts a region that was just lent into the table of a guest. Returns the number of its
+    /// handle there.
+    pub(crate) fn push(ctx: &mut RegionCtx, store: StoreId, region: Region) -> (u32, Borrowed) {
+        let guard = LendGuard::new(&region);
+        let handle = ctx.table.push(region).expect("the account counts handles");
+        let one = BorrowedOne {
+            any: None,
+            rep: handle.rep(),
+            store,
+            guard,
+        };
+        (handle.rep(), Borrowed { lent: vec![one] })
+    }
+
+    /// Ends the lends, after the call: revokes the lent handles and unmaps the windows that were
+    /// made through them. Returns `returned`, the result of the call. If that is an error,
+    /// because the callee trapped, panicked or was cancelled, each window that could write
+    /// poisons its region.
+    ///
+    /// Does not block. Takes a system call for each of those windows.
     ///
     /// # Errors
     ///
-    /// The error of the call, or an error of the callee's state. The callee cannot go on
-    /// then: drop its store.
+    /// The error of the call, or an error of the callee's state. The callee cannot go on then:
+    /// drop its store.
     pub fn end<T: RegionView, R>(
         self,
         mut store: impl AsContextMut<Data = T>,
@@ -735,114 +791,9 @@ impl Borrowed {
                 .and(taken)
                 .and(dropped.map(|_| ()).map_err(wasmtime::Error::from));
         }
-        // After a failure wasmtime may not let go of the handle.
+        // After a failure wasmtime may not release the handle.
         returned.and_then(|value| result.map(|()| value))
     }
-}
-
-/// A region of the host program's that is lent to a guest, for one call of an
-/// export. See [`lend`].
-#[derive(Debug)]
-#[must_use = "the windows made through the lend stay until `end`, or the drop of the store"]
-pub struct LentRegion {
-    rep: u32,
-    borrowed: Borrowed,
-}
-
-impl LentRegion {
-    /// What to pass to the export as `borrow<region>`.
-    #[must_use]
-    pub fn resource(&self) -> Resource<Region> {
-        Resource::new_borrow(self.rep)
-    }
-
-    /// Ends the lend, after the call. Returns `returned`, the result of the call. If that is
-    /// an error, because the guest trapped, panicked or was cancelled, each window that
-    /// could write poisons the region: it may hold a half-written value.
-    ///
-    /// # Errors
-    ///
-    /// As [`Borrowed::end`].
-    pub fn end<T: RegionView, R>(
-        self,
-        store: impl AsContextMut<Data = T>,
-        returned: wasmtime::Result<R>,
-    ) -> wasmtime::Result<R> {
-        self.borrowed.end(store, returned)
-    }
-}
-
-/// Lends a region of the host program's to the guest in the store in hand, with
-/// the given rights, of which [`Rights::SHARE`] is left out.
-///
-/// # Errors
-///
-/// [`RegionError::NotPermitted`] for rights that the handle lacks;
-/// [`RegionError::OtherHost`]; [`RegionError::WouldBlock`] while a guard of the host program's lives on the
-/// claim; [`RegionError::Purged`]; [`RegionError::Exhausted`] for the guest's
-/// limits.
-pub fn lend<T: RegionView>(
-    mut store: impl AsContextMut<Data = T>,
-    region: &Region,
-    rights: Rights,
-) -> Result<LentRegion, RegionError> {
-    let mut store = store.as_context_mut();
-    let id = StoreId::of(&store);
-    let ctx = store.data_mut().region_ctx();
-    let region = region.lend(rights.without(Rights::SHARE), &ctx.owner)?;
-    let guard = LendGuard::new(&region);
-    let rep = ctx
-        .table
-        .push(region)
-        .expect("the account counts handles")
-        .rep();
-    Ok(LentRegion {
-        rep,
-        borrowed: Borrowed {
-            lent: vec![BorrowedOne {
-                any: None,
-                rep,
-                store: id,
-                guard,
-            }],
-        },
-    })
-}
-
-/// Takes a region that an export of the guest in the store in hand returned as
-/// `region`: a move to the host program. The guest's windows on that claim are
-/// unmapped.
-///
-/// # Errors
-///
-/// [`PackError::Refused`] where the guest may not move it, and
-/// [`PackError::Fatal`] where `resource` is no handle of this guest's, or its
-/// memory cannot be restored. The handle is dropped then.
-pub fn take<T: RegionView>(
-    mut store: impl AsContextMut<Data = T>,
-    resource: Resource<Region>,
-) -> Result<Region, PackError> {
-    let mut store = store.as_context_mut();
-    let (id, ctx) = bound(&mut store);
-    ctx.check().map_err(wasmtime::Error::from)?;
-    let to = ctx.host().own().clone();
-    let region = ctx.remove(resource).map_err(wasmtime::Error::from)?;
-    let refused = |region: &Region, reason| PackError::Refused {
-        region: region.shared().name.as_str().to_owned(),
-        what: "moved",
-        reason,
-    };
-    if let Err(reason) = region.shared().ledger().may_move(region.handle()) {
-        return Err(refused(&region, reason.into()));
-    }
-    unmap_all(
-        id,
-        region.shared(),
-        region.handle().claim(),
-        None,
-        WindowEnd::Orderly,
-    )?;
-    receive(region, &to).map_err(|(region, reason)| refused(&region, reason))
 }
 
 #[cfg(test)]
@@ -853,7 +804,7 @@ mod tests {
     fn refused(reason: RegionError) -> PackError {
         PackError::Refused {
             region: "secret\n".to_owned(),
-            what: "moved",
+            transfer: Transfer::Move,
             reason,
         }
     }
@@ -865,7 +816,7 @@ mod tests {
             error.for_receiver(),
             "a region among them cannot be moved: the region was frozen, and purged since"
         );
-        assert!(error.to_string().starts_with(r"region `secret\n` cannot"));
+        assert_eq!(error.to_string(), r"region `secret\n` cannot be moved");
         assert!(error.for_sender().starts_with("region `secret\n` cannot"));
     }
 

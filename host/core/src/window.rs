@@ -1,21 +1,47 @@
-//! Windows: what the ledger decided, made true in a guest's memory.
+//! Windows: makes in a guest's memory what the ledger has decided.
 //!
-//! The order is always the same. Opening takes the lock first and maps then;
-//! closing unmaps first and lets the lock go then. So there is no moment at
-//! which memory shows what the lock does not cover.
+//! # The order of lock and mapping
+//!
+//! Opening takes the lock first, and then maps. Closing unmaps first, and then releases the
+//! lock. More access is first locked and then mapped; less access is first mapped and then
+//! locked. So at no moment does memory show bytes that the lock does not cover. System calls
+//! are made without holding the ledger. If mapping fails, the lock is released and the memory
+//! is zero pages.
+//!
+//! The ledger, one for each region behind a mutex, knows each window by its claim, the lend
+//! through which it was made, its granules and its access. The memory's record, one for each
+//! linear memory, knows the same window by its addresses. Each leads to the other. The ledger
+//! notes the window's location. The record notes its observer, which closes the window in the
+//! ledger when the whole memory goes.
+//!
+//! # Pins under windows
+//!
+//! Unpinning masks first, and then tells the ledger. Pinning tells the ledger first, and then
+//! unmasks. So visible bytes are never purged. Neither holds the ledger while it remaps, which
+//! takes a system call for each window. Nothing else changes the claim or its windows
+//! meanwhile: that takes the same store, which is in hand, and a claim that is lent keeps its
+//! pins. If the ledger or the kernel refuses, masked bytes are unmasked again, or the other way
+//! around.
+//!
+//! A masked part is a mapping by itself. Its ends are counted as VMA splits before the kernel
+//! is asked. They are refunded when the part is unmasked, because adjacent mappings of one
+//! file become one. The fault handler leaves masked parts alone: they are the guest's own, and
+//! can be written to.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::{MemoryError, RegionError};
-use crate::host::{Hold, Owner, Place, Shared};
-use crate::sys::{MemoryRecord, Perms, ShowError, StoreId, Tenant};
-use crate::{Region, RegionCtx};
 use tombolo_region::{
     Access, Charge, ChargeKind, ClaimId, GRANULE, Holder, Ledger, LendId, Pinned, Span, WindowEnd,
     WindowId,
 };
+
+use crate::ctx::{RegionCtx, WindowNote};
+use crate::error::{MemoryError, RegionError};
+use crate::handle::Region;
+use crate::host::{Owner, RegionInner, RegionRef, WindowLocation};
+use crate::sys::{MapError, MemoryRecord, Perms, StoreId, WindowObserver};
 
 impl From<Access> for Perms {
     fn from(access: Access) -> Perms {
@@ -26,28 +52,28 @@ impl From<Access> for Perms {
     }
 }
 
-/// A guest's window: the object in its table. Dropping it unmaps nothing; that
-/// takes the store in hand.
+/// A guest's window: the object in its table. Dropping it unmaps nothing, because that takes
+/// the store in hand.
 pub(crate) struct Window {
-    hold: Hold,
+    region: RegionRef,
     id: WindowId,
-    place: Place,
+    location: WindowLocation,
     _charge: Arc<Charge>,
 }
 
-/// What the memory keeps of a window, to end it with the memory.
-struct Occupant {
-    hold: Hold,
+/// A memory's record of the owner of a window, to end the window with the memory.
+struct WindowOwner {
+    region: RegionRef,
     id: WindowId,
     orderly: Arc<AtomicBool>,
-    /// The object's as well: a guest may keep the one or the other for longer,
-    /// and its table has room for what the account allows.
+    /// Shared with the [`Window`], because either may live longer, and the guest's table has
+    /// room only for as many as the account allows.
     _charge: Arc<Charge>,
 }
 
-impl Tenant for Occupant {
+impl WindowObserver for WindowOwner {
     fn region(&self) -> String {
-        self.hold.shared.name.to_string()
+        self.region.inner.name.to_string()
     }
 
     fn memory_gone(self: Box<Self>) {
@@ -56,25 +82,24 @@ impl Tenant for Occupant {
         } else {
             WindowEnd::Died
         };
-        if self.hold.shared.ledger.close(self.id, end) {
+        if self.region.inner.ledger.close(self.id, end) {
             tracing::warn!(
-                region = %self.hold.shared.name,
-                id = self.hold.shared.id,
-                guest = self.hold.owner.name,
-                "region poisoned: a writer died before it let go"
+                region = %self.region.inner.name,
+                id = self.region.inner.id,
+                guest = self.region.owner.name,
+                "region poisoned: a writer died while it had a window"
             );
         }
     }
 }
 
-/// The address, in the guest's memory, of a window.
+/// Returns the address of a window in the guest's memory.
 fn address(memory: &MemoryRecord, start: usize) -> u64 {
     (start - memory.base()) as u64
 }
 
 impl Window {
-    /// Maps part of a region at the address of `at`, in the memory of the store
-    /// in hand.
+    /// Maps part of a region at the address of `at`, in the memory of the store in hand.
     pub(crate) fn map(
         store: StoreId,
         ctx: &mut RegionCtx,
@@ -88,8 +113,8 @@ impl Window {
             return Err(RegionError::At { length: at.length }.into());
         }
         region.check_process()?;
-        let shared = region.shared();
-        let span = Span::of_window(offset, length, shared.size).map_err(RegionError::from)?;
+        let inner = region.inner();
+        let span = Span::of_window(offset, length, inner.size).map_err(RegionError::from)?;
         let Some(memory) = at.memory else {
             return Err(RegionError::Unsupported.into());
         };
@@ -105,50 +130,50 @@ impl Window {
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
         let start = at.address;
-        let place = Place {
+        let location = WindowLocation {
             memory: memory.clone(),
             start,
             key,
         };
-        // From here on until the window is shown nobody unpins these bytes: all
-        // handles of the claim are in this context, and its store is in hand.
-        let id = shared.ledger().open(
+        // Nobody unpins these bytes until the window is mapped: all handles of the claim are in
+        // this context, and its store is in hand.
+        let id = inner.ledger().open(
             region.handle(),
             access.needs(),
             span,
             access,
             Holder::Guest,
-            Some(place.clone()),
+            Some(location.clone()),
         )?;
-        let occupant = Box::new(Occupant {
-            hold: Hold::new(shared, owner),
+        let window_owner = Box::new(WindowOwner {
+            region: RegionRef::new(inner, owner),
             id,
             orderly: ctx.orderly.clone(),
             _charge: charge.clone(),
         });
         let end = start + usize::try_from(length).expect("inside the memory");
-        let shown = shared.file().map_err(MemoryError::from).and_then(|file| {
-            Ok(memory.show(
+        let mapped = inner.file().map_err(MemoryError::from).and_then(|file| {
+            Ok(memory.map_window(
                 store,
                 key,
                 start..end,
                 &file,
                 offset,
                 access.into(),
-                cuts_left(ctx, owner, &memory),
-                occupant,
+                splits_left(ctx, owner, &memory),
+                window_owner,
             )?)
         });
-        if let Err(error) = shown {
-            // Nothing of the region is shown, also where the memory is out of use.
-            shared.ledger.close(id, WindowEnd::Orderly);
+        if let Err(error) = mapped {
+            // The memory shows nothing of the region, even if it is out of use.
+            inner.ledger.close(id, WindowEnd::Orderly);
             return Err(error);
         }
-        shared.count_window(ctx.name());
+        inner.count_window(ctx.name());
         ctx.note_window(WindowNote {
             address: first,
-            region: shared.name.to_string(),
-            region_id: shared.id,
+            region: inner.name.to_string(),
+            region_id: inner.id,
             offset,
             length,
             access,
@@ -156,8 +181,8 @@ impl Window {
         });
         tracing::debug!(
             guest = ctx.name(),
-            region = %shared.name,
-            id = shared.id,
+            region = %inner.name,
+            id = inner.id,
             offset,
             length,
             %access,
@@ -165,121 +190,119 @@ impl Window {
             "window mapped"
         );
         Ok(Window {
-            hold: Hold::new(shared, owner),
+            region: RegionRef::new(inner, owner),
             id,
-            place,
+            location,
             _charge: charge,
         })
     }
 
-    /// Changes what the window is for.
+    /// Changes the access of the window.
     pub(crate) fn set_access(&self, store: StoreId, access: Access) -> Result<(), MemoryError> {
-        let Place { memory, start, key } = &self.place;
-        let shared = &self.hold.shared;
-        let before = shared.ledger().window(self.id);
+        let WindowLocation { memory, start, key } = &self.location;
+        let inner = &self.region.inner;
+        let before = inner.ledger().window(self.id);
         let (_, before) = before.ok_or(RegionError::Gone)?;
-        let show = |access: Access| memory.set_perms(store, *start, *key, access.into());
-        // Changing many pages takes its time, and others have the ledger meanwhile. What
-        // the pages allow, the lock covers all the while.
+        let set_perms = |access: Access| memory.set_perms(store, *start, *key, access.into());
+        // Changing many pages takes time, during which others use the ledger. At each moment
+        // the lock covers all access that the pages allow.
         if access.writes() {
-            shared.ledger().set_access(self.id, access)?;
-            return show(access).map_err(|error| {
-                // A part may be changed, or others have come in that go together with
-                // the new access alone: then the lock stays.
-                if show(before).is_ok() {
-                    let _ = shared.ledger().set_access(self.id, before);
+            inner.ledger().set_access(self.id, access)?;
+            return set_perms(access).map_err(|error| {
+                // The lock stays as it is now if some of the pages have changed, or if others
+                // have opened windows that go together only with the new access.
+                if set_perms(before).is_ok() {
+                    let _ = inner.ledger().set_access(self.id, before);
                 }
                 error.into()
             });
         }
-        shared.ledger().may_set_access(self.id, access)?;
-        show(access)?;
-        let changed = shared.ledger().set_access(self.id, access);
+        inner.ledger().may_set_access(self.id, access)?;
+        set_perms(access)?;
+        let changed = inner.ledger().set_access(self.id, access);
         if let Err(refused) = changed {
-            show(before)?;
+            set_perms(before)?;
             return Err(refused.into());
         }
         Ok(())
     }
 
-    /// Unmaps the window, if it is still there.
+    /// Unmaps the window, if it still exists.
     pub(crate) fn unmap(self, store: StoreId) -> Result<(), MemoryError> {
-        let ledger = self.hold.shared.ledger();
+        let ledger = self.region.inner.ledger();
         if ledger.ends_with_window(self.id) {
-            self.hold.note_let_go(&ledger);
+            self.region.note_released(&ledger);
         }
         drop(ledger);
         unmap(
             store,
-            &self.hold.shared,
+            &self.region.inner,
             self.id,
-            &self.place,
+            &self.location,
             WindowEnd::Orderly,
         )
     }
 }
 
-/// Into how many kernel mappings windows may cut a memory of a guest, which has
-/// others besides.
-fn cuts_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
+/// Returns how many VMA splits windows may still make in a memory of a guest, which has other
+/// memories besides.
+fn splits_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
     let mark = ctx.mark.as_ref();
-    let elsewhere = mark.map_or(0, |mark| mark.cuts_elsewhere(memory));
+    let elsewhere = mark.map_or(0, |mark| mark.splits_elsewhere(memory));
     u64::from(owner.limits.mappings).saturating_sub(elsewhere)
 }
 
-/// What a window of a claim, in the memory of the store in hand, shows of a span.
+/// The part of a window of a claim, in the memory of the store in hand, that shows a span.
 struct Overlap {
-    place: Place,
+    location: WindowLocation,
     window: Span,
 }
 
 impl Overlap {
-    /// The windows of a claim on a span. They are all in the memories of one
-    /// guest: where a claim is lent, its pins stay as they are.
-    fn of(ledger: &Ledger<Option<Place>>, claim: ClaimId, span: Span) -> Vec<Overlap> {
+    /// Returns the windows of a claim on a span. They are all in the memories of one guest,
+    /// because the pins of a claim that is lent do not change.
+    fn of(ledger: &Ledger<Option<WindowLocation>>, claim: ClaimId, span: Span) -> Vec<Overlap> {
         ledger
             .windows_on(claim, span)
-            .filter_map(|(_, window, place)| {
-                let place = place.clone()?;
-                Some(Overlap { place, window })
+            .filter_map(|(_, window, location)| {
+                let location = location.clone()?;
+                Some(Overlap { location, window })
             })
             .collect()
     }
 
-    /// The addresses at which it shows the span.
+    /// Returns the addresses at which the window shows the span.
     fn part(&self, span: Span) -> Range<usize> {
         let (window, span) = (self.window.granules(), span.granules());
         let first = span.start.max(window.start) - window.start;
         let end = span.end.min(window.end).saturating_sub(window.start);
         let address = |granules: u64| {
             let bytes = usize::try_from(granules * GRANULE).expect("inside the memory");
-            self.place.start + bytes
+            self.location.start + bytes
         };
         address(first)..address(end.max(first))
     }
 
-    fn hide(&self, store: StoreId, span: Span, most: u64) -> Result<(), ShowError> {
-        let Place { memory, start, key } = &self.place;
-        memory.hide_part(store, *start, *key, self.part(span), most)
+    fn mask(&self, store: StoreId, span: Span, most: u64) -> Result<(), MapError> {
+        let WindowLocation { memory, start, key } = &self.location;
+        memory.mask_part(store, *start, *key, self.part(span), most)
     }
 
-    fn show(&self, store: StoreId, span: Span, most: u64) -> Result<(), ShowError> {
-        let Place { memory, start, key } = &self.place;
-        memory.show_part(store, *start, *key, self.part(span), most)
+    fn unmask(&self, store: StoreId, span: Span, most: u64) -> Result<(), MapError> {
+        let WindowLocation { memory, start, key } = &self.location;
+        memory.unmask_part(store, *start, *key, self.part(span), most)
     }
 }
 
-/// Hides a span in the claim's windows, and then unpins it, so that shown bytes are never
-/// purged. Others can use the ledger meanwhile, because hiding takes a system call for each
-/// window. They change nothing of the claim, whose store is in hand.
+/// Masks a span in the claim's windows, and then unpins it.
 pub(crate) fn unpin(
     store: StoreId,
     ctx: &RegionCtx,
     region: &Region,
     span: Span,
 ) -> Result<(), MemoryError> {
-    let mut ledger = region.shared().ledger();
-    // So that nothing is hidden for what is refused.
+    let mut ledger = region.inner().ledger();
+    // Tried first, so that nothing is masked for a request that is refused.
     let undo = ledger.unpin(region.handle(), span)?;
     let spans: Vec<Span> = undo.spans().collect();
     let windows = Overlap::of(&ledger, region.handle().claim(), span);
@@ -288,51 +311,50 @@ pub(crate) fn unpin(
     }
     ledger.undo_unpin(undo);
     drop(ledger);
-    let show_again = |windows: &[Overlap]| {
-        // As many cuts as there were before.
+    let remap = |windows: &[Overlap]| {
+        // As many VMA splits as before.
         let mut all = windows.iter();
         all.try_for_each(|window| {
             let mut spans = spans.iter();
-            spans.try_for_each(|span| window.show(store, *span, u64::MAX))
+            spans.try_for_each(|span| window.unmask(store, *span, u64::MAX))
         })
-        .map_err(|_| MemoryError::Fatal(ShowError::Broken))
+        .map_err(|_| MemoryError::Fatal(MapError::Broken))
     };
     for (number, window) in windows.iter().enumerate() {
-        let most = cuts_left(ctx, region.owner(), &window.place.memory);
-        if let Err(error) = window.hide(store, span, most) {
-            show_again(&windows[..number])?;
+        let most = splits_left(ctx, region.owner(), &window.location.memory);
+        if let Err(error) = window.mask(store, span, most) {
+            remap(&windows[..number])?;
             return Err(error.into());
         }
     }
-    let unpinned = region.shared().ledger().unpin(region.handle(), span);
+    let unpinned = region.inner().ledger().unpin(region.handle(), span);
     if let Err(refused) = unpinned {
-        show_again(&windows)?;
+        remap(&windows)?;
         return Err(refused.into());
     }
     Ok(())
 }
 
-/// Pins a span, and then shows it again in the claim's windows. Pinned bytes are never
-/// purged. As with [`unpin`], others can use the ledger meanwhile.
+/// Pins a span, and then unmasks it in the claim's windows.
 pub(crate) fn pin(
     store: StoreId,
     ctx: &RegionCtx,
     region: &Region,
     span: Span,
 ) -> Result<Pinned, MemoryError> {
-    let lock = region.shared().ledger_lock();
+    let lock = region.inner().ledger_lock();
     let (pinned, undo, ledger) = lock.pin(region.handle(), span)?;
     let windows = Overlap::of(&ledger, region.handle().claim(), span);
     drop(ledger);
     for (number, window) in windows.iter().enumerate() {
-        let most = cuts_left(ctx, region.owner(), &window.place.memory);
-        if let Err(error) = window.show(store, span, most) {
+        let most = splits_left(ctx, region.owner(), &window.location.memory);
+        if let Err(error) = window.unmask(store, span, most) {
             for window in &windows[..=number] {
                 undo.spans()
-                    .try_for_each(|span| window.hide(store, span, u64::MAX))
-                    .map_err(|_| MemoryError::Fatal(ShowError::Broken))?;
+                    .try_for_each(|span| window.mask(store, span, u64::MAX))
+                    .map_err(|_| MemoryError::Fatal(MapError::Broken))?;
             }
-            region.shared().ledger().undo_pin(undo);
+            region.inner().ledger().undo_pin(undo);
             return Err(error.into());
         }
     }
@@ -342,109 +364,111 @@ pub(crate) fn pin(
 /// Ends a window in the memory of the store in hand, and then its lock.
 fn unmap(
     store: StoreId,
-    shared: &Shared,
+    inner: &RegionInner,
     id: WindowId,
-    place: &Place,
+    location: &WindowLocation,
     end: WindowEnd,
 ) -> Result<(), MemoryError> {
-    let tenant = place.memory.unshow(store, place.start, place.key)?;
-    if tenant.is_none() {
+    let observer = location
+        .memory
+        .unmap_window(store, location.start, location.key)?;
+    if observer.is_none() {
         return Ok(());
     }
-    shared.ledger.close(id, end);
+    inner.ledger.close(id, end);
     tracing::debug!(
-        region = %shared.name,
-        id = shared.id,
-        address = format_args!("{:#x}", address(&place.memory, place.start)),
+        region = %inner.name,
+        id = inner.id,
+        address = format_args!("{:#x}", address(&location.memory, location.start)),
         "window unmapped"
     );
     Ok(())
 }
 
-/// A window, and what it is for.
-pub(crate) type Found = (WindowId, Access, Place);
+/// A window with its access and its location.
+pub(crate) type Found = (WindowId, Access, WindowLocation);
 
-/// The guests' windows of a claim that were made through a lend, or by its own
+/// Returns the guests' windows of a claim that were made through a lend, or by the claim's own
 /// holder.
 pub(crate) fn windows_of(
-    ledger: &Ledger<Option<Place>>,
+    ledger: &Ledger<Option<WindowLocation>>,
     claim: ClaimId,
     via: Option<LendId>,
 ) -> Vec<Found> {
     ledger
         .windows_of(claim, via)
-        .filter_map(|(id, access, place)| Some((id, access, place.clone()?)))
+        .filter_map(|(id, access, location)| Some((id, access, location.clone()?)))
         .collect()
 }
 
-/// Ends all windows of a claim that were made through a lend, or by its own
-/// holder, in the memories of the store in hand.
+/// Ends all windows of a claim that were made through a lend, or by the claim's own holder, in
+/// the memories of the store in hand.
 pub(crate) fn unmap_all(
     store: StoreId,
-    shared: &Shared,
+    inner: &RegionInner,
     claim: ClaimId,
     via: Option<LendId>,
     end: WindowEnd,
 ) -> Result<(), MemoryError> {
-    let windows = windows_of(&shared.ledger(), claim, via);
-    unmap_each(store, shared, windows, end)
+    let windows = windows_of(&inner.ledger(), claim, via);
+    unmap_each(store, inner, windows, end)
 }
 
 /// Ends windows in the memories of the store in hand.
 pub(crate) fn unmap_each(
     store: StoreId,
-    shared: &Shared,
+    inner: &RegionInner,
     windows: Vec<Found>,
     end: WindowEnd,
 ) -> Result<(), MemoryError> {
     let mut result = Ok(());
-    for (id, _, place) in windows {
-        // All of them, also where one cannot be ended.
-        result = result.and(unmap(store, shared, id, &place, end));
+    for (id, _, location) in windows {
+        // All of them, even if one cannot be ended.
+        result = result.and(unmap(store, inner, id, &location, end));
     }
     result
 }
 
 /// Windows that show zero pages while their claim is lent.
 #[derive(Debug)]
-pub(crate) struct Hidden(Vec<Place>);
+pub(crate) struct MaskedWindows(Vec<WindowLocation>);
 
-/// Hides the windows of a claim that could tear the borrower's, or be torn by
-/// them: those that may write, also if they only read now, and all of them
-/// where the borrower may.
-pub(crate) fn hide_all(
+/// Masks the windows of a claim that could tear the borrower's, or be torn by them. These are
+/// the windows that may write, even if they only read now, and all windows if the borrower may
+/// write.
+pub(crate) fn mask_all(
     store: StoreId,
-    shared: &Shared,
+    inner: &RegionInner,
     claim: ClaimId,
     via: Option<LendId>,
     borrower_writes: bool,
-) -> Result<Hidden, MemoryError> {
-    let mut hidden = Hidden(Vec::new());
-    let windows = windows_of(&shared.ledger(), claim, via);
-    for (id, _, place) in windows {
-        if borrower_writes || shared.ledger().may_write(id) {
-            if let Err(error) = place.memory.hide(store, place.start, place.key) {
-                // Those in other memories, which are not broken, are as they were.
-                let _ = hidden.reveal(store);
+) -> Result<MaskedWindows, MemoryError> {
+    let mut masked = MaskedWindows(Vec::new());
+    let windows = windows_of(&inner.ledger(), claim, via);
+    for (id, _, location) in windows {
+        if borrower_writes || inner.ledger().may_write(id) {
+            if let Err(error) = location.memory.mask(store, location.start, location.key) {
+                // Windows in other memories, which are not broken, are as before.
+                let _ = masked.unmask(store);
                 return Err(error.into());
             }
-            hidden.0.push(place);
+            masked.0.push(location);
         }
     }
-    Ok(hidden)
+    Ok(masked)
 }
 
-impl Hidden {
+impl MaskedWindows {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Shows all windows again, even if one of them cannot be shown. That one stays hidden.
-    pub(crate) fn reveal(self, store: StoreId) -> Result<(), MemoryError> {
+    /// Unmasks all windows, even if one of them cannot be unmasked. That one stays masked.
+    pub(crate) fn unmask(self, store: StoreId) -> Result<(), MemoryError> {
         let mut result = Ok(());
-        for place in self.0 {
-            let shown = place.memory.reveal(store, place.start, place.key);
-            result = result.and(shown);
+        for location in self.0 {
+            let unmasked = location.memory.unmask(store, location.start, location.key);
+            result = result.and(unmasked);
         }
         Ok(result?)
     }
@@ -452,39 +476,19 @@ impl Hidden {
 
 /// The first byte that a window is to cover.
 pub(crate) struct At {
-    /// In this process.
+    /// The address in this process.
     pub(crate) address: usize,
-    /// Of the list that names it.
+    /// The length of the list that names the byte.
     pub(crate) length: usize,
-    /// The memory that it is in, if Tombolo made that.
+    /// The memory that contains the byte, if Tombolo made that.
     pub(crate) memory: Option<Arc<MemoryRecord>>,
 }
 
-/// A window that was made, for the report.
-#[derive(Debug, Clone)]
-pub struct WindowNote {
-    pub address: u64,
-    pub region: String,
-    pub region_id: u64,
-    pub offset: u64,
-    pub length: u64,
-    pub access: Access,
-    /// How often it was made.
-    pub count: u64,
-}
-
-impl WindowNote {
-    /// Whether the two differ in their count at most.
-    pub(crate) fn is_like(&self, other: &WindowNote) -> bool {
-        let key = |note: &WindowNote| {
-            (
-                note.region_id,
-                note.address,
-                note.offset,
-                note.length,
-                note.access,
-            )
-        };
-        key(self) == key(other)
+impl Region {
+    /// Ends all windows of the claim in the memories of the store in hand.
+    #[doc(hidden)]
+    pub fn unmap_to_move(&self, store: StoreId) -> Result<(), MemoryError> {
+        let claim = self.handle().claim();
+        unmap_all(store, self.inner(), claim, None, WindowEnd::Orderly)
     }
 }

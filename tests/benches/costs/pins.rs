@@ -93,19 +93,19 @@ fn host_program(plan: &Plan, size: u64, table: &mut Table) {
     let mut times: [Times; 4] = Default::default();
     for _ in 0..plan.repeats(size) {
         let [unpin, pin, purge, purge_untouched] = &mut times;
-        region.write(0..size).unwrap().fill(1);
-        unpin.time(|| region.unpin(0, 0)).unwrap();
-        let pinned = pin.time(|| region.pin(0, 0)).unwrap();
+        region.try_write(0..size).unwrap().fill(1);
+        unpin.time(|| region.unpin(..)).unwrap();
+        let pinned = pin.time(|| region.pin(..)).unwrap();
         assert_eq!(pinned, tombolo::Pinned::Intact);
 
-        region.unpin(0, 0).unwrap();
+        region.unpin(..).unwrap();
         assert_eq!(purge.time(|| host.purge(size)), size);
         assert_eq!(region.usage().resident, 0, "the kernel has it back");
 
-        region.pin(0, 0).unwrap();
-        region.unpin(0, 0).unwrap();
+        region.pin(..).unwrap();
+        region.unpin(..).unwrap();
         assert_eq!(purge_untouched.time(|| host.purge(size)), size);
-        region.pin(0, 0).unwrap();
+        region.pin(..).unwrap();
     }
     table.column(
         [

@@ -88,7 +88,7 @@ fn margin(plan: &Plan) -> Table {
 /// that is 0, in one region that is pinned.
 fn report(plan: &Plan, size: u64, part: u64, level: Level, times: &mut Times) {
     let (host, own) = (host(size), Own::default());
-    let _monitor = host.heed(own.clone(), |_, _| {}).unwrap();
+    let _monitor = host.watch_pressure(own.clone(), |_, _| {}).unwrap();
     let sink = own.0.lock().unwrap().clone().unwrap();
     let each = if part == 0 { size } else { part };
     let regions: Vec<Region> = (0..size / each)
@@ -96,10 +96,10 @@ fn report(plan: &Plan, size: u64, part: u64, level: Level, times: &mut Times) {
         .collect();
     for _ in 0..plan.repeats(size) {
         for region in &regions {
-            region.pin(0, 0).unwrap();
-            region.write(0..each).unwrap().fill(1);
+            region.pin(..).unwrap();
+            region.try_write(0..each).unwrap().fill(1);
             if part > 0 {
-                region.unpin(0, 0).unwrap();
+                region.unpin(..).unwrap();
             }
         }
         times.time(|| sink.report(level));

@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
 
+use crate::notifying::{NotifyingGuard, NotifyingLedger};
 use crate::region::{
     Access, Account, Budget, Charge, ChargeKind, ClaimId, Exhausted, GRANULE, Handle, Holder,
     Ledger, LedgerError, LedgerLock, LendId, Quota, RESERVATION, Rights, Span, WaiterId, WindowEnd,
     WindowId,
 };
 use crate::time::Time;
-use crate::watched::{Decisions, Watched};
 
 /// The granules of each region.
 pub const GRANULES: usize = 2;
@@ -133,7 +133,7 @@ impl World {
             id,
             size,
             time: self.time.clone(),
-            ledger: Watched::new(ledger, self.time.clone()),
+            ledger: NotifyingLedger::new(ledger, self.time.clone()),
             given_back: AtomicBool::new(false),
             touched: Default::default(),
             shown: Mutex::default(),
@@ -235,7 +235,7 @@ pub struct Shared {
     pub(crate) id: u64,
     size: u64,
     time: Time,
-    pub(crate) ledger: Watched<()>,
+    pub(crate) ledger: NotifyingLedger<()>,
     given_back: AtomicBool,
     touched: [Touched; GRANULES],
     shown: Mutex<BTreeMap<WindowId, Shown>>,
@@ -250,7 +250,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn ledger(&self) -> Decisions<'_, ()> {
+    pub(crate) fn ledger(&self) -> NotifyingGuard<'_, ()> {
         self.ledger.lock()
     }
 

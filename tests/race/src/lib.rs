@@ -10,12 +10,12 @@ mod held;
 pub use tombolo_region as region;
 /// The names by which the included source knows what stands in for the library.
 extern crate self as tombolo;
+#[expect(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../host/core/src/notifying.rs"]
+mod notifying;
 pub mod store;
 mod sync;
 mod time;
-#[expect(dead_code, reason = "not all of it is needed here")]
-#[path = "../../../host/core/src/watched.rs"]
-mod watched;
 
 pub use held::{
     Borrower, GRANULES, Limits, Memory, Owner, Recipient, Region, RegionError, Shared, Waiting,

@@ -101,7 +101,7 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
         assert_eq!(host.pressure(), Level::Normal);
         let (own, react) = (Own::default(), heard.clone());
         let _monitor = host
-            .heed(own.clone(), move |level, _| {
+            .watch_pressure(own.clone(), move |level, _| {
                 react.lock().unwrap().push(level)
             })
             .unwrap();
@@ -203,7 +203,7 @@ fn guest_in_an_embedders_store_waits_and_is_woken() {
         assert_eq!(ended.unwrap(), Ok(()));
     }
     drop(store);
-    assert_eq!(host.counts().regions_given_back, 2);
+    assert_eq!(host.counts().regions_freed, 2);
 }
 
 /// What the component at `path` imports.

@@ -136,7 +136,7 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
         a_while().await;
 
         let region = host.create("the program's", GRANULE).unwrap();
-        region.unpin(0, 0).unwrap();
+        region.unpin(..).unwrap();
         own.report(Level::Critical);
         assert_eq!(host.budget().purged, GRANULE);
         a_while().await;

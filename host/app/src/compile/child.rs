@@ -1,4 +1,4 @@
-//! The process that compiles.
+//! The compiler process.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -10,19 +10,19 @@ use super::process::{ANSWER, COMPILED, INVALID, NO_MEMORY, Request, Task};
 use super::{check_code, engine_config, skeleton};
 use tombolo::internal::sys::{processor_seconds, signal};
 
-/// Compiles until the parent is gone.
+/// Serves the parent until it closes the pipe.
 pub(super) fn serve() -> ExitCode {
     let _ = limit(Resource::Core, 0);
-    // It ends the process at the limit of time, also if the parent's parent had it
-    // ignored or blocked.
-    let _ = signal::heed(Signal::XCPU.as_raw());
+    // SIGXCPU must end the process at its limit of processor time, even if an ancestor ignored
+    // or blocked it.
+    let _ = signal::restore_default(Signal::XCPU.as_raw());
     let _ = signal::unblock(&[Signal::XCPU.as_raw()]);
-    // Without the parent nobody needs the answer.
+    // Without the parent, nobody needs the answer.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     match requests(io::stdin().lock(), io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be there to read it.
+            // It fails if the parent is gone.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
@@ -39,7 +39,7 @@ fn requests(mut input: impl Read, mut output: impl Write) -> io::Result<()> {
             Err(error) => return Err(error),
         }
         let request = Request::from_bytes(&start)
-            .ok_or_else(|| io::Error::other("the compiler is not meant to be run by hand"))?;
+            .ok_or_else(|| io::Error::other("the compiler process cannot be used by hand"))?;
         let engine = engines.get(request.optimize).map_err(io::Error::other)?;
         limit(
             Resource::Cpu,
@@ -88,12 +88,12 @@ fn compile(engine: &Engine, task: Task, wasm: &[u8]) -> wasmtime::Result<Vec<u8>
     }
 }
 
-/// Returns the error in the component itself: a skeleton has other offsets.
+/// Returns the error for the component itself, because a skeleton has other offsets.
 pub(super) fn better(engine: &Engine, wasm: &[u8], error: wasmtime::Error) -> wasmtime::Error {
     check_code(engine, wasm).err().unwrap_or(error)
 }
 
-/// Sets the soft limit, as far as the hard one lets it.
+/// Sets a soft limit, or the hard one if that is lower.
 fn limit(resource: Resource, soft: u64) -> io::Result<()> {
     let maximum = getrlimit(resource).maximum;
     let current = maximum.map_or(soft, |maximum| soft.min(maximum));
@@ -104,7 +104,7 @@ fn limit(resource: Resource, soft: u64) -> io::Result<()> {
     setrlimit(resource, limits).map_err(Into::into)
 }
 
-/// An engine for each level of optimisation.
+/// One engine for each optimisation level.
 #[derive(Default)]
 struct Engines {
     plain: Option<Engine>,
@@ -122,6 +122,6 @@ impl Engines {
             tombolo::internal::settle(&mut config);
             *slot = Some(Engine::new(&config)?);
         }
-        Ok(slot.as_ref().expect("it was made just now"))
+        Ok(slot.as_ref().expect("it was created above"))
     }
 }

@@ -1,14 +1,17 @@
 //! Measures one function of a core module.
+//!
+//! For each local, the compiler finds the value that each block has of it. So a function of a few
+//! kilobytes can cost the product of its locals and its blocks.
 
 use wasmparser::{BinaryReaderError, BlockType, FunctionBody, Operator};
 
 use super::limits::{CompileLimits, at_most};
-use super::measure::Refused;
+use super::measure::MeasureError;
 
 /// The types that the functions of a core module refer to.
 #[derive(Default)]
 pub(super) struct Signatures {
-    /// The numbers of parameters and results of each type; 0 if it is no function's.
+    /// The number of parameters and results of each type; 0 if it is no function type.
     pub(super) types: Vec<u64>,
     /// The index of each function's type; imported functions come first.
     pub(super) functions: Vec<u32>,
@@ -38,42 +41,42 @@ impl Signatures {
     }
 }
 
-/// Which locals live longer than a block, in the function at hand.
+/// The locals of the current function that live longer than a block.
 ///
-/// One of these serves all functions of a module, so that a function of many locals
-/// costs no more than its bytes.
+/// All functions of a module share one value of this type, so that a function with many locals
+/// takes time proportional to its bytes only.
 #[derive(Default)]
 pub(super) struct Locals {
-    /// In which straight piece of code each local was seen last.
+    /// The basic block in which each local was last accessed.
     seen: Vec<u64>,
-    /// In which function each local was last found to live longer than a piece.
+    /// The function in which each local was last found to live longer than a block.
     long: Vec<u64>,
-    piece: u64,
+    block: u64,
     function: u64,
     count: u64,
 }
 
 impl Locals {
-    /// Begins with a function that has so many.
+    /// Starts a function with this number of locals.
     fn begin(&mut self, locals: u64) {
         let locals = usize::try_from(locals).unwrap_or(usize::MAX);
         if self.seen.len() < locals {
             self.seen.resize(locals, 0);
             self.long.resize(locals, 0);
         }
-        self.piece += 1;
+        self.block += 1;
         self.function += 1;
         self.count = 0;
     }
 
-    /// A local that is read before it is written, in some piece of code without
-    /// branches, has its value from elsewhere.
+    /// Notes an access. A local that a basic block reads before writing has its value from
+    /// another block.
     fn access(&mut self, local: u32, reads: bool) {
         let at = usize::try_from(local).unwrap_or(usize::MAX);
         let (Some(seen), Some(long)) = (self.seen.get_mut(at), self.long.get_mut(at)) else {
             return;
         };
-        let first = std::mem::replace(seen, self.piece) != self.piece;
+        let first = std::mem::replace(seen, self.block) != self.block;
         if first && reads && std::mem::replace(long, self.function) != self.function {
             self.count += 1;
         }
@@ -81,16 +84,13 @@ impl Locals {
 }
 
 /// Checks the size, the locals and the values of function `index`.
-///
-/// The compiler finds out, for each local, where each block has it from. So a
-/// function of a few kilobytes can cost the product of its locals and its blocks.
 pub(super) fn check(
     body: &FunctionBody<'_>,
     index: u32,
     signatures: &Signatures,
     known: &mut Locals,
     limits: &CompileLimits,
-) -> Result<(), Refused> {
+) -> Result<(), MeasureError> {
     let bytes = body.as_bytes().len() as u64;
     at_most("function-bytes", limits.function_bytes, bytes, || {
         format!("core function {index} has {bytes} bytes")
@@ -107,11 +107,11 @@ pub(super) fn check(
     known.begin(locals);
     let values = values(body, signatures, known)?;
     at_most("function-values", limits.function_values, values, || {
-        format!("core function {index} hands {values} values from block to block")
+        format!("core function {index} passes {values} values from block to block")
     })
 }
 
-/// Counts the values that go from block to block, at most.
+/// Returns an upper bound of the values that go from block to block.
 fn values(
     body: &FunctionBody<'_>,
     signatures: &Signatures,
@@ -120,7 +120,7 @@ fn values(
     let mut values = 0_u64;
     let mut blocks = 1_u64;
     let mut branches = 1_u64;
-    // How many values a branch carries, at most: no more than any block takes or gives.
+    // The most values that a branch carries: no more than any block takes or returns.
     let mut carried = 0;
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {
@@ -174,7 +174,7 @@ fn values(
             | Operator::ReturnCallRef { type_index } => (true, signatures.of_type(type_index)),
             _ => (true, 0),
         };
-        locals.piece += u64::from(!in_line);
+        locals.block += u64::from(!in_line);
         values = values.saturating_add(add);
     }
     let at_blocks = locals.count.saturating_mul(blocks);

@@ -2,47 +2,44 @@
 
 use std::time::Duration;
 
-use super::measure::Refused;
+use super::measure::MeasureError;
 
 const MIB: u64 = 1 << 20;
 
-/// The limits that hold in a process of the compiler's own.
+/// The limits that only a compiler process can enforce.
 pub(super) const TIME: &str = "compile-time";
 pub(super) const MEMORY: &str = "compile-memory";
 
 /// Limits on what a component may cost the compiler.
 ///
-/// Each component is measured before it is compiled, in time proportional to its
-/// size. A component over a limit is refused by an error that names the limit.
-/// The defaults leave room for the largest components that toolchains make today:
-/// language runtimes of tens of megabytes.
+/// Each component is measured before it is compiled, in time proportional to its size. A
+/// component over a limit is refused with an error that names the limit. The defaults allow the
+/// largest components that toolchains produce today, such as language runtimes of tens of
+/// megabytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompileLimits {
     /// `component-bytes`: the size of the component, in bytes. Default 128 MiB.
     pub component_bytes: u64,
-    /// `nesting`: how deep components nest in components, types in types, and instances
-    /// in instances that export them.
-    /// Instantiations count as well: a component that instantiates another is one
-    /// level deeper. Default 32, at most 100.
+    /// `nesting`: the depth of components within components, of types within types, and of
+    /// instances within instances that export them. A component that instantiates another is
+    /// one level deeper. Default 32, at most 100.
     pub nesting: u32,
-    /// `component-instances`: instances of components, multiplied out: a component
-    /// that is instantiated twice, and instantiates another twice, makes six.
-    /// Default 1000.
+    /// `component-instances`: instances of components, multiplied out. A component that is
+    /// instantiated twice, and instantiates another twice, makes six. Default 1000.
     pub component_instances: u64,
     /// `core-instances`: instances of core modules, multiplied out. Default 1000.
     pub core_instances: u64,
-    /// `definitions`: imports, exports, aliases, instances and functions of
-    /// components, multiplied out. Default 500,000.
+    /// `definitions`: imports, exports, aliases, instances and functions of components,
+    /// multiplied out. Default 500,000.
     pub definitions: u64,
-    /// `types`: types, in all components and core modules. Default 100,000.
+    /// `types`: types in all components and core modules. Default 100,000.
     pub types: u64,
     /// `imports`: imports of the component itself. Default 1000.
     pub imports: u64,
     /// `exports`: exports of the component itself. Default 1000.
     pub exports: u64,
-    /// `core-names`: imports and exports of all core modules together. Default
-    /// 20,000.
+    /// `core-names`: imports and exports of all core modules together. Default 20,000.
     pub core_names: u64,
     /// `functions`: functions in all core modules together. Default 200,000.
     pub functions: u64,
@@ -50,18 +47,17 @@ pub struct CompileLimits {
     pub function_bytes: u64,
     /// `locals`: parameters and locals of one function. Default 20,000.
     pub locals: u64,
-    /// `function-values`: values that one function passes from block to block. Each
-    /// local that lives longer than a block counts at each block, loop and `if`. So do
-    /// all values that branches and calls carry. Default 500,000.
+    /// `function-values`: values that one function passes from block to block. Each local that
+    /// lives longer than a block counts once for each block, loop and `if`. All values that
+    /// branches and calls carry count too. Default 500,000.
     pub function_values: u64,
-    /// `compile-time`: the processor time that the compiler may take for one
-    /// component, on all processors together, in whole seconds. By default 5
-    /// seconds, plus 20 for each MiB of the component. Holds only if a
-    /// [process of its own](super::CompilerProcess) compiles.
+    /// `compile-time`: the compiler's processor time for one component, on all processors
+    /// together, in whole seconds. By default 5 seconds, plus 20 for each MiB of the component.
+    /// Enforced only in a [`CompilerProcess`](super::CompilerProcess).
     pub time: Option<Duration>,
-    /// `compile-memory`: the memory that the compiler may take for one component, in
-    /// bytes. By default 384 MiB, plus 128 times the size of the component. Holds only
-    /// if a [process of its own](super::CompilerProcess) compiles.
+    /// `compile-memory`: the compiler's memory for one component, in bytes. By default 384 MiB,
+    /// plus 128 times the size of the component. Enforced only in a
+    /// [`CompilerProcess`](super::CompilerProcess).
     pub memory_bytes: Option<u64>,
 }
 
@@ -88,13 +84,13 @@ impl Default for CompileLimits {
 }
 
 impl CompileLimits {
-    /// Returns the limit `nesting`, or its upper bound: the compiler reads nested types
+    /// Returns the limit `nesting`, at most 100, because the compiler reads nested types
     /// recursively.
     pub(crate) fn depth(&self) -> u64 {
         self.nesting.min(100).into()
     }
 
-    /// Returns how many seconds of processor time a component of this size may take.
+    /// Returns the processor time for a component of this size, in seconds.
     pub(crate) fn seconds(&self, bytes: u64) -> u64 {
         match self.time {
             Some(time) => time.as_secs() + u64::from(time.subsec_nanos() > 0),
@@ -102,20 +98,20 @@ impl CompileLimits {
         }
     }
 
-    /// Returns how many bytes of memory a component of this size may take.
+    /// Returns the memory for a component of this size, in bytes.
     pub(crate) fn memory(&self, bytes: u64) -> u64 {
         self.memory_bytes
             .unwrap_or_else(|| (384 * MIB).saturating_add(bytes.saturating_mul(128)))
     }
 }
 
-/// A component is larger than a limit allows.
+/// The error that a component is over a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}, more than the limit `{limit}` allows, which is {most}{}", self.unit())]
+#[error("{what}, over the limit `{limit}` of {most}{}", self.unit())]
 pub(crate) struct TooLarge {
     /// The name of the limit.
     pub(crate) limit: &'static str,
-    /// The item that is too large, with the number as far as it was counted.
+    /// A clause with the number, as far as it was counted.
     pub(crate) what: String,
     /// The value of the limit.
     pub(crate) most: u64,
@@ -131,13 +127,13 @@ impl TooLarge {
     }
 }
 
-/// Refuses `number` of what `what` describes if it is over the limit.
+/// Returns an error if `number` is over the limit. `what` describes it.
 pub(super) fn at_most(
     limit: &'static str,
     most: u64,
     number: u64,
     what: impl FnOnce() -> String,
-) -> Result<(), Refused> {
+) -> Result<(), MeasureError> {
     match number > most {
         true => Err(TooLarge {
             limit,

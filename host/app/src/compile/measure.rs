@@ -1,39 +1,40 @@
-//! Measures a component: how much of everything it has, without compiling it.
+//! Measures a component in one pass over its bytes, without compiling it.
 
 use wasmparser::{
-    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentImport,
-    ComponentInstance, ComponentOuterAliasKind, ComponentType, CoreType, ElementItems, ElementKind,
-    Encoding, Instance, Parser, Payload, TypeRef,
+    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExportSectionReader,
+    ComponentExternalKind, ComponentImport, ComponentImportSectionReader, ComponentInstance,
+    ComponentOuterAliasKind, ComponentType, CoreType, ElementItems, ElementKind, Encoding,
+    Instance, Parser, Payload, TypeRef,
 };
 
 use super::function::{self, Locals, Signatures};
 use super::limits::{CompileLimits, TooLarge, at_most};
-use super::unfold::{self, Component, Item, Kind};
+use super::unfold::{self, Item, ItemKind, ParsedComponent};
 
-/// The items of a component that cost time or memory.
+/// The numbers of a component's items that cost time or memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measure {
-    /// Its size in bytes.
+    /// The size in bytes.
     pub(crate) bytes: u64,
-    /// Types, in all components and core modules.
+    /// Types in all components and core modules.
     pub(crate) types: u64,
     /// Functions that core modules define.
     pub(crate) functions: u64,
     /// Imports and exports of core modules.
     pub(crate) core_names: u64,
-    /// The totals of one instance of the component, multiplied out.
+    /// The totals of one instance of the component.
     pub(crate) instance: Totals,
 }
 
-/// The totals of an instance of a component. Each core module counts as often as it is
-/// instantiated; all sums saturate.
+/// The totals of an instance of a component, multiplied out: each core module counts as often as
+/// it is instantiated. All sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// Instances of components, with the outermost one.
+    /// Instances of components, including the outermost one.
     pub(crate) component_instances: u64,
     /// Imports, exports, aliases, instances and functions of components.
     pub(crate) definitions: u64,
-    /// The functions among these that are lifted, lowered or built in.
+    /// The definitions that are lifted, lowered or built-in functions.
     pub(crate) canonicals: u64,
     /// Instances of core modules.
     pub(crate) core_instances: u64,
@@ -46,7 +47,7 @@ pub(crate) struct Totals {
 pub(crate) struct Core {
     /// Imported functions, tables, memories, globals and tags.
     pub(crate) imports: u64,
-    /// The functions among these.
+    /// Imported functions.
     pub(crate) imported_functions: u64,
     /// Exports.
     pub(crate) exports: u64,
@@ -54,26 +55,26 @@ pub(crate) struct Core {
     pub(crate) functions: u64,
     /// Globals.
     pub(crate) globals: u64,
-    /// Tags of exceptions.
+    /// Exception tags.
     pub(crate) tags: u64,
     /// Tables.
     pub(crate) tables: u64,
-    /// Elements that the tables have at first.
+    /// Initial elements of the tables.
     pub(crate) table_elements: u64,
-    /// Elements in segments that stay after instantiation.
+    /// Elements in passive segments, which stay after instantiation.
     pub(crate) passive_elements: u64,
     /// Element and data segments.
     pub(crate) segments: u64,
     /// Linear memories.
     pub(crate) memories: u64,
-    /// Bytes that the linear memories have at first.
+    /// Initial bytes of the linear memories.
     pub(crate) memory_bytes: u64,
     /// Bytes in data segments.
     pub(crate) data_bytes: u64,
 }
 
 impl Core {
-    /// Adds what `other` has.
+    /// Adds the definitions of `other`.
     pub(crate) fn add(&mut self, other: &Core) {
         let Core {
             imports,
@@ -112,32 +113,32 @@ impl Core {
 
 /// The reason why a component is not compiled.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refused {
-    /// It is over a limit.
+pub(crate) enum MeasureError {
+    /// The component is over a limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// It cannot be read.
+    /// The component cannot be read.
     #[error(transparent)]
     Malformed(#[from] BinaryReaderError),
-    /// It refers to an item that it does not have.
-    #[error("the component refers to {0} that it does not have")]
+    /// The component refers to a missing item.
+    #[error("the component refers to {0} that does not exist")]
     Dangling(&'static str),
 }
 
 /// Measures a component, and refuses it as soon as it is over a limit.
 ///
-/// Takes time in proportion to the component's size, and to its `definitions`
-/// multiplied out, up to the limit.
+/// Takes time proportional to the component's size, and to its `definitions`, multiplied out, up
+/// to the limit. A measured component may still be invalid.
 ///
 /// # Errors
 ///
-/// See [`Refused`]. A component that passes may be invalid all the same.
-pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Refused> {
+/// See [`MeasureError`].
+pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, MeasureError> {
     let bytes = wasm.len() as u64;
     at_most("component-bytes", limits.component_bytes, bytes, || {
         format!("the component has {bytes} bytes")
     })?;
-    let mut reader = Reader {
+    let mut reader = ComponentReader {
         wasm,
         limits,
         measure: Measure {
@@ -152,7 +153,7 @@ pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Re
     for payload in Parser::new(0).parse_all(wasm) {
         reader.payload(payload?)?;
     }
-    let Reader {
+    let ComponentReader {
         mut measure,
         modules,
         components,
@@ -167,7 +168,7 @@ pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Re
 
 /// A component or a core module that is being read.
 enum Open<'a> {
-    Component(Component<'a>),
+    Component(ParsedComponent<'a>),
     Module {
         core: Core,
         signatures: Signatures,
@@ -177,20 +178,20 @@ enum Open<'a> {
     },
 }
 
-struct Reader<'a> {
+struct ComponentReader<'a> {
     wasm: &'a [u8],
     limits: &'a CompileLimits,
     measure: Measure,
     /// The components and modules that are being read, outermost first.
     open: Vec<Open<'a>>,
     modules: Vec<Core>,
-    components: Vec<Component<'a>>,
+    components: Vec<ParsedComponent<'a>>,
     /// The index of the outermost component, once it is read.
     root: Option<usize>,
 }
 
-impl<'a> Reader<'a> {
-    fn payload(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
+impl<'a> ComponentReader<'a> {
+    fn payload(&mut self, payload: Payload<'a>) -> Result<(), MeasureError> {
         match payload {
             Payload::Version { encoding, .. } => return self.begin(encoding),
             Payload::End(_) => {
@@ -206,9 +207,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn begin(&mut self, encoding: Encoding) -> Result<(), Refused> {
+    fn begin(&mut self, encoding: Encoding) -> Result<(), MeasureError> {
         self.open.push(match encoding {
-            Encoding::Component => Open::Component(Component::default()),
+            Encoding::Component => Open::Component(ParsedComponent::default()),
             Encoding::Module => Open::Module {
                 core: Core::default(),
                 signatures: Signatures::default(),
@@ -246,14 +247,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds definitions that take part in no instantiation.
+    /// Counts definitions that play no part in instantiations.
     fn plain(&mut self, count: u64) {
         if let Some(Open::Component(component)) = self.open.last_mut() {
             component.plain += count;
         }
     }
 
-    fn types(&mut self, count: u64) -> Result<(), Refused> {
+    fn types(&mut self, count: u64) -> Result<(), MeasureError> {
         self.measure.types += count;
         let types = self.measure.types;
         at_most("types", self.limits.types, types, || {
@@ -261,7 +262,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn of_component(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
+    fn of_component(&mut self, payload: Payload<'a>) -> Result<(), MeasureError> {
         match payload {
             Payload::ComponentTypeSection(section) => {
                 let types = component_types(self.wasm, section.range(), self.limits)?;
@@ -287,87 +288,18 @@ impl<'a> Reader<'a> {
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section {
-                    match instance? {
-                        ComponentInstance::Instantiate {
-                            component_index,
-                            args,
-                        } => {
-                            self.plain(args.len() as u64);
-                            let args = args
-                                .iter()
-                                .filter_map(|arg| named(arg.name, arg.kind, arg.index));
-                            self.push(Item::Instantiate(component_index, args.collect()));
-                        }
-                        ComponentInstance::FromExports(exports) => {
-                            self.plain(exports.len() as u64);
-                            let exports = exports.iter().filter_map(|export| {
-                                named(export.name.name, export.kind, export.index)
-                            });
-                            self.push(Item::Bundle(exports.collect()));
-                        }
-                    }
+                    self.instance(instance?);
                 }
                 Ok(())
             }
             Payload::ComponentAliasSection(section) => {
                 for alias in section {
-                    match alias? {
-                        ComponentAlias::InstanceExport {
-                            kind,
-                            instance_index,
-                            name,
-                        } => match Kind::of(kind) {
-                            Some(kind) => self.push(Item::Alias(kind, instance_index, name)),
-                            None => self.plain(1),
-                        },
-                        ComponentAlias::Outer { kind, count, index } => match kind {
-                            ComponentOuterAliasKind::CoreModule => {
-                                self.push(Item::Outer(Kind::Module, count, index));
-                            }
-                            ComponentOuterAliasKind::Component => {
-                                self.push(Item::Outer(Kind::Component, count, index));
-                            }
-                            _ => self.plain(1),
-                        },
-                        ComponentAlias::CoreInstanceExport { .. } => self.plain(1),
-                    }
+                    self.alias(&alias?);
                 }
                 Ok(())
             }
-            Payload::ComponentImportSection(section) => {
-                let imports = u64::from(section.count());
-                let all = self.count(|component| &mut component.imports, imports);
-                if self.open.len() == 1 {
-                    at_most("imports", self.limits.imports, all, || {
-                        format!("the component has {all} imports")
-                    })?;
-                }
-                for import in section {
-                    let ComponentImport { name, ty } = import?;
-                    match Kind::of(ty.kind()) {
-                        Some(kind) => self.push(Item::Import(kind, name.name)),
-                        None => self.plain(1),
-                    }
-                }
-                Ok(())
-            }
-            Payload::ComponentExportSection(section) => {
-                let exports = u64::from(section.count());
-                let all = self.count(|component| &mut component.exports, exports);
-                if self.open.len() == 1 {
-                    at_most("exports", self.limits.exports, all, || {
-                        format!("the component has {all} exports")
-                    })?;
-                }
-                for export in section {
-                    let export = export?;
-                    match named(export.name.name, export.kind, export.index) {
-                        Some((name, kind, index)) => self.push(Item::Export(name, kind, index)),
-                        None => self.plain(1),
-                    }
-                }
-                Ok(())
-            }
+            Payload::ComponentImportSection(section) => self.imports(section),
+            Payload::ComponentExportSection(section) => self.exports(section),
             Payload::ComponentCanonicalSection(section) => {
                 let canonicals = section.count().into();
                 self.plain(canonicals);
@@ -378,9 +310,94 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Adds an instance of a component.
+    fn instance(&mut self, instance: ComponentInstance<'a>) {
+        match instance {
+            ComponentInstance::Instantiate {
+                component_index,
+                args,
+            } => {
+                self.plain(args.len() as u64);
+                let args = args
+                    .iter()
+                    .filter_map(|arg| named(arg.name, arg.kind, arg.index));
+                self.push(Item::Instantiate(component_index, args.collect()));
+            }
+            ComponentInstance::FromExports(exports) => {
+                self.plain(exports.len() as u64);
+                let exports = exports
+                    .iter()
+                    .filter_map(|export| named(export.name.name, export.kind, export.index));
+                self.push(Item::Bundle(exports.collect()));
+            }
+        }
+    }
+
+    /// Adds an alias.
+    fn alias(&mut self, alias: &ComponentAlias<'a>) {
+        let item = match *alias {
+            ComponentAlias::InstanceExport {
+                kind,
+                instance_index,
+                name,
+            } => ItemKind::of(kind).map(|kind| Item::Alias(kind, instance_index, name)),
+            ComponentAlias::Outer { kind, count, index } => match kind {
+                ComponentOuterAliasKind::CoreModule => {
+                    Some(Item::Outer(ItemKind::Module, count, index))
+                }
+                ComponentOuterAliasKind::Component => {
+                    Some(Item::Outer(ItemKind::Component, count, index))
+                }
+                _ => None,
+            },
+            ComponentAlias::CoreInstanceExport { .. } => None,
+        };
+        match item {
+            Some(item) => self.push(item),
+            None => self.plain(1),
+        }
+    }
+
+    fn imports(&mut self, section: ComponentImportSectionReader<'a>) -> Result<(), MeasureError> {
+        let imports = u64::from(section.count());
+        let all = self.count(|component| &mut component.imports, imports);
+        if self.open.len() == 1 {
+            at_most("imports", self.limits.imports, all, || {
+                format!("the component has {all} imports")
+            })?;
+        }
+        for import in section {
+            let ComponentImport { name, ty } = import?;
+            match ItemKind::of(ty.kind()) {
+                Some(kind) => self.push(Item::Import(kind, name.name)),
+                None => self.plain(1),
+            }
+        }
+        Ok(())
+    }
+
+    fn exports(&mut self, section: ComponentExportSectionReader<'a>) -> Result<(), MeasureError> {
+        let exports = u64::from(section.count());
+        let all = self.count(|component| &mut component.exports, exports);
+        if self.open.len() == 1 {
+            at_most("exports", self.limits.exports, all, || {
+                format!("the component has {all} exports")
+            })?;
+        }
+        for export in section {
+            let export = export?;
+            match named(export.name.name, export.kind, export.index) {
+                Some((name, kind, index)) => self.push(Item::Export(name, kind, index)),
+                None => self.plain(1),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to a count of the component that is being read, and returns the sum.
     fn count<F>(&mut self, field: F, more: u64) -> u64
     where
-        F: for<'b> FnOnce(&'b mut Component<'a>) -> &'b mut u64,
+        F: for<'b> FnOnce(&'b mut ParsedComponent<'a>) -> &'b mut u64,
     {
         match self.open.last_mut() {
             Some(Open::Component(component)) => {
@@ -392,7 +409,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn of_module(&mut self, payload: Payload<'a>) -> Result<(), Refused> {
+    fn of_module(&mut self, payload: Payload<'a>) -> Result<(), MeasureError> {
         let Some(Open::Module {
             core,
             signatures,
@@ -415,7 +432,7 @@ impl<'a> Reader<'a> {
                             _ => 0,
                         });
                     }
-                    // Not only at the end: a group may be repeated cheaply.
+                    // Checked here too, because a group can be repeated cheaply.
                     if types > self.limits.types {
                         break;
                     }
@@ -509,8 +526,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds names of core modules.
-    fn names(&mut self, more: u64) -> Result<(), Refused> {
+    /// Counts names of core modules.
+    fn names(&mut self, more: u64) -> Result<(), MeasureError> {
         self.measure.core_names += more;
         let all = self.measure.core_names;
         at_most("core-names", self.limits.core_names, all, || {
@@ -519,28 +536,32 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The items that take part in instantiations, by name.
-fn named(name: &str, kind: ComponentExternalKind, index: u32) -> Option<(&str, Kind, u32)> {
-    Some((name, Kind::of(kind)?, index))
+/// Returns a reference to an item that plays a part in instantiations.
+fn named(name: &str, kind: ComponentExternalKind, index: u32) -> Option<(&str, ItemKind, u32)> {
+    Some((name, ItemKind::of(kind)?, index))
 }
 
-pub(super) fn check_depth(what: &str, depth: u64, limits: &CompileLimits) -> Result<(), Refused> {
+pub(super) fn check_depth(
+    what: &str,
+    depth: u64,
+    limits: &CompileLimits,
+) -> Result<(), MeasureError> {
     at_most("nesting", limits.depth(), depth, || {
         format!("{what} {depth} deep or deeper")
     })
 }
 
-/// Counts the types in a section of a component. `wasmparser` reads nested types
-/// recursively, so that their depth is checked first, without recursion.
+/// Counts the types in a section of a component. `wasmparser` reads nested types recursively, so
+/// their depth is checked first, without recursion.
 fn component_types(
     wasm: &[u8],
     range: std::ops::Range<usize>,
     limits: &CompileLimits,
-) -> Result<u64, Refused> {
+) -> Result<u64, MeasureError> {
     let mut reader = BinaryReader::new(&wasm[range.clone()], range.start);
     let mut types = 0;
-    // How many declarations are left in each component or instance type that is
-    // open, outermost first. The section is the outermost.
+    // The declarations left in each component or instance type that is being read, outermost
+    // first. The section is the outermost.
     let mut open = vec![reader.read_var_u32()?];
     while let Some(left) = open.last_mut() {
         let Some(less) = left.checked_sub(1) else {
@@ -554,7 +575,7 @@ fn component_types(
             break;
         }
         if !in_section {
-            // What kind of declaration it is. All but types have no types in them.
+            // The kind of declaration. Only types contain types.
             match reader.clone().read_u8()? {
                 0x01 => {
                     reader.read_u8()?;
@@ -569,7 +590,7 @@ fn component_types(
                     reader.read::<ComponentAlias<'_>>()?;
                     continue;
                 }
-                // Imports and exports look the same.
+                // Imports and exports have the same form.
                 _ => {
                     reader.read_u8()?;
                     reader.read::<ComponentImport<'_>>()?;

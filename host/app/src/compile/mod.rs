@@ -1,20 +1,25 @@
 //! Measures components and compiles them within limits.
 //!
-//! Each component is measured first, by a pass over its bytes. Then a skeleton of it is
-//! compiled: a component with the same types and next to no code. From the skeleton
-//! wasmtime reads the types, which is enough to check imports and links. Full code is
-//! compiled only for components that are to run. If the program names a
-//! [`CompilerProcess`], wasmtime does all of this there.
+//! A small component can cost the compiler gigabytes. It may instantiate another component
+//! twice, which instantiates another one twice, and so on. Or one of its functions may keep a
+//! thousand locals alive through a thousand loops. So each component is *measured* before
+//! anything else, in one pass over its bytes, against [`CompileLimits`].
 //!
-//! | file | what |
+//! Then a skeleton of it is compiled: a component with the same types and next to no code.
+//! `inspect`, `check` and the linking of an app need only the skeleton's types. `inspect` and
+//! `check` also validate the code. The code is compiled only for an app that can be linked.
+//!
+//! If the program names a [`CompilerProcess`], wasmtime does all its work there.
+//!
+//! | file | contents |
 //! |---|---|
 //! | `limits` | the limits, and the error that names one |
-//! | `measure` | how much of everything a component has |
-//! | `function` | what one core function costs the compiler |
+//! | `measure` | the size of a component in every respect |
+//! | `function` | the cost of one core function |
 //! | `unfold` | instances, multiplied out |
 //! | `skeleton` | the component without its code |
-//! | `process` | the compiler's process, as the parent sees it |
-//! | `child` | what runs in there |
+//! | `process` | the compiler process, as the parent sees it |
+//! | `child` | the compiler process itself |
 
 mod child;
 mod function;
@@ -44,7 +49,7 @@ pub(crate) fn engine_config(level: OptLevel) -> Config {
     config
 }
 
-/// Checks all of a component's code, as wasmtime does when it compiles it.
+/// Validates a component with its code, as wasmtime does before it compiles.
 fn check_code(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<()> {
     let features = engine.get_wasm_features();
     wasmparser::Validator::new_with_features(features)
@@ -62,8 +67,8 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    /// Compiles for `engine`, which has this level, and the settings of
-    /// [`engine_config`].
+    /// Creates a compiler for `engine`, which must have the settings of [`engine_config`] for
+    /// this level.
     pub(crate) fn new(
         engine: &'a Engine,
         level: OptLevel,
@@ -78,20 +83,20 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Measures a component. Returns a skeleton with its types, which must not be run, and
-    /// the size of an instance. With `check`, all of its code is validated as well.
+    /// Measures a component. Returns a skeleton with its types, which must not be run, and the
+    /// size of an instance. With `check`, the code is validated too.
     ///
     /// # Errors
     ///
-    /// It is too large, or it is invalid.
+    /// The component is over a limit, or invalid.
     pub(crate) fn types(
         &mut self,
         wasm: &[u8],
         check: bool,
     ) -> wasmtime::Result<(Component, Totals)> {
         let measured = measure::measure(wasm, self.limits).map_err(|refused| match refused {
-            // Hints look for it.
-            measure::Refused::TooLarge(error) => wasmtime::Error::new(error),
+            // The hint of the error that is shown looks for this type.
+            measure::MeasureError::TooLarge(error) => wasmtime::Error::new(error),
             other => wasmtime::Error::new(other),
         })?;
         let task = if check { Task::Check } else { Task::Types };
@@ -108,11 +113,11 @@ impl<'a> Compiler<'a> {
         Ok((component, measured.instance))
     }
 
-    /// Compiles a component that was measured before.
+    /// Compiles a component that was measured.
     ///
     /// # Errors
     ///
-    /// It is invalid, or it takes too much time or memory.
+    /// The component is invalid, or compiling it takes too much time or memory.
     pub(crate) fn code(&mut self, wasm: &[u8]) -> wasmtime::Result<Component> {
         match &mut self.worker {
             Some(worker) => {

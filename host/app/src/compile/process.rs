@@ -1,8 +1,23 @@
-//! Compiles in a process of its own, which has limits of time and memory.
+//! Compiles in a child process, which has limits on time and memory.
 //!
-//! The program runs itself once more, as the child. One child compiles all the
-//! components of an app, one after the other; the limits are set for each. Over a
-//! limit the kernel ends the child, and this process goes on.
+//! The child is the same program, executed with a hidden subcommand. One child compiles all
+//! components of an app, one after the other, skeletons included, and ends before the first guest
+//! starts. Its answer is the output of `Engine::precompile_component`.
+//!
+//! # Limits
+//!
+//! The child sets `RLIMIT_CPU` and `RLIMIT_DATA` for each component. The parent kills it after ten
+//! times the processor time plus a minute. If the child dies, the error names the limit that it
+//! reached, or quotes the first line that it wrote. The child can work on one thread. If no child
+//! can be started, the app does not start. Without `/proc`, the child is started by the name by
+//! which the program was started.
+//!
+//! # Trust
+//!
+//! The child is no sandbox: it has the program's own rights, and trusts the compiler as the parent
+//! would. The parent executes the code that it returns. So it takes an answer only over a pipe,
+//! from a process that it started from its own executable. The answer must repeat the request's
+//! random number. Safe code of an embedder cannot forge one.
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -22,21 +37,19 @@ use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
 use tombolo::internal::sys::Compiled;
 
-/// The wall-clock time that the child may take on a busy machine: this factor times its
-/// processor time, plus [`BUSY`].
+/// The child's wall-clock time, as a multiple of its processor time. [`BUSY`] is added to it.
 const SLOWER: u32 = 10;
 const BUSY: Duration = Duration::from_secs(60);
 
-/// The most bytes of the child's stderr that are looked at.
-const LAST_WORDS: u64 = 64 << 10;
+/// The most bytes of the child's stderr that are read.
+const STDERR_BYTES: u64 = 64 << 10;
 
-/// A process that compiles the components of an app, in which the limits
-/// [`time`](CompileLimits::time) and [`memory_bytes`](CompileLimits::memory_bytes)
-/// hold.
+/// A process that compiles the components of an app. It enforces the limits
+/// [`time`](CompileLimits::time) and [`memory_bytes`](CompileLimits::memory_bytes).
 ///
-/// For this the program executes itself once more, and the child must call
-/// [`serve`](CompilerProcess::serve). The child ends after the last component, before
-/// any guest starts.
+/// The program executes itself once more, and the child must call
+/// [`serve`](CompilerProcess::serve). The child ends after the last component, before any guest
+/// starts.
 ///
 /// ```no_run
 /// use tombolo_app::{App, CompilerProcess};
@@ -59,7 +72,7 @@ pub struct CompilerProcess {
 }
 
 impl CompilerProcess {
-    /// Describes a process that runs this program with these arguments.
+    /// Creates the description of a process that runs this program with these arguments.
     pub fn this_program<A: Into<OsString>>(
         arguments: impl IntoIterator<Item = A>,
     ) -> CompilerProcess {
@@ -68,19 +81,20 @@ impl CompilerProcess {
         }
     }
 
-    /// Compiles components for the parent until it asks for no more: the `main` of the
-    /// child. The child must not read anything else from its standard input, or write
-    /// anything else to its standard output.
+    /// Runs as the child: compiles components until the parent closes the pipe.
+    ///
+    /// The child must not read anything else from its standard input, or write anything else to
+    /// its standard output.
     #[must_use]
     pub fn serve() -> ExitCode {
         child::serve()
     }
 
-    /// Starts it.
+    /// Starts the process.
     fn start(&self) -> io::Result<Running> {
         let mut child = Command::new(program()?)
             .args(&self.arguments)
-            // What it writes is not shown. So it should be short.
+            // Only the first line that it writes is shown.
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -108,8 +122,8 @@ impl CompilerProcess {
     }
 }
 
-/// Paths of this program. The first is the same file even if another one has taken its
-/// name. The second is used if no `/proc` is mounted.
+/// Returns a path of this program. The one in `/proc` is the same file even if another file has
+/// taken its name. The other one is used if `/proc` is not mounted.
 fn program() -> io::Result<PathBuf> {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() {
@@ -120,24 +134,24 @@ fn program() -> io::Result<PathBuf> {
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()));
     match path.is_absolute() {
         true => Ok(path),
-        // Relative to the directory in which the program was started. A name without
-        // a slash would be looked for elsewhere.
+        // It is relative to the directory in which the program was started. A name without a
+        // slash would be looked up in `PATH`.
         false => Ok(PathBuf::from(".").join(path)),
     }
 }
 
-/// A task for the child with a component.
+/// A task for the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Compile a skeleton of it, from which its types can be read.
+    /// Compile a skeleton of the component, from which its types can be read.
     Types,
-    /// Check all of its code, and compile a skeleton.
+    /// Validate the code, and compile a skeleton.
     Check,
-    /// Compile it.
+    /// Compile the component.
     Code,
 }
 
-/// A request, before the component's bytes.
+/// A request. The component's bytes follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) task: Task,
@@ -192,15 +206,15 @@ impl Request {
     }
 }
 
-/// The kind of an answer.
+/// The kinds of answers.
 pub(super) const COMPILED: u8 = 0;
 pub(super) const INVALID: u8 = 1;
 pub(super) const NO_MEMORY: u8 = 2;
 
-/// The size of an answer's beginning: its kind, the nonce, and how many bytes follow.
+/// The size of an answer's header: its kind, the nonce, and the number of bytes that follow.
 pub(super) const ANSWER: usize = 17;
 
-/// The process, once it is needed.
+/// A process that is started when it is needed.
 #[derive(Debug)]
 pub(super) struct Worker {
     process: CompilerProcess,
@@ -217,19 +231,19 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has nothing to put in order.
+        // It has nothing to clean up.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 /// The reason why there is no answer.
-enum Silent {
-    /// The child has ended.
+enum NoAnswer {
+    /// The child ended.
     Ended,
-    /// It took too long.
+    /// The child took too long.
     Late,
-    /// The pipe does not work.
+    /// The pipe failed.
     Broken(io::Error),
 }
 
@@ -245,8 +259,8 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// The component is invalid, no child can be started, or a limit of the child was
-    /// reached ([`TooLarge`]).
+    /// The component is invalid, no child can be started, or the child reached a limit
+    /// ([`TooLarge`]).
     pub(super) fn compile(
         &mut self,
         task: Task,
@@ -268,17 +282,17 @@ impl Worker {
             None => self.process.start().map_err(|error| {
                 let advice = match error.kind() {
                     ErrorKind::WouldBlock => {
-                        "; RLIMIT_NPROC (`ulimit -u`) or the cgroup's `pids.max` is the limit"
+                        "; raise RLIMIT_NPROC (`ulimit -u`) or the cgroup's `pids.max`"
                     }
                     _ => "",
                 };
-                let text = format!("cannot start the process that compiles components{advice}");
+                let text = format!("cannot start the compiler process{advice}");
                 wasmtime::Error::new(error).context(text)
             })?,
         };
         let wall = Duration::from_secs(request.seconds).saturating_mul(SLOWER) + BUSY;
         let now = Instant::now();
-        // A limit of centuries is none.
+        // Centuries are as good as no limit.
         let end = now.checked_add(wall).unwrap_or(now + BUSY * 100_000);
         match running.ask(&request, wasm, end) {
             Ok((kind, bytes)) => {
@@ -291,11 +305,12 @@ impl Worker {
                     )),
                 }
             }
-            Err(Silent::Late) => Err(out_of_time(&request)),
-            Err(Silent::Broken(error)) => {
-                Err(wasmtime::Error::new(error).context("cannot talk to the compiler's process"))
+            Err(NoAnswer::Late) => Err(out_of_time(&request)),
+            Err(NoAnswer::Broken(error)) => {
+                Err(wasmtime::Error::new(error)
+                    .context("cannot communicate with the compiler process"))
             }
-            Err(Silent::Ended) => Err(running.reason(&request)),
+            Err(NoAnswer::Ended) => Err(running.reason(&request)),
         }
     }
 }
@@ -304,7 +319,7 @@ fn out_of_time(request: &Request) -> wasmtime::Error {
     let most = request.seconds;
     wasmtime::Error::new(TooLarge {
         limit: TIME,
-        what: format!("the compiler takes over {most} s of processor time"),
+        what: "compiling took too much processor time".to_owned(),
         most,
     })
 }
@@ -313,19 +328,19 @@ fn out_of_memory(request: &Request) -> wasmtime::Error {
     let most = request.memory;
     wasmtime::Error::new(TooLarge {
         limit: MEMORY,
-        what: format!("the compiler takes over {most} bytes of memory"),
+        what: "compiling took too much memory".to_owned(),
         most,
     })
 }
 
 impl Running {
-    /// Sends a request, and returns the kind of the answer, and its bytes.
+    /// Sends a request. Returns the kind of the answer, and its bytes.
     fn ask(
         &mut self,
         request: &Request,
         wasm: &[u8],
         end: Instant,
-    ) -> Result<(u8, Vec<u8>), Silent> {
+    ) -> Result<(u8, Vec<u8>), NoAnswer> {
         self.write(&request.to_bytes(), end)?;
         self.write(wasm, end)?;
         let mut start = Vec::new();
@@ -334,7 +349,7 @@ impl Running {
             let bytes = start[at..at + 8].try_into().expect("eight bytes");
             u64::from_le_bytes(bytes)
         };
-        let other = || Silent::Broken(io::Error::other("the answer is to another request"));
+        let other = || NoAnswer::Broken(io::Error::other("the answer belongs to another request"));
         if number(1) != request.nonce {
             return Err(other());
         }
@@ -342,12 +357,12 @@ impl Running {
         let mut bytes = Vec::new();
         bytes
             .try_reserve_exact(length)
-            .map_err(|error| Silent::Broken(error.into()))?;
+            .map_err(|error| NoAnswer::Broken(error.into()))?;
         self.read(&mut bytes, length, end)?;
         Ok((start[0], bytes))
     }
 
-    fn write(&mut self, mut bytes: &[u8], end: Instant) -> Result<(), Silent> {
+    fn write(&mut self, mut bytes: &[u8], end: Instant) -> Result<(), NoAnswer> {
         while !bytes.is_empty() {
             match self.stdin.write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -357,14 +372,14 @@ impl Running {
         Ok(())
     }
 
-    /// Reads until there are so many bytes.
-    fn read(&mut self, bytes: &mut Vec<u8>, length: usize, end: Instant) -> Result<(), Silent> {
+    /// Reads until `bytes` has this length.
+    fn read(&mut self, bytes: &mut Vec<u8>, length: usize, end: Instant) -> Result<(), NoAnswer> {
         while bytes.len() < length {
             let more = (length - bytes.len()) as u64;
             match (&mut self.stdout).take(more).read_to_end(bytes) {
-                Ok(_) if bytes.len() < length => return Err(Silent::Ended),
+                Ok(_) if bytes.len() < length => return Err(NoAnswer::Ended),
                 Ok(_) => {}
-                // What was read before that is there.
+                // `bytes` has what was read before the error.
                 Err(error) => again(error, self.stdout.as_fd(), PollFlags::IN, end)?,
             }
         }
@@ -375,8 +390,10 @@ impl Running {
     fn reason(mut self, request: &Request) -> wasmtime::Error {
         let _ = self.child.kill();
         let mut words = Vec::new();
-        // Nobody else has the other end, so that this ends, with or without an error.
-        let _ = (&mut self.stderr).take(LAST_WORDS).read_to_end(&mut words);
+        // Only the child had the other end, so this ends.
+        let _ = (&mut self.stderr)
+            .take(STDERR_BYTES)
+            .read_to_end(&mut words);
         let words = String::from_utf8_lossy(&words);
         let status = match self.child.wait() {
             Ok(status) => status,
@@ -385,39 +402,39 @@ impl Running {
         if status.signal() == Some(Signal::XCPU.as_raw()) {
             return out_of_time(request);
         }
-        // What the standard library says before it aborts.
+        // The standard library's message before it aborts.
         if words.contains("memory allocation of") {
             return out_of_memory(request);
         }
         let words = words.lines().find(|line| !line.trim().is_empty());
         wasmtime::Error::msg(format!(
-            "the compiler's process ended by itself ({status}): {}",
-            words.unwrap_or("it did not say why")
+            "the compiler process ended unexpectedly ({status}): {}",
+            words.unwrap_or("it wrote no message")
         ))
     }
 }
 
-/// Waits until a pipe is ready, if that is all that the error says.
+/// Waits until a pipe is ready, if the error only says that it is not.
 fn again(
     error: io::Error,
     pipe: BorrowedFd<'_>,
     what: PollFlags,
     end: Instant,
-) -> Result<(), Silent> {
+) -> Result<(), NoAnswer> {
     match error.kind() {
         ErrorKind::Interrupted => return Ok(()),
-        ErrorKind::BrokenPipe => return Err(Silent::Ended),
+        ErrorKind::BrokenPipe => return Err(NoAnswer::Ended),
         ErrorKind::WouldBlock => {}
-        _ => return Err(Silent::Broken(error)),
+        _ => return Err(NoAnswer::Broken(error)),
     }
     let left = end.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(Silent::Late);
+        return Err(NoAnswer::Late);
     }
     let left = Timespec::try_from(left).ok();
     match poll(&mut [PollFd::from_borrowed_fd(pipe, what)], left.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(Silent::Broken(error.into())),
+        Err(error) => Err(NoAnswer::Broken(error.into())),
     }
 }
 
@@ -436,28 +453,34 @@ mod tests {
             EMPTY,
             &CompileLimits::default(),
         );
-        format!("{:#}", compiled.expect_err("nobody compiles there"))
+        format!("{:#}", compiled.expect_err("that process does not compile"))
     }
 
+    // rule 9
     #[test]
-    fn output_of_something_else_is_not_taken_for_code() {
-        // This is a program of tests, which lists them.
+    fn output_of_another_program_is_refused() {
+        // The process is this test program, which lists its tests.
         let error = error(&["--list"]);
         assert!(
-            error.contains("the answer is to another request") || error.contains("ended by itself"),
+            error.contains("the answer belongs to another request")
+                || error.contains("ended unexpectedly"),
             "{error}"
         );
     }
 
+    // rule 9
     #[test]
-    fn end_of_the_child_is_told_with_its_last_words() {
+    fn error_quotes_stderr_of_the_dead_child() {
         let error = error(&["--no-such-option"]);
-        assert!(error.contains("ended by itself (exit status: "), "{error}");
+        assert!(
+            error.contains("ended unexpectedly (exit status: "),
+            "{error}"
+        );
         assert!(error.contains("no-such-option"), "{error}");
     }
 
     #[test]
-    fn requests_are_read_as_written() {
+    fn request_is_read_as_written() {
         for task in [Task::Types, Task::Check, Task::Code] {
             let request = Request {
                 task,

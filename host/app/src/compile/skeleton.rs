@@ -1,4 +1,4 @@
-//! Makes a component of the same type that has next to no code.
+//! Makes a component of the same type with next to no code.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use wasmparser::{
     TypeRef,
 };
 
-/// The section of a component that has a core module, and the one that has a component.
+/// The sections of a component that contain a core module or a component.
 const MODULE: u8 = 1;
 const COMPONENT: u8 = 4;
 
@@ -15,21 +15,21 @@ const FUNCTIONS: u8 = 3;
 const EXPORTS: u8 = 7;
 const CODE: u8 = 10;
 
-/// The size of a function without locals, and all of it: `unreachable`, `end`.
+/// The code of a function without locals: its size, `unreachable`, `end`.
 const STUB: [u8; 4] = [3, 0, 0x00, 0x0b];
 
-/// Returns a component that imports and exports the same as `wasm`, with the same
-/// types. Its core modules have no functions but those that they export, and these are
-/// stubs.
+/// Returns a component with the same imports and exports as `wasm`, and the same types. Its core
+/// modules have only the functions that they export, each a single `unreachable`.
 ///
-/// So wasmtime can say what the types of a component are without compiling the
-/// component's code. Segments, start functions and custom sections are left out:
-/// types do not depend on them. The result must not be run.
+/// So wasmtime can report the types of a component without compiling its code. Segments, start
+/// functions and custom sections are left out, because types do not depend on them. The result
+/// must not be run.
 pub(super) fn skeleton(wasm: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
     let mut modules = functions(wasm)?.into_iter();
-    // The functions of the core module that is being written.
+    // The functions of the core module being written.
     let mut functions = Functions::default();
-    // What is being written, outermost first, each with the section that it goes into.
+    // The modules and components being written, outermost first, each with the section that it
+    // becomes.
     let mut open: Vec<(u8, Vec<u8>)> = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload?;
@@ -57,7 +57,7 @@ pub(super) fn skeleton(wasm: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
                 }
                 continue;
             }
-            // What is in these comes by itself.
+            // Their contents follow as payloads of their own.
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => continue,
             Payload::StartSection { .. }
             | Payload::ElementSection(_)
@@ -105,7 +105,7 @@ pub(super) fn skeleton(wasm: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
                     });
                     let index = match export.kind {
                         ExternalKind::Func | ExternalKind::FuncExact => {
-                            // An imported one stays where it is.
+                            // An imported function keeps its index.
                             new.get(&export.index).copied().unwrap_or(export.index)
                         }
                         _ => export.index,
@@ -128,16 +128,16 @@ pub(super) fn skeleton(wasm: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
 #[derive(Default)]
 struct Functions {
     imported: u32,
-    /// The types of those that the module defines.
+    /// The types of the functions that the module defines.
     types: Vec<u32>,
-    /// The functions that the skeleton has, with their types.
+    /// The indices of the functions in the skeleton, with their types.
     kept: BTreeMap<u32, u32>,
-    /// Whether something besides exports refers to functions by their index.
+    /// Whether an expression refers to functions by their index.
     referred: bool,
 }
 
 impl Functions {
-    /// Returns the indices that the functions have in the skeleton.
+    /// Maps the indices of functions to those in the skeleton.
     fn new_indices(&self) -> BTreeMap<u32, u32> {
         let kept = self.kept.keys().copied();
         kept.zip(self.imported..).collect()
@@ -211,7 +211,7 @@ fn functions(wasm: &[u8]) -> Result<Vec<Functions>, BinaryReaderError> {
     }
     for module in &mut modules {
         if module.referred {
-            // All indices stay what they are.
+            // All functions keep their indices.
             let all = (module.imported..).take(module.types.len());
             all.collect::<Vec<_>>()
                 .into_iter()
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_as_the_parser_reads_them() {
+    fn parser_reads_written_numbers() {
         for value in [0, 1, 127, 128, 300, 65_535, u32::MAX] {
             let mut bytes = Vec::new();
             number(&mut bytes, value.into());
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// Checks that a skeleton is valid, and returns it as text.
+    /// Checks that the skeleton of a component is valid, and returns it as text.
     #[track_caller]
     fn text(wat: &str) -> String {
         let wasm = wat::parse_str(wat).unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn skeleton_has_exported_functions_as_stubs() {
+    fn exported_functions_become_stubs() {
         let text = text(
             r#"(component
                 (core module $m

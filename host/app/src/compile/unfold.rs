@@ -1,22 +1,21 @@
-//! Multiplies out the instances of a component, without making any.
+//! Multiplies out the instances of a component, without creating any.
 //!
-//! A component that instantiates another twice, which instantiates another twice,
-//! and so on, has twice as many instances at each level. The compiler unfolds them
-//! all. So does this, but it keeps nothing of an instance apart from the modules,
-//! components and instances by which it can instantiate more, and it stops at the
-//! limits.
+//! If a component instantiates another twice, which instantiates another twice, and so on, each
+//! level has twice as many instances. The compiler unfolds them all. So does this module, but of
+//! each instance it keeps only the modules, components and instances by which more can be
+//! instantiated. It stops at the limits.
 
 use std::collections::HashMap;
 
 use wasmparser::ComponentExternalKind;
 
 use super::limits::{CompileLimits, at_most};
-use super::measure::{Core, Refused, Totals, check_depth};
+use super::measure::{Core, MeasureError, Totals, check_depth};
 
 /// A component as it was read.
 #[derive(Default)]
-pub(super) struct Component<'a> {
-    /// The items that take part in instantiations, in order.
+pub(super) struct ParsedComponent<'a> {
+    /// The items that play a part in instantiations, in order.
     pub(super) items: Vec<Item<'a>>,
     /// The number of other definitions.
     pub(super) plain: u64,
@@ -26,20 +25,20 @@ pub(super) struct Component<'a> {
     pub(super) exports: u64,
 }
 
-/// A kind of item that instantiations are made of.
+/// The kind of an item that plays a part in instantiations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ItemKind {
     Module,
     Component,
     Instance,
 }
 
-impl Kind {
-    pub(super) fn of(kind: ComponentExternalKind) -> Option<Kind> {
+impl ItemKind {
+    pub(super) fn of(kind: ComponentExternalKind) -> Option<ItemKind> {
         match kind {
-            ComponentExternalKind::Module => Some(Kind::Module),
-            ComponentExternalKind::Component => Some(Kind::Component),
-            ComponentExternalKind::Instance => Some(Kind::Instance),
+            ComponentExternalKind::Module => Some(ItemKind::Module),
+            ComponentExternalKind::Component => Some(ItemKind::Component),
+            ComponentExternalKind::Instance => Some(ItemKind::Instance),
             ComponentExternalKind::Func
             | ComponentExternalKind::Value
             | ComponentExternalKind::Type => None,
@@ -47,109 +46,110 @@ impl Kind {
     }
 }
 
-/// A name, and what it stands for in the component that has it.
-type Reference<'a> = (&'a str, Kind, u32);
+/// A name, with the kind and index that it stands for in its component.
+type Reference<'a> = (&'a str, ItemKind, u32);
 
-/// A definition in a component; each adds to the index space of its kind.
+/// An item of a component. Each adds to the index space of its kind.
 pub(super) enum Item<'a> {
     /// A core module, by its number among all that were read.
     Module(usize),
-    /// A component, likewise.
+    /// A component, by its number among all that were read.
     Component(usize),
-    Import(Kind, &'a str),
+    Import(ItemKind, &'a str),
     /// An export of the component instance of this index.
-    Alias(Kind, u32, &'a str),
-    /// An item of the component that is so many levels further out.
-    Outer(Kind, u32, u32),
-    /// An instance of the core module of this index; it is in no index space that
-    /// matters here.
+    Alias(ItemKind, u32, &'a str),
+    /// An item, by its index, of the component this number of levels further out.
+    Outer(ItemKind, u32, u32),
+    /// An instance of the core module of this index. It adds to no index space that matters here.
     InstantiateModule(u32),
     /// An instance of the component of this index.
     Instantiate(u32, Vec<Reference<'a>>),
-    /// An instance that is made of what is there.
+    /// An instance that consists of existing items.
     Bundle(Vec<Reference<'a>>),
-    /// An export, which is another definition of the same.
-    Export(&'a str, Kind, u32),
+    /// An export, which adds its item once more.
+    Export(&'a str, ItemKind, u32),
 }
 
-/// The item that an index stands for. `None` if only the importer knows it.
+/// The meaning of an index. `None` if only the importer knows it.
 #[derive(Clone, Copy)]
-enum Thing {
+enum Definition {
     Module(Option<usize>),
-    /// The number of the component, and of the frame in which it was defined.
+    /// The number of the component, and of the frame that defines it.
     Component(Option<(usize, usize)>),
     /// The number of its exports.
     Instance(Option<usize>),
 }
 
-impl Thing {
-    fn unknown(kind: Kind) -> Self {
+impl Definition {
+    fn unknown(kind: ItemKind) -> Self {
         match kind {
-            Kind::Module => Thing::Module(None),
-            Kind::Component => Thing::Component(None),
-            Kind::Instance => Thing::Instance(None),
+            ItemKind::Module => Definition::Module(None),
+            ItemKind::Component => Definition::Component(None),
+            ItemKind::Instance => Definition::Instance(None),
         }
     }
 
-    fn is(self, kind: Kind) -> bool {
+    fn is(self, kind: ItemKind) -> bool {
         matches!(
             (self, kind),
-            (Thing::Module(_), Kind::Module)
-                | (Thing::Component(_), Kind::Component)
-                | (Thing::Instance(_), Kind::Instance)
+            (Definition::Module(_), ItemKind::Module)
+                | (Definition::Component(_), ItemKind::Component)
+                | (Definition::Instance(_), ItemKind::Instance)
         )
     }
 }
 
-type Named<'a> = HashMap<&'a str, Thing>;
+type ByName<'a> = HashMap<&'a str, Definition>;
 
-/// What an instance exports.
-struct Exports<'a> {
-    things: Named<'a>,
-    /// How deep instances nest in it, with itself.
+/// The exports of an instance.
+struct InstanceExports<'a> {
+    definitions: ByName<'a>,
+    /// The depth of nested instances, including this one.
     depth: u64,
 }
 
-/// The index spaces of an instance. They only ever grow, so that a component which
-/// was defined inside may look into them at any time.
+/// The index spaces of an instance. They only grow, so a component that is defined inside can
+/// use them at any time.
 #[derive(Default)]
 struct Frame {
-    modules: Vec<Thing>,
-    components: Vec<Thing>,
-    instances: Vec<Thing>,
-    /// The number of the frame around it.
+    modules: Vec<Definition>,
+    components: Vec<Definition>,
+    instances: Vec<Definition>,
+    /// The number of the enclosing frame.
     outer: Option<usize>,
 }
 
 impl Frame {
-    fn space(&self, kind: Kind) -> &[Thing] {
+    fn space(&self, kind: ItemKind) -> &[Definition] {
         match kind {
-            Kind::Module => &self.modules,
-            Kind::Component => &self.components,
-            Kind::Instance => &self.instances,
+            ItemKind::Module => &self.modules,
+            ItemKind::Component => &self.components,
+            ItemKind::Instance => &self.instances,
         }
     }
 
-    fn add(&mut self, thing: Thing) {
-        let space = match thing {
-            Thing::Module(_) => &mut self.modules,
-            Thing::Component(_) => &mut self.components,
-            Thing::Instance(_) => &mut self.instances,
+    fn add(&mut self, definition: Definition) {
+        let space = match definition {
+            Definition::Module(_) => &mut self.modules,
+            Definition::Component(_) => &mut self.components,
+            Definition::Instance(_) => &mut self.instances,
         };
-        space.push(thing);
+        space.push(definition);
     }
 
-    fn get(&self, kind: Kind, index: u32) -> Result<Thing, Refused> {
+    fn get(&self, kind: ItemKind, index: u32) -> Result<Definition, MeasureError> {
         let index = usize::try_from(index).ok();
-        let thing = index.and_then(|at| self.space(kind).get(at));
-        thing.copied().ok_or(Refused::Dangling(match kind {
-            Kind::Module => "a core module",
-            Kind::Component => "a component",
-            Kind::Instance => "an instance",
-        }))
+        let definition = index.and_then(|at| self.space(kind).get(at));
+        definition
+            .copied()
+            .ok_or(MeasureError::Dangling(match kind {
+                ItemKind::Module => "a core module",
+                ItemKind::Component => "a component",
+                ItemKind::Instance => "an instance",
+            }))
     }
 
-    fn named<'a>(&self, references: &[Reference<'a>]) -> Result<Named<'a>, Refused> {
+    fn named<'a>(&self, references: &[Reference<'a>]) -> Result<ByName<'a>, MeasureError> {
         let references = references.iter();
         references
             .map(|(name, kind, index)| Ok((*name, self.get(*kind, *index)?)))
@@ -157,13 +157,12 @@ impl Frame {
     }
 }
 
-/// All frames and exports, which refer to each other by their numbers. They refer back
-/// and forth and in long chains, so that nothing owns another: all are dropped
-/// together, without recursion.
+/// All frames and exports. They refer to each other by number, in cycles and in long chains. None
+/// owns another, so all are dropped together, without recursion.
 #[derive(Default)]
 struct Arena<'a> {
     frames: Vec<Frame>,
-    exports: Vec<Exports<'a>>,
+    exports: Vec<InstanceExports<'a>>,
 }
 
 impl<'a> Arena<'a> {
@@ -175,61 +174,73 @@ impl<'a> Arena<'a> {
         self.frames.len() - 1
     }
 
-    /// Returns an item of the frame that is `count` levels further out.
-    fn outer(&self, frame: usize, kind: Kind, count: u32, index: u32) -> Result<Thing, Refused> {
+    /// Returns an item of the frame `count` levels further out.
+    fn outer(
+        &self,
+        frame: usize,
+        kind: ItemKind,
+        count: u32,
+        index: u32,
+    ) -> Result<Definition, MeasureError> {
         let mut frame = &self.frames[frame];
         for _ in 0..count {
-            let outer = frame.outer.ok_or(Refused::Dangling("an outer component"))?;
+            let outer = frame
+                .outer
+                .ok_or(MeasureError::Dangling("an outer component"))?;
             frame = &self.frames[outer];
         }
         frame.get(kind, index)
     }
 
-    /// Makes an instance of its exports.
-    fn instance(&mut self, things: Named<'a>, limits: &CompileLimits) -> Result<Thing, Refused> {
-        let depths = things.values().map(|thing| match thing {
-            Thing::Instance(Some(exports)) => self.exports[*exports].depth,
+    /// Creates an instance from its exports.
+    fn instance(
+        &mut self,
+        definitions: ByName<'a>,
+        limits: &CompileLimits,
+    ) -> Result<Definition, MeasureError> {
+        let depths = definitions.values().map(|definition| match definition {
+            Definition::Instance(Some(exports)) => self.exports[*exports].depth,
             _ => 0,
         });
         let depth = 1 + depths.max().unwrap_or(0);
         check_depth("instances nest", depth, limits)?;
-        self.exports.push(Exports { things, depth });
-        Ok(Thing::Instance(Some(self.exports.len() - 1)))
+        self.exports.push(InstanceExports { definitions, depth });
+        Ok(Definition::Instance(Some(self.exports.len() - 1)))
     }
 }
 
-/// An instantiation under way.
-struct Step<'a> {
+/// An instantiation in progress.
+struct Instantiation<'a> {
     component: usize,
     frame: usize,
-    arguments: Named<'a>,
-    exports: Named<'a>,
-    /// The next of the component's items.
+    arguments: ByName<'a>,
+    exports: ByName<'a>,
+    /// The index of the component's next item.
     next: usize,
 }
 
-impl<'a> Step<'a> {
-    fn new(component: usize, frame: usize, arguments: Named<'a>) -> Step<'a> {
-        Step {
+impl<'a> Instantiation<'a> {
+    fn new(component: usize, frame: usize, arguments: ByName<'a>) -> Instantiation<'a> {
+        Instantiation {
             component,
             frame,
             arguments,
-            exports: Named::new(),
+            exports: ByName::new(),
             next: 0,
         }
     }
 }
 
-/// Counts what one instance of component `root` has.
+/// Returns the totals of one instance of component `root`.
 pub(super) fn unfold(
     modules: &[Core],
-    components: &[Component<'_>],
+    components: &[ParsedComponent<'_>],
     root: usize,
     limits: &CompileLimits,
-) -> Result<Totals, Refused> {
+) -> Result<Totals, MeasureError> {
     let mut totals = Totals::default();
     let mut arena = Arena::default();
-    let mut steps = vec![Step::new(root, arena.frame(None), Named::new())];
+    let mut steps = vec![Instantiation::new(root, arena.frame(None), ByName::new())];
     begin(&mut totals, &components[root], limits)?;
     while let Some(step) = steps.last_mut() {
         let Some(item) = components[step.component].items.get(step.next) else {
@@ -244,22 +255,23 @@ pub(super) fn unfold(
         };
         step.next += 1;
         let frame = &arena.frames[step.frame];
-        let thing = match item {
-            Item::Module(module) => Thing::Module(Some(*module)),
-            Item::Component(component) => Thing::Component(Some((*component, step.frame))),
+        let definition = match item {
+            Item::Module(module) => Definition::Module(Some(*module)),
+            Item::Component(component) => Definition::Component(Some((*component, step.frame))),
             Item::Import(kind, name) => {
                 let argument = step.arguments.get(name).copied();
-                let argument = argument.filter(|thing| thing.is(*kind));
-                argument.unwrap_or(Thing::unknown(*kind))
+                let argument = argument.filter(|definition| definition.is(*kind));
+                argument.unwrap_or(Definition::unknown(*kind))
             }
             Item::Alias(kind, instance, name) => {
-                let Thing::Instance(exports) = frame.get(Kind::Instance, *instance)? else {
-                    return Err(Refused::Dangling("an instance"));
+                let Definition::Instance(exports) = frame.get(ItemKind::Instance, *instance)?
+                else {
+                    return Err(MeasureError::Dangling("an instance"));
                 };
-                let exports = exports.map(|exports| &arena.exports[exports].things);
+                let exports = exports.map(|exports| &arena.exports[exports].definitions);
                 let export = exports.and_then(|exports| exports.get(name)).copied();
-                let export = export.filter(|thing| thing.is(*kind));
-                export.unwrap_or(Thing::unknown(*kind))
+                let export = export.filter(|definition| definition.is(*kind));
+                export.unwrap_or(Definition::unknown(*kind))
             }
             Item::Outer(kind, count, index) => arena.outer(step.frame, *kind, *count, *index)?,
             Item::InstantiateModule(module) => {
@@ -268,7 +280,7 @@ pub(super) fn unfold(
                 at_most("core-instances", most, all, || {
                     format!("the component instantiates {all} core modules or more")
                 })?;
-                if let Thing::Module(Some(module)) = frame.get(Kind::Module, *module)? {
+                if let Definition::Module(Some(module)) = frame.get(ItemKind::Module, *module)? {
                     totals.core.add(&modules[module]);
                 }
                 continue;
@@ -278,35 +290,35 @@ pub(super) fn unfold(
                 arena.instance(exports, limits)?
             }
             Item::Export(name, kind, index) => {
-                let thing = frame.get(*kind, *index)?;
-                step.exports.insert(name, thing);
-                thing
+                let definition = frame.get(*kind, *index)?;
+                step.exports.insert(name, definition);
+                definition
             }
             Item::Instantiate(component, arguments) => {
                 let arguments = frame.named(arguments)?;
-                match frame.get(Kind::Component, *component)? {
-                    Thing::Component(Some((component, outer))) => {
+                match frame.get(ItemKind::Component, *component)? {
+                    Definition::Component(Some((component, outer))) => {
                         begin(&mut totals, &components[component], limits)?;
                         let inner = arena.frame(Some(outer));
-                        steps.push(Step::new(component, inner, arguments));
+                        steps.push(Instantiation::new(component, inner, arguments));
                         check_depth("instances nest", steps.len() as u64, limits)?;
                         continue;
                     }
-                    _ => Thing::Instance(None),
+                    _ => Definition::Instance(None),
                 }
             }
         };
-        arena.frames[step.frame].add(thing);
+        arena.frames[step.frame].add(definition);
     }
     Ok(totals)
 }
 
-/// Counts an instance of `component`, without what it instantiates.
+/// Counts an instance of `component`, without the instances that it creates.
 fn begin(
     totals: &mut Totals,
-    component: &Component<'_>,
+    component: &ParsedComponent<'_>,
     limits: &CompileLimits,
-) -> Result<(), Refused> {
+) -> Result<(), MeasureError> {
     totals.component_instances += 1;
     let (all, most) = (totals.component_instances, limits.component_instances);
     at_most("component-instances", most, all, || {

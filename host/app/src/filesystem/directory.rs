@@ -1,4 +1,4 @@
-//! Directories that are read a few entries at a time.
+//! Reads directories a few entries at a time.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,15 +13,15 @@ use wasmtime_wasi::runtime::spawn_blocking;
 
 use tombolo_region::Charge;
 
-/// Bytes that the kernel is asked for at a time: about 100 entries.
+/// The bytes that are read from the kernel at a time: about 100 entries.
 const BATCH: usize = 4096;
 
-/// The entries of a directory, of which no more than [`BATCH`] bytes are in memory.
-/// It has a file descriptor of its own, and with it the place in the directory.
+/// A stream of a directory's entries, of which at most [`BATCH`] bytes are in memory. Its position
+/// is that of its own file descriptor.
 #[derive(Clone)]
-pub(super) struct EntryStream(Arc<Mutex<Reader>>);
+pub(super) struct EntryStream(Arc<Mutex<DirectoryReader>>);
 
-struct Reader {
+struct DirectoryReader {
     dir: OwnedFd,
     entries: VecDeque<Result<DirectoryEntry, ErrorCode>>,
     ended: bool,
@@ -29,17 +29,17 @@ struct Reader {
 }
 
 impl EntryStream {
-    /// The most host memory that a stream takes: the entries of a batch are three
-    /// times as large in memory if their names are short.
+    /// The most host memory of a stream. Entries with short names take three times as much memory
+    /// as in the kernel's buffer.
     pub(super) const BYTES: u64 = 4 * BATCH as u64;
 
-    /// Opens a directory once more, so that each stream has its own place in it.
+    /// Opens a directory again, so that each stream has its own position.
     pub(super) async fn open(dir: Arc<File>, charge: Charge) -> io::Result<EntryStream> {
         let opened = spawn_blocking(move || {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat(&*dir, c".", flags, Mode::empty())
         });
-        Ok(EntryStream(Arc::new(Mutex::new(Reader {
+        Ok(EntryStream(Arc::new(Mutex::new(DirectoryReader {
             dir: opened.await?,
             entries: VecDeque::new(),
             ended: false,
@@ -47,7 +47,7 @@ impl EntryStream {
         }))))
     }
 
-    /// Returns the next entry; `None` at the end.
+    /// Returns the next entry, or `None` at the end. Blocks one of the guest's threads.
     pub(super) async fn next(self) -> Result<Option<DirectoryEntry>, ErrorCode> {
         match self.buffered() {
             Some(next) => next,
@@ -55,11 +55,11 @@ impl EntryStream {
         }
     }
 
-    fn reader(&self) -> std::sync::MutexGuard<'_, Reader> {
+    fn reader(&self) -> std::sync::MutexGuard<'_, DirectoryReader> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what is there without asking the kernel.
+    /// Returns the next entry if it is known without a system call.
     fn buffered(&self) -> Option<Result<Option<DirectoryEntry>, ErrorCode>> {
         let mut reader = self.reader();
         match reader.entries.pop_front() {
@@ -69,8 +69,8 @@ impl EntryStream {
     }
 }
 
-impl Reader {
-    /// Reads until there is an entry, or the end.
+impl DirectoryReader {
+    /// Reads until an entry, or the end.
     fn read(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
         while self.entries.is_empty() && !self.ended {
             self.fill().map_err(|error| ErrorCode::from(&error))?;
@@ -91,7 +91,7 @@ impl Reader {
             let name = entry.file_name();
             if name != c"." && name != c".." {
                 let ty = match entry.file_type() {
-                    // Not every file system tells.
+                    // Some file systems do not report the type.
                     FileType::Unknown => statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)
                         .map(|stat| FileType::from_raw_mode(stat.st_mode)),
                     known => Ok(known),
@@ -137,7 +137,7 @@ mod tests {
             .unwrap()
     }
 
-    /// All entries, and the most that were in memory at a time.
+    /// Returns all entries, and the most that were in memory at a time.
     async fn all(dir: &std::path::Path) -> (Vec<DirectoryEntry>, usize) {
         let dir = Arc::new(File::open(dir).unwrap());
         let stream = EntryStream::open(dir, charge()).await.unwrap();
@@ -146,15 +146,13 @@ mod tests {
             entries.push(entry);
             most = most.max(stream.reader().entries.len());
         }
-        assert!(
-            stream.next().await.unwrap().is_none(),
-            "it stays at the end"
-        );
+        assert!(stream.next().await.unwrap().is_none(), "the end is final");
         (entries, most)
     }
 
+    // rule 10
     #[tokio::test]
-    async fn each_entry_is_returned_once_and_few_are_in_memory() {
+    async fn entries_are_returned_once_in_small_batches() {
         let dir = tempfile::tempdir().unwrap();
         let count = 3000;
         for number in 0..count {
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn types_of_entries_are_told() {
+    async fn entries_have_their_types() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("dir")).unwrap();
         File::create(dir.path().join("file")).unwrap();

@@ -1,9 +1,9 @@
-//! The functions of `wasi:filesystem/types` that let a guest keep host memory.
+//! The functions of `wasi:filesystem/types` by which a guest can hold host memory.
 //!
-//! wasmtime-wasi reads a whole directory into memory for each stream of its
-//! entries, and lets a file and its stream take a write of any length. Here they are
-//! bounded, and what each stream may keep is charged to the guest's `host-memory`
-//! before it is opened. All of it blocks on the guest's own threads: see `files`.
+//! For each stream of entries, wasmtime-wasi reads the whole directory into memory. Its files and
+//! file streams take a write of any length. The functions here are bounded. The memory of a stream
+//! is charged to the guest's `host-memory` before it is opened. All of them block on the guest's
+//! own threads: see `files`.
 
 mod directory;
 mod stream;
@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DirectoryEntry, ErrorCode, 
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult};
 
 use self::directory::EntryStream;
-use self::stream::Charged;
+use self::stream::ChargedStream;
 use super::files::FileView;
 use super::guest::GuestState;
 use tombolo_region::Charge;
@@ -23,17 +23,17 @@ use tombolo_region::Charge;
 /// The interface, in the version that wasmtime-wasi implements.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
-/// Bytes that `write` writes at most, as much as a stream takes at a time. It says how
-/// many it wrote, and a guest goes on from there. The file may block for longer than
-/// the guest lives, and keeps them.
+/// The most bytes of one `write`, as many as a stream takes at a time. The result is the number of
+/// bytes written, and the guest continues from there. If the file blocks for longer than the guest
+/// lives, the bytes stay in memory.
 const WRITTEN: usize = 64 << 10;
 
 type WriteArgs = (Resource<Descriptor>, WasmList<u8>, u64);
 
-type Store<'a> = StoreContextMut<'a, GuestState>;
-type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
+type GuestStore<'a> = StoreContextMut<'a, GuestState>;
+type FileResult<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
-/// Replaces wasmtime-wasi's functions. Shadowing is to be allowed.
+/// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut types = linker.instance(TYPES)?;
     let entries = ResourceType::host::<EntryStream>();
@@ -44,21 +44,21 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     })?;
     types.func_wrap_async(
         "[method]descriptor.read-directory",
-        |mut store: Store<'_>, (descriptor,): (Resource<Descriptor>,)| {
+        |mut store: GuestStore<'_>, (descriptor,): (Resource<Descriptor>,)| {
             Box::new(async move { read_directory(store.data_mut(), &descriptor).await })
         },
     )?;
     types.func_wrap_async(
         "[method]directory-entry-stream.read-directory-entry",
-        |store: Store<'_>, (stream,): (Resource<EntryStream>,)| {
+        |store: GuestStore<'_>, (stream,): (Resource<EntryStream>,)| {
             Box::new(async move { next_entry(store, &stream).await })
         },
     )?;
     types.func_wrap_async(
         "[method]descriptor.write",
-        |mut store: Store<'_>, (descriptor, bytes, offset): WriteArgs| {
+        |mut store: GuestStore<'_>, (descriptor, bytes, offset): WriteArgs| {
             Box::new(async move {
-                // Not even copied beyond that.
+                // The rest is not even copied.
                 let bytes = bytes.as_le_slice(&store);
                 let bytes = bytes[..bytes.len().min(WRITTEN)].to_vec();
                 let mut files = store.data_mut().file_view();
@@ -72,7 +72,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     types.func_wrap(
         "[method]descriptor.read-via-stream",
-        |mut store: Store<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
+        |mut store: GuestStore<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
             open_input(store.data_mut(), |files| {
                 files.read_via_stream(descriptor, offset)
             })
@@ -80,7 +80,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     types.func_wrap(
         "[method]descriptor.write-via-stream",
-        |mut store: Store<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
+        |mut store: GuestStore<'_>, (descriptor, offset): (Resource<Descriptor>, u64)| {
             open_output(store.data_mut(), |files| {
                 files.write_via_stream(descriptor, offset)
             })
@@ -88,7 +88,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )?;
     types.func_wrap(
         "[method]descriptor.append-via-stream",
-        |mut store: Store<'_>, (descriptor,): (Resource<Descriptor>,)| {
+        |mut store: GuestStore<'_>, (descriptor,): (Resource<Descriptor>,)| {
             open_output(store.data_mut(), |files| {
                 files.append_via_stream(descriptor)
             })
@@ -96,8 +96,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     )
 }
 
-/// Charges what a stream may keep. The error code has no room for the reason, which
-/// is logged, once in a life.
+/// Charges the memory of a stream. The error code cannot carry the reason, so it is logged, once
+/// per incarnation.
 fn charge(state: &mut GuestState, what: &str, bytes: u64) -> Result<Charge, ErrorCode> {
     state.charge(bytes).map_err(|exhausted| {
         if state.is_first_refusal() {
@@ -111,7 +111,7 @@ fn charge(state: &mut GuestState, what: &str, bytes: u64) -> Result<Charge, Erro
 async fn read_directory(
     state: &mut GuestState,
     descriptor: &Resource<Descriptor>,
-) -> Answer<Resource<EntryStream>> {
+) -> FileResult<Resource<EntryStream>> {
     let dir = match state.table.get(descriptor)? {
         Descriptor::Dir(dir) => dir.dir.clone(),
         Descriptor::File(_) => return Ok((Err(ErrorCode::NotDirectory),)),
@@ -128,9 +128,9 @@ async fn read_directory(
 }
 
 async fn next_entry(
-    mut store: Store<'_>,
+    mut store: GuestStore<'_>,
     stream: &Resource<EntryStream>,
-) -> Answer<Option<DirectoryEntry>> {
+) -> FileResult<Option<DirectoryEntry>> {
     let state = store.data_mut();
     let stream = state.table.get(stream)?.clone();
     let next = state.files.run(stream.next()).await;
@@ -140,15 +140,15 @@ async fn next_entry(
 fn open_input(
     state: &mut GuestState,
     open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynInputStream>>,
-) -> Answer<Resource<DynInputStream>> {
-    let charge = match charge(state, "a file's stream", stream::BYTES) {
+) -> FileResult<Resource<DynInputStream>> {
+    let charge = match charge(state, "a stream of a file", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };
     Ok((match open(&mut state.file_view()) {
         Ok(opened) => {
             let inner = state.table.delete(opened)?;
-            let charged: DynInputStream = Box::new(Charged::new(inner, charge));
+            let charged: DynInputStream = Box::new(ChargedStream::new(inner, charge));
             Ok(state.table.push(charged)?)
         }
         Err(error) => Err(error.downcast()?),
@@ -158,15 +158,15 @@ fn open_input(
 fn open_output(
     state: &mut GuestState,
     open: impl FnOnce(&mut FileView<'_>) -> FsResult<Resource<DynOutputStream>>,
-) -> Answer<Resource<DynOutputStream>> {
-    let charge = match charge(state, "a file's stream", stream::BYTES) {
+) -> FileResult<Resource<DynOutputStream>> {
+    let charge = match charge(state, "a stream of a file", stream::BYTES) {
         Ok(charge) => charge,
         Err(code) => return Ok((Err(code),)),
     };
     Ok((match open(&mut state.file_view()) {
         Ok(opened) => {
             let inner = state.table.delete(opened)?;
-            let charged: DynOutputStream = Box::new(Charged::new(inner, charge));
+            let charged: DynOutputStream = Box::new(ChargedStream::new(inner, charge));
             Ok(state.table.push(charged)?)
         }
         Err(error) => Err(error.downcast()?),

@@ -1,4 +1,4 @@
-//! Streams of files, which keep no more than they are charged.
+//! Streams of files whose memory is bounded and charged.
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
@@ -8,19 +8,19 @@ use wasmtime_wasi::p2::{
 
 use tombolo_region::Charge;
 
-/// The most host memory that a stream takes: 64 KiB that were read and not taken, or taken
-/// and not written, and its management data.
+/// The most host memory of a stream: 64 KiB that the guest has not taken or the host has not
+/// written, and management data.
 pub(super) const BYTES: u64 = 65 << 10;
 
-/// A stream of wasmtime-wasi's, and its charge.
-pub(super) struct Charged<S> {
+/// A stream of wasmtime-wasi, with its charge.
+pub(super) struct ChargedStream<S> {
     inner: S,
     _charge: Charge,
 }
 
-impl<S> Charged<S> {
-    pub(super) fn new(inner: S, charge: Charge) -> Charged<S> {
-        Charged {
+impl<S> ChargedStream<S> {
+    pub(super) fn new(inner: S, charge: Charge) -> ChargedStream<S> {
+        ChargedStream {
             inner,
             _charge: charge,
         }
@@ -28,14 +28,14 @@ impl<S> Charged<S> {
 }
 
 #[async_trait]
-impl Pollable for Charged<DynInputStream> {
+impl Pollable for ChargedStream<DynInputStream> {
     async fn ready(&mut self) {
         self.inner.ready().await;
     }
 }
 
 #[async_trait]
-impl InputStream for Charged<DynInputStream> {
+impl InputStream for ChargedStream<DynInputStream> {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         self.inner.read(size)
     }
@@ -58,21 +58,21 @@ impl InputStream for Charged<DynInputStream> {
 }
 
 #[async_trait]
-impl Pollable for Charged<DynOutputStream> {
+impl Pollable for ChargedStream<DynOutputStream> {
     async fn ready(&mut self) {
         self.inner.ready().await;
     }
 }
 
 #[async_trait]
-impl OutputStream for Charged<DynOutputStream> {
-    /// Refuses a write that is longer than `check-write` permits. wasmtime-wasi's stream
-    /// of a file takes a write of any length, and keeps it until it is written.
+impl OutputStream for ChargedStream<DynOutputStream> {
+    /// Traps if the write is longer than `check-write` permits. wasmtime-wasi's stream of a file
+    /// takes a write of any length, and holds it until it is written.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let permit = self.inner.check_write()?;
         if bytes.len() > permit {
             return Err(StreamError::trap(&format!(
-                "a write of {} bytes to a file's stream, of which `check-write` permits {permit}",
+                "the guest wrote {} bytes to a stream of a file, but `check-write` permits {permit}",
                 bytes.len()
             )));
         }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use tombolo_region::{Account, ChargeKind};
 
-    /// Takes writes of any length, as wasmtime-wasi's stream of a file does.
+    /// A stream that takes writes of any length, as wasmtime-wasi's stream of a file does.
     struct Greedy;
 
     #[async_trait]
@@ -132,12 +132,13 @@ mod tests {
         }
     }
 
+    // rule 10
     #[test]
-    fn write_beyond_what_is_permitted_traps() {
+    fn write_beyond_the_permit_traps() {
         let account = Account::new("guest `a`", tombolo::Limits::default().quota());
         let charge = account.charge(ChargeKind::HostMemory, BYTES).unwrap();
         let inner: DynOutputStream = Box::new(Greedy);
-        let mut stream = Charged::new(inner, charge);
+        let mut stream = ChargedStream::new(inner, charge);
         assert!(stream.write(Bytes::from(vec![0; 100])).is_ok());
         let refused = stream.write(Bytes::from(vec![0; 101]));
         assert!(matches!(refused, Err(StreamError::Trap(_))), "{refused:?}");

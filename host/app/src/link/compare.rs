@@ -1,7 +1,7 @@
-//! Compares the types of two components, and says where they first differ.
+//! Compares the types of two components, and finds where they first differ.
 //!
-//! Wasmtime's own comparison of [`Type`]s holds resource types of different
-//! components for different, and does not say where a difference lies.
+//! Wasmtime's own comparison of [`Type`]s treats resource types of different components as
+//! different, and does not report where a difference lies.
 
 use wasmtime::component::types::{ComponentFunc, Type};
 
@@ -10,14 +10,14 @@ use super::print;
 use super::resources::{Identity, Resources};
 use super::visit::{self, step};
 
-/// A type, and what its component knows.
-type Side<'a, T> = (&'a Resources, &'a T);
+/// A type, with the resources of its component.
+type TypeOf<'a, T> = (&'a Resources, &'a T);
 
-/// Finds where the type of an imported function first differs from that of the
-/// exported one. Nothing means that they are the same.
+/// Finds where the type of an imported function first differs from that of the exported one.
+/// Returns `None` if they are the same.
 pub(super) fn functions(
-    (imports, import): Side<'_, ComponentFunc>,
-    (exports, export): Side<'_, ComponentFunc>,
+    (imports, import): TypeOf<'_, ComponentFunc>,
+    (exports, export): TypeOf<'_, ComponentFunc>,
 ) -> Option<Difference> {
     let mut compare = Compare { imports, exports };
     compare.functions(import, export).err()
@@ -40,7 +40,7 @@ impl Compare<'_> {
                 exported: word(export).to_owned(),
             });
         }
-        // Names count: parameters that changed places may have the same types.
+        // Names are compared too, because parameters that changed places may have the same types.
         names(
             "the parameters",
             "parameter",
@@ -118,8 +118,8 @@ impl Compare<'_> {
                     })
                 }
             }
-            // What can be compared without looking inside. Nothing else is the
-            // same: asynchronous values do not pass between guests.
+            // Types without parts. All other pairs differ; asynchronous values do not pass
+            // between guests.
             (Type::Bool, Type::Bool)
             | (Type::S8, Type::S8)
             | (Type::U8, Type::U8)
@@ -141,7 +141,7 @@ impl Compare<'_> {
         step(path, name, |path| self.types(a, b, path))
     }
 
-    /// Compares what may not be there.
+    /// Compares optional types.
     fn maybe(&mut self, a: Option<Type>, b: Option<Type>, path: &mut String) -> Same {
         match (a, b) {
             (None, None) => Ok(()),
@@ -163,7 +163,7 @@ impl Compare<'_> {
     }
 }
 
-/// Compares two lists of names, which have a kind of `what`.
+/// Compares two lists of names. `what` is the kind of the named items.
 fn names<'a, 'b>(
     at: &str,
     what: &str,

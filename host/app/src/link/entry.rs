@@ -1,4 +1,4 @@
-//! Which guests are commands.
+//! Finds the guests that are commands.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
@@ -10,8 +10,8 @@ use super::{Part, print};
 /// The interface that makes a guest a command.
 const RUN: &str = "wasi:cli/run";
 
-/// Finds the commands among `parts`: those that export `wasi:cli/run` of WASI
-/// 0.2, as the index of the part and the name of the export.
+/// Returns the commands among `parts`: the index and the name of the export of each guest that
+/// exports `wasi:cli/run` of WASI 0.2.
 pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String)> {
     let mut entries = Vec::new();
     for (index, part) in parts.iter().enumerate() {
@@ -29,15 +29,15 @@ pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String
     entries
 }
 
-/// Finds what is called as the export of a command is and does not make a command: as
-/// the name of the guest and of the export.
+/// Returns exports that are named like the export of a command, but have another version or none.
+/// Each is the name of the guest and of the export.
 pub(crate) fn near_entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(String, String)> {
     let mut near = Vec::new();
     for part in parts {
         let ty = part.component.component_type();
         for (name, _) in ty.exports(engine) {
             let name = Name::parse(name);
-            // What is no version is still part of the path.
+            // An invalid version is part of the path.
             if name.path.split('@').next() == Some(RUN) {
                 near.push((part.name.to_owned(), name.text.to_owned()));
             }
@@ -46,7 +46,7 @@ pub(crate) fn near_entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(String, 
     near
 }
 
-/// Returns what is wrong with the function `run` of a command, if it cannot be called.
+/// Returns how the function `run` of a command differs from `func() -> result`, if it does.
 pub(crate) fn misfit(engine: &Engine, part: &Part<'_>, export: &str) -> Option<String> {
     let ty = part.component.component_type();
     let interface = match ty.get_export(engine, export)?.ty {
@@ -63,7 +63,7 @@ pub(crate) fn misfit(engine: &Engine, part: &Part<'_>, export: &str) -> Option<S
     })
 }
 
-/// Returns whether this is `func() -> result`.
+/// Returns whether the type is `func() -> result`.
 fn is_run(ty: &ComponentFunc) -> bool {
     let mut results = ty.results();
     let answers = match (results.next(), results.next()) {
@@ -75,9 +75,10 @@ fn is_run(ty: &ComponentFunc) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{App, GuestSpec};
+    use crate::App;
+    use crate::spec::GuestSpec;
 
-    /// Checks an app of one guest, which exports this interface with these functions.
+    /// Returns the errors of an app with one guest, which exports this interface.
     fn errors(export: &str, functions: &str) -> Vec<String> {
         let text = format!(
             "(component
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn command_with_run_as_it_is_to_be_is_good() {
+    fn run_of_wasi_0_2_makes_a_command() {
         for version in ["0.2.0", "0.2.1", "0.2.99"] {
             let export = format!("wasi:cli/run@{version}");
             let errors = errors(&export, "(export \"run\" (func $good))");
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn other_version_of_run_is_named() {
+    fn error_names_run_of_another_version() {
         for export in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.1.0", "wasi:cli/run"] {
             assert_eq!(
                 errors(export, "(export \"run\" (func $good))"),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_run_at_all_is_said_as_such() {
+    fn error_without_any_run() {
         assert_eq!(
             errors("test:some/runner", "(export \"run\" (func $good))"),
             ["none of the guests exports `wasi:cli/run`, so that there is nothing to start"]
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn run_of_another_type_is_found() {
+    fn run_of_another_type_is_an_error() {
         for (functions, found) in [
             (
                 "(export \"run\" (func $list))",

@@ -4,27 +4,27 @@ use std::fmt;
 
 use tombolo_region::escape;
 
-/// How many errors are printed; the rest are counted.
+/// The most errors that are printed. The rest are counted.
 const PRINTED: usize = 20;
 
-/// Everything that keeps the guests of an app from being linked.
+/// All errors that keep the guests of an app from being linked.
 #[derive(Debug)]
 pub struct LinkErrors {
     errors: Vec<LinkError>,
 }
 
 impl LinkErrors {
-    /// Nothing, if there are no errors.
+    /// Returns `None` if there are no errors.
     pub fn new(errors: Vec<LinkError>) -> Option<Self> {
         (!errors.is_empty()).then_some(Self { errors })
     }
 
-    /// The errors, at least one, in the order of guests and imports.
+    /// Returns the errors, at least one, in the order of guests and imports.
     pub fn errors(&self) -> &[LinkError] {
         &self.errors
     }
 
-    /// What to do about them, each advice once.
+    /// Returns the errors' hints, each once.
     pub fn hints(&self) -> Vec<String> {
         let mut hints = Vec::new();
         for error in self.errors.iter().take(PRINTED) {
@@ -59,97 +59,100 @@ impl fmt::Display for LinkErrors {
     }
 }
 
-/// Why one import of a guest cannot be linked.
+/// The reason why one import of a guest cannot be linked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// Nobody exports the interface.
+    /// No other guest exports the interface.
     #[error(
         "`{}` imports `{}`, which no other guest exports{}",
         escape(guest),
         escape(import),
-        near.as_ref().map(Near::to_string).unwrap_or_default()
+        near.as_ref().map(NearestExport::to_string).unwrap_or_default()
     )]
     Missing {
-        /// The guest that imports.
+        /// The importing guest.
         guest: String,
-        /// What it imports.
+        /// The import.
         import: String,
-        /// What comes nearest.
-        near: Option<Near>,
+        /// The most similar export.
+        near: Option<NearestExport>,
     },
-    /// The host does not offer an interface that it could be expected to.
+    /// The host lacks an interface in one of its own namespaces.
     #[error(
-        "`{}` imports `{}`, which this host does not offer, and no guest exports",
+        "`{}` imports `{}`, which neither this host nor another guest offers",
         escape(guest),
         escape(import)
     )]
     HostLacks {
-        /// The guest that imports.
+        /// The importing guest.
         guest: String,
-        /// What it imports.
+        /// The import.
         import: String,
     },
     /// The host offers another version of an interface.
     #[error(
-        "`{}` imports `{}`; this host offers `{}`, which is not compatible",
+        "`{}` imports `{}`, but this host offers `{}`, an incompatible version",
         escape(guest),
         escape(import),
         escape(offered)
     )]
     HostVersion {
-        /// The guest that imports.
+        /// The importing guest.
         guest: String,
-        /// What it imports.
+        /// The import.
         import: String,
-        /// What the host offers.
+        /// The interface that the host offers.
         offered: String,
     },
-    /// The host's interface is not what the guest takes it for.
+    /// The host's interface lacks an item, or has it with another type.
     #[error(
-        "`{}` does not fit to what this host offers: {}",
+        "the imports of `{}` do not match what this host offers: {}",
         escape(guest),
         escape(reason)
     )]
     Host {
-        /// The guest that imports.
+        /// The importing guest.
         guest: String,
-        /// What the engine says.
+        /// The engine's message.
         reason: String,
     },
     /// Several guests export the interface.
     #[error(
-        "`{}` imports `{}`, and more than one guest exports it: {}",
+        "`{}` imports `{}`, which several guests export: {}",
         escape(guest),
         escape(import),
         quoted(exporters)
     )]
     Ambiguous {
-        /// The guest that imports.
+        /// The importing guest.
         guest: String,
-        /// What it imports.
+        /// The import.
         import: String,
-        /// The guests that export it.
+        /// The exporting guests.
         exporters: Vec<String>,
     },
-    /// Only guests export the interface that the importer may not call.
+    /// Only guests that the importer may not call export the interface.
     #[error(
-        "`{0}` imports `{1}`, which {2} exports, and `{0}` is not allowed to call",
+        "`{}` imports `{}`, but is not allowed to call {}",
         escape(guest),
         escape(import),
-        quoted(exporters)
+        match &exporters[..] {
+            [exporter] => format!("`{}`, which exports it", escape(exporter)),
+            _ => format!("the guests that export it: {}", quoted(exporters)),
+        }
     )]
     Forbidden {
-        /// The guest that imports.
+        /// The importing guest.
         guest: String,
-        /// What it imports.
+        /// The import.
         import: String,
-        /// The guests that export it.
+        /// The exporting guests, at least one.
         exporters: Vec<String>,
     },
     /// The exporter's interface lacks a function.
     #[error(
-        "`{}` imports function `{}` of `{}`, which `{}`'s `{}` does not have{}",
+        "`{}` imports function `{}` of `{}`, but `{}` exports `{}` without it{}",
         escape(importer),
         escape(function),
         escape(import),
@@ -158,22 +161,22 @@ pub enum LinkError {
         near.as_ref().map(|near| format!("; the nearest is `{}`", escape(near))).unwrap_or_default()
     )]
     NoFunction {
-        /// The guest that imports.
+        /// The importing guest.
         importer: String,
-        /// What it imports.
+        /// The import.
         import: String,
         /// The function.
         function: String,
-        /// The guest that exports the interface.
+        /// The exporting guest.
         exporter: String,
-        /// Its name for the interface.
+        /// The exporter's name for the interface.
         export: String,
-        /// A function that it has, of a similar name.
+        /// A function of the exporter with a similar name.
         near: Option<String>,
     },
     /// The exporter's interface lacks a resource.
     #[error(
-        "`{}` imports resource `{}` of `{}`, which `{}`'s `{}` does not define",
+        "`{}` imports resource `{}` of `{}`, but `{}` exports `{}` without it",
         escape(importer),
         escape(resource),
         escape(import),
@@ -181,15 +184,15 @@ pub enum LinkError {
         escape(export)
     )]
     NoResource {
-        /// The guest that imports.
+        /// The importing guest.
         importer: String,
-        /// What it imports.
+        /// The import.
         import: String,
         /// The resource.
         resource: String,
-        /// The guest that exports the interface.
+        /// The exporting guest.
         exporter: String,
-        /// Its name for the interface.
+        /// The exporter's name for the interface.
         export: String,
     },
     /// Importer and exporter have different types for a function.
@@ -207,42 +210,42 @@ pub enum LinkError {
         difference
     )]
     Mismatch {
-        /// The guest that imports.
+        /// The importing guest.
         importer: String,
-        /// What it imports.
+        /// The import.
         import: String,
         /// The function.
         function: String,
-        /// The guest that exports.
+        /// The exporting guest.
         exporter: String,
         /// The importer's type, as WIT text.
         imported: String,
         /// The exporter's type, as WIT text.
         exported: String,
-        /// Where they first differ.
+        /// The first difference.
         difference: Difference,
     },
-    /// The import is of a kind that cannot be linked between guests.
+    /// Imports of this kind cannot be linked between guests.
     #[error(
-        "`{}` imports {}`{}`, {refusal}",
+        "`{}` imports {}`{}`, {reason}",
         escape(guest),
         function.as_ref().map(|name| format!("function `{}` of ", escape(name))).unwrap_or_default(),
         escape(import)
     )]
-    Refused {
-        /// The guest that imports.
+    Unsupported {
+        /// The importing guest.
         guest: String,
-        /// What it imports.
+        /// The import.
         import: String,
-        /// The function, if it is about one.
+        /// The function, if the error is about one.
         function: Option<String>,
-        /// Why not.
-        refusal: Refusal,
+        /// The reason.
+        reason: UnsupportedImport,
     },
 }
 
 impl LinkError {
-    /// The guest that imports.
+    /// Returns the name of the importing guest.
     pub fn guest(&self) -> &str {
         match self {
             Self::Missing { guest, .. }
@@ -251,38 +254,38 @@ impl LinkError {
             | Self::Host { guest, .. }
             | Self::Ambiguous { guest, .. }
             | Self::Forbidden { guest, .. }
-            | Self::Refused { guest, .. } => guest,
+            | Self::Unsupported { guest, .. } => guest,
             Self::NoFunction { importer, .. }
             | Self::NoResource { importer, .. }
             | Self::Mismatch { importer, .. } => importer,
         }
     }
 
-    /// What to do about it.
+    /// Returns advice on what to do next.
     pub fn hint(&self) -> String {
         match self {
             Self::Missing {
                 import,
-                near: None | Some(Near::Itself),
+                near: None | Some(NearestExport::Itself),
                 ..
-            } => format!(
-                "name the file of a guest that exports `{}`, too",
-                escape(import)
-            ),
+            } => format!("add a guest that exports `{}`", escape(import)),
             Self::Missing { guest, .. } => format!(
                 "build `{}` and the guest that serves it against the same WIT",
                 escape(guest)
             ),
             Self::HostLacks { .. } | Self::HostVersion { .. } | Self::Host { .. } => {
-                "this host offers the interfaces of `wasi:cli/command`, version 0.2, and \
+                "this host offers the interfaces of `wasi:cli/command`, version 0.2, and of \
                  `tombolo:memory` and `tombolo:app`, version 0.1"
                     .to_owned()
             }
-            Self::Ambiguous { .. } => "name only one of them".to_owned(),
+            Self::Ambiguous { guest, .. } => format!(
+                "add only one of them, or name the one to call in `calls` of `{}` in a manifest",
+                escape(guest)
+            ),
             Self::Forbidden {
                 guest, exporters, ..
             } => format!(
-                "allow the call, as in `calls = [{:?}]` for `{}` in a manifest",
+                "to allow it, write `calls = [{:?}]` for `{}` in the manifest",
                 exporters[0],
                 escape(guest)
             ),
@@ -299,67 +302,66 @@ impl LinkError {
                 escape(importer),
                 escape(exporter)
             ),
-            Self::Refused { refusal, .. } => refusal.hint().to_owned(),
+            Self::Unsupported { reason, .. } => reason.hint().to_owned(),
         }
     }
 }
 
-/// The export that comes nearest to an import that nobody serves.
+/// The export that is most similar to an import without an exporter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Near {
-    /// The same interface, of another version.
+pub enum NearestExport {
+    /// The same interface, in an incompatible version.
     #[error(
-        "; `{}` exports `{}`, which is not compatible",
+        "; `{}` exports `{}`, an incompatible version",
         escape(guest),
         escape(export)
     )]
     Version {
-        /// The guest that exports.
+        /// The exporting guest.
         guest: String,
-        /// What it exports.
+        /// The export.
         export: String,
     },
-    /// An interface of a similar name.
+    /// An interface with a similar name.
     #[error("; the nearest is `{}` of `{}`", escape(export), escape(guest))]
     Name {
-        /// The guest that exports.
+        /// The exporting guest.
         guest: String,
-        /// What it exports.
+        /// The export.
         export: String,
     },
-    /// The same interface, of the same guest.
-    #[error("; it exports that itself, but no guest serves itself")]
+    /// The same interface, exported by the importing guest.
+    #[error("; it exports this interface itself, but a guest cannot serve its own imports")]
     Itself,
 }
 
-/// Where two types first differ.
+/// The place at which two types first differ.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {} vs {}", escape(at), escape(imported), escape(exported))]
 pub struct Difference {
-    /// The path to the difference, as in `param format.rate`.
+    /// The path to the difference, for example `param format.rate`.
     pub at: String,
-    /// What the importer has there.
+    /// The importer's type there.
     pub imported: String,
-    /// What the exporter has there.
+    /// The exporter's type there.
     pub exported: String,
 }
 
-/// Why an import is of a kind that cannot be linked between guests.
+/// The reason why imports of a kind cannot be linked between guests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// The import is a function without an interface.
-    #[error("a function outside of any interface")]
+pub enum UnsupportedImport {
+    /// The import is a function outside an interface.
+    #[error("a function outside any interface, and only interfaces can be linked between guests")]
     Bare,
-    /// The import is something else than an interface.
-    #[error("a {kind}, and only functions in interfaces can be linked between guests")]
-    Kind {
-        /// What it is.
-        kind: &'static str,
+    /// The import is an item that is no interface, or its interface contains one.
+    #[error("a {item}, and only functions in interfaces can be linked between guests")]
+    Item {
+        /// The kind of item.
+        item: &'static str,
     },
-    /// The function passes a handle to a resource of the host's that is no
-    /// region.
+    /// The function passes a handle to a resource of the host that is no region.
     #[error(
         "which passes a handle to {} (at {}), and between guests only handles to regions and \
          to resources of guests can pass",
@@ -367,39 +369,39 @@ pub enum Refusal {
         escape(at)
     )]
     Handle {
-        /// What the handle is to.
+        /// The resource.
         resource: String,
-        /// The path to it.
+        /// The path to the handle.
         at: String,
     },
-    /// The function passes something asynchronous.
+    /// The function passes an asynchronous value.
     #[error(
-        "which passes a {value} (at {}), and none can pass between guests",
+        "which passes a {value} (at {}), and asynchronous values cannot pass between guests",
         escape(at)
     )]
     Value {
-        /// What it is.
+        /// The kind of value.
         value: &'static str,
-        /// The path to it.
+        /// The path to the value.
         at: String,
     },
     /// The function is asynchronous.
-    #[error("which is asynchronous, and between guests a caller waits for its callee")]
+    #[error("which is asynchronous, and calls between guests are synchronous")]
     Async,
 }
 
-impl Refusal {
+impl UnsupportedImport {
     fn hint(&self) -> &'static str {
         match self {
-            Self::Bare | Self::Kind { .. } => {
+            Self::Bare | Self::Item { .. } => {
                 "put the function into an interface of a WIT package, and import that"
             }
             Self::Handle { .. } => {
                 "pass plain values, handles to regions, or a resource that the interface defines \
-                 itself, behind which the guest keeps the other"
+                 and that wraps the other one"
             }
             Self::Value { .. } | Self::Async => {
-                "use functions that are not `async`, with plain values and handles"
+                "use functions that are not `async`, and pass plain values and handles"
             }
         }
     }

@@ -54,7 +54,7 @@ impl ErrorSlot {
     escape(importer),
     self.advice()
 )]
-pub struct Warning {
+pub struct LinkWarning {
     /// The guest that calls.
     pub importer: String,
     /// The guest that is called.
@@ -63,7 +63,7 @@ pub struct Warning {
     pub function: String,
 }
 
-impl Warning {
+impl LinkWarning {
     /// Returns how to change the function's type.
     fn advice(&self) -> &'static str {
         // WIT has allowed fallible constructors only recently, and not all toolchains do.

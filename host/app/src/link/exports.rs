@@ -1,4 +1,4 @@
-//! Which guests export what.
+//! The interfaces that guests export.
 
 use std::collections::BTreeMap;
 
@@ -6,29 +6,29 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
 use super::name::Name;
-use super::{Guest, Near};
+use super::{ExaminedGuest, NearestExport};
 use crate::near::Hints;
 
-/// The interfaces that the guests export, by their name without version.
-pub(super) struct Exports {
-    by_path: BTreeMap<String, Vec<Export>>,
+/// The exported interfaces of all guests, by their name without the version.
+pub(super) struct ExportIndex {
+    by_path: BTreeMap<String, Vec<ExportedInterface>>,
 }
 
 /// One exported interface.
-pub(super) struct Export {
+pub(super) struct ExportedInterface {
     pub(super) guest: usize,
     pub(super) name: String,
     pub(super) instance: ComponentInstance,
 }
 
-impl Exports {
-    pub(super) fn of(engine: &Engine, guests: &[Guest<'_>]) -> Self {
-        let mut by_path: BTreeMap<String, Vec<Export>> = BTreeMap::new();
+impl ExportIndex {
+    pub(super) fn of(engine: &Engine, guests: &[ExaminedGuest<'_>]) -> Self {
+        let mut by_path: BTreeMap<String, Vec<ExportedInterface>> = BTreeMap::new();
         for (index, guest) in guests.iter().enumerate() {
             for (name, item) in guest.ty.exports(engine) {
                 if let ComponentItem::ComponentInstance(instance) = item.ty {
                     let path = Name::parse(name).path.to_owned();
-                    by_path.entry(path).or_default().push(Export {
+                    by_path.entry(path).or_default().push(ExportedInterface {
                         guest: index,
                         name: name.to_owned(),
                         instance,
@@ -39,16 +39,15 @@ impl Exports {
         Self { by_path }
     }
 
-    /// Finds who serves `import` to the guest `importer`: those of the allowed
-    /// guests who export the best version of it, of which there should be one. A
-    /// guest never serves itself.
+    /// Returns the allowed guests that export the best version of `import`, ideally one. A guest
+    /// never serves its own imports.
     pub(super) fn best(
         &self,
         importer: usize,
         import: &Name<'_>,
         allowed: impl Fn(usize) -> bool,
-    ) -> Vec<&Export> {
-        let mut best: Vec<&Export> = Vec::new();
+    ) -> Vec<&ExportedInterface> {
+        let mut best: Vec<&ExportedInterface> = Vec::new();
         for export in self.by_path.get(import.path).into_iter().flatten() {
             let name = Name::parse(&export.name);
             if export.guest == importer || !allowed(export.guest) || !import.accepts(&name) {
@@ -66,22 +65,22 @@ impl Exports {
         best
     }
 
-    /// Finds the export that whoever wrote `import` may have meant.
+    /// Finds the export that is most similar to `import`.
     pub(super) fn near(
         &self,
         importer: usize,
         import: &Name<'_>,
-        guests: &[Guest<'_>],
+        guests: &[ExaminedGuest<'_>],
         hints: &mut Hints,
-    ) -> Option<Near> {
+    ) -> Option<NearestExport> {
         let here = self.by_path.get(import.path).into_iter().flatten();
         if let Some(export) =
             here.max_by_key(|export| (export.guest != importer, Name::parse(&export.name).version))
         {
             return Some(if export.guest == importer {
-                Near::Itself
+                NearestExport::Itself
             } else {
-                Near::Version {
+                NearestExport::Version {
                     guest: guests[export.guest].name.to_owned(),
                     export: export.name.clone(),
                 }
@@ -92,7 +91,7 @@ impl Exports {
             Some((path.as_str(), export))
         });
         let nearest = hints.nearest(import.path, others, 0.8);
-        nearest.map(|export| Near::Name {
+        nearest.map(|export| NearestExport::Name {
             guest: guests[export.guest].name.to_owned(),
             export: export.name.clone(),
         })

@@ -1,21 +1,21 @@
-//! What guests import and export, and who serves what.
+//! The imports and exports of guests, as users are shown them.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
-use super::{Guest, Link};
+use super::{ExaminedGuest, Link};
 
-/// What a guest imports and exports.
+/// The imports and exports of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interfaces {
-    /// The guest.
+    /// The name of the guest.
     pub guest: String,
-    /// Whether it is a command: it exports `wasi:cli/run`, of WASI 0.2.
+    /// Whether the guest is a command: it exports `wasi:cli/run` of WASI 0.2.
     pub command: bool,
-    /// What it imports, as the component lists it.
+    /// The imports, in the order of the component.
     pub imports: Vec<Import>,
-    /// What it exports, as the component lists it.
+    /// The exports, in the order of the component.
     pub exports: Vec<Export>,
 }
 
@@ -23,13 +23,13 @@ pub struct Interfaces {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Import {
-    /// Its name, with the version.
+    /// The name, with the version.
     pub name: String,
-    /// The functions that are imported.
+    /// The imported functions.
     pub functions: Vec<String>,
-    /// The resources that it defines, or uses of other interfaces.
+    /// The resources that the interface defines, or uses from other interfaces.
     pub resources: Vec<String>,
-    /// Who serves it.
+    /// The provider.
     pub provider: Provider,
 }
 
@@ -37,17 +37,17 @@ pub struct Import {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Export {
-    /// Its name, with the version.
+    /// The name, with the version.
     pub name: String,
-    /// The functions that are exported.
+    /// The exported functions.
     pub functions: Vec<String>,
-    /// The resources that it defines, or uses of other interfaces.
+    /// The resources that the interface defines, or uses from other interfaces.
     pub resources: Vec<String>,
-    /// The guests that it is linked to.
+    /// The guests whose imports it serves.
     pub users: Vec<String>,
 }
 
-/// Who serves an import.
+/// The provider of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provider {
@@ -55,21 +55,21 @@ pub enum Provider {
     Host,
     /// Another guest.
     Guest(String),
-    /// Nobody has to: it has types alone.
+    /// None is needed: the interface consists of types.
     Types,
-    /// Only guests that the importer may not call.
+    /// None: only these guests export it, and the importer may not call them.
     Forbidden(Vec<String>),
-    /// More than one guest, of which none is better than the others.
+    /// None: several guests have equally good exports.
     Ambiguous(Vec<String>),
-    /// A guest whose functions have other types, or which lacks some.
+    /// None: this guest lacks functions, or has them with other types.
     Unfit(String),
-    /// Nobody can: it is of a kind that cannot be linked between guests.
-    Refused,
-    /// Nobody does.
+    /// None: imports of this kind cannot be linked between guests.
+    Unsupported,
+    /// None: no other guest exports it.
     Nobody,
 }
 
-/// The names of an interface's functions.
+/// Returns the names of an interface's functions.
 pub(super) fn functions(engine: &Engine, instance: &ComponentInstance) -> Vec<String> {
     instance
         .exports(engine)
@@ -78,7 +78,7 @@ pub(super) fn functions(engine: &Engine, instance: &ComponentInstance) -> Vec<St
         .collect()
 }
 
-/// The names of an interface's resources.
+/// Returns the names of an interface's resources.
 pub(super) fn resources(engine: &Engine, instance: &ComponentInstance) -> Vec<String> {
     instance
         .exports(engine)
@@ -87,10 +87,10 @@ pub(super) fn resources(engine: &Engine, instance: &ComponentInstance) -> Vec<St
         .collect()
 }
 
-/// What one of the guests exports, and to whom it is linked.
+/// Returns the exports of a guest, with the guests that they serve.
 pub(super) fn exports(
     engine: &Engine,
-    guests: &[Guest<'_>],
+    guests: &[ExaminedGuest<'_>],
     exporter: usize,
     links: &[Link],
 ) -> Vec<Export> {

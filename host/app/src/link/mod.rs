@@ -1,22 +1,47 @@
 //! Plans how the guests of an app are linked.
 //!
-//! Each import of a guest is met by the host, if the host offers it, or else by
-//! the export of another guest that has the same interface name and a
-//! compatible version. Nothing is instantiated here: [`examine`] looks at types
-//! only, says what to define in each guest's linker, and all that is wrong.
+//! An import is served by the host if the host offers it. Otherwise it is served by another
+//! guest that exports the same interface in a compatible version. Nothing is instantiated here:
+//! [`examine`] looks at types only. It returns what to define in each guest's linker, and every
+//! error at once. `AppBuilder::check` reports these, and `start` refuses by the same list.
 //!
-//! Between guests every plain value of WIT can pass, and handles to regions and
-//! to resources that guests define, at any depth. Other handles of the host's
-//! cannot: their owner is one store.
+//! # What is compared
+//!
+//! Types are compared when linking, for all guests at once. All plain values of WIT pass between
+//! guests, and handles to regions and to resources that guests define, at any depth. Interfaces
+//! that pass other resources of the host are refused, because such a resource belongs to one
+//! store. So are asynchronous functions, streams and futures, because a caller that continues to
+//! run would break lending.
+//!
+//! # Allowed calls
+//!
+//! If the app restricts calls, as a manifest always does, an import is linked only to guests that
+//! its guest may call. If only other guests export it, that is an error of its own, so that
+//! nothing is linked behind the operator's back.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `planner` | one link for each import, or the errors |
+//! | `identify` | which resources of different guests are the same |
+//! | `exports` | the exported interfaces by name |
+//! | `offer` | what the host offers |
+//! | `resources` | the resource types of one component |
+//! | `compare`, `visit`, `print` | walks over types: the first difference, all parts, WIT text |
+//! | `error_slot` | how a caller learns of a failed callee |
+//! | `entry` | which guests are commands |
+//! | `name` | interface names and their versions |
+//! | `error`, `interfaces` | what users are shown |
 
 mod compare;
 mod entry;
 mod error;
 mod error_slot;
 mod exports;
+mod identify;
 mod interfaces;
 mod name;
 mod offer;
+mod planner;
 mod print;
 mod resources;
 mod visit;
@@ -24,102 +49,99 @@ mod visit;
 #[cfg(test)]
 mod tests;
 
-use wasmtime::component::types::{self, ComponentFunc, ComponentInstance, ComponentItem, Type};
+use wasmtime::component::types::{self, ComponentFunc};
 use wasmtime::component::{Component, Linker, ResourceType};
-use wasmtime::{Engine, bail};
 
 pub(crate) use self::entry::{entries, misfit, near_entries};
-pub use self::error::{Difference, LinkError, LinkErrors, Near, Refusal};
+pub use self::error::{Difference, LinkError, LinkErrors, NearestExport, UnsupportedImport};
 pub(crate) use self::error_slot::ErrorSlot;
-pub use self::error_slot::Warning;
-use self::exports::Exports;
+pub use self::error_slot::LinkWarning;
+use self::exports::ExportIndex;
+use self::identify::identify;
 pub use self::interfaces::{Export, Import, Interfaces, Provider};
-use self::name::Name;
 use self::offer::Offers;
-use self::resources::{Identity, Origin, Resources};
-use crate::near::Hints;
+use self::planner::Planner;
+use self::resources::{Origin, Resources};
 use crate::text;
 
 /// A guest to link: its name in the app, and its component.
 #[derive(Clone, Copy)]
 pub(crate) struct Part<'a> {
-    /// The guest's name, for diagnoses.
+    /// The guest's name, for messages.
     pub(crate) name: &'a str,
-    /// What it is an instance of.
+    /// The guest's component.
     pub(crate) component: &'a Component,
 }
 
-/// How the guests of an app are linked.
+/// The links between the guests of an app.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    /// What each guest imports from another.
+pub(crate) struct LinkPlan {
+    /// The imports that other guests serve.
     pub(crate) links: Vec<Link>,
-    /// The resources that guests define, by their numbers.
-    pub(crate) kinds: Vec<Kind>,
-    /// What works, but deserves to be said.
-    pub(crate) warnings: Vec<Warning>,
+    /// The resources that guests define. Links refer to them by their index.
+    pub(crate) resources: Vec<ResourceDef>,
+    /// Functions that work, but cannot report a failure.
+    pub(crate) warnings: Vec<LinkWarning>,
 }
 
 /// One imported interface, and the guest that serves it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// The index of the guest that imports.
+    /// The index of the importing guest.
     pub(crate) importer: usize,
-    /// The name of the import, to define in the importer's linker.
+    /// The name of the import, to be defined in the importer's linker.
     pub(crate) import: String,
-    /// The index of the guest that exports.
+    /// The index of the exporting guest.
     pub(crate) exporter: usize,
-    /// The name of the export, to look up in the exporter's instance: the
-    /// import's, or that of a compatible version.
+    /// The name of the export in the exporter's instance. Its version may differ from the
+    /// import's.
     pub(crate) export: String,
-    /// The functions that the importer imports, all of which the exporter has,
-    /// with the same types.
-    pub(crate) functions: Vec<Function>,
-    /// The resources that the interface shows, each with its number among the
-    /// plan's kinds.
+    /// The functions that the importer imports. The exporter has all of them, with the same
+    /// types.
+    pub(crate) functions: Vec<LinkedFunction>,
+    /// The resources that the interface contains, each with its index in the plan.
     pub(crate) resources: Vec<(String, u32)>,
 }
 
-/// A resource that a guest defines, and exports.
+/// A resource that a guest defines and exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub(crate) struct ResourceDef {
     /// The index of the guest.
     pub(crate) owner: usize,
-    /// The name of an exported interface that shows it.
+    /// The name of an exported interface that contains it.
     pub(crate) export: String,
-    /// Its name in there.
+    /// Its name in that interface.
     pub(crate) name: String,
 }
 
 /// One function of a [`Link`].
 #[derive(Debug)]
-pub(crate) struct Function {
+pub(crate) struct LinkedFunction {
     /// The function's name in both interfaces.
     pub(crate) name: String,
-    /// The importer's type of it; resource types are not substituted.
+    /// The function's type in the importer, whose resource types are not substituted.
     pub(crate) ty: ComponentFunc,
     /// Whether a handle can pass, in an argument or in the result.
     pub(crate) handles: bool,
-    /// How the caller can be told that the callee is dead.
+    /// The place in the result by which the caller learns that the callee failed.
     pub(crate) error_slot: Option<ErrorSlot>,
 }
 
-/// A part, with what was found out about it.
-struct Guest<'a> {
+/// A part, with what is known about its types.
+struct ExaminedGuest<'a> {
     name: &'a str,
     ty: types::Component,
     resources: Resources,
 }
 
-impl Guest<'_> {
-    /// Whether the guest takes this resource for one that `import` defines.
+impl ExaminedGuest<'_> {
+    /// Returns whether, in this guest's view, `import` defines the resource.
     fn defines(&self, import: &str, ty: ResourceType) -> bool {
         matches!(self.resources.origin(ty), Some(Origin::Import(origin)) if origin == import)
     }
 }
 
-/// Who may call whom: indices of guests. Everybody may call everybody, if
-/// nothing is said.
+/// The pairs of caller and callee that the app allows, by their indices. `None` allows all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowed(pub(crate) Option<Vec<(usize, usize)>>);
 
@@ -132,21 +154,21 @@ impl Allowed {
     }
 }
 
-/// What is to be said of the links between guests.
+/// The result of [`examine`].
 #[derive(Debug)]
 pub(crate) struct Examined {
-    /// How they are linked, as far as they can be.
-    pub(crate) plan: Plan,
-    /// Everything that keeps them from being linked.
+    /// The links, as far as guests can be linked.
+    pub(crate) plan: LinkPlan,
+    /// Everything that keeps guests from being linked.
     pub(crate) errors: Vec<LinkError>,
-    /// What each of them imports and exports.
+    /// The imports and exports of each guest.
     pub(crate) interfaces: Vec<Interfaces>,
 }
 
-/// Plans the links between `parts`, whose imports `linker` meets first.
+/// Plans the links between `parts`.
 ///
-/// `linker` has all that the host offers to each of them: `wasi:*` and
-/// `tombolo:*`.
+/// `linker` defines what the host offers to each of them, `wasi:*` and `tombolo:*`, and takes
+/// precedence over other guests.
 pub(crate) fn examine<T: 'static>(
     linker: &Linker<T>,
     parts: &[Part<'_>],
@@ -154,40 +176,27 @@ pub(crate) fn examine<T: 'static>(
 ) -> Examined {
     let engine = linker.engine();
     let mut offers = Offers::new(linker);
-    let mut guests: Vec<Guest<'_>> = parts
+    let mut guests: Vec<ExaminedGuest<'_>> = parts
         .iter()
         .map(|part| {
             let ty = part.component.component_type();
             let resources = Resources::of(engine, &ty, &mut offers);
-            Guest {
+            ExaminedGuest {
                 name: part.name,
                 ty,
                 resources,
             }
         })
         .collect();
-    let exports = Exports::of(engine, &guests);
-    let kinds = identify(engine, &mut guests, &exports, allowed);
-    let mut planner = Planner {
-        engine,
-        exports,
-        guests: &guests,
-        allowed,
-        plan: Plan {
-            links: Vec::new(),
-            kinds,
-            warnings: Vec::new(),
-        },
-        errors: Vec::new(),
-        hints: Hints::new(),
-    };
+    let exports = ExportIndex::of(engine, &guests);
+    let resources = identify(engine, &mut guests, &exports, allowed);
+    let mut planner = Planner::new(engine, &guests, &exports, allowed, resources);
     let mut imports = Vec::new();
     for (importer, part) in parts.iter().enumerate() {
         let known = planner.errors.len();
         imports.push(planner.imports(importer, &mut offers));
-        // What is left to check is the host's part, which the engine's own
-        // check knows best. It stops at the first import that it cannot meet,
-        // so there must be none of ours.
+        // The engine checks the host's part. It stops at the first import that is not defined,
+        // so it is asked only if all imports from guests are.
         if planner.errors.len() == known
             && let Err(error) = planner.check_host(linker, importer, part.component)
         {
@@ -214,465 +223,4 @@ pub(crate) fn examine<T: 'static>(
         errors,
         interfaces,
     }
-}
-
-/// What an import needs somebody for.
-#[derive(Clone, Copy)]
-struct Needs {
-    functions: bool,
-    resources: bool,
-}
-
-impl Needs {
-    fn of(engine: &Engine, guest: &Guest<'_>, import: &str, instance: &ComponentInstance) -> Self {
-        let mut needs = Self {
-            functions: false,
-            resources: false,
-        };
-        for (_, item) in instance.exports(engine) {
-            match item.ty {
-                ComponentItem::ComponentFunc(_) => needs.functions = true,
-                ComponentItem::Resource(ty) => needs.resources |= guest.defines(import, ty),
-                _ => {}
-            }
-        }
-        needs
-    }
-}
-
-/// Who serves an import.
-enum Choice<'a> {
-    /// Nobody has to: an interface of types alone is complete without anybody's
-    /// export.
-    Types,
-    Export(&'a exports::Export),
-    Several(Vec<usize>),
-    Forbidden(Vec<usize>),
-    Nobody,
-}
-
-/// Finds who serves an import of guest `importer`.
-fn choose<'a>(
-    exports: &'a Exports,
-    allowed: &Allowed,
-    importer: usize,
-    import: &str,
-    needs: Needs,
-) -> Choice<'a> {
-    if !needs.functions && !needs.resources {
-        return Choice::Types;
-    }
-    let name = Name::parse(import);
-    let guests = |exports: &[&exports::Export]| exports.iter().map(|it| it.guest).collect();
-    let mut best = exports.best(importer, &name, |to| allowed.call(importer, to));
-    if best.is_empty() {
-        let others = exports.best(importer, &name, |_| true);
-        if others.is_empty() {
-            return Choice::Nobody;
-        }
-        if needs.functions {
-            return Choice::Forbidden(guests(&others));
-        }
-        // Who is only handed somebody's resources on calls nobody.
-        best = others;
-    }
-    match best[..] {
-        [export] => Choice::Export(export),
-        ref several => Choice::Several(guests(several)),
-    }
-}
-
-/// Finds out which resources of the guests are the same, and gives each that a
-/// guest defines a number.
-fn identify(
-    engine: &Engine,
-    guests: &mut [Guest<'_>],
-    exports: &Exports,
-    allowed: &Allowed,
-) -> Vec<Kind> {
-    let mut kinds = Vec::new();
-    let mut found = Vec::new();
-    for (index, guest) in guests.iter().enumerate() {
-        for (ty, name, origin) in guest.resources.all() {
-            if let Origin::Export(export) = origin {
-                found.push((index, ty, kinds.len()));
-                kinds.push(Kind {
-                    owner: index,
-                    export: export.clone(),
-                    name: name.to_owned(),
-                });
-            }
-        }
-    }
-    let own = found.len();
-    for (index, guest) in guests.iter().enumerate() {
-        for (ty, _, origin) in guest.resources.all() {
-            if matches!(origin, Origin::Import(_))
-                && let Some((owner, defined)) =
-                    defined(engine, guests, exports, allowed, (index, ty))
-                && let Some((.., kind)) = found[..own]
-                    .iter()
-                    .find(|(guest, ty, _)| (*guest, *ty) == (owner, defined))
-            {
-                found.push((index, ty, *kind));
-            }
-        }
-    }
-    for (index, ty, kind) in found {
-        let number = u32::try_from(kind).expect("components are not that many");
-        let owner = guests[kinds[kind].owner].name;
-        let resources = &mut guests[index].resources;
-        resources.identify(ty, Identity::Guest(number), Some(owner));
-    }
-    kinds
-}
-
-/// Follows a resource type, from guest to guest, to the one that defines it.
-fn defined(
-    engine: &Engine,
-    guests: &[Guest<'_>],
-    exports: &Exports,
-    allowed: &Allowed,
-    (mut index, mut ty): (usize, ResourceType),
-) -> Option<(usize, ResourceType)> {
-    // A longer way has a guest twice, each of which might have it from the other.
-    for _ in 0..=guests.len() {
-        let guest = &guests[index];
-        let import = match guest.resources.origin(ty)? {
-            Origin::Host => return None,
-            Origin::Export(_) => return Some((index, ty)),
-            Origin::Import(import) => import,
-        };
-        let ComponentItem::ComponentInstance(instance) = guest.ty.get_import(engine, import)?.ty
-        else {
-            return None;
-        };
-        let needs = Needs::of(engine, guest, import, &instance);
-        let Choice::Export(export) = choose(exports, allowed, index, import, needs) else {
-            return None;
-        };
-        let name = guest.resources.name(ty);
-        match export.instance.get_export(engine, name)?.ty {
-            ComponentItem::Resource(other) => (index, ty) = (export.guest, other),
-            _ => return None,
-        }
-    }
-    None
-}
-
-/// A plan in the making.
-struct Planner<'a> {
-    engine: &'a Engine,
-    guests: &'a [Guest<'a>],
-    exports: Exports,
-    allowed: &'a Allowed,
-    plan: Plan,
-    errors: Vec<LinkError>,
-    hints: Hints,
-}
-
-impl Planner<'_> {
-    /// Links all imports of one guest that the host does not meet, and says who
-    /// serves each import.
-    fn imports<T: 'static>(&mut self, importer: usize, offers: &mut Offers<T>) -> Vec<Import> {
-        let guest = &self.guests[importer];
-        let mut imports = Vec::new();
-        for (import, item) in guest.ty.imports(self.engine) {
-            let mut served = |(functions, resources), provider| {
-                imports.push(Import {
-                    name: import.to_owned(),
-                    functions,
-                    resources,
-                    provider,
-                });
-            };
-            let refusal = match item.ty {
-                ComponentItem::ComponentInstance(instance) => {
-                    let provider = if offers.offered(import) {
-                        Provider::Host
-                    } else {
-                        let host = offers.nearest(import);
-                        self.import(importer, import, &instance, host)
-                    };
-                    let functions = interfaces::functions(self.engine, &instance);
-                    let resources = interfaces::resources(self.engine, &instance);
-                    served((functions, resources), provider);
-                    continue;
-                }
-                // A type by itself needs nobody who exports it.
-                ComponentItem::Type(_) => continue,
-                ComponentItem::Resource(ty)
-                    if guest.resources.origin(ty).is_some_and(Origin::is_imported) =>
-                {
-                    continue;
-                }
-                ComponentItem::Resource(_) => Refusal::Kind { kind: "resource" },
-                ComponentItem::ComponentFunc(_) => Refusal::Bare,
-                ComponentItem::CoreFunc(_) => Refusal::Kind {
-                    kind: "core function",
-                },
-                ComponentItem::Module(_) => Refusal::Kind { kind: "module" },
-                ComponentItem::Component(_) => Refusal::Kind { kind: "component" },
-            };
-            served((Vec::new(), Vec::new()), Provider::Refused);
-            self.errors.push(LinkError::Refused {
-                guest: guest.name.to_owned(),
-                import: import.to_owned(),
-                function: None,
-                refusal,
-            });
-        }
-        imports
-    }
-
-    /// Links one imported interface, and says who serves it.
-    fn import(
-        &mut self,
-        importer: usize,
-        import: &str,
-        instance: &ComponentInstance,
-        host: Option<String>,
-    ) -> Provider {
-        let guests = self.guests;
-        let guest = &guests[importer];
-        let refuse = |function: Option<&str>, refusal| LinkError::Refused {
-            guest: guest.name.to_owned(),
-            import: import.to_owned(),
-            function: function.map(str::to_owned),
-            refusal,
-        };
-
-        let name = Name::parse(import);
-        let mut functions = Vec::new();
-        let mut resources = Vec::new();
-        for (item_name, item) in instance.exports(self.engine) {
-            match item.ty {
-                ComponentItem::ComponentFunc(ty) => functions.push((item_name, ty)),
-                ComponentItem::Type(_) => {}
-                ComponentItem::Resource(ty) => resources.push((item_name, ty)),
-                _ => {
-                    let kind = "nested item";
-                    self.errors.push(refuse(None, Refusal::Kind { kind }));
-                    return Provider::Refused;
-                }
-            }
-        }
-        let names = |guests: &[usize]| -> Vec<String> {
-            let names = guests.iter().map(|guest| self.guests[*guest].name);
-            names.map(str::to_owned).collect()
-        };
-        let needs = Needs::of(self.engine, guest, import, instance);
-        let export = match choose(&self.exports, self.allowed, importer, import, needs) {
-            Choice::Types => return Provider::Types,
-            Choice::Export(export) => export,
-            Choice::Nobody => {
-                let error = self.missing(importer, import, host);
-                self.errors.push(error);
-                return Provider::Nobody;
-            }
-            Choice::Forbidden(others) => {
-                let others = names(&others);
-                self.errors.push(LinkError::Forbidden {
-                    guest: guest.name.to_owned(),
-                    import: import.to_owned(),
-                    exporters: others.clone(),
-                });
-                return Provider::Forbidden(others);
-            }
-            Choice::Several(several) => {
-                let exporters = names(&several);
-                self.errors.push(LinkError::Ambiguous {
-                    guest: guest.name.to_owned(),
-                    import: import.to_owned(),
-                    exporters: exporters.clone(),
-                });
-                return Provider::Ambiguous(exporters);
-            }
-        };
-
-        let exporter = &guests[export.guest];
-        let mut link = Link {
-            importer,
-            import: import.to_owned(),
-            exporter: export.guest,
-            export: export.name.clone(),
-            functions: Vec::new(),
-            resources: Vec::new(),
-        };
-        let known = self.errors.len();
-        for (resource, ty) in resources {
-            match guest.resources.identity(ty) {
-                Identity::Guest(kind) => link.resources.push((resource.to_owned(), kind)),
-                Identity::Unknown if guest.defines(import, ty) => {
-                    self.errors.push(LinkError::NoResource {
-                        importer: guest.name.to_owned(),
-                        import: import.to_owned(),
-                        resource: resource.to_owned(),
-                        exporter: exporter.name.to_owned(),
-                        export: export.name.clone(),
-                    });
-                }
-                // What is used from another interface is seen to there.
-                Identity::Unknown | Identity::Region => {}
-            }
-        }
-        if self.errors.len() > known {
-            return Provider::Unfit(exporter.name.to_owned());
-        }
-        for (function, ty) in functions {
-            if let Some(refusal) = refused(&guest.resources, &ty) {
-                self.errors.push(refuse(Some(function), refusal));
-                continue;
-            }
-            let item = export.instance.get_export(self.engine, function);
-            let Some(ComponentItem::ComponentFunc(exported)) = item.map(|item| item.ty) else {
-                self.errors.push(LinkError::NoFunction {
-                    importer: guest.name.to_owned(),
-                    import: import.to_owned(),
-                    function: function.to_owned(),
-                    exporter: exporter.name.to_owned(),
-                    export: export.name.clone(),
-                    near: near_function(self.engine, &export.instance, function, &mut self.hints),
-                });
-                continue;
-            };
-            let difference =
-                compare::functions((&guest.resources, &ty), (&exporter.resources, &exported));
-            if let Some(difference) = difference {
-                self.errors.push(LinkError::Mismatch {
-                    importer: guest.name.to_owned(),
-                    import: import.to_owned(),
-                    function: function.to_owned(),
-                    exporter: exporter.name.to_owned(),
-                    imported: print::function(&guest.resources, &ty),
-                    exported: print::function(&exporter.resources, &exported),
-                    difference,
-                });
-                continue;
-            }
-            let error_slot = ErrorSlot::of(&ty);
-            if error_slot.is_none() {
-                self.plan.warnings.push(Warning {
-                    importer: guest.name.to_owned(),
-                    exporter: exporter.name.to_owned(),
-                    function: format!("{}.{function}", name.path),
-                });
-            }
-            link.functions.push(Function {
-                name: function.to_owned(),
-                handles: passes_handles(&ty),
-                ty,
-                error_slot,
-            });
-        }
-        if self.errors.len() > known {
-            return Provider::Unfit(exporter.name.to_owned());
-        }
-        self.plan.links.push(link);
-        Provider::Guest(exporter.name.to_owned())
-    }
-
-    /// Says that nobody serves `import`. `host` is the version of it that the
-    /// host offers.
-    fn missing(&mut self, importer: usize, import: &str, host: Option<String>) -> LinkError {
-        let name = Name::parse(import);
-        let guest = self.guests[importer].name.to_owned();
-        let import = import.to_owned();
-        match host {
-            Some(offered) => LinkError::HostVersion {
-                guest,
-                import,
-                offered,
-            },
-            None if name.is_hosts() => LinkError::HostLacks { guest, import },
-            None => LinkError::Missing {
-                near: self
-                    .exports
-                    .near(importer, &name, self.guests, &mut self.hints),
-                guest,
-                import,
-            },
-        }
-    }
-
-    /// Lets the engine check one guest's imports against the host, with all
-    /// that other guests serve to it left to the plan.
-    fn check_host<T: 'static>(
-        &self,
-        linker: &Linker<T>,
-        importer: usize,
-        component: &Component,
-    ) -> wasmtime::Result<()> {
-        let mut linker = linker.clone();
-        for link in &self.plan.links {
-            if link.importer != importer {
-                continue;
-            }
-            let mut instance = linker.instance(&link.import)?;
-            for (resource, kind) in &link.resources {
-                instance.resource(resource, ResourceType::host_dynamic(*kind), |_, _| Ok(()))?;
-            }
-            for function in &link.functions {
-                // Never called: this linker makes no instance.
-                instance.func_new(&function.name, |_, _, _, _| bail!("not linked"))?;
-            }
-        }
-        linker.substituted_component_type(component)?;
-        Ok(())
-    }
-}
-
-/// Says why no guest can offer a function of this type to another.
-fn refused(resources: &Resources, ty: &ComponentFunc) -> Option<Refusal> {
-    if ty.async_() {
-        return Some(Refusal::Async);
-    }
-    visit::function(ty, |ty, at| {
-        let at = at.to_owned();
-        Some(match ty {
-            Type::Own(handle) | Type::Borrow(handle)
-                if resources.identity(*handle) == Identity::Unknown =>
-            {
-                Refusal::Handle {
-                    resource: resources.describe(*handle),
-                    at,
-                }
-            }
-            Type::Future(_) => Refusal::Value {
-                value: "future",
-                at,
-            },
-            Type::Stream(_) => Refusal::Value {
-                value: "stream",
-                at,
-            },
-            Type::ErrorContext => Refusal::Value {
-                value: "error-context",
-                at,
-            },
-            _ => return None,
-        })
-    })
-}
-
-/// Whether any handle passes. [`refused`] has seen to it that it may.
-fn passes_handles(ty: &ComponentFunc) -> bool {
-    visit::function(ty, |ty, _| {
-        matches!(ty, Type::Own(_) | Type::Borrow(_)).then_some(())
-    })
-    .is_some()
-}
-
-/// Finds the function that whoever wrote `name` may have meant.
-fn near_function(
-    engine: &Engine,
-    instance: &ComponentInstance,
-    name: &str,
-    hints: &mut Hints,
-) -> Option<String> {
-    let functions = instance
-        .exports(engine)
-        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
-        .map(|(other, _)| (other, other));
-    hints.nearest(name, functions, 0.7).map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Names of interfaces, and which versions of one go together.
+//! Names of interfaces, and which of their versions are compatible.
 
 use std::cmp::Ordering;
 
@@ -11,13 +11,12 @@ pub(super) struct Name<'a> {
     pub(super) text: &'a str,
     /// The name without its version.
     pub(super) path: &'a str,
-    /// The version; also none where what follows the `@` is not one, and is
-    /// then part of the path.
+    /// The version. If the text after the `@` is not a version, it is part of the path.
     pub(super) version: Option<Version>,
 }
 
 impl<'a> Name<'a> {
-    /// Takes a name apart. Every text is a name.
+    /// Splits a name. Every text is a valid name.
     pub(super) fn parse(text: &'a str) -> Self {
         if let Some((path, version)) = text.split_once('@')
             && let Ok(version) = Version::parse(version)
@@ -35,9 +34,9 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Whether an export of the name `export` can stand for an import of this
-    /// one: the same version, or a compatible one. An older one can do, too:
-    /// what of it is imported is compared item by item.
+    /// Returns whether an export named `export` can serve an import of this name: its version is
+    /// the same, or compatible. It may be older, because the imported items are compared one by
+    /// one.
     pub(super) fn accepts(&self, export: &Self) -> bool {
         if self.path != export.path {
             return false;
@@ -49,8 +48,8 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Compares two exports that this import accepts: its own version wins, and
-    /// else the newer one.
+    /// Compares two exports that this import accepts. The import's own version wins, otherwise
+    /// the newer one.
     pub(super) fn prefers(&self, a: &Self, b: &Self) -> Ordering {
         let exact = |name: &Self| name.version == self.version;
         exact(a)
@@ -58,12 +57,12 @@ impl<'a> Name<'a> {
             .then_with(|| a.version.cmp(&b.version))
     }
 
-    /// Whether this is an interface that only a host can be expected to have.
+    /// Returns whether the interface is in a namespace that only hosts implement.
     pub(super) fn is_hosts(&self) -> bool {
         self.path.starts_with("wasi:") || self.path.starts_with("tombolo:")
     }
 
-    /// Whether the version is one of WASI 0.2.
+    /// Returns whether the version is one of WASI 0.2.
     pub(super) fn is_wasi_p2(&self) -> bool {
         self.version
             .as_ref()
@@ -71,8 +70,8 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Whether two different versions are compatible by the rules of SemVer, as
-/// wasmtime's own linker reads them: a pre-release is compatible with nothing.
+/// Returns whether two different versions are compatible by the rules of SemVer, as wasmtime's
+/// own linker applies them. A pre-release is compatible only with itself.
 fn compatible(a: &Version, b: &Version) -> bool {
     if !a.pre.is_empty() || !b.pre.is_empty() {
         return false;
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_version_wins_over_newer_and_newer_over_older() {
+    fn exact_version_wins_then_the_newer() {
         let import = Name::parse("a:b/c@1.1.0");
         let [old, exact, new] = ["a:b/c@1.0.0", "a:b/c@1.1.0", "a:b/c@1.2.0"].map(Name::parse);
         assert_eq!(import.prefers(&exact, &new), Ordering::Greater);

@@ -1,4 +1,4 @@
-//! What the host itself offers.
+//! The interfaces that the host offers.
 
 use std::collections::HashMap;
 
@@ -8,19 +8,19 @@ use wasmtime::component::Linker;
 
 use super::name::Name;
 
-/// The versions at which the host offers its packages.
+/// The versions of the packages that the host offers.
 static VERSIONS: [(&str, Version); 2] = [
-    // That of `wasmtime-wasi`.
+    // The version in `wasmtime-wasi`.
     ("wasi:", Version::new(0, 2, 12)),
-    // That of `wit/*.wit`.
+    // The version in `wit/`.
     ("tombolo:", Version::new(0, 1, 0)),
 ];
 
-/// What a linker defines before any guest is linked.
+/// The names that a linker defines before any guest is linked.
 ///
-/// A [`Linker`] cannot be asked what it defines, but it refuses to define a
-/// function by the name of an instance. Asking otherwise leaves a function
-/// behind, so this asks a copy, and asks once for each name.
+/// A [`Linker`] cannot list what it defines, but it refuses to define a function that has the
+/// name of an instance. If there is no such instance, the attempt defines the function. So this
+/// type tries it on a copy of the linker, and once for each name.
 pub(super) struct Offers<T: 'static> {
     copy: Linker<T>,
     known: HashMap<String, bool>,
@@ -36,8 +36,8 @@ impl<T: 'static> Offers<T> {
         }
     }
 
-    /// Whether the host meets an import of this name, as the linker resolves
-    /// names: by the name itself, or by a compatible version.
+    /// Returns whether the host serves an import of this name. As in the linker, that may be by
+    /// the name itself or by a compatible version.
     pub(super) fn offered(&mut self, import: &str) -> bool {
         if self.defines(import) {
             return true;
@@ -49,8 +49,7 @@ impl<T: 'static> Offers<T> {
         }
     }
 
-    /// The name under which the host offers this interface, of whatever
-    /// version.
+    /// Returns the name by which the host offers this interface, in any version.
     pub(super) fn nearest(&mut self, import: &str) -> Option<String> {
         let path = Name::parse(import).path;
         let (_, version) = VERSIONS

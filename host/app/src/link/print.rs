@@ -6,14 +6,14 @@ use wasmtime::component::types::{ComponentFunc, Type};
 
 use super::resources::Resources;
 
-/// How long a printed function gets before it is cut.
+/// The most bytes of a printed function type. Longer ones are cut.
 const FUNCTION: usize = 400;
-/// How long a printed type gets.
+/// The most bytes of a printed type.
 const TYPE: usize = 120;
 
-/// Prints a function's type, as in `func(buffer: borrow<region>) -> string`.
+/// Returns a function's type as text, for example `func(buffer: borrow<region>) -> string`.
 pub(super) fn function(resources: &Resources, ty: &ComponentFunc) -> String {
-    Printer::print(resources, FUNCTION, |printer| {
+    TypePrinter::print(resources, FUNCTION, |printer| {
         printer.write_str(if ty.async_() { "async func" } else { "func" })?;
         printer.list("(", ")", ty.params(), |printer, (name, ty)| {
             write!(printer, "{name}: ")?;
@@ -27,39 +27,40 @@ pub(super) fn function(resources: &Resources, ty: &ComponentFunc) -> String {
     })
 }
 
-/// Prints a type, as in `option<list<u8>>`.
+/// Returns a type as text, for example `option<list<u8>>`.
 pub(super) fn ty(resources: &Resources, ty: &Type) -> String {
-    Printer::print(resources, TYPE, |printer| printer.ty(ty))
+    TypePrinter::print(resources, TYPE, |printer| printer.ty(ty))
 }
 
-/// Writes types into a text that stays short, however large the types are.
-struct Printer<'a> {
+/// A text of bounded length that types are written to. Writing ends where the text is full, so
+/// the time is bounded too, however large the types are.
+struct TypePrinter<'a> {
     resources: &'a Resources,
     text: String,
-    room: usize,
+    left: usize,
 }
 
-impl Write for Printer<'_> {
+impl Write for TypePrinter<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.len() > self.room {
+        if text.len() > self.left {
             return Err(fmt::Error);
         }
-        self.room -= text.len();
+        self.left -= text.len();
         self.text.push_str(text);
         Ok(())
     }
 }
 
-impl<'a> Printer<'a> {
+impl<'a> TypePrinter<'a> {
     fn print(
         resources: &'a Resources,
-        room: usize,
+        left: usize,
         write: impl FnOnce(&mut Self) -> fmt::Result,
     ) -> String {
         let mut printer = Self {
             resources,
             text: String::new(),
-            room,
+            left,
         };
         if write(&mut printer).is_err() {
             printer.text.push('…');
@@ -133,7 +134,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Writes `name<a, b>`, with `_` for what there is not.
+    /// Writes `name<a, b>`, with `_` for an absent type.
     fn of(&mut self, name: &str, types: &[Option<Type>]) -> fmt::Result {
         self.write_str(name)?;
         self.list("<", ">", types, |printer, ty| match ty {

@@ -1,4 +1,4 @@
-//! The resource types that a component knows, and which of them are the same.
+//! The resource types that a component imports and exports.
 
 use wasmtime::Engine;
 use wasmtime::component::ResourceType;
@@ -7,20 +7,19 @@ use wasmtime::component::types::{self, ComponentInstance, ComponentItem};
 use super::name::Name;
 use super::offer::Offers;
 
-/// The interface that has the resource `region`.
+/// The interface that defines the resource `region`.
 const REGIONS: &str = "tombolo:memory/regions";
 const REGION: &str = "region";
 
-/// How many resource types are known at most. WASI has about twenty; what goes
-/// beyond this is refused as unknown, so that no component makes a linear
-/// search long.
+/// The most resource types of a component that are known. Further ones are refused as unknown, so
+/// that linear searches stay short. WASI has about twenty.
 const MOST: usize = 256;
 
 /// The resource types that one component imports and exports.
 ///
-/// A component's type, before it is instantiated, has numbers for resources;
-/// the first import that shows one is the one that defines it. What no import
-/// shows, and an export does, the component defines itself.
+/// The type of a component that is not instantiated numbers its resources. The first import that
+/// contains a resource is the one that defines it. A resource that only exports contain is defined
+/// by the component itself.
 pub(super) struct Resources {
     known: Vec<Resource>,
 }
@@ -31,18 +30,18 @@ struct Resource {
     interface: String,
     origin: Origin,
     identity: Identity,
-    /// The guest that defines it, if it is another.
+    /// The name of the guest that defines it.
     owner: Option<String>,
 }
 
-/// Where a component has a resource type from.
+/// The origin of a resource type in a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The host.
     Host,
-    /// Whoever serves the import of this name.
+    /// The guest that serves the import of this name.
     Import(String),
-    /// It defines it itself, and exports it by this name.
+    /// The component itself, which exports it in the interface of this name.
     Export(String),
 }
 
@@ -52,24 +51,24 @@ impl Origin {
     }
 }
 
-/// What makes resource types of two components the same.
+/// The identity of a resource type. Types of two components are the same if it is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// Nothing known: like no other.
+    /// Not known: the type is equal to no other.
     Unknown,
     /// Tombolo's `region`.
     Region,
-    /// The resource of a guest that has this number in the plan.
+    /// The resource of a guest with this number: an index into the plan.
     Guest(u32),
 }
 
 impl Resources {
-    /// Of a component of which no resource is known.
+    /// Returns the resources of a component that has none.
     pub(super) fn none() -> Self {
         Self { known: Vec::new() }
     }
 
-    /// Collects them.
+    /// Collects the resource types of a component.
     pub(super) fn of<T: 'static>(
         engine: &Engine,
         component: &types::Component,
@@ -123,13 +122,13 @@ impl Resources {
         }
     }
 
-    /// All of them: type, name, and where the component has it from.
+    /// Returns the type, name and origin of each resource.
     pub(super) fn all(&self) -> impl Iterator<Item = (ResourceType, &str, &Origin)> {
         let known = self.known.iter();
         known.map(|known| (known.ty, &*known.name, &known.origin))
     }
 
-    /// Notes whose the type is.
+    /// Sets the identity of a type, and the guest that defines it.
     pub(super) fn identify(&mut self, ty: ResourceType, identity: Identity, owner: Option<&str>) {
         if let Some(known) = self.known.iter_mut().find(|known| known.ty == ty) {
             known.identity = identity;
@@ -137,23 +136,23 @@ impl Resources {
         }
     }
 
-    /// Where the component has the type from, if that is known.
+    /// Returns the origin of a type, if it is known.
     pub(super) fn origin(&self, ty: ResourceType) -> Option<&Origin> {
         self.find(ty).map(|known| &known.origin)
     }
 
-    /// Whose the type is.
+    /// Returns the identity of a type.
     pub(super) fn identity(&self, ty: ResourceType) -> Identity {
         self.find(ty)
             .map_or(Identity::Unknown, |known| known.identity)
     }
 
-    /// The name of the type, as WIT writes it.
+    /// Returns the name of a type in WIT.
     pub(super) fn name(&self, ty: ResourceType) -> &str {
         self.find(ty).map_or("resource", |known| &known.name)
     }
 
-    /// The name of the type with its interface, for diagnoses.
+    /// Returns the name of a type with its interface, for messages.
     pub(super) fn describe(&self, ty: ResourceType) -> String {
         match self.find(ty) {
             Some(known) => {

@@ -1,7 +1,8 @@
-//! The planner, on components made of WIT alone.
+//! Tests of the planner with components that consist of WIT alone.
 
 mod allowed;
 
+use wasmtime::Engine;
 use wasmtime::component::{ResourceType, Val};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
@@ -23,10 +24,10 @@ impl WasiView for State {
     }
 }
 
-/// The WIT that every guest can use: Tombolo's, and a little of WASI's.
+/// Returns the WIT that every guest can use: Tombolo's, and a little of WASI's.
 fn resolve() -> Resolve {
     let mut resolve = Resolve::default();
-    // With `tombolo:memory`, which it depends on.
+    // This includes `tombolo:memory`, on which it depends.
     resolve
         .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/app"))
         .unwrap();
@@ -46,7 +47,7 @@ fn resolve() -> Resolve {
     resolve
 }
 
-/// A linker with all that the host offers.
+/// Returns a linker with all interfaces of the host.
 fn host(engine: &Engine) -> Linker<State> {
     struct Region;
     struct Window;
@@ -75,7 +76,7 @@ fn host(engine: &Engine) -> Linker<State> {
     linker
 }
 
-/// A guest whose functions all trap: the component of the world `guest`.
+/// Compiles the world `guest` to a component whose functions all trap.
 fn component(engine: &Engine, wit: &str) -> Component {
     Component::new(engine, encode(wit)).unwrap()
 }
@@ -93,8 +94,8 @@ fn encode(wit: &str) -> Vec<u8> {
         .unwrap()
 }
 
-/// Plans guests, each a name and its WIT.
-fn plan_of(guests: &[(&str, &str)]) -> Result<Plan, LinkErrors> {
+/// Plans the links of guests, each a name and its WIT.
+fn plan_of(guests: &[(&str, &str)]) -> Result<LinkPlan, LinkErrors> {
     let engine = Engine::default();
     let components: Vec<Component> = guests
         .iter()
@@ -108,7 +109,11 @@ fn plan_of(guests: &[(&str, &str)]) -> Result<Plan, LinkErrors> {
     plan(&host(&engine), &parts, &Allowed::default())
 }
 
-fn plan(linker: &Linker<State>, parts: &[Part<'_>], allowed: &Allowed) -> Result<Plan, LinkErrors> {
+fn plan(
+    linker: &Linker<State>,
+    parts: &[Part<'_>],
+    allowed: &Allowed,
+) -> Result<LinkPlan, LinkErrors> {
     let examined = examine(linker, parts, allowed);
     match LinkErrors::new(examined.errors) {
         Some(errors) => Err(errors),
@@ -116,23 +121,23 @@ fn plan(linker: &Linker<State>, parts: &[Part<'_>], allowed: &Allowed) -> Result
     }
 }
 
-/// A guest that imports the interface `a:b/c` of this body.
+/// Returns a guest that imports the interface `a:b/c` with this body.
 fn imports(body: &str) -> String {
     format!("package a:b@1.0.0; interface c {{ {body} }} world guest {{ import c; }}")
 }
 
-/// A guest that exports the interface `a:b/c` of this body.
+/// Returns a guest that exports the interface `a:b/c` with this body.
 fn exports(body: &str) -> String {
     format!("package a:b@1.0.0; interface c {{ {body} }} world guest {{ export c; }}")
 }
 
 /// Plans one guest that imports `a:b/c`, and one that exports it.
-fn pair(import: &str, export: &str) -> Result<Plan, LinkErrors> {
+fn pair(import: &str, export: &str) -> Result<LinkPlan, LinkErrors> {
     plan_of(&[("front", &imports(import)), ("back", &exports(export))])
 }
 
 #[track_caller]
-fn only_error(result: Result<Plan, LinkErrors>) -> String {
+fn only_error(result: Result<LinkPlan, LinkErrors>) -> String {
     let errors = result.expect_err("should not link");
     assert_eq!(errors.errors().len(), 1, "{errors}");
     assert!(!errors.hints()[0].is_empty());
@@ -148,6 +153,7 @@ fn host_offers_pressure() {
     assert!(plan.links.is_empty(), "{:?}", plan.links);
 }
 
+// rule 13
 #[test]
 fn region_interface_of_two_guests_links() {
     let wit = include_str!("tests/music.wit");
@@ -209,7 +215,7 @@ fn types_only_interface_needs_no_exporter() {
 }
 
 #[test]
-fn type_interface_used_by_another_needs_no_exporter() {
+fn used_type_interface_needs_no_exporter() {
     let wit = |item| {
         format!(
             "package a:b@1.0.0;
@@ -236,7 +242,7 @@ fn types_of_the_world_need_no_exporter() {
 }
 
 #[test]
-fn missing_interface_names_guest_interface_and_nearest() {
+fn missing_interface_names_the_nearest() {
     let import =
         "package demo:music@0.1.0; interface servr { f: func(); } world guest { import servr; }";
     let export =
@@ -249,7 +255,7 @@ fn missing_interface_names_guest_interface_and_nearest() {
 }
 
 #[test]
-fn missing_interface_without_anything_near_says_only_that() {
+fn missing_interface_without_a_similar_one() {
     assert_eq!(
         only_error(plan_of(&[("front", &imports("f: func();"))])),
         "`front` imports `a:b/c@1.0.0`, which no other guest exports"
@@ -265,7 +271,7 @@ fn incompatible_version_is_named() {
             ("back", &exports("f: func();"))
         ])),
         "`front` imports `a:b/c@0.2.0`, which no other guest exports; \
-         `back` exports `a:b/c@1.0.0`, which is not compatible"
+         `back` exports `a:b/c@1.0.0`, an incompatible version"
     );
 }
 
@@ -303,7 +309,7 @@ fn two_exporters_are_ambiguous() {
             ("one", &exports(body)),
             ("two", &exports(body)),
         ])),
-        "`front` imports `a:b/c@1.0.0`, and more than one guest exports it: `one`, `two`"
+        "`front` imports `a:b/c@1.0.0`, which several guests export: `one`, `two`"
     );
 }
 
@@ -313,9 +319,9 @@ fn guest_does_not_serve_itself() {
     assert_eq!(
         only_error(plan_of(&[("both", both)])),
         "`both` imports `a:b/c@1.0.0`, which no other guest exports; \
-         it exports that itself, but no guest serves itself"
+         it exports this interface itself, but a guest cannot serve its own imports"
     );
-    // With a second one, each serves the other.
+    // Two such guests serve each other.
     let plan = plan_of(&[("both", both), ("too", both)]).unwrap();
     assert_eq!(plan.links.len(), 2);
 }
@@ -324,13 +330,13 @@ fn guest_does_not_serve_itself() {
 fn missing_function_names_the_nearest() {
     assert_eq!(
         only_error(pair("play-it: func();", "play: func(); stop: func();")),
-        "`front` imports function `play-it` of `a:b/c@1.0.0`, which `back`'s `a:b/c@1.0.0` \
-         does not have; the nearest is `play`"
+        "`front` imports function `play-it` of `a:b/c@1.0.0`, but `back` exports `a:b/c@1.0.0` \
+         without it; the nearest is `play`"
     );
 }
 
 #[test]
-fn mismatch_shows_both_types_and_where_they_differ() {
+fn mismatch_shows_both_types_and_the_difference() {
     let body = |rate| {
         format!(
             "{REGION} record format {{ channels: u16, rate: {rate} }}
@@ -439,7 +445,7 @@ fn other_handles_are_refused_at_any_depth() {
     );
 }
 
-/// A resource of a guest's, in an interface that others use.
+/// A resource of a guest, in an interface that others use.
 const THINGS: &str = "package a:b@1.0.0;
     interface things {
         resource thing {
@@ -455,19 +461,20 @@ fn things(world: &str) -> String {
     format!("{THINGS} world guest {{ {world} }}")
 }
 
-/// A guest that is handed them on. Real ones are left no functions that they do
-/// not call.
+/// A guest that receives the resource from another importer. As in real components, functions
+/// that it does not call are removed.
 const THIRD: &str = "package a:b@1.0.0;
     interface things { resource thing; }
     interface sink { use things.{thing}; take: func(t: thing) -> result<_, string>; }
     world guest { export sink; }";
 
+// rule 13
 #[test]
-fn resource_of_a_guest_is_linked_under_its_number() {
+fn resource_of_a_guest_is_linked_by_number() {
     let (import, export) = (things("import things;"), things("export things;"));
     let plan = plan_of(&[("front", &import), ("back", &export)]).unwrap();
-    assert_eq!(plan.kinds.len(), 1);
-    let kind = &plan.kinds[0];
+    assert_eq!(plan.resources.len(), 1);
+    let kind = &plan.resources[0];
     assert_eq!(
         (kind.owner, &*kind.export, &*kind.name),
         (1, "a:b/things@1.0.0", "thing")
@@ -483,7 +490,7 @@ fn resource_of_a_guest_is_linked_under_its_number() {
 }
 
 #[test]
-fn guests_of_two_exporters_have_two_resources() {
+fn two_exporters_have_two_resources() {
     let two = "package a:b@1.0.0; interface d { resource thing; f: func(t: thing); }";
     let two = |world: &str| format!("{two} world guest {{ {world} }}");
     let front = "package a:b@1.0.0;
@@ -507,14 +514,14 @@ fn guests_of_two_exporters_have_two_resources() {
 }
 
 #[test]
-fn third_guest_takes_a_resource_on() {
+fn third_guest_can_receive_a_resource() {
     let plan = plan_of(&[
         ("front", &things("import things; import sink;")),
         ("back", &things("export things;")),
         ("third", THIRD),
     ])
     .unwrap();
-    // Of `things` the third imports the resource alone.
+    // The third guest imports only the resource of `things`.
     let links: Vec<_> = plan
         .links
         .iter()
@@ -537,7 +544,7 @@ fn third_guest_takes_a_resource_on() {
 }
 
 #[test]
-fn who_is_handed_a_resource_on_need_not_be_allowed_to_call() {
+fn receiving_a_resource_needs_no_permission() {
     let parts = [
         things("import things; import sink;"),
         things("export things;"),
@@ -561,7 +568,7 @@ fn who_is_handed_a_resource_on_need_not_be_allowed_to_call() {
 }
 
 #[test]
-fn resources_of_two_guests_do_not_fit() {
+fn resources_of_two_guests_do_not_match() {
     let parts = [
         things("import things; import sink;"),
         things("export things;"),
@@ -588,17 +595,17 @@ fn resources_of_two_guests_do_not_fit() {
 }
 
 #[test]
-fn resource_that_the_exporter_lacks_is_named() {
+fn missing_resource_is_named() {
     let import = "resource thing; f: func();";
     assert_eq!(
         only_error(pair(import, "f: func();")),
-        "`front` imports resource `thing` of `a:b/c@1.0.0`, which `back`'s `a:b/c@1.0.0` does \
-         not define"
+        "`front` imports resource `thing` of `a:b/c@1.0.0`, but `back` exports `a:b/c@1.0.0` \
+         without it"
     );
 }
 
 #[test]
-fn resource_that_two_guests_have_from_each_other_is_nobodys() {
+fn circular_resource_is_an_error() {
     let one = "package a:b@1.0.0;
         interface c { resource r; f: func(r: r); }
         interface d { use c.{r}; g: func(r: r); }
@@ -614,7 +621,7 @@ fn resource_that_two_guests_have_from_each_other_is_nobodys() {
 fn own_resource_named_region_is_no_region() {
     let body = "resource region; f: func(t: borrow<region>);";
     let plan = pair(body, body).unwrap();
-    assert_eq!(plan.kinds.len(), 1);
+    assert_eq!(plan.resources.len(), 1);
     let error = only_error(pair(body, &format!("{REGION} f: func(t: borrow<region>);")));
     assert!(error.contains("`region`"), "{error}");
 }
@@ -624,25 +631,29 @@ fn bare_function_is_refused() {
     let import = "package a:b; world guest { import f: func(); }";
     assert_eq!(
         only_error(plan_of(&[("front", import)])),
-        "`front` imports `f`, a function outside of any interface"
+        "`front` imports `f`, a function outside any interface, and only interfaces can be linked \
+         between guests"
     );
 }
 
 #[test]
-fn wasi_that_the_host_lacks_is_said_so() {
+fn missing_wasi_interface_names_the_host() {
     let import = "package a:b; world guest { import wasi:http/types@0.2.0; }";
     assert_eq!(
         only_error(plan_of(&[("front", import)])),
-        "`front` imports `wasi:http/types@0.2.0`, which this host does not offer, and no guest exports"
+        "`front` imports `wasi:http/types@0.2.0`, which neither this host nor another guest offers"
     );
 }
 
 #[test]
-fn function_that_the_hosts_interface_lacks_is_said_so() {
+fn missing_function_of_the_host_is_named() {
     let import = "package a:b; world guest { import wasi:random/random@0.2.0; }";
     let error = only_error(plan_of(&[("front", import)]));
     assert!(
-        error.starts_with("`front` does not fit to what this host offers: component imports instance `wasi:random/random@0.2.0`"),
+        error.starts_with(
+            "the imports of `front` do not match what this host offers: component imports \
+             instance `wasi:random/random@0.2.0`"
+        ),
         "{error}"
     );
 }
@@ -680,7 +691,7 @@ fn commands_are_found() {
 }
 
 #[test]
-fn versions_of_the_host_are_those_that_it_offers() {
+fn offers_know_the_versions_of_the_host() {
     let engine = Engine::default();
     let mut offers = Offers::new(&host(&engine));
     for name in ["wasi:cli/environment", "tombolo:memory/regions"] {
@@ -696,8 +707,9 @@ fn versions_of_the_host_are_those_that_it_offers() {
     assert!(!offers.offered("a:b/c"));
 }
 
+// rule 13
 #[test]
-fn refusal_has_the_shape_of_the_result() {
+fn error_has_the_shape_of_the_result() {
     let text = || Box::new(Val::String("gone".to_owned()));
     assert_eq!(
         ErrorSlot::String.error("gone".to_owned()),
@@ -713,9 +725,9 @@ fn refusal_has_the_shape_of_the_result() {
 }
 
 #[test]
-fn asynchronous_types_do_not_even_compile() {
-    // The engine is built without them. Should that change, the planner refuses
-    // them, and here is what tells that it needs tests of that.
+fn asynchronous_types_do_not_compile() {
+    // The engine is built without them. If that changes, this test fails, and the planner's
+    // refusals need tests.
     let engine = Engine::default();
     for body in [
         "f: async func();",

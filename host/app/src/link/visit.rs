@@ -1,12 +1,12 @@
-//! Walks through all the types in a function's type.
+//! Walks over all types in a function's type.
 
 use wasmtime::component::types::{ComponentFunc, Type};
 
-/// Shows `see` every type in the parameters and results of `ty`, outermost
-/// first, with the path to it, until it returns something.
+/// Calls `see` with every type in the parameters and results of `ty`, outermost first, and with
+/// the path to it, until it returns a value. Returns that value.
 ///
-/// Ends for every component: wasmtime bounds how deep types nest, and how large
-/// they are when written out.
+/// Ends soon for every component: wasmtime bounds how deep types nest. The types of all functions
+/// that a component imports and exports have at most a million parts, written out.
 pub(super) fn function<R>(
     ty: &ComponentFunc,
     mut see: impl FnMut(&Type, &str) -> Option<R>,
@@ -26,17 +26,17 @@ pub(super) fn function<R>(
     None
 }
 
-/// The path of a parameter.
+/// Returns the path of a parameter.
 pub(super) fn param(name: &str) -> String {
     format!("param {name}")
 }
 
-/// The path of the result.
+/// Returns the path of the result.
 pub(super) fn result() -> String {
     "result".to_owned()
 }
 
-/// Lengthens `path` by `step` while `then` runs.
+/// Appends `step` to `path` while `then` runs.
 pub(super) fn step<R>(path: &mut String, step: &str, then: impl FnOnce(&mut String) -> R) -> R {
     let length = path.len();
     path.push_str(step);

@@ -1,17 +1,17 @@
-//! Lines with the name of the guest that printed them.
+//! Prefixes lines with the name of the guest that printed them.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use tombolo_region::is_harmless;
 
-/// Writes `bytes` with the guest's name before each line. Escapes everything that could
-/// make a line look like another guest's, or the program's: controls, and what is no UTF-8.
-/// `goes_on` says that the first line was begun before.
-pub(super) fn name(bytes: &[u8], name: &str, goes_on: bool, out: &mut Vec<u8>) {
+/// Writes `bytes` with the guest's name before each line. Escapes control characters and invalid
+/// UTF-8, by which a line could look like another guest's, or the program's. If `continues`, the
+/// first bytes belong to a line that was begun before.
+pub(super) fn name(bytes: &[u8], name: &str, continues: bool, out: &mut Vec<u8>) {
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let mut text = String::with_capacity(name.len() + 3 + line.len());
-        if index > 0 || !goes_on {
+        if index > 0 || !continues {
             escape(name.as_bytes(), &mut text);
             text.push_str(" | ");
         }
@@ -41,7 +41,7 @@ fn escape(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// Returns how many of the last bytes are the beginning of a character.
+/// Returns the length of the incomplete character at the end.
 pub(super) fn cut_character(bytes: &VecDeque<u8>) -> usize {
     let tail: Vec<u8> = bytes
         .range(bytes.len().saturating_sub(3)..)
@@ -50,7 +50,7 @@ pub(super) fn cut_character(bytes: &VecDeque<u8>) -> usize {
     (1..=tail.len())
         .find(|count| {
             let end = &tail[tail.len() - count..];
-            // A byte that begins a character of more bytes than there are.
+            // A byte that begins a character with more bytes than there are.
             end[0] >= 0xc0
                 && std::str::from_utf8(end).is_err_and(|error| error.error_len().is_none())
         })

@@ -1,6 +1,13 @@
-//! Lanes of bytes, merged into one destination by lines.
+//! Merges lanes of bytes into one destination, line by line.
 //!
-//! Pure logic, without threads and without a destination.
+//! Pure logic, without threads and without a destination. Lanes take turns, each with at most
+//! 16 KiB of whole lines. An unfinished line is held back until one of these happens:
+//!
+//! - its guest reads standard input or ends ([`Merge::release`], [`Merge::end_incarnation`]);
+//! - its lane is full;
+//! - it has waited for 100 ms, on a terminal.
+//!
+//! Bytes of a guest that has the destination to itself are never held back.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,67 +16,67 @@ use std::time::{Duration, Instant};
 
 use super::lines;
 
-/// The bytes that a lane holds at most, those that are being written included.
+/// The most bytes in a lane, including those being written.
 pub(super) const BUFFER: usize = 64 << 10;
 
-/// The bytes of a lane that are written in one go, unless a line is longer: few enough
-/// that the other lanes have their turn soon.
+/// The most bytes of a lane per turn, unless a line is longer. It is small, so that the other
+/// lanes have their turn soon.
 const CHUNK: usize = 16 << 10;
 
-/// The time that a terminal waits for the rest of a line.
+/// The time after which an unfinished line is written to a terminal.
 const REST_OF_LINE: Duration = Duration::from_millis(100);
 
 /// The origin of a lane's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A guest, whose bytes are written as they are.
+    /// A guest whose bytes are written unchanged.
     Guest,
-    /// A guest, whose name is written before each line. Lines are escaped.
+    /// A guest whose name precedes each line. Lines are escaped.
     Named(String),
-    /// The program itself, which adds whole lines.
+    /// The program, which adds whole lines.
     Program,
 }
 
 /// The lanes of one destination.
 #[derive(Debug)]
 pub(super) struct Merge {
-    lanes: Vec<Option<Lane>>,
+    lanes: Vec<Option<LaneBuffer>>,
     /// The index of the lane that has the next turn.
     turn: usize,
-    /// The identity of the lane whose line was written in part.
+    /// The identity of the lane whose last line was written without its end.
     open: Option<u64>,
     /// The identity of the next lane.
     next_identity: u64,
-    /// Whether the destination takes nothing any more.
+    /// Whether the destination is closed.
     closed: bool,
     terminal: bool,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct LaneBuffer {
     identity: u64,
     source: Source,
-    /// The bytes that are not being written yet.
+    /// The bytes that are not yet being written.
     waiting: VecDeque<u8>,
-    /// The number of bytes that are being written.
+    /// The number of bytes being written.
     in_flight: usize,
-    /// The number of waiting bytes up to the end of the last whole line.
+    /// The number of waiting bytes up to the last line break.
     lines: usize,
-    /// The number of waiting bytes that may go out even if they end inside a line.
+    /// The number of waiting bytes that may be written even if they end inside a line.
     released: usize,
-    /// The time at which an unfinished line began.
+    /// The time at which the unfinished line began.
     part_since: Option<Instant>,
-    /// Whether the last byte that was added ended a line.
+    /// Whether the last byte added was a line break.
     at_line_start: bool,
-    /// Whether the bytes that are added next belong to the guest's next life.
-    new_life: bool,
-    /// Whether nobody can add bytes any more.
+    /// Whether the next bytes are the first of the guest's next incarnation.
+    new_incarnation: bool,
+    /// Whether the lane has no user any more.
     left: bool,
-    /// The error by which bytes were lost, until the guest gets it.
+    /// The error by which bytes were lost, until it is reported.
     failed: Option<io::Error>,
-    /// The number of the program's lines that there was no room for.
+    /// The number of lines of the program that did not fit.
     lost: u64,
-    /// Tasks that wait for room, or until everything is written.
+    /// The tasks that wait for space, or until everything is written.
     wakers: Vec<Waker>,
 }
 
@@ -80,14 +87,14 @@ pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Lane {
+impl LaneBuffer {
     fn room(&self) -> usize {
         BUFFER.saturating_sub(self.waiting.len() + self.in_flight)
     }
 
     fn add(&mut self, bytes: &[u8], now: Instant) {
         let Some(last) = bytes.last() else { return };
-        if std::mem::take(&mut self.new_life) && !self.at_line_start {
+        if std::mem::take(&mut self.new_incarnation) && !self.at_line_start {
             self.waiting.push_back(b'\n');
             self.lines = self.waiting.len();
         }
@@ -103,7 +110,7 @@ impl Lane {
         }
     }
 
-    /// Returns how many bytes may be written now.
+    /// Returns the number of bytes that may be written now.
     fn ready(&self, alone: bool, terminal: bool, now: Instant) -> usize {
         let late = || {
             self.part_since
@@ -112,11 +119,11 @@ impl Lane {
         let all = self.waiting.len();
         let ready = match self.lines.max(self.released) {
             _ if alone || self.left || (terminal && late()) => all,
-            // A line that is longer than the buffer.
+            // The line is longer than the buffer.
             0 if self.room() == 0 => all,
             ready => ready,
         };
-        // A character that is not there in full cannot be shown.
+        // An incomplete character cannot be printed.
         match self.source {
             Source::Named(_) if ready == all && !self.left && self.room() > 0 => {
                 ready - lines::cut_character(&self.waiting)
@@ -125,7 +132,7 @@ impl Lane {
         }
     }
 
-    /// Returns how many of the `ready` bytes go in one go: whole lines, if possible.
+    /// Returns how many of the `ready` bytes are written in one turn: whole lines, if possible.
     fn first(&self, ready: usize) -> usize {
         if ready <= CHUNK {
             return ready;
@@ -183,7 +190,7 @@ impl Merge {
     pub(super) fn enter(&mut self, source: Source) -> usize {
         let identity = self.next_identity;
         self.next_identity += 1;
-        let lane = Some(Lane {
+        let lane = Some(LaneBuffer {
             identity,
             source,
             waiting: VecDeque::new(),
@@ -192,7 +199,7 @@ impl Merge {
             released: 0,
             part_since: None,
             at_line_start: true,
-            new_life: false,
+            new_incarnation: false,
             left: false,
             failed: None,
             lost: 0,
@@ -210,30 +217,30 @@ impl Merge {
         }
     }
 
-    /// Marks a lane as one that nobody adds to any more. What it holds is still written.
+    /// Marks a lane as left by its user. Its bytes are still written.
     pub(super) fn leave(&mut self, lane: usize) {
         self.lane(lane).left = true;
-        self.remove_if_over(lane);
+        self.remove_if_done(lane);
     }
 
-    fn remove_if_over(&mut self, lane: usize) {
+    fn remove_if_done(&mut self, lane: usize) {
         let lane = &mut self.lanes[lane];
         if lane.as_ref().is_some_and(|it| it.left && it.is_drained()) {
             *lane = None;
         }
     }
 
-    fn lane(&mut self, lane: usize) -> &mut Lane {
+    fn lane(&mut self, lane: usize) -> &mut LaneBuffer {
         self.lanes[lane]
             .as_mut()
-            .expect("a lane stays while somebody can name it")
+            .expect("a lane stays while it has a user")
     }
 
-    /// Returns how many bytes there is room for; 0 if the lane is full.
+    /// Returns the free space in bytes; 0 if the lane is full.
     ///
     /// # Errors
     ///
-    /// The destination is closed, or refused bytes since this was last asked.
+    /// The destination is closed, or it refused bytes since the last call.
     pub(super) fn room(&mut self, lane: usize) -> io::Result<usize> {
         let closed = self.closed;
         let lane = self.lane(lane);
@@ -244,14 +251,14 @@ impl Merge {
         }
     }
 
-    /// Adds bytes, for which there is room.
+    /// Adds bytes, which must fit.
     pub(super) fn add(&mut self, lane: usize, bytes: &[u8], now: Instant) {
         if !self.closed {
             self.lane(lane).add(bytes, now);
         }
     }
 
-    /// Adds whole lines if there is room, and counts them as lost otherwise.
+    /// Adds whole lines if they fit, and counts them as lost otherwise.
     pub(super) fn add_or_lose(&mut self, lane: usize, lines: &[u8], now: Instant) {
         if self.closed {
             return;
@@ -259,7 +266,7 @@ impl Merge {
         let lane = self.lane(lane);
         let note = match lane.lost {
             0 => String::new(),
-            lost => format!("({lost} lines of the log are missing here: nobody read stderr)\n"),
+            lost => format!("({lost} log lines were lost here, because nothing read stderr)\n"),
         };
         if note.len() + lines.len() > lane.room() {
             lane.lost += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -270,24 +277,24 @@ impl Merge {
         lane.add(lines, now);
     }
 
-    /// Lets the bytes that a lane holds go out even if they end inside a line.
+    /// Lets a lane's bytes be written even if they end inside a line.
     pub(super) fn release(&mut self, lane: usize) {
         let lane = self.lane(lane);
         lane.released = lane.waiting.len();
     }
 
-    /// Ends a life of the lane's guest. The next one begins on a line of its own.
-    pub(super) fn end_life(&mut self, lane: usize, now: Instant) {
+    /// Marks the end of an incarnation of the lane's guest. The next one begins on a new line.
+    pub(super) fn end_incarnation(&mut self, lane: usize, now: Instant) {
         let lane = self.lane(lane);
         if matches!(lane.source, Source::Named(_)) && !lane.at_line_start {
             lane.add(b"\n", now);
         }
-        lane.new_life = true;
+        lane.new_incarnation = true;
         lane.released = lane.waiting.len();
     }
 
-    /// Returns whether nothing is left to write of a lane, or ever will be. Otherwise
-    /// the task is woken when something changes.
+    /// Returns whether a lane has nothing left to write, or its destination is closed. Otherwise
+    /// the task is woken when that may have changed.
     pub(super) fn is_drained(&mut self, lane: usize, context: Option<&Context<'_>>) -> bool {
         let closed = self.closed;
         let lane = self.lane(lane);
@@ -298,8 +305,8 @@ impl Merge {
         drained
     }
 
-    /// Returns whether there is room in a lane, or an error to be told. Otherwise the task
-    /// is woken when something changes.
+    /// Returns whether a lane has space, or an error to report. Otherwise the task is woken when
+    /// that may have changed.
     pub(super) fn is_writable(&mut self, lane: usize, context: &Context<'_>) -> bool {
         let closed = self.closed;
         let lane = self.lane(lane);
@@ -310,13 +317,13 @@ impl Merge {
         writable
     }
 
-    /// Returns whether there is one guest only, so that nobody gets between its lines.
+    /// Returns whether there is at most one guest, so that lines cannot be interleaved.
     fn alone(&self) -> bool {
         let guests = self.lanes.iter().flatten();
         guests.filter(|it| it.source != Source::Program).count() < 2
     }
 
-    /// Takes the bytes that are to be written next, if there are any.
+    /// Takes the bytes to be written next, if any.
     pub(super) fn take(&mut self, now: Instant) -> Option<Chunk> {
         let (alone, terminal, count) = (self.alone(), self.terminal, self.lanes.len());
         for index in (self.turn..count).chain(0..self.turn.min(count)) {
@@ -328,13 +335,13 @@ impl Merge {
                 continue;
             }
             let taken = lane.take(lane.first(ready));
-            let goes_on = self.open == Some(lane.identity);
+            let continues = self.open == Some(lane.identity);
             let mut bytes = Vec::with_capacity(taken.len() + 1);
-            if self.open.is_some() && !goes_on {
+            if self.open.is_some() && !continues {
                 bytes.push(b'\n');
             }
             match &lane.source {
-                Source::Named(name) => lines::name(&taken, name, goes_on, &mut bytes),
+                Source::Named(name) => lines::name(&taken, name, continues, &mut bytes),
                 Source::Guest | Source::Program => bytes.extend_from_slice(&taken),
             }
             self.open = (taken.last() != Some(&b'\n')).then_some(lane.identity);
@@ -344,15 +351,15 @@ impl Merge {
         None
     }
 
-    /// Returns how long it takes until a part of a line is written to a terminal.
-    pub(super) fn next_part(&self, now: Instant) -> Option<Duration> {
+    /// Returns the time until the next unfinished line is written to a terminal.
+    pub(super) fn next_unfinished(&self, now: Instant) -> Option<Duration> {
         let lanes = self.lanes.iter().flatten().filter(|_| self.terminal);
         let parts = lanes.filter_map(|lane| lane.part_since);
         let first = parts.min()? + REST_OF_LINE;
         Some(first.saturating_duration_since(now))
     }
 
-    /// Notes that the bytes of a chunk were written, or why they were not.
+    /// Notes the result of writing a lane's chunk.
     pub(super) fn written(&mut self, lane: usize, result: io::Result<()>) {
         let it = self.lane(lane);
         it.in_flight = 0;
@@ -365,13 +372,13 @@ impl Merge {
             }
         };
         it.wake();
-        self.remove_if_over(lane);
+        self.remove_if_done(lane);
         if closed {
             self.close();
         }
     }
 
-    /// Drops everything that waits: the destination takes nothing any more.
+    /// Drops all waiting bytes, because the destination is closed.
     fn close(&mut self) {
         self.closed = true;
         for index in 0..self.lanes.len() {
@@ -379,7 +386,7 @@ impl Merge {
                 lane.waiting.clear();
                 (lane.lines, lane.released, lane.part_since) = (0, 0, None);
                 lane.wake();
-                self.remove_if_over(index);
+                self.remove_if_done(index);
             }
         }
     }
@@ -389,7 +396,7 @@ impl Merge {
 mod tests {
     use super::*;
 
-    /// Takes everything that may be written, and writes it.
+    /// Writes everything that may be written, and returns it.
     fn text(merge: &mut Merge, now: Instant) -> String {
         let mut bytes = Vec::new();
         while let Some(chunk) = merge.take(now) {
@@ -420,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_one_guest_go_as_they_come() {
+    fn bytes_of_one_guest_are_written_at_once() {
         let mut merge = Merge::new(false);
         let (program, a) = (merge.enter(Source::Program), merge.enter(Source::Guest));
         let now = Instant::now();
@@ -432,29 +439,30 @@ mod tests {
     }
 
     #[test]
-    fn prompt_goes_out_when_it_is_released() {
+    fn prompt_is_written_when_released() {
         let (mut merge, a, b, now) = two(false);
         merge.add(a, b"name? ", now);
         assert_eq!(text(&mut merge, now), "");
         merge.release(a);
         assert_eq!(text(&mut merge, now), "name? ");
-        // The next guest prints on another line.
+        // The other guest prints on a new line.
         merge.add(b, b"b\n", now);
         assert_eq!(text(&mut merge, now), "\nb\n");
     }
 
     #[test]
-    fn part_of_a_line_goes_to_a_terminal_after_a_while() {
+    fn terminal_gets_unfinished_lines_after_a_delay() {
         let (mut merge, a, _, now) = two(true);
         merge.add(a, b"name? ", now);
         assert_eq!(text(&mut merge, now), "");
-        assert_eq!(merge.next_part(now), Some(REST_OF_LINE));
+        assert_eq!(merge.next_unfinished(now), Some(REST_OF_LINE));
         assert_eq!(text(&mut merge, now + REST_OF_LINE), "name? ");
-        assert_eq!(merge.next_part(now), None);
+        assert_eq!(merge.next_unfinished(now), None);
     }
 
+    // rule 9
     #[test]
-    fn line_longer_than_the_buffer_is_broken_and_nobody_starves() {
+    fn endless_line_does_not_starve_other_guests() {
         let (mut merge, a, b, now) = two(false);
         let mut endless = 0;
         for round in 0..3 {
@@ -469,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn buffer_counts_what_is_being_written() {
+    fn buffer_includes_bytes_being_written() {
         let (mut merge, a, _, now) = two(false);
         let line = [vec![b'x'; BUFFER - 1], vec![b'\n']].concat();
         merge.add(a, &line, now);
@@ -498,10 +506,10 @@ mod tests {
     }
 
     #[test]
-    fn next_life_begins_on_its_own_line() {
+    fn next_incarnation_begins_on_a_new_line() {
         let (mut merge, a, _, now) = two(false);
         merge.add(a, b"cut sho", now);
-        merge.end_life(a, now);
+        merge.end_incarnation(a, now);
         assert_eq!(text(&mut merge, now), "cut sho");
         merge.add(a, b"hello\n", now);
         assert_eq!(text(&mut merge, now), "\nhello\n");
@@ -519,12 +527,12 @@ mod tests {
             "a | one\na | b | two\\r\\u{1b}[2J\na | \n"
         );
         merge.add(a, b"end", now);
-        merge.end_life(a, now);
+        merge.end_incarnation(a, now);
         assert_eq!(text(&mut merge, now), "a | end\n");
     }
 
     #[test]
-    fn character_that_is_cut_waits_for_its_rest() {
+    fn incomplete_character_waits_for_its_rest() {
         let mut merge = Merge::new(false);
         let a = merge.enter(Source::Named("a".into()));
         let now = Instant::now();
@@ -539,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_there_is_no_room_for_are_counted() {
+    fn lost_log_lines_are_counted() {
         let mut merge = Merge::new(false);
         let program = merge.enter(Source::Program);
         let now = Instant::now();
@@ -550,12 +558,12 @@ mod tests {
         text(&mut merge, now);
         merge.add_or_lose(program, b"on\n", now);
         let written = text(&mut merge, now);
-        assert!(written.starts_with("(2 lines of the log"), "{written}");
+        assert!(written.starts_with("(2 log lines were lost"), "{written}");
         assert!(written.ends_with("\non\n"), "{written}");
     }
 
     #[test]
-    fn refused_bytes_are_told_once_and_a_closed_pipe_always() {
+    fn write_error_is_reported_once_closing_always() {
         let (mut merge, a, b, now) = two(false);
         merge.add(a, b"a\n", now);
         let chunk = merge.take(now).unwrap();
@@ -578,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn lane_that_was_left_is_written_and_makes_room() {
+    fn left_lane_is_written_and_reused() {
         let (mut merge, a, b, now) = two(false);
         merge.add(a, b"last words", now);
         merge.leave(a);

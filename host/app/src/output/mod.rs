@@ -1,4 +1,27 @@
-//! Destinations of what guests print.
+//! Destinations of the guests' output.
+//!
+//! # Buffers and destinations
+//!
+//! On a strand's thread, the host makes no system call for a guest that may block, except to close
+//! a file or to reopen a granted directory.
+//!
+//! Each guest has a buffer of 64 KiB for each destination that it prints to. Each destination has
+//! one thread, which merges the buffers line by line (see `merge`). A guest whose buffer is full
+//! waits as in any host call. If standard output and standard error are the same file, they are
+//! one destination, which keeps their order. The program's log and report go the same way, through
+//! a buffer of their own. A log line that does not fit is counted, and the count is logged later.
+//!
+//! A command that has returned counts as running until its output is written. So a slow reader
+//! loses nothing, and `run-time` and SIGTERM end the wait. Output of other guests, and of ended
+//! guests, is written before the program ends, unless its destination takes nothing for a second.
+//!
+//! # Names
+//!
+//! The operator can trace each line to its guest. With `--prefix`, the guest's name precedes the
+//! line, and control characters are escaped. `auto` decides for each stream. If there are several
+//! guests, a terminal, the journal and a file opened for appending get names. A pipe or another
+//! file may be the input of another program, and gets the bytes as guests print them. With
+//! `--log-dir`, each guest has a file.
 
 mod lines;
 mod merge;
@@ -16,22 +39,21 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use self::merge::{BUFFER, Chunk, Merge, Source};
-pub(super) use self::stream::{Input, Printer};
+pub(super) use self::stream::{GuestStdin, Printer};
 
 /// A destination for the output of guests, which several guests can share.
 ///
-/// Each guest has its own buffer of [`Output::BUFFER`] bytes in front of it. Each destination
-/// has one thread, which writes the contents of the buffers. So a destination that takes
-/// nothing stops only the guests that print to it. A guest whose buffer is full waits as in
-/// any host call: its deadlines hold, and it can be ended.
+/// Each guest has its own buffer of [`Output::BUFFER`] bytes. Each destination has one thread,
+/// which writes the contents of the buffers. So a destination that takes nothing stops only the
+/// guests that print to it. A guest whose buffer is full waits as in any host call: its deadlines
+/// hold, and it can be ended.
 ///
-/// If several guests share a destination, lines are never interleaved. An unfinished line is
-/// held back until its guest reads its standard input, ends, or has filled the buffer. On a
-/// terminal it is held back for 100 ms at most. Bytes of a guest that has the destination to
-/// itself are written as they come.
+/// Lines of guests that share a destination are never interleaved. An unfinished line is held
+/// back until its guest reads standard input, ends, or has filled the buffer; on a terminal, for
+/// at most 100 ms. Bytes of a guest that has the destination to itself are written at once.
 ///
-/// A guest gets an error of the destination when it prints next. A destination whose writer
-/// panics is closed, as a pipe without a reader is.
+/// A guest gets an error of the destination when it prints next. If the writer panics, the
+/// destination is closed, like a pipe without a reader.
 #[derive(Clone)]
 pub struct Output {
     destination: Arc<Destination>,
@@ -39,14 +61,14 @@ pub struct Output {
 }
 
 impl Output {
-    /// The most bytes of a guest's output to a destination that wait to be written: 64 KiB.
-    /// If standard output and standard error lead to one destination, they share the buffer.
+    /// The most bytes of a guest that wait to be written to a destination: 64 KiB. If standard
+    /// output and standard error are one destination, they share the buffer.
     pub const BUFFER: usize = BUFFER;
 
-    /// Creates a destination. `writer` is used by one thread, and may block. It is dropped
-    /// after the last use of the destination, when everything is written.
+    /// Creates a destination. `writer` is used by one thread, and may block. It is dropped when
+    /// the destination has no user any more, and everything is written.
     ///
-    /// The thread begins when an app with a guest that prints here is started.
+    /// The thread starts with the first app that has a guest which prints here.
     pub fn new(writer: impl Write + Send + 'static) -> Output {
         Output {
             destination: Destination::new(Box::new(writer), false),
@@ -65,8 +87,8 @@ impl Output {
         }
     }
 
-    /// Returns the standard error of this process. If it leads to the same file as standard
-    /// output, it is the same destination, which keeps the order of the output.
+    /// Returns the standard error of this process. If it is the same file as standard output, it
+    /// is the same destination, which keeps the order of the output.
     #[must_use]
     pub fn stderr() -> Output {
         Output {
@@ -78,9 +100,8 @@ impl Output {
     /// Returns the same destination with the guest's name before each line, as in
     /// `player | hello`.
     ///
-    /// Then no line can be mistaken for another guest's. Control characters are escaped,
-    /// including those that colour text or move the cursor, and so are bytes that are not
-    /// UTF-8.
+    /// No line can be mistaken for another guest's. Invalid UTF-8 and control characters are
+    /// escaped, including those that colour text or move the cursor.
     #[must_use]
     pub fn named(self) -> Output {
         Output {
@@ -101,7 +122,7 @@ impl Output {
         })
     }
 
-    /// Adds a lane for lines of the program's own.
+    /// Adds a lane for lines of the program.
     ///
     /// # Errors
     ///
@@ -136,34 +157,33 @@ impl fmt::Debug for Output {
     }
 }
 
-/// A destination, for those that print there. When it is dropped, its thread ends after it
-/// has written everything.
+/// A destination, as its users see it. When it is dropped, its thread writes everything, and ends.
 struct Destination {
-    shared: Arc<Shared>,
-    /// Taken by the thread.
+    shared: Arc<DestinationState>,
+    /// The writer, until the thread takes it.
     writer: Mutex<Option<Box<dyn Write + Send>>>,
     terminal: bool,
 }
 
-/// A destination, for its thread as well.
-struct Shared {
+/// The state that the users of a destination share with its thread.
+struct DestinationState {
     merge: Mutex<Merge>,
     /// Signalled when there may be something to write.
     work: Condvar,
-    /// Signalled when something was written.
+    /// Signalled when bytes were written.
     written: Condvar,
-    /// Whether no more will be printed. Set while `merge` is locked.
+    /// Whether the destination has no user any more. Set while `merge` is locked.
     over: AtomicBool,
-    /// The number of chunks that were written, or refused.
+    /// The number of chunks that were written or refused.
     chunks: AtomicU64,
 }
 
-impl Shared {
+impl DestinationState {
     fn merge(&self) -> MutexGuard<'_, Merge> {
         self.merge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for bytes to write. `None` when no more will come.
+    /// Waits for bytes to write. Returns `None` if there will be none.
     fn next(&self) -> Option<Chunk> {
         let mut merge = self.merge();
         loop {
@@ -174,7 +194,7 @@ impl Shared {
             if self.over.load(Ordering::Relaxed) {
                 return None;
             }
-            merge = match merge.next_part(now) {
+            merge = match merge.next_unfinished(now) {
                 Some(wait) => {
                     let waited = self.work.wait_timeout(merge, wait);
                     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -190,7 +210,7 @@ impl Shared {
     fn write(&self, mut writer: Box<dyn Write + Send>) {
         while let Some(chunk) = self.next() {
             let write = || writer.write_all(&chunk.bytes).and_then(|()| writer.flush());
-            // A closed destination is not written to again, whatever a panic left of it.
+            // After a panic the destination is closed, so the writer is not used again.
             let result = catch_unwind(AssertUnwindSafe(write))
                 .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
             self.chunks.fetch_add(1, Ordering::Relaxed);
@@ -203,7 +223,7 @@ impl Shared {
 impl Destination {
     fn new(writer: Box<dyn Write + Send>, terminal: bool) -> Arc<Destination> {
         Arc::new(Destination {
-            shared: Arc::new(Shared {
+            shared: Arc::new(DestinationState {
                 merge: Mutex::new(Merge::new(terminal)),
                 work: Condvar::new(),
                 written: Condvar::new(),
@@ -215,7 +235,7 @@ impl Destination {
         })
     }
 
-    /// Starts the thread, if it does not run yet.
+    /// Starts the thread if it is not running.
     fn start(&self) -> io::Result<()> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.is_none() {
@@ -230,7 +250,7 @@ impl Destination {
                     shared.write(writer);
                 }
             })?;
-        // It fails only when the thread is gone, which waits for this.
+        // It cannot fail: the thread waits for it.
         let _ = writer.take().map(|writer| give.send(writer));
         Ok(())
     }
@@ -244,7 +264,7 @@ impl Drop for Destination {
     }
 }
 
-/// One guest's way to a destination, or the program's own.
+/// The handle by which a guest, or the program, prints to a destination.
 #[derive(Clone)]
 pub struct Lane(Arc<LaneEnd>);
 
@@ -269,33 +289,33 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &DestinationState {
         &self.0.destination.shared
     }
 
-    /// Changes something that may let the thread go on.
+    /// Changes the lane, and wakes the thread.
     fn change<R>(&self, change: impl FnOnce(&mut Merge, usize) -> R) -> R {
         let changed = change(&mut self.shared().merge(), self.0.index);
         self.shared().work.notify_one();
         changed
     }
 
-    /// Returns whether the guest prints to a terminal, and nothing changes what it prints.
+    /// Returns whether the guest prints to a terminal, without a prefix.
     fn is_terminal(&self) -> bool {
         self.0.destination.terminal && !self.0.named
     }
 
-    /// Returns how many bytes there is room for; 0 if the buffer is full.
+    /// Returns the free space in bytes; 0 if the buffer is full.
     fn room(&self) -> io::Result<usize> {
         self.shared().merge().room(self.0.index)
     }
 
-    /// Prints bytes that there is room for.
+    /// Prints bytes, which must fit.
     fn add(&self, bytes: &[u8]) {
         self.change(|merge, index| merge.add(index, bytes, Instant::now()));
     }
 
-    /// Ready when there is room, or an error.
+    /// Is ready when there is space, or an error to report.
     fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
         match self.shared().merge().is_writable(self.0.index, context) {
             true => Poll::Ready(()),
@@ -303,17 +323,17 @@ impl Lane {
         }
     }
 
-    /// Lets the part of a line that was printed be written.
+    /// Lets an unfinished line be written.
     fn release(&self) {
         self.change(Merge::release);
     }
 
-    /// Marks the end of a life of the guest.
-    fn end_life(&self) {
-        self.change(|merge, index| merge.end_life(index, Instant::now()));
+    /// Marks the end of an incarnation of the guest.
+    fn end_incarnation(&self) {
+        self.change(|merge, index| merge.end_incarnation(index, Instant::now()));
     }
 
-    /// Waits until everything is written, or the destination takes nothing any more.
+    /// Waits until everything is written, or the destination is closed.
     async fn drained(&self) {
         std::future::poll_fn(|context| {
             let mut merge = self.shared().merge();
@@ -325,18 +345,18 @@ impl Lane {
         .await;
     }
 
-    /// Prints whole lines, and loses them if there is no room.
+    /// Prints whole lines, or counts them as lost if they do not fit.
     pub fn add_or_lose(&self, lines: &[u8]) {
         self.change(|merge, index| merge.add_or_lose(index, lines, Instant::now()));
     }
 
-    /// Prints, and blocks until everything is written, also what was printed here before.
-    /// Returns `false` if the destination took nothing for as long as `patience`.
+    /// Prints, and blocks until everything in this lane is written. Returns `false` if the
+    /// destination took nothing for as long as `patience`.
     pub fn write_all_within(&self, mut bytes: &[u8], patience: Duration) -> bool {
         let mut merge = self.shared().merge();
         loop {
             match merge.room(self.0.index) {
-                // What was written before failed, and what is written now may as well.
+                // Reports an earlier failure. Later bytes may still be written.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
                 Err(_) => continue,
                 Ok(room) => {
@@ -360,7 +380,7 @@ impl Lane {
     }
 }
 
-/// The destinations of one guest, in all its lives.
+/// The destinations of one guest, for all its incarnations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stdio {
     stdout: Option<Lane>,
@@ -380,7 +400,7 @@ impl Stdio {
     ) -> io::Result<Stdio> {
         let out = stdout.map(|output| output.guest(name)).transpose()?;
         let err = match (stdout, stderr) {
-            // In the order in which the guest prints.
+            // One lane keeps the order in which the guest prints.
             (Some(stdout), Some(stderr)) if stdout.is(stderr) => out.clone(),
             _ => stderr.map(|output| output.guest(name)).transpose()?,
         };
@@ -402,17 +422,17 @@ impl Stdio {
         self.stdout.iter().chain(&self.stderr)
     }
 
-    /// Lets parts of lines be written: the guest waits for an answer.
+    /// Lets unfinished lines be written, because the guest waits for input.
     fn release(&self) {
         self.lanes().for_each(Lane::release);
     }
 
-    /// Marks the end of a life of the guest.
-    pub(super) fn end_life(&self) {
-        self.lanes().for_each(Lane::end_life);
+    /// Marks the end of an incarnation of the guest.
+    pub(super) fn end_incarnation(&self) {
+        self.lanes().for_each(Lane::end_incarnation);
     }
 
-    /// Waits until everything that the guest printed is written, or cannot be.
+    /// Waits until all output of the guest is written, or its destinations are closed.
     pub(super) async fn drained(&self) {
         self.release();
         for lane in self.lanes() {
@@ -420,8 +440,8 @@ impl Stdio {
         }
     }
 
-    /// As [`drained`](Stdio::drained), for as long as a destination takes anything.
-    /// Returns `false` if it took nothing for as long as `patience`.
+    /// Waits as [`drained`](Stdio::drained) does. Returns `false` if a destination takes nothing
+    /// for as long as `patience`.
     pub(super) async fn drained_within(&self, patience: Duration) -> bool {
         let chunks = |lane: &Lane| lane.shared().chunks.load(Ordering::Relaxed);
         self.release();
@@ -455,7 +475,7 @@ fn standard() -> &'static (Arc<Destination>, Arc<Destination>) {
     })
 }
 
-/// Returns whether two descriptors lead to the same file.
+/// Returns whether two descriptors refer to the same file.
 fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     match (rustix::fs::fstat(one), rustix::fs::fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
@@ -463,15 +483,15 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// A standard stream, past the buffer and the lock that the standard library puts before it:
-/// nobody else who prints waits while this blocks.
+/// A standard stream, without the standard library's buffer and lock. So other threads that print
+/// do not wait while this one blocks.
 struct Standard<F>(F);
 
 impl<F: AsFd> Write for Standard<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::write(&self.0, bytes) {
-                // Another process made it non-blocking, for all that share it.
+                // Another process that shares the file made it non-blocking.
                 Err(rustix::io::Errno::AGAIN) => {
                     poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)?;
                 }

@@ -1,4 +1,4 @@
-//! A guest's standard streams, as WASI has them.
+//! A guest's standard streams, as WASI defines them.
 
 use std::io;
 use std::pin::Pin;
@@ -23,17 +23,17 @@ impl IsTerminal for Printer {
 
 impl StdoutStream for Printer {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Stream(self.0.clone()))
+        Box::new(LaneStream(self.0.clone()))
     }
 
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Stream(self.0.clone()))
+        Box::new(LaneStream(self.0.clone()))
     }
 }
 
-struct Stream(Lane);
+struct LaneStream(Lane);
 
-impl Stream {
+impl LaneStream {
     fn room(&self) -> StreamResult<usize> {
         self.0.room().map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => StreamError::Closed,
@@ -43,11 +43,11 @@ impl Stream {
 }
 
 #[async_trait]
-impl OutputStream for Stream {
+impl OutputStream for LaneStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > self.room()? {
             return Err(StreamError::trap(
-                "write exceeded what `check-write` allows",
+                "the guest wrote more bytes than `check-write` permits",
             ));
         }
         self.0.add(&bytes);
@@ -55,7 +55,7 @@ impl OutputStream for Stream {
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        // The destination's thread writes as fast as it can anyway.
+        // The destination's thread writes as soon as it can.
         Ok(())
     }
 
@@ -73,13 +73,13 @@ impl OutputStream for Stream {
 }
 
 #[async_trait]
-impl Pollable for Stream {
+impl Pollable for LaneStream {
     async fn ready(&mut self) {
         std::future::poll_fn(|context| self.0.poll_writable(context)).await;
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for LaneStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -100,19 +100,19 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Standard input of this process for a guest. A part of a line that the guest printed is
-/// written when the guest reads: it may be what the answer is to.
-pub(crate) struct Input(pub(crate) Stdio);
+/// Standard input of this process, for a guest. When the guest reads, its unfinished line is
+/// written, because it may be a prompt.
+pub(crate) struct GuestStdin(pub(crate) Stdio);
 
-impl IsTerminal for Input {
+impl IsTerminal for GuestStdin {
     fn is_terminal(&self) -> bool {
         std::io::IsTerminal::is_terminal(&io::stdin())
     }
 }
 
-impl StdinStream for Input {
+impl StdinStream for GuestStdin {
     fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(Answer {
+        Box::new(StdinReader {
             stdin: io::stdin().p2_stream(),
             printed: self.0.clone(),
         })
@@ -124,13 +124,14 @@ impl StdinStream for Input {
     }
 }
 
-struct Answer {
+/// Reads standard input, and releases the guest's unfinished lines first.
+struct StdinReader {
     stdin: Box<dyn InputStream>,
     printed: Stdio,
 }
 
 #[async_trait]
-impl InputStream for Answer {
+impl InputStream for StdinReader {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         self.printed.release();
         self.stdin.read(size)
@@ -147,7 +148,7 @@ impl InputStream for Answer {
 }
 
 #[async_trait]
-impl Pollable for Answer {
+impl Pollable for StdinReader {
     async fn ready(&mut self) {
         self.printed.release();
         self.stdin.ready().await;

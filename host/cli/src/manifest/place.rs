@@ -3,7 +3,7 @@
 use super::Guest;
 use super::app::Described;
 use super::problem::Problem;
-use tombolo_app::{Findings, LinkError, Near, StartError, Warning};
+use tombolo_app::{Findings, LinkError, LinkWarning, NearestExport, StartError};
 use tombolo_region::escape;
 
 impl Described {
@@ -75,7 +75,7 @@ impl Described {
             LinkError::Missing {
                 guest,
                 import,
-                near: None | Some(Near::Itself),
+                near: None | Some(NearestExport::Itself),
             } => (
                 "nobody serves this one",
                 format!(
@@ -98,7 +98,7 @@ impl Described {
         Some(problem.hint(hint))
     }
 
-    fn warning(&self, warning: &Warning) -> Problem {
+    fn warning(&self, warning: &LinkWarning) -> Problem {
         let problem = Problem::new(warning.to_string()).warning();
         self.at(problem, &warning.importer, "the one that calls")
     }

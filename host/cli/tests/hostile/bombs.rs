@@ -120,11 +120,21 @@ fn children(process: u32) -> Vec<u32> {
 
 /// Runs the program with little memory and time.
 fn bounded<const N: usize>(arguments: [&str; N], paths: &[&Path]) -> Output {
+    within(MEMORY, SECONDS, arguments, paths)
+}
+
+/// Runs the program with limits on the private memory and the processor time of each process.
+fn within<const N: usize>(
+    memory: u64,
+    seconds: u64,
+    arguments: [&str; N],
+    paths: &[&Path],
+) -> Output {
     let program = tombolo(arguments);
     let mut command = Command::new("prlimit");
     command
-        .arg(format!("--data={MEMORY}"))
-        .arg(format!("--cpu={SECONDS}"))
+        .arg(format!("--data={memory}"))
+        .arg(format!("--cpu={seconds}"))
         .arg(program.get_program())
         .args(program.get_args())
         .args(paths)
@@ -140,7 +150,7 @@ fn assert_refused(output: &Output, limit: &str) {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(
-        said.contains(&format!("more than the limit `{limit}` allows, which is ")),
+        said.contains(&format!("over the limit `{limit}` of ")),
         "{limit}: {said}"
     );
     assert!(
@@ -243,6 +253,38 @@ fn types_that_double_are_refused() {
         said.contains("type size exceeds the limit of 1000000"),
         "{said}"
     );
+}
+
+/// Two guests pass a value of a type that doubles 17 times, which linking writes out.
+// rule 9
+#[test]
+fn doubled_types_are_linked_in_time() {
+    let mut types = "(type (tuple u8 u8))".to_owned();
+    for index in 0..17 {
+        let _ = write!(types, "(type (tuple {index} {index}))");
+    }
+    let importer = Bomb::of(&format!(
+        r#"(component (import "a:b/c" (instance {types}
+            (export "f" (func (param "a" (list 17)) (result (list 17)))))))"#
+    ));
+    let exporter = Bomb::of(&format!(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+                (func (export "f") (param i32 i32) (result i32) unreachable))
+            (core instance $c (instantiate $m))
+            {types}
+            (func $f (param "a" (list 17)) (result (list 17))
+                (canon lift (core func $c "f") (memory (core memory $c "memory"))
+                    (realloc (core func $c "realloc"))))
+            (instance $i (export "f" (func $f)))
+            (export "a:b/c" (instance $i)))"#
+    ));
+    let guests = [innocent(), &importer.path, &exporter.path];
+    let output = within(1 << 30, 5, ["run"], &guests);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains(INNOCENT_DONE), "{output:?}");
 }
 
 #[test]

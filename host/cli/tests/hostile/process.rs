@@ -597,7 +597,7 @@ mod panics {
                 .command(script);
             let (outcome, told) = panicking("region created", "made", app);
             let bug = "guest `near` was ended in `test:calls/near.make`: the host panicked, which \
-                       is a bug of the host's";
+                       is a bug in the host";
             assert_eq!(told, [format!("{bug:?}")], "{outcome:?}");
             assert!(
                 outcome
@@ -616,8 +616,8 @@ mod panics {
         assert_eq!(
             outcome.failures,
             [
-                "guest `victim` was ended in `wasi:cli/run`: the host panicked, which is a bug of \
-                 the host's: the log is broken"
+                "guest `victim` was ended in `wasi:cli/run`: the host panicked, which is a bug in \
+                 the host: the log is broken"
             ]
         );
         assert_eq!(outcome.report.guests[1].end, "failed");
@@ -628,12 +628,12 @@ mod panics {
 
     #[test]
     fn at_the_end_of_a_guest_ends_that_alone() {
-        let outcome = run("region given back");
+        let outcome = run("region freed");
         assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
         assert_eq!(
             outcome.failures,
             [
-                "guest `victim` was ended: the host panicked, which is a bug of the host's: the log is broken"
+                "guest `victim` was ended: the host panicked, which is a bug in the host: the log is broken"
             ]
         );
     }

@@ -14,9 +14,9 @@ pub(super) const UNLIMITED: u64 = 1 << 62;
 /// second's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroup {
-    unified: Option<Place>,
+    unified: Option<WindowLocation>,
     /// The first kind's, that of the controller `memory`.
-    memory: Option<Place>,
+    memory: Option<WindowLocation>,
 }
 
 /// The kinds of cgroups.
@@ -28,7 +28,7 @@ pub(super) enum Hierarchy {
 
 /// A cgroup's directory, in the mount by which it is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct WindowLocation {
     mount: PathBuf,
     directory: PathBuf,
 }
@@ -74,9 +74,9 @@ impl Cgroup {
     /// The directories of the cgroups that may limit the memory of the process, of
     /// each kind from its own upwards.
     pub(super) fn levels(&self) -> impl Iterator<Item = (Hierarchy, PathBuf)> {
-        let of = |hierarchy, place: &Option<Place>| {
+        let of = |hierarchy, place: &Option<WindowLocation>| {
             let place = place.clone();
-            let all: Vec<PathBuf> = place.iter().flat_map(Place::upwards).collect();
+            let all: Vec<PathBuf> = place.iter().flat_map(WindowLocation::upwards).collect();
             all.into_iter().map(move |directory| (hierarchy, directory))
         };
         of(Hierarchy::Second, &self.unified).chain(of(Hierarchy::First, &self.memory))
@@ -99,7 +99,7 @@ impl Cgroup {
     }
 }
 
-impl Place {
+impl WindowLocation {
     /// The cgroup's directory and those above it.
     fn upwards(&self) -> impl Iterator<Item = PathBuf> {
         let all = self.directory.ancestors();
@@ -142,7 +142,7 @@ impl<'a> Mount<'a> {
 }
 
 /// Finds the directory of the cgroup `path` in one of the mounts that `fit`.
-fn place(mounts: &str, path: &Path, fit: impl Fn(&Mount<'_>) -> bool) -> Option<Place> {
+fn place(mounts: &str, path: &Path, fit: impl Fn(&Mount<'_>) -> bool) -> Option<WindowLocation> {
     mounts
         .lines()
         .filter_map(Mount::parse)
@@ -154,7 +154,7 @@ fn place(mounts: &str, path: &Path, fit: impl Fn(&Mount<'_>) -> bool) -> Option<
                 return None;
             }
             let directory: PathBuf = mount.point.join(below).components().collect();
-            directory.is_dir().then_some(Place {
+            directory.is_dir().then_some(WindowLocation {
                 mount: mount.point,
                 directory,
             })

@@ -17,7 +17,7 @@ impl Detected {
         &self.note
     }
 
-    /// The source, for [`RegionHost::heed`](crate::RegionHost::heed), if there is one.
+    /// The source, for [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure), if there is one.
     #[must_use]
     pub fn into_source(self) -> Option<Box<dyn PressureSource>> {
         self.source

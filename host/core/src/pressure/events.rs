@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::hold::Holds;
+use super::debounce::Debounce;
 use super::thread::{Thread, Waiter};
 use super::{Level, PressureSink, PressureSource, about};
 
@@ -99,7 +99,7 @@ impl MemoryEvents {
 
     /// The thread's work.
     fn watch(mut self, waiter: &Waiter, sink: &PressureSink) {
-        let mut holds = Holds::new(LASTS);
+        let mut holds = Debounce::new(LASTS);
         let over = loop {
             match waiter.wait(&[self.changes.as_fd()], PollFlags::IN, holds.until()) {
                 Ok(Some(_)) => {}

@@ -1,9 +1,9 @@
-//! Memory pressure: hearing of it from the kernel, and heeding it.
+//! Memory pressure: reports of the kernel, and the reaction to them.
 //!
 //! A budget keeps regions within what their host may commit. It cannot know
 //! what the rest of the machine needs at the moment; the kernel does, and says
 //! so. [`detect()`] finds out how in this process, and
-//! [`RegionHost::heed`](crate::RegionHost::heed) does what is to be done: it purges what
+//! [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) does what is to be done: it purges what
 //! nobody pins, tells guests (interface `tombolo:memory/pressure`), and calls
 //! back.
 //!
@@ -16,7 +16,7 @@
 //! let detected = pressure::detect(Thresholds::default());
 //! eprintln!("{}", detected.note());
 //! let _monitor = match detected.into_source() {
-//!     Some(source) => Some(host.heed(source, |level, purged| {
+//!     Some(source) => Some(host.watch_pressure(source, |level, purged| {
 //!         eprintln!("{level} memory pressure: {purged} bytes purged");
 //!     })?),
 //!     None => None,
@@ -28,7 +28,7 @@
 //!
 //! Without swap space the kernel reports pressure too late: it kills a process as soon as a
 //! limit is met. So a host also keeps a [margin](crate::HostLimits::margin) of memory free,
-//! which it measures with a [`MemoryGauge`]. [`RegionHost::heed`](crate::RegionHost::heed) listens to
+//! which it measures with a [`MemoryGauge`]. [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) listens to
 //! reports; [`RegionHost::keep_margin`](crate::RegionHost::keep_margin) watches the margin.
 //!
 //! A program that hears of pressure in a way of its own implements
@@ -45,19 +45,16 @@
 //! | `threshold` | memory thresholds of cgroups v1 |
 //! | `margin` | memory that a host keeps free: what it promises, purges and refuses |
 //! | `keeper` | the thread that looks after that |
-//! | `heed` | what a host does about pressure |
-//! | `hold` | how long a level lasts |
+//! | `monitor` | what a host does about pressure |
+//! | `debounce` | how long a level lasts |
 //! | `thread` | a thread that waits for the kernel |
 //! | `tree` | made-up systems, for tests |
 
 mod cgroup;
+mod debounce;
 mod detect;
 mod events;
 mod gauge;
-mod heed;
-mod hold;
-mod keeper;
-mod margin;
 mod psi;
 mod thread;
 mod threshold;
@@ -69,16 +66,12 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::cgroup::Cgroup;
+pub(crate) use self::debounce::Debounce;
 pub use self::detect::{Detected, detect};
 pub use self::events::MemoryEvents;
 pub use self::gauge::{Headroom, MemoryGauge, SystemGauge};
-pub use self::heed::Monitor;
-pub use self::keeper::MarginKeeper;
-#[doc(hidden)]
-pub use self::margin::Promise;
-pub use self::margin::ShortOfMemory;
-pub(crate) use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::psi::{Psi, Thresholds};
+pub(crate) use self::thread::{Thread, Waiter};
 
 /// How short of memory the host is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,7 +127,7 @@ impl PressureSource for Box<dyn PressureSource> {
 pub struct PressureSink(Arc<dyn Fn(Level) + Send + Sync>);
 
 impl PressureSink {
-    /// A sink that calls `report`. [`RegionHost::heed`](crate::RegionHost::heed) makes its
+    /// A sink that calls `report`. [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) makes its
     /// own.
     pub fn new(report: impl Fn(Level) + Send + Sync + 'static) -> PressureSink {
         PressureSink(Arc::new(report))

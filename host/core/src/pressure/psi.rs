@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::hold::Holds;
+use super::debounce::Debounce;
 use super::thread::{Thread, Waiter};
 use super::{Level, PressureSink, PressureSource, about};
 
@@ -125,7 +125,7 @@ impl Psi {
             .iter()
             .map(|trigger| trigger.descriptor.as_fd())
             .collect();
-        let mut holds = Holds::new(self.thresholds.window * 2);
+        let mut holds = Debounce::new(self.thresholds.window * 2);
         let over = loop {
             let flags = match waiter.wait(&descriptors, PollFlags::PRI, holds.until()) {
                 Ok(Some(flags)) => flags,

@@ -8,16 +8,16 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 /// A thread that waits for the kernel, until this is dropped.
-pub(super) struct Thread {
+pub(crate) struct Thread {
     stop: Arc<OwnedFd>,
     handle: Option<JoinHandle<()>>,
 }
 
 /// By which such a thread waits, and hears that it is to stop.
-pub(super) struct Waiter(Arc<OwnedFd>);
+pub(crate) struct Waiter(Arc<OwnedFd>);
 
 impl Thread {
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &str,
         run: impl FnOnce(Waiter) + Send + 'static,
     ) -> io::Result<Thread> {
@@ -53,7 +53,7 @@ impl Waiter {
     /// Waits until one of the descriptors has any of `events`, or an error, and
     /// says for each what it has; nothing at all if `until` came first. `None`
     /// if it is time to stop.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &self,
         descriptors: &[BorrowedFd<'_>],
         events: PollFlags,

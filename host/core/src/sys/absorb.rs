@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, TryLockError};
 use rustix::mm::MapFlags;
 use rustix::thread::{Timespec, nanosleep};
 
-use super::memory::{Copies, MemoryRecord, Shown, State};
+use super::memory::{Copies, MappedWindow, MemoryRecord, State};
 use super::{Perms, allowance, entry};
 
 /// The outcome of a fault.
@@ -93,7 +93,7 @@ impl MemoryRecord {
             Absorbed::Yes => copies,
             _ => Copies::Some,
         };
-        state.scribble = Some(address);
+        state.violation = Some(address);
         if let Some(mark) = self.mark.get() {
             mark.raise();
         }
@@ -104,7 +104,7 @@ impl MemoryRecord {
     /// shared zero pages that nobody else has. The latter are used if RLIMIT_DATA or
     /// RLIMIT_AS is set, or if the kernel refuses the copies. No limit counts them, and they
     /// take no more addresses or mappings than the pages that they replace.
-    fn copy(&self, start: usize, shown: &Shown, run: &Range<usize>) -> bool {
+    fn copy(&self, start: usize, shown: &MappedWindow, run: &Range<usize>) -> bool {
         let copy = || {
             self.map_file(
                 run.clone(),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{MemoryRecord, Scribble, StoreId};
+use super::{MemoryRecord, StoreId, ViolationSite};
 
 /// The record of a store whose memories have windows: the memories, and whether its guest
 /// wrote to a read-only window.
@@ -13,7 +13,7 @@ use super::{MemoryRecord, Scribble, StoreId};
 pub(crate) struct StoreMark {
     store: StoreId,
     /// Raised by the fault handler.
-    trespassed: AtomicBool,
+    violated: AtomicBool,
     /// All memories have gone, and the store with them: another store may have its
     /// identity.
     gone: AtomicBool,
@@ -43,7 +43,7 @@ impl StoreMark {
         let mark = marks.entry(store.number()).or_insert_with(|| {
             Arc::new(StoreMark {
                 store,
-                trespassed: AtomicBool::new(false),
+                violated: AtomicBool::new(false),
                 gone: AtomicBool::new(false),
                 memories: Mutex::default(),
             })
@@ -74,34 +74,34 @@ impl StoreMark {
 
     /// Notes that the guest wrote to a read-only window. Async-signal-safe.
     pub(super) fn raise(&self) {
-        self.trespassed.store(true, Ordering::Release);
+        self.violated.store(true, Ordering::Release);
     }
 
     /// Returns whether the guest wrote to a read-only window, otherwise than by a
     /// plain store, which traps.
-    pub(crate) fn has_trespassed(&self) -> bool {
-        self.trespassed.load(Ordering::Acquire)
+    pub(crate) fn has_violation(&self) -> bool {
+        self.violated.load(Ordering::Acquire)
     }
 
     /// Returns where the guest wrote to a read-only window, if it did and the window
     /// is still there.
-    pub(crate) fn scribble(&self) -> Option<Scribble> {
-        self.memories().iter().find_map(|memory| memory.scribble())
+    pub(crate) fn violation(&self) -> Option<ViolationSite> {
+        self.memories().iter().find_map(|memory| memory.violation())
     }
 
     /// Returns what a store to this address would have written to, if that is a
     /// read-only window of the store's.
-    pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
+    pub(crate) fn explain(&self, address: usize) -> Option<ViolationSite> {
         let memories = self.memories();
         memories.iter().find_map(|memory| memory.explain(address))
     }
 
     /// Returns into how many kernel mappings windows may have cut the store's other
     /// memories.
-    pub(crate) fn cuts_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
+    pub(crate) fn splits_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
         let memories = self.memories();
         let others = memories.iter().filter(|it| !Arc::ptr_eq(it, memory));
-        others.map(|other| other.cuts()).sum()
+        others.map(|other| other.vma_splits()).sum()
     }
 
     /// The memories; nobody waits for their locks with this one's in hand.

@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `file` | the memory object behind a region |
-//! | `mappings` | the process's kernel mappings, counted |
+//! | `vmas` | the process's kernel mappings, counted |
 //! | `memory` | linear memories, and windows in them |
 //! | `huge` | huge pages, where they are to be had |
 //! | `reservation` | the addresses of linear memories, used again and again |
@@ -36,7 +36,6 @@ mod file;
 mod forked;
 mod huge;
 pub(crate) mod kernel;
-mod mappings;
 mod mark;
 mod memory;
 mod reservation;
@@ -44,15 +43,18 @@ mod resident;
 pub mod signal;
 mod table;
 mod view;
+mod vmas;
 
 pub use compiled::{Compiled, processor_seconds};
 pub use directory::within;
 pub(crate) use file::{FileSize, RegionFile};
 pub(crate) use forked::{Forked, Process};
-pub(crate) use mappings::{Mappings, TooManyMappings};
 pub(crate) use mark::StoreMark;
-pub(crate) use memory::{Creator, MemoryRecord, Perms, RESERVATION, Scribble, ShowError, Tenant};
+pub(crate) use memory::{
+    Creator, MapError, MemoryRecord, Perms, RESERVATION, ViolationSite, WindowObserver,
+};
 pub use memory::{Overgrown, StoreId};
 pub use resident::{Taken, memory_bytes, private_bytes};
 pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};
+pub(crate) use vmas::{TooManyVmas, VmaCharge};

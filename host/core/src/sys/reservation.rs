@@ -11,7 +11,7 @@ use rustix::mm::{
 };
 
 use super::kernel::ask;
-use super::{Mappings, allowance};
+use super::{VmaCharge, allowance};
 
 /// The kernel mappings of a reservation without windows: the accessible part, of
 /// which what is above the lowest cut may be told apart for good, and the rest.
@@ -111,7 +111,7 @@ pub(super) struct Reservation {
     /// not be undone. Nobody else may have these addresses.
     overgrown: bool,
     /// Given back after the addresses.
-    mappings: Mappings,
+    mappings: VmaCharge,
 }
 
 // SAFETY: `base` is the address of a mapping of the process, no thread's own.
@@ -142,7 +142,7 @@ impl Reservation {
     }
 
     fn reserve(total: usize) -> io::Result<Reservation> {
-        let mappings = Mappings::take(MAPPINGS).map_err(io::Error::other)?;
+        let mappings = VmaCharge::take(MAPPINGS).map_err(io::Error::other)?;
         let base = aligned(total)?;
         // Addresses in it are turned into pointers again all over this module.
         base.expose_provenance();

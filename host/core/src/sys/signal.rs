@@ -80,7 +80,7 @@ pub fn ignore_unless_handled(signal: libc::c_int) -> io::Result<()> {
 /// # Errors
 ///
 /// The error of the kernel, which does not refuse this.
-pub fn heed(signal: libc::c_int) -> io::Result<()> {
+pub fn restore_default(signal: libc::c_int) -> io::Result<()> {
     let mut action = action(signal)?;
     if action.sa_sigaction != libc::SIG_IGN {
         return Ok(());
@@ -159,7 +159,7 @@ mod tests {
         assert!(!is_ignored(signal));
         ignore_unless_handled(signal).unwrap();
         assert!(is_ignored(signal));
-        heed(signal).unwrap();
+        restore_default(signal).unwrap();
         assert!(!is_ignored(signal));
         ignore_unless_handled(signal).unwrap();
         let mut action = action(signal).unwrap();

@@ -6,7 +6,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 use super::kernel::ask;
 use super::reservation::unmap;
-use super::{Mappings, RegionFile};
+use super::{RegionFile, VmaCharge};
 use tombolo_region::Span;
 
 /// A part of a region, mapped somewhere in the host program's memory.
@@ -16,7 +16,7 @@ struct Mapped {
     length: usize,
     /// Keeps the file's bytes reachable for as long as they are looked at.
     _file: Arc<RegionFile>,
-    mappings: Mappings,
+    mappings: VmaCharge,
 }
 
 // SAFETY: the mapping belongs to this object alone and is the same in every
@@ -27,7 +27,7 @@ unsafe impl Sync for Mapped {}
 
 impl Mapped {
     fn new(file: &Arc<RegionFile>, span: Span, prot: ProtFlags) -> io::Result<Mapped> {
-        let mappings = Mappings::take(1).map_err(io::Error::other)?;
+        let mappings = VmaCharge::take(1).map_err(io::Error::other)?;
         let length = usize::try_from(span.length()).map_err(io::Error::other)?;
         file.check_process()?;
         let base = ask(|| {

@@ -13,7 +13,7 @@ wasmtime::component::bindgen!({
         "tombolo:memory/regions.error-code" => crate::wit::bindings::Failure,
     },
     with: {
-        "tombolo:memory/regions.region": crate::Region,
+        "tombolo:memory/regions.region": crate::handle::Region,
     },
 });
 

@@ -27,7 +27,7 @@ use wasmtime::component::Linker;
 
 use self::bindings::Failure;
 use self::bindings::tombolo::memory::regions::ErrorCode;
-use crate::RegionView;
+use crate::ctx::RegionView;
 use crate::sys::StoreId;
 
 /// Adds the interfaces `tombolo:memory/regions`, `windows` and `pins` to a linker. They are synchronous, for stores of both kinds.

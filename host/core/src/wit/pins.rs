@@ -6,12 +6,13 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
 
 use super::answer;
 use super::bindings::Failure;
-use crate::ctx::bound;
+use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::MemoryError;
+use crate::handle::Region;
 use crate::sys::StoreId;
 use tombolo_region::Span;
 
-use crate::{Region, RegionCtx, RegionView, window};
+use crate::window;
 
 const INTERFACE: &str = "tombolo:memory/pins@0.1.0";
 
@@ -54,7 +55,7 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
     })?;
     instance.func_wrap("is-pinned", |store: StoreContextMut<'_, T>, args: Args| {
         answer(with(store, args, |_, _, region, span| {
-            let ledger = region.shared().ledger();
+            let ledger = region.inner().ledger();
             Ok(ledger.is_pinned(region.handle(), span)?)
         }))
     })?;
@@ -70,6 +71,6 @@ fn with<T: RegionView, R>(
     let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
-    let span = region.pinnable(span.offset, span.length)?;
+    let span = region.guest_granules(span.offset, span.length)?;
     Ok(act(id, ctx, region, span)?)
 }

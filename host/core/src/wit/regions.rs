@@ -2,8 +2,9 @@ use wasmtime::component::Resource;
 
 use super::bindings::Failure;
 use super::bindings::tombolo::memory::regions as wit;
+use crate::ctx::RegionCtx;
 use crate::error::{MemoryError, RegionError};
-use crate::{Region, RegionCtx};
+use crate::handle::Region;
 use tombolo_region::{Rights, SpanError};
 
 impl From<wit::Rights> for Rights {
@@ -176,7 +177,7 @@ impl wit::HostRegion for &mut RegionCtx {
         offset: u64,
         length: u64,
     ) -> Result<Vec<u8>, Failure> {
-        Ok(self.named(&region)?.read_at(offset, length)?)
+        Ok(self.named(&region)?.copy_out(offset, length)?)
     }
 
     fn write_at(

@@ -9,10 +9,10 @@ use wasmtime_wasi_io::{IoView, async_trait};
 use super::answer;
 use super::bindings::Failure;
 use super::windows::Access;
+use crate::ctx::RegionView;
 use crate::error::RegionError;
-use crate::host::Waiting;
+use crate::handle::{Region, Waiter};
 use crate::sys::StoreId;
-use crate::{Region, RegionView};
 use tombolo_region::Span;
 
 const INTERFACE: &str = "tombolo:memory/waits@0.1.0";
@@ -48,15 +48,15 @@ fn wait<T: RegionView + IoView>(
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     let span = Span::of_window(offset, length, region.size()).map_err(RegionError::from)?;
-    let waiting = Waiting::new(region, span, access)?;
+    let waiting = Waiter::new(region, span, access)?;
     let table = state.table();
     let waiting = table.push(waiting).map_err(wasmtime::Error::from)?;
     Ok(subscribe(table, waiting)?)
 }
 
 #[async_trait]
-impl Pollable for Waiting {
+impl Pollable for Waiter {
     async fn ready(&mut self) {
-        Waiting::ready(self).await;
+        Waiter::ready(self).await;
     }
 }

@@ -7,11 +7,11 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 
 use super::answer;
 use super::bindings::Failure;
-use crate::ctx::bound;
+use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::RegionError;
+use crate::handle::Region;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
-use crate::{Region, RegionCtx, RegionView};
 use tombolo_region::GRANULE;
 
 const INTERFACE: &str = "tombolo:memory/windows@0.1.0";

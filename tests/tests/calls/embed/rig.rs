@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tombolo::{
     Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError, RegionHost,
-    RegionView, Rights, lend,
+    RegionView, Rights,
 };
 use tombolo_tests::process::Process;
 use wasmtime::component::types::ComponentItem;
@@ -389,7 +389,7 @@ impl Guest {
     /// Gives it a new claim on the region: a move.
     pub(crate) async fn give(&mut self, region: &Region, rights: Rights) {
         let region = region.duplicate(rights).expect("there is room");
-        let given = self.store.data_mut().regions.give(region);
+        let given = region.give(&mut self.store);
         let given = given.expect("there is room");
         let give = function(&mut self.store, self.instance, CLIENT, "give");
         let give = give
@@ -418,7 +418,7 @@ impl Guest {
         region: &Region,
         rights: Rights,
     ) -> Result<LentRegion, RegionError> {
-        lend(&mut self.store, region, rights)
+        region.lend(&mut self.store, rights)
     }
 
     /// Calls the export that does not give back what it is lent.
@@ -617,7 +617,7 @@ impl Rig {
         other.give(&region, Rights::ALL).await;
         let said = other.say("lend-plain on fill 7").await.expect("it lives");
         assert_eq!(said, Ok("done".into()));
-        assert_eq!(region.read(0..1).expect("it is free")[0], 7);
+        assert_eq!(region.try_read(0..1).expect("it is free")[0], 7);
     }
 }
 

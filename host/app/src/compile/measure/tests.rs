@@ -9,16 +9,16 @@ fn measured(text: &str) -> Measure {
     measure(&wasm(text), &CompileLimits::default()).unwrap()
 }
 
-/// The name of the limit that a component is over.
+/// Returns the name of the limit that a component is over.
 #[track_caller]
 fn limit(wasm: &[u8], limits: &CompileLimits) -> &'static str {
     match measure(wasm, limits) {
-        Err(Refused::TooLarge(error)) => error.limit,
+        Err(MeasureError::TooLarge(error)) => error.limit,
         other => panic!("{other:?}"),
     }
 }
 
-/// A component that instantiates one of the level below so many times.
+/// Returns a component of nested levels, each of which instantiates the next one so many times.
 fn levels(levels: u32, times: usize) -> String {
     let mut text = "(component (core module) (core instance (instantiate 0)))".to_owned();
     for _ in 0..levels {
@@ -29,7 +29,7 @@ fn levels(levels: u32, times: usize) -> String {
 }
 
 #[test]
-fn core_modules_count_as_often_as_instantiated() {
+fn core_modules_count_once_per_instance() {
     let Measure { instance, .. } = measured(
         r#"(component
             (core module $a
@@ -68,6 +68,7 @@ fn nested_instances_multiply() {
     assert_eq!(instance.core_instances, 64);
 }
 
+// rule 10
 #[test]
 fn small_bomb_is_over_the_limits_of_instances() {
     let bomb = wasm(&levels(10, 8));
@@ -83,7 +84,7 @@ fn small_bomb_is_over_the_limits_of_instances() {
 
 #[test]
 fn components_passed_as_arguments_multiply() {
-    // The inner component instantiates what it is given, and hands it on.
+    // The inner component instantiates its import, and exports it.
     let Measure { instance, .. } = measured(
         r#"(component
             (component $leaf (core module) (core instance (instantiate 0)))
@@ -100,7 +101,7 @@ fn components_passed_as_arguments_multiply() {
 }
 
 #[test]
-fn modules_in_bundles_and_further_out_multiply() {
+fn modules_in_bundles_and_outer_ones_multiply() {
     let Measure { instance, .. } = measured(
         r#"(component
             (core module $m (global i32 (i32.const 1)))
@@ -125,11 +126,15 @@ fn dangling_index_is_refused() {
     // (instance (instantiate 7))
     let wasm = b"\0asm\x0d\0\x01\0\x05\x04\x01\0\x07\0";
     let error = measure(wasm, &CompileLimits::default()).unwrap_err();
-    assert!(matches!(error, Refused::Dangling("a component")), "{error}");
+    assert!(
+        matches!(error, MeasureError::Dangling("a component")),
+        "{error}"
+    );
 }
 
+// rule 9
 #[test]
-fn types_that_nest_too_deep_are_found_without_recursion() {
+fn deeply_nested_types_are_refused() {
     let mut ty = vec![0x42, 0];
     for _ in 0..100_000 {
         ty.splice(0..0, [0x42, 1, 1]);
@@ -146,7 +151,7 @@ fn types_that_nest_too_deep_are_found_without_recursion() {
     assert_eq!(limit(&wasm, &CompileLimits::default()), "nesting");
 }
 
-/// A component that makes instances, each of which exports the one before.
+/// Returns a component with instances, each of which exports the one before.
 fn chain(instances: usize) -> Vec<u8> {
     let mut text = "(component (instance)".to_owned();
     for index in 1..instances {
@@ -160,12 +165,12 @@ fn instances_that_export_each_other_nest() {
     let limits = CompileLimits::default();
     measure(&chain(32), &limits).unwrap();
     assert_eq!(limit(&chain(33), &limits), "nesting");
-    // Dropping these one within the other would overflow the stack.
+    // A recursive drop of these would overflow the stack.
     assert_eq!(limit(&chain(200_000), &limits), "nesting");
 }
 
 #[test]
-fn instances_nest_by_imports_and_exports_too() {
+fn instances_nest_by_imports_and_exports() {
     let wrap = |times: usize| {
         let mut text = r#"(component
             (component $wrap
@@ -180,14 +185,14 @@ fn instances_nest_by_imports_and_exports_too() {
         wasm(&(text + ")"))
     };
     let limits = CompileLimits::default();
-    // Each time two more: the bundle, and the instance that exports it.
+    // Each instantiation adds two: the bundle, and the instance that exports it.
     measure(&wrap(15), &limits).unwrap();
     assert_eq!(limit(&wrap(16), &limits), "nesting");
 }
 
 #[test]
 fn module_with_a_section_twice_is_refused() {
-    // A type, a function, its export and its body, and then sections that come again.
+    // A type, a function, its export and its body, and then repeated sections.
     let module = |repeated: &[u8]| {
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         module.extend([1, 4, 1, 0x60, 0, 0]);
@@ -201,15 +206,15 @@ fn module_with_a_section_twice_is_refused() {
         wasm
     };
     let limits = CompileLimits::default();
-    // Custom sections may be repeated, and those of other modules are others.
+    // Custom sections may be repeated, and each module has its own sections.
     measure(&module(&[0, 2, 1, b'a', 0, 2, 1, b'a']), &limits).unwrap();
     measured("(component (core module (func)) (core module (func)))");
-    // The skeleton is made before validation, and writes the sections of functions and
-    // exports in full as often as they appear.
+    // The skeleton is made before validation, and would write repeated sections of functions
+    // and exports in full.
     for section in [&[3, 1, 0][..], &[7, 1, 0], &[10, 1, 0]] {
         let error = measure(&module(section), &limits).unwrap_err();
         assert!(
-            matches!(&error, Refused::Malformed(error) if error.message() == "section out of order"),
+            matches!(&error, MeasureError::Malformed(error) if error.message() == "section out of order"),
             "{error}"
         );
     }
@@ -231,7 +236,7 @@ fn all_declarations_of_types_count() {
     assert!((10..=20).contains(&types), "{types}");
 }
 
-/// Checks that a function has exactly so many values.
+/// Checks that a function has exactly this number of values.
 #[track_caller]
 fn assert_values(body: &str, values: u64) {
     let text = format!(
@@ -251,12 +256,12 @@ fn assert_values(body: &str, values: u64) {
 }
 
 #[test]
-fn values_are_long_lived_locals_by_blocks() {
+fn values_are_long_lived_locals_times_blocks() {
     let long = "(drop (local.get 0)) (drop (local.get 1))";
     // The function itself is a block.
     assert_values(&format!("{long} (block (block (loop)))"), 2 * 4);
     assert_values(&format!("{long} (if (i32.const 1) (then) (else))"), 2 * 3);
-    // Written in a loop, and read there the next time around.
+    // Written in a loop, and read in its next iteration.
     assert_values(
         "(loop (local.set 2 (i32.add (local.get 2) (i32.const 1))))",
         2,
@@ -264,7 +269,7 @@ fn values_are_long_lived_locals_by_blocks() {
 }
 
 #[test]
-fn temporaries_within_a_block_are_no_values() {
+fn temporaries_within_a_block_do_not_count() {
     let temporary = "(local.set 2 (i32.const 1)) (drop (local.get 2))";
     assert_values(
         &format!("(block {temporary}) (loop {temporary}) (drop (local.get 0))"),

@@ -1,8 +1,8 @@
-//! Who may call whom, and who serves what.
+//! Tests of allowed calls, and of the reported providers.
 
 use super::*;
 
-fn look(guests: &[(&str, &str)], allowed: Option<Vec<(usize, usize)>>) -> Examined {
+fn examine_guests(guests: &[(&str, &str)], allowed: Option<Vec<(usize, usize)>>) -> Examined {
     let engine = Engine::default();
     let components: Vec<Component> = guests
         .iter()
@@ -23,48 +23,55 @@ fn provider(examined: &Examined) -> &Provider {
 }
 
 #[test]
-fn call_that_is_not_allowed_is_an_error_that_says_what_to_write() {
+fn forbidden_call_is_an_error_with_a_hint() {
     let guests = [("front", &*imports(F)), ("back", &*exports(F))];
-    let examined = look(&guests, Some(vec![]));
+    let examined = examine_guests(&guests, Some(vec![]));
     let [error] = &examined.errors[..] else {
         panic!("{:?}", examined.errors);
     };
     assert_eq!(
         error.to_string(),
-        "`front` imports `a:b/c@1.0.0`, which `back` exports, and `front` is not allowed to call"
+        "`front` imports `a:b/c@1.0.0`, but is not allowed to call `back`, which exports it"
     );
     assert_eq!(
         error.hint(),
-        "allow the call, as in `calls = [\"back\"]` for `front` in a manifest"
+        "to allow it, write `calls = [\"back\"]` for `front` in the manifest"
     );
     assert_eq!(error.guest(), "front");
     assert!(examined.plan.links.is_empty());
     let forbidden = Provider::Forbidden(vec!["back".into()]);
     assert_eq!(provider(&examined), &forbidden);
 
-    // The other direction is another permission.
-    assert_eq!(look(&guests, Some(vec![(1, 0)])).errors.len(), 1);
-    assert!(look(&guests, Some(vec![(0, 1)])).errors.is_empty());
-    assert!(look(&guests, None).errors.is_empty());
+    // The opposite direction needs its own permission.
+    assert_eq!(examine_guests(&guests, Some(vec![(1, 0)])).errors.len(), 1);
+    assert!(
+        examine_guests(&guests, Some(vec![(0, 1)]))
+            .errors
+            .is_empty()
+    );
+    assert!(examine_guests(&guests, None).errors.is_empty());
 }
 
 #[test]
-fn permission_chooses_among_those_who_export_the_same() {
+fn permission_selects_among_exporters() {
     let guests = [
         ("front", &*imports(F)),
         ("left", &*exports(F)),
         ("right", &*exports(F)),
     ];
     let both = ["left", "right"].map(str::to_owned).to_vec();
-    assert_eq!(provider(&look(&guests, None)), &Provider::Ambiguous(both));
-    let examined = look(&guests, Some(vec![(0, 2)]));
+    assert_eq!(
+        provider(&examine_guests(&guests, None)),
+        &Provider::Ambiguous(both)
+    );
+    let examined = examine_guests(&guests, Some(vec![(0, 2)]));
     assert!(examined.errors.is_empty(), "{:?}", examined.errors);
     assert_eq!(provider(&examined), &Provider::Guest("right".into()));
     assert_eq!(examined.plan.links[0].exporter, 2);
 }
 
 #[test]
-fn interfaces_say_who_serves_and_who_uses() {
+fn interfaces_list_providers_and_users() {
     let front = "package a:b@1.0.0;
          interface c { f: func() -> result<_, string>; g: func() -> result<_, string>; }
          interface t { record r { x: u8 } }
@@ -72,7 +79,7 @@ fn interfaces_say_who_serves_and_who_uses() {
          world guest { import c; import d; import wasi:random/random@0.2.0;
                        export wasi:cli/run@0.2.0; }";
     let back = exports("f: func() -> result<_, string>; g: func() -> result<_, string>;");
-    let examined = look(&[("front", front), ("back", &back)], None);
+    let examined = examine_guests(&[("front", front), ("back", &back)], None);
     let [front, back] = &examined.interfaces[..] else {
         panic!("{:?}", examined.interfaces);
     };
@@ -92,8 +99,8 @@ fn interfaces_say_who_serves_and_who_uses() {
 }
 
 #[test]
-fn guest_of_other_types_is_unfit() {
-    let examined = look(
+fn guest_with_other_types_is_unfit() {
+    let examined = examine_guests(
         &[("front", &imports(F)), ("back", &exports("f: func();"))],
         None,
     );

@@ -1,7 +1,9 @@
 //! Where in the manifest it is shown that an app does not start.
 
 use super::*;
-use tombolo_app::{Difference, Findings, LinkError, LinkErrors, Near, StartError, Warning};
+use tombolo_app::{
+    Difference, Findings, LinkError, LinkErrors, LinkWarning, NearestExport, StartError,
+};
 
 const APP: &str = r#"[guests.front]
 component = "front.wasm"
@@ -72,12 +74,12 @@ fn near_guest() {
         link(LinkError::Missing {
             guest: "back".into(),
             import: "a:b/c@1.0.0".into(),
-            near: Some(Near::Version {
+            near: Some(NearestExport::Version {
                 guest: "other".into(),
                 export: "a:b/c@2.0.0".into(),
             }),
         }),
-        r#"error: `back` imports `a:b/c@1.0.0`, which no other guest exports; `other` exports `a:b/c@2.0.0`, which is not compatible
+        r#"error: `back` imports `a:b/c@1.0.0`, which no other guest exports; `other` exports `a:b/c@2.0.0`, an incompatible version
  --> tombolo.toml:5:14
   |
 5 | component = "back.wasm"
@@ -98,7 +100,7 @@ fn call_that_is_not_allowed() {
             import: "a:b/c@1.0.0".into(),
             exporters: vec!["back".into()],
         }),
-        r#"error: `front` imports `a:b/c@1.0.0`, which `back` exports, and `front` is not allowed to call
+        r#"error: `front` imports `a:b/c@1.0.0`, but is not allowed to call `back`, which exports it
  --> tombolo.toml:2:14
   |
 2 | component = "front.wasm"
@@ -119,7 +121,7 @@ fn several_who_may_be_called() {
             import: "a:b/c@1.0.0".into(),
             exporters: vec!["back".into(), "other".into()],
         }),
-        r#"error: `front` imports `a:b/c@1.0.0`, and more than one guest exports it: `back`, `other`
+        r#"error: `front` imports `a:b/c@1.0.0`, which several guests export: `back`, `other`
  --> tombolo.toml:2:14
   |
 2 | component = "front.wasm"
@@ -190,7 +192,7 @@ fn all_at_once_and_warnings_in_the_order_of_lines() {
         guest: "other".into(),
         source: wasmtime::Error::msg("it is broken"),
     };
-    let warning = Warning {
+    let warning = LinkWarning {
         importer: "front".into(),
         exporter: "other".into(),
         function: "a:b/c.f".into(),

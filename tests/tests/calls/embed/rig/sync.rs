@@ -92,7 +92,7 @@ impl Pair {
 
     pub(crate) fn give(&mut self, region: &Region) {
         let region = region.duplicate(Rights::ALL).expect("there is room");
-        let given = self.store.data_mut().regions.give(region);
+        let given = region.give(&mut self.store);
         let given = given.expect("there is room");
         let give = function(&mut self.store, self.instance, CLIENT, "give");
         let give = give

@@ -14,7 +14,7 @@ use wasmtime::{AsContext, LinearMemory, MemoryCreator, MemoryType};
 use super::kernel::ask;
 use super::reservation::Reservation;
 use super::table::{forget, register};
-use super::{Mappings, Process, RegionFile, StoreMark, TooManyMappings, allowance, huge};
+use super::{Process, RegionFile, StoreMark, TooManyVmas, VmaCharge, allowance, huge};
 
 /// The reservation of each linear memory in which windows can be made, which is
 /// also all that 32 bits can address.
@@ -67,7 +67,7 @@ impl Perms {
 }
 
 /// Who has to know when a window ends because its memory does.
-pub(crate) trait Tenant: Send + Sync {
+pub(crate) trait WindowObserver: Send + Sync {
     /// The name of the region, for messages.
     fn region(&self) -> String;
     /// The memory is unmapped: nothing shows the region there any more.
@@ -76,13 +76,13 @@ pub(crate) trait Tenant: Send + Sync {
 
 /// Why a window could not be shown, or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum ShowError {
+pub enum MapError {
     /// Another window is under that part of the memory.
     #[error("another window lies there")]
     Overlap,
     /// The process's kernel mappings are used up.
     #[error(transparent)]
-    Process(#[from] TooManyMappings),
+    Process(#[from] TooManyVmas),
     /// The guest's kernel mappings are used up.
     #[error("limit `mappings`: no more kernel mappings for this guest's memories")]
     Guest {
@@ -108,14 +108,14 @@ pub struct Overgrown;
 
 /// A guest wrote to a read-only window.
 #[derive(Debug, Clone)]
-pub(crate) struct Scribble {
+pub(crate) struct ViolationSite {
     pub(crate) region: String,
     /// From the start of the region.
     pub(crate) offset: u64,
 }
 
 /// A part of a memory that shows part of a region.
-pub(super) struct Shown {
+pub(super) struct MappedWindow {
     pub(super) end: usize,
     /// Told apart from later windows at the same address.
     key: u64,
@@ -132,7 +132,7 @@ pub(super) struct Shown {
     /// parts side by side are told apart where the kernel may do so as well.
     pub(super) holes: RangeMap<usize, u64>,
     pub(super) copies: Copies,
-    tenant: Box<dyn Tenant>,
+    observer: Box<dyn WindowObserver>,
 }
 
 /// The shown parts of a window that are copies of the guest's own, because it wrote to the
@@ -145,7 +145,7 @@ pub(super) enum Copies {
     All,
 }
 
-impl Shown {
+impl MappedWindow {
     /// The parts that show the region, unless a lend hides them all.
     fn runs(&self, start: usize) -> Vec<Range<usize>> {
         self.holes.gaps(&(start..self.end)).collect()
@@ -163,13 +163,13 @@ impl Shown {
 #[derive(Default)]
 pub(super) struct State {
     /// By first address.
-    windows: BTreeMap<usize, Shown>,
+    windows: BTreeMap<usize, MappedWindow>,
     /// Where windows ever began or ended.
     split_points: SplitPoints,
     /// Those into which windows have cut it, beyond those that it has anyway.
-    mappings: Mappings,
+    vmas: VmaCharge,
     /// Counts the times that parts of windows were hidden.
-    hidings: u64,
+    maskings: u64,
     /// The ranges of shared zero pages that nobody else has. They are there because private
     /// pages were refused.
     stand_ins: RangeSet<usize>,
@@ -179,30 +179,30 @@ pub(super) struct State {
     lost: Vec<Range<usize>>,
     broken: bool,
     /// Where the guest wrote to a read-only window.
-    pub(super) scribble: Option<usize>,
+    pub(super) violation: Option<usize>,
 }
 
 impl State {
-    /// Counts cuts that are about to be made, of which the memory may have
+    /// Counts vma_splits that are about to be made, of which the memory may have
     /// `most`.
-    fn take_cuts(&mut self, more: u64, most: u64) -> Result<(), ShowError> {
-        if more > 0 && self.mappings.count() + more > most {
-            return Err(ShowError::Guest { most });
+    fn reserve_splits(&mut self, more: u64, most: u64) -> Result<(), MapError> {
+        if more > 0 && self.vmas.count() + more > most {
+            return Err(MapError::Guest { most });
         }
-        Ok(self.mappings.more(more)?)
+        Ok(self.vmas.more(more)?)
     }
 
     /// A window that was found before.
-    fn window(&mut self, start: usize) -> &mut Shown {
+    fn window(&mut self, start: usize) -> &mut MappedWindow {
         self.windows.get_mut(&start).expect("it was found before")
     }
 
-    fn covering(&self, address: usize) -> Option<(usize, &Shown)> {
+    fn covering(&self, address: usize) -> Option<(usize, &MappedWindow)> {
         let (start, shown) = self.windows.range(..=address).next_back()?;
         (address < shown.end).then_some((*start, shown))
     }
 
-    pub(super) fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut Shown)> {
+    pub(super) fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut MappedWindow)> {
         let (start, shown) = self.windows.range_mut(..=address).next_back()?;
         (address < shown.end).then_some((*start, shown))
     }
@@ -277,8 +277,8 @@ impl MemoryRecord {
 
     /// Into how many kernel mappings windows have cut it, at worst, beyond those
     /// that it has anyway.
-    pub(crate) fn cuts(&self) -> u64 {
-        self.state().mappings.count()
+    pub(crate) fn vma_splits(&self) -> u64 {
+        self.state().vmas.count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -291,19 +291,19 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError::Foreign`] if it belongs to another one already.
+    /// [`MapError::Foreign`] if it belongs to another one already.
     pub(crate) fn adopt(
         self: &Arc<Self>,
         store: StoreId,
         entered_by_us: bool,
-    ) -> Result<Arc<StoreMark>, ShowError> {
+    ) -> Result<Arc<StoreMark>, MapError> {
         match self
             .store
             .compare_exchange(0, store.0.get(), Ordering::AcqRel, Ordering::Acquire)
         {
             Ok(_) => self.entered_by_us.store(entered_by_us, Ordering::Relaxed),
             Err(owner) if owner == store.0.get() => {}
-            Err(_) => return Err(ShowError::Foreign),
+            Err(_) => return Err(MapError::Foreign),
         }
         // The store is in hand, so nobody else does this meanwhile.
         let mark = self.mark.get_or_init(|| StoreMark::join(store, self));
@@ -314,12 +314,12 @@ impl MemoryRecord {
         self.store.load(Ordering::Acquire) == store.0.get()
     }
 
-    fn check(&self, store: StoreId, state: &State) -> Result<(), ShowError> {
+    fn check(&self, store: StoreId, state: &State) -> Result<(), MapError> {
         if !self.belongs_to(store) {
-            return Err(ShowError::Foreign);
+            return Err(MapError::Foreign);
         }
         if state.broken {
-            Err(ShowError::Broken)
+            Err(MapError::Broken)
         } else {
             Ok(())
         }
@@ -330,10 +330,10 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError`]; nothing has changed then, but that zeros are in the range if the
+    /// [`MapError`]; nothing has changed then, but that zeros are in the range if the
     /// kernel refused, and unless it says `Broken`.
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn show(
+    pub(crate) fn map_window(
         &self,
         store: StoreId,
         key: u64,
@@ -342,8 +342,8 @@ impl MemoryRecord {
         offset: u64,
         perms: Perms,
         most: u64,
-        tenant: Box<dyn Tenant>,
-    ) -> Result<(), ShowError> {
+        observer: Box<dyn WindowObserver>,
+    ) -> Result<(), MapError> {
         let mut state = self.state();
         self.check(store, &state)?;
         let inside = self.base()..self.base() + self.size();
@@ -353,11 +353,11 @@ impl MemoryRecord {
         );
         let below = state.windows.range(..range.end).next_back();
         if below.is_some_and(|(_, shown)| shown.end > range.start) {
-            return Err(ShowError::Overlap);
+            return Err(MapError::Overlap);
         }
         // Counted before anything is done, so that undoing needs no more.
         let new = state.split_points.vma_splits(&range);
-        state.take_cuts(new, most)?;
+        state.reserve_splits(new, most)?;
         state.split_points.insert(&range);
         let huge = huge::fits(range.start, range.end - range.start, offset);
         let flags = MapFlags::SHARED;
@@ -369,7 +369,7 @@ impl MemoryRecord {
         state.stand_ins.remove(range.clone());
         state.windows.insert(
             range.start,
-            Shown {
+            MappedWindow {
                 end: range.end,
                 key,
                 file: file.clone(),
@@ -379,7 +379,7 @@ impl MemoryRecord {
                 hidden: 0,
                 holes: RangeMap::new(),
                 copies: Copies::None,
-                tenant,
+                observer,
             },
         );
         Ok(())
@@ -391,7 +391,7 @@ impl MemoryRecord {
         state: &'s mut State,
         start: usize,
         key: u64,
-    ) -> Result<Option<&'s mut Shown>, ShowError> {
+    ) -> Result<Option<&'s mut MappedWindow>, MapError> {
         self.check(store, state)?;
         Ok(state
             .windows
@@ -404,14 +404,14 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
+    /// [`MapError`]; nothing has changed then, unless it says `Broken`.
     pub(crate) fn set_perms(
         &self,
         store: StoreId,
         start: usize,
         key: u64,
         perms: Perms,
-    ) -> Result<(), ShowError> {
+    ) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(shown) = self.find(store, state, start, key)? else {
@@ -432,7 +432,7 @@ impl MemoryRecord {
                 if !protected && self.map_runs(state, start, &runs, before).is_err() {
                     // Neither the one nor the other: zeros, and nobody goes on.
                     state.broken = true;
-                    return self.restore_all(state, runs).and(Err(ShowError::Broken));
+                    return self.restore_all(state, runs).and(Err(MapError::Broken));
                 }
                 state.window(start).copies = Copies::None;
                 return Err(error);
@@ -447,8 +447,8 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
-    pub(crate) fn hide(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
+    /// [`MapError`]; nothing has changed then, unless it says `Broken`.
+    pub(crate) fn mask(&self, store: StoreId, start: usize, key: u64) -> Result<(), MapError> {
         let mut state = self.state();
         let Some(shown) = self.find(store, &mut state, start, key)? else {
             return Ok(());
@@ -463,8 +463,8 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError`]; the window is still hidden then, all of it.
-    pub(crate) fn reveal(&self, store: StoreId, start: usize, key: u64) -> Result<(), ShowError> {
+    /// [`MapError`]; the window is still hidden then, all of it.
+    pub(crate) fn unmask(&self, store: StoreId, start: usize, key: u64) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(shown) = self.find(store, state, start, key)? else {
@@ -488,7 +488,7 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError`]. Those before the part that the kernel refused are mapped then;
+    /// [`MapError`]. Those before the part that the kernel refused are mapped then;
     /// that one has private zero pages; those after it are as they were.
     fn map_runs(
         &self,
@@ -496,7 +496,7 @@ impl MemoryRecord {
         start: usize,
         runs: &[Range<usize>],
         perms: Perms,
-    ) -> Result<(), ShowError> {
+    ) -> Result<(), MapError> {
         for run in runs {
             let shown = state.window(start);
             let offset = shown.offset + (run.start - start) as u64;
@@ -521,24 +521,24 @@ impl MemoryRecord {
     /// unpinned. What is hidden there already stays as the guest left it.
     ///
     /// The kernel has to keep such a part apart from what is around it, so the
-    /// cuts are counted first, as those of windows are: at most `most` for the
-    /// whole memory. When the parts are shown again the cuts are gone: mappings
+    /// vma_splits are counted first, as those of windows are: at most `most` for the
+    /// whole memory. When the parts are shown again the vma_splits are gone: mappings
     /// of one file, side by side and with equal rights, become one.
     ///
     /// # Errors
     ///
-    /// [`ShowError`]; nothing has changed then, unless it says `Broken`.
-    pub(crate) fn hide_part(
+    /// [`MapError`]; nothing has changed then, unless it says `Broken`.
+    pub(crate) fn mask_part(
         &self,
         store: StoreId,
         start: usize,
         key: u64,
         range: Range<usize>,
         most: u64,
-    ) -> Result<(), ShowError> {
+    ) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let hidings = state.hidings + 1;
+        let maskings = state.maskings + 1;
         let Some(shown) = self.find(store, state, start, key)? else {
             return Ok(());
         };
@@ -546,18 +546,18 @@ impl MemoryRecord {
         let before = shown.vma_splits(start, &range);
         let runs: Vec<_> = shown.holes.gaps(&range).collect();
         for run in &runs {
-            shown.holes.insert(run.clone(), hidings);
+            shown.holes.insert(run.clone(), maskings);
         }
         let more = shown.vma_splits(start, &range) - before;
         let hidden = shown.hidden > 0;
-        if let Err(error) = state.take_cuts(more, most) {
+        if let Err(error) = state.reserve_splits(more, most) {
             let shown = state.windows.get_mut(&start).expect("found above");
             for run in runs {
                 shown.holes.remove(run);
             }
             return Err(error);
         }
-        state.hidings = hidings;
+        state.maskings = maskings;
         if hidden {
             // Zero pages are there already.
             return Ok(());
@@ -581,16 +581,16 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`ShowError`]. All of the part is still hidden then. What the guest wrote there
+    /// [`MapError`]. All of the part is still hidden then. What the guest wrote there
     /// is lost, unless it says `Guest` or `Process`.
-    pub(crate) fn show_part(
+    pub(crate) fn unmask_part(
         &self,
         store: StoreId,
         start: usize,
         key: u64,
         range: Range<usize>,
         most: u64,
-    ) -> Result<(), ShowError> {
+    ) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(shown) = self.find(store, state, start, key)? else {
@@ -613,13 +613,13 @@ impl MemoryRecord {
             Copies::None => Vec::new(),
             Copies::Some | Copies::All => shown.runs(start),
         };
-        let hide_again = |state: &mut State| {
+        let mask_again = |state: &mut State| {
             for (part, number) in &parts {
                 state.window(start).holes.insert(part.clone(), *number);
             }
         };
-        if let Err(error) = state.take_cuts(after.saturating_sub(before), most) {
-            hide_again(state);
+        if let Err(error) = state.reserve_splits(after.saturating_sub(before), most) {
+            mask_again(state);
             return Err(error);
         }
         if !hidden {
@@ -633,8 +633,8 @@ impl MemoryRecord {
                 }
             }
             if let Err(error) = self.map_runs(state, start, &runs, perms) {
-                hide_again(state);
-                state.mappings.less(after.saturating_sub(before));
+                mask_again(state);
+                state.vmas.less(after.saturating_sub(before));
                 // Some of those may be the region's again by now.
                 let shown = state.window(start);
                 if shown.copies != Copies::None {
@@ -646,33 +646,33 @@ impl MemoryRecord {
             state.window(start).copies = Copies::None;
         }
         // Only now: until the last part is shown, the kernel has them all.
-        state.mappings.less(before.saturating_sub(after));
+        state.vmas.less(before.saturating_sub(after));
         Ok(())
     }
 
     /// Ends a window: its memory is fresh zero pages from here on. Gives the
-    /// tenant back; `None` for a window that had ended before.
+    /// observer back; `None` for a window that had ended before.
     ///
     /// # Errors
     ///
-    /// [`ShowError::Foreign`]; [`ShowError::Broken`] where the memory could not
+    /// [`MapError::Foreign`]; [`MapError::Broken`] where the memory could not
     /// be restored: the window, and its lock, stay then.
-    pub(crate) fn unshow(
+    pub(crate) fn unmap_window(
         &self,
         store: StoreId,
         start: usize,
         key: u64,
-    ) -> Result<Option<Box<dyn Tenant>>, ShowError> {
+    ) -> Result<Option<Box<dyn WindowObserver>>, MapError> {
         let mut state = self.state();
         let Some(shown) = self.find(store, &mut state, start, key)? else {
             return Ok(None);
         };
         let range = start..shown.end;
-        let cuts = shown.vma_splits(start, &range);
+        let vma_splits = shown.vma_splits(start, &range);
         self.restore(&mut state, range)?;
         // One mapping stands in for all its parts.
-        state.mappings.less(cuts);
-        Ok(state.windows.remove(&start).map(|shown| shown.tenant))
+        state.vmas.less(vma_splits);
+        Ok(state.windows.remove(&start).map(|shown| shown.observer))
     }
 
     pub(super) fn map_file(
@@ -688,7 +688,7 @@ impl MemoryRecord {
         let length = range.end - range.start;
         let at = ask(|| {
             // SAFETY: the range lies inside the accessible part of this memory,
-            // which this object reserved (`show` asserts it, and the part never
+            // which this object reserved (`map_window` asserts it, and the part never
             // shrinks), so that nothing else is replaced. The store is in hand: no
             // wasm of it runs and no slice of its memory is alive. The file is as
             // long as `offset + length`, which was checked against the region's
@@ -719,7 +719,7 @@ impl MemoryRecord {
     /// private pages below RLIMIT_DATA, or the kernel refuses them, shared ones stand in
     /// for them, which nobody else has and no limit counts. If it refuses those as well, the
     /// range is made inaccessible, and this memory is not to be used again.
-    fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), ShowError> {
+    fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), MapError> {
         let length = range.end - range.start;
         if allowance::has_room(length) && self.map_zeros(&range, MapFlags::PRIVATE).is_ok() {
             state.stand_ins.remove(range);
@@ -743,7 +743,7 @@ impl MemoryRecord {
             // ours to unmap any more.
             Err(_) => state.lost.push(range),
         }
-        Err(ShowError::Broken)
+        Err(MapError::Broken)
     }
 
     /// Does this for several ranges: for all of them, also if one cannot be restored.
@@ -751,7 +751,7 @@ impl MemoryRecord {
         &self,
         state: &mut State,
         ranges: impl IntoIterator<Item = Range<usize>>,
-    ) -> Result<(), ShowError> {
+    ) -> Result<(), MapError> {
         let mut result = Ok(());
         for range in ranges {
             result = result.and(self.restore(state, range));
@@ -786,14 +786,14 @@ impl MemoryRecord {
     }
 
     /// Says where the guest wrote to a read-only window, if it did.
-    pub(crate) fn scribble(&self) -> Option<Scribble> {
+    pub(crate) fn violation(&self) -> Option<ViolationSite> {
         let state = self.state();
-        describe(&state, state.scribble?)
+        describe(&state, state.violation?)
     }
 
     /// Says what a store to this address would have written to, if it is a
     /// read-only window.
-    pub(crate) fn explain(&self, address: usize) -> Option<Scribble> {
+    pub(crate) fn explain(&self, address: usize) -> Option<ViolationSite> {
         let state = self.state();
         let (_, shown) = state.covering(address)?;
         let trapped = shown.perms == Perms::Read && !shown.holes.contains_key(&address);
@@ -806,7 +806,7 @@ impl MemoryRecord {
 /// # Errors
 ///
 /// The error of the kernel. Some of the parts may have changed then.
-fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), ShowError> {
+fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), MapError> {
     for run in runs {
         let start = std::ptr::with_exposed_provenance_mut(run.start);
         ask(|| {
@@ -820,10 +820,10 @@ fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), ShowError> {
     Ok(())
 }
 
-fn describe(state: &State, address: usize) -> Option<Scribble> {
+fn describe(state: &State, address: usize) -> Option<ViolationSite> {
     let (start, shown) = state.covering(address)?;
-    Some(Scribble {
-        region: shown.tenant.region(),
+    Some(ViolationSite {
+        region: shown.observer.region(),
         offset: shown.offset + (address - start) as u64,
     })
 }
@@ -908,13 +908,13 @@ impl Drop for Memory {
                 reservation.retire(state.split_points.first());
             }
         }
-        // The cuts are gone.
-        state.mappings = Mappings::default();
+        // The vma_splits are gone.
+        state.vmas = VmaCharge::default();
         let windows = std::mem::take(&mut state.windows);
         drop(state);
         // Only now that nothing shows the regions any more do the locks go.
         for shown in windows.into_values() {
-            shown.tenant.memory_gone();
+            shown.observer.memory_gone();
         }
     }
 }
@@ -951,5 +951,4 @@ unsafe impl MemoryCreator for Creator {
 }
 
 #[cfg(test)]
-#[path = "memory_tests.rs"]
 mod tests;

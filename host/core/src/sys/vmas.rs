@@ -24,21 +24,21 @@ fn most() -> u64 {
 
 /// Some kernel mappings, given back when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Mappings(u64);
+pub(crate) struct VmaCharge(u64);
 
-impl Mappings {
-    pub(crate) fn take(count: u64) -> Result<Mappings, TooManyMappings> {
-        let mut mappings = Mappings(0);
+impl VmaCharge {
+    pub(crate) fn take(count: u64) -> Result<VmaCharge, TooManyVmas> {
+        let mut mappings = VmaCharge(0);
         mappings.more(count)?;
         Ok(mappings)
     }
 
-    pub(crate) fn more(&mut self, count: u64) -> Result<(), TooManyMappings> {
+    pub(crate) fn more(&mut self, count: u64) -> Result<(), TooManyVmas> {
         let most = most();
         USED.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(count).filter(|sum| *sum <= most)
         })
-        .map_err(|_| TooManyMappings { asked: count, most })?;
+        .map_err(|_| TooManyVmas { asked: count, most })?;
         self.0 += count;
         Ok(())
     }
@@ -55,7 +55,7 @@ impl Mappings {
     }
 }
 
-impl Drop for Mappings {
+impl Drop for VmaCharge {
     fn drop(&mut self) {
         USED.fetch_sub(self.0, Ordering::Relaxed);
     }
@@ -67,7 +67,7 @@ impl Drop for Mappings {
     "limit `mappings` of the host is used up: {asked} more asked for, {most} allowed (half of \
      vm.max_map_count)"
 )]
-pub struct TooManyMappings {
+pub struct TooManyVmas {
     asked: u64,
     most: u64,
 }

@@ -1,3 +1,5 @@
+//! The thread that keeps the margin of free memory.
+
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -5,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::hold::Holds;
-use super::thread::{Thread, Waiter};
-use super::{Headroom, Level};
-use crate::RegionHost;
+use super::RegionHost;
+use crate::pressure::{Debounce, Headroom, Level, Thread, Waiter};
 
 /// How long a level lasts after it was last met.
 const LASTS: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ pub struct MarginKeeper {
 impl Drop for MarginKeeper {
     fn drop(&mut self) {
         drop(self.thread.take());
-        self.host.tell(|levels| levels.margin = Level::Normal);
+        self.host.set_level(|levels| levels.margin = Level::Normal);
     }
 }
 
@@ -97,7 +97,7 @@ impl fmt::Debug for MarginKeeper {
 fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(Headroom)) {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let filled = FILLED_PER_SECOND.saturating_mul(processors);
-    let mut holds = Holds::new(LASTS);
+    let mut holds = Debounce::new(LASTS);
     loop {
         let begun = Instant::now();
         // Exact as far as it decides when to look again.
@@ -107,7 +107,7 @@ fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &d
         };
         let tick = host.margin().tick(host, enough);
         if let Some(level) = holds.note(Instant::now(), &[tick.met])
-            && host.tell(|levels| levels.margin = level)
+            && host.set_level(|levels| levels.margin = level)
         {
             let left = tick.left.map_or(0, |left| left.memory);
             tracing::info!(%level, left, "memory pressure, by the margin");

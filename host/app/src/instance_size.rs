@@ -1,59 +1,55 @@
-//! The host memory of a component's instances, computed before anything is instantiated.
+//! Computes the host memory of a component's instances before anything is instantiated.
 //!
-//! wasmtime asks a `ResourceLimiter` before it makes a memory or a table, but not
-//! before it makes the rest of an instance: its globals, imports, function
-//! references and element segments. A module of a few bytes for each global can
-//! be instantiated hundreds of times by a component, also through components
-//! within it. So the memory is a product. [`Totals`] are that product.
+//! wasmtime asks a `ResourceLimiter` before it creates a memory or a table. It does not ask before
+//! it creates the rest of an instance: its globals, imports, function references and element
+//! segments. A component can instantiate a module hundreds of times, also through nested
+//! components, so the memory is a product. [`Totals`] are that product.
 
 use crate::compile::{Core, Totals};
 
-/// The bytes of each core instance: wasmtime's `Instance`, its entry in the store, and the
-/// allocator's overhead. The next constants are bytes of other items.
+/// The bytes of a core instance: wasmtime's `Instance`, its entry in the store, and the allocator's
+/// overhead.
 const INSTANCE: u64 = 1024;
 
-/// Of each component instance: its table of handles, flags and the like.
+/// The bytes of a component instance: its handle table, flags and the like.
 const COMPONENT_INSTANCE: u64 = 512;
 
-/// Of each canonical function: the record by which compiled code calls it, and its closure.
+/// The bytes of a canonical function: the record by which compiled code calls it, and its closure.
 const CANONICAL: u64 = 128;
 
-/// Of each imported function, table, memory or global, in each instance.
+/// The bytes of an imported function, table, memory or global.
 const IMPORT: u64 = 32;
 
-/// Of each function that the module defines or imports: the reference to it that
-/// tables and exports show. wasmtime leaves out those of functions that nothing
-/// refers to; they are counted here all the same.
+/// The bytes of a defined or imported function: the reference that tables and exports use. wasmtime
+/// omits it for functions that nothing refers to, but they are counted here too.
 const FUNCTION: u64 = 32;
 
-/// Of each global and tag.
+/// The bytes of a global or tag.
 const GLOBAL: u64 = 16;
 
-/// Of each table and memory, without its elements and pages, which the limiter is
-/// asked about.
+/// The bytes of a table or memory, without its elements and pages, which the limiter counts.
 const TABLE: u64 = 256;
 
-/// Of each item of a passive element segment, which each instance evaluates.
+/// The bytes of an item of a passive element segment, which each instance evaluates.
 const ELEMENT: u64 = 16;
 
-/// Of each data or element segment.
+/// The bytes of a data or element segment.
 const SEGMENT: u64 = 32;
 
 /// The size of one instantiation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
-    /// Bytes of the host's memory, without linear memories and table elements.
+pub(super) struct InstanceSize {
+    /// The bytes of host memory, without linear memories and table elements.
     pub(super) bytes: u64,
-    /// Component instances, each of which has a table of handles.
+    /// The component instances, each of which has a handle table.
     pub(super) components: u64,
 }
 
-impl Size {
-    /// Returns the size of a component's instances; `u64::MAX` bytes if it is too large to
-    /// count.
-    pub(super) fn of(totals: &Totals) -> Size {
-        // With all fields named, so that a new one is thought of here. Table elements and
-        // pages are asked about, and data is in the component's code.
+impl InstanceSize {
+    /// Returns the size of a component's instances. The bytes saturate at `u64::MAX`.
+    pub(super) fn of(totals: &Totals) -> InstanceSize {
+        // All fields are named, so that a new one is considered here. The limiter counts table
+        // elements and pages, and data is part of the component's code.
         let Core {
             imports,
             imported_functions,
@@ -87,7 +83,7 @@ impl Size {
             .iter()
             .map(|(count, each)| count.saturating_mul(*each))
             .fold(0, u64::saturating_add);
-        Size {
+        InstanceSize {
             bytes,
             components: totals.component_instances,
         }
@@ -99,23 +95,24 @@ mod tests {
     use super::*;
     use crate::compile::{CompileLimits, measure};
 
-    fn size(text: &str) -> Size {
+    fn size(text: &str) -> InstanceSize {
         let wasm = wat::parse_str(text).expect("good text");
         let measured = measure(&wasm, &CompileLimits::default());
-        Size::of(&measured.expect("a good binary").instance)
+        InstanceSize::of(&measured.expect("a good binary").instance)
     }
 
     fn bytes(text: &str) -> u64 {
         size(text).bytes
     }
 
-    /// Returns the cost beyond that of the same component without globals.
+    /// Returns how many globals are counted for each that the text contains.
     fn globals(text: impl Fn(&str) -> String) -> u64 {
         let global = "(global i64 (i64.const 0))";
         let with = bytes(&text(&global.repeat(100)));
         (with - bytes(&text(""))) / (100 * GLOBAL)
     }
 
+    // rule 10
     #[test]
     fn core_instances_multiply() {
         let count = globals(|globals| {
@@ -161,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn module_that_is_not_instantiated_costs_nothing() {
+    fn unused_module_costs_nothing() {
         assert_eq!(
             globals(|globals| format!("(component (core module {globals}))")),
             0
@@ -169,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn module_that_is_exported_keeps_its_cost() {
+    fn exported_module_keeps_its_cost() {
         let count = globals(|globals| {
             format!(
                 "(component
@@ -182,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn imported_functions_count_as_functions_too() {
+    fn imported_functions_count_as_functions() {
         let text = |import: &str| {
             format!(
                 r#"(component
@@ -197,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn passive_elements_and_imports_count_in_each_instance() {
+    fn passive_elements_count_in_each_instance() {
         let instance = "(core instance (instantiate $m))";
         let text = |elements: &str| {
             format!("(component (core module $m (func $f) {elements}) {instance} {instance})")

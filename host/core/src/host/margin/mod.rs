@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Headroom, Level, MemoryGauge, SystemGauge};
-use crate::RegionHost;
+use super::RegionHost;
+use crate::pressure::{Headroom, Level, MemoryGauge, SystemGauge};
 use crate::sys::{StoreId, Taken, memory_bytes};
 use tombolo_region::{Exhausted, GRANULE};
 
@@ -551,5 +551,4 @@ pub(crate) fn commit_done(host: &RegionHost, granules: u64) {
 }
 
 #[cfg(test)]
-#[path = "margin_tests.rs"]
 mod tests;

@@ -1,28 +1,29 @@
+//! Reactions to reports of memory pressure.
+
 use std::fmt;
 use std::io;
 
 use tokio::sync::watch;
 
-use super::{Level, PressureSink, PressureSource};
-use crate::RegionHost;
-use crate::host::Levels;
+use super::{Levels, RegionHost};
+use crate::pressure::{Level, PressureSink, PressureSource};
 
 impl RegionHost {
-    /// Heeds what `source` reports of memory pressure, until the [`Monitor`] is
-    /// dropped. On each report it does what
-    /// [`report_pressure`](RegionHost::report_pressure) does, and then calls `react`
-    /// with the level, and the bytes that were purged: the place to end guests
-    /// if that is not enough. `react` is called on the source's thread, which
-    /// reports nothing else meanwhile.
+    /// Watches for memory pressure that `source` reports, until the [`PressureMonitor`] is
+    /// dropped. On each report the host does what
+    /// [`report_pressure`](RegionHost::report_pressure) does. Then it calls `react` with the
+    /// level and the bytes that were purged. There the program can end guests if purging was
+    /// not enough. `react` is called on the source's thread, which reports nothing else
+    /// meanwhile.
     ///
     /// # Errors
     ///
     /// If the source does not start.
-    pub fn heed(
+    pub fn watch_pressure(
         &self,
         source: impl PressureSource + 'static,
         react: impl Fn(Level, u64) + Send + Sync + 'static,
-    ) -> io::Result<Monitor> {
+    ) -> io::Result<PressureMonitor> {
         let name = source.name();
         let host = self.clone();
         let sink = PressureSink::new(move |level| {
@@ -31,29 +32,29 @@ impl RegionHost {
         });
         let source = Box::new(source).start(sink)?;
         tracing::debug!("memory pressure is watched by {name}");
-        Ok(Monitor {
+        Ok(PressureMonitor {
             source: Some(source),
             name,
             host: self.clone(),
         })
     }
 
-    /// Does what is to be done about memory pressure, for programs that hear of
-    /// it in a way of their own. First it purges: under moderate pressure the
-    /// half that was unpinned longest ago of what nobody pins, under critical
-    /// pressure all of it. Then it tells the guests. Returns how many bytes were
-    /// purged.
+    /// Reacts to memory pressure, for programs that learn of it in a way of their own. First
+    /// it purges. Under moderate pressure it purges half of the bytes that nobody pins, the
+    /// least recently unpinned first; under critical pressure all of them. Then it tells the
+    /// guests. Returns how many bytes were purged.
     ///
-    /// Report as long as there is pressure, and [`Level::Normal`] when there is
-    /// none any more. A level below the one before is good news: the guests are
-    /// told, and nothing is purged.
+    /// Report as long as there is pressure, and [`Level::Normal`] when it is over. If the level
+    /// is lower than before, the guests are told, and nothing is purged.
+    ///
+    /// Blocks while it purges: about 0.2 s for each GiB.
     pub fn report_pressure(&self, level: Level) -> u64 {
         let before = self.levels().reported;
         let purged = match part_to_purge(before, level, || self.purgeable()) {
             0 => 0,
             bytes => self.purge(bytes),
         };
-        let changed = self.tell(|levels| levels.reported = level);
+        let changed = self.set_level(|levels| levels.reported = level);
         if changed || purged > 0 {
             tracing::info!(%level, purged, "memory pressure");
         }
@@ -62,7 +63,7 @@ impl RegionHost {
 
     /// Changes the levels of memory pressure, and tells guests the higher one. Returns
     /// whether the higher one has changed.
-    pub(super) fn tell(&self, note: impl FnOnce(&mut Levels)) -> bool {
+    pub(super) fn set_level(&self, note: impl FnOnce(&mut Levels)) -> bool {
         let mut levels = self.levels();
         note(&mut levels);
         let level = levels.reported.max(levels.margin);
@@ -74,21 +75,24 @@ impl RegionHost {
         })
     }
 
-    /// The level of memory pressure: the last reported one, or that of the
+    /// Returns the level of memory pressure: the last reported one, or that of the
     /// [margin](crate::HostLimits::margin) if it is higher. [`Level::Normal`] at first.
     #[must_use]
     pub fn pressure(&self) -> Level {
         *self.pressure_level().borrow()
     }
 
-    /// Changes of that level, for whoever wants to wait for one.
+    /// Returns the changes of the level from now on, to wait for them.
     #[must_use]
-    pub fn pressure_changes(&self) -> watch::Receiver<Level> {
-        self.pressure_level().subscribe()
+    pub fn pressure_changes(&self) -> PressureChanges {
+        PressureChanges {
+            changes: self.pressure_level().subscribe(),
+            _host: self.clone(),
+        }
     }
 }
 
-/// How many of the bytes that could be purged are.
+/// Returns how many of the purgeable bytes to purge.
 fn part_to_purge(before: Level, level: Level, purgeable: impl FnOnce() -> u64) -> u64 {
     match level {
         _ if level < before => 0,
@@ -98,28 +102,63 @@ fn part_to_purge(before: Level, level: Level, purgeable: impl FnOnce() -> u64) -
     }
 }
 
-/// Heeds memory pressure until it is dropped; see [`RegionHost::heed`].
+/// The changes of a host's level of memory pressure; see [`RegionHost::pressure_changes`].
+/// Keeps the host alive.
+#[derive(Clone)]
+pub struct PressureChanges {
+    changes: watch::Receiver<Level>,
+    /// Owns the sender, so that the wait for a change never fails.
+    _host: RegionHost,
+}
+
+impl PressureChanges {
+    /// Returns the current level, which [`changed`](PressureChanges::changed) does not report
+    /// again. Does not block.
+    pub fn level(&mut self) -> Level {
+        *self.changes.borrow_and_update()
+    }
+
+    /// Waits until the level has changed since the last call of this or of
+    /// [`level`](PressureChanges::level), and returns it. If it changed several times in
+    /// between, only the last change is reported. Dropping the future loses no change.
+    pub async fn changed(&mut self) -> Level {
+        let changed = self.changes.changed().await;
+        debug_assert!(changed.is_ok(), "the host has the sender");
+        self.level()
+    }
+}
+
+impl fmt::Debug for PressureChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PressureChanges")
+            .field("level", &*self.changes.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The watch over a source of memory pressure, until it is dropped; see
+/// [`RegionHost::watch_pressure`].
 ///
-/// With it goes what it reported: the level is normal then, since nobody would
-/// say so later.
-#[must_use = "pressure is heeded only as long as this lives"]
-pub struct Monitor {
+/// Dropping it stops the source, and takes its reports back: the reported level is
+/// [`Level::Normal`] then, because nobody would report the end of the pressure.
+#[must_use = "pressure is watched only while this lives"]
+pub struct PressureMonitor {
     /// `None` only while it is dropped.
     source: Option<Box<dyn Send>>,
     name: String,
     host: RegionHost,
 }
 
-impl Drop for Monitor {
+impl Drop for PressureMonitor {
     fn drop(&mut self) {
         drop(self.source.take());
         self.host.report_pressure(Level::Normal);
     }
 }
 
-impl fmt::Debug for Monitor {
+impl fmt::Debug for PressureMonitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor")
+        f.debug_struct("PressureMonitor")
             .field("source", &self.name)
             .finish_non_exhaustive()
     }
@@ -129,10 +168,13 @@ impl fmt::Debug for Monitor {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::Level::{Critical, Moderate, Normal};
-    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
 
-    /// A source that a test speaks for.
+    use super::*;
+    use Level::{Critical, Moderate, Normal};
+
+    /// A source whose reports come from a test.
     #[derive(Clone, Default)]
     struct Spoken(Arc<Mutex<Option<PressureSink>>>);
 
@@ -160,6 +202,15 @@ mod tests {
         fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
             *self.0.lock().unwrap() = Some(sink);
             Ok(Box::new(Started(*self)))
+        }
+    }
+
+    /// Returns the level if it has changed.
+    fn change(changes: &mut PressureChanges) -> Option<Level> {
+        let changed = pin!(changes.changed());
+        match changed.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(level) => Some(level),
+            Poll::Pending => None,
         }
     }
 
@@ -193,13 +244,12 @@ mod tests {
             let (host, seen) = (host.clone(), seen.clone());
             move |level, _| seen.lock().unwrap().push((level, host.pressure()))
         };
-        let monitor = host.heed(source.clone(), react).unwrap();
+        let monitor = host.watch_pressure(source.clone(), react).unwrap();
         let mut changes = host.pressure_changes();
         source.report(Moderate);
-        assert!(changes.has_changed().unwrap());
-        assert_eq!(*changes.borrow_and_update(), Moderate);
+        assert_eq!(change(&mut changes), Some(Moderate));
         source.report(Moderate);
-        assert!(!changes.has_changed().unwrap(), "it is no change");
+        assert_eq!(change(&mut changes), None, "it is no change");
         source.report(Critical);
         let seen = seen.lock().unwrap().clone();
         let levels = [Moderate, Moderate, Critical];
@@ -215,10 +265,10 @@ mod tests {
     fn boxed_source_is_a_source() {
         let (host, source) = (RegionHost::new(), Spoken::default());
         let boxed: Box<dyn PressureSource> = Box::new(source.clone());
-        let monitor = host.heed(boxed, |_, _| {}).unwrap();
+        let monitor = host.watch_pressure(boxed, |_, _| {}).unwrap();
         assert_eq!(
             format!("{monitor:?}"),
-            r#"Monitor { source: "a test", .. }"#
+            r#"PressureMonitor { source: "a test", .. }"#
         );
         source.report(Moderate);
         assert_eq!(host.pressure(), Moderate);

@@ -6,22 +6,22 @@ use super::Level;
 ///
 /// The kernel says that there is pressure, and never that there is none.
 #[derive(Debug)]
-pub(super) struct Holds {
+pub(crate) struct Debounce {
     lasts: Duration,
     moderate: Option<Instant>,
     critical: Option<Instant>,
 }
 
-impl Holds {
-    pub(super) fn new(lasts: Duration) -> Holds {
-        Holds {
+impl Debounce {
+    pub(crate) fn new(lasts: Duration) -> Debounce {
+        Debounce {
             lasts,
             moderate: None,
             critical: None,
         }
     }
 
-    pub(super) fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         match (self.moderate, self.critical) {
             (_, Some(_)) => Level::Critical,
             (Some(_), None) => Level::Moderate,
@@ -30,13 +30,13 @@ impl Holds {
     }
 
     /// Until when to wait: nothing, where only the kernel has anything to say.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.moderate.into_iter().chain(self.critical).min()
     }
 
     /// Notes the levels that the kernel speaks of `now`, and says what to
     /// report. A level below the one that holds is no news.
-    pub(super) fn note(&mut self, now: Instant, spoken: &[Level]) -> Option<Level> {
+    pub(crate) fn note(&mut self, now: Instant, spoken: &[Level]) -> Option<Level> {
         let before = self.level();
         let until = now + self.lasts;
         for level in spoken {
@@ -65,10 +65,10 @@ mod tests {
 
     const LASTS: Duration = Duration::from_secs(2);
 
-    /// Holds, and a clock of seconds.
-    fn holds() -> (Holds, impl Fn(u64) -> Instant) {
+    /// Debounce, and a clock of seconds.
+    fn holds() -> (Debounce, impl Fn(u64) -> Instant) {
         let start = Instant::now();
-        (Holds::new(LASTS), move |seconds| {
+        (Debounce::new(LASTS), move |seconds| {
             start + Duration::from_secs(seconds)
         })
     }

@@ -13,7 +13,7 @@ use tombolo_region::{
 
 /// A ledger that lenders and those who wait for windows watch.
 #[derive(Debug)]
-pub(crate) struct Watched<P> {
+pub(crate) struct NotifyingLedger<P> {
     ledger: LedgerLock<P>,
     time: Time,
     /// Told whenever a lend may be over.
@@ -92,9 +92,9 @@ fn lock(sleepers: &Mutex<Sleepers>) -> MutexGuard<'_, Sleepers> {
     sleepers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<P> Watched<P> {
-    pub(crate) fn new(ledger: LedgerLock<P>, time: Time) -> Watched<P> {
-        Watched {
+impl<P> NotifyingLedger<P> {
+    pub(crate) fn new(ledger: LedgerLock<P>, time: Time) -> NotifyingLedger<P> {
+        NotifyingLedger {
             ledger,
             time,
             lends: Notify::new(),
@@ -102,19 +102,19 @@ impl<P> Watched<P> {
         }
     }
 
-    pub(crate) fn lock(&self) -> Decisions<'_, P> {
+    pub(crate) fn lock(&self) -> NotifyingGuard<'_, P> {
         let mut guard = self.ledger.lock();
         if guard.has_waiters() {
             guard.advance_some(self.time.now());
         }
-        Decisions {
+        NotifyingGuard {
             guard: Some(guard),
-            watched: self,
+            notifying: self,
         }
     }
 
     /// The ledger, for what changes nothing that anybody waits for.
-    pub(crate) fn unwatched(&self) -> &LedgerLock<P> {
+    pub(crate) fn unnotified(&self) -> &LedgerLock<P> {
         &self.ledger
     }
 
@@ -181,42 +181,42 @@ impl<P> Watched<P> {
 }
 
 /// The ledger, to oneself. Those who wait for windows hear of what is decided.
-pub(crate) struct Decisions<'a, P> {
+pub(crate) struct NotifyingGuard<'a, P> {
     /// `None` only while it is dropped.
     guard: Option<LedgerGuard<'a, P>>,
-    watched: &'a Watched<P>,
+    notifying: &'a NotifyingLedger<P>,
 }
 
-impl<P> Deref for Decisions<'_, P> {
+impl<P> Deref for NotifyingGuard<'_, P> {
     type Target = Ledger<P>;
     fn deref(&self) -> &Ledger<P> {
         self.guard.as_ref().expect("there until it is dropped")
     }
 }
 
-impl<P> DerefMut for Decisions<'_, P> {
+impl<P> DerefMut for NotifyingGuard<'_, P> {
     fn deref_mut(&mut self) -> &mut Ledger<P> {
         self.guard.as_mut().expect("there until it is dropped")
     }
 }
 
-impl<P> Drop for Decisions<'_, P> {
+impl<P> Drop for NotifyingGuard<'_, P> {
     fn drop(&mut self) {
-        let watched = self.watched;
+        let notifying = self.notifying;
         let mut next = self.guard.take();
         while let Some(mut guard) = next.take() {
             let lends = guard.take_lends_over();
             let waiters = guard.has_waiters();
-            let more = waiters && guard.advance_some(watched.time.now());
+            let more = waiters && guard.advance_some(notifying.time.now());
             let told = guard.take_woken();
             let reserved = guard.next_expiry().is_some();
             // Others have their turn before it is gone on with.
             drop(guard);
             if lends {
-                watched.lends.notify_waiters();
+                notifying.lends.notify_waiters();
             }
             if waiters {
-                let mut sleepers = lock(&watched.sleepers);
+                let mut sleepers = lock(&notifying.sleepers);
                 for id in told {
                     let all = sleepers.all.range((id, 0)..=(id, u64::MAX));
                     all.for_each(|(_, sleeper)| sleeper.notify_waiters());
@@ -226,7 +226,7 @@ impl<P> Drop for Decisions<'_, P> {
                 }
             }
             if more {
-                next = Some(watched.ledger.lock());
+                next = Some(notifying.ledger.lock());
             }
         }
     }

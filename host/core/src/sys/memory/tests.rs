@@ -13,7 +13,7 @@ const STORE: StoreId = StoreId(NonZeroUsize::MIN);
 
 struct Nobody;
 
-impl Tenant for Nobody {
+impl WindowObserver for Nobody {
     fn region(&self) -> String {
         "nobody's".into()
     }
@@ -32,10 +32,10 @@ fn ones() -> Arc<RegionFile> {
 fn show(memory: &Memory, granule: usize, file: &Arc<RegionFile>, perms: Perms) -> usize {
     let start = memory.record.base() + granule * GRANULE_SIZE;
     let range = start..start + GRANULE_SIZE;
-    let tenant = Box::new(Nobody);
+    let observer = Box::new(Nobody);
     let shown = memory
         .record
-        .show(STORE, 0, range, file, 0, perms, 100, tenant);
+        .map_window(STORE, 0, range, file, 0, perms, 100, observer);
     shown.unwrap();
     start
 }
@@ -65,13 +65,13 @@ fn with_a_hole() -> (Memory, [usize; 3]) {
     let record = &memory.record;
     record.adopt(STORE, false).unwrap();
     let start = record.base() + GRANULE_SIZE;
-    let (range, tenant) = (start..start + size, Box::new(Nobody));
+    let (range, observer) = (start..start + size, Box::new(Nobody));
     record
-        .show(STORE, 0, range, &file, 0, Perms::Write, 100, tenant)
+        .map_window(STORE, 0, range, &file, 0, Perms::Write, 100, observer)
         .unwrap();
     let granules = [0, 1, 2].map(|number| start + number * GRANULE_SIZE);
     let hole = granules[1]..granules[2];
-    record.hide_part(STORE, start, 0, hole, 100).unwrap();
+    record.mask_part(STORE, start, 0, hole, 100).unwrap();
     (memory, granules)
 }
 
@@ -84,11 +84,11 @@ fn byte(address: usize) -> u8 {
 #[test]
 fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
     let (memory, start, _) = shown();
-    memory.record.hide(STORE, start, 0).unwrap();
-    memory.record.hide(STORE, start, 0).unwrap();
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.mask(STORE, start, 0).unwrap();
+    memory.record.mask(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(byte(start), 0);
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(byte(start), 1);
 }
 
@@ -96,7 +96,7 @@ fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
 fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
     let (memory, start, mark) = shown();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Yes);
-    assert!(mark.has_trespassed());
+    assert!(mark.has_violation());
     // In the copy now, which allows it: another fault is none of the guest's.
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Unexplained);
     memory
@@ -104,9 +104,9 @@ fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
         .set_perms(STORE, start, 0, Perms::Read)
         .unwrap();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Yes);
-    memory.record.hide(STORE, start, 0).unwrap();
+    memory.record.mask(STORE, start, 0).unwrap();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Unexplained);
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Yes);
     assert_eq!(byte(start), 1);
 }
@@ -116,12 +116,12 @@ fn window_of_another_store_is_left_alone() {
     let (memory, start, _) = shown();
     let other = StoreId(NonZeroUsize::MAX);
     assert!(matches!(
-        memory.record.unshow(other, start, 0),
-        Err(ShowError::Foreign)
+        memory.record.unmap_window(other, start, 0),
+        Err(MapError::Foreign)
     ));
     assert!(matches!(
-        memory.record.hide(other, start, 0),
-        Err(ShowError::Foreign)
+        memory.record.mask(other, start, 0),
+        Err(MapError::Foreign)
     ));
     assert_eq!(byte(start), 1);
 }
@@ -189,7 +189,7 @@ fn assert_as_new(memory: &Memory, guard: usize) {
     );
     // What lies next to it in the address space may be one mapping with it.
     assert!(mappings.len() as u64 <= MAPPINGS, "{mappings:#x?}");
-    assert_eq!(memory.record.cuts(), 0);
+    assert_eq!(memory.record.vma_splits(), 0);
 }
 
 #[test]
@@ -221,8 +221,8 @@ fn reservation_that_is_used_again_shows_zeros_and_nothing_beyond_its_size() {
         for granule in (0..number(&memory)).filter(|it| (it + life) % 4 == 1) {
             let start = show(&memory, granule, &file, Perms::Write);
             match (granule + life) % 3 {
-                0 => memory.record.hide(STORE, start, 0).unwrap(),
-                1 => drop(memory.record.unshow(STORE, start, 0).unwrap()),
+                0 => memory.record.mask(STORE, start, 0).unwrap(),
+                1 => drop(memory.record.unmap_window(STORE, start, 0).unwrap()),
                 _ => continue,
             }
             fill(
@@ -248,9 +248,9 @@ fn parts_that_are_unpinned_when_the_memory_goes_are_zeros_in_the_next() {
     for _ in 0..3 {
         let start = show(&memory, 2, &file, Perms::Write);
         let part = start + 4096..start + 8192;
-        memory.record.hide_part(STORE, start, 0, part, 100).unwrap();
+        memory.record.mask_part(STORE, start, 0, part, 100).unwrap();
         fill(&memory, 2 * GRANULE_SIZE + 4096..2 * GRANULE_SIZE + 8192, 9);
-        assert!(memory.record.cuts() > 0);
+        assert!(memory.record.vma_splits() > 0);
         drop(memory);
         memory = self::memory(4, GUARD);
         assert_eq!(memory.record.base(), base);
@@ -478,13 +478,13 @@ fn unpinned_part_stays_hidden_when_the_lend_that_hid_the_whole_ends() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     assert_eq!(granules.map(byte), [1, 0, 1]);
-    memory.record.hide(STORE, start, 0).unwrap();
+    memory.record.mask(STORE, start, 0).unwrap();
     assert_eq!(granules.map(byte), [0, 0, 0]);
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(granules.map(byte), [1, 0, 1]);
     memory
         .record
-        .show_part(STORE, start, 0, hole..end, 100)
+        .unmask_part(STORE, start, 0, hole..end, 100)
         .unwrap();
     assert_eq!(granules.map(byte), [1, 1, 1]);
 }
@@ -493,17 +493,17 @@ fn unpinned_part_stays_hidden_when_the_lend_that_hid_the_whole_ends() {
 fn what_is_pinned_and_unpinned_while_a_lend_hides_it_shows_when_that_ends() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
-    memory.record.hide(STORE, start, 0).unwrap();
+    memory.record.mask(STORE, start, 0).unwrap();
     memory
         .record
-        .show_part(STORE, start, 0, hole..end, 100)
+        .unmask_part(STORE, start, 0, hole..end, 100)
         .unwrap();
     memory
         .record
-        .hide_part(STORE, start, 0, start..hole, 100)
+        .mask_part(STORE, start, 0, start..hole, 100)
         .unwrap();
     assert_eq!(granules.map(byte), [0, 0, 0]);
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(granules.map(byte), [0, 1, 1]);
 }
 
@@ -511,7 +511,7 @@ fn what_is_pinned_and_unpinned_while_a_lend_hides_it_shows_when_that_ends() {
 fn access_that_changed_while_it_was_hidden_holds_for_the_unpinned_part_as_well() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
-    memory.record.hide(STORE, start, 0).unwrap();
+    memory.record.mask(STORE, start, 0).unwrap();
     memory
         .record
         .set_perms(STORE, start, 0, Perms::Read)
@@ -519,7 +519,7 @@ fn access_that_changed_while_it_was_hidden_holds_for_the_unpinned_part_as_well()
     // Private pages stand there, which the guest may write to.
     write(start);
     write(hole);
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(
         granules.map(byte),
         [1, 1, 1],
@@ -529,7 +529,7 @@ fn access_that_changed_while_it_was_hidden_holds_for_the_unpinned_part_as_well()
     assert!(memory.record.explain(hole).is_none());
     memory
         .record
-        .show_part(STORE, start, 0, hole..end, 100)
+        .unmask_part(STORE, start, 0, hole..end, 100)
         .unwrap();
     assert!(memory.record.explain(hole).is_some());
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["r--s"]);
@@ -571,10 +571,10 @@ fn what_is_in_memory_of_a_stores_memories_is_counted_without_its_windows() {
     write(base + 3 * page + 1);
     assert_eq!(super::super::private_bytes(own), 2 * page as u64);
     // What it writes where a window is hidden is its own.
-    memory.record.hide(STORE, window, 0).unwrap();
+    memory.record.mask(STORE, window, 0).unwrap();
     write(window);
     assert_eq!(super::super::private_bytes(own), 3 * page as u64);
-    memory.record.reveal(STORE, window, 0).unwrap();
+    memory.record.unmask(STORE, window, 0).unwrap();
     assert_eq!(super::super::private_bytes(own), 2 * page as u64);
 
     let other = StoreId(NonZeroUsize::new(0x7000_0002).unwrap());
@@ -601,7 +601,7 @@ fn trespass_beside_a_hole_leaves_no_half_of_a_window() {
     assert_eq!(record.absorb(start), Absorbed::Yes);
     write(end);
     // What is shown again is shown whole.
-    record.show_part(STORE, start, 0, hole..end, 100).unwrap();
+    record.unmask_part(STORE, start, 0, hole..end, 100).unwrap();
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["r--s"]);
     assert_eq!(granules.map(byte), [1, 1, 1]);
     for at in granules {
@@ -643,7 +643,7 @@ fn handler_gives_up_where_everything_is_refused_for_long() {
     refusing(1, u32::MAX, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Refused);
     });
-    assert!(mark.has_trespassed());
+    assert!(mark.has_violation());
     assert_eq!(permissions(start..start + GRANULE_SIZE), ["r--s"]);
     // Nothing is half done: it can be absorbed still.
     assert_eq!(memory.record.absorb(start), Absorbed::Yes);
@@ -667,18 +667,18 @@ fn part_that_was_not_replaced_is_absorbed_when_it_is_written_to() {
 #[test]
 fn refused_private_zeros_are_shared_ones_and_count_as_the_guests() {
     let (memory, start, _) = shown_with(21);
-    refusing(1, 1, || memory.record.hide(STORE, start, 0).unwrap());
+    refusing(1, 1, || memory.record.mask(STORE, start, 0).unwrap());
     assert_eq!(permissions(start..start + GRANULE_SIZE), ["rw-s"]);
     assert_eq!(byte(start), 0);
     let private = || private_bytes_of(std::slice::from_ref(&memory.record)).unwrap();
     let before = private();
     write(start + 4096);
     assert_eq!(private(), before + rustix::param::page_size() as u64);
-    memory.record.reveal(STORE, start, 0).unwrap();
+    memory.record.unmask(STORE, start, 0).unwrap();
     assert_eq!(byte(start), 1);
     assert_eq!(private(), 0, "a window is not the guest's");
     // They are zeros in the next memory, and private.
-    refusing(1, 1, || memory.record.hide(STORE, start, 0).unwrap());
+    refusing(1, 1, || memory.record.mask(STORE, start, 0).unwrap());
     write(start);
     drop(memory);
     let memory = self::memory(2, 21);
@@ -693,7 +693,7 @@ fn access_is_as_before_where_the_second_part_is_refused() {
         let [start, _, end] = granules;
         refusing(refused, 1, || {
             let error = memory.record.set_perms(STORE, start, 0, Perms::Read);
-            assert!(matches!(error, Err(ShowError::System(_))), "{error:?}");
+            assert!(matches!(error, Err(MapError::System(_))), "{error:?}");
         });
         assert_eq!(
             permissions(start..end + GRANULE_SIZE),
@@ -717,12 +717,12 @@ fn window_is_zeros_where_neither_the_new_access_nor_the_old_is_had() {
     // The second part; the way back; mapping the first part anew.
     refusing(2, 3, || {
         let error = memory.record.set_perms(STORE, start, 0, Perms::Read);
-        assert!(matches!(error, Err(ShowError::Broken)), "{error:?}");
+        assert!(matches!(error, Err(MapError::Broken)), "{error:?}");
     });
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["rw-p"]);
     assert_eq!(granules.map(byte), [0, 0, 0]);
-    let error = memory.record.unshow(STORE, start, 0);
-    assert!(matches!(error, Err(ShowError::Broken)));
+    let error = memory.record.unmap_window(STORE, start, 0);
+    assert!(matches!(error, Err(MapError::Broken)));
 }
 
 #[test]
@@ -730,13 +730,13 @@ fn window_stays_hidden_where_a_part_of_it_is_refused() {
     for refused in 1..=2 {
         let (memory, granules) = with_a_hole();
         let start = granules[0];
-        memory.record.hide(STORE, start, 0).unwrap();
+        memory.record.mask(STORE, start, 0).unwrap();
         refusing(refused, 1, || {
-            let error = memory.record.reveal(STORE, start, 0);
-            assert!(matches!(error, Err(ShowError::System(_))), "{error:?}");
+            let error = memory.record.unmask(STORE, start, 0);
+            assert!(matches!(error, Err(MapError::System(_))), "{error:?}");
         });
         assert_eq!(granules.map(byte), [0, 0, 0]);
-        memory.record.reveal(STORE, start, 0).unwrap();
+        memory.record.unmask(STORE, start, 0).unwrap();
         assert_eq!(granules.map(byte), [1, 0, 1]);
     }
 }
@@ -745,27 +745,27 @@ fn window_stays_hidden_where_a_part_of_it_is_refused() {
 fn part_stays_hidden_and_counted_where_showing_it_is_refused() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
-    let cuts = memory.record.cuts();
+    let vma_splits = memory.record.vma_splits();
     refusing(1, 1, || {
-        let error = memory.record.show_part(STORE, start, 0, hole..end, 100);
-        assert!(matches!(error, Err(ShowError::System(_))), "{error:?}");
+        let error = memory.record.unmask_part(STORE, start, 0, hole..end, 100);
+        assert!(matches!(error, Err(MapError::System(_))), "{error:?}");
     });
     assert_eq!(granules.map(byte), [1, 0, 1]);
-    assert_eq!(memory.record.cuts(), cuts);
+    assert_eq!(memory.record.vma_splits(), vma_splits);
     memory
         .record
-        .show_part(STORE, start, 0, hole..end, 100)
+        .unmask_part(STORE, start, 0, hole..end, 100)
         .unwrap();
     assert_eq!(granules.map(byte), [1, 1, 1]);
-    assert!(memory.record.cuts() < cuts);
+    assert!(memory.record.vma_splits() < vma_splits);
 }
 
 #[test]
 fn closed_part_of_a_broken_memory_is_zeros_when_the_host_touches_it() {
     let (memory, start, _) = shown();
     refusing(1, 2, || {
-        let error = memory.record.unshow(STORE, start, 0);
-        assert!(matches!(error, Err(ShowError::Broken)));
+        let error = memory.record.unmap_window(STORE, start, 0);
+        assert!(matches!(error, Err(MapError::Broken)));
     });
     assert_eq!(permissions(start..start + GRANULE_SIZE), ["---s"]);
     assert_eq!(memory.record.absorb(start), Absorbed::Yes);
@@ -859,11 +859,11 @@ fn touched_bytes_of_a_stores_memories_are_taken() {
     write(base + 2 * page + 1);
     assert_eq!(taken(), granule + page as u64);
     // A hidden window shows the guest's own pages.
-    memory.record.hide(STORE, window, 0).unwrap();
+    memory.record.mask(STORE, window, 0).unwrap();
     assert_eq!(taken(), page as u64);
     write(window);
     assert_eq!(taken(), 2 * page as u64);
-    memory.record.reveal(STORE, window, 0).unwrap();
+    memory.record.unmask(STORE, window, 0).unwrap();
     assert_eq!(taken(), page as u64);
     read_window();
     assert_eq!(taken(), granule + page as u64);

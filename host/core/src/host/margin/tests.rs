@@ -2,9 +2,10 @@ use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
-use super::super::tree::Tree;
 use super::*;
-use crate::{HostLimits, Region};
+use crate::handle::Region;
+use crate::limits::HostLimits;
+use crate::pressure::tree::Tree;
 
 const MIB: u64 = 1 << 20;
 
@@ -73,8 +74,8 @@ impl Machine {
 /// A region of 1 MiB that is filled, and that nobody pins.
 fn cached(host: &RegionHost) -> Region {
     let region = host.create("cached", MIB).unwrap();
-    region.write(0..MIB).unwrap().fill(1);
-    region.unpin(0, 0).unwrap();
+    region.try_write(0..MIB).unwrap().fill(1);
+    region.unpin(..).unwrap();
     region
 }
 
@@ -144,7 +145,7 @@ fn commit_without_memory_is_refused_and_names_the_margin() {
     promise.grow(5 * MIB).unwrap();
     // Nothing is committed for what is not pinned.
     let unpinned = host.create_unpinned("unpinned", 11 * MIB).unwrap();
-    assert!(unpinned.pin(0, 0).is_err());
+    assert!(unpinned.pin(..).is_err());
 }
 
 #[test]
@@ -335,11 +336,11 @@ fn margin_is_kept_in_a_cgroup_v1() {
 #[test]
 fn reported_pressure_and_the_margins_do_not_hide_each_other() {
     let host = RegionHost::new();
-    host.tell(|levels| levels.margin = Level::Moderate);
+    host.set_level(|levels| levels.margin = Level::Moderate);
     host.report_pressure(Level::Critical);
     assert_eq!(host.pressure(), Level::Critical);
     host.report_pressure(Level::Normal);
     assert_eq!(host.pressure(), Level::Moderate);
-    host.tell(|levels| levels.margin = Level::Normal);
+    host.set_level(|levels| levels.margin = Level::Normal);
     assert_eq!(host.pressure(), Level::Normal);
 }

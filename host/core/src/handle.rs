@@ -1,0 +1,656 @@
+//! Handles to regions, and what a holder does through them.
+
+use std::fmt;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use tombolo_region::{
+    Access, Charge, ChargeKind, GRANULE, Handle, Holder, LedgerError, Pinned, RegionName, Rights,
+    Span, WaiterId,
+};
+
+use crate::error::RegionError;
+use crate::guard::{HostLock, ReadGuard, WriteGuard};
+use crate::host::{Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
+use crate::sys::{View, ViewMut};
+
+/// A handle to a region: in a guest's table, or the host program's own.
+///
+/// The host program takes part in the lock like any guest. It reads and writes in place,
+/// through guards from [`try_read`](Region::try_read) and [`try_write`](Region::try_write),
+/// or from [`read`](Region::read) and [`write`](Region::write), which wait. Requests that
+/// conflict with a guard are refused while it lives.
+///
+/// Parts of a region are ranges of bytes: `0..5`, `5..`, or `..` for all of it.
+///
+/// Dropping the handle ends its claim, unless a restricted handle or a guard of it lives. The
+/// memory of a region goes back to the kernel when nobody has a claim any more.
+///
+/// Methods do not block, unless they say so. Each takes the lock of the region's ledger, which
+/// others hold for less than a millisecond.
+///
+/// ```
+/// # fn main() -> Result<(), tombolo::RegionError> {
+/// let host = tombolo::RegionHost::new();
+/// let region = host.create("greeting", 5)?;
+/// region.try_write(..)?.copy_from_slice(b"hello");
+/// region.freeze()?;
+/// assert_eq!(&region.try_read(..)?[..], b"hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Region {
+    region: RegionRef,
+    /// `None` only while the handle is dropped or moved.
+    handle: Option<Handle>,
+    _charge: Charge,
+}
+
+impl RegionHost {
+    /// Creates a region that belongs to the host program, all zero, with all rights, and
+    /// pinned whole.
+    ///
+    /// Costs a file descriptor. The kernel allocates memory only for pages that are touched.
+    /// If the budget has no room, unpinned bytes are purged to make some, on this thread: about
+    /// 0.2 s for each GiB of them.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Name`]; [`RegionError::Size`]; [`RegionError::Exhausted`], also if the
+    /// budget has no room and too little can be purged; [`RegionError::System`] if the kernel
+    /// has no descriptor or memory left.
+    pub fn create(&self, name: &str, size: u64) -> Result<Region, RegionError> {
+        Region::create(self, self.own(), name, size, true)
+    }
+
+    /// Creates a region that belongs to the host program, all zero, with all rights, and
+    /// unpinned. It costs no budget until it is [pinned](Region::pin), in part or whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](RegionHost::create), except for the budget.
+    pub fn create_unpinned(&self, name: &str, size: u64) -> Result<Region, RegionError> {
+        Region::create(self, self.own(), name, size, false)
+    }
+}
+
+impl Region {
+    pub(crate) fn create(
+        host: &RegionHost,
+        owner: &Arc<Owner>,
+        name: &str,
+        size: u64,
+        pinned: bool,
+    ) -> Result<Region, RegionError> {
+        host.check_process()?;
+        let name = RegionName::new(name)?;
+        let most = owner.limits.region_bytes;
+        // The backing file's length is signed, and a whole number of granules.
+        if size == 0 || size > most.min(i64::MAX as u64 - GRANULE) {
+            return Err(RegionError::Size { size, most });
+        }
+        let charge = owner.account.charge(ChargeKind::Handles, 1)?;
+        let claim = owner.charge_claim(size, u64::from(!pinned))?;
+        let (inner, handle) = RegionInner::create(host, name, size, pinned, claim)?;
+        Ok(Region::new(&inner, owner, handle, charge))
+    }
+
+    fn new(inner: &Arc<RegionInner>, owner: &Arc<Owner>, handle: Handle, charge: Charge) -> Region {
+        Region {
+            region: RegionRef::new(inner, owner),
+            handle: Some(handle),
+            _charge: charge,
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.handle
+            .as_ref()
+            .expect("taken only when the handle is dropped or moved")
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<RegionInner> {
+        &self.region.inner
+    }
+
+    #[doc(hidden)]
+    pub fn owner(&self) -> &Arc<Owner> {
+        &self.region.owner
+    }
+
+    /// Returns the region's identity: equal for all handles to one region, never used again by
+    /// the same host, and below 2^52. Identities are in no order.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.region.inner.id
+    }
+
+    /// Returns the name that the region was created with: a label, not an identity.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.region.inner.name.as_str()
+    }
+
+    /// Returns the size in bytes that the region was created with.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.region.inner.size
+    }
+
+    /// Returns the rights of this handle.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.handle().rights()
+    }
+
+    /// Returns the inode of the memory file behind the region, as `/proc/self/maps` shows it.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.region.inner.inode
+    }
+
+    /// Returns the current cost of the region. Takes one system call.
+    #[must_use]
+    pub fn usage(&self) -> RegionUsage {
+        RegionUsage::of(self.inner())
+    }
+
+    /// Returns whether the region is immutable.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.inner().ledger().is_frozen()
+    }
+
+    /// Returns whether the region was frozen and then purged, so that its bytes are lost for
+    /// good.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        self.inner().ledger().is_purged()
+    }
+
+    /// Returns whether a writer died and nobody has cleared the poison since.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner().ledger().is_poisoned()
+    }
+
+    /// Makes a new claim on the region with the given rights. Needs [`Rights::SHARE`]. The new
+    /// claim pins the same bytes, and still learns of losses that this one has not learned of.
+    /// The budget never refuses it, because the bytes that this claim pins are paid for.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NotPermitted`], also for a lent handle; [`RegionError::Purged`];
+    /// [`RegionError::Gone`]; [`RegionError::Exhausted`], for the holder's limits.
+    pub fn duplicate(&self, rights: Rights) -> Result<Region, RegionError> {
+        self.duplicate_for(rights, self.owner())
+    }
+
+    /// Duplicates the handle on another holder's account.
+    #[doc(hidden)]
+    pub fn duplicate_for(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
+        self.check_host(to.host)?;
+        let mut ledger = self.inner().ledger();
+        ledger.may_duplicate(self.handle(), rights)?;
+        let charge = to.account.charge(ChargeKind::Handles, 1)?;
+        let spans = ledger.unpinned_spans(self.handle().claim());
+        let claim = to.charge_claim(self.size(), spans)?;
+        let handle = ledger.duplicate(self.handle(), rights, claim)?;
+        drop(ledger);
+        Ok(Region::new(self.inner(), to, handle, charge))
+    }
+
+    /// Makes a weaker handle on the same claim, never with [`Rights::SHARE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NotPermitted`], [`RegionError::Purged`], [`RegionError::Gone`],
+    /// [`RegionError::Exhausted`].
+    pub fn restrict(&self, rights: Rights) -> Result<Region, RegionError> {
+        let charge = self.owner().account.charge(ChargeKind::Handles, 1)?;
+        let handle = self.inner().ledger().restrict(self.handle(), rights)?;
+        Ok(Region::new(self.inner(), self.owner(), handle, charge))
+    }
+
+    /// Makes the region immutable, for everybody and for good. Needs [`Rights::WRITE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::WouldBlock`] while anybody can write through a window or a guard;
+    /// [`RegionError::Unpinned`] unless the claim pins the whole region;
+    /// [`RegionError::NotPermitted`], also for a lent handle; [`RegionError::Poisoned`];
+    /// [`RegionError::Purged`]; [`RegionError::Gone`].
+    pub fn freeze(&self) -> Result<(), RegionError> {
+        self.check_process()?;
+        self.inner().ledger().freeze(self.handle())?;
+        tracing::debug!(region = %self.inner().name, id = self.id(), "region frozen");
+        Ok(())
+    }
+
+    /// Declares the contents valid again after a writer died. Needs [`Rights::WRITE`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NotPermitted`], [`RegionError::Purged`], [`RegionError::Gone`].
+    pub fn clear_poison(&self) -> Result<(), RegionError> {
+        Ok(self.inner().ledger().clear_poison(self.handle())?)
+    }
+
+    /// Pins bytes: they stay until the claim unpins them. Returns, once, whether any bytes that
+    /// the claim had unpinned were purged. Purged bytes read as zeros. Pinning takes no right,
+    /// and changes nothing for other claims.
+    ///
+    /// The range begins and ends at a granule, or ends with the region. It must not be empty.
+    ///
+    /// Blocks if the budget has no room and unpinned bytes of others are purged to make some:
+    /// about 0.2 s for each GiB of them. Also blocks while a part of the range is being purged.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`]; [`RegionError::Exhausted`] for the budget;
+    /// [`RegionError::WouldBlock`] while the claim is lent; [`RegionError::NotPermitted`] for a
+    /// lent handle; [`RegionError::Purged`]; [`RegionError::Gone`].
+    pub fn pin(&self, range: impl RangeBounds<u64>) -> Result<Pinned, RegionError> {
+        let span = self.granules(range)?;
+        let (pinned, undo, mut ledger) = self.inner().ledger_lock().pin(self.handle(), span)?;
+        // The host program has no windows. A guest's handle could have some, and unmasking
+        // them takes the guest's store.
+        if ledger
+            .windows_on(self.handle().claim(), span)
+            .next()
+            .is_some()
+        {
+            ledger.undo_pin(undo);
+            return Err(RegionError::WouldBlock);
+        }
+        Ok(pinned)
+    }
+
+    /// Unpins bytes: the claim does not need them now. Bytes that no claim pins may be purged
+    /// when memory is needed elsewhere, the least recently unpinned first. Nobody else can lose
+    /// bytes by this, so it takes no right.
+    ///
+    /// The range is as for [`pin`](Region::pin). Bytes that are already unpinned keep their
+    /// place in the order.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`]; [`RegionError::WouldBlock`] while the claim is lent, and while a
+    /// guard that was taken through it lives; [`RegionError::NotPermitted`] for a lent handle;
+    /// [`RegionError::Exhausted`] for the limit `unpinned-spans`; [`RegionError::Purged`];
+    /// [`RegionError::Gone`].
+    pub fn unpin(&self, range: impl RangeBounds<u64>) -> Result<(), RegionError> {
+        let span = self.granules(range)?;
+        let mut ledger = self.inner().ledger();
+        let undo = ledger.unpin(self.handle(), span)?;
+        if ledger
+            .windows_on(self.handle().claim(), span)
+            .next()
+            .is_some()
+        {
+            ledger.undo_unpin(undo);
+            return Err(RegionError::WouldBlock);
+        }
+        Ok(())
+    }
+
+    /// Returns whether this handle's claim pins all of these bytes. The range is as for
+    /// [`pin`](Region::pin).
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`], [`RegionError::Purged`], [`RegionError::Gone`].
+    pub fn is_pinned(&self, range: impl RangeBounds<u64>) -> Result<bool, RegionError> {
+        let span = self.granules(range)?;
+        Ok(self.inner().ledger().is_pinned(self.handle(), span)?)
+    }
+
+    /// Refuses a receiver that belongs to another host.
+    pub(crate) fn check_host(&self, number: u64) -> Result<(), RegionError> {
+        match self.inner().host().number() == number {
+            true => Ok(()),
+            false => Err(RegionError::OtherHost),
+        }
+    }
+
+    /// Refuses operations that a forked child of the host's process must not do.
+    pub(crate) fn check_process(&self) -> Result<(), RegionError> {
+        Ok(self.inner().host().check_process()?)
+    }
+
+    /// Returns the bytes of a range, of which either end may be open.
+    fn bytes(&self, range: impl RangeBounds<u64>) -> Range<u64> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => self.size(),
+        };
+        start..end
+    }
+
+    /// Returns the granules of a range to be pinned or unpinned.
+    fn granules(&self, range: impl RangeBounds<u64>) -> Result<Span, RegionError> {
+        let range = self.bytes(range);
+        self.check_process()?;
+        if range.start < self.size() && range.end == self.size() {
+            // A length of 0 means all bytes up to the end.
+            return Ok(Span::of_pins(range.start, 0, self.size())?);
+        }
+        let length = range.end.saturating_sub(range.start);
+        Ok(Span::of_window(range.start, length, self.size())?)
+    }
+
+    /// Returns the granules that a guest wants to pin or unpin: `length` bytes from `offset`
+    /// on, or all up to the end for a length of 0.
+    pub(crate) fn guest_granules(&self, offset: u64, length: u64) -> Result<Span, RegionError> {
+        self.check_process()?;
+        Ok(Span::of_pins(offset, length, self.size())?)
+    }
+
+    /// Returns the granules of a range of bytes, and the position of the bytes within them.
+    /// `None` for no bytes.
+    fn part(&self, range: &Range<u64>) -> Result<Option<(Span, Range<usize>)>, RegionError> {
+        let length = range.end.saturating_sub(range.start);
+        let Some(span) = Span::of_bytes(range.start, length, self.size())? else {
+            return Ok(None);
+        };
+        let start = usize::try_from(range.start - span.offset()).expect("less than a granule");
+        let length = usize::try_from(length).map_err(std::io::Error::other)?;
+        Ok(Some((span, start..start + length)))
+    }
+
+    /// Checks whether no bytes at all could be accessed in this way. They conflict with nobody.
+    fn may_open(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
+        self.check_process()?;
+        Ok(self
+            .inner()
+            .ledger()
+            .may_open(self.handle(), needs, access)?)
+    }
+
+    fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
+        self.check_process()?;
+        let charge = self.owner().account.charge(ChargeKind::Windows, 1)?;
+        let mut ledger = self.inner().ledger();
+        let id = ledger.open(self.handle(), needs, span, access, Holder::Host, None)?;
+        drop(ledger);
+        Ok(HostLock {
+            region: self.inner().clone(),
+            id,
+            _charge: charge,
+        })
+    }
+
+    /// Takes a guard that reads the bytes in `range`, in place, or refuses at once. The guard
+    /// counts as a `read` window. Unlike the windows of guests, it is never set aside for a
+    /// lend.
+    ///
+    /// Costs one mapping, whatever the size of the range.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Span`] for a range outside of the region; [`RegionError::WouldBlock`],
+    /// [`RegionError::Unpinned`], [`RegionError::Poisoned`], [`RegionError::Purged`],
+    /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
+    pub fn try_read(&self, range: impl RangeBounds<u64>) -> Result<ReadGuard, RegionError> {
+        self.try_read_bytes(&self.bytes(range))
+    }
+
+    fn try_read_bytes(&self, range: &Range<u64>) -> Result<ReadGuard, RegionError> {
+        let Some((span, inside)) = self.part(range)? else {
+            self.may_open(Rights::READ, Access::Read)?;
+            return Ok(ReadGuard {
+                view: None,
+                inside: 0..0,
+            });
+        };
+        let lock = self.lock(Rights::READ, span, Access::Read)?;
+        let view = View::new(&self.inner().file()?, span)?;
+        Ok(ReadGuard {
+            view: Some((view, lock)),
+            inside,
+        })
+    }
+
+    /// Takes a guard that writes the bytes in `range`, in place, or refuses at once. The guard
+    /// counts as a `write` window, and needs [`Rights::READ`] and [`Rights::WRITE`]. Dropping
+    /// it in a panic poisons the region.
+    ///
+    /// Costs one mapping, whatever the size of the range.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read`](Region::try_read), and [`RegionError::Frozen`].
+    pub fn try_write(&self, range: impl RangeBounds<u64>) -> Result<WriteGuard, RegionError> {
+        self.try_write_bytes(&self.bytes(range))
+    }
+
+    fn try_write_bytes(&self, range: &Range<u64>) -> Result<WriteGuard, RegionError> {
+        let Some((span, inside)) = self.part(range)? else {
+            self.may_open(Access::Write.needs(), Access::Write)?;
+            return Ok(WriteGuard {
+                view: None,
+                inside: 0..0,
+            });
+        };
+        let lock = self.lock(Access::Write.needs(), span, Access::Write)?;
+        let view = ViewMut::new(&self.inner().file()?, span)?;
+        Ok(WriteGuard {
+            view: Some((view, lock)),
+            inside,
+        })
+    }
+
+    /// Takes a guard as [`try_read`](Region::try_read) does, but waits for its turn if that
+    /// would block. The host program and guests wait in the same queue. Must be called on a
+    /// tokio runtime with time.
+    ///
+    /// A claim waits for one thing at a time: a second wait through it takes the place of the
+    /// first. So tasks that wait at the same time each need a
+    /// [duplicate](Region::duplicate). Through one claim they would displace each other again
+    /// and again, and keep a processor busy with that.
+    ///
+    /// Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    ///
+    /// As `try_read`, without [`RegionError::WouldBlock`].
+    pub async fn read(&self, range: impl RangeBounds<u64>) -> Result<ReadGuard, RegionError> {
+        let range = self.bytes(range);
+        let mut got = self.try_read_bytes(&range);
+        while let Err(RegionError::WouldBlock) = got {
+            let _turn = self.turn(&range, Access::Read).await?;
+            got = self.try_read_bytes(&range);
+        }
+        got
+    }
+
+    /// Takes a guard as [`try_write`](Region::try_write) does, but waits for its turn, as
+    /// [`read`](Region::read) does.
+    ///
+    /// # Errors
+    ///
+    /// As `try_write`, without [`RegionError::WouldBlock`].
+    pub async fn write(&self, range: impl RangeBounds<u64>) -> Result<WriteGuard, RegionError> {
+        let range = self.bytes(range);
+        let mut got = self.try_write_bytes(&range);
+        while let Err(RegionError::WouldBlock) = got {
+            let _turn = self.turn(&range, Access::Write).await?;
+            got = self.try_write_bytes(&range);
+        }
+        got
+    }
+
+    /// Waits until such a guard can be taken. It stays reserved while the result lives.
+    async fn turn(&self, range: &Range<u64>, access: Access) -> Result<Waiter, RegionError> {
+        // Nothing conflicts with no bytes at all.
+        let (span, _) = self.part(range)?.ok_or(RegionError::WouldBlock)?;
+        let waiter = Waiter::new(self, span, access)?;
+        waiter.ready().await;
+        Ok(waiter)
+    }
+
+    /// Copies bytes out. Counts as a `read` window while it lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read`](Region::try_read); [`RegionError::Limit`] over the limit `copy-bytes`.
+    pub fn read_at(&self, range: impl RangeBounds<u64>) -> Result<Vec<u8>, RegionError> {
+        let range = self.bytes(range);
+        self.copy_out(range.start, range.end.saturating_sub(range.start))
+    }
+
+    /// Copies `length` bytes out, from `offset` on.
+    pub(crate) fn copy_out(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
+        let span = self.copied(offset, length)?;
+        let Some(span) = span else {
+            self.may_open(Rights::READ, Access::Read)?;
+            return Ok(Vec::new());
+        };
+        let _lock = self.lock(Rights::READ, span, Access::Read)?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
+        self.inner().file()?.read_at(offset, &mut bytes)?;
+        self.inner().host().count_copied(length);
+        Ok(bytes)
+    }
+
+    /// Copies bytes in, from `offset` on. Counts as a `write` window while it lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_write`](Region::try_write); [`RegionError::Limit`] over the limit `copy-bytes`.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RegionError> {
+        let Some(span) = self.copied(offset, bytes.len() as u64)? else {
+            self.may_open(Rights::WRITE, Access::Write)?;
+            return Ok(());
+        };
+        let _lock = self.lock(Rights::WRITE, span, Access::Write)?;
+        self.inner().file()?.write_at(offset, bytes)?;
+        self.inner().host().count_copied(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn copied(&self, offset: u64, length: u64) -> Result<Option<Span>, RegionError> {
+        let most = self.owner().limits.copy_bytes;
+        if length > most {
+            return Err(RegionError::Limit(format!(
+                "limit `copy-bytes`: {length} bytes asked for at a time, {most} allowed"
+            )));
+        }
+        Ok(Span::of_bytes(offset, length, self.size())?)
+    }
+
+    /// Returns how many unpinned spans the claim is charged for.
+    #[doc(hidden)]
+    pub fn unpinned_spans(&self) -> u64 {
+        let claim = self.handle().claim();
+        self.inner().ledger().unpinned_spans(claim)
+    }
+
+    /// Notes whether the region is in a channel's queue.
+    #[doc(hidden)]
+    pub fn set_queued(&self, queued: bool) {
+        self.inner().ledger().set_queued(self.handle(), queued);
+    }
+
+    /// Returns the ledger's objection to moving the claim to another holder, if it has one.
+    #[doc(hidden)]
+    pub fn may_move(&self) -> Result<(), LedgerError> {
+        self.inner().ledger().may_move(self.handle())
+    }
+
+    /// Charges the claim to another holder, for a move.
+    #[doc(hidden)]
+    pub fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
+        self.check_host(to.host)?;
+        to.charge_claim(self.size(), self.unpinned_spans())
+    }
+
+    /// Lends the region: makes a handle on another holder's account, for the length of a call.
+    pub(crate) fn lend_to(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
+        self.check_host(to.host)?;
+        self.check_process()?;
+        let charge = to.account.charge(ChargeKind::Handles, 1)?;
+        let handle = self.inner().ledger().lend(self.handle(), rights)?;
+        Ok(Region::new(self.inner(), to, handle, charge))
+    }
+
+    /// Moves the claim to another holder's account. [`may_move`](Region::may_move) has permitted
+    /// it, and the windows of the claim are unmapped.
+    #[doc(hidden)]
+    pub fn transferred(
+        mut self,
+        to: &Arc<Owner>,
+        handle_charge: Charge,
+        claim: Vec<Charge>,
+    ) -> Region {
+        self.region.note_moved();
+        let mut ledger = self.inner().ledger();
+        ledger.recharge(self.handle().claim(), claim);
+        drop(ledger);
+        Region {
+            region: RegionRef::new(self.inner(), to),
+            handle: self.handle.take(),
+            _charge: handle_charge,
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            let mut ledger = self.region.inner.ledger();
+            if ledger.ends_with_handle(&handle) {
+                self.region.note_released(&ledger);
+            }
+            ledger.release(handle);
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("size", &self.size())
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in a region's queue, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    region: Arc<RegionInner>,
+    id: WaiterId,
+}
+
+impl Waiter {
+    /// Begins to wait for such a window. Refuses requests that waiting cannot help.
+    pub(crate) fn new(region: &Region, span: Span, access: Access) -> Result<Waiter, RegionError> {
+        let inner = region.inner();
+        let id = inner.ledger.wait(region.handle(), span, access)?;
+        Ok(Waiter {
+            region: inner.clone(),
+            id,
+        })
+    }
+
+    /// Waits until it is this one's turn, or until there is nothing to wait for. Must be called
+    /// on a tokio runtime with time.
+    pub(crate) async fn ready(&self) {
+        self.region.ledger.ready(self.id).await;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.region.ledger().dequeue(self.id);
+    }
+}

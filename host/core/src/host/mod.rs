@@ -1,0 +1,349 @@
+//! All regions of one program: what they may cost together, and what happened to them.
+//!
+//! | file | content |
+//! |---|---|
+//! | `region` | one region, as all its holders share it |
+//! | `owner` | holders, and the accounts that pay for their claims |
+//! | `usage` | the cost of regions |
+//! | `margin` | the margin of free memory: promises, purges and refusals |
+//! | `keeper` | the thread that keeps the margin |
+//! | `monitor` | reactions to reports of memory pressure |
+
+mod keeper;
+mod margin;
+mod monitor;
+mod owner;
+mod region;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::watch;
+use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE};
+
+pub use self::keeper::MarginKeeper;
+use self::margin::{Margin, ask_to_commit, commit_done};
+pub use self::margin::{Promise, ShortOfMemory};
+pub use self::monitor::{PressureChanges, PressureMonitor};
+pub use self::owner::Owner;
+pub(crate) use self::region::{RegionInner, RegionRef, WindowLocation};
+pub use self::usage::RegionUsage;
+use crate::identity::Identities;
+use crate::limits::{HostLimits, Limits};
+use crate::pressure::{Level, MemoryGauge};
+use crate::sys::{Forked, Process};
+use crate::time::Time;
+
+/// All regions of one program, and the limits on what they cost together.
+///
+/// A clone is the same host, and cheap. Stores that share regions share a host. Regions keep
+/// their host alive.
+#[derive(Clone)]
+pub struct RegionHost(Arc<Inner>);
+
+struct Inner {
+    limits: HostLimits,
+    /// The limits of guests that get none of their own. Kept because asking the machine takes
+    /// ten times as long as starting a guest.
+    guest_limits: Limits,
+    account: Arc<Account>,
+    budget: Arc<Budget>,
+    /// The existing regions, in the order in which they were created.
+    regions: Mutex<BTreeMap<u64, Weak<RegionInner>>>,
+    /// The host program as a holder.
+    own: Arc<Owner>,
+    /// A number that no other host of the process has.
+    number: u64,
+    /// The process that created the host.
+    process: Process,
+    identities: Identities,
+    counters: Counters,
+    time: Time,
+    /// The higher one of the levels below.
+    pressure: watch::Sender<Level>,
+    levels: Mutex<Levels>,
+    margin: Margin,
+}
+
+/// Levels of memory pressure by origin. The higher one holds.
+#[derive(Debug, Default)]
+struct Levels {
+    reported: Level,
+    margin: Level,
+}
+
+/// Makes the budget ask the host's margin before it commits anything.
+struct AskMargin(Weak<Inner>);
+
+impl AskMargin {
+    fn host(&self) -> Option<RegionHost> {
+        self.0.upgrade().map(RegionHost)
+    }
+}
+
+impl AdmissionControl for AskMargin {
+    fn admit(&self, granules: u64) -> Result<(), Exhausted> {
+        match self.host() {
+            Some(host) => ask_to_commit(&host, granules),
+            None => Ok(()),
+        }
+    }
+
+    fn settled(&self, granules: u64) {
+        if let Some(host) = self.host() {
+            commit_done(&host, granules);
+        }
+    }
+}
+
+/// Counts of what happened on a host so far. All values only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Regions that were created.
+    pub regions_created: u64,
+    /// Regions whose memory went back to the kernel.
+    pub regions_freed: u64,
+    /// Windows that guests mapped.
+    pub windows: u64,
+    /// Bytes of the regions on which guests of at least two names have had windows, each
+    /// region once.
+    pub bytes_shared: u64,
+    /// Bytes that the host copied by `read-at` and `write-at`.
+    pub bytes_copied: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    regions_created: AtomicU64,
+    regions_freed: AtomicU64,
+    windows: AtomicU64,
+    bytes_shared: AtomicU64,
+    bytes_copied: AtomicU64,
+}
+
+impl RegionHost {
+    /// Creates a host with default limits.
+    ///
+    /// It works with engines that [`prepare`](crate::prepare) readied. With other engines,
+    /// regions work by copies.
+    #[must_use]
+    pub fn new() -> RegionHost {
+        RegionHost::with_limits(HostLimits::default())
+    }
+
+    /// Creates a host with the given limits.
+    #[must_use]
+    pub fn with_limits(limits: HostLimits) -> RegionHost {
+        RegionHost::of(limits, None)
+    }
+
+    /// Creates a host with the given limits. It measures its
+    /// [margin](crate::HostLimits::margin) with this gauge instead of a
+    /// [`SystemGauge`](crate::pressure::SystemGauge).
+    #[must_use]
+    pub fn with_gauge(limits: HostLimits, gauge: Arc<dyn MemoryGauge>) -> RegionHost {
+        RegionHost::of(limits, Some(gauge))
+    }
+
+    fn of(limits: HostLimits, gauge: Option<Arc<dyn MemoryGauge>>) -> RegionHost {
+        let account = Account::new("the host", limits.quota());
+        let guest_limits = Limits::default();
+        let unlimited = Limits {
+            regions: u32::MAX,
+            claimed_bytes: u64::MAX,
+            region_bytes: u64::MAX,
+            handles: u32::MAX,
+            windows: u32::MAX,
+            unpinned_spans: u32::MAX,
+            ..guest_limits.clone()
+        };
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let own = Owner::new(number, "host program".into(), unlimited);
+        let host = RegionHost(Arc::new(Inner {
+            budget: Budget::new(limits.budget),
+            margin: Margin::new(limits.margin, gauge),
+            levels: Mutex::default(),
+            regions: Mutex::default(),
+            limits,
+            guest_limits,
+            account,
+            own,
+            number,
+            process: Process::current(),
+            identities: Identities::new(),
+            counters: Counters::default(),
+            time: Time::begin(),
+            pressure: watch::Sender::new(Level::Normal),
+        }));
+        let ask = AskMargin(Arc::downgrade(&host.0));
+        host.0.budget.set_admission_control(ask);
+        host
+    }
+
+    /// Returns the limits that the host was created with.
+    #[must_use]
+    pub fn limits(&self) -> &HostLimits {
+        &self.0.limits
+    }
+
+    /// Returns what regions may commit, and what they do commit, in bytes.
+    #[must_use]
+    pub fn budget(&self) -> BudgetUsage {
+        self.0.budget.usage()
+    }
+
+    /// Changes the bytes that regions may commit, and purges what is over it. Returns how many
+    /// bytes are still over budget because they are pinned.
+    ///
+    /// Nothing more is committed while the host is over budget. Bytes over budget are purged as
+    /// soon as nobody pins them.
+    ///
+    /// Blocks while it purges: about 0.2 s for each GiB. In a process that was forked from the
+    /// one with the host, it does nothing and returns 0.
+    pub fn set_budget(&self, bytes: u64) -> u64 {
+        if self.check_process().is_err() {
+            return 0;
+        }
+        self.0.budget.resize(bytes) * GRANULE
+    }
+
+    /// Returns how many bytes could be purged because nobody pins them.
+    #[must_use]
+    pub fn purgeable(&self) -> u64 {
+        self.budget().purgeable
+    }
+
+    /// Purges bytes that nobody pins, the least recently unpinned first, until `bytes` went
+    /// back to the kernel or none are left. Returns how many bytes went back: whole granules,
+    /// and frozen regions as a whole.
+    ///
+    /// Blocks while it purges: about 0.2 s for each GiB. In a process that was forked from the
+    /// one with the host, it does nothing and returns 0.
+    pub fn purge(&self, bytes: u64) -> u64 {
+        if self.check_process().is_err() {
+            return 0;
+        }
+        self.0.budget.purge(bytes.div_ceil(GRANULE)) * GRANULE
+    }
+
+    /// Returns counts of what happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counters = &self.0.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            regions_created: get(&counters.regions_created),
+            regions_freed: get(&counters.regions_freed),
+            windows: get(&counters.windows),
+            bytes_shared: get(&counters.bytes_shared),
+            bytes_copied: get(&counters.bytes_copied),
+        }
+    }
+
+    /// Returns the limits of guests that get none of their own.
+    pub(crate) fn guest_limits(&self) -> &Limits {
+        &self.0.guest_limits
+    }
+
+    /// Returns a number that no other host of the process has.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Refuses operations that a forked child of the host's process must not do.
+    pub(crate) fn check_process(&self) -> Result<(), Forked> {
+        self.0.process.check()
+    }
+
+    /// Returns the host program as a holder.
+    pub(crate) fn own(&self) -> &Arc<Owner> {
+        &self.0.own
+    }
+
+    pub(crate) fn count_copied(&self, bytes: u64) {
+        let copied = &self.0.counters.bytes_copied;
+        copied.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn count_window(&self) {
+        self.0.counters.windows.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_shared(&self, bytes: u64) {
+        let shared = &self.0.counters.bytes_shared;
+        shared.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.0.account
+    }
+
+    fn ledger_budget(&self) -> &Arc<Budget> {
+        &self.0.budget
+    }
+
+    fn margin(&self) -> &Margin {
+        &self.0.margin
+    }
+
+    fn time(&self) -> &Time {
+        &self.0.time
+    }
+
+    /// Locks the levels of memory pressure.
+    fn levels(&self) -> MutexGuard<'_, Levels> {
+        let levels = self.0.levels.lock();
+        levels.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the level of memory pressure that holds.
+    fn pressure_level(&self) -> &watch::Sender<Level> {
+        &self.0.pressure
+    }
+
+    /// Returns the next region's number, and the identity that belongs to it.
+    fn next_identity(&self) -> (u64, u64) {
+        self.0.identities.next()
+    }
+
+    fn lock_regions(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<RegionInner>>> {
+        let regions = self.0.regions.lock();
+        regions.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn regions(&self) -> Vec<Arc<RegionInner>> {
+        let regions = self.lock_regions();
+        regions.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn add_region(&self, number: u64, region: Weak<RegionInner>) {
+        self.lock_regions().insert(number, region);
+        let created = &self.0.counters.regions_created;
+        created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remove_region(&self, number: u64) {
+        self.lock_regions().remove(&number);
+        let freed = &self.0.counters.regions_freed;
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for RegionHost {
+    fn default() -> RegionHost {
+        RegionHost::new()
+    }
+}
+
+impl fmt::Debug for RegionHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionHost")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
