@@ -43,8 +43,8 @@ pub enum Pinned {
     Lost,
 }
 
-/// The runs of granules that one claim does not pin, each with the number of purges of the
-/// region up to which the claim knows of losses.
+/// The runs of granules that one claim does not pin. Each has the number of purges of the region
+/// up to which the claim knows of losses.
 pub(super) type Unpinned = RangeMap<u64, u64>;
 
 /// The pinned, idle and purged granules of a region.

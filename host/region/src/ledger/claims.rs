@@ -65,9 +65,11 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// Returns [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the
-    /// region was purged for good, and [`LedgerError::NotPermitted`] if the handle is lent or
-    /// lacks one of `rights` or [`Rights::SHARE`].
+    /// Returns, in this order:
+    /// - [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the region
+    ///   was purged for good;
+    /// - [`LedgerError::NotPermitted`] if the handle is lent or lacks one of `rights` or
+    ///   [`Rights::SHARE`].
     pub fn may_duplicate(&self, handle: &Handle, rights: Rights) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;

@@ -113,10 +113,10 @@ struct WindowRecord<P> {
 ///   via: none                via: l           via: m, whose parent is l
 /// ```
 ///
-/// A window made via `m` does not conflict with a window of the same claim made via a strict
-/// ancestor of `m`, if that window existed when the lend on the way began. So C does not
-/// conflict with B and A, nor B with A. Two lends side by side do conflict. Holders of other
-/// claims conflict with all of them.
+/// A window made via `m` does not conflict with those of the same claim made via a strict
+/// ancestor of `m`. The exception are windows opened after the lend on the way began. So C does
+/// not conflict with B and A, nor B with A. Two lends side by side do conflict. Holders of
+/// other claims conflict with all of them.
 ///
 /// Identities are numbered in the order of time, so comparing them decides which windows
 /// existed when a lend began. A lender normally does not run while it lends. If its call was

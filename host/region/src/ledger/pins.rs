@@ -66,9 +66,11 @@ impl<P> Ledger<P> {
     ///
     /// # Errors
     ///
-    /// Returns [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the
-    /// region was purged for good, [`LedgerError::NotPermitted`] if the handle is lent, and
-    /// [`LedgerError::WouldBlock`] while the claim is lent.
+    /// Returns, in this order:
+    /// - [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the region
+    ///   was purged for good;
+    /// - [`LedgerError::NotPermitted`] if the handle is lent;
+    /// - [`LedgerError::WouldBlock`] while the claim is lent.
     pub fn may_change_pins(&self, handle: &Handle) -> Result<(), LedgerError> {
         self.check_there(handle)?;
         self.check_not_lent(handle)?;

@@ -14,9 +14,8 @@ const OWN: usize = 8;
 /// A place in the queue: its number, which is smaller for earlier waiters, and its waiter.
 pub(super) type QueuePlace = (u64, WaiterId);
 
-/// The places in the queue, each on a span of granules. Finding the first place on a span,
-/// adding a place and removing one take time logarithmic in the size of the region and in the
-/// number of places.
+/// The places in the queue, each on a span of granules. Adding or removing a place and finding
+/// the first one on a span take logarithmic time, in the region's size and the number of places.
 ///
 /// Each node stands for a run of granules: the root for all of them, its children for the
 /// halves. A place is noted in the few nodes that make up its span.

@@ -2,7 +2,7 @@
 //! ledgers and on their models alike.
 //!
 //! Each step is an operation on both. After it, all visible state of the ledgers and the budget
-//! is compared with the models, and the rules that the models do not state are checked.
+//! is compared with the models. The rules that the models do not state are checked as well.
 
 mod acts;
 mod choose;
