@@ -166,7 +166,7 @@ fn locked_up_app_writes_its_recording_into_the_one_directory() {
     let report = stderr(&output);
     assert_eq!(line(&report, "copied by the host for regions"), "0 B");
     let created = line(&report, "regions created");
-    assert_eq!(line(&report, "regions given back"), created);
+    assert_eq!(line(&report, "regions freed"), created);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn locked_up_endless_loop_is_ended_by_sigterm_with_a_report() {
     let out = tempfile::tempdir().unwrap();
     let said = out.path().join("said");
     let mut command = locked(out.path(), env!("CARGO_BIN_EXE_tombolo"));
-    command.args(["run", "--report", "--on-pressure", "count"]);
+    command.args(["run", "--report", "--on-pressure", "dry-run"]);
     for guest in [trio::client(), trio::near(), trio::far()] {
         let path = out.path().join(format!("{}.wasm", guest.name));
         std::fs::write(&path, guest.wasm).unwrap();
@@ -343,5 +343,5 @@ fn locked_up_endless_loop_is_ended_by_sigterm_with_a_report() {
     assert_eq!(status.unwrap().code(), Some(143), "{said}");
     assert!(said.contains("ended: the app was told to stop"), "{said}");
     assert_eq!(line(&said, "regions created"), "4");
-    assert_eq!(line(&said, "regions given back"), "4");
+    assert_eq!(line(&said, "regions freed"), "4");
 }

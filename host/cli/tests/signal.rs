@@ -111,7 +111,7 @@ fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
     line(&text, "client ended: the app was told to stop");
     line(&text, "near served");
     assert_eq!(line(&text, "regions created"), "regions created 4");
-    assert_eq!(line(&text, "regions given back"), "regions given back 4");
+    assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn guest_that_waits_is_ended_by_sigint_and_everything_given_back_and_told() {
     line(&text, "client ended: the app was told to stop");
     line(&text, "near ended: the app was told to stop");
     assert_eq!(line(&text, "regions created"), "regions created 4");
-    assert_eq!(line(&text, "regions given back"), "regions given back 4");
+    assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
 fn unknown_guest_of_a_score_lists_those_that_there_are() {
     let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
         .args(["run", tombolo_tests::artifacts::MUSIC_PLAYER])
-        .args(["--on-pressure", "kill", "--score", "plyer=900"])
+        .args(["--on-pressure", "kill", "--oom-score", "plyer=900"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
