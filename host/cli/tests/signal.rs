@@ -151,7 +151,7 @@ fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
 fn unknown_guest_of_a_score_lists_those_that_there_are() {
     let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
         .args(["run", tombolo_tests::artifacts::MUSIC_PLAYER])
-        .args(["--on-pressure", "kill", "--score", "plyer=900"])
+        .args(["--on-pressure", "kill", "--oom-score", "plyer=900"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");

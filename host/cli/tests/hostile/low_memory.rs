@@ -28,12 +28,12 @@ fn app(guests: &[(&str, &str, u32)]) -> TempDir {
     for (name, arguments, score) in guests {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         manifest += &format!(
-            "[guests.{name}]\n{}args = {arguments:?}\nscore = {score}\n\n",
+            "[guests.{name}]\n{}args = {arguments:?}\noom-score = {score}\n\n",
             component(guests::HOSTILE_MEMORY)
         );
     }
     manifest += &format!(
-        "[guests.innocent]\n{}score = 0\n",
+        "[guests.innocent]\n{}oom-score = 0\n",
         component(innocent().to_str().unwrap())
     );
     let has = |wanted: &str| guests.iter().any(|(name, ..)| *name == wanted);
