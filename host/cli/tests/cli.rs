@@ -1,18 +1,17 @@
 //! The program `tombolo`, from outside.
 
-#[path = "../../../tests/tests/calls/trio.rs"]
-mod trio;
-
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tombolo::{GRANULE, HostLimits, RegionUsage};
 use tombolo_app::GuestReport;
+use tombolo_test_util::cgroup::{Group, Stalling, stall_if_told};
+use tombolo_test_util::child::Running;
+use tombolo_test_util::{run, three_guests};
 use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
-use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
 
 /// Runs `tombolo` with these arguments to its end.
 fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
@@ -308,18 +307,16 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     command.args(["--oom-score", "near=501", "--oom-score", "client=0"]);
     // The kernel may take its time.
     command.args(["--limit", "call-time=none"]);
-    for guest in [trio::client(), trio::near(), trio::far()] {
-        let path = dir.path().join(format!("{}.wasm", guest.name));
-        std::fs::write(&path, guest.wasm).unwrap();
-        command.arg(path);
-    }
+    command.args(three_guests::write(dir.path()));
     // The client is to hear of it from the host, as its callee's failure.
     command.args(["--", "dead-of-pressure"]);
     let said = dir.path().join("said");
     command.stderr(std::fs::File::create(&said).unwrap());
     let said = || std::fs::read_to_string(&said).unwrap();
-    let mut running = Running(command.spawn().unwrap());
-    running.until("the callee sleeps", said, || said().contains("region lent"));
+    let mut running = Running::start(&mut command);
+    until(&mut running, "the callee sleeps", said, || {
+        said().contains("region lent")
+    });
     let stalling = Stalling::start(&group, SHORT);
     let mut status = None;
     let begun = Instant::now();
@@ -361,26 +358,14 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
 /// Long for what takes some seconds, on a machine that has other things to do.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// A program that is killed at the latest when the test ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    /// Waits for something that it does, unless it ends before.
-    fn until(&mut self, what: &str, said: impl Fn() -> String, is_so: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !is_so() {
-            assert!(begun.elapsed() < BOUND, "never: {what}: {}", said());
-            let ended = self.0.try_wait().unwrap();
-            assert!(ended.is_none(), "it has ended: {}", said());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+/// Waits until a condition on a running program holds, unless the program ends before.
+fn until(running: &mut Running, what: &str, said: impl Fn() -> String, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < BOUND, "not in time: {what}: {}", said());
+        let ended = running.status();
+        assert!(ended.is_none(), "the program has ended: {}", said());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -404,7 +389,7 @@ fn shared_and_purged() -> [(&'static str, Sizes); 3] {
 fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     let mut limits = HostLimits::default();
     limits.budget = 8 * GRANULE;
-    let outcome = trio::run(trio::app("share-purged").host_limits(limits));
+    let outcome = run::run(three_guests::app("share-purged").host_limits(limits));
     assert_eq!(outcome.failures, [""; 0]);
     let guests = &outcome.report.guests;
     let sizes = |it: &RegionUsage| {
@@ -455,11 +440,8 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
     let dir = tempfile::tempdir().unwrap();
     let run = |how: &str| {
         let mut arguments = vec!["run".into(), "--budget".into(), "512KiB".into(), how.into()];
-        for guest in [trio::client(), trio::near(), trio::far()] {
-            let path = dir.path().join(format!("{}.wasm", guest.name));
-            std::fs::write(&path, guest.wasm).unwrap();
-            arguments.push(path.into_os_string());
-        }
+        let guests = three_guests::write(dir.path());
+        arguments.extend(guests.map(PathBuf::into_os_string));
         arguments.extend(["--".into(), "share-purged".into()]);
         let output = tombolo(arguments);
         assert!(output.status.success(), "{output:?}");

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tombolo_tests::cgroup::{Filling, Group, fill_if_told};
+use tombolo_test_util::cgroup::{Filling, Group, fill_if_told};
 
 use crate::guests;
 use crate::program::{
