@@ -400,7 +400,7 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
             it.purgeable,
             it.purged,
             it.holders,
-            it.share,
+            it.pss,
         );
         (it.name.clone(), sizes)
     };

@@ -165,13 +165,7 @@ impl Puppet {
 
     /// Gives the guest a region, and returns the number of its handle.
     pub fn receive(&mut self, region: Region) -> u32 {
-        let region = self
-            .store
-            .data_mut()
-            .regions
-            .give(region)
-            .map_err(|(_, why)| why)
-            .unwrap();
+        let region = region.give(&mut self.store).unwrap();
         self.instance
             .test_puppet_acts()
             .call_keep(&mut self.store, region)
@@ -190,7 +184,7 @@ impl Puppet {
             .instance
             .test_puppet_acts()
             .call_give(&mut self.store, number)?;
-        Ok(tombolo::take(&mut self.store, region)?)
+        Ok(Region::take(&mut self.store, region)?)
     }
 
     /// Lets the guest return a region from its export, and returns the resource untaken.
@@ -218,7 +212,7 @@ impl Puppet {
         access: Access,
         at: u32,
     ) -> Result<Act<u32>> {
-        let lent = tombolo::lend(&mut self.store, region, rights)?;
+        let lent = region.lend(&mut self.store, rights)?;
         let acts = self.instance.test_puppet_acts();
         let shown = acts.call_show_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
         lent.end(&mut self.store, shown)
@@ -244,21 +238,21 @@ impl Puppet {
         self.poke(at + 100, 1).unwrap();
         self.drop_window(window).unwrap();
         let region = self.give(number).unwrap();
-        assert_eq!(region.read(100..101).unwrap()[..], [1]);
+        assert_eq!(region.try_read(100..101).unwrap()[..], [1]);
     }
 }
 
 /// Creates a region that is full of one byte.
 pub fn filled(host: &RegionHost, name: &str, size: u64, byte: u8) -> Region {
     let region = host.create(name, size).unwrap();
-    region.write(0..size).unwrap().fill(byte);
+    region.try_write(0..size).unwrap().fill(byte);
     region
 }
 
 /// Checks that the region holds what [`filled`] wrote.
 #[track_caller]
 pub fn assert_filled(region: &Region, byte: u8) {
-    let bytes = region.read(0..region.size()).unwrap();
+    let bytes = region.try_read(0..region.size()).unwrap();
     let other = bytes.iter().position(|it| *it != byte);
     assert_eq!(other, None, "region `{}` has changed", region.name());
 }
