@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tombolo::{
     Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError, RegionHost,
-    RegionView, Rights,
+    Rights,
 };
 use tombolo_test_util::process::Process;
 use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
