@@ -1,15 +1,14 @@
-//! What the tests share: the guests, and a look at the process from outside.
+//! The guests that tests run.
 //!
-//! Guests are built by this package's build script, so that `cargo test` alone
-//! builds and tests everything. Each is a file `guests/src/bin/<name>.rs`, a
-//! WASI command; one that exports interfaces of its own besides says
-//! `fn main() {}` and `export!`.
+//! This package's build script builds the guests, so that `cargo test` alone builds and
+//! tests everything. Each guest is a file `guests/src/bin/<name>.rs` and a WASI command. A
+//! guest that exports other interfaces has an empty `main` and calls `export!`.
 //!
-//! A guest belongs to the test program that its name starts with: a file or
-//! folder `<program>` in `tests/tests` or `host/tests`, whose guests are
-//! `<program>_<what it does>`. The program declares them with [`guests!`], and
-//! then a guest that it does not name is a compile error. Other test programs
-//! may use the guest as well, from [`artifacts`].
+//! A guest belongs to the test program that its name starts with: the file or folder
+//! `<program>` in `tests/tests`, `tests/benches` or `host/cli/tests` has the guests
+//! `<program>_<purpose>`. Those of `tests/util` are `util_<purpose>`. The program declares
+//! its guests with [`guests!`]; a guest that it then does not name is a compile error. Other
+//! programs may use the guest too, by [`artifacts`].
 //!
 //! ```text
 //! tests/guests/src/bin/artifacts_command.rs     the guest
@@ -18,18 +17,17 @@
 //!     … guests::ARTIFACTS_COMMAND …
 //! ```
 
-pub mod cgroup;
-pub mod process;
-
-/// Where each guest is, the examples' included: paths of component files.
+/// The paths of all guests' component files, including those of the examples.
 pub mod artifacts {
     include!(concat!(env!("OUT_DIR"), "/artifacts.rs"));
 }
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 
-/// Makes a guest one that only serves. The tests' guests are programs, all of which
-/// export `wasi:cli/run`; by another name that is nothing to start.
+/// Turns a command into a guest that only serves.
+///
+/// The tests' guests are programs, which all export `wasi:cli/run`. Under another name,
+/// Tombolo does not start that export.
 #[must_use]
 pub fn server(wasm: &[u8]) -> Vec<u8> {
     let mut wasm = wasm.to_vec();

@@ -7,8 +7,10 @@ mod pipeline;
 
 use std::time::{Duration, Instant};
 
-use pipeline::{Dirs, check, pipeline as app, runtime};
-use tombolo_tests::process::Process;
+use tombolo_test_util::run::threads;
+
+use pipeline::{Dirs, check, pipeline as app};
+use tombolo_test_util::process::Process;
 
 /// Kills guests at random moments, whatever they are at.
 #[test]
@@ -50,7 +52,7 @@ fn counts() -> (usize, usize, usize) {
 fn kill(mut random: fastrand::Rng) {
     const FRAMES: u32 = 60;
     let dirs = Dirs::new();
-    let runtime = runtime();
+    let runtime = threads(4);
     let outcome = runtime.block_on(async {
         let app = app(&dirs, FRAMES, &[]).start().await.unwrap();
         let handle = app.handle();

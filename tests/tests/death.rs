@@ -3,15 +3,13 @@
 //! One test alone, since tests of one program are threads of one process, and
 //! the process is what is looked at.
 
-#[path = "calls/trio.rs"]
-mod trio;
-
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tombolo::Limits;
-use tombolo_app::{AppBuilder, CommandExit, Outcome};
-use tombolo_tests::process::Process;
+use tombolo_app::CommandExit;
+use tombolo_test_util::process::Process;
+use tombolo_test_util::run::{ends, one_thread};
+use tombolo_test_util::three_guests::{app, far, share_strand};
 
 /// What a process has of memory that is shared, and of threads.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,20 +57,11 @@ fn assert_back(before: &Holdings, after: &str) {
     assert_eq!(holdings(), *before, "{after}");
 }
 
-/// Runs to the end.
-fn ends(app: AppBuilder, end: CommandExit) -> Outcome {
-    let outcome = trio::run(app);
-    assert_eq!(outcome.end, end, "{:?}", outcome.failures);
-    let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_freed);
-    outcome
-}
-
 /// Drops the app while its guests hold regions and windows, and one waits for
 /// another.
 fn is_dropped(windows: u64) {
-    trio::strand().block_on(async {
-        let app = trio::app("hold call").start().await.unwrap();
+    one_thread().block_on(async {
+        let app = app("hold call").start().await.unwrap();
         let host = app.host().clone();
         let held = async {
             while host.counts().windows < windows {
@@ -98,30 +87,30 @@ fn is_dropped(windows: u64) {
 
 /// Drops the app before it runs.
 fn never_runs() {
-    trio::strand().block_on(async {
-        let _app = trio::app("hold return").start().await.unwrap();
+    one_thread().block_on(async {
+        let _app = app("hold return").start().await.unwrap();
     });
 }
 
 /// Is refused before anything runs.
 fn never_starts() {
-    trio::strand().block_on(async {
+    one_thread().block_on(async {
         // After guests that could.
-        let mut broken = trio::far();
+        let mut broken = far();
         broken.name = "broken".into();
         broken.wasm = broken.wasm[..1000].into();
-        assert!(trio::app("ping").guest(broken).start().await.is_err());
+        assert!(app("ping").guest(broken).start().await.is_err());
         // A second `far` is one too many to link to.
-        let mut second = trio::far();
+        let mut second = far();
         second.name = "second".into();
-        assert!(trio::app("ping").guest(second).start().await.is_err());
+        assert!(app("ping").guest(second).start().await.is_err());
     });
 }
 
 #[test]
 fn guests_leave_nothing_behind_however_they_end() {
     // What is made once for a process: handlers, pools of threads.
-    ends(trio::app("hold return"), CommandExit::Exit(0));
+    ends(app("hold return"), CommandExit::Exit(0));
 
     let limit = |run: bool| {
         let mut limits = Limits::default();
@@ -134,29 +123,29 @@ fn guests_leave_nothing_behind_however_they_end() {
     };
     let ways: &[(&str, &dyn Fn())] = &[
         ("returns", &|| {
-            drop(ends(trio::app("hold return"), CommandExit::Exit(0)))
+            drop(ends(app("hold return"), CommandExit::Exit(0)))
         }),
         ("exits", &|| {
-            drop(ends(trio::app("hold exit"), CommandExit::Exit(1)))
+            drop(ends(app("hold exit"), CommandExit::Exit(1)))
         }),
         ("traps", &|| {
-            drop(ends(trio::app("hold trap"), CommandExit::Failed))
+            drop(ends(app("hold trap"), CommandExit::Failed))
         }),
         ("callee traps", &|| {
-            drop(ends(trio::app("dead trap"), CommandExit::Exit(0)))
+            drop(ends(app("dead trap"), CommandExit::Exit(0)))
         }),
         ("receiver traps", &|| {
-            drop(ends(trio::app("move-to-dead"), CommandExit::Exit(0)))
+            drop(ends(app("move-to-dead"), CommandExit::Exit(0)))
         }),
         ("runs out of time", &|| {
             drop(ends(
-                trio::app("hold spin").limits(limit(true)),
+                app("hold spin").limits(limit(true)),
                 CommandExit::Failed,
             ));
         }),
         ("callee runs out of time", &|| {
             drop(ends(
-                trio::app("hold call").limits(limit(false)),
+                app("hold call").limits(limit(false)),
                 CommandExit::Exit(0),
             ));
         }),
@@ -164,14 +153,14 @@ fn guests_leave_nothing_behind_however_they_end() {
         ("never runs", &never_runs),
         ("never starts", &never_starts),
     ];
-    for together in [false, true] {
-        trio::TOGETHER.store(together, Ordering::Relaxed);
+    for shares in [false, true] {
+        share_strand(shares);
         for (way, end) in ways {
             let before = holdings();
             end();
             assert_back(
                 &before,
-                &format!("a guest that {way}; one strand: {together}"),
+                &format!("a guest that {way}; one strand: {shares}"),
             );
         }
     }

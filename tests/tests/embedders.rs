@@ -1,13 +1,11 @@
 //! What an embedder does by mistake, in safe code: nothing of it is undefined
 //! behaviour, and nothing of it goes unnoticed.
 
-mod puppet;
-
-use puppet::{Puppet, READ, WRITE, alone, assert_filled, filled};
 use tombolo::{
     GRANULE, GiveError, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
 };
-use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use tombolo_test_util::child::alone;
+use tombolo_test_util::puppet::{ErrorCode, Puppet, READ, WRITE, assert_filled, filled};
 
 /// Contexts that are replaced and swapped while their stores have windows.
 mod contexts {
@@ -29,7 +27,7 @@ mod contexts {
     /// of its first window.
     fn with_a_new_context(host: &RegionHost, name: &str) -> (Region, Puppet, u32, u32) {
         let region = filled(host, name, 3 * GRANULE, 1);
-        let mut a = Puppet::new(WINDOWS_PUPPET, host, "a");
+        let mut a = Puppet::new(host, "a");
         let number = a.create("first", GRANULE).unwrap().unwrap();
         a.shown(number, 1, READ);
         a.store.data_mut().regions = host.context("again").build();
@@ -49,7 +47,7 @@ mod contexts {
             assert_trespass(a.pin(number, GRANULE, GRANULE), &region);
             drop(a);
             assert_filled(&region, 1);
-            Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+            Puppet::new(&host, "b").assert_works();
         });
     }
 
@@ -120,7 +118,7 @@ mod lends {
     fn ending_a_lend_after_a_trap_poisons() {
         let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
-        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let mut a = Puppet::new(&host, "a");
         let at = a.allocate(1).unwrap();
         let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
@@ -136,7 +134,7 @@ mod lends {
     fn ending_a_lend_after_a_panic_poisons() {
         let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
-        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let mut a = Puppet::new(&host, "a");
         let at = a.allocate(1).unwrap();
         let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
@@ -156,7 +154,7 @@ mod lends {
     fn ending_a_lend_after_a_return_does_not_poison() {
         let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
-        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let mut a = Puppet::new(&host, "a");
         let at = a.allocate(1).unwrap();
         a.show_lent(&region, BOTH, WRITE, at).unwrap().unwrap();
         assert_filled(&region, 1);
@@ -166,7 +164,7 @@ mod lends {
     fn failed_call_with_a_read_window_does_not_poison() {
         let host = RegionHost::new();
         let region = filled(&host, "lent", GRANULE, 1);
-        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let mut a = Puppet::new(&host, "a");
         let at = a.allocate(1).unwrap();
         let lent = region.lend(&mut a.store, Rights::READ).unwrap();
         a.map_lent(lent.resource(), READ, at).unwrap().unwrap();
@@ -194,7 +192,7 @@ mod hosts {
     #[test]
     fn region_of_another_host_is_neither_lent_nor_given() {
         let (one, two) = (RegionHost::new(), RegionHost::new());
-        let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
+        let mut a = Puppet::new(&one, "a");
         let region = filled(&two, "of two", GRANULE, 1);
         assert_other_host(&region.lend(&mut a.store, Rights::READ).unwrap_err());
         let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
@@ -210,8 +208,8 @@ mod hosts {
     #[test]
     fn region_of_another_host_is_not_packed() {
         let (one, two) = (RegionHost::new(), RegionHost::new());
-        let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
-        let b = Puppet::new(WINDOWS_PUPPET, &two, "b");
+        let mut a = Puppet::new(&one, "a");
+        let b = Puppet::new(&two, "b");
         let to = b.store.data().regions.recipient();
         let number = a.create("of one", GRANULE).unwrap().unwrap();
         let region = a.give_resource(number).unwrap();
@@ -227,8 +225,8 @@ mod hosts {
     #[test]
     fn parcel_for_another_host_is_not_unpacked() {
         let (one, two) = (RegionHost::new(), RegionHost::new());
-        let mut a = Puppet::new(WINDOWS_PUPPET, &one, "a");
-        let mut b = Puppet::new(WINDOWS_PUPPET, &two, "b");
+        let mut a = Puppet::new(&one, "a");
+        let mut b = Puppet::new(&two, "b");
         let to = a.store.data().regions.recipient();
         let number = a.create("of one", GRANULE).unwrap().unwrap();
         let region = a.give_resource(number).unwrap();
@@ -319,7 +317,7 @@ mod forks {
             || {
                 let host = RegionHost::new();
                 let region = filled(&host, "shared", GRANULE, 1);
-                let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+                let mut a = Puppet::new(&host, "a");
                 let number = a.receive(region.duplicate(Rights::ALL).unwrap());
                 let (_, at) = a.shown(number, 1, WRITE);
                 let mut a = Some(a);
@@ -329,7 +327,7 @@ mod forks {
                     drop(a);
                     // Guests of the child's own do.
                     let host = RegionHost::new();
-                    Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+                    Puppet::new(&host, "b").assert_works();
                 });
                 assert!(ended);
                 // The parent still has it.
@@ -347,15 +345,12 @@ mod forks {
         alone("forks::guest_in_a_child_maps_nothing", || {
             let host = RegionHost::new();
             let region = filled(&host, "shared", GRANULE, 1);
-            let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+            let mut a = Puppet::new(&host, "a");
             let number = a.receive(region.duplicate(Rights::ALL).unwrap());
             let at = a.allocate(1).unwrap();
             let ended = in_child(Fork::Raw, || {
                 let shown = a.show(number, 0, GRANULE, WRITE, at).unwrap();
-                assert!(
-                    matches!(shown, Err(puppet::ErrorCode::Unsupported(_))),
-                    "{shown:?}"
-                );
+                assert!(matches!(shown, Err(ErrorCode::Unsupported(_))), "{shown:?}");
                 a.write_at(number, 0, &[9]).unwrap().unwrap_err();
             });
             assert!(ended);

@@ -6,16 +6,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tombolo::{GRANULE, Limits, PrepareError, RegionHost, WriteViolation};
-use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome};
-use tombolo_tests::artifacts::WINDOWS_PUPPET;
-use tombolo_tests::process::Process;
+use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec};
+use tombolo_test_util::process::Process;
+use tombolo_test_util::run::run;
+use tombolo_test_util::store::{State, engine, linker};
+use tombolo_tests::server;
 use wasmtime::component::{Component, Linker, Resource};
 use wasmtime::{Config, Engine, Store};
 
-use puppet::{ErrorCode, Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
-
-#[path = "puppet/mod.rs"]
-mod puppet;
+use tombolo_test_util::child::{again, alone};
+use tombolo_test_util::puppet::{
+    ErrorCode, Puppet, READ, WRITE, assert_filled, filled, mappings_of,
+};
 
 tombolo_tests::guests!(faults);
 
@@ -34,24 +36,11 @@ fn spec(name: &str, wasm: Vec<u8>) -> GuestSpec {
 }
 
 fn read(path: &str) -> Vec<u8> {
-    std::fs::read(path).expect("the build script built it")
-}
-
-/// A guest that only serves: all programs export `wasi:cli/run`, which by another
-/// name is nothing to start.
-fn server(path: &str) -> Vec<u8> {
-    let mut wasm = read(path);
-    let (run, other) = (b"wasi:cli/run@", b"wasi:cli/nur@");
-    let mut at = 0;
-    while let Some(next) = wasm[at..].windows(run.len()).position(|it| it == run) {
-        at += next;
-        wasm[at..at + run.len()].copy_from_slice(other);
-    }
-    wasm
+    std::fs::read(path).expect("the build script built the guest")
 }
 
 fn hostile() -> Vec<u8> {
-    server(guests::FAULTS_HOSTILE)
+    server(&read(guests::FAULTS_HOSTILE))
 }
 
 /// The hostile guest that is written by hand.
@@ -77,15 +66,7 @@ fn app(hostile: Vec<u8>, arguments: &[&str]) -> AppBuilder {
         .command(command)
         .guest(spec("command", read(guests::FAULTS_COMMAND)))
         .guest(spec("hostile", hostile))
-        .guest(spec("friend", server(guests::FAULTS_FRIEND)))
-}
-
-fn run(app: AppBuilder) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { app.start().await.unwrap().run().await })
+        .guest(spec("friend", server(&read(guests::FAULTS_FRIEND))))
 }
 
 /// Runs `acts`, of which the last one ends `hostile`, which the app outlives.
@@ -289,7 +270,7 @@ fn memory_grows_to_its_limit_and_no_further() {
     let outcome = run(app(hostile(), &["grow", "answers", "1600"]).limits(limits));
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
 
-    let mut puppet = Puppet::new(WINDOWS_PUPPET, &RegionHost::new(), "a");
+    let mut puppet = Puppet::new(&RegionHost::new(), "a");
     while puppet.grow(1024).unwrap() != -1 {}
     while puppet.grow(1).unwrap() != -1 {}
     assert_eq!(puppet.pages().unwrap(), 65536);
@@ -343,10 +324,7 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
     ];
     for write in writes {
         let host = RegionHost::new();
-        let (mut a, mut b) = (
-            Puppet::new(WINDOWS_PUPPET, &host, "a"),
-            Puppet::new(WINDOWS_PUPPET, &host, "b"),
-        );
+        let (mut a, mut b) = (Puppet::new(&host, "a"), Puppet::new(&host, "b"));
         let region = filled(&host, "music", 2 * GRANULE, 1);
         let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
@@ -361,7 +339,7 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
         assert!(!region.is_poisoned());
         assert!(mappings_of(&region).is_empty());
         assert_filled(&region, 1);
-        Puppet::new(WINDOWS_PUPPET, &host, "c").assert_works();
+        Puppet::new(&host, "c").assert_works();
     }
 }
 
@@ -369,7 +347,7 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
 fn plain_store_of_an_embedded_guest_to_its_read_only_window_traps() {
     let host = RegionHost::new();
     for at_most in [0, PAGE - 1] {
-        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let mut a = Puppet::new(&host, "a");
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let (_, at) = a.shown(number, 1, READ);
@@ -378,13 +356,13 @@ fn plain_store_of_an_embedded_guest_to_its_read_only_window_traps() {
         drop(a);
         assert_filled(&region, 1);
     }
-    Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+    Puppet::new(&host, "b").assert_works();
 }
 
 #[test]
 fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() {
-    let (engine, linker) = embedded();
-    let component = Component::new(&engine, handmade()).unwrap();
+    let (engine, linker) = (engine(), linker());
+    let component = Component::new(engine, handmade()).unwrap();
     for acts in [
         &["arm", "nothing"][..],
         &["result"],
@@ -393,7 +371,7 @@ fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() 
     ] {
         let host = RegionHost::new();
         let region = filled(&host, "music", 4 * GRANULE, 1);
-        let mut store = Store::new(&engine, Data(host.context("a").build()));
+        let mut store = Store::new(engine, State::new(host.context("a").build()));
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let (_, interface) = instance
             .get_export(&mut store, None, "test:faults/acts")
@@ -432,23 +410,6 @@ fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() 
     }
 }
 
-struct Data(tombolo::RegionCtx);
-
-impl tombolo::RegionView for Data {
-    fn region_ctx(&mut self) -> &mut tombolo::RegionCtx {
-        &mut self.0
-    }
-}
-
-fn embedded() -> (Engine, Linker<Data>) {
-    let mut config = Config::new();
-    tombolo::prepare(&mut config).unwrap();
-    let engine = Engine::new(&config).unwrap();
-    let mut linker = Linker::new(&engine);
-    tombolo::add_to_linker(&mut linker).unwrap();
-    (engine, linker)
-}
-
 // Kernel mappings.
 
 fn count_of_mappings() -> usize {
@@ -474,10 +435,7 @@ fn fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings() {
         || {
             const FILLS: u32 = 32_740;
             let host = RegionHost::new();
-            let (mut a, mut b) = (
-                Puppet::new(WINDOWS_PUPPET, &host, "a"),
-                Puppet::new(WINDOWS_PUPPET, &host, "b"),
-            );
+            let (mut a, mut b) = (Puppet::new(&host, "a"), Puppet::new(&host, "b"));
             let region = host.create("music", 256 << 20).unwrap();
             let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
             let (_, at) = a.shown(number, 4096, READ);
@@ -543,8 +501,8 @@ fn isolated_windows_stop_at_half_of_the_processs_mappings() {
 fn isolated_windows(limits: Limits) -> (usize, String) {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
-    let mut b = Puppet::new(WINDOWS_PUPPET, &host, "b");
-    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let mut b = Puppet::new(&host, "b");
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let first = a.pages().unwrap();
     assert!(a.grow(65_500 - first).unwrap() > 0);
@@ -584,7 +542,7 @@ fn windows_at_ever_new_places_never_make_more_mappings_than_the_limit() {
             let region = filled(&host, "music", GRANULE, 1);
             let mut limits = Limits::default();
             limits.mappings = 1000;
-            let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+            let mut a = Puppet::with_limits(&host, "a", limits);
             let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
             let first = a.pages().unwrap();
             assert!(a.grow(20_000).unwrap() > 0);
@@ -622,7 +580,7 @@ fn windows_at_ever_new_places_never_make_more_mappings_than_the_limit() {
             // The memory's addresses wait for the next one, in no more pieces than at
             // first.
             assert!(count_of_mappings() <= before);
-            Puppet::new(WINDOWS_PUPPET, &host, "b").assert_works();
+            Puppet::new(&host, "b").assert_works();
         },
     );
 }
@@ -699,7 +657,7 @@ fn handle_faults(handler: usize, flags: libc::c_int) {
 
 /// Guests with windows, to which the process's own faults have nothing to do.
 fn busy_guest(host: &RegionHost) -> Puppet {
-    let mut a = Puppet::new(WINDOWS_PUPPET, host, "a");
+    let mut a = Puppet::new(host, "a");
     let number = a.create("music", GRANULE).unwrap().unwrap();
     let (_, at) = a.shown(number, 1, READ);
     assert_eq!(a.byte(at), 0);
@@ -746,7 +704,7 @@ fn fault_in_a_guests_memory_where_no_window_is_reaches_the_handler_before() {
             libc::SA_SIGINFO | libc::SA_ONSTACK,
         );
         let host = RegionHost::new();
-        let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+        let mut a = Puppet::new(&host, "a");
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let (_, at) = a.shown(number, 1, READ);
@@ -811,7 +769,7 @@ fn prepare_fails_where_an_engine_was_made_before() {
         tombolo::add_to_linker(&mut linker).unwrap();
         let component = Component::new(&engine, handmade()).unwrap();
         let host = RegionHost::new();
-        let mut store = Store::new(&engine, Data(host.context("a").build()));
+        let mut store = Store::new(&engine, State::new(host.context("a").build()));
         linker.instantiate(&mut store, &component).unwrap();
         let region = filled(&host, "music", GRANULE, 1);
         region.write_at(5, &[2]).unwrap();

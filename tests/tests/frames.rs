@@ -4,12 +4,14 @@ mod pipeline;
 
 use std::collections::BTreeSet;
 
-use pipeline::{Dirs, FRAME, REGIONS, check, pipeline as app, runtime};
+use tombolo_test_util::run::threads;
+
+use pipeline::{Dirs, FRAME, REGIONS, check, pipeline as app};
 
 #[test]
 fn frames_come_out_as_from_the_filters_natively() {
     let dirs = Dirs::new();
-    let outcome = runtime().block_on(async {
+    let outcome = threads(4).block_on(async {
         let app = app(&dirs, 40, &[]).start().await.unwrap();
         app.run().await
     });
@@ -23,7 +25,7 @@ fn frames_come_out_as_from_the_filters_natively() {
 #[test]
 fn filter_that_crashes_on_a_frame_loses_that_one() {
     let dirs = Dirs::new();
-    let outcome = runtime().block_on(async {
+    let outcome = threads(4).block_on(async {
         let app = app(&dirs, 20, &["--crash-on", "7"]);
         app.start().await.unwrap().run().await
     });
@@ -37,7 +39,7 @@ fn filter_that_crashes_on_a_frame_loses_that_one() {
 #[test]
 fn frames_that_go_round_are_finished_at_the_end() {
     let dirs = Dirs::new();
-    let outcome = runtime().block_on(async {
+    let outcome = threads(4).block_on(async {
         let app = app(&dirs, 100_000, &[]);
         let app = app.stop_timeout(std::time::Duration::from_secs(60));
         let app = app.start().await.unwrap();

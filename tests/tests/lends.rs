@@ -1,12 +1,9 @@
 //! What a guest can do with what it keeps of a lend that has ended.
 
-mod puppet;
-
-use puppet::{Puppet, WRITE, filled};
 use tombolo::{GRANULE, Limits, RegionHost, Rights};
-use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use tombolo_test_util::puppet::{Puppet, WRITE, filled};
 
-use puppet::ErrorCode;
+use tombolo_test_util::puppet::ErrorCode;
 
 #[test]
 fn windows_that_a_guest_keeps_after_their_lend_count_against_its_limit() {
@@ -14,7 +11,7 @@ fn windows_that_a_guest_keeps_after_their_lend_count_against_its_limit() {
     let mut limits = Limits::default();
     limits.windows = 3;
     limits.handles = 4;
-    let mut guest = Puppet::with_limits(WINDOWS_PUPPET, &host, "keeper", limits);
+    let mut guest = Puppet::with_limits(&host, "keeper", limits);
     let region = filled(&host, "lent again and again", GRANULE, 7);
     let rights = Rights::READ | Rights::WRITE;
     let at = guest.allocate(1).unwrap();

@@ -4,15 +4,13 @@
 use std::time::Duration;
 
 use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights, Strand};
-use tombolo_app::{App, AppBuilder, Backoff, CommandExit, GuestSpec, Outcome, Restart, ScopeSpec};
-use tombolo_tests::artifacts;
+use tombolo_app::{App, AppBuilder, Backoff, CommandExit, GuestSpec, Restart, ScopeSpec};
 
-use puppet::{
+use tombolo_test_util::puppet::{
     Access, ErrorCode, LIVE_READ, LIVE_WRITE, Puppet, READ, WRITE, assert_filled, filled,
     mappings_of,
 };
-
-mod puppet;
+use tombolo_test_util::run::{run, succeeds};
 
 tombolo_tests::guests!(live);
 
@@ -20,7 +18,7 @@ const LIVE: [Access; 2] = [LIVE_READ, LIVE_WRITE];
 const LOCKED: [Access; 2] = [READ, WRITE];
 
 fn guest(host: &RegionHost, name: &str, strand: &Strand) -> Puppet {
-    Puppet::in_strand(artifacts::WINDOWS_PUPPET, host, name, strand)
+    Puppet::in_strand(host, name, strand)
 }
 
 /// Gives the guest a claim of its own.
@@ -46,7 +44,7 @@ fn is_unsupported<T: std::fmt::Debug>(answer: Result<T, ErrorCode>, reason: &str
 fn embedder_without_its_word_has_no_live_windows() {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
-    let mut a = Puppet::new(artifacts::WINDOWS_PUPPET, &host, "a");
+    let mut a = Puppet::new(&host, "a");
     let number = claim(&mut a, &region);
     for access in LIVE {
         is_unsupported(try_show(&mut a, number, access), "take turns");
@@ -310,30 +308,6 @@ fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
     guests
         .into_iter()
         .fold(App::builder().scope(scope), AppBuilder::guest)
-}
-
-fn run(app: AppBuilder) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(3)
-        .enable_all()
-        .build()
-        .unwrap();
-    let outcome = runtime.block_on(async {
-        let run = async { app.start().await.unwrap().run().await };
-        let outcome = tokio::time::timeout(Duration::from_secs(60), run).await;
-        outcome.expect("nobody waits for ever")
-    });
-    let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_freed);
-    outcome
-}
-
-#[track_caller]
-fn succeeds(app: AppBuilder) -> Outcome {
-    let outcome = run(app);
-    assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(outcome.end, CommandExit::Exit(0));
-    outcome
 }
 
 /// Each computes without a call to the host until it sees what the other one does:

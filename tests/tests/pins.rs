@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use tombolo::{GRANULE, GiveError, HostLimits, Limits, Region, RegionError, RegionHost};
-use tombolo_tests::artifacts::WINDOWS_PUPPET;
-use tombolo_tests::process::Process;
+use tombolo_test_util::process::Process;
 
-use puppet::{ErrorCode, Pinned, Puppet, READ, WRITE, all, filled, mappings_in, mappings_of};
-
-mod puppet;
+use tombolo_test_util::puppet::{
+    ErrorCode, Pinned, Puppet, READ, WRITE, all, filled, mappings_in, mappings_of,
+};
 
 /// A granule, as guests count.
 const PAGE: u32 = 65536;
@@ -23,7 +22,7 @@ fn host(granules: u64) -> RegionHost {
 }
 
 fn guest(host: &RegionHost, name: &str) -> Puppet {
-    Puppet::new(WINDOWS_PUPPET, host, name)
+    Puppet::new(host, name)
 }
 
 /// What the kernel has allocated for a region, in granules.
@@ -197,7 +196,7 @@ fn sparse_regions_of_many_gib_cost_what_is_pinned_of_them() {
     let mut limits = Limits::default();
     limits.region_bytes = 16 << 30;
     limits.claimed_bytes = 16 << 30;
-    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let size = (9 << 30) + 5;
     let number = a.create_unpinned("sparse", size).unwrap().unwrap();
     assert_eq!(host.budget().committed, 0);
@@ -349,7 +348,7 @@ fn holes_in_a_window_are_counted_and_refused_before_the_limit() {
     let host = host(1000);
     let mut limits = Limits::default();
     limits.mappings = 12;
-    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 64);
     let (window, at) = a.shown(number, 64, WRITE);
     let place = mappings_of(&region)[0].range.clone();
@@ -388,7 +387,7 @@ fn pin_inside_of_what_is_hidden_is_refused_at_the_limit_and_its_loss_is_told_lat
     let host = host(1000);
     let mut limits = Limits::default();
     limits.mappings = 12;
-    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 64);
     let (_, at) = a.shown(number, 64, WRITE);
     a.unpin(number, 10 * GRANULE, 20 * GRANULE)
@@ -443,7 +442,7 @@ fn pin_that_one_of_two_windows_has_no_mappings_for_hides_the_other_again() {
     let mut limits = Limits::default();
     // Two for each window, two for the hidden part of each, two for one more cut.
     limits.mappings = 10;
-    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 9);
     let (_, one) = a.shown(number, 9, READ);
     let (other_window, other) = a.shown(number, 9, READ);
@@ -517,7 +516,7 @@ fn unpinned_spans_are_limited_and_nothing_changes_when_refused() {
     let host = host(1000);
     let mut limits = Limits::default();
     limits.unpinned_spans = 3;
-    let mut a = Puppet::with_limits(WINDOWS_PUPPET, &host, "a", limits);
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let number = a.create("region", 64 * GRANULE).unwrap().unwrap();
     for hole in 0..3 {
         a.unpin(number, 2 * hole * GRANULE, GRANULE)

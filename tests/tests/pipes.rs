@@ -11,6 +11,8 @@ use tombolo_app::{
     ScopeSpec,
 };
 
+use tombolo_test_util::run::{run, succeeds, threads};
+
 tombolo_tests::guests!(pipes);
 
 /// A guest that plays a part.
@@ -53,30 +55,6 @@ fn often() -> Restart {
         max_restarts: 3,
         healthy_after: Duration::from_secs(60),
     })
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(3)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-/// Runs to the end, where all memory has been given back.
-fn run(app: AppBuilder) -> Outcome {
-    let outcome = runtime().block_on(async { app.start().await.unwrap().run().await });
-    let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
-    outcome
-}
-
-#[track_caller]
-fn succeeds(app: AppBuilder) -> Outcome {
-    let outcome = run(app);
-    assert_eq!(outcome.failures, [""; 0]);
-    assert_eq!(outcome.end, CommandExit::Exit(0));
-    outcome
 }
 
 /// A ring of four guests: frames go through two stages, regions come back.
@@ -290,7 +268,7 @@ fn guest_that_is_ended_is_started_again() {
         restart,
         ..node("a", "spin")
     });
-    let outcome = runtime().block_on(async {
+    let outcome = threads(3).block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let running = tokio::spawn(app.run());
@@ -323,7 +301,7 @@ fn guests_are_started_again_while_others_start() {
             ..component("callee")
         })
         .guest(node("command", "ungranted"));
-    let outcome = runtime().block_on(async {
+    let outcome = threads(3).block_on(async {
         let started = tokio::time::timeout(Duration::from_secs(60), app.start()).await;
         started
             .expect("it would wait for ever")
@@ -368,7 +346,7 @@ fn life_that_never_starts_is_gone_with_the_app() {
         }),
         ..writer("a", "fail-until tries 9", out.path())
     });
-    runtime().block_on(async {
+    threads(3).block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let mut first = std::pin::pin!(handle.exited("a"));
@@ -389,7 +367,7 @@ fn life_that_never_starts_is_gone_with_the_app() {
 
 /// Runs an app that is told to stop once its first guest lingers.
 fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
-    runtime().block_on(async {
+    threads(3).block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let running = tokio::spawn(app.run());

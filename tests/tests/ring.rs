@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec};
-use tombolo_tests::process::Process;
+use tombolo_test_util::process::Process;
+use tombolo_test_util::run::threads;
 
 tombolo_tests::guests!(ring);
 
@@ -33,11 +34,7 @@ fn thousand_guests_start_exchange_and_end() {
                 message_regions: 4,
             });
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = threads(2);
     let process = Process::current();
     let count = || {
         let resident = process.resident_memory().unwrap();

@@ -14,23 +14,18 @@
 //! that if it hangs; and it tells its allocator to give back what is freed, so that
 //! what is left is not the allocator's.
 
-#[path = "calls/trio.rs"]
-mod trio;
-
-#[path = "../guests/src/soak.rs"]
-#[allow(dead_code)] // Guests use the rest.
-mod soak;
-
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use soak::{Dice, GRANULE, Part};
 use tombolo::pressure::Level;
 use tombolo::{HostLimits, Limits, Pinned, Region, RegionError, RegionHost};
 use tombolo_app::{App, AppBuilder, AppHandle, CommandExit, CommandSpec, Grant, Outcome};
-use tombolo_tests::process::Process;
+use tombolo_test_guests::soak::{self, Dice, GRANULE, Part};
+use tombolo_test_util::process::Process;
+use tombolo_test_util::run::{one_thread, threads};
+use tombolo_test_util::three_guests::{program, server};
 
 tombolo_tests::guests!(soak);
 
@@ -319,8 +314,8 @@ fn app(way: Way, seed: u64, directory: &Directory) -> AppBuilder {
         .command(command)
         .limits(limits)
         .host_limits(host_limits)
-        .guest(trio::program("cache", guests::SOAK_CACHE))
-        .guest(trio::server("friend", guests::SOAK_FRIEND))
+        .guest(program("cache", guests::SOAK_CACHE))
+        .guest(server("friend", guests::SOAK_FRIEND))
 }
 
 /// Runs an app to its end, while others interfere.
@@ -328,12 +323,8 @@ fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
     let mut dice = Dice::new(seed);
     // A strand, or guests that run where there is room.
     let runtime = match dice.once_in(2) {
-        true => trio::strand(),
-        false => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap(),
+        true => one_thread(),
+        false => threads(2),
     };
     let app = app(way, dice.roll(), directory);
     let app = runtime.block_on(app.start()).unwrap();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights};
-use tombolo_app::{App, AppBuilder, ChannelSpec, CommandExit, GuestSpec, Outcome, ScopeSpec};
+use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
+
+use tombolo_test_util::run::{run, threads};
 
 tombolo_tests::guests!(waits);
 
@@ -24,22 +26,6 @@ fn scope(members: &[&str]) -> ScopeSpec {
             .map(|name| ((*name).to_owned(), Rights::ALL))
             .collect(),
     }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(3)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-fn run(app: AppBuilder) -> Outcome {
-    runtime().block_on(async {
-        let run = async { app.start().await.unwrap().run().await };
-        let outcome = tokio::time::timeout(Duration::from_secs(60), run).await;
-        outcome.expect("nobody waits for ever")
-    })
 }
 
 #[test]
@@ -105,7 +91,7 @@ fn send_to_own_full_channel_is_refused() {
 
 #[test]
 fn embedder_waits_in_the_same_queue() {
-    runtime().block_on(async {
+    threads(3).block_on(async {
         let host = RegionHost::new();
         let region = host.create("shared", GRANULE).unwrap();
         let claim = |region: &Region| region.duplicate(Rights::ALL).unwrap();
@@ -141,7 +127,7 @@ fn embedder_waits_in_the_same_queue() {
 /// Many claims, on many threads: whoever waits is woken, or this does not end.
 #[test]
 fn nobody_misses_its_turn() {
-    let runtime = runtime();
+    let runtime = threads(3);
     let host = RegionHost::new();
     let region = host.create("counter", 2 * GRANULE).unwrap();
     let region = Arc::new(region);

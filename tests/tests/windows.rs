@@ -3,17 +3,14 @@
 
 use tombolo::{GRANULE, HostLimits, Limits, RegionError, RegionHost};
 
-use puppet::{
-    Access, ErrorCode, Puppet, READ, Rights, WRITE, all, alone, assert_filled, filled, mappings_in,
+use tombolo_test_util::child::alone;
+use tombolo_test_util::puppet::{
+    Access, ErrorCode, Puppet, READ, Rights, WRITE, all, assert_filled, filled, mappings_in,
     mappings_of,
 };
 
-mod puppet;
-
-tombolo_tests::guests!(windows);
-
 fn guest(host: &RegionHost, name: &str) -> Puppet {
-    Puppet::new(guests::WINDOWS_PUPPET, host, name)
+    Puppet::new(host, name)
 }
 
 /// A host that no limit stops.
@@ -1129,7 +1126,7 @@ fn window_over_the_limit_is_refused_by_name_and_room_comes_back() {
     let host = host();
     let mut limits = Limits::default();
     limits.windows = 3;
-    let mut a = Puppet::with_limits(guests::WINDOWS_PUPPET, &host, "a", limits);
+    let mut a = Puppet::with_limits(&host, "a", limits);
     let region = filled(&host, "music", GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let shown: Vec<_> = (0..3).map(|_| a.shown(number, 1, READ).0).collect();
@@ -1155,8 +1152,8 @@ fn handles_regions_and_bytes_over_the_limit_are_refused_by_name() {
     let host = host();
     let mut limits = Limits::default();
     (limits.handles, limits.regions, limits.claimed_bytes) = (3, 2, 4 * GRANULE);
-    let mut a = Puppet::with_limits(guests::WINDOWS_PUPPET, &host, "a", limits);
-    let exhausted = |refused: puppet::Act<u32>, limit: &str| match refused {
+    let mut a = Puppet::with_limits(&host, "a", limits);
+    let exhausted = |refused: Result<u32, ErrorCode>, limit: &str| match refused {
         Err(ErrorCode::Exhausted(text)) => assert!(text.contains(limit), "{limit}: {text}"),
         other => panic!("{limit}: {other:?}"),
     };

@@ -7,22 +7,23 @@ use clap::Args;
 
 use super::compile::Compile;
 use super::failure::Failure;
-use super::manifest::{self, Instead};
-use super::say::say;
+use super::manifest::{self, Overrides};
+use super::stderr;
 use tombolo_region::escape;
 
-/// Check a manifest, its components and how they are linked; run nothing.
+/// Check a manifest, its components and their links; run nothing.
 ///
-/// Reads and validates the components, but does not compile them.
+/// Reports in one pass, each at its line: unknown keys, values of a wrong kind,
+/// unknown guests, missing files, components that are invalid or exceed a
+/// limit, imports that no guest exports or that the guest may not call, and
+/// types that do not match. An error rarely hides another.
 ///
-/// Finds all mistakes at once, and shows each at its line: unknown keys, values
-/// of the wrong kind, unknown guests, missing files, components that are invalid or
-/// over a limit, imports that no guest exports or that the guest may not call, and
-/// types that do not match.
+/// Components are validated, but not compiled. So `check` does not find that one
+/// exceeds the limits `compile-time` and `compile-memory`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(super) struct Check {
-    /// The manifest. Otherwise `tombolo.toml` of this directory.
+    /// The manifest [default: tombolo.toml].
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -32,19 +33,19 @@ pub(super) struct Check {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  no errors were found
-  2  errors were found, there is no manifest, or the result cannot be printed";
+  0  no errors
+  2  errors, no manifest, or a result that cannot be written to stdout";
 
 impl Check {
-    /// Checks it.
+    /// Checks the app and prints the result.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let path = manifest::find(self.file, "check")?;
-        let mut described = manifest::open(&path, self.compile.most_bytes())?;
-        let builder = described.builder(&Instead::default());
+        let mut described = manifest::open(&path, self.compile.max_component_bytes())?;
+        let builder = described.builder(&Overrides::default());
         let findings = self.compile.apply(builder).check();
         described.add_findings(&findings);
         let described = described.good()?;
-        say(&described.render(super::fancy()));
+        stderr::print(&described.render(super::fancy()));
         let guests = described.components().count();
         let (channels, scopes) = described.counts();
         let parts = [

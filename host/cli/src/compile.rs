@@ -1,4 +1,4 @@
-//! The compiler's process and the limits on components, as command-line options.
+//! Options for compiling components, and the compiler's process.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,17 +8,19 @@ use clap::Args;
 
 use tombolo_app::{AppBuilder, CompileLimits, CompilerProcess};
 
-/// The subcommand that is the compiler's process.
+/// The subcommand that serves as the compiler's process.
 pub(super) const COMMAND: &str = "compile-components";
 
 /// The options of all commands that read components.
 #[derive(Debug, Default, Args)]
 pub(super) struct Compile {
-    /// Limit what each component may cost the compiler, or raise a limit for
-    /// trusted components: nesting, component-instances, core-instances,
-    /// definitions, types, imports, exports, core-names, functions, locals,
-    /// function-values (numbers); component-bytes, function-bytes, compile-memory
-    /// (sizes, as in `64MiB`); compile-time (as in `20s`).
+    /// Set a limit of what each component may cost the compiler, for example to
+    /// raise it for a trusted component.
+    ///
+    /// Counts: `nesting`, `component-instances`, `core-instances`, `definitions`,
+    /// `types`, `imports`, `exports`, `core-names`, `functions`, `locals`,
+    /// `function-values`. Sizes, as in `64MiB`: `component-bytes`,
+    /// `function-bytes`, `compile-memory`. Time, as in `20s`: `compile-time`.
     #[arg(long = "compile-limit", value_name = "KEY=VALUE")]
     compile_limits: Vec<CompileLimit>,
 }
@@ -32,12 +34,12 @@ impl Compile {
         limits
     }
 
-    /// Returns the largest number of bytes to read of a component's file.
-    pub(super) fn most_bytes(&self) -> u64 {
+    /// Returns the largest size of a component's file.
+    pub(super) fn max_component_bytes(&self) -> u64 {
         self.compile_limits().component_bytes
     }
 
-    /// Sets how the app's components are compiled: in a process of its own.
+    /// Makes the app compile its components within the limits, in a process of its own.
     pub(super) fn apply(&self, builder: AppBuilder) -> AppBuilder {
         builder
             .compile_limits(self.compile_limits())
@@ -45,7 +47,7 @@ impl Compile {
     }
 }
 
-/// The place of a limit, and its kind of value.
+/// The field of a limit, by the kind of its value.
 #[derive(Clone, Copy)]
 enum Of {
     Depth(fn(&mut CompileLimits) -> &mut u32),
@@ -91,7 +93,7 @@ static KEYS: [(&str, Of); 15] = [
     ),
 ];
 
-/// A limit, and what to set it to.
+/// The field of a limit and its new value.
 #[derive(Clone, Copy)]
 enum Set {
     Depth(fn(&mut CompileLimits) -> &mut u32, u32),
@@ -127,7 +129,7 @@ impl FromStr for CompileLimit {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text
             .split_once('=')
-            .ok_or_else(|| format!("a limit is as in `core-instances=5000`; {}", keys()))?;
+            .ok_or_else(|| format!("write a limit as `core-instances=5000`; {}", keys()))?;
         let (_, of) = KEYS
             .iter()
             .find(|(key, _)| *key == name)
@@ -136,7 +138,7 @@ impl FromStr for CompileLimit {
             value
                 .parse::<ByteSize>()
                 .map(|size| size.as_u64())
-                .map_err(|_| format!("`{name}` is a size, as in `64MiB`"))
+                .map_err(|_| format!("`{name}` must be a size, for example `64MiB`"))
         };
         let set = match *of {
             Of::Depth(field) => value
@@ -144,16 +146,16 @@ impl FromStr for CompileLimit {
                 .ok()
                 .filter(|depth| *depth <= 100)
                 .map(|depth| Set::Depth(field, depth))
-                .ok_or_else(|| format!("`{name}` is a number of at most 100"))?,
+                .ok_or_else(|| format!("`{name}` must be a number of at most 100"))?,
             Of::Count(field) => value
                 .parse()
                 .map(|number| Set::Count(field, number))
-                .map_err(|_| format!("`{name}` is a number"))?,
+                .map_err(|_| format!("`{name}` must be a number"))?,
             Of::Bytes(field) => Set::Count(field, size()?),
             Of::Memory(field) => Set::Memory(field, size()?),
             Of::Time(field) => humantime::parse_duration(value)
                 .map(|time| Set::Time(field, time))
-                .map_err(|_| format!("`{name}` is a time, as in `20s`"))?,
+                .map_err(|_| format!("`{name}` must be a time, for example `20s`"))?,
         };
         Ok(CompileLimit(set))
     }
@@ -216,17 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn bad_compile_limits_say_what_is_good() {
+    fn bad_compile_limits_name_the_valid_form() {
         for (text, hint) in [
-            ("locals", "as in `core-instances=5000`"),
+            ("locals", "as `core-instances=5000`"),
             (
                 "windows=3",
                 "there is no compile limit `windows`; the limits are `component-bytes`",
             ),
-            ("locals=-1", "`locals` is a number"),
+            ("locals=-1", "`locals` must be a number"),
             ("nesting=101", "at most 100"),
-            ("compile-time=5", "as in `20s`"),
-            ("compile-memory=lots", "as in `64MiB`"),
+            ("compile-time=5", "for example `20s`"),
+            ("compile-memory=lots", "for example `64MiB`"),
         ] {
             let error = text.parse::<CompileLimit>().unwrap_err();
             assert!(error.contains(hint), "{error}");

@@ -1,4 +1,4 @@
-//! Reads the files of guests, and says what is wrong with those that are none.
+//! Reads the components of guests, and explains files that are not components.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,11 +10,11 @@ use anyhow::Context as _;
 use super::failure::Failure;
 use tombolo_region::escape;
 
-/// What a file is, by its first bytes.
+/// The kind of a file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Component,
-    /// A component by a draft of the component model.
+    /// A component of another version of the component model.
     OtherComponent,
     Module,
     Text,
@@ -23,8 +23,8 @@ enum Kind {
 
 impl Kind {
     fn of(bytes: &[u8]) -> Self {
-        // The magic number, a version of two bytes, and a layer of two bytes:
-        // 0 for core modules, 1 for components.
+        // The magic number, a version of two bytes, and a layer of two bytes: 0 for core
+        // modules, 1 for components.
         match bytes {
             [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Self::Component,
             [0, b'a', b's', b'm', _, _, 1, 0, ..] => Self::OtherComponent,
@@ -35,8 +35,7 @@ impl Kind {
     }
 }
 
-/// Whether this is WebAssembly's text format: comments, then `(component` or
-/// `(module`.
+/// Returns whether this is WebAssembly's text format: comments, then `(component` or `(module`.
 fn is_wat(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(4096)];
     String::from_utf8_lossy(start)
@@ -46,40 +45,39 @@ fn is_wat(bytes: &[u8]) -> bool {
         .is_some_and(|line| line.starts_with("(component") || line.starts_with("(module"))
 }
 
-/// Reads the guests' files, of so many bytes at most, and names each guest by its
-/// file.
-pub(super) fn read(paths: &[PathBuf], most_bytes: u64) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+/// Reads components of at most `max_bytes`, and names each guest after its file.
+pub(super) fn read(paths: &[PathBuf], max_bytes: u64) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut guests: Vec<(String, Vec<u8>)> = Vec::new();
     for (index, path) in paths.iter().enumerate() {
-        let wasm = read_one(path, most_bytes).map_err(|failure| match argument(paths, index) {
-            _ if path.is_dir() => failure.hint(format!(
-                "`--dir {}` grants it to the first command",
-                path.display()
-            )),
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        })?;
+        let wasm =
+            read_one(path, max_bytes).map_err(|failure| match dashes_hint(paths, index) {
+                _ if path.is_dir() => failure.hint(format!(
+                    "to grant it to the first command, write `--dir {}`",
+                    path.display()
+                )),
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })?;
         let name = unique(path, |name| guests.iter().all(|(other, _)| other != name));
         guests.push((name, wasm));
     }
     Ok(guests)
 }
 
-/// Reads the file of a guest.
-pub(super) fn read_one(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Failure> {
+/// Reads a component.
+pub(super) fn read_one(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
-    let wasm = match at_most(path, most_bytes) {
+    let wasm = match read_at_most(path, max_bytes) {
         Ok(Some(wasm)) => wasm,
         Ok(None) => {
-            return Err(Failure::says(format!(
-                "`{shown}` has more bytes than the limit `component-bytes` allows, which is \
-                 {most_bytes}"
+            return Err(Failure::msg(format!(
+                "`{shown}` exceeds the limit `component-bytes`, which is {max_bytes}"
             ))
-            .hint("if you trust it, raise the limit: `--compile-limit component-bytes=...`"));
+            .hint("if you trust it, raise the limit: `--compile-limit component-bytes=SIZE`"));
         }
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
-            return Err(Failure::says(format!(
-                "`{shown}` is a directory, not a guest"
+            return Err(Failure::msg(format!(
+                "`{shown}` is a directory, not a component"
             )));
         }
         Err(error) => {
@@ -92,43 +90,43 @@ pub(super) fn read_one(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Failure>
     };
     match Kind::of(&wasm) {
         Kind::Component => Ok(wasm),
-        Kind::OtherComponent => Err(Failure::says(format!(
-            "`{shown}` is a component by another version of the component model"
+        Kind::OtherComponent => Err(Failure::msg(format!(
+            "`{shown}` is a component of another version of the component model"
         ))
         .hint("build it with current tools")),
         Kind::Module => Err(
-            Failure::says(format!("`{shown}` is a core module, not a component")).hint(
-                "`cargo build --target wasm32-wasip2` makes components; `wasm-tools component new` \
-             makes one of a module",
+            Failure::msg(format!("`{shown}` is a core module, not a component")).hint(
+                "build it with `cargo build --target wasm32-wasip2`, or convert it with \
+                 `wasm-tools component new`",
             ),
         ),
         Kind::Text => Err(
-            Failure::says(format!("`{shown}` is in WebAssembly's text format")).hint(format!(
-                "`wasm-tools parse {shown} -o {}` makes a binary of it",
+            Failure::msg(format!("`{shown}` is in WebAssembly's text format")).hint(format!(
+                "convert it with `wasm-tools parse {shown} -o {}`",
                 path.with_extension("wasm").display()
             )),
         ),
-        Kind::Other => Err(Failure::says(format!("`{shown}` is not a component"))),
+        Kind::Other => Err(Failure::msg(format!("`{shown}` is not a component"))),
     }
 }
 
-/// Reads a file of so many bytes at most. Some files have no end, and say that they
-/// are empty.
-fn at_most(path: &Path, most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+/// Reads a file, or returns `None` if it has more than `max_bytes`. The metadata alone does not
+/// tell: some files claim to be empty and have no end.
+fn read_at_most(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let file = fs::File::open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.len() > most_bytes {
+    if metadata.is_file() && metadata.len() > max_bytes {
         return Ok(None);
     }
     let mut wasm = Vec::new();
-    file.take(most_bytes.saturating_add(1))
+    file.take(max_bytes.saturating_add(1))
         .read_to_end(&mut wasm)?;
-    Ok((wasm.len() as u64 <= most_bytes).then_some(wasm))
+    Ok((wasm.len() as u64 <= max_bytes).then_some(wasm))
 }
 
-/// The advice to write `--`, for what looks like an argument to a guest: it is
-/// not the first file, and does not claim to be WebAssembly.
-fn argument(paths: &[PathBuf], index: usize) -> Option<String> {
+/// Returns the hint to write `--`, if a path looks like a guest's argument: it is not the first
+/// one, and its extension is not one of WebAssembly.
+fn dashes_hint(paths: &[PathBuf], index: usize) -> Option<String> {
     let looks_like_wasm = |path: &PathBuf| {
         path.extension()
             .is_some_and(|extension| ["wasm", "wat", "wast"].map(OsStr::new).contains(&extension))
@@ -143,22 +141,21 @@ fn argument(paths: &[PathBuf], index: usize) -> Option<String> {
             .collect();
         paths.join(" ")
     };
-    // From the first on that does not look like a guest, all are arguments.
+    // From the first path that does not look like a component, all are arguments.
     let (guests, arguments) = paths.split_at(index);
     Some(format!(
-        "arguments to a guest come after `--`: `tombolo run {} -- {}`",
+        "write the arguments of a guest after `--`: `tombolo run {} -- {}`",
         show(guests),
         show(arguments)
     ))
 }
 
-/// The name for the guest of this file: the file's, without extension, and a
-/// number if there is one of that name already.
+/// Returns the guest's name: that of the file without extension, with a number if it is taken.
 fn unique(path: &Path, free: impl Fn(&str) -> bool) -> String {
     let stem = path
         .file_stem()
         .map_or_else(|| "guest".into(), OsStr::to_string_lossy);
-    // It is part of much that is printed, here and by guests.
+    // The name is part of many messages, here and in guests.
     let stem = escape(&stem).to_string();
     if free(&stem) {
         return stem;
@@ -190,7 +187,7 @@ mod tests {
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
     #[test]
-    fn kinds_are_told_by_the_first_bytes() {
+    fn first_bytes_determine_the_kind() {
         for (bytes, kind) in [
             (COMPONENT, Kind::Component),
             (b"\0asm\x0c\0\x01\0", Kind::OtherComponent),
@@ -207,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_named_by_their_files_uniquely() {
+    fn guests_get_unique_names_of_files() {
         let (_dir, mut paths) = files(&[("player.wasm", COMPONENT), ("b.c.wasm", COMPONENT)]);
         paths.push(paths[0].clone());
         paths.push(paths[0].clone());
@@ -217,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn name_of_a_guest_has_no_controls() {
+    fn name_of_guest_is_escaped() {
         let (_dir, paths) = files(&[("a\n\x1b[2J\u{202e}.wasm", COMPONENT)]);
         let guests = read(&paths, 100).unwrap();
         assert_eq!(guests[0].0, r"a\n\u{1b}[2J\u{202e}");
     }
 
     #[test]
-    fn core_module_says_how_to_make_a_component() {
+    fn core_module_gets_conversion_hint() {
         let (_dir, paths) = files(&[("m.wasm", MODULE)]);
         let text = read(&paths, 100).unwrap_err().text();
         assert!(text.contains("is a core module, not a component"), "{text}");
@@ -236,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn argument_without_dashes_explains_them() {
+    fn argument_without_dashes_gets_hint() {
         let (dir, mut paths) = files(&[("player.wasm", COMPONENT), ("song.wav", b"RIFF")]);
         paths.push("--loud".into());
         let text = read(&paths, 100).unwrap_err().text();
@@ -245,11 +242,11 @@ mod tests {
             text,
             format!(
                 "error: `{here}/song.wav` is not a component\n\
-                 hint: arguments to a guest come after `--`: \
+                 hint: write the arguments of a guest after `--`: \
                  `tombolo run {here}/player.wasm -- {here}/song.wav --loud`\n"
             )
         );
-        // Also when there is no such file: the path may be the guest's.
+        // The same if there is no such file, because the path may be one in the guest.
         paths[1] = "/music/song.wav".into();
         let text = read(&paths, 100).unwrap_err().text();
         assert!(text.contains("No such file"), "{text}");
@@ -257,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn file_without_end_is_over_component_bytes() {
+    fn endless_file_exceeds_component_bytes() {
         let text = read(&["/dev/zero".into()], 100).unwrap_err().text();
         assert!(
-            text.contains("`component-bytes` allows, which is 100\n"),
+            text.contains("exceeds the limit `component-bytes`, which is 100\n"),
             "{text}"
         );
         let (_dir, paths) = files(&[("a.wasm", COMPONENT)]);
@@ -270,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_file_directory_and_text_are_told() {
+    fn other_files_are_named_for_what_they_are() {
         let (dir, paths) = files(&[("c.wat", b"(component)")]);
         let text = read(&[dir.path().join("no.wasm")], 100).unwrap_err().text();
         assert!(text.starts_with("error: cannot read `"), "{text}");

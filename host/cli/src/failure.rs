@@ -1,70 +1,70 @@
-//! What the program says when it cannot go on.
+//! Errors that keep the program from starting an app.
 
 use std::ops::Range;
 use std::process::ExitCode;
 
 use super::manifest::Problem;
-use super::say::say;
+use super::stderr;
 use tombolo_app::StartError;
 use tombolo_region::escape;
 
-/// The exit code for bad usage, and for guests that cannot be started.
+/// The exit code if nothing was started.
 pub(super) const NOT_STARTED: u8 = 2;
-/// The exit code for a guest that failed, as a shell reports an abort.
+/// The exit code if a guest failed; a shell reports it for an abort.
 pub(super) const GUEST_FAILED: u8 = 134;
 
-/// Why nothing was started, and what to do about it.
+/// The reason why nothing was started, with hints.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// May quote anything: it is escaped where it is shown.
+    /// May quote foreign text; [`text`](Failure::text) escapes it.
     error: anyhow::Error,
     hints: Vec<String>,
-    /// The text, where it is more than a line for each.
-    shown: Option<String>,
+    /// The whole text, if it is rendered and escaped already.
+    rendered: Option<String>,
 }
 
 impl Failure {
-    /// A failure without advice.
+    /// Creates a failure from an error and its causes.
     pub(super) fn new(error: impl Into<anyhow::Error>) -> Self {
         Self {
             error: error.into(),
             hints: Vec::new(),
-            shown: None,
+            rendered: None,
         }
     }
 
-    /// A failure that is shown already, in full.
-    pub(super) fn shown(text: String) -> Self {
+    /// Creates a failure from rendered and escaped text.
+    pub(super) fn rendered(text: String) -> Self {
         Self {
-            shown: Some(text),
-            ..Self::says("nothing was started")
+            rendered: Some(text),
+            ..Self::msg("nothing was started")
         }
     }
 
-    /// An app that does not start. It explains the reason in lines of its own.
+    /// Creates a failure for an app that does not start. Its causes get a line each.
     pub(super) fn start(error: &StartError) -> Self {
-        Self::shown(lines(&error.to_string(), error.causes()))
+        Self::rendered(lines(&error.to_string(), error.causes()))
     }
 
-    /// What a manifest is the reason of, at this place in it.
+    /// Converts this to a problem at a place in the manifest.
     pub(super) fn problem(self, span: Range<usize>) -> Problem {
         let shown = |text: &dyn std::fmt::Display| escape(&text.to_string()).to_string();
         let causes = self.error.chain().skip(1);
         let causes: Vec<String> = causes.map(|cause| shown(&cause)).collect();
         let label = match causes.is_empty() {
-            true => "this one".to_owned(),
+            true => "named here".to_owned(),
             false => causes.join(": "),
         };
         let problem = Problem::new(shown(&self.error)).at(span, label);
         self.hints.into_iter().fold(problem, Problem::hint)
     }
 
-    /// A failure that is a text.
-    pub(super) fn says(text: impl Into<String>) -> Self {
+    /// Creates a failure from a message.
+    pub(super) fn msg(text: impl Into<String>) -> Self {
         Self::new(anyhow::Error::msg(text.into()))
     }
 
-    /// Adds an advice.
+    /// Adds a hint.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
@@ -72,18 +72,18 @@ impl Failure {
 
     /// Prints it to stderr.
     pub(super) fn print(&self) {
-        say(&self.text());
+        stderr::print(&self.text());
     }
 
-    /// What the process ends with.
+    /// Returns the exit code of the process.
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(NOT_STARTED)
     }
 
-    /// The error, its causes and the advice, a line each.
+    /// Returns the error, its causes and the hints, a line each.
     pub(super) fn text(&self) -> String {
-        let mut text = match &self.shown {
-            Some(shown) => shown.clone(),
+        let mut text = match &self.rendered {
+            Some(rendered) => rendered.clone(),
             None => {
                 let shown = |text: &dyn std::fmt::Display| escape(&text.to_string()).to_string();
                 let causes = self.error.chain().skip(1);
@@ -97,15 +97,15 @@ impl Failure {
     }
 }
 
-/// An error and its causes, each of which can be shown as it is.
+/// Joins an error and its causes, which are escaped already.
 fn lines(error: &str, causes: impl IntoIterator<Item = String>) -> String {
     let mut text = format!("error: {error}\n");
-    let mut said = error.to_owned();
+    let mut previous = error.to_owned();
     for cause in causes {
-        // Some errors of others print their cause themselves.
-        if !said.contains(&cause) {
+        // Some foreign errors include their cause.
+        if !previous.contains(&cause) {
             text += &format!("  cause: {cause}\n");
-            said = cause;
+            previous = cause;
         }
     }
     text
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_quoted_makes_a_line() {
+    fn quoted_text_makes_no_line() {
         let error = anyhow!("no\x1b[2J\nerror: forged").context("cannot read `a\nhint: b`");
         assert_eq!(
             Failure::new(error).hint("c\nd\u{202e}").text(),

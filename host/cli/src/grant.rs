@@ -1,4 +1,4 @@
-//! What a command is granted of the system: directories and variables.
+//! Options that grant directories and variables to the first command.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl FromStr for Directory {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // `:ro` belongs to the guest's path, where there is one.
+        // `:ro` belongs to the guest's path, if there is one.
         let (host, guest) = match text.split_once("::") {
             Some((host, guest)) => (host, Some(guest)),
             None => (text, None),
@@ -34,10 +34,10 @@ impl FromStr for Directory {
         };
         let host = if guest.is_some() { host } else { last };
         if host.is_empty() {
-            return Err("there is no directory before the `::`".to_owned());
+            return Err("the directory before `::` is missing".to_owned());
         }
         if last.is_empty() {
-            return Err("there is no path for the guest after the `::`".to_owned());
+            return Err("the guest's path after `::` is missing".to_owned());
         }
         Ok(Self {
             host: host.into(),
@@ -52,7 +52,7 @@ impl Directory {
     pub(super) fn open(self) -> Result<Grant, Failure> {
         let dir = cap_std::fs::Dir::open_ambient_dir(&self.host, ambient_authority())
             .with_context(|| format!("cannot open the directory `{}`", self.host.display()))
-            .map_err(|error| Failure::new(error).hint("a grant is as in `--dir HOST::GUEST:ro`"))?;
+            .map_err(|error| Failure::new(error).hint("write a grant as `--dir HOST::GUEST:ro`"))?;
         Ok(Grant {
             dir,
             host_path: self.host,
@@ -81,7 +81,7 @@ impl FromStr for Variable {
 }
 
 impl Variable {
-    /// Its key and value.
+    /// Returns the key and the value.
     pub(super) fn resolve(self) -> Result<(String, String), Failure> {
         match self {
             Self::Set(key, value) => Ok((key, value)),
@@ -91,7 +91,9 @@ impl Variable {
                     anyhow::Error::new(error)
                         .context(format!("cannot pass on the variable `{key}`")),
                 )
-                .hint(format!("`--env {key}=VALUE` sets it for the guest"))),
+                .hint(format!(
+                    "to set it for the guest, write `--env {key}=VALUE`"
+                ))),
             },
         }
     }
@@ -120,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn directories_without_a_side_are_refused() {
+    fn directories_without_a_path_are_refused() {
         for text in ["", "::m", "m::", ":ro", "m:::ro"] {
             assert!(text.parse::<Directory>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn directory_that_is_none_is_refused() {
+    fn file_is_no_directory() {
         let directory: Directory = "Cargo.toml::/x".parse().unwrap();
         let Err(failure) = directory.open() else {
             panic!("opened a file as a directory");

@@ -5,39 +5,37 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use miniserde::json::Value;
+use serde_json::{Value, json};
 
 use super::compile::Compile;
 use super::component;
 use super::failure::Failure;
-use super::json::{array, object, string, to_text};
-use super::manifest::{self, Described, Grants, Instead};
+use super::json::to_text;
+use super::manifest::{self, DescribedApp, Grants, Overrides};
 use super::report::{self, Table};
-use super::say::say;
+use super::stderr;
 use tombolo::Rights;
 use tombolo_app::{
     App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
 };
 use tombolo_region::escape;
 
-/// Show what components import and export, who serves what, and what each would
-/// be granted.
+/// Show imports, exports, links and grants of guests.
 ///
-/// With components alone, they are looked at as the guests of one app, as
-/// `tombolo run` takes them. With a manifest, they are looked at as the guests
-/// that it describes, or all of its guests if none is named.
+/// Components without a manifest are linked as guests of one app, as `tombolo
+/// run` links them. With a manifest, its guests are shown, or only those whose
+/// components are named.
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
     /// The components.
     #[arg(value_name = "GUEST.wasm")]
     guests: Vec<PathBuf>,
 
-    /// The manifest. Without it and without components, `tombolo.toml` of this
-    /// directory.
+    /// The manifest, if no component is named [default: tombolo.toml].
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Print one line of JSON.
+    /// Print the result as one line of JSON.
     #[arg(long)]
     json: bool,
 
@@ -45,7 +43,7 @@ pub(super) struct Inspect {
     compile: Compile,
 }
 
-/// A guest, and what is to be said of it.
+/// A guest to print.
 struct Shown<'a> {
     file: PathBuf,
     interfaces: &'a Interfaces,
@@ -53,20 +51,20 @@ struct Shown<'a> {
 }
 
 impl Inspect {
-    /// Shows it.
+    /// Prints the guests.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (findings, described, files) = match with_manifest {
             true => {
-                let (findings, described) = described(self.file, &self.compile)?;
+                let (findings, described) = link_manifest(self.file, &self.compile)?;
                 let files = chosen(&described, &self.guests)?;
                 (findings, Some(described), files)
             }
             false => {
-                let guests = component::read(&self.guests, self.compile.most_bytes())?;
+                let guests = component::read(&self.guests, self.compile.max_component_bytes())?;
                 let names: Vec<String> = guests.iter().map(|(name, _)| name.clone()).collect();
                 let files = names.into_iter().zip(self.guests).collect();
-                (named(guests, &self.compile), None, files)
+                (link_components(guests, &self.compile), None, files)
             }
         };
         let shown: Vec<Shown<'_>> = findings
@@ -84,38 +82,37 @@ impl Inspect {
                 })
             })
             .collect();
-        let done = super::print(&match self.json {
+        let code = super::print(&match self.json {
             true => json(&shown),
             false => tables(&shown),
         })?;
-        for error in unfit(&findings) {
-            say(&format!("note: {}\n", escape(&error)));
+        for error in host_mismatches(&findings) {
+            stderr::print(&format!("note: {}\n", escape(&error)));
         }
-        // What is linked is shown; what cannot even be looked at is a failure.
+        // A link error is part of the result. A component that cannot be read is a failure.
         let unreadable =
             |error: &&StartError| matches!(error, StartError::Compile { .. } | StartError::Host(_));
         let broken: Vec<&StartError> = findings.errors.iter().filter(unreadable).collect();
         match (described, broken.is_empty()) {
             (Some(described), _) if !described.is_good() => Err(described.failure()),
-            (_, true) => Ok(done),
+            (_, true) => Ok(code),
             (_, false) => {
-                let texts: Vec<String> = broken.iter().map(|error| whole(error)).collect();
+                let texts: Vec<String> = broken.iter().map(|error| in_one_line(error)).collect();
                 let mut hints: Vec<String> = Vec::new();
                 for hint in broken.iter().flat_map(|error| error.hints()) {
                     if !hints.contains(&hint) {
                         hints.push(hint);
                     }
                 }
-                let failure = Failure::shown(format!("error: {}\n", texts.join("\n")));
+                let failure = Failure::rendered(format!("error: {}\n", texts.join("\n")));
                 Err(hints.into_iter().fold(failure, Failure::hint))
             }
         }
     }
 }
 
-/// Returns the mismatches with the host: imports of its interfaces, which the engine names,
-/// and commands.
-fn unfit(findings: &Findings) -> impl Iterator<Item = String> {
+/// Returns the imports and commands that do not match the host's interfaces.
+fn host_mismatches(findings: &Findings) -> impl Iterator<Item = String> {
     let of_host = |error: &&LinkError| matches!(error, LinkError::Host { .. });
     findings.errors.iter().flat_map(move |error| match error {
         StartError::Link(errors) => {
@@ -128,14 +125,14 @@ fn unfit(findings: &Findings) -> impl Iterator<Item = String> {
 }
 
 /// Returns an error with its causes, in one line.
-fn whole(error: &StartError) -> String {
+fn in_one_line(error: &StartError) -> String {
     let causes = error.causes();
     let parts: Vec<String> = [error.to_string()].into_iter().chain(causes).collect();
     parts.join(": ")
 }
 
-/// Looks at components as guests of one app.
-fn named(guests: Vec<(String, Vec<u8>)>, compile: &Compile) -> Findings {
+/// Links components as guests of one app.
+fn link_components(guests: Vec<(String, Vec<u8>)>, compile: &Compile) -> Findings {
     let guests = guests.into_iter();
     let builder = guests.fold(App::builder(), |builder, (name, wasm)| {
         builder.guest(GuestSpec::new(name, wasm))
@@ -143,23 +140,29 @@ fn named(guests: Vec<(String, Vec<u8>)>, compile: &Compile) -> Findings {
     compile.apply(builder).check()
 }
 
-/// Looks at the guests of a manifest. Its own mistakes, and components that do
-/// not compile, are kept with it.
-fn described(file: Option<PathBuf>, compile: &Compile) -> Result<(Findings, Described), Failure> {
-    let mut described = manifest::open(&manifest::find(file, "inspect")?, compile.most_bytes())?;
-    let builder = described.builder(&Instead::default());
+/// Links the guests of a manifest. The app keeps the manifest's problems, and those of components
+/// that are not valid.
+fn link_manifest(
+    file: Option<PathBuf>,
+    compile: &Compile,
+) -> Result<(Findings, DescribedApp), Failure> {
+    let mut described = manifest::open(
+        &manifest::find(file, "inspect")?,
+        compile.max_component_bytes(),
+    )?;
+    let builder = described.builder(&Overrides::default());
     let findings = compile.apply(builder).check();
     let broken = findings
         .errors
         .iter()
         .filter(|error| matches!(error, StartError::Compile { .. }));
-    let problems: Vec<_> = broken.flat_map(|error| described.place(error)).collect();
+    let problems: Vec<_> = broken.flat_map(|error| described.locate(error)).collect();
     described.add(problems);
     Ok((findings, described))
 }
 
-/// The guests whose components these are; all of them, if there are none.
-fn chosen(described: &Described, paths: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> {
+/// Returns the guests with these components, or all guests if there are none.
+fn chosen(described: &DescribedApp, paths: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> {
     let all: Vec<(String, PathBuf)> = described
         .components()
         .map(|(name, path)| (name.to_owned(), path.to_owned()))
@@ -177,11 +180,11 @@ fn chosen(described: &Described, paths: &[PathBuf]) -> Result<Vec<(String, PathB
                 .iter()
                 .map(|(_, path)| format!("`{}`", path.display()))
                 .collect();
-            return Err(Failure::says(format!(
-                "`{}` is no guest's component in the manifest",
+            return Err(Failure::msg(format!(
+                "no guest of the manifest has the component `{}`",
                 path.display()
             ))
-            .hint(format!("its components are {}", files.join(", "))));
+            .hint(format!("the components are {}", files.join(", "))));
         }
     }
     let chosen = all.into_iter();
@@ -190,7 +193,7 @@ fn chosen(described: &Described, paths: &[PathBuf]) -> Result<Vec<(String, PathB
         .collect())
 }
 
-/// Who serves an import, in a word and the guests that it is about.
+/// Returns how an import is served, and the guests concerned.
 fn provider(provider: &Provider) -> (&'static str, &[String]) {
     use std::slice::from_ref;
     match provider {
@@ -211,11 +214,12 @@ fn served(import: &Import) -> String {
     let guests = guests.join(", ");
     match import.provider {
         Provider::Guest(_) => format!("guest `{guests}`"),
-        Provider::Types => "(types alone)".to_owned(),
-        Provider::Forbidden(_) => format!("nobody; may not call `{guests}`"),
-        Provider::Ambiguous(_) => format!("one of several: {guests}"),
-        Provider::Unfit(_) => format!("nobody; the types of `{guests}` differ"),
-        Provider::Unsupported => "nobody; no guest can serve it".to_owned(),
+        Provider::Types => "(only types)".to_owned(),
+        Provider::Forbidden(_) => format!("none; not allowed to call `{guests}`"),
+        Provider::Ambiguous(_) => format!("none; several guests export it: {guests}"),
+        Provider::Unfit(_) => format!("none; the types of `{guests}` differ"),
+        Provider::Unsupported => "none; no guest can serve it".to_owned(),
+        Provider::Nobody => "none".to_owned(),
         _ => word.to_owned(),
     }
 }
@@ -267,7 +271,7 @@ fn tables(guests: &[Shown<'_>]) -> String {
         }
         if let Some(grants) = &guest.grants {
             let mut table = report::table(false, &["granted", ""]);
-            for (what, name) in listed(grants) {
+            for (what, name) in list(grants) {
                 table.add_row([what.to_owned(), name]);
             }
             if grants == &Grants::default() {
@@ -286,16 +290,16 @@ fn indented(out: &mut String, table: &Table) {
     }
 }
 
-/// The grants, a line each.
-fn listed(grants: &Grants) -> Vec<(&'static str, String)> {
+/// Returns the kind and the text of each grant.
+fn list(grants: &Grants) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let mut add = |what, names: &[String]| {
         lines.extend(names.iter().map(|name| (what, name.clone())));
     };
     add("call", &grants.calls);
     add("variable", &grants.variables);
-    add("channel, to send", &grants.sends);
-    add("channel, to receive", &grants.receives);
+    add("send to channel", &grants.sends);
+    add("receive from channel", &grants.receives);
     for (host, guest, read_only) in &grants.dirs {
         let access = if *read_only { "read" } else { "write" };
         lines.push(("directory", format!("{host} as {guest}, {access}")));
@@ -306,83 +310,74 @@ fn listed(grants: &Grants) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn words(rights: Rights) -> Vec<String> {
+fn words(rights: Rights) -> Vec<&'static str> {
     let all = [
         (Rights::READ, "read"),
         (Rights::WRITE, "write"),
         (Rights::SHARE, "share"),
     ];
     let words = all.iter().filter(|(right, _)| rights.contains(*right));
-    words.map(|(_, word)| (*word).to_owned()).collect()
+    words.map(|(_, word)| *word).collect()
 }
 
 fn json(guests: &[Shown<'_>]) -> String {
-    let guests = array(guests, |guest: &Shown<'_>| {
-        let interfaces = guest.interfaces;
-        let grants = match &guest.grants {
-            Some(grants) => granted(grants),
-            None => Value::Null,
-        };
-        object([
-            ("name", string(&interfaces.guest)),
-            ("file", string(&guest.file.display().to_string())),
-            ("command", Value::Bool(interfaces.command)),
-            ("imports", array(&interfaces.imports, imported)),
-            ("exports", array(&interfaces.exports, exported)),
-            ("grants", grants),
-        ])
-    });
-    to_text(&object([("guests", guests)])) + "\n"
+    let guests: Vec<Value> = guests
+        .iter()
+        .map(|guest| {
+            let interfaces = guest.interfaces;
+            json!({
+                "name": interfaces.guest,
+                "file": guest.file.to_string_lossy(),
+                "command": interfaces.command,
+                "imports": interfaces.imports.iter().map(imported).collect::<Vec<_>>(),
+                "exports": interfaces.exports.iter().map(exported).collect::<Vec<_>>(),
+                "grants": guest.grants.as_ref().map(granted),
+            })
+        })
+        .collect();
+    to_text(&json!({ "guests": guests })) + "\n"
 }
 
 fn imported(import: &Import) -> Value {
     let (from, guests) = provider(&import.provider);
-    object([
-        ("name", string(&import.name)),
-        ("functions", strings(&import.functions)),
-        ("resources", strings(&import.resources)),
-        ("from", string(from)),
-        ("guests", strings(guests)),
-    ])
+    json!({
+        "name": import.name,
+        "functions": import.functions,
+        "resources": import.resources,
+        "from": from,
+        "guests": guests,
+    })
 }
 
 fn exported(export: &Export) -> Value {
-    object([
-        ("name", string(&export.name)),
-        ("functions", strings(&export.functions)),
-        ("resources", strings(&export.resources)),
-        ("guests", strings(&export.users)),
-    ])
+    json!({
+        "name": export.name,
+        "functions": export.functions,
+        "resources": export.resources,
+        "guests": export.users,
+    })
 }
 
 fn granted(grants: &Grants) -> Value {
-    object([
-        ("calls", strings(&grants.calls)),
-        (
-            "dirs",
-            array(&grants.dirs, |(host, guest, read_only)| {
-                object([
-                    ("host", string(host)),
-                    ("guest", string(guest)),
-                    ("access", string(if *read_only { "read" } else { "write" })),
-                ])
-            }),
-        ),
-        ("variables", strings(&grants.variables)),
-        ("sends", strings(&grants.sends)),
-        ("receives", strings(&grants.receives)),
-        (
-            "scopes",
-            array(&grants.scopes, |(scope, rights)| {
-                object([
-                    ("name", string(scope)),
-                    ("rights", strings(&words(*rights))),
-                ])
-            }),
-        ),
-    ])
-}
-
-fn strings(texts: &[String]) -> Value {
-    array(texts, |text| string(text))
+    let dirs: Vec<Value> = grants
+        .dirs
+        .iter()
+        .map(|(host, guest, read_only)| {
+            let access = if *read_only { "read" } else { "write" };
+            json!({ "host": host, "guest": guest, "access": access })
+        })
+        .collect();
+    let scopes: Vec<Value> = grants
+        .scopes
+        .iter()
+        .map(|(scope, rights)| json!({ "name": scope, "rights": words(*rights) }))
+        .collect();
+    json!({
+        "calls": grants.calls,
+        "dirs": dirs,
+        "variables": grants.variables,
+        "sends": grants.sends,
+        "receives": grants.receives,
+        "scopes": scopes,
+    })
 }

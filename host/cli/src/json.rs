@@ -1,56 +1,118 @@
-//! The report as JSON.
+//! JSON output: the report of `run --json`, and the escapes for `inspect --json`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use miniserde::json::{self, Number, Object, Value};
+use serde_json::{Value, json};
 
 use tombolo::RegionUsage;
-use tombolo_app::{
-    CallReport, ChannelReport, GuestReport, KillReport, Report, RestartReport, WindowReport,
-};
+use tombolo_app::{GuestReport, Report};
 use tombolo_region::is_harmless;
 
-/// One line: an object, whose members are named as in the library's `Report`.
-/// Sizes are in bytes, times in nanoseconds.
+/// Returns the report as one line of JSON. The members are named as in [`Report`]. Sizes are
+/// in bytes, times in nanoseconds.
 pub(super) fn render(report: &Report) -> String {
     let budget = &report.budget;
-    to_text(&object([
-        ("guests", array(&report.guests, guest)),
-        ("calls", array(&report.calls, call)),
-        ("channels", array(&report.channels, channel)),
-        ("kills", array(&report.kills, kill)),
-        ("kills_total", number(report.kills_total)),
-        (
-            "budget",
-            object([
-                ("budget", number(budget.budget)),
-                ("committed", number(budget.committed)),
-                ("committed_peak", number(budget.committed_peak)),
-                ("purgeable", number(budget.purgeable)),
-                ("purges", number(budget.purges)),
-                ("purged", number(budget.purged)),
-            ]),
-        ),
-        ("regions_created", number(report.regions_created)),
-        ("regions_freed", number(report.regions_freed)),
-        ("bytes_shared", number(report.bytes_shared)),
-        ("bytes_copied_regions", number(report.bytes_copied_regions)),
-        ("bytes_copied_calls", number(report.bytes_copied_calls)),
-    ]))
+    to_text(&json!({
+        "guests": report.guests.iter().map(guest).collect::<Vec<_>>(),
+        "calls": report.calls.iter().map(|call| json!({
+            "caller": call.caller,
+            "callee": call.callee,
+            "function": call.function,
+            "count": call.count,
+            "total": nanoseconds(call.total),
+            "median": nanoseconds(call.median),
+        })).collect::<Vec<_>>(),
+        "channels": report.channels.iter().map(|channel| json!({
+            "name": channel.name,
+            "sent": channel.sent,
+            "received": channel.received,
+            "dropped": channel.dropped,
+            "bytes": channel.bytes,
+            "regions": channel.regions,
+        })).collect::<Vec<_>>(),
+        "kills": report.kills.iter().map(|kill| json!({
+            "guest": kill.guest,
+            "score": kill.score,
+            "reason": kill.reason,
+            "bytes": kill.bytes,
+            "dry_run": kill.dry_run,
+        })).collect::<Vec<_>>(),
+        "kills_total": report.kills_total,
+        "budget": {
+            "budget": budget.budget,
+            "committed": budget.committed,
+            "committed_peak": budget.committed_peak,
+            "purgeable": budget.purgeable,
+            "purges": budget.purges,
+            "purged": budget.purged,
+        },
+        "regions_created": report.regions_created,
+        "regions_freed": report.regions_freed,
+        "bytes_shared": report.bytes_shared,
+        "bytes_copied_regions": report.bytes_copied_regions,
+        "bytes_copied_calls": report.bytes_copied_calls,
+    }))
 }
 
-/// Returns a value as JSON text in one line, in which all that is no text is escaped as
-/// JSON has it: it reads back as it was.
+fn guest(guest: &GuestReport) -> Value {
+    json!({
+        "name": guest.name,
+        "end": guest.end,
+        "regions": guest.regions.iter().map(region).collect::<Vec<_>>(),
+        "regions_released": guest.regions_released.iter().map(region).collect::<Vec<_>>(),
+        "regions_released_total": guest.regions_released_total,
+        "windows": guest.windows.iter().map(|window| json!({
+            "address": window.address,
+            "region": window.region,
+            "region_id": window.region_id,
+            "offset": window.offset,
+            "length": window.length,
+            "access": window.access,
+            "count": window.count,
+        })).collect::<Vec<_>>(),
+        "windows_total": guest.windows_total,
+        "regions_created": guest.regions_created,
+        "regions_freed": guest.regions_freed,
+        "restarts": guest.restarts.iter().map(|restart| json!({
+            "failure": restart.failure,
+            "lived": nanoseconds(restart.lived),
+            "delay": nanoseconds(restart.delay),
+        })).collect::<Vec<_>>(),
+        "restarts_total": guest.restarts_total,
+        "growths_refused": guest.growths_refused,
+    })
+}
+
+fn region(region: &RegionUsage) -> Value {
+    json!({
+        "id": region.id,
+        "name": region.name,
+        "size": region.size,
+        "resident": region.resident,
+        "pinned": region.pinned,
+        "purgeable": region.purgeable,
+        "purged": region.purged,
+        "holders": region.holders,
+        "pss": region.pss,
+    })
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Returns a value as one line of JSON. Characters that could steer a terminal are escaped in
+/// JSON's own way, so that a parser reads the original text.
 pub(super) fn to_text(value: &Value) -> String {
-    let json = json::to_string(value);
+    let json = value.to_string();
     let mut text = String::with_capacity(json.len());
     let mut combines = false;
     for char in json.chars() {
         combines = is_harmless(char, combines);
         match combines {
             true => text.push(char),
-            // It stands in a string: JSON has nothing like it elsewhere.
+            // Outside of strings, JSON has only harmless characters.
             false => {
                 for unit in char.encode_utf16(&mut [0; 2]) {
                     let _ = write!(text, "\\u{unit:04x}");
@@ -61,153 +123,31 @@ pub(super) fn to_text(value: &Value) -> String {
     text
 }
 
-fn guest(guest: &GuestReport) -> Value {
-    object([
-        ("name", string(&guest.name)),
-        ("end", string(&guest.end)),
-        ("regions", array(&guest.regions, region)),
-        ("regions_released", array(&guest.regions_released, region)),
-        (
-            "regions_released_total",
-            number(guest.regions_released_total),
-        ),
-        ("windows", array(&guest.windows, window)),
-        ("windows_total", number(guest.windows_total)),
-        ("regions_created", number(guest.regions_created)),
-        ("regions_freed", number(guest.regions_freed)),
-        ("restarts", array(&guest.restarts, restart)),
-        ("restarts_total", number(guest.restarts_total)),
-        ("growths_refused", number(guest.growths_refused)),
-    ])
-}
-
-fn region(region: &RegionUsage) -> Value {
-    object([
-        ("id", number(region.id)),
-        ("name", string(&region.name)),
-        ("size", number(region.size)),
-        ("resident", number(region.resident)),
-        ("pinned", number(region.pinned)),
-        ("purgeable", number(region.purgeable)),
-        ("purged", number(region.purged)),
-        ("holders", number(region.holders)),
-        ("pss", number(region.pss)),
-    ])
-}
-
-fn window(window: &WindowReport) -> Value {
-    object([
-        ("address", number(window.address.into())),
-        ("region", string(&window.region)),
-        ("region_id", number(window.region_id)),
-        ("offset", number(window.offset)),
-        ("length", number(window.length)),
-        ("access", string(&window.access)),
-        ("count", number(window.count)),
-    ])
-}
-
-fn restart(restart: &RestartReport) -> Value {
-    object([
-        ("failure", string(&restart.failure)),
-        ("lived", nanoseconds(restart.lived)),
-        ("delay", nanoseconds(restart.delay)),
-    ])
-}
-
-fn call(call: &CallReport) -> Value {
-    object([
-        ("caller", string(&call.caller)),
-        ("callee", string(&call.callee)),
-        ("function", string(&call.function)),
-        ("count", number(call.count)),
-        ("total", nanoseconds(call.total)),
-        ("median", nanoseconds(call.median)),
-    ])
-}
-
-fn channel(channel: &ChannelReport) -> Value {
-    object([
-        ("name", string(&channel.name)),
-        ("sent", number(channel.sent)),
-        ("received", number(channel.received)),
-        ("dropped", number(channel.dropped)),
-        ("bytes", number(channel.bytes)),
-        ("regions", number(channel.regions)),
-    ])
-}
-
-fn kill(kill: &KillReport) -> Value {
-    object([
-        ("guest", string(&kill.guest)),
-        ("score", number(kill.score.into())),
-        ("reason", string(&kill.reason)),
-        ("bytes", number(kill.bytes)),
-        ("dry_run", Value::Bool(kill.dry_run)),
-    ])
-}
-
-pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let members = members.into_iter();
-    let object: Object = members
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    Value::Object(object)
-}
-
-pub(super) fn array<T>(items: &[T], value: fn(&T) -> Value) -> Value {
-    Value::Array(items.iter().map(value).collect())
-}
-
-pub(super) fn number(number: u64) -> Value {
-    Value::Number(Number::U64(number))
-}
-
-fn nanoseconds(time: Duration) -> Value {
-    number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-}
-
-pub(super) fn string(text: &str) -> Value {
-    Value::String(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn report_is_one_line_that_reads_back() {
-        let mut report = {
-            let mut it = Report::default();
-            it.guests = vec![{
-                let mut it = GuestReport::default();
-                it.name = "a\n\"b\"".into();
-                it.regions = vec![RegionUsage::default()];
-                it
-            }];
-            it
-        };
+    fn report_is_one_line_of_json() {
+        let mut report = Report::default();
+        let mut guest = GuestReport::default();
+        guest.name = "a\n\"b\"".into();
+        guest.regions = vec![RegionUsage::default()];
+        report.guests = vec![guest];
         report.budget.purged = 1 << 40;
         let text = render(&report);
         assert!(!text.contains('\n'), "{text}");
-        let Value::Object(read) = json::from_str(&text).unwrap() else {
-            panic!("{text}");
-        };
-        let Value::Object(budget) = &read["budget"] else {
-            panic!("{text}");
-        };
-        assert!(matches!(budget["purged"], Value::Number(Number::U64(n)) if n == 1 << 40));
-        assert!(text.contains(r#""name":"a\n\"b\"""#), "{text}");
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["budget"]["purged"], 1u64 << 40);
+        assert_eq!(read["guests"][0]["name"], "a\n\"b\"");
     }
 
     #[test]
-    fn no_string_steers_a_terminal_and_all_read_back() {
+    fn control_characters_are_escaped_and_read_back() {
         let name = "\x1b[2J\u{9b}\u{202e}\u{2028}\u{e0041}\n\\\"ü";
-        let text = to_text(&string(name));
+        let text = to_text(&json!(name));
         assert_eq!(text, r#""\u001b[2J\u009b\u202e\u2028\udb40\udc41\n\\\"ü""#);
-        let Value::String(read) = json::from_str(&text).unwrap() else {
-            panic!("{text}");
-        };
+        let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read, name);
     }
 }

@@ -1,4 +1,4 @@
-//! Limits of guests, as the command line says them.
+//! Limits of guests, by their names in options and manifests.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use bytesize::ByteSize;
 
 use tombolo::Limits;
 
-/// A limit that can be set.
+/// A limit: its name and its field.
 struct Key {
     name: &'static str,
     of: Of,
 }
 
-/// Where a limit is, and what it counts.
+/// The field of a limit, by the kind of its value.
 #[derive(Clone, Copy)]
 enum Of {
     Count(fn(&mut Limits) -> &mut u32),
@@ -85,7 +85,7 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// The limit of this name.
+    /// Parses the value of a named limit.
     pub(super) fn new(name: &str, value: &str) -> Result<Self, String> {
         let key = KEYS
             .iter()
@@ -95,15 +95,15 @@ impl Limit {
             Of::Count(field) => value
                 .parse()
                 .map(|value| Self::Count(field, value))
-                .map_err(|_| format!("`{name}` is a number of at most {}", u32::MAX)),
+                .map_err(|_| format!("`{name}` must be a number of at most {}", u32::MAX)),
             Of::Bytes(field) => value
                 .parse::<ByteSize>()
                 .map(|value| Self::Bytes(field, value.as_u64()))
-                .map_err(|_| format!("`{name}` is a size, as in `64MiB`")),
+                .map_err(|_| format!("`{name}` must be a size, for example `64MiB`")),
             Of::Time(field) if value == "none" => Ok(Self::Time(field, None)),
             Of::Time(field) => humantime::parse_duration(value)
                 .map(|value| Self::Time(field, Some(value)))
-                .map_err(|_| format!("`{name}` is a time, as in `500ms`, or `none`")),
+                .map_err(|_| format!("`{name}` must be a time, for example `500ms`, or `none`")),
         }
     }
 
@@ -133,7 +133,7 @@ impl FromStr for Limit {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text
             .split_once('=')
-            .ok_or_else(|| format!("a limit is as in `windows=16`; {}", keys()))?;
+            .ok_or_else(|| format!("write a limit as `windows=16`; {}", keys()))?;
         Self::new(name, value)
     }
 }
@@ -143,7 +143,7 @@ fn keys() -> String {
     format!("the limits are {}", names.join(", "))
 }
 
-/// The names of the limits.
+/// Returns the names of the limits.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|key| key.name)
@@ -199,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn times_can_be_unlimited_and_the_last_value_counts() {
+    fn times_can_be_none_and_the_last_value_counts() {
         assert_eq!(limits(&["call-time=none"]).call_time, None);
         assert_eq!(limits(&["windows=5", "windows=6"]).windows, 6);
     }
 
     #[test]
-    fn unknown_limit_lists_those_that_there_are() {
+    fn unknown_limit_lists_the_limits() {
         let error = "window=5".parse::<Limit>().unwrap_err();
         assert!(error.starts_with("there is no limit `window`"), "{error}");
         for key in &KEYS {
@@ -214,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_say_what_is_good() {
+    fn bad_values_name_the_valid_form() {
         for (text, hint) in [
-            ("windows", "as in `windows=16`"),
+            ("windows", "as `windows=16`"),
             ("windows=-1", "number"),
             ("windows=5000000000", "number"),
-            ("memory=lots", "as in `64MiB`"),
-            ("call-time=5", "as in `500ms`"),
+            ("memory=lots", "for example `64MiB`"),
+            ("call-time=5", "for example `500ms`"),
         ] {
             let error = text.parse::<Limit>().unwrap_err();
             assert!(error.contains(hint), "{error}");

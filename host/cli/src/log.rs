@@ -1,4 +1,4 @@
-//! Shows what the library logs.
+//! Logging to stderr.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::uptime;
@@ -6,49 +6,48 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::failure::Failure;
-use super::repeats::Repeats;
-use super::say::Stderr;
+use super::rate_limit::RateLimit;
+use super::stderr::Stderr;
 
-/// The environment variable that says what to show.
+/// The environment variable that selects events.
 const VARIABLE: &str = "TOMBOLO_LOG";
 
-/// Shows events on stderr: warnings, or more of Tombolo's own with each
-/// `verbose`, or what the environment says. Repeated warnings are counted.
-pub(super) fn show(verbose: u8, repeats: Repeats) -> Result<(), Failure> {
+/// Starts to log events to stderr: those that `TOMBOLO_LOG` selects, or warnings, and with
+/// `verbose` also Tombolo's own at level `debug`. Repeated warnings are counted.
+pub(super) fn init(verbose: bool, rate_limit: RateLimit) -> Result<(), Failure> {
     let filter = match std::env::var(VARIABLE) {
         Ok(directives) if !directives.is_empty() => directives,
         _ => directives(verbose).to_owned(),
     };
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
         Failure::new(anyhow::Error::new(error).context(format!(
-            "the environment variable {VARIABLE} says `{filter}`, which is no filter"
+            "the environment variable {VARIABLE} is not a valid filter: `{filter}`"
         )))
-        .hint(format!("a filter is as in `{VARIABLE}=tombolo=debug`"))
+        .hint(format!("write a filter such as `{VARIABLE}=tombolo=debug`"))
     })?;
     let events = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Stderr::default)
-        // It would say it on stderr, and panic where that fails.
+        // It would print to stderr itself, and panic if that fails.
         .log_internal_errors(false)
         .with_ansi(super::fancy())
         .with_target(false);
-    // When something happened matters only to those who follow it all.
-    let set = if verbose == 0 {
-        events.without_time().finish().with(repeats).try_init()
-    } else {
+    // Times matter only in a full log.
+    let set = if verbose {
         events
             .with_timer(uptime())
             .finish()
-            .with(repeats)
+            .with(rate_limit)
             .try_init()
+    } else {
+        events.without_time().finish().with(rate_limit).try_init()
     };
-    set.map_err(|error| Failure::says(format!("cannot show events: {error}")))
+    set.map_err(|error| Failure::msg(format!("cannot log events: {error}")))
 }
 
-fn directives(verbose: u8) -> &'static str {
+fn directives(verbose: bool) -> &'static str {
     match verbose {
-        0 => "warn",
-        1 => "warn,tombolo=debug",
-        _ => "info,tombolo=trace",
+        false => "warn",
+        true => "warn,tombolo=debug",
     }
 }

@@ -1,34 +1,34 @@
-//! The program `tombolo`: parses arguments, calls the library, prints.
+//! The program `tombolo`: runs, checks and inspects apps.
 //!
-//! What guests print goes where they print it. All that the program itself has
-//! to say goes to stderr, so that a guest's stdout can be piped.
+//! Guests print to their own destinations. The program's own messages go to stderr, so that
+//! the stdout of guests can be piped.
 #![forbid(unsafe_code)]
 
 mod check;
-mod codes;
 mod compile;
 mod component;
+mod exit_codes;
 mod failure;
 mod grant;
+mod guest_output;
 mod inspect;
 mod json;
 mod limit;
 mod log;
 mod manifest;
-mod means;
 mod pressure;
-mod printing;
-mod purge;
-mod repeats;
+mod purge_signal;
+mod rate_limit;
 mod report;
+mod resources;
 mod run;
-mod say;
 mod signal;
+mod stderr;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit};
 
 use tombolo_app::CompilerProcess;
@@ -38,17 +38,25 @@ use self::failure::Failure;
 
 /// Run WebAssembly sandboxes that share memory.
 ///
-/// An app is a number of guests: components, named one by one (`tombolo run
-/// a.wasm b.wasm`), or described in a manifest, `tombolo.toml` (`tombolo run`).
+/// An app consists of guests, which are WebAssembly components. Name them
+/// (`tombolo run a.wasm b.wasm`), or describe the app in a manifest,
+/// `tombolo.toml` (`tombolo run`).
 #[derive(Debug, Parser)]
-#[command(name = "tombolo", version, disable_help_subcommand = true, after_help = codes::help())]
+#[command(
+    name = "tombolo",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 80,
+    after_help = exit_codes::help()
+)]
 struct Cli {
-    /// Show what happens, on stderr: `-v` the life of regions and windows and
-    /// the calls between guests, `-vv` all steps. The environment variable
-    /// `TOMBOLO_LOG` says more exactly what to show, as in
-    /// `TOMBOLO_LOG=tombolo=trace`.
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
+    /// Log the life of regions and windows and the calls between guests, on
+    /// stderr.
+    ///
+    /// The environment variable `TOMBOLO_LOG` selects events in more detail,
+    /// for example `TOMBOLO_LOG=tombolo=debug,wasmtime=info`.
+    #[arg(short, long, global = true, overrides_with = "verbose")]
+    verbose: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -66,19 +74,19 @@ enum Command {
     CompileComponents,
 }
 
-/// The stack of the thread that compiles and starts guests, in bytes. The main thread usually
-/// has as much, but less under a lower `RLIMIT_STACK`.
+/// The stack size of the thread that compiles and starts guests, in bytes. The main thread
+/// usually has as much, but less under a lower `RLIMIT_STACK`.
 const STACK: usize = 8 << 20;
 
 /// Runs the program with the arguments of this process.
 fn main() -> ExitCode {
-    say::panics();
-    signal::sanitize();
+    stderr::install_panic_hook();
+    signal::unblock_inherited();
     let limit = getrlimit(Resource::Stack).current;
     if limit.is_some_and(|limit| limit < STACK as u64) {
         let roomy = std::thread::Builder::new().stack_size(STACK);
         if let Ok(thread) = roomy.name("tombolo-main".into()).spawn(with_arguments) {
-            // As for a panic of the main thread.
+            // The exit code of a panic of the main thread.
             return thread.join().unwrap_or(ExitCode::from(101));
         }
     }
@@ -88,34 +96,33 @@ fn main() -> ExitCode {
 fn with_arguments() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(said) => return usage(said),
+        Err(error) => return usage(error),
     };
     if let Command::CompileComponents = cli.command {
         return CompilerProcess::serve();
     }
-    let repeats = repeats::Repeats::default();
-    let done = log::show(cli.verbose, repeats.clone()).and_then(|()| match cli.command {
+    let rate_limit = rate_limit::RateLimit::default();
+    let result = log::init(cli.verbose, rate_limit.clone()).and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Schema => print(&manifest::schema()),
         Command::CompileComponents => Ok(ExitCode::SUCCESS),
     });
-    repeats.finish();
-    let code = match done {
+    rate_limit.finish();
+    let code = match result {
         Ok(code) => code,
         Err(failure) => {
             failure.print();
             failure.code()
         }
     };
-    say::finish();
+    stderr::finish();
     code
 }
 
-/// Prints what there is instead of arguments to work with: help, the version, or what is
-/// wrong with them, in which they are escaped.
-fn usage(said: clap::Error) -> ExitCode {
+/// Prints the help, the version, or a usage error, in which the arguments are escaped.
+fn usage(error: clap::Error) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
@@ -123,40 +130,40 @@ fn usage(said: clap::Error) -> ExitCode {
         .iter()
         .map(|argument| escape(argument).to_string())
         .collect();
-    let said = match arguments == escaped {
-        true => said,
-        // The same mistake, in other letters; or, if it was in the letters, the mistake
-        // itself.
-        false => Cli::try_parse_from(&escaped).err().unwrap_or(said),
+    let error = match arguments == escaped {
+        true => error,
+        // Usually the escaped arguments contain the same mistake. If not, the escaped
+        // characters are the mistake.
+        false => Cli::try_parse_from(&escaped).err().unwrap_or(error),
     };
-    let text = said.render();
-    if said.use_stderr() {
+    let text = error.render();
+    if error.use_stderr() {
         match fancy() {
-            true => say::say(&text.ansi().to_string()),
-            false => say::say(&text.to_string()),
+            true => stderr::print(&text.ansi().to_string()),
+            false => stderr::print(&text.to_string()),
         }
         return ExitCode::from(failure::NOT_STARTED);
     }
     print(&text.to_string()).unwrap_or(ExitCode::from(failure::NOT_STARTED))
 }
 
-/// Prints a result.
+/// Prints a result to stdout.
 fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = io::stdout().lock();
     let printed = stdout
-        .write_all(say::plain(text).as_bytes())
+        .write_all(stderr::plain(text).as_bytes())
         .and_then(|()| stdout.flush());
     match printed {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        // Who reads it has seen enough.
+        // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::new(
-            anyhow::Error::new(error).context("cannot print"),
+            anyhow::Error::new(error).context("cannot write to stdout"),
         )),
     }
 }
 
-/// Whether stderr can show more than plain text.
+/// Returns whether stderr is a terminal that may show colours.
 fn fancy() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! What to do when memory is short, as the command line says it.
+//! The options for memory pressure: the reaction, scores and the floor.
 
 use std::str::FromStr;
 
@@ -6,15 +6,15 @@ use clap::ValueEnum;
 
 use tombolo_app::OnPressure;
 
-/// What to do when memory is short.
+/// The reaction to memory pressure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Pressure {
-    /// Purge what nobody pins
+    /// Purge unpinned bytes
     #[default]
     Purge,
-    /// Purge, and count which guests would be ended
-    Count,
-    /// Purge, and where that is not enough, end guests
+    /// Purge, and report which guests would be terminated
+    DryRun,
+    /// Purge, and terminate guests if that is not enough
     Kill,
 }
 
@@ -22,13 +22,13 @@ impl From<Pressure> for OnPressure {
     fn from(pressure: Pressure) -> OnPressure {
         match pressure {
             Pressure::Purge => OnPressure::Purge,
-            Pressure::Count => OnPressure::DryRun,
+            Pressure::DryRun => OnPressure::DryRun,
             Pressure::Kill => OnPressure::Kill,
         }
     }
 }
 
-/// A guest's score, as in `player=900`.
+/// A guest's score for `--oom-score`, as in `player=900`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Score {
     pub(super) guest: String,
@@ -39,12 +39,12 @@ impl FromStr for Score {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // A file's name may have that sign, and a number has not.
+        // A guest is named after its file, so its name may contain `=`.
         let (guest, score) = text
             .rsplit_once('=')
             .filter(|(guest, _)| !guest.is_empty())
-            .ok_or("a score is as in `player=900`")?;
-        let score = number(score).ok_or("a score is a number from 0 to 1000")?;
+            .ok_or("write a guest and its score, for example `player=900`")?;
+        let score = number(score).ok_or("the score must be a number from 0 to 1000")?;
         Ok(Self {
             guest: guest.to_owned(),
             score,
@@ -52,9 +52,9 @@ impl FromStr for Score {
     }
 }
 
-/// Reads a floor, as in `300`.
-pub(super) fn floor(text: &str) -> Result<u16, String> {
-    number(text).ok_or_else(|| "the floor is a number from 0 to 1000".to_owned())
+/// Parses a floor, as in `300`.
+pub(super) fn oom_floor(text: &str) -> Result<u16, String> {
+    number(text).ok_or_else(|| "the floor must be a number from 0 to 1000".to_owned())
 }
 
 fn number(text: &str) -> Option<u16> {
@@ -76,10 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn bad_scores_say_what_is_good() {
+    fn bad_scores_name_the_valid_form() {
         for (text, hint) in [
-            ("player", "as in `player=900`"),
-            ("=5", "as in `player=900`"),
+            ("player", "for example `player=900`"),
+            ("=5", "for example `player=900`"),
             ("player=", "from 0 to 1000"),
             ("player=-1", "from 0 to 1000"),
             ("player=1001", "from 0 to 1000"),
@@ -87,7 +87,7 @@ mod tests {
             let error = text.parse::<Score>().unwrap_err();
             assert!(error.contains(hint), "{error}");
         }
-        assert_eq!(floor("1000"), Ok(1000));
-        assert!(floor("1001").unwrap_err().contains("from 0 to 1000"));
+        assert_eq!(oom_floor("1000"), Ok(1000));
+        assert!(oom_floor("1001").unwrap_err().contains("from 0 to 1000"));
     }
 }

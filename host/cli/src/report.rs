@@ -1,82 +1,98 @@
-//! Prints what happened while an app ran, as tables.
+//! The report of `run --report`: tables of an app's run.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 
+use tombolo::RegionUsage;
 use tombolo_app::{GuestReport, Report};
 use tombolo_region::escape;
 
-/// Renders a report: with lines and as wide as the terminal if `fancy`, and
-/// else plainly.
+/// Renders a report. If `fancy`, tables have rules and fit the terminal.
 pub(super) fn render(report: &Report, fancy: bool) -> String {
-    let mut text = String::new();
-    let mut section = |title: &str, table: Table| {
-        text += &format!("\n{title}\n{}\n", table.trim_fmt());
-    };
-
-    let mut guests = table(
+    let mut sections = Sections {
         fancy,
-        &["guest", "end", "regions created", "freed", "windows"],
-    );
-    right(&mut guests, 2..5);
-    for guest in &report.guests {
-        guests.add_row([
-            guest.name.clone(),
-            guest.end.clone(),
-            guest.regions_created.to_string(),
-            guest.regions_freed.to_string(),
-            guest.windows_total.to_string(),
-        ]);
-    }
-    section("Guests", guests);
+        text: String::new(),
+    };
+    sections.guests(&report.guests);
+    sections.growths(&report.guests);
+    sections.restarts(&report.guests);
+    sections.windows(&report.guests);
+    sections.regions(&report.guests);
+    sections.calls(report);
+    sections.channels(report);
+    sections.kills(report);
+    sections.totals(report);
+    sections.text
+}
 
-    if report.guests.iter().any(|guest| guest.growths_refused > 0) {
-        let mut refused = table(fancy, &["guest", "growths refused"]);
-        right(&mut refused, [1]);
-        for guest in report.guests.iter().filter(|it| it.growths_refused > 0) {
-            refused.add_row([guest.name.clone(), guest.growths_refused.to_string()]);
+/// The sections of a report as text. A section without rows is left out, except for the first
+/// and the last.
+struct Sections {
+    fancy: bool,
+    text: String,
+}
+
+impl Sections {
+    /// Appends a section: a title and a table.
+    fn add(&mut self, title: &str, table: &Table) {
+        self.text += &format!("\n{title}\n{}\n", table.trim_fmt());
+    }
+
+    fn table(&self, header: &[&str], right: impl IntoIterator<Item = usize>) -> Table {
+        let mut table = table(self.fancy, header);
+        table.align_right(right);
+        table
+    }
+
+    fn guests(&mut self, guests: &[GuestReport]) {
+        let header = ["guest", "exit", "regions created", "freed", "windows"];
+        let mut table = self.table(&header, 2..5);
+        for guest in guests {
+            table.add_row([
+                guest.name.clone(),
+                guest.end.clone(),
+                guest.regions_created.to_string(),
+                guest.regions_freed.to_string(),
+                guest.windows_total.to_string(),
+            ]);
         }
-        section(
-            "Guests whose memory did not grow, as the host was short of it",
-            refused,
-        );
+        self.add("Guests", &table);
     }
 
-    if report.guests.iter().any(|guest| !guest.restarts.is_empty()) {
-        let mut restarts = table(fancy, &["guest", "failure", "lived", "started after"]);
-        right(&mut restarts, 2..4);
-        for guest in &report.guests {
+    fn growths(&mut self, guests: &[GuestReport]) {
+        let mut table = self.table(&["guest", "refused growths"], [1]);
+        for guest in guests.iter().filter(|guest| guest.growths_refused > 0) {
+            table.add_row([guest.name.clone(), guest.growths_refused.to_string()]);
+        }
+        self.add_unless_empty("Memory growths refused for lack of host memory", &table);
+    }
+
+    fn restarts(&mut self, guests: &[GuestReport]) {
+        let mut table = self.table(&["guest", "failure", "lived", "delay"], 2..4);
+        for guest in guests {
             for restart in &guest.restarts {
-                restarts.add_row([
+                table.add_row([
                     guest.name.clone(),
                     restart.failure.clone(),
                     time(restart.lived),
                     time(restart.delay),
                 ]);
             }
+            table.add_rest(guest, guest.restarts_total, guest.restarts.len() as u64, "");
         }
-        for guest in &report.guests {
-            let listed = guest.restarts.len() as u64;
-            if let Some(more @ 1..) = guest.restarts_total.checked_sub(listed) {
-                restarts.add_row([guest.name.clone(), format!("{more} more")]);
-            }
-        }
-        section("Guests that failed and were started again", restarts);
+        self.add_unless_empty("Restarts", &table);
     }
 
-    if report.guests.iter().any(|guest| !guest.windows.is_empty()) {
-        let mut windows = table(
-            fancy,
-            &[
-                "guest", "address", "region", "offset", "length", "access", "times",
-            ],
-        );
-        right(&mut windows, [1, 3, 4, 6]);
-        for guest in &report.guests {
+    fn windows(&mut self, guests: &[GuestReport]) {
+        let header = [
+            "guest", "address", "region", "offset", "length", "access", "times",
+        ];
+        let mut table = self.table(&header, [1, 3, 4, 6]);
+        for guest in guests {
             for window in &guest.windows {
-                windows.add_row([
+                table.add_row([
                     guest.name.clone(),
                     format!("{:#010x}", window.address),
                     format!("{} ({})", window.region, window.region_id),
@@ -87,39 +103,28 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 ]);
             }
             let listed = guest.windows.iter().map(|window| window.count).sum();
-            if let Some(more @ 1..) = guest.windows_total.checked_sub(listed) {
-                windows.add_row([guest.name.clone(), format!("{more} more")]);
-            }
+            table.add_rest(guest, guest.windows_total, listed, "");
         }
-        section("Windows", windows);
+        self.add_unless_empty("Windows", &table);
     }
 
-    let had = |guest: &GuestReport| !guest.regions.is_empty() || guest.regions_released_total > 0;
-    if report.guests.iter().any(had) {
-        let mut regions = table(
-            fancy,
-            &[
-                "guest",
-                "region",
-                "size",
-                "resident",
-                "pinned",
-                "purgeable",
-                "purged",
-                "holders",
-                "pss",
-                "claims",
-            ],
-        );
-        right(&mut regions, 2..9);
-        for guest in &report.guests {
-            let held = guest.regions.iter().map(|region| (region, "held"));
-            let released = guest
-                .regions_released
-                .iter()
-                .map(|region| (region, "released"));
-            for (region, claims) in held.chain(released) {
-                regions.add_row([
+    fn regions(&mut self, guests: &[GuestReport]) {
+        let header = [
+            "guest",
+            "region",
+            "size",
+            "resident",
+            "pinned",
+            "purgeable",
+            "purged",
+            "holders",
+            "PSS",
+            "claim",
+        ];
+        let mut table = self.table(&header, 2..9);
+        for guest in guests {
+            let mut add = |region: &RegionUsage, claim: &str| {
+                table.add_row([
                     guest.name.clone(),
                     format!("{} ({})", region.name, region.id),
                     bytes(region.size),
@@ -129,28 +134,26 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                     bytes(region.purged),
                     region.holders.to_string(),
                     bytes(region.pss),
-                    claims.to_owned(),
+                    claim.to_owned(),
                 ]);
-            }
-            let listed = guest.regions_released.len() as u64;
-            if let Some(more @ 1..) = guest.regions_released_total.checked_sub(listed) {
-                regions.add_row([guest.name.clone(), format!("{more} more, released")]);
-            }
+            };
+            guest.regions.iter().for_each(|region| add(region, "held"));
+            let released = &guest.regions_released;
+            released.iter().for_each(|region| add(region, "released"));
+            let total = guest.regions_released_total;
+            table.add_rest(guest, total, released.len() as u64, ", released");
         }
-        section(
-            "Regions, as guests had them when they ended or dropped them, or as they are if moved",
-            regions,
+        self.add_unless_empty(
+            "Regions when the guest exited or released them; moved ones as they are now",
+            &table,
         );
     }
 
-    if !report.calls.is_empty() {
-        let mut calls = table(
-            fancy,
-            &["caller", "callee", "function", "calls", "total", "median"],
-        );
-        right(&mut calls, 3..6);
+    fn calls(&mut self, report: &Report) {
+        let header = ["caller", "callee", "function", "calls", "total", "median"];
+        let mut table = self.table(&header, 3..6);
         for call in &report.calls {
-            calls.add_row([
+            table.add_row([
                 call.caller.clone(),
                 call.callee.clone(),
                 call.function.clone(),
@@ -159,17 +162,14 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 time(call.median),
             ]);
         }
-        section("Calls between guests", calls);
+        self.add_unless_empty("Calls between guests", &table);
     }
 
-    if !report.channels.is_empty() {
-        let mut channels = table(
-            fancy,
-            &["channel", "sent", "received", "dropped", "bytes", "regions"],
-        );
-        right(&mut channels, 1..6);
+    fn channels(&mut self, report: &Report) {
+        let header = ["channel", "sent", "received", "dropped", "bytes", "regions"];
+        let mut table = self.table(&header, 1..6);
         for channel in &report.channels {
-            channels.add_row([
+            table.add_row([
                 channel.name.clone(),
                 channel.sent.to_string(),
                 channel.received.to_string(),
@@ -178,60 +178,85 @@ pub(super) fn render(report: &Report, fancy: bool) -> String {
                 channel.regions.to_string(),
             ]);
         }
-        section("Channels", channels);
+        self.add_unless_empty("Channels", &table);
     }
 
-    if !report.kills.is_empty() {
-        let mut kills = table(fancy, &["guest", "score", "freed", "reason"]);
-        right(&mut kills, 1..3);
+    fn kills(&mut self, report: &Report) {
+        let mut table = self.table(&["guest", "score", "freed", "reason"], 1..3);
         for kill in &report.kills {
-            kills.add_row([
+            table.add_row([
                 kill.guest.clone(),
                 kill.score.to_string(),
                 bytes(kill.bytes),
                 match kill.dry_run {
-                    true => format!("{} (only counted)", kill.reason),
+                    true => format!("{} (dry run)", kill.reason),
                     false => kill.reason.clone(),
                 },
             ]);
         }
-        section("Ended for want of memory", kills);
+        self.add_unless_empty("Terminated for memory", &table);
     }
 
-    let mut bytes_table = table(fancy, &["regions and bytes", ""]);
-    right(&mut bytes_table, [1]);
-    for (what, value) in [
-        ("regions created", report.regions_created.to_string()),
-        ("regions freed", report.regions_freed.to_string()),
-        ("budget", bytes(report.budget.budget)),
-        ("committed at most", bytes(report.budget.committed_peak)),
-        ("purges", report.budget.purges.to_string()),
-        ("purged", bytes(report.budget.purged)),
-        ("shared by windows", bytes(report.bytes_shared)),
-        (
-            "copied by the host for regions",
-            bytes(report.bytes_copied_regions),
-        ),
-        (
-            "copied by the host as call values",
-            bytes(report.bytes_copied_calls),
-        ),
-    ] {
-        bytes_table.add_row([what.to_owned(), value]);
+    fn totals(&mut self, report: &Report) {
+        let budget = &report.budget;
+        let mut table = self.table(&["regions and bytes", ""], [1]);
+        for (name, value) in [
+            ("regions created", report.regions_created.to_string()),
+            ("regions freed", report.regions_freed.to_string()),
+            ("budget", bytes(budget.budget)),
+            ("peak commit", bytes(budget.committed_peak)),
+            ("purges", budget.purges.to_string()),
+            ("purged", bytes(budget.purged)),
+            ("shared by windows", bytes(report.bytes_shared)),
+            (
+                "copied by the host for regions",
+                bytes(report.bytes_copied_regions),
+            ),
+            (
+                "copied by the host as call values",
+                bytes(report.bytes_copied_calls),
+            ),
+        ] {
+            table.add_row([name.to_owned(), value]);
+        }
+        self.add("Totals", &table);
     }
-    section("Totals", bytes_table);
-    text
+
+    fn add_unless_empty(&mut self, title: &str, table: &Table) {
+        if !table.is_empty() {
+            self.add(title, table);
+        }
+    }
 }
 
-/// A table whose cells may have text that somebody else chose.
+/// A table whose cells may contain foreign text.
 pub(super) struct Table(comfy_table::Table);
 
 impl Table {
-    /// Adds a row, whose cells are escaped: each is one line.
+    /// Adds a row. Each cell is escaped, line breaks included.
     pub(super) fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
         let cells = cells.into_iter();
         self.0
             .add_row(cells.map(|cell| escape(cell.as_ref()).to_string()));
+    }
+
+    /// Adds a row with the number of entries of a guest that are not listed, if there are any.
+    fn add_rest(&mut self, guest: &GuestReport, total: u64, listed: u64, suffix: &str) {
+        if let Some(rest @ 1..) = total.checked_sub(listed) {
+            self.add_row([guest.name.clone(), format!("{rest} more{suffix}")]);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.row_count() == 0
+    }
+
+    fn align_right(&mut self, columns: impl IntoIterator<Item = usize>) {
+        for column in columns {
+            if let Some(column) = self.0.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
     }
 
     /// Returns the table as text.
@@ -240,6 +265,7 @@ impl Table {
     }
 }
 
+/// Returns an empty table. If `fancy`, it has rules and fits the terminal.
 pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
     let mut table = comfy_table::Table::new();
     table.use_stderr();
@@ -254,21 +280,12 @@ pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
     Table(table)
 }
 
-/// Aligns columns to the right.
-fn right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
-    for column in columns {
-        if let Some(column) = table.0.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-}
-
-/// A size for people; exact where it is small.
+/// Formats a size with a binary unit, as in `10.1 MiB`.
 fn bytes(size: u64) -> String {
     ByteSize::b(size).display().iec().to_string()
 }
 
-/// A time for people, of four digits or so.
+/// Formats a time with one decimal, as in `120.3ms`.
 fn time(time: Duration) -> String {
     format!("{time:.1?}")
 }
@@ -279,94 +296,71 @@ mod tests {
     use tombolo_app::{CallReport, KillReport, WindowReport};
 
     fn kill(guest: &str, score: u16, dry_run: bool) -> KillReport {
-        {
-            let mut it = KillReport::default();
-            it.guest = guest.to_owned();
-            it.score = score;
-            it.reason = "memory is short".to_owned();
-            it.bytes = 2 << 20;
-            it.dry_run = dry_run;
-            it
-        }
+        let mut kill = KillReport::default();
+        kill.guest = guest.to_owned();
+        kill.score = score;
+        kill.reason = "memory is short".to_owned();
+        kill.bytes = 2 << 20;
+        kill.dry_run = dry_run;
+        kill
+    }
+
+    fn player() -> GuestReport {
+        let mut window = WindowReport::default();
+        window.address = 0x12_0000;
+        window.region = "music".to_owned();
+        window.region_id = 7;
+        window.length = 10_584_064;
+        window.access = "write".to_owned();
+        window.count = 1;
+        let mut held = RegionUsage::default();
+        held.id = 7;
+        held.name = "music".to_owned();
+        held.size = 10_584_000;
+        held.resident = 10_584_064;
+        held.pinned = 65_536;
+        held.purgeable = 131_072;
+        held.purged = 196_608;
+        held.holders = 2;
+        held.pss = 5_292_032;
+        let mut released = RegionUsage::default();
+        released.id = 8;
+        released.name = "scratch".to_owned();
+        released.size = 65_536;
+        released.holders = 1;
+        let mut guest = GuestReport::default();
+        guest.name = "player".to_owned();
+        guest.end = "exit code 0".to_owned();
+        guest.windows = vec![window];
+        guest.windows_total = 3;
+        guest.regions = vec![held];
+        guest.regions_released = vec![released];
+        guest.regions_released_total = 3;
+        guest.regions_created = 1;
+        guest.regions_freed = 1;
+        guest
     }
 
     fn report() -> Report {
-        {
-            let mut it = Report::default();
-            it.kills_total = 0;
-            it.channels = Vec::new();
-            it.guests = vec![
-                {
-                    let mut it = GuestReport::default();
-                    it.name = "player".to_owned();
-                    it.end = "exit code 0".to_owned();
-                    it.windows = vec![{
-                        let mut it = WindowReport::default();
-                        it.address = 0x12_0000;
-                        it.region = "music".to_owned();
-                        it.region_id = 7;
-                        it.offset = 0;
-                        it.length = 10_584_064;
-                        it.access = "write".to_owned();
-                        it.count = 1;
-                        it
-                    }];
-                    it.windows_total = 3;
-                    it.regions = vec![{
-                        let mut it = tombolo::RegionUsage::default();
-                        it.id = 7;
-                        it.name = "music".to_owned();
-                        it.size = 10_584_000;
-                        it.resident = 10_584_064;
-                        it.pinned = 65_536;
-                        it.purgeable = 131_072;
-                        it.purged = 196_608;
-                        it.holders = 2;
-                        it.pss = 5_292_032;
-                        it
-                    }];
-                    it.regions_released = vec![{
-                        let mut it = tombolo::RegionUsage::default();
-                        it.id = 8;
-                        it.name = "gone".to_owned();
-                        it.size = 65_536;
-                        it.holders = 1;
-                        it
-                    }];
-                    it.regions_released_total = 3;
-                    it.regions_created = 1;
-                    it.regions_freed = 1;
-                    it.restarts = Vec::new();
-                    it.restarts_total = 0;
-                    it.growths_refused = 0;
-                    it
-                },
-                {
-                    let mut it = GuestReport::default();
-                    it.name = "audioserver".to_owned();
-                    it.end = "served".to_owned();
-                    it
-                },
-            ];
-            it.regions_created = 2;
-            it.regions_freed = 2;
-            it.bytes_shared = 10_584_064;
-            it.bytes_copied_regions = 0;
-            it.bytes_copied_calls = 48;
-            it.calls = vec![{
-                let mut it = CallReport::default();
-                it.caller = "player".to_owned();
-                it.callee = "audioserver".to_owned();
-                it.function = "demo:music/server.play".to_owned();
-                it.count = 12;
-                it.total = Duration::from_micros(120_345);
-                it.median = Duration::from_nanos(1_660);
-                it
-            }];
-            it.kills = vec![kill("player", 900, false), kill("audioserver", 500, true)];
-            it.budget = tombolo::BudgetUsage::default();
-            it
-        }
+        let mut server = GuestReport::default();
+        server.name = "audioserver".to_owned();
+        server.end = "served".to_owned();
+        let mut call = CallReport::default();
+        call.caller = "player".to_owned();
+        call.callee = "audioserver".to_owned();
+        call.function = "demo:music/server.play".to_owned();
+        call.count = 12;
+        call.total = Duration::from_micros(120_345);
+        call.median = Duration::from_nanos(1_660);
+        let mut report = Report::default();
+        report.guests = vec![player(), server];
+        report.regions_created = 2;
+        report.regions_freed = 2;
+        report.bytes_shared = 10_584_064;
+        report.bytes_copied_calls = 48;
+        report.calls = vec![call];
+        report.kills = vec![kill("player", 900, false), kill("audioserver", 500, true)];
+        report
     }
 
     #[test]
@@ -381,7 +375,7 @@ mod tests {
             [
                 "",
                 "Guests",
-                "guest end regions created freed windows",
+                "guest exit regions created freed windows",
                 "player exit code 0 1 1 3",
                 "audioserver served 0 0 0",
                 "",
@@ -390,27 +384,27 @@ mod tests {
                 "player 0x00120000 music (7) 0x0 10.1 MiB write 1",
                 "player 2 more",
                 "",
-                "Regions, as guests had them when they ended or dropped them, or as they are if moved",
-                "guest region size resident pinned purgeable purged holders pss claims",
+                "Regions when the guest exited or released them; moved ones as they are now",
+                "guest region size resident pinned purgeable purged holders PSS claim",
                 "player music (7) 10.1 MiB 10.1 MiB 64.0 KiB 128.0 KiB 192.0 KiB 2 5.0 MiB held",
-                "player gone (8) 64.0 KiB 0 B 0 B 0 B 0 B 1 0 B released",
+                "player scratch (8) 64.0 KiB 0 B 0 B 0 B 0 B 1 0 B released",
                 "player 2 more, released",
                 "",
                 "Calls between guests",
                 "caller callee function calls total median",
                 "player audioserver demo:music/server.play 12 120.3ms 1.7µs",
                 "",
-                "Ended for want of memory",
+                "Terminated for memory",
                 "guest score freed reason",
                 "player 900 2.0 MiB memory is short",
-                "audioserver 500 2.0 MiB memory is short (only counted)",
+                "audioserver 500 2.0 MiB memory is short (dry run)",
                 "",
                 "Totals",
                 "regions and bytes",
                 "regions created 2",
                 "regions freed 2",
                 "budget 0 B",
-                "committed at most 0 B",
+                "peak commit 0 B",
                 "purges 0",
                 "purged 0 B",
                 "shared by windows 10.1 MiB",
@@ -422,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_guests_cannot_steer_the_terminal() {
+    fn foreign_text_is_escaped() {
         let mut report = report();
         report.guests[0].windows[0].region = "a\x1b[2Jb\n\u{9b}ü".to_owned();
         report.guests[1].name = "b\n\u{202e}".to_owned();
@@ -438,15 +432,15 @@ mod tests {
     }
 
     #[test]
-    fn fancy_report_has_lines() {
+    fn fancy_report_has_rules() {
         assert!(render(&report(), true).contains('─'));
     }
 
     #[test]
-    fn report_of_nothing_has_no_empty_tables() {
+    fn empty_sections_are_left_out() {
         let text = render(&Report::default(), false);
         assert!(!text.contains("Windows"));
         assert!(!text.contains("Calls"));
-        assert!(!text.contains("Ended"));
+        assert!(!text.contains("Terminated"));
     }
 }

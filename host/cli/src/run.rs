@@ -9,48 +9,46 @@ use clap::Args;
 use super::compile::Compile;
 use super::failure::{Failure, GUEST_FAILED};
 use super::grant::{Directory, Variable};
+use super::guest_output::GuestOutput;
 use super::limit::Limit;
-use super::manifest::{self, Described, Instead};
+use super::manifest::{self, DescribedApp, Overrides};
 use super::pressure::{self, Pressure, Score};
-use super::printing::Printing;
-use super::say::say;
 use super::signal::Signals;
-use super::{codes, component, json, means, purge, report};
+use super::{component, exit_codes, json, purge_signal, report, resources, stderr};
 use tombolo::pressure::{Thresholds, detect};
 use tombolo::{HostLimits, Limits};
 use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome, StartError};
 use tombolo_region::escape;
 
-/// Run components as the guests of one app, or the app that a manifest
-/// describes.
+/// Run an app: components, or the guests of a manifest.
 ///
-/// `tombolo run a.wasm b.wasm` runs components that are named one by one. `tombolo
-/// run` runs the app that `tombolo.toml` describes, in which each guest has what
-/// is written there, and nothing else.
+/// `tombolo run a.wasm b.wasm` runs the components as guests of one app.
+/// `tombolo run` runs the app that `tombolo.toml` describes. There each guest
+/// gets what the manifest grants it, and nothing else.
 ///
-/// What a guest imports is linked to the guest that exports it, by interface
-/// name and compatible version, unless the host offers it: WASI 0.2 and
-/// `tombolo:memory`. Then all guests that export `wasi:cli/run` are started;
-/// these are the commands. The others live for as long as a command runs.
+/// Each import of a guest is linked to the host (WASI 0.2, `tombolo:memory` and
+/// `tombolo:app`), or else to the guest that exports the interface in a
+/// compatible version. Then all guests that export `wasi:cli/run` start. They
+/// are the commands. The other guests serve calls while any command runs.
 ///
-/// What comes after `--`, `--env` and `--dir` are for the first command. No
-/// other guest has arguments, variables or directories. All guests can print.
-/// With a manifest, arguments after `--` follow those that it gives to the first
-/// command, and `--env`, `--dir` and `--limit` are refused: it says them for each
-/// guest. Other options count more than the manifest.
+/// The arguments after `--`, `--env` and `--dir` are for the first command.
+/// Other guests get no arguments, variables or directories. All guests can
+/// print. With a manifest, the arguments after `--` follow those of the first
+/// command in the manifest. `--env`, `--dir` and `--limit` are then refused,
+/// because the manifest sets them for each guest. All other options override
+/// the manifest.
 ///
-/// The signal SIGUSR1 makes a running app purge all bytes that no guest pins, as if
-/// memory were short. Guests learn of the loss when they pin the bytes.
+/// The signal SIGUSR1 makes a running app purge all bytes that no guest pins,
+/// as if memory were short. Guests learn of the loss when they pin the bytes.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(super) struct Run {
-    /// The components. A guest's name is that of its file, without `.wasm`.
+    /// The components. A guest is named after its file, without `.wasm`.
     /// Without any, a manifest describes the app.
     #[arg(value_name = "GUEST.wasm", conflicts_with = "file")]
     guests: Vec<PathBuf>,
 
-    /// The manifest. Otherwise, if no component is named, `tombolo.toml` of this
-    /// directory.
+    /// The manifest, if no component is named [default: tombolo.toml].
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -58,73 +56,83 @@ pub(super) struct Run {
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 
-    /// Grant a directory to the first command, under another path if one is
-    /// given, and only to read with `:ro`.
+    /// Grant a directory to the first command, at the path GUEST if given.
+    /// `:ro` grants it for reading only.
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
     dirs: Vec<Directory>,
 
-    /// Set a variable for the first command, or pass one on.
+    /// Set an environment variable for the first command. Without a value,
+    /// pass on the variable of this process.
     #[arg(long, value_name = "KEY[=VALUE]")]
     env: Vec<Variable>,
 
-    /// Limit what each guest may hold and use: regions, handles, windows,
-    /// descriptors, mappings, unpinned-spans (numbers); claimed-bytes, region-bytes, memory,
-    /// host-memory, copy-bytes (sizes, as in `64MiB`); call-time, run-time (as in `500ms`,
-    /// or `none`).
+    /// Set a limit of each guest.
+    ///
+    /// Counts: `regions`, `handles`, `windows`, `mappings`, `descriptors`,
+    /// `unpinned-spans`. Sizes, as in `64MiB`: `claimed-bytes`, `region-bytes`,
+    /// `copy-bytes`, `memory`, `host-memory`. Times, as in `500ms`, or `none`:
+    /// `call-time`, `run-time`.
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<Limit>,
 
     #[command(flatten)]
     compile: Compile,
 
-    /// How much memory all regions may commit, as in `64MiB`. What would go over
-    /// it is made room for by purging what no guest pins, least recently unpinned
-    /// first, and else refused. By default half of the machine's memory, or of the
-    /// limit of the cgroup if that is less.
+    /// Set the memory that all regions together may commit, as in `64MiB`.
+    ///
+    /// A commit beyond the budget first purges bytes that no guest pins, the
+    /// least recently unpinned ones first. If that is not enough, it is refused.
+    /// The default is half of the machine's memory, or of the cgroup's limit if
+    /// that is less.
     #[arg(long, value_name = "SIZE")]
     budget: Option<ByteSize>,
 
-    /// How much memory to keep free, as in `64MiB`; 0 for none. When less is left, bytes
-    /// that no guest pins are purged, least recently unpinned first. When less than half
-    /// of the margin is left and there is nothing to purge, memories do not grow, regions
-    /// are not committed, and `--on-pressure kill` ends guests, before the kernel ends
-    /// the program. Growth of guests' memories counts, touched or not. By default an
-    /// eighth of the machine's memory, or of the limit of the cgroup if that is less, and
-    /// 256 MiB at most.
+    /// Set the memory to keep free, as in `64MiB`; 0 for none.
+    ///
+    /// If less is free, bytes that no guest pins are purged, the least recently
+    /// unpinned ones first. If less than half of the margin is free and nothing
+    /// can be purged, memories do not grow, regions are not committed, and
+    /// `--on-pressure kill` terminates guests before the kernel kills the
+    /// program. Growth of a guest's memory counts before it is touched. The
+    /// default is an eighth of the machine's memory, or of the cgroup's limit if
+    /// that is less, and at most 256 MiB.
     #[arg(long, value_name = "SIZE")]
     margin: Option<ByteSize>,
 
-    /// What to do when memory is short; otherwise what the manifest says, or
-    /// `purge`.
-    #[arg(long, value_name = "WHAT")]
+    /// Set the reaction to memory pressure. The default is the manifest's
+    /// `on-pressure`, or `purge`.
+    #[arg(long, value_name = "REACTION")]
     on_pressure: Option<Pressure>,
 
-    /// Score a guest, from 0 to 1000: the higher, the sooner it is ended when
-    /// memory is short. Others have 500. Among guests of one score, the one
-    /// that was busy longest ago goes first.
-    #[arg(long = "score", value_name = "GUEST=N")]
-    scores: Vec<Score>,
+    /// Set a guest's score, from 0 to 1000; others have 500.
+    ///
+    /// Under memory pressure, `--on-pressure kill` terminates the guest with the
+    /// highest score first. Among guests of one score, it terminates the one
+    /// that has been idle for longest.
+    #[arg(long = "oom-score", value_name = "GUEST=N")]
+    oom_scores: Vec<Score>,
 
-    /// CommandExit no guest that is scored lower; otherwise what the manifest says, or 1.
-    #[arg(long, value_name = "N", value_parser = pressure::floor)]
-    floor: Option<u16>,
+    /// Never terminate guests with a lower score for memory. The default is the
+    /// manifest's `oom-floor`, or 1.
+    #[arg(long, value_name = "N", value_parser = pressure::oom_floor)]
+    oom_floor: Option<u16>,
 
     #[command(flatten)]
-    printing: Printing,
+    output: GuestOutput,
 
-    /// Print at the end what the guests did, on stderr: windows, regions, calls,
-    /// copies, and what was purged.
+    /// At the end, print a report on stderr: windows, regions, calls, copied
+    /// and purged bytes.
     #[arg(long)]
     report: bool,
 
-    /// Print the report as JSON, one line on stderr.
+    /// Print the report as one line of JSON on stderr.
     #[arg(long)]
     json: bool,
 }
 
 /// Returns the text that `--help` shows after the options.
 fn after_help() -> String {
-    format!("{}\n\n{EXAMPLES}", codes::help())
+    format!("{}\n\n{EXAMPLES}", exit_codes::help())
 }
 
 const EXAMPLES: &str = "\
@@ -134,23 +142,23 @@ Examples:
   tombolo run --dir music::/music:ro player.wasm audioserver.wasm -- /music/song.wav";
 
 impl Run {
-    /// Runs it, to the end of all commands.
+    /// Runs the app until all commands have ended.
     pub(super) fn run(mut self) -> Result<ExitCode, Failure> {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (json, report) = (self.json, self.report);
         let compile = std::mem::take(&mut self.compile);
-        let printing = std::mem::take(&mut self.printing);
+        let output = std::mem::take(&mut self.output);
         let (mut builder, described) = match with_manifest {
             true => {
-                let (builder, described) = self.described(compile.most_bytes())?;
+                let (builder, described) = self.describe(compile.max_component_bytes())?;
                 (builder, Some(described))
             }
-            false => (self.named(compile.most_bytes())?, None),
+            false => (self.name(compile.max_component_bytes())?, None),
         };
         builder = compile.apply(builder);
-        printing.apply(builder.guests_mut())?;
+        output.apply(builder.guests_mut())?;
 
-        means::descriptors()?;
+        resources::check_descriptors()?;
         let detected = detect(Thresholds::default());
         let note = detected.note().to_owned();
         match detected.into_source() {
@@ -162,26 +170,26 @@ impl Run {
         }
 
         let signals = Signals::listen()?;
-        let outcome = app(builder, described, &signals)?;
+        let outcome = run_app(builder, described, &signals)?;
         for failure in &outcome.failures {
-            say(&format!("error: {}\n", escape(failure)));
+            stderr::print(&format!("error: {}\n", escape(failure)));
         }
         if json {
-            say(&format!("{}\n", json::render(&outcome.report)));
+            stderr::print(&format!("{}\n", json::render(&outcome.report)));
         } else if report {
-            say(&report::render(&outcome.report, super::fancy()));
+            stderr::print(&report::render(&outcome.report, super::fancy()));
         }
         let code = signals.code().unwrap_or_else(|| code(&outcome));
         Ok(ExitCode::from(code))
     }
 
-    /// The app whose guests are named one by one.
-    fn named(self, most_bytes: u64) -> Result<AppBuilder, Failure> {
+    /// Returns the app of the named components.
+    fn name(self, max_component_bytes: u64) -> Result<AppBuilder, Failure> {
         let mut limits = Limits::default();
         for limit in self.limits {
             limit.apply(&mut limits);
         }
-        let guests = component::read(&self.guests, most_bytes)?;
+        let guests = component::read(&self.guests, max_component_bytes)?;
         let env = self
             .env
             .into_iter()
@@ -210,8 +218,8 @@ impl Run {
             .host_limits(host_limits)
             .command(command)
             .on_pressure(self.on_pressure.unwrap_or_default().into())
-            .oom_floor(self.floor.unwrap_or(1));
-        for Score { guest, score } in self.scores {
+            .oom_floor(self.oom_floor.unwrap_or(1));
+        for Score { guest, score } in self.oom_scores {
             builder = builder.oom_score(guest, score);
         }
         for (name, wasm) in guests {
@@ -225,8 +233,8 @@ impl Run {
         Ok(builder)
     }
 
-    /// The app that a manifest describes.
-    fn described(self, most_bytes: u64) -> Result<(AppBuilder, Described), Failure> {
+    /// Returns the app that a manifest describes.
+    fn describe(self, max_component_bytes: u64) -> Result<(AppBuilder, DescribedApp), Failure> {
         let path = manifest::find(self.file, "run")?;
         let shown = path.display();
         let refused = [
@@ -235,20 +243,18 @@ impl Run {
             ("--limit", self.limits.is_empty(), "limits"),
         ];
         if let Some((option, _, key)) = refused.iter().find(|(_, unused, _)| !unused) {
-            return Err(Failure::says(format!(
-                "`{option}` cannot be used with a manifest, here `{shown}`"
+            return Err(Failure::msg(format!(
+                "`{option}` cannot be used with a manifest, which is `{shown}`"
             ))
-            .hint(format!(
-                "write it there, as `{key}` of the guest that is to have it"
-            )));
+            .hint(format!("set `{key}` of the guest in the manifest instead")));
         }
-        let mut described = manifest::open(&path, most_bytes)?.good()?;
-        let builder = described.builder(&Instead {
+        let mut described = manifest::open(&path, max_component_bytes)?.good()?;
+        let builder = described.builder(&Overrides {
             budget: self.budget.map(|budget| budget.as_u64()),
             margin: self.margin.map(|margin| margin.as_u64()),
             on_pressure: self.on_pressure,
-            floor: self.floor,
-            scores: self.scores,
+            oom_floor: self.oom_floor,
+            oom_scores: self.oom_scores,
         });
         let command = CommandSpec {
             args: self.args,
@@ -258,21 +264,21 @@ impl Run {
     }
 }
 
-/// Runs the app. All that this program asks of the library is here.
-fn app(
+/// Starts the app and runs it to its end.
+fn run_app(
     builder: AppBuilder,
-    described: Option<Described>,
+    described: Option<DescribedApp>,
     signals: &Signals,
 ) -> Result<Outcome, Failure> {
     // Each strand can have a processor.
-    let runtime = means::runtime()?;
-    let purge_signal = purge::listen(&runtime).map_err(|error| {
-        Failure::new(anyhow::Error::new(error).context("cannot wait for SIGUSR1"))
+    let runtime = resources::runtime()?;
+    let purges = purge_signal::listen(&runtime).map_err(|error| {
+        Failure::new(anyhow::Error::new(error).context("cannot listen for SIGUSR1"))
     })?;
     let outcome = runtime.block_on(async {
         let app = builder.start().await.map_err(|error| match described {
             Some(mut described) => {
-                let problems = described.place(&error);
+                let problems = described.locate(&error);
                 described.add(problems);
                 described.failure()
             }
@@ -283,30 +289,30 @@ fn app(
                     .fold(Failure::start(&error), Failure::hint)
             }
         })?;
-        signals.end(app.handle());
-        tokio::spawn(purge::heed(purge_signal, app.handle()));
+        signals.shut_down(app.handle());
+        tokio::spawn(purge_signal::serve(purges, app.handle()));
         Ok(app.run().await)
     });
-    // Nobody waits for what the system is still at.
+    // Pending system calls do not delay the exit.
     runtime.shutdown_background();
     outcome
 }
 
-/// What to do about it, with what only this program knows.
+/// Returns the hints for an error, with those that only this program knows.
 fn hints(error: &StartError) -> Vec<String> {
     match error {
         StartError::NoSuchGuest(_) => {
-            vec!["a guest's name is that of its file, without `.wasm`".into()]
+            vec!["a guest is named after its file, without `.wasm`".into()]
         }
-        StartError::Output { .. } => vec![means::THREADS.into()],
+        StartError::Output { .. } => vec![resources::THREADS.into()],
         _ => error.hints(),
     }
 }
 
-/// What the process ends with.
+/// Returns the exit code of the process.
 fn code(outcome: &Outcome) -> u8 {
     match outcome.end {
-        // Stopped by nothing but a signal, which has its own codes.
+        // Only a signal stops an app, and it has a code of its own.
         CommandExit::Failed | CommandExit::Stopped => GUEST_FAILED,
         CommandExit::Exit(0) if !outcome.failures.is_empty() => GUEST_FAILED,
         CommandExit::Exit(code) => code,
@@ -335,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_after_the_dashes_are_the_commands() {
+    fn arguments_after_dashes_are_for_the_command() {
         let run = parse(&[
             "--dir", "m::/m:ro", "a.wasm", "--env", "K=V", "b.wasm", "--report", "--", "song.wav",
             "--dir", "-x",
@@ -351,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_or_a_manifest() {
+    fn components_exclude_a_manifest() {
         assert!(parse(&["--", "song.wav"]).unwrap().guests.is_empty());
         let run = parse(&["-f", "app.toml", "--", "song.wav"]).unwrap();
         assert_eq!(run.file, Some(PathBuf::from("app.toml")));
@@ -360,43 +366,43 @@ mod tests {
     }
 
     #[test]
-    fn option_of_a_guest_without_dashes_explains_them() {
+    fn unknown_option_suggests_dashes() {
         let error = parse(&["a.wasm", "--loud"]).unwrap_err();
         assert!(error.contains("'-- --loud'"), "{error}");
     }
 
     #[test]
-    fn bad_limit_is_bad_usage() {
+    fn unknown_limit_is_refused() {
         let error = parse(&["a.wasm", "--limit", "window=3"]).unwrap_err();
         assert!(error.contains("there is no limit `window`"), "{error}");
     }
 
     #[test]
-    fn pressure_has_defaults_and_options() {
+    fn pressure_options_are_parsed() {
         let run = parse(&["a.wasm"]).unwrap();
-        assert_eq!((run.on_pressure, run.floor), (None, None));
+        assert_eq!((run.on_pressure, run.oom_floor), (None, None));
         let run = parse(&[
             "a.wasm",
             "--on-pressure",
-            "count",
-            "--score",
+            "dry-run",
+            "--oom-score",
             "a=3",
-            "--score",
+            "--oom-score",
             "b=4",
-            "--floor",
+            "--oom-floor",
             "2",
         ])
         .unwrap();
         assert_eq!(
-            (run.on_pressure, run.floor),
-            (Some(Pressure::Count), Some(2))
+            (run.on_pressure, run.oom_floor),
+            (Some(Pressure::DryRun), Some(2))
         );
-        assert_eq!(run.scores.len(), 2);
+        assert_eq!(run.oom_scores.len(), 2);
         let error = parse(&["a.wasm", "--on-pressure", "panic"]).unwrap_err();
-        assert!(error.contains("purge, count, kill"), "{error}");
-        let error = parse(&["a.wasm", "--score", "a"]).unwrap_err();
-        assert!(error.contains("as in `player=900`"), "{error}");
-        let error = parse(&["a.wasm", "--floor", "1001"]).unwrap_err();
+        assert!(error.contains("purge, dry-run, kill"), "{error}");
+        let error = parse(&["a.wasm", "--oom-score", "a"]).unwrap_err();
+        assert!(error.contains("for example `player=900`"), "{error}");
+        let error = parse(&["a.wasm", "--oom-floor", "1001"]).unwrap_err();
         assert!(error.contains("from 0 to 1000"), "{error}");
     }
 
@@ -410,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_any_guest_is_no_success() {
+    fn failed_guest_changes_code_0_to_134() {
         let code = |end, failures: &[&str]| {
             code(&Outcome {
                 end,

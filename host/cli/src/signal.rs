@@ -1,4 +1,4 @@
-//! The signals that end the program: SIGTERM, SIGINT, SIGHUP and SIGXCPU.
+//! The signals that shut the app down: SIGTERM, SIGINT, SIGHUP and SIGXCPU.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,29 +9,27 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
-use super::means::THREADS;
+use super::resources::THREADS;
 use tombolo::internal::sys::signal::{ignore_unless_handled, is_ignored, unblock, unblock_faults};
 use tombolo_app::AppHandle;
 
-/// The signals that end an app in order. The exit code is 128 plus the signal's number, as
-/// a shell reports it.
-const HEARD: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGXCPU];
+/// The signals that shut an app down in order. The exit code is 128 plus the signal's number,
+/// as a shell reports it.
+const SHUTDOWN: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGXCPU];
 
 /// The signals that end the process at once if they come second. The others repeat by
-/// themselves: a terminal that goes away hangs up twice, and a process that has used up its
-/// time is told each second.
+/// themselves: a closing terminal sends SIGHUP twice, and the kernel sends SIGXCPU each second.
 const URGENT: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
 
-/// Makes signals work that the process inherited in a state in which they do not. To be
-/// called before there is another thread.
+/// Restores the signals that the parent process has blocked. Must be called before there is
+/// another thread.
 ///
-/// Signals that the parent had blocked are unblocked: it did not mean this process by that.
-/// Signals that the process was started to *ignore* stay ignored: `nohup` does that on
-/// purpose, as does a shell for background jobs.
-pub(super) fn sanitize() {
+/// A parent that blocks signals does so for itself. Signals that it set to be *ignored* stay
+/// ignored, because `nohup` does that on purpose, as does a shell for background jobs.
+pub(super) fn unblock_inherited() {
     unblock_faults();
     // Neither is ever refused.
-    let _ = unblock(&HEARD);
+    let _ = unblock(&SHUTDOWN);
     let _ = unblock(&[
         libc::SIGQUIT,
         libc::SIGXFSZ,
@@ -39,26 +37,26 @@ pub(super) fn sanitize() {
         libc::SIGALRM,
         libc::SIGUSR1,
     ]);
-    // A write beyond RLIMIT_FSIZE is to fail instead.
+    // So that a write beyond RLIMIT_FSIZE fails instead.
     let _ = ignore_unless_handled(libc::SIGXFSZ);
 }
 
-/// Waits for signals, on a thread of its own: they are heeded also while all other
-/// threads are busy with something that does not give way, such as compiling.
+/// Waits for signals on a thread of its own, so that they work while all other threads are busy,
+/// for example with compiling.
 ///
-/// The first signal ends the app in order; the second, or one that comes before
-/// there is an app, ends the process at once: nothing outlives it.
+/// The first signal shuts the app down in order. The second one, or one before the app starts,
+/// ends the process at once. Nothing outlives the process.
 pub(super) struct Signals(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     app: Option<AppHandle>,
-    /// What the first signal makes the exit code.
+    /// The exit code, set by the first signal.
     code: Option<u8>,
 }
 
 impl Signals {
-    /// Begins to wait.
+    /// Starts the thread.
     pub(super) fn listen() -> Result<Signals, Failure> {
         let state = Arc::new(Mutex::default());
         spawn(state.clone())
@@ -67,12 +65,12 @@ impl Signals {
         Ok(Signals(state))
     }
 
-    /// From now on a signal ends this app in order.
-    pub(super) fn end(&self, app: AppHandle) {
+    /// Makes the next signal shut this app down in order.
+    pub(super) fn shut_down(&self, app: AppHandle) {
         lock(&self.0).app = Some(app);
     }
 
-    /// The exit code, if there was a signal.
+    /// Returns the exit code, if there was a signal.
     pub(super) fn code(&self) -> Option<u8> {
         lock(&self.0).code
     }
@@ -86,21 +84,21 @@ fn spawn(state: Arc<Mutex<State>>) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let signals = {
         let _entered = runtime.enter();
-        HEARD
+        SHUTDOWN
             .into_iter()
-            // Asked for by the parent.
+            // The parent asked for that.
             .filter(|number| !is_ignored(*number))
             .map(|number| Ok((number, signal(SignalKind::from_raw(number))?)))
             .collect::<std::io::Result<Vec<_>>>()?
     };
-    // Never joined: it waits for as long as the process lives.
+    // Never joined: it waits until the process ends.
     std::thread::Builder::new()
         .name("tombolo-signals".into())
-        .spawn(move || heed(&runtime, signals, &state))?;
+        .spawn(move || serve(&runtime, signals, &state))?;
     Ok(())
 }
 
-/// Waits for the next of the signals.
+/// Waits for the next signal.
 async fn next(signals: &mut [(libc::c_int, Signal)]) -> libc::c_int {
     let mut each: FuturesUnordered<_> = signals
         .iter_mut()
@@ -116,14 +114,14 @@ async fn next(signals: &mut [(libc::c_int, Signal)]) -> libc::c_int {
     }
 }
 
-fn heed(runtime: &Runtime, mut signals: Vec<(libc::c_int, Signal)>, state: &Mutex<State>) {
+fn serve(runtime: &Runtime, mut signals: Vec<(libc::c_int, Signal)>, state: &Mutex<State>) {
     loop {
         let number = runtime.block_on(next(&mut signals));
         let code = u8::try_from(128 + number).expect("there are 64 signals");
         let mut state = lock(state);
         match (state.code, &state.app) {
             (None, Some(app)) => {
-                tracing::info!("told to end by signal {number}");
+                tracing::info!("signal {number}: shutting down");
                 app.stop();
                 state.code = Some(code);
             }

@@ -1,18 +1,17 @@
 //! The program `tombolo`, from outside.
 
-#[path = "../../../tests/tests/calls/trio.rs"]
-mod trio;
-
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use miniserde::json::{self, Number, Value};
+use serde_json::Value;
 use tombolo::{GRANULE, HostLimits, RegionUsage};
 use tombolo_app::GuestReport;
+use tombolo_test_util::cgroup::{Group, Stalling, stall_if_told};
+use tombolo_test_util::child::Running;
+use tombolo_test_util::{run, three_guests};
 use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
-use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
 
 /// Runs `tombolo` with these arguments to its end.
 fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
@@ -143,7 +142,7 @@ fn events_and_calls_show_with_v_only_and_on_stderr() {
         "region lent",
         "lend ended",
         "region moved",
-        "region freed",
+        "region given back",
         "caller=\"player\"",
     ] {
         assert!(log.contains(step), "no `{step}` in {log}");
@@ -305,21 +304,19 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     let mut command = group.command_beside(env!("CARGO_BIN_EXE_tombolo"));
     command.args(["-v", "run", "--json", "--on-pressure", "kill"]);
     // The others have 500, and 0 is below the floor.
-    command.args(["--score", "near=501", "--score", "client=0"]);
+    command.args(["--oom-score", "near=501", "--oom-score", "client=0"]);
     // The kernel may take its time.
     command.args(["--limit", "call-time=none"]);
-    for guest in [trio::client(), trio::near(), trio::far()] {
-        let path = dir.path().join(format!("{}.wasm", guest.name));
-        std::fs::write(&path, guest.wasm).unwrap();
-        command.arg(path);
-    }
+    command.args(three_guests::write(dir.path()));
     // The client is to hear of it from the host, as its callee's failure.
     command.args(["--", "dead-of-pressure"]);
     let said = dir.path().join("said");
     command.stderr(std::fs::File::create(&said).unwrap());
     let said = || std::fs::read_to_string(&said).unwrap();
-    let mut running = Running(command.spawn().unwrap());
-    running.until("the callee sleeps", said, || said().contains("region lent"));
+    let mut running = Running::start(&mut command);
+    until(&mut running, "the callee sleeps", said, || {
+        said().contains("region lent")
+    });
     let stalling = Stalling::start(&group, SHORT);
     let mut status = None;
     let begun = Instant::now();
@@ -343,49 +340,32 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     assert_eq!(failures, [failure], "{said}");
 
     let report = said.lines().find(|it| it.starts_with('{'));
-    let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
-    assert_eq!(count(&report, "kills_total"), 1);
-    let [kill] = items(member(&report, "kills")) else {
-        panic!("{report:?}");
-    };
-    assert_eq!(string(kill, "guest"), "near");
-    assert_eq!(string(kill, "reason"), why);
-    assert_eq!(count(kill, "score"), 501);
+    let report: Value = serde_json::from_str(report.expect("it is asked for")).unwrap();
+    assert_eq!(report["kills_total"], 1);
+    let kill = &report["kills"][0];
+    assert_eq!(kill["guest"], "near");
+    assert_eq!(kill["reason"], why);
+    assert_eq!(kill["score"], 501);
     // Its memory, as far as it had touched it.
     assert!(
-        (16 << 10..1 << 20).contains(&count(kill, "bytes")),
+        (16 << 10..1 << 20).contains(&kill["bytes"].as_u64().unwrap()),
         "{kill:?}"
     );
-    let ends: Vec<_> = items(member(&report, "guests"))
-        .iter()
-        .map(|guest| string(guest, "end"))
-        .collect();
+    let ends = [0, 1, 2].map(|guest| report["guests"][guest]["end"].as_str().unwrap());
     assert_eq!(ends, ["exit 0", &format!("ended: {why}"), "served"]);
 }
 
 /// Long for what takes some seconds, on a machine that has other things to do.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// A program that is killed at the latest when the test ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    /// Waits for something that it does, unless it ends before.
-    fn until(&mut self, what: &str, said: impl Fn() -> String, is_so: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !is_so() {
-            assert!(begun.elapsed() < BOUND, "never: {what}: {}", said());
-            let ended = self.0.try_wait().unwrap();
-            assert!(ended.is_none(), "it has ended: {}", said());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+/// Waits until a condition on a running program holds, unless the program ends before.
+fn until(running: &mut Running, what: &str, said: impl Fn() -> String, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < BOUND, "not in time: {what}: {}", said());
+        let ended = running.status();
+        assert!(ended.is_none(), "the program has ended: {}", said());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -409,7 +389,7 @@ fn shared_and_purged() -> [(&'static str, Sizes); 3] {
 fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     let mut limits = HostLimits::default();
     limits.budget = 8 * GRANULE;
-    let outcome = trio::run(trio::app("share-purged").host_limits(limits));
+    let outcome = run::run(three_guests::app("share-purged").host_limits(limits));
     assert_eq!(outcome.failures, [""; 0]);
     let guests = &outcome.report.guests;
     let sizes = |it: &RegionUsage| {
@@ -426,8 +406,8 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     };
     let expected = shared_and_purged().map(|(name, sizes)| (name.to_owned(), sizes));
     let [client, near, far]: &[GuestReport; 3] = guests.as_slice().try_into().unwrap();
-    let released: Vec<_> = client.regions_released.iter().map(sizes).collect();
-    assert_eq!(released, expected[..2]);
+    let let_go: Vec<_> = client.regions_released.iter().map(sizes).collect();
+    assert_eq!(let_go, expected[..2]);
     assert_eq!(client.regions_released_total, 2);
     assert_eq!(client.regions, []);
     let held: Vec<_> = near.regions.iter().map(sizes).collect();
@@ -440,43 +420,9 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     assert_eq!((&*far.regions, &*far.regions_released), (&[][..], &[][..]));
 }
 
-/// A member of an object.
-#[track_caller]
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
-    let Value::Object(object) = value else {
-        panic!("no object: {value:?}");
-    };
-    let member = object.get(name);
-    member.unwrap_or_else(|| panic!("no `{name}` in {object:?}"))
-}
-
-#[track_caller]
-fn items(value: &Value) -> &[Value] {
-    let Value::Array(items) = value else {
-        panic!("no array: {value:?}");
-    };
-    items
-}
-
-#[track_caller]
-fn count(value: &Value, name: &str) -> u64 {
-    let Value::Number(Number::U64(number)) = member(value, name) else {
-        panic!("no number: `{name}` of {value:?}");
-    };
-    *number
-}
-
-#[track_caller]
-fn string<'a>(value: &'a Value, name: &str) -> &'a str {
-    let Value::String(text) = member(value, name) else {
-        panic!("no text: `{name}` of {value:?}");
-    };
-    text
-}
-
 /// The sizes of a region in JSON, by its name.
 fn sizes(region: &Value) -> (&str, Sizes) {
-    let size = |name| count(region, name);
+    let size = |name| region[name].as_u64().unwrap();
     let sizes = (
         size("size"),
         size("resident"),
@@ -486,7 +432,7 @@ fn sizes(region: &Value) -> (&str, Sizes) {
         size("holders"),
         size("pss"),
     );
-    (string(region, "name"), sizes)
+    (region["name"].as_str().unwrap(), sizes)
 }
 
 #[test]
@@ -494,11 +440,8 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
     let dir = tempfile::tempdir().unwrap();
     let run = |how: &str| {
         let mut arguments = vec!["run".into(), "--budget".into(), "512KiB".into(), how.into()];
-        for guest in [trio::client(), trio::near(), trio::far()] {
-            let path = dir.path().join(format!("{}.wasm", guest.name));
-            std::fs::write(&path, guest.wasm).unwrap();
-            arguments.push(path.into_os_string());
-        }
+        let guests = three_guests::write(dir.path());
+        arguments.extend(guests.map(PathBuf::into_os_string));
         arguments.extend(["--".into(), "share-purged".into()]);
         let output = tombolo(arguments);
         assert!(output.status.success(), "{output:?}");
@@ -507,23 +450,21 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
 
     let said = run("--json");
     let report = said.lines().find(|it| it.starts_with('{'));
-    let report: Value = json::from_str(report.expect("it is asked for")).unwrap();
-    let guests = items(member(&report, "guests"));
+    let report: Value = serde_json::from_str(report.expect("it is asked for")).unwrap();
+    let regions = |guest: usize, key: &str| {
+        let regions = report["guests"][guest][key].as_array().unwrap();
+        regions.iter().map(sizes).collect::<Vec<_>>()
+    };
     let expected = shared_and_purged();
-    let released = items(member(&guests[0], "regions_released"));
+    assert_eq!(regions(0, "regions_released"), expected[..2]);
+    assert_eq!(report["guests"][0]["regions_released_total"], 2);
+    assert_eq!(regions(1, "regions"), expected[2..]);
     assert_eq!(
-        released.iter().map(sizes).collect::<Vec<_>>(),
-        expected[..2]
-    );
-    assert_eq!(count(&guests[0], "regions_released_total"), 2);
-    let held = items(member(&guests[1], "regions"));
-    assert_eq!(held.iter().map(sizes).collect::<Vec<_>>(), expected[2..]);
-    let budget = member(&report, "budget");
-    assert_eq!(
-        ["budget", "committed", "committed_peak", "purges", "purged"].map(|it| count(budget, it)),
+        ["budget", "committed", "committed_peak", "purges", "purged"]
+            .map(|it| &report["budget"][it]),
         [8 * GRANULE, 0, 8 * GRANULE, 1, GRANULE]
     );
-    assert_eq!(count(&report, "kills_total"), 0);
+    assert_eq!(report["kills_total"], 0);
 
     let report = run("--report");
     let lines: Vec<String> = without_ids(&report)
@@ -531,7 +472,7 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     for line in [
-        "guest region size resident pinned purgeable purged holders pss claims",
+        "guest region size resident pinned purgeable purged holders PSS claim",
         "client large (id) 320.0 KiB 0 B 320.0 KiB 0 B 0 B 1 0 B released",
         "client shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 2 96.0 KiB released",
         "near shared (id) 256.0 KiB 192.0 KiB 128.0 KiB 64.0 KiB 64.0 KiB 1 192.0 KiB held",

@@ -1,35 +1,13 @@
 //! What the program leaves behind when it is killed: nothing.
 
-#[path = "../../../tests/tests/calls/trio.rs"]
-mod trio;
-
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use tombolo_tests::process::Process;
+use tombolo_test_util::child::{Running, until};
+use tombolo_test_util::process::Process;
+use tombolo_test_util::three_guests;
 
 const MIB: u64 = 1 << 20;
-
-/// A program that is killed at the latest when the test ends.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits for something that happens outside of this process.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "never: {what}");
-        std::thread::yield_now();
-    }
-}
 
 /// Shared memory of the whole system, in bytes.
 fn shared_memory() -> u64 {
@@ -48,36 +26,31 @@ fn shared_files() -> BTreeSet<std::ffi::OsString> {
 #[test]
 fn killed_host_leaves_no_memory_and_no_files_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let guests = [trio::client(), trio::near(), trio::far()].map(|guest| {
-        let path = dir.path().join(format!("{}.wasm", guest.name));
-        std::fs::write(&path, guest.wasm).unwrap();
-        path
-    });
+    let guests = three_guests::write(dir.path());
     let files = shared_files();
-    let child = Command::new(env!("CARGO_BIN_EXE_tombolo"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
+    command
         .arg("run")
         .args(&guests)
         .args(["--", "hold-much"])
         .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut child = Killed(child);
-    let process = Process::of(child.0.id());
+        .stdout(Stdio::null());
+    let mut running = Running::start(&mut command);
+    let process = Process::of(running.0.id());
     let is_shown = || {
         let mappings = process.mappings().unwrap_or_default();
         // The lender's window and the borrower's.
         mappings.iter().filter(|it| it.memfd().is_some()).count() >= 2
     };
     until("both guests have windows", is_shown);
-    assert_eq!(child.0.try_wait().unwrap(), None, "it is at it");
+    assert_eq!(running.status(), None, "it is at it");
     let memfds = process.descriptors().unwrap();
     assert!(memfds.iter().any(|it| it.memfd().is_some()));
     let held = shared_memory();
     assert!(held >= 128 * MIB, "{held}");
 
-    child.0.kill().unwrap();
-    let status = child.0.wait().unwrap();
+    running.0.kill().unwrap();
+    let status = running.wait();
     assert_eq!(status.code(), None, "a signal ended it");
     // Others on this machine use shared memory as well, but not as much.
     until("its memory is back", || shared_memory() + 100 * MIB < held);

@@ -1,21 +1,15 @@
 //! The program where nothing is allowed but what it needs: as a user without
 //! any rights, everything read-only but one directory, and little of the rest.
 
-#[path = "../../../tests/tests/calls/trio.rs"]
-mod trio;
-
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tombolo_test_util::cgroup::Group;
+use tombolo_test_util::child::{Running, until};
+use tombolo_test_util::process::Process;
+use tombolo_test_util::three_guests;
 use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
-use tombolo_tests::cgroup::Group;
-use tombolo_tests::process::Process;
-
-/// Long for what takes a second or two, on a machine that has other things to
-/// do.
-const BOUND: Duration = Duration::from_secs(60);
 
 /// Locks up, as containers do, what then runs in the same process: the directory
 /// `$OUT` alone can be written. `$LIMIT`, if there is one, is what the cgroup's
@@ -284,44 +278,20 @@ fn app_that_may_not_ask_for_pressure_says_so_and_runs() {
     assert!(!note.contains("watched by /proc/pressure/memory"), "{note}");
 }
 
-/// A program that is killed at the latest when the test ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits for something that happens outside of this process.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < BOUND, "never: {what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn locked_up_endless_loop_is_ended_by_sigterm_with_a_report() {
     let out = tempfile::tempdir().unwrap();
     let said = out.path().join("said");
     let mut command = locked(out.path(), env!("CARGO_BIN_EXE_tombolo"));
-    command.args(["run", "--report", "--on-pressure", "count"]);
-    for guest in [trio::client(), trio::near(), trio::far()] {
-        let path = out.path().join(format!("{}.wasm", guest.name));
-        std::fs::write(&path, guest.wasm).unwrap();
-        command.arg(path);
-    }
+    command.args(["run", "--report", "--on-pressure", "dry-run"]);
+    command.args(three_guests::write(out.path()));
     command.args(["--", "hold spin"]).stdout(Stdio::null());
     command.stderr(std::fs::File::create(&said).unwrap());
-    let mut running = Running(command.spawn().unwrap());
+    let mut running = Running::start(&mut command);
     let process = Process::of(running.0.id());
     let mut mappings = 0;
     until("the guests have windows", || {
-        let ended = running.0.try_wait().unwrap();
+        let ended = running.status();
         assert!(
             ended.is_none(),
             "{}",
@@ -334,13 +304,9 @@ fn locked_up_endless_loop_is_ended_by_sigterm_with_a_report() {
     assert!(mappings < 65_530 / 2, "{mappings} mappings");
 
     kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
-    let mut status = None;
-    until("it ends", || {
-        status = running.0.try_wait().unwrap();
-        status.is_some()
-    });
+    let status = running.wait();
     let said = std::fs::read_to_string(&said).unwrap();
-    assert_eq!(status.unwrap().code(), Some(143), "{said}");
+    assert_eq!(status.code(), Some(143), "{said}");
     assert!(said.contains("ended: the app was told to stop"), "{said}");
     assert_eq!(line(&said, "regions created"), "4");
     assert_eq!(line(&said, "regions freed"), "4");

@@ -262,7 +262,7 @@ fn grants_on_the_command_line_are_refused_with_a_manifest() {
 #[test]
 fn score_for_a_guest_that_is_not_in_the_manifest_is_refused() {
     let app = app(MUSIC, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
-    let said = refused(app.path(), &["run", "--score", "playr=3"]);
+    let said = refused(app.path(), &["run", "--oom-score", "playr=3"]);
     assert!(said.contains("there is no guest `playr`"), "{said}");
     assert!(said.contains("`player`, `audioserver`"), "{said}");
 }

@@ -1,93 +1,58 @@
 //! What the program does when it is told to end by a signal.
 
-#[path = "../../../tests/tests/calls/trio.rs"]
-mod trio;
-
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tombolo_tests::process::Process;
+use tombolo_test_util::child::{Running, until};
+use tombolo_test_util::process::Process;
+use tombolo_test_util::three_guests;
 
-/// Long for what takes a second or two, on a machine that has other things to
-/// do.
-const BOUND: Duration = Duration::from_secs(60);
-
-/// A running program, that is killed at the latest when the test ends.
-struct Running {
-    child: Child,
+/// A running app of the three guests.
+struct App {
+    running: Running,
     _dir: tempfile::TempDir,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Running {
-    /// Runs the three guests, which play a scenario, until they have at least so
-    /// many windows.
-    fn play(options: &[&str], scenario: &str, windows: usize, stderr: Stdio) -> Running {
+impl App {
+    /// Starts the three guests, which play a scenario, and waits until they have at least
+    /// `windows` windows.
+    fn play(options: &[&str], scenario: &str, windows: usize, stderr: Stdio) -> App {
         let dir = tempfile::tempdir().unwrap();
-        let guests = [trio::client(), trio::near(), trio::far()].map(|guest| {
-            let path: PathBuf = dir.path().join(format!("{}.wasm", guest.name));
-            std::fs::write(&path, guest.wasm).unwrap();
-            path
-        });
-        // A shell has its background jobs ignore SIGINT, and this may be one.
-        let child = Command::new("env")
+        // A shell lets its background jobs ignore SIGINT, and this process may be one.
+        let mut command = Command::new("env");
+        command
             .arg("--default-signal=TERM,INT")
             .arg(env!("CARGO_BIN_EXE_tombolo"))
             .arg("run")
             .args(options)
-            .args(&guests)
+            .args(three_guests::write(dir.path()))
             .args(["--", scenario])
-            // What it says is the report, and of these guests there is much to
-            // warn.
+            // Linking these guests logs many warnings, and the tests read the report.
             .env("TOMBOLO_LOG", "error")
             .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        let running = Running { child, _dir: dir };
-        let process = Process::of(running.child.id());
+            .stderr(stderr);
+        let running = Running::start(&mut command);
+        let process = Process::of(running.0.id());
         until("the guests have windows", || {
             let mappings = process.mappings().unwrap_or_default();
             mappings.iter().filter(|it| it.memfd().is_some()).count() >= windows
         });
-        running
+        App { running, _dir: dir }
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.running.0), signal).unwrap();
     }
 
-    /// How it ended, and what it said.
+    /// Waits for the end, and returns the status and what was printed to stderr.
     fn end(mut self) -> (ExitStatus, String) {
-        let mut status = None;
-        until("it ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
+        let status = self.running.wait();
         let mut text = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
+        if let Some(mut stderr) = self.running.0.stderr.take() {
             stderr.read_to_string(&mut text).unwrap();
         }
-        (status.unwrap(), text)
-    }
-}
-
-/// Waits for something that happens outside of this process.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < BOUND, "never: {what}");
-        std::thread::yield_now();
+        (status, text)
     }
 }
 
@@ -103,7 +68,7 @@ fn line(report: &str, start: &str) -> String {
 
 #[test]
 fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
-    let running = Running::play(&["--report"], "hold spin", 10, Stdio::piped());
+    let running = App::play(&["--report"], "hold spin", 10, Stdio::piped());
     running.signal(Signal::TERM);
     let (status, text) = running.end();
     assert_eq!(status.code(), Some(143), "{text}");
@@ -116,7 +81,7 @@ fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
 
 #[test]
 fn guest_that_waits_is_ended_by_sigint_and_everything_given_back_and_told() {
-    let running = Running::play(&["--report"], "hold call", 11, Stdio::piped());
+    let running = App::play(&["--report"], "hold call", 11, Stdio::piped());
     running.signal(Signal::INT);
     let (status, text) = running.end();
     assert_eq!(status.code(), Some(130), "{text}");
@@ -132,8 +97,8 @@ fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let stderr = Stdio::from(writer.try_clone().unwrap());
     let filler = std::thread::spawn(move || writer.write_all(&vec![b'x'; 16 << 20]));
-    let running = Running::play(&["--report"], "hold call", 11, stderr);
-    let process = Process::of(running.child.id());
+    let running = App::play(&["--report"], "hold call", 11, stderr);
+    let process = Process::of(running.running.0.id());
     running.signal(Signal::TERM);
     // The guests are gone, with their memory: the first one was heeded.
     until("the guests end", || {
@@ -151,7 +116,7 @@ fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
 fn unknown_guest_of_a_score_lists_those_that_there_are() {
     let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
         .args(["run", tombolo_tests::artifacts::MUSIC_PLAYER])
-        .args(["--on-pressure", "kill", "--score", "plyer=900"])
+        .args(["--on-pressure", "kill", "--oom-score", "plyer=900"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -6,7 +6,7 @@
 //! innocent guest keeps its windows.
 
 use rustix::io::Errno;
-use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use tombolo_tests::artifacts::UTIL_PUPPET;
 use wasmtime::Config;
 
 use crate::sys::StoreId;
@@ -43,7 +43,7 @@ struct Attack<'a> {
 impl Attack<'_> {
     /// Stops where the guest traps. What it is refused it does without.
     fn run(&self) -> wasmtime::Result<()> {
-        let mut a = Puppet::try_new(WINDOWS_PUPPET, self.host, "hostile")?;
+        let mut a = Puppet::try_new(UTIL_PUPPET, self.host, "hostile")?;
         self.own_region(&mut a)?;
         self.pins(&mut a)?;
         self.hiding(&mut a)?;
@@ -166,7 +166,7 @@ struct Innocent {
 
 impl Innocent {
     fn new(host: &RegionHost, music: &Region) -> Innocent {
-        let mut guest = Puppet::new(WINDOWS_PUPPET, host, "innocent");
+        let mut guest = Puppet::new(UTIL_PUPPET, host, "innocent");
         let number = guest.receive(music.duplicate(Rights::ALL).unwrap());
         let (_, reads) = guest.shown(number, 3, READ);
         let region = filled(host, "innocent", GRANULE, 0);
@@ -195,7 +195,7 @@ impl Innocent {
 
 /// Checks that memory whose addresses others had is zeros.
 fn assert_fresh(host: &RegionHost) {
-    let mut fresh = Puppet::new(WINDOWS_PUPPET, host, "fresh");
+    let mut fresh = Puppet::new(UTIL_PUPPET, host, "fresh");
     let first = u32::try_from(fresh.grow(16).unwrap()).unwrap();
     assert_eq!(fresh.sum(first * PAGE, 16 * PAGE).unwrap(), 0);
 }
@@ -300,7 +300,7 @@ fn preparation_fails_in_order_where_a_call_is_refused() {
             failed += u32::from(result.is_err());
         }
         assert!(failed > 5, "only {failed} calls matter");
-        Puppet::new(WINDOWS_PUPPET, &RegionHost::new(), "a").assert_works();
+        Puppet::new(UTIL_PUPPET, &RegionHost::new(), "a").assert_works();
     });
 }
 
@@ -322,7 +322,7 @@ fn process_says_why_it_ends_where_the_kernel_refuses_everything() {
     }
     let host = RegionHost::new();
     let music = filled(&host, "music", GRANULE, 1);
-    let mut a = Puppet::new(WINDOWS_PUPPET, &host, "a");
+    let mut a = Puppet::new(UTIL_PUPPET, &host, "a");
     let number = a.receive(music.duplicate(Rights::ALL).unwrap());
     let (_, at) = a.shown(number, 1, READ);
     // All but what the C library and the standard library make.

@@ -3,10 +3,10 @@
 use std::hint::black_box;
 
 use crate::guests::Guests;
-use crate::kernels;
 use crate::measure::Plan;
 use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
+use tombolo_test_guests::kernels;
 
 /// What caches hold.
 const CACHED: usize = 1 << 20;

@@ -8,6 +8,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::{HostLimits, Limits};
 use tombolo_app::{App, AppBuilder, ChannelSpec, CommandExit, CommandSpec, Grant, GuestSpec};
+use tombolo_test_util::run::threads;
 use tombolo_tests::{artifacts, server};
 
 use crate::measure::Plan;
@@ -94,12 +95,7 @@ impl Guests {
 
     /// Lets them measure a group once, and reads what they found.
     pub fn measure(&self, plan: &Plan, group: &str, idle: usize) -> Vec<Line> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("there is a runtime");
-        let outcome = runtime.block_on(async {
+        let outcome = threads(2).block_on(async {
             let app = self.app(plan, group, idle).start().await;
             app.expect("it starts").run().await
         });

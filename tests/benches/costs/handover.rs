@@ -3,12 +3,12 @@
 
 use crate::composed::Composed;
 use crate::guests::Guests;
-use crate::kernels;
 use crate::machine;
 use crate::measure::Plan;
 use crate::native::{self, Peer, Use};
 use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
+use tombolo_test_guests::kernels;
 
 const MIB: u64 = 1 << 20;
 const SIZES: [u64; 6] = [4 << 10, 64 << 10, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use tombolo::{RegionCtx, RegionHost, RegionView};
 use tombolo_app::{App, GuestSpec};
+use tombolo_test_util::process::Process;
+use tombolo_test_util::run::threads;
 use tombolo_tests::artifacts;
-use tombolo_tests::process::Process;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -250,11 +251,7 @@ pub fn alone(count: &str) {
     let command: Arc<[u8]> = std::fs::read(artifacts::ARTIFACTS_COMMAND)
         .expect("as above")
         .into();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("there is a runtime");
+    let runtime = threads(2);
     let process = Process::current();
     // All apps are there until the last one is measured, so that it makes use of nothing
     // that another had.

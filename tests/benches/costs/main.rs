@@ -24,8 +24,6 @@ mod calls;
 mod composed;
 mod guests;
 mod handover;
-#[path = "../../guests/src/kernels.rs"]
-mod kernels;
 mod life;
 mod machine;
 mod measure;
@@ -33,8 +31,6 @@ mod native;
 mod pins;
 mod plot;
 mod pressure;
-#[path = "../../tests/puppet/mod.rs"]
-mod puppet;
 mod ratio;
 mod scale;
 mod table;

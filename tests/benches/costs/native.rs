@@ -21,8 +21,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::kernels;
 use crate::measure::Times;
+use tombolo_test_guests::kernels;
 
 /// The argument that makes this program the other process, with the number of its
 /// socket behind it.

@@ -5,10 +5,9 @@
 //! which calls the host. What such a call takes by itself is the first row.
 
 use tombolo::{HostLimits, RegionHost};
-use tombolo_tests::artifacts::WINDOWS_PUPPET;
+use tombolo_test_util::puppet::{Pinned, Puppet, WRITE};
 
 use crate::measure::{Plan, SIZES, Times};
-use crate::puppet::{Pinned, Puppet, WRITE};
 use crate::table::Table;
 
 /// A host with room for this and nothing else.
@@ -30,7 +29,7 @@ pub fn run(plan: &Plan) -> Vec<Table> {
 
 fn guest(plan: &Plan, size: u64, table: &mut Table) {
     let host = host(2 * size);
-    let mut guest = Puppet::new(WINDOWS_PUPPET, &host, "guest");
+    let mut guest = Puppet::new(&host, "guest");
     let shown = guest.create("shown", size).unwrap().unwrap();
     let plain = guest.create("plain", size).unwrap().unwrap();
     let granules = u32::try_from(size / tombolo::GRANULE).unwrap();

@@ -11,44 +11,13 @@ use tombolo_app::{
 };
 
 use crate::guests;
-use crate::trio::{app, client, far, near, program, run, server};
+use tombolo_test_util::run::{ends, one_thread, run, succeeds, succeeds_despite, threads};
+use tombolo_test_util::three_guests::{app, client, far, near, program, server};
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
     change(&mut limits);
     limits
-}
-
-/// Runs to the end, where all memory has been given back, whoever died.
-#[track_caller]
-fn ends(app: AppBuilder, end: CommandExit) -> Outcome {
-    let outcome = run(app);
-    assert_eq!(outcome.end, end, "{:?}", outcome.failures);
-    let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
-    outcome
-}
-
-/// All guests live to the end.
-#[track_caller]
-fn plays(app: AppBuilder) -> Outcome {
-    let outcome = ends(app, CommandExit::Exit(0));
-    assert_eq!(outcome.failures, [""; 0]);
-    outcome
-}
-
-/// The scenario comes to its end, and these guests do not.
-#[track_caller]
-fn plays_while_others_die(app: AppBuilder, dead: &[&str]) -> Outcome {
-    let outcome = ends(app, CommandExit::Exit(0));
-    assert_eq!(outcome.failures.len(), dead.len(), "{:?}", outcome.failures);
-    for (failure, guest) in outcome.failures.iter().zip(dead) {
-        assert!(
-            failure.starts_with(&format!("guest `{guest}` ")),
-            "{failure}"
-        );
-    }
-    outcome
 }
 
 /// The guest that plays the scenario is ended, for a reason that has these
@@ -69,7 +38,7 @@ mod values {
 
     #[test]
     fn values_of_every_kind_cross_unchanged_both_ways() {
-        let outcome = plays(app("values"));
+        let outcome = succeeds(app("values"));
         // Four times a list of 100,000 bytes.
         let copied = outcome.report.bytes_copied_calls;
         assert!(copied >= 400_000, "{copied}");
@@ -77,7 +46,7 @@ mod values {
 
     #[test]
     fn handles_at_any_depth_arrive_lent_and_moved() {
-        plays(app("deep"));
+        succeeds(app("deep"));
     }
 }
 
@@ -86,11 +55,11 @@ mod lending {
 
     #[test]
     fn windows_that_the_lender_keeps_are_set_aside_and_show_the_borrowers_bytes() {
-        plays(app("lend-kept-windows"));
+        succeeds(app("lend-kept-windows"));
     }
 
     #[test]
-    fn live_windows_are_set_aside_and_go_with_no_other_strand() {
+    fn live_windows_are_set_aside_and_go_with_no_other_one_thread() {
         let command = CommandSpec {
             args: vec!["lend-live two".into()],
             ..CommandSpec::default()
@@ -99,7 +68,7 @@ mod lending {
             strand: Some(guest.name.clone()),
             ..guest
         });
-        plays(
+        succeeds(
             guests
                 .into_iter()
                 .fold(App::builder().command(command), AppBuilder::guest),
@@ -107,7 +76,7 @@ mod lending {
     }
 
     #[test]
-    fn live_windows_are_set_aside_and_go_with_others_of_the_strand() {
+    fn live_windows_are_set_aside_and_go_with_others_of_the_one_thread() {
         in_one_strand("lend-live one");
     }
 
@@ -125,7 +94,7 @@ mod lending {
             strand: Some("one".into()),
             ..guest
         });
-        plays(
+        succeeds(
             guests
                 .into_iter()
                 .fold(App::builder().command(command), AppBuilder::guest),
@@ -134,37 +103,37 @@ mod lending {
 
     #[test]
     fn who_has_another_claim_conflicts_with_the_borrower() {
-        plays(app("lend-third-party"));
+        succeeds(app("lend-third-party"));
     }
 
     #[test]
     fn two_lends_of_one_claim_conflict_with_each_other() {
-        plays(app("lend-same-twice"));
+        succeeds(app("lend-same-twice"));
     }
 
     #[test]
     fn window_that_the_borrower_keeps_is_unmapped_at_the_end() {
-        plays(app("lend-window-kept"));
+        succeeds(app("lend-window-kept"));
     }
 
     #[test]
     fn lent_handle_cannot_be_duplicated_frozen_or_moved() {
-        plays(app("lend-forbidden"));
+        succeeds(app("lend-forbidden"));
     }
 
     #[test]
     fn handle_restricted_from_a_lent_one_is_gone_after_the_call() {
-        plays(app("lend-restricted-kept"));
+        succeeds(app("lend-restricted-kept"));
     }
 
     #[test]
     fn borrower_has_no_more_rights_than_the_handle_and_never_share() {
-        plays(app("lend-rights"));
+        succeeds(app("lend-rights"));
     }
 
     #[test]
     fn what_is_lent_can_be_lent_on() {
-        plays(app("lend-on"));
+        succeeds(app("lend-on"));
     }
 
     #[test]
@@ -173,7 +142,7 @@ mod lending {
             it.handles = 8;
             it.windows = 4;
         });
-        plays(app("lend-roundtrips").limits(limits));
+        succeeds(app("lend-roundtrips").limits(limits));
     }
 }
 
@@ -182,12 +151,12 @@ mod moving {
 
     #[test]
     fn move_takes_the_handle_the_claim_and_its_windows() {
-        plays(app("move"));
+        succeeds(app("move"));
     }
 
     #[test]
     fn refused_move_is_a_value_and_leaves_the_windows() {
-        plays(app("move-refused"));
+        succeeds(app("move-refused"));
     }
 
     #[test]
@@ -204,29 +173,29 @@ mod moving {
     #[test]
     fn receivers_account_refuses_claimed_bytes() {
         let limits = limits(|it| it.claimed_bytes = 15 * 65536);
-        plays(app("move-over-limit claimed-bytes").limits(limits));
+        succeeds(app("move-over-limit claimed-bytes").limits(limits));
     }
 
     #[test]
     fn receivers_account_refuses_regions() {
         let limits = limits(|it| it.regions = 1);
-        plays(app("move-over-limit regions").limits(limits));
+        succeeds(app("move-over-limit regions").limits(limits));
     }
 
     #[test]
     fn results_move_with_their_claims_but_not_their_windows() {
-        plays(app("move-results"));
+        succeeds(app("move-results"));
     }
 
     #[test]
     fn callers_account_refuses_results() {
         let limits = limits(|it| it.claimed_bytes = 15 * 65536);
-        plays(app("move-result-over-limit").limits(limits));
+        succeeds(app("move-result-over-limit").limits(limits));
     }
 
     #[test]
     fn what_moved_dies_with_its_receiver_and_a_dead_one_gets_nothing() {
-        plays_while_others_die(app("move-to-dead"), &["near"]);
+        succeeds_despite(app("move-to-dead"), &["near"]);
     }
 
     #[test]
@@ -240,7 +209,7 @@ mod waiting {
 
     #[test]
     fn call_that_leads_back_to_its_caller_is_an_error_that_names_the_cycle() {
-        plays(app("cycle"));
+        succeeds(app("cycle"));
     }
 
     /// Also where it leads over strands, and where a call that is no cycle comes back
@@ -266,7 +235,7 @@ mod waiting {
 
     #[test]
     fn cycle_is_told_through_functions_without_room_on_the_way() {
-        plays(app("cycle-roomless"));
+        succeeds(app("cycle-roomless"));
     }
 
     /// The callee works for a while at each call, so that the others wait for it;
@@ -282,7 +251,7 @@ mod waiting {
             .guest(far())
             // For `near` to import; nobody calls it.
             .guest(server("client", guests::CALLS_CLIENT));
-        let outcome = plays(app);
+        let outcome = succeeds(app);
         let calls: Vec<_> = outcome.report.calls.iter().collect();
         assert_eq!(
             calls.iter().map(|it| it.count).collect::<Vec<_>>(),
@@ -292,11 +261,7 @@ mod waiting {
 
     #[test]
     fn guest_does_not_serve_itself() {
-        let result = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(App::builder().guest(client()).guest(far()).start());
+        let result = one_thread().block_on(App::builder().guest(client()).guest(far()).start());
         let Err(StartError::Link(errors)) = result else {
             panic!("`client` needs `near`")
         };
@@ -307,19 +272,19 @@ mod waiting {
     #[test]
     fn time_that_a_guest_waits_for_another_is_not_its_own() {
         let limits = limits(|it| it.run_time = Some(Duration::from_secs(2)));
-        plays(app("wait-long busy 4000").limits(limits));
+        succeeds(app("wait-long busy 4000").limits(limits));
     }
 
     #[test]
     fn callee_past_its_time_is_ended_and_its_caller_told() {
         let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
-        plays_while_others_die(app("late spin").limits(limits), &["near"]);
+        succeeds_despite(app("late spin").limits(limits), &["near"]);
     }
 
     #[test]
     fn waiting_in_a_host_call_is_the_callees_own_time() {
         let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
-        plays_while_others_die(app("late sleep").limits(limits), &["near"]);
+        succeeds_despite(app("late sleep").limits(limits), &["near"]);
     }
 
     #[test]
@@ -331,7 +296,7 @@ mod waiting {
 
 #[test]
 fn large_window_unpins_what_it_covers_and_nothing_else() {
-    plays(app("unpin-large"));
+    succeeds(app("unpin-large"));
 }
 
 mod dying {
@@ -352,7 +317,7 @@ mod dying {
             ..CommandSpec::default()
         };
         let app = App::builder().command(command).guest(client());
-        let outcome = plays_while_others_die(app.guest(near).guest(far()), &["near"]);
+        let outcome = succeeds_despite(app.guest(near).guest(far()), &["near"]);
         assert_eq!(outcome.report.guests[1].restarts.len(), 2);
     }
 
@@ -388,18 +353,18 @@ mod dying {
         let app = App::builder().command(command).guest(client()).guest(near);
         let app = app.guest(far()).may_call(calls);
         let app = queued.into_iter().fold(app, AppBuilder::guest);
-        assert_eq!(plays(app).report.guests[1].restarts.len(), 1);
+        assert_eq!(succeeds(app).report.guests[1].restarts.len(), 1);
     }
 
     #[test]
     fn callee_that_traps_reaches_its_callers_as_a_value() {
-        plays_while_others_die(app("dead trap"), &["near"]);
+        succeeds_despite(app("dead trap"), &["near"]);
     }
 
     #[test]
     fn callee_that_exits_has_ended_too() {
-        plays_while_others_die(app("dead exit 0"), &["near"]);
-        plays_while_others_die(app("dead exit 3"), &["near"]);
+        succeeds_despite(app("dead exit 0"), &["near"]);
+        succeeds_despite(app("dead exit 3"), &["near"]);
     }
 
     #[test]
@@ -414,24 +379,24 @@ mod dying {
 
     #[test]
     fn writer_that_traps_poisons_until_that_is_cleared() {
-        plays_while_others_die(app("poison"), &["near"]);
+        succeeds_despite(app("poison"), &["near"]);
     }
 
     #[test]
     fn regular_end_of_a_lend_does_not_poison() {
-        plays(app("poison-not writing return"));
-        plays(app("poison-not fill-keep 3"));
+        succeeds(app("poison-not writing return"));
+        succeeds(app("poison-not fill-keep 3"));
     }
 
     #[test]
     fn writer_that_exits_in_a_call_does_not_poison() {
-        plays_while_others_die(app("poison-not writing exit 0"), &["near"]);
-        plays_while_others_die(app("poison-not writing exit 3"), &["near"]);
+        succeeds_despite(app("poison-not writing exit 0"), &["near"]);
+        succeeds_despite(app("poison-not writing exit 3"), &["near"]);
     }
 
     #[test]
     fn reader_that_traps_does_not_poison() {
-        plays_while_others_die(app("poison-not reading trap"), &["near"]);
+        succeeds_despite(app("poison-not reading trap"), &["near"]);
     }
 
     /// The client ends while it has a window on what `near` has a claim on, and
@@ -481,7 +446,7 @@ mod forging {
 
     #[test]
     fn number_that_is_no_handle_traps_the_guest_that_passes_it() {
-        plays_while_others_die(app("forge"), &["near", "far"]);
+        succeeds_despite(app("forge"), &["near", "far"]);
     }
 
     #[test]
@@ -495,18 +460,18 @@ mod limits {
 
     #[test]
     fn every_limit_is_named_by_its_error() {
-        plays(app("limit regions").limits(limits(|it| it.regions = 3)));
-        plays(app("limit duplicates").limits(limits(|it| it.regions = 4)));
+        succeeds(app("limit regions").limits(limits(|it| it.regions = 3)));
+        succeeds(app("limit duplicates").limits(limits(|it| it.regions = 4)));
         let limits_ = limits(|it| it.claimed_bytes = 3 * 65536 + 5);
-        plays(app("limit claimed-bytes").limits(limits_));
-        plays(app("limit handles").limits(limits(|it| it.handles = 4)));
-        plays(app("limit windows").limits(limits(|it| it.windows = 3)));
-        plays(app("limit copy-bytes").limits(limits(|it| it.copy_bytes = 1000)));
+        succeeds(app("limit claimed-bytes").limits(limits_));
+        succeeds(app("limit handles").limits(limits(|it| it.handles = 4)));
+        succeeds(app("limit windows").limits(limits(|it| it.windows = 3)));
+        succeeds(app("limit copy-bytes").limits(limits(|it| it.copy_bytes = 1000)));
     }
 
     #[test]
     fn linear_memory_has_a_limit() {
-        plays(app("limit memory").limits(limits(|it| it.memory_bytes = 12 << 20)));
+        succeeds(app("limit memory").limits(limits(|it| it.memory_bytes = 12 << 20)));
     }
 
     #[test]
@@ -534,23 +499,22 @@ mod limits {
     fn host_limits_hold_for_all_guests_together() {
         let mut most = tombolo::HostLimits::default();
         most.regions = 3;
-        plays(app("limit regions").host_limits(most));
+        succeeds(app("limit regions").host_limits(most));
         let mut most = tombolo::HostLimits::default();
         most.budget = 3 * 65536 + 5;
-        plays(app("limit budget").host_limits(most));
+        succeeds(app("limit budget").host_limits(most));
     }
 }
 
 mod runtimes {
     use super::*;
-    use crate::trio::strand;
 
     #[test]
     fn app_whose_first_runtime_is_gone_says_so() {
-        let first = strand();
+        let first = one_thread();
         let app = first.block_on(app("values").start()).expect("it starts");
         drop(first);
-        let outcome = strand().block_on(app.run());
+        let outcome = one_thread().block_on(app.run());
         assert_eq!(outcome.end, CommandExit::Failed);
         assert_eq!(outcome.failures.len(), 3, "{:?}", outcome.failures);
         for (failure, guest) in outcome.failures.iter().zip(["client", "near", "far"]) {
@@ -563,9 +527,9 @@ mod runtimes {
 
     #[test]
     fn app_runs_on_another_runtime_beside_its_first() {
-        let first = crate::trio::parallel();
+        let first = threads(3);
         let app = first.block_on(app("values").start()).expect("it starts");
-        let outcome = strand().block_on(app.run());
+        let outcome = one_thread().block_on(app.run());
         assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     }
 }

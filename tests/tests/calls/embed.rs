@@ -1,10 +1,8 @@
 //! Stores that the test runs, with links of its own, as an embedder would.
 
-mod rig;
-
 use tombolo::{GRANULE, GiveError, Region, RegionError, RegionHost, Rights};
 
-use self::rig::{Gate, Guest, Rig, mapped};
+use crate::embed_harness::{Gate, Guest, Harness, mapped};
 use crate::guests;
 
 /// A region of the host program's, all zero.
@@ -25,16 +23,16 @@ mod lending {
 
     #[tokio::test]
     async fn lenders_windows_are_hidden_for_the_call_and_shown_after_it() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "hidden");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "hidden");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept write gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         // The borrower's window, and not the lender's.
         assert_eq!(mapped("hidden"), 1);
         assert!(is_would_block(region.try_read(0..1)));
-        rig.gate.open();
+        harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("41 42".into()));
         // The lender's again, which still is a window to write.
         assert_eq!(mapped("hidden"), 1);
@@ -43,57 +41,57 @@ mod lending {
         drop(client);
         assert_eq!(mapped("hidden"), 0);
         assert_eq!(&region.try_read(0..2).unwrap()[..], [41, 42]);
-        rig.is_well().await;
+        harness.is_well().await;
     }
 
     #[tokio::test]
     async fn windows_to_read_stay_shown_while_the_borrower_can_only_read() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "shown");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "shown");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::READ | Rights::SHARE).await;
         let mut call = client.say("lend-kept read gate-reading it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         assert_eq!(mapped("shown"), 2);
         assert_eq!(&region.try_read(0..2).unwrap()[..], [0, 0]);
-        rig.gate.open();
+        harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("0 0".into()));
-        rig.is_well().await;
+        harness.is_well().await;
     }
 
     #[tokio::test]
     async fn windows_to_read_are_hidden_while_the_borrower_could_write() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "could");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "could");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept read gate-reading it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         assert_eq!(mapped("could"), 1);
-        rig.gate.open();
+        harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("0 0".into()));
         assert_eq!(mapped("could"), 1);
     }
 
     #[tokio::test]
     async fn windows_stay_shown_where_the_embedder_vouches_for_the_store() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "vouched");
-        let mut client = rig.client_that_keeps_windows_shown().await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "vouched");
+        let mut client = harness.client_that_keeps_windows_shown().await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept write gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         assert_eq!(mapped("vouched"), 2);
-        rig.gate.open();
+        harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("41 42".into()));
         assert_eq!(mapped("vouched"), 1);
     }
 
     #[tokio::test]
     async fn lender_cannot_go_on_before_the_lend_is_over() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "hasty");
-        let mut client = rig.client_that_ends_its_lends_at_once().await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "hasty");
+        let mut client = harness.client_that_ends_its_lends_at_once().await;
         client.give(&region, Rights::ALL).await;
         let error = client.say("lend-kept write gate it").await.unwrap_err();
         let error = format!("{error:#}");
@@ -103,14 +101,14 @@ mod lending {
         assert!(region.is_poisoned());
         region.clear_poison().unwrap();
         assert_eq!(&region.try_read(0..2).unwrap()[..], [0, 0]);
-        rig.is_well().await;
+        harness.is_well().await;
     }
 
     #[tokio::test]
     async fn list_of_borrows_is_lent_one_by_one() {
-        let rig = Rig::new().await;
-        rig.gather(guests::CALLS_GATHERER).await;
-        assert_eq!(rig.host().counts().regions_freed, 2);
+        let harness = Harness::new().await;
+        harness.gather(guests::CALLS_GATHERER).await;
+        assert_eq!(harness.host().counts().regions_freed, 2);
     }
 
     #[tokio::test]
@@ -149,9 +147,9 @@ mod lending {
     /// A guard on another claim blocks no lend, but what is made through it.
     #[tokio::test]
     async fn guard_conflicts_with_what_a_borrower_maps() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "conflict");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "conflict");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let guard = region.try_read(0..1).unwrap();
         assert_eq!(
@@ -174,12 +172,12 @@ mod cancelling {
 
     /// The caller is gone; the callee comes to its end, unharmed, and what it
     /// did is there.
-    async fn goes_on(rig: &Rig, region: &Region, lender_wrote: bool) {
+    async fn goes_on(harness: &Harness, region: &Region, lender_wrote: bool) {
         assert_eq!(mapped(region.name()), 1, "the borrower's window stays");
         let held = region.try_read(0..1);
         assert!(held.is_err(), "the borrower's lock stays: {held:?}");
-        rig.gate.open();
-        rig.until("near is done").await;
+        harness.gate.open();
+        harness.until("near is done").await;
         assert_eq!(mapped(region.name()), 0);
         assert_eq!(region.is_poisoned(), lender_wrote);
         if lender_wrote {
@@ -187,72 +185,72 @@ mod cancelling {
         }
         assert_eq!(&region.try_read(0..2).unwrap()[..], [41, 42]);
         // It serves the next caller.
-        let mut other = rig.client("other").await;
+        let mut other = harness.client("other").await;
         other.give(region, Rights::ALL).await;
         assert_eq!(other.say("lend-plain see").await.unwrap(), Ok("41".into()));
     }
 
     #[tokio::test]
     async fn dropped_call_of_a_lender_that_reads_leaves_the_callee_unharmed() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "dropped reading");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "dropped reading");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept read gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         drop(call);
-        goes_on(&rig, &region, false).await;
+        goes_on(&harness, &region, false).await;
     }
 
     #[tokio::test]
     async fn dropped_call_of_a_lender_that_writes_poisons() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "dropped writing");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "dropped writing");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept write gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         drop(call);
-        goes_on(&rig, &region, true).await;
+        goes_on(&harness, &region, true).await;
     }
 
     #[tokio::test]
     async fn cancelled_lenders_windows_become_zero_pages_while_the_lend_goes_on() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "cancelled");
-        let mut client = rig.client_that_keeps_windows_shown().await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "cancelled");
+        let mut client = harness.client_that_keeps_windows_shown().await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept read gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         assert_eq!(mapped("cancelled"), 2);
         drop(call);
         // Before anything else can touch the lender's store.
-        goes_on(&rig, &region, false).await;
+        goes_on(&harness, &region, false).await;
         drop(client);
         assert!(!region.is_poisoned());
     }
 
     #[tokio::test]
     async fn store_of_a_cancelled_lender_goes_while_the_lend_goes_on() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "gone");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "gone");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept read gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         drop(call);
         drop(client);
-        goes_on(&rig, &region, false).await;
+        goes_on(&harness, &region, false).await;
     }
 
     #[tokio::test]
     async fn forgotten_call_shows_nothing_of_what_the_borrower_writes() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "forgotten");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "forgotten");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept read gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         std::mem::forget(call);
         // The store is still ours to use, which is what makes it dangerous: the
         // lender may see nothing, and is no lender any more.
@@ -260,45 +258,46 @@ mod cancelling {
         assert!(!matches!(said, Ok(Ok(_))), "{said:?}");
         assert_eq!(mapped("forgotten"), 1);
         drop(client);
-        goes_on(&rig, &region, false).await;
+        goes_on(&harness, &region, false).await;
     }
 
     #[tokio::test]
     async fn results_for_a_caller_that_is_gone_are_given_back() {
-        let rig = Rig::new().await;
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let mut client = harness.client("client").await;
         let mut call = client.say("make gate it");
-        rig.gate.reached(&mut call).await;
+        harness.gate.reached(&mut call).await;
         drop(call);
-        assert_eq!(rig.host().counts().regions_created, 0);
-        rig.gate.open();
-        rig.until("near is done").await;
-        let counts = rig.host().counts();
+        assert_eq!(harness.host().counts().regions_created, 0);
+        harness.gate.open();
+        harness.until("near is done").await;
+        let counts = harness.host().counts();
         assert_eq!((counts.regions_created, counts.regions_freed), (1, 1));
-        rig.is_well().await;
+        harness.is_well().await;
     }
 
     /// `client` lends to `near`, which lends on to `far`, and is gone before
     /// that is done.
     #[tokio::test]
     async fn lender_waits_for_what_a_dead_borrower_lent_on() {
-        let rig = Rig::new().await;
-        let region = region(rig.host(), "on");
-        let mut client = rig.client("client").await;
+        let harness = Harness::new().await;
+        let region = region(harness.host(), "on");
+        let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say("lend-kept write on-reading gate it");
-        rig.gate.reached(&mut call).await;
-        rig.end_near().await;
-        rig.until("client hears of near")
+        harness.gate.reached(&mut call).await;
+        harness.end_near().await;
+        harness
+            .until("client hears of near")
             .await_while(&mut call)
             .await;
         // `far` still writes, and so `client` waits.
         assert_eq!(mapped("on"), 1);
-        assert!(!rig.has_happened("client goes on"));
-        rig.gate.open();
+        assert!(!harness.has_happened("client goes on"));
+        harness.gate.open();
         let answer = call.await.unwrap();
         assert_eq!(answer, Err("near is gone".into()));
-        rig.happened_in_order(&["client hears of near", "far is done", "client goes on"]);
+        harness.happened_in_order(&["client hears of near", "far is done", "client goes on"]);
         client.finish();
         drop(client);
         assert_eq!(&region.try_read(0..2).unwrap()[..], [41, 42]);
@@ -459,7 +458,7 @@ mod synchronous {
     fn stores_without_async_lend_and_move_alike() {
         let host = RegionHost::new();
         let region = region(&host, "sync");
-        let mut pair = rig::sync::Pair::new(&host);
+        let mut pair = crate::embed_harness::sync::Pair::new(&host);
         pair.give(&region);
         assert_eq!(pair.say("lend-kept write writing return"), Ok("3 0".into()));
         // Hidden during the call, and shown after it: its kept window.
@@ -475,7 +474,7 @@ mod synchronous {
     fn borrower_that_traps_is_dropped_before_its_lender_goes_on() {
         let host = RegionHost::new();
         let region = region(&host, "sync trap");
-        let mut pair = rig::sync::Pair::new(&host);
+        let mut pair = crate::embed_harness::sync::Pair::new(&host);
         pair.give(&region);
         assert_eq!(
             pair.say("lend-kept write writing trap"),

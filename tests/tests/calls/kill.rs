@@ -4,44 +4,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSink, PressureSource};
 use tombolo_app::{
-    App, AppBuilder, AppHandle, Candidate, CommandExit, GuestSpec, KillReport, OnPressure, Outcome,
+    App, AppBuilder, Candidate, CommandExit, GuestSpec, KillReport, OnPressure, Outcome,
     StartError, Verdict,
 };
 
 use crate::guests;
-use crate::trio::{app, far, near, program, server, strand};
-
-/// Runs to the end, with the test beside it, where all memory has been given
-/// back.
-fn run_while(app: AppBuilder, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) -> Outcome {
-    let outcome = strand().block_on(async {
-        let app = app.start().await.expect("it starts");
-        let (handle, host) = (app.handle(), app.host().clone());
-        let both = async { tokio::join!(app.run(), act(&handle, &host)) };
-        let both = tokio::time::timeout(Duration::from_secs(120), both);
-        both.await.expect("nobody hangs").0
-    });
-    let report = &outcome.report;
-    assert_eq!(report.regions_created, report.regions_freed, "{report:?}");
-    outcome
-}
-
-/// Waits until guests have made so many windows.
-async fn windows(host: &RegionHost, count: u64) {
-    while host.counts().windows < count {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// How a guest ended.
-fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
-    let guests = &outcome.report.guests;
-    let guest = guests.iter().find(|it| it.name == guest);
-    &guest.expect("there is one").end
-}
+use tombolo_test_util::run::{guest_end, one_thread, run_while, windows};
+use tombolo_test_util::three_guests::{app, far, near, program, server};
 
 /// The scenario comes to its end, and only `near` does not.
 #[track_caller]
@@ -49,7 +20,7 @@ fn plays_without_near(outcome: &Outcome) {
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     assert!(outcome.failures[0].starts_with("guest `near` was ended"));
-    assert_eq!(end(outcome, "near"), "ended: enough");
+    assert_eq!(guest_end(outcome, "near"), "ended: enough");
 }
 
 mod wherever_it_is {
@@ -66,8 +37,8 @@ mod wherever_it_is {
             outcome.failures,
             ["guest `client` was ended in `wasi:cli/run`: enough"]
         );
-        assert_eq!(end(&outcome, "client"), "ended: enough");
-        assert_eq!(end(&outcome, "near"), "served");
+        assert_eq!(guest_end(&outcome, "client"), "ended: enough");
+        assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
     #[test]
@@ -93,7 +64,7 @@ mod wherever_it_is {
 
     #[test]
     fn guest_that_waits_for_calls_is_ended_at_once() {
-        let outcome = strand().block_on(async {
+        let outcome = one_thread().block_on(async {
             let app = app("killed-idle").start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("near", "enough").unwrap();
@@ -106,7 +77,7 @@ mod wherever_it_is {
 
     #[test]
     fn command_that_has_not_begun_never_does() {
-        let outcome = strand().block_on(async {
+        let outcome = one_thread().block_on(async {
             let app = app("hold spin").start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("client", "enough").unwrap();
@@ -162,7 +133,7 @@ mod between_two {
             outcome.failures,
             ["guest `client` was ended in `wasi:cli/run`: enough"]
         );
-        assert_eq!(end(&outcome, "near"), "ended: the app has ended");
+        assert_eq!(guest_end(&outcome, "near"), "ended: the app has ended");
     }
 
     #[test]
@@ -236,7 +207,7 @@ mod for_want_of_memory {
             outcome.failures[0],
             "guest `near` was ended: the host is short of memory, and its score is 900"
         );
-        assert!(end(&outcome, "far").starts_with("ended: the host is short of memory"));
+        assert!(guest_end(&outcome, "far").starts_with("ended: the host is short of memory"));
     }
 
     #[test]
@@ -269,7 +240,7 @@ mod for_want_of_memory {
             app.stop();
         });
         assert_eq!(names(&outcome.report.kills), ["near"]);
-        assert_eq!(end(&outcome, "far"), "served");
+        assert_eq!(guest_end(&outcome, "far"), "served");
     }
 
     #[test]
@@ -282,7 +253,7 @@ mod for_want_of_memory {
             assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
             app.stop();
         });
-        assert_eq!(end(&outcome, "empty"), "served");
+        assert_eq!(guest_end(&outcome, "empty"), "served");
     }
 
     /// A component with a memory of 64 MiB, in which it has written this to one page.
@@ -315,7 +286,7 @@ mod for_want_of_memory {
             assert_eq!(app.kill_for_memory().await.unwrap().guest, "near");
             app.stop();
         });
-        assert_eq!(end(&outcome, "untouched"), "served");
+        assert_eq!(guest_end(&outcome, "untouched"), "served");
     }
 
     /// A guest may take the host's memory without having a memory of its own.
@@ -370,7 +341,7 @@ mod for_want_of_memory {
         assert_eq!(outcome.failures, [""; 0]);
         assert_eq!(names(&outcome.report.kills), ["near", "far"]);
         assert_eq!(
-            (end(&outcome, "near"), end(&outcome, "far")),
+            (guest_end(&outcome, "near"), guest_end(&outcome, "far")),
             ("served", "served")
         );
     }
@@ -405,7 +376,7 @@ mod for_want_of_memory {
             app.stop();
         });
         assert_eq!(*asked.lock().unwrap(), ["near", "far", "near"]);
-        assert_eq!(end(&outcome, "near"), "served");
+        assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
     /// A source of pressure that the test speaks for.
@@ -462,7 +433,7 @@ mod for_want_of_memory {
 
     #[test]
     fn score_for_no_guest_and_score_out_of_range_are_refused() {
-        let refused = |app: AppBuilder| strand().block_on(app.start()).unwrap_err();
+        let refused = |app: AppBuilder| one_thread().block_on(app.start()).unwrap_err();
         let error = refused(app("ping").oom_score("mear", 1));
         assert!(matches!(error, StartError::NoSuchGuest(_)), "{error}");
         assert_eq!(
@@ -495,8 +466,8 @@ mod with_the_app {
         });
         assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(outcome.failures, [""; 0]);
-        assert_eq!(end(&outcome, "client"), STOPPED);
-        assert_eq!(end(&outcome, "near"), "served");
+        assert_eq!(guest_end(&outcome, "client"), STOPPED);
+        assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
     #[test]
@@ -508,10 +479,10 @@ mod with_the_app {
         assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(outcome.failures, [""; 0]);
         assert_eq!(
-            (end(&outcome, "client"), end(&outcome, "near")),
+            (guest_end(&outcome, "client"), guest_end(&outcome, "near")),
             (STOPPED, STOPPED)
         );
-        assert_eq!(end(&outcome, "far"), "served");
+        assert_eq!(guest_end(&outcome, "far"), "served");
     }
 
     #[test]
@@ -521,13 +492,13 @@ mod with_the_app {
             app.stop();
         });
         assert_eq!(outcome.end, CommandExit::Stopped);
-        assert_eq!(end(&outcome, "client"), STOPPED);
-        assert_eq!(end(&outcome, "near"), "served");
+        assert_eq!(guest_end(&outcome, "client"), STOPPED);
+        assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
     #[test]
     fn app_that_was_stopped_before_it_ran_runs_nothing() {
-        let outcome = strand().block_on(async {
+        let outcome = one_thread().block_on(async {
             let app = app("hold spin").start().await.unwrap();
             app.handle().stop();
             app.run().await

@@ -1,19 +1,20 @@
 //! Calls between guests: values, lending, moving, waiting and ending.
 //!
-//! | file | who links the guests |
+//! | module | guests are linked by |
 //! |---|---|
-//! | `app` | Tombolo: guests of one app |
-//! | `kill` | Tombolo; and the test ends some |
-//! | `resources` | Tombolo; guests pass resources that they define |
-//! | `embed` | the test, as an embedder would, by parcels |
+//! | `app` | Tombolo: they form one app |
+//! | `kill` | Tombolo; the test terminates some of them |
+//! | `resources` | Tombolo; they pass resources that they define |
+//! | `embed` | `embed_harness`, as an embedder would do it, with parcels |
 //!
-//! `trio` makes the app, in which each guest has a strand of its own. The test program
-//! `together` has the same tests with one strand.
+//! In all of them each guest has a strand of its own. `same_strand` runs all but `embed`
+//! again with one strand.
 
 mod app;
 mod embed;
+mod embed_harness;
 mod kill;
 mod resources;
-mod trio;
+mod same_strand;
 
 tombolo_tests::guests!(calls);

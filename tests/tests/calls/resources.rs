@@ -10,7 +10,8 @@ use tombolo_app::{
 };
 
 use crate::guests;
-use crate::trio::{program, run, server, strand};
+use tombolo_test_util::run::{one_thread, run, succeeds, succeeds_despite};
+use tombolo_test_util::three_guests::{program, server};
 
 fn owner() -> GuestSpec {
     server("decoders", guests::CALLS_DECODERS)
@@ -38,47 +39,34 @@ fn handles(most: u32) -> Limits {
     limits
 }
 
-/// The scenario comes to its end, and these guests do not.
-#[track_caller]
-fn plays(app: AppBuilder, dead: &[&str]) -> Outcome {
-    let outcome = run(app);
-    assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
-    assert_eq!(outcome.failures.len(), dead.len(), "{:?}", outcome.failures);
-    for (failure, guest) in outcome.failures.iter().zip(dead) {
-        let start = format!("guest `{guest}` was ended");
-        assert!(failure.starts_with(&start), "{failure}");
-    }
-    outcome
-}
-
 #[test]
 fn handles_cross_at_any_depth_and_stay_what_they_are() {
-    plays(app("values"), &[]);
+    succeeds(app("values"));
 }
 
 #[test]
 fn owner_destroys_in_the_order_in_which_others_drop() {
-    plays(app("order"), &[]);
+    succeeds(app("order"));
 }
 
 #[test]
 fn regions_and_resources_pass_in_one_call() {
-    plays(app("mixed"), &[]);
+    succeeds(app("mixed"));
 }
 
 #[test]
 fn many_in_a_row_use_nothing_up() {
-    plays(app("many").limits(handles(4)), &[]);
+    succeeds(app("many").limits(handles(4)));
 }
 
 #[test]
 fn proxies_count_as_handles() {
-    plays(app("limit").limits(handles(8)), &[]);
+    succeeds(app("limit").limits(handles(8)));
 }
 
 #[test]
 fn calls_to_a_dead_owner_say_why_and_drops_are_harmless() {
-    plays(app("owner-dies"), &["decoders"]);
+    succeeds_despite(app("owner-dies"), &["decoders"]);
 }
 
 #[test]
@@ -104,17 +92,17 @@ fn what_an_earlier_life_made_is_gone() {
         }),
         ..owner()
     };
-    plays(with(owner, "owner-lives-again"), &[]);
+    succeeds(with(owner, "owner-lives-again"));
 }
 
 #[test]
 fn third_guest_uses_keeps_and_gives_back() {
-    plays(app("third"), &["sink"]);
+    succeeds_despite(app("third"), &["sink"]);
 }
 
 #[test]
 fn destructor_that_fails_ends_the_owner() {
-    plays(app("bomb"), &["decoders"]);
+    succeeds_despite(app("bomb"), &["decoders"]);
 }
 
 mod when_the_user_ends {
@@ -123,7 +111,7 @@ mod when_the_user_ends {
     /// Another guest sees that what it had is destroyed, in order.
     fn watched(how: &str, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) -> Outcome {
         let app = app(&format!("ends {how}")).guest(program("watch", guests::CALLS_DECODING));
-        strand().block_on(async {
+        one_thread().block_on(async {
             let app = app.start().await.expect("it starts");
             let (handle, host) = (app.handle(), app.host().clone());
             let both = async { tokio::join!(app.run(), act(&handle, &host)) };

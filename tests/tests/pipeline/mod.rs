@@ -125,14 +125,6 @@ pub(crate) fn pipeline(dirs: &Dirs, count: u32, denoise: &[&str]) -> AppBuilder 
         ))
 }
 
-pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
 /// Nothing is left, and there was never more than the pool.
 pub(crate) fn check(outcome: &Outcome) {
     let report = &outcome.report;

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tombolo::pressure::{Level, PressureSink, PressureSource, Psi, Thresholds};
 use tombolo_app::{App, CommandExit, CommandSpec};
-use tombolo_tests::cgroup::{Group, Stalling, stall_if_told};
+use tombolo_test_util::cgroup::{Group, Stalling, stall_if_told};
 
 use crate::guests;
-use crate::trio::{program, strand};
+use tombolo_test_util::run::one_thread;
+use tombolo_test_util::three_guests::program;
 
 const NAME: &str = "kernel::stall_that_the_kernel_sees_is_heard_by_a_guest";
 
@@ -43,7 +44,7 @@ fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
     let psi = Psi::open("/proc/pressure/memory", Thresholds::default());
     let psi = psi.expect("this test needs pressure-stall information of the kernel");
     let levels = Arc::new(Mutex::new(Vec::new()));
-    let outcome = strand().block_on(async {
+    let outcome = one_thread().block_on(async {
         let command = CommandSpec {
             args: vec!["any".into()],
             ..CommandSpec::default()

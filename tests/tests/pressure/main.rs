@@ -15,22 +15,21 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSink, PressureSource};
-use tombolo::{RegionCtx, RegionHost, RegionView};
 use tombolo_app::{App, CommandExit, CommandSpec, GuestSpec};
+use tombolo_test_util::process::{Descriptor, Process};
+use tombolo_test_util::run::{one_thread, until};
+use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
 use tombolo_tests::artifacts;
-use tombolo_tests::process::{Descriptor, Process};
-use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::Store;
+use wasmtime::component::Linker;
+use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::bindings::Command;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_io::IoView;
 
 mod kernel;
 mod margin;
 mod relief;
-#[path = "../calls/trio.rs"]
-mod trio;
 
 tombolo_tests::guests!(pressure);
 
@@ -58,9 +57,7 @@ impl PressureSource for Own {
 
 /// Lets others run until the guest has given its sign so many times.
 async fn signs(host: &RegionHost, count: u64) {
-    while host.counts().regions_created < count {
-        tokio::task::yield_now().await;
-    }
+    until(|| host.counts().regions_created >= count).await;
 }
 
 /// The bytes that the kernel has for the region of this name, which one guest of
@@ -79,12 +76,8 @@ fn resident(name: &str) -> u64 {
 #[test]
 fn guest_that_waits_is_told_and_blocks_nobody() {
     // One thread: if the guest blocked it, nothing would be reported.
-    let strand = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let outcome = strand.block_on(async {
+    let outcome = one_thread().block_on(async {
         let guest = GuestSpec {
             name: "waiter".into(),
             wasm: std::fs::read(guests::PRESSURE_WAITER).unwrap().into(),
@@ -124,60 +117,21 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
     );
 }
 
-struct State {
-    regions: RegionCtx,
-    wasi: WasiCtx,
-    table: ResourceTable,
-}
-
-impl RegionView for State {
-    fn region_ctx(&mut self) -> &mut RegionCtx {
-        &mut self.regions
-    }
-}
-
-impl IoView for State {
-    fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-/// An engine in which guests can map regions. The process has no other.
-fn engine() -> Engine {
-    let mut config = Config::new();
-    tombolo::prepare(&mut config).unwrap();
-    Engine::new(&config).unwrap()
-}
-
 /// Where the guest is said to wait, it does: nothing else makes its call pend.
 #[test]
 fn guest_in_an_embedders_store_waits_and_is_woken() {
-    let engine = engine();
-    let component = Component::from_file(&engine, guests::PRESSURE_WAITER).unwrap();
-    let mut linker: Linker<State> = Linker::new(&engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-    tombolo::add_to_linker(&mut linker).unwrap();
+    let component = component(guests::PRESSURE_WAITER);
+    let mut linker: Linker<State> = Linker::new(engine());
+    add_to_linker_async(&mut linker);
     tombolo::add_pressure_to_linker(&mut linker).unwrap();
 
     let host = RegionHost::new();
-    let state = State {
-        regions: host.context("waiter").build(),
-        wasi: WasiCtx::builder()
-            .args(&["waiter", "Critical", "Normal"])
-            .inherit_stdio()
-            .build(),
-        table: ResourceTable::new(),
-    };
-    let mut store = Store::new(&engine, state);
+    let wasi = WasiCtx::builder()
+        .args(&["waiter", "Critical", "Normal"])
+        .inherit_stdio()
+        .build();
+    let state = State::with_wasi(host.context("waiter").build(), wasi);
+    let mut store = Store::new(engine(), state);
     {
         let mut run = pin!(async {
             let command = Command::instantiate_async(&mut store, &component, &linker).await?;
@@ -207,11 +161,9 @@ fn guest_in_an_embedders_store_waits_and_is_woken() {
 }
 
 /// What the component at `path` imports.
-fn imports(path: &str) -> Vec<String> {
-    let engine = engine();
-    let component = Component::from_file(&engine, path).unwrap();
-    let ty = component.component_type();
-    ty.imports(&engine)
+fn imports(path: &'static str) -> Vec<String> {
+    let ty = component(path).component_type();
+    ty.imports(engine())
         .map(|(name, _)| name.to_owned())
         .collect()
 }

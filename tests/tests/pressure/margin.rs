@@ -9,8 +9,10 @@ use tombolo::pressure::{Headroom, Level, MemoryGauge};
 use tombolo::{GRANULE, HostLimits};
 use tombolo_app::{Candidate, CommandExit, GuestSpec, OnPressure, Verdict};
 
-use crate::relief::{end, killed, run_while, until};
-use crate::trio::{self, program};
+use tombolo_test_util::run::{guest_end, run_while, until};
+use tombolo_test_util::three_guests::{self, program};
+
+use crate::relief::killed;
 use crate::{guests, signs};
 
 /// Much more than what the guests have grown their memories by.
@@ -75,7 +77,7 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
             }
         }
     };
-    let app = trio::app("dead-of-pressure")
+    let app = three_guests::app("dead-of-pressure")
         .guest(cached(cache))
         .host_limits(limits())
         .gauge(left.clone())
@@ -98,7 +100,7 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
     // The client has found what it should, and so has the cache.
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), [("near", false)]);
-    assert_eq!(end(&outcome, cache), "exit 0");
+    assert_eq!(guest_end(&outcome, cache), "exit 0");
     assert!(outcome.failures[0].contains("the host is short of memory"));
 }
 
@@ -106,7 +108,7 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
 fn nobody_is_ended_while_half_of_the_margin_is_left() {
     let left = Left::plenty();
     let cache = "cache of half a margin";
-    let app = trio::app("hold spin")
+    let app = three_guests::app("hold spin")
         .guest(cached(cache))
         .host_limits(limits())
         .gauge(left.clone())

@@ -2,49 +2,20 @@
 //! where that is not enough, ending one.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use tombolo::GRANULE;
 use tombolo::pressure::Level;
-use tombolo::{GRANULE, RegionHost};
-use tombolo_app::{
-    App, AppBuilder, AppHandle, Candidate, CommandExit, OnPressure, Outcome, Verdict,
-};
+use tombolo_app::{App, AppBuilder, Candidate, CommandExit, OnPressure, Outcome, Verdict};
 
-use crate::trio::{self, program, strand};
 use crate::{Own, guests, signs};
-
-/// Runs to the end, with the test beside it.
-pub(crate) fn run_while(
-    app: AppBuilder,
-    act: impl AsyncFnOnce(&AppHandle, &RegionHost),
-) -> Outcome {
-    strand().block_on(async {
-        let app = app.start().await.expect("it starts");
-        let (handle, host) = (app.handle(), app.host().clone());
-        let both = async { tokio::join!(app.run(), act(&handle, &host)).0 };
-        let both = tokio::time::timeout(Duration::from_secs(60), both);
-        both.await.expect("nobody hangs")
-    })
-}
-
-/// Lets others run until something is so.
-pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
-        tokio::task::yield_now().await;
-    }
-}
+use tombolo_test_util::run::{guest_end, run_while, until};
+use tombolo_test_util::three_guests::{self, program};
 
 /// Lets others run for a while, in which nothing is to happen.
 async fn a_while() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-}
-
-pub(crate) fn end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
-    let guests = &outcome.report.guests;
-    let guest = guests.iter().find(|it| it.name == guest);
-    &guest.expect("there is one").end
 }
 
 pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
@@ -56,7 +27,7 @@ pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
 /// beside them a guest with a cache.
 fn purged_and_then_ended(scenario: &str, cache: &str) {
     let own = Own::default();
-    let app = trio::app(scenario)
+    let app = three_guests::app(scenario)
         .guest(program(cache, guests::PRESSURE_CACHE))
         .pressure(own.clone())
         .on_pressure(OnPressure::Kill)
@@ -84,7 +55,7 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
     assert_eq!(killed(&outcome), [("near", false)]);
     assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     assert!(outcome.failures[0].starts_with("guest `near` was ended"));
-    assert_eq!(end(&outcome, "far"), "served");
+    assert_eq!(guest_end(&outcome, "far"), "served");
 }
 
 #[test]
@@ -99,7 +70,7 @@ fn caller_with_a_variant_learns_it_as_peer_failed() {
 
 /// An app that holds on, and whose guests would be ended in the order near, far.
 fn holding(on_pressure: OnPressure) -> AppBuilder {
-    trio::app("hold spin")
+    three_guests::app("hold spin")
         .on_pressure(on_pressure)
         .oom_score("near", 900)
         .oom_score("far", 100)
@@ -153,8 +124,8 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
     });
     assert_eq!(*asked.lock().unwrap(), ["near", "far"]);
     assert_eq!(killed(&outcome), [("far", false)]);
-    assert_eq!(end(&outcome, "near"), "served");
-    assert!(end(&outcome, "far").starts_with("ended: the host is short of memory"));
+    assert_eq!(guest_end(&outcome, "near"), "served");
+    assert!(guest_end(&outcome, "far").starts_with("ended: the host is short of memory"));
 }
 
 #[test]
@@ -173,7 +144,7 @@ fn counting_asks_and_ends_nobody() {
     });
     assert_eq!(killed(&outcome), [("near", true)]);
     assert_eq!(
-        (end(&outcome, "near"), end(&outcome, "far")),
+        (guest_end(&outcome, "near"), guest_end(&outcome, "far")),
         ("served", "served")
     );
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use tombolo::{
     GRANULE, Limits, Region, RegionCtx, RegionCtxBuilder, RegionHost, RegionView, Strand,
 };
-use tombolo_tests::process::{Mapping, Process};
+use tombolo_test_util::process::{Mapping, Process};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Result, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};

@@ -1,4 +1,4 @@
-//! An app that a manifest describes, with its files.
+//! The app that a manifest describes, with its files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ use crate::pressure::{Pressure, Score};
 use tombolo::{HostLimits, Limits, Rights};
 use tombolo_app::{App, AppBuilder, CallSpec, ChannelSpec, Grant, GuestSpec, ScopeSpec};
 
-/// An app that a manifest describes, with its files, and what is wrong with it.
+/// The app that a manifest describes, its open files, and its problems.
 #[derive(Debug)]
-pub(crate) struct Described {
+pub(crate) struct DescribedApp {
     path: String,
     text: String,
     pub(super) manifest: Manifest,
@@ -23,32 +23,32 @@ pub(crate) struct Described {
     files: Vec<Files>,
 }
 
-/// What was opened for a guest.
+/// The open files of a guest.
 #[derive(Debug, Default)]
 struct Files {
-    /// Where the component is, as seen from here.
+    /// The component's path, relative to the current directory.
     path: PathBuf,
     wasm: Option<Vec<u8>>,
     dirs: Vec<Grant>,
-    /// The variables that are passed on.
+    /// The variables that are passed on to the guest.
     env: Vec<(String, String)>,
 }
 
-/// What the command line says in the manifest's place.
+/// The options of the command line that override the manifest.
 #[derive(Debug, Default)]
-pub(crate) struct Instead {
+pub(crate) struct Overrides {
     pub(crate) budget: Option<u64>,
     pub(crate) margin: Option<u64>,
     pub(crate) on_pressure: Option<Pressure>,
-    pub(crate) floor: Option<u16>,
-    pub(crate) scores: Vec<Score>,
+    pub(crate) oom_floor: Option<u16>,
+    pub(crate) oom_scores: Vec<Score>,
 }
 
-/// What a guest is granted.
+/// The grants of a guest.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grants {
     pub(crate) calls: Vec<String>,
-    /// Here, there, and whether only to read.
+    /// The path on the host, the path in the guest, and whether it is read-only.
     pub(crate) dirs: Vec<(String, String, bool)>,
     pub(crate) variables: Vec<String>,
     pub(crate) sends: Vec<String>,
@@ -56,22 +56,22 @@ pub(crate) struct Grants {
     pub(crate) scopes: Vec<(String, Rights)>,
 }
 
-impl Described {
-    /// Opens what the manifest names.
+impl DescribedApp {
+    /// Opens the files that the manifest names.
     pub(super) fn new(
         path: &Path,
         text: String,
         manifest: Manifest,
         mut problems: Vec<Problem>,
-        most_bytes: u64,
-    ) -> Described {
+        max_component_bytes: u64,
+    ) -> DescribedApp {
         let base = path.parent().unwrap_or(Path::new(""));
         let files = manifest
             .guests
             .iter()
-            .map(|guest| Files::open(guest, base, most_bytes, &mut problems))
+            .map(|guest| Files::open(guest, base, max_component_bytes, &mut problems))
             .collect();
-        Described {
+        DescribedApp {
             path: path.display().to_string(),
             text,
             manifest,
@@ -80,17 +80,17 @@ impl Described {
         }
     }
 
-    /// Adds what is wrong, or deserves to be said.
+    /// Adds problems or warnings.
     pub(crate) fn add(&mut self, problems: impl IntoIterator<Item = Problem>) {
         self.problems.extend(problems);
     }
 
-    /// Whether nothing was found that keeps the app from starting.
+    /// Returns whether the app can start: there are only warnings.
     pub(crate) fn is_good(&self) -> bool {
         self.problems.iter().all(Problem::is_warning)
     }
 
-    /// All that was found, shown at its lines; nothing if there is nothing.
+    /// Renders all problems at their lines. The text is empty if there are none.
     pub(crate) fn render(&self, fancy: bool) -> String {
         match self.problems.is_empty() {
             true => String::new(),
@@ -98,42 +98,42 @@ impl Described {
         }
     }
 
-    /// Fails with all that was found, if the app cannot start.
-    pub(crate) fn good(self) -> Result<Described, Failure> {
+    /// Returns the app, or all problems if it cannot start.
+    pub(crate) fn good(self) -> Result<DescribedApp, Failure> {
         match self.is_good() {
             true => Ok(self),
             false => Err(self.failure()),
         }
     }
 
-    /// What was found, as a failure.
+    /// Returns all problems as a failure.
     pub(crate) fn failure(&self) -> Failure {
-        Failure::shown(self.render(crate::fancy()))
+        Failure::rendered(self.render(crate::fancy()))
     }
 
-    /// The guests' names, and where their components are.
+    /// Returns the names of the guests and the paths of their components.
     pub(crate) fn components(&self) -> impl Iterator<Item = (&str, &Path)> {
         let guests = self.manifest.guests.iter().zip(&self.files);
         guests.map(|(guest, files)| (&*guest.name.value, &*files.path))
     }
 
-    /// How many channels and scopes there are.
+    /// Returns the number of channels and the number of scopes.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.manifest.channels.len(), self.manifest.scopes.len())
     }
 
-    /// Whether all components were read.
+    /// Returns whether all components were read.
     pub(super) fn is_whole(&self) -> bool {
         self.files.iter().all(|files| files.wasm.is_some())
     }
 
-    /// Whether this guest's component was read.
+    /// Returns whether this guest's component was read.
     pub(super) fn has(&self, guest: &str) -> bool {
         let mut guests = self.manifest.guests.iter().zip(&self.files);
         guests.any(|(other, files)| other.name.value == guest && files.wasm.is_some())
     }
 
-    /// What a guest is granted.
+    /// Returns the grants of a guest.
     pub(crate) fn grants(&self, guest: &str) -> Grants {
         let manifest = &self.manifest;
         let mut grants = Grants::default();
@@ -161,28 +161,28 @@ impl Described {
         grants
     }
 
-    /// The app, as far as its components were read. To be asked for once: it
-    /// takes along what was opened.
-    pub(crate) fn builder(&mut self, instead: &Instead) -> AppBuilder {
+    /// Builds the app from the components that could be read. Can be called once, because it
+    /// consumes the open files.
+    pub(crate) fn builder(&mut self, overrides: &Overrides) -> AppBuilder {
         let files = std::mem::take(&mut self.files);
         let manifest = &self.manifest;
         let mut host_limits = HostLimits::default();
-        if let Some(budget) = instead.budget.or(manifest.budget) {
+        if let Some(budget) = overrides.budget.or(manifest.budget) {
             host_limits.budget = budget;
         }
-        if let Some(margin) = instead.margin.or(manifest.margin) {
+        if let Some(margin) = overrides.margin.or(manifest.margin) {
             host_limits.margin = margin;
         }
-        let on_pressure = instead.on_pressure.or(manifest.on_pressure);
+        let on_pressure = overrides.on_pressure.or(manifest.on_pressure);
         let mut builder = App::builder()
             .host_limits(host_limits)
             .limits(limits(Limits::default(), &manifest.limits))
             .on_pressure(on_pressure.unwrap_or_default().into())
-            .oom_floor(instead.floor.or(manifest.floor).unwrap_or(1))
-            // Nobody may call anybody, but for those below.
+            .oom_floor(overrides.oom_floor.or(manifest.oom_floor).unwrap_or(1))
+            // No calls are permitted, except for those added below.
             .may_call([]);
-        if let Some(grace) = manifest.grace {
-            builder = builder.stop_timeout(grace);
+        if let Some(timeout) = manifest.stop_timeout {
+            builder = builder.stop_timeout(timeout);
         }
         let mut names = Vec::new();
         let mut kept = Vec::new();
@@ -195,7 +195,7 @@ impl Described {
             } = files;
             kept.push(Files {
                 path,
-                // For [`has`](Described::has): whether there was one.
+                // Empty, so that [`has`](DescribedApp::has) knows that there was one.
                 wasm: wasm.as_ref().map(|_| Vec::new()),
                 ..Files::default()
             });
@@ -218,24 +218,24 @@ impl Described {
                 strand: guest.strand.clone(),
                 restart: guest.restart.clone(),
             });
-            let scored = instead
-                .scores
+            let scored = overrides
+                .oom_scores
                 .iter()
                 .any(|score| score.guest == guest.name.value);
-            if let Some(score) = guest.score.filter(|_| !scored) {
+            if let Some(score) = guest.oom_score.filter(|_| !scored) {
                 builder = builder.oom_score(&guest.name.value, score);
             }
         }
-        for Score { guest, score } in &instead.scores {
+        for Score { guest, score } in &overrides.oom_scores {
             builder = builder.oom_score(guest, *score);
         }
-        let there = |guest: &str| names.contains(&guest);
+        let is_built = |guest: &str| names.contains(&guest);
         for guest in &manifest.guests {
             let from = &guest.name.value;
             let calls = guest
                 .calls
                 .iter()
-                .filter(|to| there(from) && there(&to.value));
+                .filter(|to| is_built(from) && is_built(&to.value));
             builder = builder.may_call(calls.map(|to| CallSpec {
                 from: from.clone(),
                 to: to.value.clone(),
@@ -244,7 +244,7 @@ impl Described {
         for channel in &manifest.channels {
             let from: Vec<String> = channel.from.iter().map(|from| from.value.clone()).collect();
             let Some(to) = &channel.to else { continue };
-            if from.iter().chain([&to.value]).all(|guest| there(guest)) {
+            if from.iter().chain([&to.value]).all(|guest| is_built(guest)) {
                 builder = builder.channel(ChannelSpec {
                     name: channel.name.value.clone(),
                     from,
@@ -260,7 +260,7 @@ impl Described {
             let members: Vec<(String, Rights)> = members
                 .map(|(member, rights)| (member.value.clone(), *rights))
                 .collect();
-            if members.iter().all(|(member, _)| there(member)) {
+            if members.iter().all(|(member, _)| is_built(member)) {
                 builder = builder.scope(ScopeSpec {
                     name: scope.name.value.clone(),
                     members,
@@ -285,12 +285,17 @@ fn shown(dir: &Dir) -> (String, String, bool) {
 }
 
 impl Files {
-    /// Opens what a guest is made of and is granted, from where the manifest is.
-    fn open(guest: &Guest, base: &Path, most_bytes: u64, problems: &mut Vec<Problem>) -> Files {
+    /// Opens a guest's component and directories, relative to the manifest.
+    fn open(
+        guest: &Guest,
+        base: &Path,
+        max_component_bytes: u64,
+        problems: &mut Vec<Problem>,
+    ) -> Files {
         let mut files = Files::default();
         if let Some(component) = &guest.component {
             files.path = base.join(&component.value);
-            match component::read_one(&files.path, most_bytes) {
+            match component::read_one(&files.path, max_component_bytes) {
                 Ok(wasm) => files.wasm = Some(wasm),
                 Err(failure) => problems.push(failure.problem(component.span.clone())),
             }

@@ -1,14 +1,19 @@
-//! Manifests: an app, described in a file.
+//! Manifests: files that describe apps.
+//!
+//! [`shape`] is the one description of the keys. [`validate`] checks values against it, and the
+//! JSON schema and the tables of `docs/manifest.md` are printed from it. [`read`] takes what is
+//! valid, so one mistake does not hide another, except in a file that is not TOML. Values keep
+//! their places in the text, so [`locate`] can show problems of components at a line as well.
 
 mod app;
-mod conform;
-mod place;
+mod locate;
 mod problem;
 mod read;
-mod refer;
+mod references;
 mod schema;
 mod shape;
 mod syntax;
+mod validate;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +21,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) use self::app::{Described, Grants, Instead};
+pub(super) use self::app::{DescribedApp, Grants, Overrides};
 pub(super) use self::problem::Problem;
 use self::problem::Span;
 pub(super) use self::schema::schema;
@@ -26,33 +31,33 @@ use super::pressure::Pressure;
 use tombolo::Rights;
 use tombolo_app::Restart;
 
-/// The file that is looked for where none is named.
+/// The manifest that is read if none is named.
 pub(super) const NAME: &str = "tombolo.toml";
 
-/// Something, and where it is written.
+/// A value and its place in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Spot<T> {
+struct Spanned<T> {
     value: T,
     span: Span,
 }
 
-impl<T> Spot<T> {
-    fn map<U>(self, map: impl FnOnce(T) -> U) -> Spot<U> {
-        Spot {
+impl<T> Spanned<T> {
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned {
             value: map(self.value),
             span: self.span,
         }
     }
 }
 
-/// What a manifest says.
+/// The contents of a manifest.
 #[derive(Debug, Default)]
 struct Manifest {
     budget: Option<u64>,
     margin: Option<u64>,
     on_pressure: Option<Pressure>,
-    floor: Option<u16>,
-    grace: Option<Duration>,
+    oom_floor: Option<u16>,
+    stop_timeout: Option<Duration>,
     limits: Vec<Limit>,
     guests: Vec<Guest>,
     channels: Vec<Channel>,
@@ -61,31 +66,31 @@ struct Manifest {
 
 #[derive(Debug)]
 struct Guest {
-    name: Spot<String>,
-    component: Option<Spot<PathBuf>>,
+    name: Spanned<String>,
+    component: Option<Spanned<PathBuf>>,
     args: Vec<String>,
     env: Vec<(String, String)>,
-    pass_env: Vec<Spot<String>>,
+    pass_env: Vec<Spanned<String>>,
     dirs: Vec<Dir>,
     limits: Vec<Limit>,
-    score: Option<u16>,
+    oom_score: Option<u16>,
     strand: Option<String>,
-    calls: Vec<Spot<String>>,
+    calls: Vec<Spanned<String>>,
     restart: Restart,
 }
 
 #[derive(Debug)]
 struct Dir {
-    host: Spot<PathBuf>,
-    guest: Spot<String>,
+    host: Spanned<PathBuf>,
+    guest: Spanned<String>,
     read_only: bool,
 }
 
 #[derive(Debug)]
 struct Channel {
-    name: Spot<String>,
-    from: Vec<Spot<String>>,
-    to: Option<Spot<String>>,
+    name: Spanned<String>,
+    from: Vec<Spanned<String>>,
+    to: Option<Spanned<String>>,
     capacity: u32,
     message_bytes: u64,
     message_regions: u32,
@@ -93,25 +98,24 @@ struct Channel {
 
 #[derive(Debug)]
 struct Scope {
-    name: Spot<String>,
-    members: Vec<(Spot<String>, Rights)>,
+    name: Spanned<String>,
+    members: Vec<(Spanned<String>, Rights)>,
 }
 
-/// Reads the text of a manifest, as far as it can be read, and says all that is
-/// wrong with it.
+/// Parses a manifest. Returns its valid parts, and all problems.
 fn parse(text: &str) -> (Manifest, Vec<Problem>) {
     let value = match toml_span::parse(text) {
         Ok(value) => value,
         Err(error) => return (Manifest::default(), vec![syntax::problem(&error)]),
     };
-    let mut problems = conform::manifest(&value);
+    let mut problems = validate::manifest(&value);
     let manifest = read::manifest(&value, &mut problems);
-    refer::check(&manifest, &mut problems);
+    references::check(&manifest, &mut problems);
     (manifest, problems)
 }
 
-/// The manifest that a command of this program reads: the one that is named, or
-/// `tombolo.toml` where we are.
+/// Returns the path of the manifest for a command: the one that is named, or `tombolo.toml` in
+/// the current directory.
 pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
         return Ok(path);
@@ -121,20 +125,30 @@ pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Fai
         return Ok(path);
     }
     let failure = match command {
-        "check" => Failure::says(format!("there is no `{NAME}` here")),
-        _ => Failure::says(format!("no guest is named, and there is no `{NAME}` here")).hint(
-            format!("name the guests, as in `tombolo {command} a.wasm b.wasm`"),
-        ),
+        "check" => Failure::msg(format!("there is no `{NAME}` in this directory")),
+        _ => Failure::msg(format!(
+            "no guest is named, and there is no `{NAME}` in this directory"
+        ))
+        .hint(format!(
+            "name the guests, for example `tombolo {command} a.wasm b.wasm`"
+        )),
     };
-    let example = format!("as in `tombolo {command} -f app/{NAME}`");
+    let example = format!("for example `tombolo {command} -f app/{NAME}`");
     Err(failure.hint(format!("name a manifest, {example}")))
 }
 
-/// Reads a manifest, and opens what it names. Components have so many bytes at most.
-pub(super) fn open(path: &Path, most_bytes: u64) -> Result<Described, Failure> {
+/// Reads a manifest, and opens the files that it names. A component of more than
+/// `max_component_bytes` is not read.
+pub(super) fn open(path: &Path, max_component_bytes: u64) -> Result<DescribedApp, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(anyhow::Error::new(error).context(format!("cannot read `{}`", path.display())))
     })?;
     let (manifest, problems) = parse(&text);
-    Ok(Described::new(path, text, manifest, problems, most_bytes))
+    Ok(DescribedApp::new(
+        path,
+        text,
+        manifest,
+        problems,
+        max_component_bytes,
+    ))
 }

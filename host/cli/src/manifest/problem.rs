@@ -1,28 +1,27 @@
-//! What is wrong with a manifest, shown at its lines.
+//! Problems of a manifest, rendered at their lines.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// A place in a manifest, in bytes.
+/// A range of bytes in a manifest.
 pub(crate) type Span = Range<usize>;
 
-/// Something that is wrong with a manifest, or deserves to be said about it.
+/// An error or a warning about a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(super) title: String,
-    /// Where, if there is a place for it, and what is there.
+    /// The place, if there is one, and its label.
     pub(super) at: Option<(Span, String)>,
-    /// What else is to be seen.
+    /// A second place and its label.
     pub(super) also: Option<(Span, String)>,
-    /// What more there is to say.
     pub(super) notes: Vec<String>,
     pub(super) hints: Vec<String>,
     pub(super) warning: bool,
 }
 
 impl Problem {
-    /// A problem with no place. What follows the first line is said after it.
+    /// Creates an error without a place. Lines after the first become notes.
     pub(crate) fn new(text: impl Into<String>) -> Problem {
         let text = text.into();
         let (title, rest) = text.split_once('\n').unwrap_or((&text, ""));
@@ -36,13 +35,13 @@ impl Problem {
         }
     }
 
-    /// Says where it is, and what is there.
+    /// Sets the place and its label.
     pub(crate) fn at(mut self, span: Span, label: impl Into<String>) -> Problem {
         self.at = Some((span, label.into()));
         self
     }
 
-    /// Shows something else.
+    /// Sets a second place and its label.
     pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Problem {
         self.also = Some((span, label.into()));
         self
@@ -58,7 +57,7 @@ impl Problem {
         self
     }
 
-    /// Nothing that keeps the app from starting.
+    /// Makes this a warning, which does not keep the app from starting.
     pub(crate) fn warning(mut self) -> Problem {
         self.warning = true;
         self
@@ -69,8 +68,7 @@ impl Problem {
     }
 }
 
-/// Shows problems at the lines of the manifest, in their order there, and counts
-/// them.
+/// Renders problems at their lines, in the order of the manifest, and counts them.
 pub(crate) fn render(path: &str, text: &str, problems: &[Problem], fancy: bool) -> String {
     let renderer = match fancy {
         true => Renderer::styled(),
@@ -111,7 +109,7 @@ pub(crate) fn render(path: &str, text: &str, problems: &[Problem], fancy: bool) 
     shown + &count(problems.len() - warnings, warnings) + "\n"
 }
 
-/// As in `2 errors, 1 warning`.
+/// Formats counts, as in `2 errors, 1 warning`.
 fn count(errors: usize, warnings: usize) -> String {
     let some = |count: usize, what: &str| match count {
         0 => None,
@@ -122,8 +120,8 @@ fn count(errors: usize, warnings: usize) -> String {
     counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The span as far as it is inside of the text, in whole characters, and in its
-/// first line: a table may go on for long.
+/// Clips a span to the text, to whole characters, and to its first line, because a table can
+/// be long.
 fn within(text: &str, span: &Span) -> Span {
     let start = text.floor_char_boundary(span.start.min(text.len()));
     let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));

@@ -1,7 +1,6 @@
-//! Takes out of a manifest what is in it.
+//! Reads the contents of a manifest.
 //!
-//! What has not the right shape is left out: [`conform`](super::conform) has said
-//! so already.
+//! Values of a wrong shape are left out, because [`validate`](super::validate) reports them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,13 +9,13 @@ use bytesize::ByteSize;
 use toml_span::value::{Key, Table as Values, Value, ValueInner};
 
 use super::problem::{Problem, Span};
-use super::{Channel, Dir, Guest, Manifest, Scope, Spot};
+use super::{Channel, Dir, Guest, Manifest, Scope, Spanned};
 use crate::limit::Limit;
 use crate::pressure::Pressure;
 use tombolo::Rights;
 use tombolo_app::{Backoff, ChannelSpec, Restart};
 
-/// Reads a manifest, as far as it can be read, and adds what is wrong with it.
+/// Reads the valid parts of a manifest, and adds problems in the relations between values.
 pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manifest {
     let mut read = Read { problems };
     let mut manifest = Manifest::default();
@@ -28,12 +27,12 @@ pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manife
         manifest.margin = read.size(app, "margin");
         manifest.on_pressure = text(app, "on-pressure").and_then(|word| match &*word.value {
             "purge" => Some(Pressure::Purge),
-            "count" => Some(Pressure::Count),
+            "dry-run" => Some(Pressure::DryRun),
             "kill" => Some(Pressure::Kill),
             _ => None,
         });
-        manifest.floor = number(app, "floor").filter(|floor| *floor <= 1000);
-        manifest.grace = read.time(app, "grace");
+        manifest.oom_floor = number(app, "oom-floor").filter(|floor| *floor <= 1000);
+        manifest.stop_timeout = read.time(app, "stop-timeout");
         manifest.limits = read.limits(app);
     }
     manifest.guests = named(values, "guests")
@@ -68,7 +67,7 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    fn guest(&mut self, name: Spot<String>, values: &Values<'_>) -> Guest {
+    fn guest(&mut self, name: Spanned<String>, values: &Values<'_>) -> Guest {
         let dirs: Vec<Dir> = tables(values, "dirs")
             .filter_map(|dir| self.dir(dir))
             .collect();
@@ -76,10 +75,13 @@ impl Read<'_> {
             let same = |other: &&Dir| other.guest.value == dir.guest.value;
             if let Some(first) = dirs[..index].iter().find(same) {
                 self.problems.push(
-                    Problem::new(format!("two directories are `{}`", dir.guest.value))
-                        .at(dir.guest.span.clone(), "again")
-                        .also(first.guest.span.clone(), "first here")
-                        .hint("`guest` says under which path the guest sees a directory"),
+                    Problem::new(format!(
+                        "two directories have the path `{}`",
+                        dir.guest.value
+                    ))
+                    .at(dir.guest.span.clone(), "again here")
+                    .also(first.guest.span.clone(), "first here")
+                    .hint("`guest` sets the path at which the guest sees a directory"),
                 );
             }
         }
@@ -96,7 +98,7 @@ impl Read<'_> {
             pass_env: texts(values, "pass-env"),
             dirs,
             limits: self.limits(values),
-            score: number(values, "score").filter(|score| *score <= 1000),
+            oom_score: number(values, "oom-score").filter(|score| *score <= 1000),
             strand: text(values, "strand").map(|strand| strand.value),
             calls: texts(values, "calls"),
             restart: self.restart(values),
@@ -114,7 +116,7 @@ impl Read<'_> {
     }
 
     fn restart(&mut self, values: &Values<'_>) -> Restart {
-        let on_failure = |policy: Option<Spot<String>>| {
+        let on_failure = |policy: Option<Spanned<String>>| {
             policy.is_some_and(|policy| policy.value == "on-failure")
         };
         let Some(values) = table(values, "restart") else {
@@ -144,7 +146,7 @@ impl Read<'_> {
                 Problem::new(format!(
                     "`delay` is longer than `max-delay`, which is {most}"
                 ))
-                .at(value.span.into(), "longer than the longest wait"),
+                .at(value.span.into(), "longer than `max-delay`"),
             );
         }
         match on_failure(text(values, "policy")) {
@@ -153,7 +155,7 @@ impl Read<'_> {
         }
     }
 
-    /// The limits in a table, of those that there are.
+    /// Returns the valid limits in a table.
     fn limits(&mut self, values: &Values<'_>) -> Vec<Limit> {
         let mut limits = Vec::new();
         for (key, value) in table(values, "limits").into_iter().flatten() {
@@ -182,9 +184,9 @@ impl Read<'_> {
     }
 }
 
-/// The members of a scope, and their rights.
-fn members(values: &Values<'_>) -> Vec<(Spot<String>, Rights)> {
-    let mut members: Vec<(Spot<String>, Rights)> = Vec::new();
+/// Returns the members of a scope and their rights.
+fn members(values: &Values<'_>) -> Vec<(Spanned<String>, Rights)> {
+    let mut members: Vec<(Spanned<String>, Rights)> = Vec::new();
     for (name, value) in table(values, "members").into_iter().flatten() {
         let mut rights = Rights::NONE;
         for word in value.as_array().into_iter().flatten() {
@@ -196,34 +198,37 @@ fn members(values: &Values<'_>) -> Vec<(Spot<String>, Rights)> {
                     _ => Rights::NONE,
                 };
         }
-        members.push((spot(name), rights));
+        members.push((spanned_key(name), rights));
     }
     members.sort_by_key(|(name, _)| name.span.start);
     members
 }
 
-fn spot(key: &Key<'_>) -> Spot<String> {
-    Spot {
+fn spanned_key(key: &Key<'_>) -> Spanned<String> {
+    Spanned {
         value: key.name.to_string(),
         span: key.span.into(),
     }
 }
 
-fn text(values: &Values<'_>, key: &str) -> Option<Spot<String>> {
-    spotted(values.get(key)?)
+fn text(values: &Values<'_>, key: &str) -> Option<Spanned<String>> {
+    spanned_text(values.get(key)?)
 }
 
-fn spotted(value: &Value<'_>) -> Option<Spot<String>> {
+fn spanned_text(value: &Value<'_>) -> Option<Spanned<String>> {
     let span: Span = value.span.into();
-    value.as_str().map(|text| Spot {
+    value.as_str().map(|text| Spanned {
         value: text.to_owned(),
         span,
     })
 }
 
-fn texts(values: &Values<'_>, key: &str) -> Vec<Spot<String>> {
+fn texts(values: &Values<'_>, key: &str) -> Vec<Spanned<String>> {
     let list = values.get(key).and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(spotted).collect()
+    list.into_iter()
+        .flatten()
+        .filter_map(spanned_text)
+        .collect()
 }
 
 fn number<T: TryFrom<i64>>(values: &Values<'_>, key: &str) -> Option<T> {
@@ -242,16 +247,15 @@ fn tables<'a, 'de>(
     list.into_iter().flatten().filter_map(Value::as_table)
 }
 
-/// The tables in a table, with their names, in the order in which they are
-/// written.
+/// Returns the tables in a table with their names, in the order of the file.
 fn named<'a, 'de>(
     values: &'a Values<'de>,
     key: &str,
-) -> impl Iterator<Item = (Spot<String>, &'a Values<'de>)> + use<'a, 'de> {
+) -> impl Iterator<Item = (Spanned<String>, &'a Values<'de>)> + use<'a, 'de> {
     let mut named: Vec<_> = table(values, key)
         .into_iter()
         .flatten()
-        .filter_map(|(name, value)| Some((spot(name), value.as_table()?)))
+        .filter_map(|(name, value)| Some((spanned_key(name), value.as_table()?)))
         .collect();
     named.sort_by_key(|(name, _)| name.span.start);
     named.into_iter()

@@ -1,153 +1,88 @@
-//! The schema of manifests, for editors.
+//! The JSON schema of manifests, for editors.
 
-use miniserde::json::{self, Number, Object, Value};
+use serde_json::{Map, Value, json};
 
 use super::shape::{self, Key, Shape, Table};
 
-/// The schema, as JSON text of many lines.
+/// Returns the schema as indented JSON, so that people can read it and compare versions.
 pub(crate) fn schema() -> String {
-    let Value::Object(mut schema) = table(&shape::MANIFEST) else {
-        unreachable!("a table's schema is an object");
-    };
-    let mut set = |key: &str, value: &str| schema.insert(key.to_owned(), text(value));
-    set("$schema", "http://json-schema.org/draft-07/schema#");
-    set("title", "tombolo.toml");
-    set(
-        "description",
-        "An app of WebAssembly guests that share memory, for `tombolo run`.",
-    );
-    let mut lines = String::new();
-    write(&mut lines, &Value::Object(schema), 0);
-    lines + "\n"
+    let mut schema = table(&shape::MANIFEST);
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+    schema["title"] = "tombolo.toml".into();
+    schema["description"] =
+        "An app of WebAssembly guests that share memory, for `tombolo run`.".into();
+    format!("{schema:#}\n")
 }
 
 fn table(table: &Table) -> Value {
-    let properties = table.keys.iter().map(|key| (key.name.to_owned(), of(key)));
-    let required = table.keys.iter().filter(|key| key.required);
-    let mut members = vec![
-        ("type", text("object")),
-        ("properties", Value::Object(properties.collect())),
-        ("additionalProperties", Value::Bool(false)),
-    ];
-    let required: Vec<Value> = required.map(|key| text(key.name)).collect();
+    let properties: Map<String, Value> = table
+        .keys
+        .iter()
+        .map(|key| (key.name.to_owned(), property(key)))
+        .collect();
+    let required: Vec<&str> = table
+        .keys
+        .iter()
+        .filter(|key| key.required)
+        .map(|key| key.name)
+        .collect();
+    let mut schema = json!({
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    });
     if !required.is_empty() {
-        members.push(("required", Value::Array(required.into_iter().collect())));
+        schema["required"] = json!(required);
     }
-    object(members)
+    schema
 }
 
-/// The schema of a key's value, with what it means.
-fn of(key: &Key) -> Value {
-    let Value::Object(mut schema) = shape(&key.shape) else {
-        unreachable!("a schema is an object");
+/// Returns the schema of a key's value, with the key's meaning and default.
+fn property(key: &Key) -> Value {
+    let mut schema = value(&key.shape);
+    schema["description"] = match key.default {
+        "" => key.doc.into(),
+        default => format!("{} Default: {default}.", key.doc).into(),
     };
-    let doc = match key.default {
-        "" => key.doc.to_owned(),
-        default => format!("{} Default: {default}.", key.doc),
-    };
-    schema.insert("description".to_owned(), text(&doc));
-    Value::Object(schema)
+    schema
 }
 
-fn shape(of: &Shape) -> Value {
+fn value(of: &Shape) -> Value {
     match of {
-        Shape::Text(_, pattern) => object([("type", text("string")), ("pattern", text(pattern))]),
-        Shape::Number(least, most) => object([
-            ("type", text("integer")),
-            ("minimum", number(*least)),
-            ("maximum", number(*most)),
-        ]),
-        Shape::Size => object([
-            ("type", list([text("integer"), text("string")])),
-            ("minimum", number(0)),
-            ("pattern", text(shape::SIZE)),
-        ]),
-        Shape::Time => object([("type", text("string")), ("pattern", text(shape::TIME))]),
-        Shape::TimeOrNone => object([
-            ("type", text("string")),
-            ("pattern", text(shape::TIME_OR_NONE)),
-        ]),
-        Shape::Word(words) => object([
-            ("type", text("string")),
-            ("enum", list(words.iter().map(|(word, _)| text(word)))),
-        ]),
-        Shape::Set(each, least) => object([
-            ("type", text("array")),
-            ("items", shape(each)),
-            ("uniqueItems", Value::Bool(true)),
-            ("minItems", number(*least as i64)),
-        ]),
-        Shape::List(each) => object([("type", text("array")), ("items", shape(each))]),
+        Shape::Text(_, pattern) => json!({ "type": "string", "pattern": pattern }),
+        Shape::Number(least, most) => {
+            json!({ "type": "integer", "minimum": least, "maximum": most })
+        }
+        Shape::Size => json!({
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": shape::SIZE,
+        }),
+        Shape::Time => json!({ "type": "string", "pattern": shape::TIME }),
+        Shape::TimeOrNone => json!({ "type": "string", "pattern": shape::TIME_OR_NONE }),
+        Shape::Word(words) => {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            json!({ "type": "string", "enum": words })
+        }
+        Shape::Set(each, least) => json!({
+            "type": "array",
+            "items": value(each),
+            "uniqueItems": true,
+            "minItems": least,
+        }),
+        Shape::List(each) => json!({ "type": "array", "items": value(each) }),
         Shape::Names {
             pattern,
             least,
             each,
             ..
-        } => object([
-            ("type", text("object")),
-            ("propertyNames", object([("pattern", text(pattern))])),
-            ("minProperties", number(*least as i64)),
-            ("additionalProperties", shape(each)),
-        ]),
+        } => json!({
+            "type": "object",
+            "propertyNames": { "pattern": pattern },
+            "minProperties": least,
+            "additionalProperties": value(each),
+        }),
         Shape::Table(of) => table(of),
-        Shape::Either(one, other) => object([("anyOf", list([shape(one), shape(other)]))]),
-    }
-}
-
-fn object<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
-    let members = members.into_iter();
-    let object: Object = members
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    Value::Object(object)
-}
-
-fn list(values: impl IntoIterator<Item = Value>) -> Value {
-    Value::Array(values.into_iter().collect())
-}
-
-fn text(text: &str) -> Value {
-    Value::String(text.to_owned())
-}
-
-fn number(number: i64) -> Value {
-    Value::Number(Number::I64(number))
-}
-
-/// Writes a value with a line for each member, since people read it, and
-/// compare versions of it.
-fn write(lines: &mut String, value: &Value, depth: usize) {
-    let line = |lines: &mut String, depth: usize| {
-        lines.push('\n');
-        lines.push_str(&"  ".repeat(depth));
-    };
-    match value {
-        Value::Object(members) if members.iter().next().is_some() => {
-            lines.push('{');
-            for (index, (name, value)) in members.iter().enumerate() {
-                if index > 0 {
-                    lines.push(',');
-                }
-                line(lines, depth + 1);
-                *lines += &json::to_string(name);
-                *lines += ": ";
-                write(lines, value, depth + 1);
-            }
-            line(lines, depth);
-            lines.push('}');
-        }
-        Value::Array(values) if values.iter().any(|value| matches!(value, Value::Object(_))) => {
-            lines.push('[');
-            for (index, value) in values.iter().enumerate() {
-                if index > 0 {
-                    lines.push(',');
-                }
-                line(lines, depth + 1);
-                write(lines, value, depth + 1);
-            }
-            line(lines, depth);
-            lines.push(']');
-        }
-        _ => *lines += &json::to_string(value),
+        Shape::Either(one, other) => json!({ "anyOf": [value(one), value(other)] }),
     }
 }

@@ -1,11 +1,12 @@
-//! What a manifest looks like: the one place that says which keys there are.
+//! The description of a manifest: the one place that defines its keys.
 //!
-//! The parser checks values against this, the schema is printed from it, and the
-//! page on manifests is tested to name all of it.
+//! The parser checks values against it, the schema is printed from it, and a test
+//! compares the page on manifests with it.
 
-/// What a value looks like.
+/// The form of a value.
 pub(super) enum Shape {
-    /// A text that matches a regular expression; what it is, for messages.
+    /// A text that matches a regular expression: its description for messages, and the
+    /// expression.
     Text(&'static str, &'static str),
     /// A whole number within bounds, both included.
     Number(i64, i64),
@@ -15,14 +16,14 @@ pub(super) enum Shape {
     Time,
     /// The same, or `none`.
     TimeOrNone,
-    /// One of these words; with what each means.
+    /// One of these words, each with its meaning.
     Word(&'static [(&'static str, &'static str)]),
-    /// A list without repetitions; how many there are at least.
+    /// A list without repetitions, with its least length.
     Set(&'static Shape, usize),
     /// A list.
     List(&'static Shape),
-    /// A table whose keys are names that match a regular expression; what they
-    /// are, and how many there are at least.
+    /// A table whose keys are names that match a regular expression, with a description
+    /// of a key and the least number of keys.
     Names {
         of: &'static str,
         pattern: &'static str,
@@ -37,7 +38,7 @@ pub(super) enum Shape {
 
 /// A table with certain keys.
 pub(super) struct Table {
-    /// What it is, for messages: as in `a guest`.
+    /// A description for messages, such as `a guest`.
     pub(super) what: &'static str,
     pub(super) keys: &'static [Key],
 }
@@ -47,11 +48,11 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) required: bool,
-    /// What it means.
+    /// Its meaning.
     pub(super) doc: &'static str,
-    /// What holds without it, in words.
+    /// The default, in words.
     pub(super) default: &'static str,
-    /// A value for it, in TOML.
+    /// An example, in TOML.
     pub(super) example: &'static str,
 }
 
@@ -114,8 +115,11 @@ static GUEST_NAME: Shape = Shape::Text("a guest's name", NAME);
 static ARGUMENT: Shape = Shape::Text("a text", ANY);
 static VARIABLE_NAME: Shape = Shape::Text("a variable's name", VARIABLE);
 static RIGHT: Shape = Shape::Word(&[
-    ("read", "map for reading, and copy out"),
-    ("write", "map for writing, copy in, freeze, clear poison"),
+    ("read", "map for reading, copy out"),
+    (
+        "write",
+        "copy in, freeze, clear poison, and with `read` map for writing",
+    ),
     ("share", "duplicate, move, publish"),
 ]);
 static RIGHTS: Shape = Shape::Set(&RIGHT, 1);
@@ -127,7 +131,7 @@ pub(super) static MANIFEST: Table = Table {
         optional(
             "app",
             Shape::Table(&APP),
-            "What holds for all guests together.",
+            "Settings of the whole app.",
             "the defaults of its keys",
             r#"app = { budget = "64MiB" }"#,
         ),
@@ -140,7 +144,7 @@ pub(super) static MANIFEST: Table = Table {
                 each: &Shape::Table(&GUEST),
             },
             "The guests, by name. The first one that exports `wasi:cli/run` is the first \
-             command: it has standard input, and the arguments of the command line.",
+             command: it gets standard input and the arguments of the command line.",
             r#"guests.decode = { component = "decode.wasm" }"#,
         ),
         optional(
@@ -151,7 +155,7 @@ pub(super) static MANIFEST: Table = Table {
                 least: 0,
                 each: &Shape::Table(&CHANNEL),
             },
-            "The channels, by name: messages from some guests to one, first in, first out.",
+            "The channels, by name: queues of messages from some guests to one.",
             "no channels",
             r#"channels.frames = { from = ["decode"], to = "resize" }"#,
         ),
@@ -163,7 +167,7 @@ pub(super) static MANIFEST: Table = Table {
                 least: 0,
                 each: &Shape::Table(&SCOPE),
             },
-            "The scopes, by name: names of regions that their members share.",
+            "The scopes, by name: namespaces in which members share regions.",
             "no scopes",
             r#"scopes.pool = { members = { decode = ["read", "write", "share"] } }"#,
         ),
@@ -176,47 +180,50 @@ pub(super) static APP: Table = Table {
         optional(
             "budget",
             Shape::Size,
-            "How much memory all regions may commit.",
+            "The memory that all regions together may commit.",
             "half of the machine's memory, or of the cgroup's limit if that is less",
             r#"budget = "64MiB""#,
         ),
         optional(
             "margin",
             Shape::Size,
-            "How much memory to keep free; 0 for none. When less is left, what nobody pins is purged; when less than half of it is left and there is nothing to purge, memories do not grow, regions are not committed, and guests may be ended.",
-            "an eighth of the machine's memory, or of the cgroup's limit if that is less; 256 MiB at most",
+            "The memory to keep free; 0 for none. If less is free, unpinned bytes are purged. If less than half of it is free and nothing can be purged, memories do not grow, regions are not committed, and guests may be terminated.",
+            "an eighth of the machine's memory, or of the cgroup's limit if that is less; at most 256 MiB",
             r#"margin = "32MiB""#,
         ),
         optional(
             "on-pressure",
             Shape::Word(&[
-                ("purge", "purge what nobody pins"),
-                ("count", "purge, and count which guests would be ended"),
-                ("kill", "purge, and where that is not enough, end guests"),
+                ("purge", "purge unpinned bytes"),
+                (
+                    "dry-run",
+                    "purge, and report which guests would be terminated",
+                ),
+                ("kill", "purge, and terminate guests if that is not enough"),
             ]),
-            "What to do when memory is short.",
+            "The reaction to memory pressure.",
             "`purge`",
             r#"on-pressure = "kill""#,
         ),
         optional(
-            "floor",
+            "oom-floor",
             Shape::Number(0, 1000),
-            "No guest with a lower score is ended when memory is short.",
+            "Guests with a lower `oom-score` are never terminated for memory.",
             "1",
-            "floor = 1",
+            "oom-floor = 1",
         ),
         optional(
-            "grace",
+            "stop-timeout",
             Shape::Time,
-            "How long commands have to finish when the app is told to stop, if any of them \
-             hears of it. If none does, they are ended at once.",
+            "How long commands may take to finish at shutdown, if any of them imports \
+             `tombolo:app/lifecycle`. If none does, they are terminated at once.",
             "1s",
-            r#"grace = "5s""#,
+            r#"stop-timeout = "5s""#,
         ),
         optional(
             "limits",
             Shape::Table(&LIMITS),
-            "What each guest may hold and take, where it does not have the same limit itself.",
+            "The limits of each guest that does not set them itself.",
             "the defaults of its keys",
             r#"limits = { memory = "64MiB" }"#,
         ),
@@ -235,8 +242,8 @@ pub(super) static GUEST: Table = Table {
         optional(
             "args",
             Shape::List(&ARGUMENT),
-            "Its arguments. Its name is put in front; what follows `--` on the command line \
-             comes after those of the first command.",
+            "Its arguments, after its name. The first command also gets the arguments that \
+             follow `--` on the command line.",
             "none",
             r#"args = ["--fast"]"#,
         ),
@@ -248,43 +255,43 @@ pub(super) static GUEST: Table = Table {
                 least: 0,
                 each: &ARGUMENT,
             },
-            "Variables that are set for it.",
+            "Environment variables to set.",
             "none",
             r#"env = { KEY = "value" }"#,
         ),
         optional(
             "pass-env",
             Shape::Set(&VARIABLE_NAME, 0),
-            "Variables that are passed on to it from the environment of `tombolo`.",
+            "Environment variables to pass on from `tombolo`.",
             "none",
             r#"pass-env = ["LANG"]"#,
         ),
         optional(
             "dirs",
             Shape::List(&Shape::Table(&DIR)),
-            "The directories that it can open.",
+            "The directories that it may open.",
             "none",
             r#"dirs = [{ host = "images", guest = "/images", access = "read" }]"#,
         ),
         optional(
             "limits",
             Shape::Table(&LIMITS),
-            "What it may hold and take.",
+            "Its limits.",
             "those of `app`",
             r#"limits = { memory = "64MiB", call-time = "5s" }"#,
         ),
         optional(
-            "score",
+            "oom-score",
             Shape::Number(0, 1000),
-            "The higher, the sooner it is ended when memory is short.",
+            "The guest with the highest score is terminated first when memory is short.",
             "500",
-            "score = 700",
+            "oom-score = 700",
         ),
         optional(
             "strand",
             Shape::Text("a strand's name", NAME),
-            "Its strand: guests of one strand take turns, those of different ones run in \
-             parallel. Only those of one may share live windows.",
+            "Its strand. Guests of one strand take turns and may share live windows; strands \
+             run in parallel.",
             "a strand of its own",
             r#"strand = "front""#,
         ),
@@ -298,7 +305,7 @@ pub(super) static GUEST: Table = Table {
         optional(
             "restart",
             Shape::Either(&RESTARTS, &Shape::Table(&RESTART)),
-            "Whether it is started again when it fails.",
+            "Whether it is restarted after a failure.",
             "`never`",
             r#"restart = { policy = "on-failure", delay = "100ms" }"#,
         ),
@@ -311,23 +318,20 @@ pub(super) static DIR: Table = Table {
         required(
             "host",
             Shape::Text("a path", SOME),
-            "The directory.",
+            "The directory on the host.",
             r#"host = "images""#,
         ),
         optional(
             "guest",
             Shape::Text("a path", SOME),
-            "The path under which the guest sees it.",
-            "as `host` is written",
+            "The path at which the guest sees it.",
+            "the text of `host`",
             r#"guest = "/images""#,
         ),
         optional(
             "access",
-            Shape::Word(&[
-                ("read", "to read in it"),
-                ("write", "to read in it, and to change it"),
-            ]),
-            "What the guest can do there.",
+            Shape::Word(&[("read", "read only"), ("write", "read and change")]),
+            "What the guest may do there.",
             "`read`",
             r#"access = "read""#,
         ),
@@ -335,10 +339,10 @@ pub(super) static DIR: Table = Table {
 };
 
 const POLICIES: &[(&str, &str)] = &[
-    ("never", "its end is its end"),
+    ("never", "its first failure is final"),
     (
         "on-failure",
-        "it is started anew when it traps, is ended, or exits with a code other than 0",
+        "it is restarted if it traps, is terminated, or exits with another code than 0",
     ),
 ];
 static RESTARTS: Shape = Shape::Word(POLICIES);
@@ -349,34 +353,34 @@ pub(super) static RESTART: Table = Table {
         required(
             "policy",
             Shape::Word(POLICIES),
-            "Whether it is started again.",
+            "Whether it is restarted after a failure.",
             r#"policy = "on-failure""#,
         ),
         optional(
             "delay",
             Shape::Time,
-            "The wait after the first failure; it doubles with each one.",
+            "The delay after the first failure; it doubles with each further one.",
             "100ms",
             r#"delay = "100ms""#,
         ),
         optional(
             "max-delay",
             Shape::Time,
-            "The longest wait.",
+            "The longest delay.",
             "10s",
             r#"max-delay = "10s""#,
         ),
         optional(
             "max-restarts",
             Shape::Number(0, u32::MAX as i64),
-            "How many restarts in a row there are at most: then the guest has ended.",
+            "The most restarts in a row. After that, it is not restarted.",
             "5",
             "max-restarts = 5",
         ),
         optional(
             "healthy-after",
             Shape::Time,
-            "How long it must live for its failures before that to be forgotten.",
+            "How long it must run until earlier failures are forgotten.",
             "10s",
             r#"healthy-after = "10s""#,
         ),
@@ -401,21 +405,21 @@ pub(super) static CHANNEL: Table = Table {
         optional(
             "capacity",
             Shape::Number(1, u32::MAX as i64),
-            "How many messages may wait in it.",
+            "The most messages that may wait in it.",
             "16",
             "capacity = 8",
         ),
         optional(
             "message-bytes",
             Shape::Size,
-            "How many bytes a message may have, besides its regions: 64 MiB at most.",
+            "The most bytes in a message, besides its regions; at most 64 MiB.",
             "1MiB",
             r#"message-bytes = "64KiB""#,
         ),
         optional(
             "message-regions",
             Shape::Number(0, u32::MAX as i64),
-            "How many regions a message may have.",
+            "The most regions in a message.",
             "16",
             "message-regions = 1",
         ),
@@ -432,50 +436,50 @@ pub(super) static SCOPE: Table = Table {
             least: 1,
             each: &RIGHTS,
         },
-        "The guests that are members, and the rights that each gets to what it opens. Who \
-         has `share` may publish.",
+        "The member guests, and the rights that each gets to the regions it opens. A member \
+         with `share` may publish.",
         r#"members = { decode = ["read", "write", "share"], resize = ["read"] }"#,
     )],
 };
 
-/// The limits; tested to be those of `--limit`.
+/// The limits. A test compares them with those of `--limit`.
 pub(super) static LIMITS: Table = Table {
     what: "`limits`",
     keys: &[
         count(
             "regions",
             "Claims on regions.",
-            "1024, or an eighth of the process's limit of file descriptors",
+            "1024, or an eighth of `RLIMIT_NOFILE` if that is less",
             "regions = 64",
         ),
         size(
             "claimed-bytes",
-            "Bytes of the regions that it has claims on.",
+            "Total size of the regions that it has claims on.",
             "half of the machine's memory, or of the cgroup's limit",
             r#"claimed-bytes = "1GiB""#,
         ),
         size(
             "region-bytes",
-            "Bytes in one region.",
-            "as `claimed-bytes`",
+            "Size of one region.",
+            "that of `claimed-bytes`",
             r#"region-bytes = "64MiB""#,
         ),
         count(
             "handles",
-            "Handles to regions, and to resources that other guests define.",
+            "Handles to regions, and to resources of other guests.",
             "4096",
             "handles = 256",
         ),
         count("windows", "Windows.", "4096", "windows = 256"),
         count(
             "mappings",
-            "Kernel mappings into which windows may cut its memories.",
+            "Kernel mappings (VMAs) into which windows may split its memories.",
             "8192",
             "mappings = 1024",
         ),
         size(
             "copy-bytes",
-            "Bytes per `read-at` and `write-at`.",
+            "Bytes in one `read-at` or `write-at`.",
             "16MiB",
             r#"copy-bytes = "1MiB""#,
         ),
@@ -487,25 +491,25 @@ pub(super) static LIMITS: Table = Table {
         ),
         size(
             "memory",
-            "Bytes of linear memory, all its memories together.",
+            "Bytes of all its linear memories together.",
             "4GiB",
             r#"memory = "64MiB""#,
         ),
         size(
             "host-memory",
-            "Bytes of the host's own memory for its instances, tables, streams and values in calls.",
+            "Bytes of host memory for its instances, tables, streams and values in calls.",
             "128MiB",
             r#"host-memory = "32MiB""#,
         ),
         count(
             "descriptors",
-            "Descriptors, streams and the like from WASI.",
-            "as `regions`, but 16 at least",
+            "Descriptors, streams and other WASI resources.",
+            "that of `regions`, but at least 16",
             "descriptors = 64",
         ),
         time(
             "call-time",
-            "How long a call to it may take.",
+            "How long a call to it, or its instantiation, may take.",
             "60s",
             r#"call-time = "5s""#,
         ),

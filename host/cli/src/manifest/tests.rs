@@ -1,7 +1,7 @@
-//! Manifests: their mistakes as they are shown, the schema, and the page.
+//! Tests of manifests: rendered problems, the schema and the page.
 
+mod locate;
 mod page;
-mod places;
 mod random;
 mod validator;
 
@@ -11,7 +11,7 @@ use super::shape::{self, Shape, Table};
 use super::*;
 use crate::limit;
 
-/// A file of this repository.
+/// Returns the path of a file of this repository.
 fn file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -20,10 +20,9 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Fails if a file is not what it should be, or makes it that, where whoever
-/// runs the tests wants it so.
+/// Fails unless a file has this text. Writes the text instead if `TOMBOLO_BLESS` is set.
 #[track_caller]
-fn same(path: &str, text: &str) {
+fn assert_file(path: &str, text: &str) {
     if std::env::var_os("TOMBOLO_BLESS").is_some() {
         return std::fs::write(file(path), text).unwrap();
     }
@@ -33,62 +32,61 @@ fn same(path: &str, text: &str) {
     );
 }
 
-/// What is said of a manifest's text.
-fn said(text: &str) -> String {
+/// Returns the rendered problems of a manifest.
+fn problems(text: &str) -> String {
     match parse(text) {
         (_, problems) if problems.is_empty() => String::new(),
         (_, problems) => problem::render(NAME, text, &problems, false),
     }
 }
 
-const MISTAKES: &str = "src/cli/manifest/tests/mistakes.txt";
+const MISTAKES: &str = "src/manifest/tests/mistakes.txt";
 
-/// The manifests in that file, with a name and what is said of each.
+/// Returns the name, the manifest and the rendered problems of each entry of that file.
 fn mistakes(file: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     file.split("=== ").skip(1).map(|block| {
         let (name, rest) = block.split_once('\n').expect("a name has a line");
-        let (manifest, said) = rest.split_once("--- says\n").expect("something is said");
-        (name, manifest, said)
+        let (manifest, problems) = rest.split_once("--- problems\n").expect("it has problems");
+        (name, manifest, problems)
     })
 }
 
 #[test]
-fn each_mistake_is_shown_at_its_line() {
+fn each_problem_is_shown_at_its_line() {
     let file = read(MISTAKES);
     let mut new = file[..file.find("=== ").unwrap()].to_owned();
     for (name, manifest, before) in mistakes(&file) {
-        let now = said(manifest) + "\n";
+        let now = problems(manifest) + "\n";
         if std::env::var_os("TOMBOLO_BLESS").is_none() {
             assert_eq!(now, before, "{name}");
         }
-        new += &format!("=== {name}\n{manifest}--- says\n{now}");
+        new += &format!("=== {name}\n{manifest}--- problems\n{now}");
     }
-    same(MISTAKES, &new);
+    assert_file(MISTAKES, &new);
 }
 
 #[test]
-fn schema_is_the_one_in_the_repository() {
-    same("../../docs/tombolo.schema.json", &schema());
+fn schema_file_is_up_to_date() {
+    assert_file("../../docs/tombolo.schema.json", &schema());
 }
 
 #[test]
-fn schema_accepts_what_the_parser_accepts() {
-    let pages = [
-        "../../examples/music/tombolo.toml",
-        "../../examples/cache/tombolo.toml",
-    ];
-    let mut manifests: Vec<String> = pages.map(read).to_vec();
-    manifests.push(WHOLE.to_owned());
+fn schema_accepts_valid_manifests() {
+    let examples = ["cache", "frames", "meter", "music"];
+    let mut manifests: Vec<String> = examples
+        .map(|example| read(&format!("../../examples/{example}/tombolo.toml")))
+        .to_vec();
+    manifests.push(ALL_KEYS.to_owned());
     for manifest in &manifests {
-        assert_eq!(said(manifest), "", "{manifest}");
+        assert_eq!(problems(manifest), "", "{manifest}");
         assert_eq!(validator::refusal(manifest), None, "{manifest}");
     }
 }
 
 #[test]
-fn schema_refuses_what_the_parser_refuses() {
-    // What no schema can tell: whether a name is a guest's, and the like.
-    const BEYOND: &str = " (the schema cannot tell)";
+fn schema_refuses_mistakes() {
+    // A schema cannot express some rules, for example that a name is a guest's.
+    const BEYOND: &str = " (beyond the schema)";
     let mut refused = 0;
     let file = read(MISTAKES);
     for (name, manifest, _) in mistakes(&file) {
@@ -107,20 +105,20 @@ fn schema_refuses_what_the_parser_refuses() {
 }
 
 #[test]
-fn examples_of_keys_are_right() {
-    fn look(table: &'static Table, before: &str, after: &str) {
+fn examples_of_keys_are_valid() {
+    fn check(table: &'static Table, before: &str, after: &str) {
         for key in table.keys {
             let text = format!("{before}{}{after}", key.example);
             let value = toml_span::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
             let about = format!("`{}`", key.name);
-            for problem in conform::manifest(&value) {
+            for problem in validate::manifest(&value) {
                 assert!(!problem.title.starts_with(&about), "{text}: {problem:?}");
                 assert!(!problem.title.contains("no key"), "{text}: {problem:?}");
             }
             let (before, after) = (before.to_owned(), after.to_owned());
             match &key.shape {
                 Shape::Table(table) => {
-                    look(
+                    check(
                         table,
                         &format!("{before}{} = {{ ", key.name),
                         &format!(" }}{after}"),
@@ -129,18 +127,18 @@ fn examples_of_keys_are_right() {
                 Shape::Names {
                     each: Shape::Table(table),
                     ..
-                } => look(
+                } => check(
                     table,
                     &format!("{before}{} = {{ x = {{ ", key.name),
                     &format!(" }} }}{after}"),
                 ),
-                Shape::List(Shape::Table(table)) => look(
+                Shape::List(Shape::Table(table)) => check(
                     table,
                     &format!("{before}{} = [{{ ", key.name),
                     &format!(" }}]{after}"),
                 ),
                 Shape::Either(_, Shape::Table(table)) => {
-                    look(
+                    check(
                         table,
                         &format!("{before}{} = {{ ", key.name),
                         &format!(" }}{after}"),
@@ -150,26 +148,26 @@ fn examples_of_keys_are_right() {
             }
         }
     }
-    look(&shape::MANIFEST, "", "");
+    check(&shape::MANIFEST, "", "");
 }
 
 #[test]
-fn limits_are_those_of_the_command_line() {
-    let mut here: Vec<&str> = shape::LIMITS.names().collect();
-    let mut there: Vec<&str> = limit::names().collect();
-    here.sort_unstable();
-    there.sort_unstable();
-    assert_eq!(here, there);
+fn limits_equal_those_of_the_command_line() {
+    let mut keys: Vec<&str> = shape::LIMITS.names().collect();
+    let mut options: Vec<&str> = limit::names().collect();
+    keys.sort_unstable();
+    options.sort_unstable();
+    assert_eq!(keys, options);
 }
 
 /// A manifest with all keys.
-const WHOLE: &str = r#"
+const ALL_KEYS: &str = r#"
 [app]
 budget = "64MiB"
 margin = "32MiB"
 on-pressure = "kill"
-floor = 1
-grace = "3s"
+oom-floor = 1
+stop-timeout = "3s"
 limits = { windows = 16, run-time = "1h 30m" }
 
 [guests.resize]
@@ -187,7 +185,7 @@ dirs = [
     { host = "more" },
 ]
 limits = { memory = "64MiB", call-time = "5s", region-bytes = 65536, run-time = "none" }
-score = 700
+oom-score = 700
 strand = "front"
 calls = ["resize"]
 restart = { policy = "on-failure", delay = "200ms", max-delay = "20s", max-restarts = 7, healthy-after = "1m" }
@@ -207,18 +205,21 @@ members = { resize = ["read"], decode = ["read", "write", "share"] }
 "#;
 
 #[test]
-fn manifest_is_read_in_full() {
+fn all_keys_are_read() {
     use std::time::Duration;
 
     use tombolo_app::{Backoff, ChannelSpec};
 
-    let (manifest, problems) = parse(WHOLE);
+    let (manifest, problems) = parse(ALL_KEYS);
     assert_eq!(problems, []);
     assert_eq!(manifest.budget, Some(64 << 20));
     assert_eq!(manifest.margin, Some(32 << 20));
     assert_eq!(manifest.on_pressure, Some(Pressure::Kill));
-    assert_eq!(manifest.floor, Some(1));
-    assert_eq!(manifest.grace, Some(std::time::Duration::from_secs(3)));
+    assert_eq!(manifest.oom_floor, Some(1));
+    assert_eq!(
+        manifest.stop_timeout,
+        Some(std::time::Duration::from_secs(3))
+    );
     let names: Vec<&str> = manifest
         .guests
         .iter()
@@ -262,7 +263,7 @@ fn manifest_is_read_in_full() {
     assert_eq!((limits.windows, limits.run_time), (16, None));
     assert_eq!(limits.call_time, Some(Duration::from_secs(5)));
     assert_eq!(
-        (decode.score, decode.strand.as_deref()),
+        (decode.oom_score, decode.strand.as_deref()),
         (Some(700), Some("front"))
     );
     assert_eq!(decode.calls[0].value, "resize");
@@ -289,19 +290,19 @@ fn manifest_is_read_in_full() {
 }
 
 #[test]
-fn nothing_is_granted_that_is_not_written() {
+fn nothing_is_granted_by_default() {
     let (manifest, problems) = parse("guests.a.component = 'a.wasm'");
     assert_eq!(problems, []);
     let guest = &manifest.guests[0];
     assert!(guest.args.is_empty() && guest.env.is_empty() && guest.pass_env.is_empty());
     assert!(guest.dirs.is_empty() && guest.calls.is_empty());
     assert!(manifest.channels.is_empty() && manifest.scopes.is_empty());
-    let described = Described::new(NAME.as_ref(), String::new(), manifest, Vec::new(), u64::MAX);
+    let described = DescribedApp::new(NAME.as_ref(), String::new(), manifest, Vec::new(), u64::MAX);
     assert_eq!(described.grants("a"), Grants::default());
 }
 
 #[test]
-fn what_is_missing_beside_the_manifest_is_shown_at_its_line() {
+fn missing_files_are_shown_at_their_lines() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(NAME);
     let text = "[guests.a]
@@ -339,9 +340,9 @@ error: `DIR/core.wasm` is a core module, not a component
  --> DIR/tombolo.toml:6:14
   |
 6 | component = "core.wasm"
-  |              ^^^^^^^^^ this one
+  |              ^^^^^^^^^ named here
   |
-  = hint: `cargo build --target wasm32-wasip2` makes components; `wasm-tools component new` makes one of a module
+  = hint: build it with `cargo build --target wasm32-wasip2`, or convert it with `wasm-tools component new`
 
 4 errors
 "#;
@@ -353,15 +354,15 @@ fn deep_nesting_is_refused() {
     for (open, close) in [("[", "]"), ("{a=", "}")] {
         let depth = 100_000;
         let text = format!("a = {}1{}", open.repeat(depth), close.repeat(depth));
-        assert!(said(&text).starts_with("error: "));
+        assert!(problems(&text).starts_with("error: "));
     }
     let dotted = vec!["a"; 100_000].join(".");
-    said(&format!("{dotted} = 1"));
-    said(&format!("[{dotted}]"));
+    problems(&format!("{dotted} = 1"));
+    problems(&format!("[{dotted}]"));
 }
 
 #[test]
-fn control_characters_do_not_reach_the_terminal() {
+fn control_characters_are_escaped() {
     let text = "[guests.\"a\\u001b[31m\"]\ncomponent = \"\\u001b\\u0000\"\n";
-    assert!(!said(text).contains('\x1b'));
+    assert!(!problems(text).contains('\x1b'));
 }

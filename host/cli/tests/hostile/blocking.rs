@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tombolo_tests::process::Process;
+use tombolo_test_util::process::Process;
 
 use crate::guests::HOSTILE_BLOCKER;
 use crate::program::{

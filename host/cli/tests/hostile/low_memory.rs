@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tombolo_tests::cgroup::{Filling, Group, fill_if_told};
+use tombolo_test_util::cgroup::{Filling, Group, fill_if_told};
 
 use crate::guests;
 use crate::program::{
@@ -28,12 +28,12 @@ fn app(guests: &[(&str, &str, u32)]) -> TempDir {
     for (name, arguments, score) in guests {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         manifest += &format!(
-            "[guests.{name}]\n{}args = {arguments:?}\nscore = {score}\n\n",
+            "[guests.{name}]\n{}args = {arguments:?}\noom-score = {score}\n\n",
             component(guests::HOSTILE_MEMORY)
         );
     }
     manifest += &format!(
-        "[guests.innocent]\n{}score = 0\n",
+        "[guests.innocent]\n{}oom-score = 0\n",
         component(innocent().to_str().unwrap())
     );
     let has = |wanted: &str| guests.iter().any(|(name, ..)| *name == wanted);

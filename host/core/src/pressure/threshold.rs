@@ -36,7 +36,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use tombolo_tests::cgroup::{Filling, Group, fill_if_told};
+    use tombolo_test_util::cgroup::{Filling, Group, fill_if_told};
 
     use super::*;
 

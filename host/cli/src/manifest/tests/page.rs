@@ -1,10 +1,10 @@
-//! The page on manifests has a table for each table of a manifest.
+//! The tables of `docs/manifest.md`.
 
 use super::*;
 
 const PAGE: &str = "../../docs/manifest.md";
 
-/// The values that a shape takes, for the page.
+/// Returns a description of the values of a shape, for the page.
 fn values(shape: &Shape) -> String {
     match shape {
         Shape::Text(what, _) => what.strip_prefix("a ").unwrap_or(what).to_owned(),
@@ -30,7 +30,7 @@ fn values(shape: &Shape) -> String {
     }
 }
 
-/// What the words of a shape mean, to be put behind what the key means.
+/// Returns the meanings of a shape's words.
 fn words(shape: &Shape) -> String {
     match shape {
         Shape::Word(words) => words
@@ -61,7 +61,7 @@ fn rows(table: &Table) -> String {
 }
 
 #[test]
-fn page_has_every_key_with_its_values_and_default() {
+fn page_has_every_key_with_its_default() {
     let page = read(PAGE);
     let mut new = page.clone();
     for (name, table) in [
@@ -79,5 +79,5 @@ fn page_has_every_key_with_its_values_and_default() {
         let to = new.find(&end).unwrap_or_else(|| panic!("no {end}"));
         new.replace_range(from..to, &rows(table));
     }
-    same(PAGE, &new);
+    assert_file(PAGE, &new);
 }

@@ -1,12 +1,12 @@
-//! Manifests made at random.
+//! Random manifests.
 
 use proptest::prelude::*;
 use regex_lite::Regex;
 
 use super::*;
 
-/// Texts that are nearly manifests.
-fn nearly() -> impl Strategy<Value = String> {
+/// Returns texts that resemble manifests.
+fn manifest_like() -> impl Strategy<Value = String> {
     let words = proptest::sample::select(vec![
         "[",
         "]",
@@ -50,7 +50,7 @@ fn nearly() -> impl Strategy<Value = String> {
     proptest::collection::vec(words, 0..40).prop_map(|words| words.concat())
 }
 
-/// Values that may stand in the place of any other.
+/// Values to replace others with.
 const VALUES: &[&str] = &[
     "0",
     "1",
@@ -97,49 +97,49 @@ const VALUES: &[&str] = &[
 
 proptest! {
     #[test]
-    fn no_text_makes_the_parser_panic(text in any::<String>()) {
-        said(&text);
+    fn parser_accepts_any_text_without_panic(text in any::<String>()) {
+        problems(&text);
     }
 
     #[test]
-    fn no_text_like_a_manifest_makes_the_parser_panic(text in nearly()) {
-        said(&text);
+    fn parser_survives_manifest_like_text(text in manifest_like()) {
+        problems(&text);
     }
 
     #[test]
-    fn no_change_to_a_manifest_makes_the_parser_panic(
-        at in 0..WHOLE.len(),
-        end in 0..WHOLE.len(),
-        text in nearly(),
+    fn parser_survives_changed_manifests(
+        at in 0..ALL_KEYS.len(),
+        end in 0..ALL_KEYS.len(),
+        text in manifest_like(),
     ) {
         let (at, end) = (at.min(end), at.max(end));
-        said(&format!("{}{text}{}", &WHOLE[..at], &WHOLE[end..]));
+        problems(&format!("{}{text}{}", &ALL_KEYS[..at], &ALL_KEYS[end..]));
     }
 
-    /// Schema and parser are of one mind, whatever stands in a value's place.
+    /// Replaces one value by any other.
     #[test]
-    fn schema_refuses_just_what_the_parser_refuses(
+    fn schema_and_parser_agree_on_values(
         place in any::<prop::sample::Index>(),
         value in proptest::sample::select(VALUES.to_vec()),
     ) {
         let values = Regex::new(r#"= (\[("[^"]*"(, )?)+\]|"[^"]*"|[0-9]+)"#).unwrap();
-        let places: Vec<_> = values.captures_iter(WHOLE).map(|found| found.get(1).unwrap()).collect();
+        let places: Vec<_> = values.captures_iter(ALL_KEYS).map(|found| found.get(1).unwrap()).collect();
         let place = place.get(&places).range();
-        let text = format!("{}{value}{}", &WHOLE[..place.start], &WHOLE[place.end..]);
-        let said = conform::manifest(&toml_span::parse(&text).unwrap());
+        let text = format!("{}{value}{}", &ALL_KEYS[..place.start], &ALL_KEYS[place.end..]);
+        let found = validate::manifest(&toml_span::parse(&text).unwrap());
         let refusal = validator::refusal(&text);
-        prop_assert_eq!(refusal.is_some(), !said.is_empty(), "{}\n{:?}\n{:?}", text, said, refusal);
+        prop_assert_eq!(refusal.is_some(), !found.is_empty(), "{}\n{:?}\n{:?}", text, found, refusal);
     }
 
     #[test]
-    fn sizes_and_times_of_the_right_shape_are_read(
+    fn sizes_and_times_of_valid_shape_are_read(
         number in 0u64..1_000_000_000_000,
         unit in "( ?[kKmMgGtT][iI]?[bB]?| ?[bB])?",
         seconds in 0u64..1_000_000_000,
         of in "(ns|us|ms|s|m|h|d)",
     ) {
         let text = format!("app.budget = '{number}{unit}'\nguests.a = {{ component = 'a', restart = {{ policy = 'never', max-delay = '{seconds}{of} 900000000d' }} }}");
-        prop_assert_eq!(said(&text), "");
+        prop_assert_eq!(problems(&text), "");
         let (manifest, _) = parse(&text);
         prop_assert!(manifest.budget.is_some());
     }

@@ -1,24 +1,21 @@
 //! A validator for the part of JSON Schema that the schema uses. It fails on
 //! everything else, so that nothing goes unchecked.
 
-use miniserde::json::{self, Number, Object, Value as Json};
 use regex_lite::Regex;
+use serde_json::{Map, Value as Json};
 use toml_span::value::{Value, ValueInner};
 
 use super::super::schema;
 
 /// Why the schema refuses a manifest; nothing, if it accepts it.
 pub(super) fn refusal(manifest: &str) -> Option<String> {
-    let schema: Json = json::from_str(&schema()).expect("the schema is JSON");
+    let schema: Json = serde_json::from_str(&schema()).expect("the schema is JSON");
     let value = toml_span::parse(manifest).expect("the manifest is TOML");
     valid(&schema, &value).err()
 }
 
-fn object(json: &Json) -> &Object {
-    match json {
-        Json::Object(object) => object,
-        other => panic!("not an object: {other:?}"),
-    }
+fn object(json: &Json) -> &Map<String, Json> {
+    json.as_object().expect("an object")
 }
 
 fn list(json: &Json) -> Vec<&Json> {
@@ -29,18 +26,11 @@ fn list(json: &Json) -> Vec<&Json> {
 }
 
 fn text(json: &Json) -> &str {
-    match json {
-        Json::String(text) => text,
-        other => panic!("not a text: {other:?}"),
-    }
+    json.as_str().expect("a string")
 }
 
 fn number(json: &Json) -> i64 {
-    match json {
-        Json::Number(Number::I64(number)) => *number,
-        Json::Number(Number::U64(number)) => i64::try_from(*number).unwrap(),
-        other => panic!("not a number: {other:?}"),
-    }
+    json.as_i64().expect("an integer")
 }
 
 fn kind(value: &Value<'_>) -> &'static str {

@@ -1,4 +1,4 @@
-use tombolo_tests::process::{Mapping, Process};
+use tombolo_test_util::process::{Mapping, Process};
 
 use super::super::absorb::Absorbed;
 use super::super::entry;

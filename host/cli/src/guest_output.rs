@@ -1,4 +1,4 @@
-//! The destinations of what guests print: `--prefix` and `--log-dir`.
+//! Options for the output of guests: `--prefix` and `--log-dir`.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal as _};
@@ -15,15 +15,19 @@ use tombolo_app::{GuestSpec, Output};
 
 /// The options for the output of guests.
 #[derive(Debug, Default, Args)]
-pub(super) struct Printing {
-    /// Put a guest's name before each line that it prints, as in `player | hello`, and
-    /// escape everything that is not text. `auto` does so if there are several guests and
-    /// they print to a terminal, to the systemd journal or to a file that is appended to.
+pub(super) struct GuestOutput {
+    /// Put a guest's name before each line that it prints, as in `player |
+    /// hello`, and escape everything that is not text.
+    ///
+    /// `auto` does so if there are several guests that print to a terminal, to
+    /// the systemd journal, or to a file that is appended to.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     prefix: Prefix,
 
-    /// Append the output of each guest, on stdout and stderr, to a file of its own in this
-    /// directory: `GUEST.log`. The directory is created if it does not exist.
+    /// Append the output of each guest to `GUEST.log` in this directory.
+    ///
+    /// The file takes both stdout and stderr. The directory is created if it
+    /// does not exist.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }
@@ -36,7 +40,7 @@ enum Prefix {
     Never,
 }
 
-impl Printing {
+impl GuestOutput {
     /// Sets the destinations of the guests.
     ///
     /// # Errors
@@ -44,7 +48,7 @@ impl Printing {
     /// A file cannot be opened.
     pub(super) fn apply(&self, guests: &mut [GuestSpec]) -> Result<(), Failure> {
         if let Some(dir) = &self.log_dir {
-            make(dir)?;
+            create(dir)?;
             for guest in guests {
                 let file = self.prefixed(Output::new(open(dir, &guest.name)?), || false);
                 guest.stdout = Some(file.clone());
@@ -76,8 +80,8 @@ impl Printing {
     }
 }
 
-/// Returns whether a stream is read by people: a terminal, the systemd journal, or a file
-/// that is appended to. A pipe or another file may be the next program's input.
+/// Returns whether people read a stream: a terminal, the systemd journal, or a file that is
+/// appended to. A pipe or another file may be the input of a program.
 fn is_log(stream: BorrowedFd<'_>) -> bool {
     if stream.is_terminal() {
         return true;
@@ -93,27 +97,27 @@ fn is_log(stream: BorrowedFd<'_>) -> bool {
     regular && fcntl_getfl(stream).is_ok_and(|flags| flags.contains(OFlags::APPEND))
 }
 
-fn make(dir: &Path) -> Result<(), Failure> {
+fn create(dir: &Path) -> Result<(), Failure> {
     match DirBuilder::new().create(dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failure(
             Err(error),
             format!(
-                "cannot make the directory `{}` of `--log-dir`",
+                "cannot create the directory `{}` of `--log-dir`",
                 dir.display()
             ),
         )),
     }
 }
 
-/// Opens a guest's file. Links are not followed, and a FIFO is refused instead of waited for.
+/// Opens a guest's file. It does not follow links, and refuses a FIFO instead of waiting for it.
 fn open(dir: &Path, guest: &str) -> Result<File, Failure> {
     let path = dir.join(format!("{guest}.log"));
     let what = || format!("cannot write `{}` in `--log-dir`", path.display());
     if path.parent() != Some(dir) {
-        return Err(Failure::says(format!(
-            "guest `{guest}` has a name that no file can have, for `--log-dir`"
+        return Err(Failure::msg(format!(
+            "the name of guest `{guest}` cannot be a file's name in `--log-dir`"
         )));
     }
     let nothing_else = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -124,14 +128,14 @@ fn open(dir: &Path, guest: &str) -> Result<File, Failure> {
         .open(&path)
         .and_then(|file| match file.metadata()?.is_file() {
             true => Ok(file),
-            false => Err(io::Error::other("it is no regular file")),
+            false => Err(io::Error::other("it is not a regular file")),
         });
     opened.map_err(|error| failure(Err(error), what()))
 }
 
 fn failure(error: io::Result<()>, what: String) -> Failure {
     let error = error.context(what).expect_err("it is an error");
-    Failure::new(error).hint("name a directory that exists and can be written to")
+    Failure::new(error).hint("name a writable directory")
 }
 
 #[cfg(test)]
@@ -139,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_is_a_file_that_is_appended_to() {
+    fn appended_file_is_a_log() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let written = File::create(&path).unwrap();
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn log_of_a_guest_is_no_link_and_no_fifo() {
+    fn links_and_fifos_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("target");
         std::fs::write(&target, "").unwrap();

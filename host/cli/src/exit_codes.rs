@@ -1,44 +1,43 @@
-//! The exit codes, for `--help` and for the page on them.
+//! The exit codes, for `--help` and `docs/exit-codes.md`.
 
 use super::failure::{GUEST_FAILED, NOT_STARTED};
 
-/// An exit code as it is shown, and its meaning.
+/// An exit code and its meaning.
 struct Code(&'static str, &'static str);
 
 const CODES: [Code; 7] = [
     Code(
         "0, or any other",
-        "the exit code of the first command: the low eight bits of its code, or 1 if its `run` \
-         returns an error",
+        "the exit code of the first command: 0 if its `run` succeeds, 1 if it returns an error, \
+         or the code that it passes to `wasi:cli/exit`. Programs in Rust pass 0 or 1 only",
     ),
     Code(
         "2",
-        "nothing was started: bad usage, a mistake in the manifest or in how the guests are \
-         linked, or a system that refuses what the program needs",
+        "nothing was started: bad usage, a mistake in the manifest or in how guests are linked, \
+         or a system that refuses what the program needs",
     ),
     Code(
         "101",
-        "a bug in the program: it panicked, and named the place on stderr",
+        "a bug in the program: it panicked, and printed the location on stderr",
     ),
     Code(
         "134",
-        "a guest failed: it trapped, or the host ended it. The failure of a guest other than \
-         the first command counts only if the first command exited with 0. It does not count if \
-         the guest is to be restarted (`restart`) and has not used up its `max-restarts`, even \
-         if it fails while the app comes to its end",
+        "a guest failed: it trapped, or the host terminated it. The failure of another guest than the \
+         first command counts only if the first command exits with 0. It does not count if \
+         `restart` still permits a restart, even if the guest fails during shutdown",
     ),
     Code(
         "129, 130, 143, 152",
         "SIGHUP, SIGINT, SIGTERM or SIGXCPU: the app was shut down in order. Commands end at \
-         once, or after their grace if one of them listens for it. Other guests end when they \
-         have answered the calls that they are serving, at most two seconds later. SIGINT or \
-         SIGTERM after the first signal ends the program at once. A signal that was ignored \
-         when the program was started, as by `nohup`, stays ignored",
+         once, or after `stop-timeout` if one of them listens for the shutdown. Other guests \
+         first finish the calls that they serve, for two seconds at most. SIGINT or SIGTERM \
+         after the first signal ends the program at once. A signal that was ignored when the \
+         program started, as by `nohup`, stays ignored",
     ),
     Code(
         "131, 137, 139",
-        "SIGQUIT, SIGKILL, SIGSEGV, as a shell reports them: the signal ended the process, \
-         which has no code of its own. The first two come from outside; SIGSEGV is a bug",
+        "SIGQUIT, SIGKILL or SIGSEGV ended the process, as a shell reports it. The first two come \
+         from outside; SIGSEGV is a bug",
     ),
     Code(
         "any of these",
@@ -48,7 +47,7 @@ const CODES: [Code; 7] = [
     ),
 ];
 
-/// Returns the codes as text for a terminal.
+/// Returns the exit codes as text of at most 79 columns.
 pub(super) fn help() -> String {
     let mut text = "Exit codes:".to_owned();
     for Code(code, meaning) in &CODES {

@@ -7,20 +7,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tombolo_app::AppHandle;
 
-/// Starts to listen for the signal. Until then, the signal ends the process.
+/// Starts to listen for SIGUSR1. Until then, the signal ends the process.
 pub(super) fn listen(runtime: &Runtime) -> io::Result<Signal> {
     let _entered = runtime.enter();
     signal(SignalKind::user_defined1())
 }
 
-/// Makes the app purge at each signal, for as long as the runtime lives.
-pub(super) async fn heed(mut signal: Signal, app: AppHandle) {
+/// Makes the app purge at each signal, until the runtime ends.
+pub(super) async fn serve(mut signal: Signal, app: AppHandle) {
     while signal.recv().await.is_some() {
         let purge = {
             let app = app.clone();
             move || {
                 let bytes = app.purge();
-                tracing::info!(bytes, "purged, as SIGUSR1 asks");
+                tracing::info!(bytes, "purged on SIGUSR1");
             }
         };
         // On a thread of its own, because it takes milliseconds. If no thread can be

@@ -10,10 +10,12 @@
 use tombolo::Rights;
 use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
 
-tombolo_tests::guests!(torn);
+use tombolo_test_util::run::threads;
+
+tombolo_tests::guests!(tearing);
 
 /// How many values are lifted for each combination.
-/// `TOMBOLO_TORN_LIFTS` says otherwise.
+/// `TOMBOLO_TEARING_LIFTS` says otherwise.
 const LIFTS: u64 = 200_000;
 
 fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {
@@ -21,12 +23,12 @@ fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {
         inherit_stdio: true,
         strand: strand.map(str::to_owned),
         args: arguments.iter().map(|it| (*it).to_owned()).collect(),
-        ..GuestSpec::new(name, std::fs::read(guests::TORN_NODE).unwrap())
+        ..GuestSpec::new(name, std::fs::read(guests::TEARING_NODE).unwrap())
     }
 }
 
 #[test]
-fn nothing_is_torn_between_strands() {
+fn nothing_tears_between_strands() {
     run(
         "apart",
         &["read", "write", "copy"],
@@ -36,7 +38,7 @@ fn nothing_is_torn_between_strands() {
 }
 
 #[test]
-fn nothing_is_torn_within_a_strand_with_live_windows_too() {
+fn nothing_tears_within_a_strand() {
     let (lifts, live) = (LIFTS / 10, ["live-read", "live-write"]);
     run("live", &live, &["live-write"], lifts);
     run("turns", &live, &["write", "copy"], lifts);
@@ -45,15 +47,10 @@ fn nothing_is_torn_within_a_strand_with_live_windows_too() {
 
 fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
     let strand = (how != "apart").then_some("one");
-    let asked = std::env::var("TOMBOLO_TORN_LIFTS").ok();
+    let asked = std::env::var("TOMBOLO_TEARING_LIFTS").ok();
     let lifts = asked.map_or(lifts, |it| it.parse().unwrap()).to_string();
     for reads in reads {
         for writes in writes {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .unwrap();
             let app = App::builder()
                 .guest(node("reader", &["read", reads, &lifts, how], strand))
                 .guest(node("writer", &["write", writes], strand))
@@ -72,7 +69,7 @@ fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
                         ("writer".into(), Rights::READ | Rights::WRITE),
                     ],
                 });
-            let outcome = runtime.block_on(async { app.start().await.unwrap().run().await });
+            let outcome = threads(2).block_on(async { app.start().await.unwrap().run().await });
             assert_eq!(outcome.failures, [""; 0], "{reads} against {writes}");
             assert_eq!(
                 outcome.end,

@@ -3,22 +3,22 @@
 
 pub(crate) mod sync;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tombolo::{
     Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError, RegionHost,
-    RegionView, Rights,
+    Rights,
 };
-use tombolo_tests::process::Process;
+use tombolo_test_util::process::Process;
+use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Func, Instance, Linker, Resource, ResourceTable, Val};
-use wasmtime::{AsContextMut, Config, Engine, Store, StoreContextMut};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime::component::{Component, Func, Instance, Linker, Resource, Val};
+use wasmtime::{AsContextMut, Store, StoreContextMut};
+use wasmtime_wasi::WasiCtx;
 
 use crate::guests;
 
@@ -30,36 +30,9 @@ const CLIENT: &str = "test:calls/home";
 const NEAR: &str = "test:calls/near";
 const FAR: &str = "test:calls/far";
 
-/// The data of a guest's store.
-pub(crate) struct State {
-    pub(crate) regions: RegionCtx,
-    wasi: WasiCtx,
-    table: ResourceTable,
-}
-
-impl State {
-    fn new(regions: RegionCtx) -> State {
-        State {
-            regions,
-            wasi: WasiCtx::builder().inherit_stderr().build(),
-            table: ResourceTable::new(),
-        }
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-impl RegionView for State {
-    fn region_ctx(&mut self) -> &mut RegionCtx {
-        &mut self.regions
-    }
+/// Returns the data of a guest's store.
+fn state(regions: RegionCtx) -> State {
+    State::with_wasi(regions, WasiCtx::builder().inherit_stderr().build())
 }
 
 /// How often the region of this name is mapped in this process.
@@ -71,25 +44,6 @@ pub(crate) fn mapped(region: &str) -> usize {
         .iter()
         .filter(|it| it.memfd().is_some_and(is_it))
         .count()
-}
-
-fn engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| {
-        let mut config = Config::new();
-        tombolo::prepare(&mut config).expect("this process can map");
-        Engine::new(&config).expect("a good configuration")
-    })
-}
-
-/// Compiles a guest, once for all tests.
-fn component(path: &'static str) -> Component {
-    static COMPILED: OnceLock<Mutex<HashMap<&str, Component>>> = OnceLock::new();
-    let mut compiled = COMPILED.get_or_init(Mutex::default).lock().unwrap();
-    compiled
-        .entry(path)
-        .or_insert_with(|| Component::from_file(engine(), path).expect("it compiles"))
-        .clone()
 }
 
 /// Finds a function of an exported interface.
@@ -315,10 +269,9 @@ pub(crate) struct Guest {
 impl Guest {
     async fn new(regions: RegionCtx, path: &'static str, linker: &mut Linker<State>) -> Guest {
         let component = component(path);
-        wasmtime_wasi::p2::add_to_linker_async(linker).expect("once");
-        tombolo::add_to_linker(linker).expect("once");
+        add_to_linker_async(linker);
         refuse_the_rest(linker, &component);
-        let mut store = Store::new(engine(), State::new(regions));
+        let mut store = Store::new(engine(), state(regions));
         let instance = linker.instantiate_async(&mut store, &component);
         let instance = instance.await.expect("it can be instantiated");
         Guest { store, instance }
@@ -436,7 +389,7 @@ impl Guest {
 }
 
 /// `near` and `far`, which serve, and a gate in place of their home.
-pub(crate) struct Rig {
+pub(crate) struct Harness {
     host: RegionHost,
     pub(crate) gate: Gate,
     events: Events,
@@ -445,7 +398,7 @@ pub(crate) struct Rig {
     far_task: JoinHandle<()>,
 }
 
-impl Drop for Rig {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.far_task.abort();
         if let Some(near) = self.near_task.get_mut().unwrap() {
@@ -454,8 +407,8 @@ impl Drop for Rig {
     }
 }
 
-impl Rig {
-    pub(crate) async fn new() -> Rig {
+impl Harness {
+    pub(crate) async fn new() -> Harness {
         let (host, gate, events) = (RegionHost::new(), Gate::new(), Events::default());
         let mut linker = Linker::new(engine());
         gate.link(&mut linker);
@@ -472,7 +425,7 @@ impl Rig {
         )
         .await;
         let (near, near_task) = spawn(near, NEAR, "near", &events);
-        Rig {
+        Harness {
             host,
             gate,
             events,
@@ -596,7 +549,10 @@ impl Rig {
 
     /// Waits until something has happened.
     pub(crate) fn until<'a>(&'a self, event: &'a str) -> Until<'a> {
-        Until { rig: self, event }
+        Until {
+            harness: self,
+            event,
+        }
     }
 
     pub(crate) fn has_happened(&self, event: &str) -> bool {
@@ -621,18 +577,18 @@ impl Rig {
     }
 }
 
-/// See [`Rig::until`].
+/// See [`Harness::until`].
 pub(crate) struct Until<'a> {
-    rig: &'a Rig,
+    harness: &'a Harness,
     event: &'a str,
 }
 
 impl Until<'_> {
     async fn happens(&self) {
         loop {
-            let mut told = pin!(self.rig.events.0.1.notified());
+            let mut told = pin!(self.harness.events.0.1.notified());
             told.as_mut().enable();
-            if self.rig.has_happened(self.event) {
+            if self.harness.has_happened(self.event) {
                 return;
             }
             told.await;

@@ -1,18 +1,18 @@
-//! Where in a manifest it is that an app cannot start.
+//! Shows the problems of components and links at the lines of the manifest.
 
 use super::Guest;
-use super::app::Described;
+use super::app::DescribedApp;
 use super::problem::Problem;
 use tombolo_app::{Findings, LinkError, LinkWarning, NearestExport, StartError};
 use tombolo_region::escape;
 
-impl Described {
-    /// Adds what was found in the app, at the lines of the guests concerned.
+impl DescribedApp {
+    /// Adds the findings of a check at the lines of the guests concerned.
     pub(crate) fn add_findings(&mut self, findings: &Findings) {
         let mut problems: Vec<Problem> = findings
             .errors
             .iter()
-            .flat_map(|error| self.place(error))
+            .flat_map(|error| self.locate(error))
             .collect();
         problems.extend(
             findings
@@ -23,33 +23,33 @@ impl Described {
         self.add(problems);
     }
 
-    /// Says why the app does not start.
-    pub(crate) fn place(&self, error: &StartError) -> Vec<Problem> {
+    /// Returns the problems that keep the app from starting.
+    pub(crate) fn locate(&self, error: &StartError) -> Vec<Problem> {
         let hinted = |problem: Problem| error.hints().into_iter().fold(problem, Problem::hint);
         let problem = match error {
             StartError::Several(errors) => {
-                return errors.iter().flat_map(|error| self.place(error)).collect();
+                return errors.iter().flat_map(|error| self.locate(error)).collect();
             }
             StartError::Link(errors) => {
                 let errors = errors.errors().iter();
                 return errors.filter_map(|error| self.link(error)).collect();
             }
-            // It may be what was not read.
+            // A component that was not read may be the command.
             StartError::NoCommand { .. } if !self.is_whole() => return Vec::new(),
             StartError::Compile { guest, .. }
             | StartError::Grant { guest, .. }
             | StartError::Instantiate { guest, .. } => {
-                let problem = self.at(Problem::new(error.to_string()), guest, "this one");
+                let problem = self.at(Problem::new(error.to_string()), guest, "this guest");
                 error.causes().into_iter().fold(problem, Problem::note)
             }
             StartError::Run { guest, .. } => {
-                self.at(Problem::new(error.to_string()), guest, "this one")
+                self.at(Problem::new(error.to_string()), guest, "this guest")
             }
             StartError::MessageBytes { channel, .. } | StartError::Queue { channel, .. } => {
                 let mut channels = self.manifest.channels.iter();
                 let problem = Problem::new(error.to_string());
                 match channels.find(|it| it.name.value == *channel) {
-                    Some(channel) => problem.at(channel.name.span.clone(), "this one"),
+                    Some(channel) => problem.at(channel.name.span.clone(), "this guest"),
                     None => problem,
                 }
             }
@@ -61,8 +61,8 @@ impl Described {
         vec![hinted(problem)]
     }
 
-    /// Says why a guest cannot be linked; nothing, if that may be because of
-    /// another's component, which was not read.
+    /// Returns the problem of a link error, or `None` if it may only follow from a component
+    /// that was not read.
     fn link(&self, error: &LinkError) -> Option<Problem> {
         let guest = self.guest(error.guest());
         let mut calls: Vec<&str> = guest
@@ -77,7 +77,7 @@ impl Described {
                 import,
                 near: None | Some(NearestExport::Itself),
             } => (
-                "nobody serves this one",
+                "no guest exports its import",
                 format!(
                     "add a guest that exports `{}`, and name it in `calls` of `{}`",
                     escape(import),
@@ -86,13 +86,16 @@ impl Described {
             ),
             LinkError::Forbidden { exporters, .. } => {
                 calls.push(&exporters[0]);
-                ("may not call it", format!("write `calls = {calls:?}`"))
+                (
+                    "may not call the exporter",
+                    format!("write `calls = {calls:?}`"),
+                )
             }
             LinkError::Ambiguous { .. } => (
-                "which of them?",
+                "several guests export its import",
                 "name only one of them in `calls`".to_owned(),
             ),
-            _ => ("this one", error.hint()),
+            _ => ("this guest", error.hint()),
         };
         let problem = self.at(Problem::new(error.to_string()), error.guest(), label);
         Some(problem.hint(hint))
@@ -100,10 +103,10 @@ impl Described {
 
     fn warning(&self, warning: &LinkWarning) -> Problem {
         let problem = Problem::new(warning.to_string()).warning();
-        self.at(problem, &warning.importer, "the one that calls")
+        self.at(problem, &warning.importer, "the caller")
     }
 
-    /// Puts it where the guest's component is named.
+    /// Places a problem at the component of a guest.
     fn at(&self, problem: Problem, guest: &str, label: &str) -> Problem {
         match self.guest(guest) {
             Some(guest) => {

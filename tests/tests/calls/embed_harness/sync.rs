@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use tombolo::{PackError, Parcel, Region, RegionHost, Rights};
+use tombolo_test_util::store::{State, add_to_linker, component, engine};
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, Linker, Resource, Val};
 
-use super::{CLIENT, NEAR, State, answer, component, engine, function, mapped, refuse_the_rest};
+use super::{CLIENT, NEAR, answer, function, mapped, refuse_the_rest, state};
 use crate::guests;
 
 type Callee = Arc<Mutex<Option<(Store<State>, Instance)>>>;
@@ -24,10 +25,9 @@ fn instantiate(
     component: &Component,
     mut linker: Linker<State>,
 ) -> (Store<State>, Instance) {
-    wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("once");
-    tombolo::add_to_linker(&mut linker).expect("once");
+    add_to_linker(&mut linker);
     refuse_the_rest(&mut linker, component);
-    let mut store = Store::new(engine(), State::new(host.context(name).build()));
+    let mut store = Store::new(engine(), state(host.context(name).build()));
     let instance = linker.instantiate(&mut store, component);
     (store, instance.expect("it can be instantiated"))
 }

@@ -1,8 +1,8 @@
-//! Keeps one guest from filling the log with lines of one kind.
+//! Keeps one guest from flooding the log with lines of one kind.
 //!
-//! Of the warnings and errors of one place in the code about one guest, the first
-//! few of a period are shown. The others are counted, and the count is shown when
-//! the period is over and something else is logged, or when the program ends.
+//! A kind is one place in the code and one guest. The first few warnings and errors of a kind in
+//! a period are logged. The others are counted. The count is logged with the next event after
+//! the period, or when the program ends.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,31 +15,31 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// The number of lines of a kind that are shown in a period.
-const SHOWN: u64 = 8;
+/// The number of lines of a kind that are logged in a period.
+const MAX_LINES: u64 = 8;
 
 /// The length of a period.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// The target of the lines with counts, which are not counted themselves.
-const TARGET: &str = "tombolo::repeats";
+/// The target of the lines with counts, which are not limited themselves.
+const TARGET: &str = "tombolo::rate_limit";
 
-/// The lines that were logged lately.
+/// The lines of the current periods, by kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Repeats(Arc<Mutex<HashMap<Kind, Lines>>>);
+pub(super) struct RateLimit(Arc<Mutex<HashMap<Kind, Lines>>>);
 
-/// Lines of one kind: from one place in the code, about one guest.
+/// A place in the code, and a guest.
 type Kind = (Identifier, String);
 
 #[derive(Debug)]
 struct Lines {
-    begun: Instant,
+    start: Instant,
     count: u64,
-    /// The message of the last one, without its fields.
+    /// The message of the last line, without its fields.
     message: String,
 }
 
-/// Lines that were not shown.
+/// Lines that were not logged.
 #[derive(Debug, PartialEq, Eq)]
 struct Hidden {
     guest: String,
@@ -47,50 +47,50 @@ struct Hidden {
     count: u64,
 }
 
-impl Repeats {
+impl RateLimit {
     fn lines(&self) -> MutexGuard<'_, HashMap<Kind, Lines>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a line, and returns whether it is to be shown.
-    fn note(&self, kind: Kind, message: String, now: Instant) -> bool {
+    /// Counts a line, and returns whether to log it.
+    fn count(&self, kind: Kind, message: String, now: Instant) -> bool {
         let mut lines = self.lines();
         let lines = lines.entry(kind).or_insert_with(|| Lines {
-            begun: now,
+            start: now,
             count: 0,
             message: String::new(),
         });
         lines.count += 1;
         lines.message = message;
-        lines.count <= SHOWN
+        lines.count <= MAX_LINES
     }
 
-    /// Forgets periods that were over at `now`, and returns what was hidden in them.
-    fn over(&self, now: Option<Instant>) -> Vec<Hidden> {
-        let is_over = |lines: &Lines| {
-            now.is_none_or(|now| now.saturating_duration_since(lines.begun) >= PERIOD)
+    /// Removes the periods that have ended at `now`, or all, and returns their hidden lines.
+    fn take_ended(&self, now: Option<Instant>) -> Vec<Hidden> {
+        let has_ended = |lines: &Lines| {
+            now.is_none_or(|now| now.saturating_duration_since(lines.start) >= PERIOD)
         };
         let mut lines = self.lines();
-        let over = lines.extract_if(|_, lines| is_over(lines));
-        let mut hidden: Vec<Hidden> = over
-            .filter(|(_, lines)| lines.count > SHOWN)
+        let ended = lines.extract_if(|_, lines| has_ended(lines));
+        let mut hidden: Vec<Hidden> = ended
+            .filter(|(_, lines)| lines.count > MAX_LINES)
             .map(|((_, guest), lines)| Hidden {
                 guest,
                 message: lines.message,
-                count: lines.count - SHOWN,
+                count: lines.count - MAX_LINES,
             })
             .collect();
         hidden.sort_by(|a, b| (&a.guest, &a.message).cmp(&(&b.guest, &b.message)));
         hidden
     }
 
-    /// Shows the remaining counts, at the end of the program.
+    /// Logs the remaining counts, at the end of the program.
     pub(super) fn finish(&self) {
-        show(self.over(None));
+        log(self.take_ended(None));
     }
 }
 
-fn show(all: Vec<Hidden>) {
+fn log(all: Vec<Hidden>) {
     for Hidden {
         guest,
         message,
@@ -105,23 +105,23 @@ fn show(all: Vec<Hidden>) {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Repeats {
+impl<S: Subscriber> Layer<S> for RateLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // Lines below are for those who ask for all of them.
+        // Lower levels are logged only on demand, and then in full.
         if *metadata.level() > Level::WARN || metadata.target() == TARGET {
             return true;
         }
         let now = Instant::now();
-        show(self.over(Some(now)));
+        log(self.take_ended(Some(now)));
         let mut fields = Fields::default();
         event.record(&mut fields);
         let kind = (metadata.callsite(), fields.guest);
-        self.note(kind, fields.message, now)
+        self.count(kind, fields.message, now)
     }
 }
 
-/// The key of a kind of lines.
+/// The fields of an event that identify its kind.
 #[derive(Default)]
 struct Fields {
     guest: String,
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// Collects the messages that are shown.
+    /// A layer that collects the logged messages.
     #[derive(Clone, Default)]
     struct Shown(Arc<Mutex<Vec<String>>>);
 
@@ -164,41 +164,41 @@ mod tests {
     }
 
     #[test]
-    fn repeated_lines_are_counted_for_each_guest() {
-        let (repeats, shown) = (Repeats::default(), Shown::default());
+    fn repetitions_are_counted_for_each_guest() {
+        let (rate_limit, shown) = (RateLimit::default(), Shown::default());
         let layers = tracing_subscriber::registry()
             .with(shown.clone())
-            .with(repeats.clone());
+            .with(rate_limit.clone());
         tracing::subscriber::with_default(layers, || {
             for number in 0..1000 {
                 tracing::warn!(guest = "loud", "line {number}");
             }
             tracing::warn!(guest = "quiet", "only line");
             tracing::info!(guest = "loud", "asked for");
-            assert_eq!(shown.0.lock().unwrap().len() as u64, SHOWN + 2);
-            repeats.finish();
+            assert_eq!(shown.0.lock().unwrap().len() as u64, MAX_LINES + 2);
+            rate_limit.finish();
         });
         let last = shown.0.lock().unwrap().pop();
         assert_eq!(last.as_deref(), Some("loud: … and 992 more: line 999"));
     }
 
     #[test]
-    fn next_period_shows_lines_again() {
-        let repeats = Repeats::default();
+    fn next_period_logs_lines_again() {
+        let rate_limit = RateLimit::default();
         let kind = || (tracing::metadata::Metadata::callsite(&META), "a".to_owned());
-        let begun = Instant::now();
-        let note = |at: Instant| repeats.note(kind(), "m".into(), at);
-        let shown = (0..20).filter(|_| note(begun)).count();
-        assert_eq!(shown as u64, SHOWN);
-        assert_eq!(repeats.over(Some(begun + PERIOD / 2)), []);
-        let hidden = repeats.over(Some(begun + PERIOD));
+        let start = Instant::now();
+        let count = |at: Instant| rate_limit.count(kind(), "m".into(), at);
+        let shown = (0..20).filter(|_| count(start)).count();
+        assert_eq!(shown as u64, MAX_LINES);
+        assert_eq!(rate_limit.take_ended(Some(start + PERIOD / 2)), []);
+        let hidden = rate_limit.take_ended(Some(start + PERIOD));
         let expected = Hidden {
             guest: "a".into(),
             message: "m".into(),
-            count: 20 - SHOWN,
+            count: 20 - MAX_LINES,
         };
         assert_eq!(hidden, [expected]);
-        assert!(note(begun + PERIOD));
+        assert!(count(start + PERIOD));
     }
 
     struct Place;

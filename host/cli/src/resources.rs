@@ -1,7 +1,7 @@
 //! The threads and file descriptors that the program needs to run guests.
 //!
-//! tokio and wasmtime panic, or wait forever, if a thread or a descriptor is refused while
-//! they start. So the program makes sure of both before.
+//! tokio and wasmtime panic, or wait forever, if they cannot get a thread or a descriptor while
+//! they start. So the program checks both before.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,19 +15,19 @@ use tokio::runtime::{Builder, Runtime};
 use super::failure::Failure;
 use tombolo::internal::compile_in_parallel;
 
-/// The fewest threads that an app needs besides those that run already. They tick, do work
-/// that blocks (such as file operations), watch memory pressure, keep the margin of memory,
-/// and write the output of guests. The main thread, the one for signals and the one that
-/// writes to stderr run already: eight in all, as docs/exit-codes.md says.
-const FEWEST: usize = 5;
-/// Threads besides those that run guests: the fewest, and some more for work that blocks.
-const BESIDES: usize = 9;
-/// The most descriptors that are open at once before a guest has any.
+/// The fewest further threads that an app needs: the ticker, one for blocking work such as file
+/// operations, the watcher of memory pressure, the keeper of the margin, and one that writes
+/// guests' output. The main thread, the thread for signals and the thread that writes to stderr
+/// run already: eight in all, as docs/exit-codes.md says.
+const MIN_THREADS: usize = 5;
+/// Threads that do not run guests: the fewest, and some more for blocking work.
+const OTHER_THREADS: usize = 9;
+/// The most descriptors that are open at once before a guest opens any.
 const DESCRIPTORS: usize = 24;
 
-/// Fails if the process can open too few descriptors. To be called while there is one
-/// thread: others open some as well.
-pub(super) fn descriptors() -> Result<(), Failure> {
+/// Fails if the process can open too few descriptors. Must be called while there is one thread,
+/// because others open descriptors as well.
+pub(super) fn check_descriptors() -> Result<(), Failure> {
     let opened: io::Result<Vec<_>> = (0..DESCRIPTORS)
         .map(|_| Ok(eventfd(0, EventfdFlags::CLOEXEC)?))
         .collect();
@@ -36,30 +36,30 @@ pub(super) fn descriptors() -> Result<(), Failure> {
         .with_context(|| format!("this process cannot open {DESCRIPTORS} more file descriptors"))
         .map_err(|error| {
             Failure::new(error).hint(
-                "the limit is RLIMIT_NOFILE (`ulimit -n`), and each region takes one more; or \
-                 close what this program has inherited",
+                "raise RLIMIT_NOFILE (`ulimit -n`), or close descriptors that this program \
+                 inherits; each region needs one more",
             )
         })
 }
 
-/// Makes the runtime that guests run on: with a thread for each processor, or with as many
-/// as there can be.
+/// Creates the runtime that runs the guests, with a thread for each processor, or with as many
+/// as can be started.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
-    super::say::start();
+    super::stderr::start();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let wanted = workers + BESIDES;
+    let wanted = workers + OTHER_THREADS;
     let mut refused = None;
-    let had = held(wanted, |had, error| {
+    let had = hold_threads(wanted, |had, error| {
         refused = error;
-        // Now, while the threads are held: those that compile are never given back.
+        // While the threads are held, because compiling threads never end.
         let parallel = compile_in_parallel(had == wanted);
-        tracing::debug!(threads = had, parallel, "threads were looked for");
+        tracing::debug!(threads = had, parallel, "available threads");
         had
     });
-    if had < FEWEST {
+    if had < MIN_THREADS {
         return Err(no_threads(had, refused));
     }
-    let mut builder = match had.saturating_sub(BESIDES) {
+    let mut builder = match had.saturating_sub(OTHER_THREADS) {
         0 | 1 => Builder::new_current_thread(),
         more => {
             let mut builder = Builder::new_multi_thread();
@@ -69,15 +69,15 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     };
     if had < wanted {
         tracing::warn!(
-            "this process can start {had} more threads of the {wanted} that it wants: fewer \
-             guests run in parallel, or only one at a time; the limit is RLIMIT_NPROC \
-             (`ulimit -u`) or the cgroup's `pids.max`"
+            "this process can start only {had} of {wanted} threads: fewer guests run in \
+             parallel, or only one at a time; raise RLIMIT_NPROC (`ulimit -u`) or the cgroup's \
+             `pids.max`"
         );
     }
-    // The thread for work that blocks stays when it is idle: there may be no other one later,
-    // and its work would wait for good.
+    // The thread for blocking work stays when it is idle. If it could not be started again,
+    // blocking work would wait forever.
     builder.enable_all().thread_keep_alive(Duration::MAX);
-    // Other processes may have started threads meanwhile. tokio panics then.
+    // tokio panics if other processes have taken the threads meanwhile.
     let built = catch_unwind(AssertUnwindSafe(|| {
         let runtime = builder.build()?;
         let first = runtime.spawn_blocking(|| {});
@@ -86,14 +86,15 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     }));
     match built {
         Ok(built) => built
-            .context("cannot wait for events")
+            .context("cannot create the runtime")
             .map_err(Failure::new),
         Err(_) => Err(no_threads(had, refused)),
     }
 }
 
 fn no_threads(had: usize, refused: Option<io::Error>) -> Failure {
-    let what = format!("this process can start {had} more threads, and needs at least {FEWEST}");
+    let what =
+        format!("this process can start only {had} more threads, and needs at least {MIN_THREADS}");
     let error = match refused {
         Some(error) => anyhow::Error::new(error).context(what),
         None => anyhow::Error::msg(what),
@@ -101,13 +102,13 @@ fn no_threads(had: usize, refused: Option<io::Error>) -> Failure {
     Failure::new(error).hint(THREADS)
 }
 
-/// The hint about the limits of threads.
-pub(super) const THREADS: &str = "the limit of threads is RLIMIT_NPROC (`ulimit -u`), which \
-     counts those of all processes of the user, or the cgroup's `pids.max`";
+/// The hint for a thread that cannot be started.
+pub(super) const THREADS: &str = "raise RLIMIT_NPROC (`ulimit -u`), which counts the \
+     threads of all processes of the user, or the cgroup's `pids.max`";
 
-/// Starts `wanted` threads, or as many as possible, and holds them while `run` is told how
-/// many there are, and why there are not more. When this returns, they are gone.
-fn held<T>(wanted: usize, run: impl FnOnce(usize, Option<io::Error>) -> T) -> T {
+/// Starts `wanted` threads, or as many as possible, and calls `run` with their number and the
+/// error that prevented more. The threads have ended when this returns.
+fn hold_threads<T>(wanted: usize, run: impl FnOnce(usize, Option<io::Error>) -> T) -> T {
     let gate = Mutex::new(());
     let pass = || drop(gate.lock().unwrap_or_else(PoisonError::into_inner));
     let (done, left) = std::thread::scope(|scope| {
@@ -115,7 +116,7 @@ fn held<T>(wanted: usize, run: impl FnOnce(usize, Option<io::Error>) -> T) -> T 
         let mut had = 0;
         let mut refused = None;
         while had < wanted && refused.is_none() {
-            // They do nothing: their stacks may be small.
+            // They do nothing, so their stacks can be small.
             let thread = std::thread::Builder::new().stack_size(64 << 10);
             match thread.spawn_scoped(scope, pass) {
                 Ok(_) => had += 1,
@@ -127,7 +128,7 @@ fn held<T>(wanted: usize, run: impl FnOnce(usize, Option<io::Error>) -> T) -> T 
         drop(closed);
         (done, left)
     });
-    // A thread that was joined still counts for the kernel for a moment.
+    // The kernel still counts a joined thread for a moment.
     for _ in 0..10_000 {
         if threads() <= left {
             break;
@@ -137,7 +138,7 @@ fn held<T>(wanted: usize, run: impl FnOnce(usize, Option<io::Error>) -> T) -> T 
     done
 }
 
-/// Counts the threads of this process, if `/proc` is there.
+/// Returns the number of threads of this process, if `/proc` is mounted.
 fn threads() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }

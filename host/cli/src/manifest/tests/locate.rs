@@ -1,4 +1,4 @@
-//! Where in the manifest it is shown that an app does not start.
+//! The lines at which problems of components and links are shown.
 
 use super::*;
 use tombolo_app::{
@@ -14,14 +14,11 @@ component = "back.wasm"
 component = "other.wasm"
 "#;
 
-/// What is said of that app, whose components are all there, if this is found.
+/// Checks how errors are shown for that app, if all components can be read.
 #[track_caller]
 fn shows(errors: Vec<StartError>, expected: &str) {
-    let findings = {
-        let mut it = Findings::default();
-        it.errors = errors;
-        it
-    };
+    let mut findings = Findings::default();
+    findings.errors = errors;
     assert_eq!(shown(APP, &findings), expected);
 }
 
@@ -48,7 +45,7 @@ fn no_command() -> StartError {
 }
 
 #[test]
-fn missing_guest() {
+fn missing_exporter() {
     shows(
         link(LinkError::Missing {
             guest: "front".into(),
@@ -59,7 +56,7 @@ fn missing_guest() {
  --> tombolo.toml:2:14
   |
 2 | component = "front.wasm"
-  |              ^^^^^^^^^^ nobody serves this one
+  |              ^^^^^^^^^^ no guest exports its import
   |
   = hint: add a guest that exports `a:b/c@1.0.0`, and name it in `calls` of `front`
 
@@ -69,7 +66,7 @@ fn missing_guest() {
 }
 
 #[test]
-fn near_guest() {
+fn exporter_of_another_version() {
     shows(
         link(LinkError::Missing {
             guest: "back".into(),
@@ -83,7 +80,7 @@ fn near_guest() {
  --> tombolo.toml:5:14
   |
 5 | component = "back.wasm"
-  |              ^^^^^^^^^ this one
+  |              ^^^^^^^^^ this guest
   |
   = hint: build `back` and the guest that serves it against the same WIT
 
@@ -93,7 +90,7 @@ fn near_guest() {
 }
 
 #[test]
-fn call_that_is_not_allowed() {
+fn forbidden_call() {
     shows(
         link(LinkError::Forbidden {
             guest: "front".into(),
@@ -104,7 +101,7 @@ fn call_that_is_not_allowed() {
  --> tombolo.toml:2:14
   |
 2 | component = "front.wasm"
-  |              ^^^^^^^^^^ may not call it
+  |              ^^^^^^^^^^ may not call the exporter
   |
   = hint: write `calls = ["other", "back"]`
 
@@ -114,7 +111,7 @@ fn call_that_is_not_allowed() {
 }
 
 #[test]
-fn several_who_may_be_called() {
+fn several_callable_exporters() {
     shows(
         link(LinkError::Ambiguous {
             guest: "front".into(),
@@ -125,7 +122,7 @@ fn several_who_may_be_called() {
  --> tombolo.toml:2:14
   |
 2 | component = "front.wasm"
-  |              ^^^^^^^^^^ which of them?
+  |              ^^^^^^^^^^ several guests export its import
   |
   = hint: name only one of them in `calls`
 
@@ -135,7 +132,7 @@ fn several_who_may_be_called() {
 }
 
 #[test]
-fn types_that_do_not_fit() {
+fn different_types() {
     shows(
         link(LinkError::Mismatch {
             importer: "front".into(),
@@ -154,7 +151,7 @@ fn types_that_do_not_fit() {
  --> tombolo.toml:2:14
   |
 2 | component = "front.wasm"
-  |              ^^^^^^^^^^ this one
+  |              ^^^^^^^^^^ this guest
   |
   = note: `front` imports func(a: u8)
   = note: `other` exports func(a: u16)
@@ -167,7 +164,7 @@ fn types_that_do_not_fit() {
 }
 
 #[test]
-fn component_that_does_not_compile() {
+fn invalid_component() {
     shows(
         vec![StartError::Compile {
             guest: "other".into(),
@@ -177,7 +174,7 @@ fn component_that_does_not_compile() {
  --> tombolo.toml:7:14
   |
 7 | component = "other.wasm"
-  |              ^^^^^^^^^^ this one
+  |              ^^^^^^^^^^ this guest
   |
   = note: it is broken
 
@@ -187,7 +184,7 @@ fn component_that_does_not_compile() {
 }
 
 #[test]
-fn all_at_once_and_warnings_in_the_order_of_lines() {
+fn problems_come_in_the_order_of_lines() {
     let broken = StartError::Compile {
         guest: "other".into(),
         source: wasmtime::Error::msg("it is broken"),
@@ -197,12 +194,9 @@ fn all_at_once_and_warnings_in_the_order_of_lines() {
         exporter: "other".into(),
         function: "a:b/c.f".into(),
     };
-    let findings = {
-        let mut it = Findings::default();
-        it.errors = vec![no_command(), broken];
-        it.warnings = vec![warning];
-        it
-    };
+    let mut findings = Findings::default();
+    findings.errors = vec![no_command(), broken];
+    findings.warnings = vec![warning];
     let said = shown(APP, &findings);
     let titles: Vec<&str> = said
         .lines()
@@ -225,18 +219,15 @@ fn all_at_once_and_warnings_in_the_order_of_lines() {
 }
 
 #[test]
-fn what_may_be_because_of_an_unreadable_component_is_not_said() {
+fn consequences_of_unread_components_are_omitted() {
     let mut errors = link(LinkError::Missing {
         guest: "front".into(),
         import: "a:b/c@1.0.0".into(),
         near: None,
     });
     errors.push(no_command());
-    let findings = {
-        let mut it = Findings::default();
-        it.errors = errors;
-        it
-    };
+    let mut findings = Findings::default();
+    findings.errors = errors;
     let said = shown(&APP.replace("other.wasm", "no.wasm"), &findings);
     assert!(said.starts_with("error: cannot read `no.wasm`"), "{said}");
     assert!(said.ends_with("\n1 error\n"), "{said}");

@@ -1,14 +1,13 @@
-//! Writes to the program's own standard streams: the one place where text meets a terminal.
+//! Writes the program's own messages to stderr.
 //!
 //! Much of that text is foreign: names in components, names of files, and wasmtime's messages
-//! about both. It is escaped when it becomes part of a sentence, line breaks included, so that
-//! it cannot forge a line of the program's. Here everything is checked once more, and nothing
-//! that could steer a terminal gets through. Output of guests does not come this way.
+//! about both. Foreign text is escaped when it becomes part of a sentence, line breaks included,
+//! so that it cannot forge a line. This module checks the whole text once more and escapes
+//! everything that could steer a terminal. Output of guests does not pass through here.
 //!
-//! Stderr may be closed, full, or a pipe without a reader. Text that cannot be written is
-//! lost. It neither ends the program nor changes its exit code, and the program waits for
-//! its reader for a bounded time only. The standard library's `eprint!` panics, or waits
-//! forever.
+//! Stderr may be closed, full, or a pipe without a reader. Text that cannot be written is lost:
+//! it neither ends the program nor changes its exit code, and the program waits for the reader
+//! for a bounded time. `eprint!` would panic, or wait forever.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -22,18 +21,18 @@ use tombolo_app::Output;
 use tombolo_app::internal::Lane;
 use tombolo_region::{escape, is_harmless};
 
-/// The time that the program waits if nobody reads its standard error.
+/// How long the program waits if nothing reads its stderr.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long it waits for a reader that was waited for in vain before: long enough for the
-/// thread that writes to have its turn, if the reader reads again.
+/// How long it waits after a wait that timed out: long enough for the writing thread to run, if
+/// the reader reads again.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Whether the reader of standard error was waited for in vain the last time.
+/// Whether the last wait for the reader timed out.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
-/// The program's lane to its standard error, beside those of guests. It holds `None` if no
-/// thread can be started.
+/// The program's lane to its stderr, beside the lanes of guests. `None` if its thread cannot be
+/// started.
 static LANE: OnceLock<Option<Lane>> = OnceLock::new();
 
 fn lane() -> Option<&'static Lane> {
@@ -46,7 +45,7 @@ pub(super) fn start() {
     lane();
 }
 
-/// Whether text may have colours: escape sequences that select them and do nothing else.
+/// Whether text may contain colours: escape sequences that only select them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Colours {
     Allowed,
@@ -54,7 +53,7 @@ enum Colours {
 }
 
 impl Colours {
-    /// Those of stderr.
+    /// Returns whether stderr shows colours.
     fn of_stderr() -> Colours {
         match super::fancy() {
             true => Colours::Allowed,
@@ -63,13 +62,13 @@ impl Colours {
     }
 }
 
-/// Writes a text to stderr, and waits until it is written, also what was logged before. Not
-/// for the threads on which guests run.
-pub(super) fn say(text: &str) {
+/// Writes a text to stderr. Waits until it is written, and everything that was logged before.
+/// Must not be called on threads that run guests.
+pub(super) fn print(text: &str) {
     let text = clean(text, Colours::of_stderr());
     match lane() {
         Some(lane) => write(lane, &text, &STUCK),
-        // There is nowhere else to say it.
+        // There is no other place to report a failure.
         None => drop(io::stderr().write_all(text.as_bytes())),
     }
 }
@@ -90,14 +89,14 @@ fn write(lane: &Lane, text: &str, stuck: &AtomicBool) {
     stuck.store(!written, Ordering::Relaxed);
 }
 
-/// Makes a result fit for stdout, which has no colours.
+/// Escapes a result for stdout, without colours.
 pub(super) fn plain(text: &str) -> Cow<'_, str> {
     clean(text, Colours::Escaped)
 }
 
-/// Stderr as a writer for logged events, which never fails and never blocks. Each `write` is
-/// one event, which is one line. Lines that there is no room for are counted, and the count
-/// is logged when there is room again.
+/// Stderr as a writer for logged events. It never fails and never blocks. Each `write` is one
+/// event, which is one line. Lines that do not fit into the queue are counted, and the count is
+/// logged once there is room again.
 #[derive(Debug, Default)]
 pub(super) struct Stderr;
 
@@ -118,12 +117,12 @@ impl Write for Stderr {
     }
 }
 
-/// Makes panics print their messages by [`say`] from now on, because they may quote anything.
-pub(super) fn panics() {
-    std::panic::set_hook(Box::new(|panic| say(&panicked(panic))));
+/// Makes panics print their messages by [`print`], because they may quote foreign text.
+pub(super) fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| print(&panic_message(panic))));
 }
 
-fn panicked(panic: &PanicHookInfo<'_>) -> String {
+fn panic_message(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let place = panic.location().map(ToString::to_string);
     let mut text = format!(
@@ -142,7 +141,7 @@ fn panicked(panic: &PanicHookInfo<'_>) -> String {
     text
 }
 
-/// Escapes the line breaks in an event, but for the one at its end.
+/// Escapes the line breaks in an event, except for the one at its end.
 fn one_line(event: &str) -> Cow<'_, str> {
     let line = event.strip_suffix('\n').unwrap_or(event);
     match line.contains('\n') {
@@ -151,10 +150,9 @@ fn one_line(event: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes all that is no text, and leaves line breaks, tabs and, where they are allowed,
-/// colours.
+/// Escapes everything that is not text, line breaks, tabs or permitted colours.
 fn clean(text: &str, colours: Colours) -> Cow<'_, str> {
-    // Nearly all text is like this.
+    // The fast path for nearly all text.
     if text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
@@ -180,10 +178,10 @@ fn clean(text: &str, colours: Colours) -> Cow<'_, str> {
     Cow::Owned(cleaned)
 }
 
-/// Returns how long the escape sequence is that the text begins with, if all it does is
-/// to select how what follows looks, as in `ESC [ 1 ; 31 m`.
+/// Returns the length of the escape sequence at the start of the text, if it only selects a
+/// style, as `ESC [ 1 ; 31 m` does.
 fn colour(text: &str) -> Option<usize> {
-    /// Longer than any that is used.
+    /// Longer than any sequence in use.
     const MOST: usize = 16;
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.find(|char: char| !matches!(char, '0'..='9' | ';'))?;
@@ -195,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_our_own_stays() {
+    fn plain_text_is_unchanged() {
         for text in [
             "error: cannot read `a`\n  cause: none\n",
             "guest\tend\n─────\nnaïve …\n",
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn control_characters_are_escaped() {
         for (text, cleaned) in [
             ("\x1b]0;title\x07", r"\u{1b}]0;title\u{7}"),
             ("\x1b[2J\x1b[H", r"\u{1b}[2J\u{1b}[H"),
@@ -224,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn colours_pass_only_where_they_are_allowed() {
+    fn colours_pass_only_if_allowed() {
         let text = "\x1b[1m\x1b[38;5;9merror\x1b[0m: a\x1b[m";
         assert_eq!(clean(text, Colours::Allowed), text);
         assert!(!clean(text, Colours::Escaped).contains('\x1b'));
     }
 
     #[test]
-    fn other_sequences_are_no_colours() {
+    fn other_sequences_are_escaped() {
         for text in [
             "\x1b[31",
             "\x1b[31;",
@@ -249,8 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn reader_that_reads_again_is_waited_for_again() {
-        /// Needs a moment for each write.
+    fn resumed_reader_gets_text_again() {
+        /// A writer that takes 10 ms for each write.
         struct Slow;
         impl Write for Slow {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -270,30 +268,27 @@ mod tests {
                 return;
             }
         }
-        panic!("nothing is ever written in time");
+        panic!("no write finished in time");
     }
 
     #[test]
-    fn event_is_one_line() {
+    fn event_stays_one_line() {
         assert_eq!(one_line(" WARN a\n"), " WARN a\n");
         assert_eq!(one_line(" WARN a\nerror: b\n"), " WARN a\\nerror: b\n");
         assert_eq!(one_line("a\nb"), "a\\nb\n");
     }
 
-    /// The variable that makes this test panic, in a process of its own.
+    /// The variable that makes the test panic, in a process of its own.
     const PANIC: &str = "TOMBOLO_TEST_PANIC";
 
     #[test]
-    fn panic_makes_no_line_of_what_it_quotes() {
+    fn panic_message_is_escaped() {
         if let Some(text) = std::env::var_os(PANIC) {
-            panics();
+            install_panic_hook();
             panic!("{}", text.to_string_lossy());
         }
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "cli::say::tests::panic_makes_no_line_of_what_it_quotes",
-            ])
+            .args(["--exact", "stderr::tests::panic_message_is_escaped"])
             .arg("--nocapture")
             .env(PANIC, "a\x1b[2J\u{202e}\nerror: forged")
             .env_remove("RUST_BACKTRACE")

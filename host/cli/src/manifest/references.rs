@@ -1,12 +1,12 @@
-//! Whether the guests are there that a manifest names.
+//! Checks that the guests exist that a manifest refers to.
 
-use super::conform::near;
 use super::problem::Problem;
-use super::{Manifest, Spot};
+use super::validate::near;
+use super::{Manifest, Spanned};
 
-/// Finds names of guests that there are not.
+/// Reports references to unknown guests, and guests that may call themselves.
 pub(super) fn check(manifest: &Manifest, problems: &mut Vec<Problem>) {
-    // Without any, it has been said that they are missing.
+    // Missing `guests` are reported already.
     if manifest.guests.is_empty() {
         return;
     }
@@ -15,32 +15,32 @@ pub(super) fn check(manifest: &Manifest, problems: &mut Vec<Problem>) {
         .iter()
         .map(|guest| &*guest.name.value)
         .collect();
-    let mut need = |guest: &Spot<String>, of: String| {
+    let mut require = |guest: &Spanned<String>, role: String| {
         if names.contains(&&*guest.value) {
             return;
         }
         let label = match near(&guest.value, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "no such guest".to_owned(),
+            None => "unknown guest".to_owned(),
         };
         let all: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         problems.push(
-            Problem::new(format!("there is no guest `{}`, which {of}", guest.value))
+            Problem::new(format!("there is no guest `{}`, which {role}", guest.value))
                 .at(guest.span.clone(), label)
                 .hint(format!("the guests are {}", all.join(", "))),
         );
     };
     for guest in &manifest.guests {
         for call in &guest.calls {
-            need(call, format!("`{}` may call", guest.name.value));
+            require(call, format!("`{}` may call", guest.name.value));
         }
     }
     for channel in &manifest.channels {
         for from in &channel.from {
-            need(from, format!("sends to channel `{}`", channel.name.value));
+            require(from, format!("sends to channel `{}`", channel.name.value));
         }
         if let Some(to) = &channel.to {
-            need(
+            require(
                 to,
                 format!("receives from channel `{}`", channel.name.value),
             );
@@ -48,7 +48,7 @@ pub(super) fn check(manifest: &Manifest, problems: &mut Vec<Problem>) {
     }
     for scope in &manifest.scopes {
         for (member, _) in &scope.members {
-            need(
+            require(
                 member,
                 format!("is a member of scope `{}`", scope.name.value),
             );
@@ -58,8 +58,9 @@ pub(super) fn check(manifest: &Manifest, problems: &mut Vec<Problem>) {
         for call in &guest.calls {
             if call.value == guest.name.value {
                 problems.push(
-                    Problem::new(format!("`{}` is to call itself", call.value))
-                        .at(call.span.clone(), "no guest serves itself"),
+                    Problem::new(format!("`{}` cannot call itself", call.value))
+                        .at(call.span.clone(), "the guest itself")
+                        .hint("remove it from `calls`: no guest serves its own imports"),
                 );
             }
         }
