@@ -107,8 +107,9 @@ fn never_starts() {
     });
 }
 
+// rule 6
 #[test]
-fn guests_leave_nothing_behind_however_they_end() {
+fn ended_guests_leave_nothing_behind() {
     // What is made once for a process: handlers, pools of threads.
     ends(app("hold return"), CommandExit::Exit(0));
 

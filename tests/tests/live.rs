@@ -40,8 +40,9 @@ fn is_unsupported<T: std::fmt::Debug>(answer: Result<T, ErrorCode>, reason: &str
     }
 }
 
+// rule 2
 #[test]
-fn embedder_without_its_word_has_no_live_windows() {
+fn embedder_without_a_strand_has_no_live_windows() {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     let mut a = Puppet::new(&host, "a");
@@ -63,8 +64,9 @@ fn embedder_without_its_word_has_no_live_windows() {
     a.assert_works();
 }
 
+// rule 2
 #[test]
-fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
+fn guests_of_a_strand_see_writes_at_once() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| guest(&host, name, &strand));
@@ -97,8 +99,9 @@ fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
     assert_eq!(region.try_read(0..4).unwrap()[..], [3, 3, 3, 1]);
 }
 
+// rule 2
 #[test]
-fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
+fn other_strand_is_refused_with_the_reason() {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     for first in LIVE {
@@ -117,8 +120,9 @@ fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
     assert_filled(&region, 1);
 }
 
+// rule 2
 #[test]
-fn one_store_has_no_two_live_windows_on_the_same_bytes() {
+fn store_has_one_live_window_on_a_byte() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let mut a = guest(&host, "a", &strand);
@@ -137,8 +141,9 @@ fn one_store_has_no_two_live_windows_on_the_same_bytes() {
         .unwrap();
 }
 
+// rule 2
 #[test]
-fn live_windows_and_the_lock_exclude_each_other() {
+fn live_and_locked_windows_conflict() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
@@ -180,8 +185,9 @@ fn live_windows_and_the_lock_exclude_each_other() {
     assert_filled(&region, 1);
 }
 
+// rule 2
 #[test]
-fn access_changes_to_live_and_back_within_the_lock() {
+fn set_access_to_live_respects_the_lock() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
@@ -217,8 +223,9 @@ fn access_changes_to_live_and_back_within_the_lock() {
     assert_eq!(b.byte(at_b), 3);
 }
 
+// rule 6
 #[test]
-fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
+fn dropped_guest_with_live_write_poisons() {
     for (finish, access, poisons) in [
         (false, LIVE_READ, false),
         (true, LIVE_WRITE, false),
@@ -249,8 +256,9 @@ fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
     }
 }
 
+// rule 7
 #[test]
-fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
+fn unpinning_hides_only_its_own_live_window() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
@@ -270,8 +278,9 @@ fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
     assert_eq!(a.peek(at_a, 2).unwrap(), [1, 2]);
 }
 
+// rule 5
 #[test]
-fn borrower_has_live_windows_for_the_length_of_the_call() {
+fn borrower_has_live_windows_during_the_call() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
@@ -312,8 +321,9 @@ fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
 
 /// Each computes without a call to the host until it sees what the other one does:
 /// by turns that the host ends, and with no value that the compiler keeps.
+// rule 2
 #[test]
-fn guests_of_a_strand_see_each_other_in_the_middle_of_their_loops() {
+fn looping_guests_of_a_strand_see_each_other() {
     let outcome = succeeds(app([
         node("ping", "ping", Some("one")),
         node("pong", "pong", Some("one")),
@@ -323,8 +333,9 @@ fn guests_of_a_strand_see_each_other_in_the_middle_of_their_loops() {
     assert_eq!(accesses, ["live-write"; 2]);
 }
 
+// rule 2
 #[test]
-fn strands_of_their_own_are_refused_with_the_reason() {
+fn live_windows_between_strands_are_refused() {
     for (one, other) in [
         (None, None),
         (Some("one"), Some("other")),
@@ -337,21 +348,24 @@ fn strands_of_their_own_are_refused_with_the_reason() {
     }
 }
 
+// rule 2
 #[test]
-fn guest_alone_in_its_strand_has_live_windows_with_nobody() {
+fn lone_guest_conflicts_with_its_own_live_windows() {
     succeeds(app([node("alone", "alone", None)]));
 }
 
+// rule 11
 #[test]
-fn live_windows_are_waited_for() {
+fn guest_waits_for_a_live_window() {
     succeeds(app([
         node("writer", "write-then-share", Some("one")),
         node("waiter", "wait", Some("one")),
     ]));
 }
 
+// rule 6
 #[test]
-fn trap_with_a_live_window_that_writes_poisons_and_the_next_life_mends() {
+fn restarted_guest_clears_poison_of_its_trap() {
     let restart = Restart::OnFailure(Backoff {
         delay: Duration::from_millis(1),
         max_delay: Duration::from_millis(4),

@@ -553,7 +553,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 /// Runs the test, and nothing else, in a process that is ended if it hangs.
 fn in_another_process(seconds: f64) {
-    let name = "process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went";
+    let name = "churn_leaks_nothing_and_loses_no_byte";
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(INSIDE, "1")
@@ -575,8 +575,9 @@ fn in_another_process(seconds: f64) {
     assert!(status.success(), "{status}");
 }
 
+// rules 6, 7
 #[test]
-fn process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went() {
+fn churn_leaks_nothing_and_loses_no_byte() {
     let seconds: f64 = variable("TOMBOLO_SOAK_SECONDS").unwrap_or(1.0);
     if std::env::var_os(INSIDE).is_none() {
         return in_another_process(seconds);

@@ -16,7 +16,7 @@ use crate::guests;
 use tombolo_test_util::run::one_thread;
 use tombolo_test_util::three_guests::program;
 
-const NAME: &str = "kernel::stall_that_the_kernel_sees_is_heard_by_a_guest";
+const NAME: &str = "kernel::guest_is_told_of_a_stall";
 
 /// A source that notes what it reports.
 struct Noting(Psi, Arc<Mutex<Vec<Level>>>);
@@ -36,9 +36,10 @@ impl PressureSource for Noting {
     }
 }
 
+// rule 8
 #[test]
 #[ignore = "takes root, to make a cgroup"]
-fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
+fn guest_is_told_of_a_stall() {
     stall_if_told();
     let group = Group::make("heard");
     let psi = Psi::open("/proc/pressure/memory", Thresholds::default());

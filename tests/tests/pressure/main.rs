@@ -73,8 +73,9 @@ fn resident(name: &str) -> u64 {
     file.blocks() * 512
 }
 
+// rules 8, 11
 #[test]
-fn guest_that_waits_is_told_and_blocks_nobody() {
+fn waiting_guest_is_told_and_blocks_no_thread() {
     // One thread: if the guest blocked it, nothing would be reported.
     let heard = Arc::new(Mutex::new(Vec::new()));
     let outcome = one_thread().block_on(async {
@@ -118,8 +119,9 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
 }
 
 /// Where the guest is said to wait, it does: nothing else makes its call pend.
+// rules 8, 11
 #[test]
-fn guest_in_an_embedders_store_waits_and_is_woken() {
+fn embedded_guest_waits_and_is_woken() {
     let component = component(guests::PRESSURE_WAITER);
     let mut linker: Linker<State> = Linker::new(engine());
     add_to_linker_async(&mut linker);
@@ -169,7 +171,7 @@ fn imports(path: &'static str) -> Vec<String> {
 }
 
 #[test]
-fn guest_asks_for_pressure_only_if_it_uses_it() {
+fn guest_imports_pressure_only_if_used() {
     let pressure = "tombolo:memory/pressure@0.1.0".to_owned();
     assert!(imports(guests::PRESSURE_WAITER).contains(&pressure));
     // Made with the same SDK.

@@ -59,8 +59,9 @@ fn cached(name: &str) -> GuestSpec {
     }
 }
 
+// rules 8, 13
 #[test]
-fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
+fn margin_purges_first_and_then_ends_a_guest() {
     let left = Left::plenty();
     let cache = "cache of the margin";
     let hook = {
@@ -104,8 +105,9 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
     assert!(outcome.failures[0].contains("the host is short of memory"));
 }
 
+// rule 8
 #[test]
-fn nobody_is_ended_while_half_of_the_margin_is_left() {
+fn no_guest_ends_while_half_the_margin_is_left() {
     let left = Left::plenty();
     let cache = "cache of half a margin";
     let app = three_guests::app("hold spin")

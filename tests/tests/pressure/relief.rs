@@ -58,13 +58,15 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
     assert_eq!(guest_end(&outcome, "far"), "served");
 }
 
+// rules 8, 13
 #[test]
-fn first_report_purges_and_is_heard_and_second_ends_a_guest_whose_caller_learns_why() {
+fn first_report_purges_and_second_ends_a_guest() {
     purged_and_then_ended("dead-of-pressure", "cache of one");
 }
 
+// rule 13
 #[test]
-fn caller_with_a_variant_learns_it_as_peer_failed() {
+fn caller_with_a_variant_gets_peer_failed() {
     purged_and_then_ended("dead-of-pressure failing", "cache of another");
 }
 
@@ -95,8 +97,9 @@ fn hook(spared: &'static str) -> (Asked, impl FnMut(&Candidate) -> Verdict + Sen
     (asked, hook)
 }
 
+// rule 8
 #[test]
-fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_spares() {
+fn no_guest_ends_while_purging_helps() {
     let (own, (asked, hook)) = (Own::default(), hook("near"));
     let app = holding(OnPressure::Kill)
         .pressure(own.clone())
@@ -128,8 +131,9 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
     assert!(guest_end(&outcome, "far").starts_with("ended: the host is short of memory"));
 }
 
+// rule 8
 #[test]
-fn counting_asks_and_ends_nobody() {
+fn dry_run_asks_the_hook_and_ends_no_guest() {
     let (own, (asked, hook)) = (Own::default(), hook("far"));
     let app = holding(OnPressure::DryRun)
         .pressure(own.clone())
@@ -149,8 +153,9 @@ fn counting_asks_and_ends_nobody() {
     );
 }
 
+// rule 8
 #[test]
-fn purging_is_all_unless_it_is_asked_for() {
+fn default_only_purges() {
     let (own, (asked, hook)) = (Own::default(), hook("nobody"));
     let app = App::builder()
         .guest(program("cache by default", guests::PRESSURE_CACHE))
