@@ -1,5 +1,4 @@
-//! What an embedder does by mistake, in safe code: nothing of it is undefined
-//! behaviour, and nothing of it goes unnoticed.
+//! Mistakes of an embedder in safe code: none is undefined behaviour, and each is noticed.
 
 use tombolo::{
     GRANULE, GiveError, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
@@ -13,11 +12,11 @@ mod contexts {
 
     /// Checks that the guest was ended because it wrote to its window on `region`.
     #[track_caller]
-    fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
-        let error = result.expect_err("the guest trespassed");
+    fn assert_violation<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
+        let error = result.expect_err("the guest wrote to its read window");
         let error = error
             .downcast::<WriteViolation>()
-            .expect("that is the reason");
+            .expect("the reason is the violation");
         let text = error.to_string();
         assert!(text.contains(&format!("`{}`", region.name())), "{text}");
     }
@@ -45,7 +44,7 @@ mod contexts {
             let (region, mut a, number, at) = with_a_new_context(&host, "music");
             a.fill(at, 100, 9).unwrap();
             assert!(a.store.data().regions.check().is_err());
-            assert_trespass(a.pin(number, GRANULE, GRANULE), &region);
+            assert_violation(a.pin(number, GRANULE, GRANULE), &region);
             drop(a);
             assert_filled(&region, 1);
             Puppet::new(&host, "b").assert_works();
@@ -64,7 +63,7 @@ mod contexts {
                 host.context("third").build(),
             );
             assert!(tombolo::check(&mut a.store).is_err());
-            assert_trespass(a.create("more", 1), &region);
+            assert_violation(a.create("more", 1), &region);
             drop((kept, a));
             assert_filled(&region, 1);
         });
@@ -82,12 +81,12 @@ mod contexts {
                 &mut b.store.data_mut().regions,
             );
             a.fill(at, 100, 9).unwrap();
-            // It is `a` that trespassed, whichever context it has.
+            // `a` committed the violation, whichever context it has.
             let made = b.create("more", 1).unwrap();
             made.unwrap();
-            assert_trespass(a.create("more", 1), &region);
+            assert_violation(a.create("more", 1), &region);
             b.fill(at_b, 100, 9).unwrap();
-            assert_trespass(b.create("more", 1), &other);
+            assert_violation(b.create("more", 1), &other);
             drop((a, b));
             assert_filled(&region, 1);
             assert_filled(&other, 1);
@@ -95,7 +94,7 @@ mod contexts {
     }
 }
 
-/// Calls that do not return, in which a guest writes to what it was lent.
+/// Calls that do not return, in which a guest writes to a lent region.
 mod lends {
     use super::*;
 

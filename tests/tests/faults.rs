@@ -1,5 +1,5 @@
-//! What a guest does, the host survives: each row of what would kill it, on
-//! guests of an app, on guests that the test embeds, and on the process itself.
+//! The host survives each act of a guest that could kill it. Guests of an app, guests that
+//! the test embeds, and the process itself are tested.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -317,7 +317,7 @@ fn panic_and_exit_in_a_call_end_that_guest() {
 
 /// The guest's failure, if it is that it wrote to its window.
 #[track_caller]
-fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
+fn assert_violation<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
     let error = result.unwrap_err();
     assert!(error.is::<WriteViolation>(), "{error:?}");
     assert!(
@@ -349,7 +349,7 @@ fn embedded_guest_traps_at_its_next_host_call() {
         write(&mut a, at_a).unwrap();
         // It went into copies of its own.
         assert_eq!(b.byte(at_b + 5000), 1);
-        assert_trespass(a.create("more", 1));
+        assert_violation(a.create("more", 1));
         drop(a);
         drop(b);
         assert!(!region.is_poisoned());
@@ -419,7 +419,7 @@ fn list_lowered_to_a_read_window_goes_to_a_copy() {
             let _ = act.call(&mut store, (name,));
         }
         // Whatever it asks for next.
-        assert_trespass(act.call(&mut store, ("result",)));
+        assert_violation(act.call(&mut store, ("result",)));
         assert_filled(&region, 1);
         drop(store);
         assert!(mappings_of(&region).is_empty());
@@ -439,7 +439,7 @@ fn most_mappings() -> usize {
     text.trim().parse().unwrap()
 }
 
-/// That the process is not at its end: what fails first is there.
+/// Checks that the process still has threads and memory.
 #[track_caller]
 fn assert_process_is_well() {
     let bytes = std::thread::spawn(|| vec![1u8; 64 << 20]).join().unwrap();
@@ -460,7 +460,7 @@ fn scattered_violations_make_few_mappings() {
         a.fill_apart(at, 8192, FILLS).unwrap();
         let after = count_of_mappings();
         assert!(after <= before + 8, "{before} mappings became {after}");
-        assert_trespass(a.create("more", 1));
+        assert_violation(a.create("more", 1));
         // None of it reached the region, which has no page yet.
         assert_eq!(region.try_read(0..1 << 20).unwrap().iter().max(), Some(&0));
         drop(a);
@@ -598,7 +598,7 @@ fn windows_at_new_places_stay_below_the_limit() {
 
 // The process's own faults.
 
-/// What a child process is to try, in place of the test.
+/// An environment variable that is set in a child process, which must fault.
 const CHILD: &str = "TOMBOLO_TEST_CHILD";
 
 /// Whether this is the child process.

@@ -36,7 +36,7 @@ fn crashing_filter_loses_one_frame() {
     assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
 }
 
-/// What goes round is finished when the app is told to stop in the middle.
+/// An app that is told to stop finishes the frames in flight.
 #[test]
 fn frames_in_flight_finish_at_the_end() {
     let dirs = Dirs::new();

@@ -1,4 +1,4 @@
-//! What a guest can do with what it keeps of a lend that has ended.
+//! Windows that a guest keeps after a lend has ended.
 
 use tombolo::{GRANULE, Limits, RegionHost, Rights};
 use tombolo_test_util::puppet::{Puppet, WRITE, filled};

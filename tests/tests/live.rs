@@ -1,9 +1,10 @@
-//! Live windows: who may have them, with whom they go together, and what is refused
-//! with which reason. In an embedder's stores, moved by hand, and in apps.
+//! Live windows: which guests may have them, with which windows they are compatible, and
+//! the reasons of refusals. The guests are puppets in an embedder's stores, and guests of
+//! apps.
 
 use std::time::Duration;
 
-use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights, Strand};
+use tombolo::{GRANULE, RegionError, RegionHost, Rights, Strand};
 use tombolo_app::{App, AppBuilder, Backoff, CommandExit, GuestSpec, Restart, ScopeSpec};
 
 use tombolo_test_util::puppet::{
@@ -19,11 +20,6 @@ const LOCKED: [Access; 2] = [READ, WRITE];
 
 fn guest(host: &RegionHost, name: &str, strand: &Strand) -> Puppet {
     Puppet::in_strand(host, name, strand)
-}
-
-/// Gives the guest a claim of its own.
-fn claim(guest: &mut Puppet, region: &Region) -> u32 {
-    guest.receive(region.duplicate(Rights::ALL).unwrap())
 }
 
 /// Tries to map the first granule.
@@ -46,7 +42,7 @@ fn embedder_without_a_strand_has_no_live_windows() {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     let mut a = Puppet::new(&host, "a");
-    let number = claim(&mut a, &region);
+    let number = a.claim(&region);
     for access in LIVE {
         is_unsupported(try_show(&mut a, number, access), "take turns");
     }
@@ -70,7 +66,7 @@ fn guests_of_a_strand_see_writes_at_once() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| guest(&host, name, &strand));
-    let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| claim(guest, &region));
+    let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| guest.claim(&region));
     let (of_a, at_a) = a.shown(in_a, 1, LIVE_WRITE);
     let (of_b, at_b) = b.shown(in_b, 1, LIVE_READ);
     let (of_c, at_c) = c.shown(in_c, 1, LIVE_WRITE);
@@ -80,7 +76,7 @@ fn guests_of_a_strand_see_writes_at_once() {
     assert_eq!(a.peek(at_a, 4).unwrap(), [3, 3, 3, 1]);
     assert_eq!(b.peek(at_b, 4).unwrap(), [3, 3, 3, 1]);
 
-    // Whoever reads does not write, as ever.
+    // A window that reads does not write.
     let trap = b.poke(at_b, 9).unwrap_err();
     assert!(trap.downcast_ref::<wasmtime::Trap>().is_some(), "{trap:?}");
     assert_eq!(a.byte(at_a), 3);
@@ -108,7 +104,7 @@ fn other_strand_is_refused_with_the_reason() {
         for second in LIVE {
             let mut a = guest(&host, "a", &Strand::new());
             let mut b = guest(&host, "b", &Strand::new());
-            let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+            let (in_a, in_b) = (a.claim(&region), b.claim(&region));
             let (window, _) = a.shown(in_a, 1, first);
             is_unsupported(try_show(&mut b, in_b, second), "another strand");
             a.drop_window(window).unwrap();
@@ -126,7 +122,7 @@ fn store_has_one_live_window_on_a_byte() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let mut a = guest(&host, "a", &strand);
-    let (one, other) = (claim(&mut a, &region), claim(&mut a, &region));
+    let (one, other) = (a.claim(&region), a.claim(&region));
     a.shown(one, 1, LIVE_READ);
     for number in [one, other] {
         for access in LIVE {
@@ -147,7 +143,7 @@ fn live_and_locked_windows_conflict() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let blocked = Err(ErrorCode::WouldBlock);
     for live in LIVE {
         let (window, _) = a.shown(in_a, 1, live);
@@ -191,7 +187,7 @@ fn set_access_to_live_respects_the_lock() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let (window, at) = a.shown(in_a, 1, READ);
     let (reads, _) = b.shown(in_b, 1, READ);
     for access in LIVE {
@@ -234,7 +230,7 @@ fn dropped_guest_with_live_write_poisons() {
         let (host, strand) = (RegionHost::new(), Strand::new());
         let region = filled(&host, "music", GRANULE, 1);
         let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-        let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+        let (in_a, in_b) = (a.claim(&region), b.claim(&region));
         let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
         let _ = a.shown(in_a, 1, access);
         if finish {
@@ -245,7 +241,7 @@ fn dropped_guest_with_live_write_poisons() {
         // What is there stays as it is.
         assert_eq!(b.byte(at_b), 1);
         let mut c = guest(&host, "c", &strand);
-        let in_c = claim(&mut c, &region);
+        let in_c = c.claim(&region);
         let shown = try_show(&mut c, in_c, LIVE_READ).map(drop);
         let expected = if poisons {
             Err(ErrorCode::Poisoned)
@@ -262,7 +258,7 @@ fn unpinning_hides_only_its_own_live_window() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let (_, at_a) = a.shown(in_a, 1, LIVE_WRITE);
     let (_, at_b) = b.shown(in_b, 1, LIVE_WRITE);
     a.unpin(in_a, 0, 0).unwrap().unwrap();
@@ -284,7 +280,7 @@ fn borrower_has_live_windows_during_the_call() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let in_b = claim(&mut b, &region);
+    let in_b = b.claim(&region);
     let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
     let at = a.allocate(1).unwrap();
     let weak = a.show_lent(&region, Rights::READ, LIVE_WRITE, at).unwrap();

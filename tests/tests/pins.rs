@@ -25,7 +25,7 @@ fn guest(host: &RegionHost, name: &str) -> Puppet {
     Puppet::new(host, name)
 }
 
-/// What the kernel has allocated for a region, in granules.
+/// Returns the granules that the kernel has allocated for a region.
 fn allocated(region: &Region) -> u64 {
     region.usage().resident / GRANULE
 }
@@ -393,7 +393,7 @@ fn holes_in_windows_count_as_mappings() {
     assert_eq!((a.byte(at + 8 * PAGE), a.byte(at + 9 * PAGE)), (0, 7));
 }
 
-/// What is pinned in the middle of a hidden part makes three mappings of one.
+/// Pinning the middle of a hidden part makes three mappings of one.
 // rules 7, 10
 #[test]
 fn pin_refused_at_the_limit_reports_its_loss_later() {
@@ -625,8 +625,8 @@ fn dead_guest_frees_pinned_and_unpinned_bytes() {
     host.create("next", 8 * GRANULE).unwrap();
 }
 
-/// What the kernel has for the regions of a name: the allocated bytes of each
-/// descriptor of this process, and how many mappings there are.
+/// Returns what the kernel has for the regions of a name: the allocated bytes of each
+/// descriptor of this process, and the number of mappings.
 fn kernels(name: &str) -> (Vec<u64>, usize) {
     let memfd = format!("tombolo:{name}");
     let process = Process::current();

@@ -121,7 +121,7 @@ fn messages_of_a_sender_arrive_in_order() {
     assert_eq!(heard, r#"{"a": 100, "b": 50}"#);
 }
 
-/// What is queued for a receiver that goes is dropped, and senders are told.
+/// The queue of a receiver that ends is dropped, and senders get an error.
 // rule 6
 #[test]
 fn channel_closes_when_its_receiver_ends() {
@@ -340,8 +340,8 @@ fn failing_stage_loses_one_message() {
     assert_eq!(heard, all_but_one);
 }
 
-/// Whoever waits for the memory of a guest hears of its end also where the guest was
-/// to be started again, and the app is gone before that.
+/// `AppHandle::exited` returns even if the guest was to restart and the app is dropped
+/// before that.
 #[test]
 fn restart_that_never_starts_ends_with_the_app() {
     let out = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ fn embedder_waits_in_the_same_queue() {
     });
 }
 
-/// Many claims, on many threads: whoever waits is woken, or this does not end.
+/// With many claims on many threads, each waiter is woken, or the test does not end.
 // rule 11
 #[test]
 fn no_waiter_misses_its_turn() {

@@ -215,7 +215,7 @@ fn map_over_another_window_is_an_overlap() {
     a.assert_works();
 }
 
-/// What the kernel says of a region's mapping: `hg` among the flags where it was
+/// Returns the kernel's flags of a region's mapping: `hg` is among them if the kernel was
 /// advised to use huge pages.
 fn flags(region: &tombolo::Region) -> String {
     let [mapping] = &mappings_of(region)[..] else {
@@ -547,7 +547,7 @@ fn reused_memory_holds_nothing_of_earlier_guests() {
     });
 }
 
-/// What no program has in its data.
+/// A byte that no program has in its data.
 const MARK: u8 = 0xb7;
 
 /// All bytes of a guest's memory.
@@ -609,8 +609,8 @@ fn ended_windows_leave_no_hole_in_the_memory() {
 
 // The lock.
 
-/// What of two windows goes together.
-fn goes_with(first: Access, second: Access) -> bool {
+/// Returns whether two accesses are compatible.
+fn are_compatible(first: Access, second: Access) -> bool {
     first == READ && second == READ
 }
 
@@ -635,7 +635,7 @@ fn windows_of_one_guest_conflict_unless_both_read() {
             let shown = a
                 .show(handle, GRANULE, 2 * GRANULE, second, elsewhere)
                 .unwrap();
-            if goes_with(first, second) {
+            if are_compatible(first, second) {
                 assert_eq!(a.byte(elsewhere), 1);
                 a.drop_window(shown.unwrap()).unwrap();
             } else {
@@ -663,7 +663,7 @@ fn windows_of_two_guests_conflict_unless_both_read() {
         let (window, _) = a.shown(in_a, 1, first);
         let at = b.allocate(2).unwrap();
         let shown = b.show(in_b, 0, 2 * GRANULE, second, at).unwrap();
-        if goes_with(first, second) {
+        if are_compatible(first, second) {
             b.drop_window(shown.unwrap()).unwrap();
         } else {
             assert_eq!(shown, Err(ErrorCode::WouldBlock));
@@ -1364,8 +1364,8 @@ fn moved_context_does_not_touch_its_new_store() {
     }
 }
 
-/// That nobody has a window on a region, that its bytes are what they were, and
-/// that it is as usable as before.
+/// Checks that no guest has a window on a region, that its bytes are unchanged, and that it
+/// is usable.
 #[track_caller]
 fn assert_nothing_is_held(region: &tombolo::Region, byte: u8) {
     assert!(mappings_of(region).is_empty());
@@ -1374,7 +1374,7 @@ fn assert_nothing_is_held(region: &tombolo::Region, byte: u8) {
     assert_filled(region, byte);
 }
 
-/// That a guest which could only read changed nothing, whatever it did.
+/// Checks that a guest which could only read changed nothing.
 #[track_caller]
 fn assert_filled_after(guest: Puppet, region: &tombolo::Region, byte: u8) {
     drop(guest);

@@ -97,7 +97,7 @@ impl Peer {
         self.wait();
     }
 
-    /// Tells the other process, which still has the memory mapped, and waits for its answer.
+    /// Signals the other process, which has kept its mapping, and waits for its answer.
     pub fn tell(&self, how: Use) {
         (&self.socket)
             .write_all(&[how as u8])

@@ -1,11 +1,11 @@
-//! Guests hear of memory pressure, in apps and in stores of an embedder's own.
+//! Guests are told of memory pressure, in apps and in an embedder's stores.
 //!
-//! | file | what |
+//! | module | content |
 //! |---|---|
-//! | this one | who hears, and when |
-//! | `relief` | what comes of a report: purging, and ending guests |
-//! | `margin` | what comes of it when little memory is left |
-//! | `kernel` | the kernel reports by itself |
+//! | this one | which guests are told, and when |
+//! | `relief` | a report leads to purging and to the end of guests |
+//! | `margin` | so does a lack of memory |
+//! | `kernel` | the kernel reports pressure itself |
 
 use std::future::Future;
 use std::io;
@@ -33,7 +33,7 @@ mod relief;
 
 tombolo_tests::guests!(pressure);
 
-/// A source for which the test speaks.
+/// A source that the test controls.
 #[derive(Clone, Default)]
 struct Own(Arc<Mutex<Option<PressureSink>>>);
 
@@ -55,13 +55,13 @@ impl PressureSource for Own {
     }
 }
 
-/// Lets others run until the guest has given its sign so many times.
+/// Lets guests run until they have created `count` regions, by which they signal progress.
 async fn signs(host: &RegionHost, count: u64) {
     until(|| host.counts().regions_created >= count).await;
 }
 
-/// The bytes that the kernel has for the region of this name, which one guest of
-/// this process has.
+/// Returns the bytes that the kernel has allocated for the region of this name, of which the
+/// process has one.
 fn resident(name: &str) -> u64 {
     let descriptors = Process::current().descriptors().unwrap();
     let is_it = |it: &&Descriptor| {
@@ -76,7 +76,7 @@ fn resident(name: &str) -> u64 {
 // rules 8, 11
 #[test]
 fn waiting_guest_is_told_and_blocks_no_thread() {
-    // One thread: if the guest blocked it, nothing would be reported.
+    // If the guest blocked the only thread, the test could not report.
     let heard = Arc::new(Mutex::new(Vec::new()));
     let outcome = one_thread().block_on(async {
         let guest = GuestSpec {
@@ -114,11 +114,11 @@ fn waiting_guest_is_told_and_blocks_no_thread() {
     assert_eq!(
         *heard.lock().unwrap(),
         [Level::Moderate, Level::Critical],
-        "the embedder is called back as well"
+        "the embedder is told as well"
     );
 }
 
-/// Where the guest is said to wait, it does: nothing else makes its call pend.
+/// The guest's call pends only while it waits.
 // rules 8, 11
 #[test]
 fn embedded_guest_waits_and_is_woken() {
@@ -143,7 +143,7 @@ fn embedded_guest_waits_and_is_woken() {
         let mut pends = || run.as_mut().poll(&mut context);
         assert!(pends().is_pending());
         assert_eq!(host.counts().regions_created, 1);
-        // Whoever looks again without a reason waits on.
+        // A poll without a report changes nothing.
         assert!(pends().is_pending());
         host.report_pressure(Level::Normal);
         assert!(pends().is_pending());
@@ -162,7 +162,7 @@ fn embedded_guest_waits_and_is_woken() {
     assert_eq!(host.counts().regions_freed, 2);
 }
 
-/// What the component at `path` imports.
+/// Returns the imports of the component at `path`.
 fn imports(path: &'static str) -> Vec<String> {
     let ty = component(path).component_type();
     ty.imports(engine())
@@ -174,7 +174,7 @@ fn imports(path: &'static str) -> Vec<String> {
 fn guest_imports_pressure_only_if_used() {
     let pressure = "tombolo:memory/pressure@0.1.0".to_owned();
     assert!(imports(guests::PRESSURE_WAITER).contains(&pressure));
-    // Made with the same SDK.
+    // These use the same SDK.
     for path in [artifacts::EMBED_PLUGIN, artifacts::MUSIC_AUDIOSERVER] {
         let imports = imports(path);
         assert!(!imports.contains(&pressure), "{path}: {imports:?}");

@@ -1,5 +1,5 @@
-//! From a report to what comes of it, in an app: purging, telling the guests, and
-//! where that is not enough, ending one.
+//! A report of pressure in an app: the host purges, tells the guests, and terminates one if
+//! that is not enough.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::{Own, guests, signs};
 use tombolo_test_util::run::{guest_end, run_while, until};
 use tombolo_test_util::three_guests::{self, program};
 
-/// Lets others run for a while, in which nothing is to happen.
+/// Lets guests run for a while in which nothing may happen.
 async fn a_while() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -23,8 +23,8 @@ pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
     kills.map(|it| (&*it.guest, it.dry_run)).collect()
 }
 
-/// A caller that learns of its callee's end, as a string or as `peer-failed`, and
-/// beside them a guest with a cache.
+/// Reports pressure twice to a guest with a cache, a caller and its callee. The caller gets
+/// the end of the callee as a string or as `peer-failed`.
 fn purged_and_then_ended(scenario: &str, cache: &str) {
     let own = Own::default();
     let app = three_guests::app(scenario)
@@ -81,7 +81,7 @@ fn holding(on_pressure: OnPressure) -> AppBuilder {
 
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// A hook that notes whom it was asked about, and spares one.
+/// Returns a hook that records its candidates and spares one, and the record.
 fn hook(spared: &'static str) -> (Asked, impl FnMut(&Candidate) -> Verdict + Send) {
     let asked = Asked::default();
     let hook = {
