@@ -13,8 +13,9 @@ use pipeline::{Dirs, check, pipeline as app};
 use tombolo_test_util::process::Process;
 
 /// Kills guests at random moments, whatever they are at.
+// rules 6, 9
 #[test]
-fn whoever_is_killed_frames_are_right_or_reported() {
+fn frames_survive_random_kills() {
     let variable = |name: &str| std::env::var(name).ok();
     let seconds = variable("TOMBOLO_CHAOS_SECONDS").map_or(3.0, |it| it.parse().unwrap());
     let seed =

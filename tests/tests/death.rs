@@ -1,7 +1,7 @@
-//! What guests leave behind when they end: nothing.
+//! Guests leave nothing behind when they end.
 //!
-//! One test alone, since tests of one program are threads of one process, and
-//! the process is what is looked at.
+//! The program has one test, because tests of one program share the process that is
+//! checked.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use tombolo_test_util::process::Process;
 use tombolo_test_util::run::{ends, one_thread};
 use tombolo_test_util::three_guests::{app, far, share_strand};
 
-/// What a process has of memory that is shared, and of threads.
+/// The shared memory and the threads of a process.
 #[derive(Debug, PartialEq, Eq)]
 struct Holdings {
     descriptors: usize,
     memfds: usize,
     mapped_memfds: usize,
-    /// Reservations of linear memories, and what they were cut into.
+    /// GiB in the reservations of linear memories and their parts.
     reservations: u64,
     shared_memory: u64,
     threads: Vec<String>,
@@ -27,7 +27,7 @@ fn holdings() -> Holdings {
     let process = Process::current();
     let descriptors = process.descriptors().unwrap();
     let mappings = process.mappings().unwrap();
-    // Nothing else is so large.
+    // No other mapping is so large.
     let lengths = mappings.iter().map(|it| it.range.end - it.range.start);
     let reservations = lengths.filter(|length| *length >= 1 << 30);
     let mut threads: Vec<_> = process
@@ -47,7 +47,8 @@ fn holdings() -> Holdings {
     }
 }
 
-/// That the process has what it had before. A thread that was joined may be listed yet.
+/// Checks that the process holds what it held before. The kernel may list a joined thread
+/// for a while.
 #[track_caller]
 fn assert_back(before: &Holdings, after: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -57,8 +58,7 @@ fn assert_back(before: &Holdings, after: &str) {
     assert_eq!(holdings(), *before, "{after}");
 }
 
-/// Drops the app while its guests hold regions and windows, and one waits for
-/// another.
+/// Drops an app whose guests hold regions and windows while one waits for another.
 fn is_dropped(windows: u64) {
     one_thread().block_on(async {
         let app = app("hold call").start().await.unwrap();
@@ -69,47 +69,48 @@ fn is_dropped(windows: u64) {
             }
         };
         tokio::select! {
-            outcome = app.run() => panic!("it does not end by itself: {:?}", outcome.end),
+            outcome = app.run() => panic!("the app ended by itself: {:?}", outcome.end),
             () = held => {
-                // It really held something at that moment.
+                // At this moment the process holds regions.
                 let now = holdings();
                 assert!(now.memfds >= 4, "{now:?}");
                 assert!(now.mapped_memfds >= 8, "{now:?}");
                 assert!(now.shared_memory >= 4 * 65536, "{now:?}");
             }
         }
-        // The guests' tasks are cancelled, and end when they are next looked at.
+        // The guests' tasks are cancelled, and end when they are next polled.
         while host.counts().regions_freed < 4 {
             tokio::task::yield_now().await;
         }
     });
 }
 
-/// Drops the app before it runs.
+/// Drops an app before it runs.
 fn never_runs() {
     one_thread().block_on(async {
         let _app = app("hold return").start().await.unwrap();
     });
 }
 
-/// Is refused before anything runs.
+/// Starts apps that are refused.
 fn never_starts() {
     one_thread().block_on(async {
-        // After guests that could.
+        // The guests before it are started.
         let mut broken = far();
         broken.name = "broken".into();
         broken.wasm = broken.wasm[..1000].into();
         assert!(app("ping").guest(broken).start().await.is_err());
-        // A second `far` is one too many to link to.
+        // A second `far` makes the link ambiguous.
         let mut second = far();
         second.name = "second".into();
         assert!(app("ping").guest(second).start().await.is_err());
     });
 }
 
+// rule 6
 #[test]
-fn guests_leave_nothing_behind_however_they_end() {
-    // What is made once for a process: handlers, pools of threads.
+fn ended_guests_leave_nothing_behind() {
+    // This creates what a process has once: handlers and thread pools.
     ends(app("hold return"), CommandExit::Exit(0));
 
     let limit = |run: bool| {

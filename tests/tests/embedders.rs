@@ -1,5 +1,4 @@
-//! What an embedder does by mistake, in safe code: nothing of it is undefined
-//! behaviour, and nothing of it goes unnoticed.
+//! Mistakes of an embedder in safe code: none is undefined behaviour, and each is noticed.
 
 use tombolo::{
     GRANULE, GiveError, PackError, Parcel, Region, RegionError, RegionHost, Rights, WriteViolation,
@@ -13,11 +12,11 @@ mod contexts {
 
     /// Checks that the guest was ended because it wrote to its window on `region`.
     #[track_caller]
-    fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
-        let error = result.expect_err("the guest trespassed");
+    fn assert_violation<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
+        let error = result.expect_err("the guest wrote to its read window");
         let error = error
             .downcast::<WriteViolation>()
-            .expect("that is the reason");
+            .expect("the reason is the violation");
         let text = error.to_string();
         assert!(text.contains(&format!("`{}`", region.name())), "{text}");
     }
@@ -37,68 +36,65 @@ mod contexts {
         (region, a, number, at)
     }
 
+    // rules 9, 12
     #[test]
-    fn new_context_hears_of_the_trespass() {
-        alone("contexts::new_context_hears_of_the_trespass", || {
+    fn new_context_reports_the_violation() {
+        alone("contexts::new_context_reports_the_violation", || {
             let host = RegionHost::new();
             let (region, mut a, number, at) = with_a_new_context(&host, "music");
             a.fill(at, 100, 9).unwrap();
             assert!(a.store.data().regions.check().is_err());
-            assert_trespass(a.pin(number, GRANULE, GRANULE), &region);
+            assert_violation(a.pin(number, GRANULE, GRANULE), &region);
             drop(a);
             assert_filled(&region, 1);
             Puppet::new(&host, "b").assert_works();
         });
     }
 
+    // rules 9, 12
     #[test]
-    fn context_put_in_after_the_trespass_hears_of_it() {
-        alone(
-            "contexts::context_put_in_after_the_trespass_hears_of_it",
-            || {
-                let host = RegionHost::new();
-                let (region, mut a, _, at) = with_a_new_context(&host, "music");
-                a.fill(at, 100, 9).unwrap();
-                let kept = std::mem::replace(
-                    &mut a.store.data_mut().regions,
-                    host.context("third").build(),
-                );
-                assert!(tombolo::check(&mut a.store).is_err());
-                assert_trespass(a.create("more", 1), &region);
-                drop((kept, a));
-                assert_filled(&region, 1);
-            },
-        );
+    fn later_context_reports_the_violation() {
+        alone("contexts::later_context_reports_the_violation", || {
+            let host = RegionHost::new();
+            let (region, mut a, _, at) = with_a_new_context(&host, "music");
+            a.fill(at, 100, 9).unwrap();
+            let kept = std::mem::replace(
+                &mut a.store.data_mut().regions,
+                host.context("third").build(),
+            );
+            assert!(tombolo::check(&mut a.store).is_err());
+            assert_violation(a.create("more", 1), &region);
+            drop((kept, a));
+            assert_filled(&region, 1);
+        });
     }
 
+    // rules 9, 12
     #[test]
-    fn swapped_contexts_leave_the_trespass_with_its_store() {
-        alone(
-            "contexts::swapped_contexts_leave_the_trespass_with_its_store",
-            || {
-                let host = RegionHost::new();
-                let (region, mut a, _, at) = with_a_new_context(&host, "music");
-                let (other, mut b, _, at_b) = with_a_new_context(&host, "words");
-                std::mem::swap(
-                    &mut a.store.data_mut().regions,
-                    &mut b.store.data_mut().regions,
-                );
-                a.fill(at, 100, 9).unwrap();
-                // It is `a` that trespassed, whichever context it has.
-                let made = b.create("more", 1).unwrap();
-                made.unwrap();
-                assert_trespass(a.create("more", 1), &region);
-                b.fill(at_b, 100, 9).unwrap();
-                assert_trespass(b.create("more", 1), &other);
-                drop((a, b));
-                assert_filled(&region, 1);
-                assert_filled(&other, 1);
-            },
-        );
+    fn violation_stays_with_its_store() {
+        alone("contexts::violation_stays_with_its_store", || {
+            let host = RegionHost::new();
+            let (region, mut a, _, at) = with_a_new_context(&host, "music");
+            let (other, mut b, _, at_b) = with_a_new_context(&host, "words");
+            std::mem::swap(
+                &mut a.store.data_mut().regions,
+                &mut b.store.data_mut().regions,
+            );
+            a.fill(at, 100, 9).unwrap();
+            // `a` committed the violation, whichever context it has.
+            let made = b.create("more", 1).unwrap();
+            made.unwrap();
+            assert_violation(a.create("more", 1), &region);
+            b.fill(at_b, 100, 9).unwrap();
+            assert_violation(b.create("more", 1), &other);
+            drop((a, b));
+            assert_filled(&region, 1);
+            assert_filled(&other, 1);
+        });
     }
 }
 
-/// Calls that do not return, in which a guest writes to what it was lent.
+/// Calls that do not return, in which a guest writes to a lent region.
 mod lends {
     use super::*;
 
@@ -114,6 +110,7 @@ mod lends {
         region.try_write(0..1).unwrap()[0] = 1;
     }
 
+    // rules 5, 6
     #[test]
     fn ending_a_lend_after_a_trap_poisons() {
         let host = RegionHost::new();
@@ -130,6 +127,7 @@ mod lends {
         assert_half_written(&region);
     }
 
+    // rules 5, 6
     #[test]
     fn ending_a_lend_after_a_panic_poisons() {
         let host = RegionHost::new();
@@ -150,6 +148,7 @@ mod lends {
         assert!(!region.is_poisoned());
     }
 
+    // rules 5, 6
     #[test]
     fn ending_a_lend_after_a_return_does_not_poison() {
         let host = RegionHost::new();
@@ -160,6 +159,7 @@ mod lends {
         assert_filled(&region, 1);
     }
 
+    // rules 5, 6
     #[test]
     fn failed_call_with_a_read_window_does_not_poison() {
         let host = RegionHost::new();
@@ -189,6 +189,7 @@ mod hosts {
         );
     }
 
+    // rule 1
     #[test]
     fn region_of_another_host_is_neither_lent_nor_given() {
         let (one, two) = (RegionHost::new(), RegionHost::new());
@@ -205,6 +206,7 @@ mod hosts {
         assert!(region.give(&mut a.store).is_ok());
     }
 
+    // rule 1
     #[test]
     fn region_of_another_host_is_not_packed() {
         let (one, two) = (RegionHost::new(), RegionHost::new());
@@ -222,6 +224,7 @@ mod hosts {
         assert_eq!(b.store.data().regions.claimed_bytes(), 0);
     }
 
+    // rule 1
     #[test]
     fn parcel_for_another_host_is_not_unpacked() {
         let (one, two) = (RegionHost::new(), RegionHost::new());
@@ -281,8 +284,8 @@ mod forks {
     }
 
     #[test]
-    fn child_does_not_touch_its_parents_regions() {
-        alone("forks::child_does_not_touch_its_parents_regions", || {
+    fn child_cannot_touch_its_parents_regions() {
+        alone("forks::child_cannot_touch_its_parents_regions", || {
             for fork in [Fork::Library, Fork::Raw] {
                 let host = RegionHost::new();
                 let region = filled(&host, "cache", 2 * GRANULE, 1);
@@ -311,33 +314,30 @@ mod forks {
     }
 
     #[test]
-    fn guest_in_a_child_does_not_write_to_its_windows() {
-        alone(
-            "forks::guest_in_a_child_does_not_write_to_its_windows",
-            || {
-                let host = RegionHost::new();
-                let region = filled(&host, "shared", GRANULE, 1);
-                let mut a = Puppet::new(&host, "a");
-                let number = a.receive(region.duplicate(Rights::ALL).unwrap());
-                let (_, at) = a.shown(number, 1, WRITE);
-                let mut a = Some(a);
-                let ended = in_child(Fork::Library, || {
-                    let mut a = a.take().unwrap();
-                    a.poke(at, 9).unwrap_err();
-                    drop(a);
-                    // Guests of the child's own do.
-                    let host = RegionHost::new();
-                    Puppet::new(&host, "b").assert_works();
-                });
-                assert!(ended);
-                // The parent still has it.
-                let mut a = a.unwrap();
-                a.poke(at + 1, 1).unwrap();
-                a.store.data_mut().regions.finish();
+    fn guest_in_a_child_cannot_write_to_windows() {
+        alone("forks::guest_in_a_child_cannot_write_to_windows", || {
+            let host = RegionHost::new();
+            let region = filled(&host, "shared", GRANULE, 1);
+            let mut a = Puppet::new(&host, "a");
+            let number = a.receive(region.duplicate(Rights::ALL).unwrap());
+            let (_, at) = a.shown(number, 1, WRITE);
+            let mut a = Some(a);
+            let ended = in_child(Fork::Library, || {
+                let mut a = a.take().unwrap();
+                a.poke(at, 9).unwrap_err();
                 drop(a);
-                assert_filled(&region, 1);
-            },
-        );
+                // Guests of the child's own do.
+                let host = RegionHost::new();
+                Puppet::new(&host, "b").assert_works();
+            });
+            assert!(ended);
+            // The parent still has it.
+            let mut a = a.unwrap();
+            a.poke(at + 1, 1).unwrap();
+            a.store.data_mut().regions.finish();
+            drop(a);
+            assert_filled(&region, 1);
+        });
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a guest does, the host survives: each row of what would kill it, on
-//! guests of an app, on guests that the test embeds, and on the process itself.
+//! The host survives each act of a guest that could kill it. Guests of an app, guests that
+//! the test embeds, and the process itself are tested.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -130,8 +130,9 @@ fn trespasses_at(hostile: &[u8], acts: &[&str], offsets: &[String]) {
     }
 }
 
+// rule 9
 #[test]
-fn guest_that_does_nothing_wrong_is_not_ended() {
+fn correct_guest_is_not_terminated() {
     for hostile in [hostile(), handmade()] {
         // What `command` puts there.
         let outcome = run(app(hostile, &["nothing", "answers", "74"]));
@@ -140,48 +141,56 @@ fn guest_that_does_nothing_wrong_is_not_ended() {
     }
 }
 
+// rule 9
 #[test]
-fn plain_store_to_a_read_only_window_is_that_guests_trap() {
+fn store_to_a_read_window_traps() {
     trespasses(&hostile(), &["store"], "0x1000");
     trespasses(&hostile(), &["store-last"], "0x3ffff");
     trespasses(&handmade(), &["store"], "0x1000");
 }
 
+// rule 9
 #[test]
-fn memory_copy_and_fill_into_a_read_only_window_are_that_guests_trap() {
+fn bulk_write_to_a_read_window_ends_the_guest() {
     trespasses(&hostile(), &["copy", "fill"], "0x1000");
     trespasses(&handmade(), &["large"], "0x1000");
 }
 
+// rule 9
 #[test]
-fn memory_init_into_a_read_only_window_is_that_guests_trap() {
+fn memory_init_of_a_read_window_ends_the_guest() {
     trespasses(&handmade(), &["init"], "0x1000");
 }
 
+// rule 9
 #[test]
-fn copies_and_fills_of_constant_size_into_a_read_only_window_are_that_guests_trap() {
+fn constant_bulk_write_to_a_read_window_ends_it() {
     // Of 1, 7, 64 and 128 bytes.
     trespasses(&handmade(), &["1", "7", "64", "copy", "fill"], "0x1000");
 }
 
+// rule 9
 #[test]
-fn answer_of_the_host_lowered_into_a_read_only_window_is_that_guests_trap() {
+fn result_lowered_to_a_read_window_ends_the_guest() {
     // The list, and the words that tell where it is.
     trespasses_by_lowering(&handmade(), &["result", "pointer"]);
 }
 
+// rule 9
 #[test]
-fn argument_lowered_into_a_read_only_window_before_any_wasm_is_that_guests_trap() {
+fn argument_lowered_to_a_read_window_ends_it() {
     trespasses_by_lowering(&handmade(), &["arm nothing"]);
 }
 
+// rule 9
 #[test]
-fn guest_that_wrote_to_its_read_only_window_gets_no_further_than_a_host_call_or_a_tick() {
+fn violation_ends_at_the_next_host_call_or_tick() {
     trespasses(&hostile(), &["fill-and-ask", "fill-and-spin"], "0x1000");
 }
 
+// rule 11
 #[test]
-fn endless_loop_in_a_call_ends_by_the_deadline() {
+fn endless_loop_ends_at_the_call_time() {
     let mut limits = Limits::default();
     limits.call_time = Some(Duration::from_millis(300));
     let begun = Instant::now();
@@ -192,8 +201,9 @@ fn endless_loop_in_a_call_ends_by_the_deadline() {
     assert!(begun.elapsed() > Duration::from_millis(300));
 }
 
+// rule 11
 #[test]
-fn wait_in_a_host_call_past_the_deadline_ends_the_guest() {
+fn wait_past_the_call_time_ends_the_guest() {
     let mut limits = Limits::default();
     limits.call_time = Some(Duration::from_millis(300));
     ends_with(
@@ -202,8 +212,9 @@ fn wait_in_a_host_call_past_the_deadline_ends_the_guest() {
     );
 }
 
+// rule 11
 #[test]
-fn commands_that_loop_or_wait_past_the_run_time_end_and_others_go_on() {
+fn commands_past_the_run_time_end_alone() {
     for act in ["spin", "sleep"] {
         let mut limits = Limits::default();
         limits.run_time = Some(Duration::from_millis(2500));
@@ -237,8 +248,9 @@ fn worker() -> Vec<u8> {
     wasm
 }
 
+// rule 11
 #[test]
-fn time_in_which_a_guest_waits_for_one_that_it_called_does_not_count() {
+fn time_of_a_callee_is_not_its_callers() {
     let mut limits = Limits::default();
     limits.run_time = Some(Duration::from_millis(500));
     let begun = Instant::now();
@@ -247,8 +259,9 @@ fn time_in_which_a_guest_waits_for_one_that_it_called_does_not_count() {
     assert!(begun.elapsed() > Duration::from_millis(1500));
 }
 
+// rule 9
 #[test]
-fn endless_recursion_is_that_guests_trap() {
+fn endless_recursion_traps_that_guest() {
     ends_with(
         app(hostile(), &["recurse", "fails", "call stack"]),
         "call stack exhausted",
@@ -263,8 +276,9 @@ fn endless_recursion_is_that_guests_trap() {
     assert_eq!(outcome.failures.len(), 1);
 }
 
+// rule 10
 #[test]
-fn memory_grows_to_its_limit_and_no_further() {
+fn memory_grows_up_to_its_limit() {
     let mut limits = Limits::default();
     limits.memory_bytes = 100 << 20;
     let outcome = run(app(hostile(), &["grow", "answers", "1600"]).limits(limits));
@@ -285,8 +299,9 @@ fn memory_grows_to_its_limit_and_no_further() {
     puppet.assert_works();
 }
 
+// rules 9, 13
 #[test]
-fn panic_and_exit_in_a_call_end_that_guest_alone() {
+fn panic_and_exit_in_a_call_end_that_guest() {
     ends_with(
         app(hostile(), &["panic", "fails", "hostile"]),
         "unreachable",
@@ -302,7 +317,7 @@ fn panic_and_exit_in_a_call_end_that_guest_alone() {
 
 /// The guest's failure, if it is that it wrote to its window.
 #[track_caller]
-fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
+fn assert_violation<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
     let error = result.unwrap_err();
     assert!(error.is::<WriteViolation>(), "{error:?}");
     assert!(
@@ -314,8 +329,9 @@ fn assert_trespass<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
     );
 }
 
+// rule 9
 #[test]
-fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() {
+fn embedded_guest_traps_at_its_next_host_call() {
     type Write = fn(&mut Puppet, u32) -> wasmtime::Result<()>;
     let writes: [Write; 3] = [
         |a, at| a.fill(at + 10, 2 * PAGE - 10, 9),
@@ -333,7 +349,7 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
         write(&mut a, at_a).unwrap();
         // It went into copies of its own.
         assert_eq!(b.byte(at_b + 5000), 1);
-        assert_trespass(a.create("more", 1));
+        assert_violation(a.create("more", 1));
         drop(a);
         drop(b);
         assert!(!region.is_poisoned());
@@ -343,8 +359,9 @@ fn embedded_guest_that_fills_its_read_only_window_traps_at_its_next_host_call() 
     }
 }
 
+// rule 9
 #[test]
-fn plain_store_of_an_embedded_guest_to_its_read_only_window_traps() {
+fn store_of_an_embedded_guest_traps() {
     let host = RegionHost::new();
     for at_most in [0, PAGE - 1] {
         let mut a = Puppet::new(&host, "a");
@@ -359,8 +376,9 @@ fn plain_store_of_an_embedded_guest_to_its_read_only_window_traps() {
     Puppet::new(&host, "b").assert_works();
 }
 
+// rule 9
 #[test]
-fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() {
+fn list_lowered_to_a_read_window_goes_to_a_copy() {
     let (engine, linker) = (engine(), linker());
     let component = Component::new(engine, handmade()).unwrap();
     for acts in [
@@ -401,7 +419,7 @@ fn list_lowered_into_a_read_only_window_of_an_embedded_guest_goes_into_a_copy() 
             let _ = act.call(&mut store, (name,));
         }
         // Whatever it asks for next.
-        assert_trespass(act.call(&mut store, ("result",)));
+        assert_violation(act.call(&mut store, ("result",)));
         assert_filled(&region, 1);
         drop(store);
         assert!(mappings_of(&region).is_empty());
@@ -421,41 +439,40 @@ fn most_mappings() -> usize {
     text.trim().parse().unwrap()
 }
 
-/// That the process is not at its end: what fails first is there.
+/// Checks that the process still has threads and memory.
 #[track_caller]
 fn assert_process_is_well() {
     let bytes = std::thread::spawn(|| vec![1u8; 64 << 20]).join().unwrap();
     assert_eq!(bytes.len(), 64 << 20);
 }
 
+// rule 9
 #[test]
-fn fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings() {
-    alone(
-        "fills_of_every_other_page_of_a_read_only_window_make_no_more_mappings",
-        || {
-            const FILLS: u32 = 32_740;
-            let host = RegionHost::new();
-            let (mut a, mut b) = (Puppet::new(&host, "a"), Puppet::new(&host, "b"));
-            let region = host.create("music", 256 << 20).unwrap();
-            let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-            let (_, at) = a.shown(number, 4096, READ);
-            let before = count_of_mappings();
-            a.fill_apart(at, 8192, FILLS).unwrap();
-            let after = count_of_mappings();
-            assert!(after <= before + 8, "{before} mappings became {after}");
-            assert_trespass(a.create("more", 1));
-            // None of it reached the region, which has no page yet.
-            assert_eq!(region.try_read(0..1 << 20).unwrap().iter().max(), Some(&0));
-            drop(a);
-            b.assert_works();
-            assert_process_is_well();
-        },
-    );
+fn scattered_violations_make_few_mappings() {
+    alone("scattered_violations_make_few_mappings", || {
+        const FILLS: u32 = 32_740;
+        let host = RegionHost::new();
+        let (mut a, mut b) = (Puppet::new(&host, "a"), Puppet::new(&host, "b"));
+        let region = host.create("music", 256 << 20).unwrap();
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let (_, at) = a.shown(number, 4096, READ);
+        let before = count_of_mappings();
+        a.fill_apart(at, 8192, FILLS).unwrap();
+        let after = count_of_mappings();
+        assert!(after <= before + 8, "{before} mappings became {after}");
+        assert_violation(a.create("more", 1));
+        // None of it reached the region, which has no page yet.
+        assert_eq!(region.try_read(0..1 << 20).unwrap().iter().max(), Some(&0));
+        drop(a);
+        b.assert_works();
+        assert_process_is_well();
+    });
 }
 
+// rule 10
 #[test]
-fn isolated_windows_stop_at_the_limit_of_windows() {
-    alone("isolated_windows_stop_at_the_limit_of_windows", || {
+fn isolated_windows_stop_at_the_windows_limit() {
+    alone("isolated_windows_stop_at_the_windows_limit", || {
         let (count, text) = isolated_windows(Limits::default());
         assert!(
             text.contains("`windows`") || text.contains("`mappings`"),
@@ -465,35 +482,31 @@ fn isolated_windows_stop_at_the_limit_of_windows() {
     });
 }
 
+// rule 10
 #[test]
-fn isolated_windows_stop_at_the_guests_limit_of_mappings() {
-    alone(
-        "isolated_windows_stop_at_the_guests_limit_of_mappings",
-        || {
-            let mut limits = Limits::default();
-            (limits.windows, limits.mappings) = (40_000, 2000);
-            let (count, text) = isolated_windows(limits);
-            assert!(text.contains("`mappings`"), "{text}");
-            assert!((990..=1000).contains(&count), "{count}: {text}");
-        },
-    );
+fn isolated_windows_stop_at_the_mappings_limit() {
+    alone("isolated_windows_stop_at_the_mappings_limit", || {
+        let mut limits = Limits::default();
+        (limits.windows, limits.mappings) = (40_000, 2000);
+        let (count, text) = isolated_windows(limits);
+        assert!(text.contains("`mappings`"), "{text}");
+        assert!((990..=1000).contains(&count), "{count}: {text}");
+    });
 }
 
+// rule 10
 #[test]
-fn isolated_windows_stop_at_half_of_the_processs_mappings() {
-    alone(
-        "isolated_windows_stop_at_half_of_the_processs_mappings",
-        || {
-            let mut limits = Limits::default();
-            (limits.windows, limits.mappings) = (u32::MAX / 4, u32::MAX);
-            let (count, text) = isolated_windows(limits);
-            assert!(
-                text.contains("`mappings`") && text.contains("max_map_count"),
-                "{text}"
-            );
-            assert!(count * 2 <= most_mappings() / 2, "{count}: {text}");
-        },
-    );
+fn isolated_windows_stop_at_half_of_max_map_count() {
+    alone("isolated_windows_stop_at_half_of_max_map_count", || {
+        let mut limits = Limits::default();
+        (limits.windows, limits.mappings) = (u32::MAX / 4, u32::MAX);
+        let (count, text) = isolated_windows(limits);
+        assert!(
+            text.contains("`mappings`") && text.contains("max_map_count"),
+            "{text}"
+        );
+        assert!(count * 2 <= most_mappings() / 2, "{count}: {text}");
+    });
 }
 
 /// Maps windows of one granule, each apart from the others, as many as it may;
@@ -533,61 +546,59 @@ fn isolated_windows(limits: Limits) -> (usize, String) {
     (count, text)
 }
 
+// rule 10
 #[test]
-fn windows_at_ever_new_places_never_make_more_mappings_than_the_limit() {
-    alone(
-        "windows_at_ever_new_places_never_make_more_mappings_than_the_limit",
-        || {
-            let host = RegionHost::new();
-            let region = filled(&host, "music", GRANULE, 1);
-            let mut limits = Limits::default();
-            limits.mappings = 1000;
-            let mut a = Puppet::with_limits(&host, "a", limits);
-            let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-            let first = a.pages().unwrap();
-            assert!(a.grow(20_000).unwrap() > 0);
-            let before = count_of_mappings();
-            let mut refused = 0;
-            for round in 0..9_000 {
-                let at = (first + 2 * round) * PAGE;
-                // Used, so that the kernel has something to keep apart.
-                let touch = |a: &mut Puppet| a.poke(at, 1).unwrap();
-                touch(&mut a);
-                match a.show(number, 0, GRANULE, READ, at).unwrap() {
-                    Ok(window) => {
-                        a.drop_window(window).unwrap();
-                        touch(&mut a);
-                    }
-                    Err(ErrorCode::Exhausted(text)) => {
-                        assert!(text.contains("`mappings`"), "{text}");
-                        refused += 1;
-                    }
-                    Err(other) => panic!("{other:?}"),
+fn windows_at_new_places_stay_below_the_limit() {
+    alone("windows_at_new_places_stay_below_the_limit", || {
+        let host = RegionHost::new();
+        let region = filled(&host, "music", GRANULE, 1);
+        let mut limits = Limits::default();
+        limits.mappings = 1000;
+        let mut a = Puppet::with_limits(&host, "a", limits);
+        let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+        let first = a.pages().unwrap();
+        assert!(a.grow(20_000).unwrap() > 0);
+        let before = count_of_mappings();
+        let mut refused = 0;
+        for round in 0..9_000 {
+            let at = (first + 2 * round) * PAGE;
+            // Used, so that the kernel has something to keep apart.
+            let touch = |a: &mut Puppet| a.poke(at, 1).unwrap();
+            touch(&mut a);
+            match a.show(number, 0, GRANULE, READ, at).unwrap() {
+                Ok(window) => {
+                    a.drop_window(window).unwrap();
+                    touch(&mut a);
                 }
-                if round % 500 == 0 {
-                    assert!(count_of_mappings() <= before + 1000);
+                Err(ErrorCode::Exhausted(text)) => {
+                    assert!(text.contains("`mappings`"), "{text}");
+                    refused += 1;
                 }
+                Err(other) => panic!("{other:?}"),
             }
-            assert!(count_of_mappings() <= before + 1000);
-            assert!(refused > 0, "nothing was counted");
-            // Where it was before it may be again.
-            let window = a
-                .show(number, 0, GRANULE, READ, first * PAGE)
-                .unwrap()
-                .unwrap();
-            a.drop_window(window).unwrap();
-            drop(a);
-            // The memory's addresses wait for the next one, in no more pieces than at
-            // first.
-            assert!(count_of_mappings() <= before);
-            Puppet::new(&host, "b").assert_works();
-        },
-    );
+            if round % 500 == 0 {
+                assert!(count_of_mappings() <= before + 1000);
+            }
+        }
+        assert!(count_of_mappings() <= before + 1000);
+        assert!(refused > 0, "nothing was counted");
+        // Where it was before it may be again.
+        let window = a
+            .show(number, 0, GRANULE, READ, first * PAGE)
+            .unwrap()
+            .unwrap();
+        a.drop_window(window).unwrap();
+        drop(a);
+        // The memory's addresses wait for the next one, in no more pieces than at
+        // first.
+        assert!(count_of_mappings() <= before);
+        Puppet::new(&host, "b").assert_works();
+    });
 }
 
 // The process's own faults.
 
-/// What a child process is to try, in place of the test.
+/// An environment variable that is set in a child process, which must fault.
 const CHILD: &str = "TOMBOLO_TEST_CHILD";
 
 /// Whether this is the child process.
@@ -664,9 +675,10 @@ fn busy_guest(host: &RegionHost) -> Puppet {
     a
 }
 
+// rule 9
 #[test]
-fn fault_that_no_window_explains_reaches_the_handler_that_was_there_before() {
-    let name = "fault_that_no_window_explains_reaches_the_handler_that_was_there_before";
+fn unrelated_fault_reaches_the_earlier_handler() {
+    let name = "unrelated_fault_reaches_the_earlier_handler";
     if is_child() {
         handle_faults(
             noticed as *const () as usize,
@@ -682,9 +694,10 @@ fn fault_that_no_window_explains_reaches_the_handler_that_was_there_before() {
     assert_eq!(child(name).code(), Some(42));
 }
 
+// rule 9
 #[test]
-fn fault_at_no_page_reaches_a_plain_handler_that_was_there_before() {
-    let name = "fault_at_no_page_reaches_a_plain_handler_that_was_there_before";
+fn unmapped_fault_reaches_a_plain_handler() {
+    let name = "unmapped_fault_reaches_a_plain_handler";
     if is_child() {
         handle_faults(noticed_plainly as *const () as usize, libc::SA_ONSTACK);
         let host = RegionHost::new();
@@ -695,9 +708,10 @@ fn fault_at_no_page_reaches_a_plain_handler_that_was_there_before() {
     assert_eq!(child(name).code(), Some(44));
 }
 
+// rule 9
 #[test]
-fn fault_in_a_guests_memory_where_no_window_is_reaches_the_handler_before() {
-    let name = "fault_in_a_guests_memory_where_no_window_is_reaches_the_handler_before";
+fn fault_beside_windows_reaches_the_handler() {
+    let name = "fault_beside_windows_reaches_the_handler";
     if is_child() {
         handle_faults(
             noticed as *const () as usize,
@@ -724,9 +738,10 @@ fn write_at(address: u64) {
     unsafe { at.write_volatile(1) }
 }
 
+// rule 9
 #[test]
-fn fault_that_nobody_handles_ends_the_process_by_its_signal() {
-    let name = "fault_that_nobody_handles_ends_the_process_by_its_signal";
+fn unhandled_fault_kills_the_process() {
+    let name = "unhandled_fault_kills_the_process";
     if is_child() {
         handle_faults(libc::SIG_DFL, 0);
         let host = RegionHost::new();
@@ -737,9 +752,10 @@ fn fault_that_nobody_handles_ends_the_process_by_its_signal() {
     assert_eq!(child(name).signal(), Some(libc::SIGSEGV));
 }
 
+// rule 9
 #[test]
-fn fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process() {
-    let name = "fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process";
+fn fault_reaches_the_handler_of_std() {
+    let name = "fault_reaches_the_handler_of_std";
     if is_child() {
         let host = RegionHost::new();
         let _a = busy_guest(&host);
@@ -752,8 +768,8 @@ fn fault_goes_on_to_the_handler_of_the_standard_library_and_ends_the_process() {
 // Preparation.
 
 #[test]
-fn prepare_fails_where_an_engine_was_made_before() {
-    alone("prepare_fails_where_an_engine_was_made_before", || {
+fn prepare_fails_after_an_engine_was_created() {
+    alone("prepare_fails_after_an_engine_was_created", || {
         let engine = Engine::new(&Config::new()).unwrap();
         for _ in 0..2 {
             let error = tombolo::prepare(&mut Config::new()).unwrap_err();
@@ -778,38 +794,32 @@ fn prepare_fails_where_an_engine_was_made_before() {
 }
 
 #[test]
-fn prepare_fails_where_somebody_elses_handler_goes_first() {
-    alone(
-        "prepare_fails_where_somebody_elses_handler_goes_first",
-        || {
-            tombolo::prepare(&mut Config::new()).unwrap();
-            handle_faults(
-                noticed as *const () as usize,
-                libc::SA_SIGINFO | libc::SA_ONSTACK,
-            );
-            let error = tombolo::prepare(&mut Config::new()).unwrap_err();
-            assert!(matches!(error, PrepareError::ForeignHandler), "{error:?}");
-        },
-    );
+fn prepare_fails_if_another_handler_runs_first() {
+    alone("prepare_fails_if_another_handler_runs_first", || {
+        tombolo::prepare(&mut Config::new()).unwrap();
+        handle_faults(
+            noticed as *const () as usize,
+            libc::SA_SIGINFO | libc::SA_ONSTACK,
+        );
+        let error = tombolo::prepare(&mut Config::new()).unwrap_err();
+        assert!(matches!(error, PrepareError::ForeignHandler), "{error:?}");
+    });
 }
 
 #[test]
-fn prepare_succeeds_behind_a_handler_that_was_there_before() {
-    alone(
-        "prepare_succeeds_behind_a_handler_that_was_there_before",
-        || {
-            handle_faults(
-                noticed as *const () as usize,
-                libc::SA_SIGINFO | libc::SA_ONSTACK,
-            );
-            tombolo::prepare(&mut Config::new()).unwrap();
-            busy_guest(&RegionHost::new()).assert_works();
-        },
-    );
+fn prepare_succeeds_after_an_earlier_handler() {
+    alone("prepare_succeeds_after_an_earlier_handler", || {
+        handle_faults(
+            noticed as *const () as usize,
+            libc::SA_SIGINFO | libc::SA_ONSTACK,
+        );
+        tombolo::prepare(&mut Config::new()).unwrap();
+        busy_guest(&RegionHost::new()).assert_works();
+    });
 }
 
 #[test]
-fn prepare_puts_right_what_was_set_before() {
+fn prepare_overrides_unsuitable_settings() {
     let mut config = Config::new();
     config
         .memory_reservation(0)
@@ -820,9 +830,10 @@ fn prepare_puts_right_what_was_set_before() {
 
 // The file behind a region.
 
+// rule 9
 #[test]
 #[allow(unsafe_code)]
-fn file_of_a_region_is_sealed_and_stays_as_long_as_it_is() {
+fn file_of_a_region_is_sealed() {
     let host = RegionHost::new();
     let region = filled(&host, "sealed music", GRANULE + 1, 1);
     let descriptors = Process::current().descriptors().unwrap();

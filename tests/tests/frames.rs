@@ -9,7 +9,7 @@ use tombolo_test_util::run::threads;
 use pipeline::{Dirs, FRAME, REGIONS, check, pipeline as app};
 
 #[test]
-fn frames_come_out_as_from_the_filters_natively() {
+fn frames_equal_native_filtering() {
     let dirs = Dirs::new();
     let outcome = threads(4).block_on(async {
         let app = app(&dirs, 40, &[]).start().await.unwrap();
@@ -22,8 +22,9 @@ fn frames_come_out_as_from_the_filters_natively() {
     assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
 }
 
+// rule 9
 #[test]
-fn filter_that_crashes_on_a_frame_loses_that_one() {
+fn crashing_filter_loses_one_frame() {
     let dirs = Dirs::new();
     let outcome = threads(4).block_on(async {
         let app = app(&dirs, 20, &["--crash-on", "7"]);
@@ -35,9 +36,9 @@ fn filter_that_crashes_on_a_frame_loses_that_one() {
     assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
 }
 
-/// What goes round is finished when the app is told to stop in the middle.
+/// An app that is told to stop finishes the frames in flight.
 #[test]
-fn frames_that_go_round_are_finished_at_the_end() {
+fn frames_in_flight_finish_at_the_end() {
     let dirs = Dirs::new();
     let outcome = threads(4).block_on(async {
         let app = app(&dirs, 100_000, &[]);

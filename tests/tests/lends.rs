@@ -1,12 +1,13 @@
-//! What a guest can do with what it keeps of a lend that has ended.
+//! Windows that a guest keeps after a lend has ended.
 
 use tombolo::{GRANULE, Limits, RegionHost, Rights};
 use tombolo_test_util::puppet::{Puppet, WRITE, filled};
 
 use tombolo_test_util::puppet::ErrorCode;
 
+// rules 5, 10
 #[test]
-fn windows_that_a_guest_keeps_after_their_lend_count_against_its_limit() {
+fn windows_kept_after_a_lend_count() {
     let host = RegionHost::new();
     let mut limits = Limits::default();
     limits.windows = 3;

@@ -1,9 +1,10 @@
-//! Live windows: who may have them, with whom they go together, and what is refused
-//! with which reason. In an embedder's stores, moved by hand, and in apps.
+//! Live windows: which guests may have them, with which windows they are compatible, and
+//! the reasons of refusals. The guests are puppets in an embedder's stores, and guests of
+//! apps.
 
 use std::time::Duration;
 
-use tombolo::{GRANULE, Region, RegionError, RegionHost, Rights, Strand};
+use tombolo::{GRANULE, RegionError, RegionHost, Rights, Strand};
 use tombolo_app::{App, AppBuilder, Backoff, CommandExit, GuestSpec, Restart, ScopeSpec};
 
 use tombolo_test_util::puppet::{
@@ -21,11 +22,6 @@ fn guest(host: &RegionHost, name: &str, strand: &Strand) -> Puppet {
     Puppet::in_strand(host, name, strand)
 }
 
-/// Gives the guest a claim of its own.
-fn claim(guest: &mut Puppet, region: &Region) -> u32 {
-    guest.receive(region.duplicate(Rights::ALL).unwrap())
-}
-
 /// Tries to map the first granule.
 fn try_show(guest: &mut Puppet, number: u32, access: Access) -> Result<u32, ErrorCode> {
     let at = guest.allocate(1).unwrap();
@@ -40,12 +36,13 @@ fn is_unsupported<T: std::fmt::Debug>(answer: Result<T, ErrorCode>, reason: &str
     }
 }
 
+// rule 2
 #[test]
-fn embedder_without_its_word_has_no_live_windows() {
+fn embedder_without_a_strand_has_no_live_windows() {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     let mut a = Puppet::new(&host, "a");
-    let number = claim(&mut a, &region);
+    let number = a.claim(&region);
     for access in LIVE {
         is_unsupported(try_show(&mut a, number, access), "take turns");
     }
@@ -63,12 +60,13 @@ fn embedder_without_its_word_has_no_live_windows() {
     a.assert_works();
 }
 
+// rule 2
 #[test]
-fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
+fn guests_of_a_strand_see_writes_at_once() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| guest(&host, name, &strand));
-    let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| claim(guest, &region));
+    let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| guest.claim(&region));
     let (of_a, at_a) = a.shown(in_a, 1, LIVE_WRITE);
     let (of_b, at_b) = b.shown(in_b, 1, LIVE_READ);
     let (of_c, at_c) = c.shown(in_c, 1, LIVE_WRITE);
@@ -78,7 +76,7 @@ fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
     assert_eq!(a.peek(at_a, 4).unwrap(), [3, 3, 3, 1]);
     assert_eq!(b.peek(at_b, 4).unwrap(), [3, 3, 3, 1]);
 
-    // Whoever reads does not write, as ever.
+    // A window that reads does not write.
     let trap = b.poke(at_b, 9).unwrap_err();
     assert!(trap.downcast_ref::<wasmtime::Trap>().is_some(), "{trap:?}");
     assert_eq!(a.byte(at_a), 3);
@@ -97,15 +95,16 @@ fn guests_of_a_strand_see_each_others_writes_as_they_are_made() {
     assert_eq!(region.try_read(0..4).unwrap()[..], [3, 3, 3, 1]);
 }
 
+// rule 2
 #[test]
-fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
+fn other_strand_is_refused_with_the_reason() {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
     for first in LIVE {
         for second in LIVE {
             let mut a = guest(&host, "a", &Strand::new());
             let mut b = guest(&host, "b", &Strand::new());
-            let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+            let (in_a, in_b) = (a.claim(&region), b.claim(&region));
             let (window, _) = a.shown(in_a, 1, first);
             is_unsupported(try_show(&mut b, in_b, second), "another strand");
             a.drop_window(window).unwrap();
@@ -117,12 +116,13 @@ fn another_strand_is_refused_with_the_reason_until_nothing_is_live() {
     assert_filled(&region, 1);
 }
 
+// rule 2
 #[test]
-fn one_store_has_no_two_live_windows_on_the_same_bytes() {
+fn store_has_one_live_window_on_a_byte() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let mut a = guest(&host, "a", &strand);
-    let (one, other) = (claim(&mut a, &region), claim(&mut a, &region));
+    let (one, other) = (a.claim(&region), a.claim(&region));
     a.shown(one, 1, LIVE_READ);
     for number in [one, other] {
         for access in LIVE {
@@ -137,12 +137,13 @@ fn one_store_has_no_two_live_windows_on_the_same_bytes() {
         .unwrap();
 }
 
+// rule 2
 #[test]
-fn live_windows_and_the_lock_exclude_each_other() {
+fn live_and_locked_windows_conflict() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let blocked = Err(ErrorCode::WouldBlock);
     for live in LIVE {
         let (window, _) = a.shown(in_a, 1, live);
@@ -180,12 +181,13 @@ fn live_windows_and_the_lock_exclude_each_other() {
     assert_filled(&region, 1);
 }
 
+// rule 2
 #[test]
-fn access_changes_to_live_and_back_within_the_lock() {
+fn set_access_to_live_respects_the_lock() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let (window, at) = a.shown(in_a, 1, READ);
     let (reads, _) = b.shown(in_b, 1, READ);
     for access in LIVE {
@@ -217,8 +219,9 @@ fn access_changes_to_live_and_back_within_the_lock() {
     assert_eq!(b.byte(at_b), 3);
 }
 
+// rule 6
 #[test]
-fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
+fn dropped_guest_with_live_write_poisons() {
     for (finish, access, poisons) in [
         (false, LIVE_READ, false),
         (true, LIVE_WRITE, false),
@@ -227,7 +230,7 @@ fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
         let (host, strand) = (RegionHost::new(), Strand::new());
         let region = filled(&host, "music", GRANULE, 1);
         let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-        let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+        let (in_a, in_b) = (a.claim(&region), b.claim(&region));
         let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
         let _ = a.shown(in_a, 1, access);
         if finish {
@@ -238,7 +241,7 @@ fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
         // What is there stays as it is.
         assert_eq!(b.byte(at_b), 1);
         let mut c = guest(&host, "c", &strand);
-        let in_c = claim(&mut c, &region);
+        let in_c = c.claim(&region);
         let shown = try_show(&mut c, in_c, LIVE_READ).map(drop);
         let expected = if poisons {
             Err(ErrorCode::Poisoned)
@@ -249,12 +252,13 @@ fn guest_dropped_with_a_live_window_poisons_if_that_could_write() {
     }
 }
 
+// rule 7
 #[test]
-fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
+fn unpinning_hides_only_its_own_live_window() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let (in_a, in_b) = (claim(&mut a, &region), claim(&mut b, &region));
+    let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let (_, at_a) = a.shown(in_a, 1, LIVE_WRITE);
     let (_, at_b) = b.shown(in_b, 1, LIVE_WRITE);
     a.unpin(in_a, 0, 0).unwrap().unwrap();
@@ -270,12 +274,13 @@ fn unpinning_hides_a_live_window_from_its_own_guest_alone() {
     assert_eq!(a.peek(at_a, 2).unwrap(), [1, 2]);
 }
 
+// rule 5
 #[test]
-fn borrower_has_live_windows_for_the_length_of_the_call() {
+fn borrower_has_live_windows_during_the_call() {
     let (host, strand) = (RegionHost::new(), Strand::new());
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
-    let in_b = claim(&mut b, &region);
+    let in_b = b.claim(&region);
     let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
     let at = a.allocate(1).unwrap();
     let weak = a.show_lent(&region, Rights::READ, LIVE_WRITE, at).unwrap();
@@ -312,8 +317,9 @@ fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
 
 /// Each computes without a call to the host until it sees what the other one does:
 /// by turns that the host ends, and with no value that the compiler keeps.
+// rule 2
 #[test]
-fn guests_of_a_strand_see_each_other_in_the_middle_of_their_loops() {
+fn looping_guests_of_a_strand_see_each_other() {
     let outcome = succeeds(app([
         node("ping", "ping", Some("one")),
         node("pong", "pong", Some("one")),
@@ -323,8 +329,9 @@ fn guests_of_a_strand_see_each_other_in_the_middle_of_their_loops() {
     assert_eq!(accesses, ["live-write"; 2]);
 }
 
+// rule 2
 #[test]
-fn strands_of_their_own_are_refused_with_the_reason() {
+fn live_windows_between_strands_are_refused() {
     for (one, other) in [
         (None, None),
         (Some("one"), Some("other")),
@@ -337,21 +344,24 @@ fn strands_of_their_own_are_refused_with_the_reason() {
     }
 }
 
+// rule 2
 #[test]
-fn guest_alone_in_its_strand_has_live_windows_with_nobody() {
+fn lone_guest_conflicts_with_its_own_live_windows() {
     succeeds(app([node("alone", "alone", None)]));
 }
 
+// rule 11
 #[test]
-fn live_windows_are_waited_for() {
+fn guest_waits_for_a_live_window() {
     succeeds(app([
         node("writer", "write-then-share", Some("one")),
         node("waiter", "wait", Some("one")),
     ]));
 }
 
+// rule 6
 #[test]
-fn trap_with_a_live_window_that_writes_poisons_and_the_next_life_mends() {
+fn restarted_guest_clears_poison_of_its_trap() {
     let restart = Restart::OnFailure(Backoff {
         delay: Duration::from_millis(1),
         max_delay: Duration::from_millis(4),

@@ -25,7 +25,7 @@ fn guest(host: &RegionHost, name: &str) -> Puppet {
     Puppet::new(host, name)
 }
 
-/// What the kernel has allocated for a region, in granules.
+/// Returns the granules that the kernel has allocated for a region.
 fn allocated(region: &Region) -> u64 {
     region.usage().resident / GRANULE
 }
@@ -47,8 +47,9 @@ fn exhausted<R: std::fmt::Debug>(answer: Result<R, ErrorCode>, what: &str) {
     }
 }
 
+// rule 7
 #[test]
-fn what_is_unpinned_under_a_window_is_zeros_and_is_shown_again() {
+fn unpinned_bytes_of_a_window_are_zeros_until_pinned() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (_region, number) = shared(&host, &mut a, 4);
@@ -74,8 +75,9 @@ fn what_is_unpinned_under_a_window_is_zeros_and_is_shown_again() {
     a.assert_works();
 }
 
+// rules 2, 7
 #[test]
-fn hidden_parts_keep_their_lock_and_other_claims_see_what_they_saw() {
+fn hidden_parts_keep_their_lock() {
     let host = host(64);
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let (region, number) = shared(&host, &mut a, 2);
@@ -96,8 +98,9 @@ fn hidden_parts_keep_their_lock_and_other_claims_see_what_they_saw() {
     assert_eq!(a.byte(at_a), 7);
 }
 
+// rule 7
 #[test]
-fn purged_bytes_go_back_to_the_kernel_and_each_claim_is_told_once() {
+fn loss_of_purged_bytes_is_told_each_claim_once() {
     let host = host(64);
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let (region, number) = shared(&host, &mut a, 4);
@@ -123,8 +126,9 @@ fn purged_bytes_go_back_to_the_kernel_and_each_claim_is_told_once() {
     assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Lost);
 }
 
+// rule 7
 #[test]
-fn unpinned_bytes_are_refused_to_windows_copies_guards_and_freezing() {
+fn unpinned_bytes_are_refused() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 2);
@@ -147,8 +151,9 @@ fn unpinned_bytes_are_refused_to_windows_copies_guards_and_freezing() {
     a.assert_works();
 }
 
+// rule 7
 #[test]
-fn spans_that_are_no_whole_granules_or_lie_outside_change_nothing() {
+fn misaligned_or_outside_spans_change_nothing() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (_region, number) = shared(&host, &mut a, 3);
@@ -189,8 +194,9 @@ fn spans_that_are_no_whole_granules_or_lie_outside_change_nothing() {
     assert_eq!(host.purgeable(), 0);
 }
 
+// rule 8
 #[test]
-fn sparse_regions_of_many_gib_cost_what_is_pinned_of_them() {
+fn sparse_regions_cost_their_pinned_bytes() {
     let host = host(4);
     // By default a claim takes no more than half of the machine's memory.
     let mut limits = Limits::default();
@@ -217,8 +223,9 @@ fn sparse_regions_of_many_gib_cost_what_is_pinned_of_them() {
     assert_eq!(a.pin(number, last, 0).unwrap(), Ok(Pinned::Lost));
 }
 
+// rules 7, 8
 #[test]
-fn room_is_made_by_purging_what_was_unpinned_first_and_only_as_much_as_needed() {
+fn requests_purge_the_oldest_bytes_needed() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let old = a.create("old", 4 * GRANULE).unwrap().unwrap();
@@ -243,8 +250,9 @@ fn room_is_made_by_purging_what_was_unpinned_first_and_only_as_much_as_needed() 
     assert_eq!(host.budget().committed_peak, 8 * GRANULE);
 }
 
+// rule 7
 #[test]
-fn frozen_regions_are_purged_whole_or_not_at_all_and_say_so() {
+fn frozen_regions_are_purged_whole_or_not_at_all() {
     let host = host(8);
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let number = a.create("frozen", 4 * GRANULE).unwrap().unwrap();
@@ -286,6 +294,7 @@ fn frozen_regions_are_purged_whole_or_not_at_all_and_say_so() {
     b.assert_works();
 }
 
+// rule 7
 #[test]
 fn purged_frozen_regions_are_neither_lent_nor_moved() {
     let host = host(8);
@@ -313,8 +322,9 @@ fn purged_frozen_regions_are_neither_lent_nor_moved() {
     a.assert_works();
 }
 
+// rule 5
 #[test]
-fn what_is_lent_is_neither_pinned_nor_unpinned() {
+fn lent_handle_cannot_pin_or_unpin() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let region = filled(&host, "lent", GRANULE, 7);
@@ -329,8 +339,9 @@ fn what_is_lent_is_neither_pinned_nor_unpinned() {
     region.unpin(..).unwrap();
 }
 
+// rule 7
 #[test]
-fn guards_of_the_host_program_are_never_hidden() {
+fn guards_are_never_hidden() {
     let host = host(8);
     let region = filled(&host, "guarded", 2 * GRANULE, 7);
     let guard = region.try_read(GRANULE..GRANULE + 1).unwrap();
@@ -343,8 +354,9 @@ fn guards_of_the_host_program_are_never_hidden() {
     region.unpin(..).unwrap();
 }
 
+// rule 10
 #[test]
-fn holes_in_a_window_are_counted_and_refused_before_the_limit() {
+fn holes_in_windows_count_as_mappings() {
     let host = host(1000);
     let mut limits = Limits::default();
     limits.mappings = 12;
@@ -381,9 +393,10 @@ fn holes_in_a_window_are_counted_and_refused_before_the_limit() {
     assert_eq!((a.byte(at + 8 * PAGE), a.byte(at + 9 * PAGE)), (0, 7));
 }
 
-/// What is pinned in the middle of a hidden part makes three mappings of one.
+/// Pinning the middle of a hidden part makes three mappings of one.
+// rules 7, 10
 #[test]
-fn pin_inside_of_what_is_hidden_is_refused_at_the_limit_and_its_loss_is_told_later() {
+fn pin_refused_at_the_limit_reports_its_loss_later() {
     let host = host(1000);
     let mut limits = Limits::default();
     limits.mappings = 12;
@@ -436,8 +449,9 @@ fn pin_inside_of_what_is_hidden_is_refused_at_the_limit_and_its_loss_is_told_lat
     a.assert_works();
 }
 
+// rules 7, 10
 #[test]
-fn pin_that_one_of_two_windows_has_no_mappings_for_hides_the_other_again() {
+fn refused_pin_hides_both_windows_again() {
     let host = host(1000);
     let mut limits = Limits::default();
     // Two for each window, two for the hidden part of each, two for one more cut.
@@ -468,8 +482,9 @@ fn pin_that_one_of_two_windows_has_no_mappings_for_hides_the_other_again() {
     assert_eq!(region_and_hole.len(), 3, "{region_and_hole:?}");
 }
 
+// rule 7
 #[test]
-fn access_that_changes_while_a_part_is_hidden_holds_for_that_part_too() {
+fn access_change_covers_hidden_parts() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 4);
@@ -511,8 +526,9 @@ fn access_that_changes_while_a_part_is_hidden_holds_for_that_part_too() {
     );
 }
 
+// rule 10
 #[test]
-fn unpinned_spans_are_limited_and_nothing_changes_when_refused() {
+fn unpinned_spans_are_limited() {
     let host = host(1000);
     let mut limits = Limits::default();
     limits.unpinned_spans = 3;
@@ -542,8 +558,9 @@ fn unpinned_spans_are_limited_and_nothing_changes_when_refused() {
     );
 }
 
+// rule 7
 #[test]
-fn a_window_keeps_the_pins_of_its_claim_when_the_handle_is_dropped() {
+fn window_keeps_its_claims_pins_without_a_handle() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 2);
@@ -556,8 +573,9 @@ fn a_window_keeps_the_pins_of_its_claim_when_the_handle_is_dropped() {
     assert_eq!(region.pin(..).unwrap(), tombolo::Pinned::Lost);
 }
 
+// rule 9
 #[test]
-fn trespass_in_a_window_with_holes_harms_nobody_and_holes_are_the_guests_own() {
+fn write_violation_beside_holes_harms_no_other_guest() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 6);
@@ -584,8 +602,9 @@ fn trespass_in_a_window_with_holes_harms_nobody_and_holes_are_the_guests_own() {
     );
 }
 
+// rule 6
 #[test]
-fn a_death_with_pinned_unpinned_and_purged_bytes_gives_all_back() {
+fn dead_guest_frees_pinned_and_unpinned_bytes() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let name = "half of it purged when its guest dies";
@@ -606,8 +625,8 @@ fn a_death_with_pinned_unpinned_and_purged_bytes_gives_all_back() {
     host.create("next", 8 * GRANULE).unwrap();
 }
 
-/// What the kernel has for the regions of a name: the allocated bytes of each
-/// descriptor of this process, and how many mappings there are.
+/// Returns what the kernel has for the regions of a name: the allocated bytes of each
+/// descriptor of this process, and the number of mappings.
 fn kernels(name: &str) -> (Vec<u64>, usize) {
     let memfd = format!("tombolo:{name}");
     let process = Process::current();
@@ -624,8 +643,9 @@ fn kernels(name: &str) -> (Vec<u64>, usize) {
     (bytes, mappings.count())
 }
 
+// rule 6
 #[test]
-fn a_death_leaves_of_a_half_purged_region_what_others_have_of_it() {
+fn dead_guest_leaves_other_claims_their_bytes() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let region = filled(&host, "half purged, and shared", 6 * GRANULE, 7);
@@ -651,8 +671,9 @@ fn a_death_leaves_of_a_half_purged_region_what_others_have_of_it() {
     assert_eq!(host.budget().committed, 0);
 }
 
+// rule 8
 #[test]
-fn a_smaller_budget_purges_at_once_and_refuses_until_pins_are_gone() {
+fn smaller_budget_purges_and_refuses() {
     let host = host(8);
     let pinned = filled(&host, "pinned", 4 * GRANULE, 1);
     let cache = filled(&host, "cache", 4 * GRANULE, 2);
@@ -668,8 +689,9 @@ fn a_smaller_budget_purges_at_once_and_refuses_until_pins_are_gone() {
     host.create("more", 1).unwrap();
 }
 
+// rule 8
 #[test]
-fn what_guests_unpin_over_budget_goes_at_once_and_only_as_much_as_needed() {
+fn bytes_unpinned_over_budget_are_purged_at_once() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 6);
@@ -696,6 +718,7 @@ fn what_guests_unpin_over_budget_goes_at_once_and_only_as_much_as_needed() {
     assert_eq!(host.budget().committed, GRANULE);
 }
 
+// rule 8
 #[test]
 fn accounts_agree_with_the_blocks_of_the_kernel() {
     let host = host(64);
@@ -713,8 +736,9 @@ fn accounts_agree_with_the_blocks_of_the_kernel() {
 
 /// Threads of an embedder pin, unpin and purge, and each reads what it wrote or is
 /// told that it is lost.
+// rule 7
 #[test]
-fn threads_that_pin_unpin_and_purge_are_told_the_truth() {
+fn racing_threads_are_told_of_every_loss() {
     let host = host(24);
     std::thread::scope(|scope| {
         for number in 1..=3u8 {

@@ -70,8 +70,9 @@ fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
         .channel(channel("back", &["sink"], "source", 4))
 }
 
+// rule 5
 #[test]
-fn regions_move_around_a_ring_of_parallel_strands() {
+fn regions_move_around_a_ring_of_strands() {
     let out = tempfile::tempdir().unwrap();
     let outcome = succeeds(ring(200, node("second", "add more done"), out.path()));
     let came = std::fs::read_to_string(out.path().join("came")).unwrap();
@@ -84,8 +85,9 @@ fn regions_move_around_a_ring_of_parallel_strands() {
     );
 }
 
+// rule 9
 #[test]
-fn stage_that_crashes_on_a_bad_frame_loses_that_frame_only() {
+fn crashing_stage_loses_one_frame() {
     let out = tempfile::tempdir().unwrap();
     let second = GuestSpec {
         restart: often(),
@@ -106,7 +108,7 @@ fn stage_that_crashes_on_a_bad_frame_loses_that_frame_only() {
 }
 
 #[test]
-fn everybody_is_heard_in_order() {
+fn messages_of_a_sender_arrive_in_order() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
         App::builder()
@@ -119,9 +121,10 @@ fn everybody_is_heard_in_order() {
     assert_eq!(heard, r#"{"a": 100, "b": 50}"#);
 }
 
-/// What is queued for a receiver that goes is dropped, and senders are told.
+/// The queue of a receiver that ends is dropped, and senders get an error.
+// rule 6
 #[test]
-fn channel_is_closed_when_its_receiver_goes() {
+fn channel_closes_when_its_receiver_ends() {
     for (how, failures) in [("drop", 0), ("return", 0), ("trap", 1)] {
         let outcome = run(App::builder()
             .guest(node("sender", "send-until-closed c"))
@@ -140,7 +143,7 @@ fn channel_is_closed_when_its_receiver_goes() {
 }
 
 #[test]
-fn channel_without_guests_that_could_send_is_closed() {
+fn channel_without_senders_is_closed() {
     let out = tempfile::tempdir().unwrap();
     let outcome = run(App::builder()
         .guest(writer("ear", "hear talk", out.path()))
@@ -150,8 +153,9 @@ fn channel_without_guests_that_could_send_is_closed() {
     assert_eq!(outcome.failures.len(), 1);
 }
 
+// rule 5
 #[test]
-fn what_is_not_sent_comes_back_and_its_windows_stay() {
+fn refused_send_returns_the_handle_and_its_windows() {
     let wasm = std::fs::read(guests::PIPES_RAW).unwrap();
     succeeds(
         App::builder()
@@ -163,8 +167,9 @@ fn what_is_not_sent_comes_back_and_its_windows_stay() {
     );
 }
 
+// rule 8
 #[test]
-fn what_is_queued_is_on_the_senders_account() {
+fn queued_regions_are_on_the_senders_account() {
     let mut limits = Limits::default();
     limits.regions = 3;
     let sender = GuestSpec {
@@ -190,8 +195,9 @@ fn scope() -> ScopeSpec {
     }
 }
 
+// rule 1
 #[test]
-fn names_are_found_by_members_with_their_rights() {
+fn members_find_names_with_their_rights() {
     for (how, failures) in [("withdraw", 0), ("die", 1)] {
         let outcome = run(App::builder()
             .guest(node("reader", "open Rights(READ)"))
@@ -216,7 +222,7 @@ fn names_are_found_by_members_with_their_rights() {
 }
 
 #[test]
-fn guest_that_fails_is_started_again_until_it_does_not() {
+fn failing_guest_restarts_until_it_succeeds() {
     let out = tempfile::tempdir().unwrap();
     let outcome = succeeds(App::builder().guest(GuestSpec {
         restart: often(),
@@ -233,7 +239,7 @@ fn guest_that_fails_is_started_again_until_it_does_not() {
 }
 
 #[test]
-fn guest_that_always_fails_is_given_up() {
+fn always_failing_guest_is_given_up() {
     let out = tempfile::tempdir().unwrap();
     let outcome = run(App::builder().guest(GuestSpec {
         restart: often(),
@@ -246,7 +252,7 @@ fn guest_that_always_fails_is_given_up() {
 
 /// One that loops forever, and one that the operator ends.
 #[test]
-fn guest_that_is_ended_is_started_again() {
+fn terminated_guest_restarts() {
     let restart = Restart::OnFailure(Backoff {
         max_restarts: 1,
         delay: Duration::from_millis(1),
@@ -288,7 +294,7 @@ fn guest_that_is_ended_is_started_again() {
 /// A guest may call others while it is instantiated, and wait there for the next life
 /// of one that failed.
 #[test]
-fn guests_are_started_again_while_others_start() {
+fn guests_restart_while_others_start() {
     let component = |name: &str| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let path = root.join("wat").join(name).with_extension("wat");
@@ -315,8 +321,9 @@ fn guests_are_started_again_while_others_start() {
 
 /// A guest that ends by an error drops its ends of channels on the way. What waits is
 /// there all the same.
+// rule 6
 #[test]
-fn stage_that_ends_by_an_error_loses_the_message_in_its_hand_only() {
+fn failing_stage_loses_one_message() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
         App::builder()
@@ -333,10 +340,10 @@ fn stage_that_ends_by_an_error_loses_the_message_in_its_hand_only() {
     assert_eq!(heard, all_but_one);
 }
 
-/// Whoever waits for the memory of a guest hears of its end also where the guest was
-/// to be started again, and the app is gone before that.
+/// `AppHandle::exited` returns even if the guest was to restart and the app is dropped
+/// before that.
 #[test]
-fn life_that_never_starts_is_gone_with_the_app() {
+fn restart_that_never_starts_ends_with_the_app() {
     let out = tempfile::tempdir().unwrap();
     let app = App::builder().guest(GuestSpec {
         restart: Restart::OnFailure(Backoff {
@@ -381,7 +388,7 @@ fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
 }
 
 #[test]
-fn guests_that_hear_of_the_end_have_time_for_it() {
+fn stop_timeout_lets_guests_finish() {
     let out = tempfile::tempdir().unwrap();
     let app = App::builder()
         .guest(writer("a", "linger end", out.path()))
@@ -392,7 +399,7 @@ fn guests_that_hear_of_the_end_have_time_for_it() {
 }
 
 #[test]
-fn guests_that_stay_are_ended_after_their_time() {
+fn guests_that_stay_end_after_the_stop_timeout() {
     let out = tempfile::tempdir().unwrap();
     let grace = Duration::from_millis(100);
     let app = App::builder()

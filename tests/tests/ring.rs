@@ -14,8 +14,9 @@ const GUESTS: usize = 1000;
 /// How many regions each sends.
 const ROUNDS: usize = 5;
 
+// rule 6
 #[test]
-fn thousand_guests_start_exchange_and_end() {
+fn thousand_guests_exchange_regions() {
     let wasm: Arc<[u8]> = std::fs::read(guests::RING_MEMBER).unwrap().into();
     let mut app = App::builder();
     for guest in 0..GUESTS {

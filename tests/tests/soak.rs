@@ -1,18 +1,16 @@
-//! Guests come and go, cache, unpin, crash and are killed, under a budget that is
-//! too small for them. What must hold all the time: whatever a guest is not told
-//! lost is as it was written. And at the end: the process has what it had after
-//! the first round of all that, and nothing more.
+//! Guests come and go, cache, unpin, crash and are killed, under a budget that is too small
+//! for them. At all times, bytes that a guest is not told lost are as it wrote them. At the
+//! end, the process holds no more than after the first round.
 //!
-//! One test alone, since tests of one program are threads of one process, and
-//! the process is what is looked at.
+//! The program has one test, because tests of one program share the process that is
+//! checked.
 //!
-//! It goes on for a second, or as many as `TOMBOLO_SOAK_SECONDS` says, and until each
-//! thing has happened that should. It rolls the dice of `TOMBOLO_SOAK_SEED`. The order in which threads come is the
-//! machine's, so that a seed says what was tried, and not exactly when.
+//! The test runs for `TOMBOLO_SOAK_SECONDS`, by default one, and until each event has
+//! happened. `TOMBOLO_SOAK_SEED` seeds the choices. Threads interleave as the machine
+//! decides, so a seed determines the acts and not their times.
 //!
-//! All of that is done in a process that the test starts, for two reasons: it ends
-//! that if it hangs; and it tells its allocator to give back what is freed, so that
-//! what is left is not the allocator's.
+//! The test runs in a child process for two reasons. The parent ends it if it hangs. And its
+//! allocator is told to return freed memory, so that remaining memory is a leak.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,8 +27,8 @@ use tombolo_test_util::three_guests::{program, server};
 
 tombolo_tests::guests!(soak);
 
-/// What regions may commit: about half of what one guest has, and a third of
-/// what the host program has besides.
+/// The budget: about half of the regions of one guest, and a third of those of the host
+/// program.
 const BUDGET: u64 = 8 << 20;
 
 /// How long a guest that spins may do so.
@@ -43,8 +41,8 @@ const STEPS: usize = 400;
 /// end: the allocator keeps what lies between pieces that are in use.
 const MEMORY_SLACK: u64 = 4 << 20;
 
-/// What has the allocator of the C library keep as little as it can: one heap for
-/// all threads, and nothing free at its end.
+/// Settings with which the C library's allocator keeps little: one heap for all threads,
+/// without free memory at its end.
 const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "65536"),
@@ -89,7 +87,7 @@ const WAYS: [Way; 6] = [
 const REASON: &str = "the soak wants it";
 
 impl Way {
-    /// What the guest is told to do after its steps.
+    /// Returns the act of the guest after its steps.
     fn then(self) -> &'static str {
         match self {
             Way::Returns => "return",
@@ -135,13 +133,13 @@ impl Way {
     }
 }
 
-/// What happened so far.
+/// Counts of events so far.
 #[derive(Debug, Default)]
 struct Tally {
     rounds: u64,
     killed: u64,
     crashes: u64,
-    /// What pins said, and how often they were refused.
+    /// Results of pins, and refusals.
     intact: u64,
     lost: u64,
     refused: u64,
@@ -154,7 +152,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// What has not happened yet, of all that should.
+    /// Returns an event that has not happened yet, if there is one.
     fn lacks(&self) -> Option<&'static str> {
         let Tally {
             rounds,
@@ -187,7 +185,7 @@ impl Tally {
     }
 }
 
-/// What the process has.
+/// The holdings of the process.
 #[derive(Debug)]
 struct Holdings {
     descriptors: usize,
@@ -202,8 +200,8 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// What it has once nothing changes any more: threads that were joined are listed for
-    /// as long as the kernel takes to bury them.
+    /// Returns the holdings once they stop changing. The kernel lists a joined thread for a
+    /// while.
     fn settled() -> Holdings {
         let mut last = Holdings::now();
         loop {
@@ -238,7 +236,7 @@ impl Holdings {
         }
     }
 
-    /// That there is not more than before.
+    /// Checks that the process holds no more than before.
     fn assert_as(&self, before: &Holdings) {
         let exact = |it: &Holdings| {
             let Holdings {
@@ -276,7 +274,7 @@ impl Directory {
         Directory(path)
     }
 
-    /// What the guest wrote there last, unless it was killed just then.
+    /// Returns the last counts that the guest wrote, unless it was killed while writing.
     fn take_tally(&self) -> Option<[u64; 5]> {
         let file = self.0.join("cache");
         let text = std::fs::read_to_string(&file).ok()?;
@@ -553,7 +551,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 /// Runs the test, and nothing else, in a process that is ended if it hangs.
 fn in_another_process(seconds: f64) {
-    let name = "process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went";
+    let name = "churn_leaks_nothing_and_loses_no_byte";
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(INSIDE, "1")
@@ -575,8 +573,9 @@ fn in_another_process(seconds: f64) {
     assert!(status.success(), "{status}");
 }
 
+// rules 6, 7
 #[test]
-fn process_is_as_before_and_no_byte_is_wrong_after_guests_came_and_went() {
+fn churn_leaks_nothing_and_loses_no_byte() {
     let seconds: f64 = variable("TOMBOLO_SOAK_SECONDS").unwrap_or(1.0);
     if std::env::var_os(INSIDE).is_none() {
         return in_another_process(seconds);

@@ -27,6 +27,7 @@ fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {
     }
 }
 
+// rule 2
 #[test]
 fn nothing_tears_between_strands() {
     run(
@@ -37,6 +38,7 @@ fn nothing_tears_between_strands() {
     );
 }
 
+// rule 2
 #[test]
 fn nothing_tears_within_a_strand() {
     let (lifts, live) = (LIFTS / 10, ["live-read", "live-write"]);

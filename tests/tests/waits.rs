@@ -28,8 +28,9 @@ fn scope(members: &[&str]) -> ScopeSpec {
     }
 }
 
+// rule 11
 #[test]
-fn readers_that_overlap_do_not_starve_a_writer() {
+fn overlapping_readers_do_not_starve_a_writer() {
     let outcome = run(App::builder()
         .guest(node("writer", "write"))
         .guest(node("one", "read"))
@@ -39,8 +40,9 @@ fn readers_that_overlap_do_not_starve_a_writer() {
     assert_eq!(outcome.end, CommandExit::Exit(0));
 }
 
+// rule 11
 #[test]
-fn guest_that_dies_while_it_waits_is_in_nobodys_way() {
+fn dead_waiter_blocks_no_other() {
     let outcome = run(App::builder()
         .guest(node("writer", "write-after"))
         .guest(node("one", "read"))
@@ -60,8 +62,9 @@ fn guest_that_dies_while_it_waits_is_in_nobodys_way() {
     assert!(failure.contains("mortal"), "{failure}");
 }
 
+// rule 11
 #[test]
-fn turns_come_lapse_and_are_given_up() {
+fn reservations_lapse_and_can_be_dropped() {
     let outcome = run(App::builder().guest(node("alone", "alone")));
     assert_eq!(outcome.failures, [""; 0]);
 }
@@ -89,6 +92,7 @@ fn send_to_own_full_channel_is_refused() {
     assert_eq!(outcome.failures, [""; 0]);
 }
 
+// rule 11
 #[test]
 fn embedder_waits_in_the_same_queue() {
     threads(3).block_on(async {
@@ -124,9 +128,10 @@ fn embedder_waits_in_the_same_queue() {
     });
 }
 
-/// Many claims, on many threads: whoever waits is woken, or this does not end.
+/// With many claims on many threads, each waiter is woken, or the test does not end.
+// rule 11
 #[test]
-fn nobody_misses_its_turn() {
+fn no_waiter_misses_its_turn() {
     let runtime = threads(3);
     let host = RegionHost::new();
     let region = host.create("counter", 2 * GRANULE).unwrap();

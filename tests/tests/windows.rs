@@ -22,10 +22,11 @@ const MASK: u32 = 0xffff;
 /// A granule, as guests count.
 const PAGE: u32 = 65536;
 
-// Rule 3: the map call.
+// The map call.
 
+// rule 3
 #[test]
-fn map_of_what_is_no_whole_granules_says_which_argument_is_misaligned() {
+fn map_names_the_misaligned_argument() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 3 * GRANULE, 1);
@@ -53,8 +54,9 @@ fn map_of_what_is_no_whole_granules_says_which_argument_is_misaligned() {
     a.assert_works();
 }
 
+// rule 3
 #[test]
-fn map_of_nothing_is_an_invalid_argument() {
+fn map_of_zero_bytes_is_an_invalid_argument() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
@@ -71,8 +73,9 @@ fn map_of_nothing_is_an_invalid_argument() {
     a.assert_works();
 }
 
+// rule 3
 #[test]
-fn map_outside_of_the_region_or_overflowing_is_out_of_bounds() {
+fn map_outside_of_the_region_is_out_of_bounds() {
     let host = host();
     let mut a = guest(&host, "a");
     // Its size rounded up is three granules.
@@ -109,6 +112,7 @@ fn map_outside_of_the_region_or_overflowing_is_out_of_bounds() {
     a.assert_works();
 }
 
+// rule 3
 #[test]
 fn map_outside_of_the_memory_is_out_of_bounds() {
     let host = host();
@@ -133,8 +137,9 @@ fn map_outside_of_the_memory_is_out_of_bounds() {
     a.assert_works();
 }
 
+// rule 3
 #[test]
-fn map_at_an_address_that_is_not_the_memorys_is_a_trap() {
+fn map_at_an_address_past_the_memory_traps() {
     let host = host();
     let mut b = guest(&host, "b");
     for beyond in [0, PAGE, 1 << 30] {
@@ -148,8 +153,9 @@ fn map_at_an_address_that_is_not_the_memorys_is_a_trap() {
     }
 }
 
+// rule 3
 #[test]
-fn map_with_a_list_of_none_or_two_bytes_is_an_invalid_argument() {
+fn map_needs_a_list_of_exactly_one_byte() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
@@ -168,8 +174,9 @@ fn map_with_a_list_of_none_or_two_bytes_is_an_invalid_argument() {
     a.assert_works();
 }
 
+// rule 3
 #[test]
-fn map_over_another_window_is_an_overlap_and_leaves_that_as_it_is() {
+fn map_over_another_window_is_an_overlap() {
     let host = host();
     let mut a = guest(&host, "a");
     let under = filled(&host, "under", 2 * GRANULE, 1);
@@ -208,7 +215,7 @@ fn map_over_another_window_is_an_overlap_and_leaves_that_as_it_is() {
     a.assert_works();
 }
 
-/// What the kernel says of a region's mapping: `hg` among the flags where it was
+/// Returns the kernel's flags of a region's mapping: `hg` is among them if the kernel was
 /// advised to use huge pages.
 fn flags(region: &tombolo::Region) -> String {
     let [mapping] = &mappings_of(region)[..] else {
@@ -222,7 +229,7 @@ fn flags(region: &tombolo::Region) -> String {
 }
 
 #[test]
-fn kernel_is_advised_to_use_huge_pages_for_windows_that_can_have_them() {
+fn large_windows_are_advised_to_use_huge_pages() {
     const HUGE: u64 = 2 << 20;
     let settings = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
     let setting = std::fs::read_to_string(settings).unwrap_or_default();
@@ -260,8 +267,9 @@ fn kernel_is_advised_to_use_huge_pages_for_windows_that_can_have_them() {
     a.assert_works();
 }
 
+// rule 3
 #[test]
-fn many_windows_show_each_granule_where_the_guest_wants_it() {
+fn many_windows_show_granules_in_any_order() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = host.create("pages", 64 * GRANULE).unwrap();
@@ -287,8 +295,9 @@ fn many_windows_show_each_granule_where_the_guest_wants_it() {
 
 // Where a window lies is the guest's own affair.
 
+// rule 9
 #[test]
-fn window_over_the_guests_own_stack_harms_nobody_else() {
+fn window_over_its_own_stack_harms_no_other_guest() {
     for access in [READ, WRITE] {
         let host = host();
         let mut b = guest(&host, "b");
@@ -316,8 +325,9 @@ fn window_over_the_guests_own_stack_harms_nobody_else() {
     }
 }
 
+// rule 9
 #[test]
-fn window_over_the_guests_own_data_harms_nobody_else() {
+fn window_over_its_own_data_harms_no_other_guest() {
     for access in [READ, WRITE] {
         let host = host();
         let mut b = guest(&host, "b");
@@ -344,8 +354,9 @@ fn window_over_the_guests_own_data_harms_nobody_else() {
     }
 }
 
+// rule 9
 #[test]
-fn window_over_a_heap_that_is_in_use_harms_nobody_else() {
+fn window_over_its_own_heap_harms_no_other_guest() {
     for access in [READ, WRITE] {
         let host = host();
         let mut b = guest(&host, "b");
@@ -370,8 +381,9 @@ fn window_over_a_heap_that_is_in_use_harms_nobody_else() {
     }
 }
 
+// rule 9
 #[test]
-fn memory_given_back_under_a_window_that_reads_leaves_the_region_unchanged() {
+fn freeing_under_a_read_window_changes_no_region() {
     let host = host();
     let mut b = guest(&host, "b");
     let mut a = guest(&host, "a");
@@ -386,8 +398,9 @@ fn memory_given_back_under_a_window_that_reads_leaves_the_region_unchanged() {
     b.assert_works();
 }
 
+// rule 9
 #[test]
-fn memory_given_back_under_a_window_that_writes_changes_that_region_alone() {
+fn freeing_under_a_write_window_changes_that_region() {
     let host = host();
     let mut b = guest(&host, "b");
     let mut a = guest(&host, "a");
@@ -415,7 +428,7 @@ fn memory_given_back_under_a_window_that_writes_changes_that_region_alone() {
 // Growth.
 
 #[test]
-fn memory_grows_around_windows_and_what_they_show_stays() {
+fn memory_grows_around_windows() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 4 * GRANULE, 1);
@@ -451,10 +464,11 @@ fn memory_grows_around_windows_and_what_they_show_stays() {
     a.assert_works();
 }
 
-// Rule 4: after a window.
+// After a window.
 
+// rule 4
 #[test]
-fn memory_reads_as_zeros_after_its_window_and_is_private() {
+fn memory_after_a_window_is_private_zeros() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 2 * GRANULE, 1);
@@ -478,64 +492,62 @@ fn memory_reads_as_zeros_after_its_window_and_is_private() {
     }
 }
 
+// rule 4
 #[test]
-fn guest_finds_nothing_of_the_guests_before_it_whose_memory_it_has() {
+fn reused_memory_holds_nothing_of_earlier_guests() {
     // In a process of its own, no other test's guest comes in between.
-    alone(
-        "guest_finds_nothing_of_the_guests_before_it_whose_memory_it_has",
-        || {
-            let host = host();
-            let region = filled(&host, "music", 4 * GRANULE, MARK);
-            let mut bases = Vec::new();
-            let mut new = None;
-            for life in 0..20 {
-                let mut guest = guest(&host, "a");
-                let whole = whole_memory(&mut guest);
-                assert!(!whole.contains(&MARK), "life {life}");
-                // Nor anything else that is not there when the first one starts.
-                assert!(
-                    new.get_or_insert_with(|| whole.clone()) == &whole,
-                    "life {life}"
-                );
+    alone("reused_memory_holds_nothing_of_earlier_guests", || {
+        let host = host();
+        let region = filled(&host, "music", 4 * GRANULE, MARK);
+        let mut bases = Vec::new();
+        let mut new = None;
+        for life in 0..20 {
+            let mut guest = guest(&host, "a");
+            let whole = whole_memory(&mut guest);
+            assert!(!whole.contains(&MARK), "life {life}");
+            // Nor anything else that is not there when the first one starts.
+            assert!(
+                new.get_or_insert_with(|| whole.clone()) == &whole,
+                "life {life}"
+            );
 
-                // It marks whatever it may write to: its stack and its heap, and more than
-                // it had at first.
-                let stack = guest.stack().unwrap();
-                guest.fill(stack / 2, 64, MARK).unwrap();
-                let grown = guest.grow(5).unwrap() as u32 * PAGE;
-                guest.fill(grown, 5 * PAGE, MARK).unwrap();
-                let at = guest.allocate(8).unwrap();
-                guest.fill(at, 8 * PAGE, MARK).unwrap();
-                // And it has windows, of which some are there at its end.
-                let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-                let there = [at + PAGE, at + 4 * PAGE, grown];
-                for (index, at) in there.into_iter().enumerate() {
-                    let offset = index as u64 * GRANULE;
-                    let shown = guest.show(number, offset, GRANULE, WRITE, at);
-                    let window = shown.unwrap().unwrap();
-                    if index == 0 {
-                        let base = mappings_of(&region)[0].range.start - u64::from(at);
-                        bases.push(base);
-                    }
-                    if (life + index) % 2 == 0 {
-                        guest.drop_window(window).unwrap();
-                        guest.fill(at, PAGE, MARK).unwrap();
-                    }
+            // It marks whatever it may write to: its stack and its heap, and more than
+            // it had at first.
+            let stack = guest.stack().unwrap();
+            guest.fill(stack / 2, 64, MARK).unwrap();
+            let grown = guest.grow(5).unwrap() as u32 * PAGE;
+            guest.fill(grown, 5 * PAGE, MARK).unwrap();
+            let at = guest.allocate(8).unwrap();
+            guest.fill(at, 8 * PAGE, MARK).unwrap();
+            // And it has windows, of which some are there at its end.
+            let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
+            let there = [at + PAGE, at + 4 * PAGE, grown];
+            for (index, at) in there.into_iter().enumerate() {
+                let offset = index as u64 * GRANULE;
+                let shown = guest.show(number, offset, GRANULE, WRITE, at);
+                let window = shown.unwrap().unwrap();
+                if index == 0 {
+                    let base = mappings_of(&region)[0].range.start - u64::from(at);
+                    bases.push(base);
                 }
-                guest.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
-                guest.fill(there[1], PAGE, MARK).unwrap();
-                guest.store.data_mut().regions.finish();
-                drop(guest);
-                assert!(mappings_of(&region).is_empty());
-                assert_filled(&region, MARK);
+                if (life + index) % 2 == 0 {
+                    guest.drop_window(window).unwrap();
+                    guest.fill(at, PAGE, MARK).unwrap();
+                }
             }
-            bases.dedup();
-            assert_eq!(bases.len(), 1, "each had another memory: {bases:x?}");
-        },
-    );
+            guest.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
+            guest.fill(there[1], PAGE, MARK).unwrap();
+            guest.store.data_mut().regions.finish();
+            drop(guest);
+            assert!(mappings_of(&region).is_empty());
+            assert_filled(&region, MARK);
+        }
+        bases.dedup();
+        assert_eq!(bases.len(), 1, "each had another memory: {bases:x?}");
+    });
 }
 
-/// What no program has in its data.
+/// A byte that no program has in its data.
 const MARK: u8 = 0xb7;
 
 /// All bytes of a guest's memory.
@@ -546,8 +558,9 @@ fn whole_memory(guest: &mut Puppet) -> Vec<u8> {
         .collect()
 }
 
+// rule 4
 #[test]
-fn region_made_of_memory_that_went_back_is_zero() {
+fn new_region_is_zero() {
     let host = host();
     let mut a = guest(&host, "a");
     for round in 0..3 {
@@ -563,8 +576,9 @@ fn region_made_of_memory_that_went_back_is_zero() {
     assert_eq!(host.counts().regions_freed, 3);
 }
 
+// rule 4
 #[test]
-fn windows_that_end_leave_no_hole_in_the_memory() {
+fn ended_windows_leave_no_hole_in_the_memory() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 8 * GRANULE, 1);
@@ -593,15 +607,16 @@ fn windows_that_end_leave_no_hole_in_the_memory() {
     }
 }
 
-// Rule 2: the lock.
+// The lock.
 
-/// What of two windows goes together.
-fn goes_with(first: Access, second: Access) -> bool {
+/// Returns whether two accesses are compatible.
+fn are_compatible(first: Access, second: Access) -> bool {
     first == READ && second == READ
 }
 
 const PAIRS: [(Access, Access); 4] = [(READ, READ), (READ, WRITE), (WRITE, READ), (WRITE, WRITE)];
 
+// rule 2
 #[test]
 fn windows_of_one_guest_conflict_unless_both_read() {
     for (first, second) in PAIRS {
@@ -620,7 +635,7 @@ fn windows_of_one_guest_conflict_unless_both_read() {
             let shown = a
                 .show(handle, GRANULE, 2 * GRANULE, second, elsewhere)
                 .unwrap();
-            if goes_with(first, second) {
+            if are_compatible(first, second) {
                 assert_eq!(a.byte(elsewhere), 1);
                 a.drop_window(shown.unwrap()).unwrap();
             } else {
@@ -636,6 +651,7 @@ fn windows_of_one_guest_conflict_unless_both_read() {
     }
 }
 
+// rule 2
 #[test]
 fn windows_of_two_guests_conflict_unless_both_read() {
     for (first, second) in PAIRS {
@@ -647,7 +663,7 @@ fn windows_of_two_guests_conflict_unless_both_read() {
         let (window, _) = a.shown(in_a, 1, first);
         let at = b.allocate(2).unwrap();
         let shown = b.show(in_b, 0, 2 * GRANULE, second, at).unwrap();
-        if goes_with(first, second) {
+        if are_compatible(first, second) {
             b.drop_window(shown.unwrap()).unwrap();
         } else {
             assert_eq!(shown, Err(ErrorCode::WouldBlock));
@@ -663,8 +679,9 @@ fn windows_of_two_guests_conflict_unless_both_read() {
     }
 }
 
+// rule 2
 #[test]
-fn guards_of_the_host_and_windows_conflict_unless_both_read() {
+fn guards_and_windows_conflict_unless_both_read() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 3 * GRANULE, 1);
@@ -727,8 +744,9 @@ fn guards_of_the_host_and_windows_conflict_unless_both_read() {
     assert_eq!(region.try_read(0..1).unwrap()[..], [1]);
 }
 
+// rule 2
 #[test]
-fn copies_conflict_with_windows_unless_both_read_and_change_nothing() {
+fn copies_and_windows_conflict_unless_both_read() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let region = filled(&host, "music", 2 * GRANULE, 1);
@@ -756,8 +774,9 @@ fn copies_conflict_with_windows_unless_both_read_and_change_nothing() {
     assert_eq!(a.read_at(in_a, GRANULE - 1, 3).unwrap(), Ok(vec![1, 3, 1]));
 }
 
+// rule 10
 #[test]
-fn copies_outside_of_the_region_or_over_the_limit_are_refused_before_they_begin() {
+fn copies_out_of_bounds_or_over_limit_are_refused() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE + 10, 1);
@@ -792,8 +811,9 @@ fn copies_outside_of_the_region_or_over_the_limit_are_refused_before_they_begin(
     assert_nothing_is_held(&region, 1);
 }
 
+// rule 2
 #[test]
-fn set_access_goes_up_and_down_within_the_lock() {
+fn set_access_respects_the_lock() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let region = filled(&host, "music", GRANULE, 1);
@@ -830,8 +850,9 @@ fn set_access_goes_up_and_down_within_the_lock() {
     b.assert_works();
 }
 
+// rule 1
 #[test]
-fn rights_decide_which_windows_and_copies_there_are() {
+fn rights_limit_windows_and_copies() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
@@ -884,8 +905,9 @@ fn rights_decide_which_windows_and_copies_there_are() {
     assert!(mappings_of(&region).is_empty());
 }
 
+// rule 2
 #[test]
-fn freeze_waits_for_writers_and_lets_nobody_write_again() {
+fn freeze_conflicts_with_writers_and_is_final() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let region = filled(&host, "music", 2 * GRANULE, 1);
@@ -921,8 +943,9 @@ fn freeze_waits_for_writers_and_lets_nobody_write_again() {
 
 // Sizes.
 
+// rule 3
 #[test]
-fn regions_of_all_sizes_are_mapped_to_their_last_byte() {
+fn regions_of_all_sizes_map_to_their_last_byte() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     // The last one is longer than a guest's memory can be.
@@ -968,8 +991,9 @@ fn regions_of_all_sizes_are_mapped_to_their_last_byte() {
     }
 }
 
+// rule 10
 #[test]
-fn region_of_no_size_or_over_the_limit_is_refused() {
+fn empty_or_oversized_regions_are_refused() {
     let host = host();
     let mut a = guest(&host, "a");
     for size in [0, (16 << 30) + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
@@ -1031,7 +1055,7 @@ fn guests_and_host_see_the_same_physical_pages() {
 }
 
 #[test]
-fn window_that_may_not_write_is_mapped_without_the_permission() {
+fn read_windows_are_mapped_read_only() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
@@ -1049,8 +1073,9 @@ fn window_that_may_not_write_is_mapped_without_the_permission() {
 
 // What ends while something else lives.
 
+// rule 6
 #[test]
-fn window_outlives_the_handle_that_it_was_mapped_through() {
+fn window_outlives_its_handle() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let number = a.create("music", GRANULE).unwrap().unwrap();
@@ -1067,8 +1092,9 @@ fn window_outlives_the_handle_that_it_was_mapped_through() {
     b.assert_works();
 }
 
+// rule 6
 #[test]
-fn window_of_one_guest_outlives_the_other_guest_and_its_windows() {
+fn window_outlives_the_other_guest() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let region = filled(&host, "music", GRANULE, 1);
@@ -1085,8 +1111,9 @@ fn window_of_one_guest_outlives_the_other_guest_and_its_windows() {
     b.assert_works();
 }
 
+// rule 6
 #[test]
-fn guest_dropped_with_a_window_that_writes_poisons_and_one_that_finished_does_not() {
+fn dropped_guest_poisons_unless_it_finished() {
     for (finish, access) in [(false, READ), (true, WRITE), (false, WRITE)] {
         let host = host();
         let mut b = guest(&host, "b");
@@ -1121,8 +1148,9 @@ fn guest_dropped_with_a_window_that_writes_poisons_and_one_that_finished_does_no
 
 // Limits.
 
+// rule 10
 #[test]
-fn window_over_the_limit_is_refused_by_name_and_room_comes_back() {
+fn window_over_the_limit_is_refused_by_name() {
     let host = host();
     let mut limits = Limits::default();
     limits.windows = 3;
@@ -1147,8 +1175,9 @@ fn window_over_the_limit_is_refused_by_name_and_room_comes_back() {
     b.assert_works();
 }
 
+// rule 10
 #[test]
-fn handles_regions_and_bytes_over_the_limit_are_refused_by_name() {
+fn accounts_over_their_limits_are_refused_by_name() {
     let host = host();
     let mut limits = Limits::default();
     (limits.handles, limits.regions, limits.claimed_bytes) = (3, 2, 4 * GRANULE);
@@ -1175,10 +1204,11 @@ fn handles_regions_and_bytes_over_the_limit_are_refused_by_name() {
     assert_eq!(host.counts().regions_created, 2);
 }
 
-// Rule 12: contexts that safe code takes out of their stores.
+// Contexts that safe code takes out of their stores.
 
+// rule 12
 #[test]
-fn contexts_swapped_between_stores_remap_nobodys_memory_and_free_no_lock() {
+fn swapped_contexts_remap_and_release_nothing() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let of_a = filled(&host, "of a", GRANULE, 1);
@@ -1226,8 +1256,9 @@ fn contexts_swapped_between_stores_remap_nobodys_memory_and_free_no_lock() {
     guest(&host, "c").assert_works();
 }
 
+// rule 12
 #[test]
-fn contexts_swapped_and_swapped_back_do_no_harm() {
+fn contexts_can_be_swapped_back() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let region = filled(&host, "music", GRANULE, 1);
@@ -1247,8 +1278,9 @@ fn contexts_swapped_and_swapped_back_do_no_harm() {
     b.assert_works();
 }
 
+// rule 12
 #[test]
-fn context_replaced_and_dropped_leaves_its_windows_to_the_memory() {
+fn replaced_context_leaves_windows_to_the_memory() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
@@ -1276,8 +1308,9 @@ fn context_replaced_and_dropped_leaves_its_windows_to_the_memory() {
     guest(&host, "b").assert_works();
 }
 
+// rule 12
 #[test]
-fn context_that_is_forgotten_keeps_no_window_and_no_lock() {
+fn forgotten_context_keeps_no_window_and_no_lock() {
     let host = host();
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
@@ -1298,8 +1331,9 @@ fn context_that_is_forgotten_keeps_no_window_and_no_lock() {
     guest(&host, "b").assert_works();
 }
 
+// rule 12
 #[test]
-fn context_taken_out_of_its_store_does_nothing_to_the_store_that_it_is_put_into() {
+fn moved_context_does_not_touch_its_new_store() {
     let host = host();
     let region = filled(&host, "music", GRANULE, 1);
     let mut taken = Vec::new();
@@ -1330,8 +1364,8 @@ fn context_taken_out_of_its_store_does_nothing_to_the_store_that_it_is_put_into(
     }
 }
 
-/// That nobody has a window on a region, that its bytes are what they were, and
-/// that it is as usable as before.
+/// Checks that no guest has a window on a region, that its bytes are unchanged, and that it
+/// is usable.
 #[track_caller]
 fn assert_nothing_is_held(region: &tombolo::Region, byte: u8) {
     assert!(mappings_of(region).is_empty());
@@ -1340,7 +1374,7 @@ fn assert_nothing_is_held(region: &tombolo::Region, byte: u8) {
     assert_filled(region, byte);
 }
 
-/// That a guest which could only read changed nothing, whatever it did.
+/// Checks that a guest which could only read changed nothing.
 #[track_caller]
 fn assert_filled_after(guest: Puppet, region: &tombolo::Region, byte: u8) {
     drop(guest);

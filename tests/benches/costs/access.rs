@@ -1,4 +1,4 @@
-//! Reading and writing: in a window, in a guest's own memory, and natively.
+//! Reading and writing in a window, in a guest's own memory, and natively.
 
 use std::hint::black_box;
 
@@ -8,10 +8,10 @@ use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
 use tombolo_test_guests::kernels;
 
-/// What caches hold.
+/// Bytes that fit into the processor's caches.
 const CACHED: usize = 1 << 20;
 
-/// That, and what they do not hold.
+/// A size within the caches, and one beyond them.
 const SIZES: [u64; 2] = [CACHED as u64, 64 << 20];
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
@@ -35,8 +35,8 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     (vec![table], found)
 }
 
-/// What the guest does, natively, and in as many places: gives back the memory that it
-/// used, so that the next time it is other memory.
+/// Measures natively what the guest does. Returns the memory, so that the next call uses
+/// other memory, as the guest does.
 fn natively(plan: &Plan, bytes: u64, column: usize, table: &mut Table) -> [Vec<u8>; 2] {
     let bytes = usize::try_from(bytes).expect("it is in memory");
     let (mut one, mut other) = (vec![2; bytes], vec![1; bytes]);
@@ -47,7 +47,7 @@ fn natively(plan: &Plan, bytes: u64, column: usize, table: &mut Table) -> [Vec<u
     };
     let mut time = |row: &str, act: &mut dyn FnMut()| {
         if bytes <= CACHED {
-            act(); // As the guest does.
+            act(); // The guest warms up in the same way.
         }
         table.cell(row, column).times(times, || {
             for _ in 0..times {
@@ -56,17 +56,17 @@ fn natively(plan: &Plan, bytes: u64, column: usize, table: &mut Table) -> [Vec<u
         });
     };
     for _ in 0..repeats {
-        time("fill: natively", &mut || kernels::fill(&mut one, 1));
-        time("sum: natively", &mut || {
+        time("fill: native", &mut || kernels::fill(&mut one, 1));
+        time("sum: native", &mut || {
             black_box(kernels::sum(&one));
         });
-        time("copy in: natively", &mut || {
+        time("copy in: native", &mut || {
             one.copy_from_slice(&other);
         });
-        time("copy out: natively", &mut || {
+        time("copy out: native", &mut || {
             other.copy_from_slice(&one);
         });
-        time("10,000 scattered reads: natively", &mut || {
+        time("10,000 scattered reads: native", &mut || {
             black_box(kernels::scatter(&one, 10_000));
         });
     }
@@ -83,42 +83,42 @@ fn ratios(table: &Table) -> Vec<Ratio> {
         by(what, &window, &own, column, 1.03)
     };
     let ratios = [
-        to_own("fill 1 MiB: window by own memory", "fill", 0),
-        to_own("fill 64 MiB: window by own memory", "fill", 1),
-        to_own("sum 1 MiB: window by own memory", "sum", 0),
-        to_own("sum 64 MiB: window by own memory", "sum", 1),
-        to_own("copy in 1 MiB: window by own memory", "copy in", 0),
-        to_own("copy out 1 MiB: window by own memory", "copy out", 0),
+        to_own("fill 1 MiB: window / own memory", "fill", 0),
+        to_own("fill 64 MiB: window / own memory", "fill", 1),
+        to_own("sum 1 MiB: window / own memory", "sum", 0),
+        to_own("sum 64 MiB: window / own memory", "sum", 1),
+        to_own("copy in 1 MiB: window / own memory", "copy in", 0),
+        to_own("copy out 1 MiB: window / own memory", "copy out", 0),
         to_own(
-            "scattered reads of 64 MiB: window by own memory",
+            "scattered reads of 64 MiB: window / own memory",
             "10,000 scattered reads",
             1,
         ),
         by(
-            "fill 1 MiB with simd128, window, by natively",
+            "fill 1 MiB with simd128: window / native",
             "fill, simd128: window",
-            "fill: natively",
+            "fill: native",
             0,
             1.3,
         ),
         by(
-            "sum 1 MiB with simd128, window, by natively",
+            "sum 1 MiB with simd128: window / native",
             "sum, simd128: window",
-            "sum: natively",
+            "sum: native",
             0,
             1.3,
         ),
         by(
-            "fill 64 MiB with simd128, window, by natively",
+            "fill 64 MiB with simd128: window / native",
             "fill, simd128: window",
-            "fill: natively",
+            "fill: native",
             1,
             1.3,
         ),
         by(
-            "sum 64 MiB with simd128, window, by natively",
+            "sum 64 MiB with simd128: window / native",
             "sum, simd128: window",
-            "sum: natively",
+            "sum: native",
             1,
             1.3,
         ),

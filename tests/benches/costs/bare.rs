@@ -1,6 +1,5 @@
-//! Calls from a store to another by wasmtime alone, asynchronously, as guests call each
-//! other: the least that it can cost. What passes a handle knows nothing of lends, and
-//! nobody survives anybody.
+//! Asynchronous calls between two stores by wasmtime alone: the least that a call between
+//! guests can cost. Handles are passed without lends, and a trap ends both stores.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,10 +11,10 @@ use wasmtime::component::{
 };
 use wasmtime::{Config, Engine, Store, StoreContextMut};
 
-/// What a handle is to.
+/// The resource of the passed handles.
 struct It;
 
-/// One that is called. Whoever calls it has it to himself meanwhile.
+/// A callee. A caller takes it out for the length of a call.
 struct Callee {
     store: Store<()>,
     nothing: Func,
@@ -35,7 +34,7 @@ fn give_back(shared: &Shared, callee: Callee) {
     *shared.lock().expect("nobody panics") = Some(callee);
 }
 
-/// A caller, and the one that it calls.
+/// A caller, linked to its callee.
 pub struct Bare {
     store: Store<()>,
     nothings: TypedFunc<(u32,), ()>,
@@ -43,9 +42,9 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// With values that wasmtime knows by their types, or with dynamic ones.
+    /// Links the two by typed functions, or by dynamic values.
     pub fn new(typed: bool) -> Bare {
-        // Before there is any other engine.
+        // This must come before the first engine.
         tombolo::prepare(&mut Config::new()).expect("this machine can do it");
         let mut config = Config::new();
         config.concurrency_support(false);
@@ -77,14 +76,14 @@ impl Bare {
         now(self.nothings.call_async(&mut self.store, (times,))).expect("it does not trap");
     }
 
-    /// The same, with one handle lent.
+    /// Calls with one lent handle, `times` times.
     pub fn lend(&mut self, times: u32) {
         let it = Resource::new_own(1);
         now(self.lends.call_async(&mut self.store, (it, times))).expect("it does not trap");
     }
 }
 
-/// What nothing has to wait for.
+/// Returns the result of a future that never waits.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,

@@ -1,5 +1,5 @@
-//! Calls: of the host, of a guest in the same strand, of one in another; and how
-//! long waking a thread takes by itself.
+//! Calls to the host, to a guest of the same strand and to one of another strand, and a
+//! thread wake-up alone.
 
 use crate::bare::Bare;
 use crate::guests::Guests;
@@ -8,8 +8,8 @@ use crate::native;
 use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
 
-const LEND: &str = "in a strand: one lent handle";
-const WAKE: &str = "waking a thread, natively";
+const LEND: &str = "within a strand: one lent handle";
+const WAKE: &str = "native thread wake-up";
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let guests = Guests::read();
@@ -20,7 +20,7 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
         guests.add(plan, "calls", &[0], &mut [("calls", &mut table)]);
         for _ in 0..repeats {
             for (bare, how) in [(&mut dynamic, "dynamic"), (&mut typed, "typed")] {
-                let row = format!("wasmtime alone, {how}: nothing");
+                let row = format!("wasmtime alone, {how}: empty call");
                 table.cell(&row, 0).times(times, || bare.nothing(times));
                 let row = format!("wasmtime alone, {how}: one handle");
                 table.cell(&row, 0).times(times, || bare.lend(times));
@@ -42,18 +42,22 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     };
     let ratios = [
         Ratio::time(
-            "a call in a strand with one lent handle",
+            "a call within a strand, one lent handle",
             table.median(LEND, 0),
             500.0,
         ),
         by(
-            "the same by what wasmtime alone takes, dynamic",
+            "the same / wasmtime alone, dynamic",
             LEND,
             "wasmtime alone, dynamic: one handle",
         ),
-        by("the same, typed", LEND, "wasmtime alone, typed: one handle"),
+        by(
+            "the same / wasmtime alone, typed",
+            LEND,
+            "wasmtime alone, typed: one handle",
+        ),
         Ratio::time(
-            "a call across strands with one lent handle, beyond waking a thread",
+            "a call across strands, one lent handle, less one wake-up",
             beyond("across strands: one lent handle"),
             3000.0,
         ),

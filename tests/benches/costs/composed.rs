@@ -1,9 +1,9 @@
-//! Two components that were composed into one, in a store of stock wasmtime.
+//! Two components composed into one, in a store of stock wasmtime.
 
 use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Config, Engine, Store};
 
-/// As much as a list may have at a time here; more goes in parts.
+/// The largest list in bytes. More bytes are passed in several lists.
 const PART: u64 = 64 << 20;
 
 pub struct Composed {
@@ -26,7 +26,7 @@ impl Composed {
         Composed { store, run }
     }
 
-    /// Hands so many bytes over; fills and reads them if that is to be.
+    /// Hands over `bytes` bytes. If `whole`, fills and reads them too.
     pub fn pass(&mut self, bytes: u64, whole: bool) {
         let mut left = bytes;
         while left > 0 {

@@ -1,4 +1,4 @@
-//! The guests that measure, as an app.
+//! The app of the guests that measure.
 
 use std::fs;
 use std::path::Path;
@@ -14,18 +14,18 @@ use tombolo_tests::{artifacts, server};
 use crate::measure::Plan;
 use crate::table::Table;
 
-/// What they are made of, read once.
+/// The guests' components, read once.
 pub struct Guests {
     user: Arc<[u8]>,
     near: Arc<[u8]>,
     far: Arc<[u8]>,
-    /// Serves nobody.
+    /// Serves calls that no guest makes.
     idle: Arc<[u8]>,
-    /// On memory, as the place for files that guests share.
+    /// A directory in memory, for the files that guests share.
     out: tempfile::TempDir,
 }
 
-/// A row as a guest measured it: group, name, bytes, nanoseconds.
+/// A row that a guest measured: table, name, bytes, nanoseconds.
 pub type Line = (String, String, u64, Vec<f64>);
 
 impl Guests {
@@ -51,7 +51,7 @@ impl Guests {
         }
     }
 
-    /// An app in which the user measures something, and `idle` others do nothing.
+    /// Returns an app in which `user` measures a group of rows beside `idle` idle guests.
     fn app(&self, plan: &Plan, group: &str, idle: usize) -> AppBuilder {
         let quick = if plan.quick { "quick" } else { "whole" };
         let channel = |name: &str, from: &str, to: &str| ChannelSpec {
@@ -93,7 +93,7 @@ impl Guests {
         app
     }
 
-    /// Lets them measure a group once, and reads what they found.
+    /// Measures a group once, and returns the rows.
     pub fn measure(&self, plan: &Plan, group: &str, idle: usize) -> Vec<Line> {
         let outcome = threads(2).block_on(async {
             let app = self.app(plan, group, idle).start().await;
@@ -104,8 +104,8 @@ impl Guests {
         text.lines().map(line).collect()
     }
 
-    /// Lets them measure a group once more, and adds it to tables by their names, in
-    /// the column of the size.
+    /// Measures a group once, and adds each row to the table of its name, in the column of
+    /// its size.
     pub fn add(&self, plan: &Plan, group: &str, sizes: &[u64], tables: &mut [(&str, &mut Table)]) {
         for (table, row, bytes, times) in self.measure(plan, group, 0) {
             let (_, table) = tables

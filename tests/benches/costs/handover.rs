@@ -1,5 +1,4 @@
-//! Handing a buffer over: by everything that a user could do instead, and by
-//! Tombolo.
+//! Handing over a buffer, by Tombolo and by each alternative.
 
 use crate::composed::Composed;
 use crate::guests::Guests;
@@ -13,18 +12,18 @@ use tombolo_test_guests::kernels;
 const MIB: u64 = 1 << 20;
 const SIZES: [u64; 6] = [4 << 10, 64 << 10, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];
 
-/// What is compared with what.
-const ACROSS: &str = "lent across strands, windows kept";
-const WAKE: &str = "waking a thread, natively";
-const LIST: &str = "list<u8> by a call";
-const KEPT: &str = "lent, windows kept";
-const ANEW: &str = "lent, mapped anew, each page touched";
+/// The rows that ratios compare.
+const ACROSS: &str = "lend across strands, windows kept";
+const WAKE: &str = "native thread wake-up";
+const LIST: &str = "`list<u8>` in a call";
+const KEPT: &str = "lend, windows kept";
+const ANEW: &str = "lend and remap, every page touched";
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let guests = Guests::read();
     let sizes = &SIZES[..if plan.quick { 4 } else { SIZES.len() }];
-    let mut alone = Table::by_size("handed over, and nothing else", sizes);
-    let mut whole = Table::by_size("filled, handed over, and read", sizes);
+    let mut alone = Table::by_size("hand-over alone", sizes);
+    let mut whole = Table::by_size("fill, hand over, read", sizes);
     for _ in 0..plan.rounds() {
         let tables = &mut [("alone", &mut alone), ("whole", &mut whole)];
         guests.add(plan, "handover", sizes, tables);
@@ -40,19 +39,19 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
             let repeats = if *bytes > 10 * MIB { 2 } else { 10 };
             for _ in 0..repeats {
                 alone
-                    .cell("list<u8> in one composed component", column)
+                    .cell("`list<u8>` in one composed component", column)
                     .time(|| composed.pass(*bytes, false));
                 alone
                     .cell("two processes, descriptor passed and mapped", column)
                     .time(|| peer.hand(Use::Not));
                 alone
-                    .cell("two processes, passed, each page touched", column)
+                    .cell("two processes, passed, every page touched", column)
                     .time(|| peer.hand(Use::Touch));
                 alone
                     .cell("two processes, mappings kept", column)
                     .time(|| peer.tell(Use::Not));
                 whole
-                    .cell("list<u8> in one composed component", column)
+                    .cell("`list<u8>` in one composed component", column)
                     .time(|| composed.pass(*bytes, true));
                 whole
                     .cell("two processes, descriptor passed and mapped", column)
@@ -72,38 +71,34 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let beyond = |wake_ups| Some(alone.median(ACROSS, 0)? - wake_ups * alone.median(WAKE, 0)?);
     let ratios = [
         Ratio::time(
-            "lent with windows kept, the largest",
+            "lend, windows kept: the largest",
             alone.median(KEPT, last),
             1000.0,
         ),
         Ratio::of(
-            "list<u8> by lent with windows kept, 10 MiB",
+            "`list<u8>` / lend with windows kept, 10 MiB",
             alone.median(LIST, ten),
             alone.median(KEPT, ten),
             Goal::AtLeast(1000.0),
         ),
         Ratio::of(
-            "list<u8> by lent and mapped anew, faults included, 10 MiB",
+            "`list<u8>` / lend and remap, faults included, 10 MiB",
             alone.median(LIST, ten),
             alone.median(ANEW, ten),
             Goal::AtLeast(if machine::has_huge_pages() { 30.0 } else { 4.0 }),
         ),
         Ratio::of(
-            "lent with windows kept: largest by smallest",
+            "lend, windows kept: 1 GiB / 4 KiB",
             alone.median(KEPT, last),
             alone.median(KEPT, 0),
             Goal::AtMost(1.2),
         ),
         Ratio::time(
-            "lent across strands with windows kept, 4 KiB, beyond waking a thread",
+            "lend across strands, windows kept, 4 KiB, less one thread wake-up",
             beyond(1.0),
             3000.0,
         ),
-        Ratio::time(
-            "the same, beyond waking one and being woken",
-            beyond(2.0),
-            3000.0,
-        ),
+        Ratio::time("the same, less two thread wake-ups", beyond(2.0), 3000.0),
     ];
     (vec![alone, whole], ratios.into_iter().flatten().collect())
 }

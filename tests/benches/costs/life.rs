@@ -19,38 +19,35 @@ use crate::measure::{Plan, Unit};
 use crate::ratio::{Goal, Ratio};
 use crate::table::{Table, bytes};
 
-/// Bytes of data that programs come with.
+/// The bytes of data in the measured programs.
 const DATA: [usize; 6] = [0, 4 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20];
-/// Where the data of a program in Rust begins: its stack is below.
+/// The address at which the data of a Rust program begins. Its stack is below.
 const STACK: usize = 1 << 20;
 const GRANULE: usize = 64 << 10;
 const PAGE: usize = 4 << 10;
 
-/// How many guests a crowd has.
+/// The number of guests in a crowd.
 const CROWD: usize = 1000;
-/// Says that this is the process of a crowd alone. Its number comes next.
+/// The argument that makes this program the process of a crowd. Its size follows.
 pub const ALONE: &str = "--crowd";
 
-/// The rows of what is started, for those who start it.
-const START: [&str; 2] = [
-    "start, as Tombolo prepares wasmtime",
-    "start, stock wasmtime",
-];
+/// The rows of guests that Tombolo starts, and of those that stock wasmtime starts.
+const START: [&str; 2] = ["start, Tombolo", "start, stock wasmtime"];
 const READ: [&str; 2] = [
-    "... then read a byte of each page, Tombolo",
-    "... then read a byte of each page, stock",
+    "then read a byte of each page, Tombolo",
+    "then read a byte of each page, stock wasmtime",
 ];
 const WRITE: [&str; 2] = [
-    "... or write to each page, Tombolo",
-    "... or write to each page, stock",
+    "or write to each page, Tombolo",
+    "or write to each page, stock wasmtime",
 ];
-const END: [&str; 2] = ["end, as Tombolo prepares wasmtime", "end, stock wasmtime"];
-const NEW: &str = "start with no reservation to reuse, Tombolo";
+const END: [&str; 2] = ["end, Tombolo", "end, stock wasmtime"];
+const NEW: &str = "start without a reservation to reuse, Tombolo";
 
 struct State {
     wasi: WasiCtx,
     table: ResourceTable,
-    /// Where there is Tombolo.
+    /// `None` in a store of stock wasmtime.
     regions: Option<RegionCtx>,
 }
 
@@ -69,7 +66,7 @@ impl RegionView for State {
     }
 }
 
-/// Who makes engines and stores, as an embedder does.
+/// An embedder, which creates engines and stores.
 struct Embedder {
     engine: Engine,
     linker: Linker<State>,
@@ -91,8 +88,8 @@ impl Embedder {
         }
     }
 
-    /// One that uses Tombolo, and one that does not: stock wasmtime has images of the
-    /// data, to be copied on write, and makes memories on demand.
+    /// Returns one that uses Tombolo and one that does not. Stock wasmtime has images of
+    /// the data, which it copies on write, and creates memories on demand.
     fn both() -> [Embedder; 2] {
         let mut config = Config::new();
         tombolo::prepare(&mut config).expect("this machine can do it");
@@ -102,14 +99,14 @@ impl Embedder {
         [tombolo, Embedder::new(&config, None)]
     }
 
-    /// A program, ready to be instantiated.
+    /// Prepares a program to be instantiated.
     fn ready(&self, wasm: &[u8]) -> InstancePre<State> {
         let component = Component::new(&self.engine, wasm).expect("it is a component");
         let ready = self.linker.instantiate_pre(&component);
         ready.expect("it needs no more")
     }
 
-    /// All that it takes to start a guest of a program that is ready.
+    /// Starts a guest of a prepared program.
     fn start(&self, ready: &InstancePre<State>) -> Guest {
         let state = State {
             wasi: WasiCtx::builder().build(),
@@ -193,7 +190,7 @@ fn by_data(plan: &Plan, embedders: &[Embedder; 2], table: &mut Table) {
                 table.cell(END[who], column).time(|| drop(guest));
             }
         }
-        // Of as many that live at a time, most have nobody's reservation.
+        // With so many alive at a time, most reuse no reservation.
         let many = if plan.quick { 40 } else { 100 };
         let mut crowd = Vec::new();
         for index in 0..many {
@@ -207,8 +204,8 @@ fn by_data(plan: &Plan, embedders: &[Embedder; 2], table: &mut Table) {
     }
 }
 
-/// What the guests of an app cost, each, that do nothing but wait. They are in a
-/// process of their own: what others had before, its allocator would give them.
+/// Measures the cost of each guest of an app that only waits. They run in a process of
+/// their own, because the allocator would reuse memory of earlier guests.
 fn crowd(plan: &Plan, times: &mut Table, costs: &mut Table) {
     let count = crowd_of(plan);
     let program = std::env::current_exe().expect("this is a program");
@@ -224,15 +221,15 @@ fn crowd(plan: &Plan, times: &mut Table, costs: &mut Table) {
     });
     let mut next = || found.next().expect("it tells all of them");
     for row in [
-        "start of an app of one, compiled",
-        "start of each more: link, instantiate, strand",
-        "end of each",
+        "start of an app with one guest, compilation included",
+        "start of one more: link, instantiate, strand",
+        "end",
     ] {
         times.cell(row, 0).extend([next()]);
     }
     for (row, unit) in [
-        ("kernel mappings while it waits", Unit::Count),
-        ("resident memory while it waits", Unit::Bytes),
+        ("kernel mappings (VMAs) of an idle guest", Unit::Count),
+        ("resident memory of an idle guest", Unit::Bytes),
     ] {
         costs.cell(row, 0).note(unit, next());
     }
@@ -242,7 +239,7 @@ fn crowd_of(plan: &Plan) -> usize {
     if plan.quick { 20 } else { CROWD }
 }
 
-/// Measures it, as a process of its own, and prints it in the order above.
+/// Measures a crowd in a process of its own, and prints the figures in the order above.
 pub fn alone(count: &str) {
     let count = count.parse().expect("it is a number");
     let wasm: Arc<[u8]> = std::fs::read(artifacts::RING_MEMBER)
@@ -253,8 +250,7 @@ pub fn alone(count: &str) {
         .into();
     let runtime = threads(2);
     let process = Process::current();
-    // All apps are there until the last one is measured, so that it makes use of nothing
-    // that another had.
+    // All apps stay until the last one is measured, so that it reuses nothing of them.
     let start = |count: usize| {
         let command = GuestSpec::new("command", command.clone());
         let app = (0..count).fold(App::builder().guest(command), |app, index| {
@@ -296,14 +292,17 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let path = Path::new(artifacts::ARTIFACTS_COMMAND);
     let program = std::fs::read(path).expect("the build script built it");
     let programs = embedders.each_ref().map(|it| it.ready(&program));
-    let mut life = Table::new("by a guest, of one granule", ["one".to_owned()]);
-    let mut starts = Table::new("a program in Rust, by the host program", ["one".to_owned()]);
+    let mut life = Table::new("by a guest, one granule", ["one".to_owned()]);
+    let mut starts = Table::new(
+        "a Rust guest, started by the host program",
+        ["one".to_owned()],
+    );
     let columns = DATA.map(|size| match size {
         0 => "no data".to_owned(),
         size => bytes(size as u64),
     });
-    let mut data = Table::new("a guest with so much data", columns);
-    let title = format!("guests of an app of {}", crowd_of(plan));
+    let mut data = Table::new("size of the guest's data", columns);
+    let title = format!("{} guests in one app", crowd_of(plan));
     let mut times = Table::new(&*title, ["each".to_owned()]);
     let mut costs = Table::new(&*title, ["each".to_owned()]);
     for _ in 0..plan.rounds() {
@@ -318,7 +317,7 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
         let start = || embedders[0].start(&programs[0]);
         let crowd: Vec<_> = (1..CROWD).map(|_| start()).collect();
         for _ in 0..if plan.quick { 3 } else { 100 } {
-            let row = "start of the thousandth, as Tombolo prepares wasmtime";
+            let row = "start of the 1000th, Tombolo";
             let guest = starts.cell(row, 0).time(start);
             drop(guest);
         }
@@ -330,11 +329,7 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
         Ratio::of(what, medians[0], medians[1], Goal::AtMost(1.0))
     };
     let ratios = [
-        ratio(
-            "start of a guest by stock wasmtime's, a program in Rust",
-            &starts,
-            0,
-        ),
+        ratio("start of a Rust guest / with stock wasmtime", &starts, 0),
         ratio("the same, no data", &data, 0),
         ratio("the same, 4 KiB of data", &data, 1),
         ratio("the same, 64 KiB of data", &data, 2),

@@ -1,8 +1,8 @@
-//! What the figures come from.
+//! The machine that the figures come from.
 
 use std::fs;
 
-/// The machine and the build, a line each.
+/// Describes the machine, one property a line.
 pub fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = value("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
@@ -16,7 +16,7 @@ pub fn describe() -> String {
     ];
     if !has_huge_pages() {
         lines.push(format!(
-            "  which keeps regions from having those of 2 MiB; `echo advise > {HUGE}` by root lets them"
+            "  so regions have no pages of 2 MiB; as root, `echo advise > {HUGE}` allows them"
         ));
     }
     lines.join("\n")
@@ -24,8 +24,7 @@ pub fn describe() -> String {
 
 const HUGE: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
-/// Whether regions can have huge pages of the usual size, if their windows are large
-/// enough.
+/// Returns whether regions with large windows can have huge pages of the usual size.
 pub fn has_huge_pages() -> bool {
     let setting = line(HUGE);
     ["[advise]", "[within_size]", "[always]", "[force]"]
@@ -41,7 +40,7 @@ fn line(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| unknown(), |text| text.trim().to_owned())
 }
 
-/// What stands behind a name and a colon.
+/// Returns the text after a name and a colon.
 fn value(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| {

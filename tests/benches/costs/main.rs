@@ -1,22 +1,22 @@
-//! What things cost, measured: `cargo xtask bench` runs this and prints tables.
+//! The costs of Tombolo: `cargo xtask bench` runs this and prints tables.
 //!
-//! Each group of rows is a module, which measures its rows side by side: a repeat
-//! does all of them in turn, so that whatever else the machine has to do meets all
-//! alike. What is printed is the median of the repeats, and the time that nine of
-//! ten repeats kept to. Nothing is judged here: times are the machine's.
+//! Each group of rows is a module, which measures its rows side by side. A repeat runs all
+//! of them in turn, so that other load on the machine affects all alike. The tables show
+//! the median of the repeats and, in parentheses, the 90th percentile. No time fails the
+//! run.
 //!
-//! | file | what |
+//! | module | content |
 //! |---|---|
-//! | `handover` | a buffer from one guest to another, and what else there is |
+//! | `handover` | a buffer passed from one guest to another, and the alternatives |
 //! | `access` | reading and writing in windows |
 //! | `calls` | calls and messages |
-//! | `life` | making and ending regions, windows and guests |
-//! | `scale` | the same beside many others |
+//! | `life` | creation and end of regions, windows and guests |
+//! | `scale` | calls and windows beside many others |
 //! | `pins` | pin, unpin, purge |
-//! | `pressure` | from a report of memory pressure to free memory |
-//! | `guests`, `composed`, `native` | who is measured |
-//! | `machine` | what they ran on |
-//! | `measure`, `table`, `ratio`, `plot` | repeats, medians, rows, pictures |
+//! | `pressure` | the time from a report of memory pressure to free memory |
+//! | `guests`, `composed`, `bare`, `native` | the measured programs |
+//! | `machine` | a description of the machine |
+//! | `measure`, `table`, `ratio`, `plot` | repeats, medians, rows, plots |
 
 mod access;
 mod bare;
@@ -43,10 +43,10 @@ use miniserde::json::{self, Array, Object, Value};
 use ratio::{Ratio, Ratios};
 use table::Table;
 
-/// What a group found.
+/// The figures of a group.
 type Found = (Vec<Table>, Vec<Ratio>);
 
-/// A group of rows, by the name that picks it.
+/// A group of rows, with the name that selects it.
 type Group = (&'static str, fn(&Plan) -> Found);
 
 const GROUPS: &[Group] = &[
@@ -62,7 +62,7 @@ const GROUPS: &[Group] = &[
 struct Arguments {
     plan: Plan,
     picked: Vec<String>,
-    /// Only JSON goes to standard output.
+    /// Whether to print only JSON to standard output.
     json: bool,
     /// The folder of the report.
     report: Option<PathBuf>,
@@ -81,13 +81,13 @@ fn arguments() -> Result<Arguments, String> {
             "--quick" => found.plan.quick = true,
             "--json" => found.json = true,
             "--report" => found.report = all.next().map(PathBuf::from),
-            // Cargo's own word to a benchmark.
+            // Cargo passes this to every benchmark.
             "--bench" => {}
             name if GROUPS.iter().any(|(known, _)| *known == name) => found.picked.push(argument),
             other => {
                 let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
                 return Err(format!(
-                    "what is `{other}`? `--quick`, `--json`, or some of: {}",
+                    "unknown argument `{other}`: pass `--quick`, `--json`, `--report FOLDER`, or some of: {}",
                     names.join(", ")
                 ));
             }
@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     let Arguments { plan, picked, .. } = &arguments;
     let mut text = machine::describe();
     if plan.quick {
-        text += "\n\nA few repeats, to see that it works: these are no figures.";
+        text += "\n\nThese are a few repeats to test the benchmark. Do not use the figures.";
     }
     let say = |text: &str| match arguments.json {
         true => eprintln!("{text}"),
@@ -177,7 +177,7 @@ fn json(machine: &str, tables: &[Table], ratios: &[Ratio]) -> String {
     json::to_string(&Value::Object(all))
 }
 
-/// Writes a page of tables and pictures.
+/// Writes a page of tables and plots.
 fn report(
     folder: &std::path::Path,
     machine: &str,
@@ -186,7 +186,7 @@ fn report(
 ) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(folder)?;
     let mut page = format!(
-        "<!doctype html><meta charset=utf-8><title>Tombolo: what things cost</title>\n\
+        "<!doctype html><meta charset=utf-8><title>The costs of Tombolo</title>\n\
          <body style='font-family: sans-serif'><pre>{machine}</pre>\n<pre>{}</pre>\n",
         escaped(&Ratios(ratios).to_string())
     );

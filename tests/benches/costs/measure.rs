@@ -1,21 +1,21 @@
-//! Repeats, and what is typical of them.
+//! Repeats, their medians and their spreads.
 
 use std::time::Instant;
 
 const MIB: u64 = 1 << 20;
 
-/// The sizes that pins and purges are measured at.
+/// The sizes in bytes at which pins and purges are measured.
 pub const SIZES: [u64; 3] = [64 << 10, MIB, 64 * MIB];
 
-/// How much to do.
+/// The number of repeats.
 #[derive(Default)]
 pub struct Plan {
-    /// Only so much that every line of it runs.
+    /// Whether to run only a few repeats, which execute every line.
     pub quick: bool,
 }
 
 impl Plan {
-    /// How often to do something with so many bytes.
+    /// Returns the number of repeats for an operation on `bytes` bytes.
     pub fn repeats(&self, bytes: u64) -> usize {
         match bytes {
             _ if self.quick => 3,
@@ -25,26 +25,26 @@ impl Plan {
         }
     }
 
-    /// How often to go over all that is measured side by side.
+    /// Returns the number of rounds over all rows that are measured side by side.
     pub fn rounds(&self) -> usize {
         if self.quick { 1 } else { 5 }
     }
 }
 
-/// What is measured.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
-    /// Time, in nanoseconds.
+    /// A time in nanoseconds.
     #[default]
     Nanoseconds,
-    /// Memory.
+    /// Bytes of memory.
     Bytes,
-    /// How many.
+    /// A number of things.
     Count,
 }
 
 impl Unit {
-    /// With as many digits as say something.
+    /// Formats a value with its significant digits.
     fn show(self, value: f64) -> String {
         match self {
             Unit::Nanoseconds => show(value),
@@ -53,7 +53,7 @@ impl Unit {
         }
     }
 
-    /// What stands behind the names of figures in JSON.
+    /// Returns the suffix of a figure's name in JSON.
     pub fn suffix(self) -> &'static str {
         match self {
             Unit::Nanoseconds => "-ns",
@@ -63,12 +63,12 @@ impl Unit {
     }
 }
 
-/// How long each repeat took, in nanoseconds; or what else was found each time.
+/// The time of each repeat in nanoseconds, or another figure of each repeat.
 #[derive(Clone, Debug, Default)]
 pub struct Times(Vec<f64>, Unit);
 
 impl Times {
-    /// Notes what was found once more, which is not a time.
+    /// Adds a figure that is not a time.
     pub fn note(&mut self, unit: Unit, value: f64) {
         self.1 = unit;
         self.0.push(value);
@@ -78,12 +78,12 @@ impl Times {
         self.1
     }
 
-    /// Does something once more, and notes how long it took.
+    /// Runs `act` once, and adds the time it took.
     pub fn time<R>(&mut self, act: impl FnOnce() -> R) -> R {
         self.times(1, act)
     }
 
-    /// The same for something that does a thing so many times.
+    /// Runs `act`, which does something `times` times, and adds the time of one of them.
     pub fn times<R>(&mut self, times: u32, act: impl FnOnce() -> R) -> R {
         let begun = Instant::now();
         let result = act();
@@ -92,12 +92,12 @@ impl Times {
         result
     }
 
-    /// Notes what somebody else measured.
+    /// Adds times that were measured elsewhere.
     pub fn extend(&mut self, nanoseconds: impl IntoIterator<Item = f64>) {
         self.0.extend(nanoseconds);
     }
 
-    /// What so many percent of the repeats kept to.
+    /// Returns the time that this percentage of the repeats stayed within.
     pub fn at(&self, percent: usize) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -105,7 +105,7 @@ impl Times {
         Some(sorted[last * percent / 100])
     }
 
-    /// The median.
+    /// Returns the median.
     pub fn median(&self) -> Option<f64> {
         self.at(50)
     }
@@ -114,7 +114,7 @@ impl Times {
         self.0.len()
     }
 
-    /// The median, and what nine of ten kept to.
+    /// Formats the median and the 90th percentile.
     pub fn cell(&self) -> String {
         match (self.median(), self.at(90)) {
             (Some(median), Some(most)) => {
@@ -125,7 +125,7 @@ impl Times {
     }
 }
 
-/// With two or three digits, which is more than the next run will agree on.
+/// Formats a time with two or three digits, which is more than runs agree on.
 pub fn show(nanoseconds: f64) -> String {
     let (number, unit) = match nanoseconds {
         ..1e3 => (nanoseconds, "ns"),

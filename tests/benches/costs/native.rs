@@ -1,7 +1,6 @@
-//! The limit: natively, without any sandbox.
+//! The native limit: two processes that share a memfd, without any sandbox.
 //!
-//! Two processes share a memfd. The other one is this program again, told by its
-//! arguments to be that.
+//! The other process runs this program too, with an argument that says so.
 #![allow(unsafe_code)] // Maps memory that another process writes.
 
 use std::fs::File;
@@ -24,11 +23,11 @@ use rustix::net::{
 use crate::measure::Times;
 use tombolo_test_guests::kernels;
 
-/// The argument that makes this program the other process, with the number of its
-/// socket behind it.
+/// The argument that makes this program the other process. The number of its socket
+/// follows.
 pub const PEER: &str = "--peer";
 
-/// What the other process is to do with what it has.
+/// The use that the other process makes of the memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Use {
@@ -40,7 +39,7 @@ pub enum Use {
     Sum = 2,
 }
 
-/// The other process, and memory that both have.
+/// The other process, and the memory that both share.
 pub struct Peer {
     socket: UnixStream,
     child: Child,
@@ -56,12 +55,12 @@ impl Peer {
         command.args([PEER, &number.to_string()]);
         let keep = move || {
             // The one descriptor that the child keeps.
-            // SAFETY: it is open until `spawn` has returned, in which this runs.
+            // SAFETY: this runs in `spawn`, and the socket is open until that returns.
             let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
             rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
             Ok(())
         };
-        // SAFETY: one system call, which allocates nothing and takes no lock.
+        // SAFETY: the closure makes one system call, allocates nothing and takes no lock.
         unsafe { command.pre_exec(keep) };
         let child = command.spawn().expect("this program can be started");
         drop(other);
@@ -69,7 +68,7 @@ impl Peer {
         let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC);
         let file = File::from(file.expect("there are memfds"));
         file.set_len(bytes).expect("there is memory");
-        // SAFETY: the other process writes nothing, and nobody makes it shorter.
+        // SAFETY: the other process only reads, and the file is never truncated.
         let memory = unsafe { MmapOptions::new().map_mut(&file) }.expect("it can be mapped");
         let peer = Peer {
             socket,
@@ -81,8 +80,7 @@ impl Peer {
         peer
     }
 
-    /// Hands it over by its descriptor, which the other maps, and waits until that
-    /// is done with it.
+    /// Passes the descriptor to the other process, which maps it, and waits for its answer.
     pub fn hand(&self, how: Use) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -99,7 +97,7 @@ impl Peer {
         self.wait();
     }
 
-    /// The same where the other still has it mapped, and is only told.
+    /// Signals the other process, which has kept its mapping, and waits for its answer.
     pub fn tell(&self, how: Use) {
         (&self.socket)
             .write_all(&[how as u8])
@@ -122,10 +120,10 @@ impl Drop for Peer {
     }
 }
 
-/// What the other process does, until its socket is closed.
+/// Runs the other process until its socket is closed.
 pub fn peer(socket: &str) {
     let number = socket.parse().expect("it is a number");
-    // SAFETY: it was left open for this, and nothing else in here knows of it.
+    // SAFETY: the parent left the descriptor open for this, and nothing else here uses it.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(number) });
     let mut kept: Option<Mmap> = None;
     loop {
@@ -142,7 +140,7 @@ pub fn peer(socket: &str) {
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(files) = message {
                 for file in files {
-                    // SAFETY: who sent it waits for the answer before it writes again.
+                    // SAFETY: the sender writes again only after it has the answer.
                     let mapped = unsafe { Mmap::map(&File::from(file)) };
                     kept = Some(mapped.expect("it can be mapped"));
                 }
@@ -160,8 +158,7 @@ pub fn peer(socket: &str) {
     }
 }
 
-/// How long one thread takes to wake another, which answers: half of there and back,
-/// so many times.
+/// Measures the wake-up of one thread by another: half of a round trip, `times` times.
 pub fn wake_up(times: u32, into: &mut Times) {
     let (there, came) = mpsc::channel::<()>();
     let main = thread::current();

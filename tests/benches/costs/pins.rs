@@ -1,8 +1,7 @@
-//! Pin, unpin and purge: by a guest, through the interface `pins`, and by the host
-//! program.
+//! Pin, unpin and purge, by a guest through the interface `pins` and by the host program.
 //!
-//! A guest's times are from outside: the host program calls an export of the guest,
-//! which calls the host. What such a call takes by itself is the first row.
+//! The times of a guest are measured from outside: the host program calls an export, which
+//! calls the host. The first row is the time of an export that does nothing.
 
 use tombolo::{HostLimits, RegionHost};
 use tombolo_test_util::puppet::{Pinned, Puppet, WRITE};
@@ -10,7 +9,7 @@ use tombolo_test_util::puppet::{Pinned, Puppet, WRITE};
 use crate::measure::{Plan, SIZES, Times};
 use crate::table::Table;
 
-/// A host with room for this and nothing else.
+/// Creates a host with a budget of `bytes`.
 pub fn host(bytes: u64) -> RegionHost {
     let mut limits = HostLimits::default();
     limits.budget = bytes;
@@ -18,8 +17,8 @@ pub fn host(bytes: u64) -> RegionHost {
 }
 
 pub fn run(plan: &Plan) -> Vec<Table> {
-    let mut guests = Table::by_size("by a guest: median (9 of 10)", &SIZES);
-    let mut hosts = Table::by_size("by the host program: median (9 of 10)", &SIZES);
+    let mut guests = Table::by_size("by a guest", &SIZES);
+    let mut hosts = Table::by_size("by the host program", &SIZES);
     for size in SIZES {
         guest(plan, size, &mut guests);
         host_program(plan, size, &mut hosts);
@@ -72,15 +71,15 @@ fn guest(plan: &Plan, size: u64, table: &mut Table) {
     }
     table.column(
         [
-            "a call into the guest that does nothing",
+            "an empty call into the guest",
             "unpin, no window",
             "pin, no window",
-            "unpin under a window, each page touched",
+            "unpin under a window, every page touched",
             "pin under a window",
-            "... and then read all of it",
-            "... and read it again",
-            "purge, each page touched",
-            "pin under a window what was purged",
+            "then read all of it",
+            "read it again",
+            "purge, every page touched",
+            "pin purged bytes under a window",
         ],
         times,
     );
@@ -110,7 +109,7 @@ fn host_program(plan: &Plan, size: u64, table: &mut Table) {
         [
             "unpin",
             "pin",
-            "purge, each page touched",
+            "purge, every page touched",
             "purge, no page touched",
         ],
         times,

@@ -1,4 +1,4 @@
-//! Pictures of what was measured by size.
+//! Plots of time by size.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::table::Table;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Draws a table with a column for each size: time by bytes, both in powers of ten.
+/// Draws a table with a column for each size: time by bytes, on logarithmic axes.
 pub fn draw(table: &Table, sizes: &[u64], path: &Path) -> Drawn {
     let lines: Vec<(&str, Vec<(f64, f64)>)> = table
         .rows()

@@ -1,8 +1,8 @@
 //! From a report of memory pressure to free memory.
 //!
-//! A source of the benchmark's own reports, as the kernel's would on its thread.
-//! When that returns, what nobody pins has been purged; that the kernel has the
-//! pages back is looked at after each repeat, by what it says of the files.
+//! The benchmark's own source reports pressure, as the kernel's source would on its thread.
+//! When the report returns, unpinned bytes are purged. After each repeat, the sizes of the
+//! files show that the kernel has the pages.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::table::Table;
 /// The size of each of several regions.
 const PART: u64 = 1 << 20;
 
-/// A source for which the benchmark speaks.
+/// A source that the benchmark controls.
 #[derive(Clone, Default)]
 struct Own(Arc<Mutex<Option<PressureSink>>>);
 
@@ -33,7 +33,7 @@ impl PressureSource for Own {
 }
 
 pub fn run(plan: &Plan) -> Vec<Table> {
-    let mut table = Table::by_size("a report until memory is free: median (9 of 10)", &SIZES);
+    let mut table = Table::by_size("from report to free memory", &SIZES);
     for size in SIZES {
         let mut times: [Times; 4] = Default::default();
         let [nothing, half, all, parts] = &mut times;
@@ -48,10 +48,10 @@ pub fn run(plan: &Plan) -> Vec<Table> {
         }
         table.column(
             [
-                "critical, all of it is pinned",
-                "moderate, half of one region goes",
-                "critical, all of one region goes",
-                "critical, all goes, in regions of 1 MiB",
+                "critical, everything pinned",
+                "moderate, half of one region purged",
+                "critical, one region purged",
+                "critical, everything purged, in regions of 1 MiB",
             ],
             times,
         );
@@ -59,10 +59,10 @@ pub fn run(plan: &Plan) -> Vec<Table> {
     vec![table, margin(plan)]
 }
 
-/// What it costs to keep a margin, where there is enough memory.
+/// Measures the cost of the margin while there is enough memory.
 fn margin(plan: &Plan) -> Table {
     const GROWTHS: u32 = 1000;
-    let mut table = Table::new("what is left of memory", ["median (9 of 10)".to_owned()]);
+    let mut table = Table::new("step", ["median (9 of 10)".to_owned()]);
     let mut times: [Times; 3] = Default::default();
     let [growth, look, exact] = &mut times;
     let (host, gauge) = (RegionHost::new(), SystemGauge::of_this_process());
@@ -76,16 +76,16 @@ fn margin(plan: &Plan) -> Table {
         exact.time(|| gauge.headroom(u64::MAX).unwrap());
     }
     let rows = [
-        "a growth is asked for, of 1000 one after the other",
-        "a look at the cgroups and the machine",
-        "the same, with what of page cache is free",
+        "check one growth of 1000 in a row",
+        "read cgroups and machine",
+        "the same, and the reclaimable page cache",
     ];
     table.column(rows, times);
     table
 }
 
-/// Reports pressure where so many bytes are in regions of `part` bytes, or, if
-/// that is 0, in one region that is pinned.
+/// Measures a report while `size` bytes are unpinned, in regions of `part` bytes. If `part`
+/// is 0, they are in one pinned region.
 fn report(plan: &Plan, size: u64, part: u64, level: Level, times: &mut Times) {
     let (host, own) = (host(size), Own::default());
     let _monitor = host.watch_pressure(own.clone(), |_, _| {}).unwrap();
@@ -113,7 +113,7 @@ fn report(plan: &Plan, size: u64, part: u64, level: Level, times: &mut Times) {
     }
 }
 
-/// What the kernel has allocated, which is what the host thinks that it has.
+/// Returns the bytes that the kernel has allocated, after comparing them with the budget.
 fn resident(host: &RegionHost, regions: &[Region]) -> u64 {
     let resident = regions.iter().map(|region| region.usage().resident).sum();
     assert_eq!(host.budget().committed, resident);

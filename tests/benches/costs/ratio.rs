@@ -1,32 +1,31 @@
-//! What was measured, divided: the figures that hold from machine to machine; and the
-//! few times that are to be kept to.
+//! Ratios of medians, which hold from machine to machine, and a few times with a goal.
 
 use std::fmt;
 
 use crate::measure::show;
 use crate::table::markdown;
 
-/// A ratio of two medians of one run, or a time, and what it should be.
+/// A ratio of two medians of one run, or a time, with its goal.
 pub struct Ratio {
     pub what: &'static str,
-    /// Of a time, nanoseconds.
+    /// The ratio, or the time in nanoseconds.
     pub value: f64,
     pub goal: Goal,
 }
 
-/// What to reach.
+/// A goal.
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// A time of at most so many nanoseconds.
+    /// A time of at most this number of nanoseconds.
     Time(f64),
-    /// To be known.
+    /// No goal: the figure is for information.
     None,
 }
 
 impl Ratio {
-    /// One median by another, if both were measured.
+    /// Divides one median by another, if both were measured.
     pub fn of(
         what: &'static str,
         above: Option<f64>,
@@ -37,7 +36,7 @@ impl Ratio {
         Some(Ratio { what, value, goal })
     }
 
-    /// A time in nanoseconds, if it was measured.
+    /// Returns a time in nanoseconds, if it was measured.
     pub fn time(what: &'static str, value: Option<f64>, most: f64) -> Option<Ratio> {
         let (value, goal) = (value?, Goal::Time(most));
         Some(Ratio { what, value, goal })
@@ -52,7 +51,7 @@ impl Ratio {
     }
 }
 
-/// With as many digits as say something.
+/// Formats a number with its significant digits.
 fn number(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
@@ -61,12 +60,12 @@ fn number(value: f64) -> String {
     }
 }
 
-/// All of it as a table, which has the values in bold.
+/// A table of ratios, with the values in bold.
 pub struct Ratios<'a>(pub &'a [Ratio]);
 
 impl fmt::Display for Ratios<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = ["of medians", "is", "goal", ""].map(str::to_owned);
+        let header = ["ratio or time (medians)", "is", "goal", ""].map(str::to_owned);
         let rows = self.0.iter().map(|ratio| {
             vec![
                 ratio.what.to_owned(),

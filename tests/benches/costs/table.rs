@@ -1,4 +1,4 @@
-//! Rows by columns, printed so that they can be put into a page as they are.
+//! Tables of times, printed as Markdown.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::measure::Times;
 pub struct Table {
     title: String,
     columns: Vec<String>,
-    /// The bytes of each column, if that is what columns are.
+    /// The bytes of each column, if columns are sizes.
     sizes: Option<Vec<u64>>,
     rows: Vec<(String, Vec<Times>)>,
 }
@@ -26,7 +26,7 @@ impl Table {
         }
     }
 
-    /// A table with a column for each size in bytes.
+    /// Creates a table with a column for each size in bytes.
     pub fn by_size(title: impl Into<String>, sizes: &[u64]) -> Table {
         Table {
             sizes: Some(sizes.to_vec()),
@@ -34,7 +34,7 @@ impl Table {
         }
     }
 
-    /// Adds what was measured in one column, row by row, in the order of the rows.
+    /// Adds a column of times, in the order of the rows.
     pub fn column<const N: usize>(&mut self, names: [&'static str; N], times: [Times; N]) {
         for (row, (name, times)) in names.into_iter().zip(times).enumerate() {
             if row == self.rows.len() {
@@ -44,8 +44,7 @@ impl Table {
         }
     }
 
-    /// The times of a row, which is the last if there was none of this name, in a
-    /// column.
+    /// Returns the times in a cell. A row of a new name is added at the end.
     pub fn cell(&mut self, row: &str, column: usize) -> &mut Times {
         let at = match self.rows.iter().position(|(name, _)| name == row) {
             Some(at) => at,
@@ -58,7 +57,7 @@ impl Table {
         &mut self.rows[at].1[column]
     }
 
-    /// The median of a cell, in nanoseconds.
+    /// Returns the median of a cell in nanoseconds.
     pub fn median(&self, row: &str, column: usize) -> Option<f64> {
         let (_, cells) = self.rows.iter().find(|(name, _)| name == row)?;
         cells.get(column)?.median()
@@ -68,7 +67,7 @@ impl Table {
         &self.title
     }
 
-    /// The bytes of each column, if they are sizes and there are several.
+    /// Returns the bytes of each column, if they are sizes and there are several.
     pub fn sizes(&self) -> Option<Vec<u64>> {
         self.sizes.clone().filter(|sizes| sizes.len() > 1)
     }
@@ -77,7 +76,7 @@ impl Table {
         self.rows.iter().map(|(name, cells)| (&**name, &**cells))
     }
 
-    /// Medians and spreads.
+    /// Returns medians and spreads as JSON.
     pub fn json(&self) -> Value {
         let mut rows = Array::new();
         for (name, cells) in &self.rows {
@@ -108,7 +107,7 @@ impl Table {
     }
 }
 
-/// A table of text, in the style of all of them.
+/// Returns a Markdown table.
 pub fn markdown<R: Into<comfy_table::Row>>(
     header: impl IntoIterator<Item = String>,
     rows: impl IntoIterator<Item = R>,

@@ -37,15 +37,16 @@ mod values {
     use super::*;
 
     #[test]
-    fn values_of_every_kind_cross_unchanged_both_ways() {
+    fn values_of_every_type_cross_unchanged() {
         let outcome = succeeds(app("values"));
         // Four times a list of 100,000 bytes.
         let copied = outcome.report.bytes_copied_calls;
         assert!(copied >= 400_000, "{copied}");
     }
 
+    // rule 5
     #[test]
-    fn handles_at_any_depth_arrive_lent_and_moved() {
+    fn nested_handles_arrive_lent_and_moved() {
         succeeds(app("deep"));
     }
 }
@@ -53,13 +54,15 @@ mod values {
 mod lending {
     use super::*;
 
+    // rule 5
     #[test]
-    fn windows_that_the_lender_keeps_are_set_aside_and_show_the_borrowers_bytes() {
+    fn lenders_windows_are_set_aside() {
         succeeds(app("lend-kept-windows"));
     }
 
+    // rules 2, 5
     #[test]
-    fn live_windows_are_set_aside_and_go_with_no_other_one_thread() {
+    fn live_windows_conflict_with_other_strands() {
         let command = CommandSpec {
             args: vec!["lend-live two".into()],
             ..CommandSpec::default()
@@ -75,13 +78,15 @@ mod lending {
         );
     }
 
+    // rules 2, 5
     #[test]
-    fn live_windows_are_set_aside_and_go_with_others_of_the_one_thread() {
+    fn live_windows_are_shared_within_the_strand() {
         in_one_strand("lend-live one");
     }
 
+    // rule 2
     #[test]
-    fn words_in_a_live_window_are_those_of_the_moment_of_the_call() {
+    fn string_in_a_live_window_is_lifted_at_the_call() {
         in_one_strand("lend-live-words");
     }
 
@@ -101,43 +106,51 @@ mod lending {
         );
     }
 
+    // rules 2, 5
     #[test]
-    fn who_has_another_claim_conflicts_with_the_borrower() {
+    fn other_claim_conflicts_with_the_borrower() {
         succeeds(app("lend-third-party"));
     }
 
+    // rules 2, 5
     #[test]
-    fn two_lends_of_one_claim_conflict_with_each_other() {
+    fn two_lends_of_one_claim_conflict() {
         succeeds(app("lend-same-twice"));
     }
 
+    // rule 5
     #[test]
-    fn window_that_the_borrower_keeps_is_unmapped_at_the_end() {
+    fn borrowers_window_is_unmapped_after_the_call() {
         succeeds(app("lend-window-kept"));
     }
 
+    // rule 5
     #[test]
-    fn lent_handle_cannot_be_duplicated_frozen_or_moved() {
+    fn borrower_cannot_duplicate_freeze_or_move() {
         succeeds(app("lend-forbidden"));
     }
 
+    // rule 5
     #[test]
-    fn handle_restricted_from_a_lent_one_is_gone_after_the_call() {
+    fn restricted_lent_handle_ends_with_the_call() {
         succeeds(app("lend-restricted-kept"));
     }
 
+    // rules 1, 5
     #[test]
-    fn borrower_has_no_more_rights_than_the_handle_and_never_share() {
+    fn borrower_has_at_most_the_handles_rights() {
         succeeds(app("lend-rights"));
     }
 
+    // rule 5
     #[test]
-    fn what_is_lent_can_be_lent_on() {
+    fn borrower_can_lend_on() {
         succeeds(app("lend-on"));
     }
 
+    // rule 5
     #[test]
-    fn many_lends_in_a_row_use_nothing_up() {
+    fn many_lends_use_nothing_up() {
         let limits = limits(|it| {
             it.handles = 8;
             it.windows = 4;
@@ -149,18 +162,21 @@ mod lending {
 mod moving {
     use super::*;
 
+    // rule 5
     #[test]
-    fn move_takes_the_handle_the_claim_and_its_windows() {
+    fn move_takes_handle_claim_and_windows() {
         succeeds(app("move"));
     }
 
+    // rules 5, 13
     #[test]
-    fn refused_move_is_a_value_and_leaves_the_windows() {
+    fn refused_move_is_a_value_and_keeps_the_windows() {
         succeeds(app("move-refused"));
     }
 
+    // rules 5, 13
     #[test]
-    fn refused_move_without_room_ends_the_sender() {
+    fn refused_move_without_error_type_ends_the_sender() {
         let parts = [
             "near.move-roomless",
             "`refused`",
@@ -170,36 +186,42 @@ mod moving {
         is_ended(app("move-refused-roomless"), 0, &parts);
     }
 
+    // rule 8
     #[test]
     fn receivers_account_refuses_claimed_bytes() {
         let limits = limits(|it| it.claimed_bytes = 15 * 65536);
         succeeds(app("move-over-limit claimed-bytes").limits(limits));
     }
 
+    // rule 8
     #[test]
     fn receivers_account_refuses_regions() {
         let limits = limits(|it| it.regions = 1);
         succeeds(app("move-over-limit regions").limits(limits));
     }
 
+    // rule 5
     #[test]
-    fn results_move_with_their_claims_but_not_their_windows() {
+    fn results_move_claims_without_windows() {
         succeeds(app("move-results"));
     }
 
+    // rule 8
     #[test]
     fn callers_account_refuses_results() {
         let limits = limits(|it| it.claimed_bytes = 15 * 65536);
         succeeds(app("move-result-over-limit").limits(limits));
     }
 
+    // rule 6
     #[test]
-    fn what_moved_dies_with_its_receiver_and_a_dead_one_gets_nothing() {
+    fn moved_region_ends_with_its_receiver() {
         succeeds_despite(app("move-to-dead"), &["near"]);
     }
 
+    // rules 1, 5
     #[test]
-    fn handle_that_has_moved_is_none_of_the_senders() {
+    fn moved_handle_is_not_the_senders() {
         is_ended(app("use-moved"), 0, &["handle index"]);
     }
 }
@@ -207,15 +229,17 @@ mod moving {
 mod waiting {
     use super::*;
 
+    // rule 11
     #[test]
-    fn call_that_leads_back_to_its_caller_is_an_error_that_names_the_cycle() {
+    fn cyclic_call_is_an_error_that_names_the_cycle() {
         succeeds(app("cycle"));
     }
 
     /// Also where it leads over strands, and where a call that is no cycle comes back
     /// to a strand that it came from.
+    // rule 11
     #[test]
-    fn guests_of_a_strand_call_each_other_and_others() {
+    fn calls_work_within_and_between_strands() {
         for strands in [["one", "one", "one"], ["one", "other", "one"]] {
             for script in ["cycle", "deep", "dead trap"] {
                 let mut app = App::builder().command(CommandSpec {
@@ -233,13 +257,15 @@ mod waiting {
         }
     }
 
+    // rules 11, 13
     #[test]
-    fn cycle_is_told_through_functions_without_room_on_the_way() {
+    fn cycle_passes_functions_without_an_error_type() {
         succeeds(app("cycle-roomless"));
     }
 
     /// The callee works for a while at each call, so that the others wait for it;
     /// and each calls again as soon as its call is done.
+    // rule 11
     #[test]
     fn calls_to_a_busy_guest_queue_in_order() {
         let second = |name| program(name, guests::CALLS_SECOND);
@@ -260,7 +286,7 @@ mod waiting {
     }
 
     #[test]
-    fn guest_does_not_serve_itself() {
+    fn guest_is_not_linked_to_itself() {
         let result = one_thread().block_on(App::builder().guest(client()).guest(far()).start());
         let Err(StartError::Link(errors)) = result else {
             panic!("`client` needs `near`")
@@ -269,41 +295,47 @@ mod waiting {
         assert!(text.contains("test:calls/near"), "{text}");
     }
 
+    // rule 11
     #[test]
-    fn time_that_a_guest_waits_for_another_is_not_its_own() {
+    fn waiting_for_a_callee_costs_no_run_time() {
         let limits = limits(|it| it.run_time = Some(Duration::from_secs(2)));
         succeeds(app("wait-long busy 4000").limits(limits));
     }
 
+    // rules 11, 13
     #[test]
-    fn callee_past_its_time_is_ended_and_its_caller_told() {
+    fn callee_past_its_time_ends_with_an_error() {
         let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
         succeeds_despite(app("late spin").limits(limits), &["near"]);
     }
 
+    // rule 11
     #[test]
-    fn waiting_in_a_host_call_is_the_callees_own_time() {
+    fn waiting_in_a_host_call_costs_call_time() {
         let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
         succeeds_despite(app("late sleep").limits(limits), &["near"]);
     }
 
+    // rule 11
     #[test]
-    fn command_past_its_time_is_ended() {
+    fn command_past_its_run_time_ends() {
         let limits = limits(|it| it.run_time = Some(Duration::from_millis(300)));
         is_ended(app("hold spin").limits(limits), 0, &["its time is up"]);
     }
 }
 
+// rule 7
 #[test]
-fn large_window_unpins_what_it_covers_and_nothing_else() {
+fn large_window_unpins_only_its_own_bytes() {
     succeeds(app("unpin-large"));
 }
 
 mod dying {
     use super::*;
 
+    // rule 13
     #[test]
-    fn callee_is_started_again_and_its_callers_wait_for_that() {
+    fn callers_wait_for_a_restart() {
         let near = GuestSpec {
             restart: Restart::OnFailure(Backoff {
                 delay: Duration::from_millis(20),
@@ -321,8 +353,9 @@ mod dying {
         assert_eq!(outcome.report.guests[1].restarts.len(), 2);
     }
 
+    // rule 13
     #[test]
-    fn who_is_queued_at_a_callee_that_dies_hears_why_and_finds_its_next_life() {
+    fn queued_caller_gets_an_error_and_can_retry() {
         let near = GuestSpec {
             restart: Restart::OnFailure(Backoff::default()),
             ..near()
@@ -356,19 +389,22 @@ mod dying {
         assert_eq!(succeeds(app).report.guests[1].restarts.len(), 1);
     }
 
+    // rule 13
     #[test]
-    fn callee_that_traps_reaches_its_callers_as_a_value() {
+    fn trap_of_the_callee_is_a_value() {
         succeeds_despite(app("dead trap"), &["near"]);
     }
 
+    // rule 13
     #[test]
-    fn callee_that_exits_has_ended_too() {
+    fn exit_of_the_callee_is_a_value() {
         succeeds_despite(app("dead exit 0"), &["near"]);
         succeeds_despite(app("dead exit 3"), &["near"]);
     }
 
+    // rule 13
     #[test]
-    fn callee_that_traps_ends_a_caller_without_room() {
+    fn trap_without_error_type_ends_the_caller() {
         let parts = [
             "near.say-roomless",
             "unreachable",
@@ -377,25 +413,29 @@ mod dying {
         is_ended(app("dead-roomless"), 1, &parts);
     }
 
+    // rule 6
     #[test]
-    fn writer_that_traps_poisons_until_that_is_cleared() {
+    fn trapping_writer_poisons_until_cleared() {
         succeeds_despite(app("poison"), &["near"]);
     }
 
+    // rule 6
     #[test]
     fn regular_end_of_a_lend_does_not_poison() {
         succeeds(app("poison-not writing return"));
         succeeds(app("poison-not fill-keep 3"));
     }
 
+    // rule 6
     #[test]
-    fn writer_that_exits_in_a_call_does_not_poison() {
+    fn exiting_writer_does_not_poison() {
         succeeds_despite(app("poison-not writing exit 0"), &["near"]);
         succeeds_despite(app("poison-not writing exit 3"), &["near"]);
     }
 
+    // rule 6
     #[test]
-    fn reader_that_traps_does_not_poison() {
+    fn trapping_reader_does_not_poison() {
         succeeds_despite(app("poison-not reading trap"), &["near"]);
     }
 
@@ -410,15 +450,17 @@ mod dying {
     const WHOLE: &str = "ok ok ok ok ok";
     const POISONED: &str = "poisoned poisoned poisoned poisoned poisoned";
 
+    // rule 6
     #[test]
-    fn command_that_returns_while_it_writes_does_not_poison() {
+    fn returning_command_does_not_poison() {
         let outcome = leaves("return", WHOLE);
         assert_eq!(outcome.end, CommandExit::Exit(0));
         assert_eq!(outcome.failures, [""; 0]);
     }
 
+    // rule 6
     #[test]
-    fn command_that_exits_while_it_writes_does_not_poison() {
+    fn exiting_command_does_not_poison() {
         // WASI 0.2 tells success from failure, and no codes.
         for (code, told) in [(0, 0), (3, 1)] {
             let outcome = leaves(&code.to_string(), WHOLE);
@@ -427,15 +469,17 @@ mod dying {
         }
     }
 
+    // rule 6
     #[test]
-    fn command_that_traps_while_it_writes_poisons() {
+    fn trapping_command_poisons() {
         let outcome = leaves("trap", POISONED);
         assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
         assert_eq!(outcome.end, CommandExit::Failed);
     }
 
+    // rule 6
     #[test]
-    fn command_that_traps_while_it_reads_does_not_poison() {
+    fn command_trapping_in_a_read_does_not_poison() {
         let outcome = leaves("reading", WHOLE);
         assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     }
@@ -444,13 +488,15 @@ mod dying {
 mod forging {
     use super::*;
 
+    // rule 1
     #[test]
-    fn number_that_is_no_handle_traps_the_guest_that_passes_it() {
+    fn passing_a_forged_handle_traps() {
         succeeds_despite(app("forge"), &["near", "far"]);
     }
 
+    // rule 1
     #[test]
-    fn dropping_what_is_no_handle_traps_the_guest() {
+    fn dropping_a_forged_handle_traps() {
         is_ended(app("forge-own"), 0, &["handle index"]);
     }
 }
@@ -458,6 +504,7 @@ mod forging {
 mod limits {
     use super::*;
 
+    // rule 10
     #[test]
     fn every_limit_is_named_by_its_error() {
         succeeds(app("limit regions").limits(limits(|it| it.regions = 3)));
@@ -469,11 +516,13 @@ mod limits {
         succeeds(app("limit copy-bytes").limits(limits(|it| it.copy_bytes = 1000)));
     }
 
+    // rule 10
     #[test]
     fn linear_memory_has_a_limit() {
         succeeds(app("limit memory").limits(limits(|it| it.memory_bytes = 12 << 20)));
     }
 
+    // rule 10
     #[test]
     fn descriptors_have_a_limit() {
         let directory = env!("CARGO_MANIFEST_DIR");
@@ -495,8 +544,9 @@ mod limits {
         assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
     }
 
+    // rules 8, 10
     #[test]
-    fn host_limits_hold_for_all_guests_together() {
+    fn host_limits_cover_all_guests() {
         let mut most = tombolo::HostLimits::default();
         most.regions = 3;
         succeeds(app("limit regions").host_limits(most));
@@ -510,7 +560,7 @@ mod runtimes {
     use super::*;
 
     #[test]
-    fn app_whose_first_runtime_is_gone_says_so() {
+    fn app_names_its_dropped_runtime() {
         let first = one_thread();
         let app = first.block_on(app("values").start()).expect("it starts");
         drop(first);
@@ -526,7 +576,7 @@ mod runtimes {
     }
 
     #[test]
-    fn app_runs_on_another_runtime_beside_its_first() {
+    fn app_runs_on_a_second_runtime() {
         let first = threads(3);
         let app = first.block_on(app("values").start()).expect("it starts");
         let outcome = one_thread().block_on(app.run());

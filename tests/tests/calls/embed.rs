@@ -21,8 +21,9 @@ fn is_poisoned<T: std::fmt::Debug>(result: Result<T, RegionError>) -> bool {
 mod lending {
     use super::*;
 
+    // rule 5
     #[tokio::test]
-    async fn lenders_windows_are_hidden_for_the_call_and_shown_after_it() {
+    async fn lenders_windows_are_hidden_during_the_call() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "hidden");
         let mut client = harness.client("client").await;
@@ -44,8 +45,9 @@ mod lending {
         harness.is_well().await;
     }
 
+    // rule 5
     #[tokio::test]
-    async fn windows_to_read_stay_shown_while_the_borrower_can_only_read() {
+    async fn read_windows_stay_while_the_borrower_reads() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "shown");
         let mut client = harness.client("client").await;
@@ -59,8 +61,9 @@ mod lending {
         harness.is_well().await;
     }
 
+    // rule 5
     #[tokio::test]
-    async fn windows_to_read_are_hidden_while_the_borrower_could_write() {
+    async fn read_windows_are_hidden_from_a_writer() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "could");
         let mut client = harness.client("client").await;
@@ -73,8 +76,9 @@ mod lending {
         assert_eq!(mapped("could"), 1);
     }
 
+    // rule 5
     #[tokio::test]
-    async fn windows_stay_shown_where_the_embedder_vouches_for_the_store() {
+    async fn embedder_can_keep_windows_shown() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "vouched");
         let mut client = harness.client_that_keeps_windows_shown().await;
@@ -87,8 +91,9 @@ mod lending {
         assert_eq!(mapped("vouched"), 1);
     }
 
+    // rule 5
     #[tokio::test]
-    async fn lender_cannot_go_on_before_the_lend_is_over() {
+    async fn lender_cannot_continue_during_the_lend() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "hasty");
         let mut client = harness.client_that_ends_its_lends_at_once().await;
@@ -104,6 +109,7 @@ mod lending {
         harness.is_well().await;
     }
 
+    // rule 5
     #[tokio::test]
     async fn list_of_borrows_is_lent_one_by_one() {
         let harness = Harness::new().await;
@@ -111,8 +117,9 @@ mod lending {
         assert_eq!(harness.host().counts().regions_freed, 2);
     }
 
+    // rule 5
     #[tokio::test]
-    async fn borrower_that_keeps_the_handle_keeps_nothing() {
+    async fn kept_lent_handle_is_useless() {
         let host = RegionHost::new();
         let region = region(&host, "kept");
         let mut guest = Guest::bare(&host, guests::CALLS_KEEPER, "keeper").await;
@@ -126,8 +133,9 @@ mod lending {
         assert!(region.give(&mut other.store).is_ok());
     }
 
+    // rules 2, 5
     #[tokio::test]
-    async fn guard_of_the_host_program_is_not_set_aside() {
+    async fn guard_is_not_set_aside() {
         let host = RegionHost::new();
         let region = region(&host, "guarded");
         let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
@@ -145,8 +153,9 @@ mod lending {
     }
 
     /// A guard on another claim blocks no lend, but what is made through it.
+    // rules 2, 5
     #[tokio::test]
-    async fn guard_conflicts_with_what_a_borrower_maps() {
+    async fn guard_conflicts_with_a_borrowers_window() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "conflict");
         let mut client = harness.client("client").await;
@@ -190,8 +199,9 @@ mod cancelling {
         assert_eq!(other.say("lend-plain see").await.unwrap(), Ok("41".into()));
     }
 
+    // rules 5, 11
     #[tokio::test]
-    async fn dropped_call_of_a_lender_that_reads_leaves_the_callee_unharmed() {
+    async fn dropped_call_of_a_reader_leaves_the_callee() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "dropped reading");
         let mut client = harness.client("client").await;
@@ -202,8 +212,9 @@ mod cancelling {
         goes_on(&harness, &region, false).await;
     }
 
+    // rule 6
     #[tokio::test]
-    async fn dropped_call_of_a_lender_that_writes_poisons() {
+    async fn dropped_call_of_a_writer_poisons() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "dropped writing");
         let mut client = harness.client("client").await;
@@ -214,8 +225,9 @@ mod cancelling {
         goes_on(&harness, &region, true).await;
     }
 
+    // rules 4, 5
     #[tokio::test]
-    async fn cancelled_lenders_windows_become_zero_pages_while_the_lend_goes_on() {
+    async fn cancelled_lenders_windows_become_zero_pages() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "cancelled");
         let mut client = harness.client_that_keeps_windows_shown().await;
@@ -230,8 +242,9 @@ mod cancelling {
         assert!(!region.is_poisoned());
     }
 
+    // rule 5
     #[tokio::test]
-    async fn store_of_a_cancelled_lender_goes_while_the_lend_goes_on() {
+    async fn cancelled_lenders_store_can_be_dropped() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "gone");
         let mut client = harness.client("client").await;
@@ -243,8 +256,9 @@ mod cancelling {
         goes_on(&harness, &region, false).await;
     }
 
+    // rule 5
     #[tokio::test]
-    async fn forgotten_call_shows_nothing_of_what_the_borrower_writes() {
+    async fn forgotten_call_shows_no_bytes_of_the_borrower() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "forgotten");
         let mut client = harness.client("client").await;
@@ -261,8 +275,9 @@ mod cancelling {
         goes_on(&harness, &region, false).await;
     }
 
+    // rule 6
     #[tokio::test]
-    async fn results_for_a_caller_that_is_gone_are_given_back() {
+    async fn results_for_a_dead_caller_are_freed() {
         let harness = Harness::new().await;
         let mut client = harness.client("client").await;
         let mut call = client.say("make gate it");
@@ -278,8 +293,9 @@ mod cancelling {
 
     /// `client` lends to `near`, which lends on to `far`, and is gone before
     /// that is done.
+    // rule 5
     #[tokio::test]
-    async fn lender_waits_for_what_a_dead_borrower_lent_on() {
+    async fn lender_waits_for_regions_lent_on() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "on");
         let mut client = harness.client("client").await;
@@ -319,8 +335,9 @@ mod poison {
         region.freeze().unwrap();
     }
 
+    // rule 6
     #[tokio::test]
-    async fn guest_that_traps_while_it_writes_poisons_the_host_programs_region() {
+    async fn trapping_writer_poisons_the_hosts_region() {
         let host = RegionHost::new();
         let region = region(&host, "trap");
         let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
@@ -337,8 +354,9 @@ mod poison {
         assert_eq!(region.try_read(0..1).unwrap()[0], 5);
     }
 
+    // rule 6
     #[tokio::test]
-    async fn store_dropped_while_its_guest_writes_poisons_but_not_after_finish() {
+    async fn dropped_store_poisons_unless_finished() {
         let host = RegionHost::new();
         for finish in [false, true] {
             let region = region(&host, "dropped");
@@ -357,8 +375,9 @@ mod poison {
         }
     }
 
+    // rule 6
     #[test]
-    fn guard_to_write_that_is_dropped_in_a_panic_poisons() {
+    fn write_guard_dropped_in_a_panic_poisons() {
         let host = RegionHost::new();
         let region = region(&host, "panic");
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -376,8 +395,9 @@ mod poison {
         refuses_all(&region);
     }
 
+    // rule 6
     #[test]
-    fn guard_that_is_dropped_in_order_does_not_poison() {
+    fn dropped_guard_does_not_poison() {
         let host = RegionHost::new();
         let region = region(&host, "order");
         drop(region.try_write(0..1).unwrap());
@@ -402,8 +422,9 @@ mod half_written {
         assert_eq!(region.try_read(0..1).unwrap()[0], 41);
     }
 
+    // rule 6
     #[tokio::test]
-    async fn call_that_traps_poisons() {
+    async fn trapping_call_poisons() {
         let host = RegionHost::new();
         let region = region(&host, "half: trap");
         let gate = Gate::new();
@@ -415,8 +436,9 @@ mod half_written {
         assert_eq!(mapped("half: trap"), 0);
     }
 
+    // rule 6
     #[tokio::test]
-    async fn call_that_is_cancelled_poisons() {
+    async fn cancelled_call_poisons() {
         let host = RegionHost::new();
         let region = region(&host, "half: cancelled");
         let gate = Gate::new();
@@ -431,8 +453,9 @@ mod half_written {
         assert_half_written(&region);
     }
 
+    // rule 6
     #[tokio::test]
-    async fn call_that_panics_poisons() {
+    async fn panicking_call_poisons() {
         let host = RegionHost::new();
         let region = region(&host, "half: panic");
         let gate = Gate::new();
@@ -454,8 +477,9 @@ mod half_written {
 mod synchronous {
     use super::*;
 
+    // rule 5
     #[test]
-    fn stores_without_async_lend_and_move_alike() {
+    fn synchronous_stores_lend_and_move() {
         let host = RegionHost::new();
         let region = region(&host, "sync");
         let mut pair = crate::embed_harness::sync::Pair::new(&host);
@@ -470,8 +494,9 @@ mod synchronous {
         assert_eq!(region.try_read(0..1).unwrap()[0], 3);
     }
 
+    // rule 5
     #[test]
-    fn borrower_that_traps_is_dropped_before_its_lender_goes_on() {
+    fn trapped_borrower_is_dropped_before_the_return() {
         let host = RegionHost::new();
         let region = region(&host, "sync trap");
         let mut pair = crate::embed_harness::sync::Pair::new(&host);

@@ -1,5 +1,5 @@
-//! What an embedder writes who links guests without Tombolo's apps: each guest
-//! in a task of its own, and parcels between them.
+//! An embedder that links guests without Tombolo's apps: each guest runs in a task of its
+//! own, and parcels carry the values of calls.
 
 pub(crate) mod sync;
 
@@ -88,7 +88,7 @@ fn answer(result: Result<String, String>) -> Val {
     })
 }
 
-/// What has happened, in order.
+/// The events so far, in order.
 #[derive(Clone, Default)]
 struct Events(Arc<(Mutex<Vec<String>>, Notify)>);
 
@@ -339,7 +339,7 @@ impl Guest {
         }
     }
 
-    /// Gives it a new claim on the region: a move.
+    /// Moves a new claim on the region to the guest.
     pub(crate) async fn give(&mut self, region: &Region, rights: Rights) {
         let region = region.duplicate(rights).expect("there is room");
         let given = region.give(&mut self.store);
@@ -382,7 +382,7 @@ impl Guest {
         result.map_err(wasmtime::Error::msg)
     }
 
-    /// Says that it has ended in order.
+    /// Marks the guest as having ended regularly.
     pub(crate) fn finish(&mut self) {
         self.store.data_mut().regions.finish();
     }
@@ -566,7 +566,7 @@ impl Harness {
         assert!(positions.is_sorted(), "{positions:?}");
     }
 
-    /// That another caller finds `near` and `far` as they were.
+    /// Checks that `near` and `far` still serve another caller.
     pub(crate) async fn is_well(&self) {
         let region = self.host.create("well", 65536).expect("there is room");
         let mut other = self.client("other").await;

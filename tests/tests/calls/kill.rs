@@ -26,8 +26,9 @@ fn plays_without_near(outcome: &Outcome) {
 mod wherever_it_is {
     use super::*;
 
+    // rule 9
     #[test]
-    fn guest_that_computes_is_ended_at_the_next_tick() {
+    fn computing_guest_ends_at_the_next_tick() {
         let outcome = run_while(app("hold spin"), async |app, host| {
             windows(host, 14).await;
             app.end_guest("client", "enough").unwrap();
@@ -41,8 +42,9 @@ mod wherever_it_is {
         assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
+    // rules 5, 13
     #[test]
-    fn callee_that_computes_gives_back_what_it_was_lent() {
+    fn computing_callee_returns_its_loan() {
         let outcome = run_while(app("killed spin"), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
@@ -50,8 +52,9 @@ mod wherever_it_is {
         plays_without_near(&outcome);
     }
 
+    // rules 5, 13
     #[test]
-    fn callee_that_waits_in_a_host_call_gives_back_what_it_was_lent() {
+    fn waiting_callee_returns_its_loan() {
         let outcome = run_while(app("killed sleep"), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
@@ -63,7 +66,7 @@ mod wherever_it_is {
     }
 
     #[test]
-    fn guest_that_waits_for_calls_is_ended_at_once() {
+    fn idle_guest_ends_at_once() {
         let outcome = one_thread().block_on(async {
             let app = app("killed-idle").start().await.unwrap();
             let handle = app.handle();
@@ -76,7 +79,7 @@ mod wherever_it_is {
     }
 
     #[test]
-    fn command_that_has_not_begun_never_does() {
+    fn terminated_command_never_begins() {
         let outcome = one_thread().block_on(async {
             let app = app("hold spin").start().await.unwrap();
             let handle = app.handle();
@@ -90,7 +93,7 @@ mod wherever_it_is {
     }
 
     #[test]
-    fn word_from_another_thread_counts_as_well() {
+    fn other_thread_can_terminate_a_guest() {
         let outcome = run_while(app("killed spin"), async |app, host| {
             windows(host, 2).await;
             let app = app.clone();
@@ -103,7 +106,7 @@ mod wherever_it_is {
     }
 
     #[test]
-    fn unknown_guest_is_an_error_that_names_those_that_there_are() {
+    fn unknown_guest_is_an_error_that_lists_the_guests() {
         run_while(app("ping"), async |app, _| {
             let error = app.end_guest("nera", "enough").unwrap_err();
             assert_eq!(
@@ -118,8 +121,9 @@ mod wherever_it_is {
 mod between_two {
     use super::*;
 
+    // rule 11
     #[test]
-    fn caller_that_is_ended_leaves_its_callee_at_the_call() {
+    fn terminated_caller_does_not_end_the_call() {
         // The client has lent what `near` writes, and waits for it.
         let outcome = run_while(app("hold call"), async |app, host| {
             windows(host, 15).await;
@@ -136,8 +140,9 @@ mod between_two {
         assert_eq!(guest_end(&outcome, "near"), "ended: the app has ended");
     }
 
+    // rules 5, 11
     #[test]
-    fn who_borrows_from_the_ended_cannot_wait_for_its_lender() {
+    fn borrower_does_not_wait_for_a_terminated_lender() {
         let outcome = run_while(app("killed-between"), async |app, host| {
             // The client's, that of `near`, and that of `far`.
             windows(host, 3).await;
@@ -148,8 +153,9 @@ mod between_two {
 
     /// The lender could answer the call, if it did not wait for the one who makes
     /// it.
+    // rules 5, 11
     #[test]
-    fn nor_where_the_lender_serves() {
+    fn borrower_does_not_wait_for_a_serving_lender() {
         let app = App::builder()
             .guest(program("killed-between", guests::CALLS_STARTER))
             .guest(server("client", guests::CALLS_CLIENT))
@@ -189,8 +195,9 @@ mod for_want_of_memory {
         kills.iter().map(|kill| &*kill.guest).collect()
     }
 
+    // rule 8
     #[test]
-    fn highest_score_goes_first_and_nobody_below_the_floor() {
+    fn highest_score_ends_first_and_none_below_floor() {
         let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
             windows(host, 14).await;
             let kill = app.kill_for_memory().await.unwrap();
@@ -210,6 +217,7 @@ mod for_want_of_memory {
         assert!(guest_end(&outcome, "far").starts_with("ended: the host is short of memory"));
     }
 
+    // rule 8
     #[test]
     fn floor_can_be_set() {
         run_while(
@@ -230,8 +238,9 @@ mod for_want_of_memory {
         });
     }
 
+    // rule 8
     #[test]
-    fn guests_are_ended_one_at_a_time() {
+    fn guests_end_one_at_a_time() {
         let outcome = run_while(holding(OnPressure::Kill), async |app, host| {
             windows(host, 14).await;
             let (one, other) = tokio::join!(app.kill_for_memory(), app.kill_for_memory());
@@ -243,8 +252,9 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "far"), "served");
     }
 
+    // rule 8
     #[test]
-    fn whose_end_frees_nothing_is_skipped() {
+    fn guest_that_frees_nothing_is_skipped() {
         let app = holding(OnPressure::Kill)
             .guest(empty())
             .oom_score("empty", 1000);
@@ -271,8 +281,9 @@ mod for_want_of_memory {
         }
     }
 
+    // rule 8
     #[test]
-    fn memory_that_was_never_touched_frees_nothing_and_is_not_counted() {
+    fn untouched_memory_is_not_counted() {
         let app = holding(OnPressure::Kill)
             .guest(large("untouched", ""))
             .guest(large("touched", "x"))
@@ -290,8 +301,9 @@ mod for_want_of_memory {
     }
 
     /// A guest may take the host's memory without having a memory of its own.
+    // rule 8
     #[test]
-    fn instances_of_a_guest_without_memory_are_counted() {
+    fn host_memory_is_counted() {
         let globals = "(global i64 (i64.const 0))".repeat(10_000);
         let instances = "(core instance (instantiate $m))".repeat(10);
         let text = format!("(component (core module $m {globals}) {instances})");
@@ -315,8 +327,9 @@ mod for_want_of_memory {
         assert_eq!(names(&outcome.report.kills), ["globals"]);
     }
 
+    // rules 8, 13
     #[test]
-    fn caller_of_the_ended_learns_which_and_why() {
+    fn caller_learns_which_guest_ended_and_why() {
         let app = app("dead-of-pressure")
             .on_pressure(OnPressure::Kill)
             .oom_score("near", 501);
@@ -327,8 +340,9 @@ mod for_want_of_memory {
         assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     }
 
+    // rule 8
     #[test]
-    fn counting_ends_nobody() {
+    fn dry_run_ends_no_guest() {
         let outcome = run_while(holding(OnPressure::DryRun), async |app, host| {
             windows(host, 14).await;
             for guest in ["near", "far"] {
@@ -346,8 +360,9 @@ mod for_want_of_memory {
         );
     }
 
+    // rule 8
     #[test]
-    fn purging_is_all_by_default() {
+    fn default_only_purges() {
         let outcome = run_while(app("hold spin"), async |app, host| {
             windows(host, 14).await;
             assert_eq!(app.kill_for_memory().await, None);
@@ -356,8 +371,9 @@ mod for_want_of_memory {
         assert!(outcome.report.kills.is_empty());
     }
 
+    // rule 8
     #[test]
-    fn hook_spares_whom_it_likes() {
+    fn hook_can_spare_a_guest() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let app = holding(OnPressure::Kill).before_kill({
             let asked = asked.clone();
@@ -393,8 +409,9 @@ mod for_want_of_memory {
         }
     }
 
+    // rule 8
     #[test]
-    fn hook_that_panicked_is_asked_again_at_the_next_report() {
+    fn panicked_hook_is_called_at_the_next_report() {
         let (sink, asked) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
         let app = holding(OnPressure::Kill)
             .pressure(Spoken(Arc::clone(&sink)))
@@ -431,8 +448,9 @@ mod for_want_of_memory {
         assert_eq!(names(&outcome.report.kills), ["near"]);
     }
 
+    // rule 8
     #[test]
-    fn score_for_no_guest_and_score_out_of_range_are_refused() {
+    fn invalid_scores_are_refused() {
         let refused = |app: AppBuilder| one_thread().block_on(app.start()).unwrap_err();
         let error = refused(app("ping").oom_score("mear", 1));
         assert!(matches!(error, StartError::NoSuchGuest(_)), "{error}");
@@ -458,8 +476,9 @@ mod with_the_app {
 
     const STOPPED: &str = "ended: the app was told to stop";
 
+    // rule 9
     #[test]
-    fn command_in_an_endless_loop_is_ended_and_those_who_serve_are_not_disturbed() {
+    fn looping_command_ends_and_servers_stay() {
         let outcome = run_while(app("hold spin"), async |app, host| {
             windows(host, 14).await;
             app.stop();
@@ -470,8 +489,9 @@ mod with_the_app {
         assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
+    // rule 11
     #[test]
-    fn call_that_never_returns_has_its_time_and_is_ended() {
+    fn endless_call_ends_after_the_stop_timeout() {
         let outcome = run_while(app("hold call"), async |app, host| {
             windows(host, 15).await;
             app.stop();
@@ -486,7 +506,7 @@ mod with_the_app {
     }
 
     #[test]
-    fn call_that_is_under_way_comes_to_its_end() {
+    fn call_in_progress_completes() {
         let outcome = run_while(app("killed-writing busy 200"), async |app, host| {
             windows(host, 1).await;
             app.stop();
@@ -497,7 +517,7 @@ mod with_the_app {
     }
 
     #[test]
-    fn app_that_was_stopped_before_it_ran_runs_nothing() {
+    fn app_stopped_before_its_start_runs_nothing() {
         let outcome = one_thread().block_on(async {
             let app = app("hold spin").start().await.unwrap();
             app.handle().stop();

@@ -39,38 +39,43 @@ fn handles(most: u32) -> Limits {
     limits
 }
 
+// rule 1
 #[test]
-fn handles_cross_at_any_depth_and_stay_what_they_are() {
+fn nested_handles_keep_their_identity() {
     succeeds(app("values"));
 }
 
 #[test]
-fn owner_destroys_in_the_order_in_which_others_drop() {
+fn owner_destroys_in_order_of_the_drops() {
     succeeds(app("order"));
 }
 
+// rule 5
 #[test]
-fn regions_and_resources_pass_in_one_call() {
+fn regions_and_resources_cross_in_one_call() {
     succeeds(app("mixed"));
 }
 
 #[test]
-fn many_in_a_row_use_nothing_up() {
+fn many_calls_use_nothing_up() {
     succeeds(app("many").limits(handles(4)));
 }
 
+// rule 10
 #[test]
 fn proxies_count_as_handles() {
     succeeds(app("limit").limits(handles(8)));
 }
 
+// rule 13
 #[test]
-fn calls_to_a_dead_owner_say_why_and_drops_are_harmless() {
+fn calls_to_a_dead_owner_return_the_reason() {
     succeeds_despite(app("owner-dies"), &["decoders"]);
 }
 
+// rule 13
 #[test]
-fn method_without_room_ends_the_caller() {
+fn method_without_error_type_ends_the_caller() {
     let outcome = run(app("owner-dies-roomless"));
     assert_eq!(outcome.end, CommandExit::Failed);
     // Both have failed; who is done with it first is up to their threads.
@@ -83,8 +88,9 @@ fn method_without_room_ends_the_caller() {
     );
 }
 
+// rule 6
 #[test]
-fn what_an_earlier_life_made_is_gone() {
+fn handles_of_an_earlier_incarnation_are_dead() {
     let owner = GuestSpec {
         restart: Restart::OnFailure(Backoff {
             delay: Duration::from_millis(10),
@@ -96,12 +102,12 @@ fn what_an_earlier_life_made_is_gone() {
 }
 
 #[test]
-fn third_guest_uses_keeps_and_gives_back() {
+fn third_guest_can_use_and_return_handles() {
     succeeds_despite(app("third"), &["sink"]);
 }
 
 #[test]
-fn destructor_that_fails_ends_the_owner() {
+fn failing_destructor_ends_the_owner() {
     succeeds_despite(app("bomb"), &["decoders"]);
 }
 
@@ -140,27 +146,31 @@ mod when_the_user_ends {
         assert_eq!(watch.map(|it| &*it.end), Some("exit 0"));
     }
 
+    // rule 6
     #[test]
-    fn by_a_trap() {
+    fn trap_destroys_its_resources() {
         let outcome = watched("trap", async |_, _| {});
         assert_eq!(outcome.end, CommandExit::Failed);
         only_user_failed(&outcome);
     }
 
+    // rule 6
     #[test]
-    fn by_its_exit() {
+    fn exit_destroys_its_resources() {
         let outcome = watched("exit", async |_, _| {});
         assert_eq!(outcome.end, CommandExit::Exit(1));
         only_user_failed(&outcome);
     }
 
+    // rule 6
     #[test]
-    fn by_force_while_it_computes() {
+    fn kill_while_computing_destroys_its_resources() {
         only_user_failed(&watched("spin", kill));
     }
 
+    // rule 6
     #[test]
-    fn by_force_in_a_call() {
+    fn kill_in_a_call_destroys_its_resources() {
         only_user_failed(&watched("call", kill));
     }
 }
@@ -180,20 +190,23 @@ mod hostile {
         assert!(failure.contains(why), "{failure}");
     }
 
+    // rule 1
     #[test]
-    fn handle_out_of_thin_air() {
+    fn forged_handle_ends_the_guest() {
         is_ended("forged", "unknown handle index 4711");
         is_ended("forged-drop", "unknown handle index 4711");
     }
 
+    // rule 1
     #[test]
-    fn handle_that_was_given_away() {
+    fn handle_given_away_ends_the_guest() {
         is_ended("given-away", "unknown handle index");
         is_ended("dropped", "unknown handle index");
     }
 
+    // rule 1
     #[test]
-    fn handle_to_another_resource_of_the_same_guest() {
+    fn handle_of_another_type_ends_the_guest() {
         is_ended("confused", "handle index");
         is_ended("confused-drop", "handle index");
     }

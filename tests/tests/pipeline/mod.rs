@@ -38,7 +38,7 @@ impl Dirs {
         dirs
     }
 
-    /// What the filters make of each image, natively.
+    /// Returns the images as the filters produce them natively.
     fn expected(&self) -> Vec<Vec<u8>> {
         let file = self.out.path().join("expected");
         let all = images::list(self.images.path()).unwrap();

@@ -1,8 +1,8 @@
-//! The kernel's own word: a process in a cgroup with too little memory makes it
-//! stall, and a guest hears of that, by the thresholds that there are by default.
+//! A process stalls in a cgroup with too little memory, and a guest is told of the kernel's
+//! report, with the default thresholds.
 //!
-//! That takes pressure-stall information, and the right to make a memory cgroup. Where
-//! there is none, the test fails and says what it needs.
+//! The test needs pressure stall information and a memory cgroup. Otherwise it fails and
+//! says what it needs.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -16,9 +16,9 @@ use crate::guests;
 use tombolo_test_util::run::one_thread;
 use tombolo_test_util::three_guests::program;
 
-const NAME: &str = "kernel::stall_that_the_kernel_sees_is_heard_by_a_guest";
+const NAME: &str = "kernel::guest_is_told_of_a_stall";
 
-/// A source that notes what it reports.
+/// A source that records its reports.
 struct Noting(Psi, Arc<Mutex<Vec<Level>>>);
 
 impl PressureSource for Noting {
@@ -36,9 +36,10 @@ impl PressureSource for Noting {
     }
 }
 
+// rule 8
 #[test]
-#[ignore = "takes root, to make a cgroup"]
-fn stall_that_the_kernel_sees_is_heard_by_a_guest() {
+#[ignore = "needs root, to create a cgroup"]
+fn guest_is_told_of_a_stall() {
     stall_if_told();
     let group = Group::make("heard");
     let psi = Psi::open("/proc/pressure/memory", Thresholds::default());

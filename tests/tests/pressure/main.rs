@@ -1,11 +1,11 @@
-//! Guests hear of memory pressure, in apps and in stores of an embedder's own.
+//! Guests are told of memory pressure, in apps and in an embedder's stores.
 //!
-//! | file | what |
+//! | module | content |
 //! |---|---|
-//! | this one | who hears, and when |
-//! | `relief` | what comes of a report: purging, and ending guests |
-//! | `margin` | what comes of it when little memory is left |
-//! | `kernel` | the kernel reports by itself |
+//! | this one | which guests are told, and when |
+//! | `relief` | a report leads to purging and to the end of guests |
+//! | `margin` | so does a lack of memory |
+//! | `kernel` | the kernel reports pressure itself |
 
 use std::future::Future;
 use std::io;
@@ -33,7 +33,7 @@ mod relief;
 
 tombolo_tests::guests!(pressure);
 
-/// A source for which the test speaks.
+/// A source that the test controls.
 #[derive(Clone, Default)]
 struct Own(Arc<Mutex<Option<PressureSink>>>);
 
@@ -55,13 +55,13 @@ impl PressureSource for Own {
     }
 }
 
-/// Lets others run until the guest has given its sign so many times.
+/// Lets guests run until they have created `count` regions, by which they signal progress.
 async fn signs(host: &RegionHost, count: u64) {
     until(|| host.counts().regions_created >= count).await;
 }
 
-/// The bytes that the kernel has for the region of this name, which one guest of
-/// this process has.
+/// Returns the bytes that the kernel has allocated for the region of this name, of which the
+/// process has one.
 fn resident(name: &str) -> u64 {
     let descriptors = Process::current().descriptors().unwrap();
     let is_it = |it: &&Descriptor| {
@@ -73,9 +73,10 @@ fn resident(name: &str) -> u64 {
     file.blocks() * 512
 }
 
+// rules 8, 11
 #[test]
-fn guest_that_waits_is_told_and_blocks_nobody() {
-    // One thread: if the guest blocked it, nothing would be reported.
+fn waiting_guest_is_told_and_blocks_no_thread() {
+    // If the guest blocked the only thread, the test could not report.
     let heard = Arc::new(Mutex::new(Vec::new()));
     let outcome = one_thread().block_on(async {
         let guest = GuestSpec {
@@ -113,13 +114,14 @@ fn guest_that_waits_is_told_and_blocks_nobody() {
     assert_eq!(
         *heard.lock().unwrap(),
         [Level::Moderate, Level::Critical],
-        "the embedder is called back as well"
+        "the embedder is told as well"
     );
 }
 
-/// Where the guest is said to wait, it does: nothing else makes its call pend.
+/// The guest's call pends only while it waits.
+// rules 8, 11
 #[test]
-fn guest_in_an_embedders_store_waits_and_is_woken() {
+fn embedded_guest_waits_and_is_woken() {
     let component = component(guests::PRESSURE_WAITER);
     let mut linker: Linker<State> = Linker::new(engine());
     add_to_linker_async(&mut linker);
@@ -141,7 +143,7 @@ fn guest_in_an_embedders_store_waits_and_is_woken() {
         let mut pends = || run.as_mut().poll(&mut context);
         assert!(pends().is_pending());
         assert_eq!(host.counts().regions_created, 1);
-        // Whoever looks again without a reason waits on.
+        // A poll without a report changes nothing.
         assert!(pends().is_pending());
         host.report_pressure(Level::Normal);
         assert!(pends().is_pending());
@@ -160,7 +162,7 @@ fn guest_in_an_embedders_store_waits_and_is_woken() {
     assert_eq!(host.counts().regions_freed, 2);
 }
 
-/// What the component at `path` imports.
+/// Returns the imports of the component at `path`.
 fn imports(path: &'static str) -> Vec<String> {
     let ty = component(path).component_type();
     ty.imports(engine())
@@ -169,10 +171,10 @@ fn imports(path: &'static str) -> Vec<String> {
 }
 
 #[test]
-fn guest_asks_for_pressure_only_if_it_uses_it() {
+fn guest_imports_pressure_only_if_used() {
     let pressure = "tombolo:memory/pressure@0.1.0".to_owned();
     assert!(imports(guests::PRESSURE_WAITER).contains(&pressure));
-    // Made with the same SDK.
+    // These use the same SDK.
     for path in [artifacts::EMBED_PLUGIN, artifacts::MUSIC_AUDIOSERVER] {
         let imports = imports(path);
         assert!(!imports.contains(&pressure), "{path}: {imports:?}");

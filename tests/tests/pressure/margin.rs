@@ -1,5 +1,5 @@
-//! From what a gauge measures to what comes of it, in an app: purging, telling the
-//! guests, and ending one. Nobody reports any pressure.
+//! A gauge in an app that shows little memory: the host purges, tells the guests, and
+//! terminates one. There is no report of pressure.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tombolo_test_util::three_guests::{self, program};
 use crate::relief::killed;
 use crate::{guests, signs};
 
-/// Much more than what the guests have grown their memories by.
+/// Many times the linear memories of the guests.
 const MARGIN: u64 = 256 << 20;
 
-/// As much memory is left as the test says.
+/// A gauge that the test controls.
 struct Left(AtomicU64);
 
 impl Left {
@@ -50,8 +50,8 @@ fn limits() -> HostLimits {
     limits
 }
 
-/// A guest with a cache, which ends when it has heard of any pressure and found the
-/// bytes lost.
+/// Returns a guest with a cache, which ends when it is told of pressure and finds the bytes
+/// lost.
 fn cached(name: &str) -> GuestSpec {
     GuestSpec {
         args: vec!["any".into()],
@@ -59,8 +59,9 @@ fn cached(name: &str) -> GuestSpec {
     }
 }
 
+// rules 8, 13
 #[test]
-fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
+fn margin_purges_first_and_then_ends_a_guest() {
     let left = Left::plenty();
     let cache = "cache of the margin";
     let hook = {
@@ -104,8 +105,9 @@ fn cache_goes_first_and_then_a_guest_whose_caller_learns_why() {
     assert!(outcome.failures[0].contains("the host is short of memory"));
 }
 
+// rule 8
 #[test]
-fn nobody_is_ended_while_half_of_the_margin_is_left() {
+fn no_guest_ends_while_half_the_margin_is_left() {
     let left = Left::plenty();
     let cache = "cache of half a margin";
     let app = three_guests::app("hold spin")

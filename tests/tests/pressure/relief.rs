@@ -1,5 +1,5 @@
-//! From a report to what comes of it, in an app: purging, telling the guests, and
-//! where that is not enough, ending one.
+//! A report of pressure in an app: the host purges, tells the guests, and terminates one if
+//! that is not enough.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::{Own, guests, signs};
 use tombolo_test_util::run::{guest_end, run_while, until};
 use tombolo_test_util::three_guests::{self, program};
 
-/// Lets others run for a while, in which nothing is to happen.
+/// Lets guests run for a while in which nothing may happen.
 async fn a_while() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -23,8 +23,8 @@ pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
     kills.map(|it| (&*it.guest, it.dry_run)).collect()
 }
 
-/// A caller that learns of its callee's end, as a string or as `peer-failed`, and
-/// beside them a guest with a cache.
+/// Reports pressure twice to a guest with a cache, a caller and its callee. The caller gets
+/// the end of the callee as a string or as `peer-failed`.
 fn purged_and_then_ended(scenario: &str, cache: &str) {
     let own = Own::default();
     let app = three_guests::app(scenario)
@@ -58,13 +58,15 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
     assert_eq!(guest_end(&outcome, "far"), "served");
 }
 
+// rules 8, 13
 #[test]
-fn first_report_purges_and_is_heard_and_second_ends_a_guest_whose_caller_learns_why() {
+fn first_report_purges_and_second_ends_a_guest() {
     purged_and_then_ended("dead-of-pressure", "cache of one");
 }
 
+// rule 13
 #[test]
-fn caller_with_a_variant_learns_it_as_peer_failed() {
+fn caller_with_a_variant_gets_peer_failed() {
     purged_and_then_ended("dead-of-pressure failing", "cache of another");
 }
 
@@ -79,7 +81,7 @@ fn holding(on_pressure: OnPressure) -> AppBuilder {
 
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// A hook that notes whom it was asked about, and spares one.
+/// Returns a hook that records its candidates and spares one, and the record.
 fn hook(spared: &'static str) -> (Asked, impl FnMut(&Candidate) -> Verdict + Send) {
     let asked = Asked::default();
     let hook = {
@@ -95,8 +97,9 @@ fn hook(spared: &'static str) -> (Asked, impl FnMut(&Candidate) -> Verdict + Sen
     (asked, hook)
 }
 
+// rule 8
 #[test]
-fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_spares() {
+fn no_guest_ends_while_purging_helps() {
     let (own, (asked, hook)) = (Own::default(), hook("near"));
     let app = holding(OnPressure::Kill)
         .pressure(own.clone())
@@ -128,8 +131,9 @@ fn nobody_is_ended_at_the_first_report_nor_where_something_was_purged_and_hook_s
     assert!(guest_end(&outcome, "far").starts_with("ended: the host is short of memory"));
 }
 
+// rule 8
 #[test]
-fn counting_asks_and_ends_nobody() {
+fn dry_run_asks_the_hook_and_ends_no_guest() {
     let (own, (asked, hook)) = (Own::default(), hook("far"));
     let app = holding(OnPressure::DryRun)
         .pressure(own.clone())
@@ -149,8 +153,9 @@ fn counting_asks_and_ends_nobody() {
     );
 }
 
+// rule 8
 #[test]
-fn purging_is_all_unless_it_is_asked_for() {
+fn default_only_purges() {
     let (own, (asked, hook)) = (Own::default(), hook("nobody"));
     let app = App::builder()
         .guest(program("cache by default", guests::PRESSURE_CACHE))

@@ -1,8 +1,6 @@
-//! Memory cgroups: to run a process with little memory, and to have the kernel see
-//! that it is short of it.
+//! Memory cgroups, to run processes with little memory and to cause memory pressure.
 //!
-//! Making one takes a right that root has, and that others have where somebody gave
-//! it to them. What is made goes with the object.
+//! Creating one needs root, or a delegated cgroup. Dropping the object removes it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Seek, Write};
@@ -11,33 +9,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Set where this program is the process that stalls.
+/// An environment variable that is set in the process that stalls.
 const STALLING: &str = "TOMBOLO_TEST_STALLS";
 
-/// Set where this program is the process that fills a cgroup: the file that tells of its
-/// use of memory, and up to which use.
+/// An environment variable that is set in the process that fills a cgroup: the bytes to
+/// use, and the file in which the kernel reports the use.
 const FILLING: &str = "TOMBOLO_TEST_FILLS";
 
-/// What it says when it is done.
+/// The line that this process prints when it is done.
 const FILLED: &str = "filled";
 
-/// By so much the use of memory falls when somebody gives memory back.
-const GIVEN_BACK: u64 = 16 << 20;
+/// A fall of the used memory, in bytes, that means that another process freed memory.
+const FREED: u64 = 16 << 20;
 
-/// A memory cgroup, which goes when this does.
+/// A memory cgroup, which is removed when this is dropped.
 ///
-/// There are two kinds. The first one limits memory and knows nothing of pressure; then
-/// there is one of the second kind beside it, if there can be, for that.
+/// There are two versions. Version 1 limits memory and reports no pressure. With it, a
+/// cgroup of version 2 is created too, if possible, for the pressure.
 #[derive(Debug)]
 pub struct Group {
-    /// The one with the limit.
+    /// The cgroup with the limit.
     memory: PathBuf,
-    /// The one of the second kind, if it is another.
+    /// The cgroup of version 2, if it is another one.
     beside: Option<PathBuf>,
 }
 
-/// Where the cgroups of a hierarchy are made: below this process's own, or else below
-/// the uppermost that there is.
+/// Returns the directories below which a cgroup of a hierarchy can be created: first this
+/// process's own cgroup, then the root.
 fn parents(kind: &str, has_memory: bool) -> Vec<PathBuf> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let mounts = read("/proc/self/mountinfo");
@@ -76,11 +74,11 @@ fn make_in(parent: &Path, name: &str) -> Result<PathBuf, String> {
 }
 
 impl Group {
-    /// Makes one, without a limit yet.
+    /// Creates a cgroup without a limit.
     ///
     /// # Panics
     ///
-    /// Where none can be made: what needs one cannot be tested then.
+    /// Panics if none can be created, because the test needs it.
     pub fn make(name: &str) -> Group {
         let name = format!("tombolo-{name}-{}", std::process::id());
         let mut refused = Vec::new();
@@ -116,10 +114,10 @@ impl Group {
             }
         }
         panic!(
-            "this test needs a memory cgroup, and none can be made here: {}\n\
-             hint: run it as root, where the file systems of cgroups can be written",
+            "this test needs a memory cgroup, and none can be created: {}\n\
+             hint: run it as root, with writable cgroup file systems",
             match refused.is_empty() {
-                true => "there is no hierarchy with the controller `memory`".to_owned(),
+                true => "no hierarchy has the controller `memory`".to_owned(),
                 false => refused.join("; "),
             }
         )
@@ -134,7 +132,7 @@ impl Group {
         fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// Limits its memory to so many bytes: what goes over it is killed.
+    /// Sets the limit in bytes. The kernel kills a process that exceeds it.
     pub fn limit(&self, bytes: u64) {
         match self.is_first_kind() {
             true => self.write("memory.limit_in_bytes", &bytes.to_string()),
@@ -142,8 +140,7 @@ impl Group {
         }
     }
 
-    /// Limits its memory to so many bytes: what goes over it waits for memory, and
-    /// nobody is killed.
+    /// Sets a limit in bytes at which processes wait for memory. None is killed.
     pub fn stall_at(&self, bytes: u64) {
         match self.is_first_kind() {
             true => {
@@ -154,12 +151,12 @@ impl Group {
         }
     }
 
-    /// The directory in which its memory is limited.
+    /// Returns the directory with the limit.
     pub fn directory(&self) -> &Path {
         &self.memory
     }
 
-    /// The file in which the kernel says how much memory it uses.
+    /// Returns the file in which the kernel reports the used memory.
     pub fn usage(&self) -> PathBuf {
         match self.is_first_kind() {
             true => self.memory.join("memory.usage_in_bytes"),
@@ -167,7 +164,7 @@ impl Group {
         }
     }
 
-    /// What the kernel counted under a name.
+    /// Returns a count of the kernel by its name.
     fn counted(&self, file: &str, name: &str) -> u64 {
         let path = self.memory.join(file);
         let text = fs::read_to_string(&path);
@@ -179,7 +176,7 @@ impl Group {
         count.unwrap_or_else(|| panic!("no `{name}` in {}: {text}", path.display()))
     }
 
-    /// How many processes of it were killed for want of memory.
+    /// Returns the number of processes that the kernel killed for lack of memory.
     pub fn oom_kills(&self) -> u64 {
         match self.is_first_kind() {
             true => self.counted("memory.oom_control", "oom_kill "),
@@ -187,7 +184,7 @@ impl Group {
         }
     }
 
-    /// How often it met its limit.
+    /// Returns how often the cgroup reached its limit.
     pub fn hits(&self) -> u64 {
         match self.is_first_kind() {
             true => self.counted("memory.failcnt", ""),
@@ -195,14 +192,14 @@ impl Group {
         }
     }
 
-    /// A command that is in the cgroup from its first page on.
+    /// Returns a command that runs in the cgroup from its first page on.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let beside = self.beside.as_deref();
         enter(&[Some(&*self.memory), beside], program)
     }
 
-    /// A command of whose pressure the kernel says what it says of this cgroup's. It
-    /// has all the memory that there is, where the kernel lets one do that.
+    /// Returns a command that is subject to the pressure of this cgroup. With two versions
+    /// it is not subject to the limit.
     pub fn command_beside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         match &self.beside {
             Some(beside) => enter(&[Some(beside)], program),
@@ -210,17 +207,17 @@ impl Group {
         }
     }
 
-    /// The file in which the kernel says how its processes wait for memory.
+    /// Returns the file in which the kernel reports pressure.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// Panics if the kernel reports no pressure of cgroups.
     pub fn pressure(&self) -> PathBuf {
         let path = self.beside.as_ref().unwrap_or(&self.memory);
         let path = path.join("memory.pressure");
         assert!(
             path.exists(),
-            "this test needs pressure-stall information of cgroups, and there is no {}\n\
+            "this test needs pressure stall information of cgroups, but {} does not exist\n\
              hint: mount cgroup2, and boot with `psi=1`",
             path.display()
         );
@@ -228,7 +225,7 @@ impl Group {
     }
 }
 
-/// A shell, so that there is a process before there is the program.
+/// Returns a command that enters the cgroups in a shell and then becomes the program.
 fn enter(groups: &[Option<&Path>], program: impl AsRef<std::ffi::OsStr>) -> Command {
     let script = r#"
 while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done
@@ -244,7 +241,7 @@ exec "$@""#;
 impl Drop for Group {
     fn drop(&mut self) {
         for path in self.beside.iter().chain([&self.memory]) {
-            // What was in it has just ended, and may take a moment to be gone.
+            // The kernel may still be removing a process that has just ended.
             let gone = (0..100).any(|_| {
                 let gone = fs::remove_dir(path).is_ok();
                 if !gone {
@@ -253,13 +250,13 @@ impl Drop for Group {
                 gone
             });
             if !gone {
-                eprintln!("{} stays behind", path.display());
+                eprintln!("cannot remove {}", path.display());
             }
         }
     }
 }
 
-/// A process that waits for memory nearly all the time; killed when this goes.
+/// A process that waits for memory most of the time. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Stalling(Child);
 
@@ -271,9 +268,8 @@ impl Drop for Stalling {
 }
 
 impl Stalling {
-    /// Has the cgroup stall at a few megabytes, and this program run once more in it: to
-    /// do a test of this name alone, which first of all calls
-    /// [`stall_if_told`].
+    /// Limits the cgroup to a few megabytes, and runs the test of this name in it, in a new
+    /// process. The test must first call [`stall_if_told`].
     pub fn start(group: &Group, test: &str) -> Stalling {
         const LIMIT: u64 = 32 << 20;
         group.stall_at(LIMIT);
@@ -287,8 +283,8 @@ impl Stalling {
     }
 }
 
-/// Stalls, where this is the process for that, until it is killed: it fills a file in
-/// memory, and there is no more memory. The kernel looks for some each time.
+/// If this is the process that stalls, stalls until it is killed: it writes to a file in
+/// memory beyond the limit, so that the kernel reclaims memory each time.
 pub fn stall_if_told() {
     const FILE: u64 = 64 << 20;
     if std::env::var_os(STALLING).is_none() {
@@ -299,10 +295,10 @@ pub fn stall_if_told() {
     fs::remove_file(path).expect("it was just made");
     let bytes = [1; 1 << 16];
     let mut written = 0;
-    // Not for longer than the test, however that ends.
+    // The process ends with its parent, however that ends.
     let parent = parent_id();
     while parent_id() == parent {
-        // Where there is no memory, the first kind says so and the second has it wait.
+        // Without memory, version 1 fails the write and version 2 makes it wait.
         if file.write_all(&bytes).is_ok() {
             written += bytes.len() as u64;
         }
@@ -315,7 +311,7 @@ pub fn stall_if_told() {
     std::process::exit(1);
 }
 
-/// A process that fills its cgroup and stays; killed when this goes.
+/// A process that fills its cgroup and stays. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Filling(Child);
 
@@ -327,9 +323,9 @@ impl Drop for Filling {
 }
 
 impl Filling {
-    /// Runs this program once more in the cgroup, to do a test of this name alone, which
-    /// first of all calls [`fill_if_told`]. It takes memory until the cgroup uses so many
-    /// bytes, or somebody else gives some back; this returns then.
+    /// Runs the test of this name in the cgroup, in a new process. The test must first call
+    /// [`fill_if_told`]. Returns when the cgroup uses `bytes` bytes, or another process
+    /// freed memory.
     pub fn start(group: &Group, test: &str, bytes: u64) -> Filling {
         let child = group
             .command(std::env::current_exe().expect("there is one"))
@@ -347,7 +343,7 @@ impl Filling {
     }
 }
 
-/// Fills the cgroup, where this is the process for that, until it is killed.
+/// If this is the process that fills the cgroup, fills it and waits until it is killed.
 pub fn fill_if_told() {
     const STEP: usize = 1 << 18;
     let Ok(told) = std::env::var(FILLING) else {
@@ -362,15 +358,15 @@ pub fn fill_if_told() {
     let mut blocks = Vec::new();
     let parent = parent_id();
     let (mut now, mut peak) = (used(), 0);
-    while now < most && now + GIVEN_BACK > peak {
+    while now < most && now + FREED > peak {
         blocks.push(vec![1_u8; STEP]);
         peak = peak.max(now);
         now = used();
     }
-    // Past what captures the output of tests.
+    // The test harness does not capture this.
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{FILLED}").expect("the test reads it");
-    // Not for longer than the test, however that ends.
+    // The process ends with its parent, however that ends.
     while parent_id() == parent {
         std::thread::sleep(Duration::from_millis(10));
     }

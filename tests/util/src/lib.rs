@@ -1,4 +1,4 @@
-//! What the test programs and benchmarks share.
+//! Code that test programs and benchmarks share.
 //!
 //! | module | content |
 //! |---|---|

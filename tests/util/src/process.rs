@@ -1,9 +1,8 @@
-//! What the kernel says about a process: descriptors, mappings, memory, threads.
+//! Descriptors, mappings, memory and threads of a process, as the kernel reports them.
 //!
-//! Leak checks ask the kernel and not Tombolo, which would only say what it
-//! believes. They compare a process with itself, before and after: so they
-//! belong in a test program of their own, or one that takes turns, since tests
-//! of one program are threads of one process.
+//! Leak checks ask the kernel, because Tombolo would only report its own records. They
+//! compare a process before and after. Tests of one program are threads of one process, so
+//! such a check belongs into a program of its own.
 
 use std::ffi::OsStr;
 use std::io::{Error, ErrorKind, Result};
@@ -19,46 +18,45 @@ pub struct Process(PathBuf);
 /// An open file descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// Its number.
+    /// The number.
     pub number: u32,
-    /// What it refers to: a path, or for example `/memfd:music (deleted)`.
+    /// The file: a path, or for example `/memfd:music (deleted)`.
     pub target: PathBuf,
 }
 
-/// A run of pages that are mapped alike: a line of `/proc/<pid>/maps`.
+/// Consecutive pages with the same mapping: a line of `/proc/<pid>/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The addresses.
     pub range: Range<u64>,
-    /// `rwxp`, with `-` for what is not allowed, and `s` for a shared mapping.
+    /// `rwxp`, with `-` for each missing permission and `s` for a shared mapping.
     pub permissions: String,
-    /// Where in its file it starts.
+    /// The offset in the file, in bytes.
     pub offset: u64,
-    /// The device of its file, as `major:minor`.
+    /// The device of the file, as `major:minor`.
     pub device: String,
-    /// Its file, as a number; 0 if there is none.
+    /// The number of the file, or 0 without a file.
     pub inode: u64,
-    /// A path, or for example `/memfd:music (deleted)` or `[heap]`; empty if
-    /// there is none.
+    /// A path, or for example `/memfd:music (deleted)` or `[heap]`. It may be empty.
     pub name: PathBuf,
 }
 
 /// A thread of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// The kernel's number for it.
+    /// The kernel's number of the thread.
     pub id: u32,
-    /// Its name, at most 15 bytes.
+    /// The name, of at most 15 bytes.
     pub name: String,
 }
 
 impl Process {
-    /// The process that asks.
+    /// Returns the calling process.
     pub fn current() -> Self {
         Self("/proc/self".into())
     }
 
-    /// The process with this number.
+    /// Returns the process with this number.
     pub fn of(pid: u32) -> Self {
         Self(format!("/proc/{pid}").into())
     }
@@ -67,14 +65,14 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Fails if the process is gone or somebody else's.
+    /// Fails if the process has ended or belongs to another user.
     pub fn descriptors(&self) -> Result<Vec<Descriptor>> {
         let directory = self.0.join("fd");
         let mut descriptors = Vec::new();
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             match fs::read_link(entry.path()) {
-                // It lists itself.
+                // The list contains its own descriptor.
                 Ok(target) if is_descriptors(&target) => {}
                 Ok(target) => descriptors.push(Descriptor {
                     number: number(entry.file_name().as_bytes())?,
@@ -93,7 +91,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Fails if the process is gone or somebody else's.
+    /// Fails if the process has ended or belongs to another user.
     pub fn mappings(&self) -> Result<Vec<Mapping>> {
         fs::read(self.0.join("maps"))?
             .split(|byte| *byte == b'\n')
@@ -107,7 +105,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Fails if the process is gone.
+    /// Fails if the process has ended.
     pub fn shared_memory(&self) -> Result<u64> {
         self.status("RssShmem:")
     }
@@ -116,7 +114,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Fails if the process is gone.
+    /// Fails if the process has ended.
     pub fn resident_memory(&self) -> Result<u64> {
         self.status("VmRSS:")
     }
@@ -134,7 +132,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Fails if the process is gone.
+    /// Fails if the process has ended.
     pub fn threads(&self) -> Result<Vec<Thread>> {
         let mut threads = Vec::new();
         for entry in fs::read_dir(self.0.join("task"))? {
@@ -155,24 +153,24 @@ impl Process {
 }
 
 impl Descriptor {
-    /// Returns the name of the memfd that it refers to, if it does.
+    /// Returns the name of the memfd, if the file is one.
     pub fn memfd(&self) -> Option<&OsStr> {
         memfd(&self.target)
     }
 }
 
 impl Mapping {
-    /// Returns the name of the memfd that it shows, if it does.
+    /// Returns the name of the memfd, if the file is one.
     pub fn memfd(&self) -> Option<&OsStr> {
         memfd(&self.name)
     }
 
-    /// Says whether writes reach the file, and others who map it.
+    /// Returns whether writes reach the file and its other mappings.
     pub fn is_shared(&self) -> bool {
         self.permissions.ends_with('s')
     }
 
-    /// Reads a line: `7f00-7f10 rw-s 00010000 00:01 1234    /memfd:music (deleted)`.
+    /// Parses a line: `7f00-7f10 rw-s 00010000 00:01 1234    /memfd:music (deleted)`.
     fn parse(line: &[u8]) -> Option<Self> {
         let mut rest = line;
         let mut field = || {
@@ -200,12 +198,12 @@ fn memfd(target: &Path) -> Option<&OsStr> {
     Some(OsStr::from_bytes(name))
 }
 
-/// Says whether `target` is some process's list of descriptors, `/proc/…/fd`.
+/// Returns whether `target` is the list of descriptors of a process, `/proc/…/fd`.
 fn is_descriptors(target: &Path) -> bool {
     target.starts_with("/proc") && target.ends_with("fd")
 }
 
-/// Says whether `error` is what the kernel answers about a thread that ended.
+/// Returns whether `error` is the kernel's error for a thread that has ended.
 fn is_gone(error: &Error) -> bool {
     const ESRCH: i32 = 3;
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
@@ -219,7 +217,10 @@ fn number<T: str::FromStr>(text: &[u8]) -> Result<T> {
 }
 
 fn invalid(text: &str) -> Error {
-    Error::new(ErrorKind::InvalidData, format!("/proc says {text:?}"))
+    Error::new(
+        ErrorKind::InvalidData,
+        format!("unexpected text in /proc: {text:?}"),
+    )
 }
 
 #[cfg(test)]
@@ -286,7 +287,7 @@ mod tests {
             let threads = Process::current().threads().unwrap();
             threads.iter().any(|it| it.name == "procfs-test")
         };
-        // It names itself once it runs.
+        // The thread sets its name when it runs.
         while !is_there() {
             std::thread::yield_now();
         }

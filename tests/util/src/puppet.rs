@@ -163,7 +163,7 @@ impl Puppet {
         )
     }
 
-    /// Gives the guest a region, and returns the number of its handle.
+    /// Passes a region to the guest, and returns the number of its handle.
     pub fn receive(&mut self, region: Region) -> u32 {
         let region = region.give(&mut self.store).unwrap();
         self.instance
@@ -172,8 +172,8 @@ impl Puppet {
             .unwrap()
     }
 
-    /// Gives the guest a claim of its own on a region, with all rights, and returns the
-    /// number of its handle.
+    /// Passes a duplicate of a region, with all rights, to the guest, and returns the number
+    /// of its handle.
     pub fn claim(&mut self, region: &Region) -> u32 {
         self.receive(region.duplicate(tombolo::Rights::ALL).unwrap())
     }

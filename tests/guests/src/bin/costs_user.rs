@@ -174,7 +174,7 @@ fn handover(quick: bool, text: &mut String) {
             let mut list = vec![0; bytes.min(PART)];
             kernels::fill(&mut list, 1);
             for _ in 0..repeats {
-                alone.time("list<u8> by a call", bytes, times, || {
+                alone.time("`list<u8>` in a call", bytes, times, || {
                     in_parts(&list, bytes, |part| {
                         assert_eq!(near::keep_bytes(part), part.len() as u64);
                     });
@@ -185,11 +185,11 @@ fn handover(quick: bool, text: &mut String) {
                         assert_eq!(near::read(file, false), bytes as u64);
                     });
                 }
-                alone.time("lent, windows kept", bytes, many, || {
+                alone.time("lend, windows kept", bytes, many, || {
                     near::lend(&window.lend());
                 });
                 alone.time(
-                    "lent across strands, windows kept",
+                    "lend across strands, windows kept",
                     bytes,
                     times.max(20),
                     || {
@@ -198,13 +198,13 @@ fn handover(quick: bool, text: &mut String) {
                 );
                 // Unmaps the pages of the list once, before the measurement.
                 near::look(&window.lend(), How::Map);
-                alone.time("lent, mapped anew", bytes, times, || {
+                alone.time("lend and remap", bytes, times, || {
                     near::look(&window.lend(), How::Map);
                 });
-                alone.time("lent, mapped anew, each page touched", bytes, times, || {
+                alone.time("lend and remap, every page touched", bytes, times, || {
                     black_box(near::look(&window.lend(), How::Touch));
                 });
-                whole.time("list<u8> by a call", bytes, 1, || {
+                whole.time("`list<u8>` in a call", bytes, 1, || {
                     in_parts(&vec![0; list.len()], bytes, |_| {
                         kernels::fill(&mut list, 2);
                         black_box(near::sum_bytes(&list));
@@ -218,10 +218,15 @@ fn handover(quick: bool, text: &mut String) {
                         black_box(near::read(file, true));
                     });
                 }
-                whole.time("lent, windows kept and mapped anew", bytes, 1, || {
-                    kernels::fill(&mut window, 2);
-                    black_box(near::look(&window.lend(), How::Sum));
-                });
+                whole.time(
+                    "lend; writer keeps its window, reader remaps",
+                    bytes,
+                    1,
+                    || {
+                        kernels::fill(&mut window, 2);
+                        black_box(near::look(&window.lend(), How::Sum));
+                    },
+                );
             }
         }
         {
@@ -232,7 +237,7 @@ fn handover(quick: bool, text: &mut String) {
                 region.duplicate(Rights::READ | Rights::SHARE).unwrap(),
             ));
             for _ in 0..repeats {
-                alone.time("live windows, a call with nothing", bytes, many, || {
+                alone.time("live windows, an empty call", bytes, many, || {
                     near::nothing();
                 });
                 whole.time("live windows", bytes, 1, || {
@@ -249,18 +254,18 @@ fn handover(quick: bool, text: &mut String) {
         let mut held = Some(Region::create("buffer", bytes as u64).unwrap());
         for _ in 0..repeats {
             // There and back are two hand-overs.
-            alone.time("moved, there and back", bytes, times, || {
+            alone.time("move there and back", bytes, times, || {
                 held = held.take().map(|region| near::pass(region, How::Not));
             });
             alone.time(
-                "by a channel across strands, there and back",
+                "channel across strands, there and back",
                 bytes,
                 times,
                 || {
                     held = held.take().map(|region| echo.pass(region));
                 },
             );
-            whole.time("moved there, and back", bytes, 1, || {
+            whole.time("move there and back", bytes, 1, || {
                 let region = held.take().unwrap();
                 kernels::fill(&mut region.try_write(..).unwrap(), 2);
                 held = Some(near::pass(region, How::Sum));
@@ -365,36 +370,36 @@ fn calls(quick: bool, text: &mut String) {
         number: 3,
     };
     for _ in 0..repeats {
-        rows.time("a call of the host", 0, times, || {
+        rows.time("a call to the host", 0, times, || {
             black_box(region.rights());
         });
-        rows.time("in a strand: nothing", 0, times, near::nothing);
-        rows.time("in a strand: one lent handle", 0, times, || {
+        rows.time("within a strand: empty call", 0, times, near::nothing);
+        rows.time("within a strand: one lent handle", 0, times, || {
             near::lend(&region)
         });
-        rows.time("in a strand: one moved handle, and back", 0, times, || {
-            held = held.take().map(|region| near::pass(region, How::Not));
-        });
         rows.time(
-            "in a strand: a record with strings, and back",
+            "within a strand: one moved handle, and back",
+            0,
+            times,
+            || {
+                held = held.take().map(|region| near::pass(region, How::Not));
+            },
+        );
+        rows.time(
+            "within a strand: a record with strings, and back",
             0,
             times,
             || {
                 black_box(near::say(&words));
             },
         );
-        rows.time("across strands: nothing", 0, times, far::nothing);
+        rows.time("across strands: empty call", 0, times, far::nothing);
         rows.time("across strands: one lent handle", 0, times, || {
             far::lend(&region)
         });
-        rows.time(
-            "by a channel across strands, there and back",
-            0,
-            times,
-            || {
-                held = held.take().map(|region| echo.pass(region));
-            },
-        );
+        rows.time("channel across strands, there and back", 0, times, || {
+            held = held.take().map(|region| echo.pass(region));
+        });
     }
     rows.write(text);
 }
@@ -455,7 +460,7 @@ fn beside(group: &str, quick: bool, text: &mut String) {
         rows.time("map and unmap", 0, times, || {
             drop(region.try_write(..).unwrap());
         });
-        rows.time("ask for the rights", 0, times, || {
+        rows.time("query rights", 0, times, || {
             black_box(region.rights());
         });
     }
