@@ -3,8 +3,10 @@
 use wasmparser::{
     BinaryReader, BinaryReaderError, ComponentAlias, ComponentExportSectionReader,
     ComponentExternalKind, ComponentImport, ComponentImportSectionReader, ComponentInstance,
-    ComponentOuterAliasKind, ComponentType, CoreType, ElementItems, ElementKind, Encoding,
-    Instance, Parser, Payload, TypeRef,
+    ComponentOuterAliasKind, ComponentType, CompositeInnerType, CoreType, DataSectionReader,
+    ElementItems, ElementKind, ElementSectionReader, Encoding, FunctionSectionReader,
+    ImportSectionReader, Instance, MemorySectionReader, Parser, Payload, TableSectionReader,
+    TypeRef, TypeSectionReader,
 };
 
 use super::function::{self, Locals, Signatures};
@@ -169,13 +171,112 @@ pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Me
 /// A component or a core module that is being read.
 enum Open<'a> {
     Component(ParsedComponent<'a>),
-    Module {
-        core: Core,
-        signatures: Signatures,
-        locals: Locals,
-        /// The index of the next function that has a body.
-        next: u32,
-    },
+    Module(Module),
+}
+
+/// A core module that is being read.
+#[derive(Default)]
+struct Module {
+    core: Core,
+    signatures: Signatures,
+    locals: Locals,
+    /// The index of the next function that has a body.
+    next: u32,
+}
+
+impl Module {
+    /// Reads types, and returns their number, as far as the limit `types` allows.
+    fn types(
+        &mut self,
+        section: TypeSectionReader<'_>,
+        limits: &CompileLimits,
+    ) -> Result<u64, BinaryReaderError> {
+        let mut types = 0;
+        for group in section {
+            for ty in group?.types() {
+                types += 1;
+                self.signatures.types.push(match ty.composite_type.inner {
+                    CompositeInnerType::Func(ref ty) => {
+                        (ty.params().len() + ty.results().len()) as u64
+                    }
+                    _ => 0,
+                });
+            }
+            // Checked here too, because a group can be repeated cheaply.
+            if types > limits.types {
+                break;
+            }
+        }
+        Ok(types)
+    }
+
+    /// Reads imports, and returns their number.
+    fn imports(&mut self, section: ImportSectionReader<'_>) -> Result<u64, BinaryReaderError> {
+        let mut imports = 0;
+        for import in section.into_imports() {
+            imports += 1;
+            if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
+                self.signatures.functions.push(ty);
+                self.next += 1;
+                self.core.imported_functions += 1;
+            }
+        }
+        self.core.imports += imports;
+        Ok(imports)
+    }
+
+    fn functions(&mut self, section: FunctionSectionReader<'_>) -> Result<(), BinaryReaderError> {
+        self.core.functions += u64::from(section.count());
+        for ty in section {
+            self.signatures.functions.push(ty?);
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self, section: TableSectionReader<'_>) -> Result<(), BinaryReaderError> {
+        let core = &mut self.core;
+        for table in section {
+            let table = table?;
+            core.tables += 1;
+            core.table_elements = core.table_elements.saturating_add(table.ty.initial);
+        }
+        Ok(())
+    }
+
+    fn memories(&mut self, section: MemorySectionReader<'_>) -> Result<(), BinaryReaderError> {
+        let core = &mut self.core;
+        for memory in section {
+            let memory = memory?;
+            core.memories += 1;
+            let page = memory.page_size_log2.unwrap_or(16).min(63);
+            let bytes = memory.initial.saturating_mul(1 << page);
+            core.memory_bytes = core.memory_bytes.saturating_add(bytes);
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, section: ElementSectionReader<'_>) -> Result<(), BinaryReaderError> {
+        for element in section {
+            let element = element?;
+            self.core.segments += 1;
+            let count = match element.items {
+                ElementItems::Functions(items) => items.count(),
+                ElementItems::Expressions(_, items) => items.count(),
+            };
+            if let ElementKind::Passive = element.kind {
+                self.core.passive_elements += u64::from(count);
+            }
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, section: DataSectionReader<'_>) -> Result<(), BinaryReaderError> {
+        self.core.segments += u64::from(section.count());
+        for data in section {
+            self.core.data_bytes += data?.data.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 struct ComponentReader<'a> {
@@ -202,7 +303,7 @@ impl<'a> ComponentReader<'a> {
         }
         match self.open.last_mut() {
             Some(Open::Component(_)) => self.of_component(payload),
-            Some(Open::Module { .. }) => self.of_module(payload),
+            Some(Open::Module(_)) => self.of_module(payload),
             None => Ok(()),
         }
     }
@@ -210,12 +311,7 @@ impl<'a> ComponentReader<'a> {
     fn begin(&mut self, encoding: Encoding) -> Result<(), MeasureError> {
         self.open.push(match encoding {
             Encoding::Component => Open::Component(ParsedComponent::default()),
-            Encoding::Module => Open::Module {
-                core: Core::default(),
-                signatures: Signatures::default(),
-                locals: Locals::default(),
-                next: 0,
-            },
+            Encoding::Module => Open::Module(Module::default()),
         });
         let depth = self.open.len() as u64;
         check_depth("components nest", depth, self.limits)
@@ -223,8 +319,8 @@ impl<'a> ComponentReader<'a> {
 
     fn end(&mut self) {
         match self.open.pop() {
-            Some(Open::Module { core, .. }) => {
-                self.modules.push(core);
+            Some(Open::Module(module)) => {
+                self.modules.push(module.core);
                 let item = Item::Module(self.modules.len() - 1);
                 self.push(item);
             }
@@ -410,120 +506,47 @@ impl<'a> ComponentReader<'a> {
     }
 
     fn of_module(&mut self, payload: Payload<'a>) -> Result<(), MeasureError> {
-        let Some(Open::Module {
-            core,
-            signatures,
-            locals,
-            next,
-        }) = self.open.last_mut()
-        else {
+        let Some(Open::Module(module)) = self.open.last_mut() else {
             return Ok(());
         };
         match payload {
             Payload::TypeSection(section) => {
-                let mut types = 0;
-                for group in section {
-                    for ty in group?.types() {
-                        types += 1;
-                        signatures.types.push(match ty.composite_type.inner {
-                            wasmparser::CompositeInnerType::Func(ref ty) => {
-                                (ty.params().len() + ty.results().len()) as u64
-                            }
-                            _ => 0,
-                        });
-                    }
-                    // Checked here too, because a group can be repeated cheaply.
-                    if types > self.limits.types {
-                        break;
-                    }
-                }
-                self.types(types)
+                let types = module.types(section, self.limits)?;
+                self.types(types)?;
             }
             Payload::ImportSection(section) => {
-                let mut imports = 0;
-                for import in section.into_imports() {
-                    imports += 1;
-                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
-                        signatures.functions.push(ty);
-                        *next += 1;
-                        core.imported_functions += 1;
-                    }
-                }
-                core.imports += imports;
-                self.names(imports)
+                let imports = module.imports(section)?;
+                self.names(imports)?;
             }
             Payload::FunctionSection(section) => {
-                let functions = u64::from(section.count());
-                self.measure.functions += functions;
+                self.measure.functions += u64::from(section.count());
                 let all = self.measure.functions;
                 at_most("functions", self.limits.functions, all, || {
                     format!("the component has {all} core functions or more")
                 })?;
-                core.functions += functions;
-                for ty in section {
-                    signatures.functions.push(ty?);
-                }
-                Ok(())
+                module.functions(section)?;
             }
-            Payload::TableSection(section) => {
-                for table in section {
-                    let table = table?;
-                    core.tables += 1;
-                    core.table_elements = core.table_elements.saturating_add(table.ty.initial);
-                }
-                Ok(())
-            }
-            Payload::MemorySection(section) => {
-                for memory in section {
-                    let memory = memory?;
-                    core.memories += 1;
-                    let page = memory.page_size_log2.unwrap_or(16).min(63);
-                    let bytes = memory.initial.saturating_mul(1 << page);
-                    core.memory_bytes = core.memory_bytes.saturating_add(bytes);
-                }
-                Ok(())
-            }
-            Payload::TagSection(section) => {
-                core.tags += u64::from(section.count());
-                Ok(())
-            }
-            Payload::GlobalSection(section) => {
-                core.globals += u64::from(section.count());
-                Ok(())
-            }
+            Payload::TableSection(section) => module.tables(section)?,
+            Payload::MemorySection(section) => module.memories(section)?,
+            Payload::TagSection(section) => module.core.tags += u64::from(section.count()),
+            Payload::GlobalSection(section) => module.core.globals += u64::from(section.count()),
             Payload::ExportSection(section) => {
                 let exports = u64::from(section.count());
-                core.exports += exports;
-                self.names(exports)
+                module.core.exports += exports;
+                self.names(exports)?;
             }
-            Payload::ElementSection(section) => {
-                for element in section {
-                    let element = element?;
-                    core.segments += 1;
-                    let count = match element.items {
-                        ElementItems::Functions(items) => items.count(),
-                        ElementItems::Expressions(_, items) => items.count(),
-                    };
-                    if let ElementKind::Passive = element.kind {
-                        core.passive_elements += u64::from(count);
-                    }
-                }
-                Ok(())
-            }
-            Payload::DataSection(section) => {
-                core.segments += u64::from(section.count());
-                for data in section {
-                    core.data_bytes += data?.data.len() as u64;
-                }
-                Ok(())
-            }
+            Payload::ElementSection(section) => module.elements(section)?,
+            Payload::DataSection(section) => module.data(section)?,
             Payload::CodeSectionEntry(body) => {
-                function::check(&body, *next, signatures, locals, self.limits)?;
-                *next += 1;
-                Ok(())
+                let Module {
+                    signatures, locals, ..
+                } = module;
+                function::check(&body, module.next, signatures, locals, self.limits)?;
+                module.next += 1;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Counts names of core modules.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use wasmparser::{
-    BinaryReaderError, ConstExpr, Encoding, ExternalKind, Operator, Parser, Payload, TableInit,
-    TypeRef,
+    BinaryReaderError, ConstExpr, Encoding, ExportSectionReader, ExternalKind, Operator, Parser,
+    Payload, TableInit, TypeRef,
 };
 
 /// The sections of a component that contain a core module or a component.
@@ -71,49 +71,9 @@ pub(super) fn skeleton(wasm: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
             continue;
         };
         match payload {
-            Payload::FunctionSection(_) => {
-                let mut bytes = Vec::new();
-                number(&mut bytes, functions.kept.len() as u64);
-                for ty in functions.kept.values() {
-                    number(&mut bytes, (*ty).into());
-                }
-                section(out, FUNCTIONS, &bytes);
-            }
-            Payload::CodeSectionStart { .. } => {
-                let mut bytes = Vec::new();
-                number(&mut bytes, functions.kept.len() as u64);
-                for _ in 0..functions.kept.len() {
-                    bytes.extend(STUB);
-                }
-                section(out, CODE, &bytes);
-            }
-            Payload::ExportSection(exports) => {
-                let new = functions.new_indices();
-                let mut bytes = Vec::new();
-                number(&mut bytes, exports.count().into());
-                for export in exports {
-                    let export = export?;
-                    number(&mut bytes, export.name.len() as u64);
-                    bytes.extend(export.name.as_bytes());
-                    bytes.push(match export.kind {
-                        ExternalKind::Func => 0,
-                        ExternalKind::Table => 1,
-                        ExternalKind::Memory => 2,
-                        ExternalKind::Global => 3,
-                        ExternalKind::Tag => 4,
-                        ExternalKind::FuncExact => 0x20,
-                    });
-                    let index = match export.kind {
-                        ExternalKind::Func | ExternalKind::FuncExact => {
-                            // An imported function keeps its index.
-                            new.get(&export.index).copied().unwrap_or(export.index)
-                        }
-                        _ => export.index,
-                    };
-                    number(&mut bytes, index.into());
-                }
-                section(out, EXPORTS, &bytes);
-            }
+            Payload::FunctionSection(_) => functions.write_types(out),
+            Payload::CodeSectionStart { .. } => functions.write_stubs(out),
+            Payload::ExportSection(exports) => functions.write_exports(exports, out)?,
             payload => {
                 if let Some((id, range)) = payload.as_section() {
                     section(out, id, &wasm[range]);
@@ -141,6 +101,60 @@ impl Functions {
     fn new_indices(&self) -> BTreeMap<u32, u32> {
         let kept = self.kept.keys().copied();
         kept.zip(self.imported..).collect()
+    }
+
+    /// Writes the section of functions.
+    fn write_types(&self, out: &mut Vec<u8>) {
+        let mut bytes = Vec::new();
+        number(&mut bytes, self.kept.len() as u64);
+        for ty in self.kept.values() {
+            number(&mut bytes, (*ty).into());
+        }
+        section(out, FUNCTIONS, &bytes);
+    }
+
+    /// Writes the section of code.
+    fn write_stubs(&self, out: &mut Vec<u8>) {
+        let mut bytes = Vec::new();
+        number(&mut bytes, self.kept.len() as u64);
+        for _ in 0..self.kept.len() {
+            bytes.extend(STUB);
+        }
+        section(out, CODE, &bytes);
+    }
+
+    /// Writes the section of exports, with the indices of the skeleton.
+    fn write_exports(
+        &self,
+        exports: ExportSectionReader<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BinaryReaderError> {
+        let new = self.new_indices();
+        let mut bytes = Vec::new();
+        number(&mut bytes, exports.count().into());
+        for export in exports {
+            let export = export?;
+            number(&mut bytes, export.name.len() as u64);
+            bytes.extend(export.name.as_bytes());
+            bytes.push(match export.kind {
+                ExternalKind::Func => 0,
+                ExternalKind::Table => 1,
+                ExternalKind::Memory => 2,
+                ExternalKind::Global => 3,
+                ExternalKind::Tag => 4,
+                ExternalKind::FuncExact => 0x20,
+            });
+            let index = match export.kind {
+                ExternalKind::Func | ExternalKind::FuncExact => {
+                    // An imported function keeps its index.
+                    new.get(&export.index).copied().unwrap_or(export.index)
+                }
+                _ => export.index,
+            };
+            number(&mut bytes, index.into());
+        }
+        section(out, EXPORTS, &bytes);
+        Ok(())
     }
 
     fn keep(&mut self, index: u32) {
