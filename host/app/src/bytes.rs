@@ -17,7 +17,8 @@ use wasmtime::component::{
 use wasmtime::{Store, StoreContextMut};
 
 use super::call::{NoErrorSlot, Target};
-use super::guest::{GuestState, charge_results};
+use super::exit::charge_results;
+use super::state::GuestState;
 use tombolo::Recipient;
 use tombolo_region::Charge;
 

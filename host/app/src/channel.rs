@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
+use super::guest_id::GuestId;
 use super::report::ChannelReport;
 use super::spec::ChannelSpec;
 use crate::sync::{Mutex, MutexGuard, Notify};
@@ -87,7 +88,7 @@ enum Close {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     /// Its number.
-    pub(super) guest: usize,
+    pub(super) guest: GuestId,
     /// Whether it is started again if it fails.
     pub(super) restarts: bool,
     pub(super) limits: Limits,
@@ -143,7 +144,7 @@ impl Channel {
     }
 
     /// Opens an end for a guest.
-    fn open(&self, guest: usize, side: SideId) -> Result<(), ChannelError> {
+    fn open(&self, guest: GuestId, side: SideId) -> Result<(), ChannelError> {
         self.change(|inner| {
             let side = match side {
                 SideId::Sender(at) => &mut inner.senders[at],
@@ -152,7 +153,7 @@ impl Channel {
                 }
                 SideId::Receiver => &mut inner.receiver,
             };
-            debug_assert_ne!(*side, Side::Exited, "guest {guest} runs");
+            debug_assert_ne!(*side, Side::Exited, "guest {guest:?} runs");
             side.open();
             Ok(())
         })
@@ -176,7 +177,7 @@ impl Channel {
     fn sides<'a>(
         &'a self,
         inner: &'a mut ChannelState,
-        guest: usize,
+        guest: GuestId,
     ) -> impl Iterator<Item = &'a mut Side> {
         let senders = self.senders.iter().zip(&mut inner.senders);
         let receiver = [(&self.receiver, &mut inner.receiver)];
@@ -187,7 +188,7 @@ impl Channel {
     }
 
     /// A guest failed and is started again: it was not leaving.
-    fn on_restart(&self, guest: usize) {
+    fn on_restart(&self, guest: GuestId) {
         self.change(|inner| {
             for side in self.sides(inner, guest) {
                 if *side == Side::Leaving {
@@ -198,7 +199,7 @@ impl Channel {
     }
 
     /// A guest has ended, and is not started again.
-    fn on_exit(&self, guest: usize) {
+    fn on_exit(&self, guest: GuestId) {
         let left = self.change(|inner| {
             self.sides(inner, guest)
                 .for_each(|side| *side = Side::Exited);
@@ -498,7 +499,7 @@ impl Readable {
 pub(super) struct Channels {
     by_name: HashMap<String, Arc<Channel>>,
     /// The channels that each guest has an end of.
-    by_guest: HashMap<usize, Vec<Arc<Channel>>>,
+    by_guest: HashMap<GuestId, Vec<Arc<Channel>>>,
     /// In the order in which they were described.
     all: Vec<Arc<Channel>>,
 }
@@ -522,7 +523,7 @@ impl Channels {
         self.by_name.get(name)
     }
 
-    fn open(&self, guest: usize, name: &str, side: SideId) -> Result<Endpoint, ChannelError> {
+    fn open(&self, guest: GuestId, name: &str, side: SideId) -> Result<Endpoint, ChannelError> {
         let channel = self.named(name).ok_or(ChannelError::NotPermitted)?;
         channel.open(guest, side)?;
         Ok(Endpoint {
@@ -532,7 +533,7 @@ impl Channels {
         })
     }
 
-    pub(super) fn sender(&self, guest: usize, name: &str) -> Result<SenderEnd, ChannelError> {
+    pub(super) fn sender(&self, guest: GuestId, name: &str) -> Result<SenderEnd, ChannelError> {
         let channel = self.named(name).ok_or(ChannelError::NotPermitted)?;
         let mut senders = channel.senders.iter();
         let at = senders.position(|sender| sender.guest == guest);
@@ -540,7 +541,7 @@ impl Channels {
         Ok(SenderEnd(self.open(guest, name, side)?))
     }
 
-    pub(super) fn receiver(&self, guest: usize, name: &str) -> Result<ReceiverEnd, ChannelError> {
+    pub(super) fn receiver(&self, guest: GuestId, name: &str) -> Result<ReceiverEnd, ChannelError> {
         match self.named(name) {
             Some(channel) if channel.receiver.guest == guest => {
                 Ok(ReceiverEnd(self.open(guest, name, SideId::Receiver)?))
@@ -557,14 +558,14 @@ impl Channels {
     }
 
     /// A guest failed, and is started again.
-    pub(super) fn on_restart(&self, guest: usize) {
+    pub(super) fn on_restart(&self, guest: GuestId) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.on_restart(guest);
         }
     }
 
     /// A guest has ended, and is not started again.
-    pub(super) fn on_exit(&self, guest: usize) {
+    pub(super) fn on_exit(&self, guest: GuestId) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.on_exit(guest);
         }
@@ -581,6 +582,10 @@ mod tests {
     use super::*;
     use tombolo::RegionHost;
 
+    fn id(index: usize) -> GuestId {
+        GuestId::new(index)
+    }
+
     /// Guests 0 and 1 send to guest 2.
     fn channels(capacity: u32) -> Channels {
         let spec = ChannelSpec {
@@ -591,9 +596,9 @@ mod tests {
             message_bytes: 4,
             message_regions: 2,
         };
-        let member = |guest| Member {
-            guest,
-            restarts: guest > 0,
+        let member = |index| Member {
+            guest: id(index),
+            restarts: index > 0,
             limits: limits(),
         };
         let senders = vec![member(0), member(1)];
@@ -638,10 +643,10 @@ mod tests {
     fn letters_come_in_the_order_in_which_they_were_sent() {
         let channels = channels(2);
         let (one, other) = (
-            channels.sender(0, "c").unwrap(),
-            channels.sender(1, "c").unwrap(),
+            channels.sender(id(0), "c").unwrap(),
+            channels.sender(id(1), "c").unwrap(),
         );
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let (writable, readable) = (one.writable(), receiver.readable());
         assert!(is_ready(writable.ready()) && !is_ready(readable.ready()));
         send(&one, b"a").unwrap();
@@ -666,13 +671,13 @@ mod tests {
         let channels = channels(1);
         for (guest, name) in [(2, "c"), (0, "d")] {
             assert!(matches!(
-                channels.sender(guest, name),
+                channels.sender(id(guest), name),
                 Err(ChannelError::NotPermitted)
             ));
         }
         for (guest, name) in [(0, "c"), (2, "d")] {
             assert!(matches!(
-                channels.receiver(guest, name),
+                channels.receiver(id(guest), name),
                 Err(ChannelError::NotPermitted)
             ));
         }
@@ -681,17 +686,17 @@ mod tests {
     #[test]
     fn channel_is_over_when_all_senders_are() {
         let channels = channels(2);
-        let receiver = channels.receiver(2, "c").unwrap();
-        let one = channels.sender(0, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         send(&one, b"a").unwrap();
         one.close();
-        channels.on_exit(1);
+        channels.on_exit(id(1));
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
         assert!(is_ready(receiver.readable().ready()));
         assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
         // It may come back, as it is still there.
-        let one = channels.sender(0, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         assert!(matches!(
             receiver.receive(&to),
             Err(ChannelError::WouldBlock)
@@ -706,10 +711,10 @@ mod tests {
     #[test]
     fn what_waits_is_there_for_the_next_life_and_dropped_after_the_last() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         assert!(matches!(
-            channels.receiver(2, "c"),
+            channels.receiver(id(2), "c"),
             Err(ChannelError::WouldBlock)
         ));
         let host = RegionHost::new();
@@ -719,13 +724,13 @@ mod tests {
         // It dies, and lives again.
         drop(receiver);
         send(&one, b"b").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         assert!(is_ready(receiver.readable().ready()));
         drop(receiver);
         assert_eq!(host.counts().regions_freed, 0);
         let full = one.writable();
         assert!(!is_ready(full.ready()));
-        channels.on_exit(2);
+        channels.on_exit(id(2));
         assert_eq!(host.counts().regions_freed, 1);
         assert!(is_ready(full.ready()));
         assert!(matches!(send(&one, b"c"), Err(ChannelError::Closed)));
@@ -736,16 +741,16 @@ mod tests {
     fn guest_that_is_started_again_was_not_leaving() {
         let channels = channels(2);
         let (one, other) = (
-            channels.sender(0, "c").unwrap(),
-            channels.sender(1, "c").unwrap(),
+            channels.sender(id(0), "c").unwrap(),
+            channels.sender(id(1), "c").unwrap(),
         );
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         send(&one, b"a").unwrap();
         receiver.close();
         send(&one, b"b").unwrap();
         assert!(matches!(send(&one, b"c"), Err(ChannelError::WouldBlock)));
-        channels.on_restart(2);
-        let receiver = channels.receiver(2, "c").unwrap();
+        channels.on_restart(id(2));
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"b");
@@ -753,24 +758,24 @@ mod tests {
         one.close();
         other.close();
         assert!(!is_ready(receiver.readable().ready()));
-        channels.on_restart(1);
-        let other = channels.sender(1, "c").unwrap();
+        channels.on_restart(id(1));
+        let other = channels.sender(id(1), "c").unwrap();
         send(&other, b"d").unwrap();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"d");
         // By its own word, or when it ends in order.
         other.finish();
         assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
-        let one = channels.sender(0, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         receiver.close();
         assert!(send(&one, b"e").is_ok());
-        channels.on_exit(2);
+        channels.on_exit(id(2));
         assert!(matches!(send(&one, b"f"), Err(ChannelError::Closed)));
     }
 
     #[test]
     fn what_could_never_be_received_is_not_sent() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         let host = RegionHost::new();
         let refused = |sizes: &[u64]| {
             let mut sent = message(b"a");
@@ -798,7 +803,7 @@ mod tests {
         assert!(text.contains("3 regions"), "{text}");
         assert!(refused(&[60, 40]).is_none());
         // The receiver may have no room for it now, and need not wait for that.
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         receiver.skip().unwrap();
         assert!(matches!(receiver.skip(), Err(ChannelError::WouldBlock)));
         assert_eq!(host.counts().regions_freed, host.counts().regions_created);
@@ -808,8 +813,8 @@ mod tests {
     #[test]
     fn what_is_queued_frees_nothing_at_its_senders_end() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let host = RegionHost::new();
         let region = host.create("r", 1).unwrap();
         let sender = region.owner().clone();
@@ -830,8 +835,8 @@ mod tests {
     #[test]
     fn receiver_without_room_finds_the_letter_again() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let host = RegionHost::new();
         let mut sent = message(b"a");
         sent.regions.push(host.create("r", 1).unwrap());

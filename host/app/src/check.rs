@@ -8,13 +8,15 @@ use std::sync::Arc;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, OptLevel};
 
-use super::guest::GuestState;
+use super::builder::AppBuilder;
 use super::handle::{self, NoSuchGuest};
 use super::instance_size::InstanceSize;
 use super::interfaces;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, LinkPlan, LinkWarning, Part};
-use super::oom::MAX_SCORE;
-use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
+use super::oom_policy::MAX_SCORE;
+use super::spec::{ChannelSpec, GuestSpec};
+use super::state::GuestState;
+use super::wasi;
 use crate::compile::{self, Compiler, TooLarge};
 use crate::text;
 use tombolo::PrepareError;

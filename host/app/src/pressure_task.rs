@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::AppHandle;
+use super::handle::AppHandle;
 use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSource};
 use tombolo::{MarginKeeper, PressureMonitor};

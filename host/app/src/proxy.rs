@@ -21,9 +21,10 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
-use super::call::Mailbox;
-use super::guest::GuestState;
+use super::guest_id::GuestId;
 use super::link;
+use super::mailbox::Mailbox;
+use super::state::GuestState;
 use tombolo::internal::{each_resource, is_region};
 use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError};
 use tombolo_region::escape;
@@ -92,7 +93,7 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         if let Some(resource) = self.resource().take() {
-            self.owner.dropped(Dropped {
+            self.owner.notify_dropped(Dropped {
                 resource,
                 kind: self.kind.clone(),
             });
@@ -169,7 +170,7 @@ impl Proxies {
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| kind.defined.owner == mailbox.guest())
+            .filter(|kind| GuestId::new(kind.defined.owner) == mailbox.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;
@@ -251,7 +252,7 @@ struct Carried {
 
 impl Carried {
     /// Whether it may go to a guest; and puts it on that one's account.
-    fn address(&mut self, guest: usize, to: &Recipient, caller: Caller) -> Result<(), String> {
+    fn address(&mut self, guest: GuestId, to: &Recipient, caller: Caller) -> Result<(), String> {
         self.check()?;
         if self.token.belongs_to(to) {
             return Ok(());
@@ -324,7 +325,7 @@ impl Bundle {
     pub(super) fn pack(
         mut store: impl AsContextMut<Data = GuestState>,
         mut vals: Vec<Val>,
-        (guest, to): (usize, &Recipient),
+        (guest, to): (GuestId, &Recipient),
         caller: Caller,
     ) -> Result<(Bundle, Lending), PassError> {
         let mut store = store.as_context_mut();

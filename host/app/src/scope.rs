@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::guest_id::GuestId;
 use tombolo::{Recipient, Region, RegionError, Rights};
 use tombolo_region::RegionName;
 
@@ -27,7 +28,7 @@ impl From<RegionError> for ScopeError {
 pub(super) struct Scope {
     name: String,
     /// The guests that are members, by their numbers.
-    members: Vec<(usize, Rights)>,
+    members: Vec<(GuestId, Rights)>,
     names: Mutex<BTreeMap<String, PublishedRegion>>,
     /// Told of every name that is published.
     published: Notify,
@@ -40,7 +41,7 @@ struct PublishedRegion {
 }
 
 impl Scope {
-    pub(super) fn new(name: String, members: Vec<(usize, Rights)>) -> Scope {
+    pub(super) fn new(name: String, members: Vec<(GuestId, Rights)>) -> Scope {
         Scope {
             name,
             members,
@@ -100,7 +101,7 @@ impl Scopes {
     }
 
     /// The scope of this name, and what the guest gets in it.
-    fn granted(&self, guest: usize, name: &str) -> Result<(&Arc<Scope>, Rights), ScopeError> {
+    fn granted(&self, guest: GuestId, name: &str) -> Result<(&Arc<Scope>, Rights), ScopeError> {
         let scope = self.0.iter().find(|scope| scope.name == name);
         let scope = scope.ok_or(ScopeError::NotPermitted)?;
         let member = scope.members.iter().find(|(member, _)| *member == guest);
@@ -111,7 +112,7 @@ impl Scopes {
     /// Publishes a region of the guest's.
     pub(super) fn publish(
         &self,
-        guest: usize,
+        guest: GuestId,
         scope: &str,
         name: String,
         region: &Region,
@@ -149,7 +150,7 @@ impl Scopes {
     /// Opens what is published under a name, for the guest.
     pub(super) fn open(
         &self,
-        guest: usize,
+        guest: GuestId,
         scope: &str,
         name: &str,
         to: &Recipient,
@@ -164,7 +165,7 @@ impl Scopes {
     /// What waits for a name.
     pub(super) fn awaited(
         &self,
-        guest: usize,
+        guest: GuestId,
         scope: &str,
         name: &str,
     ) -> Result<Awaited, ScopeError> {
@@ -186,11 +187,15 @@ mod tests {
     use super::*;
     use tombolo::RegionHost;
 
+    fn id(index: usize) -> GuestId {
+        GuestId::new(index)
+    }
+
     /// Guest 0 has all rights in `s`, guest 1 those to read, guest 2 is no member.
     fn scopes() -> Scopes {
         Scopes::new([Scope::new(
             "s".into(),
-            vec![(0, Rights::ALL), (1, Rights::READ)],
+            vec![(id(0), Rights::ALL), (id(1), Rights::READ)],
         )])
     }
 
@@ -203,22 +208,24 @@ mod tests {
     fn members_open_what_is_published_with_the_rights_that_they_get() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
-        let awaited = scopes.awaited(1, "s", "n").unwrap();
+        let awaited = scopes.awaited(id(1), "s", "n").unwrap();
         assert!(!is_ready(&awaited));
         let all = Rights::READ | Rights::WRITE;
-        let publication = scopes.publish(0, "s", "n".into(), &region, all).unwrap();
+        let publication = scopes
+            .publish(id(0), "s", "n".into(), &region, all)
+            .unwrap();
         assert!(is_ready(&awaited));
         let to = host.context("1").build().recipient();
-        let opened = scopes.open(1, "s", "n", &to).unwrap();
+        let opened = scopes.open(id(1), "s", "n", &to).unwrap();
         assert_eq!((opened.id(), opened.rights()), (region.id(), Rights::READ));
         assert_eq!(opened.owner().name, "1");
-        assert_eq!(scopes.open(0, "s", "n", &to).unwrap().rights(), all);
-        let again = scopes.publish(0, "s", "n".into(), &region, all);
+        assert_eq!(scopes.open(id(0), "s", "n", &to).unwrap().rights(), all);
+        let again = scopes.publish(id(0), "s", "n".into(), &region, all);
         assert!(matches!(again, Err(ScopeError::Taken)));
         drop(publication);
         assert!(!is_ready(&awaited));
         assert!(matches!(
-            scopes.open(1, "s", "n", &to),
+            scopes.open(id(1), "s", "n", &to),
             Err(ScopeError::Absent)
         ));
         drop(region);
@@ -233,15 +240,16 @@ mod tests {
         let region = host.create("r", 1).unwrap();
         let to = host.context("2").build().recipient();
         let _it = scopes
-            .publish(0, "s", "n".into(), &region, Rights::READ)
+            .publish(id(0), "s", "n".into(), &region, Rights::READ)
             .unwrap();
         for (scope, name) in [("s", "n"), ("s", "m"), ("t", "n")] {
-            let opened = scopes.open(2, scope, name, &to);
+            let opened = scopes.open(id(2), scope, name, &to);
             assert!(matches!(opened, Err(ScopeError::NotPermitted)));
-            let awaited = scopes.awaited(2, scope, name);
+            let awaited = scopes.awaited(id(2), scope, name);
             assert!(matches!(awaited, Err(ScopeError::NotPermitted)));
             for guest in [1, 2] {
-                let published = scopes.publish(guest, scope, name.into(), &region, Rights::READ);
+                let published =
+                    scopes.publish(id(guest), scope, name.into(), &region, Rights::READ);
                 assert!(matches!(published, Err(ScopeError::NotPermitted)));
             }
         }
@@ -252,25 +260,25 @@ mod tests {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let reader = region.duplicate(Rights::READ).unwrap();
-        let published = scopes.publish(0, "s", "n".into(), &reader, Rights::READ);
+        let published = scopes.publish(id(0), "s", "n".into(), &reader, Rights::READ);
         let Err(ScopeError::Region(RegionError::NotPermitted)) = published else {
             panic!("it cannot be shared");
         };
         let sharer = region.duplicate(Rights::READ | Rights::SHARE).unwrap();
-        let published = scopes.publish(0, "s", "n".into(), &sharer, Rights::WRITE);
+        let published = scopes.publish(id(0), "s", "n".into(), &sharer, Rights::WRITE);
         assert!(
             matches!(published, Err(ScopeError::Region(_))),
             "more than it has"
         );
         let long = "n".repeat(201);
         for name in ["", "\0", &long] {
-            let awaited = scopes.awaited(0, "s", name);
+            let awaited = scopes.awaited(id(0), "s", name);
             assert!(matches!(
                 awaited,
                 Err(ScopeError::Region(RegionError::Name(_)))
             ));
         }
-        let published = scopes.publish(0, "s", "\0".into(), &sharer, Rights::READ);
+        let published = scopes.publish(id(0), "s", "\0".into(), &sharer, Rights::READ);
         assert!(matches!(
             published,
             Err(ScopeError::Region(RegionError::Name(_)))

@@ -1,247 +1,198 @@
-//! How the guests of an app are made, and made anew when they fail.
+//! Supervision: how incarnations of guests are started, and started anew after a failure.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
 use tokio::time::sleep;
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
 
-use super::call::{Calls, Inbox};
+use super::STOP_TIMEOUT;
 use super::clock::{BUG, Panicked};
-use super::files::FileThreads;
-use super::guest::{Guest, GuestExit, GuestState};
-use super::instance_size::InstanceSize;
-use super::interfaces::{AppGrants, Grants};
-use super::oom::OomKiller;
-use super::output::Stdio;
+use super::exit::GuestExit;
+use super::grants::AppGrants;
+use super::guest::{Guest, ReadySender};
+use super::guest_id::GuestId;
+use super::mailbox::Inbox;
 use super::proxy::ProxyKind;
-use super::spec::{CommandSpec, GuestSpec, Restart};
-use super::status::{ExitGuard, StopReason};
+use super::spec::Restart;
+use super::state::GuestState;
+use super::status::{ExitGuard, GuestStatus, StopReason};
 use super::strand::GuestTask;
-use super::wasi;
-use super::{STOP_TIMEOUT, Ticker};
+use super::table::GuestTable;
+use super::ticker::Ticker;
 use crate::text;
-use tombolo::Limits;
-use tombolo::{RegionHost, Strand};
-use tombolo_region::Account;
+use tombolo::RegionHost;
 
-/// What a guest is made of, each time.
-pub(super) struct GuestTemplate {
-    pub(super) spec: GuestSpec,
-    /// What it gets besides, as the first command.
-    pub(super) command: Option<CommandSpec>,
-    pub(super) limits: Limits,
-    /// The one that it lives in.
-    pub(super) strand: Strand,
-    pub(super) component: Component,
-    /// The host memory of its instances.
-    pub(super) size: InstanceSize,
-    /// Bytes of host memory for each unit of fuel, at worst, in the values of its
-    /// calls.
-    pub(super) lift_ratio: u64,
-    /// The name of `wasi:cli/run`, if it is a command.
-    pub(super) run: Option<String>,
-    /// Whether it can hear that the app is to end.
-    pub(super) hears: bool,
-    /// Its standard streams, of all its lives.
-    pub(super) stdio: Stdio,
-    /// Runs its file operations, of all its lives.
-    pub(super) files: Arc<FileThreads>,
-    /// Of all its lives.
-    pub(super) account: OnceLock<Arc<Account>>,
-}
-
-impl GuestTemplate {
-    /// The data of its store. All its lives are on one account: what it queued in
-    /// one counts in the next.
-    pub(super) fn state(&self, host: &RegionHost, grants: Grants) -> wasmtime::Result<GuestState> {
-        let wasi = wasi::context(&self.spec, self.command.as_ref(), &self.stdio)?;
-        let regions = host
-            .context(self.spec.name.clone())
-            .limits(self.limits.clone())
-            .account(self.account.get().cloned())
-            .run_by_us(&self.strand)
-            .build();
-        let _ = self.account.set(regions.owner().account.clone());
-        let ratio = self.lift_ratio;
-        let files = self.files.clone();
-        Ok(GuestState::new(
-            wasi,
-            files,
-            regions,
-            grants,
-            &self.limits,
-            ratio,
-        ))
-    }
-}
-
-/// A guest that is to live.
+/// A guest that is about to start, for the first time or again.
 pub(super) struct Incarnation {
-    pub(super) index: usize,
+    pub(super) guest: GuestId,
     pub(super) state: GuestState,
     pub(super) inbox: Inbox,
-    /// How long to wait before it starts.
+    /// How long to wait before the start.
     pub(super) delay: Duration,
-    /// After the state: says that it is gone, also if it never starts.
+    /// Declared after the state, so that its memory is gone when the status says so, even if
+    /// it never starts.
     pub(super) exit_guard: ExitGuard,
 }
 
-/// The fate of a guest that failed.
+impl Incarnation {
+    /// Makes an incarnation that starts after `delay`.
+    pub(super) fn new(
+        guest: GuestId,
+        state: GuestState,
+        inbox: Inbox,
+        delay: Duration,
+    ) -> Incarnation {
+        Incarnation {
+            guest,
+            exit_guard: ExitGuard(state.status.clone()),
+            state,
+            inbox,
+            delay,
+        }
+    }
+}
+
+/// Whether a guest that failed is restarted.
 pub(super) enum RestartDecision {
-    /// It is restarted.
+    /// It is.
     Restart(Box<Incarnation>),
-    /// It would be restarted if the app did not end.
+    /// It would be if the app did not end.
     AppEnding,
-    /// It is not restarted.
+    /// It is not.
     Never,
 }
 
-/// The guests of an app, and how they are made.
+/// Starts the guests of an app, and restarts those that fail.
 pub(super) struct Supervisor {
     pub(super) engine: Engine,
     pub(super) host: RegionHost,
-    pub(super) calls: Arc<Calls>,
-    pub(super) killer: Arc<OomKiller>,
+    pub(super) table: Arc<GuestTable>,
     pub(super) ticker: Arc<Ticker>,
     pub(super) app: AppGrants,
-    pub(super) templates: Vec<GuestTemplate>,
-    /// What each is linked to: those that call nobody share one.
-    pub(super) linkers: Vec<Arc<Linker<GuestState>>>,
     /// The resources that guests define, by their numbers.
     pub(super) kinds: Vec<Arc<ProxyKind>>,
-    /// How often each failed in a row.
-    pub(super) failures: Mutex<Vec<u32>>,
 }
 
 impl Supervisor {
-    /// Waits until everything that the guests printed is written, unless a destination
-    /// takes nothing for as long as [`STOP_TIMEOUT`].
+    /// Waits until all output of the guests is written, unless a destination takes nothing
+    /// for [`STOP_TIMEOUT`].
     pub(super) async fn printed(&self) {
-        let printed = self.templates.iter().map(|template| async {
-            if !template.stdio.drained_within(STOP_TIMEOUT).await {
-                let guest = &template.spec.name;
+        let printed = self.table.iter().map(|entry| async {
+            if !entry.template.stdio.drained_within(STOP_TIMEOUT).await {
+                let guest = &*entry.name;
                 tracing::warn!(guest, "its last output is lost: nobody reads it");
             }
         });
         futures_util::future::join_all(printed).await;
     }
 
-    /// A guest's life, from its start on. How that went is told to `ready`.
+    /// Returns the task of an incarnation, from its start to its end. `ready` learns whether
+    /// it could be instantiated.
     pub(super) fn live(
         self: &Arc<Supervisor>,
-        next: Incarnation,
-        ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
+        incarnation: Incarnation,
+        ready: Option<ReadySender>,
     ) -> GuestTask<GuestExit> {
         let supervisor = self.clone();
         Box::pin(async move {
-            // What is bound first is dropped last.
+            // Bindings are dropped in reverse order, so the guard goes last.
             let Incarnation {
                 exit_guard,
-                index,
+                guest,
                 state,
                 inbox,
                 delay,
-            } = next;
-            if !delay.is_zero() {
-                let status = state.status.clone();
-                tokio::select! {
-                    // The guest hears of it when it is entered.
-                    _ = status.stop_reason() => {}
-                    () = supervisor.calls.ending() => {
-                        status.end(StopReason {
-                            reason: "the app ends".into(),
-                            app_shutdown: true,
-                        });
-                    }
-                    () = sleep(delay) => {}
-                }
-            }
+            } = incarnation;
+            supervisor.wait_to_start(&exit_guard.0, delay).await;
             let born = Instant::now();
-            let name = &supervisor.templates[index].spec.name;
+            let entry = supervisor.table.entry(guest);
             let lived = async {
-                let limits = &supervisor.templates[index].limits;
+                let engine = &supervisor.engine;
+                let limits = &entry.template.limits;
                 let ticker = supervisor.ticker.clone();
-                let guest = Guest::new(&supervisor.engine, state, exit_guard, limits, ticker);
-                guest.live(index, supervisor.clone(), inbox, ready).await
+                let running = Guest::new(engine, state, exit_guard, limits, ticker);
+                running.live(guest, &supervisor, inbox, ready).await
             };
             // For panics outside of the guest's calls. The store is dropped with the future.
             let lived = AssertUnwindSafe(lived).catch_unwind().await;
             lived.unwrap_or_else(|panic| {
-                supervisor
-                    .calls
-                    .set_exit_reason(index, format!("guest `{name}` was ended: {BUG}"));
-                let mut ended = GuestExit::panicked(index, name, &Panicked::new(&*panic), born);
-                ended.then(supervisor.decide_restart(index, ended.lived));
-                ended
+                let name = &*entry.name;
+                entry.set_exit_reason(format!("guest `{name}` was ended: {BUG}"));
+                let mut exit = GuestExit::panicked(guest, name, &Panicked::new(&*panic), born);
+                exit.decide(supervisor.decide_restart(guest, exit.lived));
+                exit
             })
         })
     }
 
-    /// Prepares the next life of a guest that failed after it had lived for so
-    /// long, if it is to have one. Who calls it from now on waits for that.
-    pub(super) fn decide_restart(&self, index: usize, lived: Duration) -> RestartDecision {
-        let again = self.next_incarnation(index, lived);
-        if !matches!(again, RestartDecision::Restart(_)) {
-            self.on_exit(index);
+    /// Waits for `delay`, unless the guest is told to end or the app ends before.
+    async fn wait_to_start(&self, status: &GuestStatus, delay: Duration) {
+        if delay.is_zero() {
+            return;
         }
-        again
+        tokio::select! {
+            // The guest finds the reason when it starts.
+            _ = status.stop_reason() => {}
+            () = self.app.signals.ending() => {
+                status.end(StopReason {
+                    reason: "the app ends".into(),
+                    app_shutdown: true,
+                });
+            }
+            () = sleep(delay) => {}
+        }
     }
 
-    /// A guest has ended, and is not started again.
-    pub(super) fn on_exit(&self, index: usize) {
-        self.app.channels.on_exit(index);
+    /// Decides whether a guest that failed after it `lived` for this long is restarted, and
+    /// if so, prepares its next incarnation. Calls made from now on go to that one.
+    pub(super) fn decide_restart(&self, guest: GuestId, lived: Duration) -> RestartDecision {
+        let decision = self.next_incarnation(guest, lived);
+        if !matches!(decision, RestartDecision::Restart(_)) {
+            self.on_exit(guest);
+        }
+        decision
     }
 
-    fn next_incarnation(&self, index: usize, lived: Duration) -> RestartDecision {
-        let template = &self.templates[index];
-        let Restart::OnFailure(backoff) = &template.spec.restart else {
+    /// Tells the channels that a guest has ended and is not restarted.
+    pub(super) fn on_exit(&self, guest: GuestId) {
+        self.app.channels.on_exit(guest);
+    }
+
+    fn next_incarnation(&self, guest: GuestId, lived: Duration) -> RestartDecision {
+        let entry = self.table.entry(guest);
+        let name = &*entry.name;
+        let Restart::OnFailure(backoff) = &entry.template.spec.restart else {
             return RestartDecision::Never;
         };
-        let failures = {
-            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            let failures = &mut failures[index];
-            if lived >= backoff.healthy_after {
-                *failures = 0;
-            }
-            *failures = failures.saturating_add(1);
-            *failures
-        };
+        let failures = entry.count_failure(lived >= backoff.healthy_after);
         if failures > backoff.max_restarts {
             tracing::warn!(
-                guest = template.spec.name,
+                guest = name,
                 "failed {failures} times in a row, and is not started again"
             );
             return RestartDecision::Never;
         }
-        if self.calls.is_ending() {
+        if self.app.signals.is_ending() {
             return RestartDecision::AppEnding;
         }
-        let state = match template.state(&self.host, self.app.of(index)) {
+        let state = match entry.template.state(&self.host, self.app.of(guest)) {
             Ok(state) => state,
             Err(error) => {
                 tracing::error!(
-                    guest = template.spec.name,
+                    guest = name,
                     "cannot be started again: {}",
                     text::line(&error)
                 );
                 return RestartDecision::Never;
             }
         };
-        self.app.channels.on_restart(index);
-        let inbox = self.calls.new_incarnation(index, state.recipient());
-        self.killer.on_restart(index, state.status.clone());
-        RestartDecision::Restart(Box::new(Incarnation {
-            index,
-            exit_guard: ExitGuard(state.status.clone()),
-            state,
-            inbox,
-            delay: backoff.wait(failures),
-        }))
+        self.app.channels.on_restart(guest);
+        let inbox = entry.new_incarnation(state.recipient(), state.status.clone());
+        let delay = backoff.wait(failures);
+        RestartDecision::Restart(Box::new(Incarnation::new(guest, state, inbox, delay)))
     }
 }
 
@@ -251,7 +202,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::{App, Output, StartError};
+    use crate::{App, GuestSpec, Output, StartError};
 
     /// A command that prints why it cannot start, and traps.
     const GIVES_UP: &str = r#"
@@ -298,7 +249,7 @@ mod tests {
   (export "wasi:cli/run@0.2.0" (instance $run))
 )"#;
 
-    /// Takes its time, so that whoever does not wait for it is too early.
+    /// A slow destination: an app that does not wait for it ends too early.
     struct Slow(mpsc::Sender<Vec<u8>>);
 
     impl Write for Slow {
@@ -314,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_words_of_a_guest_that_does_not_start_are_written() {
+    async fn output_of_a_failed_start_is_written() {
         let (kept, written) = mpsc::channel();
         let spec = GuestSpec {
             stdout: Some(Output::new(Slow(kept)).named()),

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use super::guest_id::GuestId;
 use crate::sync::{Mutex, MutexGuard};
 
 /// What a caller lent, which it waits for as well.
@@ -22,7 +23,7 @@ pub(super) trait LentRegions: Default {
 #[derive(Debug)]
 pub(super) struct WaitNode<L> {
     /// The guest's index.
-    guest: usize,
+    guest: GuestId,
     wait: Mutex<Option<Wait<L>>>,
 }
 
@@ -51,7 +52,7 @@ impl<L: LentRegions> Wait<L> {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl<L> WaitNode<L> {
-    pub(super) fn new(guest: usize) -> Arc<WaitNode<L>> {
+    pub(super) fn new(guest: GuestId) -> Arc<WaitNode<L>> {
         Arc::new(WaitNode {
             guest,
             wait: Mutex::new(None),
@@ -59,7 +60,7 @@ impl<L> WaitNode<L> {
     }
 
     /// The guest's index.
-    pub(super) fn guest(&self) -> usize {
+    pub(super) fn guest(&self) -> GuestId {
         self.guest
     }
 
@@ -78,7 +79,7 @@ impl<L: LentRegions> WaitNode<L> {
     pub(super) fn wait(
         self: &Arc<WaitNode<L>>,
         to: &Arc<WaitNode<L>>,
-    ) -> Result<WaitEdge<L>, Vec<usize>> {
+    ) -> Result<WaitEdge<L>, Vec<GuestId>> {
         let mut noted = self.noted();
         // With the lock: who has a lower number than another, and is looked for by
         // that one, is found.
@@ -103,7 +104,7 @@ impl<L: LentRegions> WaitNode<L> {
 
     /// The cycle from this guest by way of `to`, if all others on it began to wait
     /// before it did, by this number.
-    fn cycle(self: &Arc<WaitNode<L>>, number: u64, to: &Arc<WaitNode<L>>) -> Option<Vec<usize>> {
+    fn cycle(self: &Arc<WaitNode<L>>, number: u64, to: &Arc<WaitNode<L>>) -> Option<Vec<GuestId>> {
         let (mut met, mut at) = (Vec::new(), to.clone());
         while !Arc::ptr_eq(self, &at) {
             let (next_number, next) = at.waits_for()?;
@@ -157,7 +158,7 @@ pub(super) struct WaitEdge<L: LentRegions> {
 
 impl<L: LentRegions> WaitEdge<L> {
     /// The caller.
-    pub(super) fn from(&self) -> usize {
+    pub(super) fn from(&self) -> GuestId {
         self.from.guest
     }
 

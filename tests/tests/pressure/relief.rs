@@ -144,8 +144,8 @@ fn counting_asks_and_ends_nobody() {
     });
     assert_eq!(killed(&outcome), [("near", true)]);
     assert_eq!(
-        (guest_end(&outcome, "near"), guest_end(&outcome, "far")),
-        ("served", "served")
+        [guest_end(&outcome, "near"), guest_end(&outcome, "far")],
+        ["served", "served"]
     );
 }
 
