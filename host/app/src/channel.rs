@@ -1,4 +1,30 @@
 //! Channels: bounded queues of messages from some guests to one.
+//!
+//! # Sending
+//!
+//! A channel is a queue behind a mutex. Sending checks, detaches and enqueues under that lock.
+//! So a sender that is told that the channel is full or closed still has its handles, and its
+//! windows as they were. The lock of a region is taken inside the lock of a channel, never the
+//! other way round. What a channel drops, it drops without its lock.
+//!
+//! A queued handle has no holder and is on its sender's account. Receiving charges the
+//! receiver first; if that is refused, the message stays the next one, and can be skipped. A
+//! message whose regions the receiver's limits could never take is refused when it is sent.
+//!
+//! # Closing
+//!
+//! A channel is *closed* for senders when its receiver dropped its endpoint or has ended for
+//! good. It is closed for the receiver when all senders have, and it is empty. Messages for a
+//! receiver that is gone are dropped. Messages for a receiver that is restarted are kept: one
+//! that fails loses only the message that it has received.
+//!
+//! Destructors also run when `main` fails. So an endpoint dropped by a restartable guest is
+//! only *leaving*: it closes on a clean exit and reopens on failure. A guest that means to
+//! close it calls `finish`.
+//!
+//! # Waiting
+//!
+//! A wait registers first and then looks, so that no change falls between.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -10,8 +36,8 @@ use crate::sync::{Mutex, MutexGuard, Notify};
 use tombolo::{Limits, Recipient, Region, RegionError};
 use tombolo_region::ChargeKind;
 
-/// A message on its way. Its regions are nobody's but the channel's, and on the
-/// sender's account.
+/// A message on its way. Only the channel has its regions, and they are on the sender's
+/// account.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) from: Arc<str>,
@@ -19,7 +45,7 @@ pub(super) struct Message {
     pub(super) regions: Vec<Region>,
 }
 
-/// Why nothing was sent or received.
+/// Why a message was not sent or received.
 #[derive(Debug)]
 pub(super) enum ChannelError {
     NotPermitted,
@@ -30,17 +56,17 @@ pub(super) enum ChannelError {
     Exhausted(String),
 }
 
-/// One side of a channel, as far as one guest goes.
+/// The state of one side of a channel, for one guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
-    /// Not open now, but may be.
+    /// It is not open, but may be opened.
     Coming,
-    /// Open, by so many ends.
+    /// It is open, by this many endpoints.
     Open(u32),
-    /// The guest, which is started again if it fails, has dropped its last end. That
-    /// may have been on its way to failing: what it means shows when it ends.
+    /// A restartable guest has dropped its last endpoint, perhaps on its way to a failure.
+    /// Whether that closes the side is decided when the guest ends.
     Leaving,
-    /// The guest has dropped its last end. It may open another.
+    /// The guest has dropped its last endpoint. It may open another.
     Dropped,
     /// The guest has ended for good.
     Exited,
@@ -54,7 +80,7 @@ impl Side {
         };
     }
 
-    /// An end is gone. `restarts` says whether its guest is started again if it
+    /// Notes that an endpoint is gone. `restarts` is whether its guest is restarted if it
     /// fails.
     fn close(&mut self, how: Close, restarts: bool) {
         *self = match *self {
@@ -73,23 +99,22 @@ impl Side {
     }
 }
 
-/// How an end of a channel is closed.
+/// How an endpoint is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Close {
     /// The guest dropped it.
     Dropped,
-    /// The guest said that it is done with the channel.
+    /// The guest called `finish`.
     Finished,
     /// It went with its guest.
     Died,
 }
 
-/// A guest, as an end of a channel.
+/// A guest that may use a channel.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    /// Its number.
     pub(super) guest: GuestId,
-    /// Whether it is started again if it fails.
+    /// Whether it is restarted if it fails.
     pub(super) restarts: bool,
     pub(super) limits: Limits,
 }
@@ -101,7 +126,7 @@ pub(super) struct Channel {
     senders: Vec<Member>,
     receiver: Member,
     inner: Mutex<ChannelState>,
-    /// Told of every change.
+    /// Notified of every change.
     changed: Notify,
 }
 
@@ -135,15 +160,15 @@ impl Channel {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes something that somebody may wait for. What the change leaves is
-    /// dropped without the lock: regions have locks of their own.
+    /// Makes a change that a guest may wait for. The result is dropped without the lock,
+    /// because regions have locks of their own.
     fn change<R>(&self, change: impl FnOnce(&mut ChannelState) -> R) -> R {
         let result = change(&mut self.inner());
         self.changed.notify_waiters();
         result
     }
 
-    /// Opens an end for a guest.
+    /// Opens an endpoint for a guest.
     fn open(&self, guest: GuestId, side: SideId) -> Result<(), ChannelError> {
         self.change(|inner| {
             let side = match side {
@@ -173,7 +198,7 @@ impl Channel {
         drop(left);
     }
 
-    /// The sides that a guest has.
+    /// Returns the sides that a guest has.
     fn sides<'a>(
         &'a self,
         inner: &'a mut ChannelState,
@@ -187,7 +212,7 @@ impl Channel {
             .map(|(_, side)| side)
     }
 
-    /// A guest failed and is started again: it was not leaving.
+    /// Reopens the sides of a guest that failed and is restarted: it was not leaving.
     fn on_restart(&self, guest: GuestId) {
         self.change(|inner| {
             for side in self.sides(inner, guest) {
@@ -198,7 +223,7 @@ impl Channel {
         });
     }
 
-    /// A guest has ended, and is not started again.
+    /// Closes the sides of a guest that has ended and is not restarted.
     fn on_exit(&self, guest: GuestId) {
         let left = self.change(|inner| {
             self.sides(inner, guest)
@@ -208,10 +233,10 @@ impl Channel {
         drop(left);
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` holds.
     async fn wait(&self, ready: impl Fn(&ChannelState) -> bool) {
         loop {
-            // Before looking: what changes meanwhile is heard of.
+            // Registers before it looks, so that no change is missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -224,7 +249,7 @@ impl Channel {
 }
 
 impl ChannelState {
-    /// What waits for a receiver that will not come for it.
+    /// Takes the messages for a receiver that will not receive them.
     fn orphans(&mut self) -> VecDeque<Message> {
         if !self.receiver.is_closed() {
             return VecDeque::new();
@@ -233,7 +258,7 @@ impl ChannelState {
         std::mem::take(&mut self.queue)
     }
 
-    /// Why there is nothing to receive.
+    /// Returns why there is nothing to receive.
     fn nothing(&self) -> ChannelError {
         match self.is_over() {
             true => ChannelError::Closed,
@@ -248,13 +273,13 @@ impl ChannelState {
 
 #[derive(Clone, Copy, Debug)]
 enum SideId {
-    /// The sender at this place of the list.
+    /// The sender at this place in the list.
     Sender(usize),
     Receiver,
 }
 
-/// An end of a channel that a guest has open. It is closed when it is dropped, with
-/// its guest.
+/// An endpoint that a guest has open. It is closed when it is dropped, at the latest with its
+/// guest.
 pub(super) struct Endpoint {
     channel: Arc<Channel>,
     side: SideId,
@@ -267,25 +292,25 @@ impl Drop for Endpoint {
     }
 }
 
-/// The end of a channel for sending.
+/// An endpoint for sending.
 pub(super) struct SenderEnd(Endpoint);
 
-/// The end of a channel for receiving.
+/// The endpoint for receiving.
 pub(super) struct ReceiverEnd(Endpoint);
 
 impl SenderEnd {
-    /// The guest drops it.
+    /// Closes it because the guest drops it.
     pub(super) fn close(mut self) {
         self.0.how = Close::Dropped;
     }
 
-    /// The guest sends no more.
+    /// Closes it because the guest sends no more.
     pub(super) fn finish(mut self) {
         self.0.how = Close::Finished;
     }
 
-    /// Why the channel would never carry these regions to its receiver, whatever
-    /// that lets go of.
+    /// Returns why the channel can never carry these regions to its receiver, even if the
+    /// receiver releases everything that it has.
     fn never(&self, regions: &[Region]) -> Option<ChannelError> {
         let Channel { spec, receiver, .. } = &*self.0.channel;
         if regions.len() > spec.message_regions as usize {
@@ -300,7 +325,7 @@ impl SenderEnd {
             unreachable!("it is a sender's");
         };
         if self.0.channel.senders[at].guest == receiver.guest {
-            // They are on its account as it is.
+            // They are on its account already.
             return None;
         }
         let limits = &receiver.limits;
@@ -324,12 +349,12 @@ impl SenderEnd {
         )))
     }
 
-    /// How many bytes a message may have.
+    /// Returns how many bytes a message may have.
     pub(super) fn message_bytes(&self) -> u64 {
         self.0.channel.spec.message_bytes
     }
 
-    /// What is said of a message that has more.
+    /// Returns the error for a message that has more.
     pub(super) fn too_large(&self, bytes: usize) -> ChannelError {
         let ChannelSpec {
             name,
@@ -342,9 +367,12 @@ impl SenderEnd {
         ))
     }
 
-    /// Sends a message once `detach` has taken its regions from the sender, which
-    /// it does only if nothing else stands in the way. Gives the message back if it
-    /// is not sent.
+    /// Sends a message. `detach` takes its regions from the sender, and is called only if
+    /// nothing else keeps the message from being sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if it is not sent.
     pub(super) fn send<E>(
         &self,
         message: Message,
@@ -360,8 +388,8 @@ impl SenderEnd {
         if let Some(never) = self.never(&message.regions) {
             return Err(Unsent::Refused(never, message));
         }
-        // The channel stays as it is until the message is in it: nobody who finds it
-        // full or closed afterwards has lost a window.
+        // Locked until the message is in it, so that a sender which finds the channel full
+        // or closed has lost no window.
         let mut inner = channel.inner();
         if inner.receiver.is_closed() {
             return Err(Unsent::Refused(ChannelError::Closed, message));
@@ -385,13 +413,13 @@ impl SenderEnd {
         Ok(())
     }
 
-    /// What waits for room.
+    /// Returns a wait until a message can be sent.
     pub(super) fn writable(&self) -> Writable {
         Writable(self.0.channel.clone())
     }
 }
 
-/// A message that was not sent.
+/// A message that was not sent, and why.
 pub(super) enum Unsent<E> {
     Refused(ChannelError, Message),
     /// Its regions could not be taken from the sender.
@@ -399,12 +427,12 @@ pub(super) enum Unsent<E> {
 }
 
 impl ReceiverEnd {
-    /// The guest drops it.
+    /// Closes it because the guest drops it.
     pub(super) fn close(mut self) {
         self.0.how = Close::Dropped;
     }
 
-    /// The guest receives no more.
+    /// Closes it because the guest receives no more.
     pub(super) fn finish(mut self) {
         self.0.how = Close::Finished;
     }
@@ -419,7 +447,7 @@ impl ReceiverEnd {
         skipped.map(drop)
     }
 
-    /// Takes the next message, whose regions go on the receiver's account.
+    /// Takes the next message, and charges its regions to the receiver.
     pub(super) fn receive(&self, to: &Recipient) -> Result<Message, ChannelError> {
         let channel = &self.0.channel;
         let mut inner = channel.inner();
@@ -432,7 +460,7 @@ impl ReceiverEnd {
             .iter()
             .map(|region| {
                 if Arc::ptr_eq(&region.owner().account, &owner.account) {
-                    // To oneself.
+                    // Sent by the receiver itself.
                     return Ok(None);
                 }
                 let handle = owner.account.charge(ChargeKind::Handles, 1)?;
@@ -465,13 +493,13 @@ impl ReceiverEnd {
         Ok(message)
     }
 
-    /// What waits for a message.
+    /// Returns a wait until a message can be received.
     pub(super) fn readable(&self) -> Readable {
         Readable(self.0.channel.clone())
     }
 }
 
-/// Waits until a channel has room, or nobody will receive.
+/// Waits until a channel has room, or has no receiver any more.
 #[derive(Clone)]
 pub(super) struct Writable(Arc<Channel>);
 
@@ -483,7 +511,7 @@ impl Writable {
     }
 }
 
-/// Waits until a channel has a message, or none will come.
+/// Waits until a channel has a message, or no sender any more.
 #[derive(Clone)]
 pub(super) struct Readable(Arc<Channel>);
 
@@ -498,9 +526,9 @@ impl Readable {
 #[derive(Default)]
 pub(super) struct Channels {
     by_name: HashMap<String, Arc<Channel>>,
-    /// The channels that each guest has an end of.
+    /// The channels that each guest may use.
     by_guest: HashMap<GuestId, Vec<Arc<Channel>>>,
-    /// In the order in which they were described.
+    /// In the order in which they were added.
     all: Vec<Arc<Channel>>,
 }
 
@@ -557,14 +585,14 @@ impl Channels {
             .collect()
     }
 
-    /// A guest failed, and is started again.
+    /// Reopens the endpoints of a guest that failed and is restarted.
     pub(super) fn on_restart(&self, guest: GuestId) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.on_restart(guest);
         }
     }
 
-    /// A guest has ended, and is not started again.
+    /// Closes the endpoints of a guest that has ended and is not restarted.
     pub(super) fn on_exit(&self, guest: GuestId) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.on_exit(guest);
@@ -640,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_come_in_the_order_in_which_they_were_sent() {
+    fn messages_keep_their_order() {
         let channels = channels(2);
         let (one, other) = (
             channels.sender(id(0), "c").unwrap(),
@@ -667,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_named_is_refused_as_if_there_was_none() {
+    fn nonmember_and_unknown_name_look_alike() {
         let channels = channels(1);
         for (guest, name) in [(2, "c"), (0, "d")] {
             assert!(matches!(
@@ -684,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn channel_is_over_when_all_senders_are() {
+    fn channel_closes_with_its_last_sender() {
         let channels = channels(2);
         let receiver = channels.receiver(id(2), "c").unwrap();
         let one = channels.sender(id(0), "c").unwrap();
@@ -709,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_there_for_the_next_life_and_dropped_after_the_last() {
+    fn restart_keeps_messages_and_exit_drops_them() {
         let channels = channels(2);
         let one = channels.sender(id(0), "c").unwrap();
         let receiver = channels.receiver(id(2), "c").unwrap();
@@ -736,9 +764,9 @@ mod tests {
         assert!(matches!(send(&one, b"c"), Err(ChannelError::Closed)));
     }
 
-    /// What a guest drops on its way to failing is not dropped.
+    /// An endpoint that a guest drops on its way to a failure is not closed.
     #[test]
-    fn guest_that_is_started_again_was_not_leaving() {
+    fn restart_reopens_a_leaving_endpoint() {
         let channels = channels(2);
         let (one, other) = (
             channels.sender(id(0), "c").unwrap(),
@@ -773,7 +801,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_never_be_received_is_not_sent() {
+    fn unreceivable_message_is_refused() {
         let channels = channels(2);
         let one = channels.sender(id(0), "c").unwrap();
         let host = RegionHost::new();
@@ -809,9 +837,9 @@ mod tests {
         assert_eq!(host.counts().regions_freed, host.counts().regions_created);
     }
 
-    /// What is on its way does not go with the guest that it is charged to.
+    /// A queued region is charged to its sender, but does not go with it.
     #[test]
-    fn what_is_queued_frees_nothing_at_its_senders_end() {
+    fn queued_region_outlives_its_sender() {
         let channels = channels(2);
         let one = channels.sender(id(0), "c").unwrap();
         let receiver = channels.receiver(id(2), "c").unwrap();
@@ -833,7 +861,7 @@ mod tests {
     }
 
     #[test]
-    fn receiver_without_room_finds_the_letter_again() {
+    fn refused_message_stays_the_next_one() {
         let channels = channels(2);
         let one = channels.sender(id(0), "c").unwrap();
         let receiver = channels.receiver(id(2), "c").unwrap();

@@ -1,4 +1,15 @@
 //! Steering a running app from any thread.
+//!
+//! # The end of an app
+//!
+//! [`AppHandle::stop`] begins it. Commands that import `lifecycle` are told, and all commands
+//! have the stop timeout, or 1 s once those that were told have ended. If no command imports it,
+//! all are ended at once. When no command is left, the other guests have 1 s to answer their
+//! current calls. Then they are told to end, and after another second they are dropped.
+//!
+//! A guest that fails while the app ends might have been restarted otherwise. Its failure is
+//! logged, and does not count as a failure of the app. So the exit code does not depend on
+//! whether it came just before or just after the end of the last command.
 
 use std::sync::{Arc, Weak};
 

@@ -1,4 +1,9 @@
 //! Ending guests when memory is short, one at a time.
+//!
+//! The host asks the kernel (`/proc/self/pagemap`) how much the end of a guest would free. It
+//! does so on a thread that may block, and only about the guest whose turn it is: linear
+//! memories are large and mostly untouched. The zero pages that a memory began with do not
+//! count.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;

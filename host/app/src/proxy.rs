@@ -2,16 +2,33 @@
 //!
 //! ```text
 //!   guest A's store                                owner's store
-//!   handle -> ProxyEntry --- Arc<Token> ------------->  ResourceAny -> its rep
+//!   handle -> ProxyEntry --- Arc<Token> -------->  ResourceAny -> its rep
 //! ```
 //!
-//! What another guest has is a *proxy*: a resource of the host's, whose entry has
-//! a [`Token`]. The token names the owner in the life in which it made the
-//! resource, and stands for the one owning handle to it. It moves from entry to
-//! entry, and back to its owner, where it becomes the handle again. A lent proxy
-//! is an entry of its own for the length of the call, with the same token. When
-//! the last entry of a token goes, wherever that is, the owner is told, in order
-//! with the calls that it is sent, and destroys the resource.
+//! # Tokens
+//!
+//! Another guest has a *proxy*: a resource of the host, whose entry has a [`Token`]. The token
+//! stands for the one owning handle, which the owner's store keeps, and names one incarnation
+//! of the owner by its mailbox. Moving a proxy moves the token from table to table. When it
+//! reaches its owner, it becomes the handle again. A proxy to an earlier incarnation is never
+//! looked up in a later one: the call is answered that the resource is gone, and why.
+//!
+//! The last holder of a token tells the owner when it drops it, by an item in the mailbox,
+//! behind all calls that were sent before. That is in the token's `Drop`. So it does not matter
+//! whether a guest dropped the handle, ended, or was to get it in a reply that is not awaited
+//! any more. The owner runs the destructor as it runs a call, with a deadline, and a failure
+//! ends the owner.
+//!
+//! # Lending
+//!
+//! Lending makes an entry in the borrower's table with the same token, for the length of the
+//! call. The entry notes how the lender has the proxy. So the end of a call also revokes what
+//! was lent on in it. The owner itself is lent its own handle. Unlike with regions, the lender
+//! does not wait until what was lent on is back: the owner takes one call at a time, and checks
+//! when it begins it.
+//!
+//! A proxy counts as one of the guest's `handles`, lent or not. The receiver's account is
+//! charged before anything is sent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +50,7 @@ use tombolo_region::{Charge, ChargeKind};
 /// A resource that a guest defines.
 #[derive(Debug)]
 pub(super) struct ProxyKind {
-    /// What tells it from all others, in the stores of other guests.
+    /// The number that tells it from all others, in the stores of other guests.
     number: u32,
     defined: link::ResourceDef,
     /// With its interface, for messages.
@@ -41,7 +58,7 @@ pub(super) struct ProxyKind {
 }
 
 impl ProxyKind {
-    /// Those of an app, by their numbers.
+    /// Returns those of an app, by their numbers.
     pub(super) fn all(kinds: Vec<link::ResourceDef>) -> Vec<Arc<ProxyKind>> {
         let kinds = (0..).zip(kinds).map(|(number, defined)| {
             let text = format!("{}.{}", escape(&defined.export), defined.name);
@@ -54,7 +71,7 @@ impl ProxyKind {
         kinds.collect()
     }
 
-    /// The name of its destructor, as the canonical ABI has it.
+    /// Returns the name of its destructor, as the canonical ABI has it.
     pub(super) fn destructor(&self) -> String {
         format!(
             "{}.[dtor]{}",
@@ -64,19 +81,19 @@ impl ProxyKind {
     }
 }
 
-/// A resource that nobody has any more, for its owner.
+/// A resource that no other guest has any more, for its owner.
 pub(super) struct Dropped {
     pub(super) resource: ResourceAny,
     pub(super) kind: Arc<ProxyKind>,
 }
 
-/// One resource of a guest's, which others have.
+/// One resource of a guest, which other guests have.
 struct Token {
     kind: Arc<ProxyKind>,
-    /// Who defines it, in one of its lives.
+    /// The incarnation of the guest that defines it.
     owner: Arc<Mailbox>,
-    /// The owning handle, in the owner's store; until it is given back. Only the
-    /// owner's task takes it out.
+    /// The owning handle in the owner's store, until it is back there. Only the owner's task
+    /// takes it out.
     resource: Mutex<Option<ResourceAny>>,
 }
 
@@ -101,15 +118,15 @@ impl Drop for Token {
     }
 }
 
-/// That a proxy is lent, for one call.
+/// A lend of a proxy, for one call.
 struct Lend {
     over: AtomicBool,
-    /// How the lender itself has it.
+    /// The lend by which the lender itself has it.
     parent: Option<Arc<Lend>>,
 }
 
 impl Lend {
-    /// Whether this call has ended, or one that it is made in.
+    /// Returns whether this call has ended, or one in which it was made.
     fn is_over(&self) -> bool {
         let mut next = Some(self);
         while let Some(lend) = next {
@@ -131,27 +148,26 @@ impl Drop for LendGuard {
     }
 }
 
-/// What a guest's handle to a proxy stands for.
+/// A proxy in a guest's table.
 struct ProxyEntry {
     token: Arc<Token>,
-    /// If it is lent to the guest.
+    /// The lend, if it is lent to the guest.
     lend: Option<Arc<Lend>>,
     _charge: Option<Charge>,
 }
 
-/// What one guest has of other guests' resources, and its own that it can give
-/// them.
+/// The proxies of one guest, and the types of its own resources.
 pub(super) struct Proxies {
     table: ResourceTable,
     own: Vec<(ResourceType, Arc<ProxyKind>)>,
-    /// The guest's, once it has been instantiated.
+    /// The guest's mailbox, once it is instantiated.
     mailbox: Option<Arc<Mailbox>>,
 }
 
 impl Proxies {
     pub(super) fn new(limits: &Limits) -> Proxies {
         let mut table = ResourceTable::new();
-        // Beyond what the account allows; so that nothing else can fill it up.
+        // More than the account allows, so that the account's limit is met first.
         table.set_max_capacity((limits.handles as usize).saturating_add(16));
         Proxies {
             table,
@@ -160,7 +176,8 @@ impl Proxies {
         }
     }
 
-    /// Notes the types of the resources that the guest itself defines.
+    /// Notes the types of the resources that the guest itself defines, after it was
+    /// instantiated.
     pub(super) fn instantiated(
         store: &mut Store<GuestState>,
         component: &Component,
@@ -183,7 +200,7 @@ impl Proxies {
         proxies.mailbox = Some(mailbox);
     }
 
-    /// The guest has dropped an owning handle.
+    /// Removes the entry of a handle that the guest has dropped.
     pub(super) fn forget(&mut self, rep: u32) -> wasmtime::Result<()> {
         self.table.delete(entry(rep))?;
         Ok(())
@@ -195,16 +212,16 @@ impl Proxies {
     }
 }
 
-/// The place of an entry in the table.
+/// Returns the place of an entry in the table.
 fn entry(rep: u32) -> Resource<ProxyEntry> {
     Resource::new_own(rep)
 }
 
-/// Why values do not get to their receiver.
+/// Why values do not reach their receiver.
 pub(super) enum PassError {
-    /// This is to be told to the caller.
+    /// The text for the caller.
     Refused(String),
-    /// The guest whose store is in hand cannot go on.
+    /// The guest whose store is in use cannot go on.
     Fatal(wasmtime::Error),
 }
 
@@ -244,21 +261,25 @@ impl Caller {
 /// A proxy without a store.
 struct Carried {
     token: Arc<Token>,
-    /// If it is lent.
+    /// The lend, if it is lent.
     lend: Option<LendGuard>,
-    /// On the receiver's account, but for the owner itself.
+    /// The charge on the receiver's account. The owner itself is not charged.
     charge: Option<Charge>,
 }
 
 impl Carried {
-    /// Whether it may go to a guest; and puts it on that one's account.
+    /// Charges it to the guest to which it goes.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it may not go there.
     fn address(&mut self, guest: GuestId, to: &Recipient, caller: Caller) -> Result<(), String> {
         self.check()?;
         if self.token.belongs_to(to) {
             return Ok(());
         }
         if self.token.owner.guest() == guest {
-            // It lives again, and knows nothing of this.
+            // The owner was restarted, and does not know this resource.
             return Err(self.gone());
         }
         let charge = to.owner().account.charge(ChargeKind::Handles, 1);
@@ -279,7 +300,7 @@ impl Carried {
         Ok(())
     }
 
-    /// Whether it still stands for something that its holder may use.
+    /// Fails if its holder may not use it any more.
     fn check(&self) -> Result<(), String> {
         let text = &self.token.kind.text;
         if self
@@ -303,25 +324,23 @@ impl Carried {
     }
 }
 
-/// Values without a store, as a [`Parcel`] is, with proxies among them. Dropping
-/// it drops what was moved, and ends what was lent.
+/// Values outside of any store, as a [`Parcel`] is, with proxies among them. Dropping it drops
+/// what was moved, and ends what was lent.
 pub(super) struct Bundle {
     parcel: Parcel,
-    /// In the order in which they are met in the values, where a stale handle of
-    /// the sender's marks the place.
+    /// In the order of their places in the values, which stale handles of the sender mark.
     carried: Vec<Carried>,
 }
 
 impl Bundle {
-    /// Values of types in which there are no handles.
+    /// Makes a bundle of values whose types have no handles.
     pub(super) fn plain(vals: Vec<Val>) -> (Bundle, Lending) {
         let (parcel, lending) = Parcel::plain(vals);
         let carried = Vec::new();
         (Bundle { parcel, carried }, lending)
     }
 
-    /// Takes values out of the store in hand, for the guest of this index. What is
-    /// refused is put into words for the caller.
+    /// Takes values out of a store, for this guest. A refusal is a text for the caller.
     pub(super) fn pack(
         mut store: impl AsContextMut<Data = GuestState>,
         mut vals: Vec<Val>,
@@ -331,7 +350,7 @@ impl Bundle {
         let mut store = store.as_context_mut();
         let mut carried = Vec::new();
         let mut refused = None;
-        // All of them are taken, also when one is refused.
+        // All of them are taken, even if one is refused.
         each_other(&mut vals, |any| {
             let mut one = take_out(&mut store, *any)?;
             if let Err(why) = one.address(guest, to, caller) {
@@ -349,8 +368,7 @@ impl Bundle {
         Ok((Bundle { parcel, carried }, lending))
     }
 
-    /// Takes values out of the store in hand and drops them, for a call that is
-    /// refused before it begins.
+    /// Takes values out of a store and drops them, for a call that is refused before it begins.
     pub(super) fn discard(
         mut store: impl AsContextMut<Data = GuestState>,
         mut vals: Vec<Val>,
@@ -360,14 +378,14 @@ impl Bundle {
         })
     }
 
-    /// Puts the values into the store in hand.
+    /// Puts the values into a store.
     pub(super) fn unpack(
         self,
         mut store: impl AsContextMut<Data = GuestState>,
     ) -> Result<(Vec<Val>, Held), PassError> {
         let mut store = store.as_context_mut();
         let Bundle { parcel, carried } = self;
-        // Nothing is put anywhere if one of them is refused.
+        // Nothing is put into the store if one of them is refused.
         for one in &carried {
             one.check().map_err(PassError::Refused)?;
         }
@@ -388,7 +406,7 @@ impl Bundle {
     }
 }
 
-/// Calls `visit` for every handle in the values that is to no region.
+/// Calls `visit` for each handle in the values that is not one of a region.
 fn each_other(
     vals: &mut [Val],
     mut visit: impl FnMut(&mut ResourceAny) -> wasmtime::Result<()>,
@@ -455,7 +473,7 @@ fn put_in(
         charge,
     } = one;
     if Arc::ptr_eq(token.owner.recipient.owner(), store.data().regions.owner()) {
-        // It was checked that it is there; and nobody else takes it out.
+        // It was checked that it is there, and only this task takes it out.
         let back = || wasmtime::Error::msg("a resource is back with its owner already");
         return match lend {
             None => token.resource().take().ok_or_else(back),
@@ -488,8 +506,8 @@ fn put_in(
     Ok(any)
 }
 
-/// What a callee has of the lends of one [`Bundle`]. Dropping it ends them; what
-/// is in the callee's store is left to the drop of that.
+/// What a callee borrowed by one [`Bundle`]. Dropping it ends the lends, and leaves what is in
+/// the callee's store to the drop of that store.
 #[must_use]
 pub(super) struct Held {
     regions: Borrowed,
@@ -497,9 +515,9 @@ pub(super) struct Held {
 }
 
 struct HeldOne {
-    /// Nothing, where it is the owner's own.
+    /// `None` if the resource is the callee's own.
     proxy: Option<(ResourceAny, u32)>,
-    /// First: who has the token last may not have it lent.
+    /// Dropped before the token, whose last holder may not have it lent.
     _guard: LendGuard,
     _token: Arc<Token>,
 }
@@ -509,7 +527,7 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// If the callee's state does not allow it. It cannot go on then.
+    /// If the callee's state does not allow it. Then the callee cannot go on.
     pub(super) fn end(
         self,
         mut store: impl AsContextMut<Data = GuestState>,
@@ -520,8 +538,8 @@ impl Held {
             let Some((any, rep)) = proxy else {
                 continue;
             };
-            // Takes the handle out of wasmtime's table as well; an error says that
-            // the callee has not given it back.
+            // Takes the handle out of wasmtime's table as well. An error means that the
+            // callee has not dropped it.
             let taken = any.try_into_resource_dynamic(&mut store).map(drop);
             let gone = store.data_mut().proxies.forget(rep);
             result = result.and(taken).and(gone);
@@ -542,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_a_call_revokes_what_was_lent_on_in_it_and_nothing_else() {
+    fn end_of_a_call_revokes_its_lends_only() {
         let first = lend(None);
         let (second, beside) = (lend(Some(&first)), lend(Some(&first)));
         let third = lend(Some(&second));

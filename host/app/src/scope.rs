@@ -1,4 +1,9 @@
-//! Scopes: names of regions, among guests that the operator names.
+//! Scopes: names under which guests of an app find regions.
+//!
+//! A scope maps names to claims. Publishing duplicates a claim, on the publisher's account.
+//! Opening duplicates it again, on the opener's account, with the rights that are published
+//! *and* that the opener has in the scope. The name goes with its [`Publication`], at the
+//! latest with the guest that has it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +14,7 @@ use super::guest_id::GuestId;
 use tombolo::{Recipient, Region, RegionError, Rights};
 use tombolo_region::RegionName;
 
-/// Why nothing was published or opened.
+/// Why a region was not published or opened.
 #[derive(Debug)]
 pub(super) enum ScopeError {
     NotPermitted,
@@ -27,14 +32,14 @@ impl From<RegionError> for ScopeError {
 /// A scope of an app.
 pub(super) struct Scope {
     name: String,
-    /// The guests that are members, by their numbers.
+    /// The members, and their rights.
     members: Vec<(GuestId, Rights)>,
     names: Mutex<BTreeMap<String, PublishedRegion>>,
-    /// Told of every name that is published.
+    /// Notified of every name that is published.
     published: Notify,
 }
 
-/// What is published: a claim of the publisher's, and what others get of it.
+/// A published region: a claim of the publisher, and the rights that others get.
 struct PublishedRegion {
     region: Region,
     rights: Rights,
@@ -63,7 +68,7 @@ pub(super) struct Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        // Dropped without the lock: regions have locks of their own.
+        // Dropped without the lock, because regions have locks of their own.
         let entry = self.scope.names().remove(&self.name);
         drop(entry);
     }
@@ -79,7 +84,7 @@ pub(super) struct Awaited {
 impl Awaited {
     pub(super) async fn ready(&self) {
         loop {
-            // Before looking: what is published meanwhile is heard of.
+            // Registers before it looks, so that no name is missed.
             let published = self.scope.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
@@ -100,7 +105,7 @@ impl Scopes {
         Scopes(scopes.into_iter().map(Arc::new).collect())
     }
 
-    /// The scope of this name, and what the guest gets in it.
+    /// Returns the scope of this name, and the rights that the guest has in it.
     fn granted(&self, guest: GuestId, name: &str) -> Result<(&Arc<Scope>, Rights), ScopeError> {
         let scope = self.0.iter().find(|scope| scope.name == name);
         let scope = scope.ok_or(ScopeError::NotPermitted)?;
@@ -109,7 +114,7 @@ impl Scopes {
         Ok((scope, *rights))
     }
 
-    /// Publishes a region of the guest's.
+    /// Publishes a region of the guest.
     pub(super) fn publish(
         &self,
         guest: GuestId,
@@ -134,7 +139,7 @@ impl Scopes {
         let mut names = scope.names();
         if names.contains_key(&name) {
             drop(names);
-            // Somebody was faster. The claim goes without the lock.
+            // Another guest was faster. The claim is dropped without the lock.
             drop(entry);
             return Err(ScopeError::Taken);
         }
@@ -147,7 +152,7 @@ impl Scopes {
         })
     }
 
-    /// Opens what is published under a name, for the guest.
+    /// Opens the region that is published under a name, for the guest.
     pub(super) fn open(
         &self,
         guest: GuestId,
@@ -162,7 +167,7 @@ impl Scopes {
         Ok(entry.region.duplicate_for(rights, to.owner())?)
     }
 
-    /// What waits for a name.
+    /// Returns a wait until a name is published.
     pub(super) fn awaited(
         &self,
         guest: GuestId,
@@ -170,7 +175,7 @@ impl Scopes {
         name: &str,
     ) -> Result<Awaited, ScopeError> {
         let (scope, _) = self.granted(guest, scope)?;
-        // It is kept for as long as the guest waits: no longer than a name can be.
+        // The text is kept while the guest waits, so its length is checked.
         RegionName::new(name).map_err(RegionError::from)?;
         Ok(Awaited {
             scope: scope.clone(),
@@ -205,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn members_open_what_is_published_with_the_rights_that_they_get() {
+    fn opened_region_has_the_members_rights() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let awaited = scopes.awaited(id(1), "s", "n").unwrap();
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_does_not_tell_what_there_is() {
+    fn refusal_hides_whether_a_name_exists() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let to = host.context("2").build().recipient();
@@ -256,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_shared_is_published() {
+    fn publishing_needs_the_share_right() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let reader = region.duplicate(Rights::READ).unwrap();

@@ -1,9 +1,22 @@
 //! Strands: guests that take turns.
 //!
 //! A strand is one task, which polls its guests one after the other. So no two guests of a
-//! strand ever run at once, on whichever thread the task runs. Live windows within a strand
-//! rest on that. Different strands are different tasks. They run in parallel if the runtime
-//! has several threads.
+//! strand ever run at once, on whichever thread the task runs. Different strands are different
+//! tasks. They run in parallel if the runtime has several threads. No wait blocks inside a
+//! poll, so a strand whose guest waits goes on with its other guests.
+//!
+//! # Why live windows are sound
+//!
+//! Live windows within a strand rely on this module. Guests of a strand are instantiated,
+//! polled and dropped in one task. Inside a poll, another guest of the strand is polled in one
+//! place only: in a call to it ([`idle`](super::idle)), which is the future of an asynchronous
+//! host function. A context's strand and its guest's task come from one value.
+//!
+//! Control leaves a guest where its fiber suspends, also at an epoch tick in wasm, or where it
+//! waits for another guest. Everything that can suspend the fiber takes the store by `&mut`, so
+//! no slice over its memories is alive. Functions of this crate that lift a `WasmList` are
+//! synchronous: `map` uses the address alone, and `channels.send` copies at once. A new host
+//! function must not keep guest memory across an await.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,4 +1,17 @@
 //! Supervision: how incarnations of guests are started, and started anew after a failure.
+//!
+//! A guest fails if it traps, is ended, or exits with a code other than 0. If its
+//! [`Restart`] policy says so, it gets a new store with new memory, from the component that is
+//! compiled already, on the account that it had. What it held is gone, as at any death: its
+//! windows poison regions, and its handles are dropped.
+//!
+//! The order is: the store goes; the lends end; the *next mailbox* takes the place of the old
+//! one; and only then do callers learn of the failure. A caller that calls again finds the next
+//! incarnation, and waits for it in its mailbox, also during the back-off.
+//!
+//! The back-off doubles from `delay` to `max-delay`. After `max-restarts` failures in a row the
+//! guest has ended. Failures are forgotten if it lived for `healthy-after`. No guest is
+//! restarted while the app ends.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
