@@ -17,27 +17,11 @@ use wasmtime::component::{
 use wasmtime::{Store, StoreContextMut};
 
 use super::call::{NoErrorSlot, Target};
+use super::call_message::{ByteCall, Charged};
 use super::exit::charge_results;
 use super::state::GuestState;
 use tombolo::Recipient;
 use tombolo_region::Charge;
-
-/// A call with its own types, as the callee's task makes it.
-pub(super) trait ByteCall: Send {
-    /// Makes the call and keeps its result.
-    fn run<'a>(
-        &'a mut self,
-        store: &'a mut Store<GuestState>,
-        instance: Instance,
-        export: ComponentExportIndex,
-    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
-
-    /// Sends the result to the caller.
-    fn done(self: Box<Self>);
-
-    /// Tells the caller that there will be no result, and why.
-    fn failed(self: Box<Self>, why: String);
-}
 
 /// A result that a function of this kind can have.
 trait Answer: Lift + Lower + Send + Sync + 'static {
@@ -98,9 +82,6 @@ impl<T: Answer> Answer for Result<T, String> {
         Some(Err(why))
     }
 }
-
-/// A value on its way, and the charge for it, on the caller's account.
-pub(super) type Charged<R> = (R, Charge);
 
 struct Typed<R> {
     bytes: Vec<u8>,

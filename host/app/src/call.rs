@@ -17,85 +17,24 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Component, ComponentExportIndex, Linker, ResourceType, Val};
+use wasmtime::component::{ComponentExportIndex, Val};
 
-use super::bytes::{self, ByteCall, Charged};
-use super::call_stats::{CallCounter, CallEdge, CallStats};
+use super::call_message::{ByteCall, Call, Charged, Reply, WaitEdge, Work};
+use super::call_stats::CallCounter;
 use super::clock::Clock;
 use super::guest_id::GuestId;
-use super::link::{ErrorSlot, Link};
-use super::mailbox::{Call, HasEnded, Mailbox, Reply, WaitEdge, Work};
+use super::link::{ErrorSlot, LinkedFunction};
+use super::mailbox::{HasEnded, Mailbox};
 use super::proxy::{Bundle, Caller, PassError};
 use super::state::GuestState;
-use super::table::GuestTable;
+use super::table::{GuestEntry, GuestTable};
 use super::values;
 use crate::text;
 use tombolo::{Lending, RegionView};
-use tombolo_region::{Charge, escape};
+use tombolo_region::Charge;
 
 /// The text for a caller whose app is gone.
 const APP_GONE: &str = "the app has ended";
-
-/// Defines, in the importer's linker, the functions and resources that another guest
-/// exports.
-pub(super) fn link(
-    table: &Arc<GuestTable>,
-    stats: &CallStats,
-    linker: &mut Linker<GuestState>,
-    link: &Link,
-    exporter: &Component,
-    same_strand: bool,
-) -> wasmtime::Result<()> {
-    let missing = || wasmtime::Error::msg(format!("`{}` is planned but missing", link.export));
-    let interface = exporter
-        .get_export_index(None, &link.export)
-        .ok_or_else(missing)?;
-    let mut instance = linker.instance(&link.import)?;
-    for (resource, kind) in &link.resources {
-        let ty = ResourceType::host_dynamic(*kind);
-        instance.resource(resource, ty, |mut store, rep| {
-            store.data_mut().proxies.forget(rep)
-        })?;
-    }
-    for function in &link.functions {
-        let export = exporter
-            .get_export_index(Some(&interface), &function.name)
-            .ok_or_else(missing)?;
-        let name = format!("{}.{}", escape(&link.export), function.name);
-        let name: Arc<str> = name.into();
-        let (from, to) = (GuestId::new(link.importer), GuestId::new(link.exporter));
-        let counter = stats.add(CallEdge {
-            caller: from,
-            callee: to,
-            function: name.clone(),
-        });
-        let target = Arc::new(Target {
-            table: Arc::downgrade(table),
-            from,
-            to,
-            same_strand,
-            export,
-            caller_name: table.entry(from).name.clone(),
-            callee_name: table.entry(to).name.clone(),
-            function: name,
-            counter,
-            results: function.ty.results().len(),
-            handles: function.handles,
-            error_slot: function.error_slot,
-        });
-        if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
-            continue;
-        }
-        instance.func_new_async(&function.name, move |store, _, params, results| {
-            let target = target.clone();
-            Box::new(async move {
-                let call = async |_| target.call(store, params, results).await;
-                target.watched(call).await
-            })
-        })?;
-    }
-    Ok(())
-}
 
 /// Returns the bytes of strings and lists of plain values in a value.
 fn size(val: &Val) -> u64 {
@@ -193,8 +132,33 @@ impl From<PassError> for CallError {
 }
 
 impl Target {
+    /// Describes a function that the first of these guests imports from the second one.
+    pub(super) fn new(
+        table: &Arc<GuestTable>,
+        (caller, callee): (&GuestEntry, &GuestEntry),
+        function: &LinkedFunction,
+        export: ComponentExportIndex,
+        name: Arc<str>,
+        counter: Arc<CallCounter>,
+    ) -> Target {
+        Target {
+            table: Arc::downgrade(table),
+            from: caller.id,
+            to: callee.id,
+            caller_name: caller.name.clone(),
+            callee_name: callee.name.clone(),
+            same_strand: caller.template.strand == callee.template.strand,
+            export,
+            function: name,
+            counter,
+            results: function.ty.results().len(),
+            handles: function.handles,
+            error_slot: function.error_slot,
+        }
+    }
+
     /// Makes a call in a span of its own, and counts it. The call learns when it began.
-    async fn watched<R>(&self, call: impl AsyncFnOnce(Instant) -> R) -> R {
+    pub(super) async fn watched<R>(&self, call: impl AsyncFnOnce(Instant) -> R) -> R {
         let span = tracing::info_span!(
             "call",
             caller = &*self.caller_name,
@@ -267,7 +231,7 @@ impl Target {
 
     /// Calls the other guest, and waits for it. A refusal goes to the caller as a value if
     /// the function has an error slot, and by a trap otherwise.
-    async fn call(
+    pub(super) async fn call(
         &self,
         store: StoreContextMut<'_, GuestState>,
         params: &[Val],

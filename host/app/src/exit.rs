@@ -7,9 +7,9 @@ use tombolo_region::{Charge, ChargeKind, Exhausted};
 
 use super::clock::{BUG, Panicked, TimeUp};
 use super::guest_id::GuestId;
+use super::incarnation::{Incarnation, RestartDecision};
+use super::outcome::CommandExit;
 use super::report::{GuestEnd, GuestReport, RECORDS, RestartReport};
-use super::run::CommandExit;
-use super::supervisor::{Incarnation, RestartDecision};
 use crate::text;
 
 /// How an incarnation of a guest ended.

@@ -5,24 +5,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
 use tracing::Instrument;
-use wasmtime::component::{ComponentExportIndex, Instance, Val};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, Val};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
+use super::call_message::{Call, Inbox, MailboxItem, Reply, Work};
 use super::clock::{Clock, Metered};
 use super::exit::{GuestExit, charge_results, clip, for_callers, for_operator};
 use super::guest_id::GuestId;
-use super::idle::Wakeup;
-use super::mailbox::{Call, Inbox, Mailbox, MailboxItem, Reply, Work};
+use super::idle::{IdleSlot, Wakeup};
+use super::instance_size::InstanceSize;
 use super::output::Stdio;
-use super::proxy::{Bundle, Caller, Dropped, Held, PassError, Proxies};
+use super::proxy::{Bundle, Caller, Dropped, Held, PassError, Proxies, ProxyKind, ProxyOwner};
 use super::report::{GuestEnd, GuestReport, WindowReport};
 use super::state::{self, GuestState};
 use super::status::{ExitGuard, GuestStatus, StopReason};
-use super::supervisor::Supervisor;
-use super::table::GuestEntry;
 use super::ticker::Ticker;
 use super::values;
 use tombolo::internal::sys::{StoreId, fault};
@@ -51,18 +49,18 @@ pub(super) struct Guest {
 
 /// A call that broke its callee, and what is left to do once the callee's store is gone.
 pub(super) struct Broken {
-    error: wasmtime::Error,
+    pub(super) error: wasmtime::Error,
     /// What the guest borrowed. It goes after the store, whose memory has the windows.
-    borrowed: Option<Held>,
+    pub(super) borrowed: Option<Held>,
     /// Tells the caller why.
-    tell: Option<Box<dyn FnOnce(String) + Send>>,
+    pub(super) tell: Option<Box<dyn FnOnce(String) + Send>>,
     /// What the guest was executing, if it was executing anything.
-    function: Option<Arc<str>>,
+    pub(super) function: Option<Arc<str>>,
 }
 
 impl Broken {
     /// An error while the guest was executing this.
-    fn during(function: &str, error: wasmtime::Error) -> Broken {
+    pub(super) fn during(function: &str, error: wasmtime::Error) -> Broken {
         Broken {
             error,
             borrowed: None,
@@ -112,28 +110,8 @@ impl IdleGuest {
 /// A guest after a call, and whether that broke it.
 pub(super) type Answered = (Box<IdleGuest>, Result<(), Broken>);
 
-/// Learns once whether a guest could be instantiated.
-pub(super) type ReadySender = oneshot::Sender<wasmtime::Result<()>>;
-
 /// How a command or a server came to its end: with an exit code, if it is a command.
-type Lived = Result<Option<u8>, Broken>;
-
-/// What an incarnation needs besides itself while it runs.
-struct Surroundings<'a> {
-    supervisor: &'a Supervisor,
-    entry: &'a GuestEntry,
-    born: Instant,
-}
-
-impl Surroundings<'_> {
-    fn name(&self) -> &str {
-        &self.entry.name
-    }
-
-    fn stdio(&self) -> &Stdio {
-        &self.entry.template.stdio
-    }
-}
+pub(super) type Lived = Result<Option<u8>, Broken>;
 
 impl Guest {
     pub(super) fn new(
@@ -160,183 +138,42 @@ impl Guest {
         }
     }
 
-    /// Instantiates the guest, tells `ready` how that went, and runs it: a command until it
-    /// returns, another guest until no command runs any more. If it fails, its next
-    /// incarnation is prepared before any other guest learns of it.
-    pub(super) async fn live(
-        mut self,
-        guest: GuestId,
-        supervisor: &Supervisor,
-        inbox: Inbox,
-        ready: Option<ReadySender>,
-    ) -> GuestExit {
-        let around = Surroundings {
-            supervisor,
-            entry: supervisor.table.entry(guest),
-            born: Instant::now(),
-        };
-        // Kept until others have learned of the end: a caller whose call is dropped with it
-        // finds the reason, and the next incarnation.
-        let mut inbox = Some(inbox);
-        if around.entry.template.run.is_some() {
-            // Calls would wait until the command has returned, so they are refused at once.
-            around.entry.set_exit_reason(format!(
-                "guest `{}` is a command, and answers no calls",
-                around.name()
-            ));
-            drop(inbox.take());
-        }
-        let lived = match (self.instantiate(&around).await, ready) {
-            (Err(error), Some(ready)) => return self.fail_to_start(&around, error, ready),
-            (Err(error), None) => {
-                let error = self.explain(error);
-                let refused = self.refused_growths();
-                self.refuse_calls(&around, &refused);
-                Err(Broken::during("its start", error))
-            }
-            (Ok(instance), ready) => {
-                if let Some(ready) = ready {
-                    let _ = ready.send(Ok(()));
-                }
-                let lived;
-                (self, inbox, lived) = self.execute(&around, instance, inbox).await;
-                lived
-            }
-        };
-        let exit = match lived {
-            Ok(code) => self.end_orderly(&around, code),
-            Err(broken) => self.end_broken(&around, broken),
-        };
-        drop(inbox);
-        around.stdio().end_incarnation();
-        exit
-    }
-
-    async fn instantiate(&mut self, around: &Surroundings<'_>) -> wasmtime::Result<Instance> {
+    /// Instantiates the component, and charges its instances.
+    pub(super) async fn instantiate(
+        &mut self,
+        component: &Component,
+        size: InstanceSize,
+        linker: &Linker<GuestState>,
+        kinds: &[Arc<ProxyKind>],
+        owner: Arc<dyn ProxyOwner>,
+    ) -> wasmtime::Result<Instance> {
         self.clock.start("call-time", self.limits.call_time);
-        let (template, size) = (&around.entry.template, around.entry.template.size);
-        let linker = around.entry.linker();
         let instance = self.enter(async |store| {
             let charge = store.data().charge(size.bytes)?;
             store.data_mut().keep_instances(charge);
             let handles = store.data().max_handles(size.components);
             store.set_max_component_handles(handles);
-            let component = &template.component;
             let instance = linker.instantiate_async(&mut *store, component).await?;
-            let mailbox = around.entry.mailbox();
-            let kinds = &around.supervisor.kinds;
-            Proxies::instantiated(store, component, instance, kinds, mailbox);
+            Proxies::instantiated(store, component, instance, kinds, owner);
             Ok(instance)
         });
         instance.await
     }
 
-    /// Refuses calls to a guest that could not be instantiated.
-    fn refuse_calls(&self, around: &Surroundings<'_>, refused: &str) {
-        around.entry.set_exit_reason(format!(
-            "guest `{}` could not be instantiated{refused}",
-            around.name()
-        ));
-    }
-
-    /// Ends a guest that could not be instantiated when the app started.
-    fn fail_to_start(
-        self,
-        around: &Surroundings<'_>,
-        error: wasmtime::Error,
-        ready: ReadySender,
-    ) -> GuestExit {
-        let error = self.explain(error);
-        let refused = self.refused_growths();
-        self.refuse_calls(around, &refused);
-        let error = match refused.is_empty() {
-            true => error,
-            false => error.context(format!("no memory{refused}")),
-        };
-        // It may have printed the reason.
-        around.stdio().end_incarnation();
-        let _ = ready.send(Err(error));
-        let exit = self.exit(around, None, None, None);
-        around.supervisor.on_exit(around.entry.id);
-        exit
-    }
-
-    /// Runs a command, or answers calls. Returns the guest and what is left in its inbox.
-    async fn execute(
-        mut self,
-        around: &Surroundings<'_>,
-        instance: Instance,
-        inbox: Option<Inbox>,
-    ) -> (Guest, Option<Inbox>, Lived) {
-        let Some(run) = around.entry.template.run.as_deref() else {
-            let Some(inbox) = inbox else {
-                return (self, None, Ok(None));
-            };
-            let mailbox = around.entry.mailbox();
-            let (guest, inbox, served) = self.serve(instance, inbox, &mailbox).await;
-            return (guest, Some(inbox), served.map(|()| None));
-        };
+    /// Waits until the guest is told to end.
+    pub(super) fn stop_reason(&self) -> impl Future<Output = StopReason> + use<> {
         let status = self.status.clone();
-        let lived = tokio::select! {
-            biased;
-            reason = status.stop_reason() => Err(reason.into()),
-            () = around.supervisor.app.signals.begun() => {
-                self.run(instance, run, around.stdio()).await
-            }
-        };
-        (self, inbox, lived)
+        async move { status.stop_reason().await }
     }
 
-    /// Ends a guest that has returned, or that has no calls to answer any more.
-    fn end_orderly(mut self, around: &Surroundings<'_>, code: Option<u8>) -> GuestExit {
+    /// Marks its windows as closed in order, so that they poison no region.
+    pub(super) fn finish(&mut self) {
         self.store.data_mut().regions.finish();
-        let mut exit = self.exit(around, code, None, None);
-        let reason = format!("guest `{}` has ended", around.name());
-        around.entry.set_exit_reason(reason);
-        match code {
-            Some(0) | None => around.supervisor.on_exit(around.entry.id),
-            Some(_) => exit.decide(
-                around
-                    .supervisor
-                    .decide_restart(around.entry.id, exit.lived),
-            ),
-        }
-        exit
-    }
-
-    /// Ends a guest that failed, or was told to end.
-    fn end_broken(mut self, around: &Surroundings<'_>, broken: Broken) -> GuestExit {
-        let Broken {
-            error,
-            borrowed,
-            tell,
-            function,
-        } = broken;
-        let stop_reason = error.downcast_ref::<StopReason>().cloned();
-        let (failure, told) = self.failure_texts(around.name(), function.as_deref(), error);
-        let app_shutdown = stop_reason.as_ref().is_some_and(|it| it.app_shutdown);
-        // First the memory goes, and with it the windows; then the lends. Only then does
-        // any other guest learn of it.
-        let mut exit = self.exit(around, None, Some(failure), stop_reason);
-        around.entry.set_exit_reason(told.clone());
-        drop(borrowed);
-        match app_shutdown {
-            true => around.supervisor.on_exit(around.entry.id),
-            false => exit.decide(
-                around
-                    .supervisor
-                    .decide_restart(around.entry.id, exit.lived),
-            ),
-        }
-        if let Some(tell) = tell {
-            tell(told);
-        }
-        exit
     }
 
     /// Returns the texts of a failure, for the operator and for callers. Callers are told
     /// less: see [`for_callers`].
-    fn failure_texts(
+    pub(super) fn failure_texts(
         &mut self,
         name: &str,
         function: Option<&str>,
@@ -380,7 +217,7 @@ impl Guest {
 
     /// Runs a command until all its output is written. Its deadline holds until then. The
     /// exit code is never `None`.
-    async fn run(&mut self, instance: Instance, run: &str, stdio: &Stdio) -> Lived {
+    pub(super) async fn run(&mut self, instance: Instance, run: &str, stdio: &Stdio) -> Lived {
         self.clock.start("run-time", self.limits.run_time);
         let result = self
             .enter(async |store| {
@@ -415,11 +252,11 @@ impl Guest {
 
     /// Answers calls one at a time, in the order in which they come. At the end, returns the
     /// guest and its inbox with the items that it has not received.
-    async fn serve(
+    pub(super) async fn serve(
         self,
         instance: Instance,
         inbox: Inbox,
-        mailbox: &Mailbox,
+        slot: &IdleSlot<Box<IdleGuest>, Broken>,
     ) -> (Guest, Inbox, Result<(), Broken>) {
         let mut idle = Box::new(IdleGuest {
             guest: self,
@@ -434,7 +271,7 @@ impl Guest {
                 idle.inbox.poll_recv(context).map(Ok)
             };
             let answered;
-            (idle, answered) = match mailbox.idle.wait(idle, look).await {
+            (idle, answered) = match slot.wait(idle, look).await {
                 Wakeup::Ready(idle, Err(reason)) => (idle, Err(reason.into())),
                 Wakeup::Ready(idle, Ok(Some(MailboxItem::Call(call)))) => idle.answer(call).await,
                 Wakeup::Ready(mut idle, Ok(Some(MailboxItem::Drop(dropped)))) => {
@@ -572,7 +409,7 @@ impl Guest {
 
     /// Returns an error that says what the guest did, if wasmtime's only says that it
     /// trapped.
-    fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
+    pub(super) fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
         let regions = &self.store.data().regions;
         if let Err(violation) = regions.check() {
             return violation.into();
@@ -599,7 +436,7 @@ impl Guest {
 
     /// Returns a clause about memory growths that the host refused, to append to a failure.
     /// It is empty if there were none.
-    fn refused_growths(&self) -> String {
+    pub(super) fn refused_growths(&self) -> String {
         match self.store.data().limiter.refused() {
             0 => String::new(),
             1 => "; the host was short of memory, and refused a growth of its memory".into(),
@@ -611,9 +448,10 @@ impl Guest {
 
     /// Drops the store, and reports what the guest did. `stop_reason` is why it was told to
     /// end, if it was.
-    fn exit(
+    pub(super) fn exit(
         self,
-        around: &Surroundings<'_>,
+        guest: GuestId,
+        born: Instant,
         code: Option<u8>,
         failure: Option<String>,
         stop_reason: Option<StopReason>,
@@ -630,12 +468,12 @@ impl Guest {
         report.regions_freed = owner.regions_freed();
         let app_shutdown = stop_reason.is_some_and(|it| it.app_shutdown);
         GuestExit {
-            guest: around.entry.id,
+            guest,
             code,
             failure: failure.filter(|_| !app_shutdown),
             app_shutdown,
             report,
-            lived: around.born.elapsed(),
+            lived: born.elapsed(),
             at: Instant::now(),
             next: None,
             excused: false,

@@ -15,14 +15,13 @@ use std::sync::{Arc, Weak};
 
 use super::oom::OomKiller;
 use super::report::KillReport;
-use super::run::App;
 use super::signals::AppSignals;
 use super::status::{GuestStatus, StopReason};
 use super::table::GuestTable;
 use tombolo::RegionHost;
 use tombolo_region::escape;
 
-/// A handle to a running app. It works from any thread, also while [`App::run`] has the app
+/// A handle to a running app. It works from any thread, also while [`App::run`](super::App::run) has the app
 /// itself.
 ///
 /// It keeps no guest alive. After the app has ended, all guests count as exited.
@@ -54,22 +53,22 @@ fn list(names: &[String]) -> String {
     names.join(", ")
 }
 
-impl App {
-    /// Returns a handle that steers the app while it runs.
-    #[must_use]
-    pub fn handle(&self) -> AppHandle {
-        let table = &self.supervisor.table;
+impl AppHandle {
+    pub(super) fn new(
+        table: &Arc<GuestTable>,
+        killer: Arc<OomKiller>,
+        signals: AppSignals,
+        host: RegionHost,
+    ) -> AppHandle {
         AppHandle {
             names: table.iter().map(|entry| entry.name.clone()).collect(),
             table: Arc::downgrade(table),
-            killer: self.killer.clone(),
-            signals: self.supervisor.app.signals.clone(),
-            host: self.host.clone(),
+            killer,
+            signals,
+            host,
         }
     }
-}
 
-impl AppHandle {
     /// Purges all bytes that no guest pins, and returns how many there were. As after any
     /// purge, guests learn of the loss only when they pin the bytes.
     ///
@@ -123,7 +122,7 @@ impl AppHandle {
         Ok(table.map_or_else(Vec::new, |table| table.statuses(guest)))
     }
 
-    /// Stops the app in order, and makes [`App::run`] return. Does not block.
+    /// Stops the app in order, and makes [`App::run`](super::App::run) return. Does not block.
     ///
     /// Commands end at once or, if any of them imports `tombolo:app/lifecycle`, after the
     /// [stop timeout](super::AppBuilder::stop_timeout). Other guests end when they have

@@ -34,6 +34,7 @@
 mod builder;
 mod bytes;
 mod call;
+mod call_message;
 mod call_stats;
 mod channel;
 mod check;
@@ -47,6 +48,8 @@ mod guest;
 mod guest_id;
 mod handle;
 mod idle;
+mod import;
+mod incarnation;
 mod instance_size;
 mod interfaces;
 #[doc(hidden)]
@@ -57,6 +60,7 @@ mod mailbox;
 mod near;
 mod oom;
 mod oom_policy;
+mod outcome;
 mod output;
 mod pressure_task;
 mod proxy;
@@ -80,8 +84,6 @@ mod values;
 mod waits;
 mod wasi;
 
-use std::time::Duration;
-
 pub use self::builder::AppBuilder;
 pub use self::check::{Findings, StartError};
 pub use self::compile::{CompileLimits, CompilerProcess};
@@ -91,16 +93,13 @@ pub use self::link::{
     Provider, UnsupportedImport,
 };
 pub use self::oom_policy::{Candidate, OnPressure, Verdict};
+pub use self::outcome::{CommandExit, Outcome};
 pub use self::output::Output;
 pub use self::report::{
     CallReport, ChannelReport, GuestEnd, GuestReport, KillReport, Report, RestartReport,
     WindowAccess, WindowReport,
 };
-pub use self::run::{App, CommandExit, Outcome};
+pub use self::run::App;
 pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
-
-/// How long guests have to end once no command runs any more, and how long a destination may
-/// take nothing before output is lost.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);

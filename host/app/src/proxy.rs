@@ -40,10 +40,8 @@ use wasmtime::{AsContextMut, Store, StoreContextMut};
 
 use super::guest_id::GuestId;
 use super::link;
-use super::mailbox::Mailbox;
-use super::state::GuestState;
 use tombolo::internal::{each_resource, is_region};
-use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError};
+use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError, RegionView};
 use tombolo_region::escape;
 use tombolo_region::{Charge, ChargeKind};
 
@@ -87,11 +85,33 @@ pub(super) struct Dropped {
     pub(super) kind: Arc<ProxyKind>,
 }
 
+/// The incarnation of a guest that defines resources.
+pub(super) trait ProxyOwner: Send + Sync {
+    /// Returns the guest.
+    fn guest(&self) -> GuestId;
+
+    /// Returns the guest as a receiver of regions.
+    fn recipient(&self) -> &Recipient;
+
+    /// Returns the text for a caller of the guest after its end.
+    fn exit_reason(&self) -> String;
+
+    /// Tells the guest that no other guest has one of its resources any more. If the guest
+    /// has ended, the resource went with it.
+    fn notify_dropped(&self, dropped: Dropped);
+}
+
+/// The data of a store whose guest has proxies.
+pub(super) trait ProxyView: RegionView + Send + 'static {
+    /// Returns the guest's proxies.
+    fn proxies(&mut self) -> &mut Proxies;
+}
+
 /// One resource of a guest, which other guests have.
 struct Token {
     kind: Arc<ProxyKind>,
     /// The incarnation of the guest that defines it.
-    owner: Arc<Mailbox>,
+    owner: Arc<dyn ProxyOwner>,
     /// The owning handle in the owner's store, until it is back there. Only the owner's task
     /// takes it out.
     resource: Mutex<Option<ResourceAny>>,
@@ -103,7 +123,7 @@ impl Token {
     }
 
     fn belongs_to(&self, recipient: &Recipient) -> bool {
-        Arc::ptr_eq(self.owner.recipient.owner(), recipient.owner())
+        Arc::ptr_eq(self.owner.recipient().owner(), recipient.owner())
     }
 }
 
@@ -160,8 +180,8 @@ struct ProxyEntry {
 pub(super) struct Proxies {
     table: ResourceTable,
     own: Vec<(ResourceType, Arc<ProxyKind>)>,
-    /// The guest's mailbox, once it is instantiated.
-    mailbox: Option<Arc<Mailbox>>,
+    /// The guest itself, once it is instantiated.
+    owner: Option<Arc<dyn ProxyOwner>>,
 }
 
 impl Proxies {
@@ -172,22 +192,22 @@ impl Proxies {
         Proxies {
             table,
             own: Vec::new(),
-            mailbox: None,
+            owner: None,
         }
     }
 
     /// Notes the types of the resources that the guest itself defines, after it was
     /// instantiated.
     pub(super) fn instantiated(
-        store: &mut Store<GuestState>,
+        store: &mut Store<impl ProxyView>,
         component: &Component,
         instance: Instance,
         kinds: &[Arc<ProxyKind>],
-        mailbox: Arc<Mailbox>,
+        owner: Arc<dyn ProxyOwner>,
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| GuestId::new(kind.defined.owner) == mailbox.guest())
+            .filter(|kind| GuestId::new(kind.defined.owner) == owner.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;
@@ -195,9 +215,9 @@ impl Proxies {
                 Some((ty, kind.clone()))
             });
         let own = own.collect();
-        let proxies = &mut store.data_mut().proxies;
+        let proxies = store.data_mut().proxies();
         proxies.own = own;
-        proxies.mailbox = Some(mailbox);
+        proxies.owner = Some(owner);
     }
 
     /// Removes the entry of a handle that the guest has dropped.
@@ -206,9 +226,9 @@ impl Proxies {
         Ok(())
     }
 
-    fn own(&self, ty: ResourceType) -> Option<(Arc<ProxyKind>, Arc<Mailbox>)> {
+    fn own(&self, ty: ResourceType) -> Option<(Arc<ProxyKind>, Arc<dyn ProxyOwner>)> {
         let (_, kind) = self.own.iter().find(|(own, _)| *own == ty)?;
-        Some((kind.clone(), self.mailbox.clone()?))
+        Some((kind.clone(), self.owner.clone()?))
     }
 }
 
@@ -342,7 +362,7 @@ impl Bundle {
 
     /// Takes values out of a store, for this guest. A refusal is a text for the caller.
     pub(super) fn pack(
-        mut store: impl AsContextMut<Data = GuestState>,
+        mut store: impl AsContextMut<Data: ProxyView>,
         mut vals: Vec<Val>,
         (guest, to): (GuestId, &Recipient),
         caller: Caller,
@@ -370,7 +390,7 @@ impl Bundle {
 
     /// Takes values out of a store and drops them, for a call that is refused before it begins.
     pub(super) fn discard(
-        mut store: impl AsContextMut<Data = GuestState>,
+        mut store: impl AsContextMut<Data: ProxyView>,
         mut vals: Vec<Val>,
     ) -> wasmtime::Result<()> {
         Parcel::discard_regions(&mut store, &mut vals, |store, any| {
@@ -381,7 +401,7 @@ impl Bundle {
     /// Puts the values into a store.
     pub(super) fn unpack(
         self,
-        mut store: impl AsContextMut<Data = GuestState>,
+        mut store: impl AsContextMut<Data: ProxyView>,
     ) -> Result<(Vec<Val>, Held), PassError> {
         let mut store = store.as_context_mut();
         let Bundle { parcel, carried } = self;
@@ -421,10 +441,10 @@ fn each_other(
 
 /// Takes one handle out of the sender's store; begins the lend of a borrowed one.
 fn take_out(
-    store: &mut StoreContextMut<'_, GuestState>,
+    store: &mut StoreContextMut<'_, impl ProxyView>,
     any: ResourceAny,
 ) -> wasmtime::Result<Carried> {
-    if let Some((kind, owner)) = store.data().proxies.own(any.ty()) {
+    if let Some((kind, owner)) = store.data_mut().proxies().own(any.ty()) {
         if !any.owned() {
             wasmtime::bail!("a guest cannot lend a resource of its own");
         }
@@ -440,7 +460,7 @@ fn take_out(
         });
     }
     let proxy = any.try_into_resource_dynamic(&mut *store)?;
-    let table = &mut store.data_mut().proxies.table;
+    let table = &mut store.data_mut().proxies().table;
     if proxy.owned() {
         let ProxyEntry { token, .. } = table.delete(entry(proxy.rep()))?;
         return Ok(Carried {
@@ -463,7 +483,7 @@ fn take_out(
 
 /// Puts one handle into the receiver's store; notes a lent one.
 fn put_in(
-    store: &mut StoreContextMut<'_, GuestState>,
+    store: &mut StoreContextMut<'_, impl ProxyView>,
     one: Carried,
     held: &mut Vec<HeldOne>,
 ) -> wasmtime::Result<ResourceAny> {
@@ -472,7 +492,10 @@ fn put_in(
         lend,
         charge,
     } = one;
-    if Arc::ptr_eq(token.owner.recipient.owner(), store.data().regions.owner()) {
+    if Arc::ptr_eq(
+        token.owner.recipient().owner(),
+        store.data_mut().region_ctx().owner(),
+    ) {
         // It was checked that it is there, and only this task takes it out.
         let back = || wasmtime::Error::msg("a resource is back with its owner already");
         return match lend {
@@ -489,7 +512,7 @@ fn put_in(
         };
     }
     let kind = token.kind.number;
-    let made = store.data_mut().proxies.table.push(ProxyEntry {
+    let made = store.data_mut().proxies().table.push(ProxyEntry {
         token: token.clone(),
         lend: lend.as_ref().map(|LendGuard(lend)| lend.clone()),
         _charge: charge,
@@ -528,10 +551,7 @@ impl Held {
     /// # Errors
     ///
     /// If the callee's state does not allow it. Then the callee cannot go on.
-    pub(super) fn end(
-        self,
-        mut store: impl AsContextMut<Data = GuestState>,
-    ) -> wasmtime::Result<()> {
+    pub(super) fn end(self, mut store: impl AsContextMut<Data: ProxyView>) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
         let mut result = self.regions.end(&mut store, Ok(()));
         for HeldOne { proxy, .. } in self.proxies {
@@ -541,7 +561,7 @@ impl Held {
             // Takes the handle out of wasmtime's table as well. An error means that the
             // callee has not dropped it.
             let taken = any.try_into_resource_dynamic(&mut store).map(drop);
-            let gone = store.data_mut().proxies.forget(rep);
+            let gone = store.data_mut().proxies().forget(rep);
             result = result.and(taken).and(gone);
         }
         result

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::STOP_TIMEOUT;
 use super::builder::AppBuilder;
 use super::call_stats::CallStats;
 use super::exit::GuestExit;
 use super::guest_id::GuestId;
+use super::handle::AppHandle;
 use super::oom::OomKiller;
+use super::outcome::{CommandExit, Outcome};
 use super::pressure_task::PressureTask;
 use super::report::{GuestEnd, GuestReport, Report, RestartReport};
+use super::signals::STOP_TIMEOUT;
 use super::strand::Strands;
 use super::supervisor::Supervisor;
 use tombolo::RegionHost;
@@ -41,33 +43,6 @@ pub struct App {
     pub(super) stop_timeout: Duration,
 }
 
-/// How an app ended.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// How the first command ended.
-    pub end: CommandExit,
-    /// What the guests did.
-    pub report: Report,
-    /// The failures of guests, one line each, in order. A guest that is to be restarted has
-    /// not failed, even if the app ended before the restart.
-    pub failures: Vec<String>,
-}
-
-/// How a command ended.
-///
-/// Programs turn it into their own exit code, so this enum has no further cases.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum CommandExit {
-    /// It ended by itself, with this exit code.
-    Exit(u8),
-    /// It trapped, or was ended.
-    #[default]
-    Failed,
-    /// It was ended because the app was [stopped](super::AppHandle::stop).
-    Stopped,
-}
-
 impl App {
     /// Begins the description of an app.
     #[must_use]
@@ -79,6 +54,17 @@ impl App {
     #[must_use]
     pub fn host(&self) -> &RegionHost {
         &self.host
+    }
+
+    /// Returns a handle that steers the app while it runs.
+    #[must_use]
+    pub fn handle(&self) -> AppHandle {
+        AppHandle::new(
+            &self.supervisor.table,
+            self.killer.clone(),
+            self.supervisor.app.signals.clone(),
+            self.host.clone(),
+        )
     }
 
     /// Restarts a guest that failed, if that is decided and it `may`. Otherwise the guest has

@@ -2,8 +2,13 @@
 //! stops.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+
+/// How long guests have to end once no command runs any more, and how long a destination may
+/// take nothing before output is lost.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The start and the end of an app, for every task that waits for one of them.
 #[derive(Clone, Debug)]

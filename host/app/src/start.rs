@@ -9,31 +9,33 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::builder::AppBuilder;
-use super::call;
+use super::call_message::Inbox;
 use super::call_stats::CallStats;
 use super::channel::{Channel, Channels, Member};
 use super::check::{Prepared, StartError};
+use super::exit::GuestExit;
 use super::grants::AppGrants;
 use super::guest_id::GuestId;
+use super::import;
+use super::incarnation::Incarnation;
 use super::instance_size::InstanceSize;
 use super::interfaces::LIFECYCLE;
 use super::link::LinkPlan;
-use super::mailbox::Inbox;
 use super::oom::OomKiller;
 use super::output::Stdio;
 use super::pressure_task::PressureTask;
 use super::proxy::ProxyKind;
 use super::run::App;
 use super::scope::{Scope, Scopes};
-use super::signals::AppSignals;
+use super::signals::{AppSignals, STOP_TIMEOUT};
 use super::spec::{ChannelSpec, CommandSpec, GuestSpec, Restart, ScopeSpec};
 use super::state::GuestState;
 use super::strand::Strands;
-use super::supervisor::{Incarnation, Supervisor};
+use super::supervisor::Supervisor;
 use super::table::{GuestEntry, GuestTable};
 use super::template::GuestTemplate;
 use super::ticker::Ticker;
-use super::{STOP_TIMEOUT, values};
+use super::values;
 use tombolo::{Limits, RegionHost, Strand};
 
 /// Learns whether a guest could be instantiated.
@@ -276,9 +278,7 @@ fn link_guests(
         let mut linker = Linker::clone(&unlinked);
         for link in links() {
             let exporter = &table.entry(GuestId::new(link.exporter)).template;
-            let same_strand = importer.template.strand == exporter.strand;
-            let component = &exporter.component;
-            call::link(table, stats, &mut linker, link, component, same_strand)?;
+            import::define(table, stats, &mut linker, link, &exporter.component)?;
         }
         importer.set_linker(Arc::new(linker));
     }
@@ -289,7 +289,7 @@ fn link_guests(
 fn enter_all(
     supervisor: &Arc<Supervisor>,
     states: FirstStates,
-) -> (Strands<super::exit::GuestExit>, Vec<Ready>) {
+) -> (Strands<GuestExit>, Vec<Ready>) {
     let table = &supervisor.table;
     let mut strands = Strands::new(table.iter().map(|entry| &entry.template.strand));
     let mut all = Vec::new();
@@ -335,4 +335,90 @@ fn scopes(guests: &[GuestSpec], specs: Vec<ScopeSpec>) -> Scopes {
         let members = members.map(|(name, rights)| (guest_id(guests, name), *rights));
         Scope::new(spec.name, members.collect())
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc;
+
+    use super::super::output::Output;
+    use super::*;
+
+    /// A command that prints why it cannot start, and traps.
+    const GIVES_UP: &str = r#"
+(component
+  (import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
+  (alias export $errors "error" (type $error))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (alias outer 1 $error (type $outer))
+    (export "error" (type $error (eq $outer)))
+    (export "output-stream" (type $stream (sub resource)))
+    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $failure)))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $stream)) (param "contents" (list u8))
+        (result (result (error $stream-error)))))
+  ))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $stream (type $outer))
+    (export "output-stream" (type $stream (eq $outer)))
+    (export "get-stdout" (func (result (own $stream))))
+  ))
+  (core module $memory (memory (export "memory") 1) (data (i32.const 0) "no license"))
+  (core instance $memory (instantiate $memory))
+  (core func $stdout (canon lower (func $stdout "get-stdout")))
+  (core func $print (canon lower
+    (func $streams "[method]output-stream.blocking-write-and-flush")
+    (memory (core memory $memory "memory"))))
+  (core module $code
+    (import "" "stdout" (func $stdout (result i32)))
+    (import "" "print" (func $print (param i32 i32 i32 i32)))
+    (func $start
+      (call $print (call $stdout) (i32.const 0) (i32.const 10) (i32.const 64))
+      unreachable)
+    (start $start)
+    (func (export "run") (result i32) i32.const 0)
+  )
+  (core instance $code (instantiate $code (with "" (instance
+    (export "stdout" (func $stdout))
+    (export "print" (func $print))
+  ))))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run))
+)"#;
+
+    /// A slow destination: an app that does not wait for it ends too early.
+    struct Slow(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(50));
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn output_of_a_failed_start_is_written() {
+        let (kept, written) = mpsc::channel();
+        let spec = GuestSpec {
+            stdout: Some(Output::new(Slow(kept)).named()),
+            ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
+        };
+        let started = App::builder().guest(spec).start().await;
+        let error = started.expect_err("it traps");
+        assert!(
+            matches!(&error, StartError::Instantiate { guest, .. } if guest == "a"),
+            "{error:?}"
+        );
+        let written: Vec<u8> = written.try_iter().flatten().collect();
+        assert_eq!(String::from_utf8_lossy(&written), "a | no license\n");
+    }
 }

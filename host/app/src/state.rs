@@ -12,7 +12,7 @@ use super::clock::Clock;
 use super::files::{FileThreads, FileView};
 use super::grants::Grants;
 use super::limiter::Limiter;
-use super::proxy::Proxies;
+use super::proxy::{Proxies, ProxyView};
 use super::status::GuestStatus;
 use tombolo::internal::Promise;
 use tombolo::internal::sys::{StoreId, private_bytes};
@@ -167,6 +167,12 @@ impl WasiView for GuestState {
 impl IoView for GuestState {
     fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
+    }
+}
+
+impl ProxyView for GuestState {
+    fn proxies(&mut self) -> &mut Proxies {
+        &mut self.proxies
     }
 }
 

@@ -18,65 +18,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 use wasmtime::Engine;
+use wasmtime::component::Instance;
 
-use super::STOP_TIMEOUT;
+use super::call_message::Inbox;
 use super::clock::{BUG, Panicked};
 use super::exit::GuestExit;
 use super::grants::AppGrants;
-use super::guest::{Guest, ReadySender};
+use super::guest::{Broken, Guest, Lived};
 use super::guest_id::GuestId;
-use super::mailbox::Inbox;
+use super::incarnation::{Incarnation, RestartDecision};
+use super::output::Stdio;
 use super::proxy::ProxyKind;
+use super::signals::STOP_TIMEOUT;
 use super::spec::Restart;
-use super::state::GuestState;
-use super::status::{ExitGuard, GuestStatus, StopReason};
+use super::status::{GuestStatus, StopReason};
 use super::strand::GuestTask;
-use super::table::GuestTable;
+use super::table::{GuestEntry, GuestTable};
 use super::ticker::Ticker;
 use crate::text;
 use tombolo::RegionHost;
 
-/// A guest that is about to start, for the first time or again.
-pub(super) struct Incarnation {
-    pub(super) guest: GuestId,
-    pub(super) state: GuestState,
-    pub(super) inbox: Inbox,
-    /// How long to wait before the start.
-    pub(super) delay: Duration,
-    /// Declared after the state, so that its memory is gone when the status says so, even if
-    /// it never starts.
-    pub(super) exit_guard: ExitGuard,
-}
-
-impl Incarnation {
-    /// Makes an incarnation that starts after `delay`.
-    pub(super) fn new(
-        guest: GuestId,
-        state: GuestState,
-        inbox: Inbox,
-        delay: Duration,
-    ) -> Incarnation {
-        Incarnation {
-            guest,
-            exit_guard: ExitGuard(state.status.clone()),
-            state,
-            inbox,
-            delay,
-        }
-    }
-}
-
-/// Whether a guest that failed is restarted.
-pub(super) enum RestartDecision {
-    /// It is.
-    Restart(Box<Incarnation>),
-    /// It would be if the app did not end.
-    AppEnding,
-    /// It is not.
-    Never,
-}
+/// Learns once whether a guest could be instantiated.
+type ReadySender = oneshot::Sender<wasmtime::Result<()>>;
 
 /// Starts the guests of an app, and restarts those that fail.
 pub(super) struct Supervisor {
@@ -127,7 +93,12 @@ impl Supervisor {
                 let limits = &entry.template.limits;
                 let ticker = supervisor.ticker.clone();
                 let running = Guest::new(engine, state, exit_guard, limits, ticker);
-                running.live(guest, &supervisor, inbox, ready).await
+                let execution = Execution {
+                    supervisor: &supervisor,
+                    entry,
+                    born,
+                };
+                execution.run(running, inbox, ready).await
             };
             // For panics outside of the guest's calls. The store is dropped with the future.
             let lived = AssertUnwindSafe(lived).catch_unwind().await;
@@ -209,88 +180,162 @@ impl Supervisor {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::{self, Write};
-    use std::sync::mpsc;
+/// The execution of one incarnation of a guest.
+struct Execution<'a> {
+    supervisor: &'a Supervisor,
+    entry: &'a GuestEntry,
+    born: Instant,
+}
 
-    use super::*;
-    use crate::{App, GuestSpec, Output, StartError};
-
-    /// A command that prints why it cannot start, and traps.
-    const GIVES_UP: &str = r#"
-(component
-  (import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
-  (alias export $errors "error" (type $error))
-  (import "wasi:io/streams@0.2.0" (instance $streams
-    (alias outer 1 $error (type $outer))
-    (export "error" (type $error (eq $outer)))
-    (export "output-stream" (type $stream (sub resource)))
-    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
-    (export "stream-error" (type $stream-error (eq $failure)))
-    (export "[method]output-stream.blocking-write-and-flush"
-      (func (param "self" (borrow $stream)) (param "contents" (list u8))
-        (result (result (error $stream-error)))))
-  ))
-  (alias export $streams "output-stream" (type $stream))
-  (import "wasi:cli/stdout@0.2.0" (instance $stdout
-    (alias outer 1 $stream (type $outer))
-    (export "output-stream" (type $stream (eq $outer)))
-    (export "get-stdout" (func (result (own $stream))))
-  ))
-  (core module $memory (memory (export "memory") 1) (data (i32.const 0) "no license"))
-  (core instance $memory (instantiate $memory))
-  (core func $stdout (canon lower (func $stdout "get-stdout")))
-  (core func $print (canon lower
-    (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory (core memory $memory "memory"))))
-  (core module $code
-    (import "" "stdout" (func $stdout (result i32)))
-    (import "" "print" (func $print (param i32 i32 i32 i32)))
-    (func $start
-      (call $print (call $stdout) (i32.const 0) (i32.const 10) (i32.const 64))
-      unreachable)
-    (start $start)
-    (func (export "run") (result i32) i32.const 0)
-  )
-  (core instance $code (instantiate $code (with "" (instance
-    (export "stdout" (func $stdout))
-    (export "print" (func $print))
-  ))))
-  (func $run (result (result)) (canon lift (core func $code "run")))
-  (instance $run (export "run" (func $run)))
-  (export "wasi:cli/run@0.2.0" (instance $run))
-)"#;
-
-    /// A slow destination: an app that does not wait for it ends too early.
-    struct Slow(mpsc::Sender<Vec<u8>>);
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            std::thread::sleep(Duration::from_millis(50));
-            let _ = self.0.send(bytes.to_vec());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+impl Execution<'_> {
+    fn name(&self) -> &str {
+        &self.entry.name
     }
 
-    #[tokio::test]
-    async fn output_of_a_failed_start_is_written() {
-        let (kept, written) = mpsc::channel();
-        let spec = GuestSpec {
-            stdout: Some(Output::new(Slow(kept)).named()),
-            ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
-        };
-        let started = App::builder().guest(spec).start().await;
-        let error = started.expect_err("it traps");
-        assert!(
-            matches!(&error, StartError::Instantiate { guest, .. } if guest == "a"),
-            "{error:?}"
+    fn stdio(&self) -> &Stdio {
+        &self.entry.template.stdio
+    }
+
+    /// Instantiates the guest, tells `ready` how that went, and runs it: a command until it
+    /// returns, another guest until no command runs any more. If it fails, its next
+    /// incarnation is prepared before any other guest learns of it.
+    async fn run(&self, mut guest: Guest, inbox: Inbox, ready: Option<ReadySender>) -> GuestExit {
+        // Kept until others have learned of the end: a caller whose call is dropped with it
+        // finds the reason, and the next incarnation.
+        let mut inbox = Some(inbox);
+        if self.entry.template.run.is_some() {
+            // Calls would wait until the command has returned, so they are refused at once.
+            self.entry.set_exit_reason(format!(
+                "guest `{}` is a command, and answers no calls",
+                self.name()
+            ));
+            drop(inbox.take());
+        }
+        let template = &self.entry.template;
+        let instance = guest.instantiate(
+            &template.component,
+            template.size,
+            self.entry.linker(),
+            &self.supervisor.kinds,
+            self.entry.mailbox(),
         );
-        let written: Vec<u8> = written.try_iter().flatten().collect();
-        assert_eq!(String::from_utf8_lossy(&written), "a | no license\n");
+        let lived = match (instance.await, ready) {
+            (Err(error), Some(ready)) => return self.fail_to_start(guest, error, ready),
+            (Err(error), None) => {
+                let error = guest.explain(error);
+                self.refuse_calls(&guest.refused_growths());
+                Err(Broken::during("its start", error))
+            }
+            (Ok(instance), ready) => {
+                if let Some(ready) = ready {
+                    let _ = ready.send(Ok(()));
+                }
+                let lived;
+                (guest, inbox, lived) = self.execute(guest, instance, inbox).await;
+                lived
+            }
+        };
+        let exit = match lived {
+            Ok(code) => self.end_orderly(guest, code),
+            Err(broken) => self.end_broken(guest, broken),
+        };
+        drop(inbox);
+        self.stdio().end_incarnation();
+        exit
+    }
+
+    /// Refuses calls to a guest that could not be instantiated.
+    fn refuse_calls(&self, refused: &str) {
+        self.entry.set_exit_reason(format!(
+            "guest `{}` could not be instantiated{refused}",
+            self.name()
+        ));
+    }
+
+    /// Ends a guest that could not be instantiated when the app started.
+    fn fail_to_start(&self, guest: Guest, error: wasmtime::Error, ready: ReadySender) -> GuestExit {
+        let error = guest.explain(error);
+        let refused = guest.refused_growths();
+        self.refuse_calls(&refused);
+        let error = match refused.is_empty() {
+            true => error,
+            false => error.context(format!("no memory{refused}")),
+        };
+        // It may have printed the reason.
+        self.stdio().end_incarnation();
+        let _ = ready.send(Err(error));
+        let exit = guest.exit(self.entry.id, self.born, None, None, None);
+        self.supervisor.on_exit(self.entry.id);
+        exit
+    }
+
+    /// Runs a command, or answers calls. Returns the guest and what is left in its inbox.
+    async fn execute(
+        &self,
+        mut guest: Guest,
+        instance: Instance,
+        inbox: Option<Inbox>,
+    ) -> (Guest, Option<Inbox>, Lived) {
+        let Some(run) = self.entry.template.run.as_deref() else {
+            let Some(inbox) = inbox else {
+                return (guest, None, Ok(None));
+            };
+            let mailbox = self.entry.mailbox();
+            let (guest, inbox, served) = guest.serve(instance, inbox, &mailbox.idle).await;
+            return (guest, Some(inbox), served.map(|()| None));
+        };
+        let stop_reason = guest.stop_reason();
+        let lived = tokio::select! {
+            biased;
+            reason = stop_reason => Err(reason.into()),
+            () = self.supervisor.app.signals.begun() => {
+                guest.run(instance, run, self.stdio()).await
+            }
+        };
+        (guest, inbox, lived)
+    }
+
+    /// Ends a guest that has returned, or that has no calls to answer any more.
+    fn end_orderly(&self, mut guest: Guest, code: Option<u8>) -> GuestExit {
+        guest.finish();
+        let mut exit = guest.exit(self.entry.id, self.born, code, None, None);
+        let reason = format!("guest `{}` has ended", self.name());
+        self.entry.set_exit_reason(reason);
+        match code {
+            Some(0) | None => self.supervisor.on_exit(self.entry.id),
+            Some(_) => self.decide_restart(&mut exit),
+        }
+        exit
+    }
+
+    /// Ends a guest that failed, or was told to end.
+    fn end_broken(&self, mut guest: Guest, broken: Broken) -> GuestExit {
+        let Broken {
+            error,
+            borrowed,
+            tell,
+            function,
+        } = broken;
+        let stop_reason = error.downcast_ref::<StopReason>().cloned();
+        let (failure, told) = guest.failure_texts(self.name(), function.as_deref(), error);
+        let app_shutdown = stop_reason.as_ref().is_some_and(|it| it.app_shutdown);
+        // First the memory goes, and with it the windows; then the lends. Only then does any
+        // other guest learn of it.
+        let mut exit = guest.exit(self.entry.id, self.born, None, Some(failure), stop_reason);
+        self.entry.set_exit_reason(told.clone());
+        drop(borrowed);
+        match app_shutdown {
+            true => self.supervisor.on_exit(self.entry.id),
+            false => self.decide_restart(&mut exit),
+        }
+        if let Some(tell) = tell {
+            tell(told);
+        }
+        exit
+    }
+
+    fn decide_restart(&self, exit: &mut GuestExit) {
+        let decision = self.supervisor.decide_restart(self.entry.id, exit.lived);
+        exit.decide(decision);
     }
 }

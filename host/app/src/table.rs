@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wasmtime::component::Linker;
 
+use super::call_message::{Inbox, WaitEdge};
 use super::guest_id::GuestId;
-use super::mailbox::{Inbox, Mailbox, WaitEdge};
+use super::mailbox::Mailbox;
 use super::oom::GuestView;
 use super::report::{GuestReport, RestartReport};
 use super::state::GuestState;
