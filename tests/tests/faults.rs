@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tombolo::{GRANULE, Limits, PrepareError, RegionHost, WriteViolation};
-use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec};
+use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestEnd, GuestSpec};
 use tombolo_test_util::process::Process;
 use tombolo_test_util::run::run;
 use tombolo_test_util::store::{State, engine, linker};
@@ -83,14 +83,14 @@ fn ends_with(app: AppBuilder, text: &str) -> String {
         .report
         .guests
         .iter()
-        .map(|it| (&*it.name, &*it.end))
+        .map(|it| (&*it.name, it.end.clone()))
         .collect();
     assert_eq!(
         ends,
         [
-            ("command", "exit 0"),
-            ("hostile", "failed"),
-            ("friend", "served")
+            ("command", GuestEnd::Exit(0)),
+            ("hostile", GuestEnd::Failed),
+            ("friend", GuestEnd::Served)
         ]
     );
     assert_eq!(outcome.report.regions_created, outcome.report.regions_freed);
@@ -232,7 +232,7 @@ fn commands_past_the_run_time_end_alone() {
             .iter()
             .find(|it| it.name == "worker")
             .unwrap();
-        assert_eq!(worker.end, "exit 0", "{act}");
+        assert_eq!(worker.end, GuestEnd::Exit(0), "{act}");
     }
 }
 

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use tombolo::{GRANULE, RegionError, RegionHost, Rights, Strand};
-use tombolo_app::{App, AppBuilder, Backoff, CommandExit, GuestSpec, Restart, ScopeSpec};
+use tombolo_app::{
+    App, AppBuilder, Backoff, CommandExit, GuestSpec, Restart, ScopeSpec, WindowAccess,
+};
 
 use tombolo_test_util::puppet::{
     Access, ErrorCode, LIVE_READ, LIVE_WRITE, Puppet, READ, WRITE, assert_filled, filled,
@@ -325,8 +327,8 @@ fn looping_guests_of_a_strand_see_each_other() {
         node("pong", "pong", Some("one")),
     ]));
     let guests = outcome.report.guests.iter();
-    let accesses: Vec<_> = guests.map(|guest| &guest.windows[0].access).collect();
-    assert_eq!(accesses, ["live-write"; 2]);
+    let accesses: Vec<_> = guests.map(|guest| guest.windows[0].access).collect();
+    assert_eq!(accesses, [WindowAccess::LiveWrite; 2]);
 }
 
 // rule 2

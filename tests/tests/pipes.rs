@@ -7,8 +7,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::{Limits, Rights};
 use tombolo_app::{
-    App, AppBuilder, Backoff, ChannelSpec, CommandExit, Grant, GuestSpec, Outcome, Restart,
-    ScopeSpec,
+    App, AppBuilder, Backoff, ChannelSpec, CommandExit, Grant, GuestEnd, GuestSpec, Outcome,
+    Restart, ScopeSpec,
 };
 
 use tombolo_test_util::run::{run, succeeds, threads};
@@ -288,7 +288,7 @@ fn terminated_guest_restarts() {
     let guest = &outcome.report.guests[0];
     assert_eq!(guest.restarts.len(), 1);
     assert!(guest.restarts[0].failure.ends_with("enough"), "{guest:?}");
-    assert_eq!(guest.end, "ended: enough");
+    assert_eq!(guest.end, GuestEnd::Stopped("enough".into()));
 }
 
 /// A guest may call others while it is instantiated, and wait there for the next life

@@ -1,9 +1,9 @@
-//! Calls that pass one `list<u8>`, without a detour over dynamic values.
+//! Calls that pass one `list<u8>`, in types of their own.
 //!
-//! wasmtime's dynamic values take dozens of bytes for each byte of a list, and
-//! as many nanoseconds. Functions that take one list of bytes and answer with
-//! something small are common enough, and of a kind that can be spelled out in
-//! types: the list is copied once out of the caller and once into the callee.
+//! By default, arguments pass as wasmtime's dynamic values. Those take dozens of bytes, and as
+//! many nanoseconds, for each byte of a list. Functions that take one list of bytes and return
+//! something small are common, and few enough to spell out in types. The list is copied once
+//! out of the caller and once into the callee.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,43 +17,28 @@ use wasmtime::component::{
 use wasmtime::{Store, StoreContextMut};
 
 use super::call::{NoErrorSlot, Target};
-use super::guest::{GuestState, charge_results};
+use super::call_message::{ByteCall, Charged};
+use super::exit::charge_results;
+use super::state::GuestState;
 use tombolo::Recipient;
 use tombolo_region::Charge;
 
-/// A call that has its own types, for the task of the callee.
-pub(super) trait ByteCall: Send {
-    /// Makes the call and keeps what it returns.
-    fn run<'a>(
-        &'a mut self,
-        store: &'a mut Store<GuestState>,
-        instance: Instance,
-        export: ComponentExportIndex,
-    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
-
-    /// Tells the caller what was returned.
-    fn done(self: Box<Self>);
-
-    /// Tells the caller that nothing will be.
-    fn failed(self: Box<Self>, why: String);
-}
-
-/// What a function of this kind can answer.
+/// A result that a function of this kind can have.
 trait Answer: Lift + Lower + Send + Sync + 'static {
-    /// The bytes of strings and lists that it has.
+    /// Returns the bytes of its strings and lists.
     fn size(&self) -> usize {
         0
     }
 
-    /// Word of a dead callee, if there is room for it.
+    /// Returns the result that carries the text of a failed call, if there is one.
     fn refusal(_why: String) -> Option<Self> {
         None
     }
 }
 
-/// All that a function returns.
+/// The results of a function.
 trait Answers {
-    /// The bytes of strings and lists that it has.
+    /// Returns the bytes of its strings and lists.
     fn bytes(&self) -> u64;
 }
 
@@ -98,16 +83,13 @@ impl<T: Answer> Answer for Result<T, String> {
     }
 }
 
-/// A value on its way, and the charge for it, on the caller's account.
-pub(super) type Charged<R> = (R, Charge);
-
 struct Typed<R> {
     bytes: Vec<u8>,
     /// The charge for the bytes, on the caller's account.
     charge: Option<Charge>,
-    /// Charged for the answer: the caller decides how long it is kept.
+    /// The guest that is charged for the result, because it decides how long it is kept.
     caller: Recipient,
-    /// The answer, or the reason why it does not get to the caller.
+    /// The result, or the reason why the caller does not get it.
     answer: Option<Result<Charged<R>, String>>,
     reply: oneshot::Sender<Result<Charged<R>, String>>,
 }
@@ -136,7 +118,7 @@ where
 
     fn done(self: Box<Self>) {
         if let Some(answer) = self.answer {
-            // A caller that is gone does not want it.
+            // A caller that is gone drops it.
             let _ = self.reply.send(answer);
         }
     }
@@ -146,7 +128,7 @@ where
     }
 }
 
-/// Defines the function if it is of this kind, and says whether it was.
+/// Defines the function if it is of this kind, and returns whether it is.
 pub(super) fn define(
     instance: &mut LinkerInstance<'_, GuestState>,
     name: &str,
@@ -212,7 +194,7 @@ fn answering<R: Answer>(
     })
 }
 
-/// Makes the call for the guest whose store is in hand.
+/// Makes the call for the guest whose store this is.
 async fn call<R>(
     target: &Target,
     store: &mut StoreContextMut<'_, GuestState>,

@@ -1,16 +1,43 @@
 //! Channels: bounded queues of messages from some guests to one.
+//!
+//! # Sending
+//!
+//! A channel is a queue behind a mutex. Sending checks, detaches and enqueues under that lock.
+//! So a sender that is told that the channel is full or closed still has its handles, and its
+//! windows as they were. The lock of a region is taken inside the lock of a channel, never the
+//! other way round. What a channel drops, it drops without its lock.
+//!
+//! A queued handle has no holder and is on its sender's account. Receiving charges the
+//! receiver first; if that is refused, the message stays the next one, and can be skipped. A
+//! message whose regions the receiver's limits could never take is refused when it is sent.
+//!
+//! # Closing
+//!
+//! A channel is *closed* for senders when its receiver dropped its endpoint or has ended for
+//! good. It is closed for the receiver when all senders have, and it is empty. Messages for a
+//! receiver that is gone are dropped. Messages for a receiver that is restarted are kept: one
+//! that fails loses only the message that it has received.
+//!
+//! Destructors also run when `main` fails. So an endpoint dropped by a restartable guest is
+//! only *leaving*: it closes on a clean exit and reopens on failure. A guest that means to
+//! close it calls `finish`.
+//!
+//! # Waiting
+//!
+//! A wait registers first and then looks, so that no change falls between.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
+use super::guest_id::GuestId;
 use super::report::ChannelReport;
 use super::spec::ChannelSpec;
 use crate::sync::{Mutex, MutexGuard, Notify};
 use tombolo::{Limits, Recipient, Region, RegionError};
 use tombolo_region::ChargeKind;
 
-/// A message on its way. Its regions are nobody's but the channel's, and on the
-/// sender's account.
+/// A message on its way. Only the channel has its regions, and they are on the sender's
+/// account.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) from: Arc<str>,
@@ -18,7 +45,7 @@ pub(super) struct Message {
     pub(super) regions: Vec<Region>,
 }
 
-/// Why nothing was sent or received.
+/// Why a message was not sent or received.
 #[derive(Debug)]
 pub(super) enum ChannelError {
     NotPermitted,
@@ -29,17 +56,17 @@ pub(super) enum ChannelError {
     Exhausted(String),
 }
 
-/// One side of a channel, as far as one guest goes.
+/// The state of one side of a channel, for one guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
-    /// Not open now, but may be.
+    /// It is not open, but may be opened.
     Coming,
-    /// Open, by so many ends.
+    /// It is open, by this many endpoints.
     Open(u32),
-    /// The guest, which is started again if it fails, has dropped its last end. That
-    /// may have been on its way to failing: what it means shows when it ends.
+    /// A restartable guest has dropped its last endpoint, perhaps on its way to a failure.
+    /// Whether that closes the side is decided when the guest ends.
     Leaving,
-    /// The guest has dropped its last end. It may open another.
+    /// The guest has dropped its last endpoint. It may open another.
     Dropped,
     /// The guest has ended for good.
     Exited,
@@ -53,7 +80,7 @@ impl Side {
         };
     }
 
-    /// An end is gone. `restarts` says whether its guest is started again if it
+    /// Notes that an endpoint is gone. `restarts` is whether its guest is restarted if it
     /// fails.
     fn close(&mut self, how: Close, restarts: bool) {
         *self = match *self {
@@ -72,23 +99,22 @@ impl Side {
     }
 }
 
-/// How an end of a channel is closed.
+/// How an endpoint is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Close {
     /// The guest dropped it.
     Dropped,
-    /// The guest said that it is done with the channel.
+    /// The guest called `finish`.
     Finished,
     /// It went with its guest.
     Died,
 }
 
-/// A guest, as an end of a channel.
+/// A guest that may use a channel.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    /// Its number.
-    pub(super) guest: usize,
-    /// Whether it is started again if it fails.
+    pub(super) guest: GuestId,
+    /// Whether it is restarted if it fails.
     pub(super) restarts: bool,
     pub(super) limits: Limits,
 }
@@ -100,7 +126,7 @@ pub(super) struct Channel {
     senders: Vec<Member>,
     receiver: Member,
     inner: Mutex<ChannelState>,
-    /// Told of every change.
+    /// Notified of every change.
     changed: Notify,
 }
 
@@ -134,16 +160,16 @@ impl Channel {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes something that somebody may wait for. What the change leaves is
-    /// dropped without the lock: regions have locks of their own.
+    /// Makes a change that a guest may wait for. The result is dropped without the lock,
+    /// because regions have locks of their own.
     fn change<R>(&self, change: impl FnOnce(&mut ChannelState) -> R) -> R {
         let result = change(&mut self.inner());
         self.changed.notify_waiters();
         result
     }
 
-    /// Opens an end for a guest.
-    fn open(&self, guest: usize, side: SideId) -> Result<(), ChannelError> {
+    /// Opens an endpoint for a guest.
+    fn open(&self, guest: GuestId, side: SideId) -> Result<(), ChannelError> {
         self.change(|inner| {
             let side = match side {
                 SideId::Sender(at) => &mut inner.senders[at],
@@ -152,7 +178,7 @@ impl Channel {
                 }
                 SideId::Receiver => &mut inner.receiver,
             };
-            debug_assert_ne!(*side, Side::Exited, "guest {guest} runs");
+            debug_assert_ne!(*side, Side::Exited, "guest {guest:?} runs");
             side.open();
             Ok(())
         })
@@ -172,11 +198,11 @@ impl Channel {
         drop(left);
     }
 
-    /// The sides that a guest has.
+    /// Returns the sides that a guest has.
     fn sides<'a>(
         &'a self,
         inner: &'a mut ChannelState,
-        guest: usize,
+        guest: GuestId,
     ) -> impl Iterator<Item = &'a mut Side> {
         let senders = self.senders.iter().zip(&mut inner.senders);
         let receiver = [(&self.receiver, &mut inner.receiver)];
@@ -186,8 +212,8 @@ impl Channel {
             .map(|(_, side)| side)
     }
 
-    /// A guest failed and is started again: it was not leaving.
-    fn on_restart(&self, guest: usize) {
+    /// Reopens the sides of a guest that failed and is restarted: it was not leaving.
+    fn on_restart(&self, guest: GuestId) {
         self.change(|inner| {
             for side in self.sides(inner, guest) {
                 if *side == Side::Leaving {
@@ -197,8 +223,8 @@ impl Channel {
         });
     }
 
-    /// A guest has ended, and is not started again.
-    fn on_exit(&self, guest: usize) {
+    /// Closes the sides of a guest that has ended and is not restarted.
+    fn on_exit(&self, guest: GuestId) {
         let left = self.change(|inner| {
             self.sides(inner, guest)
                 .for_each(|side| *side = Side::Exited);
@@ -207,10 +233,10 @@ impl Channel {
         drop(left);
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` holds.
     async fn wait(&self, ready: impl Fn(&ChannelState) -> bool) {
         loop {
-            // Before looking: what changes meanwhile is heard of.
+            // Registers before it looks, so that no change is missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -223,7 +249,7 @@ impl Channel {
 }
 
 impl ChannelState {
-    /// What waits for a receiver that will not come for it.
+    /// Takes the messages for a receiver that will not receive them.
     fn orphans(&mut self) -> VecDeque<Message> {
         if !self.receiver.is_closed() {
             return VecDeque::new();
@@ -232,7 +258,7 @@ impl ChannelState {
         std::mem::take(&mut self.queue)
     }
 
-    /// Why there is nothing to receive.
+    /// Returns why there is nothing to receive.
     fn nothing(&self) -> ChannelError {
         match self.is_over() {
             true => ChannelError::Closed,
@@ -247,13 +273,13 @@ impl ChannelState {
 
 #[derive(Clone, Copy, Debug)]
 enum SideId {
-    /// The sender at this place of the list.
+    /// The sender at this place in the list.
     Sender(usize),
     Receiver,
 }
 
-/// An end of a channel that a guest has open. It is closed when it is dropped, with
-/// its guest.
+/// An endpoint that a guest has open. It is closed when it is dropped, at the latest with its
+/// guest.
 pub(super) struct Endpoint {
     channel: Arc<Channel>,
     side: SideId,
@@ -266,25 +292,25 @@ impl Drop for Endpoint {
     }
 }
 
-/// The end of a channel for sending.
+/// An endpoint for sending.
 pub(super) struct SenderEnd(Endpoint);
 
-/// The end of a channel for receiving.
+/// The endpoint for receiving.
 pub(super) struct ReceiverEnd(Endpoint);
 
 impl SenderEnd {
-    /// The guest drops it.
+    /// Closes it because the guest drops it.
     pub(super) fn close(mut self) {
         self.0.how = Close::Dropped;
     }
 
-    /// The guest sends no more.
+    /// Closes it because the guest sends no more.
     pub(super) fn finish(mut self) {
         self.0.how = Close::Finished;
     }
 
-    /// Why the channel would never carry these regions to its receiver, whatever
-    /// that lets go of.
+    /// Returns why the channel can never carry these regions to its receiver, even if the
+    /// receiver releases everything that it has.
     fn never(&self, regions: &[Region]) -> Option<ChannelError> {
         let Channel { spec, receiver, .. } = &*self.0.channel;
         if regions.len() > spec.message_regions as usize {
@@ -299,7 +325,7 @@ impl SenderEnd {
             unreachable!("it is a sender's");
         };
         if self.0.channel.senders[at].guest == receiver.guest {
-            // They are on its account as it is.
+            // They are on its account already.
             return None;
         }
         let limits = &receiver.limits;
@@ -323,12 +349,12 @@ impl SenderEnd {
         )))
     }
 
-    /// How many bytes a message may have.
+    /// Returns how many bytes a message may have.
     pub(super) fn message_bytes(&self) -> u64 {
         self.0.channel.spec.message_bytes
     }
 
-    /// What is said of a message that has more.
+    /// Returns the error for a message that has more.
     pub(super) fn too_large(&self, bytes: usize) -> ChannelError {
         let ChannelSpec {
             name,
@@ -341,9 +367,12 @@ impl SenderEnd {
         ))
     }
 
-    /// Sends a message once `detach` has taken its regions from the sender, which
-    /// it does only if nothing else stands in the way. Gives the message back if it
-    /// is not sent.
+    /// Sends a message. `detach` takes its regions from the sender, and is called only if
+    /// nothing else keeps the message from being sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if it is not sent.
     pub(super) fn send<E>(
         &self,
         message: Message,
@@ -359,8 +388,8 @@ impl SenderEnd {
         if let Some(never) = self.never(&message.regions) {
             return Err(Unsent::Refused(never, message));
         }
-        // The channel stays as it is until the message is in it: nobody who finds it
-        // full or closed afterwards has lost a window.
+        // Locked until the message is in it, so that a sender which finds the channel full
+        // or closed has lost no window.
         let mut inner = channel.inner();
         if inner.receiver.is_closed() {
             return Err(Unsent::Refused(ChannelError::Closed, message));
@@ -384,13 +413,13 @@ impl SenderEnd {
         Ok(())
     }
 
-    /// What waits for room.
+    /// Returns a wait until a message can be sent.
     pub(super) fn writable(&self) -> Writable {
         Writable(self.0.channel.clone())
     }
 }
 
-/// A message that was not sent.
+/// A message that was not sent, and why.
 pub(super) enum Unsent<E> {
     Refused(ChannelError, Message),
     /// Its regions could not be taken from the sender.
@@ -398,12 +427,12 @@ pub(super) enum Unsent<E> {
 }
 
 impl ReceiverEnd {
-    /// The guest drops it.
+    /// Closes it because the guest drops it.
     pub(super) fn close(mut self) {
         self.0.how = Close::Dropped;
     }
 
-    /// The guest receives no more.
+    /// Closes it because the guest receives no more.
     pub(super) fn finish(mut self) {
         self.0.how = Close::Finished;
     }
@@ -418,7 +447,7 @@ impl ReceiverEnd {
         skipped.map(drop)
     }
 
-    /// Takes the next message, whose regions go on the receiver's account.
+    /// Takes the next message, and charges its regions to the receiver.
     pub(super) fn receive(&self, to: &Recipient) -> Result<Message, ChannelError> {
         let channel = &self.0.channel;
         let mut inner = channel.inner();
@@ -431,7 +460,7 @@ impl ReceiverEnd {
             .iter()
             .map(|region| {
                 if Arc::ptr_eq(&region.owner().account, &owner.account) {
-                    // To oneself.
+                    // Sent by the receiver itself.
                     return Ok(None);
                 }
                 let handle = owner.account.charge(ChargeKind::Handles, 1)?;
@@ -464,13 +493,13 @@ impl ReceiverEnd {
         Ok(message)
     }
 
-    /// What waits for a message.
+    /// Returns a wait until a message can be received.
     pub(super) fn readable(&self) -> Readable {
         Readable(self.0.channel.clone())
     }
 }
 
-/// Waits until a channel has room, or nobody will receive.
+/// Waits until a channel has room, or has no receiver any more.
 #[derive(Clone)]
 pub(super) struct Writable(Arc<Channel>);
 
@@ -482,7 +511,7 @@ impl Writable {
     }
 }
 
-/// Waits until a channel has a message, or none will come.
+/// Waits until a channel has a message, or no sender any more.
 #[derive(Clone)]
 pub(super) struct Readable(Arc<Channel>);
 
@@ -497,9 +526,9 @@ impl Readable {
 #[derive(Default)]
 pub(super) struct Channels {
     by_name: HashMap<String, Arc<Channel>>,
-    /// The channels that each guest has an end of.
-    by_guest: HashMap<usize, Vec<Arc<Channel>>>,
-    /// In the order in which they were described.
+    /// The channels that each guest may use.
+    by_guest: HashMap<GuestId, Vec<Arc<Channel>>>,
+    /// In the order in which they were added.
     all: Vec<Arc<Channel>>,
 }
 
@@ -522,7 +551,7 @@ impl Channels {
         self.by_name.get(name)
     }
 
-    fn open(&self, guest: usize, name: &str, side: SideId) -> Result<Endpoint, ChannelError> {
+    fn open(&self, guest: GuestId, name: &str, side: SideId) -> Result<Endpoint, ChannelError> {
         let channel = self.named(name).ok_or(ChannelError::NotPermitted)?;
         channel.open(guest, side)?;
         Ok(Endpoint {
@@ -532,7 +561,7 @@ impl Channels {
         })
     }
 
-    pub(super) fn sender(&self, guest: usize, name: &str) -> Result<SenderEnd, ChannelError> {
+    pub(super) fn sender(&self, guest: GuestId, name: &str) -> Result<SenderEnd, ChannelError> {
         let channel = self.named(name).ok_or(ChannelError::NotPermitted)?;
         let mut senders = channel.senders.iter();
         let at = senders.position(|sender| sender.guest == guest);
@@ -540,7 +569,7 @@ impl Channels {
         Ok(SenderEnd(self.open(guest, name, side)?))
     }
 
-    pub(super) fn receiver(&self, guest: usize, name: &str) -> Result<ReceiverEnd, ChannelError> {
+    pub(super) fn receiver(&self, guest: GuestId, name: &str) -> Result<ReceiverEnd, ChannelError> {
         match self.named(name) {
             Some(channel) if channel.receiver.guest == guest => {
                 Ok(ReceiverEnd(self.open(guest, name, SideId::Receiver)?))
@@ -556,15 +585,15 @@ impl Channels {
             .collect()
     }
 
-    /// A guest failed, and is started again.
-    pub(super) fn on_restart(&self, guest: usize) {
+    /// Reopens the endpoints of a guest that failed and is restarted.
+    pub(super) fn on_restart(&self, guest: GuestId) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.on_restart(guest);
         }
     }
 
-    /// A guest has ended, and is not started again.
-    pub(super) fn on_exit(&self, guest: usize) {
+    /// Closes the endpoints of a guest that has ended and is not restarted.
+    pub(super) fn on_exit(&self, guest: GuestId) {
         for channel in self.by_guest.get(&guest).into_iter().flatten() {
             channel.on_exit(guest);
         }
@@ -581,6 +610,10 @@ mod tests {
     use super::*;
     use tombolo::RegionHost;
 
+    fn id(index: usize) -> GuestId {
+        GuestId::new(index)
+    }
+
     /// Guests 0 and 1 send to guest 2.
     fn channels(capacity: u32) -> Channels {
         let spec = ChannelSpec {
@@ -591,9 +624,9 @@ mod tests {
             message_bytes: 4,
             message_regions: 2,
         };
-        let member = |guest| Member {
-            guest,
-            restarts: guest > 0,
+        let member = |index| Member {
+            guest: id(index),
+            restarts: index > 0,
             limits: limits(),
         };
         let senders = vec![member(0), member(1)];
@@ -635,13 +668,13 @@ mod tests {
     }
 
     #[test]
-    fn letters_come_in_the_order_in_which_they_were_sent() {
+    fn messages_keep_their_order() {
         let channels = channels(2);
         let (one, other) = (
-            channels.sender(0, "c").unwrap(),
-            channels.sender(1, "c").unwrap(),
+            channels.sender(id(0), "c").unwrap(),
+            channels.sender(id(1), "c").unwrap(),
         );
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let (writable, readable) = (one.writable(), receiver.readable());
         assert!(is_ready(writable.ready()) && !is_ready(readable.ready()));
         send(&one, b"a").unwrap();
@@ -662,36 +695,36 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_named_is_refused_as_if_there_was_none() {
+    fn nonmember_and_unknown_name_look_alike() {
         let channels = channels(1);
         for (guest, name) in [(2, "c"), (0, "d")] {
             assert!(matches!(
-                channels.sender(guest, name),
+                channels.sender(id(guest), name),
                 Err(ChannelError::NotPermitted)
             ));
         }
         for (guest, name) in [(0, "c"), (2, "d")] {
             assert!(matches!(
-                channels.receiver(guest, name),
+                channels.receiver(id(guest), name),
                 Err(ChannelError::NotPermitted)
             ));
         }
     }
 
     #[test]
-    fn channel_is_over_when_all_senders_are() {
+    fn channel_closes_with_its_last_sender() {
         let channels = channels(2);
-        let receiver = channels.receiver(2, "c").unwrap();
-        let one = channels.sender(0, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         send(&one, b"a").unwrap();
         one.close();
-        channels.on_exit(1);
+        channels.on_exit(id(1));
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
         assert!(is_ready(receiver.readable().ready()));
         assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
         // It may come back, as it is still there.
-        let one = channels.sender(0, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         assert!(matches!(
             receiver.receive(&to),
             Err(ChannelError::WouldBlock)
@@ -704,12 +737,12 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_there_for_the_next_life_and_dropped_after_the_last() {
+    fn restart_keeps_messages_and_exit_drops_them() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         assert!(matches!(
-            channels.receiver(2, "c"),
+            channels.receiver(id(2), "c"),
             Err(ChannelError::WouldBlock)
         ));
         let host = RegionHost::new();
@@ -719,33 +752,33 @@ mod tests {
         // It dies, and lives again.
         drop(receiver);
         send(&one, b"b").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         assert!(is_ready(receiver.readable().ready()));
         drop(receiver);
         assert_eq!(host.counts().regions_freed, 0);
         let full = one.writable();
         assert!(!is_ready(full.ready()));
-        channels.on_exit(2);
+        channels.on_exit(id(2));
         assert_eq!(host.counts().regions_freed, 1);
         assert!(is_ready(full.ready()));
         assert!(matches!(send(&one, b"c"), Err(ChannelError::Closed)));
     }
 
-    /// What a guest drops on its way to failing is not dropped.
+    /// An endpoint that a guest drops on its way to a failure is not closed.
     #[test]
-    fn guest_that_is_started_again_was_not_leaving() {
+    fn restart_reopens_a_leaving_endpoint() {
         let channels = channels(2);
         let (one, other) = (
-            channels.sender(0, "c").unwrap(),
-            channels.sender(1, "c").unwrap(),
+            channels.sender(id(0), "c").unwrap(),
+            channels.sender(id(1), "c").unwrap(),
         );
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         send(&one, b"a").unwrap();
         receiver.close();
         send(&one, b"b").unwrap();
         assert!(matches!(send(&one, b"c"), Err(ChannelError::WouldBlock)));
-        channels.on_restart(2);
-        let receiver = channels.receiver(2, "c").unwrap();
+        channels.on_restart(id(2));
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let to = recipient();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"b");
@@ -753,24 +786,24 @@ mod tests {
         one.close();
         other.close();
         assert!(!is_ready(receiver.readable().ready()));
-        channels.on_restart(1);
-        let other = channels.sender(1, "c").unwrap();
+        channels.on_restart(id(1));
+        let other = channels.sender(id(1), "c").unwrap();
         send(&other, b"d").unwrap();
         assert_eq!(receiver.receive(&to).unwrap().bytes, b"d");
         // By its own word, or when it ends in order.
         other.finish();
         assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
-        let one = channels.sender(0, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         receiver.close();
         assert!(send(&one, b"e").is_ok());
-        channels.on_exit(2);
+        channels.on_exit(id(2));
         assert!(matches!(send(&one, b"f"), Err(ChannelError::Closed)));
     }
 
     #[test]
-    fn what_could_never_be_received_is_not_sent() {
+    fn unreceivable_message_is_refused() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
         let host = RegionHost::new();
         let refused = |sizes: &[u64]| {
             let mut sent = message(b"a");
@@ -798,18 +831,18 @@ mod tests {
         assert!(text.contains("3 regions"), "{text}");
         assert!(refused(&[60, 40]).is_none());
         // The receiver may have no room for it now, and need not wait for that.
-        let receiver = channels.receiver(2, "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         receiver.skip().unwrap();
         assert!(matches!(receiver.skip(), Err(ChannelError::WouldBlock)));
         assert_eq!(host.counts().regions_freed, host.counts().regions_created);
     }
 
-    /// What is on its way does not go with the guest that it is charged to.
+    /// A queued region is charged to its sender, but does not go with it.
     #[test]
-    fn what_is_queued_frees_nothing_at_its_senders_end() {
+    fn queued_region_outlives_its_sender() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let host = RegionHost::new();
         let region = host.create("r", 1).unwrap();
         let sender = region.owner().clone();
@@ -828,10 +861,10 @@ mod tests {
     }
 
     #[test]
-    fn receiver_without_room_finds_the_letter_again() {
+    fn refused_message_stays_the_next_one() {
         let channels = channels(2);
-        let one = channels.sender(0, "c").unwrap();
-        let receiver = channels.receiver(2, "c").unwrap();
+        let one = channels.sender(id(0), "c").unwrap();
+        let receiver = channels.receiver(id(2), "c").unwrap();
         let host = RegionHost::new();
         let mut sent = message(b"a");
         sent.regions.push(host.create("r", 1).unwrap());

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, OptLevel};
 
-use super::guest::GuestState;
+use super::builder::AppBuilder;
 use super::handle::{self, NoSuchGuest};
 use super::instance_size::InstanceSize;
 use super::interfaces;
 use super::link::{self, Allowed, Interfaces, LinkError, LinkErrors, LinkPlan, LinkWarning, Part};
-use super::oom::MAX_SCORE;
-use super::{AppBuilder, ChannelSpec, GuestSpec, wasi};
+use super::oom_policy::MAX_SCORE;
+use super::spec::{ChannelSpec, GuestSpec};
+use super::state::GuestState;
+use super::wasi;
 use crate::compile::{self, Compiler, TooLarge};
 use crate::text;
 use tombolo::PrepareError;
@@ -672,13 +674,13 @@ fn listed(errors: &[StartError]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{App, CallSpec, ChannelSpec, ScopeSpec};
+    use super::super::spec::{CallSpec, ScopeSpec};
     use super::*;
     use tombolo::Rights;
 
     /// An app of one guest that does not compile, which says so.
     fn app() -> AppBuilder {
-        App::builder().guest(GuestSpec::new("a", *b"\0asm\x0d\0\x01\0\x63"))
+        AppBuilder::default().guest(GuestSpec::new("a", *b"\0asm\x0d\0\x01\0\x63"))
     }
 
     fn channel(to: &str, capacity: u32) -> ChannelSpec {
@@ -765,7 +767,10 @@ mod tests {
     fn one_error_is_itself() {
         let error = app().prepare().err().expect("nothing is ready");
         assert!(matches!(error, StartError::Compile { .. }), "{error}");
-        let error = App::builder().prepare().err().expect("nothing is ready");
+        let error = AppBuilder::default()
+            .prepare()
+            .err()
+            .expect("nothing is ready");
         assert!(matches!(error, StartError::NoCommand { .. }), "{error}");
     }
 }

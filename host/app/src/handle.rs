@@ -1,29 +1,43 @@
-//! What can be done about a running app, from any thread.
+//! Steering a running app from any thread.
+//!
+//! # The end of an app
+//!
+//! [`AppHandle::stop`] begins it. Commands that import `lifecycle` are told, and all commands
+//! have the stop timeout, or 1 s once those that were told have ended. If no command imports it,
+//! all are ended at once. When no command is left, the other guests have 1 s to answer their
+//! current calls. Then they are told to end, and after another second they are dropped.
+//!
+//! A guest that fails while the app ends might have been restarted otherwise. Its failure is
+//! logged, and does not count as a failure of the app. So the exit code does not depend on
+//! whether it came just before or just after the end of the last command.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::App;
-use super::call::Calls;
 use super::oom::OomKiller;
 use super::report::KillReport;
-use super::status::StopReason;
+use super::signals::AppSignals;
+use super::status::{GuestStatus, StopReason};
+use super::table::GuestTable;
 use tombolo::RegionHost;
 use tombolo_region::escape;
 
-/// A running app, for whoever steers it: from any thread, and while
-/// [`App::run`] has the app itself.
+/// A handle to a running app. It works from any thread, also while [`App::run`](super::App::run) has the app
+/// itself.
 ///
-/// It keeps no guest alive.
+/// It keeps no guest alive. After the app has ended, all guests count as exited.
 #[derive(Clone)]
 pub struct AppHandle {
-    calls: Arc<Calls>,
+    names: Arc<[Arc<str>]>,
+    table: Weak<GuestTable>,
     killer: Arc<OomKiller>,
+    signals: AppSignals,
     host: RegionHost,
 }
 
-/// There is no guest of this name.
+/// The error that there is no guest of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no guest `{}`; the guests are {}", escape(guest), list(.guests))]
+#[non_exhaustive]
 pub struct NoSuchGuest {
     /// The name that was asked for.
     pub guest: String,
@@ -39,91 +53,106 @@ fn list(names: &[String]) -> String {
     names.join(", ")
 }
 
-impl App {
-    /// What steers the app while it runs.
-    #[must_use]
-    pub fn handle(&self) -> AppHandle {
+impl AppHandle {
+    pub(super) fn new(
+        table: &Arc<GuestTable>,
+        killer: Arc<OomKiller>,
+        signals: AppSignals,
+        host: RegionHost,
+    ) -> AppHandle {
         AppHandle {
-            calls: self.calls.clone(),
-            killer: self.killer.clone(),
-            host: self.host.clone(),
+            names: table.iter().map(|entry| entry.name.clone()).collect(),
+            table: Arc::downgrade(table),
+            killer,
+            signals,
+            host,
         }
     }
-}
 
-impl AppHandle {
     /// Purges all bytes that no guest pins, and returns how many there were. As after any
-    /// purge, guests learn of the loss only when they pin the bytes. Blocks for about 10 ms
-    /// for each 100 MiB.
+    /// purge, guests learn of the loss only when they pin the bytes.
+    ///
+    /// Blocks for about 10 ms for each 100 MiB.
     pub fn purge(&self) -> u64 {
-        // No more than now, because guests go on unpinning.
+        // No more than is purgeable now, because guests go on unpinning.
         self.host.purge(self.host.purgeable())
     }
 
-    /// Ends a guest, for the given reason, which its callers are told.
+    /// Ends a guest for the given reason, of which its callers are told. Does not block, and
+    /// does nothing if the guest has ended already.
     ///
-    /// It takes effect at the next tick of the epoch if the guest computes, and
-    /// at once if it waits: in a host call, for another guest, for calls, or for
-    /// its start. Its memory goes first, with its windows, which poison regions
-    /// as at any death; then what it was lent is back with the lender; then its
-    /// callers get a [`peer-failed`](super#a-guest-that-is-ended). Calls that it
-    /// made go on to their ends. Nothing happens if it has ended already.
+    /// A guest that computes ends at the next tick of the epoch, within 10 ms. A guest that
+    /// waits ends at once: in a host call, for another guest, for calls, or for its start.
+    ///
+    /// Its memory goes first, with its windows, which poisons regions as at any death. Then
+    /// what it borrowed is back with the lender. Then its callers get a
+    /// [`peer-failed`](super#guests-that-are-ended). Calls that it made go on to their ends.
     ///
     /// # Errors
     ///
     /// [`NoSuchGuest`].
     pub fn end_guest(&self, guest: &str, reason: impl Into<String>) -> Result<(), NoSuchGuest> {
-        self.exists(guest)?;
-        let told = StopReason {
+        let reason = StopReason {
             reason: reason.into().into(),
             app_shutdown: false,
         };
-        for status in self.killer.statuses(guest) {
-            status.end(told.clone());
+        for status in self.statuses(guest)? {
+            status.end(reason.clone());
         }
         Ok(())
     }
 
-    /// Waits until a guest has ended, in whatever way, and its memory is back. Of one
-    /// that is started again, that is the status which it has at this moment, or is
-    /// about to have.
+    /// Waits until a guest has ended, in whatever way, and its memory is freed. Of a guest
+    /// that is restarted, that is the incarnation which it has at this moment, or is about
+    /// to have. The future can be dropped at any time.
     ///
     /// # Errors
     ///
     /// [`NoSuchGuest`].
     pub async fn exited(&self, guest: &str) -> Result<(), NoSuchGuest> {
-        self.exists(guest)?;
-        for status in self.killer.statuses(guest) {
+        for status in self.statuses(guest)? {
             status.exited().await;
         }
         Ok(())
     }
 
-    fn exists(&self, guest: &str) -> Result<(), NoSuchGuest> {
-        exists(guest, self.killer.names())
+    fn statuses(&self, guest: &str) -> Result<Vec<Arc<GuestStatus>>, NoSuchGuest> {
+        exists(guest, self.names.iter().map(|name| &**name))?;
+        let table = self.table.upgrade();
+        Ok(table.map_or_else(Vec::new, |table| table.statuses(guest)))
     }
 
-    /// Ends the app in order: the commands at once, or, if one of them hears of it,
-    /// after their [stop timeout](super::AppBuilder::stop_timeout); the others when they have
-    /// answered the calls that they are at, for which they have a second.
-    /// [`App::run`] returns then.
+    /// Stops the app in order, and makes [`App::run`](super::App::run) return. Does not block.
+    ///
+    /// Commands end at once or, if any of them imports `tombolo:app/lifecycle`, after the
+    /// [stop timeout](super::AppBuilder::stop_timeout). Other guests end when they have
+    /// answered their current calls, for which they have a second.
     pub fn stop(&self) {
-        self.calls.stop_app();
+        self.signals.stop();
     }
 
-    /// Ends one guest to free memory, or counts that it would have been ended,
-    /// as [`AppBuilder::on_pressure`](super::AppBuilder::on_pressure) says.
-    /// To be called when memory is critically short, and purging has freed
-    /// nothing.
+    /// Ends one guest to free memory, or counts that it would have been ended, as
+    /// [`AppBuilder::on_pressure`](super::AppBuilder::on_pressure) says. Call it when memory
+    /// is critically short and purging has freed nothing, on a tokio runtime.
     ///
-    /// Returns when the memory of the guest is back. While an earlier one's is
-    /// not, nobody else is ended: then it waits for that, and returns `None`, so
-    /// that one looks again whether memory is still short. `None` as well if
-    /// there is nobody to be ended.
+    /// Returns when the memory of the guest is freed. While the memory of an earlier one is
+    /// not, no other guest is ended: this waits for it and returns `None`, so that the
+    /// caller looks again whether memory is still short. It also returns `None` if no guest
+    /// may be ended.
     ///
-    /// What it has begun goes on if the future is dropped.
+    /// If the future is dropped, a kill that has begun goes on.
+    ///
+    /// # Panics
+    ///
+    /// If the hook of [`AppBuilder::before_kill`](super::AppBuilder::before_kill) panics. No
+    /// guest is ended then.
     pub async fn kill_for_memory(&self) -> Option<KillReport> {
-        self.killer.kill_for_memory().await
+        let table = self.table.clone();
+        let views = move || match table.upgrade() {
+            Some(table) => table.views(),
+            None => Vec::new(),
+        };
+        self.killer.kill_for_memory(views).await
     }
 }
 
@@ -133,7 +162,7 @@ impl std::fmt::Debug for AppHandle {
     }
 }
 
-/// Fails, with the names that there are, if this is none of them.
+/// Fails if `guest` is none of these names. The error lists them.
 pub(super) fn exists<'a>(
     guest: &str,
     names: impl Iterator<Item = &'a str>,

@@ -1,14 +1,14 @@
-//! Where a guest rests while it waits for calls, so that a guest of its strand that
-//! calls it can run it on the spot.
+//! The slot in which a guest waits for calls, and from which a guest of the same strand runs
+//! it inline.
 //!
-//! Guests of a strand take turns. Whoever of them calls another finds that one here,
-//! or at something else. If it is here, and nobody has asked it for anything before,
-//! then the caller has it begin with the call, and goes on as soon as that has
-//! returned: no message, and no turn of the strand, lie between. What waits goes back
-//! here as far as it has come, and the guest's own task goes on with it. So a call is
-//! never its caller's: it goes on where the caller is dropped.
+//! Guests of a strand take turns. So a guest that calls another of its strand finds that one
+//! idle, or busy. If the callee is idle and its queue is empty, the caller begins the call in
+//! place. It goes on as soon as the call has returned, without a message or a turn of the
+//! strand in between.
 //!
-//! All of it is woken as the guest's own task, by whomever it is begun.
+//! A call that waits or fails is parked in the slot, and the callee's own task goes on with
+//! it. That task has been the one to be woken from the start. So a call never belongs to its
+//! caller, and survives if the caller is dropped.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,25 +16,28 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// What a guest has begun: itself again, and what came of it.
+/// A call that a guest has begun. It returns the guest and what came of the call.
 pub(super) type InlineCall<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>)> + Send>>;
 
-/// Where a guest `G` rests, whom what it does may break by an `E`. Only its own
-/// strand looks here.
+/// The idle slot of a guest `G`. A call that breaks the guest yields an `E`.
+///
+/// Only the guest's own strand uses it, so its lock is never contended.
 pub(super) struct IdleSlot<G, E>(Mutex<SlotState<G, E>>);
 
 enum SlotState<G, E> {
-    /// It is at something, has not begun to wait for calls, or has ended.
+    /// The guest is busy, has not begun to wait for calls, or has ended.
     Empty,
+    /// The guest waits for calls. The waker is that of its own task.
     Idle(G, Waker),
+    /// The guest has begun a call that its own task is to go on with.
     Running(InlineCall<G, E>),
 }
 
-/// Why a guest does not rest any more.
+/// Why a guest is not idle any more.
 pub(super) enum Wakeup<G, E, T> {
-    /// For this, which it was waiting for.
+    /// It found what it was waiting for.
     Ready(G, T),
-    /// Another guest had it begin with this.
+    /// Another guest began this call in it.
     Inline(InlineCall<G, E>),
 }
 
@@ -49,20 +52,19 @@ impl<G, E> IdleSlot<G, E> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a guest rest until `look` finds something that it waits for, or another
-    /// guest has had it begin with something. For its own task; if that is dropped,
-    /// so is the guest.
+    /// Waits until `look` finds something for the guest, or another guest has begun a call in
+    /// it. To be called by the guest's own task. If the future is dropped, so is the guest.
     pub(super) async fn wait<T>(
         &self,
         guest: G,
         mut look: impl FnMut(&mut G, &mut Context<'_>) -> Poll<T>,
     ) -> Wakeup<G, E, T> {
-        /// Leaves nothing behind.
+        /// Empties the slot when it is dropped.
         struct Leave<'a, G, E>(&'a IdleSlot<G, E>);
         impl<G, E> Drop for Leave<'_, G, E> {
             fn drop(&mut self) {
                 let left = std::mem::replace(&mut *self.0.place(), SlotState::Empty);
-                drop(left); // Without the lock: it may be a whole store.
+                drop(left); // Without the lock, because it may be a whole store.
             }
         }
         let leave = Leave(self);
@@ -94,9 +96,12 @@ impl<G, E> IdleSlot<G, E> {
         .await
     }
 
-    /// Has the guest begin with something, if it rests and is `free` for it; and waits
-    /// for nothing. For another guest of its strand. Gives `what` back where it does
-    /// not begin.
+    /// Begins a call in the guest, if it is idle and `free` for it. To be called by another
+    /// guest of its strand. Polls the call once, and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns `what` if the call does not begin.
     pub(super) fn begin<W, F>(
         &self,
         what: W,
@@ -122,13 +127,13 @@ impl<G, E> IdleSlot<G, E> {
         let poll = || begun.as_mut().poll(&mut Context::from_waker(&waker));
         let next = match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Ready((guest, Ok(())))) => SlotState::Idle(guest, waker),
-            // Its own task is to see to that.
+            // The guest's own task handles the failure.
             Ok(Poll::Ready(broken)) => {
                 waker.wake();
                 SlotState::Running(Box::pin(std::future::ready(broken)))
             }
             Ok(Poll::Pending) => SlotState::Running(begun),
-            // And to a panic, which is none of the caller's.
+            // It also handles a panic, which is none of the caller's.
             Err(panic) => {
                 drop(begun);
                 waker.wake();
@@ -150,26 +155,26 @@ mod tests {
 
     use super::*;
 
-    /// A task that is told.
+    /// A task that notes whether it was woken.
     #[derive(Default)]
-    struct Told(std::sync::atomic::AtomicBool);
+    struct Woken(std::sync::atomic::AtomicBool);
 
-    impl Told {
+    impl Woken {
         fn take(&self) -> bool {
             self.0.swap(false, std::sync::atomic::Ordering::SeqCst)
         }
     }
 
-    impl Wake for Told {
+    impl Wake for Woken {
         fn wake(self: Arc<Self>) {
             self.0.store(true, std::sync::atomic::Ordering::SeqCst);
         }
     }
 
     type Guest = Arc<&'static str>;
-    type Resting = Wakeup<Guest, &'static str, u32>;
+    type TestWakeup = Wakeup<Guest, &'static str, u32>;
 
-    fn poll<F: Future + ?Sized>(future: &mut Pin<&mut F>, told: &Arc<Told>) -> Poll<F::Output> {
+    fn poll<F: Future + ?Sized>(future: &mut Pin<&mut F>, told: &Arc<Woken>) -> Poll<F::Output> {
         let waker = Waker::from(told.clone());
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }
@@ -178,7 +183,7 @@ mod tests {
         Poll::Pending
     }
 
-    /// Has the guest begin with something that waits to be told.
+    /// Begins a call in the guest that waits for a message.
     fn begin(slot: &IdleSlot<Guest, &'static str>) -> oneshot::Sender<Result<(), &'static str>> {
         let (tell, told) = oneshot::channel();
         let begun = slot.begin(
@@ -194,15 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn who_rests_begins_at_once_and_rests_again() {
+    fn idle_guest_runs_inline_and_is_idle_again() {
         let (slot, told) = (IdleSlot::<Guest, &str>::default(), Arc::default());
         let mut seen = 0;
         assert_eq!(
             slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
             Err(1)
         );
-        let mut resting = pin!(slot.wait(Arc::new("it"), nothing));
-        assert!(poll(&mut resting, &told).is_pending());
+        let mut idle = pin!(slot.wait(Arc::new("it"), nothing));
+        assert!(poll(&mut idle, &told).is_pending());
         for number in 1..3 {
             assert_eq!(
                 slot.begin(number, |_| false, |it, _| async { (it, Ok(())) }),
@@ -219,24 +224,24 @@ mod tests {
             assert_eq!(begun, Ok(()));
         }
         assert_eq!(seen, 3);
-        assert!(!told.take(), "there is nothing to see to");
-        assert!(poll(&mut resting, &told).is_pending());
+        assert!(!told.take(), "its task has nothing to do");
+        assert!(poll(&mut idle, &told).is_pending());
     }
 
     #[test]
-    fn what_waits_is_gone_on_with_by_its_own_task_which_is_what_is_woken() {
+    fn suspended_call_moves_to_the_callees_task() {
         let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
-        let mut resting = pin!(slot.wait(Arc::new("it"), nothing));
-        assert!(poll(&mut resting, &own).is_pending());
+        let mut idle = pin!(slot.wait(Arc::new("it"), nothing));
+        assert!(poll(&mut idle, &own).is_pending());
         let tell = begin(&slot);
-        // It is at that: nobody else has it begin with anything.
+        // It is busy, so no other call begins.
         assert_eq!(
             slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),
             Err(1)
         );
         tell.send(Ok(())).unwrap();
         assert!(own.take());
-        let Poll::Ready(Resting::Inline(mut begun)) = poll(&mut resting, &own) else {
+        let Poll::Ready(TestWakeup::Inline(mut begun)) = poll(&mut idle, &own) else {
             panic!("it has begun with something");
         };
         assert!(matches!(
@@ -246,13 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_is_seen_to_by_its_own_task() {
+    fn failure_is_handled_by_the_callees_task() {
         let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
-        let mut resting = pin!(slot.wait(Arc::new("it"), nothing));
-        assert!(poll(&mut resting, &own).is_pending());
+        let mut idle = pin!(slot.wait(Arc::new("it"), nothing));
+        assert!(poll(&mut idle, &own).is_pending());
         let begun = slot.begin((), |_| true, |it, ()| async { (it, Err("trap")) });
         assert!(begun.is_ok() && own.take());
-        let Poll::Ready(Resting::Inline(mut begun)) = poll(&mut resting, &own) else {
+        let Poll::Ready(TestWakeup::Inline(mut begun)) = poll(&mut idle, &own) else {
             panic!("it is broken");
         };
         assert!(matches!(
@@ -262,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn panic_is_its_own_tasks_and_not_the_callers() {
+    fn panic_reaches_the_callees_task_only() {
         let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
         let guest = Arc::new("it");
-        let mut resting = pin!(slot.wait(guest.clone(), nothing));
-        assert!(poll(&mut resting, &own).is_pending());
+        let mut idle = pin!(slot.wait(guest.clone(), nothing));
+        assert!(poll(&mut idle, &own).is_pending());
         let begun = slot.begin(
             (),
             |_| true,
@@ -277,7 +282,7 @@ mod tests {
         );
         assert!(begun.is_ok() && own.take());
         assert_eq!(Arc::strong_count(&guest), 1, "it is gone");
-        let Poll::Ready(Resting::Inline(mut begun)) = poll(&mut resting, &own) else {
+        let Poll::Ready(TestWakeup::Inline(mut begun)) = poll(&mut idle, &own) else {
             panic!("it is broken");
         };
         let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut begun.as_mut(), &own)));
@@ -286,18 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn who_is_roused_does_not_rest() {
+    fn woken_guest_is_not_idle() {
         let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
         let mut looks = 0;
-        let mut resting = pin!(slot.wait(Arc::new("it"), |_, _| {
+        let mut idle = pin!(slot.wait(Arc::new("it"), |_, _| {
             looks += 1;
             match looks {
                 1 => Poll::Pending,
                 _ => Poll::Ready(7),
             }
         }));
-        assert!(poll(&mut resting, &own).is_pending());
-        let Poll::Ready(Resting::Ready(_, 7)) = poll(&mut resting, &own) else {
+        assert!(poll(&mut idle, &own).is_pending());
+        let Poll::Ready(TestWakeup::Ready(_, 7)) = poll(&mut idle, &own) else {
             panic!("it found something");
         };
         assert_eq!(
@@ -307,15 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn guest_goes_with_its_task_resting_or_at_something() {
+    fn guest_is_dropped_with_its_task() {
         for busy in [false, true] {
             let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
             let guest = Arc::new("it");
-            let mut resting = Box::pin(slot.wait(guest.clone(), nothing));
-            assert!(poll(&mut resting.as_mut(), &own).is_pending());
+            let mut idle = Box::pin(slot.wait(guest.clone(), nothing));
+            assert!(poll(&mut idle.as_mut(), &own).is_pending());
             let tell = busy.then(|| begin(&slot));
             assert_eq!(Arc::strong_count(&guest), 2);
-            drop(resting);
+            drop(idle);
             assert_eq!(Arc::strong_count(&guest), 1);
             assert_eq!(
                 slot.begin(1, |_| true, |it, _| async { (it, Ok(())) }),

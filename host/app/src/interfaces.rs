@@ -4,9 +4,6 @@
 //! They are registered by hand: sending takes windows away, so that it is to be
 //! given the store itself.
 
-use std::sync::Arc;
-
-use tokio::sync::watch;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
     ComponentType, Linker, Lower, Resource, ResourceTable, ResourceTableError, ResourceType,
@@ -15,9 +12,11 @@ use wasmtime::component::{
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::channel::{self, Channels, Message, Readable, ReceiverEnd, SenderEnd, Unsent, Writable};
-use super::guest::GuestState;
-use super::scope::{self, Awaited, Publication, Scopes};
+use super::channel::{self, Message, Readable, ReceiverEnd, SenderEnd, Unsent, Writable};
+use super::grants::Grants;
+use super::scope::{self, Awaited, Publication};
+use super::signals::AppSignals;
+use super::state::GuestState;
 use tombolo::Region;
 use tombolo::internal::MemoryError;
 use tombolo::internal::sys::StoreId;
@@ -26,31 +25,6 @@ use tombolo::regions as wit;
 const CHANNELS: &str = "tombolo:app/channels@0.1.0";
 const SCOPES: &str = "tombolo:app/scopes@0.1.0";
 pub(super) const LIFECYCLE: &str = "tombolo:app/lifecycle";
-
-/// What an app grants to its guests.
-#[derive(Clone)]
-pub(super) struct AppGrants {
-    pub(super) channels: Arc<Channels>,
-    pub(super) scopes: Arc<Scopes>,
-    /// Whether the app is to end.
-    pub(super) stopped: watch::Sender<bool>,
-}
-
-impl AppGrants {
-    pub(super) fn of(&self, guest: usize) -> Grants {
-        Grants {
-            guest,
-            app: self.clone(),
-        }
-    }
-}
-
-/// What a guest has of its app.
-pub(super) struct Grants {
-    /// Its number.
-    guest: usize,
-    app: AppGrants,
-}
 
 type Store<'a> = StoreContextMut<'a, GuestState>;
 type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
@@ -443,22 +417,21 @@ fn lifecycle(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(&format!("{LIFECYCLE}@0.1.0"))?;
     instance.func_wrap("stopping", |mut store: Store<'_>, (): ()| {
         let state = checked(&mut store)?;
-        Ok((*state.grants.app.stopped.borrow(),))
+        Ok((state.grants.app.signals.is_stopping(),))
     })?;
     instance.func_wrap("subscribe", |mut store: Store<'_>, (): ()| {
         let state = checked(&mut store)?;
-        let stopping = Stopping(state.grants.app.stopped.clone());
+        let stopping = Stopping(state.grants.app.signals.clone());
         pollable(&mut state.table, stopping)
     })
 }
 
-/// Waits until the app is to end.
-struct Stopping(watch::Sender<bool>);
+/// Waits until the app is asked to stop.
+struct Stopping(AppSignals);
 
 #[async_trait]
 impl Pollable for Stopping {
     async fn ready(&mut self) {
-        // It fails only when the sender is gone, which is kept.
-        let _ = self.0.subscribe().wait_for(|stopping| *stopping).await;
+        self.0.stopping().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Reactions to memory pressure, for an app.
+//! Memory pressure, handled for an app.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -8,35 +8,35 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::AppHandle;
+use super::handle::AppHandle;
 use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSource};
 use tombolo::{MarginKeeper, PressureMonitor};
 
-/// Watches a source of pressure, if there is one, and keeps the host's margin of memory,
-/// until it is dropped.
+/// Watches a source of pressure, if there is one, and keeps the host's margin of memory, until
+/// it is dropped.
 ///
-/// If pressure is reported as critical twice in a row and there was nothing left to purge,
-/// a guest may be ended: so guests that are told of it have the time from one report to
-/// the next to let go of something themselves. If half of the margin is used up and there
-/// is nothing to purge, one may be ended at once: guests were told when the margin was
-/// met, and the kernel would end the process next.
+/// A guest may be ended if pressure is critical in two reports in a row and there was nothing
+/// left to purge. So guests that are told of the first report can release memory until the
+/// second. A guest may be ended at once if half of the margin is used and there is nothing to
+/// purge: guests were told when the margin was met, and the kernel would kill the process
+/// next.
 pub(super) struct PressureTask {
-    /// Before the task: they report to that.
+    /// Dropped before the task, to which both report.
     _monitor: Option<PressureMonitor>,
     _keeper: MarginKeeper,
     task: JoinHandle<()>,
 }
 
 impl PressureTask {
-    /// To be called on a tokio runtime.
+    /// Starts watching. To be called on a tokio runtime.
     pub(super) fn start(
         source: Option<Box<dyn PressureSource>>,
         host: &RegionHost,
         app: AppHandle,
     ) -> io::Result<PressureTask> {
-        // One guest at a time: what is reported while one is being ended is no
-        // reason to end another.
+        // One guest at a time: reports that arrive while one is being ended are no reason to
+        // end another.
         let (ask, mut asked) = mpsc::channel::<()>(1);
         let keeper = host.keep_margin({
             let ask = ask.clone();
@@ -58,13 +58,13 @@ impl PressureTask {
         let monitor = monitor.transpose()?;
         let task = tokio::spawn(async move {
             while asked.recv().await.is_some() {
-                // What is asked before a kill is the program's, which may panic. The next
-                // report is acted on all the same.
+                // The hook belongs to the program and may panic. The next report counts all the
+                // same.
                 let killed = AssertUnwindSafe(app.kill_for_memory()).catch_unwind().await;
                 if killed.is_err() {
-                    tracing::error!("what was asked before a kill panicked: nobody is ended");
+                    tracing::error!("the `before_kill` hook panicked, so no guest is ended");
                 }
-                // Reported before that one's memory was back.
+                // Drops the reports from before that guest's memory was freed.
                 while asked.try_recv().is_ok() {}
             }
         });

@@ -2,16 +2,33 @@
 //!
 //! ```text
 //!   guest A's store                                owner's store
-//!   handle -> ProxyEntry --- Arc<Token> ------------->  ResourceAny -> its rep
+//!   handle -> ProxyEntry --- Arc<Token> -------->  ResourceAny -> its rep
 //! ```
 //!
-//! What another guest has is a *proxy*: a resource of the host's, whose entry has
-//! a [`Token`]. The token names the owner in the life in which it made the
-//! resource, and stands for the one owning handle to it. It moves from entry to
-//! entry, and back to its owner, where it becomes the handle again. A lent proxy
-//! is an entry of its own for the length of the call, with the same token. When
-//! the last entry of a token goes, wherever that is, the owner is told, in order
-//! with the calls that it is sent, and destroys the resource.
+//! # Tokens
+//!
+//! Another guest has a *proxy*: a resource of the host, whose entry has a [`Token`]. The token
+//! stands for the one owning handle, which the owner's store keeps, and names one incarnation
+//! of the owner by its mailbox. Moving a proxy moves the token from table to table. When it
+//! reaches its owner, it becomes the handle again. A proxy to an earlier incarnation is never
+//! looked up in a later one: the call is answered that the resource is gone, and why.
+//!
+//! The last holder of a token tells the owner when it drops it, by an item in the mailbox,
+//! behind all calls that were sent before. That is in the token's `Drop`. So it does not matter
+//! whether a guest dropped the handle, ended, or was to get it in a reply that is not awaited
+//! any more. The owner runs the destructor as it runs a call, with a deadline, and a failure
+//! ends the owner.
+//!
+//! # Lending
+//!
+//! Lending makes an entry in the borrower's table with the same token, for the length of the
+//! call. The entry notes how the lender has the proxy. So the end of a call also revokes what
+//! was lent on in it. The owner itself is lent its own handle. Unlike with regions, the lender
+//! does not wait until what was lent on is back: the owner takes one call at a time, and checks
+//! when it begins it.
+//!
+//! A proxy counts as one of the guest's `handles`, lent or not. The receiver's account is
+//! charged before anything is sent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,18 +38,17 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
-use super::call::Mailbox;
-use super::guest::GuestState;
+use super::guest_id::GuestId;
 use super::link;
 use tombolo::internal::{each_resource, is_region};
-use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError};
+use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError, RegionView};
 use tombolo_region::escape;
 use tombolo_region::{Charge, ChargeKind};
 
 /// A resource that a guest defines.
 #[derive(Debug)]
 pub(super) struct ProxyKind {
-    /// What tells it from all others, in the stores of other guests.
+    /// The number that tells it from all others, in the stores of other guests.
     number: u32,
     defined: link::ResourceDef,
     /// With its interface, for messages.
@@ -40,7 +56,7 @@ pub(super) struct ProxyKind {
 }
 
 impl ProxyKind {
-    /// Those of an app, by their numbers.
+    /// Returns those of an app, by their numbers.
     pub(super) fn all(kinds: Vec<link::ResourceDef>) -> Vec<Arc<ProxyKind>> {
         let kinds = (0..).zip(kinds).map(|(number, defined)| {
             let text = format!("{}.{}", escape(&defined.export), defined.name);
@@ -53,7 +69,7 @@ impl ProxyKind {
         kinds.collect()
     }
 
-    /// The name of its destructor, as the canonical ABI has it.
+    /// Returns the name of its destructor, as the canonical ABI has it.
     pub(super) fn destructor(&self) -> String {
         format!(
             "{}.[dtor]{}",
@@ -63,19 +79,41 @@ impl ProxyKind {
     }
 }
 
-/// A resource that nobody has any more, for its owner.
+/// A resource that no other guest has any more, for its owner.
 pub(super) struct Dropped {
     pub(super) resource: ResourceAny,
     pub(super) kind: Arc<ProxyKind>,
 }
 
-/// One resource of a guest's, which others have.
+/// The incarnation of a guest that defines resources.
+pub(super) trait ProxyOwner: Send + Sync {
+    /// Returns the guest.
+    fn guest(&self) -> GuestId;
+
+    /// Returns the guest as a receiver of regions.
+    fn recipient(&self) -> &Recipient;
+
+    /// Returns the text for a caller of the guest after its end.
+    fn exit_reason(&self) -> String;
+
+    /// Tells the guest that no other guest has one of its resources any more. If the guest
+    /// has ended, the resource went with it.
+    fn notify_dropped(&self, dropped: Dropped);
+}
+
+/// The data of a store whose guest has proxies.
+pub(super) trait ProxyView: RegionView + Send + 'static {
+    /// Returns the guest's proxies.
+    fn proxies(&mut self) -> &mut Proxies;
+}
+
+/// One resource of a guest, which other guests have.
 struct Token {
     kind: Arc<ProxyKind>,
-    /// Who defines it, in one of its lives.
-    owner: Arc<Mailbox>,
-    /// The owning handle, in the owner's store; until it is given back. Only the
-    /// owner's task takes it out.
+    /// The incarnation of the guest that defines it.
+    owner: Arc<dyn ProxyOwner>,
+    /// The owning handle in the owner's store, until it is back there. Only the owner's task
+    /// takes it out.
     resource: Mutex<Option<ResourceAny>>,
 }
 
@@ -85,14 +123,14 @@ impl Token {
     }
 
     fn belongs_to(&self, recipient: &Recipient) -> bool {
-        Arc::ptr_eq(self.owner.recipient.owner(), recipient.owner())
+        Arc::ptr_eq(self.owner.recipient().owner(), recipient.owner())
     }
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
         if let Some(resource) = self.resource().take() {
-            self.owner.dropped(Dropped {
+            self.owner.notify_dropped(Dropped {
                 resource,
                 kind: self.kind.clone(),
             });
@@ -100,15 +138,15 @@ impl Drop for Token {
     }
 }
 
-/// That a proxy is lent, for one call.
+/// A lend of a proxy, for one call.
 struct Lend {
     over: AtomicBool,
-    /// How the lender itself has it.
+    /// The lend by which the lender itself has it.
     parent: Option<Arc<Lend>>,
 }
 
 impl Lend {
-    /// Whether this call has ended, or one that it is made in.
+    /// Returns whether this call has ended, or one in which it was made.
     fn is_over(&self) -> bool {
         let mut next = Some(self);
         while let Some(lend) = next {
@@ -130,46 +168,46 @@ impl Drop for LendGuard {
     }
 }
 
-/// What a guest's handle to a proxy stands for.
+/// A proxy in a guest's table.
 struct ProxyEntry {
     token: Arc<Token>,
-    /// If it is lent to the guest.
+    /// The lend, if it is lent to the guest.
     lend: Option<Arc<Lend>>,
     _charge: Option<Charge>,
 }
 
-/// What one guest has of other guests' resources, and its own that it can give
-/// them.
+/// The proxies of one guest, and the types of its own resources.
 pub(super) struct Proxies {
     table: ResourceTable,
     own: Vec<(ResourceType, Arc<ProxyKind>)>,
-    /// The guest's, once it has been instantiated.
-    mailbox: Option<Arc<Mailbox>>,
+    /// The guest itself, once it is instantiated.
+    owner: Option<Arc<dyn ProxyOwner>>,
 }
 
 impl Proxies {
     pub(super) fn new(limits: &Limits) -> Proxies {
         let mut table = ResourceTable::new();
-        // Beyond what the account allows; so that nothing else can fill it up.
+        // More than the account allows, so that the account's limit is met first.
         table.set_max_capacity((limits.handles as usize).saturating_add(16));
         Proxies {
             table,
             own: Vec::new(),
-            mailbox: None,
+            owner: None,
         }
     }
 
-    /// Notes the types of the resources that the guest itself defines.
+    /// Notes the types of the resources that the guest itself defines, after it was
+    /// instantiated.
     pub(super) fn instantiated(
-        store: &mut Store<GuestState>,
+        store: &mut Store<impl ProxyView>,
         component: &Component,
         instance: Instance,
         kinds: &[Arc<ProxyKind>],
-        mailbox: Arc<Mailbox>,
+        owner: Arc<dyn ProxyOwner>,
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| kind.defined.owner == mailbox.guest())
+            .filter(|kind| GuestId::new(kind.defined.owner) == owner.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;
@@ -177,33 +215,33 @@ impl Proxies {
                 Some((ty, kind.clone()))
             });
         let own = own.collect();
-        let proxies = &mut store.data_mut().proxies;
+        let proxies = store.data_mut().proxies();
         proxies.own = own;
-        proxies.mailbox = Some(mailbox);
+        proxies.owner = Some(owner);
     }
 
-    /// The guest has dropped an owning handle.
+    /// Removes the entry of a handle that the guest has dropped.
     pub(super) fn forget(&mut self, rep: u32) -> wasmtime::Result<()> {
         self.table.delete(entry(rep))?;
         Ok(())
     }
 
-    fn own(&self, ty: ResourceType) -> Option<(Arc<ProxyKind>, Arc<Mailbox>)> {
+    fn own(&self, ty: ResourceType) -> Option<(Arc<ProxyKind>, Arc<dyn ProxyOwner>)> {
         let (_, kind) = self.own.iter().find(|(own, _)| *own == ty)?;
-        Some((kind.clone(), self.mailbox.clone()?))
+        Some((kind.clone(), self.owner.clone()?))
     }
 }
 
-/// The place of an entry in the table.
+/// Returns the place of an entry in the table.
 fn entry(rep: u32) -> Resource<ProxyEntry> {
     Resource::new_own(rep)
 }
 
-/// Why values do not get to their receiver.
+/// Why values do not reach their receiver.
 pub(super) enum PassError {
-    /// This is to be told to the caller.
+    /// The text for the caller.
     Refused(String),
-    /// The guest whose store is in hand cannot go on.
+    /// The guest whose store is in use cannot go on.
     Fatal(wasmtime::Error),
 }
 
@@ -243,21 +281,25 @@ impl Caller {
 /// A proxy without a store.
 struct Carried {
     token: Arc<Token>,
-    /// If it is lent.
+    /// The lend, if it is lent.
     lend: Option<LendGuard>,
-    /// On the receiver's account, but for the owner itself.
+    /// The charge on the receiver's account. The owner itself is not charged.
     charge: Option<Charge>,
 }
 
 impl Carried {
-    /// Whether it may go to a guest; and puts it on that one's account.
-    fn address(&mut self, guest: usize, to: &Recipient, caller: Caller) -> Result<(), String> {
+    /// Charges it to the guest to which it goes.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it may not go there.
+    fn address(&mut self, guest: GuestId, to: &Recipient, caller: Caller) -> Result<(), String> {
         self.check()?;
         if self.token.belongs_to(to) {
             return Ok(());
         }
         if self.token.owner.guest() == guest {
-            // It lives again, and knows nothing of this.
+            // The owner was restarted, and does not know this resource.
             return Err(self.gone());
         }
         let charge = to.owner().account.charge(ChargeKind::Handles, 1);
@@ -278,7 +320,7 @@ impl Carried {
         Ok(())
     }
 
-    /// Whether it still stands for something that its holder may use.
+    /// Fails if its holder may not use it any more.
     fn check(&self) -> Result<(), String> {
         let text = &self.token.kind.text;
         if self
@@ -302,35 +344,33 @@ impl Carried {
     }
 }
 
-/// Values without a store, as a [`Parcel`] is, with proxies among them. Dropping
-/// it drops what was moved, and ends what was lent.
+/// Values outside of any store, as a [`Parcel`] is, with proxies among them. Dropping it drops
+/// what was moved, and ends what was lent.
 pub(super) struct Bundle {
     parcel: Parcel,
-    /// In the order in which they are met in the values, where a stale handle of
-    /// the sender's marks the place.
+    /// In the order of their places in the values, which stale handles of the sender mark.
     carried: Vec<Carried>,
 }
 
 impl Bundle {
-    /// Values of types in which there are no handles.
+    /// Makes a bundle of values whose types have no handles.
     pub(super) fn plain(vals: Vec<Val>) -> (Bundle, Lending) {
         let (parcel, lending) = Parcel::plain(vals);
         let carried = Vec::new();
         (Bundle { parcel, carried }, lending)
     }
 
-    /// Takes values out of the store in hand, for the guest of this index. What is
-    /// refused is put into words for the caller.
+    /// Takes values out of a store, for this guest. A refusal is a text for the caller.
     pub(super) fn pack(
-        mut store: impl AsContextMut<Data = GuestState>,
+        mut store: impl AsContextMut<Data: ProxyView>,
         mut vals: Vec<Val>,
-        (guest, to): (usize, &Recipient),
+        (guest, to): (GuestId, &Recipient),
         caller: Caller,
     ) -> Result<(Bundle, Lending), PassError> {
         let mut store = store.as_context_mut();
         let mut carried = Vec::new();
         let mut refused = None;
-        // All of them are taken, also when one is refused.
+        // All of them are taken, even if one is refused.
         each_other(&mut vals, |any| {
             let mut one = take_out(&mut store, *any)?;
             if let Err(why) = one.address(guest, to, caller) {
@@ -348,10 +388,9 @@ impl Bundle {
         Ok((Bundle { parcel, carried }, lending))
     }
 
-    /// Takes values out of the store in hand and drops them, for a call that is
-    /// refused before it begins.
+    /// Takes values out of a store and drops them, for a call that is refused before it begins.
     pub(super) fn discard(
-        mut store: impl AsContextMut<Data = GuestState>,
+        mut store: impl AsContextMut<Data: ProxyView>,
         mut vals: Vec<Val>,
     ) -> wasmtime::Result<()> {
         Parcel::discard_regions(&mut store, &mut vals, |store, any| {
@@ -359,14 +398,14 @@ impl Bundle {
         })
     }
 
-    /// Puts the values into the store in hand.
+    /// Puts the values into a store.
     pub(super) fn unpack(
         self,
-        mut store: impl AsContextMut<Data = GuestState>,
+        mut store: impl AsContextMut<Data: ProxyView>,
     ) -> Result<(Vec<Val>, Held), PassError> {
         let mut store = store.as_context_mut();
         let Bundle { parcel, carried } = self;
-        // Nothing is put anywhere if one of them is refused.
+        // Nothing is put into the store if one of them is refused.
         for one in &carried {
             one.check().map_err(PassError::Refused)?;
         }
@@ -387,7 +426,7 @@ impl Bundle {
     }
 }
 
-/// Calls `visit` for every handle in the values that is to no region.
+/// Calls `visit` for each handle in the values that is not one of a region.
 fn each_other(
     vals: &mut [Val],
     mut visit: impl FnMut(&mut ResourceAny) -> wasmtime::Result<()>,
@@ -402,10 +441,10 @@ fn each_other(
 
 /// Takes one handle out of the sender's store; begins the lend of a borrowed one.
 fn take_out(
-    store: &mut StoreContextMut<'_, GuestState>,
+    store: &mut StoreContextMut<'_, impl ProxyView>,
     any: ResourceAny,
 ) -> wasmtime::Result<Carried> {
-    if let Some((kind, owner)) = store.data().proxies.own(any.ty()) {
+    if let Some((kind, owner)) = store.data_mut().proxies().own(any.ty()) {
         if !any.owned() {
             wasmtime::bail!("a guest cannot lend a resource of its own");
         }
@@ -421,7 +460,7 @@ fn take_out(
         });
     }
     let proxy = any.try_into_resource_dynamic(&mut *store)?;
-    let table = &mut store.data_mut().proxies.table;
+    let table = &mut store.data_mut().proxies().table;
     if proxy.owned() {
         let ProxyEntry { token, .. } = table.delete(entry(proxy.rep()))?;
         return Ok(Carried {
@@ -444,7 +483,7 @@ fn take_out(
 
 /// Puts one handle into the receiver's store; notes a lent one.
 fn put_in(
-    store: &mut StoreContextMut<'_, GuestState>,
+    store: &mut StoreContextMut<'_, impl ProxyView>,
     one: Carried,
     held: &mut Vec<HeldOne>,
 ) -> wasmtime::Result<ResourceAny> {
@@ -453,8 +492,11 @@ fn put_in(
         lend,
         charge,
     } = one;
-    if Arc::ptr_eq(token.owner.recipient.owner(), store.data().regions.owner()) {
-        // It was checked that it is there; and nobody else takes it out.
+    if Arc::ptr_eq(
+        token.owner.recipient().owner(),
+        store.data_mut().region_ctx().owner(),
+    ) {
+        // It was checked that it is there, and only this task takes it out.
         let back = || wasmtime::Error::msg("a resource is back with its owner already");
         return match lend {
             None => token.resource().take().ok_or_else(back),
@@ -470,7 +512,7 @@ fn put_in(
         };
     }
     let kind = token.kind.number;
-    let made = store.data_mut().proxies.table.push(ProxyEntry {
+    let made = store.data_mut().proxies().table.push(ProxyEntry {
         token: token.clone(),
         lend: lend.as_ref().map(|LendGuard(lend)| lend.clone()),
         _charge: charge,
@@ -487,8 +529,8 @@ fn put_in(
     Ok(any)
 }
 
-/// What a callee has of the lends of one [`Bundle`]. Dropping it ends them; what
-/// is in the callee's store is left to the drop of that.
+/// What a callee borrowed by one [`Bundle`]. Dropping it ends the lends, and leaves what is in
+/// the callee's store to the drop of that store.
 #[must_use]
 pub(super) struct Held {
     regions: Borrowed,
@@ -496,9 +538,9 @@ pub(super) struct Held {
 }
 
 struct HeldOne {
-    /// Nothing, where it is the owner's own.
+    /// `None` if the resource is the callee's own.
     proxy: Option<(ResourceAny, u32)>,
-    /// First: who has the token last may not have it lent.
+    /// Dropped before the token, whose last holder may not have it lent.
     _guard: LendGuard,
     _token: Arc<Token>,
 }
@@ -508,21 +550,18 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// If the callee's state does not allow it. It cannot go on then.
-    pub(super) fn end(
-        self,
-        mut store: impl AsContextMut<Data = GuestState>,
-    ) -> wasmtime::Result<()> {
+    /// If the callee's state does not allow it. Then the callee cannot go on.
+    pub(super) fn end(self, mut store: impl AsContextMut<Data: ProxyView>) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
         let mut result = self.regions.end(&mut store, Ok(()));
         for HeldOne { proxy, .. } in self.proxies {
             let Some((any, rep)) = proxy else {
                 continue;
             };
-            // Takes the handle out of wasmtime's table as well; an error says that
-            // the callee has not given it back.
+            // Takes the handle out of wasmtime's table as well. An error means that the
+            // callee has not dropped it.
             let taken = any.try_into_resource_dynamic(&mut store).map(drop);
-            let gone = store.data_mut().proxies.forget(rep);
+            let gone = store.data_mut().proxies().forget(rep);
             result = result.and(taken).and(gone);
         }
         result
@@ -541,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_a_call_revokes_what_was_lent_on_in_it_and_nothing_else() {
+    fn end_of_a_call_revokes_its_lends_only() {
         let first = lend(None);
         let (second, beside) = (lend(Some(&first)), lend(Some(&first)));
         let third = lend(Some(&second));

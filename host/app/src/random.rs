@@ -8,7 +8,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::random::{insecure, random};
 use wasmtime_wasi::random::WasiRandomView;
 
-use super::guest::GuestState;
+use super::state::GuestState;
 
 /// Replaces wasmtime-wasi's functions. The linker must allow shadowing.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

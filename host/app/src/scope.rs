@@ -1,14 +1,20 @@
-//! Scopes: names of regions, among guests that the operator names.
+//! Scopes: names under which guests of an app find regions.
+//!
+//! A scope maps names to claims. Publishing duplicates a claim, on the publisher's account.
+//! Opening duplicates it again, on the opener's account, with the rights that are published
+//! *and* that the opener has in the scope. The name goes with its [`Publication`], at the
+//! latest with the guest that has it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::guest_id::GuestId;
 use tombolo::{Recipient, Region, RegionError, Rights};
 use tombolo_region::RegionName;
 
-/// Why nothing was published or opened.
+/// Why a region was not published or opened.
 #[derive(Debug)]
 pub(super) enum ScopeError {
     NotPermitted,
@@ -26,21 +32,21 @@ impl From<RegionError> for ScopeError {
 /// A scope of an app.
 pub(super) struct Scope {
     name: String,
-    /// The guests that are members, by their numbers.
-    members: Vec<(usize, Rights)>,
+    /// The members, and their rights.
+    members: Vec<(GuestId, Rights)>,
     names: Mutex<BTreeMap<String, PublishedRegion>>,
-    /// Told of every name that is published.
+    /// Notified of every name that is published.
     published: Notify,
 }
 
-/// What is published: a claim of the publisher's, and what others get of it.
+/// A published region: a claim of the publisher, and the rights that others get.
 struct PublishedRegion {
     region: Region,
     rights: Rights,
 }
 
 impl Scope {
-    pub(super) fn new(name: String, members: Vec<(usize, Rights)>) -> Scope {
+    pub(super) fn new(name: String, members: Vec<(GuestId, Rights)>) -> Scope {
         Scope {
             name,
             members,
@@ -62,7 +68,7 @@ pub(super) struct Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        // Dropped without the lock: regions have locks of their own.
+        // Dropped without the lock, because regions have locks of their own.
         let entry = self.scope.names().remove(&self.name);
         drop(entry);
     }
@@ -78,7 +84,7 @@ pub(super) struct Awaited {
 impl Awaited {
     pub(super) async fn ready(&self) {
         loop {
-            // Before looking: what is published meanwhile is heard of.
+            // Registers before it looks, so that no name is missed.
             let published = self.scope.published.notified();
             tokio::pin!(published);
             published.as_mut().enable();
@@ -99,8 +105,8 @@ impl Scopes {
         Scopes(scopes.into_iter().map(Arc::new).collect())
     }
 
-    /// The scope of this name, and what the guest gets in it.
-    fn granted(&self, guest: usize, name: &str) -> Result<(&Arc<Scope>, Rights), ScopeError> {
+    /// Returns the scope of this name, and the rights that the guest has in it.
+    fn granted(&self, guest: GuestId, name: &str) -> Result<(&Arc<Scope>, Rights), ScopeError> {
         let scope = self.0.iter().find(|scope| scope.name == name);
         let scope = scope.ok_or(ScopeError::NotPermitted)?;
         let member = scope.members.iter().find(|(member, _)| *member == guest);
@@ -108,10 +114,10 @@ impl Scopes {
         Ok((scope, *rights))
     }
 
-    /// Publishes a region of the guest's.
+    /// Publishes a region of the guest.
     pub(super) fn publish(
         &self,
-        guest: usize,
+        guest: GuestId,
         scope: &str,
         name: String,
         region: &Region,
@@ -133,7 +139,7 @@ impl Scopes {
         let mut names = scope.names();
         if names.contains_key(&name) {
             drop(names);
-            // Somebody was faster. The claim goes without the lock.
+            // Another guest was faster. The claim is dropped without the lock.
             drop(entry);
             return Err(ScopeError::Taken);
         }
@@ -146,10 +152,10 @@ impl Scopes {
         })
     }
 
-    /// Opens what is published under a name, for the guest.
+    /// Opens the region that is published under a name, for the guest.
     pub(super) fn open(
         &self,
-        guest: usize,
+        guest: GuestId,
         scope: &str,
         name: &str,
         to: &Recipient,
@@ -161,15 +167,15 @@ impl Scopes {
         Ok(entry.region.duplicate_for(rights, to.owner())?)
     }
 
-    /// What waits for a name.
+    /// Returns a wait until a name is published.
     pub(super) fn awaited(
         &self,
-        guest: usize,
+        guest: GuestId,
         scope: &str,
         name: &str,
     ) -> Result<Awaited, ScopeError> {
         let (scope, _) = self.granted(guest, scope)?;
-        // It is kept for as long as the guest waits: no longer than a name can be.
+        // The text is kept while the guest waits, so its length is checked.
         RegionName::new(name).map_err(RegionError::from)?;
         Ok(Awaited {
             scope: scope.clone(),
@@ -186,11 +192,15 @@ mod tests {
     use super::*;
     use tombolo::RegionHost;
 
+    fn id(index: usize) -> GuestId {
+        GuestId::new(index)
+    }
+
     /// Guest 0 has all rights in `s`, guest 1 those to read, guest 2 is no member.
     fn scopes() -> Scopes {
         Scopes::new([Scope::new(
             "s".into(),
-            vec![(0, Rights::ALL), (1, Rights::READ)],
+            vec![(id(0), Rights::ALL), (id(1), Rights::READ)],
         )])
     }
 
@@ -200,25 +210,27 @@ mod tests {
     }
 
     #[test]
-    fn members_open_what_is_published_with_the_rights_that_they_get() {
+    fn opened_region_has_the_members_rights() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
-        let awaited = scopes.awaited(1, "s", "n").unwrap();
+        let awaited = scopes.awaited(id(1), "s", "n").unwrap();
         assert!(!is_ready(&awaited));
         let all = Rights::READ | Rights::WRITE;
-        let publication = scopes.publish(0, "s", "n".into(), &region, all).unwrap();
+        let publication = scopes
+            .publish(id(0), "s", "n".into(), &region, all)
+            .unwrap();
         assert!(is_ready(&awaited));
         let to = host.context("1").build().recipient();
-        let opened = scopes.open(1, "s", "n", &to).unwrap();
+        let opened = scopes.open(id(1), "s", "n", &to).unwrap();
         assert_eq!((opened.id(), opened.rights()), (region.id(), Rights::READ));
         assert_eq!(opened.owner().name, "1");
-        assert_eq!(scopes.open(0, "s", "n", &to).unwrap().rights(), all);
-        let again = scopes.publish(0, "s", "n".into(), &region, all);
+        assert_eq!(scopes.open(id(0), "s", "n", &to).unwrap().rights(), all);
+        let again = scopes.publish(id(0), "s", "n".into(), &region, all);
         assert!(matches!(again, Err(ScopeError::Taken)));
         drop(publication);
         assert!(!is_ready(&awaited));
         assert!(matches!(
-            scopes.open(1, "s", "n", &to),
+            scopes.open(id(1), "s", "n", &to),
             Err(ScopeError::Absent)
         ));
         drop(region);
@@ -228,49 +240,50 @@ mod tests {
     }
 
     #[test]
-    fn refusal_does_not_tell_what_there_is() {
+    fn refusal_hides_whether_a_name_exists() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let to = host.context("2").build().recipient();
         let _it = scopes
-            .publish(0, "s", "n".into(), &region, Rights::READ)
+            .publish(id(0), "s", "n".into(), &region, Rights::READ)
             .unwrap();
         for (scope, name) in [("s", "n"), ("s", "m"), ("t", "n")] {
-            let opened = scopes.open(2, scope, name, &to);
+            let opened = scopes.open(id(2), scope, name, &to);
             assert!(matches!(opened, Err(ScopeError::NotPermitted)));
-            let awaited = scopes.awaited(2, scope, name);
+            let awaited = scopes.awaited(id(2), scope, name);
             assert!(matches!(awaited, Err(ScopeError::NotPermitted)));
             for guest in [1, 2] {
-                let published = scopes.publish(guest, scope, name.into(), &region, Rights::READ);
+                let published =
+                    scopes.publish(id(guest), scope, name.into(), &region, Rights::READ);
                 assert!(matches!(published, Err(ScopeError::NotPermitted)));
             }
         }
     }
 
     #[test]
-    fn only_what_may_be_shared_is_published() {
+    fn publishing_needs_the_share_right() {
         let (host, scopes) = (RegionHost::new(), scopes());
         let region = host.create("r", 1).unwrap();
         let reader = region.duplicate(Rights::READ).unwrap();
-        let published = scopes.publish(0, "s", "n".into(), &reader, Rights::READ);
+        let published = scopes.publish(id(0), "s", "n".into(), &reader, Rights::READ);
         let Err(ScopeError::Region(RegionError::NotPermitted)) = published else {
             panic!("it cannot be shared");
         };
         let sharer = region.duplicate(Rights::READ | Rights::SHARE).unwrap();
-        let published = scopes.publish(0, "s", "n".into(), &sharer, Rights::WRITE);
+        let published = scopes.publish(id(0), "s", "n".into(), &sharer, Rights::WRITE);
         assert!(
             matches!(published, Err(ScopeError::Region(_))),
             "more than it has"
         );
         let long = "n".repeat(201);
         for name in ["", "\0", &long] {
-            let awaited = scopes.awaited(0, "s", name);
+            let awaited = scopes.awaited(id(0), "s", name);
             assert!(matches!(
                 awaited,
                 Err(ScopeError::Region(RegionError::Name(_)))
             ));
         }
-        let published = scopes.publish(0, "s", "\0".into(), &sharer, Rights::READ);
+        let published = scopes.publish(id(0), "s", "\0".into(), &sharer, Rights::READ);
         assert!(matches!(
             published,
             Err(ScopeError::Region(RegionError::Name(_)))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Output;
+use super::output::Output;
 use tombolo::{Limits, Rights};
 
 /// A directory that a guest is granted, opened by whoever grants it.

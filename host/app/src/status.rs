@@ -1,4 +1,8 @@
-//! Whether a guest lives, is stop_reason to end, or has ended; for all threads.
+//! Whether a guest is alive, was told to end, or has ended. Any thread may ask, and may tell
+//! the guest to end.
+//!
+//! A guest that computes obeys at its next tick, and a guest that waits obeys at once. Its
+//! store goes first, then its lends, and then its callers are told.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,27 +15,29 @@ use tokio::sync::watch;
 use tombolo::RegionHost;
 use tombolo::internal::Owner;
 
-/// Why a guest was stop_reason to end.
+/// Why a guest was told to end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub(super) struct StopReason {
     pub(super) reason: Arc<str>,
-    /// The whole app ends, so that this is no failure of the guest's.
+    /// Whether the whole app ends, so that this is no failure of the guest.
     pub(super) app_shutdown: bool,
 }
 
-/// How far a guest's status has come.
+/// How far an incarnation of a guest has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// It was not told to end.
     Alive,
-    /// It was stop_reason to end, and its memory is not back yet.
+    /// It was told to end, and its memory is not freed yet.
     Ending,
-    /// Its memory is back.
+    /// Its memory is freed.
     Exited,
 }
 
-/// What others see of a guest's status, and may do about it. The guest's task
-/// looks here whenever it is polled, and at each tick while the guest runs.
+/// The status of one incarnation of a guest.
+///
+/// The guest's task looks here whenever it is polled, and at each tick while the guest runs.
 pub(super) struct GuestStatus {
     inner: Mutex<StatusState>,
     memory: Memory,
@@ -40,20 +46,21 @@ pub(super) struct GuestStatus {
     exited: watch::Sender<bool>,
 }
 
-/// Counts the bytes in memory that are of the guest's linear memories alone.
+/// Returns the resident bytes that only the guest's linear memories have.
 type Memory = Box<dyn Fn() -> u64 + Send + Sync>;
 
 #[derive(Debug)]
 struct StatusState {
     stop_reason: Option<StopReason>,
-    /// Of the guest's task, wherever it waits.
+    /// Wakes the guest's task, wherever it waits.
     waker: Option<Waker>,
+    /// When the guest ran last.
     busy: Instant,
 }
 
 impl GuestStatus {
-    /// `memory` counts the bytes in memory that are of the guest's linear memories
-    /// alone.
+    /// Makes the status of a guest that is alive. `memory` returns the resident bytes that only
+    /// the guest's linear memories have.
     pub(super) fn new(
         memory: impl Fn() -> u64 + Send + Sync + 'static,
         host: RegionHost,
@@ -76,8 +83,8 @@ impl GuestStatus {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the guest to end, wherever it is. `false` if it was stop_reason before, or
-    /// is exited: the first reason counts.
+    /// Tells the guest to end, wherever it is. Returns `false` if it was told before or has
+    /// ended: the first reason counts.
     pub(super) fn end(&self, stop_reason: StopReason) -> bool {
         let mut inner = self.inner();
         if inner.stop_reason.is_some() || *self.exited.borrow() {
@@ -92,7 +99,7 @@ impl GuestStatus {
         true
     }
 
-    /// Fails if the guest was stop_reason to end.
+    /// Fails if the guest was told to end.
     pub(super) fn check(&self) -> Result<(), StopReason> {
         match &self.inner().stop_reason {
             Some(stop_reason) => Err(stop_reason.clone()),
@@ -100,7 +107,7 @@ impl GuestStatus {
         }
     }
 
-    /// As [`check`](GuestStatus::check); and wakes the task when it would fail.
+    /// Fails if the guest was told to end. Otherwise wakes the task when it is.
     pub(super) fn watch(&self, context: &Context<'_>) -> Result<(), StopReason> {
         let mut inner = self.inner();
         if let Some(stop_reason) = &inner.stop_reason {
@@ -113,8 +120,8 @@ impl GuestStatus {
         Ok(())
     }
 
-    /// Waits until the guest is stop_reason to end. For its own task, which is the one
-    /// that is woken.
+    /// Waits until the guest is told to end. Only the guest's own task may wait, because one
+    /// task is woken.
     pub(super) async fn stop_reason(&self) -> StopReason {
         poll_fn(|context| match self.watch(context) {
             Err(stop_reason) => Poll::Ready(stop_reason),
@@ -123,23 +130,24 @@ impl GuestStatus {
         .await
     }
 
-    /// The guest ran until now.
+    /// Notes that the guest ran until now.
     pub(super) fn ran(&self) {
         self.inner().busy = Instant::now();
     }
 
-    /// When it ran last.
+    /// Returns when the guest ran last.
     pub(super) fn last_busy(&self) -> Instant {
         self.inner().busy
     }
 
-    /// The bytes that its end would free: what is in memory of its linear memories,
-    /// and of the regions that nobody else has a claim on. Takes a while, for large
-    /// memories.
+    /// Returns the bytes that its end would free: the resident bytes of its linear memories,
+    /// and of regions on which no other guest has a claim. For large memories that takes a
+    /// while, because the kernel is asked about each page.
     pub(super) fn bytes(&self) -> u64 {
         (self.memory)().saturating_add(self.host.exclusive_bytes(&self.owner))
     }
 
+    /// Returns how far it has come.
     pub(super) fn stage(&self) -> Stage {
         if *self.exited.borrow() {
             Stage::Exited
@@ -150,9 +158,9 @@ impl GuestStatus {
         }
     }
 
-    /// Waits until its store was dropped, and so its memory is back.
+    /// Waits until its store is dropped, and so its memory is freed.
     pub(super) async fn exited(&self) {
-        // It fails only when this is exited, which is borrowed.
+        // An error would mean that the sender is gone, and it is borrowed.
         let _ = self.exited.subscribe().wait_for(|exited| *exited).await;
     }
 }
@@ -165,7 +173,7 @@ impl fmt::Debug for GuestStatus {
     }
 }
 
-/// Says that a guest is exited, when it is dropped: after the guest's store.
+/// Marks a guest as exited when it is dropped, which is after the guest's store.
 #[derive(Debug)]
 pub(super) struct ExitGuard(pub(super) Arc<GuestStatus>);
 
@@ -202,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_is_told_nothing() {
+    fn exited_guest_cannot_be_told() {
         let status = status();
         drop(ExitGuard(status.clone()));
         assert_eq!(status.stage(), Stage::Exited);
@@ -211,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn word_from_another_thread_wakes_the_task_that_waits() {
+    async fn end_from_another_thread_wakes_the_task() {
         let status = status();
         let waiting = tokio::spawn({
             let status = status.clone();
@@ -227,17 +235,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_waited_for_until_the_last_of_the_guest_is_dropped() {
+    async fn exit_waits_for_the_guard() {
         let status = status();
-        let last = ExitGuard(status.clone());
-        let back = tokio::spawn({
+        let guard = ExitGuard(status.clone());
+        let exited = tokio::spawn({
             let status = status.clone();
             async move { status.exited().await }
         });
         tokio::task::yield_now().await;
-        assert!(!back.is_finished());
-        drop(last);
-        back.await.unwrap();
+        assert!(!exited.is_finished());
+        drop(guard);
+        exited.await.unwrap();
         status.exited().await;
     }
 }

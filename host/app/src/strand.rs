@@ -1,10 +1,22 @@
 //! Strands: guests that take turns.
 //!
-//! A strand is one task, which polls its guests one after the other; so no two
-//! guests of a strand ever run at once, wherever the task runs. That is what live
-//! windows within a strand stand on. Different strands
-//! are different tasks, which run in parallel where the runtime has several
-//! threads.
+//! A strand is one task, which polls its guests one after the other. So no two guests of a
+//! strand ever run at once, on whichever thread the task runs. Different strands are different
+//! tasks. They run in parallel if the runtime has several threads. No wait blocks inside a
+//! poll, so a strand whose guest waits goes on with its other guests.
+//!
+//! # Why live windows are sound
+//!
+//! Live windows within a strand rely on this module. Guests of a strand are instantiated,
+//! polled and dropped in one task. Inside a poll, another guest of the strand is polled in one
+//! place only: in a call to it ([`idle`](super::idle)), which is the future of an asynchronous
+//! host function. A context's strand and its guest's task come from one value.
+//!
+//! Control leaves a guest where its fiber suspends, also at an epoch tick in wasm, or where it
+//! waits for another guest. Everything that can suspend the fiber takes the store by `&mut`, so
+//! no slice over its memories is alive. Functions of this crate that lift a `WasmList` are
+//! synchronous: `map` uses the address alone, and `channels.send` copies at once. A new host
+//! function must not keep guest memory across an await.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,26 +27,26 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::guest_id::GuestId;
 use tombolo::Strand;
 
-/// What a guest does in its life, and what comes of it.
+/// The task of a guest, from its start to its end.
 pub(super) type GuestTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The strands of an app.
 pub(super) struct Strands<T> {
-    /// Where each guest enters its strand.
+    /// The way into the strand of each guest.
     enter: Vec<mpsc::UnboundedSender<GuestTask<T>>>,
     tasks: JoinSet<()>,
     ended: mpsc::UnboundedReceiver<T>,
-    /// How many guests have entered and not ended.
+    /// The number of guests that have entered and not ended.
     alive: usize,
-    /// The runtime dropped a task, and with it the guests in it.
+    /// Whether the runtime dropped a task, and with it the guests in it.
     dropped: bool,
 }
 
 impl<T: Send + 'static> Strands<T> {
-    /// Makes the strands of guests: each guest comes with its own. To be called on a
-    /// tokio runtime.
+    /// Makes the strands of these guests. To be called on a tokio runtime.
     pub(super) fn new<'a>(guests: impl Iterator<Item = &'a Strand>) -> Strands<T> {
         let (tell, ended) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
@@ -56,16 +68,16 @@ impl<T: Send + 'static> Strands<T> {
         }
     }
 
-    /// Has a guest live in its strand.
-    pub(super) fn enter(&mut self, guest: usize, living: GuestTask<T>) {
-        // It fails only when the strand was aborted.
-        if self.enter[guest].send(living).is_ok() {
+    /// Starts the task of a guest in its strand.
+    pub(super) fn enter(&mut self, guest: GuestId, task: GuestTask<T>) {
+        // It fails only after the strand was aborted.
+        if self.enter[guest.index()].send(task).is_ok() {
             self.alive += 1;
         }
     }
 
-    /// Waits for a guest to end. `None` when there is none left. Nothing is lost
-    /// if the future is dropped.
+    /// Waits for a guest to end, and returns `None` when there is none left. Nothing is
+    /// lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Option<T> {
         loop {
             if self.alive == 0 {
@@ -80,11 +92,11 @@ impl<T: Send + 'static> Strands<T> {
                 joined = self.tasks.join_next() => joined,
             };
             match joined {
-                // A panic of the host's, which is a bug: not to be hidden.
+                // A panic of the host is a bug, which is not to be hidden.
                 Some(Err(error)) if error.is_panic() => {
                     std::panic::resume_unwind(error.into_panic())
                 }
-                // If nobody aborted it, the runtime that it was on has gone.
+                // If it was not aborted, the runtime that it was on is gone.
                 Some(Err(_)) => self.dropped |= !self.enter.is_empty(),
                 Some(Ok(())) => {}
                 None => match self.ended.try_recv() {
@@ -110,7 +122,7 @@ impl<T: Send + 'static> Strands<T> {
     }
 }
 
-/// Polls guests one after the other, until no more can come.
+/// Polls guests one after the other, until no more can enter.
 async fn take_turns<T>(
     mut entering: mpsc::UnboundedReceiver<GuestTask<T>>,
     ended: mpsc::UnboundedSender<T>,
@@ -137,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how many of those that share a counter run at once, at most.
+    /// Counts how many tasks that share a counter run at once, at most.
     async fn run(running: Arc<AtomicUsize>, most: Arc<AtomicUsize>) {
         for _ in 0..200 {
             let now = running.fetch_add(1, Ordering::SeqCst) + 1;
@@ -154,7 +166,10 @@ mod tests {
         let mut strands = Strands::new([&strand; 3].into_iter());
         let (running, most) = (Arc::default(), Arc::<AtomicUsize>::default());
         for guest in 0..3 {
-            strands.enter(guest, Box::pin(run(Arc::clone(&running), most.clone())));
+            strands.enter(
+                GuestId::new(guest),
+                Box::pin(run(Arc::clone(&running), most.clone())),
+            );
         }
         let mut ended = 0;
         while strands.next().await.is_some() {
@@ -165,13 +180,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn strands_run_in_parallel() {
-        // Each waits for the other without letting go of its thread.
+        // Each waits for the other and keeps its thread.
         let mut strands = Strands::new([&Strand::new(), &Strand::new()].into_iter());
         let barrier = Arc::new(std::sync::Barrier::new(2));
         for guest in 0..2 {
             let barrier = barrier.clone();
             strands.enter(
-                guest,
+                GuestId::new(guest),
                 Box::pin(async move {
                     barrier.wait();
                 }),
@@ -182,23 +197,23 @@ mod tests {
     }
 
     #[test]
-    fn strands_of_a_dropped_runtime_say_so() {
+    fn dropped_runtime_is_reported() {
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.build().unwrap()
         };
         let first = runtime();
         let mut strands = first.block_on(async { Strands::new([&Strand::new()].into_iter()) });
-        strands.enter(0, Box::pin(std::future::pending::<()>()));
+        strands.enter(GuestId::new(0), Box::pin(std::future::pending::<()>()));
         drop(first);
         assert!(runtime().block_on(strands.next()).is_none());
         assert!(strands.were_dropped());
     }
 
     #[tokio::test]
-    async fn nobody_is_waited_for_in_an_aborted_strand() {
+    async fn aborted_strands_have_no_guests() {
         let mut strands = Strands::<()>::new([&Strand::new()].into_iter());
-        strands.enter(0, Box::pin(std::future::pending()));
+        strands.enter(GuestId::new(0), Box::pin(std::future::pending()));
         strands.abort();
         assert!(strands.next().await.is_none());
         assert!(!strands.were_dropped());

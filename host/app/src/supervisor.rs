@@ -1,332 +1,341 @@
-//! How the guests of an app are made, and made anew when they fail.
+//! Supervision: how incarnations of guests are started, and started anew after a failure.
+//!
+//! A guest fails if it traps, is ended, or exits with a code other than 0. If its
+//! [`Restart`] policy says so, it gets a new store with new memory, from the component that is
+//! compiled already, on the account that it had. What it held is gone, as at any death: its
+//! windows poison regions, and its handles are dropped.
+//!
+//! The order is: the store goes; the lends end; the *next mailbox* takes the place of the old
+//! one; and only then do callers learn of the failure. A caller that calls again finds the next
+//! incarnation, and waits for it in its mailbox, also during the back-off.
+//!
+//! The back-off doubles from `delay` to `max-delay`. After `max-restarts` failures in a row the
+//! guest has ended. Failures are forgotten if it lived for `healthy-after`. No guest is
+//! restarted while the app ends.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Instance;
 
-use super::call::{Calls, Inbox};
+use super::call_message::Inbox;
 use super::clock::{BUG, Panicked};
-use super::files::FileThreads;
-use super::guest::{Guest, GuestExit, GuestState};
-use super::instance_size::InstanceSize;
-use super::interfaces::{AppGrants, Grants};
-use super::oom::OomKiller;
+use super::exit::GuestExit;
+use super::grants::AppGrants;
+use super::guest::{Broken, Guest, Lived};
+use super::guest_id::GuestId;
+use super::incarnation::{Incarnation, RestartDecision};
 use super::output::Stdio;
 use super::proxy::ProxyKind;
-use super::spec::{CommandSpec, GuestSpec, Restart};
-use super::status::{ExitGuard, StopReason};
+use super::signals::STOP_TIMEOUT;
+use super::spec::Restart;
+use super::status::{GuestStatus, StopReason};
 use super::strand::GuestTask;
-use super::wasi;
-use super::{STOP_TIMEOUT, Ticker};
+use super::table::{GuestEntry, GuestTable};
+use super::ticker::Ticker;
 use crate::text;
-use tombolo::Limits;
-use tombolo::{RegionHost, Strand};
-use tombolo_region::Account;
+use tombolo::RegionHost;
 
-/// What a guest is made of, each time.
-pub(super) struct GuestTemplate {
-    pub(super) spec: GuestSpec,
-    /// What it gets besides, as the first command.
-    pub(super) command: Option<CommandSpec>,
-    pub(super) limits: Limits,
-    /// The one that it lives in.
-    pub(super) strand: Strand,
-    pub(super) component: Component,
-    /// The host memory of its instances.
-    pub(super) size: InstanceSize,
-    /// Bytes of host memory for each unit of fuel, at worst, in the values of its
-    /// calls.
-    pub(super) lift_ratio: u64,
-    /// The name of `wasi:cli/run`, if it is a command.
-    pub(super) run: Option<String>,
-    /// Whether it can hear that the app is to end.
-    pub(super) hears: bool,
-    /// Its standard streams, of all its lives.
-    pub(super) stdio: Stdio,
-    /// Runs its file operations, of all its lives.
-    pub(super) files: Arc<FileThreads>,
-    /// Of all its lives.
-    pub(super) account: OnceLock<Arc<Account>>,
-}
+/// Learns once whether a guest could be instantiated.
+type ReadySender = oneshot::Sender<wasmtime::Result<()>>;
 
-impl GuestTemplate {
-    /// The data of its store. All its lives are on one account: what it queued in
-    /// one counts in the next.
-    pub(super) fn state(&self, host: &RegionHost, grants: Grants) -> wasmtime::Result<GuestState> {
-        let wasi = wasi::context(&self.spec, self.command.as_ref(), &self.stdio)?;
-        let regions = host
-            .context(self.spec.name.clone())
-            .limits(self.limits.clone())
-            .account(self.account.get().cloned())
-            .run_by_us(&self.strand)
-            .build();
-        let _ = self.account.set(regions.owner().account.clone());
-        let ratio = self.lift_ratio;
-        let files = self.files.clone();
-        Ok(GuestState::new(
-            wasi,
-            files,
-            regions,
-            grants,
-            &self.limits,
-            ratio,
-        ))
-    }
-}
-
-/// A guest that is to live.
-pub(super) struct Incarnation {
-    pub(super) index: usize,
-    pub(super) state: GuestState,
-    pub(super) inbox: Inbox,
-    /// How long to wait before it starts.
-    pub(super) delay: Duration,
-    /// After the state: says that it is gone, also if it never starts.
-    pub(super) exit_guard: ExitGuard,
-}
-
-/// The fate of a guest that failed.
-pub(super) enum RestartDecision {
-    /// It is restarted.
-    Restart(Box<Incarnation>),
-    /// It would be restarted if the app did not end.
-    AppEnding,
-    /// It is not restarted.
-    Never,
-}
-
-/// The guests of an app, and how they are made.
+/// Starts the guests of an app, and restarts those that fail.
 pub(super) struct Supervisor {
     pub(super) engine: Engine,
     pub(super) host: RegionHost,
-    pub(super) calls: Arc<Calls>,
-    pub(super) killer: Arc<OomKiller>,
+    pub(super) table: Arc<GuestTable>,
     pub(super) ticker: Arc<Ticker>,
     pub(super) app: AppGrants,
-    pub(super) templates: Vec<GuestTemplate>,
-    /// What each is linked to: those that call nobody share one.
-    pub(super) linkers: Vec<Arc<Linker<GuestState>>>,
     /// The resources that guests define, by their numbers.
     pub(super) kinds: Vec<Arc<ProxyKind>>,
-    /// How often each failed in a row.
-    pub(super) failures: Mutex<Vec<u32>>,
 }
 
 impl Supervisor {
-    /// Waits until everything that the guests printed is written, unless a destination
-    /// takes nothing for as long as [`STOP_TIMEOUT`].
+    /// Waits until all output of the guests is written, unless a destination takes nothing
+    /// for [`STOP_TIMEOUT`].
     pub(super) async fn printed(&self) {
-        let printed = self.templates.iter().map(|template| async {
-            if !template.stdio.drained_within(STOP_TIMEOUT).await {
-                let guest = &template.spec.name;
+        let printed = self.table.iter().map(|entry| async {
+            if !entry.template.stdio.drained_within(STOP_TIMEOUT).await {
+                let guest = &*entry.name;
                 tracing::warn!(guest, "its last output is lost: nobody reads it");
             }
         });
         futures_util::future::join_all(printed).await;
     }
 
-    /// A guest's life, from its start on. How that went is told to `ready`.
+    /// Returns the task of an incarnation, from its start to its end. `ready` learns whether
+    /// it could be instantiated.
     pub(super) fn live(
         self: &Arc<Supervisor>,
-        next: Incarnation,
-        ready: Option<oneshot::Sender<wasmtime::Result<()>>>,
+        incarnation: Incarnation,
+        ready: Option<ReadySender>,
     ) -> GuestTask<GuestExit> {
         let supervisor = self.clone();
         Box::pin(async move {
-            // What is bound first is dropped last.
+            // Bindings are dropped in reverse order, so the guard goes last.
             let Incarnation {
                 exit_guard,
-                index,
+                guest,
                 state,
                 inbox,
                 delay,
-            } = next;
-            if !delay.is_zero() {
-                let status = state.status.clone();
-                tokio::select! {
-                    // The guest hears of it when it is entered.
-                    _ = status.stop_reason() => {}
-                    () = supervisor.calls.ending() => {
-                        status.end(StopReason {
-                            reason: "the app ends".into(),
-                            app_shutdown: true,
-                        });
-                    }
-                    () = sleep(delay) => {}
-                }
-            }
+            } = incarnation;
+            supervisor.wait_to_start(&exit_guard.0, delay).await;
             let born = Instant::now();
-            let name = &supervisor.templates[index].spec.name;
+            let entry = supervisor.table.entry(guest);
             let lived = async {
-                let limits = &supervisor.templates[index].limits;
+                let engine = &supervisor.engine;
+                let limits = &entry.template.limits;
                 let ticker = supervisor.ticker.clone();
-                let guest = Guest::new(&supervisor.engine, state, exit_guard, limits, ticker);
-                guest.live(index, supervisor.clone(), inbox, ready).await
+                let running = Guest::new(engine, state, exit_guard, limits, ticker);
+                let execution = Execution {
+                    supervisor: &supervisor,
+                    entry,
+                    born,
+                };
+                execution.run(running, inbox, ready).await
             };
             // For panics outside of the guest's calls. The store is dropped with the future.
             let lived = AssertUnwindSafe(lived).catch_unwind().await;
             lived.unwrap_or_else(|panic| {
-                supervisor
-                    .calls
-                    .set_exit_reason(index, format!("guest `{name}` was ended: {BUG}"));
-                let mut ended = GuestExit::panicked(index, name, &Panicked::new(&*panic), born);
-                ended.then(supervisor.decide_restart(index, ended.lived));
-                ended
+                let name = &*entry.name;
+                entry.set_exit_reason(format!("guest `{name}` was ended: {BUG}"));
+                let mut exit = GuestExit::panicked(guest, name, &Panicked::new(&*panic), born);
+                exit.decide(supervisor.decide_restart(guest, exit.lived));
+                exit
             })
         })
     }
 
-    /// Prepares the next life of a guest that failed after it had lived for so
-    /// long, if it is to have one. Who calls it from now on waits for that.
-    pub(super) fn decide_restart(&self, index: usize, lived: Duration) -> RestartDecision {
-        let again = self.next_incarnation(index, lived);
-        if !matches!(again, RestartDecision::Restart(_)) {
-            self.on_exit(index);
+    /// Waits for `delay`, unless the guest is told to end or the app ends before.
+    async fn wait_to_start(&self, status: &GuestStatus, delay: Duration) {
+        if delay.is_zero() {
+            return;
         }
-        again
+        tokio::select! {
+            // The guest finds the reason when it starts.
+            _ = status.stop_reason() => {}
+            () = self.app.signals.ending() => {
+                status.end(StopReason {
+                    reason: "the app ends".into(),
+                    app_shutdown: true,
+                });
+            }
+            () = sleep(delay) => {}
+        }
     }
 
-    /// A guest has ended, and is not started again.
-    pub(super) fn on_exit(&self, index: usize) {
-        self.app.channels.on_exit(index);
+    /// Decides whether a guest that failed after it `lived` for this long is restarted, and
+    /// if so, prepares its next incarnation. Calls made from now on go to that one.
+    pub(super) fn decide_restart(&self, guest: GuestId, lived: Duration) -> RestartDecision {
+        let decision = self.next_incarnation(guest, lived);
+        if !matches!(decision, RestartDecision::Restart(_)) {
+            self.on_exit(guest);
+        }
+        decision
     }
 
-    fn next_incarnation(&self, index: usize, lived: Duration) -> RestartDecision {
-        let template = &self.templates[index];
-        let Restart::OnFailure(backoff) = &template.spec.restart else {
+    /// Tells the channels that a guest has ended and is not restarted.
+    pub(super) fn on_exit(&self, guest: GuestId) {
+        self.app.channels.on_exit(guest);
+    }
+
+    fn next_incarnation(&self, guest: GuestId, lived: Duration) -> RestartDecision {
+        let entry = self.table.entry(guest);
+        let name = &*entry.name;
+        let Restart::OnFailure(backoff) = &entry.template.spec.restart else {
             return RestartDecision::Never;
         };
-        let failures = {
-            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            let failures = &mut failures[index];
-            if lived >= backoff.healthy_after {
-                *failures = 0;
-            }
-            *failures = failures.saturating_add(1);
-            *failures
-        };
+        let failures = entry.count_failure(lived >= backoff.healthy_after);
         if failures > backoff.max_restarts {
             tracing::warn!(
-                guest = template.spec.name,
+                guest = name,
                 "failed {failures} times in a row, and is not started again"
             );
             return RestartDecision::Never;
         }
-        if self.calls.is_ending() {
+        if self.app.signals.is_ending() {
             return RestartDecision::AppEnding;
         }
-        let state = match template.state(&self.host, self.app.of(index)) {
+        let state = match entry.template.state(&self.host, self.app.of(guest)) {
             Ok(state) => state,
             Err(error) => {
                 tracing::error!(
-                    guest = template.spec.name,
+                    guest = name,
                     "cannot be started again: {}",
                     text::line(&error)
                 );
                 return RestartDecision::Never;
             }
         };
-        self.app.channels.on_restart(index);
-        let inbox = self.calls.new_incarnation(index, state.recipient());
-        self.killer.on_restart(index, state.status.clone());
-        RestartDecision::Restart(Box::new(Incarnation {
-            index,
-            exit_guard: ExitGuard(state.status.clone()),
-            state,
-            inbox,
-            delay: backoff.wait(failures),
-        }))
+        self.app.channels.on_restart(guest);
+        let inbox = entry.new_incarnation(state.recipient(), state.status.clone());
+        let delay = backoff.wait(failures);
+        RestartDecision::Restart(Box::new(Incarnation::new(guest, state, inbox, delay)))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::{self, Write};
-    use std::sync::mpsc;
+/// The execution of one incarnation of a guest.
+struct Execution<'a> {
+    supervisor: &'a Supervisor,
+    entry: &'a GuestEntry,
+    born: Instant,
+}
 
-    use super::*;
-    use crate::{App, Output, StartError};
-
-    /// A command that prints why it cannot start, and traps.
-    const GIVES_UP: &str = r#"
-(component
-  (import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
-  (alias export $errors "error" (type $error))
-  (import "wasi:io/streams@0.2.0" (instance $streams
-    (alias outer 1 $error (type $outer))
-    (export "error" (type $error (eq $outer)))
-    (export "output-stream" (type $stream (sub resource)))
-    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
-    (export "stream-error" (type $stream-error (eq $failure)))
-    (export "[method]output-stream.blocking-write-and-flush"
-      (func (param "self" (borrow $stream)) (param "contents" (list u8))
-        (result (result (error $stream-error)))))
-  ))
-  (alias export $streams "output-stream" (type $stream))
-  (import "wasi:cli/stdout@0.2.0" (instance $stdout
-    (alias outer 1 $stream (type $outer))
-    (export "output-stream" (type $stream (eq $outer)))
-    (export "get-stdout" (func (result (own $stream))))
-  ))
-  (core module $memory (memory (export "memory") 1) (data (i32.const 0) "no license"))
-  (core instance $memory (instantiate $memory))
-  (core func $stdout (canon lower (func $stdout "get-stdout")))
-  (core func $print (canon lower
-    (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory (core memory $memory "memory"))))
-  (core module $code
-    (import "" "stdout" (func $stdout (result i32)))
-    (import "" "print" (func $print (param i32 i32 i32 i32)))
-    (func $start
-      (call $print (call $stdout) (i32.const 0) (i32.const 10) (i32.const 64))
-      unreachable)
-    (start $start)
-    (func (export "run") (result i32) i32.const 0)
-  )
-  (core instance $code (instantiate $code (with "" (instance
-    (export "stdout" (func $stdout))
-    (export "print" (func $print))
-  ))))
-  (func $run (result (result)) (canon lift (core func $code "run")))
-  (instance $run (export "run" (func $run)))
-  (export "wasi:cli/run@0.2.0" (instance $run))
-)"#;
-
-    /// Takes its time, so that whoever does not wait for it is too early.
-    struct Slow(mpsc::Sender<Vec<u8>>);
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            std::thread::sleep(Duration::from_millis(50));
-            let _ = self.0.send(bytes.to_vec());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+impl Execution<'_> {
+    fn name(&self) -> &str {
+        &self.entry.name
     }
 
-    #[tokio::test]
-    async fn last_words_of_a_guest_that_does_not_start_are_written() {
-        let (kept, written) = mpsc::channel();
-        let spec = GuestSpec {
-            stdout: Some(Output::new(Slow(kept)).named()),
-            ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
-        };
-        let started = App::builder().guest(spec).start().await;
-        let error = started.expect_err("it traps");
-        assert!(
-            matches!(&error, StartError::Instantiate { guest, .. } if guest == "a"),
-            "{error:?}"
+    fn stdio(&self) -> &Stdio {
+        &self.entry.template.stdio
+    }
+
+    /// Instantiates the guest, tells `ready` how that went, and runs it: a command until it
+    /// returns, another guest until no command runs any more. If it fails, its next
+    /// incarnation is prepared before any other guest learns of it.
+    async fn run(&self, mut guest: Guest, inbox: Inbox, ready: Option<ReadySender>) -> GuestExit {
+        // Kept until others have learned of the end: a caller whose call is dropped with it
+        // finds the reason, and the next incarnation.
+        let mut inbox = Some(inbox);
+        if self.entry.template.run.is_some() {
+            // Calls would wait until the command has returned, so they are refused at once.
+            self.entry.set_exit_reason(format!(
+                "guest `{}` is a command, and answers no calls",
+                self.name()
+            ));
+            drop(inbox.take());
+        }
+        let template = &self.entry.template;
+        let instance = guest.instantiate(
+            &template.component,
+            template.size,
+            self.entry.linker(),
+            &self.supervisor.kinds,
+            self.entry.mailbox(),
         );
-        let written: Vec<u8> = written.try_iter().flatten().collect();
-        assert_eq!(String::from_utf8_lossy(&written), "a | no license\n");
+        let lived = match (instance.await, ready) {
+            (Err(error), Some(ready)) => return self.fail_to_start(guest, error, ready),
+            (Err(error), None) => {
+                let error = guest.explain(error);
+                self.refuse_calls(&guest.refused_growths());
+                Err(Broken::during("its start", error))
+            }
+            (Ok(instance), ready) => {
+                if let Some(ready) = ready {
+                    let _ = ready.send(Ok(()));
+                }
+                let lived;
+                (guest, inbox, lived) = self.execute(guest, instance, inbox).await;
+                lived
+            }
+        };
+        let exit = match lived {
+            Ok(code) => self.end_orderly(guest, code),
+            Err(broken) => self.end_broken(guest, broken),
+        };
+        drop(inbox);
+        self.stdio().end_incarnation();
+        exit
+    }
+
+    /// Refuses calls to a guest that could not be instantiated.
+    fn refuse_calls(&self, refused: &str) {
+        self.entry.set_exit_reason(format!(
+            "guest `{}` could not be instantiated{refused}",
+            self.name()
+        ));
+    }
+
+    /// Ends a guest that could not be instantiated when the app started.
+    fn fail_to_start(&self, guest: Guest, error: wasmtime::Error, ready: ReadySender) -> GuestExit {
+        let error = guest.explain(error);
+        let refused = guest.refused_growths();
+        self.refuse_calls(&refused);
+        let error = match refused.is_empty() {
+            true => error,
+            false => error.context(format!("no memory{refused}")),
+        };
+        // It may have printed the reason.
+        self.stdio().end_incarnation();
+        let _ = ready.send(Err(error));
+        let exit = guest.exit(self.entry.id, self.born, None, None, None);
+        self.supervisor.on_exit(self.entry.id);
+        exit
+    }
+
+    /// Runs a command, or answers calls. Returns the guest and what is left in its inbox.
+    async fn execute(
+        &self,
+        mut guest: Guest,
+        instance: Instance,
+        inbox: Option<Inbox>,
+    ) -> (Guest, Option<Inbox>, Lived) {
+        let Some(run) = self.entry.template.run.as_deref() else {
+            let Some(inbox) = inbox else {
+                return (guest, None, Ok(None));
+            };
+            let mailbox = self.entry.mailbox();
+            let (guest, inbox, served) = guest.serve(instance, inbox, &mailbox.idle).await;
+            return (guest, Some(inbox), served.map(|()| None));
+        };
+        let stop_reason = guest.stop_reason();
+        let lived = tokio::select! {
+            biased;
+            reason = stop_reason => Err(reason.into()),
+            () = self.supervisor.app.signals.begun() => {
+                guest.run(instance, run, self.stdio()).await
+            }
+        };
+        (guest, inbox, lived)
+    }
+
+    /// Ends a guest that has returned, or that has no calls to answer any more.
+    fn end_orderly(&self, mut guest: Guest, code: Option<u8>) -> GuestExit {
+        guest.finish();
+        let mut exit = guest.exit(self.entry.id, self.born, code, None, None);
+        let reason = format!("guest `{}` has ended", self.name());
+        self.entry.set_exit_reason(reason);
+        match code {
+            Some(0) | None => self.supervisor.on_exit(self.entry.id),
+            Some(_) => self.decide_restart(&mut exit),
+        }
+        exit
+    }
+
+    /// Ends a guest that failed, or was told to end.
+    fn end_broken(&self, mut guest: Guest, broken: Broken) -> GuestExit {
+        let Broken {
+            error,
+            borrowed,
+            tell,
+            function,
+        } = broken;
+        let stop_reason = error.downcast_ref::<StopReason>().cloned();
+        let (failure, told) = guest.failure_texts(self.name(), function.as_deref(), error);
+        let app_shutdown = stop_reason.as_ref().is_some_and(|it| it.app_shutdown);
+        // First the memory goes, and with it the windows; then the lends. Only then does any
+        // other guest learn of it.
+        let mut exit = guest.exit(self.entry.id, self.born, None, Some(failure), stop_reason);
+        self.entry.set_exit_reason(told.clone());
+        drop(borrowed);
+        match app_shutdown {
+            true => self.supervisor.on_exit(self.entry.id),
+            false => self.decide_restart(&mut exit),
+        }
+        if let Some(tell) = tell {
+            tell(told);
+        }
+        exit
+    }
+
+    fn decide_restart(&self, exit: &mut GuestExit) {
+        let decision = self.supervisor.decide_restart(self.entry.id, exit.lived);
+        exit.decide(decision);
     }
 }

@@ -1,41 +1,44 @@
-//! Who waits for whom, so that nobody comes to wait for itself.
+//! The graph of guests that wait for each other, so that no guest comes to wait for itself.
 //!
-//! Each life of a guest has a place of its own where it notes for whom it waits, with
-//! a number that is higher than all that were given before. Who comes to wait notes
-//! that first and looks afterwards, from one to the next. If a cycle is closed, then
-//! the last one to note is on it, finds all the others noted, and is refused. There is
-//! no lock that all calls share.
+//! A guest that begins to wait notes this in its own node, under a number that counts up.
+//! Then it walks along what the others have noted. The last guest to note an edge of a cycle
+//! finds the whole cycle, and is refused. So calls share no lock.
+//!
+//! An edge stands until the call has returned *and* what it lent is back. A callee that is
+//! ended may have re-lent the region. The third guest keeps running, and must not wait for
+//! the lender.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use super::guest_id::GuestId;
 use crate::sync::{Mutex, MutexGuard};
 
-/// What a caller lent, which it waits for as well.
+/// The regions that a caller lent. It waits for them as well as for the call.
 pub(super) trait LentRegions: Default {
-    /// Tells whether all of it is back. It does not change again then.
+    /// Returns whether all of them are back. That is final.
     fn are_all_back(&self) -> bool;
 }
 
-/// A guest, in one of its lives, and for whom it waits: one that calls waits for one
-/// other, queued or not.
+/// An incarnation of a guest, and the one that it waits for. A guest that calls waits for one
+/// other guest, whether the call is queued or runs.
 #[derive(Debug)]
 pub(super) struct WaitNode<L> {
-    /// The guest's index.
-    guest: usize,
+    guest: GuestId,
     wait: Mutex<Option<Wait<L>>>,
 }
 
-/// That a guest waits for another. It does not only wait for the call to
-/// return, but then for what it lent to be back; and while that is not back, as
-/// when the callee lent it on before it was ended, whoever borrowed it must not
-/// wait for the lender. That holds as well where the lender was ended itself and
-/// waits no more: those who lent to it wait for the same. Whether it was started
-/// again makes no difference to that, and its next life waits for nothing of it.
+/// An edge: a guest waits for another, first for the call to return, and then for what it
+/// lent to be back.
+///
+/// While that is not back, a guest that borrowed it must not wait for the lender. This holds
+/// even if the lender has ended and waits no more, because guests that lent to it wait for
+/// the same. A restarted lender makes no difference: its next incarnation waits for nothing
+/// of this.
 #[derive(Debug)]
 struct Wait<L> {
-    /// Also since whoever hears of the end of a call may call again before this is
-    /// noted.
+    /// Tells this edge from the next one of the same guest. A guest that learns of the end of
+    /// a call may call again before that end is noted here.
     number: u64,
     to: Arc<WaitNode<L>>,
     lends: L,
@@ -51,15 +54,15 @@ impl<L: LentRegions> Wait<L> {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl<L> WaitNode<L> {
-    pub(super) fn new(guest: usize) -> Arc<WaitNode<L>> {
+    pub(super) fn new(guest: GuestId) -> Arc<WaitNode<L>> {
         Arc::new(WaitNode {
             guest,
             wait: Mutex::new(None),
         })
     }
 
-    /// The guest's index.
-    pub(super) fn guest(&self) -> usize {
+    /// Returns the guest whose incarnation it is.
+    pub(super) fn guest(&self) -> GuestId {
         self.guest
     }
 
@@ -69,19 +72,19 @@ impl<L> WaitNode<L> {
 }
 
 impl<L: LentRegions> WaitNode<L> {
-    /// Notes that this guest waits for `to`, until what is returned is dropped, and
-    /// what it was told of is back.
+    /// Notes that this guest waits for `to`, until the returned edge is dropped and the lends
+    /// that the edge was told of are back.
     ///
     /// # Errors
     ///
-    /// The guests of the cycle that this would close, from this one to this one.
+    /// Returns the guests of the cycle that this would close, from this one to this one.
     pub(super) fn wait(
         self: &Arc<WaitNode<L>>,
         to: &Arc<WaitNode<L>>,
-    ) -> Result<WaitEdge<L>, Vec<usize>> {
+    ) -> Result<WaitEdge<L>, Vec<GuestId>> {
         let mut noted = self.noted();
-        // With the lock: who has a lower number than another, and is looked for by
-        // that one, is found.
+        // Numbered under the lock, so that a guest with a lower number than another has
+        // noted its edge when the other one looks.
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let last = noted.replace(Wait {
             number,
@@ -96,20 +99,20 @@ impl<L: LentRegions> WaitNode<L> {
             number,
         };
         match self.cycle(number, to) {
-            Some(cycle) => Err(cycle), // And what is noted goes again.
+            Some(cycle) => Err(cycle), // Dropping `waiting` removes the edge.
             None => Ok(waiting),
         }
     }
 
-    /// The cycle from this guest by way of `to`, if all others on it began to wait
-    /// before it did, by this number.
-    fn cycle(self: &Arc<WaitNode<L>>, number: u64, to: &Arc<WaitNode<L>>) -> Option<Vec<usize>> {
+    /// Returns the cycle from this guest by way of `to`, if all others on it began to wait
+    /// before this one did, by this number.
+    fn cycle(self: &Arc<WaitNode<L>>, number: u64, to: &Arc<WaitNode<L>>) -> Option<Vec<GuestId>> {
         let (mut met, mut at) = (Vec::new(), to.clone());
         while !Arc::ptr_eq(self, &at) {
             let (next_number, next) = at.waits_for()?;
-            // Whoever began later looks for itself. And a cycle of others, or one that
-            // comes to be while this looks, is theirs: one with this guest has stood
-            // still since it noted its own part.
+            // A guest that began later looks for itself. A cycle without this guest, or one
+            // that forms during this walk, is for the others to find: a cycle with this
+            // guest has not changed since it noted its own edge.
             let again = met.iter().any(|(life, _)| Arc::ptr_eq(life, &at));
             if next_number > number || again {
                 return None;
@@ -117,7 +120,7 @@ impl<L: LentRegions> WaitNode<L> {
             met.push((at, next_number));
             at = next;
         }
-        // Whether they all wait at once, or one did before the other.
+        // Tells whether all of them wait at the same time, or one after the other.
         for (life, number) in &met {
             match life.waits_for() {
                 Some((still, _)) if still == *number => {}
@@ -129,7 +132,7 @@ impl<L: LentRegions> WaitNode<L> {
         Some(ends.into_iter().chain(met).chain(ends).collect())
     }
 
-    /// For whom it waits now, if for anybody, and by which number.
+    /// Returns the number of its edge, and the guest that it waits for, if it waits.
     fn waits_for(&self) -> Option<(u64, Arc<WaitNode<L>>)> {
         let mut noted = self.noted();
         let wait = noted.as_ref()?;
@@ -148,7 +151,7 @@ impl<L: LentRegions> WaitNode<L> {
     }
 }
 
-/// That a guest waits for another to return, until this is dropped.
+/// An edge of the graph: a guest waits for another to return until this is dropped.
 #[derive(Debug)]
 pub(super) struct WaitEdge<L: LentRegions> {
     from: Arc<WaitNode<L>>,
@@ -156,12 +159,12 @@ pub(super) struct WaitEdge<L: LentRegions> {
 }
 
 impl<L: LentRegions> WaitEdge<L> {
-    /// The caller.
-    pub(super) fn from(&self) -> usize {
+    /// Returns the caller.
+    pub(super) fn from(&self) -> GuestId {
         self.from.guest
     }
 
-    /// The guest waits for these besides.
+    /// Makes the guest wait for these lends as well.
     pub(super) fn for_lends(&self, lends: L) {
         if let Some(wait) = self.own(&mut self.from.noted()) {
             wait.lends = lends;
@@ -179,7 +182,7 @@ impl<L: LentRegions> Drop for WaitEdge<L> {
         let mut noted = self.from.noted();
         if let Some(wait) = self.own(&mut noted) {
             wait.returned = true;
-            // Others look after what is left, when they come by.
+            // An edge that is not over is removed by a later walk.
             if wait.is_over() {
                 let over = noted.take();
                 drop(noted);

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
-use super::guest::GuestState;
 use super::output::{GuestStdin, Stdio};
 use super::spec::{CommandSpec, Grant, GuestSpec};
+use super::state::GuestState;
 use super::{files, filesystem, random};
 use tombolo::internal::sys;
 

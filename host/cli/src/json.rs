@@ -58,7 +58,7 @@ pub(super) fn render(report: &Report) -> String {
 fn guest(guest: &GuestReport) -> Value {
     json!({
         "name": guest.name,
-        "end": guest.end,
+        "end": guest.end.to_string(),
         "regions": guest.regions.iter().map(region).collect::<Vec<_>>(),
         "regions_released": guest.regions_released.iter().map(region).collect::<Vec<_>>(),
         "regions_released_total": guest.regions_released_total,
@@ -68,7 +68,7 @@ fn guest(guest: &GuestReport) -> Value {
             "region_id": window.region_id,
             "offset": window.offset,
             "length": window.length,
-            "access": window.access,
+            "access": window.access.to_string(),
             "count": window.count,
         })).collect::<Vec<_>>(),
         "windows_total": guest.windows_total,

@@ -52,7 +52,7 @@ impl Sections {
         for guest in guests {
             table.add_row([
                 guest.name.clone(),
-                guest.end.clone(),
+                guest.end.to_string(),
                 guest.regions_created.to_string(),
                 guest.regions_freed.to_string(),
                 guest.windows_total.to_string(),
@@ -98,7 +98,7 @@ impl Sections {
                     format!("{} ({})", window.region, window.region_id),
                     format!("{:#x}", window.offset),
                     bytes(window.length),
-                    window.access.clone(),
+                    window.access.to_string(),
                     window.count.to_string(),
                 ]);
             }
@@ -293,7 +293,7 @@ fn time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tombolo_app::{CallReport, KillReport, WindowReport};
+    use tombolo_app::{CallReport, GuestEnd, KillReport, WindowAccess, WindowReport};
 
     fn kill(guest: &str, score: u16, dry_run: bool) -> KillReport {
         let mut kill = KillReport::default();
@@ -311,7 +311,7 @@ mod tests {
         window.region = "music".to_owned();
         window.region_id = 7;
         window.length = 10_584_064;
-        window.access = "write".to_owned();
+        window.access = WindowAccess::Write;
         window.count = 1;
         let mut held = RegionUsage::default();
         held.id = 7;
@@ -330,7 +330,7 @@ mod tests {
         released.holders = 1;
         let mut guest = GuestReport::default();
         guest.name = "player".to_owned();
-        guest.end = "exit code 0".to_owned();
+        guest.end = GuestEnd::Exit(0);
         guest.windows = vec![window];
         guest.windows_total = 3;
         guest.regions = vec![held];
@@ -344,7 +344,7 @@ mod tests {
     fn report() -> Report {
         let mut server = GuestReport::default();
         server.name = "audioserver".to_owned();
-        server.end = "served".to_owned();
+        server.end = GuestEnd::Served;
         let mut call = CallReport::default();
         call.caller = "player".to_owned();
         call.callee = "audioserver".to_owned();
@@ -376,7 +376,7 @@ mod tests {
                 "",
                 "Guests",
                 "guest exit regions created freed windows",
-                "player exit code 0 1 1 3",
+                "player exit 0 1 1 3",
                 "audioserver served 0 0 0",
                 "",
                 "Windows",

@@ -355,8 +355,8 @@ mod for_want_of_memory {
         assert_eq!(outcome.failures, [""; 0]);
         assert_eq!(names(&outcome.report.kills), ["near", "far"]);
         assert_eq!(
-            (guest_end(&outcome, "near"), guest_end(&outcome, "far")),
-            ("served", "served")
+            [guest_end(&outcome, "near"), guest_end(&outcome, "far")],
+            ["served", "served"]
         );
     }
 
@@ -499,8 +499,8 @@ mod with_the_app {
         assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(outcome.failures, [""; 0]);
         assert_eq!(
-            (guest_end(&outcome, "client"), guest_end(&outcome, "near")),
-            (STOPPED, STOPPED)
+            [guest_end(&outcome, "client"), guest_end(&outcome, "near")],
+            [STOPPED, STOPPED]
         );
         assert_eq!(guest_end(&outcome, "far"), "served");
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tombolo::{Limits, RegionHost};
 use tombolo_app::{
-    App, AppBuilder, AppHandle, Backoff, CommandExit, CommandSpec, GuestSpec, Outcome, Restart,
+    App, AppBuilder, AppHandle, Backoff, CommandExit, CommandSpec, GuestEnd, GuestSpec, Outcome,
+    Restart,
 };
 
 use crate::guests;
@@ -143,7 +144,7 @@ mod when_the_user_ends {
         );
         let guests = &outcome.report.guests;
         let watch = guests.iter().find(|it| it.name == "watch");
-        assert_eq!(watch.map(|it| &*it.end), Some("exit 0"));
+        assert_eq!(watch.map(|it| &it.end), Some(&GuestEnd::Exit(0)));
     }
 
     // rule 6

@@ -148,8 +148,8 @@ fn dry_run_asks_the_hook_and_ends_no_guest() {
     });
     assert_eq!(killed(&outcome), [("near", true)]);
     assert_eq!(
-        (guest_end(&outcome, "near"), guest_end(&outcome, "far")),
-        ("served", "served")
+        [guest_end(&outcome, "near"), guest_end(&outcome, "far")],
+        ["served", "served"]
     );
 }
 

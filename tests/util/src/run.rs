@@ -113,16 +113,16 @@ pub fn succeeds_despite(app: AppBuilder, failed: &[&str]) -> Outcome {
     outcome
 }
 
-/// Returns how a guest ended, as the report says it.
+/// Returns how a guest ended, in the words of the report.
 ///
 /// # Panics
 ///
 /// Panics if the report has no such guest.
 #[track_caller]
-pub fn guest_end<'a>(outcome: &'a Outcome, guest: &str) -> &'a str {
+pub fn guest_end(outcome: &Outcome, guest: &str) -> String {
     let mut guests = outcome.report.guests.iter();
     let guest = guests.find(|it| it.name == guest);
-    &guest.expect("the report has the guest").end
+    guest.expect("the report has the guest").end.to_string()
 }
 
 /// Lets guests of the same runtime run until a condition holds.

@@ -17,7 +17,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult};
 use self::directory::EntryStream;
 use self::stream::ChargedStream;
 use super::files::FileView;
-use super::guest::GuestState;
+use super::state::GuestState;
 use tombolo_region::Charge;
 
 /// The interface, in the version that wasmtime-wasi implements.

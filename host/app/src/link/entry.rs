@@ -75,7 +75,7 @@ fn is_run(ty: &ComponentFunc) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::App;
+    use crate::builder::AppBuilder;
     use crate::spec::GuestSpec;
 
     /// Returns the errors of an app with one guest, which exports this interface.
@@ -99,7 +99,9 @@ mod tests {
                (export {export:?} (instance $i)))"
         );
         let wasm = wat::parse_str(text).expect("it is well-formed");
-        let findings = App::builder().guest(GuestSpec::new("a", wasm)).check();
+        let findings = AppBuilder::default()
+            .guest(GuestSpec::new("a", wasm))
+            .check();
         findings.errors.iter().map(ToString::to_string).collect()
     }
 

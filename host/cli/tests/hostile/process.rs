@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome};
+use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestEnd, GuestSpec, Outcome};
 use tombolo_tests::artifacts;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -605,7 +605,11 @@ mod panics {
                     .contains(&format!("{bug}: the log is broken")),
                 "{outcome:?}"
             );
-            assert_eq!(outcome.report.guests[2].end, "served", "{outcome:?}");
+            assert_eq!(
+                outcome.report.guests[2].end,
+                GuestEnd::Served,
+                "{outcome:?}"
+            );
         }
     }
 
@@ -620,7 +624,7 @@ mod panics {
                  the host: the log is broken"
             ]
         );
-        assert_eq!(outcome.report.guests[1].end, "failed");
+        assert_eq!(outcome.report.guests[1].end, GuestEnd::Failed);
         // The region was made, and goes with the store.
         let report = outcome.report;
         assert_eq!(report.regions_created, report.regions_freed + 1);

@@ -13,6 +13,7 @@ use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
 use tokio::sync::{mpsc, oneshot};
 
+use super::guest_id::GuestId;
 use super::told::{Failed, How, Told};
 use super::waits::{self, LentRegions};
 use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
@@ -413,7 +414,7 @@ impl App {
 fn seat(guest: usize, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
     let (sender, inbox) = mpsc::unbounded_channel();
     let seat = Seat {
-        life: Life::new(guest),
+        life: Life::new(GuestId::new(guest)),
         inbox: sender,
         recipient: recipient.clone(),
     };
@@ -459,7 +460,7 @@ impl Guest {
                 _ if depth > 0 => {
                     let (first, last) = (self.app.plan.commands, self.app.seats.len());
                     let to = thread_rng().gen_range(first..last);
-                    if to != self.life.guest() {
+                    if to != self.life.guest().index() {
                         self.call(to, depth - 1).await;
                     }
                 }
@@ -470,13 +471,14 @@ impl Guest {
     }
 
     async fn call(&mut self, to: usize, depth: u32) {
-        let (app, from) = (self.app.clone(), self.life.guest());
+        let (app, from) = (self.app.clone(), self.life.guest().index());
         let seen = &*app.seen;
         let seat = app.seat(to);
         let noted = app.log.begin(from, to);
         let waiting = match app.seat(from).life.wait(&seat.life) {
             Ok(waiting) => waiting,
             Err(cycle) => {
+                let cycle: Vec<usize> = cycle.into_iter().map(GuestId::index).collect();
                 app.log.check(&cycle, noted);
                 app.log.end(noted);
                 return note(&seen.cycles);
@@ -609,7 +611,7 @@ impl Guest {
                 // then does anybody hear of it.
                 drop(store);
                 drop(borrowed);
-                let next = app.again(life.guest(), to, restarts);
+                let next = app.again(life.guest().index(), to, restarts);
                 step();
                 if let Some(reply) = reply {
                     let _ = reply.send(Reply::Failed);

@@ -12,6 +12,7 @@ use shuttle::thread;
 use super::channel::{
     Channel, ChannelError, Channels, Member, Message, ReceiverEnd, SenderEnd, Unsent,
 };
+use super::guest_id::GuestId;
 use super::spec::ChannelSpec;
 use super::told::{Failed, How, Told};
 use crate::held::{Limits, Memory, Recipient, World, some_access, some_span};
@@ -93,7 +94,7 @@ impl Post {
                 Ok(()) => break,
                 Err(Failed) if life < self.plan.restarts => {
                     *self.told[guest].lock().expect("nobody panics") = Told::new();
-                    self.channels.on_restart(guest);
+                    self.channels.on_restart(GuestId::new(guest));
                     note(&self.seen.reborn);
                 }
                 Err(Failed) => {
@@ -104,7 +105,7 @@ impl Post {
             }
         }
         self.done[guest].store(true, SeqCst);
-        self.channels.on_exit(guest);
+        self.channels.on_exit(GuestId::new(guest));
     }
 
     /// Of a guest that is not started again, what it drops last is dropped.
@@ -113,7 +114,10 @@ impl Post {
     }
 
     async fn send(&self, guest: usize, told: &Told, to: &Recipient) -> Result<(), Failed> {
-        let end = self.channels.sender(guest, "c").expect("it is permitted");
+        let end = self
+            .channels
+            .sender(GuestId::new(guest), "c")
+            .expect("it is permitted");
         let mut end = Some(end);
         let sent = self.send_all(guest, told, to, end.as_ref().expect("there"));
         let sent = sent.await;
@@ -203,7 +207,7 @@ impl Post {
     }
 
     async fn receive(&self, told: &Told, to: &Recipient) -> Result<(), Failed> {
-        let end = self.channels.receiver(self.receiver(), "c");
+        let end = self.channels.receiver(GuestId::new(self.receiver()), "c");
         let end = end.expect("nobody else has it");
         let received = self.receive_all(told, to, &end).await;
         match &received {
@@ -315,7 +319,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         false => Limits::default(),
     });
     let member = |(guest, limits)| Member {
-        guest,
+        guest: GuestId::new(guest),
         restarts: plan.restarts > 0,
         limits,
     };

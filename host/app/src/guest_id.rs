@@ -1,0 +1,19 @@
+//! The identity of a guest within its app.
+
+/// Identifies a guest of an app by its place in the order in which the guests were added.
+///
+/// A guest keeps its id when it is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GuestId(usize);
+
+impl GuestId {
+    /// Returns the id of the guest at this place.
+    pub(crate) fn new(index: usize) -> GuestId {
+        GuestId(index)
+    }
+
+    /// Returns the guest's place.
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+}

@@ -1,0 +1,264 @@
+//! Which guest is ended when memory is short: a pure choice among candidates.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::time::Instant;
+
+use super::status::Stage;
+
+/// The score of a guest for which none was set.
+const DEFAULT_SCORE: u16 = 500;
+
+/// The highest score and floor.
+pub(super) const MAX_SCORE: u16 = 1000;
+
+/// Guests with a score of 0 are never ended by default.
+const DEFAULT_FLOOR: u16 = 1;
+
+/// What to do when memory is short and purging has freed nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnPressure {
+    /// Does nothing besides purging.
+    #[default]
+    Purge,
+    /// Counts what [`Kill`](OnPressure::Kill) would have done. Each guest counts once,
+    /// because it would be gone then.
+    DryRun,
+    /// Ends a guest.
+    Kill,
+}
+
+/// A guest that may be ended to free memory.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The guest's name.
+    pub guest: String,
+    /// The guest's score, from 0 to 1000: the higher it is, the sooner the guest is ended.
+    pub score: u16,
+    /// When the guest ran last. A guest that waits, in a host call or for another guest,
+    /// does not run.
+    pub last_busy: Instant,
+    /// The bytes that its end would free. They are the resident bytes of its linear
+    /// memories and of regions on which no other guest has a claim, and the host memory on
+    /// its account, in steps of 64 KiB.
+    pub bytes: u64,
+}
+
+/// The answer of a hook that is asked before a guest is ended; see
+/// [`AppBuilder::before_kill`](super::AppBuilder::before_kill).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The guest may be ended.
+    Kill,
+    /// The guest is spared this time. The hook is asked about the next one.
+    Spare,
+}
+
+pub(super) type Hook = Box<dyn FnMut(&Candidate) -> Verdict + Send>;
+
+/// What the operator wants to happen when memory is short.
+pub(super) struct OomPolicy {
+    pub(super) on_pressure: OnPressure,
+    pub(super) floor: u16,
+    /// The scores that were set, by the guests' names.
+    pub(super) scores: Vec<(String, u16)>,
+    pub(super) hook: Option<Hook>,
+}
+
+impl Default for OomPolicy {
+    fn default() -> OomPolicy {
+        OomPolicy {
+            on_pressure: OnPressure::default(),
+            floor: DEFAULT_FLOOR,
+            scores: Vec::new(),
+            hook: None,
+        }
+    }
+}
+
+impl fmt::Debug for OomPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OomPolicy")
+            .field("on_pressure", &self.on_pressure)
+            .field("floor", &self.floor)
+            .field("scores", &self.scores)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OomPolicy {
+    /// Returns the score of a guest. The last one that was set for it counts.
+    pub(super) fn score(&self, guest: &str) -> u16 {
+        let given = self.scores.iter().rev().find(|(name, _)| name == guest);
+        given.map_or(DEFAULT_SCORE, |(_, score)| *score)
+    }
+}
+
+/// What to do about one of several guests, by its place among them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Wait for the memory of this one, and end none before.
+    Wait(usize),
+    /// End none at all.
+    Nobody,
+    /// End this one.
+    Kill(usize),
+}
+
+/// Chooses the guest to end. It lives, is not below the floor, frees memory by its end, and
+/// is not spared by the hook. Of those, it has the highest score. Among equal scores, it was
+/// busy longest ago.
+///
+/// `bytes` returns what the end of a guest would free, which may take a while. It is asked
+/// only about guests whose turn it would be, and the answer is noted in the candidate.
+pub(super) fn choose(
+    guests: &mut [(Stage, Candidate)],
+    floor: u16,
+    mut bytes: impl FnMut(usize) -> u64,
+    mut ask: impl FnMut(&Candidate) -> Verdict,
+) -> Choice {
+    let ending = |(stage, _): &(Stage, Candidate)| *stage == Stage::Ending;
+    if let Some(index) = guests.iter().position(ending) {
+        return Choice::Wait(index);
+    }
+    let mut order: Vec<usize> = (0..guests.len())
+        .filter(|index| {
+            let (stage, guest) = &guests[*index];
+            *stage == Stage::Alive && guest.score >= floor
+        })
+        .collect();
+    order.sort_by_key(|index| {
+        let (_, guest) = &guests[*index];
+        (Reverse(guest.score), guest.last_busy)
+    });
+    order
+        .into_iter()
+        .find(|index| {
+            let (_, guest) = &mut guests[*index];
+            guest.bytes = bytes(*index);
+            guest.bytes > 0 && ask(guest) == Verdict::Kill
+        })
+        .map_or(Choice::Nobody, Choice::Kill)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Returns guests by score, seconds since they were busy, and bytes.
+    fn guests(all: &[(u16, u64, u64)]) -> Vec<(Stage, Candidate)> {
+        let now = Instant::now() + Duration::from_secs(1 << 20);
+        all.iter()
+            .enumerate()
+            .map(|(index, (score, idle, bytes))| {
+                let candidate = Candidate {
+                    guest: index.to_string(),
+                    score: *score,
+                    last_busy: now - Duration::from_secs(*idle),
+                    bytes: *bytes,
+                };
+                (Stage::Alive, candidate)
+            })
+            .collect()
+    }
+
+    /// Chooses among guests whose bytes are known.
+    fn choose(
+        guests: &[(Stage, Candidate)],
+        floor: u16,
+        ask: impl FnMut(&Candidate) -> Verdict,
+    ) -> Choice {
+        let bytes = |index: usize| guests[index].1.bytes;
+        super::choose(&mut guests.to_vec(), floor, bytes, ask)
+    }
+
+    fn end(_: &Candidate) -> Verdict {
+        Verdict::Kill
+    }
+
+    #[test]
+    fn highest_score_goes_first() {
+        let guests = guests(&[(500, 9, 1), (900, 1, 1), (899, 9, 9)]);
+        assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
+    }
+
+    #[test]
+    fn equal_scores_go_by_longest_idle() {
+        let guests = guests(&[(500, 1, 9), (500, 3, 1), (500, 2, 9)]);
+        assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
+    }
+
+    #[test]
+    fn floor_protects_lower_scores() {
+        let all = guests(&[(0, 1, 1), (1, 1, 1)]);
+        assert_eq!(choose(&all, 0, end), Choice::Kill(1));
+        assert_eq!(choose(&all, 1, end), Choice::Kill(1));
+        assert_eq!(choose(&all, 2, end), Choice::Nobody);
+        assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
+        assert_eq!(choose(&all[..1], 0, end), Choice::Kill(0));
+    }
+
+    #[test]
+    fn guest_that_frees_nothing_is_skipped() {
+        let all = guests(&[(1000, 9, 0), (1, 1, 1)]);
+        assert_eq!(choose(&all, 1, end), Choice::Kill(1));
+        assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
+    }
+
+    #[test]
+    fn only_guests_in_turn_are_measured() {
+        let mut all = guests(&[(900, 1, 0), (800, 1, 7), (700, 1, 9)]);
+        let bytes: Vec<u64> = all.iter().map(|(_, guest)| guest.bytes).collect();
+        let mut measured = Vec::new();
+        let bytes = |index: usize| {
+            measured.push(index);
+            bytes[index]
+        };
+        assert_eq!(super::choose(&mut all, 1, bytes, end), Choice::Kill(1));
+        assert_eq!(measured, [0, 1]);
+        assert_eq!(all[1].1.bytes, 7);
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let mut all = guests(&[(900, 1, 1), (1, 1, 1), (500, 1, 1)]);
+        all[1].0 = Stage::Ending;
+        let asked = |_: &Candidate| panic!("the memory of the earlier guest is not freed yet");
+        assert_eq!(choose(&all, 1, asked), Choice::Wait(1));
+        all[1].0 = Stage::Exited;
+        all[0].0 = Stage::Exited;
+        assert_eq!(choose(&all, 1, end), Choice::Kill(2));
+    }
+
+    #[test]
+    fn spared_guest_passes_the_turn_on() {
+        let all = guests(&[(900, 1, 1), (800, 1, 1), (700, 1, 1)]);
+        let mut asked = Vec::new();
+        let choice = choose(&all, 1, |candidate| {
+            asked.push(candidate.guest.clone());
+            match candidate.score {
+                900 => Verdict::Spare,
+                _ => Verdict::Kill,
+            }
+        });
+        assert_eq!(choice, Choice::Kill(1));
+        assert_eq!(asked, ["0", "1"]);
+        assert_eq!(choose(&all, 1, |_| Verdict::Spare), Choice::Nobody);
+    }
+
+    #[test]
+    fn last_score_counts_and_500_is_the_default() {
+        let policy = OomPolicy {
+            scores: vec![("a".into(), 1), ("b".into(), 2), ("a".into(), 3)],
+            ..OomPolicy::default()
+        };
+        assert_eq!(
+            [policy.score("a"), policy.score("b"), policy.score("c")],
+            [3, 2, 500]
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! The guests of an app: one record for each.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use wasmtime::component::Linker;
+
+use super::call_message::{Inbox, WaitEdge};
+use super::guest_id::GuestId;
+use super::mailbox::Mailbox;
+use super::oom::GuestView;
+use super::report::{GuestReport, RestartReport};
+use super::state::GuestState;
+use super::status::{GuestStatus, StopReason};
+use super::template::GuestTemplate;
+use tombolo::Recipient;
+
+/// All guests of an app, by their ids.
+///
+/// The linkers in it refer back to it, and so do handles of the app. They hold weak
+/// references, because a table that kept itself would never be freed.
+pub(super) struct GuestTable(Vec<GuestEntry>);
+
+/// All that is known of one guest.
+pub(super) struct GuestEntry {
+    pub(super) id: GuestId,
+    pub(super) name: Arc<str>,
+    pub(super) template: GuestTemplate,
+    /// Set once, when the guests are linked. Guests that call nobody share one.
+    linker: OnceLock<Arc<Linker<GuestState>>>,
+    record: Mutex<Record>,
+}
+
+/// The part of an entry that changes.
+struct Record {
+    /// The mailbox of the incarnation that runs now, or will next.
+    mailbox: Arc<Mailbox>,
+    /// The status of the same incarnation.
+    status: Arc<GuestStatus>,
+    /// How often the guest failed in a row.
+    failures: u32,
+    /// What the incarnations before did, if there were any.
+    history: Option<(GuestReport, RestartReport)>,
+}
+
+impl GuestEntry {
+    /// Makes an entry from the state of the guest's first incarnation. Returns the inbox of
+    /// that incarnation as well.
+    pub(super) fn new(
+        id: GuestId,
+        template: GuestTemplate,
+        state: &GuestState,
+    ) -> (GuestEntry, Inbox) {
+        let name: Arc<str> = template.spec.name.as_str().into();
+        let (mailbox, inbox) = Mailbox::new(id, name.clone(), state.recipient());
+        let entry = GuestEntry {
+            id,
+            name,
+            template,
+            linker: OnceLock::new(),
+            record: Mutex::new(Record {
+                mailbox,
+                status: state.status.clone(),
+                failures: 0,
+                history: None,
+            }),
+        };
+        (entry, inbox)
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what the guest is linked to.
+    pub(super) fn set_linker(&self, linker: Arc<Linker<GuestState>>) {
+        let _ = self.linker.set(linker);
+    }
+
+    /// Returns what the guest is linked to.
+    ///
+    /// # Panics
+    ///
+    /// If the guests are not linked yet.
+    pub(super) fn linker(&self) -> &Linker<GuestState> {
+        self.linker
+            .get()
+            .expect("guests start after they are linked")
+    }
+
+    /// Returns the mailbox of the current incarnation.
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        self.record().mailbox.clone()
+    }
+
+    /// Returns the status of the current incarnation.
+    pub(super) fn status(&self) -> Arc<GuestStatus> {
+        self.record().status.clone()
+    }
+
+    /// Notes why the current incarnation has ended, for those that call it from now on.
+    pub(super) fn set_exit_reason(&self, why: String) {
+        self.mailbox().set_exit_reason(why);
+    }
+
+    /// Begins a new incarnation. From now on callers, the OOM killer and the app's handles
+    /// see this one.
+    pub(super) fn new_incarnation(&self, to: Recipient, status: Arc<GuestStatus>) -> Inbox {
+        let (mailbox, inbox) = Mailbox::new(self.id, self.name.clone(), to);
+        let mut record = self.record();
+        let before = (
+            std::mem::replace(&mut record.mailbox, mailbox),
+            std::mem::replace(&mut record.status, status),
+        );
+        drop(record);
+        drop(before);
+        inbox
+    }
+
+    /// Counts a failure and returns how many there were in a row. If the guest was
+    /// `healthy`, the count begins anew.
+    pub(super) fn count_failure(&self, healthy: bool) -> u32 {
+        let mut record = self.record();
+        if healthy {
+            record.failures = 0;
+        }
+        record.failures = record.failures.saturating_add(1);
+        record.failures
+    }
+
+    /// Keeps what the incarnations up to now did.
+    pub(super) fn set_history(&self, report: GuestReport, restart: RestartReport) {
+        self.record().history = Some((report, restart));
+    }
+
+    /// Takes what the earlier incarnations did.
+    pub(super) fn take_history(&self) -> Option<(GuestReport, RestartReport)> {
+        self.record().history.take()
+    }
+
+    /// Tells the current incarnation to end because the app does.
+    pub(super) fn end_with_app(&self, reason: &str) {
+        self.status().end(StopReason {
+            reason: reason.into(),
+            app_shutdown: true,
+        });
+    }
+}
+
+impl GuestTable {
+    pub(super) fn new(entries: Vec<GuestEntry>) -> GuestTable {
+        GuestTable(entries)
+    }
+
+    pub(super) fn entry(&self, guest: GuestId) -> &GuestEntry {
+        &self.0[guest.index()]
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &GuestEntry> {
+        self.0.iter()
+    }
+
+    /// Returns the statuses of the guests of this name.
+    pub(super) fn statuses(&self, name: &str) -> Vec<Arc<GuestStatus>> {
+        let guests = self.0.iter().filter(|entry| &*entry.name == name);
+        guests.map(GuestEntry::status).collect()
+    }
+
+    /// Returns what the OOM killer needs to know of the guests, as they are now.
+    pub(super) fn views(&self) -> Vec<GuestView> {
+        let view = |entry: &GuestEntry| GuestView {
+            id: entry.id,
+            name: entry.name.clone(),
+            status: entry.status(),
+        };
+        self.0.iter().map(view).collect()
+    }
+
+    /// Notes that `from` waits for the guest of this mailbox, until the returned edge is
+    /// dropped and what the edge was told of is back.
+    ///
+    /// # Errors
+    ///
+    /// The text for the caller, if the call would lead back to it.
+    pub(super) fn wait(&self, from: GuestId, to: &Mailbox) -> Result<WaitEdge, String> {
+        // The caller runs, and its mailbox is replaced only after its end.
+        let caller = self.entry(from).mailbox();
+        to.wait_from(&caller).map_err(|cycle| {
+            let names = cycle.iter().map(|guest| &*self.entry(*guest).name);
+            never_returns(names)
+        })
+    }
+
+    /// Tells all guests that no command runs any more.
+    pub(super) fn notify_stop(&self) {
+        for entry in &self.0 {
+            entry.mailbox().notify_stop();
+        }
+    }
+}
+
+/// Returns the refusal of a call that would close this cycle.
+fn never_returns<'a>(cycle: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = cycle.map(|name| format!("`{name}`")).collect();
+    format!("the call would never return: {}", names.join(" waits for "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_names_the_cycle() {
+        let text = never_returns(["c", "a", "c"].into_iter());
+        assert_eq!(
+            text,
+            "the call would never return: `c` waits for `a` waits for `c`"
+        );
+    }
+}
