@@ -70,8 +70,6 @@
 mod config;
 mod ctx;
 mod error;
-mod guard;
-mod handle;
 mod handover;
 mod host;
 mod identity;
@@ -93,11 +91,10 @@ mod wit;
 pub use config::{PrepareError, prepare};
 pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, attach, check};
 pub use error::RegionError;
-pub use guard::{ReadGuard, WriteGuard};
-pub use handle::Region;
 pub use handover::{GiveError, LentRegion};
 pub use host::{
-    Counts, MarginKeeper, PressureChanges, PressureMonitor, RegionHost, RegionUsage, ShortOfMemory,
+    Counts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
+    RegionUsage, ShortOfMemory, WriteGuard,
 };
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};

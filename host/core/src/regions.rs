@@ -33,7 +33,7 @@
 //! by the `add_to_linker` of its own module. The one that the bindings generate
 //! for the world as a whole is not needed.
 
-pub use crate::handle::Region;
+pub use crate::host::Region;
 pub use crate::wit::bindings::tombolo::memory::regions::{ErrorCode, Rights};
 
 // The bindings of a world name these, in a function that needs not be called.

@@ -1,13 +1,13 @@
 //! The WIT interfaces, as wasmtime host functions.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
 //! | `pressure` | the interface `pressure`, for stores that have WASI |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
-//! | `waits` | the interface `waits`, by hand, for stores that have WASI |
+//! | `waits` | the interface `waits`, registered by hand, for stores that have WASI |
 
 pub(crate) mod bindings;
 mod pins;

@@ -8,7 +8,7 @@ use super::answer;
 use super::bindings::Failure;
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::MemoryError;
-use crate::handle::Region;
+use crate::host::Region;
 use crate::sys::StoreId;
 use tombolo_region::Span;
 

@@ -4,7 +4,7 @@ use super::bindings::Failure;
 use super::bindings::tombolo::memory::regions as wit;
 use crate::ctx::RegionCtx;
 use crate::error::{MemoryError, RegionError};
-use crate::handle::Region;
+use crate::host::Region;
 use tombolo_region::{Rights, SpanError};
 
 impl From<wit::Rights> for Rights {

@@ -11,7 +11,7 @@ use super::bindings::Failure;
 use super::windows::Access;
 use crate::ctx::RegionView;
 use crate::error::RegionError;
-use crate::handle::{Region, Waiter};
+use crate::host::{Region, Waiter};
 use crate::sys::StoreId;
 use tombolo_region::Span;
 

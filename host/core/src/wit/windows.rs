@@ -9,7 +9,7 @@ use super::answer;
 use super::bindings::Failure;
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::RegionError;
-use crate::handle::Region;
+use crate::host::Region;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
 use tombolo_region::GRANULE;
