@@ -1,5 +1,5 @@
-//! What a hand-over costs, whatever the size. In a program of its own, so that
-//! no other test is measured.
+//! The cost of a hand-over by size. In a test program of its own, so that no other test is
+//! measured.
 
 mod plugin;
 
