@@ -6,6 +6,60 @@ use tombolo::{
 use tombolo_test_util::child::alone;
 use tombolo_test_util::puppet::{ErrorCode, Puppet, READ, WRITE, assert_filled, filled};
 
+/// Stores whose calls are checked by `attach`.
+mod attached {
+    use super::*;
+
+    // rule 9
+    #[test]
+    fn call_that_violates_a_window_fails() {
+        alone("attached::call_that_violates_a_window_fails", || {
+            let host = RegionHost::new();
+            let region = filled(&host, "music", GRANULE, 1);
+            let mut a = Puppet::new(&host, "a");
+            tombolo::attach(&mut a.store);
+            let number = a.receive(region.duplicate(Rights::ALL).unwrap());
+            let (_, at) = a.shown(number, 1, READ);
+            // Nobody checks, and the guest calls no host function.
+            let error = a.fill(at + 5, 100, 9).unwrap_err();
+            let violation: &WriteViolation = error.downcast_ref().expect("that is the reason");
+            assert_eq!(violation.guest(), "a");
+            assert_eq!(violation.region(), Some("music"));
+            assert_eq!(violation.offset(), Some(5));
+            assert!(a.fill(at + 5, 1, 9).is_err(), "each call from then on");
+            drop(a);
+            assert_filled(&region, 1);
+        });
+    }
+
+    #[test]
+    fn context_that_is_replaced_hides_no_violation() {
+        alone(
+            "attached::context_that_is_replaced_hides_no_violation",
+            || {
+                let host = RegionHost::new();
+                let region = filled(&host, "music", GRANULE, 1);
+                let mut a = Puppet::new(&host, "a");
+                tombolo::attach(&mut a.store);
+                let number = a.receive(region.duplicate(Rights::ALL).unwrap());
+                let (_, at) = a.shown(number, 1, READ);
+                a.store.data_mut().regions = host.context("again").build();
+                let error = a.fill(at, 100, 9).unwrap_err();
+                assert!(error.is::<WriteViolation>(), "{error:?}");
+                assert_filled(&region, 1);
+            },
+        );
+    }
+
+    #[test]
+    fn guests_without_violations_work_on() {
+        let host = RegionHost::new();
+        let mut a = Puppet::new(&host, "a");
+        tombolo::attach(&mut a.store);
+        a.assert_works();
+    }
+}
+
 /// Contexts that are replaced and swapped while their stores have windows.
 mod contexts {
     use super::*;

@@ -1,7 +1,7 @@
-//! An HTTP server that lends each request's body to a plugin, which answers
-//! with a region: how a program that has wasmtime already embeds Tombolo.
+//! An HTTP server that lends each request's body to a plugin, which answers with a region: an
+//! example of a program that embeds wasmtime and adds Tombolo.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `plugin` | the embedding: engine, linker, stores, and calls that lend and take |
 //! | `server` | HTTP: bodies go into regions, and answers come out of them |

@@ -1,4 +1,4 @@
-//! Runs the server of the library beside it.
+//! The program: runs the server of the library.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,8 +23,7 @@ struct Args {
         default_value = "target/wasm32-wasip2/release/plugin.wasm"
     )]
     plugin: PathBuf,
-    /// Give the plugin these 256 bytes, by which `/translate` replaces each
-    /// byte.
+    /// Give the plugin these 256 bytes, with which `/translate` replaces each byte.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The plugin, embedded.
+//! The embedding: engine, linker, stores, and calls that lend and take.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -27,10 +27,10 @@ mod bindings {
     });
 }
 
-/// How often running plugins let others have the thread.
+/// The time after which a running plugin yields the thread.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Makes an engine on which plugins see regions in place.
+/// Creates an engine on which plugins see regions in place.
 ///
 /// # Errors
 ///
@@ -42,18 +42,18 @@ pub fn engine() -> anyhow::Result<Engine> {
     Ok(Engine::new(&config)?)
 }
 
-/// What the server allows.
+/// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Bytes in the body of one request.
     pub body_bytes: u64,
-    /// Bytes of all bodies and answers at a time.
+    /// Bytes of all bodies and answers at the same time.
     pub all_bytes: u64,
-    /// How long the plugin may take for one request.
+    /// The time that the plugin may take for one request.
     pub call_time: Duration,
-    /// Plugins that run at a time.
+    /// Instances that run at the same time.
     pub plugins: usize,
-    /// What `/translate` replaces each byte by.
+    /// The bytes with which `/translate` replaces each byte.
     pub table: Option<[u8; 256]>,
 }
 
@@ -69,7 +69,7 @@ impl Default for Settings {
     }
 }
 
-/// What a plugin's store holds.
+/// The data of a plugin's store.
 struct State {
     wasi: WasiCtx,
     table: ResourceTable,
@@ -91,8 +91,8 @@ impl RegionView for State {
     }
 }
 
-/// The instances of one plugin. Each is in a store of its own and answers one
-/// request at a time; one that fails goes, with all that it held.
+/// The instances of one plugin. Each has a store of its own and answers one request at a time. An
+/// instance that fails is dropped, with all its regions.
 pub struct Plugins {
     pre: PluginPre<State>,
     host: RegionHost,
@@ -100,7 +100,7 @@ pub struct Plugins {
     /// One region for all instances, frozen, so that each may read it.
     table: Option<Region>,
     idle: Mutex<Vec<Instance>>,
-    seats: Semaphore,
+    slots: Semaphore,
 }
 
 struct Instance {
@@ -108,28 +108,28 @@ struct Instance {
     plugin: Plugin,
 }
 
-/// What a plugin answered.
+/// The answer of a plugin.
 #[derive(Debug)]
 pub struct Answer {
-    /// What the body is, as HTTP says it.
+    /// The content type of the body.
     pub content_type: String,
     /// The body, in place.
     pub body: ReadGuard,
 }
 
-/// Why there is no answer.
+/// A reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The plugin knows nothing of that path.
+    /// The plugin does not serve that path.
     #[error("not found")]
     NotFound,
-    /// The plugin could not do it.
+    /// The plugin reported a failure.
     #[error("the plugin failed: {0}")]
     Failed(String),
-    /// The plugin took too long, and was ended.
+    /// The plugin took too long, and was dropped.
     #[error("the plugin took too long")]
     TooLong,
-    /// The plugin broke a rule, and was ended.
+    /// The plugin trapped or broke a rule, and was dropped.
     #[error("the plugin broke")]
     Broken(#[from] wasmtime::Error),
     /// A region was refused.
@@ -144,12 +144,12 @@ impl From<PackError> for Refusal {
 }
 
 impl Plugins {
-    /// Compiles a plugin. On an engine other than [`engine`]'s, with epochs, it
-    /// works by copies.
+    /// Compiles a plugin. On another engine than [`engine`], which must have epochs, it works by
+    /// copies.
     ///
     /// # Errors
     ///
-    /// If `wasm` is no such plugin.
+    /// If `wasm` is not such a plugin.
     pub fn new(engine: &Engine, wasm: &[u8], settings: Settings) -> anyhow::Result<Plugins> {
         let mut linker: Linker<State> = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -175,36 +175,36 @@ impl Plugins {
             host,
             table,
             idle: Mutex::default(),
-            seats: Semaphore::new(settings.plugins),
+            slots: Semaphore::new(settings.plugins),
             settings,
         })
     }
 
-    /// The host that the bodies' regions belong to.
+    /// Returns the host that the regions belong to.
     pub fn host(&self) -> &RegionHost {
         &self.host
     }
 
-    /// What the server allows.
+    /// Returns the limits of the server.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Has the plugin answer a request, whose body is the first `length` bytes
-    /// of a region. When this is dropped, the instance at work goes.
+    /// Lets the plugin answer a request. The body is the first `length` bytes of a region.
+    /// Dropping the future drops the instance at work.
     ///
     /// # Errors
     ///
     /// [`Refusal`].
     pub async fn handle(&self, path: &str, body: &Region, length: u64) -> Result<Answer, Refusal> {
-        let _seat = self.seats.acquire().await.expect("it is never closed");
+        let _slot = self.slots.acquire().await.expect("it is never closed");
         let work = async {
             let idle = self.idle().pop();
             let mut instance = match idle {
                 Some(instance) => instance,
                 None => self.instance().await?,
             };
-            // Any error drops the instance: only what works is kept.
+            // Any error drops the instance.
             let answer = instance.handle(path, body, length).await?;
             self.idle().push(instance);
             Ok(answer)
@@ -235,7 +235,7 @@ impl Plugins {
         let plugin = self.pre.instantiate_async(&mut store).await?;
         let mut instance = Instance { store, plugin };
         if let Some(table) = &self.table {
-            // The plugin's own claim on the same bytes, to keep.
+            // A claim of the plugin's own on the same bytes, to keep.
             let table = table.duplicate(Rights::READ | Rights::SHARE)?;
             instance.set_table(table).await?;
         }
@@ -262,8 +262,8 @@ impl Instance {
             Err(failure) => return Ok(Err(failure.into())),
         };
         let region = Region::take(&mut self.store, answer.body)?;
-        // The guard keeps the bytes, also without the handle.
-        let body = region.try_read(0..answer.length)?;
+        // The guard keeps the bytes without the handle.
+        let body = region.try_read(..answer.length)?;
         Ok(Ok(Answer {
             content_type: answer.content_type,
             body,
@@ -286,8 +286,8 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Advances the engine's epoch for as long as there is the engine. In a thread
-/// of its own: plugins may be busy on all of the runtime's.
+/// Advances the engine's epoch for as long as the engine exists. It takes a thread of its own,
+/// because plugins may keep all threads of the runtime busy.
 fn tick(engine: &Engine) -> std::io::Result<()> {
     let engine = engine.weak();
     thread::Builder::new()

@@ -17,13 +17,13 @@ use tombolo::{Region, RegionError};
 
 use crate::plugin::{Plugins, Refusal};
 
-/// Answers requests until the listener fails, or this is dropped.
+/// Answers requests until the listener fails or the future is dropped.
 ///
 /// # Errors
 ///
-/// What the listener says.
+/// The error of the listener.
 pub async fn serve(listener: TcpListener, plugins: Arc<Plugins>) -> io::Result<()> {
-    // Dropped with this function, which ends the connections.
+    // Dropping it ends the connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -41,7 +41,7 @@ pub async fn serve(listener: TcpListener, plugins: Arc<Plugins>) -> io::Result<(
     }
 }
 
-/// Why a request has no answer.
+/// A reason why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the body is longer than {0} bytes")]
@@ -83,7 +83,7 @@ async fn answer(
         Ok::<_, Error>(plugins.handle(&path, &region, length).await?)
     };
     Ok(match result.await {
-        // The bytes go to the socket from where the plugin put them.
+        // The bytes go to the socket without a copy.
         Ok(answer) => response(
             StatusCode::OK,
             &answer.content_type,
@@ -92,7 +92,7 @@ async fn answer(
         Err(error) => {
             let status = error.status();
             let text = if status.is_server_error() {
-                // What went wrong in here is for the log.
+                // The reason is for the log, and not for the client.
                 tracing::warn!(path, "{:#}", anyhow::Error::new(error));
                 format!("{status}\n")
             } else {
@@ -106,7 +106,7 @@ async fn answer(
 fn response(status: StatusCode, content_type: &str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    // The plugin's words: what no header can hold is left out.
+    // It comes from the plugin. A text that is no valid header is left out.
     if let Ok(value) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(CONTENT_TYPE, value);
     }
@@ -120,11 +120,11 @@ async fn receive(plugins: &Plugins, mut body: Incoming) -> Result<(Region, u64),
     if told.lower() > most {
         return Err(Error::TooLarge(most));
     }
-    // Where the client does not tell the length, there is room for the longest:
-    // pages that nobody writes cost nothing. A region has at least one byte.
+    // If the client does not tell the length, there is room for the longest body: pages that
+    // nobody writes cost nothing. A region has at least one byte.
     let size = told.exact().unwrap_or(most).max(1);
     let region = plugins.host().create("body", size)?;
-    let mut guard = region.try_write(0..size)?;
+    let mut guard = region.try_write(..)?;
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Error::Broken)?.into_data() else {

@@ -1,3 +1,5 @@
+//! The preparation of engines for mapping.
+
 use std::io;
 use std::sync::Arc;
 
@@ -11,20 +13,26 @@ use crate::sys::{
 };
 use tombolo_region::{GRANULE, RegionName, Span};
 
-/// Readies a configuration for engines in which guests can map regions, and
-/// proves, by trying, that it works in this process.
+/// Prepares a configuration for engines in which guests can map regions, and proves, by trying,
+/// that it works in this process.
 ///
-/// Call it before the process makes its first wasmtime `Engine`, and after
-/// other settings. It sets: Tombolo's own linear memories, with 4 GiB reserved
-/// for each; no copy-on-write images, which those cannot have; the on-demand
-/// allocator; Cranelift, native code and traps by signals; no concurrency
-/// support, since a caller that goes on running would break lending. Do not
-/// change any of these afterwards. If the system refuses the threads that wasmtime
+/// Call it before the process creates its first wasmtime `Engine`, and after other settings. It
+/// sets:
+///
+/// - Tombolo's own linear memories, with 4 GiB reserved for each;
+/// - no copy-on-write images, which those cannot have;
+/// - the on-demand allocator;
+/// - Cranelift, native code and traps by signals;
+/// - no concurrency support, because a caller that goes on running would break lending.
+///
+/// Do not change any of these afterwards. If the system refuses the threads that wasmtime
 /// compiles with, it turns parallel compilation off, which would otherwise panic.
 ///
-/// When a store is dropped, the reservations of its memories wait for the next ones,
-/// 32 in the process, with up to 256 KiB of zero pages each, which the kernel may take
-/// where memory is short. Those of memories that grew beyond 64 MiB are unmapped.
+/// Blocks for some milliseconds, because it compiles and runs a tiny module.
+///
+/// When a store is dropped, the reservations of its memories wait for reuse: 32 in the process,
+/// with up to 256 KiB of zero pages each, which the kernel may take if memory is short. Those of
+/// memories that grew beyond 64 MiB are unmapped.
 ///
 /// # What it changes about signals
 ///
@@ -32,24 +40,22 @@ use tombolo_region::{GRANULE, RegionName, Span};
 /// - SIGXFSZ is ignored if its action was the default, which ends the process. The kernel
 ///   raises it when a guest writes more to a file than `RLIMIT_FSIZE` allows; now the guest
 ///   gets an error instead. Child processes inherit that.
-/// - SIGSEGV, SIGBUS, SIGILL and SIGFPE are unblocked in this thread, and by
-///   [`app`](crate::app) in each thread in which it runs guests: a fault while they are
-///   blocked ends the process. Threads in which the embedder itself enters stores must not
-///   block them.
+/// - SIGSEGV, SIGBUS, SIGILL and SIGFPE are unblocked in this thread, because a fault while they
+///   are blocked ends the process. Other threads in which the program enters stores must not
+///   block them either. (The crate `tombolo-app` unblocks them in its threads.)
 ///
 /// # What an embedder must not do
 ///
-/// - Install a handler for SIGSEGV afterwards. Crash reporters go first: faults
-///   that are not a guest's are passed on to them.
+/// - Install a handler for SIGSEGV afterwards. Install crash reporters before: faults that no
+///   guest caused are passed on to them.
 /// - Call `Engine::unload_process_handlers`.
-/// - Write to a guest's memory from a thread that does not have its store in
-///   hand, or let the kernel write there; windows for reading are read-only to
-///   the whole process, and such a write fails with `EFAULT`.
+/// - Write to a guest's memory from a thread that does not have its store in hand, or let the
+///   kernel write there. Windows for reading are read-only for the whole process, and such a
+///   write of the kernel fails with `EFAULT`.
 ///
 /// # Errors
 ///
-/// [`PrepareError`] says what does not work. The process can go on, and
-/// regions work by copies.
+/// [`PrepareError`]. The process can go on, and regions work by copies.
 pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     if std::fs::read_to_string("/proc/sys/vm/overcommit_memory")
         .is_ok_and(|text| text.trim() == "2")
@@ -58,16 +64,16 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     }
     signal::unblock_faults();
     signal::ignore_unless_handled(libc::SIGXFSZ).map_err(PrepareError::Handler)?;
-    // Before there is any memory, so that a child that is forked later has none.
+    // Before any memory exists, so that all are hidden from a child that is forked later.
     Process::current();
     fault::install().map_err(PrepareError::Handler)?;
     settle(config);
     prove(config)
 }
 
-/// Sets the options that engines need for mapping. Does nothing to the process except
-/// starting the threads that compile. An engine of [`prepare`] can run the code that such an
-/// engine compiles.
+/// Sets the options that engines need for mapping. Does nothing to the process, except that it
+/// starts the threads that compile. An engine of [`prepare`] can run code that such an engine
+/// compiled.
 pub fn settle(config: &mut Config) {
     config
         .with_host_memory(Arc::new(Creator))
@@ -84,36 +90,36 @@ pub fn settle(config: &mut Config) {
     }
 }
 
-/// Why an engine cannot be prepared for mapping.
+/// A reason why an engine cannot be prepared for mapping.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrepareError {
     /// The kernel refused a change to the actions of signals.
     #[error("cannot change the actions of the signals SIGSEGV and SIGXFSZ")]
     Handler(#[source] io::Error),
-    /// An engine was there first, so that wasmtime's handler does not go first.
+    /// An engine was created first, so wasmtime's handler does not go first.
     #[error(
-        "a wasmtime Engine was made in this process before Tombolo prepared a configuration; \
+        "a wasmtime Engine was created in this process before Tombolo prepared a configuration; \
          call `tombolo::prepare` before the first `Engine::new`"
     )]
     EngineBefore,
-    /// Somebody else's handler is in front of wasmtime's.
+    /// Another handler is in front of wasmtime's.
     #[error(
         "another handler for SIGSEGV was installed after Tombolo's; install crash reporters \
          and the like before `tombolo::prepare`"
     )]
     ForeignHandler,
-    /// The configuration makes no engine.
-    #[error("the configuration makes no engine")]
+    /// No engine can be created with the configuration.
+    #[error("no engine can be created with this configuration")]
     Engine(#[source] wasmtime::Error),
     /// The engine's memories are not Tombolo's.
     #[error("the engine does not use Tombolo's memories")]
     OtherMemories,
-    /// The kernel refuses what mapping takes.
+    /// The kernel refuses system calls that mapping needs.
     #[error("the kernel refuses to map regions")]
     System(#[source] io::Error),
-    /// The kernel accounts for memory strictly, so that a first write to a
-    /// region's page may raise SIGBUS.
+    /// The kernel accounts for memory strictly, so the first write to a page of a region may raise
+    /// SIGBUS.
     #[error(
         "vm.overcommit_memory is 2: a write to a region may raise SIGBUS then; set it to 0 or 1 \
          to map regions"
@@ -123,7 +129,7 @@ pub enum PrepareError {
     #[error("a store to a read-only page does not trap: {0}")]
     NoTrap(String),
     /// A write by host code to a read-only page was not caught.
-    #[error("a write of the host's to a read-only page is not caught: {0}")]
+    #[error("a write of the host to a read-only page is not caught: {0}")]
     NotCaught(&'static str),
 }
 
@@ -148,7 +154,7 @@ impl WindowObserver for Probe {
     fn memory_gone(self: Box<Self>) {}
 }
 
-/// A guest with a memory of four pages, and a function that stores into it.
+/// A guest with a memory of four pages and a function that stores to it.
 #[cfg(feature = "cranelift")]
 struct Guest {
     memory: Memory,
@@ -178,7 +184,7 @@ impl Guest {
     }
 }
 
-/// A memory alone: without a compiler there is no code to try.
+/// A memory alone, because there is no code to try without a compiler.
 #[cfg(not(feature = "cranelift"))]
 struct Guest {
     memory: Memory,
@@ -196,8 +202,8 @@ impl Guest {
     }
 }
 
-/// Proves that a write of the host's to a read-only page is caught, and, if the engine can
-/// compile, that a store of wasm to it traps.
+/// Proves that a write of the host to a read-only page is caught, and, if the engine can compile,
+/// that a store of wasm to it traps.
 fn prove(config: &Config) -> Result<(), PrepareError> {
     let engine = Engine::new(config).map_err(PrepareError::Engine)?;
     match fault::front().map_err(PrepareError::Handler)? {
@@ -224,7 +230,7 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
         .write(&mut store, at, &[1])
         .map_err(|_| PrepareError::NotCaught("the memory is too short"))?;
     if !mark.has_violation() {
-        return Err(PrepareError::NotCaught("nobody noticed it"));
+        return Err(PrepareError::NotCaught("it went unnoticed"));
     }
     let mut byte = [0];
     file.read_at(0, &mut byte).map_err(PrepareError::System)?;

@@ -10,8 +10,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{AsContextMut, CallHook, Store, StoreContextMut};
 
 use crate::error::RegionError;
-use crate::handle::Region;
-use crate::host::{Owner, RegionHost, RegionUsage};
+use crate::host::{Owner, Region, RegionHost, RegionUsage};
 use crate::limits::Limits;
 use crate::sys::{StoreId, StoreMark, ViolationSite};
 

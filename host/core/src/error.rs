@@ -1,10 +1,12 @@
+//! Errors of operations on regions and memories.
+
 use std::io;
 use std::sync::Arc;
 
 use crate::sys::{FileSize, Forked, MapError};
 use tombolo_region::{Exhausted, LedgerError, NameError, PinError, SpanError};
 
-/// Why an operation on a region was refused. Nothing has changed then.
+/// A reason why an operation on a region was refused. Nothing has changed then.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
@@ -19,7 +21,7 @@ pub enum RegionError {
         /// The limit `region-bytes`.
         most: u64,
     },
-    /// The span is malformed, or lies outside.
+    /// The range is misaligned, empty, or outside of the region.
     #[error(transparent)]
     Span(#[from] SpanError),
     /// The first byte of a window was not named by a list of one byte.
@@ -28,30 +30,29 @@ pub enum RegionError {
         /// How many bytes the list had.
         length: usize,
     },
-    /// The handle lacks the right; or it is lent, or restricted, and may not do
-    /// this.
+    /// The handle lacks the right, or is lent or restricted and may not do this.
     #[error("the handle does not permit that")]
     NotPermitted,
-    /// Somebody holds the bytes in a conflicting way, or the claim is lent.
+    /// A window or a guard conflicts, or the claim is lent. Try again later, or wait.
     #[error("the bytes are held in a conflicting way at the moment")]
     WouldBlock,
     /// The region is frozen.
     #[error("the region is frozen")]
     Frozen,
-    /// A writer died before it let go. [`Region::clear_poison`] declares the
-    /// contents whole again.
+    /// A writer died before it released its window. [`Region::clear_poison`] declares the
+    /// contents valid again.
     ///
     /// [`Region::clear_poison`]: crate::Region::clear_poison
-    #[error("a writer died before it let go of the region")]
+    #[error("a writer died before it released the region")]
     Poisoned,
-    /// The claim does not pin all of the bytes. [`Region::pin`] does, and says
-    /// whether they are still there.
+    /// The claim does not pin all of the bytes. [`Region::pin`] pins them, and returns whether
+    /// some were lost.
     ///
     /// [`Region::pin`]: crate::Region::pin
     #[error("the claim does not pin all of these bytes")]
     Unpinned,
-    /// The region was frozen, and its memory was needed when nobody pinned it:
-    /// there is nothing left to do with it but to drop it.
+    /// The region was frozen, and its memory was purged when nobody pinned it. All that is left
+    /// to do is to drop it.
     #[error("the region was frozen, and purged since")]
     Purged,
     /// The handle or the window ended with its lend or its move.
@@ -66,8 +67,8 @@ pub enum RegionError {
     /// A limit on something that is not counted in an account is used up.
     #[error("{0}")]
     Limit(String),
-    /// A live window conflicts with live windows in another strand. They go
-    /// together within one strand only.
+    /// A live window conflicts with live windows in another strand. They go together only
+    /// within one strand.
     #[error("{}", LedgerError::OtherStrand)]
     OtherStrand,
     /// The guest may have no live windows: see [`RegionCtxBuilder::live_within`].
@@ -83,17 +84,17 @@ pub enum RegionError {
     /// [`prepare`]: crate::prepare
     #[error("this engine cannot map regions; `read-at` and `write-at` work all the same")]
     Unsupported,
-    /// The region belongs to another [`RegionHost`] than the receiver: its cost would be on two
-    /// accounts, in two budgets.
+    /// The region belongs to another [`RegionHost`] than the receiver, so its cost would be on
+    /// two accounts, in two budgets.
     ///
     /// [`RegionHost`]: crate::RegionHost
     #[error(
-        "the region belongs to another `RegionHost` than the receiver; make both with one `RegionHost`, or \
-         with clones of it"
+        "the region belongs to another `RegionHost` than the receiver; create both with one \
+         `RegionHost`, or with clones of it"
     )]
     OtherHost,
-    /// This process was forked from the one that made the [`RegionHost`], and has its regions'
-    /// memory without their lock.
+    /// This process was forked from the one that created the [`RegionHost`], and has the memory
+    /// of its regions without their lock.
     ///
     /// [`RegionHost`]: crate::RegionHost
     #[error("{}", Forked)]
@@ -171,8 +172,8 @@ impl From<Forked> for RegionError {
     }
 }
 
-/// What went wrong with a memory: a guest's mistake, which it is told, or a
-/// state in which the guest cannot go on.
+/// An error of an operation on a memory: a mistake of the guest, which the guest gets as an
+/// error, or a state in which the guest cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The guest made a mistake.

@@ -16,7 +16,7 @@ use tombolo_region::{Rights, WindowEnd, escape};
 
 use crate::ctx::{RegionView, bound, receive};
 use crate::error::RegionError;
-use crate::handle::Region;
+use crate::host::Region;
 use crate::sys::StoreId;
 use crate::transfer::{Borrowed, PackError, Transfer};
 use crate::window::unmap_all;

@@ -12,11 +12,11 @@ const MASK: u64 = (1 << HALF) - 1;
 /// function of each round cannot (Luby and Rackoff, 1988).
 const ROUNDS: u32 = 8;
 
-/// Gives out identities below 2^52: each once, and in an order that nobody can foresee.
+/// A source of identities below 2^52: each once, and in an order that nobody can foresee.
 ///
 /// They are a counter's numbers after a permutation: a Feistel network over hashes with a
-/// random key. So there is no need to remember which were given out, and a guest that
-/// knows some of them cannot tell how many there are.
+/// random key. So there is no need to remember earlier ones, and a guest that knows some of
+/// them cannot tell how many there are.
 #[derive(Debug)]
 pub(crate) struct Identities {
     last: AtomicU64,

@@ -1,16 +1,16 @@
-//! RegionInner memory between WebAssembly sandboxes, safe by construction.
+//! Shared memory between WebAssembly sandboxes, safe by construction.
 //!
-//! A *region* is an `RwLock<[u8]>` that spans sandboxes: guests map it into
-//! their own linear memories, by windows that read or windows that write, and
-//! the host program takes part by guards. Regions are lent and moved from guest
-//! to guest like any argument of a call; nothing is copied.
+//! A *region* is an `RwLock<[u8]>` that spans sandboxes. Guests map it into their own linear
+//! memories, by windows that read or windows that write. The host program takes part by guards.
+//! Regions are lent and moved from guest to guest like any argument of a call. Nothing is
+//! copied.
 //!
-//! A program that has wasmtime adds regions as it adds any WASI interface:
+//! A program that embeds wasmtime adds regions as it adds any WASI interface:
 //!
 //! ```
-//! use tombolo::{RegionHost, RegionCtx, RegionView, Rights};
-//! use wasmtime::component::Linker;
-//! use wasmtime::{Config, Engine, Store};
+//! use tombolo::wasmtime::component::Linker;
+//! use tombolo::wasmtime::{Config, Engine, Store};
+//! use tombolo::{RegionCtx, RegionHost, RegionView, Rights};
 //!
 //! struct State {
 //!     regions: RegionCtx,
@@ -23,7 +23,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Before the process makes its first engine.
+//! // Before the process creates its first engine.
 //! let mut config = Config::new();
 //! tombolo::prepare(&mut config)?;
 //! let engine = Engine::new(&config)?;
@@ -36,7 +36,7 @@
 //! let mut store = Store::new(&engine, State { regions });
 //! tombolo::attach(&mut store);
 //!
-//! // The host program holds regions as well. It fills one in place ...
+//! // The host program fills a region in place ...
 //! let body = host.create("body", 5)?;
 //! body.try_write(..)?.copy_from_slice(b"hello");
 //!
@@ -48,30 +48,38 @@
 //! # }
 //! ```
 //!
-//! | for | there is |
+//! | topic | items |
 //! |---|---|
 //! | engines | [`prepare`] |
 //! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
-//! | regions in and out of one guest | [`Region::lend`], [`Region::take`], [`Region::give`] |
-//! | guests that wrote where they may not | [`attach`], [`WriteViolation`] |
+//! | regions in and out of one guest | [`Region::lend`], [`Region::give`], [`Region::take`] |
+//! | guests that write to read-only windows | [`attach`], [`WriteViolation`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
 //! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
 //! | waiting for windows | [`Region::read`], [`Region::write`], [`add_waits_to_linker`] |
-//! | memory pressure | [`pressure`], [`RegionHost::watch_pressure`], [`add_pressure_to_linker`] |
+//! | memory pressure | [`pressure`], [`RegionHost::watch_pressure`], [`RegionHost::keep_margin`], [`add_pressure_to_linker`] |
 //! | apps of guests that Tombolo runs | the crate `tombolo-app` |
 //!
-//! What a guest sees is documented in `wit/*.wit`; guests in Rust use the
-//! crate `tombolo-guest`. In the repository, `docs/design.md` says how all of
-//! this works, and `docs/security.md` why it is sound and what it does not
-//! defend against.
+//! Functions do not block, unless their documentation says so. The interfaces for guests are
+//! documented in `wit/memory`. Guests in Rust use the crate `tombolo-guest`. In the repository,
+//! `docs/design.md` describes how all of this works, and `docs/security.md` why it is sound and
+//! what it does not defend against.
+//!
+//! # Features
+//!
+//! All are enabled by default.
+//!
+//! | feature | effect |
+//! |---|---|
+//! | `cranelift` | engines compile; without it they only load code that was compiled elsewhere |
+//! | `parallel-compilation` | engines compile on several threads |
+//! | `wasi-io` | the interfaces `waits` and `pressure`, in which guests wait by `wasi:io/poll` |
 #![deny(unsafe_code)]
 
 mod config;
 mod ctx;
 mod error;
-mod guard;
-mod handle;
 mod handover;
 mod host;
 mod identity;
@@ -93,11 +101,10 @@ mod wit;
 pub use config::{PrepareError, prepare};
 pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, attach, check};
 pub use error::RegionError;
-pub use guard::{ReadGuard, WriteGuard};
-pub use handle::Region;
 pub use handover::{GiveError, LentRegion};
 pub use host::{
-    Counts, MarginKeeper, PressureChanges, PressureMonitor, RegionHost, RegionUsage, ShortOfMemory,
+    Counts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
+    RegionUsage, ShortOfMemory, WriteGuard,
 };
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
@@ -110,7 +117,7 @@ pub use wasmtime;
 #[cfg(feature = "wasi-io")]
 pub use wasmtime_wasi_io;
 
-/// By the name that the tests' own guests know it by.
+/// The name by which the tests' harness knows this crate.
 #[cfg(test)]
 extern crate self as tombolo;
 

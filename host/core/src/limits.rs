@@ -1,3 +1,5 @@
+//! Limits on what guests and the whole host may hold.
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,17 +14,17 @@ const GIB: u64 = 1 << 30;
 /// The largest margin by default.
 const MOST_MARGIN: u64 = 256 * MIB;
 
-/// What one guest may hold at a time. Whatever would go over a limit is refused
-/// before anything is allocated, by an error that names the limit.
+/// Limits on what one guest may hold at a time. A request over a limit is refused before
+/// anything is allocated, by an error that names the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Claims on regions: created, duplicated, received. Default 1024, or an
     /// eighth of the process's soft limit of file descriptors if that is less.
     pub regions: u32,
-    /// Bytes of the regions that the guest has claims on, each claim counted in
-    /// full. Default half of the memory that the process could use: of the
-    /// machine's, or of its cgroup's limit if that is less.
+    /// Bytes of the regions that the guest has claims on, each claim in full. Default half of
+    /// the memory that the process could use: the machine's, or its cgroup's limit if that is
+    /// less.
     pub claimed_bytes: u64,
     /// Bytes in one region. Default as for `claimed_bytes`.
     pub region_bytes: u64,
@@ -31,49 +33,46 @@ pub struct Limits {
     pub handles: u32,
     /// Windows. Default 4096.
     pub windows: u32,
-    /// Bytes of linear memory, all memories of the guest together. Default
-    /// 4 GiB. Enforced where Tombolo runs the guest; an embedder has
-    /// wasmtime's `ResourceLimiter`.
+    /// Bytes of linear memory, all memories of the guest together. Default 4 GiB. Enforced only
+    /// if Tombolo runs the guest. For an embedder's stores see wasmtime's `ResourceLimiter`.
     pub memory_bytes: u64,
     /// Descriptors, streams, pollables and the like from WASI, and ends of
     /// channels, publications and watches. Default as for regions, but at least 16:
     /// most of them take no file descriptor.
-    /// Enforced where Tombolo runs the guest.
+    /// Enforced only if Tombolo runs the guest.
     pub descriptors: u32,
-    /// How long a call to one of the guest's exports may take: its own running
-    /// and its own waiting in host calls, without the time in which it waits
-    /// for a guest that it called. `None` for no limit; default 60 seconds.
-    /// Enforced where Tombolo runs the guest.
+    /// The longest time that a call to one of the guest's exports may take. The guest's own
+    /// running and waiting in host calls count, but not the time in which it waits for a guest
+    /// that it called. `None` for no limit. Default 60 seconds. Enforced only if Tombolo runs
+    /// the guest.
     pub call_time: Option<Duration>,
-    /// The same for `wasi:cli/run`, of guests that are commands. Default no
-    /// limit: other guests go on all the same.
+    /// The same for `wasi:cli/run`, of guests that are commands. Default no limit, because other
+    /// guests go on meanwhile.
     pub run_time: Option<Duration>,
-    /// Kernel mappings into which the memories of the guest may be cut by
-    /// windows. Default 8192. All guests together keep to half of `vm.max_map_count`
-    /// besides.
+    /// VMA splits that the windows of the guest may make in its memories. Default 8192. All
+    /// guests together also keep to half of `vm.max_map_count`.
     pub mappings: u32,
     /// Bytes per `read-at` and `write-at`. Default 16 MiB.
     pub copy_bytes: u64,
-    /// Separate runs of bytes that the guest's claims do not pin, all claims
-    /// together. Each takes some dozens of bytes of the host's memory. Default
-    /// 16,384.
+    /// Separate runs of bytes that the guest's claims do not pin, all claims together. Each takes
+    /// some dozens of bytes of the host's memory. Default 16,384.
     pub unpinned_spans: u32,
     /// `host-memory`: bytes of the host's own memory that the guest makes the host
     /// allocate, apart from its linear memories and regions. These are for its core
     /// instances, globals, tables and element segments, for its open streams and
-    /// directories, and for the values of calls under way. Default 128 MiB. Enforced
-    /// where Tombolo runs the guest; for an embedder's stores see
-    /// `Store::set_hostcall_fuel` and wasmtime's `ResourceLimiter`.
+    /// directories, and for the values of calls under way. Default 128 MiB. Enforced only if
+    /// Tombolo runs the guest. For an embedder's stores see `Store::set_hostcall_fuel` and
+    /// wasmtime's `ResourceLimiter`.
     pub host_memory_bytes: u64,
 }
 
-/// Half of the memory that this process could use: of the machine's, or of what
-/// its cgroup may use if that is less. 1 GiB where nothing tells.
+/// Returns half of the memory that this process could use: the machine's, or its cgroup's limit
+/// if that is less. 1 GiB if neither is known.
 pub fn half_of_available() -> u64 {
     half_of_available_in(Path::new("/proc"))
 }
 
-/// The same, where `/proc` is elsewhere.
+/// Does the same for another `/proc`.
 fn half_of_available_in(proc: &Path) -> u64 {
     let machine = std::fs::read_to_string(proc.join("meminfo"))
         .ok()
@@ -89,12 +88,12 @@ fn half_of_available_in(proc: &Path) -> u64 {
     available.map_or(GIB, |bytes| bytes / 2)
 }
 
-/// The process's soft limit of file descriptors.
+/// Returns the process's soft limit of file descriptors.
 fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// A part of something, at most `most`.
+/// Returns one part in `part` of the whole, from 1 to `most`.
 fn share(whole: u64, part: u64, most: u32) -> u32 {
     u32::try_from(whole / part).map_or(most, |share| share.clamp(1, most))
 }
@@ -134,23 +133,22 @@ impl Limits {
     }
 }
 
-/// What all guests and the host program may hold together.
+/// Limits on what all guests and the host program may hold together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostLimits {
     /// Regions. Each takes a file descriptor; by default half of the process's
     /// soft limit of those.
     pub regions: u64,
-    /// Bytes that all regions may commit, in whole granules, each region once:
-    /// those that somebody pins, and those that nobody pins and that were not
-    /// purged yet. Default half of the memory that the process could use: of the
-    /// machine's, or of its cgroup's limit if that is less.
+    /// Bytes that all regions may commit, in whole granules, each region once: pinned bytes, and
+    /// unpinned bytes that were not purged yet. Default half of the memory that the process
+    /// could use: the machine's, or its cgroup's limit if that is less.
     pub budget: u64,
     /// Bytes of memory that the host keeps free, beside those that it has promised to its
     /// guests; 0 to keep none. When less is left, it purges bytes that nobody pins, the
     /// least recently unpinned first. When less than half of the margin is left and there
     /// is nothing to purge, it refuses growths of linear memories and commits of regions,
-    /// and an [app](crate::app::AppBuilder::on_pressure) may end guests. Default an
+    /// and an app may terminate guests. Default an
     /// eighth of the memory that the process could use, 256 MiB at most.
     ///
     /// [`SystemGauge`](crate::pressure::SystemGauge) describes which memory counts. A

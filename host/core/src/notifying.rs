@@ -1,4 +1,8 @@
-//! A region's ledger, and who hears of what is decided there.
+//! A region's ledger, and the wake-ups of those that wait for it.
+//!
+//! A waiter that sleeps registers before it asks, so no turn is missed. One sleeper of each
+//! region keeps the time for all. It sleeps at most until the next reservation ends. The others
+//! look 100 ms later themselves, in case it is busy.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -11,25 +15,25 @@ use tombolo_region::{
     WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
-/// A ledger that lenders and those who wait for windows watch.
+/// A ledger that wakes lenders and waiters for windows.
 #[derive(Debug)]
 pub(crate) struct NotifyingLedger<P> {
     ledger: LedgerLock<P>,
     time: Time,
-    /// Told whenever a lend may be over.
+    /// Notified whenever a lend may be over.
     lends: Notify,
     /// The waiters that sleep until they are woken.
     sleepers: Mutex<Sleepers>,
 }
 
-/// The sleepers that wait for windows of one region. Each is woken by itself, so waking one
-/// costs the others nothing.
+/// The sleepers that wait for windows of one region. Each is woken by itself, so waking one costs
+/// the others nothing.
 #[derive(Debug, Default)]
 struct Sleepers {
     all: BTreeMap<(WaiterId, u64), Arc<Notify>>,
     last: u64,
-    /// The sleeper that wakes when the next reservation ends, for all of them: the ledger
-    /// decides nothing by itself.
+    /// The sleeper that wakes when the next reservation ends, for all of them. The ledger decides
+    /// nothing by itself.
     keeps_time: Option<(WaiterId, u64)>,
 }
 
@@ -113,13 +117,12 @@ impl<P> NotifyingLedger<P> {
         }
     }
 
-    /// The ledger, for what changes nothing that anybody waits for.
+    /// Returns the ledger, for operations that change nothing that anybody waits for.
     pub(crate) fn unnotified(&self) -> &LedgerLock<P> {
         &self.ledger
     }
 
-    /// Closes a window, which shows nothing any more. Says whether that poisoned
-    /// the region.
+    /// Closes a window that is unmapped. Returns whether that poisoned the region.
     pub(crate) fn close(&self, id: WindowId, end: WindowEnd) -> bool {
         let mut ledger = self.lock();
         let before = ledger.is_poisoned();
@@ -127,17 +130,17 @@ impl<P> NotifyingLedger<P> {
         ledger.is_poisoned() && !before
     }
 
-    /// Ends a lend, but for its windows, which `look` may look for.
+    /// Ends a lend, except for its windows, which `look` may look for.
     pub(crate) fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
         let mut ledger = self.lock();
         ledger.revoke(lend);
         look(&ledger)
     }
 
-    /// Waits until a lend, and all that was lent on from it, has ended.
+    /// Waits until a lend, and all re-lends of it, have ended.
     pub(crate) async fn over(&self, lend: LendId) {
         loop {
-            // Before it is asked, so that nothing that is said meanwhile gets lost.
+            // Registered before the question, so that no notification gets lost.
             let told = self.lends.notified();
             if self.lock().is_over(lend) {
                 return;
@@ -146,7 +149,7 @@ impl<P> NotifyingLedger<P> {
         }
     }
 
-    /// Waits for a window, from now on. Refuses what waiting does not cure.
+    /// Begins to wait for a window. Refuses requests that waiting cannot help.
     pub(crate) fn wait(
         &self,
         handle: &Handle,
@@ -156,8 +159,8 @@ impl<P> NotifyingLedger<P> {
         self.lock().enqueue(handle, span, access, self.time.now())
     }
 
-    /// Waits until it is this one's turn, or until there is nothing to wait for. To
-    /// be called on a tokio runtime with time.
+    /// Waits until it is this one's turn, or until there is nothing to wait for. Must be called on
+    /// a tokio runtime with time.
     pub(crate) async fn ready(&self, id: WaiterId) {
         let sleeper = Sleeper::new(&self.sleepers, id);
         loop {
@@ -180,7 +183,7 @@ impl<P> NotifyingLedger<P> {
     }
 }
 
-/// The ledger, to oneself. Those who wait for windows hear of what is decided.
+/// The locked ledger. Dropping it unlocks the ledger and wakes waiters whose turn it is.
 pub(crate) struct NotifyingGuard<'a, P> {
     /// `None` only while it is dropped.
     guard: Option<LedgerGuard<'a, P>>,
@@ -210,7 +213,7 @@ impl<P> Drop for NotifyingGuard<'_, P> {
             let more = waiters && guard.advance_some(notifying.time.now());
             let told = guard.take_woken();
             let reserved = guard.next_expiry().is_some();
-            // Others have their turn before it is gone on with.
+            // Others get the lock before the next step.
             drop(guard);
             if lends {
                 notifying.lends.notify_waiters();

@@ -3,9 +3,9 @@
 use std::error::Error as _;
 use std::sync::OnceLock;
 
-/// Starts the threads that wasmtime compiles with, if they `may` be started, and returns
-/// whether they run. If they do not, an engine must compile without them, because wasmtime
-/// panics otherwise. The first call decides for the process.
+/// Starts the threads that wasmtime compiles with, if they `may` be started. Returns whether they
+/// run. If not, an engine must compile without them, because wasmtime panics otherwise. The first
+/// call decides for the process.
 pub fn compile_in_parallel(may: bool) -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
     *STARTED.get_or_init(|| {

@@ -1,9 +1,8 @@
-//! The interface `tombolo:memory/regions` for the bindings of an embedder's own
-//! worlds.
+//! The interface `tombolo:memory/regions`, for bindings of worlds of your own.
 //!
-//! Where the WIT of such a world says `use tombolo:memory/regions@0.1.0.{region};`,
-//! one line makes the bindings use these types. It begins with `::`, since the
-//! bindings have a module `tombolo` of their own:
+//! If the WIT of such a world says `use tombolo:memory/regions@0.1.0.{region};`, one line makes
+//! the bindings use these types. It begins with `::`, because the bindings have a module
+//! `tombolo` of their own:
 //!
 //! ```
 //! mod bindings {
@@ -17,7 +16,7 @@
 //! #           }
 //! #           world plugin { export sink; }
 //! #       ",
-//!         // ... `path` and `world`, as ever ...
+//!         // ... `path` and `world`, as usual ...
 //!         with: { "tombolo:memory/regions": ::tombolo::regions },
 //!     });
 //! }
@@ -28,14 +27,13 @@
 //! `region` from [`Region::give`]. Both are a `Resource<Region>`. A result `region` goes to
 //! [`Region::take`].
 //!
-//! The interface itself is added to a linker by
-//! [`add_to_linker`](crate::add_to_linker), and other imports of the world each
-//! by the `add_to_linker` of its own module. The one that the bindings generate
-//! for the world as a whole is not needed.
+//! [`add_to_linker`](crate::add_to_linker) adds the interface itself to a linker. Add other
+//! imports of the world by the `add_to_linker` of their own modules. The one that the bindings
+//! generate for the world as a whole is not needed.
 
-pub use crate::handle::Region;
+pub use crate::host::Region;
 pub use crate::wit::bindings::tombolo::memory::regions::{ErrorCode, Rights};
 
-// The bindings of a world name these, in a function that needs not be called.
+// The bindings of a world name these, in a function that need not be called.
 #[doc(hidden)]
 pub use crate::wit::bindings::tombolo::memory::regions::{Host, HostWithStore, add_to_linker};

@@ -1,5 +1,5 @@
-//! What threads and tasks wait with. By itself, so that a test can put a scheduler of
-//! its own in its place.
+//! The primitives that threads and tasks wait with. A module of its own, so that the race tests
+//! can replace it by a scheduler.
 
 pub(crate) use std::sync::{Mutex, MutexGuard};
 

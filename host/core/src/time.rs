@@ -1,9 +1,9 @@
-//! The time of a host. By itself, so that a test can put one that it drives in its
-//! place.
+//! The time of a host. A module of its own, so that the race tests can replace it by a time
+//! that they drive.
 
 use std::time::{Duration, Instant};
 
-/// When a host began, from which on its time is counted.
+/// The start of a host, from which its time is counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Time(Instant);
 
@@ -16,8 +16,7 @@ impl Time {
         self.0.elapsed()
     }
 
-    /// Waits for something, up to a moment. To be called on a tokio runtime with
-    /// time.
+    /// Waits for something, up to a moment. Must be called on a tokio runtime with time.
     pub(crate) async fn up_to(&self, moment: Duration, what: impl Future<Output = ()>) {
         let left = moment.saturating_sub(self.now());
         let _ = tokio::time::timeout(left, what).await;

@@ -51,8 +51,7 @@ use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, Rights, WindowEnd, esc
 
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::{MemoryError, RegionError};
-use crate::handle::Region;
-use crate::host::{Owner, RegionInner};
+use crate::host::{Owner, Region, RegionInner};
 use crate::sys::StoreId;
 use crate::window::{MaskedWindows, mask_all, unmap_all, unmap_each, windows_of};
 

@@ -39,8 +39,7 @@ use tombolo_region::{
 
 use crate::ctx::{RegionCtx, WindowNote};
 use crate::error::{MemoryError, RegionError};
-use crate::handle::Region;
-use crate::host::{Owner, RegionInner, RegionRef, WindowLocation};
+use crate::host::{Owner, Region, RegionInner, RegionRef, WindowLocation};
 use crate::sys::{MapError, MemoryRecord, Perms, StoreId, WindowObserver};
 
 impl From<Access> for Perms {

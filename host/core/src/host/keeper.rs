@@ -1,4 +1,10 @@
 //! The thread that keeps the margin of free memory.
+//!
+//! It looks every 10 ms while something can be purged, and up to every millisecond as the
+//! margin comes near. If nothing can be purged and memory could not be filled sooner, it looks
+//! once in a second. It catches memory that nobody asks for: the host's own, that of other
+//! processes, and the addresses of windows that have ended. In cgroups v1 the kernel also wakes
+//! it, by thresholds (`cgroup.event_control`).
 
 use std::fmt;
 use std::io;

@@ -1,14 +1,32 @@
-//! All regions of one program: what they may cost together, and what happened to them.
+//! All regions of one program, and the limits on what they cost together.
+//!
+//! # Purging
+//!
+//! Purging takes time in the kernel for each page that was touched, and holds no lock
+//! meanwhile. Granules are first withdrawn from what can be pinned, in steps of at most 16
+//! MiB. Then they are punched out of the file, and then noted as lost. A `pin` that meets them
+//! waits for that, and then reports the truth. A `pin` that must make room for a part of its
+//! span first keeps the rest of the span from being purged for it.
+//!
+//! Purging is sound because memory is taken only where no claim pins it, and then no memory
+//! shows it. Windows, guards and copies need bytes that their claim pins. A window is created
+//! only on pinned bytes, and unpinning is refused on bytes under a guard of the host program.
+//! So purging changes no byte that anybody can see, and no slice that is alive. Purged bytes
+//! read as zeros, which are charged again when they are pinned.
 //!
 //! | file | content |
 //! |---|---|
 //! | `region` | one region, as all its holders share it |
+//! | `handle` | handles to regions, and operations of their holders |
+//! | `guard` | guards of the host program |
 //! | `owner` | holders, and the accounts that pay for their claims |
 //! | `usage` | the cost of regions |
 //! | `margin` | the margin of free memory: promises, purges and refusals |
 //! | `keeper` | the thread that keeps the margin |
 //! | `monitor` | reactions to reports of memory pressure |
 
+mod guard;
+mod handle;
 mod keeper;
 mod margin;
 mod monitor;
@@ -24,6 +42,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE};
 
+pub use self::guard::{ReadGuard, WriteGuard};
+pub use self::handle::Region;
+pub(crate) use self::handle::Waiter;
 pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::margin::{Promise, ShortOfMemory};

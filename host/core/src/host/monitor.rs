@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -33,7 +34,7 @@ impl RegionHost {
         let source = Box::new(source).start(sink)?;
         tracing::debug!("memory pressure is watched by {name}");
         Ok(PressureMonitor {
-            source: Some(source),
+            source: Mutex::new(Some(source)),
             name,
             host: self.clone(),
         })
@@ -143,15 +144,19 @@ impl fmt::Debug for PressureChanges {
 /// [`Level::Normal`] then, because nobody would report the end of the pressure.
 #[must_use = "pressure is watched only while this lives"]
 pub struct PressureMonitor {
-    /// `None` only while it is dropped.
-    source: Option<Box<dyn Send>>,
+    /// `None` only while it is dropped. Behind a lock only so that the monitor can be shared.
+    source: Mutex<Option<Box<dyn Send>>>,
     name: String,
     host: RegionHost,
 }
 
 impl Drop for PressureMonitor {
     fn drop(&mut self) {
-        drop(self.source.take());
+        let source = self
+            .source
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(source.take());
         self.host.report_pressure(Level::Normal);
     }
 }
@@ -166,7 +171,7 @@ impl fmt::Debug for PressureMonitor {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

@@ -1,51 +1,51 @@
+//! The cgroup of this process, and its limits.
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-/// What cgroups of the first kind say for no limit is this or more: the largest
-/// number of whole pages in 63 bits.
+/// The smallest number by which cgroups v1 mean no limit. The kernel writes the largest number
+/// of whole pages in 63 bits.
 pub(super) const UNLIMITED: u64 = 1 << 62;
 
-/// The cgroup in which this process is, as far as it can see it.
+/// The cgroup of this process, as far as the process can see it.
 ///
-/// Cgroups are of two kinds, and a process can be in one of each: systems with
-/// both keep the limit of memory in the first kind's, and pressure in the
-/// second's.
+/// There are two versions of cgroups, and a process can be in one of each. Systems with both
+/// keep the limit of memory in v1, and the pressure in v2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroup {
-    unified: Option<WindowLocation>,
-    /// The first kind's, that of the controller `memory`.
-    memory: Option<WindowLocation>,
+    unified: Option<MountedDirectory>,
+    /// The v1 cgroup with the controller `memory`.
+    memory: Option<MountedDirectory>,
 }
 
-/// The kinds of cgroups.
+/// A version of cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hierarchy {
     First,
     Second,
 }
 
-/// A cgroup's directory, in the mount by which it is seen.
+/// A cgroup's directory, in the mount where it is visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct WindowLocation {
+struct MountedDirectory {
     mount: PathBuf,
     directory: PathBuf,
 }
 
 impl Cgroup {
-    /// That of this process.
+    /// Finds the cgroup of this process. Reads two files in `/proc`.
     #[must_use]
     pub fn of_this_process() -> Cgroup {
         Cgroup::find(Path::new("/proc"))
     }
 
-    /// The same, where `/proc` is elsewhere.
+    /// Does the same for another `/proc`.
     pub(crate) fn find(proc: &Path) -> Cgroup {
         let read = |file| fs::read_to_string(proc.join(file)).unwrap_or_default();
         let (paths, mounts) = (read("self/cgroup"), read("self/mountinfo"));
-        // Each line is `number:controllers:path`; the second kind has the number
-        // 0, and no controllers.
+        // Each line is `number:controllers:path`. Version 2 has the number 0 and no controllers.
         let mut cgroup = Cgroup::default();
         for line in paths.lines() {
             let mut parts = line.splitn(3, ':');
@@ -74,9 +74,9 @@ impl Cgroup {
     /// The directories of the cgroups that may limit the memory of the process, of
     /// each kind from its own upwards.
     pub(super) fn levels(&self) -> impl Iterator<Item = (Hierarchy, PathBuf)> {
-        let of = |hierarchy, place: &Option<WindowLocation>| {
+        let of = |hierarchy, place: &Option<MountedDirectory>| {
             let place = place.clone();
-            let all: Vec<PathBuf> = place.iter().flat_map(WindowLocation::upwards).collect();
+            let all: Vec<PathBuf> = place.iter().flat_map(MountedDirectory::upwards).collect();
             all.into_iter().map(move |directory| (hierarchy, directory))
         };
         of(Hierarchy::Second, &self.unified).chain(of(Hierarchy::First, &self.memory))
@@ -99,7 +99,7 @@ impl Cgroup {
     }
 }
 
-impl WindowLocation {
+impl MountedDirectory {
     /// The cgroup's directory and those above it.
     fn upwards(&self) -> impl Iterator<Item = PathBuf> {
         let all = self.directory.ancestors();
@@ -119,7 +119,7 @@ impl WindowLocation {
 
 /// A line of `mountinfo`.
 struct Mount<'a> {
-    /// Which directory of the file system is mounted.
+    /// The directory of the file system that is mounted.
     root: PathBuf,
     point: PathBuf,
     kind: &'a str,
@@ -142,7 +142,7 @@ impl<'a> Mount<'a> {
 }
 
 /// Finds the directory of the cgroup `path` in one of the mounts that `fit`.
-fn place(mounts: &str, path: &Path, fit: impl Fn(&Mount<'_>) -> bool) -> Option<WindowLocation> {
+fn place(mounts: &str, path: &Path, fit: impl Fn(&Mount<'_>) -> bool) -> Option<MountedDirectory> {
     mounts
         .lines()
         .filter_map(Mount::parse)
@@ -154,7 +154,7 @@ fn place(mounts: &str, path: &Path, fit: impl Fn(&Mount<'_>) -> bool) -> Option<
                 return None;
             }
             let directory: PathBuf = mount.point.join(below).components().collect();
-            directory.is_dir().then_some(WindowLocation {
+            directory.is_dir().then_some(MountedDirectory {
                 mount: mount.point,
                 directory,
             })

@@ -1,10 +1,12 @@
+//! The time for which a level of pressure lasts.
+
 use std::time::{Duration, Instant};
 
 use super::Level;
 
-/// Which level holds: the highest that was noted less than so long ago.
+/// Keeps a level for a time after it was noted last. The highest one holds.
 ///
-/// The kernel says that there is pressure, and never that there is none.
+/// The kernel reports that there is pressure, and never that it is over.
 #[derive(Debug)]
 pub(crate) struct Debounce {
     lasts: Duration,
@@ -29,13 +31,13 @@ impl Debounce {
         }
     }
 
-    /// Until when to wait: nothing, where only the kernel has anything to say.
+    /// Returns the time at which a level ends next. `None` if the level is normal.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.moderate.into_iter().chain(self.critical).min()
     }
 
-    /// Notes the levels that the kernel speaks of `now`, and says what to
-    /// report. A level below the one that holds is no news.
+    /// Notes the levels that the kernel reports `now`, and returns the level to report. A level
+    /// below the one that holds is no news.
     pub(crate) fn note(&mut self, now: Instant, spoken: &[Level]) -> Option<Level> {
         let before = self.level();
         let until = now + self.lasts;

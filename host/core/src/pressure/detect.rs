@@ -1,23 +1,25 @@
+//! The best source of reports of memory pressure.
+
 use std::fmt;
 use std::path::Path;
 
 use super::{Cgroup, MemoryEvents, PressureSource, Psi, Thresholds};
 
-/// How this process can hear of memory pressure; see [`detect`].
+/// The best source of reports of memory pressure for this process; see [`detect`].
 pub struct Detected {
     source: Option<Box<dyn PressureSource>>,
     note: String,
 }
 
 impl Detected {
-    /// Says in one line, for the operator, what was chosen, and why nothing
-    /// better was.
+    /// Returns one line for the operator: the source that was chosen, and why no better one was.
     #[must_use]
     pub fn note(&self) -> &str {
         &self.note
     }
 
-    /// The source, for [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure), if there is one.
+    /// Returns the source, for
+    /// [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure), if there is one.
     #[must_use]
     pub fn into_source(self) -> Option<Box<dyn PressureSource>> {
         self.source
@@ -32,9 +34,14 @@ impl fmt::Debug for Detected {
     }
 }
 
-/// Finds the best way in which this process can hear of memory pressure: that
-/// of its cgroup ([`Psi`]), else that of the system, else what happens at the
-/// limits of its cgroup ([`MemoryEvents`]), else none.
+/// Finds the first source that works in this process:
+///
+/// 1. Pressure-stall triggers on the cgroup, or else on the system ([`Psi`]), with lmkd's
+///    thresholds. Windows and thresholds are twice as long if the kernel refuses short ones to
+///    unprivileged processes.
+/// 2. The `memory.events` of the cgroup ([`MemoryEvents`]). These come late.
+///
+/// Reads and opens some files in `/proc` and `/sys`.
 #[must_use]
 pub fn detect(thresholds: Thresholds) -> Detected {
     detect_in(Path::new("/proc"), thresholds)

@@ -1,3 +1,5 @@
+//! The events of a cgroup that meets its limits.
+
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,18 +15,18 @@ use super::debounce::Debounce;
 use super::thread::{Thread, Waiter};
 use super::{Level, PressureSink, PressureSource, about};
 
-/// How long a level lasts after the last event.
+/// The time for which a level lasts after the last event.
 const LASTS: Duration = Duration::from_secs(2);
 
-/// A cgroup's `memory.events`: the kernel counts how often the cgroup met its
-/// limits. It takes no permission but to read that.
+/// A cgroup's `memory.events`: the kernel counts how often the cgroup met its limits. This takes
+/// no permission except to read the file.
 ///
-/// A cgroup that reached `memory.high` or `memory.max` is under moderate
-/// pressure; one in which nothing could be reclaimed any more, under critical.
-/// That comes later than [`Psi`](super::Psi), and nothing comes where neither
-/// limit is set. Meeting a limit again and again stays moderate: a cgroup that reads
-/// files does so all the time. So a guest is ended for it only after the kernel has found
-/// nothing more to reclaim, and may have killed a process. The kernel tells of changes; nothing is polled.
+/// A cgroup that reached `memory.high` or `memory.max` is under moderate pressure. One in which
+/// nothing more could be reclaimed is under critical pressure. Reports come later than those of
+/// [`Psi`](super::Psi), and none come if neither limit is set. Meeting a limit again and again
+/// stays moderate, because a cgroup that reads files does so all the time. So a guest is
+/// terminated only after the kernel has found nothing more to reclaim. By then it may have
+/// killed a process, perhaps the host itself. The kernel notifies of changes; nothing is polled.
 #[derive(Debug)]
 pub struct MemoryEvents {
     path: PathBuf,
@@ -32,7 +34,7 @@ pub struct MemoryEvents {
     counts: Counts,
 }
 
-/// The counts that say something of pressure. They only grow.
+/// The counts that mean pressure. They only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     /// `high` and `max`.
@@ -42,7 +44,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Takes over what the text has.
+    /// Takes over the counts in a text.
     fn update(&mut self, text: &str) {
         for line in text.lines() {
             let Some((name, Ok(count))) = line
@@ -61,7 +63,7 @@ impl Counts {
         }
     }
 
-    /// The levels of the counts that grew since then.
+    /// Returns the levels of the counts that grew since then.
     fn since(&self, before: &Counts) -> Vec<Level> {
         let grew = |now: [u64; 2], then: [u64; 2]| now.iter().zip(then).any(|(a, b)| *a > b);
         [
@@ -80,8 +82,8 @@ impl MemoryEvents {
     ///
     /// # Errors
     ///
-    /// If there is no `memory.events`: the cgroup is the root, or does not have
-    /// the controller `memory`. Or what the kernel says to watching it.
+    /// If there is no `memory.events`, because the cgroup is the root or does not have the
+    /// controller `memory`; or the error of the kernel.
     pub fn open(cgroup: impl AsRef<Path>) -> io::Result<MemoryEvents> {
         let path = cgroup.as_ref().join("memory.events");
         let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -120,7 +122,7 @@ impl MemoryEvents {
         }
     }
 
-    /// The levels of what happened since it was asked last.
+    /// Returns the levels of what happened since the last call.
     fn spoken(&mut self) -> io::Result<Vec<Level>> {
         let mut changed = false;
         let mut buffer = [MaybeUninit::uninit(); 1024];

@@ -1,3 +1,11 @@
+//! The memory that is left.
+//!
+//! *Free* is the smallest of several figures: the rest of each cgroup's limit, from the
+//! process's own cgroup up to the root, and the machine's `MemAvailable`. Page cache counts as
+//! free, because the kernel takes it back by itself. The pages of regions are shared memory,
+//! which only looks like page cache. They count as used until they are purged. Free swap space
+//! can avert a refusal, but not a purge.
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -67,7 +75,7 @@ impl SystemGauge {
         SystemGauge::find(Path::new("/proc"))
     }
 
-    /// As `of_this_process`, with `/proc` elsewhere.
+    /// Does the same for another `/proc`.
     pub(crate) fn find(proc: &Path) -> SystemGauge {
         SystemGauge {
             proc: proc.to_owned(),

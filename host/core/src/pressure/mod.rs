@@ -1,11 +1,14 @@
-//! Memory pressure: reports of the kernel, and the reaction to them.
+//! Memory pressure: sources that report it, and a gauge of free memory.
 //!
-//! A budget keeps regions within what their host may commit. It cannot know
-//! what the rest of the machine needs at the moment; the kernel does, and says
-//! so. [`detect()`] finds out how in this process, and
-//! [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) does what is to be done: it purges what
-//! nobody pins, tells guests (interface `tombolo:memory/pressure`), and calls
-//! back.
+//! A budget keeps regions within what their host may commit. It cannot know what the rest of
+//! the machine needs. The kernel knows, and reports it. [`detect()`] finds the best source of
+//! reports for this process. [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure)
+//! reacts to them: it purges unpinned bytes, tells guests (interface
+//! `tombolo:memory/pressure`), and calls back.
+//!
+//! A source reports levels. At a report the host purges: the older half of the unpinned bytes
+//! at [`Level::Moderate`], all of them at [`Level::Critical`]. If the level is critical for the
+//! second time and there was nothing to purge, an app may terminate a guest.
 //!
 //! ```no_run
 //! use tombolo::RegionHost;
@@ -28,25 +31,22 @@
 //!
 //! Without swap space the kernel reports pressure too late: it kills a process as soon as a
 //! limit is met. So a host also keeps a [margin](crate::HostLimits::margin) of memory free,
-//! which it measures with a [`MemoryGauge`]. [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) listens to
-//! reports; [`RegionHost::keep_margin`](crate::RegionHost::keep_margin) watches the margin.
+//! which it measures with a [`MemoryGauge`].
+//! [`RegionHost::keep_margin`](crate::RegionHost::keep_margin) watches that margin.
 //!
-//! A program that hears of pressure in a way of its own implements
+//! A program that learns of pressure in a way of its own implements
 //! [`PressureSource`], or calls
 //! [`RegionHost::report_pressure`](crate::RegionHost::report_pressure).
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `psi` | pressure-stall information |
 //! | `events` | a cgroup's `memory.events` |
 //! | `detect` | the best of these that works |
-//! | `cgroup` | where this process's cgroup is, and what it may use |
-//! | `gauge` | how much memory is left, by cgroups and machine |
+//! | `cgroup` | the cgroup of this process, and its limits |
+//! | `gauge` | the memory that is left, by cgroups and machine |
 //! | `threshold` | memory thresholds of cgroups v1 |
-//! | `margin` | memory that a host keeps free: what it promises, purges and refuses |
-//! | `keeper` | the thread that looks after that |
-//! | `monitor` | what a host does about pressure |
-//! | `debounce` | how long a level lasts |
+//! | `debounce` | the time for which a level lasts |
 //! | `thread` | a thread that waits for the kernel |
 //! | `tree` | made-up systems, for tests |
 
@@ -73,15 +73,15 @@ pub use self::gauge::{Headroom, MemoryGauge, SystemGauge};
 pub use self::psi::{Psi, Thresholds};
 pub(crate) use self::thread::{Thread, Waiter};
 
-/// How short of memory the host is.
+/// A level of memory pressure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// There is enough.
+    /// There is enough memory.
     #[default]
     Normal,
     /// Some programs wait for memory at times.
     Moderate,
-    /// Hardly anything goes on for lack of memory.
+    /// Hardly any program makes progress, for lack of memory.
     Critical,
 }
 
@@ -95,20 +95,20 @@ impl fmt::Display for Level {
     }
 }
 
-/// Whoever knows of memory pressure: the kernel, or what an embedder has.
+/// A source of reports of memory pressure: the kernel, or one of an embedder.
 pub trait PressureSource: Send {
-    /// What it is, for messages: a noun.
+    /// Returns a noun phrase that describes the source, for messages.
     fn name(&self) -> String;
 
-    /// Begins to report to `sink`, each time that there is pressure, and when
-    /// there is none any more. A report may take its time: it purges.
+    /// Begins to report to `sink`, each time that there is pressure, and when it is over. A
+    /// report may block for long, because it purges.
     ///
-    /// Dropping what this returns stops the source: nothing is reported
-    /// afterwards, and no thread of its is left.
+    /// Dropping the returned value stops the source: nothing is reported afterwards, and no
+    /// thread of it is left.
     ///
     /// # Errors
     ///
-    /// What keeps it from starting.
+    /// If the source cannot start.
     fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>>;
 }
 
@@ -122,19 +122,19 @@ impl PressureSource for Box<dyn PressureSource> {
     }
 }
 
-/// Where a [`PressureSource`] reports to. Cheap to clone.
+/// The receiver of the reports of a [`PressureSource`]. Cheap to clone.
 #[derive(Clone)]
 pub struct PressureSink(Arc<dyn Fn(Level) + Send + Sync>);
 
 impl PressureSink {
-    /// A sink that calls `report`. [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) makes its
-    /// own.
+    /// Creates a sink that calls `report`.
+    /// [`RegionHost::watch_pressure`](crate::RegionHost::watch_pressure) creates its own.
     pub fn new(report: impl Fn(Level) + Send + Sync + 'static) -> PressureSink {
         PressureSink(Arc::new(report))
     }
 
-    /// Reports the level, also where it is what was reported last: each report
-    /// says that there is that pressure *now*.
+    /// Reports the level. Each report means that there is that pressure *now*, so the same level
+    /// may be reported again.
     pub fn report(&self, level: Level) {
         (self.0)(level);
     }
@@ -146,7 +146,7 @@ impl fmt::Debug for PressureSink {
     }
 }
 
-/// Says which file an error is about.
+/// Adds the path of a file to an error about it.
 fn about(path: &std::path::Path, error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))

@@ -1,3 +1,5 @@
+//! Pressure-stall information.
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,22 +15,22 @@ use super::debounce::Debounce;
 use super::thread::{Thread, Waiter};
 use super::{Level, PressureSink, PressureSource, about};
 
-/// What the kernel makes a process without `CAP_SYS_RESOURCE` keep to: windows
-/// are multiples of this (`PSI_FREQ` of the kernel, since 6.5).
+/// The unit of windows for processes without `CAP_SYS_RESOURCE` (`PSI_FREQ` of the kernel, since
+/// 6.5).
 const UNPRIVILEGED: Duration = Duration::from_secs(2);
 
-/// How long programs must have waited for memory, within a window, for it to be
+/// The time for which programs must have waited for memory, within a window, to count as
 /// pressure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Thresholds {
-    /// How long some program waited: moderate pressure. Default 70 ms, as
-    /// Android's low-memory killer has it.
+    /// The time in which some program waited, for moderate pressure. Default 70 ms, as in
+    /// Android's low-memory killer.
     pub some: Duration,
-    /// How long no program could run for that: critical pressure. Default
-    /// 700 ms, for the same reason.
+    /// The time in which no program could run, for critical pressure. Default 700 ms, as in
+    /// Android's low-memory killer.
     pub full: Duration,
-    /// Out of how much time; the kernel takes from 500 ms to 10 s. Default 1 s.
+    /// The length of the window. The kernel accepts 500 ms to 10 s. Default 1 s.
     pub window: Duration,
 }
 
@@ -43,8 +45,8 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// The same shares of a window that the unprivileged may ask for: twice as
-    /// long, by default. Nothing if this is one.
+    /// Returns the same shares of a window that unprivileged processes may ask for: twice as
+    /// long, by default. `None` if this window is one already.
     fn for_the_unprivileged(&self) -> Option<Thresholds> {
         let (window, unit) = (self.window.as_micros(), UNPRIVILEGED.as_micros());
         if window == 0 || window.is_multiple_of(unit) {
@@ -61,20 +63,20 @@ impl Thresholds {
     }
 }
 
-/// Pressure-stall information: the kernel tells when programs wait for memory.
+/// Pressure-stall information: the kernel reports when programs wait for memory.
 ///
-/// It is told once what to look for, and a thread waits for its word. Nothing
-/// is polled. A level lasts for two windows after the kernel's last word of it.
+/// Thresholds are registered once, and a thread sleeps until the kernel reports one. Nothing is
+/// polled. A level lasts for two windows after its last report.
 #[derive(Debug)]
 pub struct Psi {
     path: PathBuf,
     thresholds: Thresholds,
-    /// The windows are longer than what was asked for.
+    /// Whether the windows are longer than requested.
     longer: bool,
     triggers: Vec<Trigger>,
 }
 
-/// One thing that the kernel looks for, until this is dropped.
+/// One registered threshold, until this is dropped.
 #[derive(Debug)]
 struct Trigger {
     level: Level,
@@ -82,17 +84,16 @@ struct Trigger {
 }
 
 impl Psi {
-    /// Tells the kernel what to look for: at `path`, which is a cgroup's
-    /// `memory.pressure` or `/proc/pressure/memory`.
+    /// Registers thresholds at `path`, which is a cgroup's `memory.pressure` or
+    /// `/proc/pressure/memory`.
     ///
-    /// Where it refuses such windows to an unprivileged process, they are
-    /// lengthened to what it allows, and the thresholds with them: twice as
-    /// long, by default.
+    /// If the kernel refuses such windows to an unprivileged process, windows and thresholds are
+    /// lengthened to what it allows: twice as long, by default.
     ///
     /// # Errors
     ///
-    /// What the kernel says to this: older ones than 6.5 let nobody without
-    /// `CAP_SYS_RESOURCE` do it, and thresholds must be shorter than windows.
+    /// The error of the kernel. Kernels before 6.5 require `CAP_SYS_RESOURCE`. Thresholds must be
+    /// shorter than windows.
     pub fn open(path: impl Into<PathBuf>, thresholds: Thresholds) -> io::Result<Psi> {
         let path = path.into();
         let (thresholds, longer, triggers) = match triggers(&path, &thresholds) {
@@ -112,7 +113,7 @@ impl Psi {
         })
     }
 
-    /// What the kernel looks for: what was asked, or with longer windows.
+    /// Returns the registered thresholds: the requested ones, or with longer windows.
     #[must_use]
     pub fn thresholds(&self) -> &Thresholds {
         &self.thresholds

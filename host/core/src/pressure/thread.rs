@@ -1,3 +1,5 @@
+//! A thread that waits for the kernel.
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ pub(crate) struct Thread {
     handle: Option<JoinHandle<()>>,
 }
 
-/// By which such a thread waits, and hears that it is to stop.
+/// Waits on behalf of such a thread, also for the request to stop.
 pub(crate) struct Waiter(Arc<OwnedFd>);
 
 impl Thread {
@@ -42,7 +44,7 @@ impl Drop for Thread {
         let Some(handle) = self.handle.take() else {
             return;
         };
-        // Whoever hears of pressure may want to hear no more, there and then.
+        // A reaction to pressure may drop the source, on this very thread.
         if handle.thread().id() != std::thread::current().id() && handle.join().is_err() {
             tracing::error!("the thread that watches memory pressure panicked");
         }
@@ -50,9 +52,8 @@ impl Drop for Thread {
 }
 
 impl Waiter {
-    /// Waits until one of the descriptors has any of `events`, or an error, and
-    /// says for each what it has; nothing at all if `until` came first. `None`
-    /// if it is time to stop.
+    /// Waits until one of the descriptors has any of `events`, or an error. Returns the events of
+    /// each: none at all if `until` came first. `None` if it is time to stop.
     pub(crate) fn wait(
         &self,
         descriptors: &[BorrowedFd<'_>],

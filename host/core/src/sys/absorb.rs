@@ -1,4 +1,17 @@
 //! The fault handler's answer to a guest that writes to its read-only window.
+//!
+//! One `mmap` with `MAP_FIXED` replaces the whole window by private writable copies. Page by
+//! page, a guest could cause one VMA per fault. The range is exactly one window, whose ends were
+//! counted when it was mapped, so no new VMA is needed. If parts are unpinned, there is one
+//! `mmap` for each part between them. A part that the kernel refuses is tried again when the
+//! guest writes to it.
+//!
+//! Private copies count against `RLIMIT_DATA`. If it or `RLIMIT_AS` is set, or the copies are
+//! refused, shared zero pages replace the window's pages. They are mapped nowhere else, and no
+//! limit counts them. If those are refused too, both are tried 1000 times, a millisecond apart.
+//! Then the process ends with a line that says why.
+//!
+//! If the guest goes on, no window stays half copied: pinning a part maps all of it again.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -21,9 +34,8 @@ pub(super) enum Absorbed {
     Refused,
 }
 
-/// How often the kernel is asked, a millisecond apart. A guest cannot use up the resources
-/// for this, because no limit of the process counts them. So a refusal lasts for a moment
-/// only.
+/// The number of attempts, a millisecond apart. A guest cannot use up the resources for this,
+/// because no limit of the process counts them. So a refusal lasts for a moment only.
 const ROUNDS: u32 = 1000;
 
 impl MemoryRecord {
@@ -40,12 +52,11 @@ impl MemoryRecord {
         })
     }
 
-    /// Called by the fault handler. If the fault is explained by a read-only
-    /// window of the store that this thread is in, lets the access succeed on
-    /// copies of the window's pages, and notes it.
+    /// Called by the fault handler. If a read-only window of the store that this thread is in
+    /// explains the fault, lets the access succeed on copies of the window's pages, and notes it.
     ///
-    /// Does nothing that is not async-signal-safe: one attempt at a lock, a
-    /// look into a tree, system calls, two stores.
+    /// Async-signal-safe: tries a lock, searches a tree, makes system calls, and stores two
+    /// values.
     pub(super) fn absorb(&self, address: usize) -> Absorbed {
         let owner = self.store.load(Ordering::Acquire);
         if self.entered_by_us.load(Ordering::Relaxed)
@@ -56,7 +67,7 @@ impl MemoryRecord {
         let Some(mut state) = self.state_if_free() else {
             return Absorbed::Unexplained;
         };
-        // The memory could not be restored, and whoever has its store runs it on.
+        // The memory could not be restored, and the embedder runs its store on.
         if let Some(closed) = state.closed.iter().find(|range| range.contains(&address)) {
             let zeros = |kind| self.map_zeros(closed, kind).is_ok();
             return again_and_again(|| zeros(MapFlags::PRIVATE) || zeros(MapFlags::SHARED));
@@ -65,21 +76,19 @@ impl MemoryRecord {
             return Absorbed::Unexplained;
         };
         if shown.perms != Perms::Read
-            || shown.hidden > 0
+            || shown.masks > 0
             || shown.copies == Copies::All
             || shown.holes.contains_key(&address)
         {
             return Absorbed::Unexplained;
         }
-        // The whole window in one step: page by page would make a mapping per
-        // fault, as many as the guest likes. What is hidden of it is left alone:
-        // it is the guest's own, and can be written to. (Going through the gaps
-        // allocates nothing.)
+        // Masked parts are left alone: they are the guest's own, and can be written to. (Going
+        // through the gaps allocates nothing.)
         let whole = start..shown.end;
         let runs = || shown.holes.gaps(&whole);
         let mut absorbed = Absorbed::Unexplained;
         for run in runs().filter(|run| run.contains(&address)) {
-            // Without this one nobody can go on.
+            // Without this part the thread cannot go on.
             absorbed = again_and_again(|| self.copy(start, shown, &run));
         }
         let mut copies = Copies::All;

@@ -1,9 +1,13 @@
-//! The room below resource limits, which guests must not use up.
+//! The memory that resource limits leave to the process, which guests must not use up.
 //!
 //! Linear memories are private memory, which RLIMIT_DATA counts, and so is the host's
 //! own heap. If a guest could grow until the kernel refuses, the next allocation of the
 //! host would end the process. A window is shared memory: it takes private memory out of
 //! the count, and puts it back when it ends.
+//!
+//! So a memory grows, and private pages replace a window, only if 16 MiB stay free below
+//! `RLIMIT_DATA` and `RLIMIT_AS`. Otherwise a growth is refused, and shared zero pages replace
+//! the window.
 
 use std::sync::OnceLock;
 
@@ -13,13 +17,13 @@ use rustix::process::{Resource, getrlimit};
 use super::kernel::ask;
 use super::reservation::unmap;
 
-/// The bytes that are left to the host.
+/// The bytes to leave to the host.
 const MARGIN: usize = 16 << 20;
 
 static LIMITED: OnceLock<bool> = OnceLock::new();
 
-/// Finds out whether there are limits now, and returns that. Limits that are set later are
-/// met when the kernel refuses.
+/// Returns whether there were limits at the first call. Limits that are set later are noticed
+/// only when the kernel refuses.
 pub(super) fn look() -> bool {
     *LIMITED.get_or_init(|| {
         let limits = [Resource::Data, Resource::As].map(getrlimit);
@@ -32,13 +36,13 @@ pub(super) fn is_limited() -> bool {
     LIMITED.get().copied().unwrap_or(false)
 }
 
-/// Returns whether the limits, if there are any, have room for so many bytes of
-/// private memory, and for the host's own.
+/// Returns whether the limits, if there are any, leave room for so many bytes of private memory
+/// beside the host's own.
 pub(super) fn has_room(bytes: usize) -> bool {
     !look() || bytes.checked_add(MARGIN).is_some_and(fits)
 }
 
-/// Asks the kernel, which counts in ways of its own, by trying.
+/// Asks the kernel by trying, because it counts in ways of its own.
 fn fits(length: usize) -> bool {
     let both = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -50,7 +54,7 @@ fn fits(length: usize) -> bool {
     let Ok(start) = mapped else {
         return false;
     };
-    // SAFETY: that is what was just mapped, of which nobody has heard.
+    // SAFETY: the range was just mapped, and nobody else knows of it.
     unsafe { unmap(start.addr()..start.addr() + length) };
     true
 }

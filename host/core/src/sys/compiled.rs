@@ -18,11 +18,11 @@ impl Compiled {
         Compiled(bytes)
     }
 
-    /// Makes a component of it. Copies the code.
+    /// Loads the component. Copies the code.
     ///
     /// # Errors
     ///
-    /// It is of another version of wasmtime, or for other settings.
+    /// If the code is of another version of wasmtime, or for other settings.
     pub fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes must come from `Engine::precompile_component`, unchanged.
         // `of_answer` is called in one place only, with what `compile::child` wrote into

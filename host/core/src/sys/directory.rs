@@ -1,3 +1,5 @@
+//! A directory that is reached without its name.
+
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -6,7 +8,7 @@ use rustix::thread::UnshareFlags;
 use super::kernel::ask;
 
 /// Runs a function in a thread of its own whose current directory is this one. The function
-/// reaches it as `.`, whatever its name is by now. No other thread's current directory
+/// reaches the directory as `.`, whatever its name is by now. No other thread's current directory
 /// changes. Blocks until the function has returned.
 ///
 /// # Errors

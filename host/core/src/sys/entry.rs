@@ -1,9 +1,8 @@
-//! Which store a thread is in.
+//! The store that a thread is in.
 //!
-//! A fault in host code that writes for a guest (`memory.copy`, the lowering of
-//! a list) tells an address and nothing else. It is the guest's doing only
-//! where this thread has that guest's store in hand. Tombolo says so around the
-//! calls that it makes itself.
+//! A fault in host code that writes for a guest (`memory.copy`, the lowering of a list) has an
+//! address and nothing else. The guest caused it only if this thread has that guest's store in
+//! hand. Tombolo notes that around the calls that it makes itself.
 
 use std::cell::Cell;
 
@@ -14,12 +13,12 @@ thread_local! {
     static CURRENT: Cell<Option<StoreId>> = const { Cell::new(None) };
 }
 
-/// The store that this thread is in, if Tombolo has entered one.
+/// Returns the store that this thread is in, if Tombolo has entered one.
 pub fn current() -> Option<StoreId> {
     CURRENT.get()
 }
 
-/// Says that this thread is in a store, until it is dropped.
+/// A note that this thread is in a store, until it is dropped.
 pub struct Entered(Option<StoreId>);
 
 impl Entered {

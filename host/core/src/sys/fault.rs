@@ -1,13 +1,44 @@
 //! Writes to read-only windows that wasmtime cannot turn into a trap.
 //!
-//! A plain wasm store to a read-only page faults inside compiled code: wasmtime
-//! traps it. But `memory.copy`, small inlined copies, and the lowering of a list
-//! to an address that a guest's `realloc` chose write from host code, where
-//! wasmtime knows of no trap: it passes the fault on, and the process would end.
-//! So Tombolo is next in line. Where a read-only window explains the fault, the
-//! window's pages are replaced by private copies, the write goes there and is
-//! harmless, and the guest is ended at the next chance. Every other fault is
-//! passed on to whoever handled faults before.
+//! A store of wasm to a `read` window is a trap by itself. Writes by *host* code, such as
+//! `memory.copy`, small inlined copies, or the lowering of a list to where a guest's `realloc`
+//! pointed, are not: wasmtime passes the fault on, and the process would end. So `prepare`
+//! installs a handler for SIGSEGV before the first engine, which makes it second in line, after
+//! wasmtime's. If a mapped `read` window explains the fault, the handler replaces the window's
+//! pages by private copies ([`absorb`](super::absorb)). The write goes there and harms nobody.
+//! The store is marked, and its guest is terminated at its next host call, at the next tick, or
+//! when its export returns. Every other fault goes to the handler that was installed before.
+//! `prepare` proves all this by trying, once per call, and fails with a reason if it does not
+//! work.
+//!
+//! # Which faults are absorbed
+//!
+//! All of these must hold:
+//!
+//! - a SIGSEGV of the kind "page present, access not permitted";
+//! - an address in a memory of Tombolo;
+//! - a mapped window there that only reads, so that the access was a write;
+//! - in stores that Tombolo runs, a thread-local that confirms that this thread entered that
+//!   store, set around each poll of a call.
+//!
+//! In an embedder's store Tombolo does not see calls begin, and the last condition is left out:
+//! a write there by code without the store is undefined behaviour of the embedder's code
+//! already.
+//!
+//! # Async-signal safety
+//!
+//! The handler reads atomics, tries one lock, searches a tree, makes system calls (`mmap`, and
+//! `nanosleep` after a refusal), and stores two values and a flag. It allocates nothing and
+//! preserves `errno`. The thread-local is constant-initialised and has no destructor. The
+//! handler runs on the alternate stack. Only code that does not touch guest memory holds the
+//! lock, so this thread never does. Another thread may hold it for an instant, if an embedder
+//! calls `RegionCtx::check` on a context that it took out of its store. After 100,000 attempts
+//! the fault counts as unexplained.
+//!
+//! # Order of the handlers
+//!
+//! Wasmtime's handler comes first, or plain stores would get copies instead of traps. `prepare`
+//! checks that and tries it.
 
 use std::io;
 use std::sync::OnceLock;
@@ -55,9 +86,8 @@ pub fn install() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
     action.sa_sigaction = handler as *const () as usize;
-    // On the alternate stack, since the fault may be an overflow of the other;
-    // without deferring, since a fault in the handler is to end the process
-    // rather than to hang it.
+    // On the alternate stack, because the fault may be an overflow of the other one. Without
+    // deferring, because a fault in the handler is to end the process and not to hang it.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
     ask(|| {
         // SAFETY: the handler is async-signal-safe (see there) and stays for the
@@ -75,16 +105,16 @@ fn done(result: libc::c_int) -> Result<(), Errno> {
     }
 }
 
-/// Whose handler the kernel calls first.
+/// The owner of the handler that the kernel calls first.
 pub(crate) enum Front {
     Us,
     Wasmtime,
     Other,
 }
 
-/// Tells who is in front. Called right after an engine was made: wasmtime
-/// installs its handler with the process's first one, so whoever is in front of
-/// us after ours is wasmtime, and whoever comes later is not.
+/// Returns the owner of the first handler. To be called right after an engine was created.
+/// Wasmtime installs its handler with the first engine of the process. So a handler that is in
+/// front of ours then is wasmtime's, and a later one is not.
 ///
 /// # Errors
 ///
@@ -113,9 +143,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     // SAFETY: for SIGSEGV the address is set.
     let address = unsafe { fault.si_addr() }.addr();
     let absorbed = match code {
-        // SAFETY: an access to a memory that is not the doing of whoever has
-        // its store in hand is a bug that safe code cannot make; so this
-        // thread has it, and the memory is not dropped under it.
+        // SAFETY: safe code cannot access a memory without its store in hand. So this thread
+        // has the store, and the memory is not dropped meanwhile.
         SEGV_ACCERR => match unsafe { record_at(address) } {
             Some(record) => record.absorb(address),
             None => Absorbed::Unexplained,
@@ -150,11 +179,11 @@ fn say(line: &str) {
     }
 }
 
-/// The page is there, but does not allow the access. In a page that can be read
-/// this can only have been a write.
+/// The page exists, but does not permit the access. In a readable page this can only have been a
+/// write.
 const SEGV_ACCERR: i32 = 2;
 
-/// Does what would have been done without us.
+/// Calls the handler that was installed before ours.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     type Full = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     type Plain = extern "C" fn(libc::c_int);
@@ -163,8 +192,7 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
     };
     match previous.sa_sigaction {
         libc::SIG_DFL | libc::SIG_IGN => {
-            // The access is made again when we return, and ends the process in
-            // the normal way.
+            // The access is made again after the return, and ends the process in the normal way.
             let restored = ask(|| {
                 // SAFETY: the action is one that was in place before.
                 done(unsafe { libc::sigaction(signal, previous, std::ptr::null_mut()) })
@@ -188,8 +216,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
     }
 }
 
-/// Notes where wasm faulted, for the trap's message: wasmtime does not tell.
-/// Called by wasmtime's own handler, before it makes the trap.
+/// Makes a store note the address of each fault of wasm, for the trap's message. Wasmtime does
+/// not report it. Its handler calls this before it makes the trap.
 pub fn note_wasm_faults<T: 'static>(
     store: &mut wasmtime::Store<T>,
     address: std::sync::Arc<AtomicUsize>,

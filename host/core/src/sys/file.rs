@@ -1,3 +1,15 @@
+//! The memory file (memfd) behind a region.
+//!
+//! Before anything is mapped, the file is as long as the region's size rounded up to granules. It
+//! is sealed against shrinking, growing and further seals, and against becoming executable on
+//! kernels that support it (6.3 and later). So no page of a window lies past its end, and none
+//! raises SIGBUS for that reason. It is never sealed against writing, because then no hole could
+//! be punched into it. The descriptor is close-on-exec and never leaves the host, because a
+//! read-only one could be reopened for writing.
+//!
+//! The length is compared with `RLIMIT_FSIZE` before the file is created, so Tombolo never raises
+//! SIGXFSZ. If the limit is lowered later, copies into the region go through a mapping.
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,17 +25,12 @@ use super::kernel::ask;
 use super::{Forked, Process, ViewMut};
 use tombolo_region::{RegionName, Span};
 
-/// The anonymous file that holds a region's bytes.
-///
-/// It is as long as the region's size rounded up to granules, since a page of a
-/// mapping that lies past the end of its file raises SIGBUS, and it keeps that
-/// length: shrinking it under a mapping would raise SIGBUS as well. It is never
-/// sealed against writing, because then no hole could be punched into it.
+/// The anonymous file with a region's bytes.
 #[derive(Debug)]
 pub(crate) struct RegionFile {
     file: Memfd,
     inode: u64,
-    /// The one that made it. A child has the file as well, but not the lock.
+    /// The process that created it. A child has the file as well, but not the lock.
     process: Process,
 }
 
@@ -31,12 +38,12 @@ pub(crate) struct RegionFile {
 const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl RegionFile {
-    /// A new file, all zero.
+    /// Creates a file, all zero.
     ///
     /// # Errors
     ///
-    /// [`FileSize`], inside of the error, if the process may make no file of that length;
-    /// otherwise the kernel's: too many open files, no memory.
+    /// [`FileSize`], inside of the error, if the process may create no file of that length;
+    /// otherwise the kernel's error: too many open files, or no memory.
     pub(crate) fn new(name: &RegionName, size: u64) -> io::Result<RegionFile> {
         let length = Span::whole(size).length();
         let most = file_size_limit();
@@ -63,7 +70,7 @@ impl RegionFile {
             .map_err(|_| io::Error::other("the kernel's memory file takes no seals"))?;
         // SHRINK: no mapping of the file is ever left without pages behind it.
         // GROW: the file never costs more than the region was charged for.
-        // SEAL: nobody seals it further, against writing say.
+        // SEAL: nobody seals it further, for example against writing.
         let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal];
         ask(|| file.add_seals(&seals).map_err(io::Error::other))?;
         let process = Process::current();
@@ -74,24 +81,23 @@ impl RegionFile {
         })
     }
 
-    /// Refuses what a child of the process that made the file is not to do.
+    /// Refuses operations that a child of the process that created the file must not do.
     pub(crate) fn check_process(&self) -> Result<(), Forked> {
         self.process.check()
     }
 
-    /// The inode, as `/proc/self/maps` shows it.
+    /// Returns the inode, as `/proc/self/maps` shows it.
     pub(crate) fn inode(&self) -> u64 {
         self.inode
     }
 
-    /// Gives the memory of a span back to the kernel. It reads as zeros
-    /// afterwards, and its file is as long as before.
+    /// Frees the memory of a span. It reads as zeros afterwards, and the file is as long as
+    /// before.
     ///
     /// # Errors
     ///
-    /// What the kernel says. It does not refuse this for a file that is not
-    /// sealed against writing; if it does all the same, the span is written over, and
-    /// its memory stays the file's.
+    /// The error of the kernel. It does not refuse this for a file that is not sealed against
+    /// writing. If it does all the same, the span is overwritten with zeros and keeps its memory.
     pub(crate) fn punch(&self, span: Span) -> io::Result<()> {
         self.check_process()?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -107,8 +113,8 @@ impl RegionFile {
         Err(error.into())
     }
 
-    /// The bytes that the kernel has allocated for it, in whole pages: what is
-    /// resident, or swapped out.
+    /// Returns the bytes that the kernel has allocated for the file, in whole pages: those that
+    /// are resident or swapped out.
     pub(crate) fn allocated(&self) -> u64 {
         // `stat` of an open file does not fail; its blocks have 512 bytes.
         let metadata = ask(|| self.file.as_file().metadata());
@@ -141,11 +147,11 @@ impl RegionFile {
     }
 }
 
-/// The process may not make a file that is so long.
+/// A refusal of a file that is longer than the process may create.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "RLIMIT_FSIZE (`ulimit -f`) allows this process files of {most} bytes at most, and the \
-     region takes one of {length}"
+    "RLIMIT_FSIZE (`ulimit -f`) allows this process files of at most {most} bytes, and the \
+     region needs one of {length}"
 )]
 pub(crate) struct FileSize {
     length: u64,
@@ -153,7 +159,7 @@ pub(crate) struct FileSize {
 }
 
 /// Returns the length beyond which the process may write no file. The kernel raises SIGXFSZ
-/// there, which ends the process by default, so callers compare first.
+/// there, which ends the process by default. So callers compare first.
 fn file_size_limit() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }

@@ -1,5 +1,11 @@
 //! The identity of this process. A child that was forked without `exec` has its parent's
 //! mappings, and must not touch their contents.
+//!
+//! A page that the kernel wipes in children (`MADV_WIPEONFORK`, Linux 4.14) detects a child.
+//! Objects of a `RegionHost` from before the fork refuse to read, write, map, pin, purge and
+//! create (`RegionError::Forked`). In a child of the C library's `fork` all linear memories are
+//! inaccessible. Not covered: guards that were taken before the fork; guests with windows in a
+//! child of a raw `clone`; before Linux 4.14, a child with its parent's process id.
 
 use std::fmt;
 use std::io;
@@ -20,7 +26,7 @@ pub(crate) struct Process(NonZeroU64);
 /// numbers of all the processes that it was forked from.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// The way in which a process recognises itself.
+/// The means by which a process recognises itself.
 enum Marker {
     /// By a number that the kernel wipes out in a child.
     Wiped(&'static AtomicU64),
@@ -31,8 +37,8 @@ enum Marker {
 fn marker() -> &'static Marker {
     static MARKER: OnceLock<Marker> = OnceLock::new();
     MARKER.get_or_init(|| {
-        // Where it is refused, a child that is made by a raw system call has what its
-        // parent had, as `docs/security.md` says.
+        // If this is refused, a forked child has the mappings of its parent, as a child of a raw
+        // system call has in any case; see `docs/security.md`.
         let _ = hide_memories_from_children();
         wiped_page().map_or(Marker::Identity, Marker::Wiped)
     })
@@ -57,7 +63,7 @@ fn wiped_page() -> io::Result<&'static AtomicU64> {
         unsafe { madvise(page, length, Advice::LinuxWipeOnFork) }
     })?;
     // SAFETY: the page is there for the life of the process, aligned, and zeros,
-    // which are a number; all that looks at it does so by this reference.
+    // which are a number; all accesses go through this reference.
     Ok(unsafe { &*page.cast::<AtomicU64>() })
 }
 
@@ -89,15 +95,16 @@ impl Process {
     }
 }
 
-/// This process was forked from the one that made the object.
+/// A refusal in a process that was forked from the one that created the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forked;
 
 impl fmt::Display for Forked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "this process was forked from the one that made the `RegionHost`, and shares its regions' \
-             memory without its lock; make a new `RegionHost` after the fork, or use `exec`",
+            "this process was forked from the one that created the `RegionHost`, and shares the \
+             memory of its regions without their lock; create a new `RegionHost` after the fork, \
+             or use `exec`",
         )
     }
 }

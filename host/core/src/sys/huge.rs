@@ -1,3 +1,15 @@
+//! Huge pages for windows.
+//!
+//! The settings `shmem_enabled` and, since Linux 6.11, `hugepages-*kB/shmem_enabled` are read at
+//! the first window of the process. A window is advised if it is as large as the smallest huge
+//! page allowed, and if its address and its offset in the region are equally far from a multiple
+//! of that. Linear memories are aligned for that, and the SDK places windows of 2 MiB and more.
+//! Purging part of a huge page splits it. Unpinned parts of a window are masked, so nothing is
+//! committed there.
+//!
+//! With the settings `always` and `within_size` the budget does not see the extra pages: writing
+//! 64 KiB into a hole took 2 MiB.
+
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -6,11 +18,11 @@ use rustix::mm::{Advice, madvise};
 
 use super::kernel::ask;
 
-/// Where the kernel says what it does about huge pages.
+/// The directory of the kernel's settings for huge pages.
 const SETTINGS: &str = "/sys/kernel/mm/transparent_hugepage";
 
-/// The smallest huge page, in bytes, that the kernel uses for memory files where it is
-/// advised to, and only there; as the settings were when this was first asked.
+/// Returns the smallest huge page, in bytes, that the kernel uses for memory files if it is
+/// advised to, and only then. The settings are read at the first call.
 fn advised() -> Option<usize> {
     static ADVISED: OnceLock<Option<usize>> = OnceLock::new();
     *ADVISED.get_or_init(|| smallest(Path::new(SETTINGS)))
@@ -50,13 +62,13 @@ fn smallest(settings: &Path) -> Option<usize> {
     advised.map(|(size, _)| size).min()
 }
 
-/// Whether huge pages may be had, if the kernel is advised, where so many bytes of a
-/// memory file from `offset` on are mapped at an address.
+/// Returns whether advice can bring huge pages to a mapping of so many bytes of a memory file
+/// from `offset` on.
 pub(super) fn fits(address: usize, length: usize, offset: u64) -> bool {
     advised().is_some_and(|size| fits_one(size, address, length, offset))
 }
 
-/// Whether there is room for a huge page of this size at least.
+/// Returns whether there is room for at least one huge page of this size.
 fn fits_one(size: usize, address: usize, length: usize, offset: u64) -> bool {
     // Addresses have 64 bits.
     let ahead = (address as u64).wrapping_sub(offset);
@@ -70,8 +82,8 @@ fn fits_one(size: usize, address: usize, length: usize, offset: u64) -> bool {
 /// All of it is one mapping of a memory file.
 pub(super) unsafe fn advise(address: *mut std::ffi::c_void, length: usize) {
     let advised = ask(|| {
-        // SAFETY: the mapping is there, our caller says; this changes how its pages
-        // are found, and nothing that is in them.
+        // SAFETY: the caller guarantees the mapping. The advice changes how its pages are found,
+        // and nothing that is in them.
         unsafe { madvise(address, length, Advice::LinuxHugepage) }
     });
     // A kernel that was built without huge pages refuses. There are others.

@@ -1,3 +1,5 @@
+//! The mark of a store whose guest wrote to a read-only window.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,23 +9,24 @@ use super::{MemoryRecord, StoreId, ViolationSite};
 /// The record of a store whose memories have windows: the memories, and whether its guest
 /// wrote to a read-only window.
 ///
-/// It belongs to the store and not to a context, which safe code can replace or swap
-/// with another store's. The context that is in a store's data finds the mark by the
-/// store's identity.
+/// It belongs to the store and not to a context, which safe code can replace or swap with
+/// another store's. Every context in the store's data finds the mark by the store's identity: at
+/// each function of `tombolo:memory` and in the check after a call. So a context that replaced
+/// another still learns of an earlier write violation.
 pub(crate) struct StoreMark {
     store: StoreId,
-    /// Raised by the fault handler.
+    /// Set by the fault handler.
     violated: AtomicBool,
-    /// All memories have gone, and the store with them: another store may have its
-    /// identity.
+    /// Whether all memories are gone, and the store with them. Another store may have its
+    /// identity then.
     gone: AtomicBool,
-    /// In the order in which they had their first windows.
+    /// The memories, in the order of their first windows.
     memories: Mutex<Vec<Arc<MemoryRecord>>>,
 }
 
 type Marks = BTreeMap<usize, Arc<StoreMark>>;
 
-/// By the number of the store.
+/// The marks, by the number of the store.
 static MARKS: Mutex<Marks> = Mutex::new(Marks::new());
 
 fn marks() -> MutexGuard<'static, Marks> {
@@ -89,22 +92,21 @@ impl StoreMark {
         self.memories().iter().find_map(|memory| memory.violation())
     }
 
-    /// Returns what a store to this address would have written to, if that is a
-    /// read-only window of the store's.
+    /// Returns the place that a store of wasm to this address would have written to, if that is in
+    /// a read-only window of the store.
     pub(crate) fn explain(&self, address: usize) -> Option<ViolationSite> {
         let memories = self.memories();
         memories.iter().find_map(|memory| memory.explain(address))
     }
 
-    /// Returns into how many kernel mappings windows may have cut the store's other
-    /// memories.
+    /// Returns how many VMA splits windows have made in the store's other memories, at worst.
     pub(crate) fn splits_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
         let memories = self.memories();
         let others = memories.iter().filter(|it| !Arc::ptr_eq(it, memory));
         others.map(|other| other.vma_splits()).sum()
     }
 
-    /// The memories; nobody waits for their locks with this one's in hand.
+    /// Returns the memories, so that their locks are not taken under this one.
     fn memories(&self) -> Vec<Arc<MemoryRecord>> {
         self.lock().clone()
     }

@@ -1,27 +1,27 @@
 //! The system below: memfd, mapping, linear memories, fault handling.
 //!
-//! All the unsafe code of the crate is in this module, behind a safe interface,
-//! and it is the only place that knows Linux. It knows nothing of claims and
-//! rights: what it shows, and to whom, is decided above.
+//! All unsafe code of the crate is in this module, behind a safe interface, and it is the only
+//! place that knows Linux. It knows nothing of claims and rights: the layer above decides what
+//! is mapped, and for which guest.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `file` | the memory object behind a region |
-//! | `vmas` | the process's kernel mappings, counted |
+//! | `vmas` | the count of the VMAs that windows cost the process |
 //! | `memory` | linear memories, and windows in them |
-//! | `huge` | huge pages, where they are to be had |
-//! | `reservation` | the addresses of linear memories, used again and again |
-//! | `table` | which memory an address is in, and which memories a store has |
-//! | `resident` | what a store's memories take of the machine's |
-//! | `view` | a region in the host program's own memory |
-//! | `kernel` | the way to the kernel, which may refuse anything |
-//! | `mark` | which memories a store has, and whether its guest trespassed |
-//! | `forked` | which process this is |
-//! | `allowance` | what resource limits leave the process |
-//! | `absorb` | what the fault handler does with a window |
+//! | `huge` | huge pages |
+//! | `reservation` | the addresses of linear memories, and their reuse |
+//! | `table` | memories by address, and by store |
+//! | `resident` | the resident pages of a store's memories |
+//! | `view` | regions in the host program's own memory |
+//! | `kernel` | system calls, any of which the kernel may refuse |
+//! | `mark` | the mark of a store whose guest wrote to a read-only window |
+//! | `forked` | the identity of this process |
+//! | `allowance` | the memory that resource limits leave to the process |
+//! | `absorb` | the fault handler's answer to a write to a read-only window |
 //! | `compiled` | code from the compiler's process |
 //! | `fault` | writes to read-only windows that wasmtime cannot trap |
-//! | `entry` | which store a thread is in |
+//! | `entry` | the store that a thread is in |
 //! | `signal` | signal masks and actions |
 //! | `directory` | a directory that is reached without its name |
 #![allow(unsafe_code)]

@@ -1,3 +1,24 @@
+//! The addresses of linear memories, and their reuse.
+//!
+//! When a memory goes, one new mapping replaces everything from the lowest address at which a
+//! window ever began or ended, so no zero is ever written where a window may be. The bytes that
+//! the memory grew by become inaccessible. Each page below is either overwritten with zeros and
+//! kept, or returned to the kernel. The choice follows what `mincore` reports, but correctness
+//! does not depend on it. `MADV_FREE` lets the kernel take kept pages while nobody writes to them;
+//! they are zeros then as well. A reservation that cannot be cleaned, or of a memory over 64 MiB
+//! (large page tables), is unmapped.
+//!
+//! At most 32 reservations wait, with up to 256 KiB of pages each: 8 MiB, and 130 GiB of
+//! addresses. Which pages to keep is looked up after the first guest and after every eighth. The
+//! life of a guest with 64 KiB of data takes three system calls at its end (`madvise`) and every
+//! eighth time one more (`mincore`). Stock wasmtime takes four (`mmap` twice, `mprotect`,
+//! `munmap`). `MADV_FREE` is the largest part of an end with 64 KiB. Without a waiting
+//! reservation new pages dominate: natively, reserving and copying 64 KiB takes 38 us, 35 of them
+//! for 16 faults. `MADV_POPULATE_WRITE` leaves 27.
+//!
+//! A waiting reservation counts as two VMAs, and a third if the kernel splits it at the lowest
+//! split point.
+
 use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::io;
@@ -13,39 +34,39 @@ use rustix::mm::{
 use super::kernel::ask;
 use super::{VmaCharge, allowance};
 
-/// The kernel mappings of a reservation without windows: the accessible part, of
-/// which what is above the lowest cut may be told apart for good, and the rest.
-pub(super) const MAPPINGS: u64 = 3;
+/// The VMAs of a reservation without windows: the accessible part, which may be split for good at
+/// the lowest split point, and the rest.
+pub(super) const VMAS: u64 = 3;
 
-/// How many reservations wait to be used again: 128 GiB of addresses, of the 128 TiB
-/// that a process has.
+/// The number of reservations that wait for reuse: 128 GiB of addresses, of the 128 TiB of a
+/// process.
 pub(super) const MOST_FREE: usize = 32;
 
-/// How many bytes of pages a reservation keeps that waits, all zeros: 8 MiB in all.
-/// So much data the next guest finds room for without a fault for each page.
+/// The bytes of zero pages that a waiting reservation keeps: 8 MiB in all. The next guest puts
+/// that much data there without a fault for each page.
 pub(super) const KEPT: usize = 256 << 10;
 
-/// The largest memory, in bytes, whose reservation waits to be used again.
+/// The largest memory, in bytes, whose reservation waits for reuse.
 const LARGEST: usize = 64 << 20;
 
-/// What reservations are aligned to: the huge page of x86-64, and of aarch64 with pages
-/// of 4 KiB. A window can have huge pages where its place in the memory, and in the
-/// region, are as far from a multiple of that.
+/// The alignment of reservations: the huge page of x86-64, and of aarch64 with pages of 4 KiB. A
+/// window can have huge pages if its address in the memory and its offset in the region are
+/// equally far from a multiple of that.
 const ALIGN: usize = 2 << 20;
 
-/// Where pages are looked for that are worth keeping. Programs have their stack and
-/// their data first; a program in Rust has 1 MiB of stack, and then its data.
+/// The bytes in which to look for pages that are worth keeping. Programs have their stack and
+/// their data first. A program in Rust has 1 MiB of stack, and then its data.
 const LOOKED_AT: usize = 4 << 20;
 
-/// For how many lives it stays with the pages that were found: looking takes longer
-/// than all the rest.
+/// The number of memories for which the pages that were found are kept. Looking takes longer than
+/// all the rest.
 const LIVES: u32 = 8;
 
-/// A guest's start and its end go by this lock, for as long as it takes to find
-/// one of a few, and nothing else does.
+/// The waiting reservations. Only the start and the end of a guest take this lock, for as long as
+/// it takes to find one of a few.
 static FREE: Mutex<Free> = Mutex::new(Free::new());
 
-/// Reservations that wait, the one that was used last at the end.
+/// Waiting reservations. The one that was used last is at the end.
 pub(super) struct Free(VecDeque<Reservation>);
 
 impl Free {
@@ -53,7 +74,7 @@ impl Free {
         Free(VecDeque::new())
     }
 
-    /// One of this length: the last that needs no change, or else the last.
+    /// Takes one of this length: the last that needs no change, or else the last.
     fn pick(&mut self, total: usize, size: usize) -> Option<Reservation> {
         let fits = |it: &Reservation| it.total == total;
         let same = |it: &Reservation| fits(it) && it.size == size;
@@ -61,15 +82,14 @@ impl Free {
         self.0.remove(at.or_else(|| self.0.iter().rposition(fits))?)
     }
 
-    /// Puts one more there, and gives back the one that has waited longest, where
-    /// there are too many.
+    /// Adds one. If there are too many, returns the one that has waited longest.
     pub(super) fn put(&mut self, reservation: Reservation) -> Option<Reservation> {
         self.0.push_back(reservation);
         (self.0.len() > MOST_FREE).then(|| self.0.pop_front())?
     }
 }
 
-/// How many of this length wait.
+/// Returns how many of this length wait.
 #[cfg(test)]
 pub(super) fn waiting(total: usize) -> usize {
     let free = free();
@@ -81,13 +101,13 @@ fn free() -> MutexGuard<'static, Free> {
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rounded up to whole pages of this machine.
+/// Rounds up to whole pages of this machine.
 fn in_pages(size: usize) -> usize {
     size.next_multiple_of(rustix::param::page_size())
 }
 
-/// Addresses for a linear memory, of which it uses the first `size`. Those are
-/// readable and writable, apart from windows; the others are inaccessible.
+/// Addresses for a linear memory, which uses the first `size` of them. Those are readable and
+/// writable, apart from windows. The others are inaccessible.
 ///
 /// It is unmapped when this is dropped.
 pub(super) struct Reservation {
@@ -96,22 +116,23 @@ pub(super) struct Reservation {
     total: usize,
     /// The accessible part.
     size: usize,
-    /// What was accessible at first.
+    /// The length of the accessible part at first.
     first: usize,
-    /// The lowest address at which a window ever began or ended, for whichever memory:
-    /// the kernel may keep what is below apart from what is above for good.
+    /// The lowest address at which a window of any memory ever began or ended. The kernel may
+    /// split a VMA there for good.
     cut: usize,
-    /// Where the pages are that it keeps, as offsets, in their order.
+    /// The offsets of the pages that it keeps, in ascending order.
     kept: Vec<usize>,
-    /// How many memories it was.
+    /// The number of memories that used it.
     lives: u32,
-    /// What could neither be replaced nor made inaccessible: not ours any more.
+    /// Ranges that could neither be replaced nor made inaccessible. They may belong to another
+    /// mapping by now.
     lost: Vec<Range<usize>>,
-    /// More may be accessible than the accessible part: a growth was refused, and could
-    /// not be undone. Nobody else may have these addresses.
+    /// Whether addresses past the accessible part may be accessible, because a growth was refused
+    /// and could not be undone. No other memory may get these addresses.
     overgrown: bool,
-    /// Given back after the addresses.
-    mappings: VmaCharge,
+    /// Refunded after the addresses are unmapped.
+    vmas: VmaCharge,
 }
 
 // SAFETY: `base` is the address of a mapping of the process, no thread's own.
@@ -142,7 +163,7 @@ impl Reservation {
     }
 
     fn reserve(total: usize) -> io::Result<Reservation> {
-        let mappings = VmaCharge::take(MAPPINGS).map_err(io::Error::other)?;
+        let vmas = VmaCharge::take(VMAS).map_err(io::Error::other)?;
         let base = aligned(total)?;
         // Addresses in it are turned into pointers again all over this module.
         base.expose_provenance();
@@ -156,7 +177,7 @@ impl Reservation {
             lives: 0,
             lost: Vec::new(),
             overgrown: false,
-            mappings,
+            vmas,
         })
     }
 
@@ -164,7 +185,7 @@ impl Reservation {
         self.base
     }
 
-    /// The pages of zeros that are there already, as offsets in their order.
+    /// Returns the offsets of the zero pages that it came with, in ascending order.
     pub(super) fn kept(&self) -> &[usize] {
         &self.kept
     }
@@ -173,7 +194,7 @@ impl Reservation {
         self.base.addr().get()
     }
 
-    /// Makes so much accessible for whoever comes first.
+    /// Makes the first `size` bytes accessible, for the next memory.
     fn fit(&mut self, size: usize) -> io::Result<()> {
         if size < self.size {
             self.replace(size..self.size, ProtFlags::empty())?;
@@ -303,12 +324,12 @@ impl Reservation {
         if self.kept.is_empty() {
             return Ok(());
         }
-        // They are the kernel's when it is short of memory, and zeros then as well;
-        // whoever writes to one has it for himself again.
+        // The kernel may take them when it is short of memory. They are zeros then as well. A
+        // write to a page keeps it.
         self.advise(0..begun, Advice::LinuxFree)
     }
 
-    /// Looks for pages that are worth keeping: the first that are there.
+    /// Looks for pages that are worth keeping: the first that are resident.
     fn look(&mut self, end: usize) -> io::Result<()> {
         let page = rustix::param::page_size();
         let end = end.min(LOOKED_AT);
@@ -330,7 +351,7 @@ impl Reservation {
         std::ptr::with_exposed_provenance_mut(self.start() + offset)
     }
 
-    /// Has the kernel take the pages of a part; zeros are there from then on.
+    /// Returns the pages of a part to the kernel. It reads as zeros from then on.
     fn give_up(&self, part: Range<usize>) -> io::Result<()> {
         match part.is_empty() {
             true => Ok(()),
@@ -338,7 +359,7 @@ impl Reservation {
         }
     }
 
-    /// Tells the kernel what is to become of a part whose memory is gone.
+    /// Advises the kernel about a part whose memory is gone.
     fn advise(&self, part: Range<usize>, advice: Advice) -> io::Result<()> {
         let start = self.at(part.start).cast();
         ask(|| {
@@ -463,7 +484,7 @@ impl Drop for Reservation {
         }
         if !unmapped {
             // The kernel may have as many mappings as before.
-            std::mem::forget(std::mem::take(&mut self.mappings));
+            std::mem::forget(std::mem::take(&mut self.vmas));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What of a guest's memories the kernel has pages for that are the guest's alone.
+//! The resident pages of a guest's memories that belong to the guest alone.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,10 +13,10 @@ use super::kernel::ask;
 use super::table::memories_of;
 use super::{MemoryRecord, StoreId};
 
-/// An entry of `/proc/self/pagemap` is a number of eight bytes for each page.
+/// The bytes of an entry of `/proc/self/pagemap`, one for each page.
 const ENTRY: usize = 8;
 
-/// How many entries are read at a time.
+/// The number of entries to read at a time.
 const ENTRIES: usize = 8192;
 
 /// The page is in memory.
@@ -25,30 +25,29 @@ const PRESENT: u64 = 1 << 63;
 /// It is a page of a file, as those of a region are.
 const OF_A_FILE: u64 = 1 << 61;
 
-/// Nobody else maps it, so that it is not the kernel's own page of zeros either, which
-/// stands for all that was read and never written.
+/// The page is mapped nowhere else. So it is not the kernel's own page of zeros either, which
+/// stands for all pages that were read and never written.
 const EXCLUSIVE: u64 = 1 << 56;
 
 /// The page is in swap space.
 const SWAPPED: u64 = 1 << 62;
 
-/// Whether it is a page that this memory alone has. `stand_in`: shared memory stands
-/// there, which the kernel takes for a file's.
+/// Returns whether the page belongs to this memory alone. `stand_in` means that shared memory
+/// stands there, which the kernel takes for a file's.
 fn is_private(entry: u64, stand_in: bool) -> bool {
     let wanted = PRESENT | EXCLUSIVE | if stand_in { OF_A_FILE } else { 0 };
     entry & (PRESENT | OF_A_FILE | EXCLUSIVE) == wanted
 }
 
-/// The bytes of private pages in memory that would be free if the linear memories
-/// of this store went. What windows show of regions is not among it, but what the
-/// guest wrote where a window is hidden is. Nor are pages of zeros that the memory came
-/// with: the kernel may take those anyway.
+/// Returns the bytes of resident private pages that the end of the linear memories of this store
+/// would free. Pages of regions under windows do not count, but pages that the guest wrote to
+/// while a window was masked do. Zero pages that the memory came with do not count, because the
+/// kernel may take those anyway.
 ///
-/// It asks the kernel, which takes some milliseconds for each GiB of a memory. No
-/// lock is held meanwhile, so the guest may run: then it is what there was at one
-/// moment or another.
+/// Asks the kernel, which takes some milliseconds for each GiB of a memory. No lock is held
+/// meanwhile, so the guest may run. Then the figure is that of one moment or another.
 ///
-/// Where the kernel does not tell, it is the size of the memories.
+/// If the kernel does not tell, returns the size of the memories.
 pub fn private_bytes(store: StoreId) -> u64 {
     let memories = memories_of(store);
     private_bytes_of(&memories).unwrap_or_else(|error| {

@@ -1,16 +1,19 @@
 //! Signal masks and actions: those that the process inherits, and those that it changes.
+//!
+//! A fault whose signal is blocked ends the process, whatever handlers there are. So `prepare`
+//! unblocks SIGSEGV, SIGBUS, SIGILL and SIGFPE in its thread, and so does each thread that polls
+//! a guest of Tombolo's, the first time. SIGXFSZ is ignored unless somebody handles it.
 
 use std::cell::Cell;
 use std::io;
 
 use super::kernel::ask;
 
-/// The signals that a fault raises in the thread which made it. The kernel does not
-/// hold them back: a fault while they are blocked ends the process.
+/// The signals that a fault raises in the thread that caused it.
 const FAULTS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
 
-/// Unblocks, in this thread, the signals of faults, by which traps are made. Costs a
-/// system call the first time in each thread, and nothing afterwards.
+/// Unblocks, in this thread, the signals of faults, which traps need. Costs a system call the
+/// first time in each thread, and nothing afterwards.
 pub fn unblock_faults() {
     thread_local! {
         // Const and without a destructor: looked at around each poll of a guest.

@@ -1,3 +1,8 @@
+//! Linear memories by address, and by store.
+//!
+//! An address is looked up only if it lies in a slice that borrows from that memory, or if it
+//! faulted there. A memory leaves the table before its addresses are unmapped or reused.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -5,16 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::memory::{MemoryRecord, RESERVATION};
 use super::{StoreId, entry};
 
-/// Finds a memory by an address in it, without a lock: each slab of 4 GiB of
-/// the address space holds the base of one memory at most, since memories are
-/// at least that long and do not overlap.
+/// A slab of 4 GiB of the address space. It contains the base of at most one memory, because
+/// memories are at least that long and do not overlap. So a memory is found by an address in it
+/// without a lock.
 struct Slab {
     base: AtomicUsize,
     record: AtomicPtr<MemoryRecord>,
 }
 
-/// User space ends at 2^47 on x86-64 and at 2^48 on aarch64, unless one asks for
-/// more by name.
+/// The number of slabs. User space ends at 2^47 on x86-64 and at 2^48 on aarch64, unless a
+/// program asks for more.
 const SLABS: usize = 1 << 16;
 
 static TABLE: [Slab; SLABS] = [const {
@@ -28,8 +33,8 @@ static TABLE: [Slab; SLABS] = [const {
 static LOWEST: AtomicUsize = AtomicUsize::new(SLABS);
 static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 
-/// By base, the memories of the stores that Tombolo enters, each with the store that
-/// the thread was in when the memory was made.
+/// The memories of the stores that Tombolo enters, by base. Each has the store that the thread
+/// was in when the memory was created.
 type Owned = BTreeMap<usize, (StoreId, Arc<MemoryRecord>)>;
 
 static OWNED: Mutex<Owned> = Mutex::new(Owned::new());
@@ -38,7 +43,7 @@ fn owned() -> MutexGuard<'static, Owned> {
     OWNED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The memories that a store has, if Tombolo enters it.
+/// Returns the memories of a store, if Tombolo enters it.
 pub(super) fn memories_of(store: StoreId) -> Vec<Arc<MemoryRecord>> {
     let owned = owned();
     let of = owned.values().filter(|(owner, _)| *owner == store);

@@ -1,3 +1,5 @@
+//! Regions in the host program's own memory, for guards.
+
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -9,14 +11,14 @@ use super::reservation::unmap;
 use super::{RegionFile, VmaCharge};
 use tombolo_region::Span;
 
-/// A part of a region, mapped somewhere in the host program's memory.
+/// A part of a region that is mapped in the host program's memory.
 #[derive(Debug)]
 struct Mapped {
     base: NonNull<u8>,
     length: usize,
-    /// Keeps the file's bytes reachable for as long as they are looked at.
+    /// Keeps the file for as long as its bytes are visible.
     _file: Arc<RegionFile>,
-    mappings: VmaCharge,
+    vmas: VmaCharge,
 }
 
 // SAFETY: the mapping belongs to this object alone and is the same in every
@@ -27,7 +29,7 @@ unsafe impl Sync for Mapped {}
 
 impl Mapped {
     fn new(file: &Arc<RegionFile>, span: Span, prot: ProtFlags) -> io::Result<Mapped> {
-        let mappings = VmaCharge::take(1).map_err(io::Error::other)?;
+        let vmas = VmaCharge::take(1).map_err(io::Error::other)?;
         let length = usize::try_from(span.length()).map_err(io::Error::other)?;
         file.check_process()?;
         let base = ask(|| {
@@ -50,7 +52,7 @@ impl Mapped {
             base,
             length,
             _file: file.clone(),
-            mappings,
+            vmas,
         })
     }
 }
@@ -62,15 +64,15 @@ impl Drop for Mapped {
         // slices that `View` and `ViewMut` gave out borrow from them.
         let unmapped = unsafe { unmap(start..start + self.length) };
         if !unmapped {
-            // They stay, for as long as the process does.
-            std::mem::forget(std::mem::take(&mut self.mappings));
+            // The addresses stay mapped for as long as the process lives.
+            std::mem::forget(std::mem::take(&mut self.vmas));
         }
     }
 }
 
-/// A read-only view. Whoever makes one holds a `read` window in the region's
-/// ledger for as long as it lives; that nobody writes meanwhile is the lock's
-/// promise, which every mapping that could write keeps to.
+/// A read-only view. Its owner has a `read` window in the region's ledger for as long as it
+/// lives. The lock promises that nobody writes meanwhile, and every mapping that could write
+/// keeps to it.
 #[derive(Debug)]
 pub(crate) struct View(Mapped);
 
@@ -88,8 +90,8 @@ impl View {
     }
 }
 
-/// A read-write view. Whoever makes one holds a `write` window in the region's
-/// ledger for as long as it lives.
+/// A read-write view. Its owner has a `write` window in the region's ledger for as long as it
+/// lives.
 #[derive(Debug)]
 pub(crate) struct ViewMut(Mapped);
 

@@ -1,14 +1,22 @@
+//! The count of VMAs, at their worst.
+//!
+//! Each address at which a window ever began or ended in a memory may split a VMA for good: a
+//! window at a place of its own takes two (see `tombolo_region::SplitPoints`). Splits are counted
+//! before the kernel is asked, per guest (limit `mappings`) and for the process, up to half of
+//! `vm.max_map_count`. Undoing an operation never needs a new VMA. If it fails all the same, the
+//! range is made inaccessible and the guest is terminated.
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Kernel mappings that this process's regions may have made, at worst.
+/// The VMAs that windows and guards of this process may have made, at worst.
 ///
-/// `vm.max_map_count` holds for the whole process, and once it is reached,
-/// `malloc`, new threads and even unmapping fail. So the count is the process's,
-/// not an embedder's object's, and it stops at half of the limit.
+/// `vm.max_map_count` holds for the whole process. Beyond it `malloc`, new threads and even
+/// unmapping fail. So the count belongs to the process and not to an embedder's object, and it
+/// stops at half of the limit.
 static USED: AtomicU64 = AtomicU64::new(0);
 
-/// What Linux has by default, where `/proc` does not tell.
+/// The default of Linux, if `/proc` does not tell.
 const DEFAULT_MAX_MAP_COUNT: u64 = 65_530;
 
 fn most() -> u64 {
@@ -22,7 +30,7 @@ fn most() -> u64 {
     })
 }
 
-/// Some kernel mappings, given back when this is dropped.
+/// A charge of some VMAs. Dropping it refunds them.
 #[derive(Debug, Default)]
 pub(crate) struct VmaCharge(u64);
 
@@ -43,9 +51,9 @@ impl VmaCharge {
         Ok(())
     }
 
-    /// Gives some back.
+    /// Refunds some.
     pub(crate) fn less(&mut self, count: u64) {
-        debug_assert!(count <= self.0, "nobody gives back what he does not have");
+        debug_assert!(count <= self.0, "no more is refunded than was charged");
         self.0 -= count;
         USED.fetch_sub(count, Ordering::Relaxed);
     }
@@ -61,7 +69,7 @@ impl Drop for VmaCharge {
     }
 }
 
-/// The process's share of kernel mappings is used up.
+/// A refusal, because the process's share of VMAs is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "limit `mappings` of the host is used up: {asked} more asked for, {most} allowed (half of \

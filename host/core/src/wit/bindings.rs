@@ -13,11 +13,11 @@ wasmtime::component::bindgen!({
         "tombolo:memory/regions.error-code" => crate::wit::bindings::Failure,
     },
     with: {
-        "tombolo:memory/regions.region": crate::handle::Region,
+        "tombolo:memory/regions.region": crate::host::Region,
     },
 });
 
-/// Apart, since what goes with WASI's bindings wants store data that are `Send`.
+/// Bindings that use WASI's. Separate, because those require store data that are `Send`.
 #[cfg(feature = "wasi-io")]
 pub mod with_wasi {
     wasmtime::component::bindgen!({
@@ -37,7 +37,7 @@ pub mod with_wasi {
     });
 }
 
-/// What a host function fails with: a code for the guest, or a trap.
+/// A failure of a host function: a code for the guest, or a trap.
 #[derive(Debug)]
 pub enum Failure {
     Code(tombolo::memory::regions::ErrorCode),

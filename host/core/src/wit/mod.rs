@@ -1,13 +1,13 @@
 //! The WIT interfaces, as wasmtime host functions.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
 //! | `pressure` | the interface `pressure`, for stores that have WASI |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
-//! | `waits` | the interface `waits`, by hand, for stores that have WASI |
+//! | `waits` | the interface `waits`, registered by hand, for stores that have WASI |
 
 pub(crate) mod bindings;
 mod pins;
@@ -27,14 +27,14 @@ use wasmtime::component::Linker;
 
 use self::bindings::Failure;
 use self::bindings::tombolo::memory::regions::ErrorCode;
-use crate::ctx::RegionView;
+use crate::ctx::{RegionCtx, RegionView};
 use crate::sys::StoreId;
 
-/// Adds the interfaces `tombolo:memory/regions`, `windows` and `pins` to a linker. They are synchronous, for stores of both kinds.
+/// Adds the interfaces `tombolo:memory/regions`, `windows` and `pins` to a linker. They are
+/// synchronous, and work in synchronous and asynchronous stores.
 ///
-/// The guest then finds them as it finds any WASI interface. Bindings of an
-/// embedder's own world, if that mentions `region`, use the types of
-/// [`regions`](crate::regions).
+/// Guests then import them like any WASI interface. Bindings of a world of your own that mentions
+/// `region` use the types of [`regions`](crate::regions).
 ///
 /// ```
 /// use tombolo::{RegionHost, RegionCtx, RegionView};
@@ -43,7 +43,7 @@ use crate::sys::StoreId;
 ///
 /// struct State {
 ///     regions: RegionCtx,
-///     // ... and what else the store's data has ...
+///     // ... and other data of the store ...
 /// }
 ///
 /// impl RegionView for State {
@@ -68,9 +68,8 @@ use crate::sys::StoreId;
 /// # }
 /// ```
 ///
-/// Do not let wasmtime fill in what is missing afterwards
-/// (`Linker::define_unknown_imports_as_traps`): it would take the type `region`
-/// of `windows` for another one.
+/// Do not call `Linker::define_unknown_imports_as_traps` afterwards: it would take the type
+/// `region` of `windows` for another one.
 ///
 /// # Errors
 ///
@@ -86,7 +85,7 @@ pub fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<
     pins::add_to_linker(linker)
 }
 
-/// Tells refusals, which the guest gets, from traps.
+/// Separates refusals, which the guest gets as values, from traps.
 fn answer<R>(result: Result<R, Failure>) -> wasmtime::Result<(Result<R, ErrorCode>,)> {
     match result {
         Ok(value) => Ok((Ok(value),)),
@@ -98,5 +97,5 @@ fn answer<R>(result: Result<R, Failure>) -> wasmtime::Result<(Result<R, ErrorCod
 struct HasRegions;
 
 impl wasmtime::component::HasData for HasRegions {
-    type Data<'a> = &'a mut crate::RegionCtx;
+    type Data<'a> = &'a mut RegionCtx;
 }

@@ -1,5 +1,5 @@
-//! The interface `pins`, registered by hand: a host function that hides and shows
-//! parts of a memory is to be given the store itself.
+//! The interface `pins`, registered by hand, because a host function that masks and unmasks parts
+//! of a memory needs the store itself.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
@@ -8,7 +8,7 @@ use super::answer;
 use super::bindings::Failure;
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::MemoryError;
-use crate::handle::Region;
+use crate::host::Region;
 use crate::sys::StoreId;
 use tombolo_region::Span;
 
@@ -62,7 +62,7 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
     Ok(())
 }
 
-/// Does something to the pins of a span that a guest named.
+/// Acts on the pins of a span that a guest named.
 fn with<T: RegionView, R>(
     mut store: StoreContextMut<'_, T>,
     (region, span): Args,

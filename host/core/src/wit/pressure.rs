@@ -1,3 +1,5 @@
+//! The interface `pressure`.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -10,13 +12,12 @@ use crate::host::RegionHost;
 use crate::pressure::Level;
 use crate::sys::StoreId;
 
-/// Adds the interface `tombolo:memory/pressure` to a linker, by which guests
-/// hear of memory pressure.
+/// Adds the interface `tombolo:memory/pressure` to a linker, by which guests learn of memory
+/// pressure: of [`RegionHost::pressure`] of the context's host.
 ///
-/// It is apart from [`add_to_linker`](crate::add_to_linker) since guests wait by
-/// `wasi:io/poll`, with pollables that live in WASI's table: the store's data
-/// has WASI's context as well, and the linker WASI's interfaces, for stores of
-/// whichever kind. What guests hear is [`RegionHost::pressure`] of the context's host.
+/// It is separate from [`add_to_linker`](crate::add_to_linker) because guests wait by
+/// `wasi:io/poll`, with pollables in WASI's table. So the store's data must have WASI's context as
+/// well, and the linker WASI's interfaces.
 ///
 /// ```
 /// use tombolo::{RegionCtx, RegionView};
@@ -81,19 +82,18 @@ impl HasData for HasPressure {
     type Data<'a> = PressureView<'a>;
 }
 
-/// What the interface needs of a store's data.
+/// The parts of a store's data that the interface needs.
 struct PressureView<'a> {
     host: RegionHost,
-    /// Whether the guest may go on.
+    /// The result of the check of whether the guest may go on.
     checked: Result<(), WriteViolation>,
     table: &'a mut ResourceTable,
 }
 
-/// The resource `watch`. Its pollables are clones of it, so that they can
-/// outlive it.
+/// The resource `watch`. Its pollables are clones of it, so that they can outlive it.
 #[derive(Clone)]
 pub struct Watch {
-    /// Keeps the level's sender, without which nobody could wait for it.
+    /// Owns the sender of the level.
     host: RegionHost,
     told: Arc<Mutex<Level>>,
 }

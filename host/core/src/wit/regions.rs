@@ -1,10 +1,12 @@
+//! The interface `regions`.
+
 use wasmtime::component::Resource;
 
 use super::bindings::Failure;
 use super::bindings::tombolo::memory::regions as wit;
 use crate::ctx::RegionCtx;
 use crate::error::{MemoryError, RegionError};
-use crate::handle::Region;
+use crate::host::Region;
 use tombolo_region::{Rights, SpanError};
 
 impl From<wit::Rights> for Rights {
@@ -34,7 +36,7 @@ impl From<Rights> for wit::Rights {
 }
 
 impl From<RegionError> for wit::ErrorCode {
-    /// The one place where refusals become codes for guests.
+    /// Converts a refusal into a code for guests. No other place does this.
     fn from(error: RegionError) -> wit::ErrorCode {
         match error {
             RegionError::Name(error) => wit::ErrorCode::InvalidArgument(error.to_string()),
@@ -63,9 +65,9 @@ impl From<RegionError> for wit::ErrorCode {
             | RegionError::Unsupported
             | RegionError::OtherHost
             | RegionError::Forked => wit::ErrorCode::Unsupported(error.to_string()),
-            // The kernel's words are for the log: they may tell of the host.
+            // The kernel's message is for the log, because it may reveal something of the host.
             RegionError::System(error) => {
-                // Not a warning: a guest could fill the log with them.
+                // Not a warning, because a guest could fill the log with them.
                 tracing::debug!(%error, "the kernel refused a guest's operation on a region");
                 wit::ErrorCode::Exhausted("the host's system refused".into())
             }
@@ -95,8 +97,8 @@ impl From<wasmtime::Error> for Failure {
 }
 
 impl RegionCtx {
-    /// The region that a guest names by a handle. That it has one is the
-    /// component model's promise; a bad one is the host's fault, and traps.
+    /// Returns the region that a guest names by a handle. The component model guarantees that the
+    /// guest has the handle. A bad one is a mistake of the host, and traps.
     fn named(&self, region: &Resource<Region>) -> wasmtime::Result<&Region> {
         self.check()?;
         Ok(self.table.get(region)?)

@@ -1,5 +1,5 @@
-//! The interface `waits`, registered by hand: it takes regions from Tombolo's
-//! table, and puts pollables into WASI's.
+//! The interface `waits`, registered by hand, because it takes regions from Tombolo's table and
+//! puts pollables into WASI's.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -11,7 +11,7 @@ use super::bindings::Failure;
 use super::windows::Access;
 use crate::ctx::RegionView;
 use crate::error::RegionError;
-use crate::handle::{Region, Waiter};
+use crate::host::{Region, Waiter};
 use crate::sys::StoreId;
 use tombolo_region::Span;
 
@@ -19,12 +19,11 @@ const INTERFACE: &str = "tombolo:memory/waits@0.1.0";
 
 type Args = (Resource<Region>, u64, u64, Access);
 
-/// Adds the interface `tombolo:memory/waits` to a linker, by which guests wait
-/// for windows.
+/// Adds the interface `tombolo:memory/waits` to a linker, by which guests wait for windows.
 ///
-/// It is apart from [`add_to_linker`](crate::add_to_linker) for the reason for
-/// which [`add_pressure_to_linker`](crate::add_pressure_to_linker) is: guests wait
-/// by `wasi:io/poll`. The runtime in which they do has tokio's time.
+/// It is separate from [`add_to_linker`](crate::add_to_linker) for the same reason as
+/// [`add_pressure_to_linker`](crate::add_pressure_to_linker): guests wait by `wasi:io/poll`. They
+/// must run on a tokio runtime with time.
 ///
 /// # Errors
 ///

@@ -1,6 +1,5 @@
-//! The interface `windows`, registered by hand, for two reasons: a host function
-//! that maps is to be given the store itself, and the list that names an address
-//! is not to be copied.
+//! The interface `windows`, registered by hand, for two reasons. A host function that maps needs
+//! the store itself, and the list that names an address must not be copied.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList};
@@ -9,7 +8,7 @@ use super::answer;
 use super::bindings::Failure;
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::RegionError;
-use crate::handle::Region;
+use crate::host::Region;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
 use tombolo_region::GRANULE;
@@ -19,7 +18,7 @@ const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
-#[expect(dead_code, reason = "made by lifting only")]
+#[expect(dead_code, reason = "created only by lifting")]
 pub(super) enum Access {
     #[component(name = "read")]
     Read,
@@ -32,7 +31,7 @@ pub(super) enum Access {
 }
 
 impl Access {
-    /// What it is for the store in hand.
+    /// Returns the access for the store in hand.
     pub(super) fn of(
         self,
         store: StoreId,
@@ -93,7 +92,7 @@ fn map<T: RegionView>(
     mut store: StoreContextMut<'_, T>,
     (region, offset, length, access, at): MapArgs,
 ) -> Result<Resource<Window>, Failure> {
-    // Only the address is taken; the bytes are not looked at.
+    // Only the address is used. The bytes are not read.
     let bytes = at.as_le_slice(&store);
     let at = At {
         address: bytes.as_ptr().addr(),
@@ -103,7 +102,7 @@ fn map<T: RegionView>(
     let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
-    // Out of the table for the length of this call, to change the context too.
+    // Taken out for the length of this call, because the context changes too.
     let table = std::mem::take(&mut ctx.table);
     let window = match table.get(&region) {
         Ok(region) => {

@@ -1,3 +1,36 @@
+//! The margin: memory that the host keeps free.
+//!
+//! # Why a margin
+//!
+//! Without swap space, pressure-stall information comes too late: the kernel kills a process
+//! when a cgroup meets its limit and has nothing to reclaim. Ashmem's shrinker ran inside of
+//! reclaim; a program cannot. So the host measures (`pressure::SystemGauge`) and acts before
+//! the limit is met.
+//!
+//! **Promised** memory is memory that guests can touch without asking. A guest asks for memory
+//! when its linear memory grows (`ResourceLimiter::memory_growing`), and gets only address
+//! space. It touches the pages later, at up to 4 GiB/s, which outruns any tick. So a growth is
+//! counted in full from the moment it is allowed. It leaves the count as its pages are
+//! touched, because then they are in use.
+//!
+//! When the limit is near, the host asks the kernel how many pages are in use
+//! (`/proc/self/pagemap`). It asks about the bytes that a memory has grown by since the last
+//! look. It asks about whole memories once in a second, and before a refusal. The promise to
+//! regions is their commits less the pages that the kernel has allocated for their files. So a
+//! new region that is mapped whole counts twice until the guest has touched it: in the region,
+//! and in the memory where its window is.
+//!
+//! # When the host looks
+//!
+//! A growth and a commit use a look that is at most 10 ms old, less everything allowed since.
+//! Calls, maps, and pins of committed bytes take no look.
+//!
+//! # What guests learn
+//!
+//! The level of pressure is `moderate` when the margin was met, and `critical` when half of it
+//! is used and nothing can be purged. Each level lasts for two seconds. The higher one of this
+//! level and the reported one holds. `memory.grow` returns -1 for a refused growth.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -128,7 +161,7 @@ impl Promised {
     }
 }
 
-/// A promise to the linear memories of one store, given back when it is dropped.
+/// A promise to the linear memories of one store. Dropping it takes the promise back.
 pub struct Promise {
     host: RegionHost,
     number: u64,
@@ -169,8 +202,8 @@ impl Promise {
         allowed
     }
 
-    /// Gives back what was promised to growths that failed: all that the memories do not
-    /// have. Call it only while no memory of the store grows.
+    /// Takes back the promise to growths that failed: all bytes that the memories do not have.
+    /// Call it only while no memory of the store grows.
     pub fn growth_failed(&mut self) {
         if let Some(store) = self.promised.store.get() {
             let promised = self.promised.bytes.load(Ordering::SeqCst);

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
 use super::*;
-use crate::handle::Region;
+use crate::host::Region;
 use crate::limits::HostLimits;
 use crate::pressure::tree::Tree;
 

@@ -1,3 +1,46 @@
+//! Linear memories, and the windows in them.
+//!
+//! Tombolo creates the linear memories of the engine. Each is a reservation of 4 GiB and a guard,
+//! of which the accessible part grows in place.
+//!
+//! # Why the contract of `LinearMemory` holds
+//!
+//! Wasmtime forms `&[u8]`, `&mut [u8]` and `&str` over linear memory, in host functions and while
+//! lifting and lowering. Memory changes under them in two ways only:
+//!
+//! - *Pages are replaced* by operations of this module. Each takes the store in hand, so no wasm
+//!   of that store runs and no reference into its memories is alive.
+//! - *Bytes change* in mapped pages. The ledger's lock excludes this for `read` and `write`
+//!   windows; for live windows the strand does (see `docs/security.md`).
+//!
+//! # States after a refusal by the kernel
+//!
+//! - Closing a window maps private zero pages. If they are refused (`RLIMIT_DATA`), shared zero
+//!   pages that are mapped nowhere else take their place; no limit counts them. If those are
+//!   refused, the range becomes inaccessible and the window's lock is kept: the host function traps
+//!   and the store is not entered again.
+//! - If even `mprotect` is refused, there may be a hole in the reservation. The record lists it, and
+//!   unmapping the memory skips it, because another mapping may be there by then.
+//! - A change of several mappings (a window with unpinned parts) succeeds as a whole or is undone.
+//!   If undoing is refused, the whole window becomes zero pages and the memory is marked as broken.
+//!   The record always agrees with the mappings.
+//! - A growth changes permissions past the old end. If the kernel refuses both it and its undoing,
+//!   memory past the end may be accessible. The memory never grows again, a guest of an app traps,
+//!   and the reservation is unmapped when the memory goes. In an embedder's store `memory.grow`
+//!   fails and the guest runs on: the pages are its own and nobody else ever has them.
+//!
+//! # Order of a drop
+//!
+//! The memory leaves the address table, then the store's mark. The reservation is cleaned or
+//! unmapped, which unmaps all windows. Only then are the windows closed in their ledgers. A record
+//! is never used for another memory, whatever addresses that has.
+//!
+//! # Identity of the store
+//!
+//! A memory notes the store in hand when it gets its first window: the address of the store's data,
+//! which does not move and which no other store has meanwhile. Every later operation compares it
+//! and traps on a mismatch. So a window object in the wrong store remaps nothing.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
@@ -16,34 +59,33 @@ use super::reservation::Reservation;
 use super::table::{forget, register};
 use super::{Process, RegionFile, StoreMark, TooManyVmas, VmaCharge, allowance, huge};
 
-/// The reservation of each linear memory in which windows can be made, which is
-/// also all that 32 bits can address.
+/// The bytes of the reservation of each linear memory: all that 32 bits can address.
 pub(crate) const RESERVATION: usize = 1 << 32;
 
-/// Who a store is: the address of its data, which stays where it is for as long
-/// as the store lives, whatever is swapped in and out of it by safe code.
+/// The identity of a store: the address of its data. It does not move while the store lives,
+/// whatever safe code swaps in and out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreId(NonZeroUsize);
 
 impl StoreId {
-    /// The identity of the store in hand.
+    /// Returns the identity of the store in hand.
     pub fn of<T: 'static>(store: impl AsContext<Data = T>) -> StoreId {
         StoreId::of_data(store.as_context().data())
     }
 
-    /// The identity of the store with these data in it.
+    /// Returns the identity of the store that contains these data.
     pub fn of_data<T>(data: &T) -> StoreId {
         let data: *const T = data;
         StoreId(NonZeroUsize::new(data.addr()).expect("a reference is not null"))
     }
 
-    /// As a number that no other store has meanwhile.
+    /// Returns a number that no other store has meanwhile.
     pub fn number(self) -> usize {
         self.0.get()
     }
 }
 
-/// What a window lets its guest do.
+/// The permissions of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Perms {
     Read,
@@ -66,24 +108,24 @@ impl Perms {
     }
 }
 
-/// Who has to know when a window ends because its memory does.
+/// An observer that is notified if a window ends because its memory does.
 pub(crate) trait WindowObserver: Send + Sync {
-    /// The name of the region, for messages.
+    /// Returns the name of the region, for messages.
     fn region(&self) -> String;
-    /// The memory is unmapped: nothing shows the region there any more.
+    /// Notifies that the memory is unmapped, so that it shows the region no longer.
     fn memory_gone(self: Box<Self>);
 }
 
-/// Why a window could not be shown, or changed.
+/// A reason why a window could not be mapped or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// Another window is under that part of the memory.
     #[error("another window lies there")]
     Overlap,
-    /// The process's kernel mappings are used up.
+    /// The process's VMAs are used up.
     #[error(transparent)]
     Process(#[from] TooManyVmas),
-    /// The guest's kernel mappings are used up.
+    /// The guest's VMA splits are used up.
     #[error("limit `mappings`: no more kernel mappings for this guest's memories")]
     Guest {
         /// The limit.
@@ -100,13 +142,13 @@ pub enum MapError {
     System(#[from] io::Error),
 }
 
-/// A memory may be accessible beyond its size: the kernel refused a growth to it, and then
-/// refused to undo what there was of that. The guest must not run on.
+/// A memory may be accessible beyond its size, because the kernel refused a growth and then
+/// refused to undo it. The guest must not run on.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel refused to grow a memory, and to undo the growth")]
 pub struct Overgrown;
 
-/// A guest wrote to a read-only window.
+/// The place at which a guest wrote to a read-only window.
 #[derive(Debug, Clone)]
 pub(crate) struct ViolationSite {
     pub(crate) region: String,
@@ -114,29 +156,29 @@ pub(crate) struct ViolationSite {
     pub(crate) offset: u64,
 }
 
-/// A part of a memory that shows part of a region.
+/// A window: a part of a memory that shows part of a region.
 pub(super) struct MappedWindow {
     pub(super) end: usize,
-    /// Told apart from later windows at the same address.
+    /// Distinguishes the window from later ones at the same address.
     key: u64,
     pub(super) file: Arc<RegionFile>,
     pub(super) offset: u64,
     pub(super) perms: Perms,
-    /// The kernel is advised to use huge pages: for all that the window shows, since
-    /// mappings side by side become one only if they are alike.
+    /// Whether the kernel is advised to use huge pages. The same for the whole window, because
+    /// adjacent mappings become one only if they are alike.
     huge: bool,
-    /// How many lends hide it: private zero pages stand there meanwhile.
-    pub(super) hidden: u32,
-    /// The parts that are unpinned: private pages stand there, and they are the
-    /// guest's own. Each time that parts were hidden they got a number, so that
-    /// parts side by side are told apart where the kernel may do so as well.
+    /// The number of lends that mask it. Private zero pages stand there meanwhile.
+    pub(super) masks: u32,
+    /// The masked parts, which are unpinned. Private pages of the guest's own stand there. Parts
+    /// that were masked at different times have different numbers, because the kernel may keep
+    /// those apart even if they are adjacent.
     pub(super) holes: RangeMap<usize, u64>,
     pub(super) copies: Copies,
     observer: Box<dyn WindowObserver>,
 }
 
-/// The shown parts of a window that are copies of the guest's own, because it wrote to the
-/// window, which is read-only.
+/// The parts of a read-only window that are copies of the guest's own, because it wrote to the
+/// window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copies {
     None,
@@ -146,7 +188,7 @@ pub(super) enum Copies {
 }
 
 impl MappedWindow {
-    /// The parts that show the region, unless a lend hides them all.
+    /// Returns the parts that show the region, unless a lend masks the whole window.
     fn runs(&self, start: usize) -> Vec<Range<usize>> {
         self.holes.gaps(&(start..self.end)).collect()
     }
@@ -166,19 +208,19 @@ pub(super) struct State {
     windows: BTreeMap<usize, MappedWindow>,
     /// Where windows ever began or ended.
     split_points: SplitPoints,
-    /// Those into which windows have cut it, beyond those that it has anyway.
+    /// The VMAs that windows add to the memory, at worst.
     vmas: VmaCharge,
-    /// Counts the times that parts of windows were hidden.
+    /// Counts how often parts of windows were masked.
     maskings: u64,
-    /// The ranges of shared zero pages that nobody else has. They are there because private
-    /// pages were refused.
+    /// The ranges of shared zero pages that are mapped nowhere else. They stand in for private
+    /// pages that were refused.
     stand_ins: RangeSet<usize>,
     /// The ranges that could not be restored, and were made inaccessible.
     pub(super) closed: Vec<Range<usize>>,
-    /// A range could be neither restored nor made inaccessible.
+    /// The ranges that could be neither restored nor made inaccessible.
     lost: Vec<Range<usize>>,
     broken: bool,
-    /// Where the guest wrote to a read-only window.
+    /// The address at which the guest wrote to a read-only window.
     pub(super) violation: Option<usize>,
 }
 
@@ -217,28 +259,28 @@ impl State {
 ///   +-----------------+--------+---------+----------------+---------+
 /// ```
 ///
-/// Windows are put into and taken out of the accessible part only, only with
-/// `MAP_FIXED`, and never leave a hole, into which the kernel could put
-/// something else.
+/// Windows are mapped and unmapped only inside the accessible part and with `MAP_FIXED`, and
+/// never leave a hole. Unmapping instead would leave a gap that the kernel may fill with
+/// anything, reachable by the guest.
 ///
-/// Every operation on windows names the store in hand, which must be the one
-/// that the memory was first mapped into, and thereby shows that no wasm of
-/// that store runs and no slice of its memory is alive meanwhile.
+/// Every operation on windows names the store in hand, which must be the one that had the first
+/// window in the memory. So no wasm of that store runs and no slice of its memory is alive
+/// meanwhile.
 pub(crate) struct MemoryRecord {
     base: NonNull<u8>,
-    /// The pages of zeros that were there before it, as offsets in their order.
+    /// The offsets of the zero pages that it came with, in ascending order.
     kept: Box<[usize]>,
-    /// The accessible part.
+    /// The length of the accessible part.
     size: AtomicUsize,
     /// The store's identity, 0 until the first window.
     pub(super) store: AtomicUsize,
-    /// Tombolo makes the calls into this store, and says so to `entry`.
+    /// Whether Tombolo makes the calls into this store, and notes them in `entry`.
     pub(super) entered_by_us: AtomicBool,
-    /// The store's, from the first window on. Raised when the guest writes to a
-    /// read-only window.
+    /// The store's mark, from the first window on. Set when the guest writes to a read-only
+    /// window.
     pub(super) mark: OnceLock<Arc<StoreMark>>,
-    /// The fault handler tries this lock and gives up where it is taken, so that
-    /// nobody can wait for himself.
+    /// The fault handler tries this lock and gives up if it is taken, so that no thread can wait
+    /// for itself.
     pub(super) state: Mutex<State>,
 }
 
@@ -265,25 +307,24 @@ impl MemoryRecord {
         self.base.addr().get()
     }
 
-    /// The pages of zeros that were there before it, as offsets in their order.
+    /// Returns the offsets of the zero pages that it came with, in ascending order.
     pub(super) fn kept(&self) -> &[usize] {
         &self.kept
     }
 
-    /// The accessible part's length in bytes.
+    /// Returns the length of the accessible part in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Into how many kernel mappings windows have cut it, at worst, beyond those
-    /// that it has anyway.
+    /// Returns how many VMAs windows add to the memory, at worst.
     pub(crate) fn vma_splits(&self) -> u64 {
         self.state().vmas.count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that panics runs under the lock; if it did, what is noted is
-        // still what is mapped.
+        // Nothing that panics runs under the lock. If it did, the record would still agree with
+        // the mappings.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -291,7 +332,7 @@ impl MemoryRecord {
     ///
     /// # Errors
     ///
-    /// [`MapError::Foreign`] if it belongs to another one already.
+    /// [`MapError::Foreign`] if it already belongs to another store.
     pub(crate) fn adopt(
         self: &Arc<Self>,
         store: StoreId,
@@ -305,7 +346,7 @@ impl MemoryRecord {
             Err(owner) if owner == store.0.get() => {}
             Err(_) => return Err(MapError::Foreign),
         }
-        // The store is in hand, so nobody else does this meanwhile.
+        // The store is in hand, so no other thread does this meanwhile.
         let mark = self.mark.get_or_init(|| StoreMark::join(store, self));
         Ok(mark.clone())
     }
@@ -325,13 +366,13 @@ impl MemoryRecord {
         }
     }
 
-    /// Shows part of a region at `range`, whole granules inside the accessible
-    /// part, as addresses of this process.
+    /// Maps part of a region at `range`, whole granules inside the accessible part, as addresses
+    /// of this process.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; nothing has changed then, but that zeros are in the range if the
-    /// kernel refused, and unless it says `Broken`.
+    /// [`MapError`]. Unless it is `Broken`, nothing has changed then, except that the range
+    /// contains zeros if the kernel refused.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn map_window(
         &self,
@@ -355,7 +396,7 @@ impl MemoryRecord {
         if below.is_some_and(|(_, shown)| shown.end > range.start) {
             return Err(MapError::Overlap);
         }
-        // Counted before anything is done, so that undoing needs no more.
+        // Counted before the kernel is asked, so that undoing needs no more.
         let new = state.split_points.vma_splits(&range);
         state.reserve_splits(new, most)?;
         state.split_points.insert(&range);
@@ -376,7 +417,7 @@ impl MemoryRecord {
                 offset,
                 perms,
                 huge,
-                hidden: 0,
+                masks: 0,
                 holes: RangeMap::new(),
                 copies: Copies::None,
                 observer,
@@ -399,12 +440,11 @@ impl MemoryRecord {
             .filter(|shown| shown.key == key))
     }
 
-    /// Changes what a window lets its guest do. A window that is not there any
-    /// more is left alone.
+    /// Changes the permissions of a window. Does nothing if the window has ended.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; nothing has changed then, unless it says `Broken`.
+    /// [`MapError`]. Nothing has changed then, unless it is `Broken`.
     pub(crate) fn set_perms(
         &self,
         store: StoreId,
@@ -418,19 +458,18 @@ impl MemoryRecord {
             return Ok(());
         };
         let (before, copies) = (shown.perms, shown.copies);
-        if shown.hidden == 0 {
+        if shown.masks == 0 {
             let runs = shown.runs(start);
             let changed = match copies {
                 Copies::None => protect(&runs, perms),
-                // The region's own pages, and not copies that can be written to once
-                // more.
+                // Maps the region's own pages again, instead of making the copies writable.
                 Copies::Some | Copies::All => self.map_runs(state, start, &runs, perms),
             };
             if let Err(error) = changed {
-                // Some of it may be changed already.
+                // Some parts may be changed already.
                 let protected = copies == Copies::None && protect(&runs, before).is_ok();
                 if !protected && self.map_runs(state, start, &runs, before).is_err() {
-                    // Neither the one nor the other: zeros, and nobody goes on.
+                    // Neither the new nor the old permissions: zeros, and the guest ends.
                     state.broken = true;
                     return self.restore_all(state, runs).and(Err(MapError::Broken));
                 }
@@ -443,35 +482,36 @@ impl MemoryRecord {
         Ok(())
     }
 
-    /// Puts private zero pages in the window's place, until it is revealed.
+    /// Masks a window for a lend: private zero pages stand there until it is unmasked. The lock
+    /// stays.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; nothing has changed then, unless it says `Broken`.
+    /// [`MapError`]. Nothing has changed then, unless it is `Broken`.
     pub(crate) fn mask(&self, store: StoreId, start: usize, key: u64) -> Result<(), MapError> {
         let mut state = self.state();
         let Some(shown) = self.find(store, &mut state, start, key)? else {
             return Ok(());
         };
-        shown.hidden = shown.hidden.saturating_add(1);
+        shown.masks = shown.masks.saturating_add(1);
         let runs = shown.runs(start);
         self.restore_all(&mut state, runs)
     }
 
-    /// Shows a hidden window's bytes again, unless another lend hides it still.
-    /// What the guest wrote there meanwhile is lost.
+    /// Unmasks a window, unless another lend still masks it. Bytes that the guest wrote there
+    /// meanwhile are lost.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; the window is still hidden then, all of it.
+    /// [`MapError`]. The whole window is still masked then.
     pub(crate) fn unmask(&self, store: StoreId, start: usize, key: u64) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(shown) = self.find(store, state, start, key)? else {
             return Ok(());
         };
-        if shown.hidden != 1 {
-            shown.hidden = shown.hidden.saturating_sub(1);
+        if shown.masks != 1 {
+            shown.masks = shown.masks.saturating_sub(1);
             return Ok(());
         }
         let (runs, perms) = (shown.runs(start), shown.perms);
@@ -480,16 +520,16 @@ impl MemoryRecord {
             return Err(error);
         }
         let shown = state.window(start);
-        (shown.hidden, shown.copies) = (0, Copies::None);
+        (shown.masks, shown.copies) = (0, Copies::None);
         Ok(())
     }
 
-    /// Maps parts of a window, instead of what is there.
+    /// Maps parts of a window in the place of other pages.
     ///
     /// # Errors
     ///
-    /// [`MapError`]. Those before the part that the kernel refused are mapped then;
-    /// that one has private zero pages; those after it are as they were.
+    /// [`MapError`]. Parts before the one that the kernel refused are mapped then. That one
+    /// contains private zero pages. Parts after it are unchanged.
     fn map_runs(
         &self,
         state: &mut State,
@@ -517,17 +557,17 @@ impl MemoryRecord {
         Ok(())
     }
 
-    /// Puts private zero pages in the place of a part of a window, which is
-    /// unpinned. What is hidden there already stays as the guest left it.
+    /// Masks a part of a window, which is unpinned: puts private zero pages in its place. Bytes
+    /// that are masked already stay as the guest left them.
     ///
-    /// The kernel has to keep such a part apart from what is around it, so the
-    /// vma_splits are counted first, as those of windows are: at most `most` for the
-    /// whole memory. When the parts are shown again the vma_splits are gone: mappings
-    /// of one file, side by side and with equal rights, become one.
+    /// The kernel must keep such a part apart from its neighbours. So the splits are counted
+    /// first, as those of windows are: at most `most` for the whole memory. They are refunded when
+    /// the parts are unmasked, because adjacent mappings of one file with equal permissions become
+    /// one.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; nothing has changed then, unless it says `Broken`.
+    /// [`MapError`]. Nothing has changed then, unless it is `Broken`.
     pub(crate) fn mask_part(
         &self,
         store: StoreId,
@@ -549,7 +589,7 @@ impl MemoryRecord {
             shown.holes.insert(run.clone(), maskings);
         }
         let more = shown.vma_splits(start, &range) - before;
-        let hidden = shown.hidden > 0;
+        let hidden = shown.masks > 0;
         if let Err(error) = state.reserve_splits(more, most) {
             let shown = state.windows.get_mut(&start).expect("found above");
             for run in runs {
@@ -564,7 +604,7 @@ impl MemoryRecord {
         }
         for (number, run) in runs.iter().enumerate() {
             if let Err(error) = self.restore(state, run.clone()) {
-                // What follows is still shown.
+                // The rest is still visible.
                 let shown = state.window(start);
                 for run in &runs[number + 1..] {
                     shown.holes.remove(run.clone());
@@ -575,14 +615,13 @@ impl MemoryRecord {
         Ok(())
     }
 
-    /// Shows a hidden part of a window again. What the guest wrote there
-    /// meanwhile is lost. If the guest wrote to the rest of the window, which only
-    /// reads, that is shown again as well.
+    /// Unmasks a part of a window. Bytes that the guest wrote there meanwhile are lost. If the
+    /// guest wrote to the rest of the window, which is read-only, that is mapped again as well.
     ///
     /// # Errors
     ///
-    /// [`MapError`]. All of the part is still hidden then. What the guest wrote there
-    /// is lost, unless it says `Guest` or `Process`.
+    /// [`MapError`]. The whole part is still masked then. Bytes that the guest wrote there are
+    /// lost, unless it is `Guest` or `Process`.
     pub(crate) fn unmask_part(
         &self,
         store: StoreId,
@@ -608,7 +647,7 @@ impl MemoryRecord {
         let before = shown.vma_splits(start, &range);
         shown.holes.remove(range.clone());
         let after = shown.vma_splits(start, &range);
-        let (hidden, perms) = (shown.hidden > 0, shown.perms);
+        let (hidden, perms) = (shown.masks > 0, shown.perms);
         let mut runs = match shown.copies {
             Copies::None => Vec::new(),
             Copies::Some | Copies::All => shown.runs(start),
@@ -624,7 +663,7 @@ impl MemoryRecord {
         }
         if !hidden {
             if runs.is_empty() {
-                // Parts side by side in one step.
+                // Adjacent parts in one step.
                 for (part, _) in parts.iter().cloned() {
                     match runs.last_mut() {
                         Some(last) if last.end == part.start => last.end = part.end,
@@ -635,7 +674,7 @@ impl MemoryRecord {
             if let Err(error) = self.map_runs(state, start, &runs, perms) {
                 mask_again(state);
                 state.vmas.less(after.saturating_sub(before));
-                // Some of those may be the region's again by now.
+                // Some copies may be replaced by the region's pages by now.
                 let shown = state.window(start);
                 if shown.copies != Copies::None {
                     shown.copies = Copies::Some;
@@ -645,18 +684,18 @@ impl MemoryRecord {
             }
             state.window(start).copies = Copies::None;
         }
-        // Only now: until the last part is shown, the kernel has them all.
+        // Only now: until the last part is mapped, the kernel has all of them.
         state.vmas.less(before.saturating_sub(after));
         Ok(())
     }
 
-    /// Ends a window: its memory is fresh zero pages from here on. Gives the
-    /// observer back; `None` for a window that had ended before.
+    /// Ends a window: its memory consists of fresh zero pages from here on. Returns the observer,
+    /// or `None` for a window that had ended before.
     ///
     /// # Errors
     ///
-    /// [`MapError::Foreign`]; [`MapError::Broken`] where the memory could not
-    /// be restored: the window, and its lock, stay then.
+    /// [`MapError::Foreign`]; [`MapError::Broken`] if the memory could not be restored. The window
+    /// and its lock stay then.
     pub(crate) fn unmap_window(
         &self,
         store: StoreId,
@@ -713,12 +752,12 @@ impl MemoryRecord {
         Ok(())
     }
 
-    /// Puts fresh zero pages at a range that a window has had.
+    /// Puts fresh zero pages at a range that had a window.
     ///
-    /// This replaces whole mappings, so it needs no new one. If there is no room for
-    /// private pages below RLIMIT_DATA, or the kernel refuses them, shared ones stand in
-    /// for them, which nobody else has and no limit counts. If it refuses those as well, the
-    /// range is made inaccessible, and this memory is not to be used again.
+    /// This replaces whole VMAs, so it needs no new one. If there is no room for private pages
+    /// below RLIMIT_DATA, or the kernel refuses them, shared ones stand in for them, which are
+    /// mapped nowhere else and which no limit counts. If it refuses those as well, the range is
+    /// made inaccessible, and this memory must not be used again.
     fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), MapError> {
         let length = range.end - range.start;
         if allowance::has_room(length) && self.map_zeros(&range, MapFlags::PRIVATE).is_ok() {
@@ -739,14 +778,14 @@ impl MemoryRecord {
         });
         match closed {
             Ok(()) => state.closed.push(range),
-            // A hole may be there, which the kernel may fill with something else: not
-            // ours to unmap any more.
+            // There may be a hole, which the kernel may fill with another mapping. It must not
+            // be unmapped.
             Err(_) => state.lost.push(range),
         }
         Err(MapError::Broken)
     }
 
-    /// Does this for several ranges: for all of them, also if one cannot be restored.
+    /// Restores several ranges: all of them, even if one cannot be restored.
     fn restore_all(
         &self,
         state: &mut State,
@@ -759,8 +798,8 @@ impl MemoryRecord {
         result
     }
 
-    /// Maps fresh zero pages in the place of what is there: private ones, or shared
-    /// ones, of which there is this mapping only.
+    /// Maps fresh zero pages in the place of other pages: private ones, or shared ones that are
+    /// mapped nowhere else.
     ///
     /// Async-signal-safe.
     pub(super) fn map_zeros(&self, range: &Range<usize>, kind: MapFlags) -> io::Result<()> {
@@ -780,19 +819,19 @@ impl MemoryRecord {
         Ok(())
     }
 
-    /// Returns the ranges of shared zero pages, which are the guest's all the same.
+    /// Returns the ranges of shared zero pages, which belong to the guest like private ones.
     pub(super) fn stand_ins(&self) -> RangeSet<usize> {
         self.state().stand_ins.clone()
     }
 
-    /// Says where the guest wrote to a read-only window, if it did.
+    /// Returns the place at which the guest wrote to a read-only window, if it did.
     pub(crate) fn violation(&self) -> Option<ViolationSite> {
         let state = self.state();
         describe(&state, state.violation?)
     }
 
-    /// Says what a store to this address would have written to, if it is a
-    /// read-only window.
+    /// Returns the place that a store of wasm to this address would have written to, if that is in
+    /// a read-only window.
     pub(crate) fn explain(&self, address: usize) -> Option<ViolationSite> {
         let state = self.state();
         let (_, shown) = state.covering(address)?;
@@ -801,7 +840,7 @@ impl MemoryRecord {
     }
 }
 
-/// Changes what parts of a window, each a mapping, let the guest do.
+/// Changes the permissions of parts of a window, each a VMA.
 ///
 /// # Errors
 ///
@@ -828,13 +867,12 @@ fn describe(state: &State, address: usize) -> Option<ViolationSite> {
     })
 }
 
-/// What wasmtime owns: the life of a memory. Its addresses are there until it is
-/// dropped.
+/// Wasmtime's object for a memory. The addresses are mapped until it is dropped.
 struct Memory {
     record: Arc<MemoryRecord>,
-    /// Until the drop.
+    /// `None` only while the memory is dropped.
     reservation: Option<Reservation>,
-    /// The one that made it.
+    /// The process that created it.
     process: Process,
 }
 
@@ -857,11 +895,11 @@ impl Memory {
 
 // SAFETY: the memory has the size, the capacity and the base that it says, the
 // base never moves, it is zero at first, and the guard after the reservation
-// stays inaccessible. What changes the memory "outside of wasmtime invoked
-// routines", which the contract forbids, are windows: they are put in, changed
-// and taken out only with the store in hand, when wasmtime runs nothing in it
-// and no slice of it is alive; and while one is there, the lock sees to it that
-// nobody writes to bytes that somebody else can see. `docs/security.md` has the
+// stays inaccessible. Windows change the memory "outside of wasmtime invoked
+// routines", which the contract forbids. They are mapped, changed and unmapped only
+// with the store in hand, when wasmtime runs nothing in it and no slice of it is
+// alive. While a window is mapped, the lock ensures that nobody writes to bytes that
+// somebody else can see. The module's documentation and `docs/security.md` have the
 // argument at length.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
@@ -901,29 +939,29 @@ impl Drop for Memory {
         }
         let mut state = self.record.state();
         if let Some(reservation) = self.reservation.take() {
-            // In a child there may be nothing to clean, but inaccessible addresses.
+            // In a child the addresses may be inaccessible, with nothing to clean.
             if state.broken || self.process.check().is_err() {
                 reservation.leave(std::mem::take(&mut state.lost));
             } else {
                 reservation.retire(state.split_points.first());
             }
         }
-        // The vma_splits are gone.
+        // The splits are gone.
         state.vmas = VmaCharge::default();
         let windows = std::mem::take(&mut state.windows);
         drop(state);
-        // Only now that nothing shows the regions any more do the locks go.
+        // The locks are released only now, when no memory shows the regions.
         for shown in windows.into_values() {
             shown.observer.memory_gone();
         }
     }
 }
 
-/// Makes the linear memories of an engine.
+/// The creator of the linear memories of an engine.
 pub(crate) struct Creator;
 
 // SAFETY: the memories are reserved with the guard that wasmtime asks for, and
-// are zero: fresh anonymous pages, or such that were made zeros.
+// are zero: fresh anonymous pages, or pages that were overwritten with zeros.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,

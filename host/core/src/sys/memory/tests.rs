@@ -3,7 +3,7 @@ use tombolo_test_util::process::{Mapping, Process};
 use super::super::absorb::Absorbed;
 use super::super::entry;
 use super::super::kernel::refusals;
-use super::super::reservation::{Free, KEPT, MAPPINGS, MOST_FREE, waiting};
+use super::super::reservation::{Free, KEPT, MOST_FREE, VMAS, waiting};
 use super::super::resident::private_bytes_of;
 use super::*;
 use tombolo_region::{GRANULE, RegionName};
@@ -188,7 +188,7 @@ fn assert_as_new(memory: &Memory, guard: usize) {
         "{mappings:#x?}"
     );
     // What lies next to it in the address space may be one mapping with it.
-    assert!(mappings.len() as u64 <= MAPPINGS, "{mappings:#x?}");
+    assert!(mappings.len() as u64 <= VMAS, "{mappings:#x?}");
     assert_eq!(memory.record.vma_splits(), 0);
 }
 

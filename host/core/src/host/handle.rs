@@ -9,9 +9,9 @@ use tombolo_region::{
     Span, WaiterId,
 };
 
+use super::guard::{HostLock, ReadGuard, WriteGuard};
+use super::{Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
 use crate::error::RegionError;
-use crate::guard::{HostLock, ReadGuard, WriteGuard};
-use crate::host::{Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
 use crate::sys::{View, ViewMut};
 
 /// A handle to a region: in a guest's table, or the host program's own.

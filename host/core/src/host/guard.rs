@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tombolo_region::{Charge, WindowEnd, WindowId};
 
-use crate::host::RegionInner;
+use super::RegionInner;
 use crate::sys::{View, ViewMut};
 
 /// A window of the host program in the ledger, for a guard or a copy.
