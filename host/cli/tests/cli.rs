@@ -231,7 +231,7 @@ fn argument_without_dashes_gets_a_hint() {
     let song = dir.path().join("song.wav");
     std::fs::write(&song, wav()).unwrap();
     let error = refused(&["run", MUSIC_PLAYER, song.to_str().unwrap()]);
-    assert!(error.contains("come after `--`"), "{error}");
+    assert!(error.contains("after `--`"), "{error}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn forbidden_call_keeps_the_app_from_starting() {
  --> tombolo.toml:5:14
   |
 5 | component = "player.wasm"
-  |              ^^^^^^^^^^^ may not call it
+  |              ^^^^^^^^^^^ may not call the exporter
   |
   = hint: write `calls = ["audioserver"]`
 

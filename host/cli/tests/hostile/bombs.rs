@@ -382,7 +382,7 @@ fn giant_data_segment_is_refused_before_it_is_read() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = text(&output.stderr);
     assert!(
-        said.contains("more bytes than the limit `component-bytes` allows, which is 67108864"),
+        said.contains("exceeds the limit `component-bytes`, which is 67108864"),
         "{said}"
     );
 }

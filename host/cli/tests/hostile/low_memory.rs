@@ -178,7 +178,7 @@ fn sigusr1_purges_unpinned_bytes() {
     kill_process(pid, Signal::USR1).unwrap();
     let mut log = BufReader::new(running.0.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("purged, as SIGUSR1 asks") {
+    while !line.contains("purged on SIGUSR1") {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
     }

@@ -289,7 +289,7 @@ mod threads {
     }
 
     #[test]
-    fn too_few_are_an_error_that_names_the_limit() {
+    fn too_few_are_an_error_with_the_limit() {
         let mut worked = 0;
         for threads in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14] {
             let output = run(threads);
@@ -302,10 +302,13 @@ mod threads {
                 assert_code(&output, 2);
                 assert!(said.contains("error: "), "{threads}: {said}");
                 assert!(said.contains("RLIMIT_NPROC"), "{threads}: {said}");
-                assert_eq!(worked, 0, "{threads} are too few, and less are not: {said}");
+                assert_eq!(
+                    worked, 0,
+                    "{threads} are too few, but fewer are enough: {said}"
+                );
             }
         }
-        assert!(worked >= 3, "{worked} of the numbers are enough");
+        assert!(worked >= 3, "only {worked} of the numbers are enough");
     }
 
     #[test]
@@ -328,7 +331,7 @@ mod limits {
     use super::*;
 
     #[test]
-    fn few_descriptors_are_an_error_that_names_the_limit() {
+    fn few_descriptors_are_an_error() {
         let mut worked = 0;
         for descriptors in [4, 8, 16, 24, 32, 48, 64] {
             let limit = format!("--nofile={descriptors}:{descriptors}");
@@ -346,12 +349,12 @@ mod limits {
                     assert!(error, "{descriptors}: {said}");
                     assert_eq!(
                         worked, 0,
-                        "{descriptors} are too few, and less are not: {said}"
+                        "{descriptors} are too few, but fewer are enough: {said}"
                     );
                 }
             }
         }
-        assert!(worked >= 3, "{worked} of the numbers are enough");
+        assert!(worked >= 3, "only {worked} of the numbers are enough");
     }
 
     #[test]
