@@ -91,7 +91,7 @@ fn help_succeeds() {
     assert!(output.status.success(), "{output:?}");
 }
 
-#[test]
+#[test] // rule 5
 fn guests_share_a_recording_without_a_copy() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
@@ -184,7 +184,7 @@ fn recording_over_the_limit_is_refused() {
     assert_eq!(entries(dir.path()), ["in.wav"]);
 }
 
-#[test]
+#[test] // rule 1
 fn read_only_directory_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
@@ -203,7 +203,7 @@ fn read_only_directory_cannot_be_written() {
     assert_eq!(entries(dir.path()), ["in.wav"]);
 }
 
-#[test]
+#[test] // rule 1
 fn nothing_is_granted_by_default() {
     let output = tombolo([
         "run",
@@ -250,7 +250,7 @@ fn app_without_a_command_is_refused() {
     assert!(error.contains("wasi:cli/run"), "{error}");
 }
 
-#[test]
+#[test] // rules 10, 13
 fn callee_past_its_deadline_fails_the_call() {
     let dir = tempfile::tempdir().unwrap();
     let limit = ["--limit", "call-time=1ms"];
@@ -278,7 +278,7 @@ fn gallery(dir: &Path, budget: &str) -> impl Fn(&str) -> u64 {
     }
 }
 
-#[test]
+#[test] // rules 7, 8
 fn cache_misses_only_under_a_small_budget() {
     let dir = tempfile::tempdir().unwrap();
     let ample = gallery(dir.path(), "8MiB");
@@ -293,7 +293,7 @@ fn cache_misses_only_under_a_small_budget() {
 const SHORT: &str = "program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so";
 
 /// The kernel makes the app wait for memory, as it counts it, with the default thresholds.
-#[test]
+#[test] // rules 8, 13
 #[ignore = "needs root, to create a cgroup"]
 fn kernel_pressure_kills_the_highest_score() {
     stall_if_told();
@@ -383,7 +383,7 @@ fn shared_and_purged() -> [(&'static str, Sizes); 3] {
     ]
 }
 
-#[test]
+#[test] // rule 8
 fn report_has_figures_of_a_partly_purged_region() {
     let mut limits = HostLimits::default();
     limits.budget = 8 * GRANULE;

@@ -23,7 +23,7 @@ fn shared_files() -> BTreeSet<std::ffi::OsString> {
     entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
-#[test]
+#[test] // rule 6
 fn killed_host_leaves_no_memory_and_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let guests = three_guests::write(dir.path());

@@ -162,7 +162,7 @@ fn sandboxed_app_writes_into_the_one_directory() {
     assert_eq!(line(&report, "regions freed"), created);
 }
 
-#[test]
+#[test] // rule 10
 fn defaults_follow_the_memory_limit_of_the_cgroup() {
     let out = tempfile::tempdir().unwrap();
     let limit = out.path().join("limit");
@@ -199,7 +199,7 @@ fn number(report: &str, before: &str) -> u64 {
     digits.parse().expect("a number")
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn cache_larger_than_the_cgroup_is_not_killed() {
     const LIMIT: u64 = 96 << 20;

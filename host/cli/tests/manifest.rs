@@ -82,7 +82,7 @@ fn manifest_in_the_directory_runs_with_arguments() {
     assert!(text(&output.stderr).contains(r#""name":"audioserver""#));
 }
 
-#[test]
+#[test] // rule 2
 fn live_windows_in_two_strands_are_refused() {
     for strands in ["", "strand = \"other\"\n"] {
         let apart = METER.replacen("strand = \"sound\"\n", strands, 1);
@@ -112,7 +112,7 @@ fn paths_are_relative_to_the_manifest() {
     assert_eq!(said, format!("{manifest}: no errors (2 guests)\n"));
 }
 
-#[test]
+#[test] // rule 1
 fn read_only_directory_cannot_be_written() {
     let read_only = MUSIC.replace(r#"access = "write""#, r#"access = "read""#);
     let app = app(&read_only, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
@@ -122,7 +122,7 @@ fn read_only_directory_cannot_be_written() {
     assert!(!app.path().join("music.limited.wav").exists());
 }
 
-#[test]
+#[test] // rule 10
 fn limits_of_the_manifest_apply() {
     let short = MUSIC.replace(r#"call-time = "30s""#, r#"call-time = "1ms""#);
     let app = app(&short, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
@@ -132,7 +132,7 @@ fn limits_of_the_manifest_apply() {
     assert!(error.contains("guest `audioserver` was ended"), "{error}");
 }
 
-#[test]
+#[test] // rule 8
 fn budget_option_overrides_the_manifest() {
     let manifest = CACHE
         .replace("16MiB", "2MiB")
@@ -151,7 +151,7 @@ fn budget_option_overrides_the_manifest() {
     assert_eq!(misses(&["run", "--budget", "8MiB"]), 0);
 }
 
-#[test]
+#[test] // rule 1
 fn forbidden_call_keeps_the_app_from_starting() {
     let manifest = MUSIC.replace("calls = [\"audioserver\"]\n", "");
     let app = app(&manifest, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);

@@ -66,7 +66,7 @@ fn line(report: &str, start: &str) -> String {
         .unwrap_or_else(|| panic!("no `{start}` in {report}"))
 }
 
-#[test]
+#[test] // rules 6, 9
 fn sigterm_ends_an_endless_loop_with_a_report() {
     let running = App::play(&["--report"], "hold spin", 10, Stdio::piped());
     running.signal(Signal::TERM);
@@ -79,7 +79,7 @@ fn sigterm_ends_an_endless_loop_with_a_report() {
     assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
-#[test]
+#[test] // rule 6
 fn sigint_ends_a_waiting_guest_with_a_report() {
     let running = App::play(&["--report"], "hold call", 11, Stdio::piped());
     running.signal(Signal::INT);
@@ -91,7 +91,7 @@ fn sigint_ends_a_waiting_guest_with_a_report() {
     assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
-#[test]
+#[test] // rule 6
 fn second_signal_exits_at_once_with_the_first_code() {
     // The program cannot write its report, because this pipe is full and has no reader.
     let (reader, mut writer) = std::io::pipe().unwrap();

@@ -195,7 +195,7 @@ impl App {
 mod unread_pipe {
     use super::*;
 
-    #[test]
+    #[test] // rules 9, 11
     fn others_run_and_sigterm_ends_in_order() {
         let app = App::stuck(&["flood"], "", [worker()]);
         let (_reader, stdout) = full_pipe();
@@ -205,7 +205,7 @@ mod unread_pipe {
         assert_ended_in_order(&running.end(), "stuck0");
     }
 
-    #[test]
+    #[test] // rule 10
     fn run_time_ends_printers() {
         let app = App::stuck(&["flood"], "limits = { run-time = \"1s\" }", [worker()]);
         let (reader, stdout) = full_pipe();
@@ -233,7 +233,7 @@ mod unread_pipe {
         assert_eq!(running.end().status.code(), Some(143));
     }
 
-    #[test]
+    #[test] // rule 11
     fn blocked_log_stops_no_guest() {
         let app = App::new([innocent_guest()]);
         let (_reader, stderr) = full_pipe();

@@ -194,7 +194,7 @@ fn nested_instances_are_refused() {
     bomb.is_refused_for("component-instances");
 }
 
-#[test]
+#[test] // rule 10
 fn doubled_instances_of_modules_are_refused() {
     Bomb::of(&format!(
         "(component (core module) {})",
@@ -368,7 +368,7 @@ fn too_many_locals_are_refused() {
     Bomb::of_function(&format!("(local{})", " i32".repeat(20_001))).is_refused_for("locals");
 }
 
-#[test]
+#[test] // rule 10
 fn giant_data_segment_is_refused_before_it_is_read() {
     let bomb = Bomb::of("(component)");
     let file = std::fs::File::options().append(true).open(&bomb.path);

@@ -65,7 +65,7 @@ fn with_globals(dir: &TempDir, name: &str, globals: usize, instances: usize) -> 
     component(dir, name, &text)
 }
 
-#[test]
+#[test] // rule 10
 fn app_with_too_many_globals_is_refused_by_the_limit() {
     let dir = directory();
     let few = with_globals(&dir, "few", 100_000, 1);
@@ -87,7 +87,7 @@ fn app_with_too_many_globals_is_refused_by_the_limit() {
     assert!(most < base + NOISE, "{most} bytes, and {base} without");
 }
 
-#[test]
+#[test] // rule 10
 fn globals_within_the_limit_are_charged_in_full() {
     let dir = directory();
     let few = with_globals(&dir, "few", 100_000, 1);
@@ -133,7 +133,7 @@ fn open_directories(files: &Path, count: &str, limit: &str) -> (Output, u64) {
 }
 
 /// wasmtime-wasi would keep all entries of the directories, for each stream.
-#[test]
+#[test] // rule 10
 fn open_directories_are_charged_in_full() {
     let dir = directory();
     let files: u32 = 4000;
@@ -210,7 +210,7 @@ fn sink(dir: &TempDir) -> PathBuf {
     )
 }
 
-#[test]
+#[test] // rule 10
 fn arguments_of_calls_take_no_more_than_the_limit() {
     let dir = directory();
     let sink = sink(&dir);
@@ -370,7 +370,7 @@ fn keep_and_get(lists: &Lists, steps: u32, limit: &str) -> Output {
     output
 }
 
-#[test]
+#[test] // rule 9
 fn results_that_a_client_keeps_do_not_end_the_server() {
     for lists in [OF_VALUES, OF_BYTES] {
         let output = keep_and_get(&lists, 1_000_000_000, "16MiB");
@@ -395,7 +395,7 @@ fn results_over_the_callers_limit_end_the_caller() {
 }
 
 /// Flags with short names take thirty times the memory that wasmtime counts for them.
-#[test]
+#[test] // rule 10
 fn lists_of_flags_take_no_more_than_the_limit() {
     let dir = directory();
     let callee = dir.path().join("flagged.wasm");
@@ -457,7 +457,7 @@ fn with_handles(dir: &TempDir, instances: usize) -> PathBuf {
     component(dir, "handles", &text)
 }
 
-#[test]
+#[test] // rule 10
 fn tables_of_handles_take_no_more_than_the_limit() {
     let dir = directory();
     let app = |instances: usize| {

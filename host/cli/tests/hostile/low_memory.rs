@@ -82,7 +82,7 @@ fn assert_all_live(group: &Group, output: &Output) {
     assert_innocent_is_done(output);
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn cache_goes_before_a_growth_is_refused() {
     let group = group("growing");
@@ -103,7 +103,7 @@ fn cache_goes_before_a_growth_is_refused() {
     println!("{said}the limit was met {} times", group.hits());
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn insisting_guest_is_terminated_with_a_reason() {
     let group = group("insisting");
@@ -122,7 +122,7 @@ fn insisting_guest_is_terminated_with_a_reason() {
     assert!(number(&said, r#""purged":"#) >= 90 * MIB, "{said}");
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn untouched_gigabyte_is_refused_without_harm() {
     let group = group("reserving");
@@ -133,7 +133,7 @@ fn untouched_gigabyte_is_refused_without_harm() {
     assert!(said.contains("reserve: refused"), "{output:?}");
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn highest_score_ends_before_the_kernel_kills() {
     const NAME: &str = "low_memory::guest_is_ended_by_score_before_the_kernel_kills";
@@ -166,7 +166,7 @@ fn highest_score_ends_before_the_kernel_kills() {
     drop(filling);
 }
 
-#[test]
+#[test] // rule 7
 fn sigusr1_purges_unpinned_bytes() {
     let app = app(&[("keeping", "keep 8", 500)]);
     let mut command = tombolo(["run", "--json", "-v"]);

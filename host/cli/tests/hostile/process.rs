@@ -92,7 +92,7 @@ fn limit_later(running: &Running, limit: &str) {
 mod file_size {
     use super::*;
 
-    #[test]
+    #[test] // rule 9
     fn larger_region_and_file_are_refused_by_name() {
         let limit = (1 << 20).to_string();
         let wrapper = ["prlimit", &format!("--fsize={limit}:{limit}")];
@@ -576,7 +576,7 @@ mod panics {
         (outcome, told)
     }
 
-    #[test]
+    #[test] // rules 9, 13
     fn in_a_callee_fails_the_call() {
         for strand in [None, Some("one".to_owned())] {
             let guest = |name, path| GuestSpec {
@@ -611,7 +611,7 @@ mod panics {
         }
     }
 
-    #[test]
+    #[test] // rule 9
     fn in_a_call_ends_only_its_guest() {
         let outcome = run("region created");
         assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
@@ -628,7 +628,7 @@ mod panics {
         assert_eq!(report.regions_created, report.regions_freed + 1);
     }
 
-    #[test]
+    #[test] // rule 9
     fn at_the_end_of_a_guest_ends_only_that_guest() {
         let outcome = run("region freed");
         assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");

@@ -55,7 +55,7 @@ fn assert_violator_is_ended(output: &Output) {
     assert!(stderr.contains(why), "{output:?}");
 }
 
-#[test]
+#[test] // rule 9
 fn write_violation_beyond_rlimit_data_ends_guest() {
     let directory = tempfile::tempdir().unwrap();
     // Private copies of two windows of 64 MiB would not fit.
@@ -91,7 +91,7 @@ fn assert_orderly(output: &Output) {
     assert!(!stderr.contains("thread 'tokio"), "{output:?}");
 }
 
-#[test]
+#[test] // rule 9
 fn refused_region_files_fail_only_that_guest() {
     for call in ["memfd_create", "ftruncate"] {
         for number in [1, 2] {
@@ -101,7 +101,7 @@ fn refused_region_files_fail_only_that_guest() {
     }
 }
 
-#[test]
+#[test] // rules 4, 9
 fn refused_cleaning_of_memories_does_no_harm() {
     for call in ["mincore", "madvise"] {
         let directory = tempfile::tempdir().unwrap();

@@ -54,7 +54,7 @@ fn innocent_guest() -> String {
     )
 }
 
-#[test]
+#[test] // rules 9, 11
 fn many_waiters_do_not_starve_an_innocent_guest() {
     let crowd = |name| guest(name, guests::HOSTILE_CROWD, "\"alone\"");
     let manifest = [crowd("one"), crowd("two"), innocent_guest()].concat();
@@ -67,7 +67,7 @@ fn many_waiters_do_not_starve_an_innocent_guest() {
     );
 }
 
-#[test]
+#[test] // rule 9
 fn reader_does_not_slow_down_the_publisher() {
     let part = |name, part| guest(name, guests::HOSTILE_CROWD, part);
     let scope = "[scopes.s.members]\n\

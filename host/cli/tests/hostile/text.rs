@@ -363,7 +363,7 @@ fn ids() -> Vec<u64> {
 }
 
 /// Consecutive numbers would reveal how many regions others create.
-#[test]
+#[test] // rule 1
 fn ids_of_regions_do_not_count_regions() {
     let (mut ids, others) = (ids(), ids());
     assert_eq!((ids.len(), others.len()), (64, 64));
