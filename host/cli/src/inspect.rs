@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::json::to_text;
 use super::manifest::{self, DescribedApp, Grants, Overrides};
 use super::report::{self, Table};
-use super::stderr;
+use super::{stderr, stdout};
 use tombolo::Rights;
 use tombolo_app::{
     App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
@@ -82,7 +82,7 @@ impl Inspect {
                 })
             })
             .collect();
-        let code = super::print(&match self.json {
+        let code = stdout::print(&match self.json {
             true => json(&shown),
             false => tables(&shown),
         })?;
