@@ -21,11 +21,11 @@ use tombolo_app::Output;
 use tombolo_app::internal::Lane;
 use tombolo_region::{escape, is_harmless};
 
-/// How long the program waits if nothing reads its stderr.
+/// The longest wait for the reader of stderr.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long it waits after a wait that timed out: long enough for the writing thread to run, if
-/// the reader reads again.
+/// The longest wait after one that timed out: enough for the writing thread to run, if the reader
+/// reads again.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Whether the last wait for the reader timed out.

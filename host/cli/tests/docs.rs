@@ -36,7 +36,7 @@ use tombolo_tests::artifacts::{
 };
 use wit_parser::{Resolve, UnresolvedPackageGroup};
 
-/// The root of the repository.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -166,7 +166,7 @@ fn every_block_has_a_check() {
     );
 }
 
-/// The directory of an app, as `cargo xtask` makes it.
+/// Creates the directory of an app, as `cargo xtask` does.
 fn app(example: &str) -> TempDir {
     let (components, directories): (&[&str], &[&str]) = match example {
         "music" => (&[MUSIC_PLAYER, MUSIC_AUDIOSERVER], &[]),
