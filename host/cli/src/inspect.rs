@@ -31,7 +31,7 @@ pub(super) struct Inspect {
     #[arg(value_name = "GUEST.wasm")]
     guests: Vec<PathBuf>,
 
-    /// The manifest, if no component is named [default: tombolo.toml].
+    /// The manifest. Without it and without components, `tombolo.toml`.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 

@@ -52,7 +52,7 @@ struct Cli {
     /// stderr.
     ///
     /// The environment variable `TOMBOLO_LOG` selects events in more detail,
-    /// for example `TOMBOLO_LOG=tombolo=debug,wasmtime=info`.
+    /// for example `TOMBOLO_LOG=tombolo_app=debug`.
     #[arg(short, long, global = true, overrides_with = "verbose")]
     verbose: bool,
 

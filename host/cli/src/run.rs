@@ -139,7 +139,7 @@ const EXAMPLES: &str = "\
 Examples:
   tombolo run
   tombolo run -f app/tombolo.toml --budget 64MiB -- /music/song.wav
-  tombolo run --dir music::/music:ro player.wasm audioserver.wasm -- /music/song.wav";
+  tombolo run --dir music::/m:ro player.wasm audioserver.wasm -- /m/song.wav";
 
 impl Run {
     /// Runs the app until all commands have ended.
