@@ -8,7 +8,7 @@ use clap::Args;
 use super::compile::Compile;
 use super::failure::Failure;
 use super::manifest::{self, Overrides};
-use super::stderr;
+use super::{stderr, stdout};
 use tombolo_region::escape;
 
 /// Check a manifest, its components and their links; run nothing.
@@ -45,7 +45,7 @@ impl Check {
         let findings = self.compile.apply(builder).check();
         described.add_findings(&findings);
         let described = described.good()?;
-        stderr::print(&described.render(super::fancy()));
+        stderr::print(&described.render(stderr::has_colours()));
         let guests = described.components().count();
         let (channels, scopes) = described.counts();
         let parts = [
@@ -54,7 +54,7 @@ impl Check {
             some(scopes, "scope"),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        super::print(&format!(
+        stdout::print(&format!(
             "{}: no errors ({})\n",
             escape(&path.to_string_lossy()),
             parts.join(", ")

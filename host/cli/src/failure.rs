@@ -1,9 +1,7 @@
 //! Errors that keep the program from starting an app.
 
-use std::ops::Range;
 use std::process::ExitCode;
 
-use super::manifest::Problem;
 use super::stderr;
 use tombolo_app::StartError;
 use tombolo_region::escape;
@@ -46,17 +44,14 @@ impl Failure {
         Self::rendered(lines(&error.to_string(), error.causes()))
     }
 
-    /// Converts this to a problem at a place in the manifest.
-    pub(super) fn problem(self, span: Range<usize>) -> Problem {
-        let shown = |text: &dyn std::fmt::Display| escape(&text.to_string()).to_string();
-        let causes = self.error.chain().skip(1);
-        let causes: Vec<String> = causes.map(|cause| shown(&cause)).collect();
-        let label = match causes.is_empty() {
-            true => "named here".to_owned(),
-            false => causes.join(": "),
-        };
-        let problem = Problem::new(shown(&self.error)).at(span, label);
-        self.hints.into_iter().fold(problem, Problem::hint)
+    /// Returns the escaped error, its escaped causes, and the hints.
+    pub(super) fn into_parts(self) -> (String, Vec<String>, Vec<String>) {
+        let mut errors = self
+            .error
+            .chain()
+            .map(|error| escape(&error.to_string()).to_string());
+        let title = errors.next().unwrap_or_default();
+        (title, errors.collect(), self.hints)
     }
 
     /// Creates a failure from a message.

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::json::to_text;
 use super::manifest::{self, DescribedApp, Grants, Overrides};
 use super::report::{self, Table};
-use super::stderr;
+use super::{stderr, stdout};
 use tombolo::Rights;
 use tombolo_app::{
     App, Export, Findings, GuestSpec, Import, Interfaces, LinkError, Provider, StartError,
@@ -31,7 +31,7 @@ pub(super) struct Inspect {
     #[arg(value_name = "GUEST.wasm")]
     guests: Vec<PathBuf>,
 
-    /// The manifest, if no component is named [default: tombolo.toml].
+    /// The manifest. Without it and without components, `tombolo.toml`.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -82,7 +82,7 @@ impl Inspect {
                 })
             })
             .collect();
-        let code = super::print(&match self.json {
+        let code = stdout::print(&match self.json {
             true => json(&shown),
             false => tables(&shown),
         })?;

@@ -7,7 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::failure::Failure;
 use super::rate_limit::RateLimit;
-use super::stderr::Stderr;
+use super::stderr::{self, Stderr};
 
 /// The environment variable that selects events.
 const VARIABLE: &str = "TOMBOLO_LOG";
@@ -30,7 +30,7 @@ pub(super) fn init(verbose: bool, rate_limit: RateLimit) -> Result<(), Failure> 
         .with_writer(Stderr::default)
         // It would print to stderr itself, and panic if that fails.
         .log_internal_errors(false)
-        .with_ansi(super::fancy())
+        .with_ansi(stderr::has_colours())
         .with_target(false);
     // Times matter only in a full log.
     let set = if verbose {

@@ -24,8 +24,8 @@ mod resources;
 mod run;
 mod signal;
 mod stderr;
+mod stdout;
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,8 +33,6 @@ use rustix::process::{Resource, getrlimit};
 
 use tombolo_app::CompilerProcess;
 use tombolo_region::escape;
-
-use self::failure::Failure;
 
 /// Run WebAssembly sandboxes that share memory.
 ///
@@ -54,7 +52,7 @@ struct Cli {
     /// stderr.
     ///
     /// The environment variable `TOMBOLO_LOG` selects events in more detail,
-    /// for example `TOMBOLO_LOG=tombolo=debug,wasmtime=info`.
+    /// for example `TOMBOLO_LOG=tombolo_app=debug`.
     #[arg(short, long, global = true, overrides_with = "verbose")]
     verbose: bool,
 
@@ -106,7 +104,7 @@ fn with_arguments() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Inspect(inspect) => inspect.run(),
-        Command::Schema => print(&manifest::schema()),
+        Command::Schema => stdout::print(&manifest::schema()),
         Command::CompileComponents => Ok(ExitCode::SUCCESS),
     });
     rate_limit.finish();
@@ -138,34 +136,13 @@ fn usage(error: clap::Error) -> ExitCode {
     };
     let text = error.render();
     if error.use_stderr() {
-        match fancy() {
+        match stderr::has_colours() {
             true => stderr::print(&text.ansi().to_string()),
             false => stderr::print(&text.to_string()),
         }
         return ExitCode::from(failure::NOT_STARTED);
     }
-    print(&text.to_string()).unwrap_or(ExitCode::from(failure::NOT_STARTED))
-}
-
-/// Prints a result to stdout.
-fn print(text: &str) -> Result<ExitCode, Failure> {
-    let mut stdout = io::stdout().lock();
-    let printed = stdout
-        .write_all(stderr::plain(text).as_bytes())
-        .and_then(|()| stdout.flush());
-    match printed {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(Failure::new(
-            anyhow::Error::new(error).context("cannot write to stdout"),
-        )),
-    }
-}
-
-/// Returns whether stderr is a terminal that may show colours.
-fn fancy() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    stdout::print(&text.to_string()).unwrap_or(ExitCode::from(failure::NOT_STARTED))
 }
 
 #[cfg(test)]

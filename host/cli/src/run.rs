@@ -139,7 +139,7 @@ const EXAMPLES: &str = "\
 Examples:
   tombolo run
   tombolo run -f app/tombolo.toml --budget 64MiB -- /music/song.wav
-  tombolo run --dir music::/music:ro player.wasm audioserver.wasm -- /music/song.wav";
+  tombolo run --dir music::/m:ro player.wasm audioserver.wasm -- /m/song.wav";
 
 impl Run {
     /// Runs the app until all commands have ended.
@@ -177,7 +177,7 @@ impl Run {
         if json {
             stderr::print(&format!("{}\n", json::render(&outcome.report)));
         } else if report {
-            stderr::print(&report::render(&outcome.report, super::fancy()));
+            stderr::print(&report::render(&outcome.report, stderr::has_colours()));
         }
         let code = signals.code().unwrap_or_else(|| code(&outcome));
         Ok(ExitCode::from(code))
@@ -321,22 +321,21 @@ fn code(outcome: &Outcome) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::Parser;
 
-    use super::super::{Cli, Command};
     use super::*;
 
+    /// A program that is the command `run` alone.
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        run: Run,
+    }
+
     fn parse(args: &[&str]) -> Result<Run, String> {
-        let args = ["tombolo", "run"].iter().chain(args);
-        match Cli::try_parse_from(args) {
-            Ok(cli) => {
-                let Command::Run(run) = cli.command else {
-                    panic!("not `run`");
-                };
-                Ok(run)
-            }
-            Err(error) => Err(error.to_string()),
-        }
+        let parsed = Program::try_parse_from(["run"].iter().chain(args));
+        let parsed = parsed.map_err(|error| error.to_string());
+        parsed.map(|program| program.run)
     }
 
     #[test]

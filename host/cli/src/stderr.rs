@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,11 @@ use tombolo_app::Output;
 use tombolo_app::internal::Lane;
 use tombolo_region::{escape, is_harmless};
 
-/// How long the program waits if nothing reads its stderr.
+/// The longest wait for the reader of stderr.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long it waits after a wait that timed out: long enough for the writing thread to run, if
-/// the reader reads again.
+/// The longest wait after one that timed out: enough for the writing thread to run, if the reader
+/// reads again.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Whether the last wait for the reader timed out.
@@ -45,6 +45,11 @@ pub(super) fn start() {
     lane();
 }
 
+/// Returns whether stderr is a terminal that shows colours.
+pub(super) fn has_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Whether text may contain colours: escape sequences that only select them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Colours {
@@ -55,7 +60,7 @@ enum Colours {
 impl Colours {
     /// Returns whether stderr shows colours.
     fn of_stderr() -> Colours {
-        match super::fancy() {
+        match has_colours() {
             true => Colours::Allowed,
             false => Colours::Escaped,
         }

@@ -1,4 +1,4 @@
-//! The program `tombolo`, from outside.
+//! The program with components, without a manifest.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tombolo_test_util::child::Running;
 use tombolo_test_util::{run, three_guests};
 use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
 
-/// Runs `tombolo` with these arguments to its end.
+/// Runs `tombolo` to its end.
 fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tombolo"))
         .args(arguments)
@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the program prints UTF-8")
 }
 
-/// What the program says, and that it started nothing.
+/// Returns stderr of a run that starts nothing.
 fn refused(arguments: &[&str]) -> String {
     let output = tombolo(arguments);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -40,7 +40,7 @@ fn refused(arguments: &[&str]) -> String {
     text(&output.stderr)
 }
 
-/// A WAV file of one second of 8 kHz mono silence.
+/// Returns a WAV file with one second of 8 kHz mono silence.
 fn wav() -> Vec<u8> {
     let samples = [0u8; 16_000];
     let mut file = Vec::new();
@@ -60,7 +60,7 @@ fn wav() -> Vec<u8> {
     file
 }
 
-/// Puts `(id)` for every number in parentheses: identities of regions are random.
+/// Replaces every number in parentheses by `(id)`, because identities of regions are random.
 fn without_ids(report: &str) -> String {
     let mut parts = report.split('(');
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -91,8 +91,8 @@ fn help_succeeds() {
     assert!(output.status.success(), "{output:?}");
 }
 
-#[test]
-fn two_guests_share_a_recording_that_the_host_does_not_copy() {
+#[test] // rule 5
+fn guests_share_a_recording_without_a_copy() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
     let output = play(
@@ -120,12 +120,12 @@ fn two_guests_share_a_recording_that_the_host_does_not_copy() {
     let regions = without_ids(&report);
     assert!(regions.contains("music, processed (id)"), "{report}");
     for output in [&output.stdout, &output.stderr] {
-        assert!(!output.contains(&0x1b), "plain where it is not a terminal");
+        assert!(!output.contains(&0x1b), "plain text outside of a terminal");
     }
 }
 
 #[test]
-fn events_and_calls_show_with_v_only_and_on_stderr() {
+fn verbose_logs_events_and_calls_on_stderr() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
     let quiet = play(&[], dir.path(), &["/music/in.wav"]);
@@ -151,7 +151,7 @@ fn events_and_calls_show_with_v_only_and_on_stderr() {
 }
 
 #[test]
-fn what_cannot_be_played_gets_one_line_and_leaves_nothing() {
+fn unplayable_file_gets_one_line_and_no_output() {
     let cut = &wav()[..9_000];
     let bad: [(&str, &[u8], &str); 3] = [
         ("is no WAV", b"MThd, and so on", "is not a WAV file"),
@@ -174,7 +174,7 @@ fn what_cannot_be_played_gets_one_line_and_leaves_nothing() {
 }
 
 #[test]
-fn a_recording_over_the_limit_is_too_big() {
+fn recording_over_the_limit_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
     let limit = ["--limit", "region-bytes=1KiB"];
@@ -184,8 +184,8 @@ fn a_recording_over_the_limit_is_too_big() {
     assert_eq!(entries(dir.path()), ["in.wav"]);
 }
 
-#[test]
-fn a_directory_granted_to_read_cannot_be_written() {
+#[test] // rule 1
+fn read_only_directory_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.wav"), wav()).unwrap();
     let grant = format!("{}::/music:ro", dir.path().display());
@@ -203,8 +203,8 @@ fn a_directory_granted_to_read_cannot_be_written() {
     assert_eq!(entries(dir.path()), ["in.wav"]);
 }
 
-#[test]
-fn nothing_is_granted_that_was_not_asked_for() {
+#[test] // rule 1
+fn nothing_is_granted_by_default() {
     let output = tombolo([
         "run",
         MUSIC_PLAYER,
@@ -216,7 +216,7 @@ fn nothing_is_granted_that_was_not_asked_for() {
 }
 
 #[test]
-fn an_import_that_nobody_exports_is_named() {
+fn missing_export_is_named() {
     let error = refused(&["run", MUSIC_PLAYER]);
     assert!(
         error.contains("`player` imports `tombolo-examples:music/server@"),
@@ -226,16 +226,16 @@ fn an_import_that_nobody_exports_is_named() {
 }
 
 #[test]
-fn a_file_that_is_an_argument_explains_the_dashes() {
+fn argument_without_dashes_gets_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let song = dir.path().join("song.wav");
     std::fs::write(&song, wav()).unwrap();
     let error = refused(&["run", MUSIC_PLAYER, song.to_str().unwrap()]);
-    assert!(error.contains("come after `--`"), "{error}");
+    assert!(error.contains("after `--`"), "{error}");
 }
 
 #[test]
-fn a_core_module_is_told_how_to_become_a_component() {
+fn core_module_gets_a_conversion_hint() {
     let dir = tempfile::tempdir().unwrap();
     let module = dir.path().join("core.wasm");
     std::fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
@@ -245,13 +245,13 @@ fn a_core_module_is_told_how_to_become_a_component() {
 }
 
 #[test]
-fn an_app_without_a_command_has_nothing_to_start() {
+fn app_without_a_command_is_refused() {
     let error = refused(&["run", MUSIC_AUDIOSERVER]);
     assert!(error.contains("wasi:cli/run"), "{error}");
 }
 
-#[test]
-fn a_callee_past_its_time_is_ended_and_the_caller_told() {
+#[test] // rules 10, 13
+fn callee_past_its_deadline_fails_the_call() {
     let dir = tempfile::tempdir().unwrap();
     let limit = ["--limit", "call-time=1ms"];
     let output = play(&limit, dir.path(), &["--render", "/music/out.wav"]);
@@ -262,7 +262,7 @@ fn a_callee_past_its_time_is_ended_and_the_caller_told() {
     assert_eq!(entries(dir.path()), [""; 0]);
 }
 
-/// What the gallery printed under a name, with this budget.
+/// Runs the gallery with a budget, and returns the values that it prints by their names.
 fn gallery(dir: &Path, budget: &str) -> impl Fn(&str) -> u64 {
     let grant = format!("{}::/images", dir.display());
     let app = ["run", CACHE_GALLERY, CACHE_VIEWER, "--dir", &grant];
@@ -278,8 +278,8 @@ fn gallery(dir: &Path, budget: &str) -> impl Fn(&str) -> u64 {
     }
 }
 
-#[test]
-fn a_cache_misses_only_where_the_budget_is_small_and_is_right_all_the_same() {
+#[test] // rules 7, 8
+fn cache_misses_only_under_a_small_budget() {
     let dir = tempfile::tempdir().unwrap();
     let ample = gallery(dir.path(), "8MiB");
     assert_eq!((ample("views"), ample("misses")), (60, 0));
@@ -292,23 +292,22 @@ fn a_cache_misses_only_where_the_budget_is_small_and_is_right_all_the_same() {
 
 const SHORT: &str = "program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so";
 
-/// The kernel has it wait for memory, by its own count and with the thresholds that
-/// there are by default.
-#[test]
-#[ignore = "takes root, to make a cgroup"]
-fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
+/// The kernel makes the app wait for memory, as it counts it, with the default thresholds.
+#[test] // rules 8, 13
+#[ignore = "needs root, to create a cgroup"]
+fn kernel_pressure_kills_the_highest_score() {
     stall_if_told();
     let dir = tempfile::tempdir().unwrap();
     let group = Group::make("short");
     let pressure = group.pressure();
     let mut command = group.command_beside(env!("CARGO_BIN_EXE_tombolo"));
     command.args(["-v", "run", "--json", "--on-pressure", "kill"]);
-    // The others have 500, and 0 is below the floor.
+    // The other guest has 500, and 0 is below the floor.
     command.args(["--oom-score", "near=501", "--oom-score", "client=0"]);
-    // The kernel may take its time.
+    // The kernel may be slow.
     command.args(["--limit", "call-time=none"]);
     command.args(three_guests::write(dir.path()));
-    // The client is to hear of it from the host, as its callee's failure.
+    // The host reports the end to the client as its callee's failure.
     command.args(["--", "dead-of-pressure"]);
     let said = dir.path().join("said");
     command.stderr(std::fs::File::create(&said).unwrap());
@@ -329,7 +328,7 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     let said = said();
     let watched = format!("memory pressure: watched by {}", pressure.display());
     assert!(said.contains(&watched), "{said}");
-    // A guest was ended, and the client found what it should.
+    // A guest was terminated, and the client found what it expects.
     assert_eq!(status.unwrap().code(), Some(134), "{said}");
     let why = "the host is short of memory, and its score is 501";
     let failures: Vec<_> = said
@@ -340,13 +339,13 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     assert_eq!(failures, [failure], "{said}");
 
     let report = said.lines().find(|it| it.starts_with('{'));
-    let report: Value = serde_json::from_str(report.expect("it is asked for")).unwrap();
+    let report: Value = serde_json::from_str(report.expect("the program prints a report")).unwrap();
     assert_eq!(report["kills_total"], 1);
     let kill = &report["kills"][0];
     assert_eq!(kill["guest"], "near");
     assert_eq!(kill["reason"], why);
     assert_eq!(kill["score"], 501);
-    // Its memory, as far as it had touched it.
+    // The memory that it had touched.
     assert!(
         (16 << 10..1 << 20).contains(&kill["bytes"].as_u64().unwrap()),
         "{kill:?}"
@@ -355,7 +354,7 @@ fn program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so() {
     assert_eq!(ends, ["exit 0", &format!("ended: {why}"), "served"]);
 }
 
-/// Long for what takes some seconds, on a machine that has other things to do.
+/// Generous for some seconds of work on a busy machine.
 const BOUND: Duration = Duration::from_secs(120);
 
 /// Waits until a condition on a running program holds, unless the program ends before.
@@ -369,13 +368,12 @@ fn until(running: &mut Running, what: &str, said: impl Fn() -> String, holds: im
     }
 }
 
-/// The sizes that a report has of a region: size, resident, pinned, purgeable, purged,
-/// share; in between, how many share it.
+/// The figures of a region in a report: size, resident, pinned, purgeable, purged, number of
+/// sharers, PSS.
 type Sizes = (u64, u64, u64, u64, u64, u64, u64);
 
-/// What is to be reported of guests that play `share-purged`, each region by its name:
-/// those that the client has let go of, and the one that its callee still has at its
-/// end, alone then.
+/// Returns the expected figures of the scenario `share-purged`: of the two regions that the
+/// client has released, and of the one that its callee holds alone at its end.
 fn shared_and_purged() -> [(&'static str, Sizes); 3] {
     const G: u64 = GRANULE;
     [
@@ -385,8 +383,8 @@ fn shared_and_purged() -> [(&'static str, Sizes); 3] {
     ]
 }
 
-#[test]
-fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
+#[test] // rule 8
+fn report_has_figures_of_a_partly_purged_region() {
     let mut limits = HostLimits::default();
     limits.budget = 8 * GRANULE;
     let outcome = run::run(three_guests::app("share-purged").host_limits(limits));
@@ -406,8 +404,8 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     };
     let expected = shared_and_purged().map(|(name, sizes)| (name.to_owned(), sizes));
     let [client, near, far]: &[GuestReport; 3] = guests.as_slice().try_into().unwrap();
-    let let_go: Vec<_> = client.regions_released.iter().map(sizes).collect();
-    assert_eq!(let_go, expected[..2]);
+    let released: Vec<_> = client.regions_released.iter().map(sizes).collect();
+    assert_eq!(released, expected[..2]);
     assert_eq!(client.regions_released_total, 2);
     assert_eq!(client.regions, []);
     let held: Vec<_> = near.regions.iter().map(sizes).collect();
@@ -420,7 +418,7 @@ fn report_has_what_each_guest_had_of_a_region_that_was_purged_in_part() {
     assert_eq!((&*far.regions, &*far.regions_released), (&[][..], &[][..]));
 }
 
-/// The sizes of a region in JSON, by its name.
+/// Returns the name and the figures of a region in JSON.
 fn sizes(region: &Value) -> (&str, Sizes) {
     let size = |name| region[name].as_u64().unwrap();
     let sizes = (
@@ -436,7 +434,7 @@ fn sizes(region: &Value) -> (&str, Sizes) {
 }
 
 #[test]
-fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part() {
+fn json_and_tables_have_figures_of_purged_regions() {
     let dir = tempfile::tempdir().unwrap();
     let run = |how: &str| {
         let mut arguments = vec!["run".into(), "--budget".into(), "512KiB".into(), how.into()];
@@ -450,7 +448,7 @@ fn json_and_tables_have_what_each_guest_had_of_a_region_that_was_purged_in_part(
 
     let said = run("--json");
     let report = said.lines().find(|it| it.starts_with('{'));
-    let report: Value = serde_json::from_str(report.expect("it is asked for")).unwrap();
+    let report: Value = serde_json::from_str(report.expect("the program prints a report")).unwrap();
     let regions = |guest: usize, key: &str| {
         let regions = report["guests"][guest][key].as_array().unwrap();
         regions.iter().map(sizes).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! What the program leaves behind when it is killed: nothing.
+//! A killed program leaves nothing behind.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use tombolo_test_util::three_guests;
 
 const MIB: u64 = 1 << 20;
 
-/// Shared memory of the whole system, in bytes.
+/// Returns the shared memory of the whole system, in bytes.
 fn shared_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("Shmem:"));
@@ -17,14 +17,14 @@ fn shared_memory() -> u64 {
     size.parse::<u64>().unwrap() * 1024
 }
 
-/// The files that shared memory by name would leave.
+/// Returns the files of named shared memory.
 fn shared_files() -> BTreeSet<std::ffi::OsString> {
     let entries = std::fs::read_dir("/dev/shm").into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
-#[test]
-fn killed_host_leaves_no_memory_and_no_files_behind() {
+#[test] // rule 6
+fn killed_host_leaves_no_memory_and_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let guests = three_guests::write(dir.path());
     let files = shared_files();
@@ -43,7 +43,7 @@ fn killed_host_leaves_no_memory_and_no_files_behind() {
         mappings.iter().filter(|it| it.memfd().is_some()).count() >= 2
     };
     until("both guests have windows", is_shown);
-    assert_eq!(running.status(), None, "it is at it");
+    assert_eq!(running.status(), None, "it is still running");
     let memfds = process.descriptors().unwrap();
     assert!(memfds.iter().any(|it| it.memfd().is_some()));
     let held = shared_memory();
@@ -52,11 +52,11 @@ fn killed_host_leaves_no_memory_and_no_files_behind() {
     running.0.kill().unwrap();
     let status = running.wait();
     assert_eq!(status.code(), None, "a signal ended it");
-    // Others on this machine use shared memory as well, but not as much.
-    until("its memory is back", || shared_memory() + 100 * MIB < held);
+    // Other processes use shared memory as well, but less.
+    until("its memory is freed", || shared_memory() + 100 * MIB < held);
     let mut left = shared_files();
     left.retain(|file| !files.contains(file) && file.to_string_lossy().contains("tombolo"));
     assert!(left.is_empty(), "{left:?}");
-    // What it leaves in its directory is what we put there.
+    // Its directory has only the guests.
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), guests.len());
 }

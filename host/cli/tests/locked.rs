@@ -1,5 +1,5 @@
-//! The program where nothing is allowed but what it needs: as a user without
-//! any rights, everything read-only but one directory, and little of the rest.
+//! The program in a sandbox: as a user without capabilities, with one writable directory and
+//! little else.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -11,13 +11,12 @@ use tombolo_test_util::process::Process;
 use tombolo_test_util::three_guests;
 use tombolo_tests::artifacts::{CACHE_GALLERY, CACHE_VIEWER, MUSIC_AUDIOSERVER, MUSIC_PLAYER};
 
-/// Locks up, as containers do, what then runs in the same process: the directory
-/// `$OUT` alone can be written. `$LIMIT`, if there is one, is what the cgroup's
-/// memory limit reads as in there; what is enforced is that of `prlimit`. With
-/// `$NO_PSI` nobody may ask the kernel for reports of pressure.
+/// A script that sandboxes its process, as containers do. Only the directory `$OUT` is writable.
+/// `$LIMIT`, if set, is the memory limit that the cgroup shows inside; `prlimit` enforces the
+/// real one. `$NO_PSI` makes PSI files inaccessible.
 ///
-/// `/proc` itself stays as it is, as in containers: the user is mapped through
-/// it. What it has for the whole machine does not.
+/// `/proc` stays mounted, as in containers, because the user is mapped through it. Its files
+/// about the whole machine are hidden.
 const LOCK_UP: &str = r#"
 if [ -n "$LIMIT" ]; then
     own=$(sed -n 's/^0:://p' /proc/self/cgroup)
@@ -43,12 +42,12 @@ exec prlimit --nofile="$FILES" --nproc=64 --core=0 --memlock=0 --data=268435456 
     setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all "$@"
 "#;
 
-/// A command that runs locked up, with a directory that it can write.
+/// Returns a sandboxed command with a writable directory.
 fn locked(out: &Path, program: &str) -> Command {
     lock_up(Command::new("unshare"), out, program)
 }
 
-/// Has `unshare` run a program locked up.
+/// Makes `unshare` run a program in the sandbox.
 fn lock_up(mut command: Command, out: &Path, program: &str) -> Command {
     let namespaces = ["--user", "--map-root-user", "--mount"];
     let tried = Command::new("unshare")
@@ -74,7 +73,7 @@ fn lock_up(mut command: Command, out: &Path, program: &str) -> Command {
     command
 }
 
-/// The program, which renders a recording into that directory.
+/// Returns the command that renders a recording into that directory.
 fn render(out: &Path, options: &[&str]) -> Command {
     let mut command = locked(out, env!("CARGO_BIN_EXE_tombolo"));
     command
@@ -89,7 +88,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The rest of the line that starts with these words, with single spaces.
+/// Returns the rest of the line with this start, with single spaces.
 #[track_caller]
 fn line(text: &str, start: &str) -> String {
     text.lines()
@@ -99,7 +98,7 @@ fn line(text: &str, start: &str) -> String {
 }
 
 #[test]
-fn lock_up_leaves_no_rights_and_one_directory() {
+fn sandbox_has_no_rights_and_one_directory() {
     let out = tempfile::tempdir().unwrap();
     let script = r#"
 cat /proc/self/status /proc/self/limits
@@ -149,7 +148,7 @@ done < /proc/self/mountinfo
 }
 
 #[test]
-fn locked_up_app_writes_its_recording_into_the_one_directory() {
+fn sandboxed_app_writes_into_the_one_directory() {
     let out = tempfile::tempdir().unwrap();
     let output = render(out.path(), &["--report"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -163,8 +162,8 @@ fn locked_up_app_writes_its_recording_into_the_one_directory() {
     assert_eq!(line(&report, "regions freed"), created);
 }
 
-#[test]
-fn small_memory_limit_of_the_cgroup_is_heeded_by_default() {
+#[test] // rule 10
+fn defaults_follow_the_memory_limit_of_the_cgroup() {
     let out = tempfile::tempdir().unwrap();
     let limit = out.path().join("limit");
     // Half of this is less than the recording takes. It is the limit of a cgroup that
@@ -189,7 +188,7 @@ fn small_memory_limit_of_the_cgroup_is_heeded_by_default() {
     );
 }
 
-/// A number of the report in JSON, by what is written before it.
+/// Returns the number after a text in the JSON report.
 #[track_caller]
 fn number(report: &str, before: &str) -> u64 {
     let (_, rest) = report
@@ -200,9 +199,9 @@ fn number(report: &str, before: &str) -> u64 {
     digits.parse().expect("a number")
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
-fn app_that_decodes_more_than_its_cgroup_may_have_is_not_killed() {
+fn cache_larger_than_the_cgroup_is_not_killed() {
     const LIMIT: u64 = 96 << 20;
     let out = tempfile::tempdir().unwrap();
     let group = Group::make("locked");
@@ -233,7 +232,7 @@ fn app_that_decodes_more_than_its_cgroup_may_have_is_not_killed() {
     println!("the limit was met {} times", group.hits());
 }
 
-/// What is said with `-v` of how pressure is heard of.
+/// Returns the line of `-v` about the source of pressure reports.
 #[track_caller]
 fn pressure_note(no_psi: &str) -> String {
     let out = tempfile::tempdir().unwrap();
@@ -248,7 +247,7 @@ fn pressure_note(no_psi: &str) -> String {
 }
 
 #[test]
-fn locked_up_app_says_how_it_hears_of_pressure() {
+fn sandboxed_app_logs_its_pressure_source() {
     let note = pressure_note("");
     if Path::new("/proc/pressure/memory").exists() {
         // Nothing in there takes away what kernels since 6.5 let everybody do: to ask
@@ -266,7 +265,7 @@ fn locked_up_app_says_how_it_hears_of_pressure() {
 }
 
 #[test]
-fn app_that_may_not_ask_for_pressure_says_so_and_runs() {
+fn app_without_psi_warns_and_runs() {
     let note = pressure_note("yes");
     // What is heard instead, if anything, is the system's business.
     let why = match Path::new("/proc/pressure/memory").exists() {
@@ -279,7 +278,7 @@ fn app_that_may_not_ask_for_pressure_says_so_and_runs() {
 }
 
 #[test]
-fn locked_up_endless_loop_is_ended_by_sigterm_with_a_report() {
+fn sigterm_ends_a_sandboxed_endless_loop() {
     let out = tempfile::tempdir().unwrap();
     let said = out.path().join("said");
     let mut command = locked(out.path(), env!("CARGO_BIN_EXE_tombolo"));

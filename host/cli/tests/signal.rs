@@ -1,4 +1,4 @@
-//! What the program does when it is told to end by a signal.
+//! Shutdown by signals.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
@@ -56,7 +56,7 @@ impl App {
     }
 }
 
-/// The line of the report that starts with these words, with single spaces.
+/// Returns the line of the report with this start, with single spaces.
 #[track_caller]
 fn line(report: &str, start: &str) -> String {
     report
@@ -66,8 +66,8 @@ fn line(report: &str, start: &str) -> String {
         .unwrap_or_else(|| panic!("no `{start}` in {report}"))
 }
 
-#[test]
-fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
+#[test] // rules 6, 9
+fn sigterm_ends_an_endless_loop_with_a_report() {
     let running = App::play(&["--report"], "hold spin", 10, Stdio::piped());
     running.signal(Signal::TERM);
     let (status, text) = running.end();
@@ -79,8 +79,8 @@ fn endless_loop_is_ended_by_sigterm_and_everything_given_back_and_told() {
     assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
-#[test]
-fn guest_that_waits_is_ended_by_sigint_and_everything_given_back_and_told() {
+#[test] // rule 6
+fn sigint_ends_a_waiting_guest_with_a_report() {
     let running = App::play(&["--report"], "hold call", 11, Stdio::piped());
     running.signal(Signal::INT);
     let (status, text) = running.end();
@@ -91,16 +91,16 @@ fn guest_that_waits_is_ended_by_sigint_and_everything_given_back_and_told() {
     assert_eq!(line(&text, "regions freed"), "regions freed 4");
 }
 
-#[test]
-fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
-    // It never gets rid of its report: this pipe is full, and nobody reads.
+#[test] // rule 6
+fn second_signal_exits_at_once_with_the_first_code() {
+    // The program cannot write its report, because this pipe is full and has no reader.
     let (reader, mut writer) = std::io::pipe().unwrap();
     let stderr = Stdio::from(writer.try_clone().unwrap());
     let filler = std::thread::spawn(move || writer.write_all(&vec![b'x'; 16 << 20]));
     let running = App::play(&["--report"], "hold call", 11, stderr);
     let process = Process::of(running.running.0.id());
     running.signal(Signal::TERM);
-    // The guests are gone, with their memory: the first one was heeded.
+    // The first signal has ended the guests and freed their memory.
     until("the guests end", || {
         let mappings = process.mappings().unwrap();
         mappings.iter().all(|it| it.memfd().is_none())
@@ -113,7 +113,7 @@ fn second_signal_ends_the_process_at_once_with_the_code_of_the_first() {
 }
 
 #[test]
-fn unknown_guest_of_a_score_lists_those_that_there_are() {
+fn oom_score_of_unknown_guest_lists_the_guests() {
     let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
         .args(["run", tombolo_tests::artifacts::MUSIC_PLAYER])
         .args(["--on-pressure", "kill", "--oom-score", "plyer=900"])

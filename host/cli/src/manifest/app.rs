@@ -10,6 +10,7 @@ use crate::component;
 use crate::failure::Failure;
 use crate::limit::Limit;
 use crate::pressure::{Pressure, Score};
+use crate::stderr;
 use tombolo::{HostLimits, Limits, Rights};
 use tombolo_app::{App, AppBuilder, CallSpec, ChannelSpec, Grant, GuestSpec, ScopeSpec};
 
@@ -108,7 +109,7 @@ impl DescribedApp {
 
     /// Returns all problems as a failure.
     pub(crate) fn failure(&self) -> Failure {
-        Failure::rendered(self.render(crate::fancy()))
+        Failure::rendered(self.render(stderr::has_colours()))
     }
 
     /// Returns the names of the guests and the paths of their components.
@@ -297,7 +298,9 @@ impl Files {
             files.path = base.join(&component.value);
             match component::read_one(&files.path, max_component_bytes) {
                 Ok(wasm) => files.wasm = Some(wasm),
-                Err(failure) => problems.push(failure.problem(component.span.clone())),
+                Err(failure) => {
+                    problems.push(Problem::from_failure(failure, component.span.clone()))
+                }
             }
         }
         for dir in &guest.dirs {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::failure::Failure;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// A range of bytes in a manifest.
@@ -33,6 +34,17 @@ impl Problem {
             hints: Vec::new(),
             warning: false,
         }
+    }
+
+    /// Creates an error at the place that names a file which could not be used.
+    pub(super) fn from_failure(failure: Failure, span: Span) -> Problem {
+        let (title, causes, hints) = failure.into_parts();
+        let label = match causes.is_empty() {
+            true => "named here".to_owned(),
+            false => causes.join(": "),
+        };
+        let problem = Problem::new(title).at(span, label);
+        hints.into_iter().fold(problem, Problem::hint)
     }
 
     /// Sets the place and its label.

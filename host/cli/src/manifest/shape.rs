@@ -48,7 +48,7 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) required: bool,
-    /// Its meaning.
+    /// The meaning, in a sentence.
     pub(super) doc: &'static str,
     /// The default, in words.
     pub(super) default: &'static str,
@@ -66,7 +66,7 @@ impl Table {
     }
 }
 
-/// A key that is required.
+/// Creates a required key.
 const fn required(
     name: &'static str,
     shape: Shape,
@@ -83,7 +83,7 @@ const fn required(
     }
 }
 
-/// A key that can be left out.
+/// Creates an optional key.
 const fn optional(
     name: &'static str,
     shape: Shape,

@@ -1,7 +1,6 @@
-//! Pipes that nobody reads, FIFOs and slow file operations.
+//! Pipes without a reader, FIFOs and slow file operations.
 //!
-//! The machine has a bounded number of strands that run at once: each case blocks as many
-//! guests as there are, and more.
+//! A bounded number of strands can run at once. Each case blocks more guests than that.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -22,13 +21,13 @@ use crate::program::{
 /// A guest of an app.
 struct Guest {
     name: String,
-    /// The arguments of the guest that is stuck. The innocent guest has none.
+    /// The arguments of the blocked guest. The innocent guest has none.
     args: Option<Vec<String>>,
-    /// More of its table in the manifest.
+    /// Further lines of its table in the manifest.
     more: String,
 }
 
-/// A guest that is stuck in what its arguments say.
+/// Returns a guest that blocks in the operation that its arguments name.
 fn blocker(name: impl Into<String>, args: &[&str]) -> Guest {
     Guest {
         name: name.into(),
@@ -56,7 +55,7 @@ impl Guest {
     }
 }
 
-/// An app in a directory, which has a directory `d` for guests.
+/// An app in a directory, with a subdirectory `d` for guests.
 struct App(TempDir);
 
 impl App {
@@ -80,8 +79,7 @@ impl App {
         App(dir)
     }
 
-    /// As many guests as there are processors, and one more, that are stuck in the same, and
-    /// others.
+    /// Creates an app of other guests and of blocked ones, one more than there are processors.
     fn stuck(args: &[&str], more: &str, others: impl IntoIterator<Item = Guest>) -> App {
         let guests =
             (0..processors() + 1).map(|number| blocker(format!("stuck{number}"), args).with(more));
@@ -112,7 +110,7 @@ impl App {
         Running::start(&mut self.command(options)).end()
     }
 
-    /// Returns what a guest printed to its file in `--log-dir logs`.
+    /// Returns the output of a guest in `--log-dir logs`.
     fn log(&self, guest: &str) -> String {
         fs::read_to_string(self.path("logs").join(format!("{guest}.log"))).unwrap_or_default()
     }
@@ -122,7 +120,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The writing end of a pipe that is full, and its reading end.
+/// Returns the reading end and the writing end of a full pipe.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
@@ -135,7 +133,7 @@ fn terminate(running: &Running) {
     kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
 }
 
-/// Checks that SIGTERM ended the app in order, with the report.
+/// Checks that SIGTERM shut the app down in order, with a report.
 #[track_caller]
 fn assert_ended_in_order(output: &Output, stuck: &str) {
     let stderr = text(&output.stderr);
@@ -144,7 +142,7 @@ fn assert_ended_in_order(output: &Output, stuck: &str) {
     assert!(!stderr.contains("error:"), "{stderr}");
 }
 
-/// Checks how the report says that a guest ended.
+/// Checks the exit of a guest in the report.
 #[track_caller]
 fn assert_report(report: &str, guest: &str, end: &str) {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -156,7 +154,7 @@ fn assert_report(report: &str, guest: &str, end: &str) {
     );
 }
 
-/// What is said on a pipe, read by a thread.
+/// The text from a pipe, which a thread reads.
 #[derive(Clone)]
 struct Said(Arc<Mutex<String>>);
 
@@ -183,7 +181,7 @@ impl Said {
     }
 }
 
-/// An innocent guest that works with files beside the hostile ones, and says so by one.
+/// Returns an innocent guest that works with files, and creates one when it is done.
 fn worker() -> Guest {
     blocker("worker", &["work", "/d"]).in_dir()
 }
@@ -197,7 +195,7 @@ impl App {
 mod unread_pipe {
     use super::*;
 
-    #[test]
+    #[test] // rules 9, 11
     fn others_run_and_sigterm_ends_in_order() {
         let app = App::stuck(&["flood"], "", [worker()]);
         let (_reader, stdout) = full_pipe();
@@ -207,7 +205,7 @@ mod unread_pipe {
         assert_ended_in_order(&running.end(), "stuck0");
     }
 
-    #[test]
+    #[test] // rule 10
     fn run_time_ends_printers() {
         let app = App::stuck(&["flood"], "limits = { run-time = \"1s\" }", [worker()]);
         let (reader, stdout) = full_pipe();
@@ -217,7 +215,7 @@ mod unread_pipe {
         let said = Said::on(running.0.stderr.take().unwrap());
         app.until_work_is_done();
         said.until("its time is up", processors() + 1);
-        // Until now the worker has waited to be rid of what it printed.
+        // Until now the worker has waited for its output to be taken.
         drop(reader);
         let output = running.end();
         assert_eq!(output.status.code(), Some(134), "{}", said.text());
@@ -235,7 +233,7 @@ mod unread_pipe {
         assert_eq!(running.end().status.code(), Some(143));
     }
 
-    #[test]
+    #[test] // rule 11
     fn blocked_log_stops_no_guest() {
         let app = App::new([innocent_guest()]);
         let (_reader, stderr) = full_pipe();
@@ -335,7 +333,7 @@ mod lines {
         assert_eq!(to_log(&two(), &["--prefix", "never"]), plain.repeat(2));
         let printed = to_log(&two(), &[]);
         assert!(printed.contains(&named), "{printed}");
-        // A pipe gets what the guests print.
+        // A pipe gets the output unchanged.
         assert_eq!(text(&two().run(&[]).stdout), plain.repeat(2));
     }
 
@@ -347,7 +345,7 @@ mod lines {
             assert_eq!(output.status.code(), Some(134), "{output:?}");
             assert!(output.stdout.is_empty(), "{output:?}");
             let logs = [app.log("victim"), app.log("innocent")];
-            // They are appended to.
+            // The files are appended to.
             assert_eq!(logs[0].matches("last words").count(), lives, "{logs:?}");
             assert_eq!(logs[1].matches(INNOCENT_DONE).count(), lives, "{logs:?}");
         }
@@ -411,7 +409,7 @@ mod fifo {
         let process = Process::of(running.0.id());
         let said = Said::on(running.0.stderr.take().unwrap());
         said.until("is not started again", 1);
-        // Now the other one works with files.
+        // Now the other guest works with files.
         let threads = process.threads().unwrap().len();
         fs::write(app.path("d/go"), "").unwrap();
         let output = running.end();

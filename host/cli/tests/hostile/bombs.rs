@@ -1,8 +1,8 @@
 //! Small components that are expensive to compile.
 //!
-//! Each is refused by an error that names a limit, while all processes of the program
-//! together stay within a fraction of the memory and the processor time that compiling
-//! would take. The kernel holds them to that, so that no clock is read here.
+//! Each is refused by an error that names a limit. All processes of the program together stay
+//! within a fraction of the memory and processor time that compiling would take. The kernel
+//! enforces that, so the tests read no clock.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 use crate::program::{INNOCENT_DONE, Running, assert_innocent_is_done, innocent, text, tombolo};
 
-/// What each process of the program may have of private memory.
+/// The limit on private memory of each process of the program.
 const MEMORY: u64 = 128 << 20;
 
-/// The seconds of processor time that each process of the program may take. A bomb is
-/// refused in a fraction of one; this is for a busy machine.
+/// The limit on processor time of each process, in seconds. A bomb is refused in a fraction of
+/// a second; the rest is for a busy machine.
 const SECONDS: u64 = 20;
 
 /// A component in a file of its own.
@@ -40,7 +40,7 @@ impl Bomb {
         Bomb::new(&wat::parse_str(wat).expect("it is well-formed"))
     }
 
-    /// A component that has one core module, which is instantiated.
+    /// Returns a component that instantiates one core module.
     #[track_caller]
     fn of_module(fields: &str) -> Bomb {
         Bomb::of(&format!(
@@ -48,7 +48,7 @@ impl Bomb {
         ))
     }
 
-    /// A component whose core module has one function.
+    /// Returns a component whose core module has one function.
     #[track_caller]
     fn of_function(body: &str) -> Bomb {
         Bomb::of_module(&format!("(func {body})"))
@@ -58,13 +58,13 @@ impl Bomb {
         self.path.metadata().expect("it is there").len()
     }
 
-    /// Checks that the component is refused for this limit by `inspect` and by `run`,
-    /// where it is beside an innocent guest.
+    /// Checks that `inspect` and `run` refuse the component for this limit. `run` gets an
+    /// innocent guest as well.
     #[track_caller]
     fn is_refused_for(&self, limit: &str) {
         let inspected = bounded(["inspect"], &[&self.path, innocent()]);
         assert_refused(&inspected, limit);
-        // What can be read is shown all the same.
+        // The other component is shown all the same.
         let shown = text(&inspected.stdout);
         assert!(shown.contains("a command"), "{inspected:?}");
 
@@ -73,8 +73,8 @@ impl Bomb {
         assert!(!text(&run.stdout).contains(INNOCENT_DONE), "{run:?}");
     }
 
-    /// Runs the component beside an innocent guest. Returns also how many bytes of memory
-    /// the program had at most, or a process of its own did.
+    /// Runs the component beside an innocent guest. Also returns the peak memory of the program
+    /// or of one of its child processes, in bytes.
     fn run(&self, options: &[&str]) -> (Output, u64) {
         let mut command = tombolo(["run"]);
         command.args(options).arg(innocent()).arg(&self.path);
@@ -94,7 +94,7 @@ impl Bomb {
     }
 }
 
-/// The most bytes that a process ever had in memory. Nothing once it has ended.
+/// Returns the peak memory of a process in bytes, or `None` once it has ended.
 fn most_memory(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status
@@ -110,7 +110,7 @@ fn children(process: u32) -> Vec<u32> {
     numbers
         .filter(|number| {
             let stat = std::fs::read_to_string(format!("/proc/{number}/stat"));
-            // After the name: the state, and the parent.
+            // The state and the parent follow the name.
             let stat = stat.unwrap_or_default();
             let rest = stat.rsplit(") ").next().unwrap_or_default();
             rest.split(' ').nth(1) == Some(&process.to_string())
@@ -159,7 +159,7 @@ fn assert_refused(output: &Output, limit: &str) {
     );
 }
 
-/// A component that instantiates one of the level below so many times, and so on.
+/// Returns a component that instantiates the one of the level below several times.
 fn nested(levels: u32, times: usize) -> String {
     let mut wat = "(component (core module) (core instance (instantiate 0)))".to_owned();
     for _ in 0..levels {
@@ -171,7 +171,7 @@ fn nested(levels: u32, times: usize) -> String {
     wat
 }
 
-/// Loops that each have a phi for each of the locals.
+/// Returns loops that each have a phi for each local.
 fn loops(locals: usize, loops: usize) -> String {
     let mut body = format!("(local{})", " i32".repeat(locals));
     body += &"loop\n".repeat(loops);
@@ -194,7 +194,7 @@ fn nested_instances_are_refused() {
     bomb.is_refused_for("component-instances");
 }
 
-#[test]
+#[test] // rule 10
 fn doubled_instances_of_modules_are_refused() {
     Bomb::of(&format!(
         "(component (core module) {})",
@@ -210,7 +210,7 @@ fn components_nested_too_deep_are_refused() {
 
 #[test]
 fn instances_that_export_each_other_are_refused() {
-    // Each would own the one before: dropping them would overflow the stack.
+    // Each would own the previous one, and dropping them would overflow the stack.
     let mut wat = "(component (instance)".to_owned();
     for index in 0..200_000 {
         let _ = write!(wat, r#"(instance (export "a" (instance {index})))"#);
@@ -220,7 +220,7 @@ fn instances_that_export_each_other_are_refused() {
 
 #[test]
 fn types_nested_too_deep_are_refused() {
-    // What reads types is recursive: this would overflow its stack.
+    // A recursive reader of types would overflow its stack.
     let depth = 100_000;
     let mut section = vec![1];
     for _ in 0..depth {
@@ -245,7 +245,7 @@ fn types_that_double_are_refused() {
         let _ = write!(wat, "(type (tuple {index} {index}))");
     }
     let bomb = Bomb::of(&(wat + ")"));
-    // This limit is the parser's own.
+    // The parser has this limit itself.
     let output = bounded(["inspect"], &[&bomb.path]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -368,12 +368,12 @@ fn too_many_locals_are_refused() {
     Bomb::of_function(&format!("(local{})", " i32".repeat(20_001))).is_refused_for("locals");
 }
 
-#[test]
+#[test] // rule 10
 fn giant_data_segment_is_refused_before_it_is_read() {
     let bomb = Bomb::of("(component)");
     let file = std::fs::File::options().append(true).open(&bomb.path);
     let file = file.expect("it was written just now");
-    // It is sparse.
+    // A sparse file.
     file.set_len(64 << 30).expect("files may be that long");
     let output = bounded(
         ["inspect", "--compile-limit", "component-bytes=64MiB"],
@@ -382,7 +382,7 @@ fn giant_data_segment_is_refused_before_it_is_read() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = text(&output.stderr);
     assert!(
-        said.contains("more bytes than the limit `component-bytes` allows, which is 67108864"),
+        said.contains("exceeds the limit `component-bytes`, which is 67108864"),
         "{said}"
     );
 }
@@ -404,8 +404,8 @@ fn check_shows_a_bomb_at_its_line() {
 }
 
 #[test]
-fn code_that_is_invalid_is_found_without_compiling() {
-    // (func (result i32)), which has no result.
+fn invalid_code_is_found_without_compiling() {
+    // (func (result i32)) without a result.
     let mut wasm =
         wat::parse_str("(component (core module (func (result i32) (unreachable) (nop))))")
             .expect("it is well-formed");
@@ -467,7 +467,7 @@ fn imports_are_checked_before_code_is_compiled() {
 
 #[test]
 fn large_component_that_is_harmless_runs() {
-    // More functions, deeper blocks and larger tables than a runtime of a language has.
+    // More functions, deeper blocks and larger tables than the runtime of a language has.
     let functions = "(func (param i32) (result i32) local.get 0 i32.const 3 i32.mul)".repeat(5000);
     let deep = format!(
         "(func {} {})",

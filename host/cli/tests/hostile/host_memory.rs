@@ -1,8 +1,7 @@
 //! Guests that make the host allocate.
 //!
-//! Each case compares the most memory that the program ever had in use, as the
-//! kernel counts it, with that of the same app without the attack. It fails beyond
-//! twice what the limits allow.
+//! Each case compares the program's peak memory, as the kernel counts it, with that of the same
+//! app without the attack. It fails if the difference exceeds twice the limits.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,12 +15,11 @@ use crate::program::{Running, assert_innocent_is_done, innocent, text, tombolo};
 
 const MIB: u64 = 1 << 20;
 
-/// What is not the guests': threads, the compiler's caches, and what the allocator
-/// keeps of them.
+/// Memory that is not the guests': threads, the compiler's caches, and memory that the allocator
+/// keeps.
 const NOISE: u64 = 24 * MIB;
 
-/// Returns the most memory that a process has had in use so far, in bytes. `None` if
-/// it has ended.
+/// Returns the peak memory of a process in bytes, or `None` if it has ended.
 fn peak(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status
@@ -47,7 +45,7 @@ fn run(command: &mut Command) -> (Output, u64) {
     (output, watch.join().expect("reading does not panic"))
 }
 
-/// Writes a component that is given as text.
+/// Writes a component, given in the text format.
 fn component(dir: &TempDir, name: &str, text: &str) -> PathBuf {
     let path = dir.path().join(name).with_extension("wasm");
     let wasm = wat::parse_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -59,7 +57,7 @@ fn directory() -> TempDir {
     tempfile::tempdir().expect("there is room for a directory")
 }
 
-/// A component that instantiates a module with many globals, often.
+/// Returns a component that instantiates a module with many globals many times.
 fn with_globals(dir: &TempDir, name: &str, globals: usize, instances: usize) -> PathBuf {
     let globals = "(global (mut i64) (i64.const 0))".repeat(globals);
     let instances = "(core instance (instantiate $m))".repeat(instances);
@@ -67,7 +65,7 @@ fn with_globals(dir: &TempDir, name: &str, globals: usize, instances: usize) -> 
     component(dir, name, &text)
 }
 
-#[test]
+#[test] // rule 10
 fn app_with_too_many_globals_is_refused_by_the_limit() {
     let dir = directory();
     let few = with_globals(&dir, "few", 100_000, 1);
@@ -89,8 +87,8 @@ fn app_with_too_many_globals_is_refused_by_the_limit() {
     assert!(most < base + NOISE, "{most} bytes, and {base} without");
 }
 
-#[test]
-fn globals_within_the_limit_take_what_they_are_charged() {
+#[test] // rule 10
+fn globals_within_the_limit_are_charged_in_full() {
     let dir = directory();
     let few = with_globals(&dir, "few", 100_000, 1);
     let many = with_globals(&dir, "many", 100_000, 35);
@@ -110,8 +108,8 @@ fn globals_within_the_limit_take_what_they_are_charged() {
     );
 }
 
-/// Runs the guest that opens directories, beside the innocent one, and returns what
-/// it printed and the peak while it has them open.
+/// Runs the guest that opens directories beside the innocent one. Returns its output, and the
+/// peak while they are open.
 fn open_directories(files: &Path, count: &str, limit: &str) -> (Output, u64) {
     let grant = format!("{}::/files", files.display());
     let mut command = tombolo(["run", "--limit", "memory=32MiB", "--limit", limit]);
@@ -121,7 +119,7 @@ fn open_directories(files: &Path, count: &str, limit: &str) -> (Output, u64) {
     let mut running = Running::start(&mut command);
     let mut stdout = BufReader::new(running.0.stdout.take().expect("it is piped"));
     let mut printed = String::new();
-    // Both guests have done their work, in whichever order.
+    // Both guests have finished their work, in either order.
     while printed.lines().count() < 2 {
         let read = stdout.read_line(&mut printed).expect("it prints text");
         assert!(read > 0, "it ended early: {printed}");
@@ -134,9 +132,9 @@ fn open_directories(files: &Path, count: &str, limit: &str) -> (Output, u64) {
     (output, most)
 }
 
-/// Directories of which wasmtime-wasi would keep all entries, for each stream.
-#[test]
-fn open_directories_take_what_they_are_charged() {
+/// wasmtime-wasi would keep all entries of the directories, for each stream.
+#[test] // rule 10
+fn open_directories_are_charged_in_full() {
     let dir = directory();
     let files: u32 = 4000;
     for number in 0..files {
@@ -148,7 +146,7 @@ fn open_directories_take_what_they_are_charged() {
     assert!(output.status.success(), "{output:?}");
     assert_innocent_is_done(&output);
     let stdout = text(&output.stdout);
-    // 4 MiB are 256 times 16 KiB, and a few of them are the stream of stdin and such.
+    // 4 MiB are 256 times 16 KiB, of which stdin and other streams take a few.
     let held: usize = stdout
         .lines()
         .find_map(|line| line.strip_prefix("holds ")?.split(' ').next()?.parse().ok())
@@ -167,7 +165,7 @@ fn open_directories_take_what_they_are_charged() {
     );
 }
 
-/// A command that calls another guest with a list of so many numbers.
+/// Returns a command that calls another guest with a list of `count` numbers.
 fn caller(dir: &TempDir, count: u32) -> PathBuf {
     let text = format!(
         r#"(component
@@ -193,7 +191,7 @@ fn caller(dir: &TempDir, count: u32) -> PathBuf {
     component(dir, &format!("caller-{count}"), &text)
 }
 
-/// The guest that it calls.
+/// Returns the guest that it calls.
 fn sink(dir: &TempDir) -> PathBuf {
     component(
         dir,
@@ -212,7 +210,7 @@ fn sink(dir: &TempDir) -> PathBuf {
     )
 }
 
-#[test]
+#[test] // rule 10
 fn arguments_of_calls_take_no_more_than_the_limit() {
     let dir = directory();
     let sink = sink(&dir);
@@ -235,7 +233,7 @@ fn arguments_of_calls_take_no_more_than_the_limit() {
         most < base + 2 * 16 * MIB + NOISE,
         "{most} bytes, and {base} without"
     );
-    // What fits once and not twice is refused before it is copied.
+    // A list that fits once but not twice is refused before it is copied.
     let (output, _) = app(400_000);
     assert_innocent_is_done(&output);
     let stderr = text(&output.stderr);
@@ -248,7 +246,7 @@ struct Lists {
     core_params: &'static str,
     arguments: &'static str,
     element: &'static str,
-    /// The elements of a list that fits into 16 MiB of host memory once and not twice.
+    /// The length of a list that fits into 16 MiB of host memory once but not twice.
     count: u32,
 }
 
@@ -261,7 +259,7 @@ const OF_VALUES: Lists = Lists {
     count: 300_000,
 };
 
-/// Lists that are passed without a detour over dynamic values.
+/// Lists that are passed without conversion to dynamic values.
 const OF_BYTES: Lists = Lists {
     params: r#"(param "key" (list u8))"#,
     core_params: "(param i32 i32)",
@@ -270,8 +268,8 @@ const OF_BYTES: Lists = Lists {
     count: 9 << 20,
 };
 
-/// A guest that returns a large list from `keep`. `get` returns an empty list until
-/// then, and the same large one afterwards.
+/// Returns a guest whose `keep` returns a large list. Its `get` returns an empty list before
+/// that, and the large one afterwards.
 fn lists_server(dir: &TempDir, lists: &Lists) -> PathBuf {
     let Lists {
         params,
@@ -307,8 +305,8 @@ fn lists_server(dir: &TempDir, lists: &Lists) -> PathBuf {
     component(dir, "server", &text)
 }
 
-/// A command that calls one of the functions until it has a large list. Its `realloc`
-/// takes so many steps, during which the host has the list for it.
+/// Returns a command that calls one of the functions until it gets a large list. Its `realloc`
+/// takes a number of steps, during which the host holds the list.
 fn lists_client(dir: &TempDir, lists: &Lists, function: &str, steps: u32) -> PathBuf {
     let Lists {
         params,
@@ -349,8 +347,8 @@ fn lists_client(dir: &TempDir, lists: &Lists, function: &str, steps: u32) -> Pat
     component(dir, function, &text)
 }
 
-/// Runs a client that keeps a large list for a while, and another that gets one
-/// meanwhile.
+/// Runs a client that keeps a large list for a while, and another client that gets one in that
+/// time.
 fn keep_and_get(lists: &Lists, steps: u32, limit: &str) -> Output {
     let dir = directory();
     let manifest = dir.path().join("tombolo.toml");
@@ -372,7 +370,7 @@ fn keep_and_get(lists: &Lists, steps: u32, limit: &str) -> Output {
     output
 }
 
-#[test]
+#[test] // rule 9
 fn results_that_a_client_keeps_do_not_end_the_server() {
     for lists in [OF_VALUES, OF_BYTES] {
         let output = keep_and_get(&lists, 1_000_000_000, "16MiB");
@@ -381,7 +379,7 @@ fn results_that_a_client_keeps_do_not_end_the_server() {
 }
 
 #[test]
-fn results_over_the_callers_limit_are_the_callers_problem() {
+fn results_over_the_callers_limit_end_the_caller() {
     for lists in [OF_VALUES, OF_BYTES] {
         let output = keep_and_get(&lists, 0, "4MiB");
         assert_eq!(output.status.code(), Some(134), "{output:?}");
@@ -396,8 +394,8 @@ fn results_over_the_callers_limit_are_the_callers_problem() {
     }
 }
 
-/// Flags with short names take thirty times what wasmtime counts for them.
-#[test]
+/// Flags with short names take thirty times the memory that wasmtime counts for them.
+#[test] // rule 10
 fn lists_of_flags_take_no_more_than_the_limit() {
     let dir = directory();
     let callee = dir.path().join("flagged.wasm");
@@ -426,8 +424,8 @@ fn lists_of_flags_take_no_more_than_the_limit() {
     );
 }
 
-/// Component instances of which each has many handles for a moment. Their tables do
-/// not shrink.
+/// Returns component instances that each have many handles for a moment. Their tables do not
+/// shrink.
 fn with_handles(dir: &TempDir, instances: usize) -> PathBuf {
     let instances = "(instance (instantiate $holder))".repeat(instances);
     let text = format!(
@@ -459,7 +457,7 @@ fn with_handles(dir: &TempDir, instances: usize) -> PathBuf {
     component(dir, "handles", &text)
 }
 
-#[test]
+#[test] // rule 10
 fn tables_of_handles_take_no_more_than_the_limit() {
     let dir = directory();
     let app = |instances: usize| {
@@ -500,7 +498,7 @@ fn long_writes_and_random_bytes_are_bounded() {
 }
 
 #[test]
-fn death_with_many_write_windows_logs_a_few_lines_and_a_count() {
+fn death_with_many_windows_logs_a_count() {
     let count = 400;
     let dir = directory();
     let manifest = dir.path().join("tombolo.toml");
@@ -526,7 +524,7 @@ fn death_with_many_write_windows_logs_a_few_lines_and_a_count() {
     };
     let counted: usize = lines.iter().filter_map(more).sum();
     let shown = lines.iter().filter(|line| more(line).is_none()).count();
-    // On a machine that is so slow that it takes several periods, there are more.
+    // A slow machine needs several periods, which log more lines.
     assert!(shown <= 100, "{stderr}");
     assert_eq!(shown + counted, count, "{stderr}");
 }

@@ -1,5 +1,5 @@
-//! A memory cgroup that is nearly full: what is purgeable goes first, then a growth is
-//! refused or a guest is ended, and the kernel kills nobody.
+//! A memory cgroup that is nearly full. Unpinned bytes are purged first. Then a growth is refused
+//! or a guest is terminated. The kernel kills no process.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -16,11 +16,11 @@ use crate::program::{
 
 const MIB: u64 = 1 << 20;
 
-/// The cgroup's limit. The margin is an eighth of it.
+/// The cgroup's limit in bytes. The margin is an eighth of it.
 const LIMIT: u64 = 256 * MIB;
 
-/// An app of an innocent guest and others, each with what its arguments are and its
-/// score; the first is the first command.
+/// Creates an app of an innocent guest and others, each with its arguments and its score. The
+/// first guest is the first command.
 fn app(guests: &[(&str, &str, u32)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let component = |path: &str| format!("component = {path:?}\n");
@@ -45,7 +45,7 @@ fn app(guests: &[(&str, &str, u32)]) -> TempDir {
     dir
 }
 
-/// The program, which runs that app in a cgroup.
+/// Returns the command that runs the app in a cgroup.
 fn run(group: &Group, app: &Path) -> Command {
     let plain = tombolo(["run", "--json"]);
     let mut command = group.command(plain.get_program());
@@ -65,7 +65,7 @@ fn group(name: &str) -> Group {
     group
 }
 
-/// The number that follows in a text.
+/// Returns the number after `before` in a text.
 #[track_caller]
 fn number(text: &str, before: &str) -> u64 {
     let (_, rest) = text
@@ -75,14 +75,14 @@ fn number(text: &str, before: &str) -> u64 {
     rest[..end.unwrap_or(rest.len())].parse().expect("a number")
 }
 
-/// Checks that the host and the innocent guest lived, and the kernel killed nobody.
+/// Checks that the host and the innocent guest survived, and that the kernel killed no process.
 #[track_caller]
 fn assert_all_live(group: &Group, output: &Output) {
     assert_eq!(group.oom_kills(), 0, "{output:?}");
     assert_innocent_is_done(output);
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn cache_goes_before_a_growth_is_refused() {
     let group = group("growing");
@@ -91,21 +91,21 @@ fn cache_goes_before_a_growth_is_refused() {
     assert_all_live(&group, &output);
     assert!(output.status.success(), "{output:?}");
     let (said, report) = (text(&output.stdout), text(&output.stderr));
-    // With the cache there, it would have been little more than 100.
+    // Beside the cache, it would have been little more than 100.
     let grown = number(&said, "grow: refused after ");
     assert!((140..=LIMIT / MIB - 32).contains(&grown), "{said}");
     let purged = number(&report, r#""purged":"#);
     assert!(purged >= 90 * MIB, "{report}");
     assert!(said.contains("cache: heard of Level::"), "{said}");
     assert_eq!(number(&report, r#""kills_total":"#), 0, "{report}");
-    // An allocator may try more than once.
+    // An allocator may retry.
     assert!(number(&report, r#""growths_refused":"#) > 0, "{report}");
     println!("{said}the limit was met {} times", group.hits());
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
-fn guest_that_insists_is_ended_and_says_why() {
+fn insisting_guest_is_terminated_with_a_reason() {
     let group = group("insisting");
     let app = app(&[("growing", "insist", 900), ("cache", "cache 100", 500)]);
     let output = Running::start(&mut run(&group, app.path())).end();
@@ -122,9 +122,9 @@ fn guest_that_insists_is_ended_and_says_why() {
     assert!(number(&said, r#""purged":"#) >= 90 * MIB, "{said}");
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
-fn untouched_gigabyte_is_refused_and_costs_nobody() {
+fn untouched_gigabyte_is_refused_without_harm() {
     let group = group("reserving");
     let app = app(&[("reserving", "reserve 1024", 500)]);
     let output = Running::start(&mut run(&group, app.path())).end();
@@ -133,9 +133,9 @@ fn untouched_gigabyte_is_refused_and_costs_nobody() {
     assert!(said.contains("reserve: refused"), "{output:?}");
 }
 
-#[test]
+#[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
-fn guest_is_ended_by_score_before_the_kernel_kills() {
+fn highest_score_ends_before_the_kernel_kills() {
     const NAME: &str = "low_memory::guest_is_ended_by_score_before_the_kernel_kills";
     fill_if_told();
     let group = group("filled");
@@ -149,7 +149,7 @@ fn guest_is_ended_by_score_before_the_kernel_kills() {
         held += usize::from(line.contains("hold: "));
         innocent_done |= line.contains(INNOCENT_DONE);
     }
-    // Nobody asks the host for what another process takes.
+    // Another process takes memory without asking the host.
     let filling = Filling::start(&group, NAME, LIMIT - 8 * MIB);
     until("the memory of a guest is back", || {
         let usage = std::fs::read_to_string(group.usage()).unwrap();
@@ -166,8 +166,8 @@ fn guest_is_ended_by_score_before_the_kernel_kills() {
     drop(filling);
 }
 
-#[test]
-fn sigusr1_purges_what_nobody_pins() {
+#[test] // rule 7
+fn sigusr1_purges_unpinned_bytes() {
     let app = app(&[("keeping", "keep 8", 500)]);
     let mut command = tombolo(["run", "--json", "-v"]);
     command.current_dir(app.path());
@@ -178,7 +178,7 @@ fn sigusr1_purges_what_nobody_pins() {
     kill_process(pid, Signal::USR1).unwrap();
     let mut log = BufReader::new(running.0.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("purged, as SIGUSR1 asks") {
+    while !line.contains("purged on SIGUSR1") {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
     }
@@ -187,6 +187,6 @@ fn sigusr1_purges_what_nobody_pins() {
     log.read_to_string(&mut report).unwrap();
     let output = running.end();
     assert_eq!(output.status.code(), Some(143), "{output:?}");
-    // The machine may be short of memory besides, and some of it have gone before.
+    // If the machine is short of memory as well, some bytes may be purged already.
     assert!(number(&report, r#""purged":"#) >= 8 * MIB, "{report}");
 }

@@ -17,8 +17,8 @@ use tracing::span;
 use crate::guests;
 use crate::program::{Running, assert_innocent_is_done, innocent, text, tombolo};
 
-/// The program, run by another one that changes something about the process: its last
-/// argument is followed by the program and its arguments.
+/// Returns a command in which a wrapper changes the process and runs the program. The program
+/// and its arguments follow the wrapper's arguments.
 fn under(wrapper: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new(wrapper[0]);
     command
@@ -32,7 +32,7 @@ fn under(wrapper: &[&str], arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the guest that does this, with a directory, and the innocent one beside it.
+/// Runs the hostile guest with a directory, and the innocent guest beside it.
 fn beside_innocent(
     wrapper: &[&str],
     options: &[&str],
@@ -50,20 +50,20 @@ fn beside_innocent(
     (Running::start(&mut command).end(), directory)
 }
 
-/// Lets every user write there.
+/// Makes a directory writable for all users.
 fn open_to_all(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777)).unwrap();
 }
 
-/// Checks that the program ended by itself, without a panic and with this code.
+/// Checks that the program exited with this code and did not panic.
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     assert!(!text(&output.stderr).contains("panicked"), "{output:?}");
 }
 
-/// A guest that spins, beside nobody, until it is there.
+/// Starts a guest that spins alone, and waits until it runs.
 fn spinning(wrapper: &[&str], options: &[&str]) -> Running {
     let mut command = under(wrapper, &["run"]);
     command
@@ -81,7 +81,7 @@ fn signal(running: &Running, signal: Signal) {
     kill_process(Pid::from_child(&running.0), signal).unwrap();
 }
 
-/// Changes a limit of a program that runs.
+/// Changes a limit of a running program.
 fn limit_later(running: &Running, limit: &str) {
     let limited = Command::new("prlimit")
         .args([limit, "--pid", &running.0.id().to_string()])
@@ -92,7 +92,7 @@ fn limit_later(running: &Running, limit: &str) {
 mod file_size {
     use super::*;
 
-    #[test]
+    #[test] // rule 9
     fn larger_region_and_file_are_refused_by_name() {
         let limit = (1 << 20).to_string();
         let wrapper = ["prlimit", &format!("--fsize={limit}:{limit}")];
@@ -108,7 +108,7 @@ mod file_size {
     }
 
     #[test]
-    fn lower_limit_later_keeps_no_region_from_being_written() {
+    fn later_limit_does_not_affect_regions() {
         let mut command = tombolo(["run", guests::HOSTILE_PROCESS, "--", "late"]);
         command.stdin(Stdio::piped());
         let mut running = Running::start(&mut command);
@@ -131,7 +131,7 @@ mod signals {
     use super::*;
 
     #[test]
-    fn blocked_by_the_parent_are_heard_all_the_same() {
+    fn blocked_by_the_parent_still_work() {
         let (output, _directory) = beside_innocent(&["env", "--block-signal"], &[], &["file"]);
         assert_code(&output, 0);
         assert_innocent_is_done(&output);
@@ -161,7 +161,7 @@ mod signals {
     }
 
     #[test]
-    fn hang_up_ends_in_order_however_often() {
+    fn repeated_hang_up_ends_in_order() {
         let running = spinning(&["env", "--default-signal=HUP"], &["--report"]);
         signal(&running, Signal::HUP);
         signal(&running, Signal::HUP);
@@ -182,7 +182,7 @@ mod signals {
     }
 
     #[test]
-    fn quit_ends_at_once_and_dumps_no_core_if_none_is_allowed() {
+    fn quit_ends_at_once_within_the_core_limit() {
         let wrapper = ["env", "--default-signal=QUIT", "prlimit", "--core=0:0"];
         let running = spinning(&wrapper, &[]);
         signal(&running, Signal::QUIT);
@@ -192,7 +192,7 @@ mod signals {
     }
 
     #[test]
-    fn broken_pipe_kills_nobody() {
+    fn broken_pipe_kills_no_guest() {
         let wrapper = ["env", "--default-signal=PIPE"];
         for arguments in [["schema"], ["--help"]] {
             let (reader, writer) = std::io::pipe().unwrap();
@@ -207,7 +207,7 @@ mod signals {
 mod streams {
     use super::*;
 
-    /// What becomes of stderr, as a shell says it.
+    /// Redirections of stderr, in shell syntax.
     const LOST: [&str; 2] = ["2>&-", "2>/dev/full"];
 
     #[test]
@@ -230,7 +230,7 @@ mod streams {
     }
 
     #[test]
-    fn stderr_that_nobody_reads_any_more_changes_no_code() {
+    fn abandoned_stderr_changes_no_code() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = tombolo(["-vv", "run", "--report", guests::HOSTILE_PROCESS]);
@@ -241,7 +241,7 @@ mod streams {
     }
 
     #[test]
-    fn results_that_cannot_be_printed_are_a_failure() {
+    fn unwritable_result_is_a_failure() {
         for arguments in [["schema"], ["--help"]] {
             let wrapper = ["sh", "-c", "exec \"$@\" >/dev/full", "sh"];
             let output = Running::start(&mut under(&wrapper, &arguments)).end();
@@ -250,7 +250,7 @@ mod streams {
     }
 
     #[test]
-    fn closed_ones_are_no_guests_file() {
+    fn closed_ones_do_not_become_a_guests_file() {
         let wrapper = ["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"];
         let (output, directory) = beside_innocent(&wrapper, &["-v", "--report"], &["file"]);
         assert_code(&output, 0);
@@ -262,20 +262,20 @@ mod streams {
 mod threads {
     use super::*;
 
-    /// Makes the process that of a user who has no other process, and may have so many
-    /// threads.
+    /// Returns a wrapper that changes to a user without other processes, and limits the threads
+    /// of that user.
     fn limited(threads: u32) -> Vec<String> {
         static USERS: AtomicUsize = AtomicUsize::new(0);
         let own = USERS.fetch_add(1, Ordering::Relaxed);
         let user = 1_000_000_000 + (std::process::id() as usize % 1_000_000) * 1000 + own;
         let limit = format!("ulimit -u {threads} && exec \"$@\"");
         let wrapper = match rustix::process::getuid().is_root() {
-            // Root itself may have any number. The other user can read what root built.
+            // The limit does not apply to root. The other user can read the files of root.
             true => format!(
                 "setpriv --reuid={user} --clear-groups --inh-caps=+dac_override \
                  --ambient-caps=+dac_override"
             ),
-            // Threads are counted for each user namespace by itself.
+            // Each user namespace counts its threads separately.
             false => "unshare --user --map-current-user".to_owned(),
         };
         let words = wrapper.split(' ').chain(["bash", "-c"]).map(str::to_owned);
@@ -289,7 +289,7 @@ mod threads {
     }
 
     #[test]
-    fn too_few_are_an_error_that_names_the_limit() {
+    fn too_few_are_an_error_with_the_limit() {
         let mut worked = 0;
         for threads in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14] {
             let output = run(threads);
@@ -302,10 +302,13 @@ mod threads {
                 assert_code(&output, 2);
                 assert!(said.contains("error: "), "{threads}: {said}");
                 assert!(said.contains("RLIMIT_NPROC"), "{threads}: {said}");
-                assert_eq!(worked, 0, "{threads} are too few, and less are not: {said}");
+                assert_eq!(
+                    worked, 0,
+                    "{threads} are too few, but fewer are enough: {said}"
+                );
             }
         }
-        assert!(worked >= 3, "{worked} of the numbers are enough");
+        assert!(worked >= 3, "only {worked} of the numbers are enough");
     }
 
     #[test]
@@ -328,7 +331,7 @@ mod limits {
     use super::*;
 
     #[test]
-    fn few_descriptors_are_an_error_that_names_the_limit() {
+    fn few_descriptors_are_an_error() {
         let mut worked = 0;
         for descriptors in [4, 8, 16, 24, 32, 48, 64] {
             let limit = format!("--nofile={descriptors}:{descriptors}");
@@ -346,12 +349,12 @@ mod limits {
                     assert!(error, "{descriptors}: {said}");
                     assert_eq!(
                         worked, 0,
-                        "{descriptors} are too few, and less are not: {said}"
+                        "{descriptors} are too few, but fewer are enough: {said}"
                     );
                 }
             }
         }
-        assert!(worked >= 3, "{worked} of the numbers are enough");
+        assert!(worked >= 3, "only {worked} of the numbers are enough");
     }
 
     #[test]
@@ -385,11 +388,11 @@ mod limits {
     }
 }
 
-/// Guests that are started again, at the end of the app.
+/// Restarts of guests at the end of the app.
 mod restarts {
     use super::*;
 
-    /// Drops what it has of a server just before it ends.
+    /// A command that drops a server's resource just before it ends.
     const COMMAND: &str = r#"
 (component
   (import "test:dying/things" (instance $things
@@ -415,7 +418,7 @@ mod restarts {
   (export "wasi:cli/run@0.2.0" (instance $all))
 )"#;
 
-    /// Dies when that is dropped, after so many steps.
+    /// A server that dies a number of steps after its resource is dropped.
     const SERVER: &str = r#"
 (component
   (core module $dying
@@ -458,8 +461,8 @@ mod restarts {
     }
 
     #[test]
-    fn failure_is_none_just_before_and_after_the_end() {
-        // The command has long ended when the server dies, or is just about to.
+    fn restartable_failure_at_the_end_is_ignored() {
+        // The command has ended before the server dies, or ends at that moment.
         for steps in [100_000_000, 100_000, 1000, 1, 1] {
             let output = run(steps, r#""on-failure""#);
             assert_code(&output, 0);
@@ -468,7 +471,7 @@ mod restarts {
     }
 
     #[test]
-    fn failure_is_one_where_no_restart_is_left() {
+    fn failure_without_a_restart_left_counts() {
         let none_left = r#"{ policy = "on-failure", max-restarts = 0 }"#;
         for restart in [r#""never""#, none_left] {
             let output = run(1, restart);
@@ -478,15 +481,14 @@ mod restarts {
     }
 }
 
-/// A part of the host that panics in the middle of a guest's call: what an embedder logs
-/// to.
+/// A panic of the host in the middle of a guest's call, in the embedder's logger.
 mod panics {
     use super::*;
 
     struct Panics {
         message: &'static str,
         region: &'static str,
-        /// What callers were told of calls that failed.
+        /// The errors that callers got for failed calls.
         told: Arc<Mutex<Vec<String>>>,
     }
 
@@ -537,7 +539,7 @@ mod panics {
         GuestSpec::new(name, std::fs::read(path).unwrap())
     }
 
-    /// Runs a guest with such a region beside the innocent one, which is the first command.
+    /// Runs a guest with such a region beside the innocent guest, which is the first command.
     fn run(message: &'static str) -> Outcome {
         let victim = GuestSpec {
             args: vec!["keep".into(), "broken".into()],
@@ -550,7 +552,7 @@ mod panics {
         panicking(message, "broken", app).0
     }
 
-    /// Runs an app, and returns what callers were told besides.
+    /// Runs an app, and also returns the errors that callers got.
     fn panicking(
         message: &'static str,
         region: &'static str,
@@ -562,7 +564,7 @@ mod panics {
             region,
             told: told.clone(),
         };
-        // All of it is in this thread, to which the subscriber belongs.
+        // Everything runs on this thread, for which the subscriber is set.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -574,8 +576,8 @@ mod panics {
         (outcome, told)
     }
 
-    #[test]
-    fn in_a_callee_is_told_to_its_caller() {
+    #[test] // rules 9, 13
+    fn in_a_callee_fails_the_call() {
         for strand in [None, Some("one".to_owned())] {
             let guest = |name, path| GuestSpec {
                 strand: strand.clone(),
@@ -613,8 +615,8 @@ mod panics {
         }
     }
 
-    #[test]
-    fn in_a_call_ends_its_guest_alone() {
+    #[test] // rule 9
+    fn in_a_call_ends_only_its_guest() {
         let outcome = run("region created");
         assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
         assert_eq!(
@@ -625,13 +627,13 @@ mod panics {
             ]
         );
         assert_eq!(outcome.report.guests[1].end, GuestEnd::Failed);
-        // The region was made, and goes with the store.
+        // The region exists, and is freed with the store.
         let report = outcome.report;
         assert_eq!(report.regions_created, report.regions_freed + 1);
     }
 
-    #[test]
-    fn at_the_end_of_a_guest_ends_that_alone() {
+    #[test] // rule 9
+    fn at_the_end_of_a_guest_ends_only_that_guest() {
         let outcome = run("region freed");
         assert_eq!(outcome.end, CommandExit::Exit(0), "{outcome:?}");
         assert_eq!(

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::guests;
 
-/// Generous for what takes a second or two, on a busy machine.
+/// Generous for a second or two of work on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
-/// What the innocent guest prints when all of its work came out right.
+/// The output of the innocent guest if all of its work is correct.
 pub(crate) const INNOCENT_DONE: &str = "innocent: all rounds came out right";
 
-/// The program with its standard streams piped, except for an empty stdin.
+/// Returns the program's command with piped standard streams and an empty stdin.
 pub(crate) fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
     command
@@ -25,13 +25,13 @@ pub(crate) fn tombolo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
     command
 }
 
-/// The innocent guest. It is a command that makes, fills, checks and drops
-/// regions for a number of rounds, and prints [`INNOCENT_DONE`].
+/// Returns the innocent guest: a command that creates, fills, checks and drops regions for a
+/// number of rounds, and prints [`INNOCENT_DONE`].
 pub(crate) fn innocent() -> &'static Path {
     Path::new(guests::HOSTILE_INNOCENT)
 }
 
-/// A child that is killed at the latest when the test ends.
+/// A running program that is killed when the test ends.
 #[derive(Debug)]
 pub(crate) struct Running(pub(crate) Child);
 
@@ -42,7 +42,7 @@ impl Running {
         Running(command.spawn().expect("the program starts"))
     }
 
-    /// Waits for the end and returns what was printed. Fails after [`BOUND`].
+    /// Waits for the end and returns the output. Fails after [`BOUND`].
     #[track_caller]
     pub(crate) fn end(mut self) -> Output {
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
@@ -76,7 +76,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits for something that happens outside of this process.
+/// Waits for a condition outside of this process.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -86,12 +86,12 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Returns what a stream held, as text.
+/// Returns the contents of a stream as text.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Checks that the innocent guest's work came out right.
+/// Checks that the innocent guest's work is correct.
 #[track_caller]
 pub(crate) fn assert_innocent_is_done(output: &Output) {
     let stdout = text(&output.stdout);

@@ -1,7 +1,7 @@
 //! A kernel that refuses system calls.
 //!
-//! Here the real program is refused calls. That each single call of Tombolo's may be
-//! refused, at any time, is shown by the tests of the library (`refusal_tests`).
+//! These tests refuse calls of the whole program. The library's `refusal_tests` refuse each of
+//! its calls at any time.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,15 +9,14 @@ use std::process::{Command, Output};
 use crate::guests;
 use crate::program::{Running, assert_innocent_is_done, text, tombolo};
 
-/// What the number of bytes of private memory in a process is limited to: 256 MiB.
+/// The limit on private memory of the process: 256 MiB.
 const DATA: &str = "--data=268435456";
 
-/// The exit codes for a guest that was ended, and for what keeps the program from
-/// running an app at all.
+/// The exit codes if a guest is terminated, and if the app cannot start.
 const GUEST_FAILED: i32 = 134;
 const NOT_RUN: i32 = 2;
 
-/// Has another program run this one, with the same pipes.
+/// Returns a command in which another program runs this one, with the same pipes.
 fn within(program: &str, arguments: &[&str], inner: &Command) -> Command {
     let mut command = Command::new(program);
     command
@@ -31,55 +30,55 @@ fn within(program: &str, arguments: &[&str], inner: &Command) -> Command {
     command
 }
 
-/// Runs an app of an innocent guest, which is the first command, and a guest that
-/// writes to its windows, with these arguments.
-fn run_beside_trespasser(directory: &Path, attack: &str, program: &str, with: &[&str]) -> Output {
+/// Runs the innocent guest, which is the first command, beside a guest that writes to its
+/// `read` windows.
+fn run_beside_violator(directory: &Path, attack: &str, program: &str, with: &[&str]) -> Output {
     let manifest = directory.join("tombolo.toml");
     let component = guests::HOSTILE_TRESPASSER;
     let app = format!(
         "[guests.innocent]\ncomponent = {component:?}\nargs = [\"work\", \"2000\"]\n\n\
-         [guests.trespasser]\ncomponent = {component:?}\nargs = [{attack}]\n\n\
-         [scopes.pool.members]\ninnocent = [\"read\", \"share\"]\ntrespasser = [\"read\"]\n",
+         [guests.violator]\ncomponent = {component:?}\nargs = [{attack}]\n\n\
+         [scopes.pool.members]\ninnocent = [\"read\", \"share\"]\nviolator = [\"read\"]\n",
     );
     std::fs::write(&manifest, app).expect("the directory is ours");
     let run = tombolo(["run".as_ref(), "-f".as_ref(), manifest.as_os_str()]);
     Running::start(&mut within(program, with, &run)).end()
 }
 
-/// Checks that the trespasser was ended for what it did.
+/// Checks that the guest was terminated for the write.
 #[track_caller]
-fn assert_trespasser_is_ended(output: &Output) {
+fn assert_violator_is_ended(output: &Output) {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(stdout.contains("its memory is full"), "{output:?}");
     assert!(!stdout.contains("nobody stopped it"), "{output:?}");
-    let why = "guest `trespasser` wrote to its read-only window on region `bait`";
+    let why = "guest `violator` wrote to its read-only window on region `bait`";
     assert!(stderr.contains(why), "{output:?}");
 }
 
-#[test]
-fn trespass_beyond_rlimit_data_ends_that_guest() {
+#[test] // rule 9
+fn write_violation_beyond_rlimit_data_ends_guest() {
     let directory = tempfile::tempdir().unwrap();
-    // Two windows of 64 MiB, of which private copies would not fit.
-    let output = run_beside_trespasser(directory.path(), "'attack', '1024'", "prlimit", &[DATA]);
+    // Private copies of two windows of 64 MiB would not fit.
+    let output = run_beside_violator(directory.path(), "'attack', '1024'", "prlimit", &[DATA]);
     assert_eq!(output.status.code(), Some(GUEST_FAILED), "{output:?}");
     assert_innocent_is_done(&output);
-    assert_trespasser_is_ended(&output);
+    assert_violator_is_ended(&output);
 }
 
-/// Has the kernel refuse a thread's system call of this name and number.
+/// Makes the kernel refuse the call `call` of each thread with this number.
 fn refusing(call: &str, number: u32, directory: &Path) -> Output {
     let inject = format!("inject={call}:error=ENOMEM:when={number}");
     let trace = format!("trace={call}");
     let log = directory.join("strace");
     let log = log.to_str().expect("it is UTF-8");
     let with = ["-f", "-qq", "-o", log, "-e", &trace, "-e", &inject, "--"];
-    let output = run_beside_trespasser(directory, "'attack-at-once', '16'", "strace", &with);
+    let output = run_beside_violator(directory, "'attack-at-once', '16'", "strace", &with);
     let log = std::fs::read_to_string(log).expect("strace writes it");
     assert!(log.contains("(INJECTED)"), "{call} {number}: {log}");
     output
 }
 
-/// Checks that the program ended by itself, for a reason that it gives.
+/// Checks that the program exited by itself and printed a reason.
 #[track_caller]
 fn assert_orderly(output: &Output) {
     let stderr = text(&output.stderr);
@@ -88,12 +87,12 @@ fn assert_orderly(output: &Output) {
         Some(NOT_RUN) => assert!(stderr.contains("Cannot allocate memory"), "{output:?}"),
         _ => panic!("{output:?}"),
     }
-    // A guest that is refused may panic, which is its own business: in its `main`.
+    // The refused guest may panic in its own `main`.
     assert!(!stderr.contains("thread 'tokio"), "{output:?}");
 }
 
-#[test]
-fn refused_region_files_are_an_error_to_that_guest() {
+#[test] // rule 9
+fn refused_region_files_fail_only_that_guest() {
     for call in ["memfd_create", "ftruncate"] {
         for number in [1, 2] {
             let directory = tempfile::tempdir().unwrap();
@@ -102,13 +101,13 @@ fn refused_region_files_are_an_error_to_that_guest() {
     }
 }
 
-#[test]
-fn refused_cleaning_of_memories_harms_nobody() {
+#[test] // rules 4, 9
+fn refused_cleaning_of_memories_does_no_harm() {
     for call in ["mincore", "madvise"] {
         let directory = tempfile::tempdir().unwrap();
         let output = refusing(call, 1, directory.path());
         assert_orderly(&output);
         assert_innocent_is_done(&output);
-        assert_trespasser_is_ended(&output);
+        assert_violator_is_ended(&output);
     }
 }

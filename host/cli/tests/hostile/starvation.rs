@@ -7,14 +7,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::guests;
 use crate::program::{Running, assert_innocent_is_done, innocent, text, tombolo, until};
 
-/// Runs an app until its guests have printed these lines, each so often, ends it by
-/// SIGTERM while the attack goes on, and checks that it ends in order.
+/// Runs an app until its guests have printed these lines, each a number of times. Then sends
+/// SIGTERM during the attack, and checks that the app shuts down in order.
 #[track_caller]
 fn run_until_printed(manifest: &str, expected: &[(&str, usize)]) {
     let dir = tempfile::tempdir().expect("there is room");
     let file = dir.path().join("tombolo.toml");
     std::fs::write(&file, manifest).expect("there is room");
-    // The guests print into a file, which can be looked at meanwhile.
+    // The guests print into a file that the test reads meanwhile.
     let printed = dir.path().join("printed");
     let out = std::fs::File::create(&printed).expect("there is room");
     let mut command = tombolo(["run", "--report", "-f"]);
@@ -43,7 +43,7 @@ fn guest(name: &str, component: &str, args: &str) -> String {
     format!("[guests.{name}]\ncomponent = \"{component}\"\nargs = [{args}]\n{LIMITS}\n")
 }
 
-/// As they are by default where a process may have enough descriptors.
+/// The default limits of a process with enough descriptors.
 const LIMITS: &str = "limits = { regions = 1024, descriptors = 1024 }";
 
 fn innocent_guest() -> String {
@@ -54,8 +54,8 @@ fn innocent_guest() -> String {
     )
 }
 
-#[test]
-fn many_waiters_take_no_turns_of_an_innocent_guest() {
+#[test] // rules 9, 11
+fn many_waiters_do_not_starve_an_innocent_guest() {
     let crowd = |name| guest(name, guests::HOSTILE_CROWD, "\"alone\"");
     let manifest = [crowd("one"), crowd("two"), innocent_guest()].concat();
     run_until_printed(
@@ -67,7 +67,7 @@ fn many_waiters_take_no_turns_of_an_innocent_guest() {
     );
 }
 
-#[test]
+#[test] // rule 9
 fn reader_does_not_slow_down_the_publisher() {
     let part = |name, part| guest(name, guests::HOSTILE_CROWD, part);
     let scope = "[scopes.s.members]\n\

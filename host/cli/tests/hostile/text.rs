@@ -1,7 +1,7 @@
-//! Escape sequences in components, and ids that reveal too much.
+//! Escape sequences in components, and identities that reveal too much.
 //!
-//! Every text below comes from a component, a guest, or the name of a file. None of it
-//! may steer a terminal or look like a line of the program's own.
+//! Every text below comes from a component, a guest or a file's name. None may steer a terminal
+//! or look like a line of the program.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::guests;
 use crate::program::{Running, assert_innocent_is_done, innocent, text, tombolo};
 
-/// Clears the screen, sets the title, turns the direction of writing, hides, and makes up
-/// a line.
+/// A text that clears the screen, sets the title, reverses the direction of writing, hides, and
+/// forges a line.
 const HOSTILE: &str = "\x1b[2J\x1b]0;owned\x07\u{9b}31m\u{202e}\u{2066}\u{200b}\u{2028}\u{e0041}\
                        \r\nerror: forged\nhint: forged";
 
-/// How it is shown.
+/// The same text, escaped.
 const SHOWN: &str = r"\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{2028}\u{e0041}\r\nerror: forged\nhint: forged";
 
 /// A directory for components and manifests.
@@ -36,14 +36,14 @@ impl Directory {
         path
     }
 
-    /// Writes a component that is given as text.
+    /// Writes a component, given in the text format.
     #[track_caller]
     fn component(&self, name: &str, wat: &str) -> PathBuf {
         self.file(name, wat::parse_str(wat).expect("it is well-formed"))
     }
 }
 
-/// Writes a string as the text format of components has it.
+/// Returns a string literal of the text format.
 fn quoted(text: &str) -> String {
     let mut quoted = "\"".to_owned();
     for byte in text.bytes() {
@@ -52,7 +52,7 @@ fn quoted(text: &str) -> String {
     quoted + "\""
 }
 
-/// A command whose imports, and core module, are given.
+/// Returns a command with these imports and this core module.
 fn command(imports: &str, module: &str) -> String {
     format!(
         "(component
@@ -65,7 +65,7 @@ fn command(imports: &str, module: &str) -> String {
     )
 }
 
-/// A command that imports an interface with a hostile name.
+/// Returns a command that imports an interface with a hostile name.
 fn importing() -> String {
     let name = quoted(&format!("url=<{HOSTILE}>"));
     command(
@@ -79,7 +79,7 @@ fn run(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Output {
     Running::start(&mut tombolo(arguments.into_iter().map(Into::into))).end()
 }
 
-/// Checks that a stream of the program's has text alone, and no line that was made up.
+/// Checks that a stream contains only text, and no forged line.
 #[track_caller]
 fn assert_is_text(stream: &[u8]) {
     let text = std::str::from_utf8(stream).expect("the program prints UTF-8");
@@ -99,7 +99,7 @@ fn assert_is_text(stream: &[u8]) {
     }
 }
 
-/// Checks both streams, and that the hostile text is in one of them, escaped.
+/// Checks both streams, one of which must contain the escaped text.
 #[track_caller]
 fn assert_shown(output: &Output, shown: &str) {
     assert_is_text(&output.stdout);
@@ -113,7 +113,7 @@ fn assert_nothing_started(output: &Output) {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-/// A manifest with one guest.
+/// Writes a manifest with one guest.
 fn manifest(directory: &Directory, component: &Path) -> PathBuf {
     let component = component
         .file_name()
@@ -172,7 +172,7 @@ fn import_names_read_back_from_json_of_inspect() {
     assert_eq!(*name, format!("url=<{HOSTILE}>"));
 }
 
-/// wasmtime quotes what it refuses.
+/// wasmtime quotes the names that it refuses.
 #[test]
 fn names_in_errors_of_wasmtime_are_escaped() {
     let directory = Directory::new();
@@ -194,7 +194,7 @@ fn names_in_errors_of_wasmtime_are_escaped() {
     }
 }
 
-/// Names of functions and modules are in the name section, and in backtraces.
+/// Backtraces contain the names of functions and modules from the name section.
 #[test]
 fn names_in_backtraces_are_escaped() {
     let directory = Directory::new();
@@ -247,7 +247,7 @@ fn names_of_regions_are_escaped_in_report_and_log() {
             .any(|line| line.contains(&format!("region={SHOWN}"))),
         "{stderr}"
     );
-    // The windows, and the region.
+    // The rows of the windows and of the region.
     let rows = stderr
         .lines()
         .filter(|line| line.trim_start().starts_with("hostile_text "));
@@ -278,7 +278,7 @@ fn names_of_regions_are_escaped_in_json() {
     assert_innocent_is_done(&output);
 }
 
-/// A guest is named by its file, and named in much that is printed.
+/// A guest is named after its file, and many messages contain the name.
 #[test]
 fn names_of_files_are_escaped() {
     let directory = Directory::new();
@@ -289,11 +289,11 @@ fn names_of_files_are_escaped() {
     for (before, after) in [
         (&["run", "-vv", "--report"][..], &["--", "ids"][..]),
         (&["run", "-vv", "--json"], &["--", "ids"]),
-        // It panics, and is named in the error.
+        // The guest panics, and the error names it.
         (&["run"], &["--", "nothing"]),
         (&["inspect"], &[]),
         (&["inspect", "--json"], &[]),
-        // An option that it does not have.
+        // An unknown option.
         (&["check"], &[]),
     ] {
         let mut arguments = options(before);
@@ -345,7 +345,7 @@ fn arguments_are_escaped_in_errors_about_them() {
     }
 }
 
-/// The identities of regions that guests created in one run.
+/// Returns the identities of the regions that guests create in one run.
 fn ids() -> Vec<u64> {
     let arguments = [
         "run",
@@ -362,8 +362,8 @@ fn ids() -> Vec<u64> {
     ids.map(|id| id.parse().expect("a number")).collect()
 }
 
-/// Numbers in a row would tell how many regions others create meanwhile.
-#[test]
+/// Consecutive numbers would reveal how many regions others create.
+#[test] // rule 1
 fn ids_of_regions_do_not_count_regions() {
     let (mut ids, others) = (ids(), ids());
     assert_eq!((ids.len(), others.len()), (64, 64));

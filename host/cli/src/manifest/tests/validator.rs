@@ -1,5 +1,5 @@
-//! A validator for the part of JSON Schema that the schema uses. It fails on
-//! everything else, so that nothing goes unchecked.
+//! A validator for the part of JSON Schema that the schema uses. It panics on any other keyword,
+//! so that no keyword goes unchecked.
 
 use regex_lite::Regex;
 use serde_json::{Map, Value as Json};
@@ -7,7 +7,7 @@ use toml_span::value::{Value, ValueInner};
 
 use super::super::schema;
 
-/// Why the schema refuses a manifest; nothing, if it accepts it.
+/// Returns the error by which the schema refuses a manifest, or `None` if it accepts it.
 pub(super) fn refusal(manifest: &str) -> Option<String> {
     let schema: Json = serde_json::from_str(&schema()).expect("the schema is JSON");
     let value = toml_span::parse(manifest).expect("the manifest is TOML");
