@@ -142,7 +142,7 @@ fn verbose_logs_events_and_calls_on_stderr() {
         "region lent",
         "lend ended",
         "region moved",
-        "region given back",
+        "region freed",
         "caller=\"player\"",
     ] {
         assert!(log.contains(step), "no `{step}` in {log}");

@@ -73,7 +73,7 @@ fn errors_print_their_cause_once() {
         reason,
     };
     let errors: Vec<Box<dyn Error>> = vec![
-        Box::new(host.create("\n", 1).unwrap_err()),
+        Box::new(host.create("", 1).unwrap_err()),
         Box::new(host.create("r", 0).unwrap_err()),
         Box::new(host.create("r", 1).unwrap().try_read(2..3).unwrap_err()),
         Box::new(exhausted()),
