@@ -359,7 +359,7 @@ impl fmt::Debug for RegionCtx {
     }
 }
 
-/// Gives access to the [`RegionCtx`] in a store's data.
+/// Access to the [`RegionCtx`] in a store's data.
 pub trait RegionView: Send + 'static {
     /// Returns the context. It must be the same one for as long as the store lives. Swapping it
     /// for another guest's mixes up what the two may do, but never whose memory is mapped.

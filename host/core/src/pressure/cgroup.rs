@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_is_the_first_kinds_where_that_has_the_controller() {
+    fn limit_is_that_of_v1_if_it_has_the_controller() {
         let tree = Tree::new(
             "9:name=systemd:/\n4:hugetlb,memory:/box/app\n3:cpuset:/\n0::/\n",
             &[

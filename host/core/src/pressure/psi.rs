@@ -269,8 +269,9 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
-    fn some_is_moderate_and_full_is_critical_for_two_windows() {
+    fn some_is_moderate_and_full_critical() {
         let rig = rig();
         fire(&rig.some);
         assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
@@ -292,8 +293,9 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
-    fn cgroup_that_goes_takes_its_pressure_along() {
+    fn pressure_ends_with_its_cgroup() {
         let rig = rig();
         fire(&rig.some);
         assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
@@ -319,9 +321,10 @@ mod tests {
         assert_eq!(longer.for_the_unprivileged(), None);
     }
 
+    // rule 8
     #[test]
     #[ignore = "takes a kernel that tells of pressure"]
-    fn kernel_takes_the_triggers_and_dropping_ends_the_thread() {
+    fn kernel_accepts_triggers_and_drop_ends_thread() {
         let psi = Psi::open("/proc/pressure/memory", Thresholds::default());
         let psi = psi.expect(
             "this test needs a kernel that offers pressure-stall information to this user: \

@@ -525,7 +525,7 @@ impl RegionHost {
     ///
     /// Call it from the [`ResourceLimiter`](wasmtime::ResourceLimiter) of an embedder's
     /// store, in `memory_growing`, with `desired - current`, and refuse the growth if it
-    /// fails. An [`App`](crate::app::App) asks for its guests by itself. For these the
+    /// fails. An app of `tombolo-app` asks for its guests by itself. For these the
     /// host also counts promised bytes that are not touched yet. It cannot know those of
     /// other stores.
     ///
