@@ -87,7 +87,7 @@ impl MemoryEvents {
     pub fn open(cgroup: impl AsRef<Path>) -> io::Result<MemoryEvents> {
         let path = cgroup.as_ref().join("memory.events");
         let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        // First the watch, then the counts: what happens in between is seen.
+        // First the watch, then the counts, so that no event in between is missed.
         inotify::add_watch(&changes, &path, WatchFlags::MODIFY)
             .map_err(|error| about(&path, error))?;
         let mut counts = Counts::default();

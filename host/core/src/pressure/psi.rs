@@ -211,8 +211,8 @@ mod tests {
 
     use super::*;
 
-    /// A descriptor that has what a trigger has when it fires, `PRI`, once
-    /// somebody sends urgent data from the other end.
+    /// Returns two connected sockets. The second has `PRI`, as a trigger that fires, once the first
+    /// sends urgent data.
     fn socket() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(send(far, b"!", SendFlags::OOB), Ok(1));
     }
 
-    /// Triggers that tests can fire, and what is reported.
+    /// Triggers that tests can fire, and the reports.
     struct Rig {
         some: TcpStream,
         full: TcpStream,
@@ -237,7 +237,7 @@ mod tests {
         let near = [&some_near, &full_near].map(|it| it.try_clone().unwrap());
         let (report, reports) = mpsc::channel();
         let sink = PressureSink::new(move |level| {
-            // What the kernel does for its own triggers when they were polled.
+            // The kernel resets its own triggers when they are polled.
             for socket in &near {
                 let _ = recv(socket, &mut [0_u8; 1], RecvFlags::OOB);
             }
