@@ -30,6 +30,10 @@
 //! that conflicts. Whether it would conflict depends on what the borrower does, and a refusal in
 //! the middle of a call helps nobody.
 //!
+//! A move needs the right `share` and the claim's first handle, and no restricted or lent handle
+//! of the claim may live. This holds for arguments, results, messages and
+//! [`Region::give`](crate::Region::give).
+//!
 //! A lend is over when the windows made through it are gone, not when the call returns. A
 //! borrower may have died after it re-lent the region to a guest that lives.
 //!
