@@ -19,7 +19,7 @@ fn start(settings: Settings) -> Server {
 }
 
 #[test]
-fn bodies_of_any_size_are_answered_without_a_copy_by_the_host() {
+fn bodies_of_any_size_are_not_copied() {
     let server = start(Settings::default());
     for size in [0, 1, 65_535, 65_536, 65_537, 5 * MIB, 40 * MIB + 3] {
         let (body, capitals) = letters(size);
@@ -32,13 +32,14 @@ fn bodies_of_any_size_are_answered_without_a_copy_by_the_host() {
     assert!(counts.windows >= 12, "{counts:?}");
 }
 
+// rule 6
 #[test]
-fn regions_go_back_when_their_requests_are_answered() {
+fn regions_are_freed_after_their_requests() {
     let server = start(Settings::default());
     for _ in 0..20 {
         assert_eq!(server.post("/translate", &[b'x'; 100]).status, 200);
     }
-    // The last answer's region goes when its connection does.
+    // The region of the last answer is freed when its connection closes.
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let counts = server.plugins.host().counts();
@@ -52,7 +53,7 @@ fn regions_go_back_when_their_requests_are_answered() {
 }
 
 #[test]
-fn a_body_is_counted() {
+fn body_is_counted() {
     let server = start(Settings::default());
     let reply = server.post("/count", b"one two\nthree\n");
     assert_eq!(
@@ -67,7 +68,7 @@ fn a_body_is_counted() {
 }
 
 #[test]
-fn a_body_of_untold_length_is_answered() {
+fn body_of_unknown_length_is_answered() {
     let server = start(Settings::default());
     let reply = server
         .send(
@@ -83,7 +84,7 @@ fn a_body_of_untold_length_is_answered() {
 }
 
 #[test]
-fn an_unknown_path_is_not_found() {
+fn unknown_path_is_not_found() {
     let server = start(Settings::default());
     assert_eq!(server.post("/nowhere", b"x").status, 404);
     assert_eq!(server.post("/count", b"x").status, 200);
@@ -107,8 +108,9 @@ fn requests_are_answered_at_the_same_time() {
     });
 }
 
+// rule 9
 #[test]
-fn a_plugin_that_traps_costs_its_own_request_only() {
+fn trap_costs_only_its_own_request() {
     let server = start(Settings::default());
     thread::scope(|scope| {
         let steady = scope.spawn(|| {
@@ -128,8 +130,9 @@ fn a_plugin_that_traps_costs_its_own_request_only() {
     assert_eq!(server.post("/count", b"x").status, 200);
 }
 
+// rule 9
 #[test]
-fn a_plugin_that_hangs_is_ended_and_holds_nobody_up() {
+fn hanging_plugin_is_dropped_and_delays_nobody() {
     let server = start(Settings {
         call_time: Duration::from_secs(4),
         ..Settings::default()
@@ -155,7 +158,7 @@ fn a_plugin_that_hangs_is_ended_and_holds_nobody_up() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused() {
+fn body_over_the_limit_is_refused() {
     let server = start(Settings {
         body_bytes: 100_000,
         ..Settings::default()
@@ -176,16 +179,18 @@ fn a_body_over_the_limit_is_refused() {
     assert_eq!(server.post("/count", b"x").status, 200);
 }
 
+// rule 6
 #[test]
-fn bodies_that_break_off_leave_nothing_behind() {
+fn broken_bodies_leave_nothing_behind() {
     let server = start(Settings::default());
     let reply = server.send("/count", "Transfer-Encoding: chunked", b"zz\r\n");
     assert_eq!(reply.unwrap().status, 400);
     assert_eq!(server.plugins.host().counts().regions_freed, 1);
 }
 
+// rule 8
 #[test]
-fn what_does_not_fit_beside_the_others_is_refused_for_now() {
+fn body_over_the_budget_is_refused_for_now() {
     let server = start(Settings {
         all_bytes: 1 << 20,
         ..Settings::default()

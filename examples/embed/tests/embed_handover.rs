@@ -15,7 +15,7 @@ const REPEATS: usize = 2_000;
 const ATTEMPTS: usize = 5;
 
 #[test]
-fn a_hand_over_costs_the_same_for_64_kib_and_100_mib() {
+fn hand_over_costs_the_same_for_all_sizes() {
     let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();

@@ -1,12 +1,13 @@
-//! Regions in synchronous stores: what the host program does with its own.
+//! Regions of the host program in synchronous stores.
 
 mod plugin;
 
 use plugin::plugin;
 use tombolo::{GiveError, Region, RegionError, RegionHost, RegionView, Rights};
 
+// rules 5, 6
 #[test]
-fn a_host_program_lends_a_frozen_region_and_reads_the_answer_in_place() {
+fn frozen_region_is_lent_and_answer_read_in_place() {
     let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
@@ -40,8 +41,9 @@ fn a_host_program_lends_a_frozen_region_and_reads_the_answer_in_place() {
     assert_eq!(counts.regions_freed, 2);
 }
 
+// rule 5
 #[test]
-fn a_region_that_is_given_stays_with_the_guest() {
+fn given_region_stays_with_the_guest() {
     let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
@@ -49,7 +51,7 @@ fn a_region_that_is_given_stays_with_the_guest() {
     let table = host.create("table", 256).unwrap();
     table.try_write(0..256).unwrap().fill(b'*');
     let guard = table.try_read(0..256).unwrap();
-    // Not while the host program looks at it; and then it is not lost.
+    // Not while the host program reads it. The error returns the region.
     let GiveError { region, reason, .. } = table.give(&mut store).unwrap_err();
     assert!(matches!(reason, RegionError::WouldBlock), "{reason}");
     drop(guard);
@@ -65,7 +67,7 @@ fn a_region_that_is_given_stays_with_the_guest() {
     let answer = Region::take(&mut store, answer.body).unwrap();
     assert_eq!(&answer.try_read(0..3).unwrap()[..], b"***");
 
-    // A table of the wrong size is dropped by the guest, and is gone then.
+    // The guest drops a table of the wrong size, which frees it.
     let other = host.create("other", 1).unwrap();
     let given = other.give(&mut store).unwrap();
     let refused = handler.call_set_table(&mut store, given).unwrap();
@@ -75,8 +77,9 @@ fn a_region_that_is_given_stays_with_the_guest() {
     assert_eq!(host.counts().regions_freed, 2);
 }
 
+// rule 2
 #[test]
-fn a_guard_of_the_host_program_keeps_guests_out() {
+fn guard_keeps_guests_out() {
     let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
@@ -88,7 +91,7 @@ fn a_guard_of_the_host_program_keeps_guests_out() {
     drop(guard);
 
     let lent = body.lend(&mut store, Rights::READ).unwrap();
-    // No more than was lent, and nobody gives away what is lent.
+    // A lent region cannot be given away.
     let returned = handler.call_touch(&mut store, lent.resource());
     let GiveError { region, reason, .. } = body.give(&mut store).unwrap_err();
     assert!(matches!(reason, RegionError::WouldBlock), "{reason}");
@@ -96,8 +99,9 @@ fn a_guard_of_the_host_program_keeps_guests_out() {
     region.give(&mut store).unwrap();
 }
 
+// rules 5, 6
 #[test]
-fn a_trap_ends_the_lend_with_the_store() {
+fn trap_ends_the_lend_with_the_store() {
     let host = RegionHost::new();
     let (mut store, plugin) = plugin(&host);
     let handler = plugin.tombolo_examples_embed_handler();
@@ -107,7 +111,7 @@ fn a_trap_ends_the_lend_with_the_store() {
         .call_handle(&mut store, "/trap", lent.resource(), 10)
         .unwrap_err();
     drop((lent, store));
-    // The guest had no window on it, so nothing is half written.
+    // The guest had no window on it, so no value is half written.
     assert!(!body.is_poisoned());
     body.try_write(0..10).unwrap().fill(1);
 }

@@ -1,5 +1,5 @@
-//! The same plugin on an engine that cannot map. In a program of its own: where
-//! such an engine comes first, no other can be prepared any more.
+//! The same plugin on an engine that cannot map. In a test program of its own, because no engine
+//! can be prepared after such a one.
 
 mod client;
 
@@ -8,7 +8,7 @@ use embed::Settings;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 #[test]
-fn a_plugin_works_by_copies_where_windows_are_unsupported() {
+fn plugin_works_by_copies_without_windows() {
     let mut pool = PoolingAllocationConfig::default();
     // Not the terabytes of addresses that the default sets aside.
     pool.total_memories(20).total_core_instances(80);
@@ -19,7 +19,7 @@ fn a_plugin_works_by_copies_where_windows_are_unsupported() {
     let engine = Engine::new(&config).unwrap();
     let server = Server::start(&engine, Settings::default());
 
-    // The plugin says so of `map` answering `unsupported`, and of nothing else.
+    // The plugin reports that only if `map` answers `unsupported`.
     let reply = server.post("/count", b"one two\nthree\n");
     assert_eq!(
         reply.text(),

@@ -1,4 +1,11 @@
 //! The context of one guest: its handles and windows, in the data of its store.
+//!
+//! They live in a table of their own and not in the `ResourceTable` that WASI uses. So
+//! `handles`, `windows` and `descriptors` are limits of three separate things, and nothing else
+//! can fill this table. See `docs/adr/0002-own-resource-table.md`.
+//!
+//! Memory is freed with the last claim, even if a guest keeps a revoked handle or the object of a
+//! window that ended. Those keep the region's name, not its bytes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -359,7 +366,7 @@ impl fmt::Debug for RegionCtx {
     }
 }
 
-/// Gives access to the [`RegionCtx`] in a store's data.
+/// Access to the [`RegionCtx`] in a store's data.
 pub trait RegionView: Send + 'static {
     /// Returns the context. It must be the same one for as long as the store lives. Swapping it
     /// for another guest's mixes up what the two may do, but never whose memory is mapped.

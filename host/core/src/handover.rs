@@ -96,7 +96,7 @@ impl Region {
         Ok(LentRegion { rep, borrowed })
     }
 
-    /// Gives the region to the guest in the store in hand, for good. Pass the handle that this
+    /// Moves the region to the guest in the store in hand, for good. Pass the handle that this
     /// returns to an export that takes `region`. The region needs [`Rights::SHARE`].
     ///
     /// Does not block, and costs the same for regions of all sizes. If the handle is never

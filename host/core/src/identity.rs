@@ -62,8 +62,9 @@ mod tests {
         (0..MANY).map(|_| identities.next().1).collect()
     }
 
+    // rule 1
     #[test]
-    fn no_identity_is_given_out_twice() {
+    fn identities_are_unique() {
         let identities = some(&Identities::new());
         assert!(identities.iter().all(|id| id >> BITS == 0));
         assert_eq!(identities.iter().collect::<BTreeSet<_>>().len(), MANY);
@@ -71,6 +72,7 @@ mod tests {
 
     /// The order of two tells nothing about which was first, and how far they are
     /// apart nothing about how many are between them.
+    // rule 1
     #[test]
     fn identities_are_in_no_order() {
         let identities = some(&Identities::new());

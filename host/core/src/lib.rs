@@ -117,10 +117,6 @@ pub use wasmtime;
 #[cfg(feature = "wasi-io")]
 pub use wasmtime_wasi_io;
 
-/// The name by which the tests' harness knows this crate.
-#[cfg(test)]
-extern crate self as tombolo;
-
 #[cfg(test)]
 mod refusal_tests;
 

@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::pressure::tree::Tree;
 
+    // rule 10
     #[test]
     fn half_of_the_machine_without_a_smaller_limit() {
         let tree = Tree::unified();
@@ -199,6 +200,7 @@ mod tests {
         assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
     }
 
+    // rule 10
     #[test]
     fn half_of_the_cgroups_limit_if_that_is_smaller() {
         let tree = Tree::unified();
@@ -207,8 +209,9 @@ mod tests {
         assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
     }
 
+    // rule 10
     #[test]
-    fn half_of_the_cgroups_limit_where_the_machine_does_not_tell() {
+    fn half_of_the_cgroups_limit_without_meminfo() {
         let tree = Tree::unified();
         assert_eq!(half_of_available_in(&tree.proc()), GIB);
         tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");

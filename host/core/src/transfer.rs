@@ -30,6 +30,10 @@
 //! that conflicts. Whether it would conflict depends on what the borrower does, and a refusal in
 //! the middle of a call helps nobody.
 //!
+//! A move needs the right `share` and the claim's first handle, and no restricted or lent handle
+//! of the claim may live. This holds for arguments, results, messages and
+//! [`Region::give`](crate::Region::give).
+//!
 //! A lend is over when the windows made through it are gone, not when the call returns. A
 //! borrower may have died after it re-lent the region to a guest that lives.
 //!
@@ -107,7 +111,7 @@ pub enum PackError {
     Refused {
         /// The region's name.
         region: String,
-        /// What was to happen to it.
+        /// The refused transfer.
         transfer: Transfer,
         /// The reason.
         #[source]
@@ -808,8 +812,9 @@ mod tests {
         }
     }
 
+    // rule 1
     #[test]
-    fn receiver_is_not_told_which_region_it_was() {
+    fn receiver_does_not_learn_the_region() {
         let error = refused(RegionError::Purged);
         assert_eq!(
             error.for_receiver(),
@@ -819,8 +824,9 @@ mod tests {
         assert!(error.for_sender().starts_with("region `secret\n` cannot"));
     }
 
+    // rule 1
     #[test]
-    fn sender_is_not_told_how_much_the_receiver_may_have() {
+    fn sender_does_not_learn_the_receivers_limits() {
         let error = refused(RegionError::Exhausted(Exhausted {
             owner: "guest `b`".to_owned(),
             limit: "handles",
@@ -837,8 +843,9 @@ mod tests {
         assert!(own.contains("23456 more asked for, 34567 allowed"), "{own}");
     }
 
+    // rule 1
     #[test]
-    fn neither_is_told_what_the_kernel_says() {
+    fn neither_learns_the_kernels_message() {
         let system = std::io::Error::other("/proc/self/fd/7 says no");
         let error = refused(RegionError::from(system));
         for told in [error.for_sender(), error.for_receiver()] {

@@ -49,7 +49,7 @@ impl RegionHost {
     /// There the program can end guests before the kernel ends the process. `react` is
     /// called on that thread, which does nothing else meanwhile.
     ///
-    /// An [`App`](crate::app::App) does this by itself. Without the thread, growths and
+    /// An app of `tombolo-app` does this by itself. Without the thread, growths and
     /// commits are still checked, but nothing looks in between.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, 
 
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::handle::Region;
+#[cfg(feature = "wasi-io")]
 pub(crate) use self::handle::Waiter;
 pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};

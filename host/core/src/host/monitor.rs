@@ -219,16 +219,18 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
-    fn half_goes_under_moderate_pressure_and_all_under_critical() {
+    fn pressure_purges_half_then_all() {
         assert_eq!(part_to_purge(Normal, Moderate, || 101), 51);
         assert_eq!(part_to_purge(Moderate, Moderate, || 50), 25);
         assert_eq!(part_to_purge(Normal, Critical, || 101), 101);
         assert_eq!(part_to_purge(Critical, Critical, || 0), 0);
     }
 
+    // rule 8
     #[test]
-    fn nothing_goes_when_pressure_ends() {
+    fn end_of_pressure_purges_nothing() {
         let never = || -> u64 { panic!("nobody asks") };
         for (before, level) in [
             (Normal, Normal),
@@ -240,6 +242,7 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
     fn report_tells_guests_and_then_calls_back() {
         let host = RegionHost::new();

@@ -65,14 +65,14 @@ impl Cgroup {
         cgroup
     }
 
-    /// The directory of the cgroup v2.
+    /// Returns the directory of the cgroup v2.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         self.unified.as_ref().map(|place| &*place.directory)
     }
 
-    /// The directories of the cgroups that may limit the memory of the process, of
-    /// each kind from its own upwards.
+    /// Returns the directories of the cgroups that may limit the memory of the process, for each
+    /// version from its own cgroup upwards.
     pub(super) fn levels(&self) -> impl Iterator<Item = (Hierarchy, PathBuf)> {
         let of = |hierarchy, place: &Option<MountedDirectory>| {
             let place = place.clone();
@@ -82,7 +82,7 @@ impl Cgroup {
         of(Hierarchy::Second, &self.unified).chain(of(Hierarchy::First, &self.memory))
     }
 
-    /// How much memory the process may use, with all others in its cgroup: the
+    /// Returns the memory that the process may use, together with all others in its cgroup: the
     /// smallest limit on the way from it to the root. `None` for no limit.
     #[must_use]
     pub fn memory_limit(&self) -> Option<u64> {
@@ -100,15 +100,15 @@ impl Cgroup {
 }
 
 impl MountedDirectory {
-    /// The cgroup's directory and those above it.
+    /// Returns the cgroup's directory and those above it.
     fn upwards(&self) -> impl Iterator<Item = PathBuf> {
         let all = self.directory.ancestors();
         all.take_while(|directory| directory.starts_with(&self.mount))
             .map(Path::to_owned)
     }
 
-    /// The smallest number in the files of this name, from the cgroup upwards. A
-    /// word, such as `max`, is none.
+    /// Returns the smallest number in the files of this name, from the cgroup upwards. A word, such
+    /// as `max`, does not count.
     fn smallest(&self, file: &str) -> Option<u64> {
         self.upwards()
             .filter_map(|directory| fs::read_to_string(directory.join(file)).ok())
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_is_the_first_kinds_where_that_has_the_controller() {
+    fn limit_is_that_of_v1_if_it_has_the_controller() {
         let tree = Tree::new(
             "9:name=systemd:/\n4:hugetlb,memory:/box/app\n3:cpuset:/\n0::/\n",
             &[

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_normal_waits_for_nothing() {
+    fn normal_level_waits_for_nothing() {
         let (mut holds, at) = holds();
         assert_eq!(holds.until(), None);
         assert_eq!(holds.note(at(0), &[]), None);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn level_lasts_from_when_it_was_noted_last() {
+    fn level_lasts_from_its_last_note() {
         let (mut holds, at) = holds();
         assert_eq!(holds.note(at(0), &[Moderate]), Some(Moderate));
         assert_eq!(holds.until(), Some(at(2)));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_level_that_comes_when_the_higher_one_ends_is_reported() {
+    fn lower_level_follows_when_a_higher_one_ends() {
         let (mut holds, at) = holds();
         assert_eq!(holds.note(at(0), &[Critical]), Some(Critical));
         assert_eq!(holds.note(at(2), &[Moderate]), Some(Moderate));

@@ -87,7 +87,7 @@ impl MemoryEvents {
     pub fn open(cgroup: impl AsRef<Path>) -> io::Result<MemoryEvents> {
         let path = cgroup.as_ref().join("memory.events");
         let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        // First the watch, then the counts: what happens in between is seen.
+        // First the watch, then the counts, so that no event in between is missed.
         inotify::add_watch(&changes, &path, WatchFlags::MODIFY)
             .map_err(|error| about(&path, error))?;
         let mut counts = Counts::default();
@@ -183,6 +183,7 @@ mod tests {
         (Box::new(source).start(sink).unwrap(), reports)
     }
 
+    // rule 8
     #[test]
     fn counts_that_grow_are_pressure_for_two_seconds() {
         let tree = Tree::unified();
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_yet_stays_as_it_was() {
+    fn missing_counts_stay_as_before() {
         let mut counts = Counts::default();
         counts.update(&events(1, 2, 3, 4));
         let before = counts;
@@ -226,8 +227,9 @@ mod tests {
         assert_eq!(counts, before);
     }
 
+    // rule 8
     #[test]
-    fn cgroup_that_goes_takes_its_pressure_along() {
+    fn pressure_ends_with_its_cgroup() {
         let tree = Tree::unified();
         tree.write(EVENTS, &events(0, 0, 0, 0));
         let (_source, reports) = watch(&tree);

@@ -83,7 +83,7 @@ impl SystemGauge {
         }
     }
 
-    /// Returns what the machine has left.
+    /// Returns the memory that the machine has left.
     fn machine(&self) -> io::Result<Headroom> {
         let path = self.proc.join("meminfo");
         let text = fs::read_to_string(&path).map_err(|error| super::about(&path, error))?;
@@ -181,7 +181,7 @@ impl Hierarchy {
             .min_by_key(|(_, limit)| *limit)
     }
 
-    /// Returns what is left of the limit; `None` if there is none.
+    /// Returns the rest of the limit. `None` without a limit.
     fn left(self, directory: &Path, enough: u64) -> Option<Headroom> {
         let (_, limit) = self.limit(directory)?;
         let usage = match self {

@@ -211,8 +211,8 @@ mod tests {
 
     use super::*;
 
-    /// A descriptor that has what a trigger has when it fires, `PRI`, once
-    /// somebody sends urgent data from the other end.
+    /// Returns two connected sockets. The second has `PRI`, as a trigger that fires, once the first
+    /// sends urgent data.
     fn socket() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(send(far, b"!", SendFlags::OOB), Ok(1));
     }
 
-    /// Triggers that tests can fire, and what is reported.
+    /// Triggers that tests can fire, and the reports.
     struct Rig {
         some: TcpStream,
         full: TcpStream,
@@ -237,7 +237,7 @@ mod tests {
         let near = [&some_near, &full_near].map(|it| it.try_clone().unwrap());
         let (report, reports) = mpsc::channel();
         let sink = PressureSink::new(move |level| {
-            // What the kernel does for its own triggers when they were polled.
+            // The kernel resets its own triggers when they are polled.
             for socket in &near {
                 let _ = recv(socket, &mut [0_u8; 1], RecvFlags::OOB);
             }
@@ -269,8 +269,9 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
-    fn some_is_moderate_and_full_is_critical_for_two_windows() {
+    fn some_is_moderate_and_full_critical() {
         let rig = rig();
         fire(&rig.some);
         assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
@@ -292,8 +293,9 @@ mod tests {
         }
     }
 
+    // rule 8
     #[test]
-    fn cgroup_that_goes_takes_its_pressure_along() {
+    fn pressure_ends_with_its_cgroup() {
         let rig = rig();
         fire(&rig.some);
         assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
@@ -319,9 +321,10 @@ mod tests {
         assert_eq!(longer.for_the_unprivileged(), None);
     }
 
+    // rule 8
     #[test]
     #[ignore = "takes a kernel that tells of pressure"]
-    fn kernel_takes_the_triggers_and_dropping_ends_the_thread() {
+    fn kernel_accepts_triggers_and_drop_ends_thread() {
         let psi = Psi::open("/proc/pressure/memory", Thresholds::default());
         let psi = psi.expect(
             "this test needs a kernel that offers pressure-stall information to this user: \

@@ -46,6 +46,7 @@ mod tests {
         assert!(error.to_string().starts_with("/not/there/memory.usage"));
     }
 
+    // rule 8
     #[test]
     #[ignore = "takes root, to make a cgroup"]
     fn kernel_tells_when_use_crosses_the_threshold() {

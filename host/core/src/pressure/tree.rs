@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 pub(crate) struct Tree(TempDir);
 
-/// Which directory of what is mounted where, as what, with which options.
+/// A mount: the root within the file system, the mount point, the kind and the options.
 type Mount<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 impl Tree {

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directory_is_reached_by_no_name_and_by_no_other_thread() {
+    fn directory_is_reached_without_a_name() {
         let outside = std::env::current_dir().unwrap();
         let there = tempfile::tempdir().unwrap();
         let moved = there.path().join("moved");

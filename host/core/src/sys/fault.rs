@@ -5,7 +5,7 @@
 //! pointed, are not: wasmtime passes the fault on, and the process would end. So `prepare`
 //! installs a handler for SIGSEGV before the first engine, which makes it second in line, after
 //! wasmtime's. If a mapped `read` window explains the fault, the handler replaces the window's
-//! pages by private copies ([`absorb`](super::absorb)). The write goes there and harms nobody.
+//! pages by private copies (see `absorb`). The write goes there and harms nobody.
 //! The store is marked, and its guest is terminated at its next host call, at the next tick, or
 //! when its export returns. Every other fault goes to the handler that was installed before.
 //! `prepare` proves all this by trying, once per call, and fails with a reason if it does not

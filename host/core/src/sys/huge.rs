@@ -112,7 +112,7 @@ mod tests {
     const NEVER: &str = "always within_size advise [never] deny force\n";
 
     #[test]
-    fn smallest_size_that_is_used_where_it_is_advised() {
+    fn smallest_size_that_takes_advice() {
         let whole = (
             "hugepages-2048kB",
             "always [inherit] within_size advise never\n",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn huge_page_fits_where_address_and_offset_are_as_far_from_a_multiple() {
+    fn huge_page_fits_equally_aligned_addresses() {
         const SIZE: usize = 2 << 20;
         let fits = |address, length, offset| fits_one(SIZE, address, length, offset);
         assert!(fits(4 * SIZE, SIZE, 0));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_that_says_nothing_is_not_advised() {
+    fn kernel_without_settings_is_not_advised() {
         assert_eq!(smallest(Path::new("/nonexistent")), None);
     }
 }

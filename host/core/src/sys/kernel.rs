@@ -1,8 +1,8 @@
-//! The way to the kernel: all system calls of this module go through [`ask`].
+//! System calls: all of this module go through [`ask`].
 //!
-//! The kernel may refuse any of them at any time: for want of memory, of kernel
-//! mappings or of descriptors, because a resource limit was lowered, or because a
-//! filter of system calls says so. The tests let it refuse each single one in turn.
+//! The kernel may refuse any of them at any time: because memory, VMAs or descriptors are used
+//! up, because a resource limit was lowered, or because of a filter of system calls. The tests
+//! refuse each single one in turn.
 
 use rustix::io::Errno;
 
@@ -22,14 +22,14 @@ pub(super) fn ask<R, E: From<Errno>>(call: impl FnOnce() -> Result<R, E>) -> Res
     call()
 }
 
-/// Calls that the tests let the kernel refuse.
+/// Calls that the tests refuse.
 #[cfg(test)]
 pub(crate) mod refusals {
     use std::cell::Cell;
 
     use super::Errno;
 
-    /// Which calls of a thread are refused, from 1 on.
+    /// The calls of a thread to refuse, numbered from 1.
     #[derive(Clone, Copy)]
     struct Plan {
         first: u32,
@@ -73,7 +73,7 @@ pub(crate) mod refusals {
         CALLS.get()
     }
 
-    /// Runs `act` as if there was no plan: for what a test looks at in between.
+    /// Runs `act` without refusals, so that a test can look at something in between.
     pub(crate) fn without<R>(act: impl FnOnce() -> R) -> R {
         let (plan, calls) = (PLAN.take(), CALLS.get());
         let result = act();

@@ -141,18 +141,18 @@ unsafe impl Send for Reservation {}
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
-    /// Reserves `total` bytes, and makes the first `size` accessible, all zeros.
-    /// One that waits is used first.
+    /// Reserves `total` bytes, and makes the first `size` accessible, all zeros. Reuses a waiting
+    /// reservation if there is one.
     ///
     /// # Errors
     ///
-    /// What the kernel says, or that the process's kernel mappings are used up.
+    /// The error of the kernel, or a refusal because the process's VMAs are used up.
     pub(super) fn take(total: usize, size: usize) -> io::Result<Reservation> {
         let size = in_pages(size);
         let waiting = free().pick(total, size);
-        // The lock is free again.
+        // The lock is released here.
         if let Some(mut reservation) = waiting
-            // If not, it is unmapped.
+            // Otherwise it is unmapped.
             && reservation.fit(size).is_ok()
         {
             return Ok(reservation);
@@ -165,7 +165,7 @@ impl Reservation {
     fn reserve(total: usize) -> io::Result<Reservation> {
         let vmas = VmaCharge::take(VMAS).map_err(io::Error::other)?;
         let base = aligned(total)?;
-        // Addresses in it are turned into pointers again all over this module.
+        // This module turns addresses in it into pointers again.
         base.expose_provenance();
         Ok(Reservation {
             base: NonNull::new(base.cast()).expect("the kernel never maps at null"),
@@ -203,18 +203,18 @@ impl Reservation {
         self.grow(size)?;
         if self.first != size {
             self.first = size;
-            // Another program, with other pages.
+            // Probably another program, with other pages.
             self.lives = 0;
         }
         Ok(())
     }
 
-    /// Returns whether more may be accessible than the accessible part.
+    /// Returns whether addresses past the accessible part may be accessible.
     pub(super) fn is_overgrown(&self) -> bool {
         self.overgrown
     }
 
-    /// Makes more accessible.
+    /// Makes the first `size` bytes accessible.
     ///
     /// # Errors
     ///
@@ -226,17 +226,17 @@ impl Reservation {
         if size <= self.size {
             return Ok(());
         }
-        assert!(size <= self.total, "what is accessible is inside");
+        assert!(size <= self.total, "the accessible part lies inside");
         if self.overgrown {
-            // There may be something else than zeros.
+            // The addresses may contain other bytes than zeros.
             return Err(io::Error::from(Errno::NOMEM));
         }
         let start = self.at(self.size).cast();
         let both = MprotectFlags::READ | MprotectFlags::WRITE;
         let grown = ask(|| {
-            // SAFETY: what changes lies inside this reservation, as was asserted,
-            // where nothing else is; it was inaccessible until now, so that no
-            // reference into it exists.
+            // SAFETY: the range lies inside this reservation, as was asserted, where
+            // nothing else is. It was inaccessible until now, so no reference into it
+            // exists.
             unsafe { mprotect(start, size - self.size, both) }
         });
         let refused = match grown {
@@ -245,30 +245,29 @@ impl Reservation {
                 return Ok(());
             }
             Ok(()) => Errno::NOMEM,
-            // A part of it may be accessible, if there are several mappings.
+            // A part of it may be accessible, if there are several VMAs.
             Err(error) => error,
         };
         let undone = ask(|| {
-            // SAFETY: as above: it is as it was.
+            // SAFETY: as above. The range is inaccessible again.
             unsafe { mprotect(start, size - self.size, MprotectFlags::empty()) }
         });
         self.overgrown = undone.is_err();
         Err(io::Error::from(refused))
     }
 
-    /// Unmaps all but what was lost.
+    /// Unmaps everything except ranges that were lost.
     pub(super) fn leave(mut self, lost: Vec<Range<usize>>) {
         self.lost.extend(lost);
     }
 
-    /// Unmaps all that windows showed, makes everything else zeros, and waits to be
-    /// used again. If there were windows, the lowest address at which one began or
-    /// ended is told.
+    /// Unmaps all windows, makes everything else zeros, and waits for reuse. `cut` is the lowest
+    /// address at which a window began or ended, if there were any.
     ///
-    /// No window shows anything when this returns, also where it comes to nothing.
+    /// No window is mapped when this returns, even if the reservation cannot be reused.
     pub(super) fn retire(mut self, cut: Option<usize>) {
-        // Of a large one the kernel keeps page tables, also where it keeps no pages.
-        // What is beyond the accessible part is not cleaned, and must not be accessible.
+        // The kernel keeps the page tables of a large one, even without pages. Addresses past
+        // the accessible part are not cleaned, and must not be accessible.
         if self.size > LARGEST || self.overgrown {
             return;
         }
@@ -280,17 +279,16 @@ impl Reservation {
         drop(unneeded);
     }
 
-    /// Makes everything as it was at first.
+    /// Restores the initial state.
     fn clean(&mut self, cut: Option<usize>) -> io::Result<()> {
         let mut end = self.first;
         if let Some(cut) = cut {
-            // One mapping for all that windows may have cut, now or earlier.
+            // One mapping replaces everything that windows may have split, now or earlier.
             self.cut = self.cut.min(cut);
             end = end.min(self.cut - self.start());
         }
         if end < self.size {
-            // In one step from where no window begins before, so that no mapping is
-            // split.
+            // In one step, and from a point before all windows, so that no VMA is split.
             self.replace(end..self.size, ProtFlags::empty())?;
             self.size = end;
             self.grow(self.first)?;
@@ -298,19 +296,19 @@ impl Reservation {
         self.wipe(end)
     }
 
-    /// Makes the first `end` bytes zeros, which are all accessible, and private to the
-    /// memory that is gone: no window was there. Keeps some of the pages that are there,
-    /// since new ones are dearer, unless the kernel needs them.
+    /// Makes the first `end` bytes zeros. They are all accessible and private to the memory that
+    /// is gone, because no window was there. Keeps some of the pages, because new ones cost more,
+    /// unless the kernel needs them.
     ///
-    /// Each page is either written over or given up. Which of the two does not matter
-    /// for what is in it then.
+    /// Each page is either overwritten with zeros or returned to the kernel. It reads as zeros
+    /// in both cases.
     fn wipe(&mut self, end: usize) -> io::Result<()> {
         if self.lives.is_multiple_of(LIVES) {
             self.look(end)?;
         }
         self.lives = self.lives.wrapping_add(1);
         let page = rustix::param::page_size();
-        // What is from here to the next page that is kept is given up in one step.
+        // The pages up to the next one that is kept are returned in one step.
         let mut begun = 0;
         for kept in self.kept.iter().copied() {
             assert!(begun <= kept && kept + page <= end, "pages in their order");
@@ -370,10 +368,10 @@ impl Reservation {
         Ok(())
     }
 
-    /// Replaces all that is mapped in a part by fresh zero pages, in one mapping.
+    /// Replaces all mappings in a part by one of fresh zero pages.
     ///
-    /// Needs no mapping more than are there. If the kernel refuses all the same, the
-    /// part is made inaccessible, and this reservation must not be used again.
+    /// Needs no more VMAs than exist. If the kernel refuses all the same, the part is made
+    /// inaccessible, and this reservation must not be used again.
     fn replace(&mut self, part: Range<usize>, prot: ProtFlags) -> io::Result<()> {
         let (start, length) = (self.at(part.start).cast(), part.end - part.start);
         self.kept.retain(|kept| !part.contains(kept));
@@ -391,8 +389,8 @@ impl Reservation {
             unsafe { mprotect(start, length, MprotectFlags::empty()) }
         });
         if closed.is_err() {
-            // A hole may be there, as before Linux 6.12, which the kernel may fill with
-            // something else.
+            // There may be a hole, as before Linux 6.12, which the kernel may fill with another
+            // mapping.
             self.lost
                 .push(self.start() + part.start..self.start() + part.end);
         }
@@ -410,30 +408,29 @@ fn aligned(total: usize) -> io::Result<*mut c_void> {
             unsafe { mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), flags) }
         })
     };
-    // Where the kernel puts things that are as long.
+    // The kernel aligns such long mappings in most cases.
     let base = anywhere(total)?;
     if base.addr().is_multiple_of(ALIGN) {
         return Ok(base);
     }
-    let give_back = |part: Range<usize>| {
-        // SAFETY: it is a part of what was mapped here, of which nobody has heard.
+    let unmap_part = |part: Range<usize>| {
+        // SAFETY: it is a part of the range that was mapped here, and nobody else knows of it.
         unsafe { unmap(part) }
     };
-    give_back(base.addr()..base.addr() + total);
+    unmap_part(base.addr()..base.addr() + total);
     let whole = total.checked_add(ALIGN).ok_or(Errno::OVERFLOW)?;
     let base = anywhere(whole)?;
     let before = base.addr().next_multiple_of(ALIGN) - base.addr();
     let start = base.wrapping_byte_add(before);
-    // If it is refused, so much is left, and is inaccessible.
-    give_back(base.addr()..start.addr());
-    give_back(start.addr() + total..base.addr() + whole);
+    // If this is refused, the rest stays mapped and inaccessible.
+    unmap_part(base.addr()..start.addr());
+    unmap_part(start.addr() + total..base.addr() + whole);
     Ok(start)
 }
 
-/// Unmaps a range. If the kernel refuses, as it does where that would take one more
-/// mapping than there may be, nothing but inaccessible addresses is left there; and if
-/// it refuses that as well, the range stays as it is, and is never used again. Returns
-/// whether it is unmapped.
+/// Unmaps a range. The kernel refuses if that would take one VMA more than the limit. Then the
+/// range is made inaccessible. If the kernel refuses that as well, the range stays as it is, and
+/// is never used again. Returns whether it is unmapped.
 ///
 /// # Safety
 ///
@@ -475,15 +472,15 @@ impl Drop for Reservation {
         let mut unmapped = lost.is_empty();
         for hole in lost.into_iter().chain(std::iter::once(end..end)) {
             if hole.start > at {
-                // SAFETY: this object reserved the range, nothing else unmaps it, what
-                // was lost is left out, and nothing refers to it any more: its memory
-                // is gone, or never was.
+                // SAFETY: this object reserved the range, nothing else unmaps it, lost
+                // ranges are left out, and nothing refers to it any more, because its
+                // memory is gone or never existed.
                 unmapped &= unsafe { unmap(at..hole.start) };
             }
             at = at.max(hole.end);
         }
         if !unmapped {
-            // The kernel may have as many mappings as before.
+            // The kernel may have as many VMAs as before.
             std::mem::forget(std::mem::take(&mut self.vmas));
         }
     }

@@ -59,17 +59,17 @@ pub fn private_bytes(store: StoreId) -> u64 {
     })
 }
 
-/// Returns the bytes that a store's linear memories have, touched or not.
+/// Returns the size of a store's linear memories in bytes, touched or not.
 pub fn memory_bytes(store: StoreId) -> u64 {
     let memories = memories_of(store);
     memories.iter().map(|memory| memory.size() as u64).sum()
 }
 
-/// The bytes of a store's linear memories that need no new pages of the kernel's: those
-/// that were touched, in memory or in swap space, also where they show a region.
+/// The bytes of a store's linear memories that need no new pages: those that were touched, in
+/// memory or in swap space, also under windows.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// By base, the size up to which a memory was looked at, and the bytes taken of it.
+    /// For each memory, by base: the size up to which it was looked at, and its taken bytes.
     memories: BTreeMap<usize, (usize, u64)>,
 }
 
@@ -108,8 +108,8 @@ impl Taken {
 
 /// Returns the bytes that are taken of a part of a memory.
 ///
-/// The page tables tell, and not the memory's record: the fault handler of another thread
-/// must find that unlocked.
+/// Reads the page tables, and not the memory's record, because the fault handler of another
+/// thread must find that unlocked.
 fn taken_of(memory: &MemoryRecord, map: &File, part: Range<usize>) -> io::Result<u64> {
     let page = page_size();
     let (begin, end) = (memory.base() + part.start, memory.base() + part.end);
@@ -145,7 +145,7 @@ struct Pages {
 }
 
 impl Pages {
-    /// The bytes of private pages in memory of this linear memory.
+    /// Returns the bytes of resident private pages of this linear memory.
     fn private(&self, memory: &MemoryRecord) -> io::Result<u64> {
         let page = page_size();
         let mut buffer = vec![0; ENTRIES * ENTRY];
@@ -172,8 +172,8 @@ impl Pages {
         Ok(private)
     }
 
-    /// Whether nobody has written anything to the page at an address. The guest may
-    /// write to it meanwhile, so the kernel reads.
+    /// Returns whether nobody has written to the page at an address. The kernel reads the page,
+    /// because the guest may write to it meanwhile.
     fn is_zero(&self, at: usize) -> io::Result<bool> {
         let mut bytes = vec![0; page_size()];
         ask(|| self.bytes.read_exact_at(&mut bytes, at as u64))?;

@@ -79,8 +79,7 @@ pub(super) fn forget(base: usize) {
     drop(unsafe { Arc::from_raw(record) });
 }
 
-/// Calls `visit` with the base of each memory that lives. Async-signal-safe if `visit`
-/// is.
+/// Calls `visit` with the base of each live memory. Async-signal-safe if `visit` is.
 pub(super) fn each_base(mut visit: impl FnMut(usize)) {
     let used = LOWEST.load(Ordering::Relaxed)..=HIGHEST.load(Ordering::Relaxed);
     for slab in TABLE.get(used).unwrap_or_default() {
@@ -91,12 +90,12 @@ pub(super) fn each_base(mut visit: impl FnMut(usize)) {
     }
 }
 
-/// The record of the memory whose reservation an address is in.
+/// Returns the record of the memory whose reservation contains an address.
 ///
 /// # Safety
 ///
-/// If the address is in the reservation of a memory that Tombolo made, then that
-/// memory is not dropped while the reference is used.
+/// If the address is in the reservation of a memory that Tombolo created, that memory must not
+/// be dropped while the reference is used.
 pub(super) unsafe fn record_at<'a>(address: usize) -> Option<&'a MemoryRecord> {
     let index = address / RESERVATION;
     [Some(index), index.checked_sub(1)]
@@ -105,20 +104,19 @@ pub(super) unsafe fn record_at<'a>(address: usize) -> Option<&'a MemoryRecord> {
         .find_map(|index| {
             let slab = TABLE.get(index)?;
             let base = slab.base.load(Ordering::Acquire);
-            // Not a look at the record before it is known to be the right one: the
-            // neighbour's may be going at this moment.
+            // The record is read only once it is known to be the right one. The neighbour's
+            // may be dropped at this moment.
             if base == 0 || address.wrapping_sub(base) >= RESERVATION {
                 return None;
             }
             let record = slab.record.load(Ordering::Acquire);
             // SAFETY: the address is in the reservation of the memory with this
-            // base, and our caller promises that this memory lives.
+            // base, and the caller guarantees that this memory lives.
             unsafe { record.as_ref() }
         })
 }
 
-/// The memory that some bytes of a store lie in; `None` where Tombolo did not
-/// make it.
+/// Returns the memory that contains some bytes of a store. `None` if Tombolo did not create it.
 pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
     // SAFETY: if the address is in a memory's reservation then `bytes` borrows
     // from that memory, which therefore lives.

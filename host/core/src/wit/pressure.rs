@@ -181,8 +181,9 @@ mod tests {
         ready.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
     }
 
+    // rule 8
     #[test]
-    fn watch_is_ready_while_the_level_is_another_than_it_told() {
+    fn watch_is_ready_until_the_level_is_read() {
         let host = RegionHost::new();
         let watch = Watch::new(host.clone());
         let mut pollable = watch.clone();
@@ -200,6 +201,7 @@ mod tests {
         assert!(is_ready(&mut pollable));
     }
 
+    // rule 8
     #[test]
     fn new_watch_is_ready_at_once_under_pressure() {
         let host = RegionHost::new();
@@ -207,6 +209,7 @@ mod tests {
         assert!(is_ready(&mut Watch::new(host)));
     }
 
+    // rule 8
     #[test]
     fn change_between_looking_and_waiting_wakes() {
         let host = RegionHost::new();

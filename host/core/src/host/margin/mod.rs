@@ -50,7 +50,7 @@ const TICK: Duration = Duration::from_millis(10);
 const WHOLE: Duration = Duration::from_secs(1);
 
 /// Looks at whole memories before refusals take at most one part in so many of the time,
-/// however often a guest asks for what is refused.
+/// however often a guest repeats a refused request.
 const PART: u32 = 4;
 
 /// Bytes to ask the gauge for beyond those needed, so that not every growth takes a look.
@@ -438,7 +438,7 @@ impl Margin {
         }
         let missing = room.lacks(purgeable, self.keep / 2);
         if missing > 0 {
-            // The larger, so that nothing is refused for what has come or gone meanwhile.
+            // The larger demand, so that nothing is refused for bytes that came or went meanwhile.
             let demand = self.demand(host).max(before);
             *self.refusal() = Some(Refusal {
                 at: Instant::now(),
@@ -452,7 +452,8 @@ impl Margin {
         Ok(())
     }
 
-    /// Measures what is left and what is promised. Returns `None` if the gauge fails.
+    /// Measures the memory that is left and the memory that is promised. Returns `None` if the
+    /// gauge fails.
     fn room(&self, host: &RegionHost, whole: bool, looked: &mut Option<Looked>) -> Option<Room> {
         let begun = Instant::now();
         let promises: Vec<Arc<Promised>> = self.promises().values().cloned().collect();
@@ -525,7 +526,7 @@ impl RegionHost {
     ///
     /// Call it from the [`ResourceLimiter`](wasmtime::ResourceLimiter) of an embedder's
     /// store, in `memory_growing`, with `desired - current`, and refuse the growth if it
-    /// fails. An [`App`](crate::app::App) asks for its guests by itself. For these the
+    /// fails. An app of `tombolo-app` asks for its guests by itself. For these the
     /// host also counts promised bytes that are not touched yet. It cannot know those of
     /// other stores.
     ///

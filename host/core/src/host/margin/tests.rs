@@ -88,6 +88,7 @@ fn promise(host: &RegionHost) -> Promise {
     Promise::new(host, Arc::default())
 }
 
+// rule 8
 #[test]
 fn growth_purges_what_it_needs_oldest_first() {
     let (host, _machine) = host();
@@ -103,8 +104,9 @@ fn growth_purges_what_it_needs_oldest_first() {
     assert_eq!(intact, expected);
 }
 
+// rule 8
 #[test]
-fn growth_for_which_nothing_is_left_is_refused_and_purges_nothing() {
+fn hopeless_growth_is_refused_and_purges_nothing() {
     let (host, _machine) = host();
     let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
     let promise = promise(&host);
@@ -127,8 +129,9 @@ fn growth_for_which_nothing_is_left_is_refused_and_purges_nothing() {
         .unwrap();
 }
 
+// rules 8, 10
 #[test]
-fn commit_without_memory_is_refused_and_names_the_margin() {
+fn commit_without_memory_names_the_margin() {
     let (host, _machine) = host();
     let promise = promise(&host);
     promise.grow(50 * MIB).unwrap();
@@ -148,6 +151,7 @@ fn commit_without_memory_is_refused_and_names_the_margin() {
     assert!(unpinned.pin(..).is_err());
 }
 
+// rule 8
 #[test]
 fn commit_purges_for_itself() {
     let (host, machine) = host();
@@ -159,8 +163,9 @@ fn commit_purges_for_itself() {
     drop(region);
 }
 
+// rule 8
 #[test]
-fn swap_is_used_after_what_can_be_purged() {
+fn swap_is_used_after_purgeable_bytes() {
     let (host, machine) = host();
     let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
     machine.swap.store(100 * MIB, Ordering::Relaxed);
@@ -171,8 +176,9 @@ fn swap_is_used_after_what_can_be_purged() {
     promise.grow(20 * MIB).unwrap();
 }
 
+// rule 8
 #[test]
-fn memory_that_nobody_knows_of_refuses_nothing() {
+fn failing_gauge_refuses_nothing() {
     let (host, machine) = host();
     machine.fails.store(true, Ordering::Relaxed);
     promise(&host).grow(1 << 40).unwrap();
@@ -181,7 +187,7 @@ fn memory_that_nobody_knows_of_refuses_nothing() {
 }
 
 #[test]
-fn margin_of_nothing_never_looks() {
+fn empty_margin_never_looks() {
     let machine = Arc::new(Machine::default());
     let host = RegionHost::with_gauge(limits(0), machine.clone());
     promise(&host).grow(1 << 40).unwrap();
@@ -218,8 +224,9 @@ fn most_refusals_take_no_look() {
     promise.grow(60 * MIB).unwrap();
 }
 
+// rule 8
 #[test]
-fn embedders_growth_counts_while_it_is_asked_for() {
+fn embedders_growth_counts_while_asked_for() {
     let (host, machine) = host();
     let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
     host.may_grow(40 * MIB).unwrap();
@@ -231,8 +238,9 @@ fn embedders_growth_counts_while_it_is_asked_for() {
     assert!(host.may_grow(21 * MIB).is_err());
 }
 
+// rule 8
 #[test]
-fn tick_purges_what_the_margin_lacks_and_then_is_short() {
+fn tick_purges_what_the_margin_lacks() {
     let (host, machine) = host();
     let _cache: Vec<Region> = (0..20).map(|_| cached(&host)).collect();
     let tick = |others: u64| {
@@ -249,8 +257,9 @@ fn tick_purges_what_the_margin_lacks_and_then_is_short() {
     assert_eq!(tick(61), (Level::Moderate, 20, false));
 }
 
+// rule 8
 #[test]
-fn refused_growth_is_told_at_the_next_tick() {
+fn next_tick_reports_a_refused_growth() {
     let (host, _machine) = host();
     let promise = promise(&host);
     promise.grow(60 * MIB).unwrap();
@@ -333,8 +342,9 @@ fn margin_is_kept_in_a_cgroup_v1() {
     );
 }
 
+// rule 8
 #[test]
-fn reported_pressure_and_the_margins_do_not_hide_each_other() {
+fn reported_level_and_margins_level_coexist() {
     let host = RegionHost::new();
     host.set_level(|levels| levels.margin = Level::Moderate);
     host.report_pressure(Level::Critical);

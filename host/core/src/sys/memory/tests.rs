@@ -81,8 +81,9 @@ fn byte(address: usize) -> u8 {
     unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
 }
 
+// rule 5
 #[test]
-fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
+fn last_lend_to_end_unmasks_the_window() {
     let (memory, start, _) = shown();
     memory.record.mask(STORE, start, 0).unwrap();
     memory.record.mask(STORE, start, 0).unwrap();
@@ -92,8 +93,9 @@ fn window_is_shown_again_when_the_last_lend_that_hides_it_ends() {
     assert_eq!(byte(start), 1);
 }
 
+// rule 9
 #[test]
-fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
+fn each_write_to_a_read_only_window_is_explained() {
     let (memory, start, mark) = shown();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Yes);
     assert!(mark.has_violation());
@@ -111,6 +113,7 @@ fn trespass_is_explained_as_often_as_the_window_is_made_read_only() {
     assert_eq!(byte(start), 1);
 }
 
+// rule 12
 #[test]
 fn window_of_another_store_is_left_alone() {
     let (memory, start, _) = shown();
@@ -145,7 +148,7 @@ fn fill(memory: &Memory, range: Range<usize>, byte: u8) {
     unsafe { start.write_bytes(byte, range.len()) };
 }
 
-/// That all that is accessible are zeros.
+/// Checks that the accessible part is zeros.
 #[track_caller]
 fn assert_zeros(memory: &Memory) {
     let start = std::ptr::with_exposed_provenance::<u8>(memory.record.base());
@@ -169,8 +172,8 @@ fn mappings(memory: &Memory, guard: usize) -> Vec<Mapping> {
     mappings
 }
 
-/// That exactly the first bytes of a memory can be read and written, and that the
-/// kernel has no more mappings of it than are counted.
+/// Checks that exactly the first bytes of a memory can be read and written, and that the kernel
+/// has no more mappings of it than are counted.
 #[track_caller]
 fn assert_as_new(memory: &Memory, guard: usize) {
     let mappings = mappings(memory, guard);
@@ -192,8 +195,9 @@ fn assert_as_new(memory: &Memory, guard: usize) {
     assert_eq!(memory.record.vma_splits(), 0);
 }
 
+// rule 4
 #[test]
-fn reservation_that_is_used_again_shows_zeros_and_nothing_beyond_its_size() {
+fn reused_reservation_is_zero_up_to_its_size() {
     const GUARD: usize = 3;
     let file = ones();
     let mut base = None;
@@ -239,8 +243,9 @@ fn reservation_that_is_used_again_shows_zeros_and_nothing_beyond_its_size() {
     }
 }
 
+// rule 4
 #[test]
-fn parts_that_are_unpinned_when_the_memory_goes_are_zeros_in_the_next() {
+fn masked_parts_are_zero_in_the_next_memory() {
     const GUARD: usize = 5;
     let file = ones();
     let mut memory = memory(4, GUARD);
@@ -276,7 +281,7 @@ fn resident(memory: &Memory) -> usize {
 }
 
 #[test]
-fn pages_that_are_kept_for_the_next_are_the_kernels_until_they_are_written() {
+fn kept_pages_are_the_kernels_until_written() {
     const GUARD: usize = 17;
     let page = rustix::param::page_size();
     let pages = GRANULE_SIZE / page;
@@ -321,7 +326,7 @@ fn pages_that_are_kept_for_the_next_are_the_kernels_until_they_are_written() {
 }
 
 #[test]
-fn only_so_many_pages_are_kept_for_the_next() {
+fn number_of_kept_pages_is_limited() {
     const GUARD: usize = 7;
     const GRANULES: usize = 3 * KEPT / GRANULE_SIZE;
     for life in 0..20 {
@@ -339,8 +344,9 @@ fn only_so_many_pages_are_kept_for_the_next() {
     assert_zeros(&memory);
 }
 
+// rule 4
 #[test]
-fn broken_memory_is_not_used_again_and_what_is_lost_stays() {
+fn broken_memory_is_not_reused() {
     const GUARD: usize = 9;
     let memory = memory(4, GUARD);
     let base = memory.record.base();
@@ -366,8 +372,9 @@ fn broken_memory_is_not_used_again_and_what_is_lost_stays() {
     .unwrap();
 }
 
+// rule 4
 #[test]
-fn memory_that_the_kernel_does_not_clean_is_not_used_again() {
+fn memory_that_cannot_be_cleaned_is_not_reused() {
     const GUARD: usize = 11;
     const GRANULES: usize = KEPT / GRANULE_SIZE + 2;
     let memory = memory(GRANULES, GUARD);
@@ -382,17 +389,18 @@ fn memory_that_the_kernel_does_not_clean_is_not_used_again() {
     assert_eq!(waiting_with(GUARD), 0);
 }
 
-/// Tells this test that it runs in a process of its own, which has a limit.
+/// Marks the process of its own in which a test runs with a limit.
 const LIMITED: &str = "TOMBOLO_TEST_LIMITED";
 
+// rule 4
 #[test]
-fn memory_whose_refused_growth_is_not_undone_is_not_used_again() {
+fn overgrown_memory_is_not_reused() {
     const GUARD: usize = 31;
     if std::env::var_os(LIMITED).is_none() {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "sys::memory::tests::memory_whose_refused_growth_is_not_undone_is_not_used_again",
+                "sys::memory::tests::overgrown_memory_is_not_reused",
             ])
             .env(LIMITED, "")
             .output()
@@ -419,8 +427,9 @@ fn memory_whose_refused_growth_is_not_undone_is_not_used_again() {
     assert_eq!(waiting_with(GUARD), 0);
 }
 
+// rule 4
 #[test]
-fn refused_growth_is_undone_or_the_memory_is_not_used_again() {
+fn refused_growth_is_undone_or_never_reused() {
     const GUARD: usize = 33;
     let granules = 2 * GRANULE_SIZE;
     let mut memory = memory(1, GUARD);
@@ -441,7 +450,7 @@ fn refused_growth_is_undone_or_the_memory_is_not_used_again() {
 }
 
 #[test]
-fn only_so_many_reservations_wait() {
+fn number_of_waiting_reservations_is_limited() {
     let mut free = Free::new();
     let reservation = || Reservation::take(RESERVATION, GRANULE_SIZE).unwrap();
     let first = reservation();
@@ -455,7 +464,7 @@ fn only_so_many_reservations_wait() {
 }
 
 #[test]
-fn memory_of_no_whole_pages_is_used_again() {
+fn memory_of_partial_pages_is_reused() {
     const GUARD: usize = 15;
     for size in [0, 1, 5000, 100, 0] {
         let mut memory = Memory::new(size, RESERVATION, GUARD * GRANULE_SIZE).unwrap();
@@ -473,8 +482,9 @@ fn write(address: usize) {
     unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(1) };
 }
 
+// rules 5, 7
 #[test]
-fn unpinned_part_stays_hidden_when_the_lend_that_hid_the_whole_ends() {
+fn unpinned_part_stays_masked_after_a_lend() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     assert_eq!(granules.map(byte), [1, 0, 1]);
@@ -489,8 +499,9 @@ fn unpinned_part_stays_hidden_when_the_lend_that_hid_the_whole_ends() {
     assert_eq!(granules.map(byte), [1, 1, 1]);
 }
 
+// rules 5, 7
 #[test]
-fn what_is_pinned_and_unpinned_while_a_lend_hides_it_shows_when_that_ends() {
+fn pins_during_a_lend_show_when_it_ends() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     memory.record.mask(STORE, start, 0).unwrap();
@@ -507,8 +518,9 @@ fn what_is_pinned_and_unpinned_while_a_lend_hides_it_shows_when_that_ends() {
     assert_eq!(granules.map(byte), [0, 1, 1]);
 }
 
+// rules 2, 7
 #[test]
-fn access_that_changed_while_it_was_hidden_holds_for_the_unpinned_part_as_well() {
+fn access_changed_while_masked_covers_all_parts() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     memory.record.mask(STORE, start, 0).unwrap();
@@ -552,8 +564,9 @@ fn permissions(range: Range<usize>) -> Vec<String> {
     all
 }
 
+// rule 8
 #[test]
-fn what_is_in_memory_of_a_stores_memories_is_counted_without_its_windows() {
+fn resident_bytes_leave_out_windows() {
     let own = StoreId(NonZeroUsize::new(0x7000_0001).unwrap());
     let page = rustix::param::page_size();
     let memory = {
@@ -592,8 +605,9 @@ fn refusing(first: u32, count: u32, act: impl FnOnce()) {
     assert!(calls >= first, "only {calls} calls were made");
 }
 
+// rule 9
 #[test]
-fn trespass_beside_a_hole_leaves_no_half_of_a_window() {
+fn violation_beside_a_masked_part_is_undone_whole() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     let record = &memory.record;
@@ -611,8 +625,9 @@ fn trespass_beside_a_hole_leaves_no_half_of_a_window() {
     }
 }
 
+// rule 9
 #[test]
-fn refused_copies_are_replaced_by_zeros_that_no_limit_counts() {
+fn refused_copies_become_shared_zeros() {
     let (memory, start, _) = shown();
     refusing(1, 1, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Yes)
@@ -628,8 +643,9 @@ fn refused_copies_are_replaced_by_zeros_that_no_limit_counts() {
     assert_eq!(byte(start), 1);
 }
 
+// rule 9
 #[test]
-fn handler_asks_again_where_everything_is_refused_for_a_moment() {
+fn handler_retries_for_a_moment() {
     let (memory, start, _) = shown();
     refusing(1, 7, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Yes)
@@ -637,8 +653,9 @@ fn handler_asks_again_where_everything_is_refused_for_a_moment() {
     write(start);
 }
 
+// rule 9
 #[test]
-fn handler_gives_up_where_everything_is_refused_for_long() {
+fn handler_gives_up_after_long_refusal() {
     let (memory, start, mark) = shown();
     refusing(1, u32::MAX, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Refused);
@@ -649,8 +666,9 @@ fn handler_gives_up_where_everything_is_refused_for_long() {
     assert_eq!(memory.record.absorb(start), Absorbed::Yes);
 }
 
+// rule 9
 #[test]
-fn part_that_was_not_replaced_is_absorbed_when_it_is_written_to() {
+fn part_not_replaced_is_absorbed_when_written() {
     let (memory, granules) = with_a_hole();
     let [start, _, end] = granules;
     let record = &memory.record;
@@ -664,8 +682,9 @@ fn part_that_was_not_replaced_is_absorbed_when_it_is_written_to() {
     assert_eq!(record.absorb(end), Absorbed::Unexplained);
 }
 
+// rules 4, 8
 #[test]
-fn refused_private_zeros_are_shared_ones_and_count_as_the_guests() {
+fn refused_private_zeros_become_shared_ones() {
     let (memory, start, _) = shown_with(21);
     refusing(1, 1, || memory.record.mask(STORE, start, 0).unwrap());
     assert_eq!(permissions(start..start + GRANULE_SIZE), ["rw-s"]);
@@ -686,8 +705,9 @@ fn refused_private_zeros_are_shared_ones_and_count_as_the_guests() {
     assert_zeros(&memory);
 }
 
+// rule 9
 #[test]
-fn access_is_as_before_where_the_second_part_is_refused() {
+fn refused_access_change_is_undone() {
     for refused in 1..=2 {
         let (memory, granules) = with_a_hole();
         let [start, _, end] = granules;
@@ -710,8 +730,9 @@ fn access_is_as_before_where_the_second_part_is_refused() {
     }
 }
 
+// rule 9
 #[test]
-fn window_is_zeros_where_neither_the_new_access_nor_the_old_is_had() {
+fn window_with_no_access_left_becomes_zeros() {
     let (memory, granules) = with_a_hole();
     let [start, _, end] = granules;
     // The second part; the way back; mapping the first part anew.
@@ -725,8 +746,9 @@ fn window_is_zeros_where_neither_the_new_access_nor_the_old_is_had() {
     assert!(matches!(error, Err(MapError::Broken)));
 }
 
+// rule 9
 #[test]
-fn window_stays_hidden_where_a_part_of_it_is_refused() {
+fn refused_unmasking_keeps_the_window_masked() {
     for refused in 1..=2 {
         let (memory, granules) = with_a_hole();
         let start = granules[0];
@@ -741,8 +763,9 @@ fn window_stays_hidden_where_a_part_of_it_is_refused() {
     }
 }
 
+// rule 9
 #[test]
-fn part_stays_hidden_and_counted_where_showing_it_is_refused() {
+fn refused_part_stays_masked_and_counted() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     let vma_splits = memory.record.vma_splits();
@@ -760,8 +783,9 @@ fn part_stays_hidden_and_counted_where_showing_it_is_refused() {
     assert!(memory.record.vma_splits() < vma_splits);
 }
 
+// rule 9
 #[test]
-fn closed_part_of_a_broken_memory_is_zeros_when_the_host_touches_it() {
+fn closed_part_is_zeros_when_the_host_touches_it() {
     let (memory, start, _) = shown();
     refusing(1, 2, || {
         let error = memory.record.unmap_window(STORE, start, 0);
@@ -773,7 +797,7 @@ fn closed_part_of_a_broken_memory_is_zeros_when_the_host_touches_it() {
 }
 
 #[test]
-fn addresses_that_are_not_unmapped_show_nothing() {
+fn view_that_cannot_be_unmapped_stays_counted() {
     let file = ones();
     let span = tombolo_region::Span::whole(GRANULE);
     let view = super::super::View::new(&file, span).unwrap();
@@ -783,8 +807,9 @@ fn addresses_that_are_not_unmapped_show_nothing() {
     assert_eq!(permissions(start..start + 1), ["---p"]);
 }
 
+// rule 8
 #[test]
-fn memories_count_in_full_where_the_kernel_does_not_tell() {
+fn memories_count_in_full_without_pagemap() {
     let own = StoreId(NonZeroUsize::new(0x7000_0003).unwrap());
     let _entered = entry::Entered::new(own);
     let (memory, _, _) = shown_with(25);
@@ -801,8 +826,9 @@ fn memories_count_in_full_where_the_kernel_does_not_tell() {
     }
 }
 
+// rule 9
 #[test]
-fn file_is_made_whole_or_not_at_all() {
+fn file_is_created_whole_or_not_at_all() {
     let name = RegionName::new("whole").unwrap();
     for refused in 1.. {
         let mut made = None;
@@ -817,8 +843,9 @@ fn file_is_made_whole_or_not_at_all() {
     }
 }
 
+// rule 9
 #[test]
-fn span_is_zeros_where_the_kernel_does_not_take_it_back() {
+fn span_that_cannot_be_punched_is_zeroed() {
     let file = ones();
     refusing(1, 1, || {
         file.punch(tombolo_region::Span::whole(GRANULE))
@@ -829,8 +856,9 @@ fn span_is_zeros_where_the_kernel_does_not_take_it_back() {
     assert_eq!(bytes, [0; GRANULE_SIZE]);
 }
 
+// rule 8
 #[test]
-fn touched_bytes_of_a_stores_memories_are_taken() {
+fn touched_bytes_count_as_taken() {
     let own = StoreId(NonZeroUsize::new(0x7000_0005).unwrap());
     let page = rustix::param::page_size();
     let granule = GRANULE_SIZE as u64;

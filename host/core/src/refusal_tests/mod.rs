@@ -1,58 +1,60 @@
-//! The kernel may refuse any system call of Tombolo's, and what comes of it is an
-//! error, a trap, or the end of that guest: never anything else.
+//! Refused system calls. The kernel may refuse any system call of Tombolo's. The result is an
+//! error, a trap, or the end of that guest, and never anything else.
 //!
-//! A guest does all that takes system calls, time and again, and each time another
-//! one of them is refused: each single one, two in a row, and three. Beside it an
-//! innocent guest keeps its windows.
+//! A guest does everything that takes system calls, again and again, and each time another call
+//! is refused: each single one, two in a row, and three. Beside it an innocent guest keeps its
+//! windows.
+
+mod guest;
 
 use rustix::io::Errno;
-use tombolo_tests::artifacts::UTIL_PUPPET;
+use tombolo_region::{GRANULE, Rights};
+use tombolo_test_util::child::{again, alone};
 use wasmtime::Config;
 
+use crate::config::prepare;
+use crate::ctx::WriteViolation;
+use crate::host::{Region, RegionHost};
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
 use crate::window::mask_all;
-use crate::{GRANULE, Region, RegionHost, Rights, WriteViolation};
 
-use puppet::{Puppet, READ, WRITE, again, alone, assert_filled, filled, mappings_of};
-
-#[path = "../../../tests/tests/puppet/mod.rs"]
-mod puppet;
+use self::guest::Access::{Read, Write};
+use self::guest::{Guest, assert_filled, filled, mappings_of};
 
 const PAGE: u32 = 65536;
 
-/// How a guest came to its end.
+/// The end of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// It was refused something, and did without all that follows.
+    /// A call was refused, and the guest did without all that follows.
     Refused,
-    /// It was stopped where it wrote to its read-only window, as it is without a
-    /// refusal.
-    Trespassed,
+    /// It was stopped when it wrote to its read-only window, as without a refusal.
+    Violated,
     /// It trapped before that, or there was no memory for it.
     Trapped,
 }
 
-/// All that a guest and the host program do with memory.
+/// Everything that a guest and the host program do with memory.
 struct Attack<'a> {
     host: &'a RegionHost,
-    /// Full of ones. The guest only reads it.
+    /// A region full of ones. The guest only reads it.
     music: &'a Region,
 }
 
 impl Attack<'_> {
-    /// Stops where the guest traps. What it is refused it does without.
+    /// Stops when the guest traps. The guest does without calls that are refused.
     fn run(&self) -> wasmtime::Result<()> {
-        let mut a = Puppet::try_new(UTIL_PUPPET, self.host, "hostile")?;
+        let mut a = Guest::try_new(self.host, "hostile")?;
         self.own_region(&mut a)?;
         self.pins(&mut a)?;
         self.hiding(&mut a)?;
         self.host_program();
-        self.trespass(&mut a)
+        self.violate(&mut a)
     }
 
-    /// Makes a region, and changes what a window on it is for.
-    fn own_region(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+    /// Creates a region, and changes the access of a window on it.
+    fn own_region(&self, a: &mut Guest) -> wasmtime::Result<()> {
         let Ok(number) = a.create("own", 2 * GRANULE)? else {
             return Ok(());
         };
@@ -62,10 +64,10 @@ impl Attack<'_> {
         if at == 0 {
             return Ok(());
         }
-        if let Ok(window) = a.show(number, 0, 2 * GRANULE, WRITE, at)? {
+        if let Ok(window) = a.show(number, 0, 2 * GRANULE, Write, at)? {
             a.poke(at, 2)?;
-            if a.set_access(window, READ)?.is_ok() {
-                let _ = a.set_access(window, WRITE)?;
+            if a.set_access(window, Read)?.is_ok() {
+                let _ = a.set_access(window, Write)?;
             }
             a.drop_window(window)?;
             // Memory of its own again.
@@ -75,7 +77,7 @@ impl Attack<'_> {
     }
 
     /// Unpins under a window, and pins again.
-    fn pins(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+    fn pins(&self, a: &mut Guest) -> wasmtime::Result<()> {
         let Ok(number) = a.create("cache", 5 * GRANULE)? else {
             return Ok(());
         };
@@ -83,15 +85,15 @@ impl Attack<'_> {
         if at == 0 {
             return Ok(());
         }
-        let Ok(window) = a.show(number, 0, 5 * GRANULE, WRITE, at)? else {
+        let Ok(window) = a.show(number, 0, 5 * GRANULE, Write, at)? else {
             return Ok(());
         };
         for granule in [1, 3] {
             let _ = a.unpin(number, granule * GRANULE, GRANULE)?;
         }
         // Three parts.
-        if a.set_access(window, READ)?.is_ok() {
-            let _ = a.set_access(window, WRITE)?;
+        if a.set_access(window, Read)?.is_ok() {
+            let _ = a.set_access(window, Write)?;
         }
         a.fill(at, 5 * PAGE, 4)?;
         self.host.purge(GRANULE);
@@ -102,8 +104,8 @@ impl Attack<'_> {
         Ok(())
     }
 
-    /// Hides a window, as a lend does, and shows it again.
-    fn hiding(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+    /// Masks a window, as a lend does, and unmasks it.
+    fn hiding(&self, a: &mut Guest) -> wasmtime::Result<()> {
         let region = self.music.duplicate(Rights::ALL)?;
         let (shared, claim) = (region.inner().clone(), region.handle().claim());
         let number = a.receive(region);
@@ -111,7 +113,7 @@ impl Attack<'_> {
         if at == 0 {
             return Ok(());
         }
-        let Ok(_) = a.show(number, 0, 3 * GRANULE, READ, at)? else {
+        let Ok(_) = a.show(number, 0, 3 * GRANULE, Read, at)? else {
             return Ok(());
         };
         let _ = a.unpin(number, GRANULE, GRANULE)?;
@@ -138,18 +140,20 @@ impl Attack<'_> {
     }
 
     /// Writes to a window that only reads, of which one part is unpinned.
-    fn trespass(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+    fn violate(&self, a: &mut Guest) -> wasmtime::Result<()> {
         let number = a.receive(self.music.duplicate(Rights::ALL)?);
         let at = a.allocate(3)?;
         if at == 0 {
             return Ok(());
         }
-        let Ok(_) = a.show(number, 0, 3 * GRANULE, READ, at)? else {
+        let Ok(_) = a.show(number, 0, 3 * GRANULE, Read, at)? else {
             return Ok(());
         };
         let _ = a.unpin(number, GRANULE, GRANULE)?;
         a.fill(at + 10, 3 * PAGE - 20, 9)?;
-        let error = a.create("more", 1).expect_err("it trespassed");
+        let error = a
+            .create("more", 1)
+            .expect_err("it wrote to a read-only window");
         refusals::without(|| assert!(error.is::<WriteViolation>(), "{error:?}"));
         Err(error)
     }
@@ -157,7 +161,7 @@ impl Attack<'_> {
 
 /// The innocent guest, with a window to read and one to write.
 struct Innocent {
-    guest: Puppet,
+    guest: Guest,
     region: Region,
     reads: u32,
     writes: u32,
@@ -166,12 +170,12 @@ struct Innocent {
 
 impl Innocent {
     fn new(host: &RegionHost, music: &Region) -> Innocent {
-        let mut guest = Puppet::new(UTIL_PUPPET, host, "innocent");
+        let mut guest = Guest::new(host, "innocent");
         let number = guest.receive(music.duplicate(Rights::ALL).unwrap());
-        let (_, reads) = guest.shown(number, 3, READ);
+        let (_, reads) = guest.shown(number, 3, Read);
         let region = filled(host, "innocent", GRANULE, 0);
         let number = guest.receive(region.duplicate(Rights::ALL).unwrap());
-        let (_, writes) = guest.shown(number, 1, WRITE);
+        let (_, writes) = guest.shown(number, 1, Write);
         Innocent {
             guest,
             region,
@@ -181,7 +185,7 @@ impl Innocent {
         }
     }
 
-    /// Reads what it reads, and writes what it writes.
+    /// Checks that both windows work.
     #[track_caller]
     fn works(&mut self) {
         let ones = u64::from_ne_bytes([1; 8]).wrapping_mul(3 * GRANULE / 8);
@@ -193,15 +197,14 @@ impl Innocent {
     }
 }
 
-/// Checks that memory whose addresses others had is zeros.
+/// Checks that memory is zeros at addresses that others had.
 fn assert_fresh(host: &RegionHost) {
-    let mut fresh = Puppet::new(UTIL_PUPPET, host, "fresh");
+    let mut fresh = Guest::new(host, "fresh");
     let first = u32::try_from(fresh.grow(16).unwrap()).unwrap();
     assert_eq!(fresh.sum(first * PAGE, 16 * PAGE).unwrap(), 0);
 }
 
-/// Runs an attack during which some calls are refused. Returns whether there were so
-/// many calls.
+/// Runs an attack during which some calls are refused. Returns whether there were so many calls.
 fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
     let host = RegionHost::new();
     let music = filled(&host, "music", 3 * GRANULE, 1);
@@ -214,7 +217,7 @@ fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
         };
         if let Err(error) = attack.run() {
             ended = match error.is::<WriteViolation>() {
-                true => Ended::Trespassed,
+                true => Ended::Violated,
                 false => Ended::Trapped,
             };
         }
@@ -222,32 +225,32 @@ fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
     innocent.works();
     assert_filled(&music, 1);
     assert_fresh(&host);
-    // Nothing of the hostile guest holds the region.
+    // The hostile guest has no claim on the region.
     let claims = music.usage().holders;
     assert_eq!(claims, 2, "the host program and the innocent guest");
     innocent.guest.store.data_mut().regions.finish();
     drop(innocent);
     music.try_write(0..3 * GRANULE).unwrap().fill(2);
     if count == 1 {
-        // One call that is refused leaves nothing behind.
+        // One refused call leaves nothing behind.
         assert!(mappings_of(&music).is_empty());
     }
     (first <= calls, ended)
 }
 
-/// Attacks again and again, and has another call refused each time.
+/// Attacks again and again, and refuses another call each time.
 fn each_call(count: u32, errno: Errno) {
     let mut ends = Vec::new();
     for first in 1.. {
         let (refused, ended) = attack(first, count, errno);
         if !refused {
-            assert_eq!(ended, Ended::Trespassed);
+            assert_eq!(ended, Ended::Violated);
             break;
         }
         ends.push(ended);
     }
     let count = |end| ends.iter().filter(|it| **it == end).count();
-    let all = [Ended::Refused, Ended::Trespassed, Ended::Trapped].map(|end| (end, count(end)));
+    let all = [Ended::Refused, Ended::Violated, Ended::Trapped].map(|end| (end, count(end)));
     println!("{} calls: {all:?}", ends.len());
     assert!(
         ends.len() >= 60,
@@ -255,6 +258,7 @@ fn each_call(count: u32, errno: Errno) {
     );
 }
 
+// rule 9
 #[test]
 fn each_single_call_may_be_refused() {
     alone("refusal_tests::each_single_call_may_be_refused", || {
@@ -262,6 +266,7 @@ fn each_single_call_may_be_refused() {
     });
 }
 
+// rule 9
 #[test]
 fn each_single_call_may_be_forbidden() {
     alone("refusal_tests::each_single_call_may_be_forbidden", || {
@@ -269,6 +274,7 @@ fn each_single_call_may_be_forbidden() {
     });
 }
 
+// rule 9
 #[test]
 fn two_calls_in_a_row_may_be_refused() {
     alone("refusal_tests::two_calls_in_a_row_may_be_refused", || {
@@ -276,6 +282,7 @@ fn two_calls_in_a_row_may_be_refused() {
     });
 }
 
+// rule 9
 #[test]
 fn three_calls_in_a_row_may_be_refused() {
     alone("refusal_tests::three_calls_in_a_row_may_be_refused", || {
@@ -283,15 +290,16 @@ fn three_calls_in_a_row_may_be_refused() {
     });
 }
 
+// rule 9
 #[test]
-fn preparation_fails_in_order_where_a_call_is_refused() {
-    let name = "refusal_tests::preparation_fails_in_order_where_a_call_is_refused";
+fn refused_preparation_fails_in_order() {
+    let name = "refusal_tests::refused_preparation_fails_in_order";
     alone(name, || {
         let mut failed = 0;
         for first in 1.. {
             let mut result = Ok(());
             let calls = refusals::during(first, 1, Errno::NOMEM, || {
-                result = crate::prepare(&mut Config::new());
+                result = prepare(&mut Config::new());
             });
             if calls < first {
                 result.unwrap();
@@ -300,16 +308,17 @@ fn preparation_fails_in_order_where_a_call_is_refused() {
             failed += u32::from(result.is_err());
         }
         assert!(failed > 5, "only {failed} calls matter");
-        Puppet::new(UTIL_PUPPET, &RegionHost::new(), "a").assert_works();
+        Guest::new(&RegionHost::new(), "a").assert_works();
     });
 }
 
+// rule 9
 #[test]
-fn process_says_why_it_ends_where_the_kernel_refuses_everything() {
+fn process_says_why_it_ends() {
     use std::os::unix::process::ExitStatusExt;
 
     const CHILD: &str = "TOMBOLO_TEST_CHILD";
-    let name = "refusal_tests::process_says_why_it_ends_where_the_kernel_refuses_everything";
+    let name = "refusal_tests::process_says_why_it_ends";
     if std::env::var_os(CHILD).is_none() {
         let output = again(name).env(CHILD, "1").output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -322,10 +331,10 @@ fn process_says_why_it_ends_where_the_kernel_refuses_everything() {
     }
     let host = RegionHost::new();
     let music = filled(&host, "music", GRANULE, 1);
-    let mut a = Puppet::new(UTIL_PUPPET, &host, "a");
+    let mut a = Guest::new(&host, "a");
     let number = a.receive(music.duplicate(Rights::ALL).unwrap());
-    let (_, at) = a.shown(number, 1, READ);
-    // All but what the C library and the standard library make.
+    let (_, at) = a.shown(number, 1, Read);
+    // All calls except those of the C library and the standard library.
     refusals::during(1, u32::MAX, Errno::NOMEM, || drop(a.fill(at, 10, 9)));
     unreachable!("there was nowhere to write to");
 }
