@@ -165,73 +165,90 @@ impl DescribedApp {
     /// Builds the app from the components that could be read. Can be called once, because it
     /// consumes the open files.
     pub(crate) fn builder(&mut self, overrides: &Overrides) -> AppBuilder {
-        let files = std::mem::take(&mut self.files);
-        let manifest = &self.manifest;
+        let mut builder = self.manifest.settings(overrides);
+        let mut built = Vec::new();
+        for (guest, files) in self.manifest.guests.iter().zip(&mut self.files) {
+            if let Some(spec) = self.manifest.guest(guest, files) {
+                built.push(&*guest.name.value);
+                builder = builder.guest(spec);
+            }
+        }
+        builder = self.manifest.scores(builder, overrides, &built);
+        self.manifest.links(builder, &built)
+    }
+}
+
+impl Manifest {
+    /// Starts an app with the settings for all guests.
+    fn settings(&self, overrides: &Overrides) -> AppBuilder {
         let mut host_limits = HostLimits::default();
-        if let Some(budget) = overrides.budget.or(manifest.budget) {
+        if let Some(budget) = overrides.budget.or(self.budget) {
             host_limits.budget = budget;
         }
-        if let Some(margin) = overrides.margin.or(manifest.margin) {
+        if let Some(margin) = overrides.margin.or(self.margin) {
             host_limits.margin = margin;
         }
-        let on_pressure = overrides.on_pressure.or(manifest.on_pressure);
-        let mut builder = App::builder()
+        let on_pressure = overrides.on_pressure.or(self.on_pressure);
+        let builder = App::builder()
             .host_limits(host_limits)
-            .limits(limits(Limits::default(), &manifest.limits))
+            .limits(limits(Limits::default(), &self.limits))
             .on_pressure(on_pressure.unwrap_or_default().into())
-            .oom_floor(overrides.oom_floor.or(manifest.oom_floor).unwrap_or(1))
-            // No calls are permitted, except for those added below.
+            .oom_floor(overrides.oom_floor.or(self.oom_floor).unwrap_or(1))
+            // No calls are permitted, except for those that `links` adds.
             .may_call([]);
-        if let Some(timeout) = manifest.stop_timeout {
-            builder = builder.stop_timeout(timeout);
+        match self.stop_timeout {
+            Some(timeout) => builder.stop_timeout(timeout),
+            None => builder,
         }
-        let mut names = Vec::new();
-        let mut kept = Vec::new();
-        for (guest, files) in manifest.guests.iter().zip(files) {
-            let Files {
-                path,
-                wasm,
-                dirs,
-                env,
-            } = files;
-            kept.push(Files {
-                path,
-                // Empty, so that [`has`](DescribedApp::has) knows that there was one.
-                wasm: wasm.as_ref().map(|_| Vec::new()),
-                ..Files::default()
-            });
-            let Some(wasm) = wasm else { continue };
-            names.push(&*guest.name.value);
-            let own = !guest.limits.is_empty();
-            builder = builder.guest(GuestSpec {
-                name: guest.name.value.clone(),
-                wasm: wasm.into(),
-                inherit_stdio: true,
-                stdout: None,
-                stderr: None,
-                args: guest.args.clone(),
-                env: guest.env.iter().cloned().chain(env).collect(),
-                dirs,
-                limits: own.then(|| {
-                    let all = limits(Limits::default(), &manifest.limits);
-                    limits(all, &guest.limits)
-                }),
-                strand: guest.strand.clone(),
-                restart: guest.restart.clone(),
-            });
-            let scored = overrides
-                .oom_scores
-                .iter()
-                .any(|score| score.guest == guest.name.value);
-            if let Some(score) = guest.oom_score.filter(|_| !scored) {
-                builder = builder.oom_score(&guest.name.value, score);
+    }
+
+    /// Returns a guest, or `None` if its component was not read. Takes the open files.
+    fn guest(&self, guest: &Guest, files: &mut Files) -> Option<GuestSpec> {
+        // An empty component stays, so that [`has`](DescribedApp::has) knows of it.
+        let wasm = std::mem::take(files.wasm.as_mut()?);
+        let env = std::mem::take(&mut files.env);
+        let has_limits = !guest.limits.is_empty();
+        Some(GuestSpec {
+            name: guest.name.value.clone(),
+            wasm: wasm.into(),
+            inherit_stdio: true,
+            stdout: None,
+            stderr: None,
+            args: guest.args.clone(),
+            env: guest.env.iter().cloned().chain(env).collect(),
+            dirs: std::mem::take(&mut files.dirs),
+            limits: has_limits.then(|| {
+                let all = limits(Limits::default(), &self.limits);
+                limits(all, &guest.limits)
+            }),
+            strand: guest.strand.clone(),
+            restart: guest.restart.clone(),
+        })
+    }
+
+    /// Sets the scores of the built guests, and those of the command line, which may name
+    /// unknown guests.
+    fn scores(&self, mut builder: AppBuilder, overrides: &Overrides, built: &[&str]) -> AppBuilder {
+        for guest in &self.guests {
+            let name = &*guest.name.value;
+            let mut options = overrides.oom_scores.iter();
+            if let Some(score) = guest.oom_score
+                && built.contains(&name)
+                && options.all(|option| option.guest != name)
+            {
+                builder = builder.oom_score(name, score);
             }
         }
         for Score { guest, score } in &overrides.oom_scores {
             builder = builder.oom_score(guest, *score);
         }
-        let is_built = |guest: &str| names.contains(&guest);
-        for guest in &manifest.guests {
+        builder
+    }
+
+    /// Adds the calls, channels and scopes whose guests are built.
+    fn links(&self, mut builder: AppBuilder, built: &[&str]) -> AppBuilder {
+        let is_built = |guest: &str| built.contains(&guest);
+        for guest in &self.guests {
             let from = &guest.name.value;
             let calls = guest
                 .calls
@@ -242,7 +259,7 @@ impl DescribedApp {
                 to: to.value.clone(),
             }));
         }
-        for channel in &manifest.channels {
+        for channel in &self.channels {
             let from: Vec<String> = channel.from.iter().map(|from| from.value.clone()).collect();
             let Some(to) = &channel.to else { continue };
             if from.iter().chain([&to.value]).all(|guest| is_built(guest)) {
@@ -256,7 +273,7 @@ impl DescribedApp {
                 });
             }
         }
-        for scope in &manifest.scopes {
+        for scope in &self.scopes {
             let members = scope.members.iter();
             let members: Vec<(String, Rights)> = members
                 .map(|(member, rights)| (member.value.clone(), *rights))
@@ -268,11 +285,11 @@ impl DescribedApp {
                 });
             }
         }
-        self.files = kept;
         builder
     }
 }
 
+/// Applies further limits.
 fn limits(mut limits: Limits, set: &[Limit]) -> Limits {
     for limit in set {
         limit.apply(&mut limits);
