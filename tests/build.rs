@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::{env, fs};
 
+use tombolo_test_guests::scenarios;
 use xtask_guests as guests;
 
 /// The guests of the examples: package, name of the file, name of the constant.
@@ -42,6 +43,7 @@ fn main() {
         groups(&here, &out, &target, &programs),
     )
     .expect("OUT_DIR is ours");
+    fs::write(out.join("scenarios.rs"), scenarios(&out)).expect("OUT_DIR is ours");
     watch(&here, &target, &programs);
 }
 
@@ -159,6 +161,48 @@ fn groups(here: &Path, out: &Path, target: &Path, programs: &BTreeSet<String>) -
     )
 }
 
+/// Writes, for each group, a file of private enums, and the macro that includes it. Because
+/// they are private, the compiler sees which variants are not used.
+fn scenarios(out: &Path) -> String {
+    let mut groups = BTreeMap::<&str, String>::new();
+    for (group, name, variants) in scenarios::GROUPS {
+        let source = groups.entry(group).or_default();
+        let mut write = |text: String| source.push_str(&text);
+        write(format!(
+            "#[derive(Clone, Copy, Debug)]\npub(crate) enum {name} {{\n"
+        ));
+        for (variant, _) in *variants {
+            write(format!("    {variant},\n"));
+        }
+        write(format!(
+            "}}\n\nimpl std::fmt::Display for {name} {{\n\
+             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\n\
+             f.write_str(match self {{\n"
+        ));
+        for (variant, text) in *variants {
+            write(format!("    Self::{variant} => {text:?},\n"));
+        }
+        write("})\n}\n}\n\n".to_owned());
+    }
+
+    let mut arms = String::new();
+    for (group, source) in groups {
+        let file = out.join(format!("scenarios_{group}.rs"));
+        fs::write(&file, source).expect("OUT_DIR is ours");
+        writeln!(
+            arms,
+            "({group}) => {{ #[deny(dead_code)] mod scenarios {{ include!({file:?}); }} }};"
+        )
+        .unwrap();
+    }
+    format!(
+        "/// Declares `mod scenarios`, an enum of the scenarios of each guest of a test program.\n\
+         ///\n\
+         /// A scenario that the test program then does not name is a compile error.\n\
+         #[macro_export]\nmacro_rules! scenarios {{\n{arms}}}\n"
+    )
+}
+
 fn constant(name: &str) -> String {
     name.to_uppercase().replace('-', "_")
 }
@@ -168,6 +212,7 @@ fn watch(here: &Path, target: &Path, programs: &BTreeSet<String>) {
     let root = here.parent().expect("a member lies in its workspace");
     let mut files = BTreeSet::from([
         here.join("build.rs"),
+        here.join("guests/src/scenarios.rs"),
         // A program may come or go.
         here.join(PROGRAMS),
         here.join("guests/Cargo.toml"),

@@ -2,6 +2,7 @@
 //! the reasons of refusals. The guests are puppets in an embedder's stores, and guests of
 //! apps.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tombolo::{GRANULE, RegionError, RegionHost, Rights, Strand};
@@ -15,7 +16,10 @@ use tombolo_test_util::puppet::{
 };
 use tombolo_test_util::run::{run, succeeds};
 
+use scenarios::LivePart;
+
 tombolo_tests::guests!(live);
+tombolo_tests::scenarios!(live);
 
 const LIVE: [Access; 2] = [LIVE_READ, LIVE_WRITE];
 const LOCKED: [Access; 2] = [READ, WRITE];
@@ -296,10 +300,10 @@ fn borrower_has_live_windows_during_the_call() {
 
 // Apps.
 
-fn node(name: &str, part: &str, strand: Option<&str>) -> GuestSpec {
+fn node(name: &str, part: impl Display, strand: Option<&str>) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
-        args: vec![part.to_owned()],
+        args: vec![part.to_string()],
         strand: strand.map(str::to_owned),
         ..GuestSpec::new(name, std::fs::read(guests::LIVE_NODE).unwrap())
     }
@@ -323,8 +327,8 @@ fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
 #[test]
 fn looping_guests_of_a_strand_see_each_other() {
     let outcome = succeeds(app([
-        node("ping", "ping", Some("one")),
-        node("pong", "pong", Some("one")),
+        node("ping", LivePart::Ping, Some("one")),
+        node("pong", LivePart::Pong, Some("one")),
     ]));
     let guests = outcome.report.guests.iter();
     let accesses: Vec<_> = guests.map(|guest| guest.windows[0].access).collect();
@@ -340,8 +344,8 @@ fn live_windows_between_strands_are_refused() {
         (None, Some("one")),
     ] {
         succeeds(app([
-            node("holder", "hold", one),
-            node("other", "is-refused", other),
+            node("holder", LivePart::Hold, one),
+            node("other", LivePart::IsRefused, other),
         ]));
     }
 }
@@ -349,15 +353,15 @@ fn live_windows_between_strands_are_refused() {
 // rule 2
 #[test]
 fn lone_guest_conflicts_with_its_own_live_windows() {
-    succeeds(app([node("alone", "alone", None)]));
+    succeeds(app([node("alone", LivePart::Alone, None)]));
 }
 
 // rule 11
 #[test]
 fn guest_waits_for_a_live_window() {
     succeeds(app([
-        node("writer", "write-then-share", Some("one")),
-        node("waiter", "wait", Some("one")),
+        node("writer", LivePart::WriteThenShare, Some("one")),
+        node("waiter", LivePart::Wait, Some("one")),
     ]));
 }
 
@@ -372,9 +376,9 @@ fn restarted_guest_clears_poison_of_its_trap() {
     });
     let mortal = GuestSpec {
         restart,
-        ..node("mortal", "die", Some("one"))
+        ..node("mortal", LivePart::Die, Some("one"))
     };
-    let outcome = run(app([node("keeper", "keep", Some("one")), mortal]));
+    let outcome = run(app([node("keeper", LivePart::Keep, Some("one")), mortal]));
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.report.guests[1].restarts.len(), 1);
 }

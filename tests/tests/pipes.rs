@@ -1,5 +1,6 @@
 //! Apps of guests in parallel strands: channels, scopes, restarts, the end.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,24 @@ use tombolo_app::{
 };
 
 use tombolo_test_util::run::{run, succeeds, threads};
+use tombolo_test_util::three_guests::with;
+
+use scenarios::PipesPart;
 
 tombolo_tests::guests!(pipes);
+tombolo_tests::scenarios!(pipes);
 
 /// A guest that plays a part.
-fn node(name: &str, part: &str) -> GuestSpec {
+fn node(name: &str, part: impl Display) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
-        args: part.split(' ').map(str::to_owned).collect(),
+        args: part.to_string().split(' ').map(str::to_owned).collect(),
         ..GuestSpec::new(name, std::fs::read(guests::PIPES_NODE).unwrap())
     }
 }
 
 /// As a node, with a directory to write what it found.
-fn writer(name: &str, part: &str, out: &Path) -> GuestSpec {
+fn writer(name: &str, part: impl Display, out: &Path) -> GuestSpec {
     GuestSpec {
         dirs: vec![Grant {
             dir: Dir::open_ambient_dir(out, ambient_authority()).unwrap(),
@@ -60,10 +65,10 @@ fn often() -> Restart {
 /// A ring of four guests: frames go through two stages, regions come back.
 fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
     App::builder()
-        .guest(node("source", &format!("produce {frames}")))
-        .guest(node("first", "add frames more"))
+        .guest(node("source", with(PipesPart::Produce, frames)))
+        .guest(node("first", with(PipesPart::Add, "frames more")))
         .guest(second)
-        .guest(writer("sink", "consume done 2", out))
+        .guest(writer("sink", with(PipesPart::Consume, "done 2"), out))
         .channel(channel("frames", &["source"], "first", 2))
         .channel(channel("more", &["first"], "second", 2))
         .channel(channel("done", &["second"], "sink", 2))
@@ -74,7 +79,11 @@ fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
 #[test]
 fn regions_move_around_a_ring_of_strands() {
     let out = tempfile::tempdir().unwrap();
-    let outcome = succeeds(ring(200, node("second", "add more done"), out.path()));
+    let outcome = succeeds(ring(
+        200,
+        node("second", with(PipesPart::Add, "more done")),
+        out.path(),
+    ));
     let came = std::fs::read_to_string(out.path().join("came")).unwrap();
     assert_eq!(came, format!("{:?}", (0..200).collect::<Vec<_>>()));
     assert_eq!(outcome.report.regions_created, 3);
@@ -91,7 +100,7 @@ fn crashing_stage_loses_one_frame() {
     let out = tempfile::tempdir().unwrap();
     let second = GuestSpec {
         restart: often(),
-        ..node("second", "add-but 7 more done")
+        ..node("second", with(PipesPart::AddBut, "7 more done"))
     };
     let outcome = succeeds(ring(50, second, out.path()));
     let came = std::fs::read_to_string(out.path().join("came")).unwrap();
@@ -112,9 +121,9 @@ fn messages_of_a_sender_arrive_in_order() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
         App::builder()
-            .guest(writer("ear", "hear talk", out.path()))
-            .guest(node("a", "say talk 100"))
-            .guest(node("b", "say talk 50"))
+            .guest(writer("ear", with(PipesPart::Hear, "talk"), out.path()))
+            .guest(node("a", with(PipesPart::Say, "talk 100")))
+            .guest(node("b", with(PipesPart::Say, "talk 50")))
             .channel(channel("talk", &["a", "b"], "ear", 3)),
     );
     let heard = std::fs::read_to_string(out.path().join("heard")).unwrap();
@@ -127,8 +136,11 @@ fn messages_of_a_sender_arrive_in_order() {
 fn channel_closes_when_its_receiver_ends() {
     for (how, failures) in [("drop", 0), ("return", 0), ("trap", 1)] {
         let outcome = run(App::builder()
-            .guest(node("sender", "send-until-closed c"))
-            .guest(node("receiver", &format!("receive-one c {how}")))
+            .guest(node("sender", with(PipesPart::SendUntilClosed, "c")))
+            .guest(node(
+                "receiver",
+                with(PipesPart::ReceiveOne, format!("c {how}")),
+            ))
             .channel(channel("c", &["sender"], "receiver", 2)));
         assert_eq!(
             outcome.failures.len(),
@@ -146,8 +158,8 @@ fn channel_closes_when_its_receiver_ends() {
 fn channel_without_senders_is_closed() {
     let out = tempfile::tempdir().unwrap();
     let outcome = run(App::builder()
-        .guest(writer("ear", "hear talk", out.path()))
-        .guest(node("mute", "fail"))
+        .guest(writer("ear", with(PipesPart::Hear, "talk"), out.path()))
+        .guest(node("mute", PipesPart::Fail))
         .channel(channel("talk", &["mute"], "ear", 3)));
     assert_eq!(outcome.end, CommandExit::Exit(0));
     assert_eq!(outcome.failures.len(), 1);
@@ -174,12 +186,12 @@ fn queued_regions_are_on_the_senders_account() {
     limits.regions = 3;
     let sender = GuestSpec {
         limits: Some(limits),
-        ..node("sender", "fill-up c 2")
+        ..node("sender", with(PipesPart::FillUp, "c 2"))
     };
     succeeds(
         App::builder()
             .guest(sender)
-            .guest(node("receiver", "hold-then-receive c"))
+            .guest(node("receiver", with(PipesPart::HoldThenReceive, "c")))
             .channel(channel("c", &["sender"], "receiver", 2))
             .channel(channel("go", &["receiver"], "sender", 1)),
     );
@@ -200,9 +212,9 @@ fn scope() -> ScopeSpec {
 fn members_find_names_with_their_rights() {
     for (how, failures) in [("withdraw", 0), ("die", 1)] {
         let outcome = run(App::builder()
-            .guest(node("reader", "open Rights(READ)"))
-            .guest(node("publisher", &format!("publish {how}")))
-            .guest(node("stranger", "ungranted"))
+            .guest(node("reader", with(PipesPart::Open, "Rights(READ)")))
+            .guest(node("publisher", with(PipesPart::Publish, how)))
+            .guest(node("stranger", PipesPart::Ungranted))
             .scope(scope())
             .channel(channel("c", &["publisher"], "reader", 1))
             .channel(channel("done", &["reader"], "publisher", 1)));
@@ -226,7 +238,7 @@ fn failing_guest_restarts_until_it_succeeds() {
     let out = tempfile::tempdir().unwrap();
     let outcome = succeeds(App::builder().guest(GuestSpec {
         restart: often(),
-        ..writer("a", "fail-until tries 3", out.path())
+        ..writer("a", with(PipesPart::FailUntil, "tries 3"), out.path())
     }));
     assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
     let restarts = &outcome.report.guests[0].restarts;
@@ -243,7 +255,7 @@ fn always_failing_guest_is_given_up() {
     let out = tempfile::tempdir().unwrap();
     let outcome = run(App::builder().guest(GuestSpec {
         restart: often(),
-        ..writer("a", "fail-until tries 9", out.path())
+        ..writer("a", with(PipesPart::FailUntil, "tries 9"), out.path())
     }));
     assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
     assert_eq!(outcome.end, CommandExit::Exit(1));
@@ -262,7 +274,7 @@ fn terminated_guest_restarts() {
     limits.run_time = Some(Duration::from_millis(50));
     let outcome = run(App::builder().limits(limits).guest(GuestSpec {
         restart: restart.clone(),
-        ..node("a", "spin")
+        ..node("a", PipesPart::Spin)
     }));
     let restarts = &outcome.report.guests[0].restarts;
     assert!(
@@ -272,7 +284,7 @@ fn terminated_guest_restarts() {
 
     let app = App::builder().guest(GuestSpec {
         restart,
-        ..node("a", "spin")
+        ..node("a", PipesPart::Spin)
     });
     let outcome = threads(3).block_on(async {
         let app = app.start().await.unwrap();
@@ -306,7 +318,7 @@ fn guests_restart_while_others_start() {
             restart: often(),
             ..component("callee")
         })
-        .guest(node("command", "ungranted"));
+        .guest(node("command", PipesPart::Ungranted));
     let outcome = threads(3).block_on(async {
         let started = tokio::time::timeout(Duration::from_secs(60), app.start()).await;
         started
@@ -327,10 +339,10 @@ fn failing_stage_loses_one_message() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
         App::builder()
-            .guest(node("mouth", "say talk 20"))
+            .guest(node("mouth", with(PipesPart::Say, "talk 20")))
             .guest(GuestSpec {
                 restart: often(),
-                ..writer("ear", "hear-but 7 talk", out.path())
+                ..writer("ear", with(PipesPart::HearBut, "7 talk"), out.path())
             })
             .channel(channel("talk", &["mouth"], "ear", 4)),
     );
@@ -351,7 +363,7 @@ fn restart_that_never_starts_ends_with_the_app() {
             max_delay: Duration::from_secs(3600),
             ..Backoff::default()
         }),
-        ..writer("a", "fail-until tries 9", out.path())
+        ..writer("a", with(PipesPart::FailUntil, "tries 9"), out.path())
     });
     threads(3).block_on(async {
         let app = app.start().await.unwrap();
@@ -391,7 +403,7 @@ fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
 fn stop_timeout_lets_guests_finish() {
     let out = tempfile::tempdir().unwrap();
     let app = App::builder()
-        .guest(writer("a", "linger end", out.path()))
+        .guest(writer("a", with(PipesPart::Linger, "end"), out.path()))
         .stop_timeout(Duration::from_secs(3600));
     let (outcome, _) = stopped(app, out.path());
     assert_eq!(outcome.end, CommandExit::Exit(0));
@@ -405,7 +417,7 @@ fn guests_that_stay_end_after_the_stop_timeout() {
     let app = App::builder()
         .guest(GuestSpec {
             restart: often(),
-            ..writer("a", "linger stay", out.path())
+            ..writer("a", with(PipesPart::Linger, "stay"), out.path())
         })
         .stop_timeout(grace);
     let (outcome, took) = stopped(app, out.path());

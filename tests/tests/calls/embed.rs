@@ -1,9 +1,11 @@
 //! Stores that the test runs, with links of its own, as an embedder would.
 
 use tombolo::{GRANULE, GiveError, Region, RegionError, RegionHost, Rights};
+use tombolo_test_util::three_guests::with;
 
 use crate::embed_harness::{Gate, Guest, Harness, mapped};
 use crate::guests;
+use crate::scenarios::Scenario;
 
 /// A region of the host program's, all zero.
 fn region(host: &RegionHost, name: &str) -> Region {
@@ -28,7 +30,7 @@ mod lending {
         let region = region(harness.host(), "hidden");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
         // The borrower's window, and not the lender's.
         assert_eq!(mapped("hidden"), 1);
@@ -52,7 +54,7 @@ mod lending {
         let region = region(harness.host(), "shown");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::READ | Rights::SHARE).await;
-        let mut call = client.say("lend-kept read gate-reading it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate-reading it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("shown"), 2);
         assert_eq!(&region.try_read(0..2).unwrap()[..], [0, 0]);
@@ -68,7 +70,7 @@ mod lending {
         let region = region(harness.host(), "could");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate-reading it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate-reading it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("could"), 1);
         harness.gate.open();
@@ -83,7 +85,7 @@ mod lending {
         let region = region(harness.host(), "vouched");
         let mut client = harness.client_that_keeps_windows_shown().await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("vouched"), 2);
         harness.gate.open();
@@ -98,7 +100,10 @@ mod lending {
         let region = region(harness.host(), "hasty");
         let mut client = harness.client_that_ends_its_lends_at_once().await;
         client.give(&region, Rights::ALL).await;
-        let error = client.say("lend-kept write gate it").await.unwrap_err();
+        let error = client
+            .say(with(Scenario::LendKept, "write gate it"))
+            .await
+            .unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains("only when the lend is over"), "{error}");
         // It trapped, with its window, and what it had sent came to nothing.
@@ -162,14 +167,23 @@ mod lending {
         client.give(&region, Rights::ALL).await;
         let guard = region.try_read(0..1).unwrap();
         assert_eq!(
-            client.say("lend-plain fill 1").await.unwrap(),
+            client
+                .say(with(Scenario::LendPlain, "fill 1"))
+                .await
+                .unwrap(),
             Err("would-block".into())
         );
-        assert_eq!(client.say("lend-plain see").await.unwrap(), Ok("0".into()));
+        assert_eq!(
+            client.say(with(Scenario::LendPlain, "see")).await.unwrap(),
+            Ok("0".into())
+        );
         assert_eq!(guard[0], 0);
         drop(guard);
         assert_eq!(
-            client.say("lend-plain fill 1").await.unwrap(),
+            client
+                .say(with(Scenario::LendPlain, "fill 1"))
+                .await
+                .unwrap(),
             Ok("done".into())
         );
         assert_eq!(region.try_read(0..1).unwrap()[0], 1);
@@ -196,7 +210,10 @@ mod cancelling {
         // It serves the next caller.
         let mut other = harness.client("other").await;
         other.give(region, Rights::ALL).await;
-        assert_eq!(other.say("lend-plain see").await.unwrap(), Ok("41".into()));
+        assert_eq!(
+            other.say(with(Scenario::LendPlain, "see")).await.unwrap(),
+            Ok("41".into())
+        );
     }
 
     // rules 5, 11
@@ -206,7 +223,7 @@ mod cancelling {
         let region = region(harness.host(), "dropped reading");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         goes_on(&harness, &region, false).await;
@@ -219,7 +236,7 @@ mod cancelling {
         let region = region(harness.host(), "dropped writing");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         goes_on(&harness, &region, true).await;
@@ -232,7 +249,7 @@ mod cancelling {
         let region = region(harness.host(), "cancelled");
         let mut client = harness.client_that_keeps_windows_shown().await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("cancelled"), 2);
         drop(call);
@@ -249,7 +266,7 @@ mod cancelling {
         let region = region(harness.host(), "gone");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         drop(client);
@@ -263,12 +280,12 @@ mod cancelling {
         let region = region(harness.host(), "forgotten");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         std::mem::forget(call);
         // The store is still ours to use, which is what makes it dangerous: the
         // lender may see nothing, and is no lender any more.
-        let said = client.say("kept see").await;
+        let said = client.say(with(Scenario::Kept, "see")).await;
         assert!(!matches!(said, Ok(Ok(_))), "{said:?}");
         assert_eq!(mapped("forgotten"), 1);
         drop(client);
@@ -280,7 +297,7 @@ mod cancelling {
     async fn results_for_a_dead_caller_are_freed() {
         let harness = Harness::new().await;
         let mut client = harness.client("client").await;
-        let mut call = client.say("make gate it");
+        let mut call = client.say(with(Scenario::Make, "gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         assert_eq!(harness.host().counts().regions_created, 0);
@@ -300,7 +317,7 @@ mod cancelling {
         let region = region(harness.host(), "on");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write on-reading gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write on-reading gate it"));
         harness.gate.reached(&mut call).await;
         harness.end_near().await;
         harness
@@ -342,9 +359,12 @@ mod poison {
         let region = region(&host, "trap");
         let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
         guest.give(&region, Rights::ALL).await;
-        assert_eq!(guest.say("kept-window").await.unwrap(), Ok("done".into()));
+        assert_eq!(
+            guest.say(Scenario::KeptWindow).await.unwrap(),
+            Ok("done".into())
+        );
         assert!(!region.is_poisoned());
-        assert!(guest.say("trap").await.is_err());
+        assert!(guest.say(Scenario::Trap).await.is_err());
         assert!(
             is_would_block(region.try_read(0..1)),
             "until its memory goes"
@@ -362,7 +382,10 @@ mod poison {
             let region = region(&host, "dropped");
             let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
             guest.give(&region, Rights::ALL).await;
-            assert_eq!(guest.say("kept-window").await.unwrap(), Ok("done".into()));
+            assert_eq!(
+                guest.say(Scenario::KeptWindow).await.unwrap(),
+                Ok("done".into())
+            );
             if finish {
                 guest.finish();
             }
@@ -484,7 +507,10 @@ mod synchronous {
         let region = region(&host, "sync");
         let mut pair = crate::embed_harness::sync::Pair::new(&host);
         pair.give(&region);
-        assert_eq!(pair.say("lend-kept write writing return"), Ok("3 0".into()));
+        assert_eq!(
+            pair.say(with(Scenario::LendKept, "write writing return")),
+            Ok("3 0".into())
+        );
         // Hidden during the call, and shown after it: its kept window.
         assert_eq!(pair.shown_during_calls(), [0]);
         assert_eq!(mapped("sync"), 1);
@@ -502,13 +528,13 @@ mod synchronous {
         let mut pair = crate::embed_harness::sync::Pair::new(&host);
         pair.give(&region);
         assert_eq!(
-            pair.say("lend-kept write writing trap"),
+            pair.say(with(Scenario::LendKept, "write writing trap")),
             Err("near is gone".into())
         );
         assert_eq!(mapped("sync trap"), 1);
         assert!(region.is_poisoned());
         assert_eq!(
-            pair.say("kept outcomes").as_deref(),
+            pair.say(with(Scenario::Kept, "outcomes")).as_deref(),
             Ok("poisoned poisoned poisoned poisoned poisoned")
         );
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod sync;
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -15,12 +16,14 @@ use tombolo::{
 };
 use tombolo_test_util::process::Process;
 use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
+use tombolo_test_util::three_guests::with;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Func, Instance, Linker, Resource, Val};
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 use wasmtime_wasi::WasiCtx;
 
 use crate::guests;
+use crate::scenarios::Scenario;
 
 /// A call that is under way.
 pub(crate) type Call<'a> =
@@ -356,11 +359,12 @@ impl Guest {
     }
 
     /// Has it play a scenario.
-    pub(crate) fn say<'a>(&'a mut self, script: &'a str) -> Call<'a> {
+    pub(crate) fn say(&mut self, scenario: impl Display) -> Call<'_> {
         let say = function(&mut self.store, self.instance, CLIENT, "say");
+        let scenario = scenario.to_string();
         Box::pin(async move {
             let say = say.typed::<(&str,), (Result<String, String>,)>(&self.store)?;
-            let (result,) = say.call_async(&mut self.store, (script,)).await?;
+            let (result,) = say.call_async(&mut self.store, (&scenario,)).await?;
             Ok(result)
         })
     }
@@ -571,7 +575,10 @@ impl Harness {
         let region = self.host.create("well", 65536).expect("there is room");
         let mut other = self.client("other").await;
         other.give(&region, Rights::ALL).await;
-        let said = other.say("lend-plain on fill 7").await.expect("it lives");
+        let said = other
+            .say(with(Scenario::LendPlain, "on fill 7"))
+            .await
+            .expect("it lives");
         assert_eq!(said, Ok("done".into()));
         assert_eq!(region.try_read(0..1).expect("it is free")[0], 7);
     }

@@ -11,8 +11,9 @@ use tombolo_app::{
 };
 
 use crate::guests;
+use crate::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, one_thread, run_while, windows};
-use tombolo_test_util::three_guests::{app, far, near, program, server};
+use tombolo_test_util::three_guests::{app, far, near, program, server, with};
 
 /// The scenario comes to its end, and only `near` does not.
 #[track_caller]
@@ -29,7 +30,7 @@ mod wherever_it_is {
     // rule 9
     #[test]
     fn computing_guest_ends_at_the_next_tick() {
-        let outcome = run_while(app("hold spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "spin")), async |app, host| {
             windows(host, 14).await;
             app.end_guest("client", "enough").unwrap();
         });
@@ -45,7 +46,7 @@ mod wherever_it_is {
     // rules 5, 13
     #[test]
     fn computing_callee_returns_its_loan() {
-        let outcome = run_while(app("killed spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Killed, "spin")), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
         });
@@ -55,7 +56,7 @@ mod wherever_it_is {
     // rules 5, 13
     #[test]
     fn waiting_callee_returns_its_loan() {
-        let outcome = run_while(app("killed sleep"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Killed, "sleep")), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
             // Nobody asked it twice.
@@ -68,7 +69,7 @@ mod wherever_it_is {
     #[test]
     fn idle_guest_ends_at_once() {
         let outcome = one_thread().block_on(async {
-            let app = app("killed-idle").start().await.unwrap();
+            let app = app(Scenario::KilledIdle).start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("near", "enough").unwrap();
             handle.exited("near").await.unwrap();
@@ -81,7 +82,7 @@ mod wherever_it_is {
     #[test]
     fn terminated_command_never_begins() {
         let outcome = one_thread().block_on(async {
-            let app = app("hold spin").start().await.unwrap();
+            let app = app(with(Scenario::Hold, "spin")).start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("client", "enough").unwrap();
             handle.exited("client").await.unwrap();
@@ -94,7 +95,7 @@ mod wherever_it_is {
 
     #[test]
     fn other_thread_can_terminate_a_guest() {
-        let outcome = run_while(app("killed spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Killed, "spin")), async |app, host| {
             windows(host, 2).await;
             let app = app.clone();
             std::thread::spawn(move || app.end_guest("near", "enough"))
@@ -107,7 +108,7 @@ mod wherever_it_is {
 
     #[test]
     fn unknown_guest_is_an_error_that_lists_the_guests() {
-        run_while(app("ping"), async |app, _| {
+        run_while(app(Scenario::Ping), async |app, _| {
             let error = app.end_guest("nera", "enough").unwrap_err();
             assert_eq!(
                 error.to_string(),
@@ -125,7 +126,7 @@ mod between_two {
     #[test]
     fn terminated_caller_does_not_end_the_call() {
         // The client has lent what `near` writes, and waits for it.
-        let outcome = run_while(app("hold call"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "call")), async |app, host| {
             windows(host, 15).await;
             app.end_guest("client", "enough").unwrap();
             app.exited("client").await.unwrap();
@@ -143,7 +144,7 @@ mod between_two {
     // rules 5, 11
     #[test]
     fn borrower_does_not_wait_for_a_terminated_lender() {
-        let outcome = run_while(app("killed-between"), async |app, host| {
+        let outcome = run_while(app(Scenario::KilledBetween), async |app, host| {
             // The client's, that of `near`, and that of `far`.
             windows(host, 3).await;
             app.end_guest("near", "enough").unwrap();
@@ -157,7 +158,10 @@ mod between_two {
     #[test]
     fn borrower_does_not_wait_for_a_serving_lender() {
         let app = App::builder()
-            .guest(program("killed-between", guests::CALLS_STARTER))
+            .guest(program(
+                &Scenario::KilledBetween.to_string(),
+                guests::CALLS_STARTER,
+            ))
             .guest(server("client", guests::CALLS_CLIENT))
             .guest(near())
             .guest(far());
@@ -174,7 +178,7 @@ mod for_want_of_memory {
 
     /// An app whose command holds on until it is ended.
     fn holding(on_pressure: OnPressure) -> AppBuilder {
-        app("hold spin")
+        app(with(Scenario::Hold, "spin"))
             .on_pressure(on_pressure)
             .oom_score("near", 900)
             .oom_score("far", 100)
@@ -330,7 +334,7 @@ mod for_want_of_memory {
     // rules 8, 13
     #[test]
     fn caller_learns_which_guest_ended_and_why() {
-        let app = app("dead-of-pressure")
+        let app = app(Scenario::DeadOfPressure)
             .on_pressure(OnPressure::Kill)
             .oom_score("near", 501);
         let outcome = run_while(app, async |app, host| {
@@ -363,7 +367,7 @@ mod for_want_of_memory {
     // rule 8
     #[test]
     fn default_only_purges() {
-        let outcome = run_while(app("hold spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "spin")), async |app, host| {
             windows(host, 14).await;
             assert_eq!(app.kill_for_memory().await, None);
             app.stop();
@@ -452,18 +456,18 @@ mod for_want_of_memory {
     #[test]
     fn invalid_scores_are_refused() {
         let refused = |app: AppBuilder| one_thread().block_on(app.start()).unwrap_err();
-        let error = refused(app("ping").oom_score("mear", 1));
+        let error = refused(app(Scenario::Ping).oom_score("mear", 1));
         assert!(matches!(error, StartError::NoSuchGuest(_)), "{error}");
         assert_eq!(
             error.to_string(),
             "there is no guest `mear`; the guests are `client`, `near`, `far`"
         );
-        let error = refused(app("ping").oom_score("near", 1001));
+        let error = refused(app(Scenario::Ping).oom_score("near", 1001));
         assert_eq!(
             error.to_string(),
             "the score of guest `near` is a number from 0 to 1000, not 1001"
         );
-        let error = refused(app("ping").oom_floor(2000));
+        let error = refused(app(Scenario::Ping).oom_floor(2000));
         assert_eq!(
             error.to_string(),
             "the floor is a number from 0 to 1000, not 2000"
@@ -479,7 +483,7 @@ mod with_the_app {
     // rule 9
     #[test]
     fn looping_command_ends_and_servers_stay() {
-        let outcome = run_while(app("hold spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "spin")), async |app, host| {
             windows(host, 14).await;
             app.stop();
         });
@@ -492,7 +496,7 @@ mod with_the_app {
     // rule 11
     #[test]
     fn endless_call_ends_after_the_stop_timeout() {
-        let outcome = run_while(app("hold call"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "call")), async |app, host| {
             windows(host, 15).await;
             app.stop();
         });
@@ -507,10 +511,13 @@ mod with_the_app {
 
     #[test]
     fn call_in_progress_completes() {
-        let outcome = run_while(app("killed-writing busy 200"), async |app, host| {
-            windows(host, 1).await;
-            app.stop();
-        });
+        let outcome = run_while(
+            app(with(Scenario::KilledWriting, "busy 200")),
+            async |app, host| {
+                windows(host, 1).await;
+                app.stop();
+            },
+        );
         assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(guest_end(&outcome, "client"), STOPPED);
         assert_eq!(guest_end(&outcome, "near"), "served");
@@ -519,7 +526,7 @@ mod with_the_app {
     #[test]
     fn app_stopped_before_its_start_runs_nothing() {
         let outcome = one_thread().block_on(async {
-            let app = app("hold spin").start().await.unwrap();
+            let app = app(with(Scenario::Hold, "spin")).start().await.unwrap();
             app.handle().stop();
             app.run().await
         });

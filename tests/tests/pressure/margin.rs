@@ -9,8 +9,9 @@ use tombolo::pressure::{Headroom, Level, MemoryGauge};
 use tombolo::{GRANULE, HostLimits};
 use tombolo_app::{Candidate, CommandExit, GuestSpec, OnPressure, Verdict};
 
+use tombolo_test_guests::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, run_while, until};
-use tombolo_test_util::three_guests::{self, program};
+use tombolo_test_util::three_guests::{app, program, with};
 
 use crate::relief::killed;
 use crate::{guests, signs};
@@ -78,7 +79,7 @@ fn margin_purges_first_and_then_ends_a_guest() {
             }
         }
     };
-    let app = three_guests::app("dead-of-pressure")
+    let app = app(Scenario::DeadOfPressure)
         .guest(cached(cache))
         .host_limits(limits())
         .gauge(left.clone())
@@ -110,7 +111,7 @@ fn margin_purges_first_and_then_ends_a_guest() {
 fn no_guest_ends_while_half_the_margin_is_left() {
     let left = Left::plenty();
     let cache = "cache of half a margin";
-    let app = three_guests::app("hold spin")
+    let app = app(with(Scenario::Hold, "spin"))
         .guest(cached(cache))
         .host_limits(limits())
         .gauge(left.clone())

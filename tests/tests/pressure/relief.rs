@@ -1,6 +1,7 @@
 //! A report of pressure in an app: the host purges, tells the guests, and terminates one if
 //! that is not enough.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use tombolo::GRANULE;
@@ -8,8 +9,9 @@ use tombolo::pressure::Level;
 use tombolo_app::{App, AppBuilder, Candidate, CommandExit, OnPressure, Outcome, Verdict};
 
 use crate::{Own, guests, signs};
+use tombolo_test_guests::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, run_while, until};
-use tombolo_test_util::three_guests::{self, program};
+use tombolo_test_util::three_guests::{app, program, with};
 
 /// Lets guests run for a while in which nothing may happen.
 async fn a_while() {
@@ -25,9 +27,9 @@ pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
 
 /// Reports pressure twice to a guest with a cache, a caller and its callee. The caller gets
 /// the end of the callee as a string or as `peer-failed`.
-fn purged_and_then_ended(scenario: &str, cache: &str) {
+fn purged_and_then_ended(scenario: impl Display, cache: &str) {
     let own = Own::default();
-    let app = three_guests::app(scenario)
+    let app = app(scenario)
         .guest(program(cache, guests::PRESSURE_CACHE))
         .pressure(own.clone())
         .on_pressure(OnPressure::Kill)
@@ -61,18 +63,21 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
 // rules 8, 13
 #[test]
 fn first_report_purges_and_second_ends_a_guest() {
-    purged_and_then_ended("dead-of-pressure", "cache of one");
+    purged_and_then_ended(Scenario::DeadOfPressure, "cache of one");
 }
 
 // rule 13
 #[test]
 fn caller_with_a_variant_gets_peer_failed() {
-    purged_and_then_ended("dead-of-pressure failing", "cache of another");
+    purged_and_then_ended(
+        with(Scenario::DeadOfPressure, "failing"),
+        "cache of another",
+    );
 }
 
 /// An app that holds on, and whose guests would be ended in the order near, far.
 fn holding(on_pressure: OnPressure) -> AppBuilder {
-    three_guests::app("hold spin")
+    app(with(Scenario::Hold, "spin"))
         .on_pressure(on_pressure)
         .oom_score("near", 900)
         .oom_score("far", 100)

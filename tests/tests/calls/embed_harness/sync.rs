@@ -1,5 +1,6 @@
 //! Two guests in synchronous stores, of which one calls the other.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use tombolo::{PackError, Parcel, Region, RegionHost, Rights};
@@ -102,12 +103,14 @@ impl Pair {
         result.expect("it takes it");
     }
 
-    pub(crate) fn say(&mut self, script: &str) -> Result<String, String> {
+    pub(crate) fn say(&mut self, scenario: impl Display) -> Result<String, String> {
         let say = function(&mut self.store, self.instance, CLIENT, "say");
         let say = say
             .typed::<(&str,), (Result<String, String>,)>(&self.store)
             .expect("its type");
-        let (result,) = say.call(&mut self.store, (script,)).expect("it lives");
+        let (result,) = say
+            .call(&mut self.store, (&scenario.to_string(),))
+            .expect("it lives");
         result
     }
 
