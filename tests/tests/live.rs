@@ -56,7 +56,7 @@ fn embedder_without_a_strand_has_no_live_windows() {
     for access in LIVE {
         is_unsupported(a.set_access(window, access).unwrap(), "take turns");
     }
-    // It is as it was.
+    // The region is unchanged.
     assert!(matches!(
         region.try_read(0..1),
         Err(RegionError::WouldBlock)
@@ -88,7 +88,7 @@ fn guests_of_a_strand_see_writes_at_once() {
     assert_eq!(a.byte(at_a), 3);
     let _ = of_b;
 
-    // What is left of it is a window like others.
+    // The remaining live window becomes an exclusive one.
     drop(b);
     c.drop_window(of_c).unwrap();
     a.set_access(of_a, WRITE).unwrap().unwrap();
@@ -136,7 +136,7 @@ fn store_has_one_live_window_on_a_byte() {
             assert_eq!(refused, Err(ErrorCode::WouldBlock));
         }
     }
-    // Beside them it has.
+    // On other granules it can have one.
     let at = a.allocate(1).unwrap();
     a.show(other, GRANULE, GRANULE, LIVE_WRITE, at)
         .unwrap()
@@ -244,7 +244,7 @@ fn dropped_guest_with_live_write_poisons() {
         }
         drop(a);
         assert_eq!(region.is_poisoned(), poisons);
-        // What is there stays as it is.
+        // The existing window stays as it is.
         assert_eq!(b.byte(at_b), 1);
         let mut c = guest(&host, "c", &strand);
         let in_c = c.claim(&region);
@@ -293,12 +293,12 @@ fn borrower_has_live_windows_during_the_call() {
     assert_eq!(weak, Err(ErrorCode::NotPermitted));
     let lent = Rights::READ | Rights::WRITE;
     a.show_lent(&region, lent, LIVE_WRITE, at).unwrap().unwrap();
-    // It kept the window, which is gone.
+    // The kept window has been unmapped.
     a.poke(at, 9).unwrap();
     assert_eq!(b.byte(at_b), 1);
 }
 
-// Apps.
+// Guests of apps.
 
 fn node(name: &str, part: impl Display, strand: Option<&str>) -> GuestSpec {
     GuestSpec {
@@ -321,8 +321,8 @@ fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
         .fold(App::builder().scope(scope), AppBuilder::guest)
 }
 
-/// Each computes without a call to the host until it sees what the other one does:
-/// by turns that the host ends, and with no value that the compiler keeps.
+/// Each guest computes without a host call until it sees the other's write. The host ends
+/// their turns, and the compiler keeps no value in a register.
 // rule 2
 #[test]
 fn looping_guests_of_a_strand_see_each_other() {

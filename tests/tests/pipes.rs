@@ -1,4 +1,4 @@
-//! Apps of guests in parallel strands: channels, scopes, restarts, the end.
+//! Apps of guests in parallel strands: channels, scopes, restarts and the end of the app.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -20,7 +20,7 @@ use scenarios::PipesPart;
 tombolo_tests::guests!(pipes);
 tombolo_tests::scenarios!(pipes);
 
-/// A guest that plays a part.
+/// Returns a guest that plays a part.
 fn node(name: &str, part: impl Display) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
@@ -29,7 +29,7 @@ fn node(name: &str, part: impl Display) -> GuestSpec {
     }
 }
 
-/// As a node, with a directory to write what it found.
+/// Returns a guest with a directory for its results.
 fn writer(name: &str, part: impl Display, out: &Path) -> GuestSpec {
     GuestSpec {
         dirs: vec![Grant {
@@ -62,7 +62,7 @@ fn often() -> Restart {
     })
 }
 
-/// A ring of four guests: frames go through two stages, regions come back.
+/// Returns a ring of four guests: frames pass two stages, and the regions come back.
 fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
     App::builder()
         .guest(node("source", with(PipesPart::Produce, frames)))
@@ -106,7 +106,7 @@ fn crashing_stage_loses_one_frame() {
     let came = std::fs::read_to_string(out.path().join("came")).unwrap();
     let all_but_one: Vec<u32> = (0..50).filter(|frame| *frame != 7).collect();
     assert_eq!(came, format!("{all_but_one:?}"));
-    // The region that died with the stage was replaced.
+    // The region that was lost with the stage is replaced.
     assert_eq!(outcome.report.regions_created, 4);
     let second = &outcome.report.guests[2];
     assert_eq!(second.restarts.len(), 1);
@@ -262,7 +262,7 @@ fn always_failing_guest_is_given_up() {
     assert_eq!(outcome.report.guests[0].restarts.len(), 3);
 }
 
-/// One that loops forever, and one that the operator ends.
+/// A guest ends at its run time, and another one by the operator.
 #[test]
 fn terminated_guest_restarts() {
     let restart = Restart::OnFailure(Backoff {
@@ -290,7 +290,7 @@ fn terminated_guest_restarts() {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let running = tokio::spawn(app.run());
-        // The first word is for its first life, a later one for its second.
+        // The first call ends the first incarnation, a later one the second.
         while !running.is_finished() {
             handle.end_guest("a", "enough").unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -303,8 +303,8 @@ fn terminated_guest_restarts() {
     assert_eq!(guest.end, GuestEnd::Stopped("enough".into()));
 }
 
-/// A guest may call others while it is instantiated, and wait there for the next life
-/// of one that failed.
+/// A guest may call others while it is instantiated, and wait there for a failed guest to
+/// restart.
 #[test]
 fn guests_restart_while_others_start() {
     let component = |name: &str| {
@@ -331,8 +331,7 @@ fn guests_restart_while_others_start() {
     assert_eq!(outcome.report.guests[1].restarts_total, 2);
 }
 
-/// A guest that ends by an error drops its ends of channels on the way. What waits is
-/// there all the same.
+/// A guest that ends by an error drops its channel ends on the way. The queued messages stay.
 // rule 6
 #[test]
 fn failing_stage_loses_one_message() {
@@ -369,7 +368,7 @@ fn restart_that_never_starts_ends_with_the_app() {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let mut first = std::pin::pin!(handle.exited("a"));
-        // It asks for the first life, before that can end.
+        // The first poll refers to the first incarnation, which cannot have ended yet.
         std::future::poll_fn(|context| {
             assert!(first.as_mut().poll(context).is_pending());
             std::task::Poll::Ready(())
@@ -384,7 +383,8 @@ fn restart_that_never_starts_ends_with_the_app() {
     });
 }
 
-/// Runs an app that is told to stop once its first guest lingers.
+/// Runs an app that is told to stop once its first guest lingers. Returns the outcome and the
+/// time that stopping took.
 fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
     threads(3).block_on(async {
         let app = app.start().await.unwrap();

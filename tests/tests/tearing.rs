@@ -1,11 +1,12 @@
-//! Two guests in different strands, one of which writes a region while the other
-//! passes strings and lists out of the same bytes to the host, with every
-//! combination of accesses: never an invalid string, a torn value or a wrong byte.
+//! No string or list that the host lifts is torn.
 //!
-//! And two guests in one strand, with live windows as well. There the reader's turn
-//! may come in the middle of a write, so that it sees a part of the new and the rest of
-//! the old. But what the host lifts is what was there at one moment: so far it was
-//! written, in order, and no further.
+//! Two guests run in different strands, with every combination of accesses. One writes a
+//! region while the other passes strings and lists over the same bytes to the host. The host
+//! never lifts an invalid string, a torn value or a wrong byte.
+//!
+//! The same two guests run in one strand, with live windows too. There the reader may take
+//! its turn in the middle of a write. The lifted bytes are then those of one moment: a prefix
+//! is new and the rest is old.
 
 use tombolo::Rights;
 use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
@@ -14,8 +15,7 @@ use tombolo_test_util::run::threads;
 
 tombolo_tests::guests!(tearing);
 
-/// How many values are lifted for each combination.
-/// `TOMBOLO_TEARING_LIFTS` says otherwise.
+/// The number of values to lift for each combination, unless `TOMBOLO_TEARING_LIFTS` sets it.
 const LIFTS: u64 = 200_000;
 
 fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {

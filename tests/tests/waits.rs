@@ -108,7 +108,7 @@ fn embedder_waits_in_the_same_queue() {
         let writes = tokio::spawn(async move {
             writer.write(0..1).await.unwrap()[0] = 7;
         });
-        // By this it is seen that it waits.
+        // A refused read shows that the writer waits.
         while region.try_read(0..1).is_ok() {
             tokio::task::yield_now().await;
         }
@@ -117,7 +117,7 @@ fn embedder_waits_in_the_same_queue() {
         assert_eq!(read.await.unwrap().unwrap()[0], 7, "it comes after");
         writes.await.unwrap();
 
-        // Waiting that is given up, and waiting for nothing.
+        // A wait can be dropped, and an empty range does not wait.
         let held = region.try_read(0..1).unwrap();
         let writer = claim(&region);
         let given_up = tokio::time::timeout(Duration::from_millis(5), writer.write(0..1));

@@ -1,6 +1,5 @@
-//! Guests of one app: `client` plays a scenario, which calls `near`, which calls
-//! `far`. What the guests find wrong they panic about; what they cannot see is
-//! asserted here.
+//! Guests of one app: `client` plays a scenario and calls `near`, which calls `far`. The guests
+//! panic if an expectation fails. The tests check what guests cannot see.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -22,8 +21,8 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     limits
 }
 
-/// The guest that plays the scenario is ended, for a reason that has these
-/// parts; those before it in the list died before it.
+/// Checks that the client fails with a reason that contains `parts`, after `before` other
+/// failures.
 #[track_caller]
 fn is_ended(app: AppBuilder, before: usize, parts: &[&str]) {
     let outcome = ends(app, CommandExit::Failed);
@@ -41,7 +40,7 @@ mod values {
     #[test]
     fn values_of_every_type_cross_unchanged() {
         let outcome = succeeds(app(Scenario::Values));
-        // Four times a list of 100,000 bytes.
+        // A list of 100,000 bytes is copied four times.
         let copied = outcome.report.bytes_copied_calls;
         assert!(copied >= 400_000, "{copied}");
     }
@@ -237,8 +236,8 @@ mod waiting {
         succeeds(app(Scenario::Cycle));
     }
 
-    /// Also where it leads over strands, and where a call that is no cycle comes back
-    /// to a strand that it came from.
+    /// Cycles are found over several strands. A call that returns to a strand it came from is
+    /// no cycle.
     // rule 11
     #[test]
     fn calls_work_within_and_between_strands() {
@@ -269,8 +268,8 @@ mod waiting {
         succeeds(app(Scenario::CycleRoomless));
     }
 
-    /// The callee works for a while at each call, so that the others wait for it;
-    /// and each calls again as soon as its call is done.
+    /// The callee works for a while at each call, so that the others queue. Each calls again as
+    /// soon as its call returns.
     // rule 11
     #[test]
     fn calls_to_a_busy_guest_queue_in_order() {
@@ -281,7 +280,7 @@ mod waiting {
             .guest(second("log three"))
             .guest(near())
             .guest(far())
-            // For `near` to import; nobody calls it.
+            // `near` imports it, and no guest calls it.
             .guest(server("client", guests::CALLS_CLIENT));
         let outcome = succeeds(app);
         let calls: Vec<_> = outcome.report.calls.iter().collect();
@@ -370,7 +369,7 @@ mod dying {
             restart: Restart::OnFailure(Backoff::default()),
             ..near()
         };
-        // The runtime keeps one who is woken for the thread that does so: several.
+        // With several callers, some are woken on another thread.
         let others = ["one", "two", "three"];
         let queued = others.map(|name| GuestSpec {
             name: name.into(),
@@ -449,8 +448,8 @@ mod dying {
         succeeds_despite(app(with(Scenario::PoisonNot, "reading trap")), &["near"]);
     }
 
-    /// The client ends while it has a window on what `near` has a claim on, and
-    /// `near` looks at that afterwards, for another command.
+    /// The client ends while it has a window on a region on which `near` has a claim. Then
+    /// `near` reads the region for another command.
     #[track_caller]
     fn leaves(how: &str, seen: &str) -> Outcome {
         let second = program(&format!("after-home {seen}"), guests::CALLS_SECOND);
@@ -471,7 +470,7 @@ mod dying {
     // rule 6
     #[test]
     fn exiting_command_does_not_poison() {
-        // WASI 0.2 tells success from failure, and no codes.
+        // WASI 0.2 tells success from failure and passes no code.
         for (code, told) in [(0, 0), (3, 1)] {
             let outcome = leaves(&code.to_string(), WHOLE);
             assert_eq!(outcome.end, CommandExit::Exit(told));

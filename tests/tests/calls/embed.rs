@@ -1,4 +1,4 @@
-//! Stores that the test runs, with links of its own, as an embedder would.
+//! Stores that an embedder runs and links itself.
 
 use tombolo::{GRANULE, GiveError, Region, RegionError, RegionHost, Rights};
 use tombolo_test_util::three_guests::with;
@@ -7,7 +7,7 @@ use crate::embed_harness::{Gate, Guest, Harness, mapped};
 use crate::guests;
 use crate::scenarios::Scenario;
 
-/// A region of the host program's, all zero.
+/// Creates a region of zeros.
 fn region(host: &RegionHost, name: &str) -> Region {
     host.create(name, 2 * GRANULE).expect("there is room")
 }
@@ -32,12 +32,12 @@ mod lending {
         client.give(&region, Rights::ALL).await;
         let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
-        // The borrower's window, and not the lender's.
+        // Only the borrower's window is mapped.
         assert_eq!(mapped("hidden"), 1);
         assert!(is_would_block(region.try_read(0..1)));
         harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("41 42".into()));
-        // The lender's again, which still is a window to write.
+        // The lender's window is mapped again, and still writes.
         assert_eq!(mapped("hidden"), 1);
         assert!(is_would_block(region.try_read(0..1)));
         client.finish();
@@ -106,7 +106,7 @@ mod lending {
             .unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains("only when the lend is over"), "{error}");
-        // It trapped, with its window, and what it had sent came to nothing.
+        // The lender trapped with its window, and the region holds no byte of the borrower.
         drop(client);
         assert!(region.is_poisoned());
         region.clear_poison().unwrap();
@@ -133,7 +133,7 @@ mod lending {
         let error = lent.end(&mut guest.store, returned).unwrap_err();
         assert!(format!("{error:#}").contains("borrow"), "{error:#}");
         region.try_write(0..1).unwrap()[0] = 1;
-        // It can be moved, so nothing of the claim is lent any more.
+        // The handle can be moved, so no lend of the claim remains.
         let mut other = Guest::bare(&host, guests::CALLS_KEEPER, "other").await;
         assert!(region.give(&mut other.store).is_ok());
     }
@@ -157,7 +157,7 @@ mod lending {
         assert!(region.give(&mut guest.store).is_ok());
     }
 
-    /// A guard on another claim blocks no lend, but what is made through it.
+    /// A guard on another claim blocks no lend. It conflicts with the borrower's windows.
     // rules 2, 5
     #[tokio::test]
     async fn guard_conflicts_with_a_borrowers_window() {
@@ -193,8 +193,8 @@ mod lending {
 mod cancelling {
     use super::*;
 
-    /// The caller is gone; the callee comes to its end, unharmed, and what it
-    /// did is there.
+    /// Checks that after the end of its caller, the callee finishes unharmed and its writes
+    /// remain.
     async fn goes_on(harness: &Harness, region: &Region, lender_wrote: bool) {
         assert_eq!(mapped(region.name()), 1, "the borrower's window stays");
         let held = region.try_read(0..1);
@@ -207,7 +207,7 @@ mod cancelling {
             region.clear_poison().unwrap();
         }
         assert_eq!(&region.try_read(0..2).unwrap()[..], [41, 42]);
-        // It serves the next caller.
+        // The callee serves the next caller.
         let mut other = harness.client("other").await;
         other.give(region, Rights::ALL).await;
         assert_eq!(
@@ -253,7 +253,7 @@ mod cancelling {
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("cancelled"), 2);
         drop(call);
-        // Before anything else can touch the lender's store.
+        // This comes before any other use of the lender's store.
         goes_on(&harness, &region, false).await;
         drop(client);
         assert!(!region.is_poisoned());
@@ -283,8 +283,7 @@ mod cancelling {
         let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         std::mem::forget(call);
-        // The store is still ours to use, which is what makes it dangerous: the
-        // lender may see nothing, and is no lender any more.
+        // The test can still use the store. The lender must see no bytes of the borrower.
         let said = client.say(with(Scenario::Kept, "see")).await;
         assert!(!matches!(said, Ok(Ok(_))), "{said:?}");
         assert_eq!(mapped("forgotten"), 1);
@@ -308,8 +307,7 @@ mod cancelling {
         harness.is_well().await;
     }
 
-    /// `client` lends to `near`, which lends on to `far`, and is gone before
-    /// that is done.
+    /// `client` lends to `near`, which lends on to `far` and ends before `far` returns.
     // rule 5
     #[tokio::test]
     async fn lender_waits_for_regions_lent_on() {
@@ -324,7 +322,7 @@ mod cancelling {
             .until("client hears of near")
             .await_while(&mut call)
             .await;
-        // `far` still writes, and so `client` waits.
+        // `far` still writes, so `client` waits.
         assert_eq!(mapped("on"), 1);
         assert!(!harness.has_happened("client goes on"));
         harness.gate.open();
@@ -428,15 +426,14 @@ mod poison {
     }
 }
 
-/// A guest has a window to write on what the host program lent it, and its call does
-/// not return.
+/// Calls that do not return while the guest has a write window on a lent region.
 mod half_written {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::task::Poll;
 
     use super::*;
 
-    /// Checks that the lend has ended, and that nobody takes what is there for whole.
+    /// Checks that the lend has ended and that the region is poisoned.
     #[track_caller]
     fn assert_half_written(region: &Region) {
         assert_eq!(mapped(region.name()), 0);
@@ -469,7 +466,7 @@ mod half_written {
         let lent = near.lend(&region, Rights::ALL).unwrap();
         let mut call = near.with_lent(&lent, "gate it");
         gate.reached(&mut call).await;
-        // Its time is up.
+        // The call is cancelled, as at a deadline.
         drop(call);
         let returned: wasmtime::Result<()> = Err(wasmtime::Error::msg("its time is up"));
         lent.end(&mut near.store, returned).unwrap_err();
@@ -511,7 +508,7 @@ mod synchronous {
             pair.say(with(Scenario::LendKept, "write writing return")),
             Ok("3 0".into())
         );
-        // Hidden during the call, and shown after it: its kept window.
+        // The kept window is hidden during the call and shown after it.
         assert_eq!(pair.shown_during_calls(), [0]);
         assert_eq!(mapped("sync"), 1);
         assert!(is_would_block(region.try_read(0..1)));

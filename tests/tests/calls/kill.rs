@@ -1,5 +1,5 @@
-//! Guests of one app that are ended from outside: whatever they are at, those
-//! who wait for them learn which and why, and all memory comes back.
+//! Guests of one app that the test terminates. At any moment of the end, waiting guests are
+//! told which guest ended and why, and all memory is freed.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, one_thread, run_while, windows};
 use tombolo_test_util::three_guests::{app, far, near, program, server, with};
 
-/// The scenario comes to its end, and only `near` does not.
+/// Checks that the scenario succeeded and that only `near` was terminated.
 #[track_caller]
 fn plays_without_near(outcome: &Outcome) {
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
@@ -59,7 +59,7 @@ mod wherever_it_is {
         let outcome = run_while(app(with(Scenario::Killed, "sleep")), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
-            // Nobody asked it twice.
+            // The first reason counts.
             app.end_guest("near", "too late").unwrap();
             app.exited("near").await.unwrap();
         });
@@ -125,12 +125,12 @@ mod between_two {
     // rule 11
     #[test]
     fn terminated_caller_does_not_end_the_call() {
-        // The client has lent what `near` writes, and waits for it.
+        // The client has lent the region that `near` writes, and waits for the call.
         let outcome = run_while(app(with(Scenario::Hold, "call")), async |app, host| {
             windows(host, 15).await;
             app.end_guest("client", "enough").unwrap();
             app.exited("client").await.unwrap();
-            // It is still at it, with what only it has a claim on now.
+            // `near` is still in the call, and now has the only claim.
             assert!(host.counts().regions_freed < 4);
         });
         assert_eq!(outcome.end, CommandExit::Failed);
@@ -145,15 +145,14 @@ mod between_two {
     #[test]
     fn borrower_does_not_wait_for_a_terminated_lender() {
         let outcome = run_while(app(Scenario::KilledBetween), async |app, host| {
-            // The client's, that of `near`, and that of `far`.
+            // These are the windows of the client, of `near` and of `far`.
             windows(host, 3).await;
             app.end_guest("near", "enough").unwrap();
         });
         plays_without_near(&outcome);
     }
 
-    /// The lender could answer the call, if it did not wait for the one who makes
-    /// it.
+    /// The lender could serve the call if it did not wait for its caller.
     // rules 5, 11
     #[test]
     fn borrower_does_not_wait_for_a_serving_lender() {
@@ -176,7 +175,7 @@ mod between_two {
 mod for_want_of_memory {
     use super::*;
 
-    /// An app whose command holds on until it is ended.
+    /// Returns an app whose command runs until it is terminated.
     fn holding(on_pressure: OnPressure) -> AppBuilder {
         app(with(Scenario::Hold, "spin"))
             .on_pressure(on_pressure)
@@ -185,7 +184,7 @@ mod for_want_of_memory {
             .oom_score("client", 0)
     }
 
-    /// A component without memory.
+    /// Returns a component without memory.
     fn empty() -> GuestSpec {
         GuestSpec {
             name: "empty".into(),
@@ -206,7 +205,7 @@ mod for_want_of_memory {
             windows(host, 14).await;
             let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("near", 900));
-            // What a Rust program touches of its memory, which is 1 MiB and more.
+            // A Rust program touches a part of its memory of 1 MiB and more.
             assert!((16 << 10..1 << 20).contains(&kill.bytes), "{kill:?}");
             let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("far", 100));
@@ -270,7 +269,7 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "empty"), "served");
     }
 
-    /// A component with a memory of 64 MiB, in which it has written this to one page.
+    /// Returns a component with a memory of 64 MiB, one page of which holds `written`.
     fn large(name: &str, written: &str) -> GuestSpec {
         let text = format!(
             r#"(component
@@ -304,7 +303,7 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "untouched"), "served");
     }
 
-    /// A guest may take the host's memory without having a memory of its own.
+    /// A guest without a linear memory may use memory of the host.
     // rule 8
     #[test]
     fn host_memory_is_counted() {
@@ -324,7 +323,7 @@ mod for_want_of_memory {
             windows(host, 14).await;
             let kill = app.kill_for_memory().await.unwrap();
             assert_eq!(kill.guest, "globals");
-            // 1.6 MB, in steps of 64 KiB.
+            // The globals are 1.6 MB, charged in steps of 64 KiB.
             assert!(kill.bytes > 1_500_000, "{kill:?}");
             app.stop();
         });
@@ -399,7 +398,7 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
-    /// A source of pressure that the test speaks for.
+    /// A source of pressure that the test controls.
     struct Spoken(Arc<Mutex<Option<PressureSink>>>);
 
     impl PressureSource for Spoken {
@@ -422,7 +421,7 @@ mod for_want_of_memory {
             .before_kill({
                 let asked = asked.clone();
                 move |candidate: &Candidate| {
-                    // Without the lock when it panics.
+                    // The lock is released before the panic.
                     let times = {
                         let mut asked = asked.lock().unwrap();
                         asked.push(candidate.guest.clone());
@@ -437,7 +436,7 @@ mod for_want_of_memory {
             });
         let outcome = run_while(app, async |app, host| {
             windows(host, 14).await;
-            // Who is asked about a third is done with the second.
+            // The third question comes after the end of the second guest.
             while asked.lock().unwrap().len() < 3 {
                 sink.lock()
                     .unwrap()

@@ -1,6 +1,5 @@
-//! Guests of one app that pass resources which one of them, `decoders`, defines:
-//! `user` plays a scenario, and `sink` is handed on what it has. What the guests
-//! find wrong they panic about.
+//! Guests of one app that pass resources. `decoders` defines them, `user` plays a scenario,
+//! and `sink` receives handles of `user`. The guests panic if an expectation fails.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -81,7 +80,7 @@ fn calls_to_a_dead_owner_return_the_reason() {
 fn method_without_error_type_ends_the_caller() {
     let outcome = run(app(DecodingScenario::OwnerDiesRoomless));
     assert_eq!(outcome.end, CommandExit::Failed);
-    // Both have failed; who is done with it first is up to their threads.
+    // Both have failed, in an order that their threads decide.
     let mut failures = outcome.failures.iter();
     let failure = failures.find(|it| it.starts_with("guest `user` was ended"));
     let failure = failure.expect("it is ended");
@@ -117,7 +116,7 @@ fn failing_destructor_ends_the_owner() {
 mod when_the_user_ends {
     use super::*;
 
-    /// Another guest sees that what it had is destroyed, in order.
+    /// Checks that another guest sees the resources of `user` destroyed in order.
     fn watched(how: &str, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) -> Outcome {
         let watch = GuestSpec {
             args: vec![DecodingScenario::Watch.to_string()],
@@ -140,7 +139,7 @@ mod when_the_user_ends {
         app.end_guest("user", "enough").expect("there is one");
     }
 
-    /// Only the user has failed, so the one who watches has not.
+    /// Checks that only `user` has failed, so that the watching guest has not.
     #[track_caller]
     fn only_user_failed(outcome: &Outcome) {
         assert!(
@@ -185,7 +184,7 @@ mod when_the_user_ends {
 mod hostile {
     use super::*;
 
-    /// The guest is ended at what it does, and the owner is not.
+    /// Checks that the act terminates `user` and not the owner.
     #[track_caller]
     fn is_ended(how: &str, why: &str) {
         let outcome = run(app(with(DecodingScenario::Hostile, how)));

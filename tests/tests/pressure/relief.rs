@@ -36,13 +36,13 @@ fn purged_and_then_ended(scenario: impl Display, cache: &str) {
         // The others have 500.
         .oom_score("near", 501);
     let outcome = run_while(app, async |app, host| {
-        // The cache's region and its sign; the client's, which it lends.
+        // The cache has created its region and its sign, and the client the region it lends.
         signs(host, 3).await;
         assert_eq!(crate::resident(cache), 4 * GRANULE);
         own.report(Level::Critical);
         assert_eq!(host.budget().purged, 4 * GRANULE);
         assert_eq!(crate::resident(cache), 0, "the kernel has it back");
-        // The cache has heard of it, and looked.
+        // The cache is told, and has checked its bytes.
         signs(host, 4).await;
         a_while().await;
 
@@ -52,7 +52,7 @@ fn purged_and_then_ended(scenario: impl Display, cache: &str) {
         assert_eq!(host.budget().purged, 4 * GRANULE);
         own.report(Level::Normal);
     });
-    // The client has found what it should, and so has the cache.
+    // The client and the cache have succeeded.
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), [("near", false)]);
     assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
@@ -75,7 +75,8 @@ fn caller_with_a_variant_gets_peer_failed() {
     );
 }
 
-/// An app that holds on, and whose guests would be ended in the order near, far.
+/// Returns an app that runs until it is stopped, and whose guests would be terminated in the
+/// order `near`, `far`.
 fn holding(on_pressure: OnPressure) -> AppBuilder {
     app(with(Scenario::Hold, "spin"))
         .on_pressure(on_pressure)

@@ -1,4 +1,4 @@
-//! Two guests in synchronous stores, of which one calls the other.
+//! Two guests in synchronous stores. One calls the other.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,7 @@ impl Pair {
                     return Ok(());
                 }
             };
-            // What the lender has shown while the borrower is at it.
+            // The number of the lender's mapped windows during the call.
             noted.lock().unwrap().push(mapped("sync"));
             let mut near = near.lock().unwrap();
             let (callee, instance) = near.as_mut().expect("it lives");
@@ -114,7 +114,7 @@ impl Pair {
         result
     }
 
-    /// How many windows there were at each call.
+    /// Returns the number of mapped windows during each call.
     pub(crate) fn shown_during_calls(&self) -> Vec<usize> {
         self.shown.lock().unwrap().clone()
     }
