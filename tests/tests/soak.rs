@@ -25,7 +25,10 @@ use tombolo_test_util::process::Process;
 use tombolo_test_util::run::{one_thread, threads};
 use tombolo_test_util::three_guests::{program, server};
 
+use scenarios::SoakEnd;
+
 tombolo_tests::guests!(soak);
+tombolo_tests::scenarios!(soak);
 
 /// The budget: about half of the regions of one guest, and a third of those of the host
 /// program.
@@ -87,14 +90,14 @@ const REASON: &str = "the soak wants it";
 
 impl Way {
     /// Returns the act of the guest after its steps.
-    fn then(self) -> &'static str {
+    fn then(self) -> SoakEnd {
         match self {
-            Way::Returns => "return",
-            Way::Exits => "exit",
-            Way::Crashes => "trap",
-            Way::Spins => "spin",
-            Way::IsKilled => "go-on",
-            Way::FriendIsKilled => "survive",
+            Way::Returns => SoakEnd::Return,
+            Way::Exits => SoakEnd::Exit,
+            Way::Crashes => SoakEnd::Trap,
+            Way::Spins => SoakEnd::Spin,
+            Way::IsKilled => SoakEnd::GoOn,
+            Way::FriendIsKilled => SoakEnd::Survive,
         }
     }
 
@@ -299,7 +302,7 @@ fn app(way: Way, seed: u64, directory: &Directory) -> AppBuilder {
         read_only: false,
     };
     let command = CommandSpec {
-        args: vec![seed.to_string(), STEPS.to_string(), way.then().into()],
+        args: vec![seed.to_string(), STEPS.to_string(), way.then().to_string()],
         dirs: vec![tally],
         ..CommandSpec::default()
     };

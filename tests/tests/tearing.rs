@@ -13,16 +13,20 @@ use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
 
 use tombolo_test_util::run::threads;
 
+use scenarios::TearingPart;
+
 tombolo_tests::guests!(tearing);
+tombolo_tests::scenarios!(tearing);
 
 /// The number of values to lift for each combination, unless `TOMBOLO_TEARING_LIFTS` sets it.
 const LIFTS: u64 = 200_000;
 
-fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {
+fn node(name: &str, part: TearingPart, rest: &[&str], strand: Option<&str>) -> GuestSpec {
+    let rest = rest.iter().map(|it| (*it).to_owned());
     GuestSpec {
         inherit_stdio: true,
         strand: strand.map(str::to_owned),
-        args: arguments.iter().map(|it| (*it).to_owned()).collect(),
+        args: [part.to_string()].into_iter().chain(rest).collect(),
         ..GuestSpec::new(name, std::fs::read(guests::TEARING_NODE).unwrap())
     }
 }
@@ -54,8 +58,13 @@ fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
     for reads in reads {
         for writes in writes {
             let app = App::builder()
-                .guest(node("reader", &["read", reads, &lifts, how], strand))
-                .guest(node("writer", &["write", writes], strand))
+                .guest(node(
+                    "reader",
+                    TearingPart::Read,
+                    &[reads, &lifts, how],
+                    strand,
+                ))
+                .guest(node("writer", TearingPart::Write, &[writes], strand))
                 .channel(ChannelSpec {
                     name: "echo".into(),
                     from: vec!["reader".into()],

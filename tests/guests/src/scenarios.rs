@@ -127,6 +127,22 @@ scenarios! {
         Watch = "watch",
     }
 
+    /// The acts with which `soak_cache` ends.
+    soak SoakEnd {
+        Return = "return",
+        Exit = "exit",
+        Trap = "trap",
+        Spin = "spin",
+        GoOn = "go-on",
+        Survive = "survive",
+    }
+
+    /// The parts of `tearing_node`.
+    tearing TearingPart {
+        Read = "read",
+        Write = "write",
+    }
+
     /// The parts of `waits_node`.
     waits WaitsPart {
         Write = "write",
