@@ -1,4 +1,4 @@
-//! Builds the guests, and writes down where they are: see `src/lib.rs`.
+//! Builds the guests, and generates the constants and macros of `src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::{env, fs};
 
+use tombolo_test_guests::scenarios;
 use xtask_guests as guests;
 
 /// The guests of the examples: package, name of the file, name of the constant.
@@ -42,10 +43,11 @@ fn main() {
         groups(&here, &out, &target, &programs),
     )
     .expect("OUT_DIR is ours");
+    fs::write(out.join("scenarios.rs"), scenarios(&out)).expect("OUT_DIR is ours");
     watch(&here, &target, &programs);
 }
 
-/// Finds the target directory: `<target>/<profile>/build/…` is what we get.
+/// Returns the target directory. `OUT_DIR` is `<target>/<profile>/build/…`.
 fn target_directory(out: &Path) -> PathBuf {
     out.ancestors()
         .find(|directory| directory.ends_with("build"))
@@ -66,10 +68,10 @@ fn build(target: &Path) {
     packages.extend(EXAMPLES.iter().map(|(package, ..)| package));
     let mut cargo = guests::build(target, &packages);
     if env::var_os("CARGO_CFG_MIRI").is_some() {
-        // Miri stands in for the compiler, and makes no executables.
+        // Miri replaces the compiler, and produces no executables.
         cargo.env_remove("RUSTC").env_remove("RUSTC_WRAPPER");
     }
-    // Our standard output is read by the cargo that runs us.
+    // Cargo reads the standard output of this script.
     let status = cargo.stdout(Stdio::null()).status().expect("cargo runs us");
     assert!(
         status.success(),
@@ -77,7 +79,7 @@ fn build(target: &Path) {
     );
 }
 
-/// Lists the programs as cargo does: `name.rs`, or `name/main.rs`.
+/// Lists the programs as cargo does: `name.rs` or `name/main.rs`.
 fn programs(directory: &Path) -> BTreeSet<String> {
     fs::read_dir(directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
@@ -113,8 +115,8 @@ fn artifacts(target: &Path, programs: &BTreeSet<String>) -> String {
     source
 }
 
-/// Writes, for each group, a file of private constants, and the macro that
-/// includes it. That they are private lets the compiler see which are not used.
+/// Writes, for each group, a file of private constants, and the macro that includes it. Because
+/// they are private, the compiler sees which are not used.
 fn groups(here: &Path, out: &Path, target: &Path, programs: &BTreeSet<String>) -> String {
     let mut groups = BTreeMap::<&str, String>::new();
     for name in programs {
@@ -159,16 +161,59 @@ fn groups(here: &Path, out: &Path, target: &Path, programs: &BTreeSet<String>) -
     )
 }
 
+/// Writes, for each group, a file of private enums, and the macro that includes it. Because
+/// they are private, the compiler sees which variants are not used.
+fn scenarios(out: &Path) -> String {
+    let mut groups = BTreeMap::<&str, String>::new();
+    for (group, name, variants) in scenarios::GROUPS {
+        let source = groups.entry(group).or_default();
+        let mut write = |text: String| source.push_str(&text);
+        write(format!(
+            "#[derive(Clone, Copy, Debug)]\npub(crate) enum {name} {{\n"
+        ));
+        for (variant, _) in *variants {
+            write(format!("    {variant},\n"));
+        }
+        write(format!(
+            "}}\n\nimpl std::fmt::Display for {name} {{\n\
+             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\n\
+             f.write_str(match self {{\n"
+        ));
+        for (variant, text) in *variants {
+            write(format!("    Self::{variant} => {text:?},\n"));
+        }
+        write("})\n}\n}\n\n".to_owned());
+    }
+
+    let mut arms = String::new();
+    for (group, source) in groups {
+        let file = out.join(format!("scenarios_{group}.rs"));
+        fs::write(&file, source).expect("OUT_DIR is ours");
+        writeln!(
+            arms,
+            "({group}) => {{ #[deny(dead_code)] mod scenarios {{ include!({file:?}); }} }};"
+        )
+        .unwrap();
+    }
+    format!(
+        "/// Declares `mod scenarios`, an enum of the scenarios of each guest of a test program.\n\
+         ///\n\
+         /// A scenario that the test program then does not name is a compile error.\n\
+         #[macro_export]\nmacro_rules! scenarios {{\n{arms}}}\n"
+    )
+}
+
 fn constant(name: &str) -> String {
     name.to_uppercase().replace('-', "_")
 }
 
-/// Has cargo run us again when something that guests are made of has changed.
+/// Makes cargo run this script again if a source of a guest changes.
 fn watch(here: &Path, target: &Path, programs: &BTreeSet<String>) {
     let root = here.parent().expect("a member lies in its workspace");
     let mut files = BTreeSet::from([
         here.join("build.rs"),
-        // A program may come or go.
+        here.join("guests/src/scenarios.rs"),
+        // A program may be added or removed.
         here.join(PROGRAMS),
         here.join("guests/Cargo.toml"),
         root.join("Cargo.toml"),
@@ -193,8 +238,8 @@ fn watch(here: &Path, target: &Path, programs: &BTreeSet<String>) {
     }
 }
 
-/// Reads the files out of one of cargo's lists: `target: file file`, with the
-/// spaces that are part of a name escaped.
+/// Returns the files in one of cargo's lists: `target: file file`, in which spaces in names are
+/// escaped.
 fn sources(list: &str) -> impl Iterator<Item = String> {
     const SPACE: &str = "\0";
     list.lines()

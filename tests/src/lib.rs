@@ -23,6 +23,7 @@ pub mod artifacts {
 }
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
 
 /// Turns a command into a guest that only serves.
 ///

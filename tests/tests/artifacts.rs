@@ -1,4 +1,4 @@
-//! The guests are there, and are what the other tests take them for.
+//! The guests exist and are components.
 
 use tombolo_tests::artifacts;
 use wasmtime::component::Component;
@@ -7,7 +7,7 @@ use wasmtime::{Config, Engine, Result};
 
 tombolo_tests::guests!(artifacts);
 
-/// Returns the names of what the component at `path` exports.
+/// Returns the names of the exports of the component at `path`.
 fn exports(path: &str) -> Result<Vec<String>> {
     let engine = Engine::new(&Config::new())?;
     let component = Component::from_file(&engine, path).with_context(|| path.to_owned())?;
@@ -20,7 +20,7 @@ fn exports(path: &str) -> Result<Vec<String>> {
 
 #[test]
 fn every_guest_is_a_component() -> Result<()> {
-    // Magic, version 13, layer 1: a core module has version 1, layer 0.
+    // The magic, version 13 and layer 1. A core module has version 1 and layer 0.
     const PREAMBLE: &[u8] = b"\0asm\x0d\0\x01\0";
     for path in [
         guests::ARTIFACTS_COMMAND,

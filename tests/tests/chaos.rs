@@ -1,7 +1,7 @@
 //! The example `frames`, whose guests are killed at random moments.
 //!
-//! `TOMBOLO_CHAOS_SECONDS` says for how long, and `TOMBOLO_CHAOS_SEED` tries again
-//! what was tried with that seed.
+//! `TOMBOLO_CHAOS_SECONDS` sets the duration, by default three seconds. `TOMBOLO_CHAOS_SEED`
+//! repeats the choices of an earlier run.
 
 mod pipeline;
 
@@ -12,7 +12,7 @@ use tombolo_test_util::run::threads;
 use pipeline::{Dirs, check, pipeline as app};
 use tombolo_test_util::process::Process;
 
-/// Kills guests at random moments, whatever they are at.
+/// Kills guests at random moments.
 // rules 6, 9
 #[test]
 fn frames_survive_random_kills() {
@@ -26,7 +26,7 @@ fn frames_survive_random_kills() {
     let mut before = None;
     loop {
         kill(random.fork());
-        // What the process makes once is there after the first time.
+        // The first round creates what a process has once.
         let now = counts();
         match &before {
             None => before = Some(now),
@@ -38,7 +38,7 @@ fn frames_survive_random_kills() {
     }
 }
 
-/// How many descriptors, mapped regions and threads the process has.
+/// Returns the numbers of descriptors, mapped regions and threads of the process.
 fn counts() -> (usize, usize, usize) {
     let process = Process::current();
     let mappings = process.mappings().unwrap();
@@ -49,7 +49,7 @@ fn counts() -> (usize, usize, usize) {
     )
 }
 
-/// One app whose guests are killed.
+/// Runs one app, and kills its guests.
 fn kill(mut random: fastrand::Rng) {
     const FRAMES: u32 = 60;
     let dirs = Dirs::new();
@@ -70,8 +70,8 @@ fn kill(mut random: fastrand::Rng) {
             .unwrap()
             .unwrap()
     });
-    // The sink may have been killed with a frame written and not reported: the
-    // directory tells.
+    // The sink may have been killed after it wrote a frame and before it reported it, so the
+    // directory is checked.
     check(&outcome);
     dirs.check(FRAMES);
     let restarts: usize = outcome

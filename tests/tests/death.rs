@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tombolo::Limits;
 use tombolo_app::CommandExit;
+use tombolo_test_guests::scenarios::Scenario;
 use tombolo_test_util::process::Process;
 use tombolo_test_util::run::{ends, one_thread};
-use tombolo_test_util::three_guests::{app, far, share_strand};
+use tombolo_test_util::three_guests::{app, far, share_strand, with};
 
 /// The shared memory and the threads of a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ fn assert_back(before: &Holdings, after: &str) {
 /// Drops an app whose guests hold regions and windows while one waits for another.
 fn is_dropped(windows: u64) {
     one_thread().block_on(async {
-        let app = app("hold call").start().await.unwrap();
+        let app = app(with(Scenario::Hold, "call")).start().await.unwrap();
         let host = app.host().clone();
         let held = async {
             while host.counts().windows < windows {
@@ -88,7 +89,7 @@ fn is_dropped(windows: u64) {
 /// Drops an app before it runs.
 fn never_runs() {
     one_thread().block_on(async {
-        let _app = app("hold return").start().await.unwrap();
+        let _app = app(with(Scenario::Hold, "return")).start().await.unwrap();
     });
 }
 
@@ -99,11 +100,11 @@ fn never_starts() {
         let mut broken = far();
         broken.name = "broken".into();
         broken.wasm = broken.wasm[..1000].into();
-        assert!(app("ping").guest(broken).start().await.is_err());
+        assert!(app(Scenario::Ping).guest(broken).start().await.is_err());
         // A second `far` makes the link ambiguous.
         let mut second = far();
         second.name = "second".into();
-        assert!(app("ping").guest(second).start().await.is_err());
+        assert!(app(Scenario::Ping).guest(second).start().await.is_err());
     });
 }
 
@@ -111,7 +112,7 @@ fn never_starts() {
 #[test]
 fn ended_guests_leave_nothing_behind() {
     // This creates what a process has once: handlers and thread pools.
-    ends(app("hold return"), CommandExit::Exit(0));
+    ends(app(with(Scenario::Hold, "return")), CommandExit::Exit(0));
 
     let limit = |run: bool| {
         let mut limits = Limits::default();
@@ -124,29 +125,38 @@ fn ended_guests_leave_nothing_behind() {
     };
     let ways: &[(&str, &dyn Fn())] = &[
         ("returns", &|| {
-            drop(ends(app("hold return"), CommandExit::Exit(0)))
+            drop(ends(
+                app(with(Scenario::Hold, "return")),
+                CommandExit::Exit(0),
+            ))
         }),
         ("exits", &|| {
-            drop(ends(app("hold exit"), CommandExit::Exit(1)))
+            drop(ends(
+                app(with(Scenario::Hold, "exit")),
+                CommandExit::Exit(1),
+            ))
         }),
         ("traps", &|| {
-            drop(ends(app("hold trap"), CommandExit::Failed))
+            drop(ends(app(with(Scenario::Hold, "trap")), CommandExit::Failed))
         }),
         ("callee traps", &|| {
-            drop(ends(app("dead trap"), CommandExit::Exit(0)))
+            drop(ends(
+                app(with(Scenario::Dead, "trap")),
+                CommandExit::Exit(0),
+            ))
         }),
         ("receiver traps", &|| {
-            drop(ends(app("move-to-dead"), CommandExit::Exit(0)))
+            drop(ends(app(Scenario::MoveToDead), CommandExit::Exit(0)))
         }),
         ("runs out of time", &|| {
             drop(ends(
-                app("hold spin").limits(limit(true)),
+                app(with(Scenario::Hold, "spin")).limits(limit(true)),
                 CommandExit::Failed,
             ));
         }),
         ("callee runs out of time", &|| {
             drop(ends(
-                app("hold call").limits(limit(false)),
+                app(with(Scenario::Hold, "call")).limits(limit(false)),
                 CommandExit::Exit(0),
             ));
         }),

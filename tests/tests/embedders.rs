@@ -64,7 +64,7 @@ mod attached {
 mod contexts {
     use super::*;
 
-    /// Checks that the guest was ended because it wrote to its window on `region`.
+    /// Checks that the guest was terminated because it wrote to its window on `region`.
     #[track_caller]
     fn assert_violation<R: std::fmt::Debug>(result: wasmtime::Result<R>, region: &Region) {
         let error = result.expect_err("the guest wrote to its read window");
@@ -75,9 +75,8 @@ mod contexts {
         assert!(text.contains(&format!("`{}`", region.name())), "{text}");
     }
 
-    /// A region full of ones, and a guest with a `read` window on three granules of
-    /// it, of which the middle one is unpinned. Its context is another one than that
-    /// of its first window.
+    /// Creates a region full of ones, and a guest with a `read` window on three granules of it.
+    /// The middle granule is unpinned. The guest's first window belongs to an earlier context.
     fn with_a_new_context(host: &RegionHost, name: &str) -> (Region, Puppet, u32, u32) {
         let region = filled(host, name, 3 * GRANULE, 1);
         let mut a = Puppet::new(host, "a");
@@ -154,8 +153,7 @@ mod lends {
 
     const BOTH: Rights = Rights::ALL.without(Rights::SHARE);
 
-    /// Checks that nobody takes what is in the region for whole, and that the lend has
-    /// ended.
+    /// Checks that the region is poisoned, and that the lend has ended.
     #[track_caller]
     fn assert_half_written(region: &Region) {
         assert!(region.is_poisoned());
@@ -174,7 +172,7 @@ mod lends {
         let lent = region.lend(&mut a.store, BOTH).unwrap();
         a.map_lent(lent.resource(), WRITE, at).unwrap().unwrap();
         a.poke(at, 9).unwrap();
-        // Beyond its memory.
+        // The address is beyond the memory.
         let returned = a.poke(u32::MAX, 9);
         let trap = lent.end(&mut a.store, returned).unwrap_err();
         assert!(trap.is::<wasmtime::Trap>(), "{trap:?}");
@@ -198,7 +196,7 @@ mod lends {
         lent.end(&mut a.store, returned).unwrap_err();
         assert_half_written(&region);
         drop(a);
-        // It is not poisoned again.
+        // The region is not poisoned again.
         assert!(!region.is_poisoned());
     }
 
@@ -252,10 +250,10 @@ mod hosts {
         assert_other_host(&region.lend(&mut a.store, Rights::READ).unwrap_err());
         let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
         assert_other_host(&reason);
-        // Nothing is on the guest's account, and nobody has the region.
+        // The guest's account is empty, and the region is free.
         assert_eq!(a.store.data().regions.claimed_bytes(), 0);
         region.try_write(0..1).unwrap()[0] = 1;
-        // Clones are the same host.
+        // A clone is the same host.
         let region = filled(&one.clone(), "of one", GRANULE, 1);
         assert!(region.give(&mut a.store).is_ok());
     }
@@ -298,21 +296,21 @@ mod hosts {
 mod forks {
     use super::*;
 
-    /// How the child is made.
+    /// The way to fork.
     #[derive(Clone, Copy, Debug)]
     enum Fork {
-        /// By the C library.
+        /// The function of the C library.
         Library,
-        /// By the system call, of which the C library hears nothing.
+        /// The system call, which the C library does not see.
         Raw,
     }
 
-    /// Runs `act` in a child. Returns whether it came to its end there.
+    /// Runs `act` in a child. Returns whether `act` returned there.
     #[allow(unsafe_code)]
     fn in_child(fork: Fork, act: impl FnOnce()) -> bool {
         let child = match fork {
-            // SAFETY: this process has one thread that does anything, and the child
-            // does nothing but `act`.
+            // SAFETY: only one thread of this process is active, and the child only runs
+            // `act`.
             Fork::Library => unsafe { libc::fork() },
             // SAFETY: as above; the arguments are those of `fork`.
             Fork::Raw => unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }
@@ -322,11 +320,11 @@ mod forks {
         assert!(child >= 0, "{}", std::io::Error::last_os_error());
         if child == 0 {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-            // SAFETY: ends the child, without what the test's process does at its end.
+            // SAFETY: this ends the child without the test process's exit handlers.
             unsafe { libc::_exit(i32::from(result.is_err())) }
         }
         let mut status = 0;
-        // SAFETY: it is our child, and the number is there for the call.
+        // SAFETY: the process is our child, and `status` is valid for the call.
         let waited = unsafe { libc::waitpid(child, &mut status, 0) };
         assert_eq!(waited, child);
         status == 0
@@ -353,7 +351,7 @@ mod forks {
                     assert_refused(region.write_at(GRANULE, &[9]));
                     assert_refused(region.read_at(GRANULE..GRANULE + 1));
                     assert_refused(region.pin(..));
-                    // What the child makes is its own.
+                    // A host that the child creates works.
                     let host = RegionHost::new();
                     let own = filled(&host, "own", GRANULE, 2);
                     own.unpin(..).unwrap();
@@ -380,12 +378,12 @@ mod forks {
                 let mut a = a.take().unwrap();
                 a.poke(at, 9).unwrap_err();
                 drop(a);
-                // Guests of the child's own do.
+                // The child's own guests work.
                 let host = RegionHost::new();
                 Puppet::new(&host, "b").assert_works();
             });
             assert!(ended);
-            // The parent still has it.
+            // The parent still has the window.
             let mut a = a.unwrap();
             a.poke(at + 1, 1).unwrap();
             a.store.data_mut().regions.finish();

@@ -23,8 +23,8 @@ tombolo_tests::guests!(faults);
 
 const PAGE: u32 = 65536;
 
-// Guests of an app: `command` shares a region with `hostile`, which acts, and
-// then looks at the region, and asks `friend`.
+// Guests of an app: `command` shares a region with `hostile`, which acts. Then `command` checks
+// the region and calls `friend`.
 
 fn spec(name: &str, wasm: Vec<u8>) -> GuestSpec {
     GuestSpec {
@@ -43,7 +43,7 @@ fn hostile() -> Vec<u8> {
     server(&read(guests::FAULTS_HOSTILE))
 }
 
-/// The hostile guest that is written by hand.
+/// Returns the hostile guest that is written in WAT.
 fn handmade() -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut module = wat::parse_file(root.join("wat/hostile.wat")).unwrap();
@@ -69,7 +69,7 @@ fn app(hostile: Vec<u8>, arguments: &[&str]) -> AppBuilder {
         .guest(spec("friend", server(&read(guests::FAULTS_FRIEND))))
 }
 
-/// Runs `acts`, of which the last one ends `hostile`, which the app outlives.
+/// Runs an app in which `hostile` fails, with `text` in the reason, and all others succeed.
 #[track_caller]
 fn ends_with(app: AppBuilder, text: &str) -> String {
     let outcome = run(app);
@@ -97,23 +97,23 @@ fn ends_with(app: AppBuilder, text: &str) -> String {
     failure.clone()
 }
 
-/// The same, of a guest that wrote to its window. The operator is told where;
-/// its caller, which may not know the region, only that it did.
+/// Runs each act, which writes to a read window at `offset`. The operator is told the place.
+/// The caller, which may not know the region, is told only the fact.
 #[track_caller]
-fn trespasses(hostile: &[u8], acts: &[&str], offset: &str) {
-    trespasses_at(hostile, acts, &[offset.to_owned()]);
+fn violates(hostile: &[u8], acts: &[&str], offset: &str) {
+    violates_at(hostile, acts, &[offset.to_owned()]);
 }
 
-/// The same, of the eight bytes at 0x1000, where the host's own code writes. Which
-/// of them it writes first is the processor's and the C library's business.
+/// Runs acts that let the host write to the eight bytes at 0x1000. The processor and the C
+/// library decide which byte is written first.
 #[track_caller]
-fn trespasses_by_lowering(hostile: &[u8], acts: &[&str]) {
+fn violates_by_lowering(hostile: &[u8], acts: &[&str]) {
     let offsets: Vec<String> = (0x1000..0x1008).map(|at| format!("{at:#x}")).collect();
-    trespasses_at(hostile, acts, &offsets);
+    violates_at(hostile, acts, &offsets);
 }
 
 #[track_caller]
-fn trespasses_at(hostile: &[u8], acts: &[&str], offsets: &[String]) {
+fn violates_at(hostile: &[u8], acts: &[&str], offsets: &[String]) {
     let did = "guest `hostile` wrote to its read-only window on region `music` at offset ";
     for act in acts {
         let arguments: Vec<&str> = act
@@ -134,7 +134,7 @@ fn trespasses_at(hostile: &[u8], acts: &[&str], offsets: &[String]) {
 #[test]
 fn correct_guest_is_not_terminated() {
     for hostile in [hostile(), handmade()] {
-        // What `command` puts there.
+        // `command` writes this sum.
         let outcome = run(app(hostile, &["nothing", "answers", "74"]));
         assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
@@ -144,48 +144,48 @@ fn correct_guest_is_not_terminated() {
 // rule 9
 #[test]
 fn store_to_a_read_window_traps() {
-    trespasses(&hostile(), &["store"], "0x1000");
-    trespasses(&hostile(), &["store-last"], "0x3ffff");
-    trespasses(&handmade(), &["store"], "0x1000");
+    violates(&hostile(), &["store"], "0x1000");
+    violates(&hostile(), &["store-last"], "0x3ffff");
+    violates(&handmade(), &["store"], "0x1000");
 }
 
 // rule 9
 #[test]
 fn bulk_write_to_a_read_window_ends_the_guest() {
-    trespasses(&hostile(), &["copy", "fill"], "0x1000");
-    trespasses(&handmade(), &["large"], "0x1000");
+    violates(&hostile(), &["copy", "fill"], "0x1000");
+    violates(&handmade(), &["large"], "0x1000");
 }
 
 // rule 9
 #[test]
 fn memory_init_of_a_read_window_ends_the_guest() {
-    trespasses(&handmade(), &["init"], "0x1000");
+    violates(&handmade(), &["init"], "0x1000");
 }
 
 // rule 9
 #[test]
 fn constant_bulk_write_to_a_read_window_ends_it() {
-    // Of 1, 7, 64 and 128 bytes.
-    trespasses(&handmade(), &["1", "7", "64", "copy", "fill"], "0x1000");
+    // They write 1, 7, 64 and 128 bytes.
+    violates(&handmade(), &["1", "7", "64", "copy", "fill"], "0x1000");
 }
 
 // rule 9
 #[test]
 fn result_lowered_to_a_read_window_ends_the_guest() {
-    // The list, and the words that tell where it is.
-    trespasses_by_lowering(&handmade(), &["result", "pointer"]);
+    // The host writes the list, and its address and length.
+    violates_by_lowering(&handmade(), &["result", "pointer"]);
 }
 
 // rule 9
 #[test]
 fn argument_lowered_to_a_read_window_ends_it() {
-    trespasses_by_lowering(&handmade(), &["arm nothing"]);
+    violates_by_lowering(&handmade(), &["arm nothing"]);
 }
 
 // rule 9
 #[test]
 fn violation_ends_at_the_next_host_call_or_tick() {
-    trespasses(&hostile(), &["fill-and-ask", "fill-and-spin"], "0x1000");
+    violates(&hostile(), &["fill-and-ask", "fill-and-spin"], "0x1000");
 }
 
 // rule 11
@@ -236,7 +236,7 @@ fn commands_past_the_run_time_end_alone() {
     }
 }
 
-/// A command that works for a second, and exports nothing that a command wants.
+/// Returns a command that works for a second and exports nothing that guests import.
 fn worker() -> Vec<u8> {
     let mut wasm = read(guests::FAULTS_FRIEND);
     let (name, other) = (b"test:faults/friend", b"test:faults/dneirf");
@@ -306,7 +306,7 @@ fn panic_and_exit_in_a_call_end_that_guest() {
         app(hostile(), &["panic", "fails", "hostile"]),
         "unreachable",
     );
-    // All that WASI 0.2 lets a guest say is that it failed.
+    // WASI 0.2 only tells success from failure.
     ends_with(
         app(hostile(), &["exit", "fails", "hostile"]),
         "exited with code 1",
@@ -315,7 +315,7 @@ fn panic_and_exit_in_a_call_end_that_guest() {
 
 // Guests that the test embeds.
 
-/// The guest's failure, if it is that it wrote to its window.
+/// Checks that a guest was terminated because it wrote to its window.
 #[track_caller]
 fn assert_violation<R: std::fmt::Debug>(result: wasmtime::Result<R>) {
     let error = result.unwrap_err();
@@ -347,7 +347,7 @@ fn embedded_guest_traps_at_its_next_host_call() {
         let (_, at_b) = b.shown(in_b, 2, READ);
         let (_, at_a) = a.shown(in_a, 2, READ);
         write(&mut a, at_a).unwrap();
-        // It went into copies of its own.
+        // The bytes went to private copies.
         assert_eq!(b.byte(at_b + 5000), 1);
         assert_violation(a.create("more", 1));
         drop(a);
@@ -409,7 +409,7 @@ fn list_lowered_to_a_read_window_goes_to_a_copy() {
             .get_typed_func::<(&str,), (Result<u64, String>,)>(&mut store, &act)
             .unwrap();
         let given = region.duplicate(tombolo::Rights::READ).unwrap();
-        // It takes the right to share to move.
+        // Moving needs the right `share`.
         given.give(&mut store).unwrap_err();
         let rights = tombolo::Rights::READ | tombolo::Rights::SHARE;
         let given = region.duplicate(rights).unwrap();
@@ -418,7 +418,7 @@ fn list_lowered_to_a_read_window_goes_to_a_copy() {
         for name in acts {
             let _ = act.call(&mut store, (name,));
         }
-        // Whatever it asks for next.
+        // The next host call fails.
         assert_violation(act.call(&mut store, ("result",)));
         assert_filled(&region, 1);
         drop(store);
@@ -461,7 +461,7 @@ fn scattered_violations_make_few_mappings() {
         let after = count_of_mappings();
         assert!(after <= before + 8, "{before} mappings became {after}");
         assert_violation(a.create("more", 1));
-        // None of it reached the region, which has no page yet.
+        // The region has no page yet, so no write reached it.
         assert_eq!(region.try_read(0..1 << 20).unwrap().iter().max(), Some(&0));
         drop(a);
         b.assert_works();
@@ -509,8 +509,8 @@ fn isolated_windows_stop_at_half_of_max_map_count() {
     });
 }
 
-/// Maps windows of one granule, each apart from the others, as many as it may;
-/// checks that others are not harmed. Gives how many it were, and the refusal.
+/// Maps separate windows of one granule until one is refused, and checks that other guests
+/// still work. Returns their number and the refusal.
 fn isolated_windows(limits: Limits) -> (usize, String) {
     let host = RegionHost::new();
     let region = filled(&host, "music", GRANULE, 1);
@@ -532,7 +532,7 @@ fn isolated_windows(limits: Limits) -> (usize, String) {
     let mappings = count_of_mappings();
     assert!(mappings < most_mappings() / 2 + 300, "{mappings} mappings");
     assert_process_is_well();
-    // It can still undo all that it did, and others never noticed.
+    // The guest can still drop its windows, and other guests are unharmed.
     assert_eq!(b.churn(100).unwrap(), b.churn(100).unwrap());
     assert_eq!(a.byte(first * PAGE), 1);
     for window in 0..count as u32 / 2 {
@@ -562,7 +562,7 @@ fn windows_at_new_places_stay_below_the_limit() {
         let mut refused = 0;
         for round in 0..9_000 {
             let at = (first + 2 * round) * PAGE;
-            // Used, so that the kernel has something to keep apart.
+            // Used pages keep the kernel from merging the mappings.
             let touch = |a: &mut Puppet| a.poke(at, 1).unwrap();
             touch(&mut a);
             match a.show(number, 0, GRANULE, READ, at).unwrap() {
@@ -582,15 +582,14 @@ fn windows_at_new_places_stay_below_the_limit() {
         }
         assert!(count_of_mappings() <= before + 1000);
         assert!(refused > 0, "nothing was counted");
-        // Where it was before it may be again.
+        // A place that had a window before costs nothing.
         let window = a
             .show(number, 0, GRANULE, READ, first * PAGE)
             .unwrap()
             .unwrap();
         a.drop_window(window).unwrap();
         drop(a);
-        // The memory's addresses wait for the next one, in no more pieces than at
-        // first.
+        // The reservation is kept for the next memory, in no more pieces than at first.
         assert!(count_of_mappings() <= before);
         Puppet::new(&host, "b").assert_works();
     });
@@ -601,7 +600,7 @@ fn windows_at_new_places_stay_below_the_limit() {
 /// An environment variable that is set in a child process, which must fault.
 const CHILD: &str = "TOMBOLO_TEST_CHILD";
 
-/// Whether this is the child process.
+/// Returns whether this is the child process.
 fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
@@ -613,7 +612,7 @@ fn child(name: &str) -> std::process::ExitStatus {
     output.status
 }
 
-/// Writes where it may not: to a page that can be read.
+/// Writes to a read-only page.
 #[allow(unsafe_code)]
 fn write_to_a_read_only_page() {
     // SAFETY: the kernel chooses the address.
@@ -628,19 +627,19 @@ fn write_to_a_read_only_page() {
         )
     };
     assert_ne!(page, libc::MAP_FAILED);
-    // SAFETY: none; the fault is what is wanted.
+    // SAFETY: none. The fault is intended.
     unsafe { page.cast::<u8>().write_volatile(1) }
 }
 
-/// Writes where nothing is.
+/// Writes to an address without a page.
 #[allow(unsafe_code)]
 fn write_to_nowhere() {
-    // SAFETY: none; the fault is what is wanted.
+    // SAFETY: none. The fault is intended.
     unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) }
 }
 
 extern "C" fn noticed(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // The handler got what the kernel said.
+    // The handler received the kernel's arguments.
     let code = if info.is_null() { 43 } else { 42 };
     exit_now(code);
 }
@@ -651,22 +650,22 @@ extern "C" fn noticed_plainly(_: libc::c_int) {
 
 #[allow(unsafe_code)]
 fn exit_now(code: i32) {
-    // SAFETY: ends the process, and may be called in a signal handler.
+    // SAFETY: `_exit` may be called in a signal handler.
     unsafe { libc::_exit(code) }
 }
 
 #[allow(unsafe_code)]
 fn handle_faults(handler: usize, flags: libc::c_int) {
-    // SAFETY: a zeroed `sigaction` is a valid one.
+    // SAFETY: a zeroed `sigaction` is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler;
     action.sa_flags = flags;
-    // SAFETY: the pointer is valid for the call, and the handler is a handler.
+    // SAFETY: the pointer is valid for the call, and the handler has the right signature.
     let result = unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) };
     assert_eq!(result, 0);
 }
 
-/// Guests with windows, to which the process's own faults have nothing to do.
+/// Creates a guest with windows, which the process's own faults do not concern.
 fn busy_guest(host: &RegionHost) -> Puppet {
     let mut a = Puppet::new(host, "a");
     let number = a.create("music", GRANULE).unwrap().unwrap();
@@ -686,7 +685,7 @@ fn unrelated_fault_reaches_the_earlier_handler() {
         );
         let host = RegionHost::new();
         let mut a = busy_guest(&host);
-        // Guests' faults do not.
+        // Faults of guests do not reach it.
         a.poke(u32::MAX, 1).unwrap_err();
         write_to_a_read_only_page();
         unreachable!("it did not fault");
@@ -723,7 +722,7 @@ fn fault_beside_windows_reaches_the_handler() {
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let (_, at) = a.shown(number, 1, READ);
         let base = mappings_of(&region)[0].range.start - u64::from(at);
-        // Past the accessible part.
+        // The address is past the accessible part.
         let beyond = base + (1 << 32) - 4096;
         write_at(beyond);
         unreachable!("it did not fault");
@@ -734,7 +733,7 @@ fn fault_beside_windows_reaches_the_handler() {
 #[allow(unsafe_code)]
 fn write_at(address: u64) {
     let at = std::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(address).unwrap());
-    // SAFETY: none; the fault is what is wanted.
+    // SAFETY: none. The fault is intended.
     unsafe { at.write_volatile(1) }
 }
 
@@ -780,7 +779,7 @@ fn prepare_fails_after_an_engine_was_created() {
             );
         }
 
-        // The process goes on, and regions work by copies.
+        // The process continues, and regions work by copies.
         let mut linker = Linker::new(&engine);
         tombolo::add_to_linker(&mut linker).unwrap();
         let component = Component::new(&engine, handmade()).unwrap();
@@ -849,7 +848,7 @@ fn file_of_a_region_is_sealed() {
     let last_error = || std::io::Error::last_os_error().raw_os_error().unwrap();
 
     for length in [0, 1, GRANULE, 2 * GRANULE - 1, 2 * GRANULE + 1, 1 << 40] {
-        // SAFETY: the descriptor is the region's, which lives.
+        // SAFETY: the descriptor is that of the region, which lives.
         let result = unsafe { libc::ftruncate(fd, length.cast_signed()) };
         assert_eq!((result, last_error()), (-1, libc::EPERM), "{length:#x}");
     }
@@ -860,7 +859,7 @@ fn file_of_a_region_is_sealed() {
     let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
     let wanted = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     assert_eq!(seals & wanted, wanted);
-    // What is sealed against writing cannot be purged.
+    // A file that is sealed against writing could not be purged.
     assert_eq!(seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE), 0);
     for seal in [
         libc::F_SEAL_WRITE,
@@ -875,7 +874,7 @@ fn file_of_a_region_is_sealed() {
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
     assert_ne!(flags & libc::FD_CLOEXEC, 0);
 
-    // Not executable, and not made so: where the kernel knows how (6.3).
+    // Since Linux 6.3, the file is not executable and cannot become so.
     // SAFETY: as above.
     let result = unsafe { libc::fchmod(fd, 0o777) };
     const F_SEAL_EXEC: libc::c_int = 0x20;

@@ -17,7 +17,7 @@ fn frames_equal_native_filtering() {
     });
     check(&outcome);
     assert_eq!(dirs.check(40), BTreeSet::new());
-    // However many frames go through.
+    // The number of regions does not depend on the number of frames.
     assert!(outcome.report.regions_created <= REGIONS);
     assert!(outcome.report.budget.committed_peak <= REGIONS * FRAME);
 }

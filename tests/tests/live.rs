@@ -2,6 +2,7 @@
 //! the reasons of refusals. The guests are puppets in an embedder's stores, and guests of
 //! apps.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tombolo::{GRANULE, RegionError, RegionHost, Rights, Strand};
@@ -15,7 +16,10 @@ use tombolo_test_util::puppet::{
 };
 use tombolo_test_util::run::{run, succeeds};
 
+use scenarios::LivePart;
+
 tombolo_tests::guests!(live);
+tombolo_tests::scenarios!(live);
 
 const LIVE: [Access; 2] = [LIVE_READ, LIVE_WRITE];
 const LOCKED: [Access; 2] = [READ, WRITE];
@@ -52,7 +56,7 @@ fn embedder_without_a_strand_has_no_live_windows() {
     for access in LIVE {
         is_unsupported(a.set_access(window, access).unwrap(), "take turns");
     }
-    // It is as it was.
+    // The region is unchanged.
     assert!(matches!(
         region.try_read(0..1),
         Err(RegionError::WouldBlock)
@@ -84,7 +88,7 @@ fn guests_of_a_strand_see_writes_at_once() {
     assert_eq!(a.byte(at_a), 3);
     let _ = of_b;
 
-    // What is left of it is a window like others.
+    // The remaining live window becomes an exclusive one.
     drop(b);
     c.drop_window(of_c).unwrap();
     a.set_access(of_a, WRITE).unwrap().unwrap();
@@ -132,7 +136,7 @@ fn store_has_one_live_window_on_a_byte() {
             assert_eq!(refused, Err(ErrorCode::WouldBlock));
         }
     }
-    // Beside them it has.
+    // On other granules it can have one.
     let at = a.allocate(1).unwrap();
     a.show(other, GRANULE, GRANULE, LIVE_WRITE, at)
         .unwrap()
@@ -240,7 +244,7 @@ fn dropped_guest_with_live_write_poisons() {
         }
         drop(a);
         assert_eq!(region.is_poisoned(), poisons);
-        // What is there stays as it is.
+        // The existing window stays as it is.
         assert_eq!(b.byte(at_b), 1);
         let mut c = guest(&host, "c", &strand);
         let in_c = c.claim(&region);
@@ -289,17 +293,17 @@ fn borrower_has_live_windows_during_the_call() {
     assert_eq!(weak, Err(ErrorCode::NotPermitted));
     let lent = Rights::READ | Rights::WRITE;
     a.show_lent(&region, lent, LIVE_WRITE, at).unwrap().unwrap();
-    // It kept the window, which is gone.
+    // The kept window has been unmapped.
     a.poke(at, 9).unwrap();
     assert_eq!(b.byte(at_b), 1);
 }
 
-// Apps.
+// Guests of apps.
 
-fn node(name: &str, part: &str, strand: Option<&str>) -> GuestSpec {
+fn node(name: &str, part: impl Display, strand: Option<&str>) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
-        args: vec![part.to_owned()],
+        args: vec![part.to_string()],
         strand: strand.map(str::to_owned),
         ..GuestSpec::new(name, std::fs::read(guests::LIVE_NODE).unwrap())
     }
@@ -317,14 +321,14 @@ fn app(guests: impl IntoIterator<Item = GuestSpec>) -> AppBuilder {
         .fold(App::builder().scope(scope), AppBuilder::guest)
 }
 
-/// Each computes without a call to the host until it sees what the other one does:
-/// by turns that the host ends, and with no value that the compiler keeps.
+/// Each guest computes without a host call until it sees the other's write. The host ends
+/// their turns, and the compiler keeps no value in a register.
 // rule 2
 #[test]
 fn looping_guests_of_a_strand_see_each_other() {
     let outcome = succeeds(app([
-        node("ping", "ping", Some("one")),
-        node("pong", "pong", Some("one")),
+        node("ping", LivePart::Ping, Some("one")),
+        node("pong", LivePart::Pong, Some("one")),
     ]));
     let guests = outcome.report.guests.iter();
     let accesses: Vec<_> = guests.map(|guest| guest.windows[0].access).collect();
@@ -340,8 +344,8 @@ fn live_windows_between_strands_are_refused() {
         (None, Some("one")),
     ] {
         succeeds(app([
-            node("holder", "hold", one),
-            node("other", "is-refused", other),
+            node("holder", LivePart::Hold, one),
+            node("other", LivePart::IsRefused, other),
         ]));
     }
 }
@@ -349,15 +353,15 @@ fn live_windows_between_strands_are_refused() {
 // rule 2
 #[test]
 fn lone_guest_conflicts_with_its_own_live_windows() {
-    succeeds(app([node("alone", "alone", None)]));
+    succeeds(app([node("alone", LivePart::Alone, None)]));
 }
 
 // rule 11
 #[test]
 fn guest_waits_for_a_live_window() {
     succeeds(app([
-        node("writer", "write-then-share", Some("one")),
-        node("waiter", "wait", Some("one")),
+        node("writer", LivePart::WriteThenShare, Some("one")),
+        node("waiter", LivePart::Wait, Some("one")),
     ]));
 }
 
@@ -372,9 +376,9 @@ fn restarted_guest_clears_poison_of_its_trap() {
     });
     let mortal = GuestSpec {
         restart,
-        ..node("mortal", "die", Some("one"))
+        ..node("mortal", LivePart::Die, Some("one"))
     };
-    let outcome = run(app([node("keeper", "keep", Some("one")), mortal]));
+    let outcome = run(app([node("keeper", LivePart::Keep, Some("one")), mortal]));
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(outcome.report.guests[1].restarts.len(), 1);
 }

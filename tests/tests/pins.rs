@@ -1,5 +1,5 @@
-//! Pins: what unpinning hides, what purging takes, and who is told. The guests
-//! are puppets, so that each step is the test's own.
+//! Pins: the bytes that unpinning hides, the bytes that purging takes, and the claims that are
+//! told. The guests are puppets, which the test drives step by step.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -12,7 +12,7 @@ use tombolo_test_util::puppet::{
     ErrorCode, Pinned, Puppet, READ, WRITE, all, filled, mappings_in, mappings_of,
 };
 
-/// A granule, as guests count.
+/// The bytes of a granule, as a guest's address counts them.
 const PAGE: u32 = 65536;
 
 fn host(granules: u64) -> RegionHost {
@@ -30,8 +30,8 @@ fn allocated(region: &Region) -> u64 {
     region.usage().resident / GRANULE
 }
 
-/// A region of the host's that the guest has a claim on, too; the host's claim is
-/// unpinned, so that the guest's alone counts.
+/// Creates a region on which the host program and the guest have a claim each. Only the
+/// guest's claim pins it.
 fn shared(host: &RegionHost, guest: &mut Puppet, granules: u64) -> (Region, u32) {
     let region = filled(host, "shared", granules * GRANULE, 7);
     let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
@@ -61,10 +61,10 @@ fn unpinned_bytes_of_a_window_are_zeros_until_pinned() {
     assert_eq!(a.byte(at + 3 * PAGE - 1), 0);
     assert_eq!(a.byte(at + 3 * PAGE), 7);
 
-    // What it writes there is its own, and gone when the bytes are pinned.
+    // Bytes that the guest writes there are its own, and are gone once it pins again.
     a.poke(at + PAGE + 3, 5).unwrap();
     assert_eq!(a.byte(at + PAGE + 3), 5);
-    // Unpinning again leaves that alone.
+    // Unpinning again keeps them.
     a.unpin(number, 0, 0).unwrap().unwrap();
     assert_eq!(a.byte(at + PAGE + 3), 5);
     assert_eq!(a.byte(at), 0);
@@ -91,7 +91,7 @@ fn hidden_parts_keep_their_lock() {
     let at = b.allocate(1).unwrap();
     let refused = b.show(other, 0, GRANULE, WRITE, at).unwrap();
     assert_eq!(refused, Err(ErrorCode::WouldBlock));
-    // Nobody can make the other claim lose a byte.
+    // The other claim loses no byte.
     assert_eq!(host.purge(u64::MAX), 0);
     assert_eq!(b.byte(at_b), 7);
     assert_eq!(a.pin(number, 0, GRANULE).unwrap(), Ok(Pinned::Intact));
@@ -106,7 +106,7 @@ fn loss_of_purged_bytes_is_told_each_claim_once() {
     let (region, number) = shared(&host, &mut a, 4);
     assert_eq!(allocated(&region), 4);
     a.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
-    // A duplicate inherits what is unpinned, and what is not told yet.
+    // A duplicate inherits the pins, and the losses that its source was not told of.
     let duplicate = a.duplicate(number, all()).unwrap().unwrap();
     let given = a.give(duplicate).unwrap();
     let other = b.receive(given);
@@ -145,7 +145,7 @@ fn unpinned_bytes_are_refused() {
     assert_eq!(a.freeze(number).unwrap(), Err(ErrorCode::Unpinned));
     assert!(matches!(region.try_read(0..1), Err(RegionError::Unpinned)));
     assert!(matches!(region.try_write(0..1), Err(RegionError::Unpinned)));
-    // What is pinned is not touched by that.
+    // The pinned bytes are unchanged.
     assert_eq!(a.read_at(number, 0, 1).unwrap(), Ok(vec![7]));
     a.show(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
     a.assert_works();
@@ -198,7 +198,7 @@ fn misaligned_or_outside_spans_change_nothing() {
 #[test]
 fn sparse_regions_cost_their_pinned_bytes() {
     let host = host(4);
-    // By default a claim takes no more than half of the machine's memory.
+    // By default, claims can have at most half of the machine's memory.
     let mut limits = Limits::default();
     limits.region_bytes = 16 << 30;
     limits.claimed_bytes = 16 << 30;
@@ -212,10 +212,10 @@ fn sparse_regions_cost_their_pinned_bytes() {
     assert_eq!(host.budget().committed, 2 * GRANULE);
     a.write_at(number, 5 << 30, b"far").unwrap().unwrap();
     a.write_at(number, size - 3, b"end").unwrap().unwrap();
-    // More than the budget, at once: nothing changes.
+    // A request over the whole budget changes nothing.
     exhausted(a.pin(number, 0, 0).unwrap(), "budget");
     assert_eq!(host.budget().committed, 2 * GRANULE);
-    // Up to the end, over more than 4 GiB.
+    // The span reaches to the end of a region of more than 4 GiB.
     a.unpin(number, GRANULE, 0).unwrap().unwrap();
     assert_eq!(a.is_pinned(number, 5 << 30, GRANULE).unwrap(), Ok(false));
     assert_eq!(a.is_pinned(number, last, 0).unwrap(), Ok(false));
@@ -233,18 +233,18 @@ fn requests_purge_the_oldest_bytes_needed() {
     exhausted(a.create("more", 1).unwrap(), "budget");
     a.unpin(young, 0, GRANULE).unwrap().unwrap();
     a.unpin(old, 0, 0).unwrap().unwrap();
-    // Keeps its place.
+    // Unpinning again keeps its place in the order.
     a.unpin(young, 0, GRANULE).unwrap().unwrap();
     let one = a.create("one", GRANULE).unwrap().unwrap();
     assert_eq!(a.pin(young, 0, GRANULE).unwrap(), Ok(Pinned::Lost));
-    // That was paid for by one granule of the old.
+    // The request purged one granule of the old region.
     assert_eq!(host.budget().purged, 2 * GRANULE);
     assert_eq!(a.pin(old, GRANULE, 0).unwrap(), Ok(Pinned::Intact));
     exhausted(a.pin(old, 0, 0).unwrap(), "budget");
     assert_eq!(a.is_pinned(old, GRANULE, 0).unwrap(), Ok(true));
     a.drop_handle(one).unwrap();
     assert_eq!(a.pin(old, 0, 0).unwrap(), Ok(Pinned::Lost));
-    // A duplicate pins what is paid for: nothing more.
+    // A duplicate pins bytes that are paid for, so it costs nothing.
     a.duplicate(old, all()).unwrap().unwrap();
     assert_eq!(host.budget().committed, 8 * GRANULE);
     assert_eq!(host.budget().committed_peak, 8 * GRANULE);
@@ -262,12 +262,12 @@ fn frozen_regions_are_purged_whole_or_not_at_all() {
     let other = b.receive(given);
     a.unpin(number, 0, 0).unwrap().unwrap();
     b.unpin(other, GRANULE, 0).unwrap().unwrap();
-    // One granule is pinned by one claim.
+    // One claim pins one granule.
     assert_eq!(host.purge(u64::MAX), 0);
     exhausted(a.create("big", 5 * GRANULE).unwrap(), "budget");
     let (window, at) = b.shown(other, 1, READ);
     b.unpin(other, 0, 0).unwrap().unwrap();
-    // One is needed, all go.
+    // One granule is needed, and the whole region is purged.
     a.create("big", 5 * GRANULE).unwrap().unwrap();
     assert_eq!(host.budget().purged, 4 * GRANULE);
     assert_eq!(host.budget().committed, 5 * GRANULE);
@@ -304,7 +304,7 @@ fn purged_frozen_regions_are_neither_lent_nor_moved() {
     region.freeze().unwrap();
     region.unpin(..).unwrap();
     a.unpin(number, 0, 0).unwrap().unwrap();
-    // Lent before it is purged, it is gone for the borrower as well.
+    // A region that is purged during a lend is purged for the borrower too.
     let lent = region.lend(&mut a.store, tombolo::Rights::READ).unwrap();
     assert_eq!(host.purge(GRANULE), GRANULE);
     let returned = a.pin_lent(lent.resource());
@@ -330,7 +330,7 @@ fn lent_handle_cannot_pin_or_unpin() {
     let region = filled(&host, "lent", GRANULE, 7);
     let lent = region.lend(&mut a.store, tombolo::Rights::READ).unwrap();
     let answers = a.pin_lent(lent.resource()).unwrap();
-    // Asking is allowed; changing is not.
+    // The borrower can query pins and not change them.
     assert_eq!(answers, [ErrorCode::NotPermitted, ErrorCode::NotPermitted]);
     for answer in [region.pin(..).map(|_| ()), region.unpin(..)] {
         assert!(matches!(answer, Err(RegionError::WouldBlock)), "{answer:?}");
@@ -365,7 +365,7 @@ fn holes_in_windows_count_as_mappings() {
     let (window, at) = a.shown(number, 64, WRITE);
     let place = mappings_of(&region)[0].range.clone();
     let base = mappings_in(place.clone()).len();
-    // Two for the window, two for each hole inside of it.
+    // The window counts two splits, and each hole inside it two.
     for hole in 0..5 {
         let offset = (2 * hole + 1) * GRANULE;
         a.unpin(number, offset, GRANULE).unwrap().unwrap();
@@ -378,14 +378,14 @@ fn holes_in_windows_count_as_mappings() {
     assert_eq!(a.byte(at + 20 * PAGE), 7);
     let holes = mappings_in(place.clone()).len();
     assert!(holes <= base + 10, "{holes} and {base}");
-    // Shown again, they cost nothing: the kernel joins what belongs together.
+    // Parts that are shown again cost nothing, because the kernel merges the mappings.
     a.pin(number, 0, 0).unwrap().unwrap();
     assert_eq!(mappings_in(place.clone()).len(), base);
     for hole in 0..5 {
         let offset = (2 * hole + 20) * GRANULE;
         a.unpin(number, offset, GRANULE).unwrap().unwrap();
     }
-    // And they go with their window.
+    // The splits end with their window.
     a.drop_window(window).unwrap();
     a.pin(number, 0, 0).unwrap().unwrap();
     a.show(number, 0, 64 * GRANULE, WRITE, at).unwrap().unwrap();
@@ -406,7 +406,7 @@ fn pin_refused_at_the_limit_reports_its_loss_later() {
     a.unpin(number, 10 * GRANULE, 20 * GRANULE)
         .unwrap()
         .unwrap();
-    // Two for the window, and two for each part that is hidden.
+    // The window counts two splits, and each hidden part two.
     for hole in 0..4 {
         let offset = (2 * hole + 40) * GRANULE;
         a.unpin(number, offset, GRANULE).unwrap().unwrap();
@@ -427,7 +427,7 @@ fn pin_refused_at_the_limit_reports_its_loss_later() {
         assert_eq!(budget.committed - budget.purgeable, 40 * GRANULE);
     }
     host.purge(u64::MAX);
-    // At its edge the part only becomes smaller.
+    // At its edge, the hidden part only shrinks.
     assert_eq!(
         a.pin(number, 10 * GRANULE, GRANULE).unwrap(),
         Ok(Pinned::Lost)
@@ -454,7 +454,7 @@ fn pin_refused_at_the_limit_reports_its_loss_later() {
 fn refused_pin_hides_both_windows_again() {
     let host = host(1000);
     let mut limits = Limits::default();
-    // Two for each window, two for the hidden part of each, two for one more cut.
+    // Each window counts two splits and its hidden part two. Two are left for one more.
     limits.mappings = 10;
     let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 9);
@@ -500,7 +500,7 @@ fn access_change_covers_hidden_parts() {
         [a.byte(at), a.byte(at + PAGE), a.byte(at + 3 * PAGE)],
         [7, 0, 7]
     );
-    // The guest's own memory can be written to, whatever the window is for.
+    // The hidden part is the guest's own memory, which it may write to.
     a.poke(at + PAGE, 5).unwrap();
     a.fill(at + 2 * PAGE, PAGE, 5).unwrap();
     assert_eq!(a.pin(number, GRANULE, GRANULE).unwrap(), Ok(Pinned::Intact));
@@ -518,7 +518,7 @@ fn access_change_covers_hidden_parts() {
         region.try_read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..],
         [8]
     );
-    // And it is held to that.
+    // The window itself is read-only.
     assert!(a.poke(at + 2 * PAGE, 9).is_err());
     assert_eq!(
         region.try_read(2 * GRANULE..2 * GRANULE + 1).unwrap()[..],
@@ -547,9 +547,9 @@ fn unpinned_spans_are_limited() {
         a.is_pinned(number, 10 * GRANULE, GRANULE).unwrap(),
         Ok(true)
     );
-    // Joined, they are one.
+    // Adjacent runs are one.
     a.unpin(number, 0, 0).unwrap().unwrap();
-    // What is pinned in the middle makes two.
+    // Pinning the middle makes two runs of one.
     a.pin(number, 10 * GRANULE, GRANULE).unwrap().unwrap();
     a.pin(number, 20 * GRANULE, GRANULE).unwrap().unwrap();
     exhausted(
@@ -583,10 +583,10 @@ fn write_violation_beside_holes_harms_no_other_guest() {
     for hole in [1, 3] {
         a.unpin(number, hole * GRANULE, GRANULE).unwrap().unwrap();
     }
-    // In a hole it may write, by whatever way.
+    // The guest may write to a hole, by any instruction.
     a.fill(at + PAGE, PAGE, 5).unwrap();
     a.poke(at + 3 * PAGE, 5).unwrap();
-    // Elsewhere not: from one shown part through a hole into the next.
+    // This write goes from one shown part through a hole into the next.
     let _ = a.fill(at + 2 * PAGE + 5, 3 * PAGE, 9);
     let _ = a.fill(at + 5, 1, 9);
     assert!(a.unpin(number, 0, 0).is_err());
@@ -620,7 +620,7 @@ fn dead_guest_frees_pinned_and_unpinned_bytes() {
     drop(a);
     let left = host.budget();
     assert_eq!((left.committed, left.purgeable), (0, 0));
-    // No descriptor and no mapping, so the kernel has the pages.
+    // Without a descriptor and a mapping, the kernel has freed the pages.
     assert_eq!(kernels(name), (vec![], 0));
     host.create("next", 8 * GRANULE).unwrap();
 }
@@ -651,7 +651,8 @@ fn dead_guest_leaves_other_claims_their_bytes() {
     let region = filled(&host, "half purged, and shared", 6 * GRANULE, 7);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     a.shown(number, 6, READ);
-    // The host program pins the first three, the guest the last two: one is nobody's.
+    // The host program pins the first three granules, the guest the last two. One is
+    // unpinned.
     region.unpin(3 * GRANULE..).unwrap();
     a.unpin(number, 0, 4 * GRANULE).unwrap().unwrap();
     assert_eq!(host.purge(u64::MAX), GRANULE);
@@ -701,7 +702,7 @@ fn bytes_unpinned_over_budget_are_purged_at_once() {
 
     a.unpin(number, 0, 2 * GRANULE).unwrap().unwrap();
     assert_eq!((allocated(&region), host.purgeable()), (4, 0));
-    // One of these stays.
+    // One of these granules stays.
     a.unpin(number, 2 * GRANULE, 2 * GRANULE).unwrap().unwrap();
     assert_eq!((allocated(&region), host.purgeable()), (3, GRANULE));
     let pinned = a.pin(number, 3 * GRANULE, GRANULE).unwrap();
@@ -709,7 +710,7 @@ fn bytes_unpinned_over_budget_are_purged_at_once() {
     assert_eq!(a.byte(at + 3 * PAGE), 7);
     exhausted(a.pin(number, 0, GRANULE).unwrap(), "budget");
 
-    // A guest that dies pins nothing any more either.
+    // A dead guest pins nothing.
     assert_eq!(host.set_budget(GRANULE), 2 * GRANULE);
     a.drop_window(window).unwrap();
     assert_eq!(allocated(&region), 3);
@@ -734,8 +735,8 @@ fn accounts_agree_with_the_blocks_of_the_kernel() {
     }
 }
 
-/// Threads of an embedder pin, unpin and purge, and each reads what it wrote or is
-/// told that it is lost.
+/// Threads of an embedder pin, unpin and purge. Each reads what it wrote, or is told of the
+/// loss.
 // rule 7
 #[test]
 fn racing_threads_are_told_of_every_loss() {
@@ -780,7 +781,7 @@ fn racing_threads_are_told_of_every_loss() {
     assert!(host.budget().committed_peak <= 24 * GRANULE);
 }
 
-/// Hiding and showing takes a system call for each window, and others have the region
+/// Hiding and showing take a system call for each window. Others can use the region
 /// meanwhile.
 #[test]
 fn pins_of_many_windows_keep_no_guard_waiting() {
@@ -801,7 +802,7 @@ fn pins_of_many_windows_keep_no_guard_waiting() {
             }
         });
         let begun = Instant::now();
-        // The thread may not run at all during one of them, on a busy machine.
+        // On a busy machine, the thread may not run during one of them.
         while (unpinning < 100 || pinning < 100) && begun.elapsed() < Duration::from_secs(60) {
             let before = guards.load(SeqCst);
             let unpinned = a.unpin(number, 0, GRANULE);

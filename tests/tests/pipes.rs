@@ -1,5 +1,6 @@
-//! Apps of guests in parallel strands: channels, scopes, restarts, the end.
+//! Apps of guests in parallel strands: channels, scopes, restarts and the end of the app.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,24 @@ use tombolo_app::{
 };
 
 use tombolo_test_util::run::{run, succeeds, threads};
+use tombolo_test_util::three_guests::with;
+
+use scenarios::PipesPart;
 
 tombolo_tests::guests!(pipes);
+tombolo_tests::scenarios!(pipes);
 
-/// A guest that plays a part.
-fn node(name: &str, part: &str) -> GuestSpec {
+/// Returns a guest that plays a part.
+fn node(name: &str, part: impl Display) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
-        args: part.split(' ').map(str::to_owned).collect(),
+        args: part.to_string().split(' ').map(str::to_owned).collect(),
         ..GuestSpec::new(name, std::fs::read(guests::PIPES_NODE).unwrap())
     }
 }
 
-/// As a node, with a directory to write what it found.
-fn writer(name: &str, part: &str, out: &Path) -> GuestSpec {
+/// Returns a guest with a directory for its results.
+fn writer(name: &str, part: impl Display, out: &Path) -> GuestSpec {
     GuestSpec {
         dirs: vec![Grant {
             dir: Dir::open_ambient_dir(out, ambient_authority()).unwrap(),
@@ -57,13 +62,13 @@ fn often() -> Restart {
     })
 }
 
-/// A ring of four guests: frames go through two stages, regions come back.
+/// Returns a ring of four guests: frames pass two stages, and the regions come back.
 fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
     App::builder()
-        .guest(node("source", &format!("produce {frames}")))
-        .guest(node("first", "add frames more"))
+        .guest(node("source", with(PipesPart::Produce, frames)))
+        .guest(node("first", with(PipesPart::Add, "frames more")))
         .guest(second)
-        .guest(writer("sink", "consume done 2", out))
+        .guest(writer("sink", with(PipesPart::Consume, "done 2"), out))
         .channel(channel("frames", &["source"], "first", 2))
         .channel(channel("more", &["first"], "second", 2))
         .channel(channel("done", &["second"], "sink", 2))
@@ -74,7 +79,11 @@ fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
 #[test]
 fn regions_move_around_a_ring_of_strands() {
     let out = tempfile::tempdir().unwrap();
-    let outcome = succeeds(ring(200, node("second", "add more done"), out.path()));
+    let outcome = succeeds(ring(
+        200,
+        node("second", with(PipesPart::Add, "more done")),
+        out.path(),
+    ));
     let came = std::fs::read_to_string(out.path().join("came")).unwrap();
     assert_eq!(came, format!("{:?}", (0..200).collect::<Vec<_>>()));
     assert_eq!(outcome.report.regions_created, 3);
@@ -91,13 +100,13 @@ fn crashing_stage_loses_one_frame() {
     let out = tempfile::tempdir().unwrap();
     let second = GuestSpec {
         restart: often(),
-        ..node("second", "add-but 7 more done")
+        ..node("second", with(PipesPart::AddBut, "7 more done"))
     };
     let outcome = succeeds(ring(50, second, out.path()));
     let came = std::fs::read_to_string(out.path().join("came")).unwrap();
     let all_but_one: Vec<u32> = (0..50).filter(|frame| *frame != 7).collect();
     assert_eq!(came, format!("{all_but_one:?}"));
-    // The region that died with the stage was replaced.
+    // The region that was lost with the stage is replaced.
     assert_eq!(outcome.report.regions_created, 4);
     let second = &outcome.report.guests[2];
     assert_eq!(second.restarts.len(), 1);
@@ -112,9 +121,9 @@ fn messages_of_a_sender_arrive_in_order() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
         App::builder()
-            .guest(writer("ear", "hear talk", out.path()))
-            .guest(node("a", "say talk 100"))
-            .guest(node("b", "say talk 50"))
+            .guest(writer("ear", with(PipesPart::Hear, "talk"), out.path()))
+            .guest(node("a", with(PipesPart::Say, "talk 100")))
+            .guest(node("b", with(PipesPart::Say, "talk 50")))
             .channel(channel("talk", &["a", "b"], "ear", 3)),
     );
     let heard = std::fs::read_to_string(out.path().join("heard")).unwrap();
@@ -127,8 +136,11 @@ fn messages_of_a_sender_arrive_in_order() {
 fn channel_closes_when_its_receiver_ends() {
     for (how, failures) in [("drop", 0), ("return", 0), ("trap", 1)] {
         let outcome = run(App::builder()
-            .guest(node("sender", "send-until-closed c"))
-            .guest(node("receiver", &format!("receive-one c {how}")))
+            .guest(node("sender", with(PipesPart::SendUntilClosed, "c")))
+            .guest(node(
+                "receiver",
+                with(PipesPart::ReceiveOne, format!("c {how}")),
+            ))
             .channel(channel("c", &["sender"], "receiver", 2)));
         assert_eq!(
             outcome.failures.len(),
@@ -146,8 +158,8 @@ fn channel_closes_when_its_receiver_ends() {
 fn channel_without_senders_is_closed() {
     let out = tempfile::tempdir().unwrap();
     let outcome = run(App::builder()
-        .guest(writer("ear", "hear talk", out.path()))
-        .guest(node("mute", "fail"))
+        .guest(writer("ear", with(PipesPart::Hear, "talk"), out.path()))
+        .guest(node("mute", PipesPart::Fail))
         .channel(channel("talk", &["mute"], "ear", 3)));
     assert_eq!(outcome.end, CommandExit::Exit(0));
     assert_eq!(outcome.failures.len(), 1);
@@ -174,12 +186,12 @@ fn queued_regions_are_on_the_senders_account() {
     limits.regions = 3;
     let sender = GuestSpec {
         limits: Some(limits),
-        ..node("sender", "fill-up c 2")
+        ..node("sender", with(PipesPart::FillUp, "c 2"))
     };
     succeeds(
         App::builder()
             .guest(sender)
-            .guest(node("receiver", "hold-then-receive c"))
+            .guest(node("receiver", with(PipesPart::HoldThenReceive, "c")))
             .channel(channel("c", &["sender"], "receiver", 2))
             .channel(channel("go", &["receiver"], "sender", 1)),
     );
@@ -200,9 +212,9 @@ fn scope() -> ScopeSpec {
 fn members_find_names_with_their_rights() {
     for (how, failures) in [("withdraw", 0), ("die", 1)] {
         let outcome = run(App::builder()
-            .guest(node("reader", "open Rights(READ)"))
-            .guest(node("publisher", &format!("publish {how}")))
-            .guest(node("stranger", "ungranted"))
+            .guest(node("reader", with(PipesPart::Open, "Rights(READ)")))
+            .guest(node("publisher", with(PipesPart::Publish, how)))
+            .guest(node("stranger", PipesPart::Ungranted))
             .scope(scope())
             .channel(channel("c", &["publisher"], "reader", 1))
             .channel(channel("done", &["reader"], "publisher", 1)));
@@ -226,7 +238,7 @@ fn failing_guest_restarts_until_it_succeeds() {
     let out = tempfile::tempdir().unwrap();
     let outcome = succeeds(App::builder().guest(GuestSpec {
         restart: often(),
-        ..writer("a", "fail-until tries 3", out.path())
+        ..writer("a", with(PipesPart::FailUntil, "tries 3"), out.path())
     }));
     assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
     let restarts = &outcome.report.guests[0].restarts;
@@ -243,14 +255,14 @@ fn always_failing_guest_is_given_up() {
     let out = tempfile::tempdir().unwrap();
     let outcome = run(App::builder().guest(GuestSpec {
         restart: often(),
-        ..writer("a", "fail-until tries 9", out.path())
+        ..writer("a", with(PipesPart::FailUntil, "tries 9"), out.path())
     }));
     assert_eq!(std::fs::read(out.path().join("tries")).unwrap(), b"....");
     assert_eq!(outcome.end, CommandExit::Exit(1));
     assert_eq!(outcome.report.guests[0].restarts.len(), 3);
 }
 
-/// One that loops forever, and one that the operator ends.
+/// A guest ends at its run time, and another one by the operator.
 #[test]
 fn terminated_guest_restarts() {
     let restart = Restart::OnFailure(Backoff {
@@ -262,7 +274,7 @@ fn terminated_guest_restarts() {
     limits.run_time = Some(Duration::from_millis(50));
     let outcome = run(App::builder().limits(limits).guest(GuestSpec {
         restart: restart.clone(),
-        ..node("a", "spin")
+        ..node("a", PipesPart::Spin)
     }));
     let restarts = &outcome.report.guests[0].restarts;
     assert!(
@@ -272,13 +284,13 @@ fn terminated_guest_restarts() {
 
     let app = App::builder().guest(GuestSpec {
         restart,
-        ..node("a", "spin")
+        ..node("a", PipesPart::Spin)
     });
     let outcome = threads(3).block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let running = tokio::spawn(app.run());
-        // The first word is for its first life, a later one for its second.
+        // The first call ends the first incarnation, a later one the second.
         while !running.is_finished() {
             handle.end_guest("a", "enough").unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -291,8 +303,8 @@ fn terminated_guest_restarts() {
     assert_eq!(guest.end, GuestEnd::Stopped("enough".into()));
 }
 
-/// A guest may call others while it is instantiated, and wait there for the next life
-/// of one that failed.
+/// A guest may call others while it is instantiated, and wait there for a failed guest to
+/// restart.
 #[test]
 fn guests_restart_while_others_start() {
     let component = |name: &str| {
@@ -306,7 +318,7 @@ fn guests_restart_while_others_start() {
             restart: often(),
             ..component("callee")
         })
-        .guest(node("command", "ungranted"));
+        .guest(node("command", PipesPart::Ungranted));
     let outcome = threads(3).block_on(async {
         let started = tokio::time::timeout(Duration::from_secs(60), app.start()).await;
         started
@@ -319,18 +331,17 @@ fn guests_restart_while_others_start() {
     assert_eq!(outcome.report.guests[1].restarts_total, 2);
 }
 
-/// A guest that ends by an error drops its ends of channels on the way. What waits is
-/// there all the same.
+/// A guest that ends by an error drops its channel ends on the way. The queued messages stay.
 // rule 6
 #[test]
 fn failing_stage_loses_one_message() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
         App::builder()
-            .guest(node("mouth", "say talk 20"))
+            .guest(node("mouth", with(PipesPart::Say, "talk 20")))
             .guest(GuestSpec {
                 restart: often(),
-                ..writer("ear", "hear-but 7 talk", out.path())
+                ..writer("ear", with(PipesPart::HearBut, "7 talk"), out.path())
             })
             .channel(channel("talk", &["mouth"], "ear", 4)),
     );
@@ -351,13 +362,13 @@ fn restart_that_never_starts_ends_with_the_app() {
             max_delay: Duration::from_secs(3600),
             ..Backoff::default()
         }),
-        ..writer("a", "fail-until tries 9", out.path())
+        ..writer("a", with(PipesPart::FailUntil, "tries 9"), out.path())
     });
     threads(3).block_on(async {
         let app = app.start().await.unwrap();
         let handle = app.handle();
         let mut first = std::pin::pin!(handle.exited("a"));
-        // It asks for the first life, before that can end.
+        // The first poll refers to the first incarnation, which cannot have ended yet.
         std::future::poll_fn(|context| {
             assert!(first.as_mut().poll(context).is_pending());
             std::task::Poll::Ready(())
@@ -372,7 +383,8 @@ fn restart_that_never_starts_ends_with_the_app() {
     });
 }
 
-/// Runs an app that is told to stop once its first guest lingers.
+/// Runs an app that is told to stop once its first guest lingers. Returns the outcome and the
+/// time that stopping took.
 fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
     threads(3).block_on(async {
         let app = app.start().await.unwrap();
@@ -391,7 +403,7 @@ fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
 fn stop_timeout_lets_guests_finish() {
     let out = tempfile::tempdir().unwrap();
     let app = App::builder()
-        .guest(writer("a", "linger end", out.path()))
+        .guest(writer("a", with(PipesPart::Linger, "end"), out.path()))
         .stop_timeout(Duration::from_secs(3600));
     let (outcome, _) = stopped(app, out.path());
     assert_eq!(outcome.end, CommandExit::Exit(0));
@@ -405,7 +417,7 @@ fn guests_that_stay_end_after_the_stop_timeout() {
     let app = App::builder()
         .guest(GuestSpec {
             restart: often(),
-            ..writer("a", "linger stay", out.path())
+            ..writer("a", with(PipesPart::Linger, "stay"), out.path())
         })
         .stop_timeout(grace);
     let (outcome, took) = stopped(app, out.path());

@@ -9,9 +9,9 @@ use tombolo_test_util::run::threads;
 
 tombolo_tests::guests!(ring);
 
-/// How many guests there are.
+/// The number of guests.
 const GUESTS: usize = 1000;
-/// How many regions each sends.
+/// The number of regions that each guest sends.
 const ROUNDS: usize = 5;
 
 // rule 6

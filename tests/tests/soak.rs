@@ -25,20 +25,23 @@ use tombolo_test_util::process::Process;
 use tombolo_test_util::run::{one_thread, threads};
 use tombolo_test_util::three_guests::{program, server};
 
+use scenarios::SoakEnd;
+
 tombolo_tests::guests!(soak);
+tombolo_tests::scenarios!(soak);
 
 /// The budget: about half of the regions of one guest, and a third of those of the host
 /// program.
 const BUDGET: u64 = 8 << 20;
 
-/// How long a guest that spins may do so.
+/// The run time of a guest that spins.
 const SPIN: Duration = Duration::from_millis(300);
 
-/// The steps of a guest that ends by itself.
+/// The number of steps of a guest that ends by itself.
 const STEPS: usize = 400;
 
-/// By how much more memory than after the first rounds the process may have at the
-/// end: the allocator keeps what lies between pieces that are in use.
+/// The bytes that the process may have at the end beyond those after the first rounds. The
+/// allocator keeps memory between pieces that are in use.
 const MEMORY_SLACK: u64 = 4 << 20;
 
 /// Settings with which the C library's allocator keeps little: one heap for all threads,
@@ -49,20 +52,19 @@ const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "0"),
 ];
 
-/// Set in the process that does it.
+/// An environment variable that is set in the child process.
 const INSIDE: &str = "TOMBOLO_SOAK_INSIDE";
 
-/// For how long it goes on at least until everything has happened that should.
+/// The longest time to wait for events that have not happened yet.
 const RARE: Duration = Duration::from_secs(60);
 
-/// For how long that may take longer than it is told to, before it counts as
-/// hanging.
+/// The time beyond the requested duration after which the child counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// By how many mappings the heap and large pieces of it may differ.
+/// The number of mappings by which the heap may differ.
 const MAPPINGS_SLACK: usize = 12;
 
-/// How a guest ends.
+/// The way in which a guest ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Returns,
@@ -83,19 +85,19 @@ const WAYS: [Way; 6] = [
     Way::FriendIsKilled,
 ];
 
-/// Why guests are killed.
+/// The reason for which guests are killed.
 const REASON: &str = "the soak wants it";
 
 impl Way {
     /// Returns the act of the guest after its steps.
-    fn then(self) -> &'static str {
+    fn then(self) -> SoakEnd {
         match self {
-            Way::Returns => "return",
-            Way::Exits => "exit",
-            Way::Crashes => "trap",
-            Way::Spins => "spin",
-            Way::IsKilled => "go-on",
-            Way::FriendIsKilled => "survive",
+            Way::Returns => SoakEnd::Return,
+            Way::Exits => SoakEnd::Exit,
+            Way::Crashes => SoakEnd::Trap,
+            Way::Spins => SoakEnd::Spin,
+            Way::IsKilled => SoakEnd::GoOn,
+            Way::FriendIsKilled => SoakEnd::Survive,
         }
     }
 
@@ -107,7 +109,7 @@ impl Way {
         }
     }
 
-    /// How the command ends, and what the only failure says, if there is one.
+    /// Returns the end of the command, and the text of the only failure, if there is one.
     fn end(self) -> (CommandExit, Option<&'static str>) {
         match self {
             Way::Returns | Way::Exits => (CommandExit::Exit(0), None),
@@ -144,7 +146,7 @@ struct Tally {
     lost: u64,
     refused: u64,
     lent: u64,
-    /// Frozen regions that were found purged.
+    /// The number of frozen regions that were found purged.
     thawed: u64,
     reports: u64,
     purges: u64,
@@ -191,7 +193,7 @@ struct Holdings {
     descriptors: usize,
     memfds: usize,
     mapped_memfds: usize,
-    /// Reservations of linear memories, and what they were cut into, in GiB.
+    /// GiB in the reservations of linear memories and their parts.
     reservations: u64,
     mappings: usize,
     shared_memory: u64,
@@ -219,7 +221,7 @@ impl Holdings {
         let descriptors = process.descriptors().unwrap();
         let mappings = process.mappings().unwrap();
         let lengths = mappings.iter().map(|it| it.range.end - it.range.start);
-        // Nothing else is so large.
+        // No other mapping is so large.
         let reservations = lengths.filter(|length| *length >= 1 << 30);
         let threads = process.threads().unwrap();
         let mut threads: Vec<_> = threads.into_iter().map(|it| it.name).collect();
@@ -263,7 +265,7 @@ impl Holdings {
     }
 }
 
-/// A directory that goes when this does.
+/// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -300,7 +302,7 @@ fn app(way: Way, seed: u64, directory: &Directory) -> AppBuilder {
         read_only: false,
     };
     let command = CommandSpec {
-        args: vec![seed.to_string(), STEPS.to_string(), way.then().into()],
+        args: vec![seed.to_string(), STEPS.to_string(), way.then().to_string()],
         dirs: vec![tally],
         ..CommandSpec::default()
     };
@@ -316,10 +318,10 @@ fn app(way: Way, seed: u64, directory: &Directory) -> AppBuilder {
         .guest(server("friend", guests::SOAK_FRIEND))
 }
 
-/// Runs an app to its end, while others interfere.
+/// Runs an app to its end while threads interfere.
 fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
     let mut dice = Dice::new(seed);
-    // A strand, or guests that run where there is room.
+    // The guests run on one thread or on two.
     let runtime = match dice.once_in(2) {
         true => one_thread(),
         false => threads(2),
@@ -328,7 +330,7 @@ fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
     let app = runtime.block_on(app.start()).unwrap();
     let host = app.host().clone();
 
-    // Both go on until they are told, by the end of this function at the latest.
+    // Both threads run until they are told to end, at the latest at the end of this function.
     let (end_interfering, ended) = mpsc::channel();
     let (its, handle, theirs) = (Dice::new(dice.roll()), app.handle(), host.clone());
     let interfering = std::thread::spawn(move || interfere(way, its, &theirs, &handle, &ended));
@@ -368,13 +370,13 @@ fn round(way: Way, seed: u64, directory: &Directory, tally: &mut Tally) {
     }
 }
 
-/// Waits a moment, and says whether it is to go on.
+/// Waits a moment. Returns whether to continue.
 fn goes_on(ended: &Receiver<()>) -> bool {
     ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout)
 }
 
-/// Purges, changes the budget, reports pressure, and kills a guest once it has made
-/// some windows. Says how often it reported that there is pressure.
+/// Purges, changes the budget, reports pressure, and kills a guest once it has created some
+/// windows. Returns the number of reports of pressure.
 fn interfere(
     way: Way,
     mut dice: Dice,
@@ -410,9 +412,8 @@ fn interfere(
     reports
 }
 
-/// Does with regions of the host program what guests do with theirs. Says how
-/// often pins said intact and lost, and were refused, and how many frozen regions
-/// were found purged; and lends nothing.
+/// Uses regions of the host program as guests use theirs, without lends. Returns how often pins
+/// were intact, lost and refused, and how many frozen regions were found purged.
 fn hold(mut dice: Dice, host: &RegionHost, ended: &Receiver<()>) -> [u64; 5] {
     let mut tally = [0; 5];
     let mut frozen = Vec::new();
@@ -435,11 +436,11 @@ fn hold(mut dice: Dice, host: &RegionHost, ended: &Receiver<()>) -> [u64; 5] {
     tally
 }
 
-/// A frozen region of the host program, which nobody pins but to look.
+/// A frozen region of the host program, which is pinned only for checks.
 struct Frozen(Region, u64);
 
 impl Frozen {
-    /// One that is written, unless there is no room.
+    /// Creates and fills a region, unless there is no room.
     fn new(dice: &mut Dice, host: &RegionHost) -> Option<Frozen> {
         let size = ((1 + dice.below(8)) * GRANULE) as u64;
         let region = host.create("the program's, frozen", size).ok()?;
@@ -454,7 +455,7 @@ impl Frozen {
         Some(Frozen(region, seed))
     }
 
-    /// Looks whether it is there, and whole. Says whether it is.
+    /// Checks the bytes of the region. Returns whether it still has them.
     fn look(&self, tally: &mut [u64; 5]) -> bool {
         let Frozen(region, seed) = self;
         match region.pin(..) {
@@ -477,7 +478,7 @@ impl Frozen {
     }
 }
 
-/// A region of the host program, and what there should be in it.
+/// A region of the host program, and its expected contents.
 struct Held {
     region: Region,
     seed: u64,
@@ -509,7 +510,7 @@ impl Held {
             Ok(pinned) => pinned == Pinned::Lost,
             Err(RegionError::Exhausted(_)) => {
                 tally[2] += 1;
-                // What it pins is the guests' as well.
+                // Pinned bytes use up the guests' budget too, so all are unpinned.
                 region.unpin(..).unwrap();
                 parts.iter_mut().for_each(|part| part.pinned = false);
                 return;
@@ -542,14 +543,14 @@ impl Held {
     }
 }
 
-/// A number from the environment.
+/// Returns a number from the environment.
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     let number = text.parse();
     Some(number.unwrap_or_else(|_| panic!("{name}={text}: it is a number")))
 }
 
-/// Runs the test, and nothing else, in a process that is ended if it hangs.
+/// Runs this test alone in a child process, which is killed if it hangs.
 fn in_another_process(seconds: f64) {
     let name = "churn_leaks_nothing_and_loses_no_byte";
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -587,7 +588,7 @@ fn churn_leaks_nothing_and_loses_no_byte() {
     println!("soak of {seconds} seconds with TOMBOLO_SOAK_SEED={seed}");
     let mut dice = Dice::new(seed);
     let directory = Directory::new();
-    // What is made once for a process: handlers, pools of threads.
+    // This creates what a process has once: handlers and thread pools.
     for way in WAYS {
         round(way, dice.roll(), &directory, &mut Tally::default());
     }
@@ -596,8 +597,7 @@ fn churn_leaks_nothing_and_loses_no_byte() {
     let begin = Instant::now();
     let mut told = begin;
     let mut tally = Tally::default();
-    // Each way as often as the others. What is rare may not have happened in so short a
-    // time, on a machine that does much else.
+    // Each way comes equally often. On a busy machine, rare events may need more time.
     let goes_on = |tally: &Tally| {
         let elapsed = begin.elapsed();
         elapsed.as_secs_f64() < seconds || tally.lacks().is_some() && elapsed < RARE

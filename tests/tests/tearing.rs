@@ -1,28 +1,32 @@
-//! Two guests in different strands, one of which writes a region while the other
-//! passes strings and lists out of the same bytes to the host, with every
-//! combination of accesses: never an invalid string, a torn value or a wrong byte.
+//! No string or list that the host lifts is torn.
 //!
-//! And two guests in one strand, with live windows as well. There the reader's turn
-//! may come in the middle of a write, so that it sees a part of the new and the rest of
-//! the old. But what the host lifts is what was there at one moment: so far it was
-//! written, in order, and no further.
+//! Two guests run in different strands, with every combination of accesses. One writes a
+//! region while the other passes strings and lists over the same bytes to the host. The host
+//! never lifts an invalid string, a torn value or a wrong byte.
+//!
+//! The same two guests run in one strand, with live windows too. There the reader may take
+//! its turn in the middle of a write. The lifted bytes are then those of one moment: a prefix
+//! is new and the rest is old.
 
 use tombolo::Rights;
 use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
 
 use tombolo_test_util::run::threads;
 
-tombolo_tests::guests!(tearing);
+use scenarios::TearingPart;
 
-/// How many values are lifted for each combination.
-/// `TOMBOLO_TEARING_LIFTS` says otherwise.
+tombolo_tests::guests!(tearing);
+tombolo_tests::scenarios!(tearing);
+
+/// The number of values to lift for each combination, unless `TOMBOLO_TEARING_LIFTS` sets it.
 const LIFTS: u64 = 200_000;
 
-fn node(name: &str, arguments: &[&str], strand: Option<&str>) -> GuestSpec {
+fn node(name: &str, part: TearingPart, rest: &[&str], strand: Option<&str>) -> GuestSpec {
+    let rest = rest.iter().map(|it| (*it).to_owned());
     GuestSpec {
         inherit_stdio: true,
         strand: strand.map(str::to_owned),
-        args: arguments.iter().map(|it| (*it).to_owned()).collect(),
+        args: [part.to_string()].into_iter().chain(rest).collect(),
         ..GuestSpec::new(name, std::fs::read(guests::TEARING_NODE).unwrap())
     }
 }
@@ -54,8 +58,13 @@ fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
     for reads in reads {
         for writes in writes {
             let app = App::builder()
-                .guest(node("reader", &["read", reads, &lifts, how], strand))
-                .guest(node("writer", &["write", writes], strand))
+                .guest(node(
+                    "reader",
+                    TearingPart::Read,
+                    &[reads, &lifts, how],
+                    strand,
+                ))
+                .guest(node("writer", TearingPart::Write, &[writes], strand))
                 .channel(ChannelSpec {
                     name: "echo".into(),
                     from: vec!["reader".into()],

@@ -1,5 +1,6 @@
 //! Guests wait for windows, in parallel strands, and so does an embedder.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,15 @@ use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
 
 use tombolo_test_util::run::{run, threads};
 
-tombolo_tests::guests!(waits);
+use scenarios::WaitsPart;
 
-fn node(name: &str, part: &str) -> GuestSpec {
+tombolo_tests::guests!(waits);
+tombolo_tests::scenarios!(waits);
+
+fn node(name: &str, part: impl Display) -> GuestSpec {
     GuestSpec {
         inherit_stdio: true,
-        args: vec![part.to_owned()],
+        args: vec![part.to_string()],
         ..GuestSpec::new(name, std::fs::read(guests::WAITS_NODE).unwrap())
     }
 }
@@ -32,9 +36,9 @@ fn scope(members: &[&str]) -> ScopeSpec {
 #[test]
 fn overlapping_readers_do_not_starve_a_writer() {
     let outcome = run(App::builder()
-        .guest(node("writer", "write"))
-        .guest(node("one", "read"))
-        .guest(node("two", "read"))
+        .guest(node("writer", WaitsPart::Write))
+        .guest(node("one", WaitsPart::Read))
+        .guest(node("two", WaitsPart::Read))
         .scope(scope(&["writer", "one", "two"])));
     assert_eq!(outcome.failures, [""; 0]);
     assert_eq!(outcome.end, CommandExit::Exit(0));
@@ -44,9 +48,9 @@ fn overlapping_readers_do_not_starve_a_writer() {
 #[test]
 fn dead_waiter_blocks_no_other() {
     let outcome = run(App::builder()
-        .guest(node("writer", "write-after"))
-        .guest(node("one", "read"))
-        .guest(node("mortal", "die"))
+        .guest(node("writer", WaitsPart::WriteAfter))
+        .guest(node("one", WaitsPart::Read))
+        .guest(node("mortal", WaitsPart::Die))
         .scope(scope(&["writer", "one", "mortal"]))
         .channel(ChannelSpec {
             name: "signs".into(),
@@ -65,14 +69,14 @@ fn dead_waiter_blocks_no_other() {
 // rule 11
 #[test]
 fn reservations_lapse_and_can_be_dropped() {
-    let outcome = run(App::builder().guest(node("alone", "alone")));
+    let outcome = run(App::builder().guest(node("alone", WaitsPart::Alone)));
     assert_eq!(outcome.failures, [""; 0]);
 }
 
 // rule 11
 #[test]
 fn wait_for_own_window_is_refused() {
-    let outcome = run(App::builder().guest(node("alone", "own-window")));
+    let outcome = run(App::builder().guest(node("alone", WaitsPart::OwnWindow)));
     assert_eq!(outcome.failures, [""; 0]);
 }
 
@@ -80,7 +84,7 @@ fn wait_for_own_window_is_refused() {
 #[test]
 fn send_to_own_full_channel_is_refused() {
     let outcome = run(App::builder()
-        .guest(node("alone", "own-channel"))
+        .guest(node("alone", WaitsPart::OwnChannel))
         .channel(ChannelSpec {
             name: "loop".into(),
             from: vec!["alone".into()],
@@ -104,7 +108,7 @@ fn embedder_waits_in_the_same_queue() {
         let writes = tokio::spawn(async move {
             writer.write(0..1).await.unwrap()[0] = 7;
         });
-        // By this it is seen that it waits.
+        // A refused read shows that the writer waits.
         while region.try_read(0..1).is_ok() {
             tokio::task::yield_now().await;
         }
@@ -113,7 +117,7 @@ fn embedder_waits_in_the_same_queue() {
         assert_eq!(read.await.unwrap().unwrap()[0], 7, "it comes after");
         writes.await.unwrap();
 
-        // Waiting that is given up, and waiting for nothing.
+        // A wait can be dropped, and an empty range does not wait.
         let held = region.try_read(0..1).unwrap();
         let writer = claim(&region);
         let given_up = tokio::time::timeout(Duration::from_millis(5), writer.write(0..1));

@@ -1,5 +1,5 @@
-//! Windows: where they may lie, what the lock lets through, and what is left
-//! when they end. The guest is a puppet, so that each step is the test's own.
+//! Windows: their places, the lock, and the memory after them. The guests are puppets, which
+//! the test drives step by step.
 
 use tombolo::{GRANULE, HostLimits, Limits, RegionError, RegionHost};
 
@@ -13,13 +13,13 @@ fn guest(host: &RegionHost, name: &str) -> Puppet {
     Puppet::new(host, name)
 }
 
-/// A host that no limit stops.
+/// Creates a host with default limits.
 fn host() -> RegionHost {
     RegionHost::with_limits(HostLimits::default())
 }
 
 const MASK: u32 = 0xffff;
-/// A granule, as guests count.
+/// The bytes of a granule, as a guest's address counts them.
 const PAGE: u32 = 65536;
 
 // The map call.
@@ -78,7 +78,7 @@ fn map_of_zero_bytes_is_an_invalid_argument() {
 fn map_outside_of_the_region_is_out_of_bounds() {
     let host = host();
     let mut a = guest(&host, "a");
-    // Its size rounded up is three granules.
+    // The size is three granules, rounded up.
     let region = filled(&host, "music", 3 * GRANULE - 5, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(4).unwrap();
@@ -102,7 +102,7 @@ fn map_outside_of_the_region_is_out_of_bounds() {
     }
     assert_nothing_is_held(&region, 1);
 
-    // Up to the size rounded up it goes, and there are zeros behind the size.
+    // A window may cover the last granule whole. The bytes past the size are zero.
     let window = a
         .show(number, 2 * GRANULE, GRANULE, WRITE, at)
         .unwrap()
@@ -194,7 +194,7 @@ fn map_over_another_window_is_an_overlap() {
             .unwrap();
         assert_eq!(refused, Err(ErrorCode::Overlap), "{first} {length}");
     }
-    // Also of the same region, and right beside it nothing stands in the way.
+    // The same region overlaps too. The granules beside the window are free.
     let refused = a.show(under_number, 0, GRANULE, READ, middle).unwrap();
     assert_eq!(refused, Err(ErrorCode::Overlap));
     assert_nothing_is_held(&over, 2);
@@ -238,7 +238,7 @@ fn large_windows_are_advised_to_use_huge_pages() {
     let mut a = guest(&host, "a");
     let allocated = a.allocate(128).unwrap();
     let at = allocated.next_multiple_of(HUGE as u32);
-    // From where in the region, how long, and so much after a multiple.
+    // The offset in the region, the length, and the address past a multiple.
     for (offset, length, after, fits) in [
         (0, HUGE, 0, true),
         (GRANULE, HUGE, GRANULE, true),
@@ -258,7 +258,7 @@ fn large_windows_are_advised_to_use_huge_pages() {
             heeded && fits,
             "{offset} {length} {after}: {flags}"
         );
-        // And what is hidden and shown again is as it was, and one mapping.
+        // A part that was hidden is unchanged, and one mapping again.
         a.unpin(number, offset + GRANULE, GRANULE).unwrap().unwrap();
         a.pin(number, offset + GRANULE, GRANULE).unwrap().unwrap();
         assert_eq!(self::flags(&region), flags);
@@ -280,7 +280,7 @@ fn many_windows_show_granules_in_any_order() {
     }
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(64).unwrap();
-    // In reverse.
+    // The windows show the granules in reverse order.
     for page in 0..64u32 {
         let offset = u64::from(63 - page) * GRANULE;
         a.show(number, offset, GRANULE, READ, at + page * PAGE)
@@ -293,7 +293,7 @@ fn many_windows_show_granules_in_any_order() {
     assert_eq!(mappings_of(&region).len(), 64);
 }
 
-// Where a window lies is the guest's own affair.
+// A guest may place a window anywhere in its memory.
 
 // rule 9
 #[test]
@@ -308,8 +308,8 @@ fn window_over_its_own_stack_harms_no_other_guest() {
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let stack = a.stack().unwrap() & !MASK;
-        // The answer is written to the stack, which the window has replaced: by
-        // the host, so that the guest goes as far as its next host call.
+        // The host writes the result to the stack, which the window has replaced. So the
+        // guest runs up to its next host call.
         let shown = a.show(number, 0, GRANULE, access, stack);
         let after = a.churn(10).and_then(|_| a.create("more", 1));
         if access == READ {
@@ -337,8 +337,7 @@ fn window_over_its_own_data_harms_no_other_guest() {
         let data = a.data().unwrap();
         assert_eq!(a.byte(data), 7);
         let shown = a.show(number, 0, GRANULE, access, data & !MASK);
-        // What it keeps its handles in may be there as well: it may trap, and
-        // may as well go on.
+        // The guest's list of handles may be there too, so it may trap or continue.
         let seen = a.peek(data, 1);
         if let (Ok(Ok(_)), Ok(seen)) = (&shown, &seen) {
             assert_eq!(seen[..], [1]);
@@ -365,7 +364,7 @@ fn window_over_its_own_heap_harms_no_other_guest() {
         let region = filled(&host, "music", 64 * GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         a.churn(50).unwrap();
-        // All of the heap that the churning has taken.
+        // The window covers the heap that the churning has taken.
         let grown = a.pages().unwrap() - last;
         assert!(grown > 2, "{grown}");
         let length = u64::from(grown.min(64)) * GRANULE;
@@ -391,7 +390,7 @@ fn freeing_under_a_read_window_changes_no_region() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (_, at) = a.shown(number, 2, READ);
     a.forget_windows().unwrap();
-    // The allocator writes into what it gets back: the guest's fault.
+    // The allocator writes into the freed memory. That is the guest's mistake.
     let freed = a.release(at, 2).and_then(|()| a.churn(500));
     assert!(freed.is_err(), "nothing was written");
     assert_filled_after(a, &region, 1);
@@ -413,7 +412,7 @@ fn freeing_under_a_write_window_changes_that_region() {
     a.forget_windows().unwrap();
     a.release(at, 2).unwrap();
     let _ = a.churn(500);
-    // The window is still there, and so is its lock.
+    // The window and its lock still exist.
     assert!(matches!(
         region.try_read(0..1),
         Err(RegionError::WouldBlock)
@@ -433,12 +432,12 @@ fn memory_grows_around_windows() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 4 * GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    // The last granules of the memory as it is now...
+    // The window covers the last granules of the memory before it grows.
     let end = a.grow(2).unwrap() as u32 + 2;
     let at = (end - 2) * PAGE;
     let first = a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap().unwrap();
     a.poke(at + 2 * PAGE - 1, 2).unwrap();
-    // ... of which there are more then.
+    // Then the memory grows.
     assert_eq!(a.grow(3).unwrap() as u32, end);
     assert_eq!(a.byte(end * PAGE), 0);
     let second = a.show(number, 2 * GRANULE, 2 * GRANULE, WRITE, (end + 1) * PAGE);
@@ -483,7 +482,7 @@ fn memory_after_a_window_is_private_zeros() {
         assert_eq!(a.byte(at + PAGE), 1);
         a.drop_window(window).unwrap();
         assert_eq!(a.sum(at + PAGE, 2 * PAGE).unwrap(), 0);
-        // What was under it is lost, what was beside it is not.
+        // The bytes under the window are lost, those beside it are not.
         assert_eq!(a.byte(at + PAGE - 1), 9);
         assert_eq!(a.byte(at + 3 * PAGE), 9);
         assert!(mappings_of(&region).is_empty());
@@ -495,7 +494,7 @@ fn memory_after_a_window_is_private_zeros() {
 // rule 4
 #[test]
 fn reused_memory_holds_nothing_of_earlier_guests() {
-    // In a process of its own, no other test's guest comes in between.
+    // In a process of its own, no guest of another test can use the memory in between.
     alone("reused_memory_holds_nothing_of_earlier_guests", || {
         let host = host();
         let region = filled(&host, "music", 4 * GRANULE, MARK);
@@ -505,21 +504,21 @@ fn reused_memory_holds_nothing_of_earlier_guests() {
             let mut guest = guest(&host, "a");
             let whole = whole_memory(&mut guest);
             assert!(!whole.contains(&MARK), "life {life}");
-            // Nor anything else that is not there when the first one starts.
+            // Nothing else is created after the first guest starts.
             assert!(
                 new.get_or_insert_with(|| whole.clone()) == &whole,
                 "life {life}"
             );
 
-            // It marks whatever it may write to: its stack and its heap, and more than
-            // it had at first.
+            // The guest marks all memory that it may write to: its stack, its heap and
+            // memory that it grows by.
             let stack = guest.stack().unwrap();
             guest.fill(stack / 2, 64, MARK).unwrap();
             let grown = guest.grow(5).unwrap() as u32 * PAGE;
             guest.fill(grown, 5 * PAGE, MARK).unwrap();
             let at = guest.allocate(8).unwrap();
             guest.fill(at, 8 * PAGE, MARK).unwrap();
-            // And it has windows, of which some are there at its end.
+            // It also opens windows, some of which exist at its end.
             let number = guest.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
             let there = [at + PAGE, at + 4 * PAGE, grown];
             for (index, at) in there.into_iter().enumerate() {
@@ -550,7 +549,7 @@ fn reused_memory_holds_nothing_of_earlier_guests() {
 /// A byte that no program has in its data.
 const MARK: u8 = 0xb7;
 
-/// All bytes of a guest's memory.
+/// Returns all bytes of a guest's memory.
 fn whole_memory(guest: &mut Puppet) -> Vec<u8> {
     let pages = guest.pages().unwrap();
     (0..pages)
@@ -567,7 +566,7 @@ fn new_region_is_zero() {
         let number = a.create("secret", 2 * GRANULE - 1).unwrap().unwrap();
         let (window, at) = a.shown(number, 2, WRITE);
         assert_eq!(a.sum(at, 2 * PAGE).unwrap(), 0, "round {round}");
-        // Also the bytes past the size.
+        // The bytes past the size are zero too.
         a.fill(at, 2 * PAGE, 0xee).unwrap();
         a.drop_window(window).unwrap();
         a.drop_handle(number).unwrap();
@@ -624,14 +623,15 @@ fn windows_of_one_guest_conflict_unless_both_read() {
         let mut a = guest(&host, "a");
         let region = filled(&host, "music", 3 * GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        // Through the same handle, another of the claim, and another claim.
+        // The second window uses the same handle, another handle of the claim, or another
+        // claim.
         let restricted = a.restrict(number, all()).unwrap().unwrap();
         let duplicated = a.duplicate(number, all()).unwrap().unwrap();
         let at = a.allocate(3).unwrap();
         a.show(number, 0, 2 * GRANULE, first, at).unwrap().unwrap();
         let elsewhere = a.allocate(3).unwrap();
         for handle in [number, restricted, duplicated] {
-            // A granule in common is enough.
+            // One common granule is enough.
             let shown = a
                 .show(handle, GRANULE, 2 * GRANULE, second, elsewhere)
                 .unwrap();
@@ -670,7 +670,7 @@ fn windows_of_two_guests_conflict_unless_both_read() {
             assert_eq!(mappings_of(&region).len(), 1);
             assert_eq!(b.sum(at, 2 * PAGE).unwrap(), 0);
         }
-        // What the other does not hold is free, and all of it once it lets go.
+        // The other granules are free, and all are once the first window is dropped.
         let rest = b.show(in_b, GRANULE, GRANULE, second, at).unwrap().unwrap();
         b.drop_window(rest).unwrap();
         a.drop_window(window).unwrap();
@@ -753,7 +753,7 @@ fn copies_and_windows_conflict_unless_both_read() {
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window, at) = a.shown(in_a, 1, READ);
-    // Also against the caller's own windows, and for a span that only touches.
+    // The caller's own windows conflict too, and one common byte is enough.
     assert_eq!(
         a.write_at(in_a, 5, &[2]).unwrap(),
         Err(ErrorCode::WouldBlock)
@@ -781,7 +781,7 @@ fn copies_out_of_bounds_or_over_limit_are_refused() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE + 10, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    // The size counts here, not the granules.
+    // Copies end at the size, not at the last granule.
     for (offset, length) in [
         (GRANULE + 10, 1),
         (GRANULE, 11),
@@ -821,14 +821,14 @@ fn set_access_respects_the_lock() {
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window_a, at_a) = a.shown(in_a, 1, READ);
     let (window_b, at_b) = b.shown(in_b, 1, READ);
-    // Somebody else reads.
+    // Another guest reads.
     assert_eq!(
         a.set_access(window_a, WRITE).unwrap(),
         Err(ErrorCode::WouldBlock)
     );
     assert_eq!(a.byte(at_a), 1);
     b.drop_window(window_b).unwrap();
-    // Only its own window is left out: there is none but that.
+    // `set-access` ignores only the window that it changes.
     a.set_access(window_a, WRITE).unwrap().unwrap();
     a.set_access(window_a, WRITE).unwrap().unwrap();
     a.poke(at_a, 2).unwrap();
@@ -838,13 +838,13 @@ fn set_access_respects_the_lock() {
     a.set_access(window_a, READ).unwrap().unwrap();
     b.show(in_b, 0, GRANULE, READ, at_b).unwrap().unwrap();
     assert_eq!((a.byte(at_a), b.byte(at_b)), (2, 2));
-    // A window of its own counts like anybody's.
+    // Another window of the same guest conflicts.
     let (second, _) = a.shown(in_a, 1, READ);
     assert_eq!(
         a.set_access(second, WRITE).unwrap(),
         Err(ErrorCode::WouldBlock)
     );
-    // Down is down: it cannot write any more.
+    // After the change the window cannot write.
     a.poke(at_a, 3).unwrap_err();
     assert_eq!(b.byte(at_b), 2);
     b.assert_works();
@@ -878,7 +878,7 @@ fn rights_limit_windows_and_copies() {
         assert_eq!(a.restrict(reader, Rights::WRITE).unwrap(), refused);
         assert_eq!(a.read_at(reader, 0, 1).unwrap(), Ok(vec![1]));
         let window = a.show(reader, 0, GRANULE, READ, at).unwrap().unwrap();
-        // Those of the handle that it was mapped through, though that is gone.
+        // The rights are those of the dropped handle that the window was mapped through.
         a.drop_handle(reader).unwrap();
         assert_eq!(
             a.set_access(window, WRITE).unwrap(),
@@ -887,7 +887,7 @@ fn rights_limit_windows_and_copies() {
         a.drop_window(window).unwrap();
     }
 
-    // A window that writes shows what is there, and so takes the right to read.
+    // A window that writes shows the bytes too, so it needs the right `read`.
     let writer = a.restrict(number, Rights::WRITE).unwrap().unwrap();
     assert_eq!(a.show(writer, 0, GRANULE, READ, at).unwrap(), refused);
     assert_eq!(a.show(writer, 0, GRANULE, WRITE, at).unwrap(), refused);
@@ -914,12 +914,12 @@ fn freeze_conflicts_with_writers_and_is_final() {
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let (window_a, at_a) = a.shown(in_a, 1, WRITE);
-    // The caller's own windows count, and others'.
+    // The caller's own windows conflict, and those of others.
     assert_eq!(a.freeze(in_a).unwrap(), Err(ErrorCode::WouldBlock));
     assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::WouldBlock));
     a.poke(at_a, 2).unwrap();
     a.set_access(window_a, READ).unwrap().unwrap();
-    // Windows that read do not stand in the way, and stay.
+    // Windows that read do not conflict, and stay.
     a.freeze(in_a).unwrap().unwrap();
     b.freeze(in_b).unwrap().unwrap();
     assert_eq!(a.byte(at_a), 2);
@@ -948,7 +948,7 @@ fn freeze_conflicts_with_writers_and_is_final() {
 fn regions_of_all_sizes_map_to_their_last_byte() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
-    // The last one is longer than a guest's memory can be.
+    // The last size is larger than a guest's memory can be.
     let sizes = [
         1,
         2,
@@ -974,7 +974,7 @@ fn regions_of_all_sizes_map_to_their_last_byte() {
             (last, GRANULE)
         );
         a.poke(at + inside, 0x77).unwrap();
-        // The whole granule is there, without a fault behind the size.
+        // The whole granule is mapped. The bytes past the size do not fault.
         a.fill(at + inside, PAGE - inside, 0x77).unwrap();
         a.drop_window(window).unwrap();
         let beyond = a.show(in_a, last + GRANULE, GRANULE, READ, at).unwrap();
@@ -1014,7 +1014,7 @@ fn empty_or_oversized_regions_are_refused() {
     a.assert_works();
 }
 
-// That it is the same memory.
+// Shared pages.
 
 #[test]
 fn guests_and_host_see_the_same_physical_pages() {
@@ -1036,7 +1036,7 @@ fn guests_and_host_see_the_same_physical_pages() {
         .unwrap();
     let guard = region.try_read(GRANULE..3 * GRANULE).unwrap();
 
-    // Three places, one file, one offset: the same pages of the page cache.
+    // The three mappings have one file and one offset, so they are the same pages.
     let mappings = mappings_of(&region);
     assert_eq!(mappings.len(), 3, "{mappings:?}");
     for mapping in &mappings {
@@ -1071,7 +1071,7 @@ fn read_windows_are_mapped_read_only() {
     }
 }
 
-// What ends while something else lives.
+// Handles and guests that end before a window.
 
 // rule 6
 #[test]
@@ -1083,7 +1083,7 @@ fn window_outlives_its_handle() {
     a.drop_handle(number).unwrap();
     a.poke(at, 5).unwrap();
     assert_eq!(a.byte(at), 5);
-    // The window is the last that keeps the region.
+    // Only the window keeps the region alive.
     assert_eq!(host.counts().regions_freed, 0);
     a.set_access(window, READ).unwrap().unwrap();
     a.drop_window(window).unwrap();
@@ -1188,7 +1188,7 @@ fn accounts_over_their_limits_are_refused_by_name() {
     };
     exhausted(a.create("big", 4 * GRANULE + 1).unwrap(), "`claimed-bytes`");
     let first = a.create("first", 2 * GRANULE).unwrap().unwrap();
-    // Each claim counts in full.
+    // Each claim counts with the whole size.
     let second = a.duplicate(first, all()).unwrap().unwrap();
     exhausted(a.create("third", 1).unwrap(), "`regions`");
     exhausted(a.duplicate(first, all()).unwrap(), "`regions`");
@@ -1224,7 +1224,7 @@ fn swapped_contexts_remap_and_release_nothing() {
         &mut b.store.data_mut().regions,
     );
 
-    // Both have the same numbers: what `a` names is now what `b` has.
+    // Both use the same numbers, so `a` now names windows of `b`.
     let error = a.set_access(window_a, READ).unwrap_err();
     assert!(format!("{error:?}").contains("another store"), "{error:?}");
     let error = b.drop_window(window_b).unwrap_err();
@@ -1237,7 +1237,7 @@ fn swapped_contexts_remap_and_release_nothing() {
         ));
     }
 
-    // With the stores go the windows, and each lock with its own window.
+    // The windows end with the stores, and each lock with its window.
     let a = a.store.into_data();
     assert!(mappings_of(&of_a).is_empty());
     assert_eq!(mappings_of(&of_b), before.1);
@@ -1291,7 +1291,7 @@ fn replaced_context_leaves_windows_to_the_memory() {
         &mut a.store.data_mut().regions,
         host.context("new").build(),
     ));
-    // The objects are gone; what they stood for is not.
+    // The objects are gone, but the windows are not.
     assert_eq!(mappings_of(&region), before);
     assert!(matches!(
         region.try_read(0..1),
@@ -1337,15 +1337,14 @@ fn moved_context_does_not_touch_its_new_store() {
     let host = host();
     let region = filled(&host, "music", GRANULE, 1);
     let mut taken = Vec::new();
-    // Again and again, so that stores and memories come to lie where earlier
-    // ones were.
+    // After several rounds, stores and memories lie where earlier ones were.
     for _ in 0..8 {
         let mut a = guest(&host, "a");
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let (window, at) = a.shown(number, 1, READ);
         let mapped = mappings_of(&region);
         assert_eq!(mapped.len(), 1);
-        // What earlier guests left behind names windows that are gone.
+        // The contexts of earlier guests name windows that have ended.
         if let Some(old) = taken.pop() {
             let own = std::mem::replace(&mut a.store.data_mut().regions, old);
             let _ = a.set_access(window, WRITE);

@@ -1,4 +1,4 @@
-//! The WIT packages: they resolve, and each item has documentation and a `@since`.
+//! The WIT packages resolve, and each item has documentation and a `@since`.
 
 use std::path::Path;
 

@@ -5,4 +5,5 @@ pub mod kernels;
 pub mod node;
 #[cfg(target_arch = "wasm32")]
 pub mod raw;
+pub mod scenarios;
 pub mod soak;

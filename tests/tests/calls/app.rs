@@ -1,7 +1,7 @@
-//! Guests of one app: `client` plays a scenario, which calls `near`, which calls
-//! `far`. What the guests find wrong they panic about; what they cannot see is
-//! asserted here.
+//! Guests of one app: `client` plays a scenario and calls `near`, which calls `far`. The guests
+//! panic if an expectation fails. The tests check what guests cannot see.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tombolo::Limits;
@@ -11,8 +11,9 @@ use tombolo_app::{
 };
 
 use crate::guests;
+use crate::scenarios::Scenario;
 use tombolo_test_util::run::{ends, one_thread, run, succeeds, succeeds_despite, threads};
-use tombolo_test_util::three_guests::{app, client, far, near, program, server};
+use tombolo_test_util::three_guests::{app, client, far, near, program, server, with};
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
@@ -20,8 +21,8 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     limits
 }
 
-/// The guest that plays the scenario is ended, for a reason that has these
-/// parts; those before it in the list died before it.
+/// Checks that the client fails with a reason that contains `parts`, after `before` other
+/// failures.
 #[track_caller]
 fn is_ended(app: AppBuilder, before: usize, parts: &[&str]) {
     let outcome = ends(app, CommandExit::Failed);
@@ -38,8 +39,8 @@ mod values {
 
     #[test]
     fn values_of_every_type_cross_unchanged() {
-        let outcome = succeeds(app("values"));
-        // Four times a list of 100,000 bytes.
+        let outcome = succeeds(app(Scenario::Values));
+        // A list of 100,000 bytes is copied four times.
         let copied = outcome.report.bytes_copied_calls;
         assert!(copied >= 400_000, "{copied}");
     }
@@ -47,7 +48,7 @@ mod values {
     // rule 5
     #[test]
     fn nested_handles_arrive_lent_and_moved() {
-        succeeds(app("deep"));
+        succeeds(app(Scenario::Deep));
     }
 }
 
@@ -57,14 +58,14 @@ mod lending {
     // rule 5
     #[test]
     fn lenders_windows_are_set_aside() {
-        succeeds(app("lend-kept-windows"));
+        succeeds(app(Scenario::LendKeptWindows));
     }
 
     // rules 2, 5
     #[test]
     fn live_windows_conflict_with_other_strands() {
         let command = CommandSpec {
-            args: vec!["lend-live two".into()],
+            args: vec![with(Scenario::LendLive, "two")],
             ..CommandSpec::default()
         };
         let guests = [client(), near(), far()].map(|guest| GuestSpec {
@@ -81,18 +82,18 @@ mod lending {
     // rules 2, 5
     #[test]
     fn live_windows_are_shared_within_the_strand() {
-        in_one_strand("lend-live one");
+        in_one_strand(with(Scenario::LendLive, "one"));
     }
 
     // rule 2
     #[test]
     fn string_in_a_live_window_is_lifted_at_the_call() {
-        in_one_strand("lend-live-words");
+        in_one_strand(Scenario::LendLiveWords);
     }
 
-    fn in_one_strand(script: &str) {
+    fn in_one_strand(scenario: impl Display) {
         let command = CommandSpec {
-            args: vec![script.into()],
+            args: vec![scenario.to_string()],
             ..CommandSpec::default()
         };
         let guests = [client(), near(), far()].map(|guest| GuestSpec {
@@ -109,43 +110,43 @@ mod lending {
     // rules 2, 5
     #[test]
     fn other_claim_conflicts_with_the_borrower() {
-        succeeds(app("lend-third-party"));
+        succeeds(app(Scenario::LendThirdParty));
     }
 
     // rules 2, 5
     #[test]
     fn two_lends_of_one_claim_conflict() {
-        succeeds(app("lend-same-twice"));
+        succeeds(app(Scenario::LendSameTwice));
     }
 
     // rule 5
     #[test]
     fn borrowers_window_is_unmapped_after_the_call() {
-        succeeds(app("lend-window-kept"));
+        succeeds(app(Scenario::LendWindowKept));
     }
 
     // rule 5
     #[test]
     fn borrower_cannot_duplicate_freeze_or_move() {
-        succeeds(app("lend-forbidden"));
+        succeeds(app(Scenario::LendForbidden));
     }
 
     // rule 5
     #[test]
     fn restricted_lent_handle_ends_with_the_call() {
-        succeeds(app("lend-restricted-kept"));
+        succeeds(app(Scenario::LendRestrictedKept));
     }
 
     // rules 1, 5
     #[test]
     fn borrower_has_at_most_the_handles_rights() {
-        succeeds(app("lend-rights"));
+        succeeds(app(Scenario::LendRights));
     }
 
     // rule 5
     #[test]
     fn borrower_can_lend_on() {
-        succeeds(app("lend-on"));
+        succeeds(app(Scenario::LendOn));
     }
 
     // rule 5
@@ -155,7 +156,7 @@ mod lending {
             it.handles = 8;
             it.windows = 4;
         });
-        succeeds(app("lend-roundtrips").limits(limits));
+        succeeds(app(Scenario::LendRoundtrips).limits(limits));
     }
 }
 
@@ -165,13 +166,13 @@ mod moving {
     // rule 5
     #[test]
     fn move_takes_handle_claim_and_windows() {
-        succeeds(app("move"));
+        succeeds(app(Scenario::Move));
     }
 
     // rules 5, 13
     #[test]
     fn refused_move_is_a_value_and_keeps_the_windows() {
-        succeeds(app("move-refused"));
+        succeeds(app(Scenario::MoveRefused));
     }
 
     // rules 5, 13
@@ -183,46 +184,46 @@ mod moving {
             "moved",
             "cannot report this to its caller",
         ];
-        is_ended(app("move-refused-roomless"), 0, &parts);
+        is_ended(app(Scenario::MoveRefusedRoomless), 0, &parts);
     }
 
     // rule 8
     #[test]
     fn receivers_account_refuses_claimed_bytes() {
         let limits = limits(|it| it.claimed_bytes = 15 * 65536);
-        succeeds(app("move-over-limit claimed-bytes").limits(limits));
+        succeeds(app(with(Scenario::MoveOverLimit, "claimed-bytes")).limits(limits));
     }
 
     // rule 8
     #[test]
     fn receivers_account_refuses_regions() {
         let limits = limits(|it| it.regions = 1);
-        succeeds(app("move-over-limit regions").limits(limits));
+        succeeds(app(with(Scenario::MoveOverLimit, "regions")).limits(limits));
     }
 
     // rule 5
     #[test]
     fn results_move_claims_without_windows() {
-        succeeds(app("move-results"));
+        succeeds(app(Scenario::MoveResults));
     }
 
     // rule 8
     #[test]
     fn callers_account_refuses_results() {
         let limits = limits(|it| it.claimed_bytes = 15 * 65536);
-        succeeds(app("move-result-over-limit").limits(limits));
+        succeeds(app(Scenario::MoveResultOverLimit).limits(limits));
     }
 
     // rule 6
     #[test]
     fn moved_region_ends_with_its_receiver() {
-        succeeds_despite(app("move-to-dead"), &["near"]);
+        succeeds_despite(app(Scenario::MoveToDead), &["near"]);
     }
 
     // rules 1, 5
     #[test]
     fn moved_handle_is_not_the_senders() {
-        is_ended(app("use-moved"), 0, &["handle index"]);
+        is_ended(app(Scenario::UseMoved), 0, &["handle index"]);
     }
 }
 
@@ -232,18 +233,22 @@ mod waiting {
     // rule 11
     #[test]
     fn cyclic_call_is_an_error_that_names_the_cycle() {
-        succeeds(app("cycle"));
+        succeeds(app(Scenario::Cycle));
     }
 
-    /// Also where it leads over strands, and where a call that is no cycle comes back
-    /// to a strand that it came from.
+    /// Cycles are found over several strands. A call that returns to a strand it came from is
+    /// no cycle.
     // rule 11
     #[test]
     fn calls_work_within_and_between_strands() {
         for strands in [["one", "one", "one"], ["one", "other", "one"]] {
-            for script in ["cycle", "deep", "dead trap"] {
+            for scenario in [
+                Scenario::Cycle.to_string(),
+                Scenario::Deep.to_string(),
+                with(Scenario::Dead, "trap"),
+            ] {
                 let mut app = App::builder().command(CommandSpec {
-                    args: vec![script.into()],
+                    args: vec![scenario],
                     ..CommandSpec::default()
                 });
                 for (guest, strand) in [client(), near(), far()].into_iter().zip(strands) {
@@ -260,11 +265,11 @@ mod waiting {
     // rules 11, 13
     #[test]
     fn cycle_passes_functions_without_an_error_type() {
-        succeeds(app("cycle-roomless"));
+        succeeds(app(Scenario::CycleRoomless));
     }
 
-    /// The callee works for a while at each call, so that the others wait for it;
-    /// and each calls again as soon as its call is done.
+    /// The callee works for a while at each call, so that the others queue. Each calls again as
+    /// soon as its call returns.
     // rule 11
     #[test]
     fn calls_to_a_busy_guest_queue_in_order() {
@@ -275,7 +280,7 @@ mod waiting {
             .guest(second("log three"))
             .guest(near())
             .guest(far())
-            // For `near` to import; nobody calls it.
+            // `near` imports it, and no guest calls it.
             .guest(server("client", guests::CALLS_CLIENT));
         let outcome = succeeds(app);
         let calls: Vec<_> = outcome.report.calls.iter().collect();
@@ -299,35 +304,39 @@ mod waiting {
     #[test]
     fn waiting_for_a_callee_costs_no_run_time() {
         let limits = limits(|it| it.run_time = Some(Duration::from_secs(2)));
-        succeeds(app("wait-long busy 4000").limits(limits));
+        succeeds(app(with(Scenario::WaitLong, "busy 4000")).limits(limits));
     }
 
     // rules 11, 13
     #[test]
     fn callee_past_its_time_ends_with_an_error() {
         let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
-        succeeds_despite(app("late spin").limits(limits), &["near"]);
+        succeeds_despite(app(with(Scenario::Late, "spin")).limits(limits), &["near"]);
     }
 
     // rule 11
     #[test]
     fn waiting_in_a_host_call_costs_call_time() {
         let limits = limits(|it| it.call_time = Some(Duration::from_millis(300)));
-        succeeds_despite(app("late sleep").limits(limits), &["near"]);
+        succeeds_despite(app(with(Scenario::Late, "sleep")).limits(limits), &["near"]);
     }
 
     // rule 11
     #[test]
     fn command_past_its_run_time_ends() {
         let limits = limits(|it| it.run_time = Some(Duration::from_millis(300)));
-        is_ended(app("hold spin").limits(limits), 0, &["its time is up"]);
+        is_ended(
+            app(with(Scenario::Hold, "spin")).limits(limits),
+            0,
+            &["its time is up"],
+        );
     }
 }
 
 // rule 7
 #[test]
 fn large_window_unpins_only_its_own_bytes() {
-    succeeds(app("unpin-large"));
+    succeeds(app(Scenario::UnpinLarge));
 }
 
 mod dying {
@@ -345,7 +354,7 @@ mod dying {
             ..near()
         };
         let command = CommandSpec {
-            args: vec!["reborn".into()],
+            args: vec![Scenario::Restarted.to_string()],
             ..CommandSpec::default()
         };
         let app = App::builder().command(command).guest(client());
@@ -360,11 +369,11 @@ mod dying {
             restart: Restart::OnFailure(Backoff::default()),
             ..near()
         };
-        // The runtime keeps one who is woken for the thread that does so: several.
+        // With several callers, some are woken on another thread.
         let others = ["one", "two", "three"];
         let queued = others.map(|name| GuestSpec {
             name: name.into(),
-            args: vec!["queued-at-death".into()],
+            args: vec![Scenario::QueuedAtDeath.to_string()],
             strand: Some(name.into()),
             ..client()
         });
@@ -380,7 +389,7 @@ mod dying {
             to: to.into(),
         });
         let command = CommandSpec {
-            args: vec!["heavy-death".into()],
+            args: vec![Scenario::HeavyDeath.to_string()],
             ..CommandSpec::default()
         };
         let app = App::builder().command(command).guest(client()).guest(near);
@@ -392,14 +401,14 @@ mod dying {
     // rule 13
     #[test]
     fn trap_of_the_callee_is_a_value() {
-        succeeds_despite(app("dead trap"), &["near"]);
+        succeeds_despite(app(with(Scenario::Dead, "trap")), &["near"]);
     }
 
     // rule 13
     #[test]
     fn exit_of_the_callee_is_a_value() {
-        succeeds_despite(app("dead exit 0"), &["near"]);
-        succeeds_despite(app("dead exit 3"), &["near"]);
+        succeeds_despite(app(with(Scenario::Dead, "exit 0")), &["near"]);
+        succeeds_despite(app(with(Scenario::Dead, "exit 3")), &["near"]);
     }
 
     // rule 13
@@ -410,41 +419,41 @@ mod dying {
             "unreachable",
             "cannot report this to its caller",
         ];
-        is_ended(app("dead-roomless"), 1, &parts);
+        is_ended(app(Scenario::DeadRoomless), 1, &parts);
     }
 
     // rule 6
     #[test]
     fn trapping_writer_poisons_until_cleared() {
-        succeeds_despite(app("poison"), &["near"]);
+        succeeds_despite(app(Scenario::Poison), &["near"]);
     }
 
     // rule 6
     #[test]
     fn regular_end_of_a_lend_does_not_poison() {
-        succeeds(app("poison-not writing return"));
-        succeeds(app("poison-not fill-keep 3"));
+        succeeds(app(with(Scenario::PoisonNot, "writing return")));
+        succeeds(app(with(Scenario::PoisonNot, "fill-keep 3")));
     }
 
     // rule 6
     #[test]
     fn exiting_writer_does_not_poison() {
-        succeeds_despite(app("poison-not writing exit 0"), &["near"]);
-        succeeds_despite(app("poison-not writing exit 3"), &["near"]);
+        succeeds_despite(app(with(Scenario::PoisonNot, "writing exit 0")), &["near"]);
+        succeeds_despite(app(with(Scenario::PoisonNot, "writing exit 3")), &["near"]);
     }
 
     // rule 6
     #[test]
     fn trapping_reader_does_not_poison() {
-        succeeds_despite(app("poison-not reading trap"), &["near"]);
+        succeeds_despite(app(with(Scenario::PoisonNot, "reading trap")), &["near"]);
     }
 
-    /// The client ends while it has a window on what `near` has a claim on, and
-    /// `near` looks at that afterwards, for another command.
+    /// The client ends while it has a window on a region on which `near` has a claim. Then
+    /// `near` reads the region for another command.
     #[track_caller]
     fn leaves(how: &str, seen: &str) -> Outcome {
         let second = program(&format!("after-home {seen}"), guests::CALLS_SECOND);
-        run(app(&format!("leave {how}")).guest(second))
+        run(app(with(Scenario::Leave, how)).guest(second))
     }
 
     const WHOLE: &str = "ok ok ok ok ok";
@@ -461,7 +470,7 @@ mod dying {
     // rule 6
     #[test]
     fn exiting_command_does_not_poison() {
-        // WASI 0.2 tells success from failure, and no codes.
+        // WASI 0.2 tells success from failure and passes no code.
         for (code, told) in [(0, 0), (3, 1)] {
             let outcome = leaves(&code.to_string(), WHOLE);
             assert_eq!(outcome.end, CommandExit::Exit(told));
@@ -491,13 +500,13 @@ mod forging {
     // rule 1
     #[test]
     fn passing_a_forged_handle_traps() {
-        succeeds_despite(app("forge"), &["near", "far"]);
+        succeeds_despite(app(Scenario::Forge), &["near", "far"]);
     }
 
     // rule 1
     #[test]
     fn dropping_a_forged_handle_traps() {
-        is_ended(app("forge-own"), 0, &["handle index"]);
+        is_ended(app(Scenario::ForgeOwn), 0, &["handle index"]);
     }
 }
 
@@ -507,19 +516,23 @@ mod limits {
     // rule 10
     #[test]
     fn every_limit_is_named_by_its_error() {
-        succeeds(app("limit regions").limits(limits(|it| it.regions = 3)));
-        succeeds(app("limit duplicates").limits(limits(|it| it.regions = 4)));
+        succeeds(app(with(Scenario::Limit, "regions")).limits(limits(|it| it.regions = 3)));
+        succeeds(app(with(Scenario::Limit, "duplicates")).limits(limits(|it| it.regions = 4)));
         let limits_ = limits(|it| it.claimed_bytes = 3 * 65536 + 5);
-        succeeds(app("limit claimed-bytes").limits(limits_));
-        succeeds(app("limit handles").limits(limits(|it| it.handles = 4)));
-        succeeds(app("limit windows").limits(limits(|it| it.windows = 3)));
-        succeeds(app("limit copy-bytes").limits(limits(|it| it.copy_bytes = 1000)));
+        succeeds(app(with(Scenario::Limit, "claimed-bytes")).limits(limits_));
+        succeeds(app(with(Scenario::Limit, "handles")).limits(limits(|it| it.handles = 4)));
+        succeeds(app(with(Scenario::Limit, "windows")).limits(limits(|it| it.windows = 3)));
+        succeeds(
+            app(with(Scenario::Limit, "copy-bytes")).limits(limits(|it| it.copy_bytes = 1000)),
+        );
     }
 
     // rule 10
     #[test]
     fn linear_memory_has_a_limit() {
-        succeeds(app("limit memory").limits(limits(|it| it.memory_bytes = 12 << 20)));
+        succeeds(
+            app(with(Scenario::Limit, "memory")).limits(limits(|it| it.memory_bytes = 12 << 20)),
+        );
     }
 
     // rule 10
@@ -549,10 +562,10 @@ mod limits {
     fn host_limits_cover_all_guests() {
         let mut most = tombolo::HostLimits::default();
         most.regions = 3;
-        succeeds(app("limit regions").host_limits(most));
+        succeeds(app(with(Scenario::Limit, "regions")).host_limits(most));
         let mut most = tombolo::HostLimits::default();
         most.budget = 3 * 65536 + 5;
-        succeeds(app("limit budget").host_limits(most));
+        succeeds(app(with(Scenario::Limit, "budget")).host_limits(most));
     }
 }
 
@@ -562,7 +575,9 @@ mod runtimes {
     #[test]
     fn app_names_its_dropped_runtime() {
         let first = one_thread();
-        let app = first.block_on(app("values").start()).expect("it starts");
+        let app = first
+            .block_on(app(Scenario::Values).start())
+            .expect("it starts");
         drop(first);
         let outcome = one_thread().block_on(app.run());
         assert_eq!(outcome.end, CommandExit::Failed);
@@ -578,7 +593,9 @@ mod runtimes {
     #[test]
     fn app_runs_on_a_second_runtime() {
         let first = threads(3);
-        let app = first.block_on(app("values").start()).expect("it starts");
+        let app = first
+            .block_on(app(Scenario::Values).start())
+            .expect("it starts");
         let outcome = one_thread().block_on(app.run());
         assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     }

@@ -1,11 +1,13 @@
-//! Stores that the test runs, with links of its own, as an embedder would.
+//! Stores that an embedder runs and links itself.
 
 use tombolo::{GRANULE, GiveError, Region, RegionError, RegionHost, Rights};
+use tombolo_test_util::three_guests::with;
 
 use crate::embed_harness::{Gate, Guest, Harness, mapped};
 use crate::guests;
+use crate::scenarios::Scenario;
 
-/// A region of the host program's, all zero.
+/// Creates a region of zeros.
 fn region(host: &RegionHost, name: &str) -> Region {
     host.create(name, 2 * GRANULE).expect("there is room")
 }
@@ -28,14 +30,14 @@ mod lending {
         let region = region(harness.host(), "hidden");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
-        // The borrower's window, and not the lender's.
+        // Only the borrower's window is mapped.
         assert_eq!(mapped("hidden"), 1);
         assert!(is_would_block(region.try_read(0..1)));
         harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("41 42".into()));
-        // The lender's again, which still is a window to write.
+        // The lender's window is mapped again, and still writes.
         assert_eq!(mapped("hidden"), 1);
         assert!(is_would_block(region.try_read(0..1)));
         client.finish();
@@ -52,7 +54,7 @@ mod lending {
         let region = region(harness.host(), "shown");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::READ | Rights::SHARE).await;
-        let mut call = client.say("lend-kept read gate-reading it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate-reading it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("shown"), 2);
         assert_eq!(&region.try_read(0..2).unwrap()[..], [0, 0]);
@@ -68,7 +70,7 @@ mod lending {
         let region = region(harness.host(), "could");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate-reading it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate-reading it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("could"), 1);
         harness.gate.open();
@@ -83,7 +85,7 @@ mod lending {
         let region = region(harness.host(), "vouched");
         let mut client = harness.client_that_keeps_windows_shown().await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("vouched"), 2);
         harness.gate.open();
@@ -98,10 +100,13 @@ mod lending {
         let region = region(harness.host(), "hasty");
         let mut client = harness.client_that_ends_its_lends_at_once().await;
         client.give(&region, Rights::ALL).await;
-        let error = client.say("lend-kept write gate it").await.unwrap_err();
+        let error = client
+            .say(with(Scenario::LendKept, "write gate it"))
+            .await
+            .unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains("only when the lend is over"), "{error}");
-        // It trapped, with its window, and what it had sent came to nothing.
+        // The lender trapped with its window, and the region holds no byte of the borrower.
         drop(client);
         assert!(region.is_poisoned());
         region.clear_poison().unwrap();
@@ -128,7 +133,7 @@ mod lending {
         let error = lent.end(&mut guest.store, returned).unwrap_err();
         assert!(format!("{error:#}").contains("borrow"), "{error:#}");
         region.try_write(0..1).unwrap()[0] = 1;
-        // It can be moved, so nothing of the claim is lent any more.
+        // The handle can be moved, so no lend of the claim remains.
         let mut other = Guest::bare(&host, guests::CALLS_KEEPER, "other").await;
         assert!(region.give(&mut other.store).is_ok());
     }
@@ -152,7 +157,7 @@ mod lending {
         assert!(region.give(&mut guest.store).is_ok());
     }
 
-    /// A guard on another claim blocks no lend, but what is made through it.
+    /// A guard on another claim blocks no lend. It conflicts with the borrower's windows.
     // rules 2, 5
     #[tokio::test]
     async fn guard_conflicts_with_a_borrowers_window() {
@@ -162,14 +167,23 @@ mod lending {
         client.give(&region, Rights::ALL).await;
         let guard = region.try_read(0..1).unwrap();
         assert_eq!(
-            client.say("lend-plain fill 1").await.unwrap(),
+            client
+                .say(with(Scenario::LendPlain, "fill 1"))
+                .await
+                .unwrap(),
             Err("would-block".into())
         );
-        assert_eq!(client.say("lend-plain see").await.unwrap(), Ok("0".into()));
+        assert_eq!(
+            client.say(with(Scenario::LendPlain, "see")).await.unwrap(),
+            Ok("0".into())
+        );
         assert_eq!(guard[0], 0);
         drop(guard);
         assert_eq!(
-            client.say("lend-plain fill 1").await.unwrap(),
+            client
+                .say(with(Scenario::LendPlain, "fill 1"))
+                .await
+                .unwrap(),
             Ok("done".into())
         );
         assert_eq!(region.try_read(0..1).unwrap()[0], 1);
@@ -179,8 +193,8 @@ mod lending {
 mod cancelling {
     use super::*;
 
-    /// The caller is gone; the callee comes to its end, unharmed, and what it
-    /// did is there.
+    /// Checks that after the end of its caller, the callee finishes unharmed and its writes
+    /// remain.
     async fn goes_on(harness: &Harness, region: &Region, lender_wrote: bool) {
         assert_eq!(mapped(region.name()), 1, "the borrower's window stays");
         let held = region.try_read(0..1);
@@ -193,10 +207,13 @@ mod cancelling {
             region.clear_poison().unwrap();
         }
         assert_eq!(&region.try_read(0..2).unwrap()[..], [41, 42]);
-        // It serves the next caller.
+        // The callee serves the next caller.
         let mut other = harness.client("other").await;
         other.give(region, Rights::ALL).await;
-        assert_eq!(other.say("lend-plain see").await.unwrap(), Ok("41".into()));
+        assert_eq!(
+            other.say(with(Scenario::LendPlain, "see")).await.unwrap(),
+            Ok("41".into())
+        );
     }
 
     // rules 5, 11
@@ -206,7 +223,7 @@ mod cancelling {
         let region = region(harness.host(), "dropped reading");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         goes_on(&harness, &region, false).await;
@@ -219,7 +236,7 @@ mod cancelling {
         let region = region(harness.host(), "dropped writing");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         goes_on(&harness, &region, true).await;
@@ -232,11 +249,11 @@ mod cancelling {
         let region = region(harness.host(), "cancelled");
         let mut client = harness.client_that_keeps_windows_shown().await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         assert_eq!(mapped("cancelled"), 2);
         drop(call);
-        // Before anything else can touch the lender's store.
+        // This comes before any other use of the lender's store.
         goes_on(&harness, &region, false).await;
         drop(client);
         assert!(!region.is_poisoned());
@@ -249,7 +266,7 @@ mod cancelling {
         let region = region(harness.host(), "gone");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         drop(client);
@@ -263,12 +280,11 @@ mod cancelling {
         let region = region(harness.host(), "forgotten");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept read gate it");
+        let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
         std::mem::forget(call);
-        // The store is still ours to use, which is what makes it dangerous: the
-        // lender may see nothing, and is no lender any more.
-        let said = client.say("kept see").await;
+        // The test can still use the store. The lender must see no bytes of the borrower.
+        let said = client.say(with(Scenario::Kept, "see")).await;
         assert!(!matches!(said, Ok(Ok(_))), "{said:?}");
         assert_eq!(mapped("forgotten"), 1);
         drop(client);
@@ -280,7 +296,7 @@ mod cancelling {
     async fn results_for_a_dead_caller_are_freed() {
         let harness = Harness::new().await;
         let mut client = harness.client("client").await;
-        let mut call = client.say("make gate it");
+        let mut call = client.say(with(Scenario::Make, "gate it"));
         harness.gate.reached(&mut call).await;
         drop(call);
         assert_eq!(harness.host().counts().regions_created, 0);
@@ -291,8 +307,7 @@ mod cancelling {
         harness.is_well().await;
     }
 
-    /// `client` lends to `near`, which lends on to `far`, and is gone before
-    /// that is done.
+    /// `client` lends to `near`, which lends on to `far` and ends before `far` returns.
     // rule 5
     #[tokio::test]
     async fn lender_waits_for_regions_lent_on() {
@@ -300,14 +315,14 @@ mod cancelling {
         let region = region(harness.host(), "on");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::ALL).await;
-        let mut call = client.say("lend-kept write on-reading gate it");
+        let mut call = client.say(with(Scenario::LendKept, "write on-reading gate it"));
         harness.gate.reached(&mut call).await;
         harness.end_near().await;
         harness
             .until("client hears of near")
             .await_while(&mut call)
             .await;
-        // `far` still writes, and so `client` waits.
+        // `far` still writes, so `client` waits.
         assert_eq!(mapped("on"), 1);
         assert!(!harness.has_happened("client goes on"));
         harness.gate.open();
@@ -342,9 +357,12 @@ mod poison {
         let region = region(&host, "trap");
         let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
         guest.give(&region, Rights::ALL).await;
-        assert_eq!(guest.say("kept-window").await.unwrap(), Ok("done".into()));
+        assert_eq!(
+            guest.say(Scenario::KeptWindow).await.unwrap(),
+            Ok("done".into())
+        );
         assert!(!region.is_poisoned());
-        assert!(guest.say("trap").await.is_err());
+        assert!(guest.say(Scenario::Trap).await.is_err());
         assert!(
             is_would_block(region.try_read(0..1)),
             "until its memory goes"
@@ -362,7 +380,10 @@ mod poison {
             let region = region(&host, "dropped");
             let mut guest = Guest::bare(&host, guests::CALLS_CLIENT, "client").await;
             guest.give(&region, Rights::ALL).await;
-            assert_eq!(guest.say("kept-window").await.unwrap(), Ok("done".into()));
+            assert_eq!(
+                guest.say(Scenario::KeptWindow).await.unwrap(),
+                Ok("done".into())
+            );
             if finish {
                 guest.finish();
             }
@@ -405,15 +426,14 @@ mod poison {
     }
 }
 
-/// A guest has a window to write on what the host program lent it, and its call does
-/// not return.
+/// Calls that do not return while the guest has a write window on a lent region.
 mod half_written {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::task::Poll;
 
     use super::*;
 
-    /// Checks that the lend has ended, and that nobody takes what is there for whole.
+    /// Checks that the lend has ended and that the region is poisoned.
     #[track_caller]
     fn assert_half_written(region: &Region) {
         assert_eq!(mapped(region.name()), 0);
@@ -446,7 +466,7 @@ mod half_written {
         let lent = near.lend(&region, Rights::ALL).unwrap();
         let mut call = near.with_lent(&lent, "gate it");
         gate.reached(&mut call).await;
-        // Its time is up.
+        // The call is cancelled, as at a deadline.
         drop(call);
         let returned: wasmtime::Result<()> = Err(wasmtime::Error::msg("its time is up"));
         lent.end(&mut near.store, returned).unwrap_err();
@@ -484,8 +504,11 @@ mod synchronous {
         let region = region(&host, "sync");
         let mut pair = crate::embed_harness::sync::Pair::new(&host);
         pair.give(&region);
-        assert_eq!(pair.say("lend-kept write writing return"), Ok("3 0".into()));
-        // Hidden during the call, and shown after it: its kept window.
+        assert_eq!(
+            pair.say(with(Scenario::LendKept, "write writing return")),
+            Ok("3 0".into())
+        );
+        // The kept window is hidden during the call and shown after it.
         assert_eq!(pair.shown_during_calls(), [0]);
         assert_eq!(mapped("sync"), 1);
         assert!(is_would_block(region.try_read(0..1)));
@@ -502,13 +525,13 @@ mod synchronous {
         let mut pair = crate::embed_harness::sync::Pair::new(&host);
         pair.give(&region);
         assert_eq!(
-            pair.say("lend-kept write writing trap"),
+            pair.say(with(Scenario::LendKept, "write writing trap")),
             Err("near is gone".into())
         );
         assert_eq!(mapped("sync trap"), 1);
         assert!(region.is_poisoned());
         assert_eq!(
-            pair.say("kept outcomes").as_deref(),
+            pair.say(with(Scenario::Kept, "outcomes")).as_deref(),
             Ok("poisoned poisoned poisoned poisoned poisoned")
         );
     }

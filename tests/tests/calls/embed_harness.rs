@@ -3,6 +3,7 @@
 
 pub(crate) mod sync;
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -15,14 +16,16 @@ use tombolo::{
 };
 use tombolo_test_util::process::Process;
 use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
+use tombolo_test_util::three_guests::with;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Func, Instance, Linker, Resource, Val};
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 use wasmtime_wasi::WasiCtx;
 
 use crate::guests;
+use crate::scenarios::Scenario;
 
-/// A call that is under way.
+/// A call in progress.
 pub(crate) type Call<'a> =
     Pin<Box<dyn Future<Output = wasmtime::Result<Result<String, String>>> + Send + 'a>>;
 
@@ -35,7 +38,7 @@ fn state(regions: RegionCtx) -> State {
     State::with_wasi(regions, WasiCtx::builder().inherit_stderr().build())
 }
 
-/// How often the region of this name is mapped in this process.
+/// Returns how often this process maps the region of this name.
 pub(crate) fn mapped(region: &str) -> usize {
     let mappings = Process::current().mappings().expect("we live");
     let label = format!("tombolo:{region}");
@@ -55,7 +58,7 @@ fn function(mut store: impl AsContextMut, instance: Instance, interface: &str, n
     instance.get_func(&mut store, index).expect("a function")
 }
 
-/// Defines the functions of the tests' own interfaces that are not linked.
+/// Defines the functions of the tests' own interfaces that are not linked. They trap.
 fn refuse_the_rest(linker: &mut Linker<State>, component: &Component) {
     for (import, item) in component.component_type().imports(engine()) {
         let ComponentItem::ComponentInstance(interface) = item.ty else {
@@ -72,14 +75,14 @@ fn refuse_the_rest(linker: &mut Linker<State>, component: &Component) {
                 let refuse = |_: StoreContextMut<'_, State>, _, _: &[Val], _: &mut [Val]| {
                     wasmtime::bail!("nobody is linked")
                 };
-                // An error says that somebody is.
+                // An error means that the function is already linked.
                 let _ = instance.func_new(name, refuse);
             }
         }
     }
 }
 
-/// A `result<string, string>` as a value.
+/// Returns a `result<string, string>` as a value.
 fn answer(result: Result<String, String>) -> Val {
     let text = |text| Some(Box::new(Val::String(text)));
     Val::Result(match result {
@@ -103,7 +106,7 @@ impl Events {
     }
 }
 
-/// Where a guest's call home waits until the test lets it go on.
+/// A gate at which a guest's call to `home` waits until the test opens it.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<(Semaphore, Semaphore)>);
 
@@ -117,7 +120,7 @@ impl Gate {
         self.0.1.acquire().await.expect("never closed").forget();
     }
 
-    /// Runs a call until some guest stands at the gate.
+    /// Runs a call until a guest waits at the gate.
     pub(crate) async fn reached<T: std::fmt::Debug>(
         &self,
         call: &mut (impl Future<Output = T> + Unpin),
@@ -128,18 +131,18 @@ impl Gate {
         }
     }
 
-    /// Has each call panic that stands at the gate, in its host function.
+    /// Makes each call at the gate panic in its host function.
     pub(crate) fn destroy(&self) {
         self.0.1.close();
     }
 
-    /// Lets one call go on.
+    /// Lets one call continue.
     pub(crate) fn open(&self) {
         self.0.1.add_permits(1);
     }
 }
 
-/// A call on its way.
+/// A call on its way to the callee.
 struct Job {
     function: String,
     params: Parcel,
@@ -147,7 +150,7 @@ struct Job {
     reply: oneshot::Sender<Result<Parcel, String>>,
 }
 
-/// A guest that serves, as the others know it.
+/// The address of a guest that serves calls.
 #[derive(Clone)]
 struct Peer {
     name: &'static str,
@@ -155,15 +158,15 @@ struct Peer {
     recipient: Recipient,
 }
 
-/// How a guest's calls are made.
+/// The way in which a guest's calls are made.
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
     Right,
-    /// Wrongly: it ends its lends before they are over.
+    /// A wrong way: the embedder ends lends before they are over.
     Hasty,
 }
 
-/// The lender's side of a call: takes its windows away if the call is dropped.
+/// The lender's side of a call. It unmaps the lender's windows if the call is dropped.
 struct Lender<'a> {
     store: StoreContextMut<'a, State>,
     lending: Option<Lending>,
@@ -277,14 +280,13 @@ impl Guest {
         Guest { store, instance }
     }
 
-    /// A guest that nobody but the test talks to.
+    /// Creates a guest that only the test calls.
     pub(crate) async fn bare(host: &RegionHost, path: &'static str, name: &str) -> Guest {
         let regions = host.context(name).build();
         Guest::new(regions, path, &mut Linker::new(engine())).await
     }
 
-    /// `near`, which nobody but the test talks to, and which has a gate in place of its
-    /// home.
+    /// Creates `near`, which only the test calls. A gate stands in for the interface `home`.
     pub(crate) async fn near(host: &RegionHost, gate: &Gate) -> Guest {
         let mut linker = Linker::new(engine());
         gate.link(&mut linker);
@@ -292,7 +294,7 @@ impl Guest {
         Guest::new(regions, guests::CALLS_NEAR, &mut linker).await
     }
 
-    /// Has `near` do something with what it is lent.
+    /// Lets `near` act on a lent region.
     pub(crate) fn with_lent<'a>(&'a mut self, lent: &LentRegion, script: &'a str) -> Call<'a> {
         let lend = function(&mut self.store, self.instance, NEAR, "lend");
         let resource = lent.resource();
@@ -304,7 +306,7 @@ impl Guest {
         })
     }
 
-    /// Answers calls, until its task is ended.
+    /// Serves calls until the task is cancelled.
     async fn serve(
         mut self,
         interface: &'static str,
@@ -321,7 +323,7 @@ impl Guest {
                 .call_async(&mut self.store, &params, &mut results)
                 .await;
             if called.is_err() {
-                // First the memory, then the lends, and then word of it.
+                // The memory is dropped first, then the lends end, then the event is added.
                 drop(self);
                 drop(borrowed);
                 let _ = job.reply.send(Err(format!("{name} is gone")));
@@ -333,7 +335,7 @@ impl Guest {
                 Ok((parcel, _)) => Ok(parcel),
                 Err(refused) => Err(refused.to_string()),
             };
-            // Before anybody can go on.
+            // This comes before any guest can continue.
             events.add(format!("{name} is done"));
             let _ = job.reply.send(reply);
         }
@@ -355,17 +357,18 @@ impl Guest {
         result.expect("it takes it");
     }
 
-    /// Has it play a scenario.
-    pub(crate) fn say<'a>(&'a mut self, script: &'a str) -> Call<'a> {
+    /// Lets the guest play a scenario.
+    pub(crate) fn say(&mut self, scenario: impl Display) -> Call<'_> {
         let say = function(&mut self.store, self.instance, CLIENT, "say");
+        let scenario = scenario.to_string();
         Box::pin(async move {
             let say = say.typed::<(&str,), (Result<String, String>,)>(&self.store)?;
-            let (result,) = say.call_async(&mut self.store, (script,)).await?;
+            let (result,) = say.call_async(&mut self.store, (&scenario,)).await?;
             Ok(result)
         })
     }
 
-    /// Lends it a region of the host program's.
+    /// Lends the guest a region of the host program.
     pub(crate) fn lend(
         &mut self,
         region: &Region,
@@ -374,7 +377,7 @@ impl Guest {
         region.lend(&mut self.store, rights)
     }
 
-    /// Calls the export that does not give back what it is lent.
+    /// Calls the export that keeps its lent handle.
     pub(crate) async fn keep(&mut self, lent: &LentRegion) -> wasmtime::Result<()> {
         let keep = function(&mut self.store, self.instance, "test:calls/keeper", "keep");
         let keep = keep.typed::<(Resource<Region>,), (Result<(), String>,)>(&self.store)?;
@@ -388,7 +391,7 @@ impl Guest {
     }
 }
 
-/// `near` and `far`, which serve, and a gate in place of their home.
+/// `near` and `far`, which serve calls, and a gate in place of the interface `home`.
 pub(crate) struct Harness {
     host: RegionHost,
     pub(crate) gate: Gate,
@@ -457,7 +460,7 @@ impl Harness {
         Guest::new(regions, guests::CALLS_CLIENT, &mut linker).await
     }
 
-    /// A guest that calls `near`.
+    /// Creates a guest that calls `near`.
     pub(crate) async fn client(&self, name: &str) -> Guest {
         self.caller(self.host.context(name).build(), Manner::Right)
             .await
@@ -465,8 +468,7 @@ impl Harness {
 
     #[allow(unsafe_code)]
     pub(crate) async fn client_that_keeps_windows_shown(&self) -> Guest {
-        // SAFETY: the tests that use it await its calls or drop them, and forget
-        // none.
+        // SAFETY: the tests await or drop the calls of this guest, and forget none.
         let regions = unsafe { self.host.context("client").keep_shown_while_lent() };
         self.caller(regions.build(), Manner::Right).await
     }
@@ -476,7 +478,7 @@ impl Harness {
             .await
     }
 
-    /// Runs a command that lends a list, each of which `near` sees.
+    /// Runs a command that lends a list of regions, each of which `near` reads.
     pub(crate) async fn gather(&self, path: &'static str) {
         let mut linker = Linker::new(engine());
         let near = Guest::bare(&self.host, guests::CALLS_NEAR, "near").await;
@@ -540,14 +542,14 @@ impl Harness {
         assert_eq!(result, Ok(()));
     }
 
-    /// Ends `near`, in the middle of what it does.
+    /// Terminates `near` in the middle of a call.
     pub(crate) async fn end_near(&self) {
         let near = self.near_task.lock().unwrap().take().expect("once");
         near.abort();
         assert!(near.await.expect_err("it was at something").is_cancelled());
     }
 
-    /// Waits until something has happened.
+    /// Waits until an event has happened.
     pub(crate) fn until<'a>(&'a self, event: &'a str) -> Until<'a> {
         Until {
             harness: self,
@@ -571,7 +573,10 @@ impl Harness {
         let region = self.host.create("well", 65536).expect("there is room");
         let mut other = self.client("other").await;
         other.give(&region, Rights::ALL).await;
-        let said = other.say("lend-plain on fill 7").await.expect("it lives");
+        let said = other
+            .say(with(Scenario::LendPlain, "on fill 7"))
+            .await
+            .expect("it lives");
         assert_eq!(said, Ok("done".into()));
         assert_eq!(region.try_read(0..1).expect("it is free")[0], 7);
     }
@@ -595,7 +600,7 @@ impl Until<'_> {
         }
     }
 
-    /// Waits while a call runs that must not end before.
+    /// Waits for an event while a call runs, which must not end before.
     pub(crate) async fn await_while<T: std::fmt::Debug>(
         self,
         call: &mut (impl Future<Output = T> + Unpin),

@@ -1,5 +1,5 @@
-//! Guests of one app that are ended from outside: whatever they are at, those
-//! who wait for them learn which and why, and all memory comes back.
+//! Guests of one app that the test terminates. At any moment of the end, waiting guests are
+//! told which guest ended and why, and all memory is freed.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +11,11 @@ use tombolo_app::{
 };
 
 use crate::guests;
+use crate::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, one_thread, run_while, windows};
-use tombolo_test_util::three_guests::{app, far, near, program, server};
+use tombolo_test_util::three_guests::{app, far, near, program, server, with};
 
-/// The scenario comes to its end, and only `near` does not.
+/// Checks that the scenario succeeded and that only `near` was terminated.
 #[track_caller]
 fn plays_without_near(outcome: &Outcome) {
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
@@ -29,7 +30,7 @@ mod wherever_it_is {
     // rule 9
     #[test]
     fn computing_guest_ends_at_the_next_tick() {
-        let outcome = run_while(app("hold spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "spin")), async |app, host| {
             windows(host, 14).await;
             app.end_guest("client", "enough").unwrap();
         });
@@ -45,7 +46,7 @@ mod wherever_it_is {
     // rules 5, 13
     #[test]
     fn computing_callee_returns_its_loan() {
-        let outcome = run_while(app("killed spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Killed, "spin")), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
         });
@@ -55,10 +56,10 @@ mod wherever_it_is {
     // rules 5, 13
     #[test]
     fn waiting_callee_returns_its_loan() {
-        let outcome = run_while(app("killed sleep"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Killed, "sleep")), async |app, host| {
             windows(host, 2).await;
             app.end_guest("near", "enough").unwrap();
-            // Nobody asked it twice.
+            // The first reason counts.
             app.end_guest("near", "too late").unwrap();
             app.exited("near").await.unwrap();
         });
@@ -68,7 +69,7 @@ mod wherever_it_is {
     #[test]
     fn idle_guest_ends_at_once() {
         let outcome = one_thread().block_on(async {
-            let app = app("killed-idle").start().await.unwrap();
+            let app = app(Scenario::KilledIdle).start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("near", "enough").unwrap();
             handle.exited("near").await.unwrap();
@@ -81,7 +82,7 @@ mod wherever_it_is {
     #[test]
     fn terminated_command_never_begins() {
         let outcome = one_thread().block_on(async {
-            let app = app("hold spin").start().await.unwrap();
+            let app = app(with(Scenario::Hold, "spin")).start().await.unwrap();
             let handle = app.handle();
             handle.end_guest("client", "enough").unwrap();
             handle.exited("client").await.unwrap();
@@ -94,7 +95,7 @@ mod wherever_it_is {
 
     #[test]
     fn other_thread_can_terminate_a_guest() {
-        let outcome = run_while(app("killed spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Killed, "spin")), async |app, host| {
             windows(host, 2).await;
             let app = app.clone();
             std::thread::spawn(move || app.end_guest("near", "enough"))
@@ -107,7 +108,7 @@ mod wherever_it_is {
 
     #[test]
     fn unknown_guest_is_an_error_that_lists_the_guests() {
-        run_while(app("ping"), async |app, _| {
+        run_while(app(Scenario::Ping), async |app, _| {
             let error = app.end_guest("nera", "enough").unwrap_err();
             assert_eq!(
                 error.to_string(),
@@ -124,12 +125,12 @@ mod between_two {
     // rule 11
     #[test]
     fn terminated_caller_does_not_end_the_call() {
-        // The client has lent what `near` writes, and waits for it.
-        let outcome = run_while(app("hold call"), async |app, host| {
+        // The client has lent the region that `near` writes, and waits for the call.
+        let outcome = run_while(app(with(Scenario::Hold, "call")), async |app, host| {
             windows(host, 15).await;
             app.end_guest("client", "enough").unwrap();
             app.exited("client").await.unwrap();
-            // It is still at it, with what only it has a claim on now.
+            // `near` is still in the call, and now has the only claim.
             assert!(host.counts().regions_freed < 4);
         });
         assert_eq!(outcome.end, CommandExit::Failed);
@@ -143,21 +144,23 @@ mod between_two {
     // rules 5, 11
     #[test]
     fn borrower_does_not_wait_for_a_terminated_lender() {
-        let outcome = run_while(app("killed-between"), async |app, host| {
-            // The client's, that of `near`, and that of `far`.
+        let outcome = run_while(app(Scenario::KilledBetween), async |app, host| {
+            // These are the windows of the client, of `near` and of `far`.
             windows(host, 3).await;
             app.end_guest("near", "enough").unwrap();
         });
         plays_without_near(&outcome);
     }
 
-    /// The lender could answer the call, if it did not wait for the one who makes
-    /// it.
+    /// The lender could serve the call if it did not wait for its caller.
     // rules 5, 11
     #[test]
     fn borrower_does_not_wait_for_a_serving_lender() {
         let app = App::builder()
-            .guest(program("killed-between", guests::CALLS_STARTER))
+            .guest(program(
+                &Scenario::KilledBetween.to_string(),
+                guests::CALLS_STARTER,
+            ))
             .guest(server("client", guests::CALLS_CLIENT))
             .guest(near())
             .guest(far());
@@ -172,16 +175,16 @@ mod between_two {
 mod for_want_of_memory {
     use super::*;
 
-    /// An app whose command holds on until it is ended.
+    /// Returns an app whose command runs until it is terminated.
     fn holding(on_pressure: OnPressure) -> AppBuilder {
-        app("hold spin")
+        app(with(Scenario::Hold, "spin"))
             .on_pressure(on_pressure)
             .oom_score("near", 900)
             .oom_score("far", 100)
             .oom_score("client", 0)
     }
 
-    /// A component without memory.
+    /// Returns a component without memory.
     fn empty() -> GuestSpec {
         GuestSpec {
             name: "empty".into(),
@@ -202,7 +205,7 @@ mod for_want_of_memory {
             windows(host, 14).await;
             let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("near", 900));
-            // What a Rust program touches of its memory, which is 1 MiB and more.
+            // A Rust program touches a part of its memory of 1 MiB and more.
             assert!((16 << 10..1 << 20).contains(&kill.bytes), "{kill:?}");
             let kill = app.kill_for_memory().await.unwrap();
             assert_eq!((&*kill.guest, kill.score), ("far", 100));
@@ -266,7 +269,7 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "empty"), "served");
     }
 
-    /// A component with a memory of 64 MiB, in which it has written this to one page.
+    /// Returns a component with a memory of 64 MiB, one page of which holds `written`.
     fn large(name: &str, written: &str) -> GuestSpec {
         let text = format!(
             r#"(component
@@ -300,7 +303,7 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "untouched"), "served");
     }
 
-    /// A guest may take the host's memory without having a memory of its own.
+    /// A guest without a linear memory may use memory of the host.
     // rule 8
     #[test]
     fn host_memory_is_counted() {
@@ -320,7 +323,7 @@ mod for_want_of_memory {
             windows(host, 14).await;
             let kill = app.kill_for_memory().await.unwrap();
             assert_eq!(kill.guest, "globals");
-            // 1.6 MB, in steps of 64 KiB.
+            // The globals are 1.6 MB, charged in steps of 64 KiB.
             assert!(kill.bytes > 1_500_000, "{kill:?}");
             app.stop();
         });
@@ -330,7 +333,7 @@ mod for_want_of_memory {
     // rules 8, 13
     #[test]
     fn caller_learns_which_guest_ended_and_why() {
-        let app = app("dead-of-pressure")
+        let app = app(Scenario::DeadOfPressure)
             .on_pressure(OnPressure::Kill)
             .oom_score("near", 501);
         let outcome = run_while(app, async |app, host| {
@@ -363,7 +366,7 @@ mod for_want_of_memory {
     // rule 8
     #[test]
     fn default_only_purges() {
-        let outcome = run_while(app("hold spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "spin")), async |app, host| {
             windows(host, 14).await;
             assert_eq!(app.kill_for_memory().await, None);
             app.stop();
@@ -395,7 +398,7 @@ mod for_want_of_memory {
         assert_eq!(guest_end(&outcome, "near"), "served");
     }
 
-    /// A source of pressure that the test speaks for.
+    /// A source of pressure that the test controls.
     struct Spoken(Arc<Mutex<Option<PressureSink>>>);
 
     impl PressureSource for Spoken {
@@ -418,7 +421,7 @@ mod for_want_of_memory {
             .before_kill({
                 let asked = asked.clone();
                 move |candidate: &Candidate| {
-                    // Without the lock when it panics.
+                    // The lock is released before the panic.
                     let times = {
                         let mut asked = asked.lock().unwrap();
                         asked.push(candidate.guest.clone());
@@ -433,7 +436,7 @@ mod for_want_of_memory {
             });
         let outcome = run_while(app, async |app, host| {
             windows(host, 14).await;
-            // Who is asked about a third is done with the second.
+            // The third question comes after the end of the second guest.
             while asked.lock().unwrap().len() < 3 {
                 sink.lock()
                     .unwrap()
@@ -452,18 +455,18 @@ mod for_want_of_memory {
     #[test]
     fn invalid_scores_are_refused() {
         let refused = |app: AppBuilder| one_thread().block_on(app.start()).unwrap_err();
-        let error = refused(app("ping").oom_score("mear", 1));
+        let error = refused(app(Scenario::Ping).oom_score("mear", 1));
         assert!(matches!(error, StartError::NoSuchGuest(_)), "{error}");
         assert_eq!(
             error.to_string(),
             "there is no guest `mear`; the guests are `client`, `near`, `far`"
         );
-        let error = refused(app("ping").oom_score("near", 1001));
+        let error = refused(app(Scenario::Ping).oom_score("near", 1001));
         assert_eq!(
             error.to_string(),
             "the score of guest `near` is a number from 0 to 1000, not 1001"
         );
-        let error = refused(app("ping").oom_floor(2000));
+        let error = refused(app(Scenario::Ping).oom_floor(2000));
         assert_eq!(
             error.to_string(),
             "the floor is a number from 0 to 1000, not 2000"
@@ -479,7 +482,7 @@ mod with_the_app {
     // rule 9
     #[test]
     fn looping_command_ends_and_servers_stay() {
-        let outcome = run_while(app("hold spin"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "spin")), async |app, host| {
             windows(host, 14).await;
             app.stop();
         });
@@ -492,7 +495,7 @@ mod with_the_app {
     // rule 11
     #[test]
     fn endless_call_ends_after_the_stop_timeout() {
-        let outcome = run_while(app("hold call"), async |app, host| {
+        let outcome = run_while(app(with(Scenario::Hold, "call")), async |app, host| {
             windows(host, 15).await;
             app.stop();
         });
@@ -507,10 +510,13 @@ mod with_the_app {
 
     #[test]
     fn call_in_progress_completes() {
-        let outcome = run_while(app("killed-writing busy 200"), async |app, host| {
-            windows(host, 1).await;
-            app.stop();
-        });
+        let outcome = run_while(
+            app(with(Scenario::KilledWriting, "busy 200")),
+            async |app, host| {
+                windows(host, 1).await;
+                app.stop();
+            },
+        );
         assert_eq!(outcome.end, CommandExit::Stopped);
         assert_eq!(guest_end(&outcome, "client"), STOPPED);
         assert_eq!(guest_end(&outcome, "near"), "served");
@@ -519,7 +525,7 @@ mod with_the_app {
     #[test]
     fn app_stopped_before_its_start_runs_nothing() {
         let outcome = one_thread().block_on(async {
-            let app = app("hold spin").start().await.unwrap();
+            let app = app(with(Scenario::Hold, "spin")).start().await.unwrap();
             app.handle().stop();
             app.run().await
         });

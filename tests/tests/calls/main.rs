@@ -18,3 +18,4 @@ mod resources;
 mod same_strand;
 
 tombolo_tests::guests!(calls);
+tombolo_tests::scenarios!(calls);

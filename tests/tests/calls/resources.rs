@@ -1,7 +1,7 @@
-//! Guests of one app that pass resources which one of them, `decoders`, defines:
-//! `user` plays a scenario, and `sink` is handed on what it has. What the guests
-//! find wrong they panic about.
+//! Guests of one app that pass resources. `decoders` defines them, `user` plays a scenario,
+//! and `sink` receives handles of `user`. The guests panic if an expectation fails.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tombolo::{Limits, RegionHost};
@@ -11,16 +11,17 @@ use tombolo_app::{
 };
 
 use crate::guests;
+use crate::scenarios::DecodingScenario;
 use tombolo_test_util::run::{one_thread, run, succeeds, succeeds_despite};
-use tombolo_test_util::three_guests::{program, server};
+use tombolo_test_util::three_guests::{program, server, with};
 
 fn owner() -> GuestSpec {
     server("decoders", guests::CALLS_DECODERS)
 }
 
-fn with(owner: GuestSpec, script: &str) -> AppBuilder {
+fn with_owner(owner: GuestSpec, scenario: impl Display) -> AppBuilder {
     let command = CommandSpec {
-        args: vec![script.into()],
+        args: vec![scenario.to_string()],
         ..CommandSpec::default()
     };
     App::builder()
@@ -30,8 +31,8 @@ fn with(owner: GuestSpec, script: &str) -> AppBuilder {
         .guest(server("sink", guests::CALLS_SINK))
 }
 
-fn app(script: &str) -> AppBuilder {
-    with(owner(), script)
+fn app(scenario: impl Display) -> AppBuilder {
+    with_owner(owner(), scenario)
 }
 
 fn handles(most: u32) -> Limits {
@@ -43,43 +44,43 @@ fn handles(most: u32) -> Limits {
 // rule 1
 #[test]
 fn nested_handles_keep_their_identity() {
-    succeeds(app("values"));
+    succeeds(app(DecodingScenario::Values));
 }
 
 #[test]
 fn owner_destroys_in_order_of_the_drops() {
-    succeeds(app("order"));
+    succeeds(app(DecodingScenario::Order));
 }
 
 // rule 5
 #[test]
 fn regions_and_resources_cross_in_one_call() {
-    succeeds(app("mixed"));
+    succeeds(app(DecodingScenario::Mixed));
 }
 
 #[test]
 fn many_calls_use_nothing_up() {
-    succeeds(app("many").limits(handles(4)));
+    succeeds(app(DecodingScenario::Many).limits(handles(4)));
 }
 
 // rule 10
 #[test]
 fn proxies_count_as_handles() {
-    succeeds(app("limit").limits(handles(8)));
+    succeeds(app(DecodingScenario::Limit).limits(handles(8)));
 }
 
 // rule 13
 #[test]
 fn calls_to_a_dead_owner_return_the_reason() {
-    succeeds_despite(app("owner-dies"), &["decoders"]);
+    succeeds_despite(app(DecodingScenario::OwnerDies), &["decoders"]);
 }
 
 // rule 13
 #[test]
 fn method_without_error_type_ends_the_caller() {
-    let outcome = run(app("owner-dies-roomless"));
+    let outcome = run(app(DecodingScenario::OwnerDiesRoomless));
     assert_eq!(outcome.end, CommandExit::Failed);
-    // Both have failed; who is done with it first is up to their threads.
+    // Both have failed, in an order that their threads decide.
     let mut failures = outcome.failures.iter();
     let failure = failures.find(|it| it.starts_with("guest `user` was ended"));
     let failure = failure.expect("it is ended");
@@ -99,25 +100,29 @@ fn handles_of_an_earlier_incarnation_are_dead() {
         }),
         ..owner()
     };
-    succeeds(with(owner, "owner-lives-again"));
+    succeeds(with_owner(owner, DecodingScenario::OwnerLivesAgain));
 }
 
 #[test]
 fn third_guest_can_use_and_return_handles() {
-    succeeds_despite(app("third"), &["sink"]);
+    succeeds_despite(app(DecodingScenario::Third), &["sink"]);
 }
 
 #[test]
 fn failing_destructor_ends_the_owner() {
-    succeeds_despite(app("bomb"), &["decoders"]);
+    succeeds_despite(app(DecodingScenario::Bomb), &["decoders"]);
 }
 
 mod when_the_user_ends {
     use super::*;
 
-    /// Another guest sees that what it had is destroyed, in order.
+    /// Checks that another guest sees the resources of `user` destroyed in order.
     fn watched(how: &str, act: impl AsyncFnOnce(&AppHandle, &RegionHost)) -> Outcome {
-        let app = app(&format!("ends {how}")).guest(program("watch", guests::CALLS_DECODING));
+        let watch = GuestSpec {
+            args: vec![DecodingScenario::Watch.to_string()],
+            ..program("watch", guests::CALLS_DECODING)
+        };
+        let app = app(with(DecodingScenario::Ends, how)).guest(watch);
         one_thread().block_on(async {
             let app = app.start().await.expect("it starts");
             let (handle, host) = (app.handle(), app.host().clone());
@@ -134,7 +139,7 @@ mod when_the_user_ends {
         app.end_guest("user", "enough").expect("there is one");
     }
 
-    /// Only the user has failed, so the one who watches has not.
+    /// Checks that only `user` has failed, so that the watching guest has not.
     #[track_caller]
     fn only_user_failed(outcome: &Outcome) {
         assert!(
@@ -179,10 +184,10 @@ mod when_the_user_ends {
 mod hostile {
     use super::*;
 
-    /// The guest is ended at what it does, and the owner is not.
+    /// Checks that the act terminates `user` and not the owner.
     #[track_caller]
     fn is_ended(how: &str, why: &str) {
-        let outcome = run(app(&format!("hostile {how}")));
+        let outcome = run(app(with(DecodingScenario::Hostile, how)));
         assert_eq!(outcome.end, CommandExit::Failed, "{how}");
         let [failure] = &outcome.failures[..] else {
             panic!("{:?}", outcome.failures)

@@ -17,7 +17,7 @@ use tombolo_tests::artifacts;
 const WIDTH: u32 = 160;
 const HEIGHT: u32 = 120;
 const IMAGES: u32 = 5;
-/// How many regions go round.
+/// The number of regions in the pool.
 pub(crate) const REGIONS: u64 = 4;
 /// The pixels of a frame, in whole granules.
 #[allow(dead_code, reason = "not all that use this need it")]
@@ -54,8 +54,8 @@ impl Dirs {
             .collect()
     }
 
-    /// Compares all frames that were written, and says which are missing. What is
-    /// missing was reported.
+    /// Compares the written frames with the expected ones. Returns the missing frames, all of
+    /// which were reported.
     pub(crate) fn check(&self, count: u32) -> BTreeSet<u32> {
         let expected = self.expected();
         let mut missing = BTreeSet::new();
@@ -125,7 +125,7 @@ pub(crate) fn pipeline(dirs: &Dirs, count: u32, denoise: &[&str]) -> AppBuilder 
         ))
 }
 
-/// Nothing is left, and there was never more than the pool.
+/// Checks that the app succeeded and that all regions were freed.
 pub(crate) fn check(outcome: &Outcome) {
     let report = &outcome.report;
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);

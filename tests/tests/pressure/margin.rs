@@ -9,8 +9,9 @@ use tombolo::pressure::{Headroom, Level, MemoryGauge};
 use tombolo::{GRANULE, HostLimits};
 use tombolo_app::{Candidate, CommandExit, GuestSpec, OnPressure, Verdict};
 
+use tombolo_test_guests::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, run_while, until};
-use tombolo_test_util::three_guests::{self, program};
+use tombolo_test_util::three_guests::{app, program, with};
 
 use crate::relief::killed;
 use crate::{guests, signs};
@@ -70,7 +71,7 @@ fn margin_purges_first_and_then_ends_a_guest() {
             assert!(candidate.bytes > 0);
             match &*candidate.guest {
                 "near" => {
-                    // That is enough.
+                    // Its end frees enough memory.
                     left.set(1 << 40);
                     Verdict::Kill
                 }
@@ -78,7 +79,7 @@ fn margin_purges_first_and_then_ends_a_guest() {
             }
         }
     };
-    let app = three_guests::app("dead-of-pressure")
+    let app = app(Scenario::DeadOfPressure)
         .guest(cached(cache))
         .host_limits(limits())
         .gauge(left.clone())
@@ -86,19 +87,19 @@ fn margin_purges_first_and_then_ends_a_guest() {
         .before_kill(hook)
         .oom_score("near", 501);
     let outcome = run_while(app, async |app, host| {
-        // The cache's region and its sign; the client's, which it lends.
+        // The cache has created its region and its sign, and the client the region it lends.
         signs(host, 3).await;
         assert_eq!(crate::resident(cache), 4 * GRANULE);
         assert_eq!(host.pressure(), Level::Normal);
         left.set(MARGIN / 4 * 3);
-        // The cache has heard of it, and pinned its bytes again.
+        // The cache is told, and pins its bytes again.
         signs(host, 4).await;
         assert_eq!(host.budget().purged, 4 * GRANULE);
         // Everything is pinned now.
         left.set(MARGIN / 4);
         app.exited("near").await.unwrap();
     });
-    // The client has found what it should, and so has the cache.
+    // The client and the cache have succeeded.
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), [("near", false)]);
     assert_eq!(guest_end(&outcome, cache), "exit 0");
@@ -110,7 +111,7 @@ fn margin_purges_first_and_then_ends_a_guest() {
 fn no_guest_ends_while_half_the_margin_is_left() {
     let left = Left::plenty();
     let cache = "cache of half a margin";
-    let app = three_guests::app("hold spin")
+    let app = app(with(Scenario::Hold, "spin"))
         .guest(cached(cache))
         .host_limits(limits())
         .gauge(left.clone())

@@ -1,6 +1,7 @@
 //! A report of pressure in an app: the host purges, tells the guests, and terminates one if
 //! that is not enough.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use tombolo::GRANULE;
@@ -8,8 +9,9 @@ use tombolo::pressure::Level;
 use tombolo_app::{App, AppBuilder, Candidate, CommandExit, OnPressure, Outcome, Verdict};
 
 use crate::{Own, guests, signs};
+use tombolo_test_guests::scenarios::Scenario;
 use tombolo_test_util::run::{guest_end, run_while, until};
-use tombolo_test_util::three_guests::{self, program};
+use tombolo_test_util::three_guests::{app, program, with};
 
 /// Lets guests run for a while in which nothing may happen.
 async fn a_while() {
@@ -25,22 +27,22 @@ pub(crate) fn killed(outcome: &Outcome) -> Vec<(&str, bool)> {
 
 /// Reports pressure twice to a guest with a cache, a caller and its callee. The caller gets
 /// the end of the callee as a string or as `peer-failed`.
-fn purged_and_then_ended(scenario: &str, cache: &str) {
+fn purged_and_then_ended(scenario: impl Display, cache: &str) {
     let own = Own::default();
-    let app = three_guests::app(scenario)
+    let app = app(scenario)
         .guest(program(cache, guests::PRESSURE_CACHE))
         .pressure(own.clone())
         .on_pressure(OnPressure::Kill)
         // The others have 500.
         .oom_score("near", 501);
     let outcome = run_while(app, async |app, host| {
-        // The cache's region and its sign; the client's, which it lends.
+        // The cache has created its region and its sign, and the client the region it lends.
         signs(host, 3).await;
         assert_eq!(crate::resident(cache), 4 * GRANULE);
         own.report(Level::Critical);
         assert_eq!(host.budget().purged, 4 * GRANULE);
         assert_eq!(crate::resident(cache), 0, "the kernel has it back");
-        // The cache has heard of it, and looked.
+        // The cache is told, and has checked its bytes.
         signs(host, 4).await;
         a_while().await;
 
@@ -50,7 +52,7 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
         assert_eq!(host.budget().purged, 4 * GRANULE);
         own.report(Level::Normal);
     });
-    // The client has found what it should, and so has the cache.
+    // The client and the cache have succeeded.
     assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
     assert_eq!(killed(&outcome), [("near", false)]);
     assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
@@ -61,18 +63,22 @@ fn purged_and_then_ended(scenario: &str, cache: &str) {
 // rules 8, 13
 #[test]
 fn first_report_purges_and_second_ends_a_guest() {
-    purged_and_then_ended("dead-of-pressure", "cache of one");
+    purged_and_then_ended(Scenario::DeadOfPressure, "cache of one");
 }
 
 // rule 13
 #[test]
 fn caller_with_a_variant_gets_peer_failed() {
-    purged_and_then_ended("dead-of-pressure failing", "cache of another");
+    purged_and_then_ended(
+        with(Scenario::DeadOfPressure, "failing"),
+        "cache of another",
+    );
 }
 
-/// An app that holds on, and whose guests would be ended in the order near, far.
+/// Returns an app that runs until it is stopped, and whose guests would be terminated in the
+/// order `near`, `far`.
 fn holding(on_pressure: OnPressure) -> AppBuilder {
-    three_guests::app("hold spin")
+    app(with(Scenario::Hold, "spin"))
         .on_pressure(on_pressure)
         .oom_score("near", 900)
         .oom_score("far", 100)

@@ -1,5 +1,6 @@
 //! An app of three guests: `client` plays a scenario and calls `near`, which calls `far`.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,9 +54,9 @@ pub fn far() -> GuestSpec {
 }
 
 /// Returns an app of the three guests, which plays a scenario.
-pub fn app(scenario: &str) -> AppBuilder {
+pub fn app(scenario: impl Display) -> AppBuilder {
     let command = CommandSpec {
-        args: vec![scenario.into()],
+        args: vec![scenario.to_string()],
         ..CommandSpec::default()
     };
     App::builder()
@@ -63,6 +64,11 @@ pub fn app(scenario: &str) -> AppBuilder {
         .guest(client())
         .guest(near())
         .guest(far())
+}
+
+/// Adds arguments to a scenario.
+pub fn with(scenario: impl Display, arguments: impl Display) -> String {
+    format!("{scenario} {arguments}")
 }
 
 /// Writes the three guests to files in `directory`, for the program `tombolo`.

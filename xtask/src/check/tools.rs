@@ -30,7 +30,18 @@ pub(crate) fn lint_host() -> Result<()> {
     clippy(&["--all-targets", "--profile", TOOLS_PROFILE, "-p", TOOLS])?;
     // Without the program's features, as an embedder may use it. With the same selection of
     // packages, so that wasmtime is not checked once more.
-    clippy(&["--lib", "--no-default-features"])
+    clippy(&["--lib", "--no-default-features"])?;
+    lint_locks()
+}
+
+/// Lints the pure crate with the locks of shuttle. A lock of std is then one whose races the
+/// tests do not try.
+fn lint_locks() -> Result<()> {
+    let mut cargo = run::cargo("clippy");
+    cargo.env("CLIPPY_CONF_DIR", run::root().join("xtask/locks"));
+    cargo.args(["--lib", "-p", "tombolo-region", "--features", "shuttle"]);
+    cargo.args(["--", "-D", "warnings"]);
+    run::run(&mut cargo, "clippy, for locks")
 }
 
 pub(crate) fn lint_guests() -> Result<()> {

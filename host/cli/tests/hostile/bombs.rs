@@ -187,6 +187,7 @@ fn loops(locals: usize, loops: usize) -> String {
     body
 }
 
+// rule 10
 #[test]
 fn nested_instances_are_refused() {
     let bomb = Bomb::of(&nested(20, 8));
@@ -203,11 +204,13 @@ fn doubled_instances_of_modules_are_refused() {
     .is_refused_for("core-instances");
 }
 
+// rule 10
 #[test]
 fn components_nested_too_deep_are_refused() {
     Bomb::of(&nested(40, 1)).is_refused_for("nesting");
 }
 
+// rule 10
 #[test]
 fn instances_that_export_each_other_are_refused() {
     // Each would own the previous one, and dropping them would overflow the stack.
@@ -218,6 +221,7 @@ fn instances_that_export_each_other_are_refused() {
     Bomb::of(&(wat + ")")).is_refused_for("nesting");
 }
 
+// rule 10
 #[test]
 fn types_nested_too_deep_are_refused() {
     // A recursive reader of types would overflow its stack.
@@ -238,6 +242,7 @@ fn types_nested_too_deep_are_refused() {
     Bomb::new(&wasm).is_refused_for("nesting");
 }
 
+// rule 10
 #[test]
 fn types_that_double_are_refused() {
     let mut wat = "(component (type (tuple u8))".to_owned();
@@ -287,11 +292,13 @@ fn doubled_types_are_linked_in_time() {
     assert!(text(&output.stdout).contains(INNOCENT_DONE), "{output:?}");
 }
 
+// rule 10
 #[test]
 fn too_many_types_are_refused() {
     Bomb::of(&format!("(component {})", "(type u8)".repeat(100_001))).is_refused_for("types");
 }
 
+// rule 10
 #[test]
 fn too_many_definitions_are_refused() {
     // 1000 instances, of a component that has 1000 aliases of modules.
@@ -304,6 +311,7 @@ fn too_many_definitions_are_refused() {
         .is_refused_for("definitions");
 }
 
+// rule 10
 #[test]
 fn too_many_imports_and_exports_are_refused() {
     let mut imports = String::new();
@@ -316,6 +324,7 @@ fn too_many_imports_and_exports_are_refused() {
     Bomb::of(&format!("(component {exports})")).is_refused_for("exports");
 }
 
+// rule 10
 #[test]
 fn module_with_a_hundred_thousand_exports_is_refused() {
     let mut fields = "(func $f)".to_owned();
@@ -325,11 +334,13 @@ fn module_with_a_hundred_thousand_exports_is_refused() {
     Bomb::of_module(&fields).is_refused_for("core-names");
 }
 
+// rule 10
 #[test]
 fn too_many_functions_are_refused() {
     Bomb::of_module(&"(func)".repeat(200_001)).is_refused_for("functions");
 }
 
+// rule 10
 #[test]
 fn function_with_many_locals_in_loops_is_refused() {
     let bomb = Bomb::of_function(&loops(5000, 10_000));
@@ -337,6 +348,7 @@ fn function_with_many_locals_in_loops_is_refused() {
     bomb.is_refused_for("function-values");
 }
 
+// rule 10
 #[test]
 fn small_function_with_many_locals_in_loops_is_refused() {
     let bomb = Bomb::of_function(&loops(1000, 1000));
@@ -344,6 +356,7 @@ fn small_function_with_many_locals_in_loops_is_refused() {
     bomb.is_refused_for("function-values");
 }
 
+// rule 10
 #[test]
 fn huge_branch_table_with_values_is_refused() {
     let results = " i32".repeat(900);
@@ -356,6 +369,7 @@ fn huge_branch_table_with_values_is_refused() {
     .is_refused_for("function-values");
 }
 
+// rule 10
 #[test]
 fn huge_branch_table_is_refused() {
     let targets = " 0".repeat(1 << 20);
@@ -363,6 +377,7 @@ fn huge_branch_table_is_refused() {
         .is_refused_for("function-bytes");
 }
 
+// rule 10
 #[test]
 fn too_many_locals_are_refused() {
     Bomb::of_function(&format!("(local{})", " i32".repeat(20_001))).is_refused_for("locals");
@@ -387,6 +402,7 @@ fn giant_data_segment_is_refused_before_it_is_read() {
     );
 }
 
+// rule 10
 #[test]
 fn check_shows_a_bomb_at_its_line() {
     let bomb = Bomb::of(&nested(20, 8));
@@ -403,6 +419,7 @@ fn check_shows_a_bomb_at_its_line() {
     assert!(said.contains("tombolo.toml:2:"), "{said}");
 }
 
+// rule 10
 #[test]
 fn invalid_code_is_found_without_compiling() {
     // (func (result i32)) without a result.
@@ -419,6 +436,7 @@ fn invalid_code_is_found_without_compiling() {
     assert!(said.contains("type mismatch"), "{said}");
 }
 
+// rule 10
 #[test]
 fn time_limit_ends_the_compiler_alone() {
     let bomb = Bomb::of_function(&loops(1000, 10_000));
@@ -433,6 +451,7 @@ fn time_limit_ends_the_compiler_alone() {
     assert_refused(&output, "compile-time");
 }
 
+// rule 10
 #[test]
 fn memory_limit_ends_the_compiler_alone() {
     let bomb = Bomb::of_function(&loops(1000, 10_000));
@@ -448,6 +467,7 @@ fn memory_limit_ends_the_compiler_alone() {
     assert!(peak < 2 * 100_000_000, "{peak} bytes");
 }
 
+// rule 10
 #[test]
 fn imports_are_checked_before_code_is_compiled() {
     let function = loops(1000, 10_000);

@@ -378,6 +378,7 @@ fn results_that_a_client_keeps_do_not_end_the_server() {
     }
 }
 
+// rule 10
 #[test]
 fn results_over_the_callers_limit_end_the_caller() {
     for lists in [OF_VALUES, OF_BYTES] {
@@ -479,6 +480,7 @@ fn tables_of_handles_take_no_more_than_the_limit() {
     );
 }
 
+// rule 10
 #[test]
 fn long_writes_and_random_bytes_are_bounded() {
     let dir = directory();
@@ -497,6 +499,7 @@ fn long_writes_and_random_bytes_are_bounded() {
     assert_eq!(written, vec![7; 65536]);
 }
 
+// rule 10
 #[test]
 fn death_with_many_windows_logs_a_count() {
     let count = 400;

@@ -24,6 +24,7 @@ use bindings::tombolo::memory::pins::{self, Span};
 use tombolo_test_guests::node::{self, GRANULE, Page, outcome, outcomes};
 use tombolo_test_guests::raw::regions::{ErrorCode, Region, Rights};
 use tombolo_test_guests::raw::windows::Access;
+use tombolo_test_guests::scenarios::{OtherScenario, Scenario};
 
 impl home::Guest for bindings::Client {
     fn say(script: String) -> Result<String, String> {
@@ -80,68 +81,78 @@ const POISONED: &str = "poisoned poisoned poisoned poisoned poisoned";
 
 fn play(script: &str) -> Result<String, String> {
     let (scenario, rest) = script.split_once(' ').unwrap_or((script, ""));
+    let scenario = match scenario.parse::<Scenario>() {
+        Ok(scenario) => scenario,
+        Err(_) => return play_other(scenario.parse()?, rest),
+    };
     match scenario {
-        "values" => values(),
-        "deep" => deep(),
-        "lend-kept-windows" => lend_kept_windows(),
-        "lend-live" => lend_live(rest),
-        "lend-live-words" => lend_live_words(),
-        "lend-third-party" => lend_third_party(),
-        "lend-same-twice" => lend_same_twice(),
-        "lend-window-kept" => lend_window_kept(),
-        "lend-forbidden" => lend_forbidden(),
-        "lend-restricted-kept" => lend_restricted_kept(),
-        "lend-rights" => lend_rights(),
-        "lend-on" => lend_on(),
-        "lend-roundtrips" => lend_roundtrips(),
-        "move" => move_(),
-        "move-refused" => move_refused(),
-        "move-refused-roomless" => move_refused_roomless(),
-        "move-over-limit" => move_over_limit(rest),
-        "move-results" => move_results(),
-        "move-result-over-limit" => move_result_over_limit(),
-        "move-to-dead" => move_to_dead(),
-        "use-moved" => use_moved(),
-        "cycle" => cycle(),
-        "cycle-roomless" => cycle_roomless(),
-        "late" => late(rest),
-        "killed" => killed(rest),
-        "killed-writing" => killed_writing(rest),
-        "dead-of-pressure" => dead_of_pressure(rest),
-        "killed-idle" => killed_idle(),
-        "killed-between" => killed_between(),
-        "dead" => dead(rest),
-        "dead-roomless" => panic!("{}", near::say_roomless("trap")),
-        "restarted" => restarted(),
-        "heavy-death" => drop(near::say("heavy-trap").unwrap_err()),
-        "queued-at-death" => queued_at_death(),
-        "wait-long" => wait_long(rest),
-        "poison" => poison(),
-        "poison-not" => poison_not(rest),
-        "unpin-large" => unpin_large(),
-        "leave" => leave(rest),
-        "forge" => forge(),
-        "forge-own" => drop(unsafe { Region::from_handle(77) }),
-        "limit" => limit(rest),
-        "hold" => hold(rest),
-        "hold-much" => hold_much(),
-        "share-purged" => share_purged(),
-        "ping" => {}
+        Scenario::Values => values(),
+        Scenario::Deep => deep(),
+        Scenario::LendKeptWindows => lend_kept_windows(),
+        Scenario::LendLive => lend_live(rest),
+        Scenario::LendLiveWords => lend_live_words(),
+        Scenario::LendThirdParty => lend_third_party(),
+        Scenario::LendSameTwice => lend_same_twice(),
+        Scenario::LendWindowKept => lend_window_kept(),
+        Scenario::LendForbidden => lend_forbidden(),
+        Scenario::LendRestrictedKept => lend_restricted_kept(),
+        Scenario::LendRights => lend_rights(),
+        Scenario::LendOn => lend_on(),
+        Scenario::LendRoundtrips => lend_roundtrips(),
+        Scenario::Move => move_(),
+        Scenario::MoveRefused => move_refused(),
+        Scenario::MoveRefusedRoomless => move_refused_roomless(),
+        Scenario::MoveOverLimit => move_over_limit(rest),
+        Scenario::MoveResults => move_results(),
+        Scenario::MoveResultOverLimit => move_result_over_limit(),
+        Scenario::MoveToDead => move_to_dead(),
+        Scenario::UseMoved => use_moved(),
+        Scenario::Cycle => cycle(),
+        Scenario::CycleRoomless => cycle_roomless(),
+        Scenario::Late => late(rest),
+        Scenario::Killed => killed(rest),
+        Scenario::KilledWriting => killed_writing(rest),
+        Scenario::DeadOfPressure => dead_of_pressure(rest),
+        Scenario::KilledIdle => killed_idle(),
+        Scenario::KilledBetween => killed_between(),
+        Scenario::Dead => dead(rest),
+        Scenario::DeadRoomless => panic!("{}", near::say_roomless("trap")),
+        Scenario::Restarted => restarted(),
+        Scenario::HeavyDeath => drop(near::say("heavy-trap").unwrap_err()),
+        Scenario::QueuedAtDeath => queued_at_death(),
+        Scenario::WaitLong => wait_long(rest),
+        Scenario::Poison => poison(),
+        Scenario::PoisonNot => poison_not(rest),
+        Scenario::UnpinLarge => unpin_large(),
+        Scenario::Leave => leave(rest),
+        Scenario::Forge => forge(),
+        Scenario::ForgeOwn => drop(unsafe { Region::from_handle(77) }),
+        Scenario::Limit => limit(rest),
+        Scenario::Hold => hold(rest),
+        Scenario::Ping => {}
         // Acts for stores that the test itself runs.
-        "lend-kept" => return lend_kept(rest),
-        "lend-plain" => {
+        Scenario::LendKept => return lend_kept(rest),
+        Scenario::LendPlain => {
             return node::with_kept(|region| near::lend(rest, region));
         }
-        "make" => node::keep_region(near::make(rest)?),
-        "own" => return node::with(rest, &node::take_kept()),
-        "kept" => return node::with_kept(|region| node::with(rest, region)),
-        "kept-window" => {
+        Scenario::Make => node::keep_region(near::make(rest)?),
+        Scenario::Kept => return node::with_kept(|region| node::with(rest, region)),
+        Scenario::KeptWindow => {
             let page = node::with_kept(|region| map(region, Access::Write));
             page.set(0, 5);
             node::keep_page(page);
         }
-        "trap" => core::arch::wasm32::unreachable(),
-        _ => return Err(format!("no such scenario: {script}")),
+        Scenario::Trap => core::arch::wasm32::unreachable(),
+    }
+    Ok("done".into())
+}
+
+/// Plays a scenario that only programs other than `calls` and other guests name.
+fn play_other(scenario: OtherScenario, rest: &str) -> Result<String, String> {
+    match scenario {
+        OtherScenario::HoldMuch => hold_much(),
+        OtherScenario::SharePurged => share_purged(),
+        OtherScenario::Own => return node::with(rest, &node::take_kept()),
     }
     Ok("done".into())
 }

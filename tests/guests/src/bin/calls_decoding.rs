@@ -21,6 +21,7 @@ use bindings::test::resources::sink;
 use tombolo_test_guests::node;
 use tombolo_test_guests::raw::regions::Region;
 use tombolo_test_guests::raw::windows::Access;
+use tombolo_test_guests::scenarios::DecodingScenario;
 
 #[link(wasm_import_module = "test:resources/decoders")]
 unsafe extern "C" {
@@ -271,25 +272,21 @@ fn hostile(how: &str) {
 }
 
 fn main() {
-    let mut args = std::env::args();
-    let name = args.next().expect("a guest has its name");
-    let scenario = args.next().unwrap_or(name);
-    match scenario.split_once(' ') {
-        Some(("ends", how)) => ends(how),
-        Some(("hostile", how)) => hostile(how),
-        _ => match scenario.as_str() {
-            "values" => values(),
-            "order" => order(),
-            "mixed" => mixed(),
-            "many" => many(),
-            "limit" => limit(),
-            "owner-dies" => owner_dies(),
-            "owner-dies-roomless" => owner_dies_roomless(),
-            "owner-lives-again" => owner_lives_again(),
-            "third" => third(),
-            "bomb" => bomb(),
-            "watch" => watch(),
-            other => panic!("{other}?"),
-        },
+    let scenario = std::env::args().nth(1).expect("the name of a scenario");
+    let (scenario, rest) = scenario.split_once(' ').unwrap_or((&scenario, ""));
+    match scenario.parse().expect("the scenario exists") {
+        DecodingScenario::Ends => ends(rest),
+        DecodingScenario::Hostile => hostile(rest),
+        DecodingScenario::Values => values(),
+        DecodingScenario::Order => order(),
+        DecodingScenario::Mixed => mixed(),
+        DecodingScenario::Many => many(),
+        DecodingScenario::Limit => limit(),
+        DecodingScenario::OwnerDies => owner_dies(),
+        DecodingScenario::OwnerDiesRoomless => owner_dies_roomless(),
+        DecodingScenario::OwnerLivesAgain => owner_lives_again(),
+        DecodingScenario::Third => third(),
+        DecodingScenario::Bomb => bomb(),
+        DecodingScenario::Watch => watch(),
     }
 }

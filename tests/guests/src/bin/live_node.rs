@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 
 use tombolo_guest::scopes::{self, Publication};
 use tombolo_guest::{Error, GRANULE, Region, Rights};
+use tombolo_test_guests::scenarios::LivePart;
 
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        Some("ping") => ping(),
-        Some("pong") => pong(),
-        Some("hold") => hold(),
-        Some("is-refused") => is_refused(),
-        Some("alone") => alone(),
-        Some("write-then-share") => write_then_share(),
-        Some("wait") => wait(),
-        Some("keep") => keep(),
-        Some("die") => die(),
-        part => panic!("no such part: {part:?}"),
+    let part = std::env::args().nth(1).expect("the name of a part");
+    match part.parse().expect("the part exists") {
+        LivePart::Ping => ping(),
+        LivePart::Pong => pong(),
+        LivePart::Hold => hold(),
+        LivePart::IsRefused => is_refused(),
+        LivePart::Alone => alone(),
+        LivePart::WriteThenShare => write_then_share(),
+        LivePart::Wait => wait(),
+        LivePart::Keep => keep(),
+        LivePart::Die => die(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tombolo_guest::channels::{ChannelError, Receiver, Sender};
 use tombolo_guest::scopes::{self, ScopeError};
 use tombolo_guest::{Error, GRANULE, Pollable, Region, Rights, lifecycle};
+use tombolo_test_guests::scenarios::PipesPart;
 
 /// The size of a frame in bytes.
 const FRAME: u64 = 4 * GRANULE;
@@ -15,29 +16,79 @@ const FRAME: u64 = 4 * GRANULE;
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["produce", frames] => produce(frames.parse().unwrap()),
-        ["add", from, to] => add(from, to, None),
-        ["add-but", bad, from, to] => add(from, to, Some(bad.parse().unwrap())),
-        ["consume", from, added] => consume(from, added.parse().unwrap()),
-        ["say", channel, times] => say(channel, times.parse().unwrap()),
-        ["hear", channel] => hear(channel),
-        ["hear-but", bad, channel] => hear_but(bad.parse().unwrap(), channel),
-        ["send-until-closed", channel] => send_until_closed(channel),
-        ["receive-one", channel, how] => receive_one(channel, how),
-        ["fill-up", channel, room] => fill_up(channel, room.parse().unwrap()),
-        ["hold-then-receive", channel] => hold_then_receive(channel),
-        ["ungranted"] => ungranted(),
-        ["publish", how] => publish(how),
-        ["open", rights] => open(rights),
-        ["linger", how] => linger(how),
-        ["fail-until", file, times] => fail_until(file, times.parse().unwrap()),
-        ["fail"] => panic!("on purpose"),
-        ["spin"] => loop {
+    let (part, rest) = arguments.split_first().expect("the name of a part");
+    match part.parse().expect("the part exists") {
+        PipesPart::Produce => {
+            let [frames] = take(rest);
+            produce(frames.parse().unwrap());
+        }
+        PipesPart::Add => {
+            let [from, to] = take(rest);
+            add(from, to, None);
+        }
+        PipesPart::AddBut => {
+            let [bad, from, to] = take(rest);
+            add(from, to, Some(bad.parse().unwrap()));
+        }
+        PipesPart::Consume => {
+            let [from, added] = take(rest);
+            consume(from, added.parse().unwrap());
+        }
+        PipesPart::Say => {
+            let [channel, times] = take(rest);
+            say(channel, times.parse().unwrap());
+        }
+        PipesPart::Hear => {
+            let [channel] = take(rest);
+            hear(channel);
+        }
+        PipesPart::HearBut => {
+            let [bad, channel] = take(rest);
+            hear_but(bad.parse().unwrap(), channel);
+        }
+        PipesPart::SendUntilClosed => {
+            let [channel] = take(rest);
+            send_until_closed(channel);
+        }
+        PipesPart::ReceiveOne => {
+            let [channel, how] = take(rest);
+            receive_one(channel, how);
+        }
+        PipesPart::FillUp => {
+            let [channel, room] = take(rest);
+            fill_up(channel, room.parse().unwrap());
+        }
+        PipesPart::HoldThenReceive => {
+            let [channel] = take(rest);
+            hold_then_receive(channel);
+        }
+        PipesPart::Ungranted => ungranted(),
+        PipesPart::Publish => {
+            let [how] = take(rest);
+            publish(how);
+        }
+        PipesPart::Open => {
+            let [rights] = take(rest);
+            open(rights);
+        }
+        PipesPart::Linger => {
+            let [how] = take(rest);
+            linger(how);
+        }
+        PipesPart::FailUntil => {
+            let [file, times] = take(rest);
+            fail_until(file, times.parse().unwrap());
+        }
+        PipesPart::Fail => panic!("on purpose"),
+        PipesPart::Spin => loop {
             std::hint::spin_loop();
         },
-        _ => panic!("no such part: {arguments:?}"),
     }
+}
+
+/// Returns the arguments of a part, of which there are as many as it needs.
+fn take<'a, const N: usize>(arguments: &[&'a str]) -> [&'a str; N] {
+    arguments.try_into().expect("the arguments of the part")
 }
 
 /// Sends frames in regions that come back. Each frame repeats one byte. Lost regions are

@@ -20,6 +20,7 @@ use bindings::test::soak::friend;
 use tombolo_guest::{
     Error, Pinned, Read, ReadWindow, Region, Rights, Unpinned, Write, WriteWindow,
 };
+use tombolo_test_guests::scenarios::SoakEnd;
 use tombolo_test_guests::soak::{self, Dice, GRANULE, Part};
 
 /// The number of regions at a time, and the numbers of granules and windows in each.
@@ -111,19 +112,19 @@ fn main() {
         frozen: Vec::new(),
     };
     let steps: usize = steps.parse().expect("a number");
-    match &**then {
-        "go-on" => loop {
-            cache.episode(EPISODE, "return");
+    match then.parse().expect("the end exists") {
+        SoakEnd::GoOn => loop {
+            cache.episode(EPISODE, SoakEnd::Return);
         },
         // Until the friend is gone, and some steps beyond.
-        "survive" => {
+        SoakEnd::Survive => {
             while !cache.alone {
-                cache.episode(EPISODE, "return");
+                cache.episode(EPISODE, SoakEnd::Return);
             }
-            cache.episode(steps, "return");
+            cache.episode(steps, SoakEnd::Return);
         }
         then => {
-            cache.episode(steps / 2, "return");
+            cache.episode(steps / 2, SoakEnd::Return);
             cache.episode(steps / 2, then);
         }
     }
@@ -131,7 +132,7 @@ fn main() {
 
 impl Cache {
     /// Begins with new regions, and ends in the given way while it has them.
-    fn episode(&mut self, steps: usize, then: &str) {
+    fn episode(&mut self, steps: usize, then: SoakEnd) {
         let regions: Vec<Region> = (0..REGIONS).map(|_| self.create()).collect();
         let mut items: Vec<Item<'_>> = regions.iter().map(|region| self.item(region)).collect();
         for step in 0..steps {
@@ -143,13 +144,12 @@ impl Cache {
         }
         self.write_tally();
         match then {
-            "return" => {}
-            "exit" => std::process::exit(0),
-            "trap" => core::arch::wasm32::unreachable(),
-            "spin" => loop {
+            SoakEnd::Return | SoakEnd::GoOn | SoakEnd::Survive => {}
+            SoakEnd::Exit => std::process::exit(0),
+            SoakEnd::Trap => core::arch::wasm32::unreachable(),
+            SoakEnd::Spin => loop {
                 std::hint::spin_loop();
             },
-            _ => panic!("what is `{then}`?"),
         }
     }
 

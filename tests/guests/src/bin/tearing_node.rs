@@ -11,6 +11,7 @@
 use tombolo_guest::channels::{Receiver, Sender};
 use tombolo_guest::scopes::{self, ScopeError};
 use tombolo_guest::{Error, GRANULE, Region, Rights};
+use tombolo_test_guests::scenarios::TearingPart;
 
 /// The number of bytes in use. It is small, so that both sides often meet.
 const LENGTH: usize = 4096;
@@ -20,10 +21,11 @@ const LIFTS: u32 = 50;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["read", access, times, how] => read(access, times.parse().unwrap(), how),
-        ["write", how] => write(how),
-        _ => panic!("{arguments:?}"),
+    let (part, rest) = arguments.split_first().expect("the name of a part");
+    match (part.parse().expect("the part exists"), rest) {
+        (TearingPart::Read, [access, times, how]) => read(access, times.parse().unwrap(), how),
+        (TearingPart::Write, [how]) => write(how),
+        (TearingPart::Read | TearingPart::Write, _) => panic!("{arguments:?}"),
     }
 }
 

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use tombolo_guest::channels::{ChannelError, Receiver, Sender};
 use tombolo_guest::{Error, GRANULE, Pinned, Pollable, Region, Rights, scopes};
+use tombolo_test_guests::scenarios::WaitsPart;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.join(" ").as_str() {
-        "write" => {
+    let part = std::env::args().nth(1).expect("the name of a part");
+    match part.parse().expect("the part exists") {
+        WaitsPart::Write => {
             let (table, _published) = create();
             write(&table);
         }
-        "write-after" => {
+        WaitsPart::WriteAfter => {
             let (table, _published) = create();
             let signs = Receiver::open("signs").unwrap();
             signs
@@ -22,12 +23,11 @@ fn main() {
                 .expect("it was sent before the death");
             write(&table);
         }
-        "read" => read(),
-        "die" => die(),
-        "alone" => alone(),
-        "own-window" => own_window(),
-        "own-channel" => own_channel(),
-        part => panic!("no such part: {part}"),
+        WaitsPart::Read => read(),
+        WaitsPart::Die => die(),
+        WaitsPart::Alone => alone(),
+        WaitsPart::OwnWindow => own_window(),
+        WaitsPart::OwnChannel => own_channel(),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Two guests in synchronous stores, of which one calls the other.
+//! Two guests in synchronous stores. One calls the other.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use tombolo::{PackError, Parcel, Region, RegionHost, Rights};
@@ -53,7 +54,7 @@ impl Pair {
                     return Ok(());
                 }
             };
-            // What the lender has shown while the borrower is at it.
+            // The number of the lender's mapped windows during the call.
             noted.lock().unwrap().push(mapped("sync"));
             let mut near = near.lock().unwrap();
             let (callee, instance) = near.as_mut().expect("it lives");
@@ -102,16 +103,18 @@ impl Pair {
         result.expect("it takes it");
     }
 
-    pub(crate) fn say(&mut self, script: &str) -> Result<String, String> {
+    pub(crate) fn say(&mut self, scenario: impl Display) -> Result<String, String> {
         let say = function(&mut self.store, self.instance, CLIENT, "say");
         let say = say
             .typed::<(&str,), (Result<String, String>,)>(&self.store)
             .expect("its type");
-        let (result,) = say.call(&mut self.store, (script,)).expect("it lives");
+        let (result,) = say
+            .call(&mut self.store, (&scenario.to_string(),))
+            .expect("it lives");
         result
     }
 
-    /// How many windows there were at each call.
+    /// Returns the number of mapped windows during each call.
     pub(crate) fn shown_during_calls(&self) -> Vec<usize> {
         self.shown.lock().unwrap().clone()
     }
