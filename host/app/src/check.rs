@@ -1,4 +1,4 @@
-//! What keeps an app from starting, found without starting it.
+//! Checking an app: errors that keep it from starting are found without starting it.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -23,20 +23,20 @@ use tombolo::PrepareError;
 use tombolo::internal::half_of_available;
 use tombolo_region::escape;
 
-/// What a message costs the host besides its bytes, at most.
+/// The most bytes of host memory that a message takes besides its own bytes.
 const MESSAGE_OVERHEAD: u64 = 512;
 
-/// What [`AppBuilder::check`] found.
+/// The findings of [`AppBuilder::check`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Findings {
     /// All that keeps the app from starting, as far as that shows without
     /// starting it.
     pub errors: Vec<StartError>,
-    /// What works, but deserves to be said.
+    /// Problems that do not keep the app from starting.
     pub warnings: Vec<LinkWarning>,
-    /// What the guests import and export, and who serves what; without guests
-    /// that do not compile.
+    /// The imports and exports of the guests, and which guest serves which import. Guests that
+    /// do not compile are missing.
     pub guests: Vec<Interfaces>,
 }
 
@@ -280,7 +280,7 @@ impl AppBuilder {
         }
     }
 
-    /// Who may call whom, among those that were compiled.
+    /// Returns which guests may call which others, among those that could be read.
     fn allowed(&self, compiled: &[(usize, Component)]) -> Allowed {
         let parts = |name: &str| -> Vec<usize> {
             let parts = compiled.iter().enumerate();
@@ -315,14 +315,14 @@ impl AppBuilder {
             }
             if *score > MAX_SCORE {
                 errors.push(StartError::Score {
-                    of: format!("the score of guest `{guest}`"),
+                    of: format!("`oom-score` of guest `{}`", escape(guest)),
                     score: *score,
                 });
             }
         }
         if self.policy.floor > MAX_SCORE {
             errors.push(StartError::Score {
-                of: "the floor".into(),
+                of: "`oom-floor`".into(),
                 score: self.policy.floor,
             });
         }
@@ -403,19 +403,19 @@ pub enum StartError {
     Compile {
         /// The guest.
         guest: String,
-        /// What wasmtime says.
+        /// The error of wasmtime.
         source: wasmtime::Error,
     },
     /// The guests cannot be linked.
     #[error(transparent)]
     Link(#[from] LinkErrors),
-    /// A score is for no guest.
+    /// An OOM score is set for a guest that does not exist.
     #[error(transparent)]
     NoSuchGuest(#[from] NoSuchGuest),
-    /// A call, a channel or a scope is for a guest that there is not.
+    /// A call, a channel or a scope names a guest that does not exist.
     #[error("{of}: {missing}")]
     Names {
-        /// What names it.
+        /// A description of the thing that names it.
         of: String,
         /// The name, and those that there are.
         missing: NoSuchGuest,
@@ -423,16 +423,16 @@ pub enum StartError {
     /// Two channels or two scopes have the same name.
     #[error("there are two {of}")]
     Twice {
-        /// What there is twice.
+        /// A description of the things that have the same name.
         of: String,
     },
-    /// A channel has room for no message.
-    #[error("channel `{channel}` has room for no message")]
+    /// The capacity of a channel is 0.
+    #[error("channel `{channel}` has `capacity = 0`; set it to at least 1")]
     Capacity {
         /// The channel.
         channel: String,
     },
-    /// A channel allows more bytes in a message than there can be in a call.
+    /// A channel allows more bytes in a message than a call can pass.
     #[error(
         "channel `{channel}` allows {bytes} bytes in a message; {} is the most",
         ChannelSpec::MOST_BYTES
@@ -440,11 +440,11 @@ pub enum StartError {
     MessageBytes {
         /// The channel.
         channel: String,
-        /// What it allows.
+        /// The bytes that it allows.
         bytes: u64,
     },
-    /// What a channel can hold, apart from regions, is more than half of the memory
-    /// that there is.
+    /// A channel could hold more bytes, apart from regions, than half of the memory that there
+    /// is.
     #[error("channel `{channel}` could hold {bytes} bytes of messages, more than {most}")]
     Queue {
         /// The channel.
@@ -454,12 +454,12 @@ pub enum StartError {
         /// Half of the machine's memory, or of the cgroup's limit.
         most: u64,
     },
-    /// A score or the floor is too high.
-    #[error("{of} is a number from 0 to {MAX_SCORE}, not {score}")]
+    /// An OOM score or the OOM floor is too high.
+    #[error("{of} must be a number from 0 to {MAX_SCORE}, not {score}")]
     Score {
-        /// What is too high.
+        /// A description of the number that is too high.
         of: String,
-        /// How high it is.
+        /// The number.
         score: u16,
     },
     /// The instances of a guest's component take more of the host's memory than the
@@ -481,7 +481,7 @@ pub enum StartError {
     /// No guest exports `wasi:cli/run` of WASI 0.2.
     #[error("{}", no_command(near))]
     NoCommand {
-        /// The guests that export it of another version, and by which name.
+        /// The guests that export it in another version, with the names of the exports.
         near: Vec<(String, String)>,
     },
     /// A guest exports `wasi:cli/run` of WASI 0.2, but with other contents.
@@ -500,11 +500,11 @@ pub enum StartError {
         found: String,
     },
     /// A directory cannot be granted.
-    #[error("cannot grant guest `{}` what it is to get", escape(guest))]
+    #[error("cannot grant guest `{}` its directories", escape(guest))]
     Grant {
         /// The guest.
         guest: String,
-        /// What wasmtime says.
+        /// The error of wasmtime.
         source: wasmtime::Error,
     },
     /// No thread can be started to write the output of a guest.
@@ -515,7 +515,7 @@ pub enum StartError {
     Output {
         /// The guest.
         guest: String,
-        /// The error of the kernel.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// A guest cannot be instantiated.
@@ -523,13 +523,13 @@ pub enum StartError {
     Instantiate {
         /// The guest.
         guest: String,
-        /// What wasmtime says.
+        /// The error of wasmtime.
         source: wasmtime::Error,
     },
-    /// Several of these.
+    /// Several of these errors.
     #[error("the app cannot start, for {} reasons{}", .0.len(), listed(.0))]
     Several(Vec<StartError>),
-    /// The host itself is at fault.
+    /// An error of the host itself.
     #[error("the host cannot start an app")]
     Host(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -543,7 +543,7 @@ fn counted(bytes: u64) -> String {
 }
 
 impl StartError {
-    /// What the operator could do.
+    /// Returns hints for the operator on what to do.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
@@ -742,12 +742,12 @@ mod tests {
             .scope(scope);
         let errors = [
             "there is no guest `x`; the guests are `a`",
-            "the score of guest `a` is a number from 0 to 1000, not 1001",
-            "the floor is a number from 0 to 1000, not 1001",
+            "`oom-score` of guest `a` must be a number from 0 to 1000, not 1001",
+            "`oom-floor` must be a number from 0 to 1000, not 1001",
             "the call from `a` to `b`: there is no guest `b`; the guests are `a`",
             "channel `c`: there is no guest `e`; the guests are `a`",
             "scope `s`: there is no guest `d`; the guests are `a`",
-            "channel `c` has room for no message",
+            "channel `c` has `capacity = 0`; set it to at least 1",
             "there are two channels `c`",
             "cannot compile guest `a`",
         ];

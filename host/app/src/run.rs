@@ -140,7 +140,7 @@ enum Phase {
     Ended,
 }
 
-/// What an app waits for.
+/// An event that an app waits for.
 enum Event {
     /// A guest has ended. `None` means that there are no more guests.
     Exit(Option<Box<GuestExit>>),

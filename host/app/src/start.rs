@@ -258,7 +258,7 @@ impl TemplateMaker<'_> {
     }
 }
 
-/// Gives each guest a linker. Guests that call no other guest share one.
+/// Makes a linker for each guest. Guests that call no other guest share one.
 fn link_guests(
     table: &Arc<GuestTable>,
     stats: &CallStats,

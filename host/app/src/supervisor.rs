@@ -140,7 +140,7 @@ impl Supervisor {
         decision
     }
 
-    /// Tells the channels that a guest has ended and is not restarted.
+    /// Notifies the channels that a guest has ended and is not restarted.
     pub(super) fn on_exit(&self, guest: GuestId) {
         self.app.channels.on_exit(guest);
     }

@@ -38,7 +38,7 @@ struct Record {
     status: Arc<GuestStatus>,
     /// How often the guest failed in a row.
     failures: u32,
-    /// What the incarnations before did, if there were any.
+    /// A report of the incarnations before, if there were any.
     history: Option<(GuestReport, RestartReport)>,
 }
 
@@ -137,7 +137,7 @@ impl GuestEntry {
         self.record().history.take()
     }
 
-    /// Tells the current incarnation to end because the app does.
+    /// Makes the current incarnation end because the app does.
     pub(super) fn end_with_app(&self, reason: &str) {
         self.status().end(StopReason {
             reason: reason.into(),
@@ -190,7 +190,7 @@ impl GuestTable {
         })
     }
 
-    /// Tells all guests that no command runs any more.
+    /// Notifies all guests that no command runs any more.
     pub(super) fn notify_stop(&self) {
         for entry in &self.0 {
             entry.mailbox().notify_stop();
