@@ -103,3 +103,23 @@ pub use self::run::App;
 pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Embedders move these between threads and share handles. That it compiles is the test.
+    #[test]
+    fn public_types_cross_threads() {
+        fn is_send<T: Send>() {}
+        fn is_shared<T: Send + Sync>() {}
+        is_send::<AppBuilder>();
+        is_send::<App>();
+        is_shared::<AppHandle>();
+        is_shared::<Outcome>();
+        is_shared::<Report>();
+        is_shared::<StartError>();
+        is_shared::<NoSuchGuest>();
+        is_shared::<GuestSpec>();
+    }
+}
