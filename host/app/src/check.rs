@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use wasmtime::component::{Component, Linker};
@@ -314,41 +314,43 @@ impl AppBuilder {
                 errors.push(error.into());
             }
             if *score > MAX_SCORE {
-                errors.push(StartError::Score {
-                    of: format!("`oom-score` of guest `{}`", escape(guest)),
+                errors.push(StartError::OomScore {
+                    guest: guest.clone(),
                     score: *score,
                 });
             }
         }
         if self.policy.floor > MAX_SCORE {
-            errors.push(StartError::Score {
-                of: "`oom-floor`".into(),
-                score: self.policy.floor,
+            errors.push(StartError::OomFloor {
+                floor: self.policy.floor,
             });
         }
     }
 
     /// Finds what is wrong with the names in calls, channels and scopes.
     fn name_errors(&self, errors: &mut Vec<StartError>) {
-        let mut need = |of: String, guests: &mut dyn Iterator<Item = &String>| {
+        let mut need = |by: NamedBy, guests: &mut dyn Iterator<Item = &String>| {
             for guest in guests {
                 if let Err(missing) = self.exists(guest) {
-                    let of = of.clone();
-                    errors.push(StartError::Names { of, missing });
+                    let by = by.clone();
+                    errors.push(StartError::Names { by, missing });
                 }
             }
         };
         for call in self.may_call.iter().flatten() {
-            let of = format!("the call from `{}` to `{}`", call.from, call.to);
-            need(of, &mut [&call.from, &call.to].into_iter());
+            let by = NamedBy::Call {
+                from: call.from.clone(),
+                to: call.to.clone(),
+            };
+            need(by, &mut [&call.from, &call.to].into_iter());
         }
         for channel in &self.channels {
             let guests = channel.from.iter().chain([&channel.to]);
-            need(format!("channel `{}`", channel.name), &mut { guests });
+            need(NamedBy::Channel(channel.name.clone()), &mut { guests });
         }
         for scope in &self.scopes {
             let guests = scope.members.iter().map(|(guest, _)| guest);
-            need(format!("scope `{}`", scope.name), &mut { guests });
+            need(NamedBy::Scope(scope.name.clone()), &mut { guests });
         }
 
         for (index, channel) in self.channels.iter().enumerate() {
@@ -375,18 +377,47 @@ impl AppBuilder {
             }
             let before = &self.channels[..index];
             if before.iter().any(|other| other.name == channel.name) {
-                errors.push(StartError::Twice {
-                    of: format!("channels `{}`", channel.name),
+                errors.push(StartError::DuplicateChannel {
+                    channel: channel.name.clone(),
                 });
             }
         }
         for (index, scope) in self.scopes.iter().enumerate() {
             let before = &self.scopes[..index];
             if before.iter().any(|other| other.name == scope.name) {
-                errors.push(StartError::Twice {
-                    of: format!("scopes `{}`", scope.name),
+                errors.push(StartError::DuplicateScope {
+                    scope: scope.name.clone(),
                 });
             }
+        }
+    }
+}
+
+/// A part of an app's description that names guests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NamedBy {
+    /// The permission for one guest to call another.
+    Call {
+        /// The name of the guest that calls.
+        from: String,
+        /// The name of the guest that is called.
+        to: String,
+    },
+    /// The channel of this name.
+    Channel(String),
+    /// The scope of this name.
+    Scope(String),
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamedBy::Call { from, to } => {
+                write!(f, "the call from `{}` to `{}`", escape(from), escape(to))
+            }
+            NamedBy::Channel(name) => write!(f, "channel `{}`", escape(name)),
+            NamedBy::Scope(name) => write!(f, "scope `{}`", escape(name)),
         }
     }
 }
@@ -413,18 +444,24 @@ pub enum StartError {
     #[error(transparent)]
     NoSuchGuest(#[from] NoSuchGuest),
     /// A call, a channel or a scope names a guest that does not exist.
-    #[error("{of}: {missing}")]
+    #[error("{by}: {missing}")]
     Names {
-        /// A description of the thing that names it.
-        of: String,
+        /// The call, channel or scope that names it.
+        by: NamedBy,
         /// The name, and those that there are.
         missing: NoSuchGuest,
     },
-    /// Two channels or two scopes have the same name.
-    #[error("there are two {of}")]
-    Twice {
-        /// A description of the things that have the same name.
-        of: String,
+    /// Two channels have the same name.
+    #[error("there are two channels `{}`", escape(channel))]
+    DuplicateChannel {
+        /// The name.
+        channel: String,
+    },
+    /// Two scopes have the same name.
+    #[error("there are two scopes `{}`", escape(scope))]
+    DuplicateScope {
+        /// The name.
+        scope: String,
     },
     /// The capacity of a channel is 0.
     #[error("channel `{channel}` has `capacity = 0`; set it to at least 1")]
@@ -454,13 +491,22 @@ pub enum StartError {
         /// Half of the machine's memory, or of the cgroup's limit.
         most: u64,
     },
-    /// An OOM score or the OOM floor is too high.
-    #[error("{of} must be a number from 0 to {MAX_SCORE}, not {score}")]
-    Score {
-        /// A description of the number that is too high.
-        of: String,
-        /// The number.
+    /// The OOM score of a guest is too high.
+    #[error(
+        "`oom-score` of guest `{}` must be a number from 0 to {MAX_SCORE}, not {score}",
+        escape(guest)
+    )]
+    OomScore {
+        /// The guest.
+        guest: String,
+        /// The score.
         score: u16,
+    },
+    /// The OOM floor is too high.
+    #[error("`oom-floor` must be a number from 0 to {MAX_SCORE}, not {floor}")]
+    OomFloor {
+        /// The floor.
+        floor: u16,
     },
     /// The instances of a guest's component take more of the host's memory than the
     /// guest may have.

@@ -85,7 +85,7 @@ mod waits;
 mod wasi;
 
 pub use self::builder::AppBuilder;
-pub use self::check::{Findings, StartError};
+pub use self::check::{Findings, NamedBy, StartError};
 pub use self::compile::{CompileLimits, CompilerProcess};
 pub use self::handle::{AppHandle, NoSuchGuest};
 pub use self::link::{

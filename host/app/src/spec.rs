@@ -39,7 +39,8 @@ pub struct CommandSpec {
 /// One guest of an app.
 #[derive(Debug, Default)]
 pub struct GuestSpec {
-    /// Its name, which no other guest of the app may have.
+    /// Its name. It should differ from the names of the other guests, because calls, channels,
+    /// scopes and handles refer to guests by name.
     pub name: String,
     /// The component, in binary form. Guests that are the same program may share it.
     pub wasm: Arc<[u8]>,
