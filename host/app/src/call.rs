@@ -22,12 +22,11 @@ use wasmtime::component::{ComponentExportIndex, Val};
 use super::call_message::{ByteCall, Call, Charged, Reply, WaitEdge, Work};
 use super::call_stats::CallCounter;
 use super::clock::Clock;
-use super::guest_id::GuestId;
 use super::link::{ErrorSlot, LinkedFunction};
 use super::mailbox::{HasEnded, Mailbox};
 use super::proxy::{Bundle, Caller, PassError};
 use super::state::GuestState;
-use super::table::{GuestEntry, GuestTable};
+use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
 use crate::text;
 use tombolo::{Lending, RegionView};
@@ -59,12 +58,10 @@ fn size(val: &Val) -> u64 {
 
 /// A function of another guest, as an import of this one.
 pub(super) struct Target {
-    /// Gone only after the app: the guest whose import this is keeps the table alive.
+    /// For the names in a refusal. The guest whose import this is keeps the table alive.
     table: Weak<GuestTable>,
-    from: GuestId,
-    to: GuestId,
-    caller_name: Arc<str>,
-    callee_name: Arc<str>,
+    caller: Arc<Peer>,
+    callee: Arc<Peer>,
     same_strand: bool,
     export: ComponentExportIndex,
     /// With its interface, for messages.
@@ -143,10 +140,8 @@ impl Target {
     ) -> Target {
         Target {
             table: Arc::downgrade(table),
-            from: caller.id,
-            to: callee.id,
-            caller_name: caller.name.clone(),
-            callee_name: callee.name.clone(),
+            caller: caller.peer.clone(),
+            callee: callee.peer.clone(),
             same_strand: caller.template.strand == callee.template.strand,
             export,
             function: name,
@@ -161,8 +156,8 @@ impl Target {
     pub(super) async fn watched<R>(&self, call: impl AsyncFnOnce(Instant) -> R) -> R {
         let span = tracing::info_span!(
             "call",
-            caller = &*self.caller_name,
-            callee = &*self.callee_name,
+            caller = &*self.caller.name,
+            callee = &*self.callee.name,
             function = &*self.function,
         );
         let begun = Instant::now();
@@ -183,8 +178,21 @@ impl Target {
         }
     }
 
-    fn table(&self) -> Result<Arc<GuestTable>, String> {
-        self.table.upgrade().ok_or_else(|| APP_GONE.to_owned())
+    /// Notes that the caller waits for the guest of this mailbox, until the returned edge is
+    /// dropped and what the edge was told of is back.
+    ///
+    /// # Errors
+    ///
+    /// The text for the caller, if the call would lead back to it.
+    fn wait(&self, mailbox: &Mailbox) -> Result<WaitEdge, String> {
+        // The caller runs, and its mailbox is replaced only after its end.
+        let caller = self.caller.mailbox();
+        mailbox
+            .wait_from(&caller)
+            .map_err(|cycle| match self.table.upgrade() {
+                Some(table) => table.refuse_cycle(&cycle),
+                None => APP_GONE.to_owned(),
+            })
     }
 
     /// Calls the other guest with a list of bytes, and waits for it.
@@ -196,12 +204,8 @@ impl Target {
         replied: oneshot::Receiver<Result<Charged<R>, String>>,
     ) -> Result<Charged<R>, NoErrorSlot> {
         let answer = self.watched(async |begun| {
-            let (mailbox, waiting) = {
-                let table = self.table()?;
-                let mailbox = table.entry(self.to).mailbox();
-                let waiting = table.wait(self.from, &mailbox)?;
-                (mailbox, waiting)
-            };
+            let mailbox = self.callee.mailbox();
+            let waiting = self.wait(&mailbox)?;
             self.count_copied(length);
             let _paused = clock.pause(begun);
             let call = Box::new(Call {
@@ -279,7 +283,7 @@ impl Target {
         let clock = store.data().clock.clone();
         let (params, lending) = match self.handles {
             true => {
-                let to = (self.to, &mailbox.recipient);
+                let to = (self.callee.id, &mailbox.recipient);
                 Bundle::pack(&mut store, params, to, Caller::Sends)?
             }
             false => Bundle::plain(params),
@@ -337,9 +341,8 @@ impl Target {
         store: &mut StoreContextMut<'_, GuestState>,
         params: &[Val],
     ) -> Result<(Arc<Mailbox>, WaitEdge, Charge), String> {
-        let table = self.table()?;
-        let mailbox = table.entry(self.to).mailbox();
-        let waiting = table.wait(self.from, &mailbox)?;
+        let mailbox = self.callee.mailbox();
+        let waiting = self.wait(&mailbox)?;
         if mailbox.is_closed() {
             return Err(mailbox.exit_reason());
         }
@@ -356,6 +359,7 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guest_id::GuestId;
     use super::*;
     use tombolo::RegionHost;
     use tombolo::internal::Lends;

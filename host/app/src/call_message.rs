@@ -1,4 +1,4 @@
-//! What callers send to a guest: calls, and notices.
+//! The messages to a guest: calls of other guests, and notices.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tombolo::Recipient;
 use tombolo::internal::Lends;
 use tombolo_region::Charge;
 
-/// What a guest's task is sent.
+/// A message to a guest's task.
 pub(super) enum MailboxItem {
     Call(Box<Call>),
     /// No other guest has this resource of the guest's any more. Nobody waits for that.
@@ -88,7 +88,7 @@ pub(super) trait ByteCall: Send {
     /// Sends the result to the caller.
     fn done(self: Box<Self>);
 
-    /// Tells the caller that there will be no result, and why.
+    /// Sends the caller the reason why there is no result.
     fn failed(self: Box<Self>, why: String);
 }
 

@@ -1,8 +1,8 @@
-//! What keeps an app from starting, found without starting it.
+//! Checking an app: errors that keep it from starting are found without starting it.
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use wasmtime::component::{Component, Linker};
@@ -23,20 +23,20 @@ use tombolo::PrepareError;
 use tombolo::internal::half_of_available;
 use tombolo_region::escape;
 
-/// What a message costs the host besides its bytes, at most.
+/// The most bytes of host memory that a message takes besides its own bytes.
 const MESSAGE_OVERHEAD: u64 = 512;
 
-/// What [`AppBuilder::check`] found.
+/// The findings of [`AppBuilder::check`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Findings {
     /// All that keeps the app from starting, as far as that shows without
     /// starting it.
     pub errors: Vec<StartError>,
-    /// What works, but deserves to be said.
+    /// Problems that do not keep the app from starting.
     pub warnings: Vec<LinkWarning>,
-    /// What the guests import and export, and who serves what; without guests
-    /// that do not compile.
+    /// The imports and exports of the guests, and which guest serves which import. Guests that
+    /// do not compile are missing.
     pub guests: Vec<Interfaces>,
 }
 
@@ -280,7 +280,7 @@ impl AppBuilder {
         }
     }
 
-    /// Who may call whom, among those that were compiled.
+    /// Returns which guests may call which others, among those that could be read.
     fn allowed(&self, compiled: &[(usize, Component)]) -> Allowed {
         let parts = |name: &str| -> Vec<usize> {
             let parts = compiled.iter().enumerate();
@@ -314,41 +314,43 @@ impl AppBuilder {
                 errors.push(error.into());
             }
             if *score > MAX_SCORE {
-                errors.push(StartError::Score {
-                    of: format!("the score of guest `{guest}`"),
+                errors.push(StartError::OomScore {
+                    guest: guest.clone(),
                     score: *score,
                 });
             }
         }
         if self.policy.floor > MAX_SCORE {
-            errors.push(StartError::Score {
-                of: "the floor".into(),
-                score: self.policy.floor,
+            errors.push(StartError::OomFloor {
+                floor: self.policy.floor,
             });
         }
     }
 
     /// Finds what is wrong with the names in calls, channels and scopes.
     fn name_errors(&self, errors: &mut Vec<StartError>) {
-        let mut need = |of: String, guests: &mut dyn Iterator<Item = &String>| {
+        let mut need = |by: NamedBy, guests: &mut dyn Iterator<Item = &String>| {
             for guest in guests {
                 if let Err(missing) = self.exists(guest) {
-                    let of = of.clone();
-                    errors.push(StartError::Names { of, missing });
+                    let by = by.clone();
+                    errors.push(StartError::Names { by, missing });
                 }
             }
         };
         for call in self.may_call.iter().flatten() {
-            let of = format!("the call from `{}` to `{}`", call.from, call.to);
-            need(of, &mut [&call.from, &call.to].into_iter());
+            let by = NamedBy::Call {
+                from: call.from.clone(),
+                to: call.to.clone(),
+            };
+            need(by, &mut [&call.from, &call.to].into_iter());
         }
         for channel in &self.channels {
             let guests = channel.from.iter().chain([&channel.to]);
-            need(format!("channel `{}`", channel.name), &mut { guests });
+            need(NamedBy::Channel(channel.name.clone()), &mut { guests });
         }
         for scope in &self.scopes {
             let guests = scope.members.iter().map(|(guest, _)| guest);
-            need(format!("scope `{}`", scope.name), &mut { guests });
+            need(NamedBy::Scope(scope.name.clone()), &mut { guests });
         }
 
         for (index, channel) in self.channels.iter().enumerate() {
@@ -375,18 +377,47 @@ impl AppBuilder {
             }
             let before = &self.channels[..index];
             if before.iter().any(|other| other.name == channel.name) {
-                errors.push(StartError::Twice {
-                    of: format!("channels `{}`", channel.name),
+                errors.push(StartError::DuplicateChannel {
+                    channel: channel.name.clone(),
                 });
             }
         }
         for (index, scope) in self.scopes.iter().enumerate() {
             let before = &self.scopes[..index];
             if before.iter().any(|other| other.name == scope.name) {
-                errors.push(StartError::Twice {
-                    of: format!("scopes `{}`", scope.name),
+                errors.push(StartError::DuplicateScope {
+                    scope: scope.name.clone(),
                 });
             }
+        }
+    }
+}
+
+/// A part of an app's description that names guests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NamedBy {
+    /// The permission for one guest to call another.
+    Call {
+        /// The name of the guest that calls.
+        from: String,
+        /// The name of the guest that is called.
+        to: String,
+    },
+    /// The channel of this name.
+    Channel(String),
+    /// The scope of this name.
+    Scope(String),
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamedBy::Call { from, to } => {
+                write!(f, "the call from `{}` to `{}`", escape(from), escape(to))
+            }
+            NamedBy::Channel(name) => write!(f, "channel `{}`", escape(name)),
+            NamedBy::Scope(name) => write!(f, "scope `{}`", escape(name)),
         }
     }
 }
@@ -403,36 +434,42 @@ pub enum StartError {
     Compile {
         /// The guest.
         guest: String,
-        /// What wasmtime says.
+        /// The error of wasmtime.
         source: wasmtime::Error,
     },
     /// The guests cannot be linked.
     #[error(transparent)]
     Link(#[from] LinkErrors),
-    /// A score is for no guest.
+    /// An OOM score is set for a guest that does not exist.
     #[error(transparent)]
     NoSuchGuest(#[from] NoSuchGuest),
-    /// A call, a channel or a scope is for a guest that there is not.
-    #[error("{of}: {missing}")]
+    /// A call, a channel or a scope names a guest that does not exist.
+    #[error("{by}: {missing}")]
     Names {
-        /// What names it.
-        of: String,
+        /// The call, channel or scope that names it.
+        by: NamedBy,
         /// The name, and those that there are.
         missing: NoSuchGuest,
     },
-    /// Two channels or two scopes have the same name.
-    #[error("there are two {of}")]
-    Twice {
-        /// What there is twice.
-        of: String,
+    /// Two channels have the same name.
+    #[error("there are two channels `{}`", escape(channel))]
+    DuplicateChannel {
+        /// The name.
+        channel: String,
     },
-    /// A channel has room for no message.
-    #[error("channel `{channel}` has room for no message")]
+    /// Two scopes have the same name.
+    #[error("there are two scopes `{}`", escape(scope))]
+    DuplicateScope {
+        /// The name.
+        scope: String,
+    },
+    /// The capacity of a channel is 0.
+    #[error("channel `{channel}` has `capacity = 0`; set it to at least 1")]
     Capacity {
         /// The channel.
         channel: String,
     },
-    /// A channel allows more bytes in a message than there can be in a call.
+    /// A channel allows more bytes in a message than a call can pass.
     #[error(
         "channel `{channel}` allows {bytes} bytes in a message; {} is the most",
         ChannelSpec::MOST_BYTES
@@ -440,11 +477,11 @@ pub enum StartError {
     MessageBytes {
         /// The channel.
         channel: String,
-        /// What it allows.
+        /// The bytes that it allows.
         bytes: u64,
     },
-    /// What a channel can hold, apart from regions, is more than half of the memory
-    /// that there is.
+    /// A channel could hold more bytes, apart from regions, than half of the memory that there
+    /// is.
     #[error("channel `{channel}` could hold {bytes} bytes of messages, more than {most}")]
     Queue {
         /// The channel.
@@ -454,13 +491,22 @@ pub enum StartError {
         /// Half of the machine's memory, or of the cgroup's limit.
         most: u64,
     },
-    /// A score or the floor is too high.
-    #[error("{of} is a number from 0 to {MAX_SCORE}, not {score}")]
-    Score {
-        /// What is too high.
-        of: String,
-        /// How high it is.
+    /// The OOM score of a guest is too high.
+    #[error(
+        "`oom-score` of guest `{}` must be a number from 0 to {MAX_SCORE}, not {score}",
+        escape(guest)
+    )]
+    OomScore {
+        /// The guest.
+        guest: String,
+        /// The score.
         score: u16,
+    },
+    /// The OOM floor is too high.
+    #[error("`oom-floor` must be a number from 0 to {MAX_SCORE}, not {floor}")]
+    OomFloor {
+        /// The floor.
+        floor: u16,
     },
     /// The instances of a guest's component take more of the host's memory than the
     /// guest may have.
@@ -481,7 +527,7 @@ pub enum StartError {
     /// No guest exports `wasi:cli/run` of WASI 0.2.
     #[error("{}", no_command(near))]
     NoCommand {
-        /// The guests that export it of another version, and by which name.
+        /// The guests that export it in another version, with the names of the exports.
         near: Vec<(String, String)>,
     },
     /// A guest exports `wasi:cli/run` of WASI 0.2, but with other contents.
@@ -500,11 +546,11 @@ pub enum StartError {
         found: String,
     },
     /// A directory cannot be granted.
-    #[error("cannot grant guest `{}` what it is to get", escape(guest))]
+    #[error("cannot grant guest `{}` its directories", escape(guest))]
     Grant {
         /// The guest.
         guest: String,
-        /// What wasmtime says.
+        /// The error of wasmtime.
         source: wasmtime::Error,
     },
     /// No thread can be started to write the output of a guest.
@@ -515,7 +561,7 @@ pub enum StartError {
     Output {
         /// The guest.
         guest: String,
-        /// The error of the kernel.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// A guest cannot be instantiated.
@@ -523,13 +569,13 @@ pub enum StartError {
     Instantiate {
         /// The guest.
         guest: String,
-        /// What wasmtime says.
+        /// The error of wasmtime.
         source: wasmtime::Error,
     },
-    /// Several of these.
+    /// Several of these errors.
     #[error("the app cannot start, for {} reasons{}", .0.len(), listed(.0))]
     Several(Vec<StartError>),
-    /// The host itself is at fault.
+    /// An error of the host itself.
     #[error("the host cannot start an app")]
     Host(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -543,7 +589,7 @@ fn counted(bytes: u64) -> String {
 }
 
 impl StartError {
-    /// What the operator could do.
+    /// Returns hints for the operator on what to do.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
@@ -742,12 +788,12 @@ mod tests {
             .scope(scope);
         let errors = [
             "there is no guest `x`; the guests are `a`",
-            "the score of guest `a` is a number from 0 to 1000, not 1001",
-            "the floor is a number from 0 to 1000, not 1001",
+            "`oom-score` of guest `a` must be a number from 0 to 1000, not 1001",
+            "`oom-floor` must be a number from 0 to 1000, not 1001",
             "the call from `a` to `b`: there is no guest `b`; the guests are `a`",
             "channel `c`: there is no guest `e`; the guests are `a`",
             "scope `s`: there is no guest `d`; the guests are `a`",
-            "channel `c` has room for no message",
+            "channel `c` has `capacity = 0`; set it to at least 1",
             "there are two channels `c`",
             "cannot compile guest `a`",
         ];

@@ -1,4 +1,4 @@
-//! What an app grants to its guests: channels, scopes, and word of its end.
+//! The grants of an app to its guests: channels, scopes, and signals of its end.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl AppGrants {
     }
 }
 
-/// What a guest may use of its app.
+/// The grants of one guest.
 pub(super) struct Grants {
     pub(super) guest: GuestId,
     pub(super) app: AppGrants,

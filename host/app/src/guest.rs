@@ -50,11 +50,11 @@ pub(super) struct Guest {
 /// A call that broke its callee, and what is left to do once the callee's store is gone.
 pub(super) struct Broken {
     pub(super) error: wasmtime::Error,
-    /// What the guest borrowed. It goes after the store, whose memory has the windows.
+    /// The guest's borrowed handles. They go after the store, whose memory has the windows.
     pub(super) borrowed: Option<Held>,
-    /// Tells the caller why.
+    /// Sends the reason to the caller.
     pub(super) tell: Option<Box<dyn FnOnce(String) + Send>>,
-    /// What the guest was executing, if it was executing anything.
+    /// The function that the guest was executing, if any.
     pub(super) function: Option<Arc<str>>,
 }
 

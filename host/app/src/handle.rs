@@ -11,24 +11,23 @@
 //! logged, and does not count as a failure of the app. So the exit code does not depend on
 //! whether it came just before or just after the end of the last command.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::oom::OomKiller;
 use super::report::KillReport;
 use super::signals::AppSignals;
 use super::status::{GuestStatus, StopReason};
-use super::table::GuestTable;
+use super::table::{GuestTable, Peer};
 use tombolo::RegionHost;
 use tombolo_region::escape;
 
 /// A handle to a running app. It works from any thread, also while [`App::run`](super::App::run) has the app
 /// itself.
 ///
-/// It keeps no guest alive. After the app has ended, all guests count as exited.
+/// It keeps no guest alive.
 #[derive(Clone)]
 pub struct AppHandle {
-    names: Arc<[Arc<str>]>,
-    table: Weak<GuestTable>,
+    guests: Arc<[Arc<Peer>]>,
     killer: Arc<OomKiller>,
     signals: AppSignals,
     host: RegionHost,
@@ -55,14 +54,13 @@ fn list(names: &[String]) -> String {
 
 impl AppHandle {
     pub(super) fn new(
-        table: &Arc<GuestTable>,
+        table: &GuestTable,
         killer: Arc<OomKiller>,
         signals: AppSignals,
         host: RegionHost,
     ) -> AppHandle {
         AppHandle {
-            names: table.iter().map(|entry| entry.name.clone()).collect(),
-            table: Arc::downgrade(table),
+            guests: table.iter().map(|entry| entry.peer.clone()).collect(),
             killer,
             signals,
             host,
@@ -117,9 +115,9 @@ impl AppHandle {
     }
 
     fn statuses(&self, guest: &str) -> Result<Vec<Arc<GuestStatus>>, NoSuchGuest> {
-        exists(guest, self.names.iter().map(|name| &**name))?;
-        let table = self.table.upgrade();
-        Ok(table.map_or_else(Vec::new, |table| table.statuses(guest)))
+        exists(guest, self.guests.iter().map(|peer| &*peer.name))?;
+        let named = self.guests.iter().filter(|peer| &*peer.name == guest);
+        Ok(named.map(|peer| peer.status()).collect())
     }
 
     /// Stops the app in order, and makes [`App::run`](super::App::run) return. Does not block.
@@ -147,11 +145,8 @@ impl AppHandle {
     /// If the hook of [`AppBuilder::before_kill`](super::AppBuilder::before_kill) panics. No
     /// guest is ended then.
     pub async fn kill_for_memory(&self) -> Option<KillReport> {
-        let table = self.table.clone();
-        let views = move || match table.upgrade() {
-            Some(table) => table.views(),
-            None => Vec::new(),
-        };
+        let guests = self.guests.clone();
+        let views = move || guests.iter().map(|peer| peer.view()).collect();
         self.killer.kill_for_memory(views).await
     }
 }

@@ -202,7 +202,7 @@ fn opened<E: Send + 'static>(
     },))
 }
 
-/// What is said where a guest has no room for another end or name.
+/// The text for a guest that cannot have another endpoint or name.
 const FULL: &str = "limit `descriptors`: all of them are in use";
 
 fn pollable<P: Pollable>(

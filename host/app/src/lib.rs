@@ -85,7 +85,7 @@ mod waits;
 mod wasi;
 
 pub use self::builder::AppBuilder;
-pub use self::check::{Findings, StartError};
+pub use self::check::{Findings, NamedBy, StartError};
 pub use self::compile::{CompileLimits, CompilerProcess};
 pub use self::handle::{AppHandle, NoSuchGuest};
 pub use self::link::{
@@ -103,3 +103,23 @@ pub use self::run::App;
 pub use self::spec::{
     Backoff, CallSpec, ChannelSpec, CommandSpec, Grant, GuestSpec, Restart, ScopeSpec,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Embedders move these between threads and share handles. That it compiles is the test.
+    #[test]
+    fn public_types_cross_threads() {
+        fn is_send<T: Send>() {}
+        fn is_shared<T: Send + Sync>() {}
+        is_send::<AppBuilder>();
+        is_send::<App>();
+        is_shared::<AppHandle>();
+        is_shared::<Outcome>();
+        is_shared::<Report>();
+        is_shared::<StartError>();
+        is_shared::<NoSuchGuest>();
+        is_shared::<GuestSpec>();
+    }
+}

@@ -108,7 +108,7 @@ impl Mailbox {
         }
     }
 
-    /// Tells the guest that no command runs any more.
+    /// Notifies the guest that no command runs any more.
     pub(super) fn notify_stop(&self) {
         let _ = self.queue.send(MailboxItem::Stop);
     }

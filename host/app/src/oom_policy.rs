@@ -15,7 +15,7 @@ pub(super) const MAX_SCORE: u16 = 1000;
 /// Guests with a score of 0 are never ended by default.
 const DEFAULT_FLOOR: u16 = 1;
 
-/// What to do when memory is short and purging has freed nothing.
+/// The action to take when memory is short and purging has freed nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnPressure {
@@ -58,7 +58,7 @@ pub enum Verdict {
 
 pub(super) type Hook = Box<dyn FnMut(&Candidate) -> Verdict + Send>;
 
-/// What the operator wants to happen when memory is short.
+/// The operator's settings for when memory is short.
 pub(super) struct OomPolicy {
     pub(super) on_pressure: OnPressure,
     pub(super) floor: u16,
@@ -96,7 +96,7 @@ impl OomPolicy {
     }
 }
 
-/// What to do about one of several guests, by its place among them.
+/// The choice of one of several guests, by its place among them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Wait for the memory of this one, and end none before.

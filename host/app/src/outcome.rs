@@ -8,7 +8,7 @@ use super::report::Report;
 pub struct Outcome {
     /// How the first command ended.
     pub end: CommandExit,
-    /// What the guests did.
+    /// A report of what the guests did.
     pub report: Report,
     /// The failures of guests, one line each, in order. A guest that is to be restarted has
     /// not failed, even if the app ended before the restart.

@@ -96,7 +96,7 @@ pub(super) trait ProxyOwner: Send + Sync {
     /// Returns the text for a caller of the guest after its end.
     fn exit_reason(&self) -> String;
 
-    /// Tells the guest that no other guest has one of its resources any more. If the guest
+    /// Notifies the guest that no other guest has one of its resources any more. If the guest
     /// has ended, the resource went with it.
     fn notify_dropped(&self, dropped: Dropped);
 }
@@ -529,7 +529,7 @@ fn put_in(
     Ok(any)
 }
 
-/// What a callee borrowed by one [`Bundle`]. Dropping it ends the lends, and leaves what is in
+/// The proxies and regions that a callee borrowed by one [`Bundle`]. Dropping it ends the lends, and leaves what is in
 /// the callee's store to the drop of that store.
 #[must_use]
 pub(super) struct Held {

@@ -1,4 +1,4 @@
-//! What happened while an app ran.
+//! Reports of what happened while an app ran.
 //!
 //! With the feature `serde`, the types here serialize under the names of their fields. Sizes
 //! are in bytes, and times in nanoseconds.
@@ -12,7 +12,7 @@ use tombolo::{BudgetUsage, RegionUsage};
 /// long.
 pub(super) const RECORDS: usize = 64;
 
-/// What the guests of an app did. It is plain data.
+/// A report of what the guests of an app did. It is plain data.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -28,7 +28,7 @@ pub struct Report {
     pub kills: Vec<KillReport>,
     /// The number of those guests, listed or not.
     pub kills_total: u64,
-    /// What regions could commit, and did.
+    /// The bytes that regions could commit, and did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "json::budget"))]
     pub budget: BudgetUsage,
     /// The number of regions that were created.
@@ -92,7 +92,7 @@ impl fmt::Display for GuestEnd {
     }
 }
 
-/// What one guest did, over all its incarnations.
+/// A report of what one guest did, over all its incarnations.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -144,7 +144,7 @@ pub struct RestartReport {
     pub delay: Duration,
 }
 
-/// What a window lets a guest do.
+/// The access that a window gives a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -198,13 +198,13 @@ pub struct WindowReport {
     pub offset: u64,
     /// The length in bytes.
     pub length: u64,
-    /// What it let the guest do.
+    /// The access that it gave.
     pub access: WindowAccess,
     /// How often the guest mapped it like this.
     pub count: u64,
 }
 
-/// What passed through a channel.
+/// A report of what passed through a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -71,16 +71,16 @@ impl App {
     /// ended for good, and its exit is returned.
     pub(super) fn start_again(&mut self, mut exit: GuestExit, may: bool) -> Option<GuestExit> {
         let entry = self.supervisor.table.entry(exit.guest);
-        if let Some((report, restart)) = entry.take_history() {
+        if let Some((report, restart)) = entry.peer.take_history() {
             exit.add_history(report, restart);
         }
         let Some(next) = exit.next.take() else {
             return Some(exit);
         };
         if !may {
-            let name = &entry.name;
+            let name = &entry.peer.name;
             // For guests that have called its next incarnation already.
-            entry.set_exit_reason(format!(
+            entry.peer.set_exit_reason(format!(
                 "guest `{name}` failed, and is not started again: the app ends"
             ));
             self.supervisor.on_exit(exit.guest);
@@ -93,9 +93,9 @@ impl App {
             lived: exit.lived,
             delay: next.delay,
         };
-        let (failure, delay, guest) = (&restart.failure, restart.delay, &*entry.name);
+        let (failure, delay, guest) = (&restart.failure, restart.delay, &*entry.peer.name);
         tracing::warn!(guest, "{failure}; started again in {delay:?}");
-        entry.set_history(exit.report, restart);
+        entry.peer.set_history(exit.report, restart);
         self.strands
             .enter(exit.guest, self.supervisor.live(next, None));
         None
@@ -140,7 +140,7 @@ enum Phase {
     Ended,
 }
 
-/// What an app waits for.
+/// An event that an app waits for.
 enum Event {
     /// A guest has ended. `None` means that there are no more guests.
     Exit(Option<Box<GuestExit>>),
@@ -243,7 +243,7 @@ impl Run {
             }
             Phase::Ending => {
                 for entry in self.app.supervisor.table.iter() {
-                    entry.end_with_app(self.reason);
+                    entry.peer.end_with_app(self.reason);
                 }
                 self.enter_phase(Phase::Ended);
             }
@@ -261,7 +261,7 @@ impl Run {
             return;
         };
         let guest = exit.guest;
-        let name = &*self.app.supervisor.table.entry(guest).name;
+        let name = &*self.app.supervisor.table.entry(guest).peer.name;
         if let Some(failure) = &exit.failure {
             if exit.excused {
                 tracing::warn!(
@@ -293,6 +293,7 @@ impl Run {
                 .supervisor
                 .table
                 .entry(*command)
+                .peer
                 .end_with_app(reason);
         }
     }
@@ -318,7 +319,7 @@ impl Run {
             if exit.is_some() {
                 continue;
             }
-            let name = &*entry.name;
+            let name = &*entry.peer.name;
             let failure = format!(
                 "guest `{name}` was dropped together with the runtime on which the app was \
                  started; run the app on that runtime, and keep it until the app has ended"
@@ -348,7 +349,7 @@ impl Run {
         let guests = guests.map(|(exit, entry)| match exit {
             Some(exit) => exit.report,
             None => GuestReport {
-                name: entry.name.to_string(),
+                name: entry.peer.name.to_string(),
                 end: lost.clone(),
                 ..GuestReport::default()
             },
@@ -365,7 +366,7 @@ impl Run {
                 bytes_shared: counts.bytes_shared,
                 bytes_copied_regions: counts.bytes_copied,
                 bytes_copied_calls: stats.bytes_copied(),
-                calls: stats.report(|guest| &*supervisor.table.entry(guest).name),
+                calls: stats.report(|guest| &*supervisor.table.entry(guest).peer.name),
                 channels: supervisor.app.channels.report(),
                 kills,
                 kills_total,

@@ -1,4 +1,4 @@
-//! What an app is made of.
+//! The parts of an app, as its builder takes them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,12 +7,15 @@ use std::time::Duration;
 use super::output::Output;
 use tombolo::{Limits, Rights};
 
-/// A directory that a guest is granted, opened by whoever grants it.
+/// A directory that a guest is granted.
+///
+/// It is open already, as a capability of `cap_std`, which wasmtime-wasi takes as well. So what
+/// was checked is what the guest gets, even if the path is replaced meanwhile.
 #[derive(Debug)]
 pub struct Grant {
     /// The directory.
     pub dir: cap_std::fs::Dir,
-    /// Where it is, for messages.
+    /// Its path in the host, for messages.
     pub host_path: PathBuf,
     /// The path under which the guest sees it.
     pub guest_path: String,
@@ -20,14 +23,14 @@ pub struct Grant {
     pub read_only: bool,
 }
 
-/// What the first command gets besides what its [`GuestSpec`] says: the first
-/// guest that exports `wasi:cli/run`. For programs that do not know which one it
-/// is.
+/// Arguments, variables and directories of the first command, in addition to its
+/// [`GuestSpec`]. The first command is the first guest that exports `wasi:cli/run`. This is for
+/// programs that do not know which one it is.
 #[derive(Debug, Default)]
 pub struct CommandSpec {
-    /// Its arguments; its name is put in front.
+    /// Its arguments. Its name is put in front.
     pub args: Vec<String>,
-    /// Its variables.
+    /// Its environment variables.
     pub env: Vec<(String, String)>,
     /// Its directories.
     pub dirs: Vec<Grant>,
@@ -36,13 +39,14 @@ pub struct CommandSpec {
 /// One guest of an app.
 #[derive(Debug, Default)]
 pub struct GuestSpec {
-    /// Its name, told apart from the others'.
+    /// Its name. It should differ from the names of the other guests, because calls, channels,
+    /// scopes and handles refer to guests by name.
     pub name: String,
     /// The component, in binary form. Guests that are the same program may share it.
     pub wasm: Arc<[u8]>,
-    /// Whether it uses the standard streams of this process. It prints as to
-    /// [`Output::stdout`] and [`Output::stderr`]. Only the first command gets the
-    /// standard input. Otherwise its output is discarded, and its standard input is empty.
+    /// Whether it uses the standard streams of this process. Then it prints as to
+    /// [`Output::stdout`] and [`Output::stderr`], and the first command gets the standard input.
+    /// Otherwise its output is discarded, and its standard input is empty.
     ///
     /// No read or write of a standard stream blocks a strand or the end of the app.
     pub inherit_stdio: bool,
@@ -52,25 +56,24 @@ pub struct GuestSpec {
     /// The destination of its standard error, whatever
     /// [`inherit_stdio`](GuestSpec::inherit_stdio) is.
     pub stderr: Option<Output>,
-    /// Its arguments; its name is put in front.
+    /// Its arguments. Its name is put in front.
     pub args: Vec<String>,
-    /// Its variables.
+    /// Its environment variables.
     pub env: Vec<(String, String)>,
     /// Its directories.
     pub dirs: Vec<Grant>,
-    /// What it may hold and take; otherwise what is set for
-    /// [all of them](super::AppBuilder::limits).
+    /// Its limits. By default it has those of [all guests](super::AppBuilder::limits).
     pub limits: Option<Limits>,
-    /// The strand that it belongs to. Guests of one strand take turns, those of
-    /// different ones run in parallel. Only those of one may share live windows.
-    /// Otherwise it is a strand of its own.
+    /// The name of its strand. Guests of one strand take turns, and only they may share live
+    /// windows. Guests of different strands run in parallel. By default it has a strand of its
+    /// own.
     pub strand: Option<String>,
-    /// Whether it is started again when it fails.
+    /// Whether it is restarted when it fails.
     pub restart: Restart,
 }
 
 impl GuestSpec {
-    /// A guest that gets nothing.
+    /// Makes a guest without any grants.
     pub fn new(name: impl Into<String>, wasm: impl Into<Arc<[u8]>>) -> GuestSpec {
         GuestSpec {
             name: name.into(),
@@ -89,32 +92,32 @@ impl GuestSpec {
     }
 }
 
-/// Whether a guest is started again when it fails: when it traps, is ended by
-/// the host or the operator, or exits with a code other than 0.
+/// Whether a guest is restarted when it fails: when it traps, is ended by the host or the
+/// operator, or exits with a code other than 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
-    /// Its end is its end.
+    /// It is not restarted.
     #[default]
     Never,
-    /// It is started anew, with fresh memory, after a while.
+    /// It is restarted after a while, with fresh memory.
     OnFailure(Backoff),
 }
 
-/// How long a guest waits before it is started again, and how often it is.
+/// How long a guest waits before it is restarted, and how often it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The wait after the first failure. It doubles with each one.
     pub delay: Duration,
     /// The longest wait.
     pub max_delay: Duration,
-    /// How many restarts in a row there are at most: then the guest has ended.
+    /// The most restarts in a row. After those the guest has ended.
     pub max_restarts: u32,
     /// How long a guest must live for its failures before that to be forgotten.
     pub healthy_after: Duration,
 }
 
 impl Default for Backoff {
-    /// 100 ms, up to 10 s; 5 restarts; forgotten after 10 s.
+    /// Returns a back-off from 100 ms to 10 s, with 5 restarts, forgotten after 10 s.
     fn default() -> Backoff {
         Backoff {
             delay: Duration::from_millis(100),
@@ -126,7 +129,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many failures in a row, the first of which is 1.
+    /// Returns the wait after this many failures in a row. The first failure is 1.
     #[must_use]
     pub fn wait(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
@@ -143,25 +146,25 @@ pub struct ChannelSpec {
     pub from: Vec<String>,
     /// The guest that receives.
     pub to: String,
-    /// How many messages may wait in it; at least 1.
+    /// The number of messages that may wait in it: at least 1.
     pub capacity: u32,
-    /// How many bytes a message may have, besides its regions; what is bigger
-    /// belongs in a region. At most [`ChannelSpec::MOST_BYTES`].
+    /// The most bytes of a message, besides its regions. It is at most
+    /// [`ChannelSpec::MOST_BYTES`]. Larger data belongs in a region.
     pub message_bytes: u64,
-    /// How many regions a message may have.
+    /// The most regions of a message.
     pub message_regions: u32,
 }
 
 impl ChannelSpec {
-    /// How many messages may wait if nothing else is said.
+    /// The default number of messages that may wait.
     pub const CAPACITY: u32 = 16;
-    /// How many bytes a message may have if nothing else is said: 1 MiB.
+    /// The default for the most bytes of a message: 1 MiB.
     pub const MESSAGE_BYTES: u64 = 1 << 20;
-    /// How many bytes a message can be allowed at most: 64 MiB. Wasmtime hands a host
-    /// function no more than 128 MiB in a call, and no more than the sender's limit
-    /// `host-memory` leaves.
+    /// The highest value for the most bytes of a message: 64 MiB. Wasmtime passes a host
+    /// function at most 128 MiB in a call, and no more than the sender's limit `host-memory`
+    /// leaves.
     pub const MOST_BYTES: u64 = 64 << 20;
-    /// How many regions a message may have if nothing else is said.
+    /// The default for the most regions of a message.
     pub const MESSAGE_REGIONS: u32 = 16;
 }
 
@@ -170,8 +173,8 @@ impl ChannelSpec {
 pub struct ScopeSpec {
     /// Its name.
     pub name: String,
-    /// Its members, and the rights that each gets to what it opens. Who may
-    /// publish in it has [`Rights::SHARE`].
+    /// Its members, and the rights that each gets to the regions that it opens. A member with
+    /// [`Rights::SHARE`] may publish.
     pub members: Vec<(String, Rights)>,
 }
 

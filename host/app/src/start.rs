@@ -145,7 +145,7 @@ impl App {
             supervisor.printed().await;
             let entry = supervisor.table.entry(GuestId::new(index));
             return Err(StartError::Instantiate {
-                guest: entry.name.to_string(),
+                guest: entry.peer.name.to_string(),
                 source,
             });
         }
@@ -258,7 +258,7 @@ impl TemplateMaker<'_> {
     }
 }
 
-/// Gives each guest a linker. Guests that call no other guest share one.
+/// Makes a linker for each guest. Guests that call no other guest share one.
 fn link_guests(
     table: &Arc<GuestTable>,
     stats: &CallStats,
@@ -269,7 +269,7 @@ fn link_guests(
     for importer in table.iter() {
         let links = || {
             let links = plan.links.iter();
-            links.filter(|link| GuestId::new(link.importer) == importer.id)
+            links.filter(|link| GuestId::new(link.importer) == importer.peer.id)
         };
         if links().next().is_none() {
             importer.set_linker(unlinked.clone());
@@ -296,8 +296,8 @@ fn enter_all(
     for (entry, (state, inbox)) in table.iter().zip(states) {
         let (tell, ready) = oneshot::channel();
         all.push(ready);
-        let first = Incarnation::new(entry.id, state, inbox, Duration::ZERO);
-        strands.enter(entry.id, supervisor.live(first, Some(tell)));
+        let first = Incarnation::new(entry.peer.id, state, inbox, Duration::ZERO);
+        strands.enter(entry.peer.id, supervisor.live(first, Some(tell)));
     }
     (strands, all)
 }

@@ -83,7 +83,7 @@ impl GuestStatus {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the guest to end, wherever it is. Returns `false` if it was told before or has
+    /// Makes the guest end, wherever it is. Returns `false` if it was told before or has
     /// ended: the first reason counts.
     pub(super) fn end(&self, stop_reason: StopReason) -> bool {
         let mut inner = self.inner();

@@ -61,7 +61,7 @@ impl Supervisor {
     pub(super) async fn printed(&self) {
         let printed = self.table.iter().map(|entry| async {
             if !entry.template.stdio.drained_within(STOP_TIMEOUT).await {
-                let guest = &*entry.name;
+                let guest = &*entry.peer.name;
                 tracing::warn!(guest, "its last output is lost: nobody reads it");
             }
         });
@@ -103,8 +103,10 @@ impl Supervisor {
             // For panics outside of the guest's calls. The store is dropped with the future.
             let lived = AssertUnwindSafe(lived).catch_unwind().await;
             lived.unwrap_or_else(|panic| {
-                let name = &*entry.name;
-                entry.set_exit_reason(format!("guest `{name}` was ended: {BUG}"));
+                let name = &*entry.peer.name;
+                entry
+                    .peer
+                    .set_exit_reason(format!("guest `{name}` was ended: {BUG}"));
                 let mut exit = GuestExit::panicked(guest, name, &Panicked::new(&*panic), born);
                 exit.decide(supervisor.decide_restart(guest, exit.lived));
                 exit
@@ -140,18 +142,18 @@ impl Supervisor {
         decision
     }
 
-    /// Tells the channels that a guest has ended and is not restarted.
+    /// Notifies the channels that a guest has ended and is not restarted.
     pub(super) fn on_exit(&self, guest: GuestId) {
         self.app.channels.on_exit(guest);
     }
 
     fn next_incarnation(&self, guest: GuestId, lived: Duration) -> RestartDecision {
         let entry = self.table.entry(guest);
-        let name = &*entry.name;
+        let name = &*entry.peer.name;
         let Restart::OnFailure(backoff) = &entry.template.spec.restart else {
             return RestartDecision::Never;
         };
-        let failures = entry.count_failure(lived >= backoff.healthy_after);
+        let failures = entry.peer.count_failure(lived >= backoff.healthy_after);
         if failures > backoff.max_restarts {
             tracing::warn!(
                 guest = name,
@@ -174,7 +176,9 @@ impl Supervisor {
             }
         };
         self.app.channels.on_restart(guest);
-        let inbox = entry.new_incarnation(state.recipient(), state.status.clone());
+        let inbox = entry
+            .peer
+            .new_incarnation(state.recipient(), state.status.clone());
         let delay = backoff.wait(failures);
         RestartDecision::Restart(Box::new(Incarnation::new(guest, state, inbox, delay)))
     }
@@ -189,7 +193,7 @@ struct Execution<'a> {
 
 impl Execution<'_> {
     fn name(&self) -> &str {
-        &self.entry.name
+        &self.entry.peer.name
     }
 
     fn stdio(&self) -> &Stdio {
@@ -205,7 +209,7 @@ impl Execution<'_> {
         let mut inbox = Some(inbox);
         if self.entry.template.run.is_some() {
             // Calls would wait until the command has returned, so they are refused at once.
-            self.entry.set_exit_reason(format!(
+            self.entry.peer.set_exit_reason(format!(
                 "guest `{}` is a command, and answers no calls",
                 self.name()
             ));
@@ -217,7 +221,7 @@ impl Execution<'_> {
             template.size,
             self.entry.linker(),
             &self.supervisor.kinds,
-            self.entry.mailbox(),
+            self.entry.peer.mailbox(),
         );
         let lived = match (instance.await, ready) {
             (Err(error), Some(ready)) => return self.fail_to_start(guest, error, ready),
@@ -246,7 +250,7 @@ impl Execution<'_> {
 
     /// Refuses calls to a guest that could not be instantiated.
     fn refuse_calls(&self, refused: &str) {
-        self.entry.set_exit_reason(format!(
+        self.entry.peer.set_exit_reason(format!(
             "guest `{}` could not be instantiated{refused}",
             self.name()
         ));
@@ -264,8 +268,8 @@ impl Execution<'_> {
         // It may have printed the reason.
         self.stdio().end_incarnation();
         let _ = ready.send(Err(error));
-        let exit = guest.exit(self.entry.id, self.born, None, None, None);
-        self.supervisor.on_exit(self.entry.id);
+        let exit = guest.exit(self.entry.peer.id, self.born, None, None, None);
+        self.supervisor.on_exit(self.entry.peer.id);
         exit
     }
 
@@ -280,7 +284,7 @@ impl Execution<'_> {
             let Some(inbox) = inbox else {
                 return (guest, None, Ok(None));
             };
-            let mailbox = self.entry.mailbox();
+            let mailbox = self.entry.peer.mailbox();
             let (guest, inbox, served) = guest.serve(instance, inbox, &mailbox.idle).await;
             return (guest, Some(inbox), served.map(|()| None));
         };
@@ -298,11 +302,11 @@ impl Execution<'_> {
     /// Ends a guest that has returned, or that has no calls to answer any more.
     fn end_orderly(&self, mut guest: Guest, code: Option<u8>) -> GuestExit {
         guest.finish();
-        let mut exit = guest.exit(self.entry.id, self.born, code, None, None);
+        let mut exit = guest.exit(self.entry.peer.id, self.born, code, None, None);
         let reason = format!("guest `{}` has ended", self.name());
-        self.entry.set_exit_reason(reason);
+        self.entry.peer.set_exit_reason(reason);
         match code {
-            Some(0) | None => self.supervisor.on_exit(self.entry.id),
+            Some(0) | None => self.supervisor.on_exit(self.entry.peer.id),
             Some(_) => self.decide_restart(&mut exit),
         }
         exit
@@ -321,11 +325,17 @@ impl Execution<'_> {
         let app_shutdown = stop_reason.as_ref().is_some_and(|it| it.app_shutdown);
         // First the memory goes, and with it the windows; then the lends. Only then does any
         // other guest learn of it.
-        let mut exit = guest.exit(self.entry.id, self.born, None, Some(failure), stop_reason);
-        self.entry.set_exit_reason(told.clone());
+        let mut exit = guest.exit(
+            self.entry.peer.id,
+            self.born,
+            None,
+            Some(failure),
+            stop_reason,
+        );
+        self.entry.peer.set_exit_reason(told.clone());
         drop(borrowed);
         match app_shutdown {
-            true => self.supervisor.on_exit(self.entry.id),
+            true => self.supervisor.on_exit(self.entry.peer.id),
             false => self.decide_restart(&mut exit),
         }
         if let Some(tell) = tell {
@@ -335,7 +345,9 @@ impl Execution<'_> {
     }
 
     fn decide_restart(&self, exit: &mut GuestExit) {
-        let decision = self.supervisor.decide_restart(self.entry.id, exit.lived);
+        let decision = self
+            .supervisor
+            .decide_restart(self.entry.peer.id, exit.lived);
         exit.decide(decision);
     }
 }

@@ -1,5 +1,5 @@
-//! What threads and tasks wait with. By itself, so that a test can put a scheduler of
-//! its own in its place.
+//! The locks and notifications of channels and of the graph of waits. They are in a module of
+//! their own, so that race tests run the same code with a scheduler's.
 
 pub(crate) use std::sync::{Mutex, MutexGuard};
 

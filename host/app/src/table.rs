@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wasmtime::component::Linker;
 
-use super::call_message::{Inbox, WaitEdge};
+use super::call_message::Inbox;
 use super::guest_id::GuestId;
 use super::mailbox::Mailbox;
 use super::oom::GuestView;
@@ -16,21 +16,27 @@ use tombolo::Recipient;
 
 /// All guests of an app, by their ids.
 ///
-/// The linkers in it refer back to it, and so do handles of the app. They hold weak
-/// references, because a table that kept itself would never be freed.
+/// Linkers hold a weak reference to it, because it holds them: otherwise it would never be
+/// freed.
 pub(super) struct GuestTable(Vec<GuestEntry>);
 
 /// All that is known of one guest.
 pub(super) struct GuestEntry {
-    pub(super) id: GuestId,
-    pub(super) name: Arc<str>,
+    pub(super) peer: Arc<Peer>,
     pub(super) template: GuestTemplate,
     /// Set once, when the guests are linked. Guests that call nobody share one.
     linker: OnceLock<Arc<Linker<GuestState>>>,
+}
+
+/// The part of an entry that other guests, the OOM killer and handles of the app use. They may
+/// keep it for longer than the guest lives.
+pub(super) struct Peer {
+    pub(super) id: GuestId,
+    pub(super) name: Arc<str>,
     record: Mutex<Record>,
 }
 
-/// The part of an entry that changes.
+/// The part of a guest that changes.
 struct Record {
     /// The mailbox of the incarnation that runs now, or will next.
     mailbox: Arc<Mailbox>,
@@ -38,7 +44,7 @@ struct Record {
     status: Arc<GuestStatus>,
     /// How often the guest failed in a row.
     failures: u32,
-    /// What the incarnations before did, if there were any.
+    /// A report of the incarnations before, if there were any.
     history: Option<(GuestReport, RestartReport)>,
 }
 
@@ -52,11 +58,9 @@ impl GuestEntry {
     ) -> (GuestEntry, Inbox) {
         let name: Arc<str> = template.spec.name.as_str().into();
         let (mailbox, inbox) = Mailbox::new(id, name.clone(), state.recipient());
-        let entry = GuestEntry {
+        let peer = Peer {
             id,
             name,
-            template,
-            linker: OnceLock::new(),
             record: Mutex::new(Record {
                 mailbox,
                 status: state.status.clone(),
@@ -64,11 +68,12 @@ impl GuestEntry {
                 history: None,
             }),
         };
+        let entry = GuestEntry {
+            peer: Arc::new(peer),
+            template,
+            linker: OnceLock::new(),
+        };
         (entry, inbox)
-    }
-
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets what the guest is linked to.
@@ -85,6 +90,12 @@ impl GuestEntry {
         self.linker
             .get()
             .expect("guests start after they are linked")
+    }
+}
+
+impl Peer {
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the mailbox of the current incarnation.
@@ -137,7 +148,16 @@ impl GuestEntry {
         self.record().history.take()
     }
 
-    /// Tells the current incarnation to end because the app does.
+    /// Returns what the OOM killer needs to know of the guest, as it is now.
+    pub(super) fn view(&self) -> GuestView {
+        GuestView {
+            id: self.id,
+            name: self.name.clone(),
+            status: self.status(),
+        }
+    }
+
+    /// Makes the current incarnation end because the app does.
     pub(super) fn end_with_app(&self, reason: &str) {
         self.status().end(StopReason {
             reason: reason.into(),
@@ -159,41 +179,15 @@ impl GuestTable {
         self.0.iter()
     }
 
-    /// Returns the statuses of the guests of this name.
-    pub(super) fn statuses(&self, name: &str) -> Vec<Arc<GuestStatus>> {
-        let guests = self.0.iter().filter(|entry| &*entry.name == name);
-        guests.map(GuestEntry::status).collect()
+    /// Returns the refusal of a call that would close this cycle.
+    pub(super) fn refuse_cycle(&self, cycle: &[GuestId]) -> String {
+        never_returns(cycle.iter().map(|guest| &*self.entry(*guest).peer.name))
     }
 
-    /// Returns what the OOM killer needs to know of the guests, as they are now.
-    pub(super) fn views(&self) -> Vec<GuestView> {
-        let view = |entry: &GuestEntry| GuestView {
-            id: entry.id,
-            name: entry.name.clone(),
-            status: entry.status(),
-        };
-        self.0.iter().map(view).collect()
-    }
-
-    /// Notes that `from` waits for the guest of this mailbox, until the returned edge is
-    /// dropped and what the edge was told of is back.
-    ///
-    /// # Errors
-    ///
-    /// The text for the caller, if the call would lead back to it.
-    pub(super) fn wait(&self, from: GuestId, to: &Mailbox) -> Result<WaitEdge, String> {
-        // The caller runs, and its mailbox is replaced only after its end.
-        let caller = self.entry(from).mailbox();
-        to.wait_from(&caller).map_err(|cycle| {
-            let names = cycle.iter().map(|guest| &*self.entry(*guest).name);
-            never_returns(names)
-        })
-    }
-
-    /// Tells all guests that no command runs any more.
+    /// Notifies all guests that no command runs any more.
     pub(super) fn notify_stop(&self) {
         for entry in &self.0 {
-            entry.mailbox().notify_stop();
+            entry.peer.mailbox().notify_stop();
         }
     }
 }

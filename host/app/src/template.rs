@@ -1,4 +1,4 @@
-//! What each incarnation of a guest is made from.
+//! The template from which each incarnation of a guest is made.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +17,7 @@ use tombolo_region::Account;
 /// Everything that a guest is made from, at its start and at each restart.
 pub(super) struct GuestTemplate {
     pub(super) spec: GuestSpec,
-    /// What the first command gets besides.
+    /// The first command's further arguments, variables and directories.
     pub(super) command: Option<CommandSpec>,
     pub(super) limits: Limits,
     /// The strand on which the guest runs.

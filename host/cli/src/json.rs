@@ -1,105 +1,16 @@
 //! JSON output: the report of `run --json`, and the escapes for `inspect --json`.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use tombolo::RegionUsage;
-use tombolo_app::{GuestReport, Report};
+use tombolo_app::Report;
 use tombolo_region::is_harmless;
 
 /// Returns the report as one line of JSON. The members are named as in [`Report`]. Sizes are
 /// in bytes, times in nanoseconds.
 pub(super) fn render(report: &Report) -> String {
-    let budget = &report.budget;
-    to_text(&json!({
-        "guests": report.guests.iter().map(guest).collect::<Vec<_>>(),
-        "calls": report.calls.iter().map(|call| json!({
-            "caller": call.caller,
-            "callee": call.callee,
-            "function": call.function,
-            "count": call.count,
-            "total": nanoseconds(call.total),
-            "median": nanoseconds(call.median),
-        })).collect::<Vec<_>>(),
-        "channels": report.channels.iter().map(|channel| json!({
-            "name": channel.name,
-            "sent": channel.sent,
-            "received": channel.received,
-            "dropped": channel.dropped,
-            "bytes": channel.bytes,
-            "regions": channel.regions,
-        })).collect::<Vec<_>>(),
-        "kills": report.kills.iter().map(|kill| json!({
-            "guest": kill.guest,
-            "score": kill.score,
-            "reason": kill.reason,
-            "bytes": kill.bytes,
-            "dry_run": kill.dry_run,
-        })).collect::<Vec<_>>(),
-        "kills_total": report.kills_total,
-        "budget": {
-            "budget": budget.budget,
-            "committed": budget.committed,
-            "committed_peak": budget.committed_peak,
-            "purgeable": budget.purgeable,
-            "purges": budget.purges,
-            "purged": budget.purged,
-        },
-        "regions_created": report.regions_created,
-        "regions_freed": report.regions_freed,
-        "bytes_shared": report.bytes_shared,
-        "bytes_copied_regions": report.bytes_copied_regions,
-        "bytes_copied_calls": report.bytes_copied_calls,
-    }))
-}
-
-fn guest(guest: &GuestReport) -> Value {
-    json!({
-        "name": guest.name,
-        "end": guest.end.to_string(),
-        "regions": guest.regions.iter().map(region).collect::<Vec<_>>(),
-        "regions_released": guest.regions_released.iter().map(region).collect::<Vec<_>>(),
-        "regions_released_total": guest.regions_released_total,
-        "windows": guest.windows.iter().map(|window| json!({
-            "address": window.address,
-            "region": window.region,
-            "region_id": window.region_id,
-            "offset": window.offset,
-            "length": window.length,
-            "access": window.access.to_string(),
-            "count": window.count,
-        })).collect::<Vec<_>>(),
-        "windows_total": guest.windows_total,
-        "regions_created": guest.regions_created,
-        "regions_freed": guest.regions_freed,
-        "restarts": guest.restarts.iter().map(|restart| json!({
-            "failure": restart.failure,
-            "lived": nanoseconds(restart.lived),
-            "delay": nanoseconds(restart.delay),
-        })).collect::<Vec<_>>(),
-        "restarts_total": guest.restarts_total,
-        "growths_refused": guest.growths_refused,
-    })
-}
-
-fn region(region: &RegionUsage) -> Value {
-    json!({
-        "id": region.id,
-        "name": region.name,
-        "size": region.size,
-        "resident": region.resident,
-        "pinned": region.pinned,
-        "purgeable": region.purgeable,
-        "purged": region.purged,
-        "holders": region.holders,
-        "pss": region.pss,
-    })
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    to_text(&json!(report))
 }
 
 /// Returns a value as one line of JSON. Characters that could steer a terminal are escaped in
@@ -125,21 +36,37 @@ pub(super) fn to_text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use tombolo::RegionUsage;
+    use tombolo_app::{CallReport, GuestEnd, GuestReport, WindowAccess, WindowReport};
 
     #[test]
     fn report_is_one_line_of_json() {
         let mut report = Report::default();
+        let mut window = WindowReport::default();
+        window.access = WindowAccess::LiveWrite;
         let mut guest = GuestReport::default();
         guest.name = "a\n\"b\"".into();
+        guest.end = GuestEnd::Exit(3);
         guest.regions = vec![RegionUsage::default()];
+        guest.windows = vec![window];
+        let mut call = CallReport::default();
+        call.total = Duration::from_micros(2);
         report.guests = vec![guest];
+        report.calls = vec![call];
         report.budget.purged = 1 << 40;
         let text = render(&report);
         assert!(!text.contains('\n'), "{text}");
         let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["budget"]["purged"], 1u64 << 40);
-        assert_eq!(read["guests"][0]["name"], "a\n\"b\"");
+        let guest = &read["guests"][0];
+        assert_eq!(guest["name"], "a\n\"b\"");
+        assert_eq!(guest["end"], "exit 3");
+        assert_eq!(guest["regions"][0]["pss"], 0);
+        assert_eq!(guest["windows"][0]["access"], "live-write");
+        assert_eq!(read["calls"][0]["total"], 2_000);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! with is a scheduler's: that decides at each step which thread goes on, and
 //! finds any deadlock. What tasks wait with is tokio's, each use of it a step.
 
-/// What guests hold and do, with what is around the host's own source.
+/// Guests as threads, around the host's own source.
 pub mod app;
-mod held;
+mod mock_region;
 pub use tombolo_region as region;
 /// The names by which the included source knows what stands in for the library.
 extern crate self as tombolo;
@@ -17,7 +17,7 @@ pub mod store;
 mod sync;
 mod time;
 
-pub use held::{
+pub use mock_region::{
     Borrower, GRANULES, Limits, Memory, Owner, Recipient, Region, RegionError, Shared, Waiting,
     World, some_access, some_span,
 };

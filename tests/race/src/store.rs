@@ -18,7 +18,7 @@ use crate::region::{
 /// The granules of each region.
 pub const GRANULES: usize = 4;
 
-/// What the threads came to, over all schedules.
+/// The outcomes over all schedules.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "they are what their names say")]
 pub struct Seen {
@@ -38,7 +38,7 @@ impl Seen {
     }
 }
 
-/// What is really committed at a moment, as the kernel would count it.
+/// The bytes that are really committed at a moment, as the kernel would count them.
 #[derive(Debug)]
 pub struct Resident {
     granules: AtomicU64,
@@ -98,7 +98,7 @@ pub struct Store {
     granules: [Granule; GRANULES],
     resident: Arc<Resident>,
     seen: Arc<Seen>,
-    /// What is done while memory is given back.
+    /// A step to take while memory is freed.
     meanwhile: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -188,7 +188,7 @@ impl Store {
         assert!(self.meanwhile.set(Box::new(act)).is_ok(), "set once");
     }
 
-    /// What nobody pins, and what somebody does, that was not purged since.
+    /// Returns the bytes, pinned or not, that were not purged since.
     #[must_use]
     pub fn there(&self) -> u64 {
         let there = self.granules.iter();
@@ -362,7 +362,7 @@ impl Drop for Claim {
         }
         ledger.release(handle);
         if ledger.claims() == 0 {
-            // What is being purged is given back by whoever purges it.
+            // Bytes that are being purged are freed by the thread that purges them.
             let there = (0..GRANULES)
                 .filter(|at| !ledger.is_purging(span(&(*at..at + 1))))
                 .map(|at| store.granules[at].there.swap(0, SeqCst))

@@ -1,4 +1,4 @@
-//! What threads and tasks wait with, where a scheduler decides who goes on.
+//! The locks and notifications of shuttle, whose scheduler decides which thread goes on.
 
 use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};

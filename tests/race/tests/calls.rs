@@ -1,5 +1,5 @@
-//! Calls of guests on strands that race, under many schedules: lends, moves,
-//! cycles, deaths and restarts.
+//! Calls of guests on racing strands, under many schedules: lends, moves, cycles, deaths and
+//! restarts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -9,8 +9,9 @@ use tombolo_race_tests::app::calls::{Plan, Seen, run};
 
 mod common;
 
+// rules 5, 6, 11
 #[test]
-fn guests_that_call_lend_move_and_die_leave_nothing_and_wait_for_nobody_in_vain() {
+fn calls_leave_nothing_and_never_wait_in_vain() {
     let plan = Plan {
         commands: 2,
         servers: 3,
@@ -22,7 +23,7 @@ fn guests_that_call_lend_move_and_die_leave_nothing_and_wait_for_nobody_in_vain(
     let seen = Arc::new(Seen::default());
     let all = seen.clone();
     try_schedules(20_000, move || run(plan, &all));
-    // Each of this happened, or the above says little.
+    // Each of these happened, or the test shows little.
     for of in [
         &seen.done,
         &seen.failed,
@@ -34,7 +35,7 @@ fn guests_that_call_lend_move_and_die_leave_nothing_and_wait_for_nobody_in_vain(
         &seen.mapped,
         &seen.conflicts,
         &seen.abandoned,
-        &seen.reborn,
+        &seen.restarted,
         &seen.poisoned,
     ] {
         assert!(of.load(SeqCst) > 100, "{seen:?}");

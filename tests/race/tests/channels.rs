@@ -1,15 +1,16 @@
-//! Channels between guests on strands that race, under many schedules.
+//! Channels between guests on racing strands, under many schedules.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use common::try_schedules;
-use tombolo_race_tests::app::post::{Plan, Seen, run};
+use tombolo_race_tests::app::channel_actors::{Plan, Seen, run};
 
 mod common;
 
+// rule 5
 #[test]
-fn letters_come_in_order_and_none_is_lost_whoever_dies_meanwhile() {
+fn messages_keep_order_and_survive_deaths() {
     let seen = Arc::new(Seen::default());
     for (senders, capacity, deaths, restarts) in [(2, 1, 0, 0), (2, 1, 2, 1), (2, 2, 2, 0)] {
         let plan = Plan {
@@ -22,7 +23,7 @@ fn letters_come_in_order_and_none_is_lost_whoever_dies_meanwhile() {
         let all = seen.clone();
         try_schedules(6_000, move || run(plan, &all));
     }
-    // Each of this happened, or the above says little.
+    // Each of these happened, or the test shows little.
     for of in [
         &seen.sent,
         &seen.received,
@@ -34,7 +35,7 @@ fn letters_come_in_order_and_none_is_lost_whoever_dies_meanwhile() {
         &seen.no_room,
         &seen.kept,
         &seen.closed,
-        &seen.reborn,
+        &seen.restarted,
     ] {
         assert!(of.load(SeqCst) > 100, "{seen:?}");
     }

@@ -56,8 +56,9 @@ fn random_acts(claims: &mut Vec<Claim>, budget: &Arc<Budget>, resident: &Residen
     }
 }
 
+// rule 7
 #[test]
-fn threads_that_pin_unpin_purge_and_create_see_no_byte_change_and_are_told_the_truth() {
+fn pinned_bytes_never_change_and_losses_are_told() {
     const BUDGET: u64 = 6;
     let seen = Arc::new(Seen::default());
     let all = seen.clone();
@@ -92,8 +93,9 @@ fn threads_that_pin_unpin_purge_and_create_see_no_byte_change_and_are_told_the_t
     }
 }
 
+// rule 7
 #[test]
-fn a_pin_that_finds_a_purge_under_way_waits_and_tells_of_the_loss() {
+fn pin_during_a_purge_waits_and_reports_the_loss() {
     let seen = Arc::new(Seen::default());
     let all = seen.clone();
     try_schedules(8_000, move || {
@@ -128,8 +130,9 @@ fn a_pin_that_finds_a_purge_under_way_waits_and_tells_of_the_loss() {
     }
 }
 
+// rule 8
 #[test]
-fn giving_back_memory_of_one_region_keeps_nobody_from_another() {
+fn freeing_one_region_blocks_no_other() {
     let done = Arc::new(AtomicU64::new(0));
     let count = done.clone();
     try_schedules(8_000, move || {
@@ -186,8 +189,9 @@ fn idle_region(
     (store, claim)
 }
 
+// rule 8
 #[test]
-fn nobody_is_refused_where_there_is_room_for_all() {
+fn commits_that_fit_are_never_refused() {
     try_schedules(8_000, || {
         // Nobody pins anything, so there is room for as much as the budget.
         let most = 3 * GRANULES as u64 + 1;
@@ -223,8 +227,9 @@ fn nobody_is_refused_where_there_is_room_for_all() {
     });
 }
 
+// rule 8
 #[test]
-fn no_more_is_purged_than_all_of_them_need() {
+fn purging_frees_no_more_than_is_needed() {
     try_schedules(8_000, || {
         let most = 3 * GRANULES as u64;
         let (budget, resident) = (Budget::new(most * GRANULE), Resident::new(most));
@@ -240,8 +245,9 @@ fn no_more_is_purged_than_all_of_them_need() {
     });
 }
 
+// rule 8
 #[test]
-fn a_budget_that_is_made_smaller_is_kept_to_by_those_who_take_meanwhile() {
+fn lowered_budget_holds_for_racing_commits() {
     try_schedules(8_000, || {
         let most = 2 * GRANULES as u64;
         let (budget, resident) = (Budget::new(most * GRANULE), Resident::new(most));

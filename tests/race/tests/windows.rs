@@ -35,7 +35,7 @@ async fn map(
     mapped
 }
 
-/// What the threads came to, over all schedules.
+/// The outcomes over all schedules.
 #[derive(Debug, Default)]
 struct Seen {
     mapped: AtomicU64,
@@ -91,8 +91,9 @@ async fn use_windows(region: &Region, seen: &Seen, may_die: bool) {
     }
 }
 
+// rule 11
 #[test]
-fn everybody_who_waits_has_a_turn_whoever_gives_up_sleeps_or_dies() {
+fn every_waiter_gets_its_turn() {
     let seen = Arc::new(Seen::default());
     for may_die in [false, true] {
         let all = seen.clone();
@@ -120,7 +121,7 @@ fn everybody_who_waits_has_a_turn_whoever_gives_up_sleeps_or_dies() {
             world.check_empty();
         });
     }
-    // Each of this happened, or the above says little.
+    // Each of these happened, or the test shows little.
     for of in [
         &seen.mapped,
         &seen.refused,
@@ -133,8 +134,9 @@ fn everybody_who_waits_has_a_turn_whoever_gives_up_sleeps_or_dies() {
 }
 
 /// Time stands still here: no reservation ends.
+// rule 11
 #[test]
-fn readers_who_come_and_go_keep_no_writer_waiting() {
+fn readers_do_not_starve_a_writer() {
     let refused = Arc::new(AtomicU64::new(0));
     let all = refused.clone();
     try_schedules(5_000, move || {
@@ -189,8 +191,9 @@ fn readers_who_come_and_go_keep_no_writer_waiting() {
 
 /// A lender has a window, which is set aside; somebody else waits for it; and the
 /// borrower waits, and is not behind that.
+// rule 5
 #[test]
-fn borrower_waits_for_nobody_who_waits_for_its_lender() {
+fn borrower_passes_waiters_behind_its_lender() {
     try_schedules(5_000, || {
         let world = World::new();
         let [lender, borrower, other, reader] = ["lender", "borrower", "other", "reader"]
@@ -235,8 +238,9 @@ fn borrower_waits_for_nobody_who_waits_for_its_lender() {
 }
 
 /// The lend ends while the borrower waits, as when its guest is ended.
+// rule 5
 #[test]
-fn who_waits_through_a_lend_hears_of_its_end() {
+fn waiting_borrower_learns_of_the_lends_end() {
     let gone = Arc::new(AtomicU64::new(0));
     let count = gone.clone();
     try_schedules(5_000, move || {
@@ -270,8 +274,9 @@ fn who_waits_through_a_lend_hears_of_its_end() {
 }
 
 /// A claim waits for one thing at a time.
+// rule 11
 #[test]
-fn who_waits_for_something_else_waits_no_more_for_the_first() {
+fn second_wait_of_a_claim_replaces_the_first() {
     try_schedules(5_000, || {
         let world = World::new();
         let [guest, holder] = ["guest", "holder"].map(|name| world.owner(name, Limits::default()));
@@ -291,10 +296,10 @@ fn who_waits_for_something_else_waits_no_more_for_the_first() {
     });
 }
 
-/// The lender waits for the end of the last window, whoever has it and however it
-/// ends.
+/// The lender waits for the end of the last window, in whichever guest and however it ends.
+// rule 5
 #[test]
-fn lender_hears_of_the_end_of_a_lend_however_it_ends() {
+fn lender_learns_of_every_end_of_a_lend() {
     try_schedules(5_000, || {
         let world = World::new();
         let [lender, borrower, other] =

@@ -464,12 +464,12 @@ mod for_want_of_memory {
         let error = refused(app(Scenario::Ping).oom_score("near", 1001));
         assert_eq!(
             error.to_string(),
-            "the score of guest `near` is a number from 0 to 1000, not 1001"
+            "`oom-score` of guest `near` must be a number from 0 to 1000, not 1001"
         );
         let error = refused(app(Scenario::Ping).oom_floor(2000));
         assert_eq!(
             error.to_string(),
-            "the floor is a number from 0 to 1000, not 2000"
+            "`oom-floor` must be a number from 0 to 1000, not 2000"
         );
     }
 }

@@ -1,6 +1,5 @@
-//! Calls, lends, moves and deaths of guests that are each a thread: with the host's
-//! own ledger and its own graph of who waits for whom, in the order in which the
-//! host goes on.
+//! Calls, lends, moves and deaths of guests that are threads. They use the host's own ledger
+//! and its own graph of waits, and take the same steps in the same order as the host.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +13,15 @@ use shuttle::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use super::guest_id::GuestId;
-use super::told::{Failed, How, Told};
+use super::stop::{Failed, How, StopSignal};
 use super::waits::{self, LentRegions};
-use crate::held::{Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span};
+use crate::mock_region::{
+    Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span,
+};
 use crate::region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
 use crate::sync::{Mutex, step};
 
-/// What is tried.
+/// The shape of the app that is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Guests that call, and are not called.
@@ -37,7 +38,7 @@ pub struct Plan {
     pub restarts: u32,
 }
 
-/// What it came to, over all schedules.
+/// The outcomes over all schedules.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "they are what their names say")]
 pub struct Seen {
@@ -51,7 +52,7 @@ pub struct Seen {
     pub mapped: AtomicU64,
     pub conflicts: AtomicU64,
     pub abandoned: AtomicU64,
-    pub reborn: AtomicU64,
+    pub restarted: AtomicU64,
     pub poisoned: AtomicU64,
 }
 
@@ -72,7 +73,7 @@ impl LentRegions for Lends {
 type Waiting = waits::WaitEdge<Lends>;
 type Life = waits::WaitNode<Lends>;
 
-/// Who really waits for whom, and when.
+/// The waits that really happen, and their times.
 #[derive(Default)]
 struct Log(Notes<(u64, Vec<Waited>)>);
 
@@ -352,7 +353,7 @@ struct App {
     seats: Vec<Mutex<Arc<Seat>>>,
     ending: AtomicBool,
     /// Of each guest, what its life is told.
-    told: Vec<Notes<Arc<Told>>>,
+    told: Vec<Notes<Arc<StopSignal>>>,
     /// All that there have been.
     lives: Notes<Vec<Arc<Life>>>,
     log: Log,
@@ -362,7 +363,7 @@ struct App {
 struct Guest {
     app: Arc<App>,
     life: Arc<Life>,
-    told: Arc<Told>,
+    told: Arc<StopSignal>,
     to: Recipient,
     restarts: u32,
     store: Store,
@@ -399,14 +400,14 @@ impl App {
         let guest = Guest {
             app: self.clone(),
             life: seat.life.clone(),
-            told: Told::new(),
+            told: StopSignal::new(),
             to,
             restarts: restarts - 1,
             store: Store::default(),
         };
         *self.told[index].lock().expect("nobody panics") = guest.told.clone();
         *self.seats[index].lock().expect("nobody panics") = seat;
-        note(&self.seen.reborn);
+        note(&self.seen.restarted);
         Some((guest, inbox))
     }
 }
@@ -607,8 +608,8 @@ impl Guest {
                     store,
                     ..
                 } = self;
-                // First the memory, then the lends, then the next seat, and only
-                // then does anybody hear of it.
+                // First the memory goes, then the lends end, then the next mailbox comes.
+                // Only then does any other guest learn of it.
                 drop(store);
                 drop(borrowed);
                 let next = app.again(life.guest().index(), to, restarts);
@@ -630,7 +631,7 @@ impl Guest {
     }
 }
 
-/// What one schedule does.
+/// Runs one schedule.
 ///
 /// # Panics
 ///
@@ -650,7 +651,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         world: world.clone(),
         seats: seats.into_iter().map(Mutex::new).collect(),
         ending: AtomicBool::new(false),
-        told: (0..count).map(|_| Notes::new(Told::new())).collect(),
+        told: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
         log: Log::default(),
         seen: seen.clone(),
     });

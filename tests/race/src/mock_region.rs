@@ -23,7 +23,7 @@ use crate::time::Time;
 /// The granules of each region.
 pub const GRANULES: usize = 2;
 
-/// What a guest may hold.
+/// The limits of a guest.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "they are what their names say")]
 pub struct Limits {
@@ -55,14 +55,14 @@ pub enum RegionError {
     Exhausted(#[from] Exhausted),
 }
 
-/// Whoever holds regions.
+/// A holder of regions.
 #[derive(Debug)]
 pub struct Owner {
     pub(crate) name: String,
     pub(crate) account: Arc<Account>,
 }
 
-/// Who is to receive regions.
+/// A receiver of regions.
 #[derive(Clone, Debug)]
 pub struct Recipient(Arc<Owner>);
 
@@ -72,7 +72,7 @@ impl Recipient {
     }
 }
 
-/// All regions of one schedule, and whoever has held them.
+/// All regions of one schedule, and all holders that they have had.
 #[derive(Debug)]
 pub struct World {
     budget: Arc<Budget>,
@@ -195,7 +195,7 @@ fn charge_claim(to: &Owner, size: u64, spans: u64) -> Result<Vec<Charge>, Region
     ])
 }
 
-/// Who looks at a granule at this very moment.
+/// The number of threads that access a granule at this moment.
 #[derive(Debug, Default)]
 struct Touched {
     readers: AtomicU32,
@@ -214,7 +214,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Whether the other one was set aside for whoever has this one.
+    /// Returns whether the other one was set aside for the holder of this one.
     fn sets_aside(&self, other: &Shown) -> bool {
         self.claim == other.claim
             && self.lends.starts_with(&other.lends)
@@ -258,7 +258,7 @@ impl Shared {
         self.moments.fetch_add(1, SeqCst)
     }
 
-    /// Gives the memory back, if nobody has a claim any more.
+    /// Frees the memory, if no claim is left.
     pub(crate) fn settle(&self) {
         if self.ledger().claims() > 0 || self.given_back.swap(true, SeqCst) {
             return;

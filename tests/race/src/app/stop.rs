@@ -1,4 +1,4 @@
-//! That a guest is to end, and how its task hears of it wherever it waits.
+//! The signal that makes a guest end, wherever its task waits.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -19,7 +19,7 @@ pub(super) enum How {
 pub(super) struct Failed;
 
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<State>);
+pub(super) struct StopSignal(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,8 +27,8 @@ struct State {
     waker: Option<Waker>,
 }
 
-impl Told {
-    pub(super) fn new() -> Arc<Told> {
+impl StopSignal {
+    pub(super) fn new() -> Arc<StopSignal> {
         Arc::default()
     }
 

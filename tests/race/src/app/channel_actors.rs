@@ -14,11 +14,11 @@ use super::channel::{
 };
 use super::guest_id::GuestId;
 use super::spec::ChannelSpec;
-use super::told::{Failed, How, Told};
-use crate::held::{Limits, Memory, Recipient, World, some_access, some_span};
+use super::stop::{Failed, How, StopSignal};
+use crate::mock_region::{Limits, Memory, Recipient, World, some_access, some_span};
 use crate::region::WindowEnd;
 
-/// What is tried.
+/// The shape of the channel that is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// How many guests send to one.
@@ -33,7 +33,7 @@ pub struct Plan {
     pub restarts: u32,
 }
 
-/// What it came to, over all schedules.
+/// The outcomes over all schedules.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "they are what their names say")]
 pub struct Seen {
@@ -47,7 +47,7 @@ pub struct Seen {
     pub no_room: AtomicU64,
     pub kept: AtomicU64,
     pub closed: AtomicU64,
-    pub reborn: AtomicU64,
+    pub restarted: AtomicU64,
 }
 
 fn note(of: &AtomicU64) {
@@ -58,7 +58,7 @@ struct Post {
     plan: Plan,
     world: Arc<World>,
     channels: Channels,
-    told: Vec<Notes<Arc<Told>>>,
+    told: Vec<Notes<Arc<StopSignal>>>,
     /// Guests that send or receive no more, as they have said or their end did.
     done: Vec<AtomicBool>,
     /// The next number of each sender, in all its lives.
@@ -74,7 +74,7 @@ struct Post {
 }
 
 impl Post {
-    fn told(&self, guest: usize) -> Arc<Told> {
+    fn told(&self, guest: usize) -> Arc<StopSignal> {
         self.told[guest].lock().expect("nobody panics").clone()
     }
 
@@ -93,9 +93,9 @@ impl Post {
             match lived {
                 Ok(()) => break,
                 Err(Failed) if life < self.plan.restarts => {
-                    *self.told[guest].lock().expect("nobody panics") = Told::new();
+                    *self.told[guest].lock().expect("nobody panics") = StopSignal::new();
                     self.channels.on_restart(GuestId::new(guest));
-                    note(&self.seen.reborn);
+                    note(&self.seen.restarted);
                 }
                 Err(Failed) => {
                     if guest == self.receiver() {
@@ -113,7 +113,7 @@ impl Post {
         self.done[guest].fetch_or(self.plan.restarts == 0, SeqCst);
     }
 
-    async fn send(&self, guest: usize, told: &Told, to: &Recipient) -> Result<(), Failed> {
+    async fn send(&self, guest: usize, told: &StopSignal, to: &Recipient) -> Result<(), Failed> {
         let end = self
             .channels
             .sender(GuestId::new(guest), "c")
@@ -143,7 +143,7 @@ impl Post {
     async fn send_all(
         &self,
         guest: usize,
-        told: &Told,
+        told: &StopSignal,
         to: &Recipient,
         end: &SenderEnd,
     ) -> Result<(), Failed> {
@@ -206,7 +206,7 @@ impl Post {
         Ok(())
     }
 
-    async fn receive(&self, told: &Told, to: &Recipient) -> Result<(), Failed> {
+    async fn receive(&self, told: &StopSignal, to: &Recipient) -> Result<(), Failed> {
         let end = self.channels.receiver(GuestId::new(self.receiver()), "c");
         let end = end.expect("nobody else has it");
         let received = self.receive_all(told, to, &end).await;
@@ -230,7 +230,7 @@ impl Post {
 
     async fn receive_all(
         &self,
-        told: &Told,
+        told: &StopSignal,
         to: &Recipient,
         end: &ReceiverEnd,
     ) -> Result<(), Failed> {
@@ -289,7 +289,7 @@ impl Post {
         }
     }
 
-    /// What comes from one sender comes in its order.
+    /// Checks that messages of one sender keep their order.
     fn check(&self, letter: &Message) {
         note(&self.received);
         let from: usize = letter.from.parse().expect("a number");
@@ -301,7 +301,7 @@ impl Post {
     }
 }
 
-/// What one schedule does.
+/// Runs one schedule.
 ///
 /// # Panics
 ///
@@ -336,7 +336,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         plan,
         world: world.clone(),
         channels: Channels::new([Channel::new(spec, members, receiver)]),
-        told: (0..count).map(|_| Notes::new(Told::new())).collect(),
+        told: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
         next: (0..count).map(|_| AtomicU64::new(0)).collect(),
         last: Notes::new(vec![None; plan.senders]),
