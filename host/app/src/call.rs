@@ -417,6 +417,7 @@ mod tests {
         drop(second);
     }
 
+    // rule 11
     #[test]
     fn new_incarnation_inherits_no_waits() {
         let [a, b, c] = [0, 1, 2].map(mailbox);
@@ -433,6 +434,7 @@ mod tests {
         assert!(wait(&c, &a).is_ok());
     }
 
+    // rule 11
     #[test]
     fn lends_to_an_old_incarnation_are_waited_for() {
         let [x, a, b] = [0, 1, 2].map(mailbox);

@@ -694,6 +694,7 @@ mod tests {
         ));
     }
 
+    // rule 1
     #[test]
     fn nonmember_and_unknown_name_look_alike() {
         let channels = channels(1);
@@ -800,6 +801,7 @@ mod tests {
         assert!(matches!(send(&one, b"f"), Err(ChannelError::Closed)));
     }
 
+    // rule 10
     #[test]
     fn unreceivable_message_is_refused() {
         let channels = channels(2);
@@ -838,6 +840,7 @@ mod tests {
     }
 
     /// A queued region is charged to its sender, but does not go with it.
+    // rule 6
     #[test]
     fn queued_region_outlives_its_sender() {
         let channels = channels(2);
@@ -860,6 +863,7 @@ mod tests {
         drop(received);
     }
 
+    // rule 10
     #[test]
     fn refused_message_stays_the_next_one() {
         let channels = channels(2);

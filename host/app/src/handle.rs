@@ -21,8 +21,8 @@ use super::table::{GuestTable, Peer};
 use tombolo::RegionHost;
 use tombolo_region::escape;
 
-/// A handle to a running app. It works from any thread, also while [`App::run`](super::App::run) has the app
-/// itself.
+/// A handle to a running app. It works from any thread, also while
+/// [`App::run`](super::App::run) has the app itself.
 ///
 /// It keeps no guest alive.
 #[derive(Clone)]

@@ -228,6 +228,7 @@ mod tests {
         assert!(poll(&mut idle, &told).is_pending());
     }
 
+    // rule 11
     #[test]
     fn suspended_call_moves_to_the_callees_task() {
         let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
@@ -266,6 +267,7 @@ mod tests {
         ));
     }
 
+    // rule 9
     #[test]
     fn panic_reaches_the_callees_task_only() {
         let (slot, own) = (IdleSlot::<Guest, &str>::default(), Arc::default());
@@ -311,6 +313,7 @@ mod tests {
         );
     }
 
+    // rule 6
     #[test]
     fn guest_is_dropped_with_its_task() {
         for busy in [false, true] {

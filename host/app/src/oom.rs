@@ -279,6 +279,7 @@ mod tests {
         }
     }
 
+    // rule 8
     #[tokio::test]
     async fn one_memory_is_freed_before_the_next_kill() {
         let mut setup = with(OnPressure::Kill, &[1, 2]);
@@ -296,6 +297,7 @@ mod tests {
 
     /// A guest may be restarted while it is measured. Its next incarnation is spared, and
     /// not waited for.
+    // rule 8
     #[tokio::test]
     async fn measured_incarnation_is_the_one_killed() {
         let guests = guests(&[1]);
@@ -320,6 +322,7 @@ mod tests {
         assert_eq!(kill.await.unwrap().unwrap().bytes, 1);
     }
 
+    // rule 8
     #[tokio::test]
     async fn dropped_call_keeps_its_turn() {
         let setup = with(OnPressure::Kill, &[1, 2]);
@@ -337,6 +340,7 @@ mod tests {
         assert_eq!(setup.killer.kills().0.len(), 1);
     }
 
+    // rule 8
     #[tokio::test]
     async fn dry_run_ends_none_and_counts_each_once() {
         let setup = with(OnPressure::DryRun, &[1, 2]);
@@ -352,6 +356,7 @@ mod tests {
         }
     }
 
+    // rule 8
     #[tokio::test]
     async fn purge_policy_ends_none() {
         let setup = with(OnPressure::Purge, &[1]);

@@ -180,18 +180,21 @@ mod tests {
         Verdict::Kill
     }
 
+    // rule 8
     #[test]
     fn highest_score_goes_first() {
         let guests = guests(&[(500, 9, 1), (900, 1, 1), (899, 9, 9)]);
         assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
     }
 
+    // rule 8
     #[test]
     fn equal_scores_go_by_longest_idle() {
         let guests = guests(&[(500, 1, 9), (500, 3, 1), (500, 2, 9)]);
         assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
     }
 
+    // rule 8
     #[test]
     fn floor_protects_lower_scores() {
         let all = guests(&[(0, 1, 1), (1, 1, 1)]);
@@ -202,6 +205,7 @@ mod tests {
         assert_eq!(choose(&all[..1], 0, end), Choice::Kill(0));
     }
 
+    // rule 8
     #[test]
     fn guest_that_frees_nothing_is_skipped() {
         let all = guests(&[(1000, 9, 0), (1, 1, 1)]);
@@ -223,6 +227,7 @@ mod tests {
         assert_eq!(all[1].1.bytes, 7);
     }
 
+    // rule 8
     #[test]
     fn one_at_a_time() {
         let mut all = guests(&[(900, 1, 1), (1, 1, 1), (500, 1, 1)]);
@@ -234,6 +239,7 @@ mod tests {
         assert_eq!(choose(&all, 1, end), Choice::Kill(2));
     }
 
+    // rule 8
     #[test]
     fn spared_guest_passes_the_turn_on() {
         let all = guests(&[(900, 1, 1), (800, 1, 1), (700, 1, 1)]);
@@ -250,6 +256,7 @@ mod tests {
         assert_eq!(choose(&all, 1, |_| Verdict::Spare), Choice::Nobody);
     }
 
+    // rule 8
     #[test]
     fn last_score_counts_and_500_is_the_default() {
         let policy = OomPolicy {

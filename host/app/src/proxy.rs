@@ -529,8 +529,8 @@ fn put_in(
     Ok(any)
 }
 
-/// The proxies and regions that a callee borrowed by one [`Bundle`]. Dropping it ends the lends, and leaves what is in
-/// the callee's store to the drop of that store.
+/// The proxies and regions that a callee borrowed by one [`Bundle`]. Dropping it ends the
+/// lends, and leaves what is in the callee's store to the drop of that store.
 #[must_use]
 pub(super) struct Held {
     regions: Borrowed,
@@ -579,6 +579,7 @@ mod tests {
         }))
     }
 
+    // rule 5
     #[test]
     fn end_of_a_call_revokes_its_lends_only() {
         let first = lend(None);

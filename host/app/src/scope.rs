@@ -209,6 +209,7 @@ mod tests {
         ready.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
     }
 
+    // rule 1
     #[test]
     fn opened_region_has_the_members_rights() {
         let (host, scopes) = (RegionHost::new(), scopes());
@@ -239,6 +240,7 @@ mod tests {
         assert_eq!(host.counts().regions_freed, 1);
     }
 
+    // rule 1
     #[test]
     fn refusal_hides_whether_a_name_exists() {
         let (host, scopes) = (RegionHost::new(), scopes());
@@ -260,6 +262,7 @@ mod tests {
         }
     }
 
+    // rule 1
     #[test]
     fn publishing_needs_the_share_right() {
         let (host, scopes) = (RegionHost::new(), scopes());

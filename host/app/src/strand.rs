@@ -160,6 +160,7 @@ mod tests {
         }
     }
 
+    // rule 2
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn guests_of_a_strand_take_turns() {
         let strand = Strand::new();

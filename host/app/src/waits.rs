@@ -37,8 +37,8 @@ pub(super) struct WaitNode<L> {
 /// of this.
 #[derive(Debug)]
 struct Wait<L> {
-    /// A number that tells this edge from the next one of the same guest. A guest that learns of the end of
-    /// a call may call again before that end is noted here.
+    /// A number that tells this edge from the next one of the same guest. A guest that learns
+    /// of the end of a call may call again before that end is noted here.
     number: u64,
     to: Arc<WaitNode<L>>,
     lends: L,
