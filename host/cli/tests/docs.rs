@@ -445,7 +445,7 @@ fn wit_blocks_parse() {
     for block in blocks(&["wit"]) {
         let mut resolve = Resolve::default();
         // With `wit/memory` as a dependency.
-        resolve.push_path(root().join("wit/app")).unwrap();
+        resolve.push_path(root().join("wit/memory")).unwrap();
         let text = &block.text;
         let is_definition = |line: &str| {
             let word = line.split_whitespace().next();

@@ -100,8 +100,8 @@ mod file_size {
         assert_code(&output, 0);
         assert_innocent_is_done(&output);
         let stdout = text(&output.stdout);
-        let refused = "RLIMIT_FSIZE (`ulimit -f`) allows this process files of 1048576 bytes at \
-                       most, and the region takes one of 4194304";
+        let refused = "RLIMIT_FSIZE (`ulimit -f`) allows this process files of at most \
+                       1048576 bytes, and the region needs one of 4194304";
         assert!(stdout.contains(refused), "{stdout}");
         assert!(stdout.contains("small region: Ok([105, 116])"), "{stdout}");
         assert!(stdout.contains("large file: Err("), "{stdout}");
