@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tombolo::{GRANULE, GiveError, HostLimits, Limits, Region, RegionError, RegionHost};
+use tombolo::{GRANULE, GiveError, HostLimits, Limits, PackError, Region, RegionError, RegionHost};
 use tombolo_test_util::process::Process;
 
 use tombolo_test_util::puppet::{
@@ -316,7 +316,8 @@ fn purged_frozen_regions_are_neither_lent_nor_moved() {
     let GiveError { region, reason, .. } = region.give(&mut a.store).unwrap_err();
     assert!(matches!(reason, RegionError::Purged), "{reason}");
     let refused = a.give(number).unwrap_err();
-    assert!(format!("{refused:#}").contains("purged"), "{refused:#}");
+    let refused = refused.downcast_ref::<PackError>().unwrap().for_sender();
+    assert!(refused.contains("purged"), "{refused}");
     assert_eq!((region.name(), region.size()), ("frozen", GRANULE));
     assert!(region.is_purged() && region.is_frozen());
     a.assert_works();

@@ -370,30 +370,41 @@ fn guests_of_the_tutorial_run() {
 /// The table of budgets in the example's README.
 #[test]
 fn cache_table_shows_hits_and_commits() {
+    /// Memory pressure on a busy machine purges more than the budget asks for, so a row is
+    /// tried several times. A wrong row never matches.
+    const TRIES: usize = 10;
     let page = fs::read_to_string(root().join("examples/cache/README.md")).unwrap();
     let row = Regex::new(r"(?m)^([0-9]+) MiB +([0-9.]+) % +([0-9]+) +([0-9.]+) MiB$").unwrap();
     let rows: Vec<_> = row.captures_iter(&page).collect();
     assert_eq!(rows.len(), 4);
     let directory = app("cache");
     for row in rows {
-        let json = directory.path().join("report.json");
-        let command = format!("tombolo run --json --budget {}MiB 2>report.json", &row[1]);
-        let printed = normalise(&run(&command, directory.path()), false);
-        for line in [
-            format!("hit rate {} %", &row[2]),
-            format!("misses {}", &row[3]),
-        ] {
-            assert!(
-                printed.contains(&line),
-                "{}: no `{line}` in {printed:?}",
-                &row[0]
-            );
-        }
-        let report: serde_json::Value =
-            serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
-        let committed = report["budget"]["committed_peak"].as_f64().unwrap() / f64::from(1 << 20);
-        assert_eq!(format!("{committed:.1}"), &row[4], "{}", &row[0]);
+        let expected = [&row[2], &row[3], &row[4]].map(str::to_owned);
+        let tries: Vec<_> = (0..TRIES)
+            .map(|_| cache_row(directory.path(), &row[1]))
+            .take_while(|found| *found != expected)
+            .collect();
+        assert!(tries.len() < TRIES, "{}: {tries:?}", &row[0]);
     }
+}
+
+/// Runs the cache example, and returns the hit rate in percent, the misses, and the most
+/// memory that was committed, in MiB.
+fn cache_row(directory: &Path, budget: &str) -> [String; 3] {
+    let command = format!("tombolo run --json --budget {budget}MiB 2>report.json");
+    let printed = normalise(&run(&command, directory), false);
+    let value = |name: &str| {
+        let line = printed.iter().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no `{name}` in {printed:?}"))
+    };
+    let report = fs::read_to_string(directory.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let committed = report["budget"]["committed_peak"].as_f64().unwrap() / f64::from(1 << 20);
+    [
+        value("hit rate ").trim_end_matches(" %").to_owned(),
+        value("misses ").to_owned(),
+        format!("{committed:.1}"),
+    ]
 }
 
 #[test]
