@@ -93,7 +93,10 @@ mod tests {
         let mut writer = encoder.write_header().expect("written");
         writer.write_image_data(bytes).expect("written");
         writer.finish().expect("written");
-        assert_eq!(list(directory.path()).expect("listed"), std::slice::from_ref(&path));
+        assert_eq!(
+            list(directory.path()).expect("listed"),
+            std::slice::from_ref(&path)
+        );
         let image = Image::open(&path).expect("it is an image");
         let mut pixels = vec![0; usize::try_from(image.size()).expect("small")];
         image.decode(&mut pixels).expect("it is whole");
