@@ -102,11 +102,8 @@ impl fmt::Display for Unsent {
     }
 }
 
-impl std::error::Error for Unsent {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.why)
-    }
-}
+// The reason is part of the text, and so no source.
+impl std::error::Error for Unsent {}
 
 /// A message that was received.
 #[derive(Debug)]

@@ -708,10 +708,17 @@ fn no_command(near: &[(String, String)]) -> String {
 fn listed(errors: &[StartError]) -> String {
     let mut text = String::new();
     for error in errors {
-        // With what wasmtime says, which is not this error's cause any more.
+        // With its causes, which are not causes of the error that lists it.
         let error = match error {
-            StartError::Compile { source, .. } => format!("{error}: {}", text::line(source)),
-            _ => error.to_string(),
+            StartError::Compile { source, .. }
+            | StartError::Grant { source, .. }
+            | StartError::Instantiate { source, .. } => {
+                format!("{error}: {}", text::line(source))
+            }
+            _ => {
+                let causes = error.causes().into_iter().map(|cause| format!(": {cause}"));
+                format!("{error}{}", causes.collect::<String>())
+            }
         };
         let _ = write!(text, "\n- {}", error.replace('\n', "\n  "));
     }

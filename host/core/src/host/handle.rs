@@ -455,6 +455,9 @@ impl Region {
     /// [duplicate](Region::duplicate). Through one claim they would displace each other again
     /// and again, and keep a processor busy with that.
     ///
+    /// A guard that conflicts and that this task holds itself is not told from others: the wait
+    /// then never ends, as with tokio's `RwLock`.
+    ///
     /// Dropping the future leaves the queue.
     ///
     /// # Errors
