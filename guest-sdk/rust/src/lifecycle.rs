@@ -1,6 +1,6 @@
 //! Lifecycle: learning that the app is to stop.
 //!
-//! If a guest of the app uses this module, all guests get some time to finish their work
+//! If a command of the app uses this module, all commands get some time to finish
 //! (`stop-timeout` in the manifest). Otherwise they are stopped at once.
 //!
 //! ```no_run
