@@ -12,7 +12,7 @@
 //! let frames = Receiver::open("frames")?;
 //! let done = Sender::open("done")?;
 //! while let Some(mut message) = frames.receive()? {
-//!     let frame = message.regions.remove(0);
+//!     let frame = message.regions.pop().ok_or("a message without a frame")?;
 //!     work(&frame.try_read(..)?);
 //!     done.send(&message.bytes, vec![frame])?;
 //! }
