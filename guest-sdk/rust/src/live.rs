@@ -1,3 +1,5 @@
+//! Live windows: shared access to bytes that other guests of the strand may change.
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Range, RangeBounds};

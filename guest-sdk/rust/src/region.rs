@@ -1,3 +1,5 @@
+//! Regions: creating, mapping, lending and restricting them.
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;

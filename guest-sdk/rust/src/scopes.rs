@@ -119,7 +119,7 @@ pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     }
 }
 
-/// Returns the event that the name is published.
+/// Returns a pollable that is ready when the name is published.
 ///
 /// # Errors
 ///
