@@ -77,7 +77,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// Those of `try_live_read`.
+    /// The errors of `try_live_read`.
     pub fn try_live_write(
         &self,
         range: impl RangeBounds<u64>,

@@ -231,7 +231,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// Those of `readable`, and [`Error::Frozen`].
+    /// The errors of `readable`, and [`Error::Frozen`].
     pub fn writable(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
         let range = range::window(range, self.size())?;
         self.turn::<Write>(&range)

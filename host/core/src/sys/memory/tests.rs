@@ -547,7 +547,7 @@ fn access_changed_while_masked_covers_all_parts() {
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["r--s"]);
 }
 
-/// Those of the kernel's mappings in a range, each once where they follow each other.
+/// Returns the permissions of the kernel's mappings in a range. Equal neighbours count once.
 fn permissions(range: Range<usize>) -> Vec<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mut all: Vec<String> = maps
