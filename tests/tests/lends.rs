@@ -25,7 +25,7 @@ fn windows_kept_after_a_lend_count() {
             }
             Err(other) => panic!("{other:?}"),
         }
-        // Whatever it keeps, the lend is over.
+        // The lend is over, even if the borrower keeps something.
         drop(region.try_write(0..GRANULE).unwrap());
     }
 }

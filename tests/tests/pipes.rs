@@ -214,7 +214,7 @@ fn members_find_names_with_their_rights() {
         let outcome = run(App::builder()
             .guest(node("reader", with(PipesPart::Open, "Rights(READ)")))
             .guest(node("publisher", with(PipesPart::Publish, how)))
-            .guest(node("stranger", PipesPart::Ungranted))
+            .guest(node("outsider", PipesPart::Ungranted))
             .scope(scope())
             .channel(channel("c", &["publisher"], "reader", 1))
             .channel(channel("done", &["reader"], "publisher", 1)));
@@ -413,16 +413,16 @@ fn stop_timeout_lets_guests_finish() {
 #[test]
 fn guests_that_stay_end_after_the_stop_timeout() {
     let out = tempfile::tempdir().unwrap();
-    let grace = Duration::from_millis(100);
+    let timeout = Duration::from_millis(100);
     let app = App::builder()
         .guest(GuestSpec {
             restart: often(),
             ..writer("a", with(PipesPart::Linger, "stay"), out.path())
         })
-        .stop_timeout(grace);
+        .stop_timeout(timeout);
     let (outcome, took) = stopped(app, out.path());
     assert_eq!(outcome.end, CommandExit::Stopped);
-    assert!(took >= grace, "{took:?}");
+    assert!(took >= timeout, "{took:?}");
     assert_eq!(
         outcome.report.guests[0].restarts,
         [],

@@ -233,7 +233,7 @@ fn large_windows_are_advised_to_use_huge_pages() {
     const HUGE: u64 = 2 << 20;
     let settings = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
     let setting = std::fs::read_to_string(settings).unwrap_or_default();
-    let heeded = setting.contains("[advise]");
+    let advises = setting.contains("[advise]");
     let host = host();
     let mut a = guest(&host, "a");
     let allocated = a.allocate(128).unwrap();
@@ -255,7 +255,7 @@ fn large_windows_are_advised_to_use_huge_pages() {
         let advised = flags.split_whitespace().any(|flag| flag == "hg");
         assert_eq!(
             advised,
-            heeded && fits,
+            advises && fits,
             "{offset} {length} {after}: {flags}"
         );
         // A part that was hidden is unchanged, and one mapping again.

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: two guests play music.
+//! `cargo xtask demo`: two guests process music.
 
 use std::ffi::OsStr;
 use std::fs;

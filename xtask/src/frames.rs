@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(run::exit_code(status))
 }
 
-/// Has the guest `decode` read images from a directory, and make none.
+/// Makes the guest `decode` read images from a directory instead of making its own.
 fn use_images(manifest: &mut DocumentMut, images: &Path) -> Result<()> {
     let images = images.to_str();
     let images = images.context("a manifest names a directory in UTF-8; rename the directory")?;

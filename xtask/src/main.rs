@@ -38,7 +38,7 @@ struct Arguments {
 enum Task {
     /// Run the music example: two sandboxed guests
     ///
-    /// Builds the program and the guests, and has two guests play music.
+    /// Builds the program and the guests, and runs two guests that process music.
     Demo(demo::Options),
     /// Run the cache example: purgeable memory that shrinks
     ///

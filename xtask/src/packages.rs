@@ -14,7 +14,7 @@ pub(crate) const GUESTS: &[&str] = &[
     "embed-plugin",
 ];
 
-/// Those of the guests that have tests which run natively, where a debugger can see them.
+/// The packages of guests that have tests which run natively, where a debugger can see them.
 /// The tests of the host run the same code as guests.
 pub(crate) const NATIVE_GUESTS: &[&str] = &[
     "tombolo-guest",

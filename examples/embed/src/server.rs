@@ -106,7 +106,7 @@ async fn answer(
 fn response(status: StatusCode, content_type: &str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    // It comes from the plugin. A text that is no valid header is left out.
+    // It comes from the plugin. A text that is not a valid header is left out.
     if let Ok(value) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(CONTENT_TYPE, value);
     }

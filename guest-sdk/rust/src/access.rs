@@ -1,3 +1,5 @@
+//! The kinds of access that a window can have, as types.
+
 use std::marker::PhantomData;
 
 use crate::bindings::windows;

@@ -89,6 +89,7 @@ impl From<wit::Refusal> for ChannelError {
 
 /// A message that was not sent, with its regions.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Unsent {
     /// The reason.
     pub why: ChannelError,
@@ -189,7 +190,7 @@ impl Sender {
         wit::Sender::finish(self.end);
     }
 
-    /// Returns the event that the channel has room, or is closed.
+    /// Returns a pollable that is ready while the channel has room, or is closed.
     #[must_use]
     pub fn writable(&self) -> Pollable {
         Pollable::new(self.end.subscribe())
@@ -276,7 +277,7 @@ impl Receiver {
         wit::Receiver::finish(self.end);
     }
 
-    /// Returns the event that the channel has a message, or is closed.
+    /// Returns a pollable that is ready while the channel has a message, or is closed.
     #[must_use]
     pub fn readable(&self) -> Pollable {
         Pollable::new(self.end.subscribe())

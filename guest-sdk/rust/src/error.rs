@@ -1,3 +1,5 @@
+//! The error of operations on regions and windows.
+
 use std::fmt;
 
 use crate::bindings::regions::ErrorCode;

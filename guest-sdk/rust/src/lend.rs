@@ -1,3 +1,5 @@
+//! Lending a region while windows on it stay mapped.
+
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;

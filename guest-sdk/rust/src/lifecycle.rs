@@ -26,7 +26,7 @@ pub fn stopping() -> bool {
     wit::stopping()
 }
 
-/// Returns the event that the app is to stop.
+/// Returns a pollable that is ready when the app is to stop.
 #[must_use]
 pub fn stop_event() -> Pollable {
     Pollable::new(wit::subscribe())

@@ -1,3 +1,5 @@
+//! Live windows: shared access to bytes that other guests of the strand may change.
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Range, RangeBounds};
@@ -75,7 +77,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// Those of `try_live_read`.
+    /// The errors of `try_live_read`.
     pub fn try_live_write(
         &self,
         range: impl RangeBounds<u64>,

@@ -1,3 +1,5 @@
+//! Pins: keeping bytes from being purged, and learning which were lost.
+
 /// The state of bytes that were pinned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "lost bytes read as zeros"]

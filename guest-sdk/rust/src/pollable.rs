@@ -1,3 +1,5 @@
+//! Events that a guest can wait for.
+
 use std::fmt;
 
 use crate::bindings::poll;

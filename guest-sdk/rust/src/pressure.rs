@@ -1,7 +1,7 @@
 //! Memory pressure: learning that the host is short of memory.
 //!
 //! A guest that frees memory when the host runs short chooses what to free. Otherwise the
-//! host purges bytes that no claim pins, and at [`Level::Critical`] it may kill guests.
+//! host purges bytes that no claim pins, and at [`Level::Critical`] it may terminate guests.
 //!
 //! ```no_run
 //! use tombolo_guest::pressure::{Level, Watch};
@@ -95,8 +95,8 @@ impl Watch {
         }
     }
 
-    /// Returns the event that the level differs from the one that was returned last, to
-    /// wait for several events with [`Pollable::first`].
+    /// Returns a pollable that is ready while the level differs from the one that was
+    /// returned last. [`Pollable::first`] waits for it and other events.
     #[must_use]
     pub fn change(&self) -> Pollable {
         Pollable::new(self.watch.subscribe())

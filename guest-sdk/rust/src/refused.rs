@@ -1,3 +1,5 @@
+//! The error of operations that consume a window, which returns the window.
+
 use std::error;
 use std::fmt;
 

@@ -1,3 +1,5 @@
+//! Regions: creating, mapping, lending and restricting them.
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -229,7 +231,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// Those of `readable`, and [`Error::Frozen`].
+    /// The errors of `readable`, and [`Error::Frozen`].
     pub fn writable(&self, range: impl RangeBounds<u64>) -> Result<Pollable, Error> {
         let range = range::window(range, self.size())?;
         self.turn::<Write>(&range)

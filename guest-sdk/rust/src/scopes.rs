@@ -109,7 +109,7 @@ pub fn try_open(scope: &str, name: &str) -> Result<Region, ScopeError> {
 ///
 /// # Errors
 ///
-/// Those of [`try_open`], without [`ScopeError::Absent`].
+/// The errors of [`try_open`], without [`ScopeError::Absent`].
 pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     loop {
         match try_open(scope, name) {
@@ -119,7 +119,7 @@ pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
     }
 }
 
-/// Returns the event that the name is published.
+/// Returns a pollable that is ready when the name is published.
 ///
 /// # Errors
 ///

@@ -1,3 +1,5 @@
+//! Windows whose bytes may be purged.
+
 use std::fmt;
 
 use crate::access::Access;

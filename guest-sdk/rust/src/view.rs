@@ -1,3 +1,5 @@
+//! The mapping behind each kind of window.
+
 use std::fmt;
 use std::ops::{Range, RangeBounds};
 

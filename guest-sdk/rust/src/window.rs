@@ -1,3 +1,5 @@
+//! Windows: slices of the bytes of a region.
+
 use std::fmt;
 use std::ops::{Deref, DerefMut, RangeBounds};
 

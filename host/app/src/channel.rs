@@ -5,7 +5,7 @@
 //! A channel is a queue behind a mutex. Sending checks, detaches and enqueues under that lock.
 //! So a sender that is told that the channel is full or closed still has its handles, and its
 //! windows as they were. The lock of a region is taken inside the lock of a channel, never the
-//! other way round. What a channel drops, it drops without its lock.
+//! other way round. A channel drops messages without its lock.
 //!
 //! A queued handle has no holder and is on its sender's account. Receiving charges the
 //! receiver first; if that is refused, the message stays the next one, and can be skipped. A

@@ -94,7 +94,7 @@ impl AppBuilder {
     /// would keep the app from starting, without starting anything. The guests' code is
     /// validated, but not compiled.
     ///
-    /// Takes time in proportion to the size of the components.
+    /// Blocks for a time in proportion to the size of the components.
     #[must_use]
     pub fn check(&self) -> Findings {
         let mut findings = Findings::default();
@@ -174,7 +174,7 @@ impl AppBuilder {
     ///
     /// # Errors
     ///
-    /// Where the host itself is at fault, so that nothing can be found.
+    /// If the host itself is at fault, so that the guests cannot be checked.
     fn tools(&self, level: OptLevel, findings: &mut Findings) -> Result<Tools, StartError> {
         self.policy_errors(&mut findings.errors);
         self.name_errors(&mut findings.errors);
@@ -203,9 +203,9 @@ impl AppBuilder {
         check: bool,
         findings: &mut Findings,
     ) -> Option<Vec<InstanceSize>> {
-        // Those that can be read, each with its guest's index.
+        // The components that can be read, each with its guest's index.
         let mut read: Vec<(usize, Component)> = Vec::new();
-        // What came of each program: its component and size, or what is wrong with it.
+        // The result for each program: its component and size, or what is wrong with it.
         type Read = Result<(Component, InstanceSize), String>;
         let mut types: Vec<Option<Read>> = vec![None; programs.wasm.len()];
         let mut sizes = Vec::new();
@@ -611,9 +611,9 @@ impl StartError {
                  for wasm32-wasip2"
                     .into(),
             ],
-            StartError::MessageBytes { .. } => vec![
-                "what is larger belongs in a region, which a message moves without a copy".into(),
-            ],
+            StartError::MessageBytes { .. } => {
+                vec!["larger data belongs in a region, which a message moves without a copy".into()]
+            }
             StartError::Queue { .. } => vec![
                 "lower how many messages may wait in it, or how many bytes each may have".into(),
             ],

@@ -238,7 +238,7 @@ fn send(
 ) -> wasmtime::Result<Result<(), WitUnsent>> {
     let id = StoreId::of(&store);
     let most = checked(&mut store)?.table.get(&end)?.message_bytes();
-    // What is too long is not even copied.
+    // A message that is too long is not even copied.
     let bytes = bytes.as_le_slice(&store);
     let bytes = match bytes.len() as u64 > most {
         true => Err(bytes.len()),

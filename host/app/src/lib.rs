@@ -19,6 +19,8 @@
 //! # }
 //! ```
 //!
+//! Functions do not block, unless their documentation says so.
+//!
 //! # Guests that are ended
 //!
 //! A guest ends by its own fault, or by [`AppHandle`]: because the operator wants it, because

@@ -1,4 +1,4 @@
-//! Where a guest gets its calls: a queue, and a slot from which a guest of the same strand
+//! The mailbox of a guest: a queue of calls, and a slot from which a guest of the same strand
 //! runs it inline.
 
 use std::sync::{Arc, Mutex, PoisonError};

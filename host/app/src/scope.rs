@@ -196,7 +196,7 @@ mod tests {
         GuestId::new(index)
     }
 
-    /// Guest 0 has all rights in `s`, guest 1 those to read, guest 2 is no member.
+    /// Guest 0 has all rights in `s`, guest 1 those to read, guest 2 is not a member.
     fn scopes() -> Scopes {
         Scopes::new([Scope::new(
             "s".into(),

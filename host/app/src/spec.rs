@@ -1,4 +1,8 @@
 //! The parts of an app, as its builder takes them.
+//!
+//! Embedders write these types as struct literals, so they are not `#[non_exhaustive]`. A new
+//! field is a breaking change. Code that ends a literal with `..GuestSpec::new(name, wasm)`, or
+//! with `..Default::default()` where that exists, needs no change then.
 
 use std::path::PathBuf;
 use std::sync::Arc;

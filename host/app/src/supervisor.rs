@@ -2,8 +2,8 @@
 //!
 //! A guest fails if it traps, is ended, or exits with a code other than 0. If its
 //! [`Restart`] policy says so, it gets a new store with new memory, from the component that is
-//! compiled already, on the account that it had. What it held is gone, as at any death: its
-//! windows poison regions, and its handles are dropped.
+//! compiled already, on the account that it had. The old store's state is gone, as at any
+//! death: its windows poison regions, and its handles are dropped.
 //!
 //! The order is: the store goes; the lends end; the *next mailbox* takes the place of the old
 //! one; and only then do callers learn of the failure. A caller that calls again finds the next

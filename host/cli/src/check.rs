@@ -1,4 +1,4 @@
-//! `tombolo check`.
+//! `tombolo check`: reports the errors of an app without running it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

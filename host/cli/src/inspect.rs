@@ -1,4 +1,4 @@
-//! `tombolo inspect`.
+//! `tombolo inspect`: shows the imports, exports, links and grants of guests.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

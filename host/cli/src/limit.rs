@@ -139,12 +139,11 @@ impl FromStr for Limit {
 }
 
 fn keys() -> String {
-    let names: Vec<String> = KEYS.iter().map(|key| format!("`{}`", key.name)).collect();
+    let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
     format!("the limits are {}", names.join(", "))
 }
 
 /// Returns the names of the limits.
-#[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|key| key.name)
 }

@@ -1,4 +1,4 @@
-//! `tombolo run`.
+//! `tombolo run`: runs an app from components or from a manifest.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

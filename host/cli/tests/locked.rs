@@ -267,7 +267,7 @@ fn sandboxed_app_logs_its_pressure_source() {
 #[test]
 fn app_without_psi_warns_and_runs() {
     let note = pressure_note("yes");
-    // What is heard instead, if anything, is the system's business.
+    // The system decides what is watched instead, if anything.
     let why = match Path::new("/proc/pressure/memory").exists() {
         true => "Read-only file system",
         false => "No such file",

@@ -90,8 +90,9 @@ fn live_windows_in_two_strands_are_refused() {
         let output = tombolo(app.path(), ["run"]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let error = text(&output.stderr);
-        let reason = "meter: unsupported: the bytes have live windows in another strand, and live \
-                      windows go together within one strand only: put these guests into one";
+        let reason = "meter: unsupported: the bytes have live windows in another strand; only \
+                      guests of one strand can share live windows: give these guests the same \
+                      `strand`";
         assert!(error.contains(reason), "{error}");
     }
 }

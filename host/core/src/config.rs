@@ -212,7 +212,7 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
         fault::Front::Wasmtime => {}
     }
     let mut store = Store::new(&engine, ());
-    // Whichever of these the configuration asks for.
+    // The configuration may ask for either of these.
     store.set_epoch_deadline(u64::MAX / 2);
     let _ = store.set_fuel(u64::MAX);
     let probe = Guest::new(&engine, &mut store).map_err(PrepareError::Engine)?;

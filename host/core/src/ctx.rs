@@ -325,10 +325,12 @@ impl RegionCtx {
 /// For `tombolo-app`.
 #[doc(hidden)]
 impl RegionCtx {
+    /// Returns the account and the limits of the guest.
     pub fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
+    /// Returns the table of the guest's resources.
     pub fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
@@ -353,6 +355,7 @@ impl RegionCtx {
         })
     }
 
+    /// Returns how many regions the guest has created.
     pub fn regions_created(&self) -> u64 {
         self.created
     }

@@ -67,8 +67,8 @@ pub enum RegionError {
     /// A limit on something that is not counted in an account is used up.
     #[error("{0}")]
     Limit(String),
-    /// A live window conflicts with live windows in another strand. They go together only
-    /// within one strand.
+    /// A live window conflicts with live windows in another strand. Only guests of one strand
+    /// can share live windows.
     #[error("{}", LedgerError::OtherStrand)]
     OtherStrand,
     /// The guest may have no live windows: see [`RegionCtxBuilder::live_within`].

@@ -14,8 +14,8 @@
 //!   Parcel::unpack(results)
 //! ```
 //!
-//! Whatever is dropped on the way, and whichever guest dies, no handle is ever in two hands, and
-//! a lend ends when its [`Borrowed`] is dropped.
+//! A handle never has two holders, even if one of these values is dropped or a guest dies on
+//! the way. A lend ends when its [`Borrowed`] is dropped.
 //!
 //! # Packing
 //!
@@ -80,6 +80,7 @@ impl RegionCtx {
 
 /// A way in which a region passes from one holder to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Transfer {
     /// For one call: `borrow<region>`.
     Lend,
@@ -344,6 +345,10 @@ pub fn is_region(any: &ResourceAny) -> bool {
 }
 
 /// Calls `visit` for every resource in a value.
+///
+/// # Errors
+///
+/// The first error of `visit`.
 pub fn each_resource(
     val: &mut Val,
     visit: &mut impl FnMut(&mut Val) -> wasmtime::Result<()>,

@@ -209,7 +209,7 @@ impl Window {
             inner.ledger().set_access(self.id, access)?;
             return set_perms(access).map_err(|error| {
                 // The lock stays as it is now if some of the pages have changed, or if others
-                // have opened windows that go together only with the new access.
+                // have opened windows that are compatible only with the new access.
                 if set_perms(before).is_ok() {
                     let _ = inner.ledger().set_access(self.id, before);
                 }

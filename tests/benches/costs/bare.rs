@@ -71,7 +71,7 @@ impl Bare {
         }
     }
 
-    /// Has it call so many times.
+    /// Makes the caller call this many times.
     pub fn nothing(&mut self, times: u32) {
         now(self.nothings.call_async(&mut self.store, (times,))).expect("it does not trap");
     }

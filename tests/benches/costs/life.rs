@@ -125,7 +125,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// Has it do something with each page of its data: `read` or `write`.
+    /// Makes the guest `read` or `write` each page of its data.
     fn touch(&mut self, how: &str) {
         let touch = self.instance.get_typed_func::<(), ()>(&mut self.store, how);
         let touch = touch.expect("it exports this");

@@ -26,7 +26,7 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// Those of `map`.
+    /// The errors of `map`.
     pub fn map(region: &Region, index: u64, access: Access) -> Result<Self, ErrorCode> {
         let granule = usize::try_from(GRANULE).unwrap();
         let layout = Layout::from_size_align(granule, granule).unwrap();

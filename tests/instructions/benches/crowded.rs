@@ -2,7 +2,7 @@
 //! once: claims, windows, lends, unpinned runs and waiters.
 //!
 //! As in `instructions.rs`, each path has a limit about a quarter above its last measured count.
-//! That file has the counts of an otherwise empty ledger.
+//! `instructions.rs` has the counts of an otherwise empty ledger.
 #![allow(missing_docs)] // Generated.
 
 use std::hint::black_box;

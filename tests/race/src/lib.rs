@@ -18,7 +18,7 @@ mod sync;
 mod time;
 
 pub use mock_region::{
-    Borrower, GRANULES, Limits, Memory, Owner, Recipient, Region, RegionError, Shared, Waiting,
-    World, some_access, some_span,
+    Borrower, GRANULES, Limits, Memory, MockHost, Owner, Recipient, Region, RegionError, Shared,
+    Waiting, some_access, some_span,
 };
 pub use time::Time;

@@ -1,8 +1,7 @@
-//! Regions as guests hold them, as far as the host's own source needs to know: what
-//! it does in wasm memory is noted here.
+//! Regions as guests hold them, as far as the host's own source needs them. They note
+//! which guest touches which granule at this moment, and which windows are shown.
 //!
-//! What is noted is no part of what is scheduled, and by no lock of the host's: who
-//! touches which granule at this moment, and which windows are shown.
+//! These notes are not part of the schedule, and no lock of the host protects them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,7 +73,7 @@ impl Recipient {
 
 /// All regions of one schedule, and all holders that they have had.
 #[derive(Debug)]
-pub struct World {
+pub struct MockHost {
     budget: Arc<Budget>,
     /// Its time, which passes if somebody drives it.
     pub time: Time,
@@ -86,11 +85,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nobody panics with it")
 }
 
-impl World {
-    /// A world without regions.
+impl MockHost {
+    /// Creates a host without regions.
     #[must_use]
-    pub fn new() -> Arc<World> {
-        Arc::new(World {
+    pub fn new() -> Arc<MockHost> {
+        Arc::new(MockHost {
             budget: Budget::new(1 << 30),
             time: Time::default(),
             regions: Mutex::default(),
@@ -663,7 +662,7 @@ impl Waiting {
     ///
     /// # Errors
     ///
-    /// What waiting does not cure.
+    /// If waiting does not help.
     pub fn new(region: &Region, span: Span, access: Access) -> Result<Waiting, RegionError> {
         let shared = region.shared();
         let id = shared.ledger.wait(region.handle(), span, access)?;

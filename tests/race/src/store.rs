@@ -1,8 +1,8 @@
 //! Regions with memory that notes what happens to it, for threads that race.
 //!
-//! What is noted here is no part of what is scheduled: the counters are plain
-//! atomics, at which no other thread goes on. They are changed where the layer
-//! above would change what can be seen.
+//! The notes are not part of the schedule: the counters are plain atomics, at which
+//! shuttle does not switch threads. They change at the points at which the layer above
+//! would change visible memory.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -59,7 +59,7 @@ impl Resident {
     ///
     /// # Panics
     ///
-    /// Where it is more than the budget.
+    /// If it is more than the budget.
     pub fn add(&self, granules: u64) {
         let now = self.granules.fetch_add(granules, SeqCst) + granules;
         assert!(now <= self.most, "{now} of {} granules", self.most);
@@ -88,7 +88,7 @@ struct Granule {
     purges: AtomicU64,
     /// 1 while it is resident.
     there: AtomicU64,
-    /// 1 while it is given back.
+    /// 1 while it is being purged.
     purging: AtomicU64,
 }
 
@@ -183,7 +183,7 @@ impl Store {
         (store, claim)
     }
 
-    /// Has something done whenever memory of the region is given back.
+    /// Runs `act` whenever memory of the region is purged.
     pub fn meanwhile(&self, act: impl Fn() + Send + Sync + 'static) {
         assert!(self.meanwhile.set(Box::new(act)).is_ok(), "set once");
     }

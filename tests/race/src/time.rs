@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
 
-/// The time of a world.
+/// The time of a [`MockHost`](crate::MockHost).
 #[derive(Clone, Debug, Default)]
 pub struct Time(Arc<Mutex<State>>);
 

@@ -268,8 +268,8 @@ fn lowered_budget_holds_for_racing_commits() {
         b.unpin(&(0..1));
         setting.join().expect("its assertions held");
         let (pinned, taken) = (pinning.join(), taking.join());
-        // What was pinned before, or at once since it was there, stays; what is
-        // committed beside that has to fit.
+        // Bytes that were pinned before, or at once because they were resident, stay. The
+        // other committed bytes have to fit.
         let _ = budget.purge(most);
         let (a2, taken) = (pinned.expect("no panic"), taken.expect("no panic"));
         let committed = budget.usage().committed / GRANULE;

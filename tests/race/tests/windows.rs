@@ -8,7 +8,9 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use tombolo_race_tests::region::{Access, GRANULE, LedgerError, Span};
-use tombolo_race_tests::{Borrower, GRANULES, Limits, Memory, Region, RegionError, Waiting, World};
+use tombolo_race_tests::{
+    Borrower, GRANULES, Limits, Memory, MockHost, Region, RegionError, Waiting,
+};
 use tombolo_race_tests::{some_access, some_span};
 
 mod common;
@@ -98,15 +100,15 @@ fn every_waiter_gets_its_turn() {
     for may_die in [false, true] {
         let all = seen.clone();
         try_schedules(3_000, move || {
-            let world = World::new();
-            let first = world.owner("first", Limits::default());
-            let region = world.create(&first);
+            let host = MockHost::new();
+            let first = host.owner("first", Limits::default());
+            let region = host.create(&first);
             let clock = thread::spawn({
-                let time = world.time.clone();
+                let time = host.time.clone();
                 move || block_on(time.drive())
             });
             let threads = (0..4).map(|guest: u32| {
-                let to = world.owner(&guest.to_string(), Limits::default());
+                let to = host.owner(&guest.to_string(), Limits::default());
                 let region = region.duplicate_for(&to).expect("there is room");
                 let seen = all.clone();
                 thread::spawn(move || block_on(use_windows(&region, &seen, may_die)))
@@ -116,9 +118,9 @@ fn every_waiter_gets_its_turn() {
             for thread in threads {
                 thread.join().expect("its assertions held");
             }
-            world.time.end();
+            host.time.end();
             clock.join().expect("its assertions held");
-            world.check_empty();
+            host.check_empty();
         });
     }
     // Each of these happened, or the test shows little.
@@ -140,13 +142,13 @@ fn readers_do_not_starve_a_writer() {
     let refused = Arc::new(AtomicU64::new(0));
     let all = refused.clone();
     try_schedules(5_000, move || {
-        let world = World::new();
-        let first = world.owner("writer", Limits::default());
-        let region = world.create(&first);
+        let host = MockHost::new();
+        let first = host.owner("writer", Limits::default());
+        let region = host.create(&first);
         let (waits, has) = (AtomicBool::new(false), AtomicBool::new(false));
         let state = Arc::new((waits, has));
         let readers = (0..3).map(|guest: u32| {
-            let to = world.owner(&guest.to_string(), Limits::default());
+            let to = host.owner(&guest.to_string(), Limits::default());
             let region = region.duplicate_for(&to).expect("there is room");
             let (state, refused) = (state.clone(), all.clone());
             thread::spawn(move || {
@@ -184,7 +186,7 @@ fn readers_do_not_starve_a_writer() {
             reader.join().expect("its assertions held");
         }
         drop((region, memory));
-        world.check_empty();
+        host.check_empty();
     });
     assert!(refused.load(SeqCst) > 100);
 }
@@ -195,10 +197,10 @@ fn readers_do_not_starve_a_writer() {
 #[test]
 fn borrower_passes_waiters_behind_its_lender() {
     try_schedules(5_000, || {
-        let world = World::new();
+        let host = MockHost::new();
         let [lender, borrower, other, reader] = ["lender", "borrower", "other", "reader"]
-            .map(|name| world.owner(name, Limits::default()));
-        let region = world.create(&lender);
+            .map(|name| host.owner(name, Limits::default()));
+        let region = host.create(&lender);
         let mut memory = Memory::default();
         let first = Span::of_window(0, GRANULE, 2 * GRANULE).expect("inside");
         let second = Span::of_window(GRANULE, GRANULE, 2 * GRANULE).expect("inside");
@@ -233,7 +235,7 @@ fn borrower_passes_waiters_behind_its_lender() {
             thread.join().expect("its assertions held");
         }
         drop((region, memory));
-        world.check_empty();
+        host.check_empty();
     });
 }
 
@@ -244,10 +246,10 @@ fn waiting_borrower_learns_of_the_lends_end() {
     let gone = Arc::new(AtomicU64::new(0));
     let count = gone.clone();
     try_schedules(5_000, move || {
-        let world = World::new();
+        let host = MockHost::new();
         let [lender, borrower, holder] =
-            ["lender", "borrower", "holder"].map(|name| world.owner(name, Limits::default()));
-        let region = world.create(&lender);
+            ["lender", "borrower", "holder"].map(|name| host.owner(name, Limits::default()));
+        let region = host.create(&lender);
         let held = region.duplicate_for(&holder).expect("there is room");
         let mut memory = Memory::default();
         memory
@@ -268,7 +270,7 @@ fn waiting_borrower_learns_of_the_lends_end() {
         borrowing.join().expect("its assertions held");
         memory.finish();
         drop((region, held, memory));
-        world.check_empty();
+        host.check_empty();
     });
     assert!(gone.load(SeqCst) > 100);
 }
@@ -278,9 +280,9 @@ fn waiting_borrower_learns_of_the_lends_end() {
 #[test]
 fn second_wait_of_a_claim_replaces_the_first() {
     try_schedules(5_000, || {
-        let world = World::new();
-        let [guest, holder] = ["guest", "holder"].map(|name| world.owner(name, Limits::default()));
-        let region = world.create(&guest);
+        let host = MockHost::new();
+        let [guest, holder] = ["guest", "holder"].map(|name| host.owner(name, Limits::default()));
+        let region = host.create(&guest);
         let held = region.duplicate_for(&holder).expect("there is room");
         let mut memory = Memory::default();
         let mapped = memory.map(&held, whole(), Access::Write);
@@ -292,7 +294,7 @@ fn second_wait_of_a_claim_replaces_the_first() {
         memory.unmap(0);
         block_on(second.ready());
         drop((second, region, held));
-        world.check_empty();
+        host.check_empty();
     });
 }
 
@@ -301,10 +303,10 @@ fn second_wait_of_a_claim_replaces_the_first() {
 #[test]
 fn lender_learns_of_every_end_of_a_lend() {
     try_schedules(5_000, || {
-        let world = World::new();
+        let host = MockHost::new();
         let [lender, borrower, other] =
-            ["lender", "borrower", "other"].map(|name| world.owner(name, Limits::default()));
-        let region = world.create(&lender);
+            ["lender", "borrower", "other"].map(|name| host.owner(name, Limits::default()));
+        let region = host.create(&lender);
         let (lent, back) = Borrower::lend(&region, &borrower).expect("nothing is against it");
         let (on, back_on) = Borrower::lend(&lent, &other).expect("nothing is against it");
         let over = back.over();
@@ -329,7 +331,7 @@ fn lender_learns_of_every_end_of_a_lend() {
         let mapped = memory.map(&region, whole(), Access::Read);
         let poisoned = RegionError::Refused(LedgerError::Poisoned).to_string();
         assert!(
-            mapped.is_ok_and(|()| true) || world.counts().1 == 1,
+            mapped.is_ok_and(|()| true) || host.counts().1 == 1,
             "{poisoned}"
         );
         threads
@@ -337,6 +339,6 @@ fn lender_learns_of_every_end_of_a_lend() {
             .expect("its assertions held");
         memory.finish();
         drop((region, memory));
-        world.check_empty();
+        host.check_empty();
     });
 }

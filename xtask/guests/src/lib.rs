@@ -70,9 +70,9 @@ pub fn build(target: &Path, packages: &[&str]) -> Command {
 
 /// Returns a command that starts cargo as from a shell.
 ///
-/// What the outer cargo tells its children about the package at hand would
-/// otherwise look, to build scripts that watch such variables, as if their
-/// package had changed, and they would run at each change between the two.
+/// The outer cargo sets variables that describe the package at hand. A build script that
+/// watches such variables would run again whenever the two ways of starting cargo
+/// alternate, as if its package had changed.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {

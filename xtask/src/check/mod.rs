@@ -107,7 +107,7 @@ const STEPS: &[Step] = &[
     ),
     long(
         "demo-refusal",
-        "The music example refuses what is no recording",
+        "The music example refuses a file that is not a recording",
         demo::refuse_licence,
     ),
     long(

@@ -1,4 +1,4 @@
-//! The step `attributes`: refuses sources that are compiled twice, and production code
+//! The step `path`: refuses sources that are compiled twice, and production code
 //! that changes for a test.
 
 use std::path::Path;

@@ -15,7 +15,7 @@ use crate::source::{self, File, Kind};
 /// The page that states the rules.
 const DESIGN: &str = "docs/design.md";
 
-/// Where the tests are.
+/// The directories with tests.
 const TESTED: &[&str] = &["examples", "guest-sdk", "host", "tests"];
 
 /// The rules with their tests.

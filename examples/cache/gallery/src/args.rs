@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
-Keeps decoded images where the host may purge them, and has a viewer look at them
+Keeps decoded images where the host may purge them, and lends them to a viewer
 
 Usage: gallery [OPTIONS] [IMAGES]
 

@@ -107,7 +107,7 @@ impl Music {
                     path: path.clone(),
                     wav,
                 }),
-                Err(error) => Err(format!("{}: {error}", path.display())),
+                Err(defect) => Err(format!("{} {defect}", path.display())),
             },
         }
     }
@@ -126,13 +126,13 @@ impl Music {
         let size = u64::from(spec.channels) * u64::from(frames) * pcm.bytes();
         if size > max_bytes {
             return Err(format!(
-                "{name}: is too big: its samples take {size} bytes, and the most is {max_bytes}; \
+                "{name} is too big: its samples take {size} bytes, and the most is {max_bytes}; \
                  take a shorter recording, or raise it with `--max-bytes {size}`"
             ));
         }
         let refused = |error: Error| match error {
             Error::Exhausted(why) | Error::InvalidArgument(why) => format!(
-                "{name}: is too big: its samples take {size} bytes ({why}); take a shorter \
+                "{name} is too big: its samples take {size} bytes ({why}); take a shorter \
                  recording, or raise the limit"
             ),
             other => format!("{name}: {other}"),
@@ -146,7 +146,7 @@ impl Music {
                 Pcm::Int16 => wav.decode_int16(window.as_mut_slice_of()),
                 Pcm::Float32 => wav.decode_float32(window.as_mut_slice_of()),
             }
-            .map_err(|error| format!("{name}: {error}"))?,
+            .map_err(|defect| format!("{name} {defect}"))?,
         }
         drop(window);
 

@@ -49,7 +49,7 @@ impl Riff {
         loop {
             let mut head = [0; 8];
             if at + 8 > len {
-                return Err(cut_short("ends before its samples begin"));
+                return Err(cut_short("it ends before its samples begin"));
             }
             file.seek(SeekFrom::Start(at)).map_err(|e| unreadable(&e))?;
             file.read_exact(&mut head).map_err(|e| unreadable(&e))?;
@@ -67,7 +67,7 @@ impl Riff {
                     let there = len - body;
                     if u64::from(part) > there {
                         return Err(cut_short(&format!(
-                            "promises {part} bytes of samples and has {there}"
+                            "the header promises {part} bytes of samples, and there are {there}"
                         )));
                     }
                     if part == 0 {
@@ -104,7 +104,7 @@ impl Riff {
 const NO_WAV: &str = "is not a WAV file; convert it to WAV first";
 
 fn cut_short(how: &str) -> String {
-    format!("is cut short: it {how}; get the whole file")
+    format!("is cut short: {how}; get the whole file")
 }
 
 /// Returns the text of a read error.
@@ -154,7 +154,7 @@ mod tests {
             (b"RIFF\0\0\0\0WAVE", "ends before its samples begin"),
             (
                 &wav(&[fmt.clone(), part(b"data", 9, b"1234")]),
-                "promises 9 bytes of samples and has 4",
+                "the header promises 9 bytes of samples, and there are 4",
             ),
             (
                 &wav(&[fmt.clone(), part(b"data", 0, b"")]),

@@ -81,7 +81,8 @@ impl CompilerProcess {
         }
     }
 
-    /// Runs as the child: compiles components until the parent closes the pipe.
+    /// Runs as the child: compiles components until the parent closes the pipe. Blocks
+    /// until then.
     ///
     /// The child must not read anything else from its standard input, or write anything else to
     /// its standard output.

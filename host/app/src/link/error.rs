@@ -355,13 +355,13 @@ pub enum UnsupportedImport {
     /// The import is a function outside an interface.
     #[error("a function outside any interface, and only interfaces can be linked between guests")]
     Bare,
-    /// The import is an item that is no interface, or its interface contains one.
+    /// The import is an item that is not an interface, or its interface contains one.
     #[error("a {item}, and only functions in interfaces can be linked between guests")]
     Item {
         /// The kind of item.
         item: &'static str,
     },
-    /// The function passes a handle to a resource of the host that is no region.
+    /// The function passes a handle to a resource of the host that is not a region.
     #[error(
         "which passes a handle to {} (at {}), and between guests only handles to regions and \
          to resources of guests can pass",

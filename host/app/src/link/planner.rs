@@ -383,7 +383,8 @@ fn unsupported(
     }
 }
 
-/// Returns why an imported item that is no interface cannot be linked. Types need no exporter.
+/// Returns why an imported item that is not an interface cannot be linked. Types need no
+/// exporter.
 fn unsupported_item(resources: &Resources, item: &ComponentItem) -> Option<UnsupportedImport> {
     let item = match item {
         ComponentItem::ComponentInstance(_) | ComponentItem::Type(_) => return None,

@@ -34,7 +34,7 @@ fn within(program: &str, arguments: &[&str], inner: &Command) -> Command {
 /// `read` windows.
 fn run_beside_violator(directory: &Path, attack: &str, program: &str, with: &[&str]) -> Output {
     let manifest = directory.join("tombolo.toml");
-    let component = guests::HOSTILE_TRESPASSER;
+    let component = guests::HOSTILE_VIOLATOR;
     let app = format!(
         "[guests.innocent]\ncomponent = {component:?}\nargs = [\"work\", \"2000\"]\n\n\
          [guests.violator]\ncomponent = {component:?}\nargs = [{attack}]\n\n\

@@ -476,6 +476,8 @@ impl Region {
     /// Takes a guard as [`try_write`](Region::try_write) does, but waits for its turn, as
     /// [`read`](Region::read) does.
     ///
+    /// Dropping the future leaves the queue.
+    ///
     /// # Errors
     ///
     /// As `try_write`, without [`RegionError::WouldBlock`].

@@ -125,7 +125,7 @@ mod tests {
             "memory pressure: watched by /sys/fs/cgroup/app/memory.pressure (some 70ms, full \
              700ms in 1s)"
         );
-        // What a file keeps is what was written to it last.
+        // The file has the last text that was written to it.
         let told = std::fs::read(tree.path("sys/fs/cgroup/app/memory.pressure")).unwrap();
         assert_eq!(told, b"full 700000 1000000\0");
     }

@@ -1,3 +1,5 @@
+//! Generated bindings for the interface `tombolo:memory/regions`.
+
 #![allow(missing_docs, unreachable_pub)]
 
 wasmtime::component::bindgen!({

@@ -13,8 +13,8 @@ pub enum LedgerError {
     WouldBlock,
     /// The bytes have live windows in another strand. Waiting does not help.
     #[error(
-        "the bytes have live windows in another strand, and live windows go together \
-         within one strand only: put these guests into one"
+        "the bytes have live windows in another strand; only guests of one strand can share \
+         live windows: give these guests the same `strand`"
     )]
     OtherStrand,
     /// The region is frozen.

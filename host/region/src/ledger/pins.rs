@@ -156,7 +156,7 @@ impl<P> Ledger<P> {
     }
 
     /// Returns whether a part of a span is being purged, or paid for by another thread that
-    /// pins it. What it costs to pin is then undecided.
+    /// pins it. The cost of pinning is then undecided.
     pub(crate) fn is_busy(&self, span: Span) -> bool {
         self.pins.is_busy(&span.granules())
     }

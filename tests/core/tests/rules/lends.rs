@@ -1,4 +1,4 @@
-//! Lends.
+//! Lends: the rights and windows of lender and borrower, and how a lend ends.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Moves.
+//! Moves: which handles and claims can move, and which account pays afterwards.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Has the first guest play the scenario of its own name, and fails if that fails.
+//! Makes the first guest play the scenario of its own name, and fails if that fails.
 
 mod bindings {
     #![allow(unsafe_code, missing_docs)] // Generated.

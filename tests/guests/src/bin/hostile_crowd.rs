@@ -91,7 +91,7 @@ fn publisher() {
     println!("publisher: all windows were had");
 }
 
-/// Has the right to read only. Opens a region very often, waits with each claim, and has
+/// Opens a region very often, with the right to read only. Waits with each claim, and keeps
 /// many windows elsewhere on it.
 fn member() {
     let region = scopes::open("s", "crowded").expect("it is published");

@@ -16,7 +16,7 @@ use super::guest_id::GuestId;
 use super::stop::{Failed, How, StopSignal};
 use super::waits::{self, LentRegions};
 use crate::mock_region::{
-    Memory, Recipient, Region, RegionError, Shared, World, some_access, some_span,
+    Memory, MockHost, Recipient, Region, RegionError, Shared, some_access, some_span,
 };
 use crate::region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
 use crate::sync::{Mutex, step};
@@ -119,7 +119,7 @@ impl Log {
     }
 }
 
-struct Seat {
+struct Mailbox {
     life: Arc<Life>,
     inbox: mpsc::UnboundedSender<Message>,
     recipient: Recipient,
@@ -349,11 +349,11 @@ impl Drop for LenderGuard<'_> {
 
 struct App {
     plan: Plan,
-    world: Arc<World>,
-    seats: Vec<Mutex<Arc<Seat>>>,
+    host: Arc<MockHost>,
+    mailboxes: Vec<Mutex<Arc<Mailbox>>>,
     ending: AtomicBool,
-    /// Of each guest, what its life is told.
-    told: Vec<Notes<Arc<StopSignal>>>,
+    /// The stop signal of each guest.
+    stop_signals: Vec<Notes<Arc<StopSignal>>>,
     /// All that there have been.
     lives: Notes<Vec<Arc<Life>>>,
     log: Log,
@@ -363,7 +363,7 @@ struct App {
 struct Guest {
     app: Arc<App>,
     life: Arc<Life>,
-    told: Arc<StopSignal>,
+    stop_signal: Arc<StopSignal>,
     to: Recipient,
     restarts: u32,
     store: Store,
@@ -376,15 +376,15 @@ struct Broken {
 }
 
 impl App {
-    fn seat(&self, index: usize) -> Arc<Seat> {
-        self.seats[index].lock().expect("nobody panics").clone()
+    fn mailbox(&self, index: usize) -> Arc<Mailbox> {
+        self.mailboxes[index].lock().expect("nobody panics").clone()
     }
 
-    fn new_seat(&self, guest: usize, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
-        let (seat, inbox) = seat(guest, recipient);
+    fn new_mailbox(&self, guest: usize, recipient: &Recipient) -> (Arc<Mailbox>, Inbox) {
+        let (mailbox, inbox) = mailbox(guest, recipient);
         let mut lives = self.lives.lock().expect("nobody panics");
-        lives.push(seat.life.clone());
-        (seat, inbox)
+        lives.push(mailbox.life.clone());
+        (mailbox, inbox)
     }
 
     fn again(
@@ -396,30 +396,30 @@ impl App {
         if restarts == 0 || self.ending.load(SeqCst) {
             return None;
         }
-        let (seat, inbox) = self.new_seat(index, &to);
+        let (mailbox, inbox) = self.new_mailbox(index, &to);
         let guest = Guest {
             app: self.clone(),
-            life: seat.life.clone(),
-            told: StopSignal::new(),
+            life: mailbox.life.clone(),
+            stop_signal: StopSignal::new(),
             to,
             restarts: restarts - 1,
             store: Store::default(),
         };
-        *self.told[index].lock().expect("nobody panics") = guest.told.clone();
-        *self.seats[index].lock().expect("nobody panics") = seat;
+        *self.stop_signals[index].lock().expect("nobody panics") = guest.stop_signal.clone();
+        *self.mailboxes[index].lock().expect("nobody panics") = mailbox;
         note(&self.seen.restarted);
         Some((guest, inbox))
     }
 }
 
-fn seat(guest: usize, recipient: &Recipient) -> (Arc<Seat>, Inbox) {
+fn mailbox(guest: usize, recipient: &Recipient) -> (Arc<Mailbox>, Inbox) {
     let (sender, inbox) = mpsc::unbounded_channel();
-    let seat = Seat {
+    let mailbox = Mailbox {
         life: Life::new(GuestId::new(guest)),
         inbox: sender,
         recipient: recipient.clone(),
     };
-    (Arc::new(seat), inbox)
+    (Arc::new(mailbox), inbox)
 }
 
 impl Guest {
@@ -427,7 +427,7 @@ impl Guest {
         let seen = self.app.seen.clone();
         for _ in 0..self.app.plan.acts {
             step();
-            self.told.check()?;
+            self.stop_signal.check()?;
             let memory = &mut self.store.memory;
             let windows = memory.windows();
             match thread_rng().gen_range(0..12) {
@@ -447,7 +447,7 @@ impl Guest {
                     if let Some(key) = self.store.some() {
                         match self.store.table[&key].duplicate() {
                             Ok(another) => drop(self.store.push(another)),
-                            // What is lent stays until the call has returned.
+                            // A lent handle stays until the call has returned.
                             Err(_) => continue,
                         }
                     }
@@ -459,7 +459,7 @@ impl Guest {
                     }
                 }
                 _ if depth > 0 => {
-                    let (first, last) = (self.app.plan.commands, self.app.seats.len());
+                    let (first, last) = (self.app.plan.commands, self.app.mailboxes.len());
                     let to = thread_rng().gen_range(first..last);
                     if to != self.life.guest().index() {
                         self.call(to, depth - 1).await;
@@ -474,9 +474,9 @@ impl Guest {
     async fn call(&mut self, to: usize, depth: u32) {
         let (app, from) = (self.app.clone(), self.life.guest().index());
         let seen = &*app.seen;
-        let seat = app.seat(to);
+        let mailbox = app.mailbox(to);
         let noted = app.log.begin(from, to);
-        let waiting = match app.seat(from).life.wait(&seat.life) {
+        let waiting = match app.mailbox(from).life.wait(&mailbox.life) {
             Ok(waiting) => waiting,
             Err(cycle) => {
                 let cycle: Vec<usize> = cycle.into_iter().map(GuestId::index).collect();
@@ -485,12 +485,12 @@ impl Guest {
                 return note(&seen.cycles);
             }
         };
-        if seat.inbox.is_closed() {
+        if mailbox.inbox.is_closed() {
             drop(waiting);
             app.log.end(noted);
             return note(&seen.closed);
         }
-        let packed = self.store.pack(2, true, &seat.recipient, seen);
+        let packed = self.store.pack(2, true, &mailbox.recipient, seen);
         let Ok((params, lending)) = packed else {
             drop(waiting);
             return app.log.end(noted);
@@ -511,7 +511,7 @@ impl Guest {
             reply,
         };
         step();
-        let reply = match seat.inbox.send(Message::Call(call)) {
+        let reply = match mailbox.inbox.send(Message::Call(call)) {
             Ok(()) => replied.await.ok(),
             Err(_) => None,
         };
@@ -534,10 +534,10 @@ impl Guest {
     }
 
     async fn serve(&mut self, inbox: &mut Inbox) -> Result<(), Broken> {
-        let told = self.told.clone();
+        let stop_signal = self.stop_signal.clone();
         loop {
             step();
-            match told.unless(How::Fails, inbox.recv()).await {
+            match stop_signal.unless(How::Fails, inbox.recv()).await {
                 None => {
                     return Err(Broken {
                         borrowed: None,
@@ -580,8 +580,8 @@ impl Guest {
         caller: &Recipient,
     ) -> (Option<Borrowed>, Result<Reply, Failed>) {
         let borrowed = self.store.unpack(params);
-        let told = self.told.clone();
-        let acted = told.unless(How::Fails, self.acts(depth)).await;
+        let stop_signal = self.stop_signal.clone();
+        let acted = stop_signal.unless(How::Fails, self.acts(depth)).await;
         if !matches!(acted, Some(Ok(()))) {
             return (Some(borrowed), Err(Failed));
         }
@@ -624,8 +624,8 @@ impl Guest {
     }
 
     async fn run(mut self) {
-        let (told, depth) = (self.told.clone(), self.app.plan.depth);
-        if let Some(Ok(())) = told.unless(How::Fails, self.acts(depth)).await {
+        let (stop_signal, depth) = (self.stop_signal.clone(), self.app.plan.depth);
+        if let Some(Ok(())) = stop_signal.unless(How::Fails, self.acts(depth)).await {
             self.store.memory.finish();
         }
     }
@@ -637,35 +637,40 @@ impl Guest {
 ///
 /// If anything is not as it should be.
 pub fn run(plan: Plan, seen: &Arc<Seen>) {
-    let world = World::new();
+    let host = MockHost::new();
     let count = plan.commands + plan.servers;
-    let recipients = (0..count).map(|guest| world.owner(&guest.to_string(), Default::default()));
+    let recipients = (0..count).map(|guest| host.owner(&guest.to_string(), Default::default()));
     let recipients: Vec<Recipient> = recipients.collect();
-    let seats = recipients.iter().enumerate();
-    let seats = seats.map(|(guest, to)| seat(guest, to));
-    let (seats, inboxes): (Vec<_>, Vec<_>) = seats.unzip();
-    let lives = seats.iter().map(|seat: &Arc<Seat>| seat.life.clone());
+    let mailboxes = recipients.iter().enumerate();
+    let mailboxes = mailboxes.map(|(guest, to)| mailbox(guest, to));
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.unzip();
+    let lives = mailboxes
+        .iter()
+        .map(|mailbox: &Arc<Mailbox>| mailbox.life.clone());
     let app = Arc::new(App {
         lives: Notes::new(lives.collect()),
         plan,
-        world: world.clone(),
-        seats: seats.into_iter().map(Mutex::new).collect(),
+        host: host.clone(),
+        mailboxes: mailboxes.into_iter().map(Mutex::new).collect(),
         ending: AtomicBool::new(false),
-        told: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
+        stop_signals: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
         log: Log::default(),
         seen: seen.clone(),
     });
     // One region that all have a claim on, and one of each.
-    let common = world.create(&recipients[0]);
+    let common = host.create(&recipients[0]);
     let (mut commands, mut servers) = (Vec::new(), Vec::new());
     for (index, (inbox, to)) in inboxes.into_iter().zip(recipients).enumerate() {
         let mut store = Store::default();
         store.push(common.duplicate_for(&to).expect("there is room"));
-        store.push(world.create(&to));
+        store.push(host.create(&to));
         let guest = Guest {
             app: app.clone(),
-            life: app.seat(index).life.clone(),
-            told: app.told[index].lock().expect("nobody panics").clone(),
+            life: app.mailbox(index).life.clone(),
+            stop_signal: app.stop_signals[index]
+                .lock()
+                .expect("nobody panics")
+                .clone(),
             to,
             restarts: plan.restarts,
             store,
@@ -673,8 +678,8 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         if index < plan.commands {
             drop(inbox);
             commands.push(thread::spawn(move || {
-                let told = guest.told.clone();
-                block_on(told.unless(How::Dropped, guest.run()));
+                let stop_signal = guest.stop_signal.clone();
+                block_on(stop_signal.unless(How::Dropped, guest.run()));
             }));
         } else {
             servers.push(thread::spawn(move || {
@@ -684,8 +689,8 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
                     if guest.app.ending.load(SeqCst) {
                         return;
                     }
-                    let told = guest.told.clone();
-                    next = block_on(told.unless(How::Dropped, guest.live(inbox))).flatten();
+                    let stop_signal = guest.stop_signal.clone();
+                    next = block_on(stop_signal.unless(How::Dropped, guest.live(inbox))).flatten();
                 }
             }));
         }
@@ -703,8 +708,11 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
                     0 => How::Dropped,
                     _ => How::Fails,
                 };
-                let told = app.told[guest].lock().expect("nobody panics").clone();
-                told.end(how);
+                let stop_signal = app.stop_signals[guest]
+                    .lock()
+                    .expect("nobody panics")
+                    .clone();
+                stop_signal.end(how);
             }
         }
     });
@@ -713,7 +721,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     }
     app.ending.store(true, SeqCst);
     for guest in 0..count {
-        let _ = app.seat(guest).inbox.send(Message::Stop);
+        let _ = app.mailbox(guest).inbox.send(Message::Stop);
     }
     for thread in servers.into_iter().chain([killer]) {
         thread.join().expect("its assertions held");
@@ -727,6 +735,6 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
             assert!(from.wait(to).is_ok(), "nobody waits any more");
         }
     }
-    app.world.check_empty();
-    seen.poisoned.fetch_add(world.counts().1 as u64, SeqCst);
+    app.host.check_empty();
+    seen.poisoned.fetch_add(host.counts().1 as u64, SeqCst);
 }

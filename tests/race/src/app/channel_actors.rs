@@ -15,7 +15,7 @@ use super::channel::{
 use super::guest_id::GuestId;
 use super::spec::ChannelSpec;
 use super::stop::{Failed, How, StopSignal};
-use crate::mock_region::{Limits, Memory, Recipient, World, some_access, some_span};
+use crate::mock_region::{Limits, Memory, MockHost, Recipient, some_access, some_span};
 use crate::region::WindowEnd;
 
 /// The shape of the channel that is tried.
@@ -56,9 +56,9 @@ fn note(of: &AtomicU64) {
 
 struct Post {
     plan: Plan,
-    world: Arc<World>,
+    host: Arc<MockHost>,
     channels: Channels,
-    told: Vec<Notes<Arc<StopSignal>>>,
+    stop_signals: Vec<Notes<Arc<StopSignal>>>,
     /// Guests that send or receive no more, as they have said or their end did.
     done: Vec<AtomicBool>,
     /// The next number of each sender, in all its lives.
@@ -74,8 +74,11 @@ struct Post {
 }
 
 impl Post {
-    fn told(&self, guest: usize) -> Arc<StopSignal> {
-        self.told[guest].lock().expect("nobody panics").clone()
+    fn stop_signal(&self, guest: usize) -> Arc<StopSignal> {
+        self.stop_signals[guest]
+            .lock()
+            .expect("nobody panics")
+            .clone()
     }
 
     fn receiver(&self) -> usize {
@@ -85,15 +88,15 @@ impl Post {
     /// All lives of a guest.
     fn live(&self, guest: usize, to: &Recipient) {
         for life in 0..=self.plan.restarts {
-            let told = self.told(guest);
+            let stop_signal = self.stop_signal(guest);
             let lived = match guest == self.receiver() {
-                true => block_on(self.receive(&told, to)),
-                false => block_on(self.send(guest, &told, to)),
+                true => block_on(self.receive(&stop_signal, to)),
+                false => block_on(self.send(guest, &stop_signal, to)),
             };
             match lived {
                 Ok(()) => break,
                 Err(Failed) if life < self.plan.restarts => {
-                    *self.told[guest].lock().expect("nobody panics") = StopSignal::new();
+                    *self.stop_signals[guest].lock().expect("nobody panics") = StopSignal::new();
                     self.channels.on_restart(GuestId::new(guest));
                     note(&self.seen.restarted);
                 }
@@ -113,13 +116,18 @@ impl Post {
         self.done[guest].fetch_or(self.plan.restarts == 0, SeqCst);
     }
 
-    async fn send(&self, guest: usize, told: &StopSignal, to: &Recipient) -> Result<(), Failed> {
+    async fn send(
+        &self,
+        guest: usize,
+        stop_signal: &StopSignal,
+        to: &Recipient,
+    ) -> Result<(), Failed> {
         let end = self
             .channels
             .sender(GuestId::new(guest), "c")
             .expect("it is permitted");
         let mut end = Some(end);
-        let sent = self.send_all(guest, told, to, end.as_ref().expect("there"));
+        let sent = self.send_all(guest, stop_signal, to, end.as_ref().expect("there"));
         let sent = sent.await;
         let end = end.take().expect("there");
         match &sent {
@@ -143,7 +151,7 @@ impl Post {
     async fn send_all(
         &self,
         guest: usize,
-        told: &StopSignal,
+        stop_signal: &StopSignal,
         to: &Recipient,
         end: &SenderEnd,
     ) -> Result<(), Failed> {
@@ -156,12 +164,12 @@ impl Post {
                 regions: Vec::new(),
             };
             if thread_rng().gen_range(0..2) == 0 {
-                let region = self.world.create(to);
+                let region = self.host.create(to);
                 let _ = memory.map(&region, some_span(), some_access());
                 letter.regions.push(region);
             }
             loop {
-                told.check()?;
+                stop_signal.check()?;
                 let regions = letter.regions.len() as u64;
                 let sent = end.send(letter, |letter| {
                     if thread_rng().gen_range(0..8) == 0 {
@@ -187,7 +195,7 @@ impl Post {
                     Err(Unsent::Refused(ChannelError::WouldBlock, letter)) => {
                         note(&self.seen.full);
                         let room = end.writable();
-                        let ready = told.unless(How::Fails, room.ready());
+                        let ready = stop_signal.unless(How::Fails, room.ready());
                         ready.await.ok_or(Failed)?;
                         letter
                     }
@@ -206,10 +214,10 @@ impl Post {
         Ok(())
     }
 
-    async fn receive(&self, told: &StopSignal, to: &Recipient) -> Result<(), Failed> {
+    async fn receive(&self, stop_signal: &StopSignal, to: &Recipient) -> Result<(), Failed> {
         let end = self.channels.receiver(GuestId::new(self.receiver()), "c");
         let end = end.expect("nobody else has it");
-        let received = self.receive_all(told, to, &end).await;
+        let received = self.receive_all(stop_signal, to, &end).await;
         match &received {
             Err(Failed) if thread_rng().gen_range(0..2) == 0 => {
                 self.may_be_done(self.receiver());
@@ -230,14 +238,14 @@ impl Post {
 
     async fn receive_all(
         &self,
-        told: &StopSignal,
+        stop_signal: &StopSignal,
         to: &Recipient,
         end: &ReceiverEnd,
     ) -> Result<(), Failed> {
         let mut memory = Memory::default();
         let mut held = Vec::new();
         loop {
-            told.check()?;
+            stop_signal.check()?;
             let refused = match thread_rng().gen_range(0..10) {
                 0 => match end.skip() {
                     Ok(()) => {
@@ -270,7 +278,7 @@ impl Post {
                 ChannelError::WouldBlock => {
                     note(&self.seen.empty);
                     let mail = end.readable();
-                    let ready = told.unless(How::Fails, mail.ready());
+                    let ready = stop_signal.unless(How::Fails, mail.ready());
                     ready.await.ok_or(Failed)?;
                 }
                 ChannelError::Closed => {
@@ -307,7 +315,7 @@ impl Post {
 ///
 /// If anything is not as it should be.
 pub fn run(plan: Plan, seen: &Arc<Seen>) {
-    let world = World::new();
+    let host = MockHost::new();
     let count = plan.senders + 1;
     // The receiver has no room for more than two.
     let small = Limits {
@@ -334,9 +342,9 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     };
     let post = Arc::new(Post {
         plan,
-        world: world.clone(),
+        host: host.clone(),
         channels: Channels::new([Channel::new(spec, members, receiver)]),
-        told: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
+        stop_signals: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
         next: (0..count).map(|_| AtomicU64::new(0)).collect(),
         last: Notes::new(vec![None; plan.senders]),
@@ -347,7 +355,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         seen: seen.clone(),
     });
     let guests = limits.enumerate().map(|(guest, limits)| {
-        let (post, to) = (post.clone(), world.owner(&guest.to_string(), limits));
+        let (post, to) = (post.clone(), host.owner(&guest.to_string(), limits));
         thread::spawn(move || post.live(guest, &to))
     });
     let guests: Vec<_> = guests.collect();
@@ -356,7 +364,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
             thread::yield_now();
         }
         let guest = thread_rng().gen_range(0..count);
-        post.told(guest).end(How::Fails);
+        post.stop_signal(guest).end(How::Fails);
     }
     for guest in guests {
         guest.join().expect("its assertions held");
@@ -377,5 +385,5 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     seen.skipped.fetch_add(skipped, SeqCst);
     seen.dropped.fetch_add(report.dropped - skipped, SeqCst);
     drop(post);
-    world.check_empty();
+    host.check_empty();
 }

@@ -1,4 +1,4 @@
-//! In the host's place.
+//! The channel report that the host's `channel.rs` needs, without the rest of the app.
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChannelReport {

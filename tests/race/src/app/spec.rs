@@ -1,4 +1,4 @@
-//! In the host's place.
+//! The channel description that the host's `channel.rs` needs, without the rest of the app.
 
 pub(super) struct ChannelSpec {
     pub(super) name: String,

@@ -23,7 +23,7 @@ pub(super) struct StopSignal(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    told: Option<How>,
+    how: Option<How>,
     waker: Option<Waker>,
 }
 
@@ -34,7 +34,7 @@ impl StopSignal {
 
     pub(super) fn end(&self, how: How) {
         let mut state = self.0.lock().expect("nobody panics with it");
-        state.told.get_or_insert(how);
+        state.how.get_or_insert(how);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -51,7 +51,7 @@ impl StopSignal {
     }
 
     fn get(&self) -> Option<How> {
-        self.0.lock().expect("nobody panics with it").told
+        self.0.lock().expect("nobody panics with it").how
     }
 
     /// Does something up to its end or to the guest's, if that is to be in this
@@ -61,7 +61,7 @@ impl StopSignal {
         poll_fn(|context| {
             {
                 let mut state = self.0.lock().expect("nobody panics with it");
-                if state.told == Some(how) {
+                if state.how == Some(how) {
                     return Poll::Ready(None);
                 }
                 state.waker = Some(context.waker().clone());

@@ -1,4 +1,4 @@
-//! Schedules.
+//! Runs a test under many schedules.
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner};

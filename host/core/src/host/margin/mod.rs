@@ -187,6 +187,10 @@ impl Promise {
     }
 
     /// Asks for more bytes of linear memory; see [`RegionHost::may_grow`].
+    ///
+    /// # Errors
+    ///
+    /// [`ShortOfMemory`] if there is too little memory, and too little to purge.
     pub fn grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
         let margin = self.host.margin();
         margin.recall(&self.host, bytes)?;

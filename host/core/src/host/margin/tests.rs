@@ -122,7 +122,7 @@ fn hopeless_growth_is_refused_and_purges_nothing() {
     promise.grow(60 * MIB).unwrap();
     assert_eq!(host.budget().purged, 20 * MIB);
     assert!(promise.grow(1).is_err());
-    // What was promised to a guest that has ended is free.
+    // Bytes that were promised to a guest that has ended are free.
     drop(promise);
     super::Promise::new(&host, Arc::default())
         .grow(60 * MIB)
@@ -141,7 +141,7 @@ fn commit_without_memory_names_the_margin() {
         error.contains("11534336 more asked for, 10485760"),
         "{error}"
     );
-    // What is committed counts, touched or not.
+    // Committed bytes count, touched or not.
     let region = host.create("small", 6 * MIB).unwrap();
     assert!(promise.grow(5 * MIB).is_err());
     drop(region);
@@ -220,7 +220,7 @@ fn most_refusals_take_no_look() {
         assert!(host.create("large", 61 * MIB).is_err());
     }
     assert!(machine.looks.load(Ordering::Relaxed) < 1500);
-    // What fits is not refused.
+    // A request that fits is not refused.
     promise.grow(60 * MIB).unwrap();
 }
 

@@ -206,7 +206,7 @@ impl MappedWindow {
 pub(super) struct State {
     /// By first address.
     windows: BTreeMap<usize, MappedWindow>,
-    /// Where windows ever began or ended.
+    /// Addresses at which windows ever began or ended.
     split_points: SplitPoints,
     /// The VMAs that windows add to the memory, at worst.
     vmas: VmaCharge,

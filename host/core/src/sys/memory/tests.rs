@@ -40,8 +40,8 @@ fn show(memory: &Memory, granule: usize, file: &Arc<RegionFile>, perms: Perms) -
     start
 }
 
-/// A memory of two granules, whose second one shows a region full of ones.
-/// Gives the address of the window, too.
+/// Returns a memory of two granules, whose second one shows a region full of ones, and the
+/// address of the window.
 fn shown() -> (Memory, usize, Arc<StoreMark>) {
     shown_with(1)
 }
@@ -190,7 +190,7 @@ fn assert_as_new(memory: &Memory, guard: usize) {
         mappings.iter().any(|it| it.range.end == end),
         "{mappings:#x?}"
     );
-    // What lies next to it in the address space may be one mapping with it.
+    // Neighbours in the address space may be one mapping with it.
     assert!(mappings.len() as u64 <= VMAS, "{mappings:#x?}");
     assert_eq!(memory.record.vma_splits(), 0);
 }
@@ -547,7 +547,7 @@ fn access_changed_while_masked_covers_all_parts() {
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["r--s"]);
 }
 
-/// Those of the kernel's mappings in a range, each once where they follow each other.
+/// Returns the permissions of the kernel's mappings in a range. Equal neighbours count once.
 fn permissions(range: Range<usize>) -> Vec<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mut all: Vec<String> = maps
@@ -583,7 +583,7 @@ fn resident_bytes_leave_out_windows() {
     write(base + 3 * page);
     write(base + 3 * page + 1);
     assert_eq!(super::super::private_bytes(own), 2 * page as u64);
-    // What it writes where a window is hidden is its own.
+    // A page that it writes where a window is hidden is its own.
     memory.record.mask(STORE, window, 0).unwrap();
     write(window);
     assert_eq!(super::super::private_bytes(own), 3 * page as u64);
@@ -596,8 +596,8 @@ fn resident_bytes_leave_out_windows() {
     assert_eq!(super::super::private_bytes(own), 0);
 }
 
-// What the kernel refuses. How all of it comes out for guests is in
-// `refusal_tests.rs`; here are the states that such refusals leave.
+// Refusals of the kernel: these tests check the states that they leave. `refusal_tests`
+// checks their effects on guests.
 
 /// Runs `act`, of which the kernel refuses the calls with these numbers.
 fn refusing(first: u32, count: u32, act: impl FnOnce()) {
@@ -614,7 +614,7 @@ fn violation_beside_a_masked_part_is_undone_whole() {
     record.set_perms(STORE, start, 0, Perms::Read).unwrap();
     assert_eq!(record.absorb(start), Absorbed::Yes);
     write(end);
-    // What is shown again is shown whole.
+    // A part that is shown again is shown whole.
     record.unmask_part(STORE, start, 0, hole..end, 100).unwrap();
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["r--s"]);
     assert_eq!(granules.map(byte), [1, 1, 1]);

@@ -1,7 +1,7 @@
 //! Two guests, selected by the first argument.
 //!
 //! `attack` opens two large windows to read, grows its memory until that is refused, and
-//! writes to both windows with `memory.fill`. It is killed at its next host call. Its
+//! writes to both windows with `memory.fill`. It is terminated at its next host call. Its
 //! second argument is the size of the region in granules.
 //!
 //! `work` is innocent. It creates, fills, checks and drops regions; its second argument is
@@ -38,14 +38,14 @@ fn attack(granules: u64) {
     for step in [256, 16, 1] {
         while core::arch::wasm32::memory_grow::<0>(step) != usize::MAX {}
     }
-    println!("trespasser: its memory is full");
+    println!("violator: its memory is full");
     for window in &windows {
         let start = window.as_ptr().cast_mut();
         // SAFETY: there is none. This write is the attack. The compiler does not know the
         // length, which makes the write a `memory.fill`.
         unsafe { start.write_bytes(7, black_box(1 << 16)) };
     }
-    println!("trespasser: nobody stopped it");
+    println!("violator: nobody stopped it");
 }
 
 fn work(rounds: u64) {
