@@ -290,7 +290,7 @@ fn cache_misses_only_under_a_small_budget() {
     assert_eq!(scarce("decoded again"), scarce("misses") << 20);
 }
 
-const SHORT: &str = "program_ends_the_guest_with_the_highest_score_when_the_kernel_says_so";
+const SHORT: &str = "kernel_pressure_kills_the_highest_score";
 
 /// The kernel makes the app wait for memory, as it counts it, with the default thresholds.
 #[test] // rules 8, 13

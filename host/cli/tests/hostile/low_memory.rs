@@ -136,7 +136,7 @@ fn untouched_gigabyte_is_refused_without_harm() {
 #[test] // rule 8
 #[ignore = "takes root, to make a cgroup"]
 fn highest_score_ends_before_the_kernel_kills() {
-    const NAME: &str = "low_memory::guest_is_ended_by_score_before_the_kernel_kills";
+    const NAME: &str = "low_memory::highest_score_ends_before_the_kernel_kills";
     fill_if_told();
     let group = group("filled");
     let app = app(&[("first", "hold 20", 100), ("second", "hold 60", 900)]);
