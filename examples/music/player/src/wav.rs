@@ -217,7 +217,7 @@ mod tests {
         file.set_len(1000).expect("cut");
         let error = Wav::open(&path).err().expect("refused");
         assert!(
-            error.contains("promises 2000 bytes of samples and has"),
+            error.contains("promises 2000 bytes of samples, and there are"),
             "{error}"
         );
     }

@@ -423,7 +423,7 @@ fn lend_live(strands: &str) {
         _ => {
             has(
                 &live.unwrap_err(),
-                &["unsupported", "another strand", "into one"],
+                &["unsupported", "another strand", "the same `strand`"],
             );
             assert!(page.is_all(3));
         }
