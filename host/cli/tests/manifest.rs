@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tombolo_tests::artifacts::{
     CACHE_GALLERY, CACHE_VIEWER, METER_FILLER, METER_METER, MUSIC_AUDIOSERVER, MUSIC_PLAYER,
 };
+use toml_edit::{Array, DocumentMut, value};
 
 const MUSIC: &str = include_str!("../../../examples/music/tombolo.toml");
 const CACHE: &str = include_str!("../../../examples/cache/tombolo.toml");
@@ -25,6 +26,21 @@ fn tombolo(dir: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the program prints UTF-8")
+}
+
+/// Returns a changed manifest.
+fn edited(manifest: &str, edit: impl FnOnce(&mut DocumentMut)) -> String {
+    let mut document: DocumentMut = manifest.parse().unwrap();
+    edit(&mut document);
+    document.to_string()
+}
+
+/// Returns the manifest of `music` in which `player` may not call `audioserver`.
+fn without_calls() -> String {
+    edited(MUSIC, |manifest| {
+        let player = manifest["guests"]["player"].as_table_mut().unwrap();
+        player.remove("calls");
+    })
 }
 
 /// Creates a directory with a manifest and components.
@@ -84,8 +100,14 @@ fn manifest_in_the_directory_runs_with_arguments() {
 
 #[test] // rule 2
 fn live_windows_in_two_strands_are_refused() {
-    for strands in ["", "strand = \"other\"\n"] {
-        let apart = METER.replacen("strand = \"sound\"\n", strands, 1);
+    for strand in [None, Some("other")] {
+        let apart = edited(METER, |manifest| {
+            let meter = manifest["guests"]["meter"].as_table_mut().unwrap();
+            match strand {
+                Some(strand) => drop(meter.insert("strand", value(strand))),
+                None => drop(meter.remove("strand")),
+            }
+        });
         let app = self::app(&apart, &[METER_FILLER, METER_METER]);
         let output = tombolo(app.path(), ["run"]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -115,7 +137,9 @@ fn paths_are_relative_to_the_manifest() {
 
 #[test] // rule 1
 fn read_only_directory_cannot_be_written() {
-    let read_only = MUSIC.replace(r#"access = "write""#, r#"access = "read""#);
+    let read_only = edited(MUSIC, |manifest| {
+        manifest["guests"]["player"]["dirs"][0]["access"] = value("read");
+    });
     let app = app(&read_only, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
     std::fs::write(app.path().join("in.wav"), wav()).unwrap();
     let output = tombolo(app.path(), ["run", "--", "/music/in.wav"]);
@@ -125,7 +149,9 @@ fn read_only_directory_cannot_be_written() {
 
 #[test] // rule 10
 fn limits_of_the_manifest_apply() {
-    let short = MUSIC.replace(r#"call-time = "30s""#, r#"call-time = "1ms""#);
+    let short = edited(MUSIC, |manifest| {
+        manifest["guests"]["audioserver"]["limits"]["call-time"] = value("1ms");
+    });
     let app = app(&short, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
     let output = tombolo(app.path(), ["run"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -135,9 +161,11 @@ fn limits_of_the_manifest_apply() {
 
 #[test] // rule 8
 fn budget_option_overrides_the_manifest() {
-    let manifest = CACHE
-        .replace("16MiB", "2MiB")
-        .replace(r#"["--make", "48"]"#, r#"["--make", "6", "--views", "60"]"#);
+    let manifest = edited(CACHE, |manifest| {
+        manifest["app"]["budget"] = value("2MiB");
+        let args = Array::from_iter(["--make", "6", "--views", "60"]);
+        manifest["guests"]["gallery"]["args"] = value(args);
+    });
     let app = app(&manifest, &[CACHE_GALLERY, CACHE_VIEWER]);
     std::fs::create_dir(app.path().join("pictures")).unwrap();
     let misses = |arguments: &[&str]| -> u64 {
@@ -154,7 +182,7 @@ fn budget_option_overrides_the_manifest() {
 
 #[test] // rule 1
 fn forbidden_call_keeps_the_app_from_starting() {
-    let manifest = MUSIC.replace("calls = [\"audioserver\"]\n", "");
+    let manifest = without_calls();
     let app = app(&manifest, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
     let expected = r#"error: `player` imports `tombolo-examples:music/server@0.1.0`, but is not allowed to call `audioserver`, which exports it
  --> tombolo.toml:5:14
@@ -335,7 +363,7 @@ fn inspect_shows_unlinked_imports() {
 
 #[test]
 fn inspect_shows_forbidden_calls_and_grants() {
-    let manifest = MUSIC.replace("calls = [\"audioserver\"]\n", "");
+    let manifest = without_calls();
     let app = app(&manifest, &[MUSIC_PLAYER, MUSIC_AUDIOSERVER]);
     let json = printed(app.path(), &["inspect", "--json"]);
     for part in [
