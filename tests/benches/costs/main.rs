@@ -39,8 +39,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use measure::Plan;
-use miniserde::json::{self, Array, Object, Value};
 use ratio::{Ratio, Ratios};
+use serde_json::{Value, json};
 use table::Table;
 
 /// The figures of a group.
@@ -141,7 +141,7 @@ fn main() -> ExitCode {
         say(&format!("\n{}", Ratios(&ratios)));
     }
     if arguments.json {
-        println!("{}", json(&text, &tables, &ratios));
+        println!("{}", json_report(&text, &tables, &ratios));
     }
     if let Some(folder) = &arguments.report {
         match report(folder, &text, &tables, &ratios) {
@@ -158,23 +158,20 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn json(machine: &str, tables: &[Table], ratios: &[Ratio]) -> String {
+fn json_report(machine: &str, tables: &[Table], ratios: &[Ratio]) -> String {
     let ratios = ratios.iter().map(|ratio| {
-        let mut object = Object::new();
-        let value = json::Number::F64(ratio.value);
-        object.insert("what".into(), Value::String(ratio.what.into()));
-        object.insert("value".into(), Value::Number(value));
+        let mut object = json!({ "what": ratio.what, "value": ratio.value });
         if let Some(reached) = ratio.is_reached() {
-            object.insert("reached".into(), Value::Bool(reached));
+            object["reached"] = reached.into();
         }
-        Value::Object(object)
+        object
     });
-    let mut all = Object::new();
-    all.insert("machine".into(), Value::String(machine.into()));
-    let tables: Array = tables.iter().map(Table::json).collect();
-    all.insert("tables".into(), Value::Array(tables));
-    all.insert("ratios".into(), Value::Array(ratios.collect()));
-    json::to_string(&Value::Object(all))
+    let report = json!({
+        "machine": machine,
+        "tables": tables.iter().map(Table::json).collect::<Vec<_>>(),
+        "ratios": ratios.collect::<Vec<Value>>(),
+    });
+    report.to_string()
 }
 
 /// Writes a page of tables and plots.
@@ -199,7 +196,10 @@ fn report(
         page += &format!("<pre>{}</pre>\n", escaped(&table.to_string()));
     }
     std::fs::write(folder.join("report.html"), page)?;
-    std::fs::write(folder.join("report.json"), json(machine, tables, ratios))?;
+    std::fs::write(
+        folder.join("report.json"),
+        json_report(machine, tables, ratios),
+    )?;
     Ok(())
 }
 

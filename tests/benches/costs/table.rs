@@ -3,7 +3,7 @@
 use std::fmt;
 
 use comfy_table::{CellAlignment, presets};
-use miniserde::json::{Array, Number, Object, Value};
+use serde_json::{Value, json};
 
 use crate::measure::Times;
 
@@ -78,32 +78,26 @@ impl Table {
 
     /// Returns medians and spreads as JSON.
     pub fn json(&self) -> Value {
-        let mut rows = Array::new();
-        for (name, cells) in &self.rows {
-            for (column, times) in self.columns.iter().zip(cells) {
-                let Some(median) = times.median() else {
-                    continue;
-                };
-                let mut row = Object::new();
-                let number = |value: Option<f64>| Value::Number(Number::F64(value.unwrap_or(0.0)));
-                row.insert("row".into(), Value::String(name.clone()));
-                row.insert("column".into(), Value::String(column.clone()));
+        let rows = self.rows.iter().flat_map(|(name, cells)| {
+            let cells = self.columns.iter().zip(cells);
+            cells.filter_map(move |(column, times)| {
+                let median = times.median()?;
+                let mut row = json!({
+                    "row": name,
+                    "column": column,
+                    "repeats": times.count(),
+                });
                 for (name, value) in [
-                    ("median", Some(median)),
-                    ("p10", times.at(10)),
-                    ("p90", times.at(90)),
+                    ("median", median),
+                    ("p10", times.at(10).unwrap_or(0.0)),
+                    ("p90", times.at(90).unwrap_or(0.0)),
                 ] {
-                    row.insert(format!("{name}{}", times.unit().suffix()), number(value));
+                    row[format!("{name}{}", times.unit().suffix())] = value.into();
                 }
-                let count = Number::U64(times.count() as u64);
-                row.insert("repeats".into(), Value::Number(count));
-                rows.push(Value::Object(row));
-            }
-        }
-        let mut table = Object::new();
-        table.insert("title".into(), Value::String(self.title.clone()));
-        table.insert("rows".into(), Value::Array(rows));
-        Value::Object(table)
+                Some(row)
+            })
+        });
+        json!({ "title": self.title, "rows": rows.collect::<Vec<_>>() })
     }
 }
 
