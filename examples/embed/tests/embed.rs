@@ -236,3 +236,39 @@ fn readme_names_items_of_the_program() {
         assert!(is_there, "src/plugin.rs has no `{path}`");
     }
 }
+
+/// Sends the README's requests, as `curl` does there.
+#[test]
+fn readme_shows_the_answers() {
+    let server = start(Settings {
+        call_time: Duration::from_secs(1),
+        ..Settings::default()
+    });
+    let lines: Vec<&str> = include_str!("../README.md").lines().collect();
+    let mut count = 0;
+    for pair in lines.windows(2) {
+        let Some(command) = pair[0].strip_prefix("$ ") else {
+            continue;
+        };
+        let Some((before, path)) = command.split_once("http://127.0.0.1:8080") else {
+            continue;
+        };
+        let words: Vec<&str> = before.split(' ').collect();
+        let reply = match words[..] {
+            ["curl", "-d", body, ..] => server.post(path, body.as_bytes()),
+            // The server refuses it before the body comes.
+            ["head", "-c", length, ..] => {
+                let header = format!("Content-Length: {length}");
+                server.send(path, &header, b"").unwrap()
+            }
+            ["printf", ..] => {
+                let text = before.split('\'').nth(1).unwrap();
+                server.post(path, text.replace("\\n", "\n").as_bytes())
+            }
+            _ => panic!("this test cannot run `{command}`"),
+        };
+        assert_eq!(reply.text().trim_end(), pair[1], "{command}");
+        count += 1;
+    }
+    assert_eq!(count, 6);
+}

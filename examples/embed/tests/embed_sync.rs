@@ -2,8 +2,21 @@
 
 mod plugin;
 
+use std::process::Command;
+
 use plugin::plugin;
 use tombolo::{GiveError, Region, RegionError, RegionHost, RegionView, Rights};
+use tombolo_tests::artifacts::EMBED_PLUGIN;
+
+/// The README shows parts of this program.
+#[test]
+fn minimal_program_prints_the_answer() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_minimal"));
+    let output = program.arg(EMBED_PLUGIN).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert_eq!(output.stdout, b"HELLO, ISLAND\n");
+}
 
 // rules 5, 6
 #[test]

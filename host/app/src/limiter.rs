@@ -2,7 +2,7 @@
 //!
 //! Linear memories count against the limit `memory`, and the host must be able to promise their
 //! memory. Tables are charged to the guest's account of host memory, which all incarnations of the
-//! guest share. The table "Host memory" in `docs/security.md` lists what else is charged there, and
+//! guest share. The table "Host memory" in `docs/limits.md` lists what else is charged there, and
 //! what is only bounded. When a guest is ended for lack of memory, its charged bytes count as
 //! freed, in steps of 64 KiB.
 

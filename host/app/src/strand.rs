@@ -13,10 +13,15 @@
 //! host function. A context's strand and its guest's task come from one value.
 //!
 //! Control leaves a guest where its fiber suspends, also at an epoch tick in wasm, or where it
-//! waits for another guest. Everything that can suspend the fiber takes the store by `&mut`, so
-//! no slice over its memories is alive. Functions of this crate that lift a `WasmList` are
-//! synchronous: `map` uses the address alone, and `channels.send` copies at once. A new host
-//! function must not keep guest memory across an await.
+//! waits for another guest. Everything that can suspend the fiber takes the store by `&mut`, even
+//! the guest's `realloc` in the middle of a lowering. Wasmtime's slices borrow the store, so the
+//! compiler rules out a live one. Functions of this crate that lift a `WasmList` are synchronous:
+//! `map` uses the address alone, and `channels.send` copies at once. A new host function must not
+//! keep guest memory across an await.
+//!
+//! A store has at most one live window per granule. With two, slices over different addresses of
+//! one store would alias. Wasmtime relies on the opposite when it copies within a store, or between
+//! components of one store.
 
 use std::collections::BTreeMap;
 use std::future::Future;

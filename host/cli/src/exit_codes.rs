@@ -22,7 +22,7 @@ const CODES: [Code; 7] = [
     ),
     Code(
         "134",
-        "a guest failed: it trapped, or the host terminated it. The failure of another guest than the \
+        "a guest failed: it trapped, or the host terminated it. A failure of a guest other than the \
          first command counts only if the first command exits with 0. It does not count if \
          `restart` still permits a restart, even if the guest fails during shutdown",
     ),
@@ -41,9 +41,9 @@ const CODES: [Code; 7] = [
     ),
     Code(
         "any of these",
-        "also if stderr is closed or full: text that cannot be written there is lost, and does \
-         not change the code. If results cannot be written to stdout, the code is 2, unless \
-         their reader has closed the pipe",
+        "the code is the same if stderr is closed or full; text that cannot be written there is \
+         lost. If results cannot be written to stdout, the code is 2, unless their reader has \
+         closed the pipe",
     ),
 ];
 

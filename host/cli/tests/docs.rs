@@ -7,7 +7,7 @@
 //! | `toml` | is a manifest, except for files that it names |
 //! | `wit` | parses, with the packages in `wit` |
 //! | `c` | passes `cc -fsyntax-only` |
-//! | `rust` | is a doctest of a crate that includes the page |
+//! | `rust` | is in the source file that a comment names |
 //!
 //! Comments before a block change that:
 //!
@@ -16,6 +16,8 @@
 //! - `<!-- setup: COMMANDS -->` runs shell commands first.
 //! - `<!-- any order -->` ignores the order of lines.
 //! - `<!-- output of: COMMAND -->` makes a `text` block the output of a command.
+//! - `<!-- from: PATH -->` names the source file of a `rust` block. A line `// ...` stands for any
+//!   lines.
 //! - `<!-- checked by: TEST -->` names another test that checks the block.
 //! - `<!-- unchecked: REASON -->` exempts the block.
 //!
@@ -489,18 +491,40 @@ fn c_blocks_compile() {
     }
 }
 
-/// A block that is exempt from compiling says so by a comment, and not only by `ignore`.
+/// Each Rust block is a part of a file that is compiled.
 #[test]
-fn rust_blocks_are_doctests() {
-    let libraries: String = ["host/core", "host/app", "host/region", "guest-sdk/rust"]
-        .map(|library| fs::read_to_string(root().join(library).join("src/lib.rs")).unwrap())
-        .concat();
+fn rust_blocks_are_in_sources() {
+    let mut count = 0;
     for block in blocks(&["rust"]) {
-        let is_included = libraries.contains(&format!("/{}\")]", block.page));
-        assert!(
-            is_included,
-            "{}: no crate compiles this page's Rust code by `#[doc = include_str!]`",
-            block.place()
-        );
+        let place = block.place();
+        let path = block
+            .comment("from")
+            .unwrap_or_else(|| panic!("{place}: name its source by `<!-- from: PATH -->`"));
+        let source = fs::read_to_string(root().join(path)).unwrap();
+        let source: Vec<&str> = source.lines().collect();
+        let mut rest = &source[..];
+        for part in block.text.split("// ...\n") {
+            let part: Vec<&str> = part.trim_matches('\n').lines().collect();
+            let end = end_of(&part, rest)
+                .unwrap_or_else(|| panic!("{place}: `{path}` does not have\n{}", part.join("\n")));
+            rest = &rest[end..];
+        }
+        count += 1;
     }
+    assert!(count > 0);
+}
+
+/// Returns where `part`, indented by any number of spaces, ends in `source`.
+fn end_of(part: &[&str], source: &[&str]) -> Option<usize> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut ends = part.len()..=source.len();
+    ends.find(|end| {
+        let lines = &source[end - part.len()..*end];
+        let depth = lines.first().map_or(0, |line| indent(line));
+        let mut pairs = lines.iter().zip(part);
+        pairs.all(|(line, part)| match part.is_empty() {
+            true => line.is_empty(),
+            false => *line == format!("{:depth$}{part}", ""),
+        })
+    })
 }

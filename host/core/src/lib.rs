@@ -119,8 +119,3 @@ pub use wasmtime_wasi_io;
 
 #[cfg(test)]
 mod refusal_tests;
-
-/// The README's examples, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct ReadmeDoctests;
