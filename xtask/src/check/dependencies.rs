@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Which crates may not be anywhere below a crate.
 const ABSENT: &[(&str, &[&str])] = &[
-    ("tombolo-region", &["libc", "tokio", "wasmtime"]),
+    ("tombolo-region", &["libc", "wasmtime"]),
     ("tombolo-guest", &["libc", "tokio", "wasmtime"]),
 ];
 
