@@ -359,10 +359,6 @@ impl Region {
         self.shared().id
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        "region"
-    }
-
     pub(crate) fn size(&self) -> u64 {
         self.shared().size
     }
