@@ -44,4 +44,5 @@ pub(crate) const INSTRUCTIONS: &str = "tombolo-instruction-counts";
 pub(crate) const PURE_TESTS: &str = "tombolo-core-tests";
 
 /// The published crates that do not depend on wasmtime.
-pub(crate) const WITHOUT_WASMTIME: &[&str] = &["tombolo-guest", "tombolo-region"];
+pub(crate) const WITHOUT_WASMTIME: &[&str] =
+    &["tombolo-exchange", "tombolo-guest", "tombolo-region"];

@@ -5,22 +5,21 @@
 //! something small are common, and few enough to spell out in types. The list is copied once
 //! out of the caller and once into the callee.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
 use wasmtime::component::types::{ComponentFunc, Type};
-use wasmtime::component::{
-    ComponentExportIndex, ComponentNamedList, Instance, Lift, LinkerInstance, Lower,
-};
-use wasmtime::{Store, StoreContextMut};
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, LinkerInstance, Lower};
 
 use super::call::{NoErrorSlot, Target};
-use super::call_message::{ByteCall, Charged};
 use super::exit::charge_results;
+use super::guest::{Fault, ServingGuest};
+use super::guests::{AppGuests, CallFailure};
 use super::state::GuestState;
+use super::work::Charged;
 use tombolo::Recipient;
+use tombolo_exchange::{GuestId, Request};
 use tombolo_region::Charge;
 
 /// A result that a function of this kind can have.
@@ -83,48 +82,54 @@ impl<T: Answer> Answer for Result<T, String> {
     }
 }
 
-struct Typed<R> {
+/// A call with a list of bytes and these results.
+struct BytesCall<R> {
+    export: ComponentExportIndex,
+    /// With its interface, for messages.
+    function: Arc<str>,
     bytes: Vec<u8>,
     /// The charge for the bytes, on the caller's account.
-    charge: Option<Charge>,
+    charge: Charge,
     /// The guest that is charged for the result, because it decides how long it is kept.
     caller: Recipient,
-    /// The result, or the reason why the caller does not get it.
-    answer: Option<Result<Charged<R>, String>>,
-    reply: oneshot::Sender<Result<Charged<R>, String>>,
+    results: PhantomData<fn() -> R>,
 }
 
-impl<R> ByteCall for Typed<R>
+impl<R> Request<AppGuests> for BytesCall<R>
 where
     R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
 {
-    fn run<'a>(
-        &'a mut self,
-        store: &'a mut Store<GuestState>,
-        instance: Instance,
-        export: ComponentExportIndex,
-    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>> {
-        Box::pin(async move {
-            let bytes = std::mem::take(&mut self.bytes);
+    type Answer = Charged<R>;
+
+    async fn call(
+        self,
+        callee: &mut ServingGuest,
+        _: GuestId,
+    ) -> Result<Result<Charged<R>, String>, CallFailure> {
+        let BytesCall {
+            export,
+            function,
+            bytes,
+            charge,
+            caller,
+            results: _,
+        } = self;
+        let called = callee.enter(async |store, instance| {
             let function = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
             let answer = function.call_async(&mut *store, (&bytes,)).await?;
-            drop((bytes, self.charge.take()));
-            let callee = store.data().regions.name();
-            let charge = charge_results(&self.caller, callee, answer.bytes());
-            self.answer = Some(charge.map(|charge| (answer, charge)));
-            Ok(())
-        })
-    }
-
-    fn done(self: Box<Self>) {
-        if let Some(answer) = self.answer {
-            // A caller that is gone drops it.
-            let _ = self.reply.send(answer);
+            drop((bytes, charge));
+            Ok(answer)
+        });
+        match called.await {
+            Ok(answer) => {
+                let charge = charge_results(&caller, callee.name(), answer.bytes());
+                Ok(charge.map(|charge| (answer, charge)))
+            }
+            Err(error) => Err(CallFailure {
+                error: Fault::during(&function, error),
+                borrowed: None,
+            }),
         }
-    }
-
-    fn failed(self: Box<Self>, why: String) {
-        let _ = self.reply.send(Err(why));
     }
 }
 
@@ -206,16 +211,17 @@ where
     let length = bytes.len() as u64;
     let charge = store.data().charge(length);
     let charge = charge.map_err(|exhausted| target.refused(exhausted.to_string()))?;
-    let (reply, replied) = oneshot::channel();
-    let call = Box::new(Typed::<R> {
+    let caller = store.data().recipient();
+    let request = |export, function| BytesCall::<R> {
+        export,
+        function,
         bytes,
-        charge: Some(charge),
-        caller: store.data().recipient(),
-        answer: None,
-        reply,
-    });
+        charge,
+        caller,
+        results: PhantomData,
+    };
     let clock = store.data().clock.clone();
-    let (answer, charge) = target.call_bytes(&clock, length, call, replied).await?;
+    let (answer, charge) = target.call_typed(&clock, length, request).await?;
     store.data_mut().keep_in_call(charge);
     Ok(answer)
 }

@@ -1,35 +1,28 @@
 //! Calls from guest to guest, on the caller's side.
 //!
-//! A call goes through these steps, in this order:
-//!
-//! 1. The caller notes that it waits for the callee, and is refused if that closes a cycle.
-//! 2. The arguments are charged to the caller and taken out of its store.
-//! 3. The callee's mailbox takes the call: it is queued, or begins inline.
-//! 4. The caller waits for the reply, and then for what it lent to be back.
-//! 5. The results go into the caller's store.
-//!
-//! The call belongs to the callee's task. If the caller is ended meanwhile, its windows on
-//! what it lent become zero pages ([`LenderGuard`]), and the callee goes on.
+//! `tombolo-exchange` takes the steps of a call in their order; see [`Outgoing`]. Here are the
+//! values and the charges for them.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
 use tracing::Instrument;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentExportIndex, Val};
 
-use super::call_message::{ByteCall, Call, Charged, Reply, WaitEdge, Work};
 use super::call_stats::CallCounter;
 use super::clock::Clock;
+use super::guests::{AppGuests, Outgoing};
 use super::link::{ErrorSlot, LinkedFunction};
-use super::mailbox::{HasEnded, Mailbox};
+use super::mailbox::CallLends;
 use super::proxy::{Bundle, Caller, PassError};
 use super::state::GuestState;
 use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
+use super::work::{GuestWork, Values};
 use crate::text;
 use tombolo::{Lending, RegionView};
+use tombolo_exchange::{CallRefused, Lender, Request, SentRequest};
 use tombolo_region::Charge;
 
 /// The text for a caller whose app is gone.
@@ -85,20 +78,27 @@ pub(super) struct NoErrorSlot {
     pub(super) why: String,
 }
 
-/// The lender's side of a call.
-///
-/// If the call is dropped before it has returned, the lender's windows on what it lent
-/// become zero pages here, while the call still holds its store.
-struct LenderGuard<'a> {
-    store: StoreContextMut<'a, GuestState>,
-    lending: Option<Lending>,
-}
+/// The store of a caller that lends.
+struct LenderStore<'a>(StoreContextMut<'a, GuestState>);
 
-impl Drop for LenderGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(lending) = self.lending.take()
-            && let Err(error) = lending.abandon(&mut self.store)
-        {
+impl Lender<AppGuests> for LenderStore<'_> {
+    type Lending = Lending;
+    type Error = wasmtime::Error;
+
+    fn lends(lending: &Lending) -> CallLends {
+        CallLends(lending.lends())
+    }
+
+    async fn over(lending: &Lending) {
+        lending.over().await;
+    }
+
+    fn end(&mut self, lending: Lending) -> wasmtime::Result<()> {
+        lending.end(&mut self.0)
+    }
+
+    fn abandon(&mut self, lending: Lending) {
+        if let Err(error) = lending.abandon(&mut self.0) {
             let error = text::line(&error);
             tracing::error!("cannot take a cancelled lender's windows away: {error}");
         }
@@ -178,47 +178,40 @@ impl Target {
         }
     }
 
-    /// Notes that the caller waits for the guest of this mailbox, until the returned edge is
-    /// dropped and what the edge was told of is back.
+    /// Begins a call: notes that the caller waits for the callee.
     ///
     /// # Errors
     ///
-    /// The text for the caller, if the call would lead back to it.
-    fn wait(&self, mailbox: &Mailbox) -> Result<WaitEdge, String> {
+    /// The text for the caller, if the call would lead back to it or the callee has ended.
+    fn begin(&self) -> Result<Outgoing, String> {
         // The caller runs, and its mailbox is replaced only after its end.
         let caller = self.caller.mailbox();
-        mailbox
-            .wait_from(&caller)
-            .map_err(|cycle| match self.table.upgrade() {
+        Outgoing::begin(self.callee.mailbox(), &caller).map_err(|refused| match refused {
+            CallRefused::Cycle(cycle) => match self.table.upgrade() {
                 Some(table) => table.refuse_cycle(&cycle),
                 None => APP_GONE.to_owned(),
-            })
+            },
+            CallRefused::Ended(why) => why,
+        })
     }
 
-    /// Calls the other guest with a list of bytes, and waits for it.
-    pub(super) async fn call_bytes<R>(
+    /// Makes a call with types of its own that lends nothing, and waits for the answer.
+    /// `request` gets the function's export and its name. `length` is the number of bytes that
+    /// are passed.
+    pub(super) async fn call_typed<R: Request<AppGuests>>(
         &self,
         clock: &Arc<Clock>,
         length: u64,
-        call: Box<dyn ByteCall>,
-        replied: oneshot::Receiver<Result<Charged<R>, String>>,
-    ) -> Result<Charged<R>, NoErrorSlot> {
+        request: impl FnOnce(ComponentExportIndex, Arc<str>) -> R,
+    ) -> Result<R::Answer, NoErrorSlot> {
         let answer = self.watched(async |begun| {
-            let mailbox = self.callee.mailbox();
-            let waiting = self.wait(&mailbox)?;
+            let outgoing = self.begin()?;
             self.count_copied(length);
             let _paused = clock.pause(begun);
-            let call = Box::new(Call {
-                export: self.export,
-                function: self.function.clone(),
-                work: Work::Bytes(call),
-                span: tracing::Span::current(),
-                waiting,
-            });
-            match mailbox.send(call, self.same_strand) {
-                Ok(()) => replied.await.unwrap_or_else(|_| Err(mailbox.exit_reason())),
-                Err(HasEnded) => Err(mailbox.exit_reason()),
-            }
+            let request = request(self.export, self.function.clone());
+            let boxed = |sent: SentRequest<AppGuests, R>| GuestWork::Typed(Box::new(sent));
+            let sent = outgoing.send(request, boxed, self.same_strand);
+            sent.answer().await
         });
         answer.await.map_err(|why| self.refused(why))
     }
@@ -269,7 +262,7 @@ impl Target {
         params: &[Val],
     ) -> Result<Vec<Val>, CallError> {
         let admitted = self.admit(&mut store, params);
-        let (mailbox, waiting, charge) = match admitted {
+        let (outgoing, charge) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => {
                 // The canonical ABI has taken the handles from the caller already.
@@ -283,69 +276,41 @@ impl Target {
         let clock = store.data().clock.clone();
         let (params, lending) = match self.handles {
             true => {
-                let to = (self.callee.id, &mailbox.recipient);
+                let to = (self.callee.id, outgoing.recipient());
                 Bundle::pack(&mut store, params, to, Caller::Sends)?
             }
             false => Bundle::plain(params),
         };
-        waiting.for_lends(lending.lends());
-        let mut lender = LenderGuard {
-            store,
-            lending: Some(lending),
-        };
-        let (reply, replied) = oneshot::channel();
-        let call = Box::new(Call {
+        let call = outgoing.lend(LenderStore(store), lending);
+        let request = Values {
             export: self.export,
             function: self.function.clone(),
-            work: Work::Values {
-                params,
-                charge,
-                results: self.results,
-                caller,
-                reply,
-            },
-            span: tracing::Span::current(),
-            waiting,
-        });
-        let paused = clock.pause(Instant::now());
-        let reply = match mailbox.send(call, self.same_strand) {
-            Ok(()) => replied.await.ok(),
-            Err(HasEnded) => None,
+            params,
+            charge,
+            results: self.results,
+            caller,
         };
-        // Also after the callee has died: it may have lent on, to a call that goes on.
-        if let Some(lending) = &lender.lending {
-            lending.over().await;
-        }
+        let paused = clock.pause(Instant::now());
+        let sent = call.send(request, GuestWork::Values, self.same_strand);
+        let returned = sent.returned().await;
         drop(paused);
-        if let Some(lending) = lender.lending.take() {
-            lending.end(&mut lender.store)?;
-        }
-        match reply {
-            Some(Reply::Done(bundle, charge)) => {
-                lender.store.data_mut().keep_in_call(charge);
-                let (vals, _) = bundle.unpack(&mut lender.store)?;
-                self.count_vals(&vals);
-                Ok(vals)
-            }
-            Some(Reply::Failed(why)) => Err(CallError::Refused(why)),
-            None => Err(CallError::Refused(mailbox.exit_reason())),
-        }
+        let (LenderStore(mut store), answer) = returned.end()?;
+        let (bundle, charge) = answer.map_err(CallError::Refused)?;
+        store.data_mut().keep_in_call(charge);
+        let (vals, _) = bundle.unpack(&mut store)?;
+        self.count_vals(&vals);
+        Ok(vals)
     }
 
-    /// Checks that the call may begin, and charges its arguments twice to the caller. One
-    /// charge is for what wasmtime has lifted, and is kept in the store until the call has
-    /// returned. The other is for the copy that goes to the callee, which may outlive the
-    /// caller; it is returned.
+    /// Begins the call, and charges its arguments twice to the caller. One charge is for what
+    /// wasmtime has lifted, and is kept in the store until the call has returned. The other is
+    /// for the copy that goes to the callee, which may outlive the caller; it is returned.
     fn admit(
         &self,
         store: &mut StoreContextMut<'_, GuestState>,
         params: &[Val],
-    ) -> Result<(Arc<Mailbox>, WaitEdge, Charge), String> {
-        let mailbox = self.callee.mailbox();
-        let waiting = self.wait(&mailbox)?;
-        if mailbox.is_closed() {
-            return Err(mailbox.exit_reason());
-        }
+    ) -> Result<(Outgoing, Charge), String> {
+        let outgoing = self.begin()?;
         let bytes = values::bytes(params);
         let charge = |store: &StoreContextMut<'_, GuestState>| {
             let charge = store.data().charge(bytes);
@@ -353,103 +318,6 @@ impl Target {
         };
         let (lifted, copied) = (charge(store)?, charge(store)?);
         store.data_mut().keep_in_call(lifted);
-        Ok((mailbox, waiting, copied))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::guest_id::GuestId;
-    use super::*;
-    use tombolo::RegionHost;
-    use tombolo::internal::Lends;
-
-    fn mailbox(guest: usize) -> Arc<Mailbox> {
-        let recipient = RegionHost::new().context("a").build().recipient();
-        let (mailbox, _inbox) = Mailbox::new(GuestId::new(guest), "a".into(), recipient);
-        mailbox
-    }
-
-    fn wait(from: &Mailbox, to: &Mailbox) -> Result<WaitEdge, Vec<usize>> {
-        let indices = |cycle: Vec<GuestId>| cycle.into_iter().map(GuestId::index).collect();
-        to.wait_from(from).map_err(indices)
-    }
-
-    /// Returns a lend that is over only after it is revoked.
-    fn lend() -> (tombolo::Region, Lends, impl FnOnce()) {
-        let host = RegionHost::new();
-        let region = host.create("lent", 1).unwrap();
-        let to = host.context("borrower").build().recipient();
-        let (lent, lends) = Lends::to(&to, &region, tombolo::Rights::READ).unwrap();
-        let revoked = lends.clone();
-        (region, lends, move || {
-            revoked.revoke();
-            drop(lent);
-        })
-    }
-
-    // rule 11
-    #[test]
-    fn cycle_is_refused_until_a_call_returns() {
-        let [a, b, c] = [0, 1, 2].map(mailbox);
-        let first = wait(&a, &b).unwrap();
-        let second = wait(&b, &c).unwrap();
-        assert_eq!(wait(&c, &a).unwrap_err(), [2, 0, 1, 2]);
-        drop(second);
-        assert!(wait(&c, &a).is_ok());
-        drop(first);
-        assert!([a, b, c].iter().all(|it| !it.waits()));
-    }
-
-    // rule 11
-    #[test]
-    fn returned_caller_waits_for_its_lends() {
-        let [a, b, c] = [0, 1, 2].map(mailbox);
-        let (_region, lends, revoke) = lend();
-        let first = wait(&a, &b).unwrap();
-        first.for_lends(lends);
-        let second = wait(&b, &c).unwrap();
-        // `b` has died. `c` goes on with the region that `b` lent on.
-        drop(first);
-        assert!(wait(&c, &a).is_err());
-        revoke();
-        assert!(wait(&c, &a).is_ok());
-        drop(second);
-    }
-
-    // rule 11
-    #[test]
-    fn new_incarnation_inherits_no_waits() {
-        let [a, b, c] = [0, 1, 2].map(mailbox);
-        // `a` is ended while `b` works for it, and is restarted.
-        let old = wait(&a, &b).unwrap();
-        let a = mailbox(0);
-        // `b` may call it.
-        drop(wait(&b, &a).unwrap());
-        // It calls `c`. That `b` returns changes nothing about it.
-        let new = wait(&a, &c).unwrap();
-        drop(old);
-        assert!(wait(&c, &a).is_err(), "`a` waits for `c`");
-        drop(new);
-        assert!(wait(&c, &a).is_ok());
-    }
-
-    // rule 11
-    #[test]
-    fn lends_to_an_old_incarnation_are_waited_for() {
-        let [x, a, b] = [0, 1, 2].map(mailbox);
-        // `x` lent to `a`, which lent on to `b` and was ended.
-        let (_region, lends, revoke) = lend();
-        let outer = wait(&x, &a).unwrap();
-        outer.for_lends(lends);
-        let inner = wait(&a, &b).unwrap();
-        drop(outer);
-        let restarted = mailbox(1);
-        let new = wait(&restarted, &b).unwrap();
-        assert!(wait(&b, &x).is_err(), "`x` waits for what `b` has");
-        revoke();
-        assert!(wait(&b, &x).is_ok());
-        drop((inner, new));
-        assert!(!a.waits() && !restarted.waits());
+        Ok((outgoing, copied))
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::guest_id::GuestId;
 use super::report::CallReport;
+use tombolo_exchange::GuestId;
 
 /// Durations that are kept for each function, for the median.
 const SAMPLES: usize = 1024;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use tombolo::{Recipient, RegionError, WriteViolation};
+use tombolo_exchange::GuestId;
 use tombolo_region::{Charge, ChargeKind, Exhausted};
 
 use super::clock::{BUG, Panicked, TimeUp};
-use super::guest_id::GuestId;
 use super::incarnation::{Incarnation, RestartDecision};
 use super::outcome::CommandExit;
 use super::report::{GuestEnd, GuestReport, RECORDS, RestartReport};

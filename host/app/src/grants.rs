@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::channel::Channels;
-use super::guest_id::GuestId;
 use super::scope::Scopes;
 use super::signals::AppSignals;
+use tombolo_exchange::GuestId;
 
 /// Everything that an app grants to its guests.
 #[derive(Clone)]

@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Instant;
 
-use tracing::Instrument;
-use wasmtime::component::{Component, ComponentExportIndex, Instance, Linker, Val};
+use wasmtime::component::{Component, Instance, Linker};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::call_message::{Call, Inbox, MailboxItem, Reply, Work};
 use super::clock::{Clock, Metered};
-use super::exit::{GuestExit, charge_results, clip, for_callers, for_operator};
-use super::guest_id::GuestId;
-use super::idle::{IdleSlot, Wakeup};
+use super::exit::{GuestExit, clip, for_callers, for_operator};
+use super::guests::{AppGuests, Broken, Inbox, Mailbox};
 use super::instance_size::InstanceSize;
 use super::output::Stdio;
-use super::proxy::{Bundle, Caller, Dropped, Held, PassError, Proxies, ProxyKind, ProxyOwner};
+use super::proxy::{Dropped, Proxies, ProxyKind, ProxyOwner};
 use super::report::{GuestEnd, GuestReport, WindowReport};
 use super::state::{self, GuestState};
 use super::status::{ExitGuard, GuestStatus, StopReason};
 use super::ticker::Ticker;
-use super::values;
+use tombolo::Limits;
 use tombolo::internal::sys::{StoreId, fault};
-use tombolo::{Limits, Recipient};
-use tombolo_region::Charge;
+use tombolo_exchange::{Callee, GuestId};
 
 /// wasmtime's error if a call lifts more than its fuel.
 const OUT_OF_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
@@ -47,68 +43,81 @@ pub(super) struct Guest {
     _exit_guard: ExitGuard,
 }
 
-/// A call that broke its callee, and what is left to do once the callee's store is gone.
-pub(super) struct Broken {
+/// An error that a guest cannot go on from.
+#[derive(Debug)]
+pub(super) struct Fault {
     pub(super) error: wasmtime::Error,
-    /// The guest's borrowed handles. They go after the store, whose memory has the windows.
-    pub(super) borrowed: Option<Held>,
-    /// Sends the reason to the caller.
-    pub(super) tell: Option<Box<dyn FnOnce(String) + Send>>,
     /// The function that the guest was executing, if any.
     pub(super) function: Option<Arc<str>>,
 }
 
-impl Broken {
+impl Fault {
     /// An error while the guest was executing this.
-    pub(super) fn during(function: &str, error: wasmtime::Error) -> Broken {
-        Broken {
+    pub(super) fn during(function: &Arc<str>, error: wasmtime::Error) -> Fault {
+        Fault {
             error,
-            borrowed: None,
-            tell: None,
-            function: Some(function.into()),
+            function: Some(function.clone()),
         }
     }
 }
 
-impl From<StopReason> for Broken {
+impl From<StopReason> for Fault {
     /// The end of a guest that was executing nothing when it was told to end.
-    fn from(reason: StopReason) -> Broken {
-        Broken {
+    fn from(reason: StopReason) -> Fault {
+        Fault {
             error: reason.into(),
-            borrowed: None,
-            tell: None,
             function: None,
         }
     }
 }
 
-/// A guest that waits for calls.
-pub(super) struct IdleGuest {
+/// A guest that answers calls.
+pub(super) struct ServingGuest {
     guest: Guest,
     instance: Instance,
-    inbox: Inbox,
 }
 
-impl IdleGuest {
-    /// Returns whether its queue is empty, so that a call made now is the next.
-    pub(super) fn is_free(&self) -> bool {
-        self.inbox.is_empty()
+impl ServingGuest {
+    /// Starts the guest's clock for a call.
+    pub(super) fn start_clock(&self) {
+        let guest = &self.guest;
+        guest.clock.start("call-time", guest.limits.call_time);
     }
 
-    /// Answers one call.
-    pub(super) async fn answer(mut self: Box<Self>, call: Box<Call>) -> Answered {
-        let span = call.span.clone();
-        let answered = self
-            .guest
-            .answer(self.instance, call)
-            .instrument(span)
-            .await;
-        (self, answered)
+    pub(super) fn store(&mut self) -> &mut Store<GuestState> {
+        &mut self.guest.store
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.guest.store.data().regions.name()
+    }
+
+    /// Makes a call into the store.
+    pub(super) async fn enter<R>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Store<GuestState>, Instance) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let instance = self.instance;
+        self.guest
+            .enter(async |store| call(store, instance).await)
+            .await
     }
 }
 
-/// A guest after a call, and whether that broke it.
-pub(super) type Answered = (Box<IdleGuest>, Result<(), Broken>);
+impl Callee<AppGuests> for ServingGuest {
+    fn watch(&mut self, context: &Context<'_>) -> Result<(), Fault> {
+        Ok(self.guest.status.watch(context)?)
+    }
+
+    /// Destroys a resource of the guest's own that no other guest has any more.
+    async fn receive(&mut self, notice: Dropped) -> Result<(), Fault> {
+        let Dropped { resource, kind } = notice;
+        self.start_clock();
+        let destroyed = self.enter(async |store, _| resource.resource_drop_async(store).await);
+        let destroyed = destroyed.await;
+        destroyed.map_err(|error| Fault::during(&kind.destructor().into(), error))
+    }
+}
 
 /// How a command or a server came to its end: with an exit code, if it is a command.
 pub(super) type Lived = Result<Option<u8>, Broken>;
@@ -230,7 +239,7 @@ impl Guest {
                 function.call_async(store, ()).await
             })
             .await;
-        let broken = |error| Broken::during("wasi:cli/run", error);
+        let broken = |error| Broken::new(Fault::during(&"wasi:cli/run".into(), error));
         let code = match result {
             Ok((Ok(()),)) => 0,
             Ok((Err(()),)) => 1,
@@ -256,155 +265,14 @@ impl Guest {
         self,
         instance: Instance,
         inbox: Inbox,
-        slot: &IdleSlot<Box<IdleGuest>, Broken>,
+        mailbox: &Mailbox,
     ) -> (Guest, Inbox, Result<(), Broken>) {
-        let mut idle = Box::new(IdleGuest {
+        let serving = ServingGuest {
             guest: self,
             instance,
-            inbox,
-        });
-        loop {
-            let look = |idle: &mut Box<IdleGuest>, context: &mut Context<'_>| {
-                if let Err(reason) = idle.guest.status.watch(context) {
-                    return Poll::Ready(Err(reason));
-                }
-                idle.inbox.poll_recv(context).map(Ok)
-            };
-            let answered;
-            (idle, answered) = match slot.wait(idle, look).await {
-                Wakeup::Ready(idle, Err(reason)) => (idle, Err(reason.into())),
-                Wakeup::Ready(idle, Ok(Some(MailboxItem::Call(call)))) => idle.answer(call).await,
-                Wakeup::Ready(mut idle, Ok(Some(MailboxItem::Drop(dropped)))) => {
-                    let destroyed = idle.guest.destroy(dropped).await;
-                    (idle, destroyed)
-                }
-                Wakeup::Ready(idle, Ok(Some(MailboxItem::Stop) | None)) => {
-                    return (idle.guest, idle.inbox, Ok(()));
-                }
-                Wakeup::Inline(call) => call.await,
-            };
-            if answered.is_err() {
-                return (idle.guest, idle.inbox, answered);
-            }
-        }
-    }
-
-    /// Destroys a resource of the guest's own that no other guest has any more.
-    async fn destroy(&mut self, dropped: Dropped) -> Result<(), Broken> {
-        let Dropped { resource, kind } = dropped;
-        self.clock.start("call-time", self.limits.call_time);
-        let destroyed = self.enter(async |store| resource.resource_drop_async(store).await);
-        let destroyed = destroyed.await;
-        destroyed.map_err(|error| Broken::during(&kind.destructor(), error))
-    }
-
-    async fn answer(&mut self, instance: Instance, call: Box<Call>) -> Result<(), Broken> {
-        let Call {
-            export,
-            function,
-            work,
-            span: _,
-            waiting,
-        } = *call;
-        self.clock.start("call-time", self.limits.call_time);
-        match work {
-            Work::Values {
-                params,
-                charge,
-                results,
-                caller,
-                reply,
-            } => {
-                // Bound again, so that it is dropped before `reply` if this future is: the
-                // caller learns of that only when it no longer waits.
-                let waiting = waiting;
-                let caller = (waiting.from(), &caller);
-                let params = (params, charge);
-                let (borrowed, called) =
-                    self.values(instance, export, params, results, caller).await;
-                drop(waiting);
-                match called {
-                    // A caller that is gone drops the results.
-                    Ok(answer) => drop(reply.send(answer)),
-                    Err(error) => {
-                        let tell = Box::new(|why| drop(reply.send(Reply::Failed(why))));
-                        return Err(Broken {
-                            error,
-                            borrowed,
-                            tell: Some(tell),
-                            function: Some(function),
-                        });
-                    }
-                }
-            }
-            Work::Bytes(mut call) => {
-                // As above.
-                let waiting = waiting;
-                let called = self.enter(async |store| call.run(store, instance, export).await);
-                let called = called.await;
-                drop(waiting);
-                match called {
-                    Ok(()) => call.done(),
-                    Err(error) => {
-                        let tell = Box::new(|why| call.failed(why));
-                        return Err(Broken {
-                            error,
-                            borrowed: None,
-                            tell: Some(tell),
-                            function: Some(function),
-                        });
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a call with any values, and charges the results to the caller, which decides
-    /// how long they are kept. After an error, what is still lent has to outlive the store,
-    /// and is returned.
-    async fn values(
-        &mut self,
-        instance: Instance,
-        export: ComponentExportIndex,
-        (params, charge): (Bundle, Charge),
-        results: usize,
-        (from, caller): (GuestId, &Recipient),
-    ) -> (Option<Held>, wasmtime::Result<Reply>) {
-        let (params, borrowed) = match params.unpack(&mut self.store) {
-            Ok(unpacked) => unpacked,
-            Err(PassError::Refused(why)) => return (None, Ok(Reply::Failed(why))),
-            Err(PassError::Fatal(error)) => return (None, Err(error)),
         };
-        let mut results = vec![Val::Bool(false); results];
-        let called = self.enter(async |store| {
-            let function = instance
-                .get_func(&mut *store, export)
-                .ok_or_else(|| wasmtime::Error::msg("the function is missing"))?;
-            function.call_async(store, &params, &mut results).await
-        });
-        if let Err(error) = called.await {
-            return (Some(borrowed), Err(error));
-        }
-        drop((params, charge));
-        let bytes = values::bytes(&results);
-        let packed = Bundle::pack(&mut self.store, results, (from, caller), Caller::Receives);
-        if let Err(error) = borrowed.end(&mut self.store) {
-            return (None, Err(error));
-        }
-        let guest = self.store.data().regions.name();
-        let answer = match packed {
-            Ok((bundle, _)) => match charge_results(caller, guest, bytes) {
-                Ok(charge) => Ok(Reply::Done(bundle, charge)),
-                Err(why) => Ok(Reply::Failed(why)),
-            },
-            Err(PassError::Fatal(error)) => Err(error),
-            Err(PassError::Refused(why)) => {
-                let failed = format!("the results of guest `{guest}` cannot be passed: {why}");
-                Ok(Reply::Failed(failed))
-            }
-        };
-        (None, answer)
+        let (serving, inbox, served) = mailbox.serve(serving, inbox).await;
+        (serving.guest, inbox, served)
     }
 
     /// Returns an error that says what the guest did, if wasmtime's only says that it

@@ -7,10 +7,10 @@ use wasmtime::component::{Component, Linker, ResourceType};
 use super::bytes;
 use super::call::Target;
 use super::call_stats::{CallEdge, CallStats};
-use super::guest_id::GuestId;
 use super::link::Link;
 use super::state::GuestState;
 use super::table::GuestTable;
+use tombolo_exchange::GuestId;
 use tombolo_region::escape;
 
 /// Defines, in the importer's linker, the functions and resources that another guest

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::call_message::Inbox;
-use super::guest_id::GuestId;
+use super::guests::Inbox;
 use super::state::GuestState;
 use super::status::ExitGuard;
+use tombolo_exchange::GuestId;
 
 /// A guest that is about to start, for the first time or again.
 pub(super) struct Incarnation {

@@ -12,7 +12,7 @@ use wasmtime::component::{
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::channel::{self, Message, Readable, ReceiverEnd, SenderEnd, Unsent, Writable};
+use super::channel::{Message, Readable, ReceiverEnd, SenderEnd, Writable};
 use super::grants::Grants;
 use super::scope::{self, Awaited, Publication};
 use super::signals::AppSignals;
@@ -21,6 +21,7 @@ use tombolo::Region;
 use tombolo::internal::MemoryError;
 use tombolo::internal::sys::StoreId;
 use tombolo::regions as wit;
+use tombolo_exchange::{ChannelError, Unsent};
 
 const CHANNELS: &str = "tombolo:app/channels@0.1.0";
 const SCOPES: &str = "tombolo:app/scopes@0.1.0";
@@ -55,15 +56,15 @@ enum WitChannelError {
     Exhausted(String),
 }
 
-impl From<channel::ChannelError> for WitChannelError {
-    fn from(refusal: channel::ChannelError) -> WitChannelError {
+impl From<ChannelError> for WitChannelError {
+    fn from(refusal: ChannelError) -> WitChannelError {
         match refusal {
-            channel::ChannelError::NotPermitted => WitChannelError::NotPermitted,
-            channel::ChannelError::WouldBlock => WitChannelError::WouldBlock,
-            channel::ChannelError::TooLarge(text) => WitChannelError::TooLarge(text),
-            channel::ChannelError::Closed => WitChannelError::Closed,
-            channel::ChannelError::Refused(text) => WitChannelError::Refused(text),
-            channel::ChannelError::Exhausted(text) => WitChannelError::Exhausted(text),
+            ChannelError::NotPermitted => WitChannelError::NotPermitted,
+            ChannelError::WouldBlock => WitChannelError::WouldBlock,
+            ChannelError::TooLarge(text) => WitChannelError::TooLarge(text),
+            ChannelError::Closed => WitChannelError::Closed,
+            ChannelError::Refused(text) => WitChannelError::Refused(text),
+            ChannelError::Exhausted(text) => WitChannelError::Exhausted(text),
         }
     }
 }
@@ -168,7 +169,7 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
             let state = checked(&mut store)?;
             let writable = state.table.get(&end)?.writable();
-            pollable(&mut state.table, writable)
+            pollable(&mut state.table, WritablePoll(writable))
         },
     )?;
     instance.func_wrap(
@@ -176,7 +177,7 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| {
             let state = checked(&mut store)?;
             let readable = state.table.get(&end)?.readable();
-            pollable(&mut state.table, readable)
+            pollable(&mut state.table, ReadablePoll(readable))
         },
     )
 }
@@ -190,7 +191,7 @@ fn checked<'a>(store: &'a mut Store<'_>) -> wasmtime::Result<&'a mut GuestState>
 
 fn opened<E: Send + 'static>(
     table: &mut ResourceTable,
-    end: Result<E, channel::ChannelError>,
+    end: Result<E, ChannelError>,
 ) -> Answer<Resource<E>, WitChannelError> {
     let opened = end.map_err(WitChannelError::from);
     let kept = opened.map(|end| table.push(end));
@@ -262,7 +263,7 @@ fn send(
                 Ok(()) => return Ok(Ok(())),
                 Err(Unsent::Refused(why, message)) => (why, message),
                 Err(Unsent::Failed(Detach::Refused(why), message)) => {
-                    (channel::ChannelError::Refused(why), message)
+                    (ChannelError::Refused(why), message)
                 }
                 Err(Unsent::Failed(Detach::Fatal(error), _)) => return Err(error.into()),
             }
@@ -294,17 +295,23 @@ fn receive(
     }))
 }
 
+/// A wait for room in a channel, as a pollable.
+struct WritablePoll(Writable);
+
 #[async_trait]
-impl Pollable for Writable {
+impl Pollable for WritablePoll {
     async fn ready(&mut self) {
-        Writable::ready(self).await;
+        self.0.ready().await;
     }
 }
 
+/// A wait for a message, as a pollable.
+struct ReadablePoll(Readable);
+
 #[async_trait]
-impl Pollable for Readable {
+impl Pollable for ReadablePoll {
     async fn ready(&mut self) {
-        Readable::ready(self).await;
+        self.0.ready().await;
     }
 }
 

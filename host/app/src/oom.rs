@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use wasmtime::Engine;
 
-use super::guest_id::GuestId;
 use super::oom_policy::{Candidate, Choice, OnPressure, OomPolicy, Verdict, choose};
 use super::report::{KillReport, RECORDS};
 use super::status::{GuestStatus, Stage, StopReason};
+use tombolo_exchange::GuestId;
 
 /// A guest as the OOM killer sees it: in the incarnation that it has at that moment.
 #[derive(Clone)]

@@ -38,10 +38,10 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
-use super::guest_id::GuestId;
 use super::link;
 use tombolo::internal::{each_resource, is_region};
 use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError, RegionView};
+use tombolo_exchange::GuestId;
 use tombolo_region::escape;
 use tombolo_region::{Charge, ChargeKind};
 

@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep_until};
 use super::builder::AppBuilder;
 use super::call_stats::CallStats;
 use super::exit::GuestExit;
-use super::guest_id::GuestId;
 use super::handle::AppHandle;
 use super::oom::OomKiller;
 use super::outcome::{CommandExit, Outcome};
 use super::pressure_task::PressureTask;
-use super::report::{GuestEnd, GuestReport, Report, RestartReport};
+use super::report::{ChannelReport, GuestEnd, GuestReport, Report, RestartReport};
 use super::signals::STOP_TIMEOUT;
 use super::strand::Strands;
 use super::supervisor::Supervisor;
 use tombolo::RegionHost;
+use tombolo_exchange::GuestId;
 
 /// The reasons that guests are given which the end of the app ends.
 const APP_ENDED: &str = "the app has ended";
@@ -355,6 +355,15 @@ impl Run {
             },
         });
         let guests = guests.collect();
+        let channels = supervisor.app.channels.counts();
+        let channels = channels.map(|(name, counts)| ChannelReport {
+            name: name.to_owned(),
+            sent: counts.sent,
+            received: counts.received,
+            dropped: counts.dropped,
+            bytes: counts.bytes,
+            regions: counts.regions,
+        });
         let counts = host.counts();
         let (kills, kills_total) = killer.kills();
         Outcome {
@@ -367,7 +376,7 @@ impl Run {
                 bytes_copied_regions: counts.bytes_copied,
                 bytes_copied_calls: stats.bytes_copied(),
                 calls: stats.report(|guest| &*supervisor.table.entry(guest).peer.name),
-                channels: supervisor.app.channels.report(),
+                channels: channels.collect(),
                 kills,
                 kills_total,
                 budget: host.budget(),

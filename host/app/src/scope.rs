@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::guest_id::GuestId;
 use tombolo::{Recipient, Region, RegionError, Rights};
+use tombolo_exchange::GuestId;
 use tombolo_region::RegionName;
 
 /// Why a region was not published or opened.

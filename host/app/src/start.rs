@@ -9,13 +9,12 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::builder::AppBuilder;
-use super::call_message::Inbox;
 use super::call_stats::CallStats;
-use super::channel::{Channel, Channels, Member};
+use super::channel::{Channel, Channels};
 use super::check::{Prepared, StartError};
 use super::exit::GuestExit;
 use super::grants::AppGrants;
-use super::guest_id::GuestId;
+use super::guests::Inbox;
 use super::import;
 use super::incarnation::Incarnation;
 use super::instance_size::InstanceSize;
@@ -37,6 +36,7 @@ use super::template::GuestTemplate;
 use super::ticker::Ticker;
 use super::values;
 use tombolo::{Limits, RegionHost, Strand};
+use tombolo_exchange::{ChannelSettings, GuestId, Member};
 
 /// Learns whether a guest could be instantiated.
 type Ready = oneshot::Receiver<wasmtime::Result<()>>;
@@ -316,7 +316,7 @@ fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>, limits: &Limits) -> C
         Member {
             guest,
             restarts: spec.restart != Restart::Never,
-            limits: spec.limits.as_ref().unwrap_or(limits).clone(),
+            quota: spec.limits.as_ref().unwrap_or(limits).quota(),
         }
     };
     Channels::new(specs.into_iter().map(|spec| {
@@ -324,7 +324,14 @@ fn channels(guests: &[GuestSpec], specs: Vec<ChannelSpec>, limits: &Limits) -> C
         let senders: BTreeSet<GuestId> = senders.collect();
         let receiver = guest_id(guests, &spec.to);
         let senders = senders.into_iter().map(member).collect();
-        Channel::new(spec, senders, member(receiver))
+        let settings = ChannelSettings {
+            name: spec.name,
+            to: spec.to,
+            capacity: spec.capacity,
+            message_bytes: spec.message_bytes,
+            message_regions: spec.message_regions,
+        };
+        Channel::new(settings, senders, member(receiver))
     }))
 }
 

@@ -9,8 +9,9 @@
 //!
 //! Live windows within a strand rely on this module. Guests of a strand are instantiated,
 //! polled and dropped in one task. Inside a poll, another guest of the strand is polled in one
-//! place only: in a call to it ([`idle`](super::idle)), which is the future of an asynchronous
-//! host function. A context's strand and its guest's task come from one value.
+//! place only: in a call to it, from the idle slot of its [mailbox](tombolo_exchange::Mailbox).
+//! That is the future of an asynchronous host function. A context's strand and its guest's task
+//! come from one value.
 //!
 //! Control leaves a guest where its fiber suspends, also at an epoch tick in wasm, or where it
 //! waits for another guest. Everything that can suspend the fiber takes the store by `&mut`, even
@@ -32,8 +33,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::guest_id::GuestId;
 use tombolo::Strand;
+use tombolo_exchange::GuestId;
 
 /// The task of a guest, from its start to its end.
 pub(super) type GuestTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -23,12 +23,11 @@ use tokio::time::sleep;
 use wasmtime::Engine;
 use wasmtime::component::Instance;
 
-use super::call_message::Inbox;
 use super::clock::{BUG, Panicked};
 use super::exit::GuestExit;
 use super::grants::AppGrants;
-use super::guest::{Broken, Guest, Lived};
-use super::guest_id::GuestId;
+use super::guest::{Fault, Guest, Lived};
+use super::guests::{Broken, Inbox};
 use super::incarnation::{Incarnation, RestartDecision};
 use super::output::Stdio;
 use super::proxy::ProxyKind;
@@ -40,6 +39,7 @@ use super::table::{GuestEntry, GuestTable};
 use super::ticker::Ticker;
 use crate::text;
 use tombolo::RegionHost;
+use tombolo_exchange::GuestId;
 
 /// Learns once whether a guest could be instantiated.
 type ReadySender = oneshot::Sender<wasmtime::Result<()>>;
@@ -204,8 +204,7 @@ impl Execution<'_> {
     /// returns, another guest until no command runs any more. If it fails, its next
     /// incarnation is prepared before any other guest learns of it.
     async fn run(&self, mut guest: Guest, inbox: Inbox, ready: Option<ReadySender>) -> GuestExit {
-        // Kept until others have learned of the end: a caller whose call is dropped with it
-        // finds the reason, and the next incarnation.
+        // Dropped when others have learned of the end.
         let mut inbox = Some(inbox);
         if self.entry.template.run.is_some() {
             // Calls would wait until the command has returned, so they are refused at once.
@@ -228,7 +227,7 @@ impl Execution<'_> {
             (Err(error), None) => {
                 let error = guest.explain(error);
                 self.refuse_calls(&guest.refused_growths());
-                Err(Broken::during("its start", error))
+                Err(Broken::new(Fault::during(&"its start".into(), error)))
             }
             (Ok(instance), ready) => {
                 if let Some(ready) = ready {
@@ -240,10 +239,9 @@ impl Execution<'_> {
             }
         };
         let exit = match lived {
-            Ok(code) => self.end_orderly(guest, code),
-            Err(broken) => self.end_broken(guest, broken),
+            Ok(code) => self.end_orderly(guest, code, inbox),
+            Err(broken) => self.end_broken(guest, broken, inbox),
         };
-        drop(inbox);
         self.stdio().end_incarnation();
         exit
     }
@@ -285,13 +283,13 @@ impl Execution<'_> {
                 return (guest, None, Ok(None));
             };
             let mailbox = self.entry.peer.mailbox();
-            let (guest, inbox, served) = guest.serve(instance, inbox, &mailbox.idle).await;
+            let (guest, inbox, served) = guest.serve(instance, inbox, &mailbox).await;
             return (guest, Some(inbox), served.map(|()| None));
         };
         let stop_reason = guest.stop_reason();
         let lived = tokio::select! {
             biased;
-            reason = stop_reason => Err(reason.into()),
+            reason = stop_reason => Err(Broken::new(reason.into())),
             () = self.supervisor.app.signals.begun() => {
                 guest.run(instance, run, self.stdio()).await
             }
@@ -299,8 +297,9 @@ impl Execution<'_> {
         (guest, inbox, lived)
     }
 
-    /// Ends a guest that has returned, or that has no calls to answer any more.
-    fn end_orderly(&self, mut guest: Guest, code: Option<u8>) -> GuestExit {
+    /// Ends a guest that has returned, or that has no calls to answer any more. Callers whose
+    /// calls are left in the inbox find the reason, and the next incarnation if there is one.
+    fn end_orderly(&self, mut guest: Guest, code: Option<u8>, inbox: Option<Inbox>) -> GuestExit {
         guest.finish();
         let mut exit = guest.exit(self.entry.peer.id, self.born, code, None, None);
         let reason = format!("guest `{}` has ended", self.name());
@@ -309,39 +308,28 @@ impl Execution<'_> {
             Some(0) | None => self.supervisor.on_exit(self.entry.peer.id),
             Some(_) => self.decide_restart(&mut exit),
         }
+        drop(inbox);
         exit
     }
 
-    /// Ends a guest that failed, or was told to end.
-    fn end_broken(&self, mut guest: Guest, broken: Broken) -> GuestExit {
-        let Broken {
-            error,
-            borrowed,
-            tell,
-            function,
-        } = broken;
-        let stop_reason = error.downcast_ref::<StopReason>().cloned();
-        let (failure, told) = guest.failure_texts(self.name(), function.as_deref(), error);
-        let app_shutdown = stop_reason.as_ref().is_some_and(|it| it.app_shutdown);
-        // First the memory goes, and with it the windows; then the lends. Only then does any
-        // other guest learn of it.
-        let mut exit = guest.exit(
-            self.entry.peer.id,
-            self.born,
-            None,
-            Some(failure),
-            stop_reason,
-        );
-        self.entry.peer.set_exit_reason(told.clone());
-        drop(borrowed);
-        match app_shutdown {
-            true => self.supervisor.on_exit(self.entry.peer.id),
-            false => self.decide_restart(&mut exit),
-        }
-        if let Some(tell) = tell {
-            tell(told);
-        }
-        exit
+    /// Ends a guest that failed, or was told to end, in the order of [`Mailbox::end_broken`].
+    ///
+    /// [`Mailbox::end_broken`]: tombolo_exchange::Mailbox::end_broken
+    fn end_broken(&self, mut guest: Guest, broken: Broken, inbox: Option<Inbox>) -> GuestExit {
+        let peer = &self.entry.peer;
+        let drop_store = |Fault { error, function }| {
+            let stop_reason = error.downcast_ref::<StopReason>().cloned();
+            let function = function.as_deref();
+            let (failure, told) = guest.failure_texts(self.name(), function, error);
+            let exit = guest.exit(peer.id, self.born, None, Some(failure), stop_reason);
+            (exit, told)
+        };
+        let restart = |exit: &mut GuestExit| match exit.app_shutdown {
+            true => self.supervisor.on_exit(peer.id),
+            false => self.decide_restart(exit),
+        };
+        peer.mailbox()
+            .end_broken(broken, inbox, drop_store, restart)
     }
 
     fn decide_restart(&self, exit: &mut GuestExit) {

@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wasmtime::component::Linker;
 
-use super::call_message::Inbox;
-use super::guest_id::GuestId;
-use super::mailbox::Mailbox;
+use super::guests::{Inbox, Mailbox};
 use super::oom::GuestView;
 use super::report::{GuestReport, RestartReport};
 use super::state::GuestState;
 use super::status::{GuestStatus, StopReason};
 use super::template::GuestTemplate;
 use tombolo::Recipient;
+use tombolo_exchange::GuestId;
 
 /// All guests of an app, by their ids.
 ///

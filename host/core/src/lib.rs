@@ -86,12 +86,10 @@ mod identity;
 #[doc(hidden)]
 pub mod internal;
 mod limits;
-mod notifying;
 #[cfg(feature = "parallel-compilation")]
 mod parallel;
 pub mod pressure;
 pub mod regions;
-mod sync;
 mod sys;
 mod time;
 mod transfer;

@@ -1,23 +1,26 @@
-//! The time of a host. A module of its own, so that the race tests can replace it by a time
-//! that they drive.
+//! The time of a host.
 
 use std::time::{Duration, Instant};
 
+use tombolo_region::Time;
+
 /// The start of a host, from which its time is counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Time(Instant);
+pub(crate) struct HostTime(Instant);
 
-impl Time {
-    pub(crate) fn begin() -> Time {
-        Time(Instant::now())
+impl HostTime {
+    pub(crate) fn begin() -> HostTime {
+        HostTime(Instant::now())
     }
+}
 
-    pub(crate) fn now(&self) -> Duration {
+impl Time for HostTime {
+    fn now(&self) -> Duration {
         self.0.elapsed()
     }
 
-    /// Waits for something, up to a moment. Must be called on a tokio runtime with time.
-    pub(crate) async fn up_to(&self, moment: Duration, what: impl Future<Output = ()>) {
+    /// Waits as the trait says. Must be called on a tokio runtime with time.
+    async fn up_to(&self, moment: Duration, what: impl Future<Output = ()> + Send) {
         let left = moment.saturating_sub(self.now());
         let _ = tokio::time::timeout(left, what).await;
     }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Ledger`] | the state of one region: claims, handles, windows, lends, waiters, pins |
 //! | [`LedgerLock`] | a ledger that threads share; it also pins and purges |
+//! | [`NotifyingLedger`] | a ledger that wakes lenders and waiters |
 //! | [`Budget`] | the memory that all regions of a host may commit |
 //! | [`Account`] | the resources that one guest holds, with its limits |
 //! | [`Span`] | a run of 64 KiB [granules](GRANULE), checked by construction |
@@ -26,7 +27,9 @@
 //!
 //! Operations of a [`Ledger`] do not block and do not read a clock: time is a parameter. Most
 //! take time logarithmic in the number of windows and waiters. [`LedgerLock::pin`],
-//! [`Budget::commit`] and [`Budget::purge`] may block while memory goes back to the kernel.
+//! [`Budget::commit`] and [`Budget::purge`] may block while memory goes back to the kernel. A
+//! [`NotifyingLedger`] reads the [`Time`] that it is given. Its futures need no runtime of
+//! their own.
 //!
 //! # Example
 //!
@@ -50,8 +53,8 @@
 //!
 //! # Features
 //!
-//! `loom` and `shuttle` replace the locks by those of the model checkers of these names. They
-//! are for tests only.
+//! `loom` and `shuttle` replace the locks by those of the model checkers of these names.
+//! `shuttle` also makes each notification a step of the schedule. They are for tests only.
 #![forbid(unsafe_code)]
 
 mod account;
@@ -59,10 +62,12 @@ mod budget;
 mod ledger;
 mod lock;
 mod name;
+mod notifying;
 mod pins;
 mod rights;
 mod span;
-mod sync;
+#[doc(hidden)]
+pub mod sync;
 mod text;
 mod vma;
 
@@ -74,6 +79,7 @@ pub use ledger::{
 };
 pub use lock::{LedgerGuard, LedgerLock};
 pub use name::{NameError, RegionName};
+pub use notifying::{NotifyingGuard, NotifyingLedger, Time};
 pub use pins::Pinned;
 pub use rights::Rights;
 pub use span::{GRANULE, Span, SpanError};

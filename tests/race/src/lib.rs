@@ -1,24 +1,17 @@
-//! The core of the host library, as threads race for it.
+//! Tombolo's pure crates, as threads race for them.
 //!
-//! It is the host's own source, included by its path, but what its threads wait
-//! with is a scheduler's: that decides at each step which thread goes on, and
-//! finds any deadlock. What tasks wait with is tokio's, each use of it a step.
+//! The code under test is the host's own: the ledger and its notifications, calls, and channels.
+//! What it waits with is shuttle's, which decides at each step which thread goes on and finds any
+//! deadlock. Only stores, memory and time are stand-ins, because wasmtime keeps state of each
+//! thread that shuttle's tasks cannot have. They notice accesses that conflict.
 
-/// Guests as threads, around the host's own source.
 pub mod app;
 mod mock_region;
-pub use tombolo_region as region;
-/// The names by which the included source knows what stands in for the library.
-extern crate self as tombolo;
-#[expect(dead_code, reason = "not all of it is needed here")]
-#[path = "../../../host/core/src/notifying.rs"]
-mod notifying;
 pub mod store;
-mod sync;
 mod time;
 
 pub use mock_region::{
     Borrower, GRANULES, Limits, Memory, MockHost, Owner, Recipient, Region, RegionError, Shared,
     Waiting, some_access, some_span,
 };
-pub use time::Time;
+pub use time::DrivenTime;

@@ -1,5 +1,6 @@
-//! Regions as guests hold them, as far as the host's own source needs them. They note
-//! which guest touches which granule at this moment, and which windows are shown.
+//! Regions and memories of guests, around the host's own ledgers. They stand in for memory
+//! files and mappings: they note which guest touches which granule at this moment, and which
+//! windows are shown.
 //!
 //! These notes are not part of the schedule, and no lock of the host protects them.
 
@@ -10,14 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
-
-use crate::notifying::{NotifyingGuard, NotifyingLedger};
-use crate::region::{
+use tombolo_region::{
     Access, Account, Budget, Charge, ChargeKind, ClaimId, Exhausted, GRANULE, Handle, Holder,
-    Ledger, LedgerError, LedgerLock, LendId, Quota, RESERVATION, Rights, Span, WaiterId, WindowEnd,
-    WindowId,
+    Ledger, LedgerError, LedgerLock, LendId, NotifyingGuard, NotifyingLedger, Quota, RESERVATION,
+    Rights, Span, Time, WaiterId, WindowEnd, WindowId,
 };
-use crate::time::Time;
+
+use crate::time::DrivenTime;
 
 /// The granules of each region.
 pub const GRANULES: usize = 2;
@@ -39,6 +39,19 @@ impl Default for Limits {
             handles: 100,
             claimed_bytes: 1 << 30,
             unpinned_spans: 100,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn quota(&self) -> Quota {
+        Quota {
+            regions: self.regions.into(),
+            claimed_bytes: self.claimed_bytes,
+            handles: self.handles.into(),
+            windows: 100,
+            unpinned_spans: self.unpinned_spans.into(),
+            host_memory: 0,
         }
     }
 }
@@ -76,7 +89,7 @@ impl Recipient {
 pub struct MockHost {
     budget: Arc<Budget>,
     /// Its time, which passes if somebody drives it.
-    pub time: Time,
+    pub time: DrivenTime,
     regions: Mutex<Vec<Arc<Shared>>>,
     owners: Mutex<Vec<Arc<Owner>>>,
 }
@@ -91,7 +104,7 @@ impl MockHost {
     pub fn new() -> Arc<MockHost> {
         Arc::new(MockHost {
             budget: Budget::new(1 << 30),
-            time: Time::default(),
+            time: DrivenTime::default(),
             regions: Mutex::default(),
             owners: Mutex::default(),
         })
@@ -100,17 +113,9 @@ impl MockHost {
     /// Somebody to hold regions.
     #[must_use]
     pub fn owner(&self, name: &str, limits: Limits) -> Recipient {
-        let quota = Quota {
-            regions: limits.regions.into(),
-            claimed_bytes: limits.claimed_bytes,
-            handles: limits.handles.into(),
-            windows: 100,
-            unpinned_spans: limits.unpinned_spans.into(),
-            host_memory: 0,
-        };
         let owner = Arc::new(Owner {
             name: name.into(),
-            account: Account::new(name, quota),
+            account: Account::new(name, limits.quota()),
         });
         lock(&self.owners).push(owner.clone());
         Recipient(owner)
@@ -233,8 +238,8 @@ impl Shown {
 pub struct Shared {
     pub(crate) id: u64,
     size: u64,
-    time: Time,
-    pub(crate) ledger: NotifyingLedger<()>,
+    time: DrivenTime,
+    pub(crate) ledger: NotifyingLedger<(), DrivenTime>,
     given_back: AtomicBool,
     touched: [Touched; GRANULES],
     shown: Mutex<BTreeMap<WindowId, Shown>>,
@@ -249,7 +254,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn ledger(&self) -> NotifyingGuard<'_, ()> {
+    pub(crate) fn ledger(&self) -> NotifyingGuard<'_, (), DrivenTime> {
         self.ledger.lock()
     }
 
@@ -352,10 +357,6 @@ impl Region {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.shared().id
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
-        "region"
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
 
-use crate::region::{
+use tombolo_region::{
     Budget, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, PinError, Pinned, PurgeRequest,
     Purgeable, Rights, Span,
 };

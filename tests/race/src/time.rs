@@ -7,10 +7,11 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
+use tombolo_region::Time;
 
 /// The time of a [`MockHost`](crate::MockHost).
 #[derive(Clone, Debug, Default)]
-pub struct Time(Arc<Mutex<State>>);
+pub struct DrivenTime(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -29,19 +30,13 @@ impl State {
     }
 }
 
-impl Time {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("nobody panics with it")
-    }
-
-    /// How late it is.
-    #[must_use]
-    pub fn now(&self) -> Duration {
+impl Time for DrivenTime {
+    fn now(&self) -> Duration {
         self.state().now
     }
 
-    pub(crate) async fn up_to(&self, moment: Duration, what: impl Future<Output = ()>) {
-        struct Sleeper<'a>(&'a Time, u64);
+    async fn up_to(&self, moment: Duration, what: impl Future<Output = ()> + Send) {
+        struct Sleeper<'a>(&'a DrivenTime, u64);
         impl Drop for Sleeper<'_> {
             fn drop(&mut self) {
                 self.0.state().sleepers.retain(|(id, ..)| *id != self.1);
@@ -67,6 +62,12 @@ impl Time {
         })
         .await;
         drop(sleeper);
+    }
+}
+
+impl DrivenTime {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().expect("nobody panics with it")
     }
 
     /// Lets time pass while somebody sleeps, until it is over.

@@ -12,21 +12,27 @@ mod common;
 // rules 5, 6, 11
 #[test]
 fn calls_leave_nothing_and_never_wait_in_vain() {
-    let plan = Plan {
-        commands: 2,
-        servers: 3,
-        acts: 4,
-        depth: 3,
-        deaths: 2,
-        restarts: 1,
-    };
     let seen = Arc::new(Seen::default());
-    let all = seen.clone();
-    try_schedules(20_000, move || run(plan, &all));
+    // Each guest on a strand of its own, and two on some.
+    for strands in [5, 3] {
+        let plan = Plan {
+            commands: 2,
+            servers: 3,
+            strands,
+            acts: 4,
+            depth: 3,
+            deaths: 2,
+            restarts: 1,
+        };
+        let all = seen.clone();
+        try_schedules(10_000, move || run(plan, &all));
+    }
     // Each of these happened, or the test shows little.
     for of in [
         &seen.done,
         &seen.failed,
+        &seen.refused,
+        &seen.inline,
         &seen.closed,
         &seen.cycles,
         &seen.lent,

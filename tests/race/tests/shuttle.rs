@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use common::try_schedules;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::{self, yield_now};
-use tombolo_race_tests::region::{Budget, GRANULE, Pinned};
 use tombolo_race_tests::store::{Claim, GRANULES, Resident, Seen, Store, some_range};
+use tombolo_region::{Budget, GRANULE, Pinned};
 
 mod common;
 

@@ -7,11 +7,11 @@ use common::try_schedules;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
-use tombolo_race_tests::region::{Access, GRANULE, LedgerError, Span};
 use tombolo_race_tests::{
     Borrower, GRANULES, Limits, Memory, MockHost, Region, RegionError, Waiting,
 };
 use tombolo_race_tests::{some_access, some_span};
+use tombolo_region::{Access, GRANULE, LedgerError, Span};
 
 mod common;
 

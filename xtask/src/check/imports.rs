@@ -33,6 +33,7 @@ const LAYERS: &[Layer] = &[Layer {
 /// crate root.
 const CRATES: &[&str] = &[
     "host/region/src",
+    "host/exchange/src",
     "host/core/src",
     "host/app/src",
     "host/cli/src",

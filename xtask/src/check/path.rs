@@ -10,11 +10,6 @@ use crate::source::{self, File};
 /// The directories whose `src` is production code.
 const PRODUCTION: &[&str] = &["host", "guest-sdk"];
 
-/// The directory that may still compile sources twice. Its tests run the channels, the waits
-/// and the ledger's notifications under shuttle, and the crates of these contain wasmtime,
-/// whose thread-local state shuttle's tasks cannot have.
-const EXCEPTION: &str = "tests/race/src";
-
 /// Returns one line for each violation in the tree.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let files = source::rust(root)?;
@@ -25,7 +20,7 @@ fn errors(file: &File) -> Vec<String> {
     let code = source::code(&file.text);
     let mut errors = Vec::new();
     for (at, attribute) in attributes(&code) {
-        let error = if attribute.starts_with("path=") && !file.path.starts_with(EXCEPTION) {
+        let error = if attribute.starts_with("path=") {
             "`#[path]` compiles a source twice: make it a module of one crate"
         } else if is_production(&file.path) && is_for_tests(&attribute, &code[at..]) {
             "production code must not change for a test"
@@ -110,6 +105,7 @@ mod tests {
     fn paths_are_refused_everywhere() {
         let text = "#[path = \"a.rs\"]\nmod a;\n// #[path = \"b.rs\"]\n#[ path=\"c.rs\" ]\nmod c;";
         assert_eq!(lines("tests/a.rs", text), ["tests/a.rs:1", "tests/a.rs:4"]);
+        assert_eq!(lines("tests/race/src/a.rs", text).len(), 2);
     }
 
     #[test]

@@ -34,12 +34,13 @@ pub(crate) fn lint_host() -> Result<()> {
     lint_locks()
 }
 
-/// Lints the pure crate with the locks of shuttle. A lock of std is then one whose races the
+/// Lints the pure crates with the locks of shuttle. A lock of std is then one whose races the
 /// tests do not try.
 fn lint_locks() -> Result<()> {
     let mut cargo = run::cargo("clippy");
     cargo.env("CLIPPY_CONF_DIR", run::root().join("xtask/locks"));
-    cargo.args(["--lib", "-p", "tombolo-region", "--features", "shuttle"]);
+    cargo.args(["--lib", "-p", "tombolo-region", "-p", "tombolo-exchange"]);
+    cargo.args(["--features", "shuttle"]);
     cargo.args(["--", "-D", "warnings"]);
     run::run(&mut cargo, "clippy, for locks")
 }

@@ -57,7 +57,7 @@ use crate::identity::Identities;
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, MemoryGauge};
 use crate::sys::{Forked, Process};
-use crate::time::Time;
+use crate::time::HostTime;
 
 /// All regions of one program, and the limits on what they cost together.
 ///
@@ -83,7 +83,7 @@ struct Inner {
     process: Process,
     identities: Identities,
     counters: Counters,
-    time: Time,
+    time: HostTime,
     /// The higher one of the levels below.
     pressure: watch::Sender<Level>,
     levels: Mutex<Levels>,
@@ -199,7 +199,7 @@ impl RegionHost {
             process: Process::current(),
             identities: Identities::new(),
             counters: Counters::default(),
-            time: Time::begin(),
+            time: HostTime::begin(),
             pressure: watch::Sender::new(Level::Normal),
         }));
         let ask = AskMargin(Arc::downgrade(&host.0));
@@ -313,7 +313,7 @@ impl RegionHost {
         &self.0.margin
     }
 
-    fn time(&self) -> &Time {
+    fn time(&self) -> &HostTime {
         &self.0.time
     }
 

@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tombolo_region::{
-    Charge, ChargeKind, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, PurgeRequest, Purgeable,
-    RegionName, Span,
+    Charge, ChargeKind, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, NotifyingGuard,
+    NotifyingLedger, PurgeRequest, Purgeable, RegionName, Span,
 };
 
 use super::RegionHost;
 use super::owner::Owner;
 use crate::error::RegionError;
-use crate::notifying::{NotifyingGuard, NotifyingLedger};
 use crate::sys::{MemoryRecord, RegionFile};
+use crate::time::HostTime;
 
 /// A region, and one of its owners: for as long as that has a handle or a window.
 pub(crate) struct RegionRef {
@@ -63,7 +63,7 @@ pub(crate) struct RegionInner {
     /// `None` once nobody has a claim. A revoked handle can live for longer.
     body: Mutex<Option<Body>>,
     pub(crate) inode: u64,
-    pub(crate) ledger: NotifyingLedger<Option<WindowLocation>>,
+    pub(crate) ledger: NotifyingLedger<Option<WindowLocation>, HostTime>,
     /// The name of the first guest that had a window on it, and whether another had one too.
     seen: Mutex<(Option<String>, bool)>,
     host: RegionHost,
@@ -116,7 +116,7 @@ impl RegionInner {
     }
 
     /// Locks the ledger. Waiters are woken when the guard is dropped.
-    pub(crate) fn ledger(&self) -> NotifyingGuard<'_, Option<WindowLocation>> {
+    pub(crate) fn ledger(&self) -> NotifyingGuard<'_, Option<WindowLocation>, HostTime> {
         self.ledger.lock()
     }
 

@@ -1,25 +1,30 @@
-//! Calls, lends, moves and deaths of guests that are threads. They use the host's own ledger
-//! and its own graph of waits, and take the same steps in the same order as the host.
+//! Calls, lends, moves and deaths of guests that race. The protocol of calls is the host's own;
+//! here are guests with stores in which accesses that conflict are noticed.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::Mutex as Notes;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::task::Context;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
-use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
-use tokio::sync::{mpsc, oneshot};
-
-use super::guest_id::GuestId;
-use super::stop::{Failed, How, StopSignal};
-use super::waits::{self, LentRegions};
-use crate::mock_region::{
-    Memory, MockHost, Recipient, Region, RegionError, Shared, some_access, some_span,
+use tombolo_exchange::{
+    CallFailure, CallRefused, Callee, GuestId, Guests, Lender, LentRegions, Outgoing, Request,
+    SentRequest,
 };
-use crate::region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
-use crate::sync::{Mutex, step};
+use tombolo_region::sync::{Mutex, step};
+use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
+
+use super::stop::{Failed, How, StopSignal};
+use crate::mock_region::{
+    Limits, Memory, MockHost, Recipient, Region, RegionError, Shared, some_access, some_span,
+};
 
 /// The shape of the app that is tried.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +33,8 @@ pub struct Plan {
     pub commands: usize,
     /// Guests that are called, and call others meanwhile.
     pub servers: usize,
+    /// The number of strands. Guests of a strand take turns, and call each other inline.
+    pub strands: usize,
     /// How much a guest does of its own, and for each call.
     pub acts: u32,
     /// How long a chain of calls is at most.
@@ -44,8 +51,10 @@ pub struct Plan {
 pub struct Seen {
     pub done: AtomicU64,
     pub failed: AtomicU64,
+    pub refused: AtomicU64,
     pub closed: AtomicU64,
     pub cycles: AtomicU64,
+    pub inline: AtomicU64,
     pub lent: AtomicU64,
     pub lent_on: AtomicU64,
     pub moved: AtomicU64,
@@ -60,6 +69,45 @@ fn note(of: &AtomicU64) {
     of.fetch_add(1, SeqCst);
 }
 
+/// The guests of this test.
+enum TestGuests {}
+
+type Mailbox = tombolo_exchange::Mailbox<TestGuests>;
+type Inbox = tombolo_exchange::Inbox<TestGuests>;
+
+impl Guests for TestGuests {
+    type Callee = Guest;
+    type Work = SentRequest<TestGuests, Visit>;
+    type Notice = Infallible;
+    type Recipient = Incarnation;
+    type Lends = Lends;
+    type Borrowed = Borrowed;
+    type Error = Failed;
+}
+
+/// An incarnation of a guest, as the receiver of arguments.
+#[derive(Debug)]
+struct Incarnation {
+    to: Recipient,
+    /// Whether its store is dropped.
+    store_gone: Arc<AtomicBool>,
+    /// Whether it failed and there is no next one.
+    last: AtomicBool,
+    /// The calls that are known to be in its queue.
+    queued: AtomicU64,
+}
+
+impl Incarnation {
+    fn new(to: &Recipient) -> Incarnation {
+        Incarnation {
+            to: to.clone(),
+            store_gone: Arc::default(),
+            last: AtomicBool::new(false),
+            queued: AtomicU64::new(0),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lends(Vec<(Arc<Shared>, LendId)>);
 
@@ -69,9 +117,6 @@ impl LentRegions for Lends {
         lends.all(|(shared, lend)| shared.ledger().is_over(*lend))
     }
 }
-
-type Waiting = waits::WaitEdge<Lends>;
-type Life = waits::WaitNode<Lends>;
 
 /// The waits that really happen, and their times.
 #[derive(Default)]
@@ -119,33 +164,6 @@ impl Log {
     }
 }
 
-struct Mailbox {
-    life: Arc<Life>,
-    inbox: mpsc::UnboundedSender<Message>,
-    recipient: Recipient,
-}
-
-type Inbox = mpsc::UnboundedReceiver<Message>;
-
-enum Message {
-    Call(Call),
-    Stop,
-}
-
-/// In the order in which the host drops it.
-struct Call {
-    waiting: Waiting,
-    params: Parcel,
-    depth: u32,
-    caller: Recipient,
-    reply: oneshot::Sender<Reply>,
-}
-
-enum Reply {
-    Done(Parcel),
-    Failed,
-}
-
 struct Parcel(Vec<Carried>);
 
 enum Carried {
@@ -174,11 +192,11 @@ struct Lent {
 }
 
 /// A guest's store.
-#[derive(Default)]
 struct Store {
     memory: Memory,
     table: BTreeMap<u32, Region>,
     next: u32,
+    gone: Arc<AtomicBool>,
 }
 
 impl Drop for Store {
@@ -187,6 +205,7 @@ impl Drop for Store {
             self.table.clear();
         }
         self.memory = Memory::default();
+        self.gone.store(true, SeqCst);
     }
 }
 
@@ -196,6 +215,15 @@ enum Given {
 }
 
 impl Store {
+    fn new(incarnation: &Incarnation) -> Store {
+        Store {
+            memory: Memory::default(),
+            table: BTreeMap::new(),
+            next: 0,
+            gone: incarnation.store_gone.clone(),
+        }
+    }
+
     fn push(&mut self, region: Region) -> u32 {
         self.next += 1;
         self.table.insert(self.next, region);
@@ -327,15 +355,36 @@ impl Borrowed {
     }
 }
 
-struct LenderGuard<'a> {
+/// The store of a caller that lends.
+struct LenderStore<'a> {
     store: &'a mut Store,
-    lending: Option<Vec<Lent>>,
     seen: &'a Seen,
 }
 
-impl Drop for LenderGuard<'_> {
-    fn drop(&mut self) {
-        for lent in self.lending.take().into_iter().flatten() {
+impl Lender<TestGuests> for LenderStore<'_> {
+    type Lending = Vec<Lent>;
+    type Error = Infallible;
+
+    fn lends(lending: &Vec<Lent>) -> Lends {
+        let lends = lending.iter();
+        Lends(lends.map(|it| (it.shared.clone(), it.lend)).collect())
+    }
+
+    async fn over(lending: &Vec<Lent>) {
+        for lent in lending {
+            lent.shared.ledger.over(lent.lend).await;
+        }
+    }
+
+    fn end(&mut self, lending: Vec<Lent>) -> Result<(), Infallible> {
+        for lent in lending {
+            lent.shared.check_over(lent.lend);
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self, lending: Vec<Lent>) {
+        for lent in lending {
             note(&self.seen.abandoned);
             let Lent {
                 shared, claim, via, ..
@@ -351,75 +400,161 @@ struct App {
     plan: Plan,
     host: Arc<MockHost>,
     mailboxes: Vec<Mutex<Arc<Mailbox>>>,
+    /// Whether no command runs any more.
     ending: AtomicBool,
+    commands: AtomicU64,
     /// The stop signal of each guest.
     stop_signals: Vec<Notes<Arc<StopSignal>>>,
-    /// All that there have been.
-    lives: Notes<Vec<Arc<Life>>>,
+    /// All incarnations that there have been.
+    incarnations: Notes<Vec<Arc<Mailbox>>>,
     log: Log,
     seen: Arc<Seen>,
 }
 
 struct Guest {
     app: Arc<App>,
-    life: Arc<Life>,
+    mailbox: Arc<Mailbox>,
     stop_signal: Arc<StopSignal>,
-    to: Recipient,
     restarts: u32,
     store: Store,
 }
 
-/// A call that broke its callee: what is done when its store is gone.
-struct Broken {
-    borrowed: Option<Borrowed>,
-    reply: Option<oneshot::Sender<Reply>>,
-}
+/// The reason for callers of a guest that failed.
+const FAILED: &str = "the guest failed";
+
+/// The text for a caller whose results are refused.
+const REFUSED: &str = "the results are refused";
 
 impl App {
     fn mailbox(&self, index: usize) -> Arc<Mailbox> {
         self.mailboxes[index].lock().expect("nobody panics").clone()
     }
 
-    fn new_mailbox(&self, guest: usize, recipient: &Recipient) -> (Arc<Mailbox>, Inbox) {
-        let (mailbox, inbox) = mailbox(guest, recipient);
-        let mut lives = self.lives.lock().expect("nobody panics");
-        lives.push(mailbox.life.clone());
+    fn strand(&self, index: usize) -> usize {
+        index % self.plan.strands
+    }
+
+    /// Makes the mailbox of an incarnation.
+    fn new_mailbox(&self, guest: usize, to: &Recipient) -> (Arc<Mailbox>, Inbox) {
+        let (mailbox, inbox) = new_mailbox(guest, to);
+        let mut incarnations = self.incarnations.lock().expect("nobody panics");
+        incarnations.push(mailbox.clone());
         (mailbox, inbox)
     }
 
-    fn again(
-        self: &Arc<App>,
-        index: usize,
-        to: Recipient,
-        restarts: u32,
-    ) -> Option<(Guest, Inbox)> {
+    /// Makes the next incarnation of a guest that failed, if there is to be one.
+    fn again(self: &Arc<App>, failed: &Mailbox, restarts: u32) -> Option<(Guest, Inbox)> {
         if restarts == 0 || self.ending.load(SeqCst) {
+            failed.recipient().last.store(true, SeqCst);
             return None;
         }
-        let (mailbox, inbox) = self.new_mailbox(index, &to);
+        let index = failed.guest().index();
+        let (mailbox, inbox) = self.new_mailbox(index, &failed.recipient().to);
         let guest = Guest {
             app: self.clone(),
-            life: mailbox.life.clone(),
             stop_signal: StopSignal::new(),
-            to,
             restarts: restarts - 1,
-            store: Store::default(),
+            store: Store::new(mailbox.recipient()),
+            mailbox: mailbox.clone(),
         };
         *self.stop_signals[index].lock().expect("nobody panics") = guest.stop_signal.clone();
-        *self.mailboxes[index].lock().expect("nobody panics") = mailbox;
+        let before = std::mem::replace(
+            &mut *self.mailboxes[index].lock().expect("nobody panics"),
+            mailbox,
+        );
+        drop(before);
         note(&self.seen.restarted);
         Some((guest, inbox))
     }
+
+    /// Notes that a command has ended. With the last one, the servers stop.
+    fn end_command(&self) {
+        if self.commands.fetch_sub(1, SeqCst) > 1 {
+            return;
+        }
+        self.ending.store(true, SeqCst);
+        for guest in 0..self.mailboxes.len() {
+            self.mailbox(guest).notify_stop();
+        }
+    }
+
+    /// Checks what a caller relies on that was told that its callee failed.
+    fn check_failed(&self, callee: &Arc<Mailbox>) {
+        let incarnation = callee.recipient();
+        assert!(incarnation.store_gone.load(SeqCst), "told before the store");
+        let current = self.mailbox(callee.guest().index());
+        let is_last = incarnation.last.load(SeqCst);
+        assert!(
+            is_last || !Arc::ptr_eq(&current, callee),
+            "told before the next mailbox"
+        );
+    }
 }
 
-fn mailbox(guest: usize, recipient: &Recipient) -> (Arc<Mailbox>, Inbox) {
-    let (sender, inbox) = mpsc::unbounded_channel();
-    let mailbox = Mailbox {
-        life: Life::new(GuestId::new(guest)),
-        inbox: sender,
-        recipient: recipient.clone(),
-    };
-    (Arc::new(mailbox), inbox)
+fn new_mailbox(guest: usize, to: &Recipient) -> (Arc<Mailbox>, Inbox) {
+    let name = guest.to_string().into();
+    Mailbox::new(GuestId::new(guest), name, Incarnation::new(to))
+}
+
+/// A request to act for the caller.
+struct Visit {
+    params: Parcel,
+    depth: u32,
+    caller: Recipient,
+    progress: Arc<Progress>,
+}
+
+/// How far a call has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The caller has seen that it is in the queue.
+    queued: AtomicBool,
+    /// The callee has begun it.
+    begun: AtomicBool,
+}
+
+impl Request<TestGuests> for Visit {
+    type Answer = Parcel;
+
+    async fn call(
+        self,
+        guest: &mut Guest,
+        _: GuestId,
+    ) -> Result<Result<Parcel, String>, CallFailure<TestGuests>> {
+        let seen = guest.app.seen.clone();
+        self.progress.begun.store(true, SeqCst);
+        if self.progress.queued.load(SeqCst) {
+            let queued = &guest.mailbox.recipient().queued;
+            queued.fetch_sub(1, SeqCst);
+        }
+        let borrowed = guest.store.unpack(self.params);
+        let stop_signal = guest.stop_signal.clone();
+        // A call may lead to another one in the same guest, so its type is not spelled out.
+        let acts: BoxFuture<'_, _> = Box::pin(guest.acts(self.depth));
+        let acted = stop_signal.unless(How::Fails, acts).await;
+        if !matches!(acted, Some(Ok(()))) {
+            return Err(CallFailure {
+                error: Failed,
+                borrowed: Some(borrowed),
+            });
+        }
+        let packed = guest.store.pack(1, false, &self.caller, &seen);
+        borrowed.end(&mut guest.store);
+        Ok(match packed {
+            Ok((parcel, _)) => Ok(parcel),
+            Err(_) => Err(REFUSED.to_owned()),
+        })
+    }
+}
+
+impl Callee<TestGuests> for Guest {
+    fn watch(&mut self, context: &Context<'_>) -> Result<(), Failed> {
+        self.stop_signal.watch(How::Fails, context)
+    }
+
+    async fn receive(&mut self, notice: Infallible) -> Result<(), Failed> {
+        match notice {}
+    }
 }
 
 impl Guest {
@@ -428,6 +563,10 @@ impl Guest {
         for _ in 0..self.app.plan.acts {
             step();
             self.stop_signal.check()?;
+            if thread_rng().gen_range(0..100) == 0 {
+                // It traps, and nothing wakes its task.
+                return Err(Failed);
+            }
             let memory = &mut self.store.memory;
             let windows = memory.windows();
             match thread_rng().gen_range(0..12) {
@@ -461,7 +600,7 @@ impl Guest {
                 _ if depth > 0 => {
                     let (first, last) = (self.app.plan.commands, self.app.mailboxes.len());
                     let to = thread_rng().gen_range(first..last);
-                    if to != self.life.guest().index() {
+                    if to != self.mailbox.guest().index() {
                         self.call(to, depth - 1).await;
                     }
                 }
@@ -472,162 +611,123 @@ impl Guest {
     }
 
     async fn call(&mut self, to: usize, depth: u32) {
-        let (app, from) = (self.app.clone(), self.life.guest().index());
+        let (app, from) = (self.app.clone(), self.mailbox.guest().index());
         let seen = &*app.seen;
-        let mailbox = app.mailbox(to);
+        let callee = app.mailbox(to);
         let noted = app.log.begin(from, to);
-        let waiting = match app.mailbox(from).life.wait(&mailbox.life) {
-            Ok(waiting) => waiting,
-            Err(cycle) => {
+        let outgoing = match Outgoing::begin(callee.clone(), &self.mailbox) {
+            Ok(outgoing) => outgoing,
+            Err(CallRefused::Cycle(cycle)) => {
                 let cycle: Vec<usize> = cycle.into_iter().map(GuestId::index).collect();
                 app.log.check(&cycle, noted);
                 app.log.end(noted);
                 return note(&seen.cycles);
             }
+            Err(CallRefused::Ended(why)) => {
+                if why == FAILED {
+                    app.check_failed(&callee);
+                }
+                app.log.end(noted);
+                return note(&seen.closed);
+            }
         };
-        if mailbox.inbox.is_closed() {
-            drop(waiting);
-            app.log.end(noted);
-            return note(&seen.closed);
-        }
-        let packed = self.store.pack(2, true, &mailbox.recipient, seen);
+        let packed = self.store.pack(2, true, &outgoing.recipient().to, seen);
         let Ok((params, lending)) = packed else {
-            drop(waiting);
+            drop(outgoing);
             return app.log.end(noted);
         };
-        let lends = lending.iter().map(|it| (it.shared.clone(), it.lend));
-        waiting.for_lends(Lends(lends.collect()));
-        let lender = &mut LenderGuard {
+        let lender = LenderStore {
             store: &mut self.store,
-            lending: Some(lending),
             seen,
         };
-        let (reply, replied) = oneshot::channel();
-        let call = Call {
-            waiting,
+        let call = outgoing.lend(lender, lending);
+        let progress = Arc::<Progress>::default();
+        let request = Visit {
             params,
             depth,
-            caller: self.to.clone(),
-            reply,
+            caller: self.mailbox.recipient().to.clone(),
+            progress: progress.clone(),
         };
-        step();
-        let reply = match mailbox.inbox.send(Message::Call(call)) {
-            Ok(()) => replied.await.ok(),
-            Err(_) => None,
-        };
-        for lent in lender.lending.iter().flatten() {
-            lent.shared.ledger.over(lent.lend).await;
+        let same_strand = app.strand(from) == app.strand(to);
+        let queued = &callee.recipient().queued;
+        let before = queued.load(SeqCst);
+        let sent = call.send(request, |sent| sent, same_strand);
+        if !progress.begun.load(SeqCst) {
+            progress.queued.store(true, SeqCst);
+            queued.fetch_add(1, SeqCst);
+        } else if same_strand {
+            // A queued call of the same strand begins only when its caller waits.
+            note(&seen.inline);
+            assert_eq!(before, 0, "it passed a queued call");
         }
+        let returned = sent.returned().await;
         app.log.end(noted);
-        for lent in lender.lending.take().into_iter().flatten() {
-            lent.shared.check_over(lent.lend);
-        }
-        match reply {
-            Some(Reply::Done(parcel)) => {
+        let Ok((lender, answer)) = returned.end();
+        assert!(!self.mailbox.waits(), "told before the wait is over");
+        match answer {
+            Ok(parcel) => {
                 let borrowed = lender.store.unpack(parcel);
                 assert!(borrowed.0.is_empty(), "results are moved");
                 note(&seen.done);
             }
-            Some(Reply::Failed) => note(&seen.failed),
-            None => note(&seen.closed),
-        }
-    }
-
-    async fn serve(&mut self, inbox: &mut Inbox) -> Result<(), Broken> {
-        let stop_signal = self.stop_signal.clone();
-        loop {
-            step();
-            match stop_signal.unless(How::Fails, inbox.recv()).await {
-                None => {
-                    return Err(Broken {
-                        borrowed: None,
-                        reply: None,
-                    });
-                }
-                Some(Some(Message::Call(call))) => self.answer(call).await?,
-                Some(Some(Message::Stop) | None) => return Ok(()),
+            Err(why) if why == REFUSED => note(&seen.refused),
+            Err(why) if why == FAILED => {
+                app.check_failed(&callee);
+                note(&seen.failed);
             }
+            Err(_) => note(&seen.closed),
         }
     }
 
-    async fn answer(&mut self, call: Call) -> Result<(), Broken> {
-        // The last one goes first.
-        let Call {
-            reply,
-            params,
-            depth,
-            caller,
-            waiting,
-        } = call;
-        let (borrowed, called) = self.values(params, depth, &caller).await;
-        drop(waiting);
-        match called {
-            Ok(answer) => drop(reply.send(answer)),
-            Err(Failed) => {
-                return Err(Broken {
-                    borrowed,
-                    reply: Some(reply),
-                });
+    /// Answers calls up to its end, and returns its next incarnation.
+    async fn live(self, inbox: Inbox) -> Option<(Guest, Inbox)> {
+        let mailbox = self.mailbox.clone();
+        let (mut guest, inbox, served) = mailbox.serve(self, inbox).await;
+        let Err(broken) = served else {
+            guest.store.memory.finish();
+            return None;
+        };
+        let Guest {
+            app,
+            restarts,
+            store,
+            ..
+        } = guest;
+        let drop_store = |Failed| {
+            drop(store);
+            (None, FAILED.to_owned())
+        };
+        let restart = |next: &mut Option<_>| *next = app.again(&mailbox, restarts);
+        mailbox.end_broken(broken, Some(inbox), drop_store, restart)
+    }
+
+    /// Runs all incarnations of a server.
+    async fn serve(self, inbox: Inbox) {
+        let mut next = Some((self, inbox));
+        while let Some((guest, inbox)) = next {
+            // As after the wait before it is started again.
+            if guest.app.ending.load(SeqCst) {
+                return;
             }
-        }
-        Ok(())
-    }
-
-    async fn values(
-        &mut self,
-        params: Parcel,
-        depth: u32,
-        caller: &Recipient,
-    ) -> (Option<Borrowed>, Result<Reply, Failed>) {
-        let borrowed = self.store.unpack(params);
-        let stop_signal = self.stop_signal.clone();
-        let acted = stop_signal.unless(How::Fails, self.acts(depth)).await;
-        if !matches!(acted, Some(Ok(()))) {
-            return (Some(borrowed), Err(Failed));
-        }
-        let seen = self.app.seen.clone();
-        let packed = self.store.pack(1, false, caller, &seen);
-        borrowed.end(&mut self.store);
-        let answer = packed.map_or(Reply::Failed, |(parcel, _)| Reply::Done(parcel));
-        (None, Ok(answer))
-    }
-
-    /// Lives, and gives its next life.
-    async fn live(mut self, mut inbox: Inbox) -> Option<(Guest, Inbox)> {
-        match self.serve(&mut inbox).await {
-            Ok(()) => {
-                self.store.memory.finish();
-                None
-            }
-            Err(Broken { borrowed, reply }) => {
-                let Guest {
-                    app,
-                    life,
-                    to,
-                    restarts,
-                    store,
-                    ..
-                } = self;
-                // First the memory goes, then the lends end, then the next mailbox comes.
-                // Only then does any other guest learn of it.
-                drop(store);
-                drop(borrowed);
-                let next = app.again(life.guest().index(), to, restarts);
-                step();
-                if let Some(reply) = reply {
-                    let _ = reply.send(Reply::Failed);
-                }
-                step();
-                next
-            }
+            let stop_signal = guest.stop_signal.clone();
+            let lived = stop_signal.unless(How::Dropped, guest.live(inbox));
+            next = lived.await.flatten();
         }
     }
 
+    /// Runs a command.
     async fn run(mut self) {
-        let (stop_signal, depth) = (self.stop_signal.clone(), self.app.plan.depth);
-        if let Some(Ok(())) = stop_signal.unless(How::Fails, self.acts(depth)).await {
-            self.store.memory.finish();
-        }
+        let app = self.app.clone();
+        let stop_signal = self.stop_signal.clone();
+        let run = async {
+            let acts = self.acts(app.plan.depth);
+            if let Some(Ok(())) = stop_signal.unless(How::Fails, acts).await {
+                self.store.memory.finish();
+            }
+            drop(self);
+        };
+        stop_signal.unless(How::Dropped, run).await;
+        app.end_command();
     }
 }
 
@@ -639,63 +739,57 @@ impl Guest {
 pub fn run(plan: Plan, seen: &Arc<Seen>) {
     let host = MockHost::new();
     let count = plan.commands + plan.servers;
-    let recipients = (0..count).map(|guest| host.owner(&guest.to_string(), Default::default()));
+    // Results and arguments are refused now and then, because there is no room.
+    let limits = Limits {
+        regions: 4,
+        ..Limits::default()
+    };
+    let recipients = (0..count).map(|guest| host.owner(&guest.to_string(), limits));
     let recipients: Vec<Recipient> = recipients.collect();
     let mailboxes = recipients.iter().enumerate();
-    let mailboxes = mailboxes.map(|(guest, to)| mailbox(guest, to));
+    let mailboxes = mailboxes.map(|(guest, to)| new_mailbox(guest, to));
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.unzip();
-    let lives = mailboxes
-        .iter()
-        .map(|mailbox: &Arc<Mailbox>| mailbox.life.clone());
     let app = Arc::new(App {
-        lives: Notes::new(lives.collect()),
+        incarnations: Notes::new(mailboxes.clone()),
         plan,
         host: host.clone(),
         mailboxes: mailboxes.into_iter().map(Mutex::new).collect(),
         ending: AtomicBool::new(false),
+        commands: AtomicU64::new(plan.commands as u64),
         stop_signals: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
         log: Log::default(),
         seen: seen.clone(),
     });
     // One region that all have a claim on, and one of each.
     let common = host.create(&recipients[0]);
-    let (mut commands, mut servers) = (Vec::new(), Vec::new());
+    // As in the host, a strand polls those of its guests that were woken.
+    let mut strands: Vec<FuturesUnordered<BoxFuture<'static, ()>>> = Vec::new();
+    strands.resize_with(plan.strands, FuturesUnordered::new);
     for (index, (inbox, to)) in inboxes.into_iter().zip(recipients).enumerate() {
-        let mut store = Store::default();
+        let mailbox = app.mailbox(index);
+        let mut store = Store::new(mailbox.recipient());
         store.push(common.duplicate_for(&to).expect("there is room"));
         store.push(host.create(&to));
+        let stop_signal = app.stop_signals[index].lock().expect("nobody panics");
         let guest = Guest {
             app: app.clone(),
-            life: app.mailbox(index).life.clone(),
-            stop_signal: app.stop_signals[index]
-                .lock()
-                .expect("nobody panics")
-                .clone(),
-            to,
+            mailbox,
+            stop_signal: stop_signal.clone(),
             restarts: plan.restarts,
             store,
         };
-        if index < plan.commands {
+        drop(stop_signal);
+        strands[app.strand(index)].push(if index < plan.commands {
             drop(inbox);
-            commands.push(thread::spawn(move || {
-                let stop_signal = guest.stop_signal.clone();
-                block_on(stop_signal.unless(How::Dropped, guest.run()));
-            }));
+            Box::pin(guest.run())
         } else {
-            servers.push(thread::spawn(move || {
-                let mut next = Some((guest, inbox));
-                while let Some((guest, inbox)) = next {
-                    // As after the wait before it is started again.
-                    if guest.app.ending.load(SeqCst) {
-                        return;
-                    }
-                    let stop_signal = guest.stop_signal.clone();
-                    next = block_on(stop_signal.unless(How::Dropped, guest.live(inbox))).flatten();
-                }
-            }));
-        }
+            Box::pin(guest.serve(inbox))
+        });
     }
     drop(common);
+    let strands = strands.into_iter();
+    let strands = strands.map(|guests| thread::spawn(move || block_on(guests.collect::<()>())));
+    let strands: Vec<_> = strands.collect();
     let killer = thread::spawn({
         let app = app.clone();
         move || {
@@ -716,24 +810,12 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
             }
         }
     });
-    for command in commands {
-        command.join().expect("its assertions held");
-    }
-    app.ending.store(true, SeqCst);
-    for guest in 0..count {
-        let _ = app.mailbox(guest).inbox.send(Message::Stop);
-    }
-    for thread in servers.into_iter().chain([killer]) {
+    for thread in strands.into_iter().chain([killer]) {
         thread.join().expect("its assertions held");
     }
-    let lives = app.lives.lock().expect("nobody panics");
-    for (from, to) in lives
-        .iter()
-        .flat_map(|from| lives.iter().map(move |to| (from, to)))
-    {
-        if !Arc::ptr_eq(from, to) {
-            assert!(from.wait(to).is_ok(), "nobody waits any more");
-        }
+    let incarnations = app.incarnations.lock().expect("nobody panics");
+    for guest in incarnations.iter() {
+        assert!(!guest.waits(), "{:?} waits", guest.guest());
     }
     app.host.check_empty();
     seen.poisoned.fetch_add(host.counts().1 as u64, SeqCst);

@@ -1,5 +1,5 @@
-//! Messages between guests that are each a thread, through the host's own channels,
-//! with deaths and restarts of either side.
+//! Messages between guests that are each a thread, through the host's own channels, with deaths
+//! and restarts of either side.
 
 use std::sync::Arc;
 use std::sync::Mutex as Notes;
@@ -8,15 +8,57 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
+use tombolo_exchange::{Carried, Channel, ChannelError, ChannelSettings, GuestId, Member, Unsent};
+use tombolo_region::{Account, Charge, WindowEnd};
 
-use super::channel::{
-    Channel, ChannelError, Channels, Member, Message, ReceiverEnd, SenderEnd, Unsent,
-};
-use super::guest_id::GuestId;
-use super::spec::ChannelSpec;
 use super::stop::{Failed, How, StopSignal};
-use crate::mock_region::{Limits, Memory, MockHost, Recipient, some_access, some_span};
-use crate::region::WindowEnd;
+use crate::mock_region::{
+    Limits, Memory, MockHost, Recipient, Region, RegionError, some_access, some_span,
+};
+
+type Channels = tombolo_exchange::Channels<TestRegions>;
+type Message = tombolo_exchange::Message<Region>;
+type SenderEnd = tombolo_exchange::SenderEnd<TestRegions>;
+type ReceiverEnd = tombolo_exchange::ReceiverEnd<TestRegions>;
+
+/// The regions in messages of this test.
+enum TestRegions {}
+
+impl Carried for TestRegions {
+    type Region = Region;
+    type Recipient = Recipient;
+    type Error = RegionError;
+
+    fn size(region: &Region) -> u64 {
+        region.size()
+    }
+
+    fn unpinned_spans(region: &Region) -> u64 {
+        region.unpinned_spans()
+    }
+
+    fn set_queued(region: &Region, queued: bool) {
+        region.set_queued(queued);
+    }
+
+    fn account(region: &Region) -> &Arc<Account> {
+        &region.owner().account
+    }
+
+    fn account_of(to: &Recipient) -> &Arc<Account> {
+        &to.owner().account
+    }
+
+    fn charge_claim(region: &Region, to: &Recipient) -> Result<Vec<Charge>, RegionError> {
+        region.charge_claim(to.owner())
+    }
+
+    fn transferred(region: Region, to: &Recipient, handle: Charge, claim: Vec<Charge>) -> Region {
+        region.transferred(to.owner(), handle, claim)
+    }
+
+    fn log_received(_: &Region, _: &str, _: &Recipient) {}
+}
 
 /// The shape of the channel that is tried.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +232,7 @@ impl Post {
                 letter = match sent {
                     Ok(()) => {
                         self.seen.regions.fetch_add(regions, SeqCst);
+                        self.check_capacity();
                         break;
                     }
                     Err(Unsent::Refused(ChannelError::WouldBlock, letter)) => {
@@ -297,6 +340,13 @@ impl Post {
         }
     }
 
+    /// Checks that no more messages wait than may.
+    fn check_capacity(&self) {
+        let (_, counts) = self.channels.counts().next().expect("there is one");
+        let waiting = counts.sent - counts.received - counts.dropped;
+        assert!(waiting <= self.plan.capacity.into(), "{waiting} wait");
+    }
+
     /// Checks that messages of one sender keep their order.
     fn check(&self, letter: &Message) {
         note(&self.received);
@@ -326,14 +376,14 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         true => small,
         false => Limits::default(),
     });
-    let member = |(guest, limits)| Member {
+    let member = |(guest, limits): (usize, Limits)| Member {
         guest: GuestId::new(guest),
         restarts: plan.restarts > 0,
-        limits,
+        quota: limits.quota(),
     };
     let mut members: Vec<Member> = limits.clone().enumerate().map(member).collect();
     let receiver = members.pop().expect("there is one");
-    let spec = ChannelSpec {
+    let settings = ChannelSettings {
         name: "c".into(),
         to: "receiver".into(),
         capacity: plan.capacity,
@@ -343,7 +393,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     let post = Arc::new(Post {
         plan,
         host: host.clone(),
-        channels: Channels::new([Channel::new(spec, members, receiver)]),
+        channels: Channels::new([Channel::new(settings, members, receiver)]),
         stop_signals: (0..count).map(|_| Notes::new(StopSignal::new())).collect(),
         done: (0..count).map(|_| AtomicBool::new(false)).collect(),
         next: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -369,14 +419,14 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     for guest in guests {
         guest.join().expect("its assertions held");
     }
-    let report = post.channels.report().remove(0);
+    let (name, report) = post.channels.counts().next().expect("there is one");
     let [sent, received, skipped] =
         [&post.sent, &post.received, &post.skipped].map(|it| it.load(SeqCst));
     assert_eq!((report.sent, report.received), (sent, received));
     assert_eq!(sent, received + report.dropped, "nothing is lost");
     let early = post.early.load(SeqCst);
     assert!(early || report.dropped == skipped, "nothing is dropped");
-    assert!(report.bytes == 8 * sent && report.regions <= sent && report.name == "c");
+    assert!(report.bytes == 8 * sent && report.regions <= sent && name == "c");
     if received > 0 && !early {
         note(&seen.kept);
     }

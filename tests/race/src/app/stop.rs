@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// How a guest is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,19 +54,23 @@ impl StopSignal {
         self.0.lock().expect("nobody panics with it").how
     }
 
+    /// Fails if the guest is to end in this way. Otherwise wakes the task when it is.
+    pub(super) fn watch(&self, how: How, context: &Context<'_>) -> Result<(), Failed> {
+        let mut state = self.0.lock().expect("nobody panics with it");
+        if state.how == Some(how) {
+            return Err(Failed);
+        }
+        state.waker = Some(context.waker().clone());
+        Ok(())
+    }
+
     /// Does something up to its end or to the guest's, if that is to be in this
     /// way.
     pub(super) async fn unless<R>(&self, how: How, what: impl Future<Output = R>) -> Option<R> {
         let mut what = pin!(what);
-        poll_fn(|context| {
-            {
-                let mut state = self.0.lock().expect("nobody panics with it");
-                if state.how == Some(how) {
-                    return Poll::Ready(None);
-                }
-                state.waker = Some(context.waker().clone());
-            }
-            what.as_mut().poll(context).map(Some)
+        poll_fn(|context| match self.watch(how, context) {
+            Ok(()) => what.as_mut().poll(context).map(Some),
+            Err(Failed) => Poll::Ready(None),
         })
         .await
     }

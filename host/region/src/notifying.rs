@@ -1,25 +1,41 @@
-//! A region's ledger, and the wake-ups of those that wait for it.
+//! A region's ledger, and the wake-ups of lenders and waiters.
 //!
 //! A waiter that sleeps registers before it asks, so no turn is missed. One sleeper of each
 //! region keeps the time for all. It sleeps at most until the next reservation ends. The others
 //! look 100 ms later themselves, in case it is busy.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use crate::sync::{Mutex, MutexGuard, Notify};
-use crate::time::Time;
-use tombolo_region::{
-    Access, Handle, Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, RESERVATION, Span,
-    WaitStatus, WaiterId, WindowEnd, WindowId,
+use crate::ledger::{
+    Access, Handle, Ledger, LedgerError, LendId, RESERVATION, WaitStatus, WaiterId, WindowEnd,
+    WindowId,
 };
+use crate::lock::{LedgerGuard, LedgerLock};
+use crate::span::Span;
+use crate::sync::{Mutex, MutexGuard, Notify};
+
+/// The time of a host, counted from its start.
+pub trait Time {
+    /// Returns how much time has passed.
+    fn now(&self) -> Duration;
+
+    /// Waits for `what`, but only until `moment`.
+    fn up_to(
+        &self,
+        moment: Duration,
+        what: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = ()> + Send;
+}
 
 /// A ledger that wakes lenders and waiters for windows.
 #[derive(Debug)]
-pub(crate) struct NotifyingLedger<P> {
+pub struct NotifyingLedger<P, T> {
     ledger: LedgerLock<P>,
-    time: Time,
+    time: T,
     /// Notified whenever a lend may be over.
     lends: Notify,
     /// The waiters that sleep until they are woken.
@@ -96,8 +112,9 @@ fn lock(sleepers: &Mutex<Sleepers>) -> MutexGuard<'_, Sleepers> {
     sleepers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<P> NotifyingLedger<P> {
-    pub(crate) fn new(ledger: LedgerLock<P>, time: Time) -> NotifyingLedger<P> {
+impl<P, T: Time> NotifyingLedger<P, T> {
+    /// Creates a ledger that nobody waits for yet.
+    pub fn new(ledger: LedgerLock<P>, time: T) -> NotifyingLedger<P, T> {
         NotifyingLedger {
             ledger,
             time,
@@ -106,7 +123,8 @@ impl<P> NotifyingLedger<P> {
         }
     }
 
-    pub(crate) fn lock(&self) -> NotifyingGuard<'_, P> {
+    /// Locks the ledger. Blocks as [`LedgerLock::lock`] does.
+    pub fn lock(&self) -> NotifyingGuard<'_, P, T> {
         let mut guard = self.ledger.lock();
         if guard.has_waiters() {
             guard.advance_some(self.time.now());
@@ -118,12 +136,12 @@ impl<P> NotifyingLedger<P> {
     }
 
     /// Returns the ledger, for operations that change nothing that anybody waits for.
-    pub(crate) fn unnotified(&self) -> &LedgerLock<P> {
+    pub fn unnotified(&self) -> &LedgerLock<P> {
         &self.ledger
     }
 
     /// Closes a window that is unmapped. Returns whether that poisoned the region.
-    pub(crate) fn close(&self, id: WindowId, end: WindowEnd) -> bool {
+    pub fn close(&self, id: WindowId, end: WindowEnd) -> bool {
         let mut ledger = self.lock();
         let before = ledger.is_poisoned();
         ledger.close(id, end);
@@ -131,14 +149,15 @@ impl<P> NotifyingLedger<P> {
     }
 
     /// Ends a lend, except for its windows, which `look` may look for.
-    pub(crate) fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
+    pub fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
         let mut ledger = self.lock();
         ledger.revoke(lend);
         look(&ledger)
     }
 
-    /// Waits until a lend, and all re-lends of it, have ended.
-    pub(crate) async fn over(&self, lend: LendId) {
+    /// Waits until a lend, and all re-lends of it, have ended. Dropping the future changes
+    /// nothing.
+    pub async fn over(&self, lend: LendId) {
         loop {
             // Registered before the question, so that no notification gets lost.
             let told = self.lends.notified();
@@ -149,8 +168,12 @@ impl<P> NotifyingLedger<P> {
         }
     }
 
-    /// Begins to wait for a window. Refuses requests that waiting cannot help.
-    pub(crate) fn wait(
+    /// Begins to wait for a window, until [`Ledger::dequeue`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LedgerError`] as [`Ledger::enqueue`] does, if waiting cannot help.
+    pub fn wait(
         &self,
         handle: &Handle,
         span: Span,
@@ -159,9 +182,9 @@ impl<P> NotifyingLedger<P> {
         self.lock().enqueue(handle, span, access, self.time.now())
     }
 
-    /// Waits until it is this one's turn, or until there is nothing to wait for. Must be called on
-    /// a tokio runtime with time.
-    pub(crate) async fn ready(&self, id: WaiterId) {
+    /// Waits until it is this one's turn, or until there is nothing to wait for. Dropping the
+    /// future changes nothing.
+    pub async fn ready(&self, id: WaiterId) {
         let sleeper = Sleeper::new(&self.sleepers, id);
         loop {
             // As above.
@@ -184,26 +207,28 @@ impl<P> NotifyingLedger<P> {
 }
 
 /// The locked ledger. Dropping it unlocks the ledger and wakes waiters whose turn it is.
-pub(crate) struct NotifyingGuard<'a, P> {
+#[derive(Debug)]
+#[must_use = "the ledger is locked until this is dropped"]
+pub struct NotifyingGuard<'a, P, T: Time> {
     /// `None` only while it is dropped.
     guard: Option<LedgerGuard<'a, P>>,
-    notifying: &'a NotifyingLedger<P>,
+    notifying: &'a NotifyingLedger<P, T>,
 }
 
-impl<P> Deref for NotifyingGuard<'_, P> {
+impl<P, T: Time> Deref for NotifyingGuard<'_, P, T> {
     type Target = Ledger<P>;
     fn deref(&self) -> &Ledger<P> {
         self.guard.as_ref().expect("there until it is dropped")
     }
 }
 
-impl<P> DerefMut for NotifyingGuard<'_, P> {
+impl<P, T: Time> DerefMut for NotifyingGuard<'_, P, T> {
     fn deref_mut(&mut self) -> &mut Ledger<P> {
         self.guard.as_mut().expect("there until it is dropped")
     }
 }
 
-impl<P> Drop for NotifyingGuard<'_, P> {
+impl<P, T: Time> Drop for NotifyingGuard<'_, P, T> {
     fn drop(&mut self) {
         let notifying = self.notifying;
         let mut next = self.guard.take();

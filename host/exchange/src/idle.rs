@@ -13,16 +13,18 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
+use crate::sync::{Mutex, MutexGuard};
+
 /// A call that a guest has begun. It returns the guest and what came of the call.
-pub(super) type InlineCall<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>)> + Send>>;
+pub(crate) type InlineCall<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>)> + Send>>;
 
 /// The idle slot of a guest `G`. A call that breaks the guest yields an `E`.
 ///
 /// Only the guest's own strand uses it, so its lock is never contended.
-pub(super) struct IdleSlot<G, E>(Mutex<SlotState<G, E>>);
+pub(crate) struct IdleSlot<G, E>(Mutex<SlotState<G, E>>);
 
 enum SlotState<G, E> {
     /// The guest is busy, has not begun to wait for calls, or has ended.
@@ -34,7 +36,7 @@ enum SlotState<G, E> {
 }
 
 /// Why a guest is not idle any more.
-pub(super) enum Wakeup<G, E, T> {
+pub(crate) enum Wakeup<G, E, T> {
     /// It found what it was waiting for.
     Ready(G, T),
     /// Another guest began this call in it.
@@ -54,7 +56,7 @@ impl<G, E> IdleSlot<G, E> {
 
     /// Waits until `look` finds something for the guest, or another guest has begun a call in
     /// it. To be called by the guest's own task. If the future is dropped, so is the guest.
-    pub(super) async fn wait<T>(
+    pub(crate) async fn wait<T>(
         &self,
         guest: G,
         mut look: impl FnMut(&mut G, &mut Context<'_>) -> Poll<T>,
@@ -102,7 +104,7 @@ impl<G, E> IdleSlot<G, E> {
     /// # Errors
     ///
     /// Returns `what` if the call does not begin.
-    pub(super) fn begin<W, F>(
+    pub(crate) fn begin<W, F>(
         &self,
         what: W,
         free: impl FnOnce(&G) -> bool,

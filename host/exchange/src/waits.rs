@@ -11,11 +11,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use super::guest_id::GuestId;
+use crate::guest_id::GuestId;
 use crate::sync::{Mutex, MutexGuard};
 
 /// The regions that a caller lent. It waits for them as well as for the call.
-pub(super) trait LentRegions: Default {
+pub trait LentRegions: Default + Send + 'static {
     /// Returns whether all of them are back. That is final.
     fn are_all_back(&self) -> bool;
 }
@@ -23,7 +23,7 @@ pub(super) trait LentRegions: Default {
 /// An incarnation of a guest, and the one that it waits for. A guest that calls waits for one
 /// other guest, whether the call is queued or runs.
 #[derive(Debug)]
-pub(super) struct WaitNode<L> {
+pub(crate) struct WaitNode<L> {
     guest: GuestId,
     wait: Mutex<Option<Wait<L>>>,
 }
@@ -54,7 +54,7 @@ impl<L: LentRegions> Wait<L> {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl<L> WaitNode<L> {
-    pub(super) fn new(guest: GuestId) -> Arc<WaitNode<L>> {
+    pub(crate) fn new(guest: GuestId) -> Arc<WaitNode<L>> {
         Arc::new(WaitNode {
             guest,
             wait: Mutex::new(None),
@@ -62,7 +62,7 @@ impl<L> WaitNode<L> {
     }
 
     /// Returns the guest whose incarnation it is.
-    pub(super) fn guest(&self) -> GuestId {
+    pub(crate) fn guest(&self) -> GuestId {
         self.guest
     }
 
@@ -78,7 +78,7 @@ impl<L: LentRegions> WaitNode<L> {
     /// # Errors
     ///
     /// Returns the guests of the cycle that this would close, from this one to this one.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         self: &Arc<WaitNode<L>>,
         to: &Arc<WaitNode<L>>,
     ) -> Result<WaitEdge<L>, Vec<GuestId>> {
@@ -145,27 +145,27 @@ impl<L: LentRegions> WaitNode<L> {
         Some((wait.number, wait.to.clone()))
     }
 
-    #[cfg(test)]
-    pub(super) fn waits(&self) -> bool {
+    /// Returns whether it waits for a call to return, or for what it lent to be back.
+    pub(crate) fn waits(&self) -> bool {
         self.waits_for().is_some()
     }
 }
 
 /// An edge of the graph: a guest waits for another to return until this is dropped.
 #[derive(Debug)]
-pub(super) struct WaitEdge<L: LentRegions> {
+pub(crate) struct WaitEdge<L: LentRegions> {
     from: Arc<WaitNode<L>>,
     number: u64,
 }
 
 impl<L: LentRegions> WaitEdge<L> {
     /// Returns the caller.
-    pub(super) fn from(&self) -> GuestId {
+    pub(crate) fn from(&self) -> GuestId {
         self.from.guest
     }
 
     /// Makes the guest wait for these lends as well.
-    pub(super) fn for_lends(&self, lends: L) {
+    pub(crate) fn for_lends(&self, lends: L) {
         if let Some(wait) = self.own(&mut self.from.noted()) {
             wait.lends = lends;
         }
@@ -189,5 +189,106 @@ impl<L: LentRegions> Drop for WaitEdge<L> {
                 drop(over);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Lends that are over once this is set.
+    #[derive(Clone, Debug, Default)]
+    struct Lends(Option<Arc<AtomicBool>>);
+
+    impl LentRegions for Lends {
+        fn are_all_back(&self) -> bool {
+            let over = self.0.as_ref();
+            over.is_none_or(|over| over.load(Ordering::SeqCst))
+        }
+    }
+
+    type Node = Arc<WaitNode<Lends>>;
+
+    fn node(guest: usize) -> Node {
+        WaitNode::new(GuestId::new(guest))
+    }
+
+    fn wait(from: &Node, to: &Node) -> Result<WaitEdge<Lends>, Vec<usize>> {
+        let indices = |cycle: Vec<GuestId>| cycle.into_iter().map(GuestId::index).collect();
+        from.wait(to).map_err(indices)
+    }
+
+    /// Returns a lend, and a function that ends it.
+    fn lend() -> (Lends, impl FnOnce()) {
+        let over = Arc::new(AtomicBool::new(false));
+        let lends = Lends(Some(over.clone()));
+        (lends, move || over.store(true, Ordering::SeqCst))
+    }
+
+    // rule 11
+    #[test]
+    fn cycle_is_refused_until_a_call_returns() {
+        let [a, b, c] = [0, 1, 2].map(node);
+        let first = wait(&a, &b).unwrap();
+        let second = wait(&b, &c).unwrap();
+        assert_eq!(wait(&c, &a).unwrap_err(), [2, 0, 1, 2]);
+        drop(second);
+        assert!(wait(&c, &a).is_ok());
+        drop(first);
+        assert!([a, b, c].iter().all(|it| !it.waits()));
+    }
+
+    // rule 11
+    #[test]
+    fn returned_caller_waits_for_its_lends() {
+        let [a, b, c] = [0, 1, 2].map(node);
+        let (lends, revoke) = lend();
+        let first = wait(&a, &b).unwrap();
+        first.for_lends(lends);
+        let second = wait(&b, &c).unwrap();
+        // `b` has died. `c` goes on with the region that `b` lent on.
+        drop(first);
+        assert!(wait(&c, &a).is_err());
+        revoke();
+        assert!(wait(&c, &a).is_ok());
+        drop(second);
+    }
+
+    // rule 11
+    #[test]
+    fn new_incarnation_inherits_no_waits() {
+        let [a, b, c] = [0, 1, 2].map(node);
+        // `a` is ended while `b` works for it, and is restarted.
+        let old = wait(&a, &b).unwrap();
+        let a = node(0);
+        // `b` may call it.
+        drop(wait(&b, &a).unwrap());
+        // It calls `c`. That `b` returns changes nothing about it.
+        let new = wait(&a, &c).unwrap();
+        drop(old);
+        assert!(wait(&c, &a).is_err(), "`a` waits for `c`");
+        drop(new);
+        assert!(wait(&c, &a).is_ok());
+    }
+
+    // rule 11
+    #[test]
+    fn lends_to_an_old_incarnation_are_waited_for() {
+        let [x, a, b] = [0, 1, 2].map(node);
+        // `x` lent to `a`, which lent on to `b` and was ended.
+        let (lends, revoke) = lend();
+        let outer = wait(&x, &a).unwrap();
+        outer.for_lends(lends);
+        let inner = wait(&a, &b).unwrap();
+        drop(outer);
+        let restarted = node(1);
+        let new = wait(&restarted, &b).unwrap();
+        assert!(wait(&b, &x).is_err(), "`x` waits for what `b` has");
+        revoke();
+        assert!(wait(&b, &x).is_ok());
+        drop((inner, new));
+        assert!(!a.waits() && !restarted.waits());
     }
 }

@@ -4,16 +4,18 @@
 ///
 /// A guest keeps its id when it is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct GuestId(usize);
+pub struct GuestId(usize);
 
 impl GuestId {
     /// Returns the id of the guest at this place.
-    pub(crate) fn new(index: usize) -> GuestId {
+    #[must_use]
+    pub fn new(index: usize) -> GuestId {
         GuestId(index)
     }
 
     /// Returns the guest's place.
-    pub(crate) fn index(self) -> usize {
+    #[must_use]
+    pub fn index(self) -> usize {
         self.0
     }
 }

@@ -1,0 +1,176 @@
+//! The mailbox of a guest: a queue of calls, and a slot from which a guest of the same strand
+//! runs it inline.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::call::{Broken, Call};
+use crate::guest_id::GuestId;
+use crate::guests::Guests;
+use crate::idle::IdleSlot;
+use crate::inbox::{Inbox, MailboxItem};
+use crate::server::Server;
+use crate::sync::{Mutex, mpsc};
+use crate::waits::{WaitEdge, WaitNode};
+
+/// An incarnation of a guest, as its callers reach it.
+///
+/// A restarted guest gets a new mailbox.
+pub struct Mailbox<G: Guests> {
+    node: Arc<WaitNode<G::Lends>>,
+    name: Arc<str>,
+    /// Holds at most one call of each other guest, because a guest that calls waits. It
+    /// also holds notices, whose number the sender limits.
+    queue: mpsc::UnboundedSender<MailboxItem<G>>,
+    /// Holds the guest while it waits for calls.
+    idle: IdleSlot<Box<Server<G>>, Broken<G>>,
+    recipient: G::Recipient,
+    /// Why the guest has ended.
+    exit_reason: Mutex<Option<String>>,
+}
+
+impl<G: Guests> Mailbox<G> {
+    /// Makes the mailbox of an incarnation.
+    pub fn new(
+        guest: GuestId,
+        name: Arc<str>,
+        recipient: G::Recipient,
+    ) -> (Arc<Mailbox<G>>, Inbox<G>) {
+        let (queue, inbox) = Inbox::new();
+        let mailbox = Mailbox {
+            node: WaitNode::new(guest),
+            name,
+            queue,
+            idle: IdleSlot::default(),
+            recipient,
+            exit_reason: Mutex::new(None),
+        };
+        (Arc::new(mailbox), inbox)
+    }
+
+    /// Returns the guest whose incarnation it is.
+    pub fn guest(&self) -> GuestId {
+        self.node.guest()
+    }
+
+    /// Returns the incarnation as a receiver of arguments.
+    pub fn recipient(&self) -> &G::Recipient {
+        &self.recipient
+    }
+
+    /// Sends a call. If the guest shares the caller's strand and is idle, runs the call
+    /// inline until it waits.
+    ///
+    /// # Errors
+    ///
+    /// If the guest has ended.
+    pub(crate) fn send(&self, call: Box<Call<G>>, same_strand: bool) -> Result<(), HasEnded> {
+        let begun = match same_strand {
+            true => self.idle.begin(call, |it| it.is_free(), Server::answer),
+            false => Err(call),
+        };
+        match begun {
+            Ok(()) => Ok(()),
+            Err(call) => self
+                .queue
+                .send(MailboxItem::Call(call))
+                .map_err(|_| HasEnded),
+        }
+    }
+
+    /// Notes that the guest `from` waits for this one, until the returned edge is dropped
+    /// and everything that the edge was told of is back.
+    ///
+    /// # Errors
+    ///
+    /// The guests of the cycle that this would close.
+    pub(crate) fn wait_from(&self, from: &Mailbox<G>) -> Result<WaitEdge<G::Lends>, Vec<GuestId>> {
+        from.node.wait(&self.node)
+    }
+
+    /// Returns whether the guest waits for another one to return from a call, or for what it
+    /// lent to be back. Only the guest's own task can rely on the answer.
+    pub fn waits(&self) -> bool {
+        self.node.waits()
+    }
+
+    /// Returns whether the guest takes no more calls.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Notes why the guest has ended, for its callers.
+    pub fn set_exit_reason(&self, why: String) {
+        let reason = self.exit_reason.lock();
+        *reason.unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Returns the text for a caller of a guest that has ended.
+    pub fn exit_reason(&self) -> String {
+        let reason = self.exit_reason.lock();
+        match &*reason.unwrap_or_else(PoisonError::into_inner) {
+            Some(why) => why.clone(),
+            None => format!("guest `{}` has ended", self.name),
+        }
+    }
+
+    /// Sends the guest a notice, unless the guest has ended.
+    pub fn notify(&self, notice: G::Notice) {
+        let _ = self.queue.send(MailboxItem::Notice(notice));
+    }
+
+    /// Notifies the guest that no command runs any more.
+    pub fn notify_stop(&self) {
+        let _ = self.queue.send(MailboxItem::Stop);
+    }
+
+    /// Answers calls one at a time, in the order in which they come, until no command runs any
+    /// more or the guest breaks. To be called by the guest's own task, on the mailbox of its
+    /// incarnation. Returns the guest, and its inbox with what it has not received.
+    ///
+    /// If the future is dropped, so is the guest.
+    pub async fn serve(
+        &self,
+        callee: G::Callee,
+        inbox: Inbox<G>,
+    ) -> (G::Callee, Inbox<G>, Result<(), Broken<G>>) {
+        Server::new(callee, inbox).serve(&self.idle).await
+    }
+
+    /// Ends a guest that cannot go on, in the order that other guests rely on:
+    ///
+    /// 1. `drop_store` drops the guest's store, and with it the memory and its windows. It
+    ///    returns the reason for callers.
+    /// 2. The lends to the guest end.
+    /// 3. `restart` makes the mailbox of the next incarnation, if there is one.
+    /// 4. The caller of the call that broke the guest is told the reason. If it calls again,
+    ///    it finds the next incarnation.
+    /// 5. The calls that were not begun are dropped, and their callers find the reason.
+    ///
+    /// `self` is the mailbox of the incarnation that ends.
+    pub fn end_broken<X>(
+        &self,
+        broken: Broken<G>,
+        inbox: Option<Inbox<G>>,
+        drop_store: impl FnOnce(G::Error) -> (X, String),
+        restart: impl FnOnce(&mut X),
+    ) -> X {
+        let Broken {
+            error,
+            borrowed,
+            call,
+        } = broken;
+        let (mut exit, why) = drop_store(error);
+        self.set_exit_reason(why.clone());
+        drop(borrowed);
+        restart(&mut exit);
+        if let Some(call) = call {
+            call.fail(why);
+        }
+        drop(inbox);
+        exit
+    }
+}
+
+/// The error that the guest has ended.
+#[derive(Debug)]
+pub(crate) struct HasEnded;

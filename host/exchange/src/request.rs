@@ -1,0 +1,74 @@
+//! Requests, and the answers that go back to the caller.
+
+use std::future::Future;
+use std::mem::replace;
+
+use crate::guest_id::GuestId;
+use crate::guests::{CallFailure, Guests, Work};
+use crate::sync::oneshot;
+
+/// A request of a caller to a callee, in types of its own.
+pub trait Request<G: Guests>: Send + 'static {
+    /// The results, without a store.
+    type Answer: Send + 'static;
+
+    /// Makes the call in the callee's store. Returns the answer, or the text for the caller if
+    /// the arguments or results are refused on the way.
+    ///
+    /// # Errors
+    ///
+    /// If the callee cannot go on. What it borrowed has to outlive its store.
+    fn call(
+        self,
+        callee: &mut G::Callee,
+        caller: GuestId,
+    ) -> impl Future<Output = Result<Result<Self::Answer, String>, CallFailure<G>>> + Send;
+}
+
+/// A request on its way to the callee. Dropping it tells the caller that no answer comes.
+pub struct SentRequest<G: Guests, R: Request<G>> {
+    progress: Progress<R, R::Answer>,
+    reply: oneshot::Sender<Result<R::Answer, String>>,
+}
+
+/// How far a request has come.
+enum Progress<R, A> {
+    Sent(R),
+    /// The callee has begun.
+    Begun,
+    Answered(Result<A, String>),
+}
+
+/// The caller's side of a request. It ends without an answer if the request is dropped.
+pub(crate) type Reply<A> = oneshot::Receiver<Result<A, String>>;
+
+impl<G: Guests, R: Request<G>> SentRequest<G, R> {
+    pub(crate) fn new(request: R) -> (SentRequest<G, R>, Reply<R::Answer>) {
+        let (reply, replied) = oneshot::channel();
+        let sent = SentRequest {
+            progress: Progress::Sent(request),
+            reply,
+        };
+        (sent, replied)
+    }
+}
+
+impl<G: Guests, R: Request<G>> Work<G> for SentRequest<G, R> {
+    async fn run(&mut self, callee: &mut G::Callee, caller: GuestId) -> Result<(), CallFailure<G>> {
+        let Progress::Sent(request) = replace(&mut self.progress, Progress::Begun) else {
+            unreachable!("a call is made once");
+        };
+        self.progress = Progress::Answered(request.call(callee, caller).await?);
+        Ok(())
+    }
+
+    fn done(self) {
+        if let Progress::Answered(answer) = self.progress {
+            let _ = self.reply.send(answer);
+        }
+    }
+
+    fn failed(self, why: String) {
+        let _ = self.reply.send(Err(why));
+    }
+}

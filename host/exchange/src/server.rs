@@ -1,0 +1,71 @@
+//! A guest that answers calls.
+
+use std::task::{Context, Poll};
+
+use crate::call::{Broken, Call};
+use crate::guests::{Callee, Guests};
+use crate::idle::{IdleSlot, Wakeup};
+use crate::inbox::{Inbox, MailboxItem};
+
+/// A guest that waits for calls: its store, and its inbox.
+pub(crate) struct Server<G: Guests> {
+    callee: G::Callee,
+    inbox: Inbox<G>,
+}
+
+/// A guest after a call, and whether that broke it.
+pub(crate) type Answered<G> = (Box<Server<G>>, Result<(), Broken<G>>);
+
+impl<G: Guests> Server<G> {
+    pub(crate) fn new(callee: G::Callee, inbox: Inbox<G>) -> Box<Server<G>> {
+        Box::new(Server { callee, inbox })
+    }
+
+    /// Returns whether its queue is empty, so that a call made now is the next.
+    pub(crate) fn is_free(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    /// Answers one call.
+    pub(crate) async fn answer(mut self: Box<Self>, call: Box<Call<G>>) -> Answered<G> {
+        let answered = call.answer(&mut self.callee).await;
+        (self, answered)
+    }
+
+    /// Answers calls one at a time, in the order in which they come, until no command runs any
+    /// more. At the end, returns the guest, and its inbox with what it has not received.
+    pub(crate) async fn serve(
+        self: Box<Self>,
+        slot: &IdleSlot<Box<Server<G>>, Broken<G>>,
+    ) -> (G::Callee, Inbox<G>, Result<(), Broken<G>>) {
+        let mut server = self;
+        loop {
+            let look = |server: &mut Box<Server<G>>, context: &mut Context<'_>| {
+                if let Err(error) = server.callee.watch(context) {
+                    return Poll::Ready(Err(error));
+                }
+                server.inbox.poll_recv(context).map(Ok)
+            };
+            let answered;
+            (server, answered) = match slot.wait(server, look).await {
+                Wakeup::Ready(server, Err(error)) => (server, Err(Broken::new(error))),
+                Wakeup::Ready(server, Ok(Some(MailboxItem::Call(call)))) => {
+                    server.answer(call).await
+                }
+                Wakeup::Ready(mut server, Ok(Some(MailboxItem::Notice(notice)))) => {
+                    let received = server.callee.receive(notice).await;
+                    (server, received.map_err(Broken::new))
+                }
+                Wakeup::Ready(server, Ok(Some(MailboxItem::Stop) | None)) => {
+                    let Server { callee, inbox } = *server;
+                    return (callee, inbox, Ok(()));
+                }
+                Wakeup::Inline(call) => call.await,
+            };
+            if answered.is_err() {
+                let Server { callee, inbox } = *server;
+                return (callee, inbox, answered);
+            }
+        }
+    }
+}
