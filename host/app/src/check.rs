@@ -206,8 +206,8 @@ impl AppBuilder {
         // The components that can be read, each with its guest's index.
         let mut read: Vec<(usize, Component)> = Vec::new();
         // The result for each program: its component and size, or what is wrong with it.
-        type Read = Result<(Component, InstanceSize), String>;
-        let mut types: Vec<Option<Read>> = vec![None; programs.wasm.len()];
+        type ReadProgram = Result<(Component, InstanceSize), String>;
+        let mut types: Vec<Option<ReadProgram>> = vec![None; programs.wasm.len()];
         let mut sizes = Vec::new();
         for (guest, program) in self.guests.iter().zip(&programs.of_guest) {
             let known = match &types[*program] {

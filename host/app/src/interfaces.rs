@@ -28,7 +28,7 @@ const SCOPES: &str = "tombolo:app/scopes@0.1.0";
 pub(super) const LIFECYCLE: &str = "tombolo:app/lifecycle";
 
 type Store<'a> = StoreContextMut<'a, GuestState>;
-type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
+type WitResult<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
 /// Adds the interfaces.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -192,7 +192,7 @@ fn checked<'a>(store: &'a mut Store<'_>) -> wasmtime::Result<&'a mut GuestState>
 fn opened<E: Send + 'static>(
     table: &mut ResourceTable,
     end: Result<E, ChannelError>,
-) -> Answer<Resource<E>, WitChannelError> {
+) -> WitResult<Resource<E>, WitChannelError> {
     let opened = end.map_err(WitChannelError::from);
     let kept = opened.map(|end| table.push(end));
     Ok((match kept {
@@ -397,7 +397,7 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 fn answered<T, R: 'static>(
     result: Result<T, scope::ScopeError>,
     keep: impl FnOnce(T) -> wasmtime::Result<Resource<R>>,
-) -> Answer<Resource<R>, WitScopeError> {
+) -> WitResult<Resource<R>, WitScopeError> {
     Ok((match result.map(keep) {
         Ok(Ok(kept)) => Ok(kept),
         Ok(Err(error)) => match error.downcast_ref() {

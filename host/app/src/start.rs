@@ -398,9 +398,9 @@ mod tests {
 )"#;
 
     /// A slow destination: an app that does not wait for it ends too early.
-    struct Slow(mpsc::Sender<Vec<u8>>);
+    struct SlowOutput(mpsc::Sender<Vec<u8>>);
 
-    impl Write for Slow {
+    impl Write for SlowOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             std::thread::sleep(Duration::from_millis(50));
             let _ = self.0.send(bytes.to_vec());
@@ -416,7 +416,7 @@ mod tests {
     async fn output_of_a_failed_start_is_written() {
         let (kept, written) = mpsc::channel();
         let spec = GuestSpec {
-            stdout: Some(Output::new(Slow(kept)).named()),
+            stdout: Some(Output::new(SlowOutput(kept)).named()),
             ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
         };
         let started = App::builder().guest(spec).start().await;

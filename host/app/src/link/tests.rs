@@ -10,12 +10,12 @@ use wit_parser::{ManglingAndAbi, Resolve, TypeDefKind};
 
 use super::*;
 
-struct State {
+struct LinkState {
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
-impl WasiView for State {
+impl WasiView for LinkState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -48,9 +48,9 @@ fn resolve() -> Resolve {
 }
 
 /// Returns a linker with all interfaces of the host.
-fn host(engine: &Engine) -> Linker<State> {
-    struct Region;
-    struct Window;
+fn host(engine: &Engine) -> Linker<LinkState> {
+    struct RegionType;
+    struct WindowType;
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
     let resolve = resolve();
@@ -63,8 +63,8 @@ fn host(engine: &Engine) -> Linker<State> {
         for (name, ty) in &interface.types {
             if let TypeDefKind::Resource = resolve.types[*ty].kind {
                 let ty = match name.as_str() {
-                    "region" => ResourceType::host::<Region>(),
-                    _ => ResourceType::host::<Window>(),
+                    "region" => ResourceType::host::<RegionType>(),
+                    _ => ResourceType::host::<WindowType>(),
                 };
                 instance.resource(name, ty, |_, _| Ok(())).unwrap();
             }
@@ -110,7 +110,7 @@ fn plan_of(guests: &[(&str, &str)]) -> Result<LinkPlan, LinkErrors> {
 }
 
 fn plan(
-    linker: &Linker<State>,
+    linker: &Linker<LinkState>,
     parts: &[Part<'_>],
     allowed: &Allowed,
 ) -> Result<LinkPlan, LinkErrors> {
