@@ -21,6 +21,7 @@ use crate::compile::{self, Compiler, TooLarge};
 use crate::text;
 use tombolo::PrepareError;
 use tombolo::internal::half_of_available;
+use tombolo_exchange::GuestId;
 use tombolo_region::escape;
 
 /// The most bytes of host memory that a message takes besides its own bytes.
@@ -48,8 +49,8 @@ pub(super) struct Prepared {
     /// The host memory of the instances of each.
     pub(super) sizes: Vec<InstanceSize>,
     pub(super) plan: LinkPlan,
-    /// The commands; at least one.
-    pub(super) entries: Vec<(usize, String)>,
+    /// The commands and the names of their exports; at least one.
+    pub(super) commands: Vec<(GuestId, String)>,
 }
 
 /// Guests that are the same program share its code.
@@ -144,19 +145,21 @@ impl AppBuilder {
         }
         drop(compiler);
         let Tools { engine, linker } = tools;
-        let parts: Vec<(usize, Component)> = components.iter().cloned().enumerate().collect();
-        let examined = link::examine(&linker, &self.parts(&parts), &self.allowed(&parts));
+        let parts = self.ids().map(|(guest, _)| guest).zip(&components);
+        let parts = self.parts(parts);
+        let examined = link::examine(&linker, &parts, &self.allowed());
         if let Some(errors) = LinkErrors::new(examined.errors) {
             return Err(StartError::Link(errors));
         }
-        let entries = link::entries(&engine, &self.parts(&parts));
+        let commands = link::entries(&engine, &parts).into_iter();
+        let commands = commands.map(|(part, export)| (part.id, export)).collect();
         Ok(Prepared {
             components,
             sizes,
             plan: examined.plan,
             engine,
             linker,
-            entries,
+            commands,
         })
     }
 
@@ -203,13 +206,13 @@ impl AppBuilder {
         check: bool,
         findings: &mut Findings,
     ) -> Option<Vec<InstanceSize>> {
-        // The components that can be read, each with its guest's index.
-        let mut read: Vec<(usize, Component)> = Vec::new();
+        // The components that can be read.
+        let mut read: Vec<(GuestId, Component)> = Vec::new();
         // The result for each program: its component and size, or what is wrong with it.
         type ReadProgram = Result<(Component, InstanceSize), String>;
         let mut types: Vec<Option<ReadProgram>> = vec![None; programs.wasm.len()];
         let mut sizes = Vec::new();
-        for (guest, program) in self.guests.iter().zip(&programs.of_guest) {
+        for ((id, guest), program) in self.ids().zip(&programs.of_guest) {
             let known = match &types[*program] {
                 Some(Ok(known)) => Ok(known.clone()),
                 Some(Err(text)) => Err(wasmtime::Error::msg(text.clone())),
@@ -224,7 +227,7 @@ impl AppBuilder {
             match known {
                 Ok((component, size)) => {
                     self.host_memory_error(guest, size, &mut findings.errors);
-                    read.push((sizes.len(), component));
+                    read.push((id, component));
                     sizes.push(size);
                 }
                 Err(source) => {
@@ -237,8 +240,8 @@ impl AppBuilder {
             }
         }
         let whole = read.len() == self.guests.len();
-        let parts = self.parts(&read);
-        let mut examined = link::examine(&tools.linker, &parts, &self.allowed(&read));
+        let parts = self.parts(read.iter().map(|(guest, component)| (*guest, component)));
+        let mut examined = link::examine(&tools.linker, &parts, &self.allowed());
         if !whole {
             // It may be what does not compile that exports it.
             let missing = |error: &LinkError| matches!(error, LinkError::Missing { .. });
@@ -254,10 +257,20 @@ impl AppBuilder {
         (whole && !entries.is_empty()).then_some(sizes)
     }
 
-    /// The guests of these indices, with their components.
-    fn parts<'a>(&'a self, components: &'a [(usize, Component)]) -> Vec<Part<'a>> {
-        let parts = components.iter().map(|(index, component)| Part {
-            name: &self.guests[*index].name,
+    /// Returns the guests with their ids.
+    fn ids(&self) -> impl Iterator<Item = (GuestId, &GuestSpec)> {
+        let guests = self.guests.iter().enumerate();
+        guests.map(|(index, guest)| (GuestId::new(index), guest))
+    }
+
+    /// Returns these guests with their components, to be linked.
+    fn parts<'a>(
+        &'a self,
+        components: impl Iterator<Item = (GuestId, &'a Component)>,
+    ) -> Vec<Part<'a>> {
+        let parts = components.map(|(id, component)| Part {
+            id,
+            name: &self.guests[id.index()].name,
             component,
         });
         parts.collect()
@@ -280,20 +293,17 @@ impl AppBuilder {
         }
     }
 
-    /// Returns which guests may call which others, among those that could be read.
-    fn allowed(&self, compiled: &[(usize, Component)]) -> Allowed {
-        let parts = |name: &str| -> Vec<usize> {
-            let parts = compiled.iter().enumerate();
-            parts
-                .filter(|(_, (index, _))| self.guests[*index].name == name)
-                .map(|(part, _)| part)
-                .collect()
+    /// Returns which guests may call which others.
+    fn allowed(&self) -> Allowed {
+        let named = |name: &str| -> Vec<GuestId> {
+            let named = self.ids().filter(|(_, guest)| guest.name == name);
+            named.map(|(id, _)| id).collect()
         };
         Allowed(self.may_call.as_ref().map(|calls| {
             let mut allowed = Vec::new();
             for call in calls {
-                for from in parts(&call.from) {
-                    allowed.extend(parts(&call.to).into_iter().map(|to| (from, to)));
+                for from in named(&call.from) {
+                    allowed.extend(named(&call.to).into_iter().map(|to| (from, to)));
                 }
             }
             allowed
@@ -667,7 +677,7 @@ impl StartError {
 fn command_errors(
     engine: &Engine,
     parts: &[Part<'_>],
-    entries: &[(usize, String)],
+    entries: &[(Part<'_>, String)],
     whole: bool,
     errors: &mut Vec<StartError>,
 ) {
@@ -676,10 +686,10 @@ fn command_errors(
             near: link::near_entries(engine, parts),
         });
     }
-    for (index, export) in entries {
-        if let Some(found) = link::misfit(engine, &parts[*index], export) {
+    for (part, export) in entries {
+        if let Some(found) = link::misfit(engine, part, export) {
             errors.push(StartError::Run {
-                guest: parts[*index].name.to_owned(),
+                guest: part.name.to_owned(),
                 export: export.clone(),
                 found,
             });

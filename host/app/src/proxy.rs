@@ -207,7 +207,7 @@ impl Proxies {
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| GuestId::new(kind.defined.owner) == owner.guest())
+            .filter(|kind| kind.defined.owner == owner.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;

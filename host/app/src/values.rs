@@ -9,6 +9,7 @@ use wasmtime::component::Val;
 use wasmtime::component::types::{ComponentFunc, Type};
 
 use super::link::Link;
+use tombolo_exchange::GuestId;
 
 /// The bytes of a value, without those that it points to.
 const VAL: u64 = size_of::<Val>() as u64;
@@ -95,7 +96,7 @@ fn collect_handles(val: &Val, handles: &mut Vec<Val>) {
 
 /// Returns the worst ratio of memory to fuel of the values that are lifted out of a guest: the
 /// parameters of functions that it calls, and the results of functions that it exports.
-pub(super) fn lift_ratio(links: &[Link], guest: usize) -> u64 {
+pub(super) fn lift_ratio(links: &[Link], guest: GuestId) -> u64 {
     let ratios = links.iter().flat_map(|link| {
         let functions = link.functions.iter().map(|function| &function.ty);
         functions.map(move |function| {

@@ -94,6 +94,27 @@ fn encode(wit: &str) -> Vec<u8> {
         .unwrap()
 }
 
+fn id(guest: usize) -> GuestId {
+    GuestId::new(guest)
+}
+
+/// Returns guests with these names and components, in this order.
+fn parts<'a>(guests: impl IntoIterator<Item = (&'a str, &'a Component)>) -> Vec<Part<'a>> {
+    let guests = guests.into_iter().enumerate();
+    let parts = guests.map(|(guest, (name, component))| Part {
+        id: id(guest),
+        name,
+        component,
+    });
+    parts.collect()
+}
+
+/// Returns a permission for each of these pairs of caller and callee.
+fn allowed_calls(calls: &[(usize, usize)]) -> Allowed {
+    let calls = calls.iter().map(|(from, to)| (id(*from), id(*to)));
+    Allowed(Some(calls.collect()))
+}
+
 /// Plans the links of guests, each a name and its WIT.
 fn plan_of(guests: &[(&str, &str)]) -> Result<LinkPlan, LinkErrors> {
     let engine = Engine::default();
@@ -101,11 +122,8 @@ fn plan_of(guests: &[(&str, &str)]) -> Result<LinkPlan, LinkErrors> {
         .iter()
         .map(|(_, wit)| component(&engine, wit))
         .collect();
-    let parts: Vec<Part<'_>> = guests
-        .iter()
-        .zip(&components)
-        .map(|((name, _), component)| Part { name, component })
-        .collect();
+    let names = guests.iter().map(|(name, _)| *name);
+    let parts = parts(names.zip(&components));
     plan(&host(&engine), &parts, &Allowed::default())
 }
 
@@ -163,7 +181,7 @@ fn region_interface_of_two_guests_links() {
     let [link] = &plan.links[..] else {
         panic!("{:?}", plan.links)
     };
-    assert_eq!((link.importer, link.exporter), (0, 1));
+    assert_eq!((link.importer, link.exporter), (id(0), id(1)));
     assert_eq!(link.import, "demo:music/server@0.1.0");
     assert_eq!(link.export, link.import);
     let functions: Vec<_> = link
@@ -297,7 +315,7 @@ fn exact_version_wins_over_newer() {
         ("exact", exports("f: func();")),
     ];
     let guests = guests.each_ref().map(|(name, wit)| (*name, wit.as_str()));
-    assert_eq!(plan_of(&guests).unwrap().links[0].exporter, 2);
+    assert_eq!(plan_of(&guests).unwrap().links[0].exporter, id(2));
 }
 
 #[test]
@@ -477,7 +495,7 @@ fn resource_of_a_guest_is_linked_by_number() {
     let kind = &plan.resources[0];
     assert_eq!(
         (kind.owner, &*kind.export, &*kind.name),
-        (1, "a:b/things@1.0.0", "thing")
+        (id(1), "a:b/things@1.0.0", "thing")
     );
     assert_eq!(plan.links[0].resources, [("thing".to_owned(), 0)]);
     assert!(plan.links[0].functions.iter().all(|it| it.handles));
@@ -530,9 +548,9 @@ fn third_guest_can_receive_a_resource() {
     assert_eq!(
         links,
         [
-            (0, "a:b/things@1.0.0", 1),
-            (0, "a:b/sink@1.0.0", 2),
-            (2, "a:b/things@1.0.0", 1),
+            (id(0), "a:b/things@1.0.0", id(1)),
+            (id(0), "a:b/sink@1.0.0", id(2)),
+            (id(2), "a:b/things@1.0.0", id(1)),
         ]
     );
     assert!(
@@ -545,21 +563,17 @@ fn third_guest_can_receive_a_resource() {
 
 #[test]
 fn receiving_a_resource_needs_no_permission() {
-    let parts = [
+    let wit = [
         things("import things; import sink;"),
         things("export things;"),
         THIRD.to_owned(),
     ];
     let engine = Engine::default();
-    let components = parts.each_ref().map(|wit| component(&engine, wit));
-    let parts: Vec<_> = ["front", "back", "third"]
-        .into_iter()
-        .zip(&components)
-        .map(|(name, component)| Part { name, component })
-        .collect();
-    let allowed = Allowed(Some(vec![(0, 1), (0, 2)]));
+    let components = wit.each_ref().map(|wit| component(&engine, wit));
+    let parts = parts(["front", "back", "third"].into_iter().zip(&components));
+    let allowed = allowed_calls(&[(0, 1), (0, 2)]);
     plan(&host(&engine), &parts, &allowed).unwrap();
-    let allowed = Allowed(Some(vec![(0, 2)]));
+    let allowed = allowed_calls(&[(0, 2)]);
     let errors = plan(&host(&engine), &parts, &allowed).unwrap_err();
     assert!(
         errors.to_string().contains("is not allowed to call"),
@@ -569,20 +583,17 @@ fn receiving_a_resource_needs_no_permission() {
 
 #[test]
 fn resources_of_two_guests_do_not_match() {
-    let parts = [
+    let wit = [
         things("import things; import sink;"),
         things("export things;"),
         things("export things;"),
         THIRD.to_owned(),
     ];
     let engine = Engine::default();
-    let components = parts.each_ref().map(|wit| component(&engine, wit));
-    let parts: Vec<_> = ["front", "back", "other", "third"]
-        .into_iter()
-        .zip(&components)
-        .map(|(name, component)| Part { name, component })
-        .collect();
-    let allowed = Allowed(Some(vec![(0, 1), (0, 3), (3, 2)]));
+    let components = wit.each_ref().map(|wit| component(&engine, wit));
+    let names = ["front", "back", "other", "third"];
+    let parts = parts(names.into_iter().zip(&components));
+    let allowed = allowed_calls(&[(0, 1), (0, 3), (3, 2)]);
     let errors = plan(&host(&engine), &parts, &allowed).unwrap_err();
     let text = errors.to_string();
     assert!(
@@ -682,12 +693,10 @@ fn commands_are_found() {
         "package a:b; world guest { export wasi:cli/run@0.2.0; }",
     );
     let other = component(&engine, &exports("f: func();"));
-    let parts =
-        [("other", &other), ("run", &run)].map(|(name, component)| Part { name, component });
-    assert_eq!(
-        entries(&engine, &parts),
-        [(1, "wasi:cli/run@0.2.0".to_owned())]
-    );
+    let parts = parts([("other", &other), ("run", &run)]);
+    let entries = entries(&engine, &parts).into_iter();
+    let entries: Vec<_> = entries.map(|(part, export)| (part.id, export)).collect();
+    assert_eq!(entries, [(id(1), "wasi:cli/run@0.2.0".to_owned())]);
 }
 
 #[test]
