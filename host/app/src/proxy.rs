@@ -432,9 +432,9 @@ fn each_other(
     mut visit: impl FnMut(&mut ResourceAny) -> wasmtime::Result<()>,
 ) -> wasmtime::Result<()> {
     vals.iter_mut().try_for_each(|val| {
-        each_resource(val, &mut |val| match val {
-            Val::Resource(any) if !is_region(any) => visit(any),
-            _ => Ok(()),
+        each_resource(val, &mut |any| match is_region(any) {
+            true => Ok(()),
+            false => visit(any),
         })
     })
 }
