@@ -50,6 +50,7 @@ pub struct Candidate {
 /// The answer of a hook that is asked before a guest is ended; see
 /// [`AppBuilder::before_kill`](super::AppBuilder::before_kill).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// The guest may be ended.
     Kill,
