@@ -23,7 +23,7 @@ use tombolo_exchange::{GuestId, Request};
 use tombolo_region::Charge;
 
 /// A result that a function of this kind can have.
-trait Answer: Lift + Lower + Send + Sync + 'static {
+trait ByteResult: Lift + Lower + Send + Sync + 'static {
     /// Returns the bytes of its strings and lists.
     fn size(&self) -> usize {
         0
@@ -36,40 +36,40 @@ trait Answer: Lift + Lower + Send + Sync + 'static {
 }
 
 /// The results of a function.
-trait Answers {
+trait ByteResults {
     /// Returns the bytes of its strings and lists.
     fn bytes(&self) -> u64;
 }
 
-impl Answers for () {
+impl ByteResults for () {
     fn bytes(&self) -> u64 {
         0
     }
 }
 
-impl<R: Answer> Answers for (R,) {
+impl<R: ByteResult> ByteResults for (R,) {
     fn bytes(&self) -> u64 {
         self.0.size() as u64
     }
 }
 
-impl Answer for () {}
-impl Answer for u32 {}
-impl Answer for u64 {}
+impl ByteResult for () {}
+impl ByteResult for u32 {}
+impl ByteResult for u64 {}
 
-impl Answer for String {
+impl ByteResult for String {
     fn size(&self) -> usize {
         self.len()
     }
 }
 
-impl Answer for Vec<u8> {
+impl ByteResult for Vec<u8> {
     fn size(&self) -> usize {
         self.len()
     }
 }
 
-impl<T: Answer> Answer for Result<T, String> {
+impl<T: ByteResult> ByteResult for Result<T, String> {
     fn size(&self) -> usize {
         match self {
             Ok(answer) => answer.size(),
@@ -97,7 +97,7 @@ struct BytesCall<R> {
 
 impl<R> Request<AppGuests> for BytesCall<R>
 where
-    R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
+    R: ByteResults + ComponentNamedList + Lift + Send + Sync + 'static,
 {
     type Answer = Charged<R>;
 
@@ -176,7 +176,7 @@ pub(super) fn define(
     Ok(true)
 }
 
-fn answering<R: Answer>(
+fn answering<R: ByteResult>(
     instance: &mut LinkerInstance<'_, GuestState>,
     name: &str,
     target: &Arc<Target>,
@@ -206,7 +206,7 @@ async fn call<R>(
     bytes: Vec<u8>,
 ) -> Result<R, NoErrorSlot>
 where
-    R: Answers + ComponentNamedList + Lift + Send + Sync + 'static,
+    R: ByteResults + ComponentNamedList + Lift + Send + Sync + 'static,
 {
     let length = bytes.len() as u64;
     let charge = store.data().charge(length);

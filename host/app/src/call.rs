@@ -28,27 +28,6 @@ use tombolo_region::Charge;
 /// The text for a caller whose app is gone.
 const APP_GONE: &str = "the app has ended";
 
-/// Returns the bytes of strings and lists of plain values in a value.
-fn size(val: &Val) -> u64 {
-    match val {
-        Val::String(text) => text.len() as u64,
-        Val::List(vals) => match vals.first() {
-            Some(Val::U8(_) | Val::S8(_) | Val::Bool(_)) => vals.len() as u64,
-            Some(Val::U16(_) | Val::S16(_)) => 2 * vals.len() as u64,
-            Some(Val::U32(_) | Val::S32(_) | Val::Float32(_) | Val::Char(_)) => {
-                4 * vals.len() as u64
-            }
-            Some(Val::U64(_) | Val::S64(_) | Val::Float64(_)) => 8 * vals.len() as u64,
-            _ => vals.iter().map(size).sum(),
-        },
-        Val::Tuple(vals) | Val::FixedLengthList(vals) => vals.iter().map(size).sum(),
-        Val::Record(fields) => fields.iter().map(|(_, val)| size(val)).sum(),
-        Val::Variant(_, Some(val)) | Val::Option(Some(val)) => size(val),
-        Val::Result(Ok(Some(val)) | Err(Some(val))) => size(val),
-        _ => 0,
-    }
-}
-
 /// A function of another guest, as an import of this one.
 pub(super) struct Target {
     /// For the names in a refusal. The guest whose import this is keeps the table alive.
@@ -172,7 +151,7 @@ impl Target {
     }
 
     fn count_vals(&self, vals: &[Val]) {
-        let bytes = vals.iter().map(size).sum();
+        let bytes = values::copied_bytes(vals);
         if bytes > 0 {
             self.count_copied(bytes);
         }

@@ -27,10 +27,10 @@ pub(super) struct CallStats(Mutex<Vec<(CallEdge, Arc<CallCounter>)>>);
 
 /// Counts the calls over one link.
 #[derive(Debug, Default)]
-pub(super) struct CallCounter(Mutex<Counts>);
+pub(super) struct CallCounter(Mutex<CallCounts>);
 
 #[derive(Clone, Debug, Default)]
-struct Counts {
+struct CallCounts {
     calls: u64,
     total: Duration,
     samples: Vec<Duration>,
@@ -79,9 +79,9 @@ impl CallStats {
     /// Returns one report for each function that was called.
     pub(super) fn report<'a>(&self, name: impl Fn(GuestId) -> &'a str) -> Vec<CallReport> {
         // A guest may import an interface in several versions, so edges can repeat.
-        let mut edges: BTreeMap<CallEdge, Counts> = BTreeMap::new();
+        let mut edges: BTreeMap<CallEdge, CallCounts> = BTreeMap::new();
         for (edge, counter) in &*lock(&self.0) {
-            let Counts {
+            let CallCounts {
                 calls,
                 total,
                 samples,
@@ -95,7 +95,7 @@ impl CallStats {
                 sum.bytes += bytes;
             }
         }
-        let report = |(edge, mut counts): (CallEdge, Counts)| {
+        let report = |(edge, mut counts): (CallEdge, CallCounts)| {
             counts.samples.sort_unstable();
             let median = counts.samples.get(counts.samples.len() / 2);
             CallReport {

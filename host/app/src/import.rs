@@ -10,7 +10,6 @@ use super::call_stats::{CallEdge, CallStats};
 use super::link::Link;
 use super::state::GuestState;
 use super::table::GuestTable;
-use tombolo_exchange::GuestId;
 use tombolo_region::escape;
 
 /// Defines, in the importer's linker, the functions and resources that another guest
@@ -39,13 +38,12 @@ pub(super) fn define(
             .ok_or_else(missing)?;
         let name = format!("{}.{}", escape(&link.export), function.name);
         let name: Arc<str> = name.into();
-        let (from, to) = (GuestId::new(link.importer), GuestId::new(link.exporter));
         let counter = stats.add(CallEdge {
-            caller: from,
-            callee: to,
+            caller: link.importer,
+            callee: link.exporter,
             function: name.clone(),
         });
-        let guests = (table.entry(from), table.entry(to));
+        let guests = (table.entry(link.importer), table.entry(link.exporter));
         let target = Target::new(table, guests, function, export, name, counter);
         let target = Arc::new(target);
         if bytes::define(&mut instance, &function.name, &function.ty, &target)? {

@@ -6,8 +6,8 @@
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
-    ComponentType, Linker, Lower, Resource, ResourceTable, ResourceTableError, ResourceType,
-    WasmList,
+    ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceTable, ResourceTableError,
+    ResourceType, WasmList,
 };
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
@@ -28,7 +28,7 @@ const SCOPES: &str = "tombolo:app/scopes@0.1.0";
 pub(super) const LIFECYCLE: &str = "tombolo:app/lifecycle";
 
 type Store<'a> = StoreContextMut<'a, GuestState>;
-type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
+type WitResult<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
 /// Adds the interfaces.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -89,30 +89,17 @@ type SendArgs = (Resource<SenderEnd>, WasmList<u8>, Vec<Resource<Region>>);
 
 fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(CHANNELS)?;
-    instance.resource(
-        "sender",
-        ResourceType::host::<SenderEnd>(),
-        |mut store, rep| {
-            let state = store.data_mut();
-            state
-                .table
-                .delete(Resource::<SenderEnd>::new_own(rep))?
-                .close();
-            Ok(())
-        },
-    )?;
-    instance.resource(
-        "receiver",
-        ResourceType::host::<ReceiverEnd>(),
-        |mut store, rep| {
-            let state = store.data_mut();
-            state
-                .table
-                .delete(Resource::<ReceiverEnd>::new_own(rep))?
-                .close();
-            Ok(())
-        },
-    )?;
+    senders(&mut instance)?;
+    receivers(&mut instance)
+}
+
+fn senders(instance: &mut LinkerInstance<'_, GuestState>) -> wasmtime::Result<()> {
+    let sender = ResourceType::host::<SenderEnd>();
+    instance.resource("sender", sender, |mut store, rep| {
+        let end = Resource::<SenderEnd>::new_own(rep);
+        store.data_mut().table.delete(end)?.close();
+        Ok(())
+    })?;
     instance.func_wrap(
         "[static]sender.open",
         |mut store: Store<'_>, (name,): (String,)| {
@@ -121,25 +108,9 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
             opened(&mut state.table, end)
         },
     )?;
-    instance.func_wrap(
-        "[static]receiver.open",
-        |mut store: Store<'_>, (name,): (String,)| {
-            let state = checked(&mut store)?;
-            let end = state
-                .grants
-                .app
-                .channels
-                .receiver(state.grants.guest, &name);
-            opened(&mut state.table, end)
-        },
-    )?;
     instance.func_wrap("[method]sender.send", |store: Store<'_>, args: SendArgs| {
         Ok((send(store, args)?,))
     })?;
-    instance.func_wrap(
-        "[method]receiver.receive",
-        |store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| Ok((receive(store, &end)?,)),
-    )?;
     instance.func_wrap(
         "[static]sender.finish",
         |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
@@ -147,6 +118,36 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
             state.table.delete(end)?.finish();
             Ok(())
         },
+    )?;
+    instance.func_wrap(
+        "[method]sender.subscribe",
+        |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
+            let state = checked(&mut store)?;
+            let writable = state.table.get(&end)?.writable();
+            pollable(&mut state.table, WritablePoll(writable))
+        },
+    )
+}
+
+fn receivers(instance: &mut LinkerInstance<'_, GuestState>) -> wasmtime::Result<()> {
+    let receiver = ResourceType::host::<ReceiverEnd>();
+    instance.resource("receiver", receiver, |mut store, rep| {
+        let end = Resource::<ReceiverEnd>::new_own(rep);
+        store.data_mut().table.delete(end)?.close();
+        Ok(())
+    })?;
+    instance.func_wrap(
+        "[static]receiver.open",
+        |mut store: Store<'_>, (name,): (String,)| {
+            let state = checked(&mut store)?;
+            let channels = &state.grants.app.channels;
+            let end = channels.receiver(state.grants.guest, &name);
+            opened(&mut state.table, end)
+        },
+    )?;
+    instance.func_wrap(
+        "[method]receiver.receive",
+        |store: Store<'_>, (end,): (Resource<ReceiverEnd>,)| Ok((receive(store, &end)?,)),
     )?;
     instance.func_wrap(
         "[static]receiver.finish",
@@ -162,14 +163,6 @@ fn channels(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
             let state = checked(&mut store)?;
             let skipped = state.table.get(&end)?.skip();
             Ok((skipped.map_err(WitChannelError::from),))
-        },
-    )?;
-    instance.func_wrap(
-        "[method]sender.subscribe",
-        |mut store: Store<'_>, (end,): (Resource<SenderEnd>,)| {
-            let state = checked(&mut store)?;
-            let writable = state.table.get(&end)?.writable();
-            pollable(&mut state.table, WritablePoll(writable))
         },
     )?;
     instance.func_wrap(
@@ -192,7 +185,7 @@ fn checked<'a>(store: &'a mut Store<'_>) -> wasmtime::Result<&'a mut GuestState>
 fn opened<E: Send + 'static>(
     table: &mut ResourceTable,
     end: Result<E, ChannelError>,
-) -> Answer<Resource<E>, WitChannelError> {
+) -> WitResult<Resource<E>, WitChannelError> {
     let opened = end.map_err(WitChannelError::from);
     let kept = opened.map(|end| table.push(end));
     Ok((match kept {
@@ -397,7 +390,7 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 fn answered<T, R: 'static>(
     result: Result<T, scope::ScopeError>,
     keep: impl FnOnce(T) -> wasmtime::Result<Resource<R>>,
-) -> Answer<Resource<R>, WitScopeError> {
+) -> WitResult<Resource<R>, WitScopeError> {
     Ok((match result.map(keep) {
         Ok(Ok(kept)) => Ok(kept),
         Ok(Err(error)) => match error.downcast_ref() {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use wasmtime::Engine;
 
-use super::oom_policy::{Candidate, Choice, OnPressure, OomPolicy, Verdict, choose};
+use super::oom_policy::{Candidate, Choice, OnPressure, OomPolicy, RatedGuest, Verdict, choose};
 use super::report::{KillReport, RECORDS};
 use super::status::{GuestStatus, Stage, StopReason};
 use tombolo_exchange::GuestId;
@@ -123,19 +123,20 @@ impl OomKiller {
     /// Chooses a guest and tells it to end, or only counts it. Returns the status of the
     /// guest whose memory to wait for.
     fn step(&self, views: &[GuestView]) -> (Option<Arc<GuestStatus>>, Option<KillReport>) {
-        let (choice, candidates) = self.choose(views);
-        let index = match choice {
+        let (choice, rated) = self.choose(views);
+        let id = match choice {
             Choice::Nobody => return (None, None),
-            Choice::Wait(index) => return (Some(views[index].status.clone()), None),
-            Choice::Kill(index) => index,
+            Choice::Wait(id) => return (Some(view(views, id).status.clone()), None),
+            Choice::Kill(id) => id,
         };
-        let GuestView { id, status, .. } = &views[index];
+        let status = &view(views, id).status;
+        let chosen = rated.into_iter().find(|guest| guest.id == id);
         let Candidate {
             guest,
             score,
             bytes,
             ..
-        } = candidates[index].1.clone();
+        } = chosen.expect("it was chosen among them").candidate;
         let kill = KillReport {
             guest,
             score,
@@ -145,7 +146,7 @@ impl OomKiller {
         };
         let mut log = self.log();
         if kill.dry_run {
-            log.counted.push(*id);
+            log.counted.push(id);
         } else {
             let reason = StopReason {
                 reason: kill.reason.as_str().into(),
@@ -178,25 +179,25 @@ impl OomKiller {
     }
 
     /// Chooses among the guests, and asks the hook.
-    fn choose(&self, views: &[GuestView]) -> (Choice, Vec<(Stage, Candidate)>) {
+    fn choose(&self, views: &[GuestView]) -> (Choice, Vec<RatedGuest>) {
         let counted = self.log().counted.clone();
         // An earlier hook may have panicked.
         let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let candidate = |view: &GuestView| {
-            let stage = match counted.contains(&view.id) {
+        let rate = |view: &GuestView| RatedGuest {
+            id: view.id,
+            stage: match counted.contains(&view.id) {
                 true => Stage::Exited,
                 false => view.status.stage(),
-            };
-            let candidate = Candidate {
+            },
+            candidate: Candidate {
                 guest: view.name.to_string(),
                 score: policy.score(&view.name),
                 last_busy: view.status.last_busy(),
                 bytes: 0,
-            };
-            (stage, candidate)
+            },
         };
-        let mut guests: Vec<_> = views.iter().map(candidate).collect();
-        let bytes = |index: usize| views[index].status.bytes();
+        let mut guests: Vec<_> = views.iter().map(rate).collect();
+        let bytes = |id: GuestId| view(views, id).status.bytes();
         let floor = policy.floor;
         let choice = choose(&mut guests, floor, bytes, |candidate| {
             match &mut policy.hook {
@@ -206,6 +207,12 @@ impl OomKiller {
         });
         (choice, guests)
     }
+}
+
+/// Returns the view of one of these guests.
+fn view(views: &[GuestView], id: GuestId) -> &GuestView {
+    let mut views = views.iter();
+    views.find(|view| view.id == id).expect("it is one of them")
 }
 
 #[cfg(test)]

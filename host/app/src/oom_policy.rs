@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Instant;
 
 use super::status::Stage;
+use tombolo_exchange::GuestId;
 
 /// The score of a guest for which none was set.
 const DEFAULT_SCORE: u16 = 500;
@@ -49,6 +50,7 @@ pub struct Candidate {
 /// The answer of a hook that is asked before a guest is ended; see
 /// [`AppBuilder::before_kill`](super::AppBuilder::before_kill).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// The guest may be ended.
     Kill,
@@ -96,15 +98,23 @@ impl OomPolicy {
     }
 }
 
-/// The choice of one of several guests, by its place among them.
+/// A guest, as the policy looks at it.
+#[derive(Clone)]
+pub(super) struct RatedGuest {
+    pub(super) id: GuestId,
+    pub(super) stage: Stage,
+    pub(super) candidate: Candidate,
+}
+
+/// The choice of one of several guests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Wait for the memory of this one, and end none before.
-    Wait(usize),
+    Wait(GuestId),
     /// End none at all.
     Nobody,
     /// End this one.
-    Kill(usize),
+    Kill(GuestId),
 }
 
 /// Chooses the guest to end. It lives, is not below the floor, frees memory by its end, and
@@ -114,33 +124,29 @@ pub(super) enum Choice {
 /// `bytes` returns what the end of a guest would free, which may take a while. It is asked
 /// only about guests whose turn it would be, and the answer is noted in the candidate.
 pub(super) fn choose(
-    guests: &mut [(Stage, Candidate)],
+    guests: &mut [RatedGuest],
     floor: u16,
-    mut bytes: impl FnMut(usize) -> u64,
+    mut bytes: impl FnMut(GuestId) -> u64,
     mut ask: impl FnMut(&Candidate) -> Verdict,
 ) -> Choice {
-    let ending = |(stage, _): &(Stage, Candidate)| *stage == Stage::Ending;
-    if let Some(index) = guests.iter().position(ending) {
-        return Choice::Wait(index);
+    if let Some(ending) = guests.iter().find(|guest| guest.stage == Stage::Ending) {
+        return Choice::Wait(ending.id);
     }
-    let mut order: Vec<usize> = (0..guests.len())
-        .filter(|index| {
-            let (stage, guest) = &guests[*index];
-            *stage == Stage::Alive && guest.score >= floor
-        })
+    let mut order: Vec<&mut RatedGuest> = guests
+        .iter_mut()
+        .filter(|guest| guest.stage == Stage::Alive && guest.candidate.score >= floor)
         .collect();
-    order.sort_by_key(|index| {
-        let (_, guest) = &guests[*index];
-        (Reverse(guest.score), guest.last_busy)
+    order.sort_by_key(|guest| {
+        let candidate = &guest.candidate;
+        (Reverse(candidate.score), candidate.last_busy)
     });
-    order
-        .into_iter()
-        .find(|index| {
-            let (_, guest) = &mut guests[*index];
-            guest.bytes = bytes(*index);
-            guest.bytes > 0 && ask(guest) == Verdict::Kill
-        })
-        .map_or(Choice::Nobody, Choice::Kill)
+    for RatedGuest { id, candidate, .. } in order {
+        candidate.bytes = bytes(*id);
+        if candidate.bytes > 0 && ask(candidate) == Verdict::Kill {
+            return Choice::Kill(*id);
+        }
+    }
+    Choice::Nobody
 }
 
 #[cfg(test)]
@@ -150,7 +156,7 @@ mod tests {
     use super::*;
 
     /// Returns guests by score, seconds since they were busy, and bytes.
-    fn guests(all: &[(u16, u64, u64)]) -> Vec<(Stage, Candidate)> {
+    fn guests(all: &[(u16, u64, u64)]) -> Vec<RatedGuest> {
         let now = Instant::now() + Duration::from_secs(1 << 20);
         all.iter()
             .enumerate()
@@ -161,19 +167,23 @@ mod tests {
                     last_busy: now - Duration::from_secs(*idle),
                     bytes: *bytes,
                 };
-                (Stage::Alive, candidate)
+                RatedGuest {
+                    id: GuestId::new(index),
+                    stage: Stage::Alive,
+                    candidate,
+                }
             })
             .collect()
     }
 
     /// Chooses among guests whose bytes are known.
-    fn choose(
-        guests: &[(Stage, Candidate)],
-        floor: u16,
-        ask: impl FnMut(&Candidate) -> Verdict,
-    ) -> Choice {
-        let bytes = |index: usize| guests[index].1.bytes;
+    fn choose(guests: &[RatedGuest], floor: u16, ask: impl FnMut(&Candidate) -> Verdict) -> Choice {
+        let bytes = |guest: GuestId| guests[guest.index()].candidate.bytes;
         super::choose(&mut guests.to_vec(), floor, bytes, ask)
+    }
+
+    fn kill(guest: usize) -> Choice {
+        Choice::Kill(GuestId::new(guest))
     }
 
     fn end(_: &Candidate) -> Verdict {
@@ -184,59 +194,59 @@ mod tests {
     #[test]
     fn highest_score_goes_first() {
         let guests = guests(&[(500, 9, 1), (900, 1, 1), (899, 9, 9)]);
-        assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
+        assert_eq!(choose(&guests, 1, end), kill(1));
     }
 
     // rule 8
     #[test]
     fn equal_scores_go_by_longest_idle() {
         let guests = guests(&[(500, 1, 9), (500, 3, 1), (500, 2, 9)]);
-        assert_eq!(choose(&guests, 1, end), Choice::Kill(1));
+        assert_eq!(choose(&guests, 1, end), kill(1));
     }
 
     // rule 8
     #[test]
     fn floor_protects_lower_scores() {
         let all = guests(&[(0, 1, 1), (1, 1, 1)]);
-        assert_eq!(choose(&all, 0, end), Choice::Kill(1));
-        assert_eq!(choose(&all, 1, end), Choice::Kill(1));
+        assert_eq!(choose(&all, 0, end), kill(1));
+        assert_eq!(choose(&all, 1, end), kill(1));
         assert_eq!(choose(&all, 2, end), Choice::Nobody);
         assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
-        assert_eq!(choose(&all[..1], 0, end), Choice::Kill(0));
+        assert_eq!(choose(&all[..1], 0, end), kill(0));
     }
 
     // rule 8
     #[test]
     fn guest_that_frees_nothing_is_skipped() {
         let all = guests(&[(1000, 9, 0), (1, 1, 1)]);
-        assert_eq!(choose(&all, 1, end), Choice::Kill(1));
+        assert_eq!(choose(&all, 1, end), kill(1));
         assert_eq!(choose(&all[..1], 1, end), Choice::Nobody);
     }
 
     #[test]
     fn only_guests_in_turn_are_measured() {
         let mut all = guests(&[(900, 1, 0), (800, 1, 7), (700, 1, 9)]);
-        let bytes: Vec<u64> = all.iter().map(|(_, guest)| guest.bytes).collect();
+        let bytes: Vec<u64> = all.iter().map(|guest| guest.candidate.bytes).collect();
         let mut measured = Vec::new();
-        let bytes = |index: usize| {
-            measured.push(index);
-            bytes[index]
+        let bytes = |guest: GuestId| {
+            measured.push(guest.index());
+            bytes[guest.index()]
         };
-        assert_eq!(super::choose(&mut all, 1, bytes, end), Choice::Kill(1));
+        assert_eq!(super::choose(&mut all, 1, bytes, end), kill(1));
         assert_eq!(measured, [0, 1]);
-        assert_eq!(all[1].1.bytes, 7);
+        assert_eq!(all[1].candidate.bytes, 7);
     }
 
     // rule 8
     #[test]
     fn one_at_a_time() {
         let mut all = guests(&[(900, 1, 1), (1, 1, 1), (500, 1, 1)]);
-        all[1].0 = Stage::Ending;
+        all[1].stage = Stage::Ending;
         let asked = |_: &Candidate| panic!("the memory of the earlier guest is not freed yet");
-        assert_eq!(choose(&all, 1, asked), Choice::Wait(1));
-        all[1].0 = Stage::Exited;
-        all[0].0 = Stage::Exited;
-        assert_eq!(choose(&all, 1, end), Choice::Kill(2));
+        assert_eq!(choose(&all, 1, asked), Choice::Wait(GuestId::new(1)));
+        all[1].stage = Stage::Exited;
+        all[0].stage = Stage::Exited;
+        assert_eq!(choose(&all, 1, end), kill(2));
     }
 
     // rule 8
@@ -251,7 +261,7 @@ mod tests {
                 _ => Verdict::Kill,
             }
         });
-        assert_eq!(choice, Choice::Kill(1));
+        assert_eq!(choice, kill(1));
         assert_eq!(asked, ["0", "1"]);
         assert_eq!(choose(&all, 1, |_| Verdict::Spare), Choice::Nobody);
     }

@@ -160,9 +160,9 @@ impl Lend {
 }
 
 /// Ends a lend when it is dropped.
-struct LendGuard(Arc<Lend>);
+struct ProxyLendGuard(Arc<Lend>);
 
-impl Drop for LendGuard {
+impl Drop for ProxyLendGuard {
     fn drop(&mut self) {
         self.0.over.store(true, Ordering::Release);
     }
@@ -207,7 +207,7 @@ impl Proxies {
     ) {
         let own = kinds
             .iter()
-            .filter(|kind| GuestId::new(kind.defined.owner) == owner.guest())
+            .filter(|kind| kind.defined.owner == owner.guest())
             .filter_map(|kind| {
                 let interface = component.get_export_index(None, &kind.defined.export)?;
                 let export = component.get_export_index(Some(&interface), &kind.defined.name)?;
@@ -279,15 +279,15 @@ impl Caller {
 }
 
 /// A proxy without a store.
-struct Carried {
+struct CarriedProxy {
     token: Arc<Token>,
     /// The lend, if it is lent.
-    lend: Option<LendGuard>,
+    lend: Option<ProxyLendGuard>,
     /// The charge on the receiver's account. The owner itself is not charged.
     charge: Option<Charge>,
 }
 
-impl Carried {
+impl CarriedProxy {
     /// Charges it to the guest to which it goes.
     ///
     /// # Errors
@@ -326,7 +326,7 @@ impl Carried {
         if self
             .lend
             .as_ref()
-            .is_some_and(|LendGuard(lend)| lend.is_over())
+            .is_some_and(|ProxyLendGuard(lend)| lend.is_over())
         {
             return Err(format!(
                 "resource `{text}` was lent for a call that has ended"
@@ -349,7 +349,7 @@ impl Carried {
 pub(super) struct Bundle {
     parcel: Parcel,
     /// In the order of their places in the values, which stale handles of the sender mark.
-    carried: Vec<Carried>,
+    carried: Vec<CarriedProxy>,
 }
 
 impl Bundle {
@@ -432,9 +432,9 @@ fn each_other(
     mut visit: impl FnMut(&mut ResourceAny) -> wasmtime::Result<()>,
 ) -> wasmtime::Result<()> {
     vals.iter_mut().try_for_each(|val| {
-        each_resource(val, &mut |val| match val {
-            Val::Resource(any) if !is_region(any) => visit(any),
-            _ => Ok(()),
+        each_resource(val, &mut |any| match is_region(any) {
+            true => Ok(()),
+            false => visit(any),
         })
     })
 }
@@ -443,13 +443,13 @@ fn each_other(
 fn take_out(
     store: &mut StoreContextMut<'_, impl ProxyView>,
     any: ResourceAny,
-) -> wasmtime::Result<Carried> {
+) -> wasmtime::Result<CarriedProxy> {
     if let Some((kind, owner)) = store.data_mut().proxies().own(any.ty()) {
         if !any.owned() {
             wasmtime::bail!("a guest cannot lend a resource of its own");
         }
         let resource = Mutex::new(Some(any));
-        return Ok(Carried {
+        return Ok(CarriedProxy {
             token: Arc::new(Token {
                 kind,
                 owner,
@@ -463,7 +463,7 @@ fn take_out(
     let table = &mut store.data_mut().proxies().table;
     if proxy.owned() {
         let ProxyEntry { token, .. } = table.delete(entry(proxy.rep()))?;
-        return Ok(Carried {
+        return Ok(CarriedProxy {
             token,
             lend: None,
             charge: None,
@@ -474,9 +474,9 @@ fn take_out(
         over: AtomicBool::new(false),
         parent: lend.clone(),
     };
-    Ok(Carried {
+    Ok(CarriedProxy {
         token: token.clone(),
-        lend: Some(LendGuard(Arc::new(lend))),
+        lend: Some(ProxyLendGuard(Arc::new(lend))),
         charge: None,
     })
 }
@@ -484,10 +484,10 @@ fn take_out(
 /// Puts one handle into the receiver's store; notes a lent one.
 fn put_in(
     store: &mut StoreContextMut<'_, impl ProxyView>,
-    one: Carried,
+    one: CarriedProxy,
     held: &mut Vec<HeldOne>,
 ) -> wasmtime::Result<ResourceAny> {
-    let Carried {
+    let CarriedProxy {
         token,
         lend,
         charge,
@@ -514,7 +514,7 @@ fn put_in(
     let kind = token.kind.number;
     let made = store.data_mut().proxies().table.push(ProxyEntry {
         token: token.clone(),
-        lend: lend.as_ref().map(|LendGuard(lend)| lend.clone()),
+        lend: lend.as_ref().map(|ProxyLendGuard(lend)| lend.clone()),
         _charge: charge,
     });
     let rep = made?.rep();
@@ -541,7 +541,7 @@ struct HeldOne {
     /// `None` if the resource is the callee's own.
     proxy: Option<(ResourceAny, u32)>,
     /// Dropped before the token, whose last holder may not have it lent.
-    _guard: LendGuard,
+    _guard: ProxyLendGuard,
     _token: Arc<Token>,
 }
 
@@ -572,10 +572,10 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn lend(parent: Option<&LendGuard>) -> LendGuard {
-        LendGuard(Arc::new(Lend {
+    fn lend(parent: Option<&ProxyLendGuard>) -> ProxyLendGuard {
+        ProxyLendGuard(Arc::new(Lend {
             over: AtomicBool::new(false),
-            parent: parent.map(|LendGuard(lend)| lend.clone()),
+            parent: parent.map(|ProxyLendGuard(lend)| lend.clone()),
         }))
     }
 

@@ -254,7 +254,7 @@ mod json {
     use tombolo::{BudgetUsage, RegionUsage};
 
     #[derive(Serialize)]
-    struct Region<'a> {
+    struct RegionJson<'a> {
         id: u64,
         name: &'a str,
         size: u64,
@@ -267,7 +267,7 @@ mod json {
     }
 
     #[derive(Serialize)]
-    struct Budget {
+    struct BudgetJson {
         budget: u64,
         committed: u64,
         committed_peak: u64,
@@ -285,7 +285,7 @@ mod json {
     }
 
     pub(super) fn regions<S: Serializer>(all: &[RegionUsage], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(all.iter().map(|region| Region {
+        to.collect_seq(all.iter().map(|region| RegionJson {
             id: region.id,
             name: &region.name,
             size: region.size,
@@ -299,7 +299,7 @@ mod json {
     }
 
     pub(super) fn budget<S: Serializer>(usage: &BudgetUsage, to: S) -> Result<S::Ok, S::Error> {
-        Budget {
+        BudgetJson {
             budget: usage.budget,
             committed: usage.committed,
             committed_peak: usage.committed_peak,

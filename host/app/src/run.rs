@@ -115,7 +115,7 @@ impl App {
     ///
     /// If the future is dropped, all guests end where they are.
     pub async fn run(self) -> Outcome {
-        Run::new(self).finish().await
+        RunningApp::new(self).finish().await
     }
 }
 
@@ -151,7 +151,7 @@ enum Event {
 }
 
 /// An app while it runs, with what is known of its end.
-struct Run {
+struct RunningApp {
     app: App,
     phase: Phase,
     /// When the next phase begins.
@@ -167,10 +167,10 @@ struct Run {
     failures: Vec<(StdInstant, String)>,
 }
 
-impl Run {
-    fn new(app: App) -> Run {
+impl RunningApp {
+    fn new(app: App) -> RunningApp {
         let guests = app.supervisor.table.iter();
-        Run {
+        RunningApp {
             phase: Phase::Running,
             deadline: None,
             reason: APP_ENDED,

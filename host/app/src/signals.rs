@@ -12,10 +12,10 @@ pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The start and the end of an app, for every task that waits for one of them.
 #[derive(Clone, Debug)]
-pub(super) struct AppSignals(Arc<Signals>);
+pub(super) struct AppSignals(Arc<SignalSenders>);
 
 #[derive(Debug)]
-struct Signals {
+struct SignalSenders {
     begun: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
     ending: watch::Sender<bool>,
@@ -23,7 +23,7 @@ struct Signals {
 
 impl AppSignals {
     pub(super) fn new() -> AppSignals {
-        AppSignals(Arc::new(Signals {
+        AppSignals(Arc::new(SignalSenders {
             begun: watch::Sender::new(false),
             stopping: watch::Sender::new(false),
             ending: watch::Sender::new(false),

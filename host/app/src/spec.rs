@@ -1,6 +1,6 @@
 //! The parts of an app, as its builder takes them.
 //!
-//! Embedders write these types as struct literals, so they are not `#[non_exhaustive]`. A new
+//! Embedders write the structs as literals, so they are not `#[non_exhaustive]`. A new
 //! field is a breaking change. Code that ends a literal with `..GuestSpec::new(name, wasm)`, or
 //! with `..Default::default()` where that exists, needs no change then.
 
@@ -99,6 +99,7 @@ impl GuestSpec {
 /// Whether a guest is restarted when it fails: when it traps, is ended by the host or the
 /// operator, or exits with a code other than 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Restart {
     /// It is not restarted.
     #[default]

@@ -68,15 +68,11 @@ impl AppBuilder {
             components,
             sizes,
             plan,
-            entries,
+            commands,
         } = self.prepare()?;
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
-        let commands: Vec<(GuestId, String)> = entries
-            .into_iter()
-            .map(|(index, run)| (GuestId::new(index), run))
-            .collect();
 
         let host = match self.gauge {
             Some(gauge) => RegionHost::with_gauge(self.host_limits, gauge),
@@ -238,7 +234,7 @@ impl TemplateMaker<'_> {
             command: is_first.then(|| self.command.take()).flatten(),
             limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
             size,
-            lift_ratio: values::lift_ratio(&self.plan.links, guest.index()),
+            lift_ratio: values::lift_ratio(&self.plan.links, guest),
             component,
             run: run.map(|(_, name)| name.clone()),
             hears_stop,
@@ -269,7 +265,7 @@ fn link_guests(
     for importer in table.iter() {
         let links = || {
             let links = plan.links.iter();
-            links.filter(|link| GuestId::new(link.importer) == importer.peer.id)
+            links.filter(|link| link.importer == importer.peer.id)
         };
         if links().next().is_none() {
             importer.set_linker(unlinked.clone());
@@ -277,7 +273,7 @@ fn link_guests(
         }
         let mut linker = Linker::clone(&unlinked);
         for link in links() {
-            let exporter = &table.entry(GuestId::new(link.exporter)).template;
+            let exporter = &table.entry(link.exporter).template;
             import::define(table, stats, &mut linker, link, &exporter.component)?;
         }
         importer.set_linker(Arc::new(linker));
@@ -398,9 +394,9 @@ mod tests {
 )"#;
 
     /// A slow destination: an app that does not wait for it ends too early.
-    struct Slow(mpsc::Sender<Vec<u8>>);
+    struct SlowOutput(mpsc::Sender<Vec<u8>>);
 
-    impl Write for Slow {
+    impl Write for SlowOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             std::thread::sleep(Duration::from_millis(50));
             let _ = self.0.send(bytes.to_vec());
@@ -416,7 +412,7 @@ mod tests {
     async fn output_of_a_failed_start_is_written() {
         let (kept, written) = mpsc::channel();
         let spec = GuestSpec {
-            stdout: Some(Output::new(Slow(kept)).named()),
+            stdout: Some(Output::new(SlowOutput(kept)).named()),
             ..GuestSpec::new("a", wat::parse_str(GIVES_UP).unwrap())
         };
         let started = App::builder().guest(spec).start().await;

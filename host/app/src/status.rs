@@ -40,14 +40,14 @@ pub(super) enum Stage {
 /// The guest's task looks here whenever it is polled, and at each tick while the guest runs.
 pub(super) struct GuestStatus {
     inner: Mutex<StatusState>,
-    memory: Memory,
+    memory: ResidentBytes,
     host: RegionHost,
     owner: Arc<Owner>,
     exited: watch::Sender<bool>,
 }
 
 /// Returns the resident bytes that only the guest's linear memories have.
-type Memory = Box<dyn Fn() -> u64 + Send + Sync>;
+type ResidentBytes = Box<dyn Fn() -> u64 + Send + Sync>;
 
 #[derive(Debug)]
 struct StatusState {

@@ -1,4 +1,4 @@
-//! Computes the host memory of a call's values.
+//! Computes the host memory of a call's values, and how many bytes of them are copied.
 //!
 //! wasmtime bounds the values that one call lifts by *hostcall fuel*. Fuel counts the bytes of
 //! values, but neither the allocator's overhead nor the vectors of names in flags and records. A
@@ -9,6 +9,8 @@ use wasmtime::component::Val;
 use wasmtime::component::types::{ComponentFunc, Type};
 
 use super::link::Link;
+use tombolo::internal::fold_parts;
+use tombolo_exchange::GuestId;
 
 /// The bytes of a value, without those that it points to.
 const VAL: u64 = size_of::<Val>() as u64;
@@ -34,34 +36,64 @@ pub(super) fn bytes(vals: &[Val]) -> u64 {
     vals.iter().map(|val| VAL + behind(val)).sum()
 }
 
-/// Returns the bytes that a value points to.
+/// Returns the bytes that a value points to, at any depth.
+#[inline]
 fn behind(val: &Val) -> u64 {
     match val {
+        Val::String(text) | Val::Enum(text) => block(text.len() as u64),
+        _ => behind_parts(val),
+    }
+}
+
+fn behind_parts(val: &Val) -> u64 {
+    let own = match val {
         Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
-            block(vals.len() as u64 * VAL) + vals.iter().map(behind).sum::<u64>()
+            block(vals.len() as u64 * VAL)
         }
-        Val::Map(pairs) => {
-            let both = |(key, val): &(Val, Val)| behind(key) + behind(val);
-            block(pairs.len() as u64 * 2 * VAL) + pairs.iter().map(both).sum::<u64>()
-        }
+        Val::Map(pairs) => block(pairs.len() as u64 * 2 * VAL),
         Val::Record(fields) => {
-            let field = |(name, val): &(String, Val)| block(name.len() as u64) + behind(val);
-            block(fields.capacity() as u64 * (STRING + VAL)) + fields.iter().map(field).sum::<u64>()
+            let names = fields.iter().map(|(name, _)| block(name.len() as u64));
+            block(fields.capacity() as u64 * (STRING + VAL)) + names.sum::<u64>()
         }
         Val::Flags(names) => {
             let each = names.iter().map(|name| block(name.len() as u64));
             block(names.capacity() as u64 * STRING) + each.sum::<u64>()
         }
-        Val::String(text) | Val::Enum(text) => block(text.len() as u64),
         Val::Variant(name, val) => block(name.len() as u64) + boxed(val.as_deref()),
-        Val::Option(val) => boxed(val.as_deref()),
-        Val::Result(Ok(val) | Err(val)) => boxed(val.as_deref()),
+        Val::Option(val) | Val::Result(Ok(val) | Err(val)) => boxed(val.as_deref()),
         _ => 0,
-    }
+    };
+    fold_parts(val, own, |bytes, part| bytes + behind(part))
 }
 
 fn boxed(val: Option<&Val>) -> u64 {
-    val.map_or(0, |val| block(VAL) + behind(val))
+    val.map_or(0, |_| block(VAL))
+}
+
+/// Returns the bytes of the strings and of the lists of plain values in these values.
+pub(super) fn copied_bytes(vals: &[Val]) -> u64 {
+    vals.iter().map(copied).sum()
+}
+
+fn copied(val: &Val) -> u64 {
+    match val {
+        Val::String(text) => text.len() as u64,
+        Val::List(vals) if let Some(each) = vals.first().and_then(plain_size) => {
+            vals.len() as u64 * each
+        }
+        _ => fold_parts(val, 0, |bytes, part| bytes + copied(part)),
+    }
+}
+
+/// Returns the bytes of a number, a character or a truth value in a list.
+fn plain_size(val: &Val) -> Option<u64> {
+    match val {
+        Val::U8(_) | Val::S8(_) | Val::Bool(_) => Some(1),
+        Val::U16(_) | Val::S16(_) => Some(2),
+        Val::U32(_) | Val::S32(_) | Val::Float32(_) | Val::Char(_) => Some(4),
+        Val::U64(_) | Val::S64(_) | Val::Float64(_) => Some(8),
+        _ => None,
+    }
 }
 
 /// Returns the handles in these values, at any depth.
@@ -76,26 +108,13 @@ pub(super) fn handles(vals: &[Val]) -> Vec<Val> {
 fn collect_handles(val: &Val, handles: &mut Vec<Val>) {
     match val {
         Val::Resource(_) => handles.push(val.clone()),
-        Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
-            vals.iter().for_each(|val| collect_handles(val, handles));
-        }
-        Val::Map(pairs) => pairs.iter().for_each(|(key, val)| {
-            collect_handles(key, handles);
-            collect_handles(val, handles);
-        }),
-        Val::Record(fields) => fields
-            .iter()
-            .for_each(|(_, val)| collect_handles(val, handles)),
-        Val::Variant(_, Some(val))
-        | Val::Option(Some(val))
-        | Val::Result(Ok(Some(val)) | Err(Some(val))) => collect_handles(val, handles),
-        _ => {}
+        _ => fold_parts(val, (), |(), part| collect_handles(part, handles)),
     }
 }
 
 /// Returns the worst ratio of memory to fuel of the values that are lifted out of a guest: the
 /// parameters of functions that it calls, and the results of functions that it exports.
-pub(super) fn lift_ratio(links: &[Link], guest: usize) -> u64 {
+pub(super) fn lift_ratio(links: &[Link], guest: GuestId) -> u64 {
     let ratios = links.iter().flat_map(|link| {
         let functions = link.functions.iter().map(|function| &function.ty);
         functions.map(move |function| {
@@ -330,6 +349,20 @@ mod tests {
         assert!(ratio_of(&types, "(list $e)") > 20);
         // A single value does not count.
         assert_eq!(ratio_of(&types, "$e"), 1);
+    }
+
+    #[test]
+    fn copied_bytes_are_those_of_texts_and_plain_lists() {
+        let numbers = Val::List(vec![Val::U32(0); 3]);
+        let texts = Val::List(vec![Val::String("ab".into()), Val::String("c".into())]);
+        let record = Val::Record(vec![
+            ("numbers".into(), numbers),
+            ("texts".into(), texts),
+            ("number".into(), Val::U64(0)),
+            ("case".into(), Val::Enum("case".into())),
+        ]);
+        let some = Val::Option(Some(Box::new(record)));
+        assert_eq!(copied_bytes(&[some, Val::List(Vec::new())]), 3 * 4 + 3);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::compile::Compile;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::manifest::{self, Overrides};
 use super::{stderr, stdout};
 use tombolo_region::escape;
@@ -22,7 +22,7 @@ use tombolo_region::escape;
 /// exceeds the limits `compile-time` and `compile-memory`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     /// The manifest [default: tombolo.toml].
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -36,9 +36,9 @@ Exit codes:
   0  no errors
   2  errors, no manifest, or a result that cannot be written to stdout";
 
-impl Check {
+impl CheckCommand {
     /// Checks the app and prints the result.
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self) -> Result<ExitCode, CommandFailure> {
         let path = manifest::find(self.file, "check")?;
         let mut described = manifest::open(&path, self.compile.max_component_bytes())?;
         let builder = described.builder(&Overrides::default());

@@ -49,7 +49,7 @@ impl Compile {
 
 /// The field of a limit, by the kind of its value.
 #[derive(Clone, Copy)]
-enum Of {
+enum CompileLimitField {
     Depth(fn(&mut CompileLimits) -> &mut u32),
     Count(fn(&mut CompileLimits) -> &mut u64),
     Bytes(fn(&mut CompileLimits) -> &mut u64),
@@ -57,39 +57,66 @@ enum Of {
     Time(fn(&mut CompileLimits) -> &mut Option<Duration>),
 }
 
-static KEYS: [(&str, Of); 15] = [
+static KEYS: [(&str, CompileLimitField); 15] = [
     (
         "component-bytes",
-        Of::Bytes(|limits| &mut limits.component_bytes),
+        CompileLimitField::Bytes(|limits| &mut limits.component_bytes),
     ),
-    ("nesting", Of::Depth(|limits| &mut limits.nesting)),
+    (
+        "nesting",
+        CompileLimitField::Depth(|limits| &mut limits.nesting),
+    ),
     (
         "component-instances",
-        Of::Count(|limits| &mut limits.component_instances),
+        CompileLimitField::Count(|limits| &mut limits.component_instances),
     ),
     (
         "core-instances",
-        Of::Count(|limits| &mut limits.core_instances),
+        CompileLimitField::Count(|limits| &mut limits.core_instances),
     ),
-    ("definitions", Of::Count(|limits| &mut limits.definitions)),
-    ("types", Of::Count(|limits| &mut limits.types)),
-    ("imports", Of::Count(|limits| &mut limits.imports)),
-    ("exports", Of::Count(|limits| &mut limits.exports)),
-    ("core-names", Of::Count(|limits| &mut limits.core_names)),
-    ("functions", Of::Count(|limits| &mut limits.functions)),
+    (
+        "definitions",
+        CompileLimitField::Count(|limits| &mut limits.definitions),
+    ),
+    (
+        "types",
+        CompileLimitField::Count(|limits| &mut limits.types),
+    ),
+    (
+        "imports",
+        CompileLimitField::Count(|limits| &mut limits.imports),
+    ),
+    (
+        "exports",
+        CompileLimitField::Count(|limits| &mut limits.exports),
+    ),
+    (
+        "core-names",
+        CompileLimitField::Count(|limits| &mut limits.core_names),
+    ),
+    (
+        "functions",
+        CompileLimitField::Count(|limits| &mut limits.functions),
+    ),
     (
         "function-bytes",
-        Of::Bytes(|limits| &mut limits.function_bytes),
+        CompileLimitField::Bytes(|limits| &mut limits.function_bytes),
     ),
-    ("locals", Of::Count(|limits| &mut limits.locals)),
+    (
+        "locals",
+        CompileLimitField::Count(|limits| &mut limits.locals),
+    ),
     (
         "function-values",
-        Of::Count(|limits| &mut limits.function_values),
+        CompileLimitField::Count(|limits| &mut limits.function_values),
     ),
-    ("compile-time", Of::Time(|limits| &mut limits.time)),
+    (
+        "compile-time",
+        CompileLimitField::Time(|limits| &mut limits.time),
+    ),
     (
         "compile-memory",
-        Of::Memory(|limits| &mut limits.memory_bytes),
+        CompileLimitField::Memory(|limits| &mut limits.memory_bytes),
     ),
 ];
 
@@ -130,7 +157,7 @@ impl FromStr for CompileLimit {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| format!("write a limit as `core-instances=5000`; {}", keys()))?;
-        let (_, of) = KEYS
+        let (_, field) = KEYS
             .iter()
             .find(|(key, _)| *key == name)
             .ok_or_else(|| format!("there is no compile limit `{name}`; {}", keys()))?;
@@ -140,20 +167,20 @@ impl FromStr for CompileLimit {
                 .map(|size| size.as_u64())
                 .map_err(|_| format!("`{name}` must be a size, for example `64MiB`"))
         };
-        let set = match *of {
-            Of::Depth(field) => value
+        let set = match *field {
+            CompileLimitField::Depth(field) => value
                 .parse()
                 .ok()
                 .filter(|depth| *depth <= 100)
                 .map(|depth| Set::Depth(field, depth))
                 .ok_or_else(|| format!("`{name}` must be a number of at most 100"))?,
-            Of::Count(field) => value
+            CompileLimitField::Count(field) => value
                 .parse()
                 .map(|number| Set::Count(field, number))
                 .map_err(|_| format!("`{name}` must be a number"))?,
-            Of::Bytes(field) => Set::Count(field, size()?),
-            Of::Memory(field) => Set::Memory(field, size()?),
-            Of::Time(field) => humantime::parse_duration(value)
+            CompileLimitField::Bytes(field) => Set::Count(field, size()?),
+            CompileLimitField::Memory(field) => Set::Memory(field, size()?),
+            CompileLimitField::Time(field) => humantime::parse_duration(value)
                 .map(|time| Set::Time(field, time))
                 .map_err(|_| format!("`{name}` must be a time, for example `20s`"))?,
         };

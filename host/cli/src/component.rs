@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use tombolo_region::escape;
 
 /// The kind of a file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FileKind {
     Component,
     /// A component of another version of the component model.
     OtherComponent,
@@ -21,7 +21,7 @@ enum Kind {
     Other,
 }
 
-impl Kind {
+impl FileKind {
     fn of(bytes: &[u8]) -> Self {
         // The magic number, a version of two bytes, and a layer of two bytes: 0 for core
         // modules, 1 for components.
@@ -46,7 +46,10 @@ fn is_wat(bytes: &[u8]) -> bool {
 }
 
 /// Reads components of at most `max_bytes`, and names each guest after its file.
-pub(super) fn read(paths: &[PathBuf], max_bytes: u64) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+pub(super) fn read(
+    paths: &[PathBuf],
+    max_bytes: u64,
+) -> Result<Vec<(String, Vec<u8>)>, CommandFailure> {
     let mut guests: Vec<(String, Vec<u8>)> = Vec::new();
     for (index, path) in paths.iter().enumerate() {
         let wasm =
@@ -65,48 +68,50 @@ pub(super) fn read(paths: &[PathBuf], max_bytes: u64) -> Result<Vec<(String, Vec
 }
 
 /// Reads a component.
-pub(super) fn read_one(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_one(path: &Path, max_bytes: u64) -> Result<Vec<u8>, CommandFailure> {
     let shown = path.display();
     let wasm = match read_at_most(path, max_bytes) {
         Ok(Some(wasm)) => wasm,
         Ok(None) => {
-            return Err(Failure::msg(format!(
+            return Err(CommandFailure::msg(format!(
                 "`{shown}` exceeds the limit `component-bytes`, which is {max_bytes}"
             ))
             .hint("if you trust it, raise the limit: `--compile-limit component-bytes=SIZE`"));
         }
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
-            return Err(Failure::msg(format!(
+            return Err(CommandFailure::msg(format!(
                 "`{shown}` is a directory, not a component"
             )));
         }
         Err(error) => {
-            return Err(Failure::new(
+            return Err(CommandFailure::new(
                 Err::<(), _>(error)
                     .with_context(|| format!("cannot read `{shown}`"))
                     .unwrap_err(),
             ));
         }
     };
-    match Kind::of(&wasm) {
-        Kind::Component => Ok(wasm),
-        Kind::OtherComponent => Err(Failure::msg(format!(
+    match FileKind::of(&wasm) {
+        FileKind::Component => Ok(wasm),
+        FileKind::OtherComponent => Err(CommandFailure::msg(format!(
             "`{shown}` is a component of another version of the component model"
         ))
         .hint("build it with current tools")),
-        Kind::Module => Err(
-            Failure::msg(format!("`{shown}` is a core module, not a component")).hint(
-                "build it with `cargo build --target wasm32-wasip2`, or convert it with \
+        FileKind::Module => Err(CommandFailure::msg(format!(
+            "`{shown}` is a core module, not a component"
+        ))
+        .hint(
+            "build it with `cargo build --target wasm32-wasip2`, or convert it with \
                  `wasm-tools component new`",
-            ),
-        ),
-        Kind::Text => Err(
-            Failure::msg(format!("`{shown}` is in WebAssembly's text format")).hint(format!(
-                "convert it with `wasm-tools parse {shown} -o {}`",
-                path.with_extension("wasm").display()
-            )),
-        ),
-        Kind::Other => Err(Failure::msg(format!("`{shown}` is not a component"))),
+        )),
+        FileKind::Text => Err(CommandFailure::msg(format!(
+            "`{shown}` is in WebAssembly's text format"
+        ))
+        .hint(format!(
+            "convert it with `wasm-tools parse {shown} -o {}`",
+            path.with_extension("wasm").display()
+        ))),
+        FileKind::Other => Err(CommandFailure::msg(format!("`{shown}` is not a component"))),
     }
 }
 
@@ -189,17 +194,17 @@ mod tests {
     #[test]
     fn first_bytes_determine_the_kind() {
         for (bytes, kind) in [
-            (COMPONENT, Kind::Component),
-            (b"\0asm\x0c\0\x01\0", Kind::OtherComponent),
-            (MODULE, Kind::Module),
-            (b"\0asm\x0d\0\x01", Kind::Other),
-            (b"\0asm", Kind::Other),
-            (b"", Kind::Other),
-            (b"RIFF\0\0\0\0WAVE", Kind::Other),
-            (b";; mine\n\n  (component)", Kind::Text),
-            (b"(module $m)", Kind::Text),
+            (COMPONENT, FileKind::Component),
+            (b"\0asm\x0c\0\x01\0", FileKind::OtherComponent),
+            (MODULE, FileKind::Module),
+            (b"\0asm\x0d\0\x01", FileKind::Other),
+            (b"\0asm", FileKind::Other),
+            (b"", FileKind::Other),
+            (b"RIFF\0\0\0\0WAVE", FileKind::Other),
+            (b";; mine\n\n  (component)", FileKind::Text),
+            (b"(module $m)", FileKind::Text),
         ] {
-            assert_eq!(Kind::of(bytes), kind, "{bytes:?}");
+            assert_eq!(FileKind::of(bytes), kind, "{bytes:?}");
         }
     }
 

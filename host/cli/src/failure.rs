@@ -13,15 +13,15 @@ pub(super) const GUEST_FAILED: u8 = 134;
 
 /// The reason why nothing was started, with hints.
 #[derive(Debug)]
-pub(super) struct Failure {
-    /// May quote foreign text; [`text`](Failure::text) escapes it.
+pub(super) struct CommandFailure {
+    /// May quote foreign text; [`text`](CommandFailure::text) escapes it.
     error: anyhow::Error,
     hints: Vec<String>,
     /// The whole text, if it is rendered and escaped already.
     rendered: Option<String>,
 }
 
-impl Failure {
+impl CommandFailure {
     /// Creates a failure from an error and its causes.
     pub(super) fn new(error: impl Into<anyhow::Error>) -> Self {
         Self {
@@ -115,7 +115,9 @@ mod tests {
     #[test]
     fn text_has_error_causes_and_hints() {
         let error = anyhow!("no such file").context("cannot read `a.wasm`");
-        let failure = Failure::new(error).hint("look again").hint("or build it");
+        let failure = CommandFailure::new(error)
+            .hint("look again")
+            .hint("or build it");
         assert_eq!(
             failure.text(),
             "error: cannot read `a.wasm`\n  cause: no such file\nhint: look again\nhint: or build it\n"
@@ -126,7 +128,7 @@ mod tests {
     fn cause_is_not_printed_twice() {
         let error = anyhow!("no such file").context("cannot read `a.wasm`: no such file");
         assert_eq!(
-            Failure::new(error).text(),
+            CommandFailure::new(error).text(),
             "error: cannot read `a.wasm`: no such file\n"
         );
     }
@@ -135,7 +137,7 @@ mod tests {
     fn quoted_text_makes_no_line() {
         let error = anyhow!("no\x1b[2J\nerror: forged").context("cannot read `a\nhint: b`");
         assert_eq!(
-            Failure::new(error).hint("c\nd\u{202e}").text(),
+            CommandFailure::new(error).hint("c\nd\u{202e}").text(),
             "error: cannot read `a\\nhint: b`\n  \
              cause: no\\u{1b}[2J\\nerror: forged\n\
              hint: c\\nd\\u{202e}\n"

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use cap_std::ambient_authority;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use tombolo_app::Grant;
 
 /// A directory to grant, as in `HOST::GUEST:ro`.
@@ -49,10 +49,12 @@ impl FromStr for Directory {
 
 impl Directory {
     /// Opens the directory.
-    pub(super) fn open(self) -> Result<Grant, Failure> {
+    pub(super) fn open(self) -> Result<Grant, CommandFailure> {
         let dir = cap_std::fs::Dir::open_ambient_dir(&self.host, ambient_authority())
             .with_context(|| format!("cannot open the directory `{}`", self.host.display()))
-            .map_err(|error| Failure::new(error).hint("write a grant as `--dir HOST::GUEST:ro`"))?;
+            .map_err(|error| {
+                CommandFailure::new(error).hint("write a grant as `--dir HOST::GUEST:ro`")
+            })?;
         Ok(Grant {
             dir,
             host_path: self.host,
@@ -82,12 +84,12 @@ impl FromStr for Variable {
 
 impl Variable {
     /// Returns the key and the value.
-    pub(super) fn resolve(self) -> Result<(String, String), Failure> {
+    pub(super) fn resolve(self) -> Result<(String, String), CommandFailure> {
         match self {
             Self::Set(key, value) => Ok((key, value)),
             Self::Inherit(key) => match std::env::var(&key) {
                 Ok(value) => Ok((key, value)),
-                Err(error) => Err(Failure::new(
+                Err(error) => Err(CommandFailure::new(
                     anyhow::Error::new(error)
                         .context(format!("cannot pass on the variable `{key}`")),
                 )

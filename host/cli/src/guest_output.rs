@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use tombolo_app::{GuestSpec, Output};
 
 /// The options for the output of guests.
@@ -46,7 +46,7 @@ impl GuestOutput {
     /// # Errors
     ///
     /// A file cannot be opened.
-    pub(super) fn apply(&self, guests: &mut [GuestSpec]) -> Result<(), Failure> {
+    pub(super) fn apply(&self, guests: &mut [GuestSpec]) -> Result<(), CommandFailure> {
         if let Some(dir) = &self.log_dir {
             create(dir)?;
             for guest in guests {
@@ -97,7 +97,7 @@ fn is_log(stream: BorrowedFd<'_>) -> bool {
     regular && fcntl_getfl(stream).is_ok_and(|flags| flags.contains(OFlags::APPEND))
 }
 
-fn create(dir: &Path) -> Result<(), Failure> {
+fn create(dir: &Path) -> Result<(), CommandFailure> {
     match DirBuilder::new().create(dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -112,11 +112,11 @@ fn create(dir: &Path) -> Result<(), Failure> {
 }
 
 /// Opens a guest's file. It does not follow links, and refuses a FIFO instead of waiting for it.
-fn open(dir: &Path, guest: &str) -> Result<File, Failure> {
+fn open(dir: &Path, guest: &str) -> Result<File, CommandFailure> {
     let path = dir.join(format!("{guest}.log"));
     let what = || format!("cannot write `{}` in `--log-dir`", path.display());
     if path.parent() != Some(dir) {
-        return Err(Failure::msg(format!(
+        return Err(CommandFailure::msg(format!(
             "the name of guest `{guest}` cannot be a file's name in `--log-dir`"
         )));
     }
@@ -133,9 +133,9 @@ fn open(dir: &Path, guest: &str) -> Result<File, Failure> {
     opened.map_err(|error| failure(Err(error), what()))
 }
 
-fn failure(error: io::Result<()>, what: String) -> Failure {
+fn failure(error: io::Result<()>, what: String) -> CommandFailure {
     let error = error.context(what).expect_err("it is an error");
-    Failure::new(error).hint("name a writable directory")
+    CommandFailure::new(error).hint("name a writable directory")
 }
 
 #[cfg(test)]

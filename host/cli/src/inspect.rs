@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::compile::Compile;
 use super::component;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::json::to_text;
-use super::manifest::{self, DescribedApp, Grants, Overrides};
-use super::report::{self, Table};
+use super::manifest::{self, DescribedApp, DescribedGrants, Overrides};
+use super::report::{self, TextTable};
 use super::{stderr, stdout};
 use tombolo::Rights;
 use tombolo_app::{
@@ -26,7 +26,7 @@ use tombolo_region::escape;
 /// run` links them. With a manifest, its guests are shown, or only those whose
 /// components are named.
 #[derive(Debug, Args)]
-pub(super) struct Inspect {
+pub(super) struct InspectCommand {
     /// The components.
     #[arg(value_name = "GUEST.wasm")]
     guests: Vec<PathBuf>,
@@ -44,15 +44,15 @@ pub(super) struct Inspect {
 }
 
 /// A guest to print.
-struct Shown<'a> {
+struct ShownGuest<'a> {
     file: PathBuf,
     interfaces: &'a Interfaces,
-    grants: Option<Grants>,
+    grants: Option<DescribedGrants>,
 }
 
-impl Inspect {
+impl InspectCommand {
     /// Prints the guests.
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self) -> Result<ExitCode, CommandFailure> {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (findings, described, files) = match with_manifest {
             true => {
@@ -67,13 +67,13 @@ impl Inspect {
                 (link_components(guests, &self.compile), None, files)
             }
         };
-        let shown: Vec<Shown<'_>> = findings
+        let shown: Vec<ShownGuest<'_>> = findings
             .guests
             .iter()
             .filter_map(|interfaces| {
                 let mut files = files.iter();
                 let (_, file) = files.find(|(name, _)| *name == interfaces.guest)?;
-                Some(Shown {
+                Some(ShownGuest {
                     file: file.clone(),
                     interfaces,
                     grants: described
@@ -104,8 +104,8 @@ impl Inspect {
                         hints.push(hint);
                     }
                 }
-                let failure = Failure::rendered(format!("error: {}\n", texts.join("\n")));
-                Err(hints.into_iter().fold(failure, Failure::hint))
+                let failure = CommandFailure::rendered(format!("error: {}\n", texts.join("\n")));
+                Err(hints.into_iter().fold(failure, CommandFailure::hint))
             }
         }
     }
@@ -145,7 +145,7 @@ fn link_components(guests: Vec<(String, Vec<u8>)>, compile: &Compile) -> Finding
 fn link_manifest(
     file: Option<PathBuf>,
     compile: &Compile,
-) -> Result<(Findings, DescribedApp), Failure> {
+) -> Result<(Findings, DescribedApp), CommandFailure> {
     let mut described = manifest::open(
         &manifest::find(file, "inspect")?,
         compile.max_component_bytes(),
@@ -162,7 +162,10 @@ fn link_manifest(
 }
 
 /// Returns the guests with these components, or all guests if there are none.
-fn chosen(described: &DescribedApp, paths: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> {
+fn chosen(
+    described: &DescribedApp,
+    paths: &[PathBuf],
+) -> Result<Vec<(String, PathBuf)>, CommandFailure> {
     let all: Vec<(String, PathBuf)> = described
         .components()
         .map(|(name, path)| (name.to_owned(), path.to_owned()))
@@ -180,7 +183,7 @@ fn chosen(described: &DescribedApp, paths: &[PathBuf]) -> Result<Vec<(String, Pa
                 .iter()
                 .map(|(_, path)| format!("`{}`", path.display()))
                 .collect();
-            return Err(Failure::msg(format!(
+            return Err(CommandFailure::msg(format!(
                 "no guest of the manifest has the component `{}`",
                 path.display()
             ))
@@ -239,7 +242,7 @@ fn users(guest: &Interfaces, export: &Export) -> String {
     }
 }
 
-fn tables(guests: &[Shown<'_>]) -> String {
+fn tables(guests: &[ShownGuest<'_>]) -> String {
     let mut out = String::new();
     for (index, guest) in guests.iter().enumerate() {
         let Interfaces {
@@ -274,7 +277,7 @@ fn tables(guests: &[Shown<'_>]) -> String {
             for (what, name) in list(grants) {
                 table.add_row([what.to_owned(), name]);
             }
-            if grants == &Grants::default() {
+            if grants == &DescribedGrants::default() {
                 table.add_row(["nothing"]);
             }
             indented(&mut out, &table);
@@ -283,7 +286,7 @@ fn tables(guests: &[Shown<'_>]) -> String {
     out
 }
 
-fn indented(out: &mut String, table: &Table) {
+fn indented(out: &mut String, table: &TextTable) {
     out.push('\n');
     for line in table.trim_fmt().lines() {
         let _ = writeln!(out, " {}", line.trim_end());
@@ -291,7 +294,7 @@ fn indented(out: &mut String, table: &Table) {
 }
 
 /// Returns the kind and the text of each grant.
-fn list(grants: &Grants) -> Vec<(&'static str, String)> {
+fn list(grants: &DescribedGrants) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let mut add = |what, names: &[String]| {
         lines.extend(names.iter().map(|name| (what, name.clone())));
@@ -320,7 +323,7 @@ fn words(rights: Rights) -> Vec<&'static str> {
     words.map(|(_, word)| *word).collect()
 }
 
-fn json(guests: &[Shown<'_>]) -> String {
+fn json(guests: &[ShownGuest<'_>]) -> String {
     let guests: Vec<Value> = guests
         .iter()
         .map(|guest| {
@@ -358,7 +361,7 @@ fn exported(export: &Export) -> Value {
     })
 }
 
-fn granted(grants: &Grants) -> Value {
+fn granted(grants: &DescribedGrants) -> Value {
     let dirs: Vec<Value> = grants
         .dirs
         .iter()

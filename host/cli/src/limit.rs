@@ -8,71 +8,71 @@ use bytesize::ByteSize;
 use tombolo::Limits;
 
 /// A limit: its name and its field.
-struct Key {
+struct LimitKey {
     name: &'static str,
-    of: Of,
+    field: LimitField,
 }
 
 /// The field of a limit, by the kind of its value.
 #[derive(Clone, Copy)]
-enum Of {
+enum LimitField {
     Count(fn(&mut Limits) -> &mut u32),
     Bytes(fn(&mut Limits) -> &mut u64),
     Time(fn(&mut Limits) -> &mut Option<Duration>),
 }
 
-static KEYS: [Key; 13] = [
-    Key {
+static KEYS: [LimitKey; 13] = [
+    LimitKey {
         name: "regions",
-        of: Of::Count(|limits| &mut limits.regions),
+        field: LimitField::Count(|limits| &mut limits.regions),
     },
-    Key {
+    LimitKey {
         name: "claimed-bytes",
-        of: Of::Bytes(|limits| &mut limits.claimed_bytes),
+        field: LimitField::Bytes(|limits| &mut limits.claimed_bytes),
     },
-    Key {
+    LimitKey {
         name: "region-bytes",
-        of: Of::Bytes(|limits| &mut limits.region_bytes),
+        field: LimitField::Bytes(|limits| &mut limits.region_bytes),
     },
-    Key {
+    LimitKey {
         name: "handles",
-        of: Of::Count(|limits| &mut limits.handles),
+        field: LimitField::Count(|limits| &mut limits.handles),
     },
-    Key {
+    LimitKey {
         name: "windows",
-        of: Of::Count(|limits| &mut limits.windows),
+        field: LimitField::Count(|limits| &mut limits.windows),
     },
-    Key {
+    LimitKey {
         name: "memory",
-        of: Of::Bytes(|limits| &mut limits.memory_bytes),
+        field: LimitField::Bytes(|limits| &mut limits.memory_bytes),
     },
-    Key {
+    LimitKey {
         name: "descriptors",
-        of: Of::Count(|limits| &mut limits.descriptors),
+        field: LimitField::Count(|limits| &mut limits.descriptors),
     },
-    Key {
+    LimitKey {
         name: "call-time",
-        of: Of::Time(|limits| &mut limits.call_time),
+        field: LimitField::Time(|limits| &mut limits.call_time),
     },
-    Key {
+    LimitKey {
         name: "run-time",
-        of: Of::Time(|limits| &mut limits.run_time),
+        field: LimitField::Time(|limits| &mut limits.run_time),
     },
-    Key {
+    LimitKey {
         name: "mappings",
-        of: Of::Count(|limits| &mut limits.mappings),
+        field: LimitField::Count(|limits| &mut limits.mappings),
     },
-    Key {
+    LimitKey {
         name: "copy-bytes",
-        of: Of::Bytes(|limits| &mut limits.copy_bytes),
+        field: LimitField::Bytes(|limits| &mut limits.copy_bytes),
     },
-    Key {
+    LimitKey {
         name: "unpinned-spans",
-        of: Of::Count(|limits| &mut limits.unpinned_spans),
+        field: LimitField::Count(|limits| &mut limits.unpinned_spans),
     },
-    Key {
+    LimitKey {
         name: "host-memory",
-        of: Of::Bytes(|limits| &mut limits.host_memory_bytes),
+        field: LimitField::Bytes(|limits| &mut limits.host_memory_bytes),
     },
 ];
 
@@ -91,17 +91,17 @@ impl Limit {
             .iter()
             .find(|key| key.name == name)
             .ok_or_else(|| format!("there is no limit `{name}`; {}", keys()))?;
-        match key.of {
-            Of::Count(field) => value
+        match key.field {
+            LimitField::Count(field) => value
                 .parse()
                 .map(|value| Self::Count(field, value))
                 .map_err(|_| format!("`{name}` must be a number of at most {}", u32::MAX)),
-            Of::Bytes(field) => value
+            LimitField::Bytes(field) => value
                 .parse::<ByteSize>()
                 .map(|value| Self::Bytes(field, value.as_u64()))
                 .map_err(|_| format!("`{name}` must be a size, for example `64MiB`")),
-            Of::Time(field) if value == "none" => Ok(Self::Time(field, None)),
-            Of::Time(field) => humantime::parse_duration(value)
+            LimitField::Time(field) if value == "none" => Ok(Self::Time(field, None)),
+            LimitField::Time(field) => humantime::parse_duration(value)
                 .map(|value| Self::Time(field, Some(value)))
                 .map_err(|_| format!("`{name}` must be a time, for example `500ms`, or `none`")),
         }

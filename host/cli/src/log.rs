@@ -5,7 +5,7 @@ use tracing_subscriber::fmt::time::uptime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::rate_limit::RateLimit;
 use super::stderr::{self, Stderr};
 
@@ -14,13 +14,13 @@ const VARIABLE: &str = "TOMBOLO_LOG";
 
 /// Starts to log events to stderr: those that `TOMBOLO_LOG` selects, or warnings, and with
 /// `verbose` also Tombolo's own at level `debug`. Repeated warnings are counted.
-pub(super) fn init(verbose: bool, rate_limit: RateLimit) -> Result<(), Failure> {
+pub(super) fn init(verbose: bool, rate_limit: RateLimit) -> Result<(), CommandFailure> {
     let filter = match std::env::var(VARIABLE) {
         Ok(directives) if !directives.is_empty() => directives,
         _ => directives(verbose).to_owned(),
     };
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
-        Failure::new(anyhow::Error::new(error).context(format!(
+        CommandFailure::new(anyhow::Error::new(error).context(format!(
             "the environment variable {VARIABLE} is not a valid filter: `{filter}`"
         )))
         .hint(format!("write a filter such as `{VARIABLE}=tombolo=debug`"))
@@ -42,7 +42,7 @@ pub(super) fn init(verbose: bool, rate_limit: RateLimit) -> Result<(), Failure> 
     } else {
         events.without_time().finish().with(rate_limit).try_init()
     };
-    set.map_err(|error| Failure::msg(format!("cannot log events: {error}")))
+    set.map_err(|error| CommandFailure::msg(format!("cannot log events: {error}")))
 }
 
 fn directives(verbose: bool) -> &'static str {

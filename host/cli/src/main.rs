@@ -62,9 +62,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
-    Check(check::Check),
-    Inspect(inspect::Inspect),
+    Run(run::RunCommand),
+    Check(check::CheckCommand),
+    Inspect(inspect::InspectCommand),
     /// Print the JSON schema of manifests, for editors.
     Schema,
     /// Compile components for another process of this program.

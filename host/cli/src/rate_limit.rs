@@ -26,10 +26,10 @@ const TARGET: &str = "tombolo::rate_limit";
 
 /// The lines of the current periods, by kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RateLimit(Arc<Mutex<HashMap<Kind, Lines>>>);
+pub(super) struct RateLimit(Arc<Mutex<HashMap<LineKind, Lines>>>);
 
 /// A place in the code, and a guest.
-type Kind = (Identifier, String);
+type LineKind = (Identifier, String);
 
 #[derive(Debug)]
 struct Lines {
@@ -48,12 +48,12 @@ struct Hidden {
 }
 
 impl RateLimit {
-    fn lines(&self) -> MutexGuard<'_, HashMap<Kind, Lines>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<LineKind, Lines>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a line, and returns whether to log it.
-    fn count(&self, kind: Kind, message: String, now: Instant) -> bool {
+    fn count(&self, kind: LineKind, message: String, now: Instant) -> bool {
         let mut lines = self.lines();
         let lines = lines.entry(kind).or_insert_with(|| Lines {
             start: now,
@@ -152,9 +152,9 @@ mod tests {
 
     /// A layer that collects the logged messages.
     #[derive(Clone, Default)]
-    struct Shown(Arc<Mutex<Vec<String>>>);
+    struct LoggedLines(Arc<Mutex<Vec<String>>>);
 
-    impl<S: Subscriber> Layer<S> for Shown {
+    impl<S: Subscriber> Layer<S> for LoggedLines {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             let mut fields = Fields::default();
             event.record(&mut fields);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn repetitions_are_counted_for_each_guest() {
-        let (rate_limit, shown) = (RateLimit::default(), Shown::default());
+        let (rate_limit, shown) = (RateLimit::default(), LoggedLines::default());
         let layers = tracing_subscriber::registry()
             .with(shown.clone())
             .with(rate_limit.clone());

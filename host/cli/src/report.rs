@@ -36,11 +36,11 @@ struct Sections {
 
 impl Sections {
     /// Appends a section: a title and a table.
-    fn add(&mut self, title: &str, table: &Table) {
+    fn add(&mut self, title: &str, table: &TextTable) {
         self.text += &format!("\n{title}\n{}\n", table.trim_fmt());
     }
 
-    fn table(&self, header: &[&str], right: impl IntoIterator<Item = usize>) -> Table {
+    fn table(&self, header: &[&str], right: impl IntoIterator<Item = usize>) -> TextTable {
         let mut table = table(self.fancy, header);
         table.align_right(right);
         table
@@ -222,7 +222,7 @@ impl Sections {
         self.add("Totals", &table);
     }
 
-    fn add_unless_empty(&mut self, title: &str, table: &Table) {
+    fn add_unless_empty(&mut self, title: &str, table: &TextTable) {
         if !table.is_empty() {
             self.add(title, table);
         }
@@ -230,9 +230,9 @@ impl Sections {
 }
 
 /// A table whose cells may contain foreign text.
-pub(super) struct Table(comfy_table::Table);
+pub(super) struct TextTable(comfy_table::Table);
 
-impl Table {
+impl TextTable {
     /// Adds a row. Each cell is escaped, line breaks included.
     pub(super) fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
         let cells = cells.into_iter();
@@ -266,7 +266,7 @@ impl Table {
 }
 
 /// Returns an empty table. If `fancy`, it has rules and fits the terminal.
-pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
+pub(super) fn table(fancy: bool, header: &[&str]) -> TextTable {
     let mut table = comfy_table::Table::new();
     table.use_stderr();
     if fancy {
@@ -277,7 +277,7 @@ pub(super) fn table(fancy: bool, header: &[&str]) -> Table {
         table.load_style(presets::NOTHING);
     }
     table.set_header(header);
-    Table(table)
+    TextTable(table)
 }
 
 /// Formats a size with a binary unit, as in `10.1 MiB`.

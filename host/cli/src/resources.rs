@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::runtime::{Builder, Runtime};
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use tombolo::internal::compile_in_parallel;
 
 /// The fewest further threads that an app needs: the ticker, one for blocking work such as file
@@ -27,7 +27,7 @@ const DESCRIPTORS: usize = 24;
 
 /// Fails if the process can open too few descriptors. Must be called while there is one thread,
 /// because others open descriptors as well.
-pub(super) fn check_descriptors() -> Result<(), Failure> {
+pub(super) fn check_descriptors() -> Result<(), CommandFailure> {
     let opened: io::Result<Vec<_>> = (0..DESCRIPTORS)
         .map(|_| Ok(eventfd(0, EventfdFlags::CLOEXEC)?))
         .collect();
@@ -35,7 +35,7 @@ pub(super) fn check_descriptors() -> Result<(), Failure> {
         .map(drop)
         .with_context(|| format!("this process cannot open {DESCRIPTORS} more file descriptors"))
         .map_err(|error| {
-            Failure::new(error).hint(
+            CommandFailure::new(error).hint(
                 "raise RLIMIT_NOFILE (`ulimit -n`), or close descriptors that this program \
                  inherits; each region needs one more",
             )
@@ -44,7 +44,7 @@ pub(super) fn check_descriptors() -> Result<(), Failure> {
 
 /// Creates the runtime that runs the guests, with a thread for each processor, or with as many
 /// as can be started.
-pub(super) fn runtime() -> Result<Runtime, Failure> {
+pub(super) fn runtime() -> Result<Runtime, CommandFailure> {
     super::stderr::start();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let wanted = workers + OTHER_THREADS;
@@ -87,19 +87,19 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     match built {
         Ok(built) => built
             .context("cannot create the runtime")
-            .map_err(Failure::new),
+            .map_err(CommandFailure::new),
         Err(_) => Err(no_threads(had, refused)),
     }
 }
 
-fn no_threads(had: usize, refused: Option<io::Error>) -> Failure {
+fn no_threads(had: usize, refused: Option<io::Error>) -> CommandFailure {
     let what =
         format!("this process can start only {had} more threads, and needs at least {MIN_THREADS}");
     let error = match refused {
         Some(error) => anyhow::Error::new(error).context(what),
         None => anyhow::Error::msg(what),
     };
-    Failure::new(error).hint(THREADS)
+    CommandFailure::new(error).hint(THREADS)
 }
 
 /// The hint for a thread that cannot be started.

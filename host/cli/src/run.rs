@@ -7,13 +7,13 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::compile::Compile;
-use super::failure::{Failure, GUEST_FAILED};
+use super::failure::{CommandFailure, GUEST_FAILED};
 use super::grant::{Directory, Variable};
 use super::guest_output::GuestOutput;
 use super::limit::Limit;
 use super::manifest::{self, DescribedApp, Overrides};
 use super::pressure::{self, Pressure, Score};
-use super::signal::Signals;
+use super::signal::ShutdownSignals;
 use super::{component, exit_codes, json, purge_signal, report, resources, stderr};
 use tombolo::pressure::{Thresholds, detect};
 use tombolo::{HostLimits, Limits};
@@ -42,7 +42,7 @@ use tombolo_region::escape;
 /// as if memory were short. Guests learn of the loss when they pin the bytes.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     /// The components. A guest is named after its file, without `.wasm`.
     /// Without any, a manifest describes the app.
     #[arg(value_name = "GUEST.wasm", conflicts_with = "file")]
@@ -141,9 +141,9 @@ Examples:
   tombolo run -f app/tombolo.toml --budget 64MiB -- /music/song.wav
   tombolo run --dir music::/m:ro player.wasm audioserver.wasm -- /m/song.wav";
 
-impl Run {
+impl RunCommand {
     /// Runs the app until all commands have ended.
-    pub(super) fn run(mut self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(mut self) -> Result<ExitCode, CommandFailure> {
         let with_manifest = self.file.is_some() || self.guests.is_empty();
         let (json, report) = (self.json, self.report);
         let compile = std::mem::take(&mut self.compile);
@@ -169,7 +169,7 @@ impl Run {
             None => tracing::warn!("{note}"),
         }
 
-        let signals = Signals::listen()?;
+        let signals = ShutdownSignals::listen()?;
         let outcome = run_app(builder, described, &signals)?;
         for failure in &outcome.failures {
             stderr::print(&format!("error: {}\n", escape(failure)));
@@ -184,7 +184,7 @@ impl Run {
     }
 
     /// Returns the app of the named components.
-    fn name(self, max_component_bytes: u64) -> Result<AppBuilder, Failure> {
+    fn name(self, max_component_bytes: u64) -> Result<AppBuilder, CommandFailure> {
         let mut limits = Limits::default();
         for limit in self.limits {
             limit.apply(&mut limits);
@@ -234,7 +234,10 @@ impl Run {
     }
 
     /// Returns the app that a manifest describes.
-    fn describe(self, max_component_bytes: u64) -> Result<(AppBuilder, DescribedApp), Failure> {
+    fn describe(
+        self,
+        max_component_bytes: u64,
+    ) -> Result<(AppBuilder, DescribedApp), CommandFailure> {
         let path = manifest::find(self.file, "run")?;
         let shown = path.display();
         let refused = [
@@ -243,7 +246,7 @@ impl Run {
             ("--limit", self.limits.is_empty(), "limits"),
         ];
         if let Some((option, _, key)) = refused.iter().find(|(_, unused, _)| !unused) {
-            return Err(Failure::msg(format!(
+            return Err(CommandFailure::msg(format!(
                 "`{option}` cannot be used with a manifest, which is `{shown}`"
             ))
             .hint(format!("set `{key}` of the guest in the manifest instead")));
@@ -268,12 +271,12 @@ impl Run {
 fn run_app(
     builder: AppBuilder,
     described: Option<DescribedApp>,
-    signals: &Signals,
-) -> Result<Outcome, Failure> {
+    signals: &ShutdownSignals,
+) -> Result<Outcome, CommandFailure> {
     // Each strand can have a processor.
     let runtime = resources::runtime()?;
     let purges = purge_signal::listen(&runtime).map_err(|error| {
-        Failure::new(anyhow::Error::new(error).context("cannot listen for SIGUSR1"))
+        CommandFailure::new(anyhow::Error::new(error).context("cannot listen for SIGUSR1"))
     })?;
     let outcome = runtime.block_on(async {
         let app = builder.start().await.map_err(|error| match described {
@@ -286,7 +289,7 @@ fn run_app(
                 let hints = hints(&error);
                 hints
                     .into_iter()
-                    .fold(Failure::start(&error), Failure::hint)
+                    .fold(CommandFailure::start(&error), CommandFailure::hint)
             }
         })?;
         signals.shut_down(app.handle());
@@ -329,10 +332,10 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Program {
         #[command(flatten)]
-        run: Run,
+        run: RunCommand,
     }
 
-    fn parse(args: &[&str]) -> Result<Run, String> {
+    fn parse(args: &[&str]) -> Result<RunCommand, String> {
         let parsed = Program::try_parse_from(["run"].iter().chain(args));
         let parsed = parsed.map_err(|error| error.to_string());
         parsed.map(|program| program.run)

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::resources::THREADS;
 use tombolo::internal::sys::signal::{ignore_unless_handled, is_ignored, unblock, unblock_faults};
 use tombolo_app::AppHandle;
@@ -46,23 +46,23 @@ pub(super) fn unblock_inherited() {
 ///
 /// The first signal shuts the app down in order. The second one, or one before the app starts,
 /// ends the process at once. Nothing outlives the process.
-pub(super) struct Signals(Arc<Mutex<State>>);
+pub(super) struct ShutdownSignals(Arc<Mutex<ShutdownState>>);
 
 #[derive(Default)]
-struct State {
+struct ShutdownState {
     app: Option<AppHandle>,
     /// The exit code, set by the first signal.
     code: Option<u8>,
 }
 
-impl Signals {
+impl ShutdownSignals {
     /// Starts the thread.
-    pub(super) fn listen() -> Result<Signals, Failure> {
+    pub(super) fn listen() -> Result<ShutdownSignals, CommandFailure> {
         let state = Arc::new(Mutex::default());
         spawn(state.clone())
             .context("cannot start the thread that waits for signals")
-            .map_err(|error| Failure::new(error).hint(THREADS))?;
-        Ok(Signals(state))
+            .map_err(|error| CommandFailure::new(error).hint(THREADS))?;
+        Ok(ShutdownSignals(state))
     }
 
     /// Makes the next signal shut this app down in order.
@@ -76,11 +76,11 @@ impl Signals {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<ShutdownState>) -> MutexGuard<'_, ShutdownState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn(state: Arc<Mutex<State>>) -> std::io::Result<()> {
+fn spawn(state: Arc<Mutex<ShutdownState>>) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let signals = {
         let _entered = runtime.enter();
@@ -114,7 +114,7 @@ async fn next(signals: &mut [(libc::c_int, Signal)]) -> libc::c_int {
     }
 }
 
-fn serve(runtime: &Runtime, mut signals: Vec<(libc::c_int, Signal)>, state: &Mutex<State>) {
+fn serve(runtime: &Runtime, mut signals: Vec<(libc::c_int, Signal)>, state: &Mutex<ShutdownState>) {
     loop {
         let number = runtime.block_on(next(&mut signals));
         let code = u8::try_from(128 + number).expect("there are 64 signals");

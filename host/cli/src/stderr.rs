@@ -254,8 +254,8 @@ mod tests {
     #[test]
     fn resumed_reader_gets_text_again() {
         /// A writer that takes 10 ms for each write.
-        struct Slow;
-        impl Write for Slow {
+        struct SlowWriter;
+        impl Write for SlowWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 std::thread::sleep(Duration::from_millis(10));
                 Ok(bytes.len())
@@ -264,7 +264,7 @@ mod tests {
                 Ok(())
             }
         }
-        let lane = Output::new(Slow).program().unwrap();
+        let lane = Output::new(SlowWriter).program().unwrap();
         let stuck = AtomicBool::new(true);
         // The machine may be busy.
         for _ in 0..50 {

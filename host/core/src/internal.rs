@@ -9,8 +9,10 @@ pub use crate::error::MemoryError;
 pub use crate::host::{Owner, Promise};
 /// The default limit of memory.
 pub use crate::limits::half_of_available;
-/// Lends without a store, and walks over the handles of values.
-pub use crate::transfer::{Lends, each_resource, is_region};
+/// Lends without a store.
+pub use crate::transfer::{Lends, is_region};
+/// Parts of values, and walks over their handles.
+pub use crate::walk::{each_resource, fold_parts};
 
 /// Starts the threads that compile.
 #[cfg(feature = "parallel-compilation")]

@@ -93,6 +93,7 @@ pub mod regions;
 mod sys;
 mod time;
 mod transfer;
+mod walk;
 mod window;
 mod wit;
 

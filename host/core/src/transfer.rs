@@ -57,6 +57,7 @@ use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Owner, Region, RegionInner};
 use crate::sys::StoreId;
+use crate::walk::each_resource;
 use crate::window::{MaskedWindows, mask_all, unmap_all, unmap_each, windows_of};
 
 /// The receiver of a [`Parcel`]; see [`RegionCtx::recipient`].
@@ -344,66 +345,6 @@ pub fn is_region(any: &ResourceAny) -> bool {
     any.ty() == ResourceType::host::<Region>()
 }
 
-/// Calls `visit` for every resource in a value.
-///
-/// # Errors
-///
-/// The first error of `visit`.
-pub fn each_resource(
-    val: &mut Val,
-    visit: &mut impl FnMut(&mut Val) -> wasmtime::Result<()>,
-) -> wasmtime::Result<()> {
-    match val {
-        Val::Resource(_) => visit(val),
-        Val::List(vals) | Val::Tuple(vals) | Val::FixedLengthList(vals) => {
-            // Lists of plain bytes and numbers are the long ones.
-            if matches!(vals.first(), Some(first) if is_scalar(first)) && vals.iter().all(is_scalar)
-            {
-                return Ok(());
-            }
-            vals.iter_mut()
-                .try_for_each(|val| each_resource(val, visit))
-        }
-        Val::Map(pairs) => pairs.iter_mut().try_for_each(|(key, val)| {
-            each_resource(key, visit)?;
-            each_resource(val, visit)
-        }),
-        Val::Record(fields) => fields
-            .iter_mut()
-            .try_for_each(|(_, val)| each_resource(val, visit)),
-        Val::Variant(_, val) | Val::Option(val) => match val {
-            Some(val) => each_resource(val, visit),
-            None => Ok(()),
-        },
-        Val::Result(Ok(val) | Err(val)) => match val {
-            Some(val) => each_resource(val, visit),
-            None => Ok(()),
-        },
-        Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => {
-            wasmtime::bail!("asynchronous values cannot cross from guest to guest")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn is_scalar(val: &Val) -> bool {
-    matches!(
-        val,
-        Val::Bool(_)
-            | Val::S8(_)
-            | Val::U8(_)
-            | Val::S16(_)
-            | Val::U16(_)
-            | Val::S32(_)
-            | Val::U32(_)
-            | Val::S64(_)
-            | Val::U64(_)
-            | Val::Float32(_)
-            | Val::Float64(_)
-            | Val::Char(_)
-    )
-}
-
 impl Parcel {
     /// Takes values out of the store in hand: the arguments that a host function got from its
     /// caller, or the results of a call.
@@ -421,11 +362,9 @@ impl Parcel {
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         for val in &mut vals {
-            each_resource(val, &mut |val| match val {
-                Val::Resource(any) if !is_region(any) => {
-                    wasmtime::bail!("only handles to regions can cross from guest to guest")
-                }
-                _ => Ok(()),
+            each_resource(val, &mut |any| match is_region(any) {
+                true => Ok(()),
+                false => wasmtime::bail!("only handles to regions can cross from guest to guest"),
             })?;
         }
         Parcel::pack_regions(store, vals, to)
@@ -446,10 +385,7 @@ impl Parcel {
         // All handles are taken first, even if one of them is refused. Otherwise the rest would
         // stay in the sender's store for good.
         for val in &mut vals {
-            each_resource(val, &mut |val| {
-                let Val::Resource(any) = val else {
-                    return Ok(());
-                };
+            each_resource(val, &mut |any| {
                 if !is_region(any) {
                     return Ok(());
                 }
@@ -510,10 +446,7 @@ impl Parcel {
     ) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
         vals.iter_mut().try_for_each(|val| {
-            each_resource(val, &mut |val| {
-                let Val::Resource(any) = val else {
-                    return Ok(());
-                };
+            each_resource(val, &mut |any| {
                 if !is_region(any) {
                     return other(&mut store, *any);
                 }
@@ -551,8 +484,8 @@ impl Parcel {
             region.check_host(to)?;
         }
         for val in &mut vals {
-            each_resource(val, &mut |val| {
-                if !matches!(val, Val::Resource(any) if is_region(any)) {
+            each_resource(val, &mut |any| {
+                if !is_region(any) {
                     return Ok(());
                 }
                 let (region, guard) = match carried.next() {
@@ -562,16 +495,16 @@ impl Parcel {
                 };
                 let resource = store.data_mut().region_ctx().table.push(region)?;
                 let rep = resource.rep();
-                let any = ResourceAny::try_from_resource(resource, &mut store)?;
+                let lent = ResourceAny::try_from_resource(resource, &mut store)?;
                 if let Some(guard) = guard {
                     borrowed.lent.push(BorrowedOne {
-                        any: Some(any),
+                        any: Some(lent),
                         rep,
                         store: id,
                         guard,
                     });
                 }
-                *val = Val::Resource(any);
+                *any = lent;
                 Ok(())
             })?;
         }

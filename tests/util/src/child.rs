@@ -70,7 +70,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 ///
 /// # Panics
 ///
-/// Panics if the test fails there.
+/// Panics if the test fails there, or if there is no test of this name.
 #[track_caller]
 pub fn alone(name: &str, test: impl FnOnce()) {
     const ALONE: &str = "TOMBOLO_TEST_ALONE";
@@ -79,11 +79,11 @@ pub fn alone(name: &str, test: impl FnOnce()) {
     }
     let output = again(name).env(ALONE, "1").output();
     let output = output.expect("this program can be started");
+    let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success(),
-        "{name}, alone: {}\n{}\n{}",
+        output.status.success() && stdout.contains("running 1 test"),
+        "{name}, alone: {}\n{stdout}\n{}",
         output.status,
-        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
 }

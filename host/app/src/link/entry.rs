@@ -10,11 +10,11 @@ use super::{Part, print};
 /// The interface that makes a guest a command.
 const RUN: &str = "wasi:cli/run";
 
-/// Returns the commands among `parts`: the index and the name of the export of each guest that
-/// exports `wasi:cli/run` of WASI 0.2.
-pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String)> {
+/// Returns the commands among `parts`: each guest that exports `wasi:cli/run` of WASI 0.2, with
+/// the name of the export.
+pub(crate) fn entries<'a>(engine: &Engine, parts: &[Part<'a>]) -> Vec<(Part<'a>, String)> {
     let mut entries = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
+    for part in parts {
         let ty = part.component.component_type();
         let newest = ty
             .exports(engine)
@@ -23,7 +23,7 @@ pub(crate) fn entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(usize, String
             .filter(|name| name.path == RUN && name.is_wasi_p2())
             .max_by(|a, b| a.version.cmp(&b.version));
         if let Some(name) = newest {
-            entries.push((index, name.text.to_owned()));
+            entries.push((*part, name.text.to_owned()));
         }
     }
     entries

@@ -337,8 +337,9 @@ pub enum NearestExport {
 }
 
 /// The place at which two types first differ.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {} vs {}", escape(at), escape(imported), escape(exported))]
+#[non_exhaustive]
 pub struct Difference {
     /// The path to the difference, for example `param format.rate`.
     pub at: String,

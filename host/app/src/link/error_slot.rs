@@ -46,7 +46,7 @@ impl ErrorSlot {
 }
 
 /// A linked function without an error slot: if the callee fails, the caller traps.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}`'s `{1}` cannot report a failure to its caller: if `{0}` fails, `{2}` traps ({3})",
     escape(exporter),
@@ -54,6 +54,7 @@ impl ErrorSlot {
     escape(importer),
     self.advice()
 )]
+#[non_exhaustive]
 pub struct LinkWarning {
     /// The guest that calls.
     pub importer: String,

@@ -6,8 +6,9 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
 use super::name::Name;
-use super::{ExaminedGuest, NearestExport};
+use super::{ExaminedGuests, NearestExport};
 use crate::near::Hints;
+use tombolo_exchange::GuestId;
 
 /// The exported interfaces of all guests, by their name without the version.
 pub(super) struct ExportIndex {
@@ -16,20 +17,20 @@ pub(super) struct ExportIndex {
 
 /// One exported interface.
 pub(super) struct ExportedInterface {
-    pub(super) guest: usize,
+    pub(super) guest: GuestId,
     pub(super) name: String,
     pub(super) instance: ComponentInstance,
 }
 
 impl ExportIndex {
-    pub(super) fn of(engine: &Engine, guests: &[ExaminedGuest<'_>]) -> Self {
+    pub(super) fn of(engine: &Engine, guests: &ExaminedGuests<'_>) -> Self {
         let mut by_path: BTreeMap<String, Vec<ExportedInterface>> = BTreeMap::new();
-        for (index, guest) in guests.iter().enumerate() {
+        for (id, guest) in guests {
             for (name, item) in guest.ty.exports(engine) {
                 if let ComponentItem::ComponentInstance(instance) = item.ty {
                     let path = Name::parse(name).path.to_owned();
                     by_path.entry(path).or_default().push(ExportedInterface {
-                        guest: index,
+                        guest: *id,
                         name: name.to_owned(),
                         instance,
                     });
@@ -43,9 +44,9 @@ impl ExportIndex {
     /// never serves its own imports.
     pub(super) fn best(
         &self,
-        importer: usize,
+        importer: GuestId,
         import: &Name<'_>,
-        allowed: impl Fn(usize) -> bool,
+        allowed: impl Fn(GuestId) -> bool,
     ) -> Vec<&ExportedInterface> {
         let mut best: Vec<&ExportedInterface> = Vec::new();
         for export in self.by_path.get(import.path).into_iter().flatten() {
@@ -68,9 +69,9 @@ impl ExportIndex {
     /// Finds the export that is most similar to `import`.
     pub(super) fn near(
         &self,
-        importer: usize,
+        importer: GuestId,
         import: &Name<'_>,
-        guests: &[ExaminedGuest<'_>],
+        guests: &ExaminedGuests<'_>,
         hints: &mut Hints,
     ) -> Option<NearestExport> {
         let here = self.by_path.get(import.path).into_iter().flatten();
@@ -81,7 +82,7 @@ impl ExportIndex {
                 NearestExport::Itself
             } else {
                 NearestExport::Version {
-                    guest: guests[export.guest].name.to_owned(),
+                    guest: guests[&export.guest].name.to_owned(),
                     export: export.name.clone(),
                 }
             });
@@ -92,7 +93,7 @@ impl ExportIndex {
         });
         let nearest = hints.nearest(import.path, others, 0.8);
         nearest.map(|export| NearestExport::Name {
-            guest: guests[export.guest].name.to_owned(),
+            guest: guests[&export.guest].name.to_owned(),
             export: export.name.clone(),
         })
     }

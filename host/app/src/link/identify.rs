@@ -16,7 +16,8 @@ use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use super::exports::{ExportIndex, ExportedInterface};
 use super::name::Name;
 use super::resources::{Identity, Origin};
-use super::{Allowed, ExaminedGuest, ResourceDef};
+use super::{Allowed, ExaminedGuest, ExaminedGuests, ResourceDef};
+use tombolo_exchange::GuestId;
 
 /// The items of an import for which it needs an exporter.
 #[derive(Clone, Copy)]
@@ -54,18 +55,18 @@ pub(super) enum ExporterChoice<'a> {
     /// One export fits best.
     Export(&'a ExportedInterface),
     /// Several guests have equally good exports.
-    Several(Vec<usize>),
+    Several(Vec<GuestId>),
     /// Only these guests export it, and the importer may not call them.
-    Forbidden(Vec<usize>),
+    Forbidden(Vec<GuestId>),
     /// No other guest exports it.
     Nobody,
 }
 
-/// Finds the guest that serves an import of guest `importer`.
+/// Finds the guest that serves an import of `importer`.
 pub(super) fn choose<'a>(
     exports: &'a ExportIndex,
     allowed: &Allowed,
-    importer: usize,
+    importer: GuestId,
     import: &str,
     needs: Needs,
 ) -> ExporterChoice<'a> {
@@ -96,18 +97,18 @@ pub(super) fn choose<'a>(
 /// has which number.
 pub(super) fn identify(
     engine: &Engine,
-    guests: &mut [ExaminedGuest<'_>],
+    guests: &mut ExaminedGuests<'_>,
     exports: &ExportIndex,
     allowed: &Allowed,
 ) -> Vec<ResourceDef> {
     let mut defs = Vec::new();
     let mut found = Vec::new();
-    for (index, guest) in guests.iter().enumerate() {
+    for (id, guest) in &*guests {
         for (ty, name, origin) in guest.resources.all() {
             if let Origin::Export(export) = origin {
-                found.push((index, ty, defs.len()));
+                found.push((*id, ty, defs.len()));
                 defs.push(ResourceDef {
-                    owner: index,
+                    owner: *id,
                     export: export.clone(),
                     name: name.to_owned(),
                 });
@@ -115,24 +116,26 @@ pub(super) fn identify(
         }
     }
     let own = found.len();
-    for (index, guest) in guests.iter().enumerate() {
+    for (id, guest) in &*guests {
         for (ty, _, origin) in guest.resources.all() {
             if matches!(origin, Origin::Import(_))
                 && let Some((owner, defined)) =
-                    definition(engine, guests, exports, allowed, (index, ty))
+                    definition(engine, guests, exports, allowed, (*id, ty))
                 && let Some((.., def)) = found[..own]
                     .iter()
                     .find(|(guest, ty, _)| (*guest, *ty) == (owner, defined))
             {
-                found.push((index, ty, *def));
+                found.push((*id, ty, *def));
             }
         }
     }
-    for (index, ty, def) in found {
+    for (id, ty, def) in found {
         let number = u32::try_from(def).expect("at most 256 resources per guest");
-        let owner = guests[defs[def].owner].name;
-        let resources = &mut guests[index].resources;
-        resources.identify(ty, Identity::Guest(number), Some(owner));
+        let owner = guests[&defs[def].owner].name;
+        if let Some(guest) = guests.get_mut(&id) {
+            let identity = Identity::Guest(number);
+            guest.resources.identify(ty, identity, Some(owner));
+        }
     }
     defs
 }
@@ -140,17 +143,17 @@ pub(super) fn identify(
 /// Follows a resource type, from guest to guest, to the one that defines it.
 fn definition(
     engine: &Engine,
-    guests: &[ExaminedGuest<'_>],
+    guests: &ExaminedGuests<'_>,
     exports: &ExportIndex,
     allowed: &Allowed,
-    (mut index, mut ty): (usize, ResourceType),
-) -> Option<(usize, ResourceType)> {
+    (mut id, mut ty): (GuestId, ResourceType),
+) -> Option<(GuestId, ResourceType)> {
     // A longer path visits a guest twice: a cycle in which no guest defines the resource.
     for _ in 0..=guests.len() {
-        let guest = &guests[index];
+        let guest = &guests[&id];
         let import = match guest.resources.origin(ty)? {
             Origin::Host => return None,
-            Origin::Export(_) => return Some((index, ty)),
+            Origin::Export(_) => return Some((id, ty)),
             Origin::Import(import) => import,
         };
         let ComponentItem::ComponentInstance(instance) = guest.ty.get_import(engine, import)?.ty
@@ -158,12 +161,12 @@ fn definition(
             return None;
         };
         let needs = Needs::of(engine, guest, import, &instance);
-        let ExporterChoice::Export(export) = choose(exports, allowed, index, import, needs) else {
+        let ExporterChoice::Export(export) = choose(exports, allowed, id, import, needs) else {
             return None;
         };
         let name = guest.resources.name(ty);
         match export.instance.get_export(engine, name)?.ty {
-            ComponentItem::Resource(other) => (index, ty) = (export.guest, other),
+            ComponentItem::Resource(other) => (id, ty) = (export.guest, other),
             _ => return None,
         }
     }

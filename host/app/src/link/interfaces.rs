@@ -3,7 +3,8 @@
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
-use super::{ExaminedGuest, Link};
+use super::{ExaminedGuests, Link};
+use tombolo_exchange::GuestId;
 
 /// The imports and exports of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,11 +91,11 @@ pub(super) fn resources(engine: &Engine, instance: &ComponentInstance) -> Vec<St
 /// Returns the exports of a guest, with the guests that they serve.
 pub(super) fn exports(
     engine: &Engine,
-    guests: &[ExaminedGuest<'_>],
-    exporter: usize,
+    guests: &ExaminedGuests<'_>,
+    exporter: GuestId,
     links: &[Link],
 ) -> Vec<Export> {
-    let exports = guests[exporter].ty.exports(engine);
+    let exports = guests[&exporter].ty.exports(engine);
     exports
         .map(|(name, item)| Export {
             name: name.to_owned(),
@@ -109,7 +110,7 @@ pub(super) fn exports(
             users: links
                 .iter()
                 .filter(|link| link.exporter == exporter && link.export == name)
-                .map(|link| guests[link.importer].name.to_owned())
+                .map(|link| guests[&link.importer].name.to_owned())
                 .collect(),
         })
         .collect()

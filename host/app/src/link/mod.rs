@@ -49,6 +49,8 @@ mod visit;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use wasmtime::component::types::{self, ComponentFunc};
 use wasmtime::component::{Component, Linker, ResourceType};
 
@@ -63,10 +65,12 @@ use self::offer::Offers;
 use self::planner::Planner;
 use self::resources::{Origin, Resources};
 use crate::text;
+use tombolo_exchange::GuestId;
 
-/// A guest to link: its name in the app, and its component.
+/// A guest to link: its identity and its name in the app, and its component.
 #[derive(Clone, Copy)]
 pub(crate) struct Part<'a> {
+    pub(crate) id: GuestId,
     /// The guest's name, for messages.
     pub(crate) name: &'a str,
     /// The guest's component.
@@ -87,12 +91,12 @@ pub(crate) struct LinkPlan {
 /// One imported interface, and the guest that serves it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// The index of the importing guest.
-    pub(crate) importer: usize,
+    /// The importing guest.
+    pub(crate) importer: GuestId,
     /// The name of the import, to be defined in the importer's linker.
     pub(crate) import: String,
-    /// The index of the exporting guest.
-    pub(crate) exporter: usize,
+    /// The exporting guest.
+    pub(crate) exporter: GuestId,
     /// The name of the export in the exporter's instance. Its version may differ from the
     /// import's.
     pub(crate) export: String,
@@ -106,8 +110,8 @@ pub(crate) struct Link {
 /// A resource that a guest defines and exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResourceDef {
-    /// The index of the guest.
-    pub(crate) owner: usize,
+    /// The guest.
+    pub(crate) owner: GuestId,
     /// The name of an exported interface that contains it.
     pub(crate) export: String,
     /// Its name in that interface.
@@ -134,6 +138,9 @@ struct ExaminedGuest<'a> {
     resources: Resources,
 }
 
+/// The guests of an app, or those of them whose components could be read.
+type ExaminedGuests<'a> = BTreeMap<GuestId, ExaminedGuest<'a>>;
+
 impl ExaminedGuest<'_> {
     /// Returns whether, in this guest's view, `import` defines the resource.
     fn defines(&self, import: &str, ty: ResourceType) -> bool {
@@ -141,12 +148,12 @@ impl ExaminedGuest<'_> {
     }
 }
 
-/// The pairs of caller and callee that the app allows, by their indices. `None` allows all.
+/// The pairs of caller and callee that the app allows. `None` allows all.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Allowed(pub(crate) Option<Vec<(usize, usize)>>);
+pub(crate) struct Allowed(pub(crate) Option<Vec<(GuestId, GuestId)>>);
 
 impl Allowed {
-    fn call(&self, from: usize, to: usize) -> bool {
+    fn call(&self, from: GuestId, to: GuestId) -> bool {
         let Allowed(calls) = self;
         calls
             .as_ref()
@@ -176,29 +183,30 @@ pub(crate) fn examine<T: 'static>(
 ) -> Examined {
     let engine = linker.engine();
     let mut offers = Offers::new(linker);
-    let mut guests: Vec<ExaminedGuest<'_>> = parts
+    let mut guests: ExaminedGuests<'_> = parts
         .iter()
         .map(|part| {
             let ty = part.component.component_type();
             let resources = Resources::of(engine, &ty, &mut offers);
-            ExaminedGuest {
+            let guest = ExaminedGuest {
                 name: part.name,
                 ty,
                 resources,
-            }
+            };
+            (part.id, guest)
         })
         .collect();
     let exports = ExportIndex::of(engine, &guests);
     let resources = identify(engine, &mut guests, &exports, allowed);
     let mut planner = Planner::new(engine, &guests, &exports, allowed, resources);
     let mut imports = Vec::new();
-    for (importer, part) in parts.iter().enumerate() {
+    for part in parts {
         let known = planner.errors.len();
-        imports.push(planner.imports(importer, &mut offers));
+        imports.push((part, planner.imports(part.id, &mut offers)));
         // The engine checks the host's part. It stops at the first import that is not defined,
         // so it is asked only if all imports from guests are.
         if planner.errors.len() == known
-            && let Err(error) = planner.check_host(linker, importer, part.component)
+            && let Err(error) = planner.check_host(linker, part.id, part.component)
         {
             planner.errors.push(LinkError::Host {
                 guest: part.name.to_owned(),
@@ -210,12 +218,11 @@ pub(crate) fn examine<T: 'static>(
     let commands = entries(engine, parts);
     let interfaces = imports
         .into_iter()
-        .enumerate()
-        .map(|(index, imports)| Interfaces {
-            guest: guests[index].name.to_owned(),
-            command: commands.iter().any(|(command, _)| *command == index),
+        .map(|(part, imports)| Interfaces {
+            guest: part.name.to_owned(),
+            command: commands.iter().any(|(command, _)| command.id == part.id),
             imports,
-            exports: interfaces::exports(engine, &guests, index, &plan.links),
+            exports: interfaces::exports(engine, &guests, part.id, &plan.links),
         })
         .collect();
     Examined {

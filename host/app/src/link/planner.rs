@@ -12,14 +12,15 @@ use super::interfaces::{self, Import, Provider};
 use super::name::Name;
 use super::offer::Offers;
 use super::resources::{Identity, Origin, Resources};
-use super::{Allowed, ExaminedGuest, Link, LinkPlan, LinkedFunction, ResourceDef};
+use super::{Allowed, ExaminedGuest, ExaminedGuests, Link, LinkPlan, LinkedFunction, ResourceDef};
 use super::{compare, print, visit};
 use crate::near::Hints;
+use tombolo_exchange::GuestId;
 
 /// A plan in the making.
 pub(super) struct Planner<'a> {
     engine: &'a Engine,
-    guests: &'a [ExaminedGuest<'a>],
+    guests: &'a ExaminedGuests<'a>,
     exports: &'a ExportIndex,
     allowed: &'a Allowed,
     pub(super) plan: LinkPlan,
@@ -30,7 +31,7 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(
         engine: &'a Engine,
-        guests: &'a [ExaminedGuest<'a>],
+        guests: &'a ExaminedGuests<'a>,
         exports: &'a ExportIndex,
         allowed: &'a Allowed,
         resources: Vec<ResourceDef>,
@@ -54,10 +55,10 @@ impl<'a> Planner<'a> {
     /// import.
     pub(super) fn imports<T: 'static>(
         &mut self,
-        importer: usize,
+        importer: GuestId,
         offers: &mut Offers<T>,
     ) -> Vec<Import> {
-        let guest = &self.guests[importer];
+        let guest = &self.guests[&importer];
         let mut imports = Vec::new();
         for (name, item) in guest.ty.imports(self.engine) {
             let mut import = Import {
@@ -90,12 +91,12 @@ impl<'a> Planner<'a> {
     /// version of it that the host offers.
     fn link(
         &mut self,
-        importer: usize,
+        importer: GuestId,
         import: &str,
         instance: &ComponentInstance,
         host: Option<String>,
     ) -> Provider {
-        let guest = &self.guests[importer];
+        let guest = &self.guests[&importer];
         let Some(items) = ImportedItems::of(self.engine, instance) else {
             let reason = UnsupportedImport::Item {
                 item: "nested item",
@@ -112,7 +113,7 @@ impl<'a> Planner<'a> {
             engine: self.engine,
             importer: guest,
             import,
-            exporter: &self.guests[export.guest],
+            exporter: &self.guests[&export.guest],
             export,
         };
         let known = self.errors.len();
@@ -140,14 +141,14 @@ impl<'a> Planner<'a> {
     /// returns what is to be reported as the provider.
     fn exporter(
         &mut self,
-        importer: usize,
+        importer: GuestId,
         import: &str,
         needs: Needs,
         host: Option<String>,
     ) -> Result<&'a ExportedInterface, Provider> {
-        let guest = self.guests[importer].name.to_owned();
-        let names = |guests: &[usize]| -> Vec<String> {
-            let names = guests.iter().map(|guest| self.guests[*guest].name);
+        let guest = self.guests[&importer].name.to_owned();
+        let names = |guests: &[GuestId]| -> Vec<String> {
+            let names = guests.iter().map(|guest| self.guests[guest].name);
             names.map(str::to_owned).collect()
         };
         let import_name = import.to_owned();
@@ -180,9 +181,9 @@ impl<'a> Planner<'a> {
 
     /// Returns the error that no guest serves `import`. `host` is the version of it that the
     /// host offers.
-    fn missing(&mut self, importer: usize, import: &str, host: Option<String>) -> LinkError {
+    fn missing(&mut self, importer: GuestId, import: &str, host: Option<String>) -> LinkError {
         let name = Name::parse(import);
-        let guest = self.guests[importer].name.to_owned();
+        let guest = self.guests[&importer].name.to_owned();
         let import = import.to_owned();
         match host {
             Some(offered) => LinkError::HostVersion {
@@ -253,7 +254,7 @@ impl<'a> Planner<'a> {
     pub(super) fn check_host<T: 'static>(
         &self,
         linker: &Linker<T>,
-        importer: usize,
+        importer: GuestId,
         component: &Component,
     ) -> wasmtime::Result<()> {
         let mut linker = linker.clone();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use cap_std::ambient_authority;
 
 use super::problem::{self, Problem};
-use super::{Dir, Guest, Manifest};
+use super::{DirSection, GuestSection, Manifest};
 use crate::component;
-use crate::failure::Failure;
+use crate::failure::CommandFailure;
 use crate::limit::Limit;
 use crate::pressure::{Pressure, Score};
 use crate::stderr;
@@ -47,7 +47,7 @@ pub(crate) struct Overrides {
 
 /// The grants of a guest.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Grants {
+pub(crate) struct DescribedGrants {
     pub(crate) calls: Vec<String>,
     /// The path on the host, the path in the guest, and whether it is read-only.
     pub(crate) dirs: Vec<(String, String, bool)>,
@@ -100,7 +100,7 @@ impl DescribedApp {
     }
 
     /// Returns the app, or all problems if it cannot start.
-    pub(crate) fn good(self) -> Result<DescribedApp, Failure> {
+    pub(crate) fn good(self) -> Result<DescribedApp, CommandFailure> {
         match self.is_good() {
             true => Ok(self),
             false => Err(self.failure()),
@@ -108,8 +108,8 @@ impl DescribedApp {
     }
 
     /// Returns all problems as a failure.
-    pub(crate) fn failure(&self) -> Failure {
-        Failure::rendered(self.render(stderr::has_colours()))
+    pub(crate) fn failure(&self) -> CommandFailure {
+        CommandFailure::rendered(self.render(stderr::has_colours()))
     }
 
     /// Returns the names of the guests and the paths of their components.
@@ -135,9 +135,9 @@ impl DescribedApp {
     }
 
     /// Returns the grants of a guest.
-    pub(crate) fn grants(&self, guest: &str) -> Grants {
+    pub(crate) fn grants(&self, guest: &str) -> DescribedGrants {
         let manifest = &self.manifest;
-        let mut grants = Grants::default();
+        let mut grants = DescribedGrants::default();
         for of in manifest.guests.iter().filter(|of| of.name.value == guest) {
             grants.calls = of.calls.iter().map(|call| call.value.clone()).collect();
             grants.dirs = of.dirs.iter().map(shown).collect();
@@ -203,7 +203,7 @@ impl Manifest {
     }
 
     /// Returns a guest, or `None` if its component was not read. Takes the open files.
-    fn guest(&self, guest: &Guest, files: &mut Files) -> Option<GuestSpec> {
+    fn guest(&self, guest: &GuestSection, files: &mut Files) -> Option<GuestSpec> {
         // An empty component stays, so that [`has`](DescribedApp::has) knows of it.
         let wasm = std::mem::take(files.wasm.as_mut()?);
         let env = std::mem::take(&mut files.env);
@@ -297,7 +297,7 @@ fn limits(mut limits: Limits, set: &[Limit]) -> Limits {
     limits
 }
 
-fn shown(dir: &Dir) -> (String, String, bool) {
+fn shown(dir: &DirSection) -> (String, String, bool) {
     let host = dir.host.value.display().to_string();
     (host, dir.guest.value.clone(), dir.read_only)
 }
@@ -305,7 +305,7 @@ fn shown(dir: &Dir) -> (String, String, bool) {
 impl Files {
     /// Opens a guest's component and directories, relative to the manifest.
     fn open(
-        guest: &Guest,
+        guest: &GuestSection,
         base: &Path,
         max_component_bytes: u64,
         problems: &mut Vec<Problem>,

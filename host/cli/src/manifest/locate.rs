@@ -1,6 +1,6 @@
 //! Shows the problems of components and links at the lines of the manifest.
 
-use super::Guest;
+use super::GuestSection;
 use super::app::DescribedApp;
 use super::problem::Problem;
 use tombolo_app::{Findings, LinkError, LinkWarning, NearestExport, StartError};
@@ -118,7 +118,7 @@ impl DescribedApp {
         }
     }
 
-    fn guest(&self, name: &str) -> Option<&Guest> {
+    fn guest(&self, name: &str) -> Option<&GuestSection> {
         let mut guests = self.manifest.guests.iter();
         guests.find(|guest| guest.name.value == name)
     }

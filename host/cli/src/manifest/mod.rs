@@ -21,11 +21,11 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) use self::app::{DescribedApp, Grants, Overrides};
+pub(super) use self::app::{DescribedApp, DescribedGrants, Overrides};
 pub(super) use self::problem::Problem;
-use self::problem::Span;
+use self::problem::TextSpan;
 pub(super) use self::schema::schema;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::limit::Limit;
 use super::pressure::Pressure;
 use tombolo::Rights;
@@ -38,7 +38,7 @@ pub(super) const NAME: &str = "tombolo.toml";
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Spanned<T> {
     value: T,
-    span: Span,
+    span: TextSpan,
 }
 
 impl<T> Spanned<T> {
@@ -59,19 +59,20 @@ struct Manifest {
     oom_floor: Option<u16>,
     stop_timeout: Option<Duration>,
     limits: Vec<Limit>,
-    guests: Vec<Guest>,
-    channels: Vec<Channel>,
-    scopes: Vec<Scope>,
+    guests: Vec<GuestSection>,
+    channels: Vec<ChannelSection>,
+    scopes: Vec<ScopeSection>,
 }
 
+/// The table of a guest.
 #[derive(Debug)]
-struct Guest {
+struct GuestSection {
     name: Spanned<String>,
     component: Option<Spanned<PathBuf>>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     pass_env: Vec<Spanned<String>>,
-    dirs: Vec<Dir>,
+    dirs: Vec<DirSection>,
     limits: Vec<Limit>,
     oom_score: Option<u16>,
     strand: Option<String>,
@@ -79,15 +80,17 @@ struct Guest {
     restart: Restart,
 }
 
+/// The table of a directory that a guest may open.
 #[derive(Debug)]
-struct Dir {
+struct DirSection {
     host: Spanned<PathBuf>,
     guest: Spanned<String>,
     read_only: bool,
 }
 
+/// The table of a channel.
 #[derive(Debug)]
-struct Channel {
+struct ChannelSection {
     name: Spanned<String>,
     from: Vec<Spanned<String>>,
     to: Option<Spanned<String>>,
@@ -96,8 +99,9 @@ struct Channel {
     message_regions: u32,
 }
 
+/// The table of a scope.
 #[derive(Debug)]
-struct Scope {
+struct ScopeSection {
     name: Spanned<String>,
     members: Vec<(Spanned<String>, Rights)>,
 }
@@ -116,7 +120,7 @@ fn parse(text: &str) -> (Manifest, Vec<Problem>) {
 
 /// Returns the path of the manifest for a command: the one that is named, or `tombolo.toml` in
 /// the current directory.
-pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Failure> {
+pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, CommandFailure> {
     if let Some(path) = named {
         return Ok(path);
     }
@@ -125,8 +129,8 @@ pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Fai
         return Ok(path);
     }
     let failure = match command {
-        "check" => Failure::msg(format!("there is no `{NAME}` in this directory")),
-        _ => Failure::msg(format!(
+        "check" => CommandFailure::msg(format!("there is no `{NAME}` in this directory")),
+        _ => CommandFailure::msg(format!(
             "no guest is named, and there is no `{NAME}` in this directory"
         ))
         .hint(format!(
@@ -139,9 +143,11 @@ pub(super) fn find(named: Option<PathBuf>, command: &str) -> Result<PathBuf, Fai
 
 /// Reads a manifest, and opens the files that it names. A component of more than
 /// `max_component_bytes` is not read.
-pub(super) fn open(path: &Path, max_component_bytes: u64) -> Result<DescribedApp, Failure> {
+pub(super) fn open(path: &Path, max_component_bytes: u64) -> Result<DescribedApp, CommandFailure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(anyhow::Error::new(error).context(format!("cannot read `{}`", path.display())))
+        CommandFailure::new(
+            anyhow::Error::new(error).context(format!("cannot read `{}`", path.display())),
+        )
     })?;
     let (manifest, problems) = parse(&text);
     Ok(DescribedApp::new(

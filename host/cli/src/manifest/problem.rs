@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use crate::failure::Failure;
+use crate::failure::CommandFailure;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// A range of bytes in a manifest.
-pub(crate) type Span = Range<usize>;
+pub(crate) type TextSpan = Range<usize>;
 
 /// An error or a warning about a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(super) title: String,
     /// The place, if there is one, and its label.
-    pub(super) at: Option<(Span, String)>,
+    pub(super) at: Option<(TextSpan, String)>,
     /// A second place and its label.
-    pub(super) also: Option<(Span, String)>,
+    pub(super) also: Option<(TextSpan, String)>,
     pub(super) notes: Vec<String>,
     pub(super) hints: Vec<String>,
     pub(super) warning: bool,
@@ -37,7 +37,7 @@ impl Problem {
     }
 
     /// Creates an error at the place that names a file which could not be used.
-    pub(super) fn from_failure(failure: Failure, span: Span) -> Problem {
+    pub(super) fn from_failure(failure: CommandFailure, span: TextSpan) -> Problem {
         let (title, causes, hints) = failure.into_parts();
         let label = match causes.is_empty() {
             true => "named here".to_owned(),
@@ -48,13 +48,13 @@ impl Problem {
     }
 
     /// Sets the place and its label.
-    pub(crate) fn at(mut self, span: Span, label: impl Into<String>) -> Problem {
+    pub(crate) fn at(mut self, span: TextSpan, label: impl Into<String>) -> Problem {
         self.at = Some((span, label.into()));
         self
     }
 
     /// Sets a second place and its label.
-    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Problem {
+    pub(super) fn also(mut self, span: TextSpan, label: impl Into<String>) -> Problem {
         self.also = Some((span, label.into()));
         self
     }
@@ -134,7 +134,7 @@ fn count(errors: usize, warnings: usize) -> String {
 
 /// Clips a span to the text, to whole characters, and to its first line, because a table can
 /// be long.
-fn within(text: &str, span: &Span) -> Span {
+fn within(text: &str, span: &TextSpan) -> TextSpan {
     let start = text.floor_char_boundary(span.start.min(text.len()));
     let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
     let line = text[start..end].find(['\n', '\r']).map(|at| start + at);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use toml_span::value::{Key, Table as Values, Value, ValueInner};
 
-use super::problem::{Problem, Span};
-use super::{Channel, Dir, Guest, Manifest, Scope, Spanned};
+use super::problem::{Problem, TextSpan};
+use super::{ChannelSection, DirSection, GuestSection, Manifest, ScopeSection, Spanned};
 use crate::limit::Limit;
 use crate::pressure::Pressure;
 use tombolo::Rights;
@@ -39,7 +39,7 @@ pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manife
         .map(|(name, values)| read.guest(name, values))
         .collect();
     manifest.channels = named(values, "channels")
-        .map(|(name, values)| Channel {
+        .map(|(name, values)| ChannelSection {
             name,
             from: texts(values, "from"),
             to: text(values, "to"),
@@ -54,7 +54,7 @@ pub(super) fn manifest(value: &Value<'_>, problems: &mut Vec<Problem>) -> Manife
         })
         .collect();
     manifest.scopes = named(values, "scopes")
-        .map(|(name, values)| Scope {
+        .map(|(name, values)| ScopeSection {
             name,
             members: members(values),
         })
@@ -67,12 +67,12 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    fn guest(&mut self, name: Spanned<String>, values: &Values<'_>) -> Guest {
-        let dirs: Vec<Dir> = tables(values, "dirs")
+    fn guest(&mut self, name: Spanned<String>, values: &Values<'_>) -> GuestSection {
+        let dirs: Vec<DirSection> = tables(values, "dirs")
             .filter_map(|dir| self.dir(dir))
             .collect();
         for (index, dir) in dirs.iter().enumerate() {
-            let same = |other: &&Dir| other.guest.value == dir.guest.value;
+            let same = |other: &&DirSection| other.guest.value == dir.guest.value;
             if let Some(first) = dirs[..index].iter().find(same) {
                 self.problems.push(
                     Problem::new(format!(
@@ -86,7 +86,7 @@ impl Read<'_> {
             }
         }
         let env = table(values, "env").into_iter().flatten();
-        Guest {
+        GuestSection {
             component: text(values, "component").map(|path| path.map(PathBuf::from)),
             args: texts(values, "args")
                 .into_iter()
@@ -106,9 +106,9 @@ impl Read<'_> {
         }
     }
 
-    fn dir(&mut self, values: &Values<'_>) -> Option<Dir> {
+    fn dir(&mut self, values: &Values<'_>) -> Option<DirSection> {
         let host = text(values, "host")?;
-        Some(Dir {
+        Some(DirSection {
             guest: text(values, "guest").unwrap_or_else(|| host.clone()),
             host: host.map(PathBuf::from),
             read_only: text(values, "access").is_none_or(|access| access.value != "write"),
@@ -216,7 +216,7 @@ fn text(values: &Values<'_>, key: &str) -> Option<Spanned<String>> {
 }
 
 fn spanned_text(value: &Value<'_>) -> Option<Spanned<String>> {
-    let span: Span = value.span.into();
+    let span: TextSpan = value.span.into();
     value.as_str().map(|text| Spanned {
         value: text.to_owned(),
         span,

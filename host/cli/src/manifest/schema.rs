@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::shape::{self, Key, Shape, Table};
+use super::shape::{self, KeyShape, Shape, TableShape};
 
 /// Returns the schema as indented JSON, so that people can read it and compare versions.
 pub(crate) fn schema() -> String {
@@ -14,7 +14,7 @@ pub(crate) fn schema() -> String {
     format!("{schema:#}\n")
 }
 
-fn table(table: &Table) -> Value {
+fn table(table: &TableShape) -> Value {
     let properties: Map<String, Value> = table
         .keys
         .iter()
@@ -38,7 +38,7 @@ fn table(table: &Table) -> Value {
 }
 
 /// Returns the schema of a key's value, with the key's meaning and default.
-fn property(key: &Key) -> Value {
+fn property(key: &KeyShape) -> Value {
     let mut schema = value(&key.shape);
     schema["description"] = match key.default {
         "" => key.doc.into(),

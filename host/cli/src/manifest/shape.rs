@@ -31,20 +31,20 @@ pub(super) enum Shape {
         each: &'static Shape,
     },
     /// A table with certain keys.
-    Table(&'static Table),
+    Table(&'static TableShape),
     /// A word, or a table.
     Either(&'static Shape, &'static Shape),
 }
 
 /// A table with certain keys.
-pub(super) struct Table {
+pub(super) struct TableShape {
     /// A description for messages, such as `a guest`.
     pub(super) what: &'static str,
-    pub(super) keys: &'static [Key],
+    pub(super) keys: &'static [KeyShape],
 }
 
 /// A key of a table.
-pub(super) struct Key {
+pub(super) struct KeyShape {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) required: bool,
@@ -56,8 +56,8 @@ pub(super) struct Key {
     pub(super) example: &'static str,
 }
 
-impl Table {
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+impl TableShape {
+    pub(super) fn key(&self, name: &str) -> Option<&'static KeyShape> {
         self.keys.iter().find(|key| key.name == name)
     }
 
@@ -72,8 +72,8 @@ const fn required(
     shape: Shape,
     doc: &'static str,
     example: &'static str,
-) -> Key {
-    Key {
+) -> KeyShape {
+    KeyShape {
         name,
         shape,
         required: true,
@@ -90,8 +90,8 @@ const fn optional(
     doc: &'static str,
     default: &'static str,
     example: &'static str,
-) -> Key {
-    Key {
+) -> KeyShape {
+    KeyShape {
         name,
         shape,
         required: false,
@@ -125,7 +125,7 @@ static RIGHT: Shape = Shape::Word(&[
 static RIGHTS: Shape = Shape::Set(&RIGHT, 1);
 
 /// The whole manifest.
-pub(super) static MANIFEST: Table = Table {
+pub(super) static MANIFEST: TableShape = TableShape {
     what: "a manifest",
     keys: &[
         optional(
@@ -174,7 +174,7 @@ pub(super) static MANIFEST: Table = Table {
     ],
 };
 
-pub(super) static APP: Table = Table {
+pub(super) static APP: TableShape = TableShape {
     what: "`app`",
     keys: &[
         optional(
@@ -230,7 +230,7 @@ pub(super) static APP: Table = Table {
     ],
 };
 
-pub(super) static GUEST: Table = Table {
+pub(super) static GUEST: TableShape = TableShape {
     what: "a guest",
     keys: &[
         required(
@@ -312,7 +312,7 @@ pub(super) static GUEST: Table = Table {
     ],
 };
 
-pub(super) static DIR: Table = Table {
+pub(super) static DIR: TableShape = TableShape {
     what: "a directory",
     keys: &[
         required(
@@ -347,7 +347,7 @@ const POLICIES: &[(&str, &str)] = &[
 ];
 static RESTARTS: Shape = Shape::Word(POLICIES);
 
-pub(super) static RESTART: Table = Table {
+pub(super) static RESTART: TableShape = TableShape {
     what: "`restart`",
     keys: &[
         required(
@@ -387,7 +387,7 @@ pub(super) static RESTART: Table = Table {
     ],
 };
 
-pub(super) static CHANNEL: Table = Table {
+pub(super) static CHANNEL: TableShape = TableShape {
     what: "a channel",
     keys: &[
         required(
@@ -426,7 +426,7 @@ pub(super) static CHANNEL: Table = Table {
     ],
 };
 
-pub(super) static SCOPE: Table = Table {
+pub(super) static SCOPE: TableShape = TableShape {
     what: "a scope",
     keys: &[required(
         "members",
@@ -443,7 +443,7 @@ pub(super) static SCOPE: Table = Table {
 };
 
 /// The limits. A test compares them with those of `--limit`.
-pub(super) static LIMITS: Table = Table {
+pub(super) static LIMITS: TableShape = TableShape {
     what: "`limits`",
     keys: &[
         count(
@@ -527,7 +527,7 @@ const fn count(
     doc: &'static str,
     default: &'static str,
     example: &'static str,
-) -> Key {
+) -> KeyShape {
     optional(
         name,
         Shape::Number(0, u32::MAX as i64),
@@ -542,7 +542,7 @@ const fn size(
     doc: &'static str,
     default: &'static str,
     example: &'static str,
-) -> Key {
+) -> KeyShape {
     optional(name, Shape::Size, doc, default, example)
 }
 
@@ -551,6 +551,6 @@ const fn time(
     doc: &'static str,
     default: &'static str,
     example: &'static str,
-) -> Key {
+) -> KeyShape {
     optional(name, Shape::TimeOrNone, doc, default, example)
 }

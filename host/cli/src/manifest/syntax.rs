@@ -2,11 +2,11 @@
 
 use toml_span::{Error, ErrorKind};
 
-use super::problem::{Problem, Span};
+use super::problem::{Problem, TextSpan};
 
 /// Returns the problem for an error of the TOML parser.
 pub(super) fn problem(error: &Error) -> Problem {
-    let at: Span = error.span.into();
+    let at: TextSpan = error.span.into();
     match &error.kind {
         ErrorKind::DuplicateKey { key, first } => Problem::new(format!("`{key}` is there twice"))
             .at(at, "again here")

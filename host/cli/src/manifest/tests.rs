@@ -7,7 +7,7 @@ mod validator;
 
 use std::path::PathBuf;
 
-use super::shape::{self, Shape, Table};
+use super::shape::{self, Shape, TableShape};
 use super::*;
 use crate::limit;
 
@@ -106,7 +106,7 @@ fn schema_refuses_mistakes() {
 
 #[test]
 fn examples_of_keys_are_valid() {
-    fn check(table: &'static Table, before: &str, after: &str) {
+    fn check(table: &'static TableShape, before: &str, after: &str) {
         for key in table.keys {
             let text = format!("{before}{}{after}", key.example);
             let value = toml_span::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -298,7 +298,7 @@ fn nothing_is_granted_by_default() {
     assert!(guest.dirs.is_empty() && guest.calls.is_empty());
     assert!(manifest.channels.is_empty() && manifest.scopes.is_empty());
     let described = DescribedApp::new(NAME.as_ref(), String::new(), manifest, Vec::new(), u64::MAX);
-    assert_eq!(described.grants("a"), Grants::default());
+    assert_eq!(described.grants("a"), DescribedGrants::default());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use regex_lite::Regex;
 use toml_span::value::{Table as Values, Value, ValueInner};
 
-use super::problem::{Problem, Span};
-use super::shape::{self, Key, Shape, Table};
+use super::problem::{Problem, TextSpan};
+use super::shape::{self, KeyShape, Shape, TableShape};
 use tombolo_app::internal::Hints;
 
 /// Returns all mistakes in the shape of a manifest.
@@ -13,38 +13,38 @@ pub(super) fn manifest(value: &Value<'_>) -> Vec<Problem> {
         problems: Vec::new(),
     };
     if let Some(values) = value.as_table() {
-        validator.table(&shape::MANIFEST, values, Owner::Manifest);
+        validator.table(&shape::MANIFEST, values, TableOwner::Manifest);
     }
     validator.problems
 }
 
 /// The table whose keys are checked.
 #[derive(Clone, Copy)]
-enum Owner<'a> {
+enum TableOwner<'a> {
     Manifest,
     /// A named table, such as ``guest `decode` ``: its kind, its name and the place of the
     /// name.
-    Named(&'a str, &'a str, &'a Span),
+    Named(&'a str, &'a str, &'a TextSpan),
     /// A table without a name: its kind and its place.
-    Plain(&'a str, &'a Span),
+    Plain(&'a str, &'a TextSpan),
 }
 
-impl Owner<'_> {
+impl TableOwner<'_> {
     fn text(self) -> String {
         match self {
-            Owner::Manifest => "the manifest".to_owned(),
-            Owner::Named(kind, name, _) => {
+            TableOwner::Manifest => "the manifest".to_owned(),
+            TableOwner::Named(kind, name, _) => {
                 let kind = kind.strip_prefix("a ").unwrap_or(kind);
                 format!("{kind} `{name}`")
             }
-            Owner::Plain(kind, _) => kind.to_owned(),
+            TableOwner::Plain(kind, _) => kind.to_owned(),
         }
     }
 
-    fn span(self) -> Option<Span> {
+    fn span(self) -> Option<TextSpan> {
         match self {
-            Owner::Manifest => None,
-            Owner::Named(_, _, span) | Owner::Plain(_, span) => Some(span.clone()),
+            TableOwner::Manifest => None,
+            TableOwner::Named(_, _, span) | TableOwner::Plain(_, span) => Some(span.clone()),
         }
     }
 }
@@ -52,9 +52,9 @@ impl Owner<'_> {
 /// The key that a value belongs to.
 #[derive(Clone, Copy)]
 struct Context<'a> {
-    key: &'a Key,
+    key: &'a KeyShape,
     /// The place of the name before the value, for values without a place of their own.
-    name: &'a Span,
+    name: &'a TextSpan,
     /// Whether the value is an item of the key's list or table.
     item: bool,
 }
@@ -70,7 +70,7 @@ struct Validator {
 }
 
 impl Validator {
-    fn table(&mut self, table: &'static Table, values: &Values<'_>, owner: Owner<'_>) {
+    fn table(&mut self, table: &'static TableShape, values: &Values<'_>, owner: TableOwner<'_>) {
         for (key, value) in values {
             match table.key(&key.name) {
                 Some(known) => {
@@ -91,7 +91,7 @@ impl Validator {
         }
     }
 
-    fn unknown_key(&mut self, table: &Table, name: &str, span: Span) {
+    fn unknown_key(&mut self, table: &TableShape, name: &str, span: TextSpan) {
         let label = match near(name, table.names()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "unknown key".to_owned(),
@@ -104,7 +104,7 @@ impl Validator {
         );
     }
 
-    fn missing_key(&mut self, key: &Key, owner: Owner<'_>) {
+    fn missing_key(&mut self, key: &KeyShape, owner: TableOwner<'_>) {
         let problem = Problem::new(format!("{} has no `{}`", owner.text(), key.name))
             .hint(format!("for example, `{}`", key.example));
         self.problems.push(match owner.span() {
@@ -172,7 +172,7 @@ impl Validator {
                     true => context.name.clone(),
                     false => value.span.into(),
                 };
-                self.table(table, values, Owner::Plain(table.what, &span));
+                self.table(table, values, TableOwner::Plain(table.what, &span));
             }
             (Shape::Either(word, _), ValueInner::String(_)) => self.value(word, value, context),
             (Shape::Either(_, table), ValueInner::Table(_)) => self.value(table, value, context),
@@ -180,7 +180,7 @@ impl Validator {
         }
     }
 
-    fn number(&mut self, least: i64, most: i64, number: i64, value: &Value<'_>, key: &Key) {
+    fn number(&mut self, least: i64, most: i64, number: i64, value: &Value<'_>, key: &KeyShape) {
         if (least..=most).contains(&number) {
             return;
         }
@@ -200,7 +200,7 @@ impl Validator {
     }
 
     /// Reports texts that are in a list twice.
-    fn repetitions(&mut self, values: &[Value<'_>], key: &Key) {
+    fn repetitions(&mut self, values: &[Value<'_>], key: &KeyShape) {
         for (index, value) in values.iter().enumerate() {
             let Some(text) = value.as_str() else { continue };
             let mut earlier = values[..index].iter();
@@ -235,7 +235,7 @@ impl Validator {
             return;
         };
         for (name, value) in values {
-            let at: Span = name.span.into();
+            let at: TextSpan = name.span.into();
             if !matches(pattern, &name.name) {
                 self.problems.push(
                     Problem::new(format!("`{}` cannot be the name of {of}", name.name))
@@ -245,7 +245,7 @@ impl Validator {
             }
             match (each, value.as_table()) {
                 (Shape::Table(table), Some(values)) => {
-                    self.table(table, values, Owner::Named(of, &name.name, &at));
+                    self.table(table, values, TableOwner::Named(of, &name.name, &at));
                 }
                 (Shape::Table(table), None) => self.not_a_table(of, table, &name.name, value),
                 _ => {
@@ -259,7 +259,7 @@ impl Validator {
         }
     }
 
-    fn not_a_table(&mut self, of: &str, table: &Table, name: &str, value: &Value<'_>) {
+    fn not_a_table(&mut self, of: &str, table: &TableShape, name: &str, value: &Value<'_>) {
         let required = table.keys.iter().filter(|key| key.required);
         let examples: Vec<&str> = required.map(|key| key.example).collect();
         self.problems.push(
@@ -273,7 +273,14 @@ impl Validator {
     }
 
     /// Reports a text that does not match its pattern.
-    fn bad_text(&mut self, kind: &str, pattern: &str, text: &str, value: &Value<'_>, key: &Key) {
+    fn bad_text(
+        &mut self,
+        kind: &str,
+        pattern: &str,
+        text: &str,
+        value: &Value<'_>,
+        key: &KeyShape,
+    ) {
         let label = match text.is_empty() {
             true => "empty".to_owned(),
             false => format!("not {kind}"),

@@ -89,13 +89,6 @@ impl Free {
     }
 }
 
-/// Returns how many of this length wait.
-#[cfg(test)]
-pub(super) fn waiting(total: usize) -> usize {
-    let free = free();
-    free.0.iter().filter(|it| it.total == total).count()
-}
-
 fn free() -> MutexGuard<'static, Free> {
     // Nothing that panics runs under the lock.
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -483,5 +476,16 @@ impl Drop for Reservation {
             // The kernel may have as many VMAs as before.
             std::mem::forget(std::mem::take(&mut self.vmas));
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::free;
+
+    /// Returns how many of this length wait.
+    pub(in crate::sys) fn waiting(total: usize) -> usize {
+        let free = free();
+        free.0.iter().filter(|it| it.total == total).count()
     }
 }

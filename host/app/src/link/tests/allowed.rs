@@ -2,18 +2,15 @@
 
 use super::*;
 
-fn examine_guests(guests: &[(&str, &str)], allowed: Option<Vec<(usize, usize)>>) -> Examined {
+fn examine_guests(guests: &[(&str, &str)], allowed: &Allowed) -> Examined {
     let engine = Engine::default();
     let components: Vec<Component> = guests
         .iter()
         .map(|(_, wit)| component(&engine, wit))
         .collect();
-    let parts: Vec<Part<'_>> = guests
-        .iter()
-        .zip(&components)
-        .map(|((name, _), component)| Part { name, component })
-        .collect();
-    examine(&host(&engine), &parts, &Allowed(allowed))
+    let names = guests.iter().map(|(name, _)| *name);
+    let parts = parts(names.zip(&components));
+    examine(&host(&engine), &parts, allowed)
 }
 
 const F: &str = "f: func() -> result<_, string>;";
@@ -25,7 +22,7 @@ fn provider(examined: &Examined) -> &Provider {
 #[test]
 fn forbidden_call_is_an_error_with_a_hint() {
     let guests = [("front", &*imports(F)), ("back", &*exports(F))];
-    let examined = examine_guests(&guests, Some(vec![]));
+    let examined = examine_guests(&guests, &allowed_calls(&[]));
     let [error] = &examined.errors[..] else {
         panic!("{:?}", examined.errors);
     };
@@ -43,13 +40,22 @@ fn forbidden_call_is_an_error_with_a_hint() {
     assert_eq!(provider(&examined), &forbidden);
 
     // The opposite direction needs its own permission.
-    assert_eq!(examine_guests(&guests, Some(vec![(1, 0)])).errors.len(), 1);
+    assert_eq!(
+        examine_guests(&guests, &allowed_calls(&[(1, 0)]))
+            .errors
+            .len(),
+        1
+    );
     assert!(
-        examine_guests(&guests, Some(vec![(0, 1)]))
+        examine_guests(&guests, &allowed_calls(&[(0, 1)]))
             .errors
             .is_empty()
     );
-    assert!(examine_guests(&guests, None).errors.is_empty());
+    assert!(
+        examine_guests(&guests, &Allowed::default())
+            .errors
+            .is_empty()
+    );
 }
 
 #[test]
@@ -61,13 +67,13 @@ fn permission_selects_among_exporters() {
     ];
     let both = ["left", "right"].map(str::to_owned).to_vec();
     assert_eq!(
-        provider(&examine_guests(&guests, None)),
+        provider(&examine_guests(&guests, &Allowed::default())),
         &Provider::Ambiguous(both)
     );
-    let examined = examine_guests(&guests, Some(vec![(0, 2)]));
+    let examined = examine_guests(&guests, &allowed_calls(&[(0, 2)]));
     assert!(examined.errors.is_empty(), "{:?}", examined.errors);
     assert_eq!(provider(&examined), &Provider::Guest("right".into()));
-    assert_eq!(examined.plan.links[0].exporter, 2);
+    assert_eq!(examined.plan.links[0].exporter, id(2));
 }
 
 #[test]
@@ -79,7 +85,7 @@ fn interfaces_list_providers_and_users() {
          world guest { import c; import d; import wasi:random/random@0.2.0;
                        export wasi:cli/run@0.2.0; }";
     let back = exports("f: func() -> result<_, string>; g: func() -> result<_, string>;");
-    let examined = examine_guests(&[("front", front), ("back", &back)], None);
+    let examined = examine_guests(&[("front", front), ("back", &back)], &Allowed::default());
     let [front, back] = &examined.interfaces[..] else {
         panic!("{:?}", examined.interfaces);
     };
@@ -102,7 +108,7 @@ fn interfaces_list_providers_and_users() {
 fn guest_with_other_types_is_unfit() {
     let examined = examine_guests(
         &[("front", &imports(F)), ("back", &exports("f: func();"))],
-        None,
+        &Allowed::default(),
     );
     assert_eq!(provider(&examined), &Provider::Unfit("back".into()));
     assert!(examined.interfaces[1].exports[0].users.is_empty());

@@ -133,6 +133,10 @@ fn several_callable_exporters() {
 
 #[test]
 fn different_types() {
+    let mut difference = Difference::default();
+    difference.at = "param a".into();
+    difference.imported = "u8".into();
+    difference.exported = "u16".into();
     shows(
         link(LinkError::Mismatch {
             importer: "front".into(),
@@ -141,11 +145,7 @@ fn different_types() {
             exporter: "other".into(),
             imported: "func(a: u8)".into(),
             exported: "func(a: u16)".into(),
-            difference: Difference {
-                at: "param a".into(),
-                imported: "u8".into(),
-                exported: "u16".into(),
-            },
+            difference,
         }),
         r#"error: `front` and `other` have different types for function `f` of `a:b/c@1.0.0`
  --> tombolo.toml:2:14
@@ -189,11 +189,10 @@ fn problems_come_in_the_order_of_lines() {
         guest: "other".into(),
         source: wasmtime::Error::msg("it is broken"),
     };
-    let warning = LinkWarning {
-        importer: "front".into(),
-        exporter: "other".into(),
-        function: "a:b/c.f".into(),
-    };
+    let mut warning = LinkWarning::default();
+    warning.importer = "front".into();
+    warning.exporter = "other".into();
+    warning.function = "a:b/c.f".into();
     let mut findings = Findings::default();
     findings.errors = vec![no_command(), broken];
     findings.warnings = vec![warning];

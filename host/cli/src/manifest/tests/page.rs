@@ -42,7 +42,7 @@ fn words(shape: &Shape) -> String {
     }
 }
 
-fn rows(table: &Table) -> String {
+fn rows(table: &TableShape) -> String {
     let mut rows = "| key | value | default | meaning |\n|---|---|---|---|\n".to_owned();
     for key in table.keys {
         let default = match key.required {

@@ -1,15 +1,21 @@
 //! Measures a component in one pass over its bytes, without compiling it.
 
+mod module;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
 use wasmparser::{
-    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExportSectionReader,
-    ComponentExternalKind, ComponentImport, ComponentImportSectionReader, ComponentInstance,
-    ComponentOuterAliasKind, ComponentType, CompositeInnerType, CoreType, DataSectionReader,
-    ElementItems, ElementKind, ElementSectionReader, Encoding, FunctionSectionReader,
-    ImportSectionReader, Instance, MemorySectionReader, Parser, Payload, TableSectionReader,
-    TypeRef, TypeSectionReader,
+    BinaryReaderError, ComponentAlias, ComponentExportSectionReader, ComponentExternalKind,
+    ComponentImport, ComponentImportSectionReader, ComponentInstance, ComponentOuterAliasKind,
+    Encoding, Instance, Parser, Payload,
 };
 
-use super::function::{self, Locals, Signatures};
+pub(crate) use self::module::Core;
+use self::module::Module;
+use self::types::{component_types, core_types};
+use super::function;
 use super::limits::{CompileLimits, TooLarge, at_most};
 use super::unfold::{self, Item, ItemKind, ParsedComponent};
 
@@ -42,75 +48,6 @@ pub(crate) struct Totals {
     pub(crate) core_instances: u64,
     /// The definitions of the core instances.
     pub(crate) core: Core,
-}
-
-/// The definitions of one or more core modules. Imports do not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Core {
-    /// Imported functions, tables, memories, globals and tags.
-    pub(crate) imports: u64,
-    /// Imported functions.
-    pub(crate) imported_functions: u64,
-    /// Exports.
-    pub(crate) exports: u64,
-    /// Functions.
-    pub(crate) functions: u64,
-    /// Globals.
-    pub(crate) globals: u64,
-    /// Exception tags.
-    pub(crate) tags: u64,
-    /// Tables.
-    pub(crate) tables: u64,
-    /// Initial elements of the tables.
-    pub(crate) table_elements: u64,
-    /// Elements in passive segments, which stay after instantiation.
-    pub(crate) passive_elements: u64,
-    /// Element and data segments.
-    pub(crate) segments: u64,
-    /// Linear memories.
-    pub(crate) memories: u64,
-    /// Initial bytes of the linear memories.
-    pub(crate) memory_bytes: u64,
-    /// Bytes in data segments.
-    pub(crate) data_bytes: u64,
-}
-
-impl Core {
-    /// Adds the definitions of `other`.
-    pub(crate) fn add(&mut self, other: &Core) {
-        let Core {
-            imports,
-            imported_functions,
-            exports,
-            functions,
-            globals,
-            tags,
-            tables,
-            table_elements,
-            passive_elements,
-            segments,
-            memories,
-            memory_bytes,
-            data_bytes,
-        } = self;
-        for (sum, more) in [
-            (imports, other.imports),
-            (imported_functions, other.imported_functions),
-            (exports, other.exports),
-            (functions, other.functions),
-            (globals, other.globals),
-            (tags, other.tags),
-            (tables, other.tables),
-            (table_elements, other.table_elements),
-            (passive_elements, other.passive_elements),
-            (segments, other.segments),
-            (memories, other.memories),
-            (memory_bytes, other.memory_bytes),
-            (data_bytes, other.data_bytes),
-        ] {
-            *sum = sum.saturating_add(more);
-        }
-    }
 }
 
 /// The reason why a component is not compiled.
@@ -172,111 +109,6 @@ pub(crate) fn measure(wasm: &[u8], limits: &CompileLimits) -> Result<Measure, Me
 enum Open<'a> {
     Component(ParsedComponent<'a>),
     Module(Module),
-}
-
-/// A core module that is being read.
-#[derive(Default)]
-struct Module {
-    core: Core,
-    signatures: Signatures,
-    locals: Locals,
-    /// The index of the next function that has a body.
-    next: u32,
-}
-
-impl Module {
-    /// Reads types, and returns their number, as far as the limit `types` allows.
-    fn types(
-        &mut self,
-        section: TypeSectionReader<'_>,
-        limits: &CompileLimits,
-    ) -> Result<u64, BinaryReaderError> {
-        let mut types = 0;
-        for group in section {
-            for ty in group?.types() {
-                types += 1;
-                self.signatures.types.push(match ty.composite_type.inner {
-                    CompositeInnerType::Func(ref ty) => {
-                        (ty.params().len() + ty.results().len()) as u64
-                    }
-                    _ => 0,
-                });
-            }
-            // Checked here too, because a group can be repeated cheaply.
-            if types > limits.types {
-                break;
-            }
-        }
-        Ok(types)
-    }
-
-    /// Reads imports, and returns their number.
-    fn imports(&mut self, section: ImportSectionReader<'_>) -> Result<u64, BinaryReaderError> {
-        let mut imports = 0;
-        for import in section.into_imports() {
-            imports += 1;
-            if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
-                self.signatures.functions.push(ty);
-                self.next += 1;
-                self.core.imported_functions += 1;
-            }
-        }
-        self.core.imports += imports;
-        Ok(imports)
-    }
-
-    fn functions(&mut self, section: FunctionSectionReader<'_>) -> Result<(), BinaryReaderError> {
-        self.core.functions += u64::from(section.count());
-        for ty in section {
-            self.signatures.functions.push(ty?);
-        }
-        Ok(())
-    }
-
-    fn tables(&mut self, section: TableSectionReader<'_>) -> Result<(), BinaryReaderError> {
-        let core = &mut self.core;
-        for table in section {
-            let table = table?;
-            core.tables += 1;
-            core.table_elements = core.table_elements.saturating_add(table.ty.initial);
-        }
-        Ok(())
-    }
-
-    fn memories(&mut self, section: MemorySectionReader<'_>) -> Result<(), BinaryReaderError> {
-        let core = &mut self.core;
-        for memory in section {
-            let memory = memory?;
-            core.memories += 1;
-            let page = memory.page_size_log2.unwrap_or(16).min(63);
-            let bytes = memory.initial.saturating_mul(1 << page);
-            core.memory_bytes = core.memory_bytes.saturating_add(bytes);
-        }
-        Ok(())
-    }
-
-    fn elements(&mut self, section: ElementSectionReader<'_>) -> Result<(), BinaryReaderError> {
-        for element in section {
-            let element = element?;
-            self.core.segments += 1;
-            let count = match element.items {
-                ElementItems::Functions(items) => items.count(),
-                ElementItems::Expressions(_, items) => items.count(),
-            };
-            if let ElementKind::Passive = element.kind {
-                self.core.passive_elements += u64::from(count);
-            }
-        }
-        Ok(())
-    }
-
-    fn data(&mut self, section: DataSectionReader<'_>) -> Result<(), BinaryReaderError> {
-        self.core.segments += u64::from(section.count());
-        for data in section {
-            self.core.data_bytes += data?.data.len() as u64;
-        }
-        Ok(())
-    }
 }
 
 struct ComponentReader<'a> {
@@ -573,75 +405,3 @@ pub(super) fn check_depth(
         format!("{what} {depth} deep or deeper")
     })
 }
-
-/// Counts the types in a section of a component. `wasmparser` reads nested types recursively, so
-/// their depth is checked first, without recursion.
-fn component_types(
-    wasm: &[u8],
-    range: std::ops::Range<usize>,
-    limits: &CompileLimits,
-) -> Result<u64, MeasureError> {
-    let mut reader = BinaryReader::new(&wasm[range.clone()], range.start);
-    let mut types = 0;
-    // The declarations left in each component or instance type that is being read, outermost
-    // first. The section is the outermost.
-    let mut open = vec![reader.read_var_u32()?];
-    while let Some(left) = open.last_mut() {
-        let Some(less) = left.checked_sub(1) else {
-            open.pop();
-            continue;
-        };
-        *left = less;
-        let in_section = open.len() == 1;
-        types += 1;
-        if types > limits.types {
-            break;
-        }
-        if !in_section {
-            // The kind of declaration. Only types contain types.
-            match reader.clone().read_u8()? {
-                0x01 => {
-                    reader.read_u8()?;
-                }
-                0x00 => {
-                    reader.read_u8()?;
-                    types += core_types(&reader.read::<CoreType<'_>>()?);
-                    continue;
-                }
-                0x02 => {
-                    reader.read_u8()?;
-                    reader.read::<ComponentAlias<'_>>()?;
-                    continue;
-                }
-                // Imports and exports have the same form.
-                _ => {
-                    reader.read_u8()?;
-                    reader.read::<ComponentImport<'_>>()?;
-                    continue;
-                }
-            }
-        }
-        match reader.clone().read_u8()? {
-            0x41 | 0x42 => {
-                reader.read_u8()?;
-                open.push(reader.read_var_u32()?);
-                check_depth("types nest", open.len() as u64, limits)?;
-            }
-            _ => {
-                reader.read::<ComponentType<'_>>()?;
-            }
-        }
-    }
-    Ok(types)
-}
-
-/// Counts the types in a core type of a component.
-fn core_types(ty: &CoreType<'_>) -> u64 {
-    match ty {
-        CoreType::Rec(group) => group.types().len() as u64,
-        CoreType::Module(declarations) => 1 + declarations.len() as u64,
-    }
-}
-
-#[cfg(test)]
-mod tests;
