@@ -68,7 +68,7 @@ pub(super) struct RunCommand {
 
     /// Set a limit of each guest.
     ///
-    /// Counts: `regions`, `handles`, `windows`, `mappings`, `descriptors`,
+    /// Counts: `regions`, `handles`, `windows`, `vmas`, `descriptors`,
     /// `unpinned-spans`. Sizes, as in `64MiB`: `claimed-bytes`, `region-bytes`,
     /// `copy-bytes`, `memory`, `host-memory`. Times, as in `500ms`, or `none`:
     /// `call-time`, `run-time`.

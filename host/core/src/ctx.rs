@@ -57,7 +57,7 @@ pub struct RegionCtx {
     /// Whether Tombolo makes all calls into the store.
     pub(crate) entered_by_us: bool,
     /// Whether the lender's windows stay mapped while a borrower writes.
-    pub(crate) keep_shown: bool,
+    pub(crate) keep_mapped: bool,
     /// The strand in which live windows are allowed.
     strand: Option<Strand>,
     notes: VecDeque<WindowNote>,
@@ -102,7 +102,7 @@ pub struct RegionCtxBuilder {
     /// `None` for the host's defaults.
     limits: Option<Limits>,
     entered_by_us: bool,
-    keep_shown: bool,
+    keep_mapped: bool,
     strand: Option<Strand>,
     account: Option<Arc<Account>>,
 }
@@ -115,7 +115,7 @@ impl RegionHost {
             guest: guest.into(),
             limits: None,
             entered_by_us: false,
-            keep_shown: false,
+            keep_mapped: false,
             strand: None,
             account: None,
         }
@@ -151,8 +151,8 @@ impl RegionCtxBuilder {
     /// that wasmtime reads as the guest's own.
     #[must_use]
     #[allow(unsafe_code)]
-    pub unsafe fn keep_shown_while_lent(mut self) -> RegionCtxBuilder {
-        self.keep_shown = true;
+    pub unsafe fn keep_mapped_while_lent(mut self) -> RegionCtxBuilder {
+        self.keep_mapped = true;
         self
     }
 
@@ -189,7 +189,7 @@ impl RegionCtxBuilder {
     #[doc(hidden)]
     pub fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
         self.entered_by_us = true;
-        self.keep_shown = true;
+        self.keep_mapped = true;
         self.strand = Some(strand.clone());
         self
     }
@@ -214,7 +214,7 @@ impl RegionCtxBuilder {
             mark: None,
             orderly: Arc::default(),
             entered_by_us: self.entered_by_us,
-            keep_shown: self.keep_shown,
+            keep_mapped: self.keep_mapped,
             strand: self.strand,
             notes: VecDeque::new(),
             windows: 0,

@@ -102,7 +102,7 @@ pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, a
 pub use error::RegionError;
 pub use handover::{GiveError, LentRegion};
 pub use host::{
-    Counts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
+    HostCounts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
     RegionUsage, ShortOfMemory, WriteGuard,
 };
 pub use limits::{HostLimits, Limits};

@@ -51,7 +51,7 @@ pub struct Limits {
     pub run_time: Option<Duration>,
     /// VMA splits that the windows of the guest may make in its memories. Default 8192. All
     /// guests together also keep to half of `vm.max_map_count`.
-    pub mappings: u32,
+    pub vmas: u32,
     /// Bytes per `read-at` and `write-at`. Default 16 MiB.
     pub copy_bytes: u64,
     /// Separate runs of bytes that the guest's claims do not pin, all claims together. Each takes
@@ -111,7 +111,7 @@ impl Default for Limits {
             descriptors: share(descriptors(), 8, 1024).max(16),
             call_time: Some(Duration::from_secs(60)),
             run_time: None,
-            mappings: 8192,
+            vmas: 8192,
             copy_bytes: 16 * MIB,
             unpinned_spans: 16_384,
             host_memory_bytes: 128 * MIB,

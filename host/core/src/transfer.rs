@@ -42,7 +42,7 @@
 //! Safe code can forget a future, so that the lender's store is used while the borrower writes.
 //! So `pack` *masks* the lender's windows for the call if they or the borrower can write:
 //! private zero pages stand there, the lock stays, and `end` unmasks them. An embedder that
-//! holds the store for the whole lend says so by `keep_shown_while_lent`, an unsafe function,
+//! holds the store for the whole lend says so by `keep_mapped_while_lent`, an unsafe function,
 //! and saves the remapping.
 
 use std::fmt;
@@ -170,27 +170,27 @@ pub struct Parcel {
     vals: Vec<Val>,
     /// The regions, in the order of their handles in `vals`. The handles there are stale ones of
     /// the sender, and mark the places.
-    carried: Vec<Carried>,
+    carried: Vec<PackedRegion>,
 }
 
 #[derive(Debug)]
-enum Carried {
+enum PackedRegion {
     Moved(Region),
-    Lent(Region, LendGuard),
+    Lent(Region, LendRevoker),
 }
 
 /// A guard that revokes a lend when it is dropped.
 #[derive(Debug)]
-struct LendGuard {
+struct LendRevoker {
     region: Arc<RegionInner>,
     claim: ClaimId,
     lend: LendId,
     revoked: bool,
 }
 
-impl LendGuard {
-    fn new(lent: &Region) -> LendGuard {
-        LendGuard {
+impl LendRevoker {
+    fn new(lent: &Region) -> LendRevoker {
+        LendRevoker {
             region: lent.inner().clone(),
             claim: lent.handle().claim(),
             lend: lent.handle().lend().expect("it was just lent"),
@@ -210,7 +210,7 @@ impl LendGuard {
     }
 }
 
-impl Drop for LendGuard {
+impl Drop for LendRevoker {
     fn drop(&mut self) {
         if !self.revoked {
             self.region.ledger.revoke(self.lend, |_| ());
@@ -480,7 +480,7 @@ impl Parcel {
         }
         let to = store.data_mut().region_ctx().owner.host;
         for one in carried.as_slice() {
-            let (Carried::Moved(region) | Carried::Lent(region, _)) = one;
+            let (PackedRegion::Moved(region) | PackedRegion::Lent(region, _)) = one;
             region.check_host(to)?;
         }
         for val in &mut vals {
@@ -489,8 +489,8 @@ impl Parcel {
                     return Ok(());
                 }
                 let (region, guard) = match carried.next() {
-                    Some(Carried::Moved(region)) => (region, None),
-                    Some(Carried::Lent(region, guard)) => (region, Some(guard)),
+                    Some(PackedRegion::Moved(region)) => (region, None),
+                    Some(PackedRegion::Lent(region, guard)) => (region, Some(guard)),
                     None => wasmtime::bail!("more handles in a parcel than were packed"),
                 };
                 let resource = store.data_mut().region_ctx().table.push(region)?;
@@ -518,7 +518,7 @@ enum Given {
     Moved(Region, Option<(Charge, Vec<Charge>)>),
     Lent {
         region: Region,
-        guard: LendGuard,
+        guard: LendRevoker,
         via: Option<LendId>,
         writes: bool,
     },
@@ -540,7 +540,7 @@ fn take_out<T: RegionView>(
     let rights = lender.rights().without(Rights::SHARE);
     Ok(match lender.lend_to(rights, &to.0) {
         Ok(region) => {
-            let guard = LendGuard::new(&region);
+            let guard = LendRevoker::new(&region);
             let via = lender.handle().lend();
             Ok(Given::Lent {
                 region,
@@ -572,7 +572,7 @@ fn send<T: RegionView>(
         masked: Vec::new(),
     };
     let id = StoreId::of(&*store);
-    let keep_shown = store.data_mut().region_ctx().keep_shown;
+    let keep_mapped = store.data_mut().region_ctx().keep_mapped;
     // First check whether all of them may move, while their windows still exist.
     for one in &given {
         if let Given::Moved(region, _) = one {
@@ -616,9 +616,9 @@ fn send<T: RegionView>(
                     to = to.0.name,
                     "region moved"
                 );
-                parcel
-                    .carried
-                    .push(Carried::Moved(region.transferred(&to.0, handle, claim)));
+                parcel.carried.push(PackedRegion::Moved(
+                    region.transferred(&to.0, handle, claim),
+                ));
             }
             Given::Lent {
                 region,
@@ -626,7 +626,7 @@ fn send<T: RegionView>(
                 via,
                 writes,
             } => {
-                if !keep_shown {
+                if !keep_mapped {
                     let masked = mask_all(id, &guard.region, guard.claim, via, writes)?;
                     if !masked.is_empty() {
                         lending.masked.push(masked);
@@ -644,7 +644,7 @@ fn send<T: RegionView>(
                     via,
                     lend: guard.lend,
                 });
-                parcel.carried.push(Carried::Lent(region, guard));
+                parcel.carried.push(PackedRegion::Lent(region, guard));
             }
         }
     }
@@ -668,14 +668,14 @@ struct BorrowedOne {
     rep: u32,
     /// The store whose table `rep` is in.
     store: StoreId,
-    guard: LendGuard,
+    guard: LendRevoker,
 }
 
 impl Borrowed {
     /// Puts a region that was just lent into the table of a guest. Returns the number of its
     /// handle there.
     pub(crate) fn push(ctx: &mut RegionCtx, store: StoreId, region: Region) -> (u32, Borrowed) {
-        let guard = LendGuard::new(&region);
+        let guard = LendRevoker::new(&region);
         let handle = ctx.table.push(region).expect("the account counts handles");
         let one = BorrowedOne {
             any: None,

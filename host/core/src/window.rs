@@ -248,7 +248,7 @@ impl Window {
 fn splits_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
     let mark = ctx.mark.as_ref();
     let elsewhere = mark.map_or(0, |mark| mark.splits_elsewhere(memory));
-    u64::from(owner.limits.mappings).saturating_sub(elsewhere)
+    u64::from(owner.limits.vmas).saturating_sub(elsewhere)
 }
 
 /// The part of a window of a claim, in the memory of the store in hand, that shows a span.

@@ -492,10 +492,10 @@ impl Region {
     }
 
     /// Waits until such a guard can be taken. It stays reserved while the result lives.
-    async fn turn(&self, range: &Range<u64>, access: Access) -> Result<Waiter, RegionError> {
+    async fn turn(&self, range: &Range<u64>, access: Access) -> Result<WindowWaiter, RegionError> {
         // Nothing conflicts with no bytes at all.
         let (span, _) = self.part(range)?.ok_or(RegionError::WouldBlock)?;
-        let waiter = Waiter::new(self, span, access)?;
+        let waiter = WindowWaiter::new(self, span, access)?;
         waiter.ready().await;
         Ok(waiter)
     }
@@ -631,17 +631,21 @@ impl fmt::Debug for Region {
 
 /// A place in a region's queue, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Waiter {
+pub(crate) struct WindowWaiter {
     region: Arc<RegionInner>,
     id: WaiterId,
 }
 
-impl Waiter {
+impl WindowWaiter {
     /// Begins to wait for such a window. Refuses requests that waiting cannot help.
-    pub(crate) fn new(region: &Region, span: Span, access: Access) -> Result<Waiter, RegionError> {
+    pub(crate) fn new(
+        region: &Region,
+        span: Span,
+        access: Access,
+    ) -> Result<WindowWaiter, RegionError> {
         let inner = region.inner();
         let id = inner.ledger.wait(region.handle(), span, access)?;
-        Ok(Waiter {
+        Ok(WindowWaiter {
             region: inner.clone(),
             id,
         })
@@ -654,7 +658,7 @@ impl Waiter {
     }
 }
 
-impl Drop for Waiter {
+impl Drop for WindowWaiter {
     fn drop(&mut self) {
         self.region.ledger().dequeue(self.id);
     }

@@ -45,7 +45,7 @@ use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, 
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::handle::Region;
 #[cfg(feature = "wasi-io")]
-pub(crate) use self::handle::Waiter;
+pub(crate) use self::handle::WindowWaiter;
 pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::margin::{Promise, ShortOfMemory};
@@ -124,7 +124,7 @@ impl AdmissionControl for AskMargin {
 /// Counts of what happened on a host so far. All values only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct HostCounts {
     /// Regions that were created.
     pub regions_created: u64,
     /// Regions whose memory went back to the kernel.
@@ -255,10 +255,10 @@ impl RegionHost {
 
     /// Returns counts of what happened so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> HostCounts {
         let counters = &self.0.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
+        HostCounts {
             regions_created: get(&counters.regions_created),
             regions_freed: get(&counters.regions_freed),
             windows: get(&counters.windows),

@@ -71,7 +71,7 @@ pub use self::detect::{Detected, detect};
 pub use self::events::MemoryEvents;
 pub use self::gauge::{Headroom, MemoryGauge, SystemGauge};
 pub use self::psi::{Psi, Thresholds};
-pub(crate) use self::thread::{Thread, Waiter};
+pub(crate) use self::thread::{Poller, Thread};
 
 /// A level of memory pressure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

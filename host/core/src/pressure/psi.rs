@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::debounce::Debounce;
-use super::thread::{Thread, Waiter};
+use super::thread::{Poller, Thread};
 use super::{Level, PressureSink, PressureSource, about};
 
 /// The unit of windows for processes without `CAP_SYS_RESOURCE` (`PSI_FREQ` of the kernel, since
@@ -120,7 +120,7 @@ impl Psi {
     }
 
     /// The thread's work.
-    fn watch(&self, waiter: &Waiter, sink: &PressureSink) {
+    fn watch(&self, poller: &Poller, sink: &PressureSink) {
         let descriptors: Vec<BorrowedFd<'_>> = self
             .triggers
             .iter()
@@ -128,7 +128,7 @@ impl Psi {
             .collect();
         let mut holds = Debounce::new(self.thresholds.window * 2);
         let over = loop {
-            let flags = match waiter.wait(&descriptors, PollFlags::PRI, holds.until()) {
+            let flags = match poller.wait(&descriptors, PollFlags::PRI, holds.until()) {
                 Ok(Some(flags)) => flags,
                 Ok(None) => return,
                 Err(error) => break error.to_string(),
@@ -196,7 +196,7 @@ impl PressureSource for Psi {
     }
 
     fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
-        let thread = Thread::start("tombolo-psi", move |waiter| self.watch(&waiter, &sink))?;
+        let thread = Thread::start("tombolo-psi", move |poller| self.watch(&poller, &sink))?;
         Ok(Box::new(thread))
     }
 }

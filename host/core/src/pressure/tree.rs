@@ -8,11 +8,11 @@ use tempfile::TempDir;
 pub(crate) struct Tree(TempDir);
 
 /// A mount: the root within the file system, the mount point, the kind and the options.
-type Mount<'a> = (&'a str, &'a str, &'a str, &'a str);
+type MountRow<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 impl Tree {
     /// A process in the cgroups that `cgroup` says, as `/proc/self/cgroup` does.
-    pub(crate) fn new(cgroup: &str, mounts: &[Mount<'_>]) -> Tree {
+    pub(crate) fn new(cgroup: &str, mounts: &[MountRow<'_>]) -> Tree {
         let tree = Tree(TempDir::new().unwrap());
         tree.write("proc/self/cgroup", cgroup);
         let mut text = String::from("22 1 0:20 / / rw - ext4 /dev/root rw\n");

@@ -126,7 +126,7 @@ pub enum MapError {
     #[error(transparent)]
     Process(#[from] TooManyVmas),
     /// The guest's VMA splits are used up.
-    #[error("limit `mappings`: no more kernel mappings for this guest's memories")]
+    #[error("limit `vmas`: no more kernel mappings (VMAs) for this guest's memories")]
     Guest {
         /// The limit.
         most: u64,
@@ -203,7 +203,7 @@ impl MappedWindow {
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct MemoryState {
     /// By first address.
     windows: BTreeMap<usize, MappedWindow>,
     /// Addresses at which windows ever began or ended.
@@ -224,9 +224,8 @@ pub(super) struct State {
     pub(super) violation: Option<usize>,
 }
 
-impl State {
-    /// Counts vma_splits that are about to be made, of which the memory may have
-    /// `most`.
+impl MemoryState {
+    /// Counts VMA splits that are about to be made. The memory may have `most` in all.
     fn reserve_splits(&mut self, more: u64, most: u64) -> Result<(), MapError> {
         if more > 0 && self.vmas.count() + more > most {
             return Err(MapError::Guest { most });
@@ -240,13 +239,13 @@ impl State {
     }
 
     fn covering(&self, address: usize) -> Option<(usize, &MappedWindow)> {
-        let (start, shown) = self.windows.range(..=address).next_back()?;
-        (address < shown.end).then_some((*start, shown))
+        let (start, window) = self.windows.range(..=address).next_back()?;
+        (address < window.end).then_some((*start, window))
     }
 
     pub(super) fn covering_mut(&mut self, address: usize) -> Option<(usize, &mut MappedWindow)> {
-        let (start, shown) = self.windows.range_mut(..=address).next_back()?;
-        (address < shown.end).then_some((*start, shown))
+        let (start, window) = self.windows.range_mut(..=address).next_back()?;
+        (address < window.end).then_some((*start, window))
     }
 }
 
@@ -281,7 +280,7 @@ pub(crate) struct MemoryRecord {
     pub(super) mark: OnceLock<Arc<StoreMark>>,
     /// The fault handler tries this lock and gives up if it is taken, so that no thread can wait
     /// for itself.
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<MemoryState>,
 }
 
 // SAFETY: `base` is the address of a mapping of the process, no thread's own,
@@ -322,7 +321,7 @@ impl MemoryRecord {
         self.state().vmas.count()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         // Nothing that panics runs under the lock. If it did, the record would still agree with
         // the mappings.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -355,7 +354,7 @@ impl MemoryRecord {
         self.store.load(Ordering::Acquire) == store.0.get()
     }
 
-    fn check(&self, store: StoreId, state: &State) -> Result<(), MapError> {
+    fn check(&self, store: StoreId, state: &MemoryState) -> Result<(), MapError> {
         if !self.belongs_to(store) {
             return Err(MapError::Foreign);
         }
@@ -393,7 +392,7 @@ impl MemoryRecord {
             "a window lies inside the accessible part"
         );
         let below = state.windows.range(..range.end).next_back();
-        if below.is_some_and(|(_, shown)| shown.end > range.start) {
+        if below.is_some_and(|(_, window)| window.end > range.start) {
             return Err(MapError::Overlap);
         }
         // Counted before the kernel is asked, so that undoing needs no more.
@@ -429,7 +428,7 @@ impl MemoryRecord {
     fn find<'s>(
         &self,
         store: StoreId,
-        state: &'s mut State,
+        state: &'s mut MemoryState,
         start: usize,
         key: u64,
     ) -> Result<Option<&'s mut MappedWindow>, MapError> {
@@ -437,7 +436,7 @@ impl MemoryRecord {
         Ok(state
             .windows
             .get_mut(&start)
-            .filter(|shown| shown.key == key))
+            .filter(|window| window.key == key))
     }
 
     /// Changes the permissions of a window. Does nothing if the window has ended.
@@ -454,12 +453,12 @@ impl MemoryRecord {
     ) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(shown) = self.find(store, state, start, key)? else {
+        let Some(window) = self.find(store, state, start, key)? else {
             return Ok(());
         };
-        let (before, copies) = (shown.perms, shown.copies);
-        if shown.masks == 0 {
-            let runs = shown.runs(start);
+        let (before, copies) = (window.perms, window.copies);
+        if window.masks == 0 {
+            let runs = window.runs(start);
             let changed = match copies {
                 Copies::None => protect(&runs, perms),
                 // Maps the region's own pages again, instead of making the copies writable.
@@ -490,11 +489,11 @@ impl MemoryRecord {
     /// [`MapError`]. Nothing has changed then, unless it is `Broken`.
     pub(crate) fn mask(&self, store: StoreId, start: usize, key: u64) -> Result<(), MapError> {
         let mut state = self.state();
-        let Some(shown) = self.find(store, &mut state, start, key)? else {
+        let Some(window) = self.find(store, &mut state, start, key)? else {
             return Ok(());
         };
-        shown.masks = shown.masks.saturating_add(1);
-        let runs = shown.runs(start);
+        window.masks = window.masks.saturating_add(1);
+        let runs = window.runs(start);
         self.restore_all(&mut state, runs)
     }
 
@@ -507,20 +506,20 @@ impl MemoryRecord {
     pub(crate) fn unmask(&self, store: StoreId, start: usize, key: u64) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(shown) = self.find(store, state, start, key)? else {
+        let Some(window) = self.find(store, state, start, key)? else {
             return Ok(());
         };
-        if shown.masks != 1 {
-            shown.masks = shown.masks.saturating_sub(1);
+        if window.masks != 1 {
+            window.masks = window.masks.saturating_sub(1);
             return Ok(());
         }
-        let (runs, perms) = (shown.runs(start), shown.perms);
+        let (runs, perms) = (window.runs(start), window.perms);
         if let Err(error) = self.map_runs(state, start, &runs, perms) {
             self.restore_all(state, runs)?;
             return Err(error);
         }
-        let shown = state.window(start);
-        (shown.masks, shown.copies) = (0, Copies::None);
+        let window = state.window(start);
+        (window.masks, window.copies) = (0, Copies::None);
         Ok(())
     }
 
@@ -532,21 +531,21 @@ impl MemoryRecord {
     /// contains private zero pages. Parts after it are unchanged.
     fn map_runs(
         &self,
-        state: &mut State,
+        state: &mut MemoryState,
         start: usize,
         runs: &[Range<usize>],
         perms: Perms,
     ) -> Result<(), MapError> {
         for run in runs {
-            let shown = state.window(start);
-            let offset = shown.offset + (run.start - start) as u64;
+            let window = state.window(start);
+            let offset = window.offset + (run.start - start) as u64;
             let mapped = self.map_file(
                 run.clone(),
-                &shown.file,
+                &window.file,
                 offset,
                 perms,
                 MapFlags::SHARED,
-                shown.huge,
+                window.huge,
             );
             if let Err(error) = mapped {
                 self.restore(state, run.clone())?;
@@ -579,21 +578,21 @@ impl MemoryRecord {
         let mut guard = self.state();
         let state = &mut *guard;
         let maskings = state.maskings + 1;
-        let Some(shown) = self.find(store, state, start, key)? else {
+        let Some(window) = self.find(store, state, start, key)? else {
             return Ok(());
         };
-        let range = range.start.max(start)..range.end.min(shown.end);
-        let before = shown.vma_splits(start, &range);
-        let runs: Vec<_> = shown.holes.gaps(&range).collect();
+        let range = range.start.max(start)..range.end.min(window.end);
+        let before = window.vma_splits(start, &range);
+        let runs: Vec<_> = window.holes.gaps(&range).collect();
         for run in &runs {
-            shown.holes.insert(run.clone(), maskings);
+            window.holes.insert(run.clone(), maskings);
         }
-        let more = shown.vma_splits(start, &range) - before;
-        let hidden = shown.masks > 0;
+        let more = window.vma_splits(start, &range) - before;
+        let hidden = window.masks > 0;
         if let Err(error) = state.reserve_splits(more, most) {
-            let shown = state.windows.get_mut(&start).expect("found above");
+            let window = state.windows.get_mut(&start).expect("found above");
             for run in runs {
-                shown.holes.remove(run);
+                window.holes.remove(run);
             }
             return Err(error);
         }
@@ -605,9 +604,9 @@ impl MemoryRecord {
         for (number, run) in runs.iter().enumerate() {
             if let Err(error) = self.restore(state, run.clone()) {
                 // The rest is still visible.
-                let shown = state.window(start);
+                let window = state.window(start);
                 for run in &runs[number + 1..] {
-                    shown.holes.remove(run.clone());
+                    window.holes.remove(run.clone());
                 }
                 return Err(error);
             }
@@ -632,11 +631,11 @@ impl MemoryRecord {
     ) -> Result<(), MapError> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(shown) = self.find(store, state, start, key)? else {
+        let Some(window) = self.find(store, state, start, key)? else {
             return Ok(());
         };
-        let range = range.start.max(start)..range.end.min(shown.end);
-        let parts: Vec<(Range<usize>, u64)> = shown
+        let range = range.start.max(start)..range.end.min(window.end);
+        let parts: Vec<(Range<usize>, u64)> = window
             .holes
             .overlapping(&range)
             .map(|(hole, number)| {
@@ -644,15 +643,15 @@ impl MemoryRecord {
                 (part, *number)
             })
             .collect();
-        let before = shown.vma_splits(start, &range);
-        shown.holes.remove(range.clone());
-        let after = shown.vma_splits(start, &range);
-        let (hidden, perms) = (shown.masks > 0, shown.perms);
-        let mut runs = match shown.copies {
+        let before = window.vma_splits(start, &range);
+        window.holes.remove(range.clone());
+        let after = window.vma_splits(start, &range);
+        let (hidden, perms) = (window.masks > 0, window.perms);
+        let mut runs = match window.copies {
             Copies::None => Vec::new(),
-            Copies::Some | Copies::All => shown.runs(start),
+            Copies::Some | Copies::All => window.runs(start),
         };
-        let mask_again = |state: &mut State| {
+        let mask_again = |state: &mut MemoryState| {
             for (part, number) in &parts {
                 state.window(start).holes.insert(part.clone(), *number);
             }
@@ -675,9 +674,9 @@ impl MemoryRecord {
                 mask_again(state);
                 state.vmas.less(after.saturating_sub(before));
                 // Some copies may be replaced by the region's pages by now.
-                let shown = state.window(start);
-                if shown.copies != Copies::None {
-                    shown.copies = Copies::Some;
+                let window = state.window(start);
+                if window.copies != Copies::None {
+                    window.copies = Copies::Some;
                 }
                 self.restore_all(state, parts.into_iter().map(|(part, _)| part))?;
                 return Err(error);
@@ -703,15 +702,15 @@ impl MemoryRecord {
         key: u64,
     ) -> Result<Option<Box<dyn WindowObserver>>, MapError> {
         let mut state = self.state();
-        let Some(shown) = self.find(store, &mut state, start, key)? else {
+        let Some(window) = self.find(store, &mut state, start, key)? else {
             return Ok(None);
         };
-        let range = start..shown.end;
-        let vma_splits = shown.vma_splits(start, &range);
+        let range = start..window.end;
+        let vma_splits = window.vma_splits(start, &range);
         self.restore(&mut state, range)?;
         // One mapping stands in for all its parts.
         state.vmas.less(vma_splits);
-        Ok(state.windows.remove(&start).map(|shown| shown.observer))
+        Ok(state.windows.remove(&start).map(|window| window.observer))
     }
 
     pub(super) fn map_file(
@@ -758,7 +757,7 @@ impl MemoryRecord {
     /// below RLIMIT_DATA, or the kernel refuses them, shared ones stand in for them, which are
     /// mapped nowhere else and which no limit counts. If it refuses those as well, the range is
     /// made inaccessible, and this memory must not be used again.
-    fn restore(&self, state: &mut State, range: Range<usize>) -> Result<(), MapError> {
+    fn restore(&self, state: &mut MemoryState, range: Range<usize>) -> Result<(), MapError> {
         let length = range.end - range.start;
         if allowance::has_room(length) && self.map_zeros(&range, MapFlags::PRIVATE).is_ok() {
             state.stand_ins.remove(range);
@@ -788,7 +787,7 @@ impl MemoryRecord {
     /// Restores several ranges: all of them, even if one cannot be restored.
     fn restore_all(
         &self,
-        state: &mut State,
+        state: &mut MemoryState,
         ranges: impl IntoIterator<Item = Range<usize>>,
     ) -> Result<(), MapError> {
         let mut result = Ok(());
@@ -834,8 +833,8 @@ impl MemoryRecord {
     /// a read-only window.
     pub(crate) fn explain(&self, address: usize) -> Option<ViolationSite> {
         let state = self.state();
-        let (_, shown) = state.covering(address)?;
-        let trapped = shown.perms == Perms::Read && !shown.holes.contains_key(&address);
+        let (_, window) = state.covering(address)?;
+        let trapped = window.perms == Perms::Read && !window.holes.contains_key(&address);
         trapped.then(|| describe(&state, address))?
     }
 }
@@ -859,16 +858,16 @@ fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), MapError> {
     Ok(())
 }
 
-fn describe(state: &State, address: usize) -> Option<ViolationSite> {
-    let (start, shown) = state.covering(address)?;
+fn describe(state: &MemoryState, address: usize) -> Option<ViolationSite> {
+    let (start, window) = state.covering(address)?;
     Some(ViolationSite {
-        region: shown.observer.region(),
-        offset: shown.offset + (address - start) as u64,
+        region: window.observer.region(),
+        offset: window.offset + (address - start) as u64,
     })
 }
 
 /// Wasmtime's object for a memory. The addresses are mapped until it is dropped.
-struct Memory {
+struct MappableMemory {
     record: Arc<MemoryRecord>,
     /// `None` only while the memory is dropped.
     reservation: Option<Reservation>,
@@ -876,8 +875,8 @@ struct Memory {
     process: Process,
 }
 
-impl Memory {
-    fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<Memory> {
+impl MappableMemory {
+    fn new(minimum: usize, reserved: usize, guard: usize) -> io::Result<MappableMemory> {
         let total = reserved
             .checked_add(guard)
             .ok_or_else(|| io::Error::other("the reservation overflows"))?;
@@ -885,7 +884,7 @@ impl Memory {
         let record = Arc::new(MemoryRecord::new(&reservation, minimum));
         register(&record);
         let process = Process::current();
-        Ok(Memory {
+        Ok(MappableMemory {
             record,
             reservation: Some(reservation),
             process,
@@ -901,7 +900,7 @@ impl Memory {
 // alive. While a window is mapped, the lock ensures that nobody writes to bytes that
 // somebody else can see. The module's documentation and `docs/security.md` have the
 // argument at length.
-unsafe impl LinearMemory for Memory {
+unsafe impl LinearMemory for MappableMemory {
     fn byte_size(&self) -> usize {
         self.record.size()
     }
@@ -931,7 +930,7 @@ unsafe impl LinearMemory for Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for MappableMemory {
     fn drop(&mut self) {
         forget(self.record.base());
         if let Some(mark) = self.record.mark.get() {
@@ -951,8 +950,8 @@ impl Drop for Memory {
         let windows = std::mem::take(&mut state.windows);
         drop(state);
         // The locks are released only now, when no memory shows the regions.
-        for shown in windows.into_values() {
-            shown.observer.memory_gone();
+        for window in windows.into_values() {
+            window.observer.memory_gone();
         }
     }
 }
@@ -982,7 +981,7 @@ unsafe impl MemoryCreator for Creator {
                 "a memory of {minimum} bytes does not fit its reservation"
             ));
         }
-        let memory = Memory::new(minimum, RESERVATION, guard_size_in_bytes)
+        let memory = MappableMemory::new(minimum, RESERVATION, guard_size_in_bytes)
             .map_err(|error| format!("cannot reserve a linear memory: {error}"))?;
         Ok(Box::new(memory))
     }

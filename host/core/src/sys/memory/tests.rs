@@ -30,39 +30,39 @@ fn ones() -> Arc<RegionFile> {
 }
 
 /// Shows a region in the granule of a memory with this number. Gives its address.
-fn show(memory: &Memory, granule: usize, file: &Arc<RegionFile>, perms: Perms) -> usize {
+fn map_one(memory: &MappableMemory, granule: usize, file: &Arc<RegionFile>, perms: Perms) -> usize {
     let start = memory.record.base() + granule * GRANULE_SIZE;
     let range = start..start + GRANULE_SIZE;
     let observer = Box::new(Nobody);
-    let shown = memory
+    let mapped = memory
         .record
         .map_window(STORE, 0, range, file, 0, perms, 100, observer);
-    shown.unwrap();
+    mapped.unwrap();
     start
 }
 
 /// Returns a memory of two granules, whose second one shows a region full of ones, and the
 /// address of the window.
-fn shown() -> (Memory, usize, Arc<StoreMark>) {
-    shown_with(1)
+fn with_window() -> (MappableMemory, usize, Arc<StoreMark>) {
+    with_window_and_guard(1)
 }
 
 /// The same, with a guard of so many granules.
-fn shown_with(guard: usize) -> (Memory, usize, Arc<StoreMark>) {
-    let memory = Memory::new(2 * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
+fn with_window_and_guard(guard: usize) -> (MappableMemory, usize, Arc<StoreMark>) {
+    let memory = MappableMemory::new(2 * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
     let mark = memory.record.adopt(STORE, false).unwrap();
-    let start = show(&memory, 1, &ones(), Perms::Read);
+    let start = map_one(&memory, 1, &ones(), Perms::Read);
     (memory, start, mark)
 }
 
 /// A memory whose granules from the second on, three of them, show a region full of
 /// ones; the middle one is unpinned, and so is hidden.
-fn with_a_hole() -> (Memory, [usize; 3]) {
+fn with_a_hole() -> (MappableMemory, [usize; 3]) {
     let name = RegionName::new("three of ones").unwrap();
     let size = 3 * GRANULE_SIZE;
     let file = Arc::new(RegionFile::new(&name, size as u64).unwrap());
     file.write_at(0, &vec![1; size]).unwrap();
-    let memory = Memory::new(4 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
+    let memory = MappableMemory::new(4 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
     let record = &memory.record;
     record.adopt(STORE, false).unwrap();
     let start = record.base() + GRANULE_SIZE;
@@ -85,7 +85,7 @@ fn byte(address: usize) -> u8 {
 // rule 5
 #[test]
 fn last_lend_to_end_unmasks_the_window() {
-    let (memory, start, _) = shown();
+    let (memory, start, _) = with_window();
     memory.record.mask(STORE, start, 0).unwrap();
     memory.record.mask(STORE, start, 0).unwrap();
     memory.record.unmask(STORE, start, 0).unwrap();
@@ -97,7 +97,7 @@ fn last_lend_to_end_unmasks_the_window() {
 // rule 9
 #[test]
 fn each_write_to_a_read_only_window_is_explained() {
-    let (memory, start, mark) = shown();
+    let (memory, start, mark) = with_window();
     assert_eq!(memory.record.absorb(start + 5), Absorbed::Yes);
     assert!(mark.has_violation());
     // In the copy now, which allows it: another fault is none of the guest's.
@@ -117,7 +117,7 @@ fn each_write_to_a_read_only_window_is_explained() {
 // rule 12
 #[test]
 fn window_of_another_store_is_left_alone() {
-    let (memory, start, _) = shown();
+    let (memory, start, _) = with_window();
     let other = StoreId(NonZeroUsize::MAX);
     assert!(matches!(
         memory.record.unmap_window(other, start, 0),
@@ -132,8 +132,9 @@ fn window_of_another_store_is_left_alone() {
 
 /// A memory of so many granules, with a guard that no other test's memories have: so
 /// that this test alone uses its reservation again.
-fn memory(granules: usize, guard: usize) -> Memory {
-    let memory = Memory::new(granules * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
+fn memory(granules: usize, guard: usize) -> MappableMemory {
+    let memory =
+        MappableMemory::new(granules * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
     memory.record.adopt(STORE, false).unwrap();
     memory
 }
@@ -143,7 +144,7 @@ fn waiting_with(guard: usize) -> usize {
     waiting(RESERVATION + guard * GRANULE_SIZE)
 }
 
-fn fill(memory: &Memory, range: Range<usize>, byte: u8) {
+fn fill(memory: &MappableMemory, range: Range<usize>, byte: u8) {
     let start = std::ptr::with_exposed_provenance_mut::<u8>(memory.record.base() + range.start);
     // SAFETY: the tests ask for what is accessible in a memory of theirs.
     unsafe { start.write_bytes(byte, range.len()) };
@@ -151,7 +152,7 @@ fn fill(memory: &Memory, range: Range<usize>, byte: u8) {
 
 /// Checks that the accessible part is zeros.
 #[track_caller]
-fn assert_zeros(memory: &Memory) {
+fn assert_zeros(memory: &MappableMemory) {
     let start = std::ptr::with_exposed_provenance::<u8>(memory.record.base());
     // SAFETY: nobody writes to the test's memory meanwhile.
     let bytes = unsafe { std::slice::from_raw_parts(start, memory.record.size()) };
@@ -160,7 +161,7 @@ fn assert_zeros(memory: &Memory) {
 
 /// The kernel mappings in a memory's reservation, of which no part is a hole.
 #[track_caller]
-fn mappings(memory: &Memory, guard: usize) -> Vec<Mapping> {
+fn mappings(memory: &MappableMemory, guard: usize) -> Vec<Mapping> {
     let start = memory.record.base() as u64;
     let end = start + (RESERVATION + guard * GRANULE_SIZE) as u64;
     let mut mappings = Process::current().mappings().unwrap();
@@ -176,7 +177,7 @@ fn mappings(memory: &Memory, guard: usize) -> Vec<Mapping> {
 /// Checks that exactly the first bytes of a memory can be read and written, and that the kernel
 /// has no more mappings of it than are counted.
 #[track_caller]
-fn assert_as_new(memory: &Memory, guard: usize) {
+fn assert_as_new(memory: &MappableMemory, guard: usize) {
     let mappings = mappings(memory, guard);
     let end = (memory.record.base() + memory.record.size()) as u64;
     for mapping in &mappings {
@@ -222,9 +223,9 @@ fn reused_reservation_is_zero_up_to_its_size() {
         assert_as_new(&memory, GUARD);
         fill(&memory, 0..size, 7);
         // Windows, some of which are hidden, or have ended.
-        let number = |memory: &Memory| memory.record.size() / GRANULE_SIZE;
+        let number = |memory: &MappableMemory| memory.record.size() / GRANULE_SIZE;
         for granule in (0..number(&memory)).filter(|it| (it + life) % 4 == 1) {
-            let start = show(&memory, granule, &file, Perms::Write);
+            let start = map_one(&memory, granule, &file, Perms::Write);
             match (granule + life) % 3 {
                 0 => memory.record.mask(STORE, start, 0).unwrap(),
                 1 => drop(memory.record.unmap_window(STORE, start, 0).unwrap()),
@@ -252,7 +253,7 @@ fn masked_parts_are_zero_in_the_next_memory() {
     let mut memory = memory(4, GUARD);
     let base = memory.record.base();
     for _ in 0..3 {
-        let start = show(&memory, 2, &file, Perms::Write);
+        let start = map_one(&memory, 2, &file, Perms::Write);
         let part = start + 4096..start + 8192;
         memory.record.mask_part(STORE, start, 0, part, 100).unwrap();
         fill(&memory, 2 * GRANULE_SIZE + 4096..2 * GRANULE_SIZE + 8192, 9);
@@ -266,7 +267,7 @@ fn masked_parts_are_zero_in_the_next_memory() {
 }
 
 /// Of each page of a memory, whether the kernel has it.
-fn pages_there(memory: &Memory) -> Vec<bool> {
+fn pages_there(memory: &MappableMemory) -> Vec<bool> {
     let mut there = vec![0; memory.record.size().div_ceil(rustix::param::page_size())];
     let start = std::ptr::with_exposed_provenance_mut(memory.record.base());
     // SAFETY: the memory is mapped, and there is a byte for each page of it.
@@ -276,7 +277,7 @@ fn pages_there(memory: &Memory) -> Vec<bool> {
 }
 
 /// How many bytes of a memory the kernel has pages for.
-fn resident(memory: &Memory) -> usize {
+fn resident(memory: &MappableMemory) -> usize {
     let there = pages_there(memory);
     there.into_iter().filter(|it| *it).count() * rustix::param::page_size()
 }
@@ -286,7 +287,7 @@ fn kept_pages_are_the_kernels_until_written() {
     const GUARD: usize = 17;
     let page = rustix::param::page_size();
     let pages = GRANULE_SIZE / page;
-    let private = |memory: &Memory| {
+    let private = |memory: &MappableMemory| {
         let bytes = private_bytes_of(std::slice::from_ref(&memory.record)).unwrap();
         usize::try_from(bytes).unwrap() / page
     };
@@ -338,7 +339,7 @@ fn number_of_kept_pages_is_limited() {
     }
     // A window takes away what is kept from there on.
     let memory = memory(GRANULES, GUARD);
-    show(&memory, 1, &ones(), Perms::Read);
+    map_one(&memory, 1, &ones(), Perms::Read);
     drop(memory);
     let memory = self::memory(GRANULES, GUARD);
     assert_eq!(resident(&memory), GRANULE_SIZE);
@@ -468,7 +469,7 @@ fn number_of_waiting_reservations_is_limited() {
 fn memory_of_partial_pages_is_reused() {
     const GUARD: usize = 15;
     for size in [0, 1, 5000, 100, 0] {
-        let mut memory = Memory::new(size, RESERVATION, GUARD * GRANULE_SIZE).unwrap();
+        let mut memory = MappableMemory::new(size, RESERVATION, GUARD * GRANULE_SIZE).unwrap();
         assert_zeros(&memory);
         memory.grow_to(size + 5000).unwrap();
         assert_zeros(&memory);
@@ -502,7 +503,7 @@ fn unpinned_part_stays_masked_after_a_lend() {
 
 // rules 5, 7
 #[test]
-fn pins_during_a_lend_show_when_it_ends() {
+fn pins_during_a_lend_are_seen_when_it_ends() {
     let (memory, granules) = with_a_hole();
     let [start, hole, end] = granules;
     memory.record.mask(STORE, start, 0).unwrap();
@@ -573,7 +574,7 @@ fn resident_bytes_leave_out_windows() {
     let memory = {
         let _entered = entry::Entered::new(own);
         // A reservation that no other test uses, and so keeps no pages.
-        shown_with(19).0
+        with_window_and_guard(19).0
     };
     // Nothing is written yet, and what is read of the window is the region's.
     let (base, window) = (memory.record.base(), memory.record.base() + GRANULE_SIZE);
@@ -615,7 +616,7 @@ fn violation_beside_a_masked_part_is_undone_whole() {
     record.set_perms(STORE, start, 0, Perms::Read).unwrap();
     assert_eq!(record.absorb(start), Absorbed::Yes);
     write(end);
-    // A part that is shown again is shown whole.
+    // A part that is unmasked is unmasked whole.
     record.unmask_part(STORE, start, 0, hole..end, 100).unwrap();
     assert_eq!(permissions(start..end + GRANULE_SIZE), ["r--s"]);
     assert_eq!(granules.map(byte), [1, 1, 1]);
@@ -629,7 +630,7 @@ fn violation_beside_a_masked_part_is_undone_whole() {
 // rule 9
 #[test]
 fn refused_copies_become_shared_zeros() {
-    let (memory, start, _) = shown();
+    let (memory, start, _) = with_window();
     refusing(1, 1, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Yes)
     });
@@ -647,7 +648,7 @@ fn refused_copies_become_shared_zeros() {
 // rule 9
 #[test]
 fn handler_retries_for_a_moment() {
-    let (memory, start, _) = shown();
+    let (memory, start, _) = with_window();
     refusing(1, 7, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Yes)
     });
@@ -657,7 +658,7 @@ fn handler_retries_for_a_moment() {
 // rule 9
 #[test]
 fn handler_gives_up_after_long_refusal() {
-    let (memory, start, mark) = shown();
+    let (memory, start, mark) = with_window();
     refusing(1, u32::MAX, || {
         assert_eq!(memory.record.absorb(start), Absorbed::Refused);
     });
@@ -686,7 +687,7 @@ fn part_not_replaced_is_absorbed_when_written() {
 // rules 4, 8
 #[test]
 fn refused_private_zeros_become_shared_ones() {
-    let (memory, start, _) = shown_with(21);
+    let (memory, start, _) = with_window_and_guard(21);
     refusing(1, 1, || memory.record.mask(STORE, start, 0).unwrap());
     assert_eq!(permissions(start..start + GRANULE_SIZE), ["rw-s"]);
     assert_eq!(byte(start), 0);
@@ -787,7 +788,7 @@ fn refused_part_stays_masked_and_counted() {
 // rule 9
 #[test]
 fn closed_part_is_zeros_when_the_host_touches_it() {
-    let (memory, start, _) = shown();
+    let (memory, start, _) = with_window();
     refusing(1, 2, || {
         let error = memory.record.unmap_window(STORE, start, 0);
         assert!(matches!(error, Err(MapError::Broken)));
@@ -813,7 +814,7 @@ fn view_that_cannot_be_unmapped_stays_counted() {
 fn memories_count_in_full_without_pagemap() {
     let own = StoreId(NonZeroUsize::new(0x7000_0003).unwrap());
     let _entered = entry::Entered::new(own);
-    let (memory, _, _) = shown_with(25);
+    let (memory, _, _) = with_window_and_guard(25);
     for refused in 1.. {
         let mut bytes = 0;
         let calls = refusals::during(refused, 1, rustix::io::Errno::PERM, || {
@@ -866,7 +867,7 @@ fn touched_bytes_count_as_taken() {
     let memory = {
         let _entered = entry::Entered::new(own);
         // A reservation that no other test uses, and so keeps no pages.
-        shown_with(23).0
+        with_window_and_guard(23).0
     };
     let mut known = super::super::Taken::default();
     let mut taken = || {
