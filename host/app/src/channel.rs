@@ -53,7 +53,7 @@ impl Carried for AppRegions {
     fn log_received(region: &Region, from: &str, to: &Recipient) {
         tracing::debug!(
             region = region.name(),
-            id = region.id(),
+            id = %region.id(),
             from,
             to = to.owner().name,
             "region moved"

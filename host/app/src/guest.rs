@@ -354,7 +354,7 @@ impl Guest {
         let windows = notes.into_iter().map(|note| WindowReport {
             address: u32::try_from(note.address).unwrap_or(u32::MAX),
             region: note.region,
-            region_id: note.region_id,
+            region_id: note.region_id.into(),
             offset: note.offset,
             length: note.length,
             access: note.access.into(),

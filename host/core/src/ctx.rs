@@ -18,6 +18,7 @@ use wasmtime::{AsContextMut, CallHook, Store, StoreContextMut};
 
 use crate::error::RegionError;
 use crate::host::{Owner, Region, RegionHost, RegionUsage};
+use crate::identity::RegionId;
 use crate::limits::Limits;
 use crate::sys::{StoreId, StoreMark, ViolationSite};
 
@@ -70,7 +71,7 @@ pub struct RegionCtx {
 pub struct WindowNote {
     pub address: u64,
     pub region: String,
-    pub region_id: u64,
+    pub region_id: RegionId,
     pub offset: u64,
     pub length: u64,
     pub access: Access,
@@ -203,12 +204,12 @@ impl RegionCtxBuilder {
         let mut table = ResourceTable::new();
         // More than the account allows, so that nothing else can fill it up.
         table.set_max_capacity(capacity.saturating_add(16));
-        let number = self.host.number();
+        let host = self.host.id();
         RegionCtx {
             host: self.host,
             owner: match self.account {
-                Some(account) => Owner::on(number, account, self.guest, limits),
-                None => Owner::new(number, self.guest, limits),
+                Some(account) => Owner::on(host, account, self.guest, limits),
+                None => Owner::new(host, self.guest, limits),
             },
             table,
             mark: None,

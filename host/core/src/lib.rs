@@ -105,6 +105,7 @@ pub use host::{
     HostCounts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
     RegionUsage, ShortOfMemory, WriteGuard,
 };
+pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};

@@ -216,7 +216,7 @@ impl Drop for LendRevoker {
             self.region.ledger.revoke(self.lend, |_| ());
         }
         self.region.settle(None);
-        tracing::debug!(region = %self.region.name, id = self.region.id, "lend ended");
+        tracing::debug!(region = %self.region.name, id = %self.region.id, "lend ended");
     }
 }
 
@@ -611,7 +611,7 @@ fn send<T: RegionView>(
                 )?;
                 tracing::debug!(
                     region = %region.inner().name,
-                    id = region.id(),
+                    id = %region.id(),
                     from = region.owner().name,
                     to = to.0.name,
                     "region moved"
@@ -634,7 +634,7 @@ fn send<T: RegionView>(
                 }
                 tracing::debug!(
                     region = %region.inner().name,
-                    id = region.id(),
+                    id = %region.id(),
                     to = to.0.name,
                     "region lent"
                 );

@@ -84,7 +84,7 @@ impl WindowObserver for WindowOwner {
         if self.region.inner.ledger.close(self.id, end) {
             tracing::warn!(
                 region = %self.region.inner.name,
-                id = self.region.inner.id,
+                id = %self.region.inner.id,
                 guest = self.region.owner.name,
                 "region poisoned: a writer died while it had a window"
             );
@@ -181,7 +181,7 @@ impl Window {
         tracing::debug!(
             guest = ctx.name(),
             region = %inner.name,
-            id = inner.id,
+            id = %inner.id,
             offset,
             length,
             %access,
@@ -377,7 +377,7 @@ fn unmap(
     inner.ledger.close(id, end);
     tracing::debug!(
         region = %inner.name,
-        id = inner.id,
+        id = %inner.id,
         address = format_args!("{:#x}", address(&location.memory, location.start)),
         "window unmapped"
     );

@@ -12,6 +12,7 @@ use tombolo_region::{
 use super::guard::{HostLock, ReadGuard, WriteGuard};
 use super::{Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
 use crate::error::RegionError;
+use crate::identity::{HostId, RegionId};
 use crate::sys::{View, ViewMut};
 
 /// A handle to a region: in a guest's table, or the host program's own.
@@ -118,10 +119,9 @@ impl Region {
         &self.region.owner
     }
 
-    /// Returns the region's identity: equal for all handles to one region, never used again by
-    /// the same host, and below 2^52. Identities are in no order.
+    /// Returns the region's identity, which is equal for all handles to it.
     #[must_use]
-    pub fn id(&self) -> u64 {
+    pub fn id(&self) -> RegionId {
         self.region.inner.id
     }
 
@@ -223,7 +223,7 @@ impl Region {
     pub fn freeze(&self) -> Result<(), RegionError> {
         self.check_process()?;
         self.inner().ledger().freeze(self.handle())?;
-        tracing::debug!(region = %self.inner().name, id = self.id(), "region frozen");
+        tracing::debug!(region = %self.inner().name, id = %self.id(), "region frozen");
         Ok(())
     }
 
@@ -306,8 +306,8 @@ impl Region {
     }
 
     /// Refuses a receiver that belongs to another host.
-    pub(crate) fn check_host(&self, number: u64) -> Result<(), RegionError> {
-        match self.inner().host().number() == number {
+    pub(crate) fn check_host(&self, id: HostId) -> Result<(), RegionError> {
+        match self.inner().host().id() == id {
             true => Ok(()),
             false => Err(RegionError::OtherHost),
         }

@@ -53,7 +53,7 @@ pub use self::monitor::{PressureChanges, PressureMonitor};
 pub use self::owner::Owner;
 pub(crate) use self::region::{RegionInner, RegionRef, WindowLocation};
 pub use self::usage::RegionUsage;
-use crate::identity::Identities;
+use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, MemoryGauge};
 use crate::sys::{Forked, Process};
@@ -77,8 +77,7 @@ struct Inner {
     regions: Mutex<BTreeMap<u64, Weak<RegionInner>>>,
     /// The host program as a holder.
     own: Arc<Owner>,
-    /// A number that no other host of the process has.
-    number: u64,
+    id: HostId,
     /// The process that created the host.
     process: Process,
     identities: Identities,
@@ -183,9 +182,8 @@ impl RegionHost {
             unpinned_spans: u32::MAX,
             ..guest_limits.clone()
         };
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let own = Owner::new(number, "host program".into(), unlimited);
+        let id = HostId::fresh();
+        let own = Owner::new(id, "host program".into(), unlimited);
         let host = RegionHost(Arc::new(Inner {
             budget: Budget::new(limits.budget),
             margin: Margin::new(limits.margin, gauge),
@@ -195,7 +193,7 @@ impl RegionHost {
             guest_limits,
             account,
             own,
-            number,
+            id,
             process: Process::current(),
             identities: Identities::new(),
             counters: Counters::default(),
@@ -272,9 +270,8 @@ impl RegionHost {
         &self.0.guest_limits
     }
 
-    /// Returns a number that no other host of the process has.
-    pub(crate) fn number(&self) -> u64 {
-        self.0.number
+    pub(crate) fn id(&self) -> HostId {
+        self.0.id
     }
 
     /// Refuses operations that a forked child of the host's process must not do.
@@ -329,7 +326,7 @@ impl RegionHost {
     }
 
     /// Returns the next region's number, and the identity that belongs to it.
-    fn next_identity(&self) -> (u64, u64) {
+    fn next_identity(&self) -> (u64, RegionId) {
         self.0.identities.next()
     }
 

@@ -9,6 +9,7 @@ use tombolo_region::{Account, Charge, ChargeKind};
 use super::region::RegionInner;
 use super::usage::RegionUsage;
 use crate::error::RegionError;
+use crate::identity::{HostId, RegionId};
 use crate::limits::Limits;
 
 /// The number of regions to remember that a guest has released. A guest may live for long.
@@ -22,22 +23,27 @@ pub struct Owner {
     /// The account that pays for the claims.
     pub account: Arc<Account>,
     pub(crate) limits: Limits,
-    /// The number of the host on whose regions it has claims.
-    pub(crate) host: u64,
+    /// The host on whose regions it has claims.
+    pub(crate) host: HostId,
     /// The number of regions of which it was the last holder.
     freed: AtomicU64,
     released: Mutex<Released>,
 }
 
 impl Owner {
-    pub(crate) fn new(host: u64, name: String, limits: Limits) -> Arc<Owner> {
+    pub(crate) fn new(host: HostId, name: String, limits: Limits) -> Arc<Owner> {
         let account = Account::new(format!("guest `{name}`"), limits.quota());
         Owner::on(host, account, name, limits)
     }
 
     /// Creates a holder on an existing account: the next incarnation of a guest. Messages that
     /// the last one queued are still on it.
-    pub(crate) fn on(host: u64, account: Arc<Account>, name: String, limits: Limits) -> Arc<Owner> {
+    pub(crate) fn on(
+        host: HostId,
+        account: Arc<Account>,
+        name: String,
+        limits: Limits,
+    ) -> Arc<Owner> {
         Arc::new(Owner {
             host,
             name,
@@ -83,7 +89,7 @@ pub(super) enum ReleasedRegion {
 }
 
 impl ReleasedRegion {
-    pub(super) fn id(&self) -> u64 {
+    pub(super) fn id(&self) -> RegionId {
         match self {
             ReleasedRegion::Dropped(usage) => usage.id,
             ReleasedRegion::Moved(region) => region.id,

@@ -11,6 +11,7 @@ use tombolo_region::{
 use super::RegionHost;
 use super::owner::Owner;
 use crate::error::RegionError;
+use crate::identity::RegionId;
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::time::HostTime;
 
@@ -54,7 +55,7 @@ impl fmt::Debug for WindowLocation {
 /// The state of one region, which all its holders share.
 pub(crate) struct RegionInner {
     /// The identity, which all holders may see.
-    pub(crate) id: u64,
+    pub(crate) id: RegionId,
     /// The number of the region, counted from the first one. Guests must not see it, because
     /// it reveals how many regions others create.
     number: u64,
@@ -111,7 +112,7 @@ impl RegionInner {
         let weak: Weak<RegionInner> = Arc::downgrade(&region);
         budget.register(number, weak.clone());
         host.add_region(number, weak);
-        tracing::debug!(region = %region.name, id = region.id, size, pinned, "region created");
+        tracing::debug!(region = %region.name, id = %region.id, size, pinned, "region created");
         Ok((region, handle))
     }
 
@@ -166,7 +167,7 @@ impl RegionInner {
         if let Some(owner) = last {
             owner.count_freed();
         }
-        tracing::debug!(region = %self.name, id = self.id, "region freed");
+        tracing::debug!(region = %self.name, id = %self.id, "region freed");
     }
 
     /// Counts a window that a guest made.
@@ -197,7 +198,7 @@ impl Purgeable for RegionInner {
         });
         tracing::debug!(
             region = %self.name,
-            id = self.id,
+            id = %self.id,
             bytes = commit.granules() * GRANULE,
             "region purged"
         );

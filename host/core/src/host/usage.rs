@@ -7,13 +7,14 @@ use tombolo_region::Ledger;
 use super::RegionHost;
 use super::owner::{Owner, ReleasedRegion};
 use super::region::{RegionInner, RegionRef, WindowLocation};
+use crate::identity::RegionId;
 
 /// The current cost of a region, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionUsage {
     /// The region's identity.
-    pub id: u64,
+    pub id: RegionId,
     /// Its name.
     pub name: String,
     /// The size that it was created with.

@@ -132,7 +132,7 @@ impl wit::HostRegion for &mut RegionCtx {
     }
 
     fn id(&mut self, region: Resource<Region>) -> wasmtime::Result<u64> {
-        Ok(self.named(&region)?.id())
+        Ok(self.named(&region)?.id().into())
     }
 
     fn name(&mut self, region: Resource<Region>) -> wasmtime::Result<String> {
