@@ -20,6 +20,7 @@ use super::state::{self, GuestState};
 use super::status::{ExitGuard, GuestStatus, StopReason};
 use super::ticker::Ticker;
 use tombolo::Limits;
+use tombolo::internal::RegionCtxInternals as _;
 use tombolo::internal::sys::{StoreId, fault};
 use tombolo_exchange::{Callee, GuestId};
 

@@ -191,6 +191,7 @@ mod tests {
 
     use wasmtime::{Config, Engine, Instance, Module, Store};
 
+    use tombolo::internal::LimitsInternals as _;
     use tombolo::internal::sys::{StoreId, entry};
     use tombolo::pressure::{Headroom, MemoryGauge};
     use tombolo::{HostLimits, RegionHost};

@@ -17,6 +17,7 @@ use super::signal::ShutdownSignals;
 use super::{component, exit_codes, json, purge_signal, report, resources, stderr};
 use tombolo::pressure::{Thresholds, detect};
 use tombolo::{HostLimits, Limits};
+use tombolo_app::internal::AppBuilderInternals as _;
 use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome, StartError};
 use tombolo_region::escape;
 

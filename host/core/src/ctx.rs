@@ -125,8 +125,7 @@ impl RegionHost {
 
 impl RegionCtxBuilder {
     /// Puts the guest on an existing account.
-    #[doc(hidden)]
-    pub fn account(mut self, account: Option<Arc<Account>>) -> RegionCtxBuilder {
+    pub(crate) fn account(mut self, account: Option<Arc<Account>>) -> RegionCtxBuilder {
         self.account = account;
         self
     }
@@ -187,8 +186,7 @@ impl RegionCtxBuilder {
 
     /// Declares that Tombolo makes every call into the store, in turn with the other stores of
     /// its strand, and holds the store for as long as a lend lasts.
-    #[doc(hidden)]
-    pub fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
+    pub(crate) fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
         self.entered_by_us = true;
         self.keep_mapped = true;
         self.strand = Some(strand.clone());
@@ -323,32 +321,31 @@ impl RegionCtx {
     }
 }
 
-/// For `tombolo-app`.
-#[doc(hidden)]
+/// For `tombolo-app`; see [`RegionCtxInternals`](crate::internal::RegionCtxInternals).
 impl RegionCtx {
     /// Returns the account and the limits of the guest.
-    pub fn owner(&self) -> &Arc<Owner> {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
     /// Returns the table of the guest's resources.
-    pub fn table(&mut self) -> &mut ResourceTable {
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
 
     /// Returns the last windows that were mapped, and how many there were in all.
-    pub fn window_notes(&self) -> (Vec<WindowNote>, u64) {
+    pub(crate) fn window_notes(&self) -> (Vec<WindowNote>, u64) {
         (self.notes.iter().cloned().collect(), self.windows)
     }
 
     /// Returns what [`usage_released`](RegionCtx::usage_released) does, if the guest has claims
     /// on these regions.
-    pub fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
+    pub(crate) fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
         self.owner.released_except(held)
     }
 
     /// Returns the violation that a fault at an address of the guest's memory was, if it was one.
-    pub fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
+    pub(crate) fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
         let site = self.mark.as_ref()?.explain(address)?;
         Some(WriteViolation {
             guest: self.name().to_owned(),
@@ -357,7 +354,7 @@ impl RegionCtx {
     }
 
     /// Returns how many regions the guest has created.
-    pub fn regions_created(&self) -> u64 {
+    pub(crate) fn regions_created(&self) -> u64 {
         self.created
     }
 }

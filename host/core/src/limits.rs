@@ -120,8 +120,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    #[doc(hidden)]
-    pub fn quota(&self) -> Quota {
+    pub(crate) fn quota(&self) -> Quota {
         Quota {
             regions: self.regions.into(),
             claimed_bytes: self.claimed_bytes,

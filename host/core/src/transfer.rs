@@ -65,8 +65,7 @@ use crate::window::{MaskedWindows, mask_all, unmap_all, unmap_each, windows_of};
 pub struct Recipient(Arc<Owner>);
 
 impl Recipient {
-    #[doc(hidden)]
-    pub fn owner(&self) -> &Arc<Owner> {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.0
     }
 }
@@ -247,7 +246,10 @@ pub struct Lends(Vec<(Arc<RegionInner>, LendId)>);
 impl Lends {
     /// Lends a region to a guest, with or without a store. The lend ends when the handle is
     /// dropped and [`revoke`](Lends::revoke) was called.
-    #[doc(hidden)]
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::lend`](crate::Region::lend).
     pub fn to(
         recipient: &Recipient,
         region: &Region,
@@ -260,7 +262,6 @@ impl Lends {
     }
 
     /// Ends the lends, except for open windows.
-    #[doc(hidden)]
     pub fn revoke(&self) {
         for (region, lend) in &self.0 {
             region.ledger().revoke(*lend);
@@ -268,7 +269,6 @@ impl Lends {
     }
 
     /// Returns whether all the lends are over; see [`Lending::is_over`].
-    #[doc(hidden)]
     pub fn are_over(&self) -> bool {
         self.0
             .iter()
@@ -278,8 +278,7 @@ impl Lends {
 
 impl Lending {
     /// Returns the lends, to ask whether they are over.
-    #[doc(hidden)]
-    pub fn lends(&self) -> Lends {
+    pub(crate) fn lends(&self) -> Lends {
         let lends = self.lent.iter();
         Lends(lends.map(|it| (it.region.clone(), it.lend)).collect())
     }
@@ -372,8 +371,7 @@ impl Parcel {
 
     /// Packs as [`pack`](Parcel::pack) does, but leaves handles to other resources in their
     /// places.
-    #[doc(hidden)]
-    pub fn pack_regions<T: RegionView>(
+    pub(crate) fn pack_regions<T: RegionView>(
         mut store: impl AsContextMut<Data = T>,
         mut vals: Vec<Val>,
         to: &Recipient,
@@ -406,8 +404,7 @@ impl Parcel {
     }
 
     /// Packs values of types without handles. Looks at none of them.
-    #[doc(hidden)]
-    pub fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
+    pub(crate) fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
         let lending = Lending {
             lent: Vec::new(),
             masked: Vec::new(),
@@ -438,8 +435,7 @@ impl Parcel {
 
     /// Discards as [`discard`](Parcel::discard) does, and passes handles to other resources to
     /// `other`.
-    #[doc(hidden)]
-    pub fn discard_regions<T: RegionView>(
+    pub(crate) fn discard_regions<T: RegionView>(
         mut store: impl AsContextMut<Data = T>,
         vals: &mut [Val],
         mut other: impl FnMut(&mut StoreContextMut<'_, T>, ResourceAny) -> wasmtime::Result<()>,

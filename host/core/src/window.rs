@@ -485,8 +485,7 @@ pub(crate) struct At {
 
 impl Region {
     /// Ends all windows of the claim in the memories of the store in hand.
-    #[doc(hidden)]
-    pub fn unmap_to_move(&self, store: StoreId) -> Result<(), MemoryError> {
+    pub(crate) fn unmap_to_move(&self, store: StoreId) -> Result<(), MemoryError> {
         let claim = self.handle().claim();
         unmap_all(store, self.inner(), claim, None, WindowEnd::Orderly)
     }

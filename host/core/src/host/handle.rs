@@ -114,8 +114,7 @@ impl Region {
         &self.region.inner
     }
 
-    #[doc(hidden)]
-    pub fn owner(&self) -> &Arc<Owner> {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.region.owner
     }
 
@@ -187,8 +186,11 @@ impl Region {
     }
 
     /// Duplicates the handle on another holder's account.
-    #[doc(hidden)]
-    pub fn duplicate_for(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
+    pub(crate) fn duplicate_for(
+        &self,
+        rights: Rights,
+        to: &Arc<Owner>,
+    ) -> Result<Region, RegionError> {
         self.check_host(to.host)?;
         let mut ledger = self.inner().ledger();
         ledger.may_duplicate(self.handle(), rights)?;
@@ -551,27 +553,23 @@ impl Region {
     }
 
     /// Returns how many unpinned spans the claim is charged for.
-    #[doc(hidden)]
-    pub fn unpinned_spans(&self) -> u64 {
+    pub(crate) fn unpinned_spans(&self) -> u64 {
         let claim = self.handle().claim();
         self.inner().ledger().unpinned_spans(claim)
     }
 
     /// Notes whether the region is in a channel's queue.
-    #[doc(hidden)]
-    pub fn set_queued(&self, queued: bool) {
+    pub(crate) fn set_queued(&self, queued: bool) {
         self.inner().ledger().set_queued(self.handle(), queued);
     }
 
     /// Returns the ledger's objection to moving the claim to another holder, if it has one.
-    #[doc(hidden)]
-    pub fn may_move(&self) -> Result<(), LedgerError> {
+    pub(crate) fn may_move(&self) -> Result<(), LedgerError> {
         self.inner().ledger().may_move(self.handle())
     }
 
     /// Charges the claim to another holder, for a move.
-    #[doc(hidden)]
-    pub fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
+    pub(crate) fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
         self.check_host(to.host)?;
         to.charge_claim(self.size(), self.unpinned_spans())
     }
@@ -587,8 +585,7 @@ impl Region {
 
     /// Moves the claim to another holder's account. [`may_move`](Region::may_move) has permitted
     /// it, and the windows of the claim are unmapped.
-    #[doc(hidden)]
-    pub fn transferred(
+    pub(crate) fn transferred(
         mut self,
         to: &Arc<Owner>,
         handle_charge: Charge,

@@ -134,8 +134,7 @@ impl RegionHost {
     /// Returns the bytes that the end of this holder would free: those that the kernel has
     /// allocated for regions on which nobody else has a claim, and which are not on their way
     /// to somebody else.
-    #[doc(hidden)]
-    pub fn exclusive_bytes(&self, owner: &Owner) -> u64 {
+    pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
         let regions = self.regions();
         let exclusive = regions.iter().filter(|region| {
             let ledger = region.ledger();
