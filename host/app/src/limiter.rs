@@ -207,10 +207,7 @@ mod tests {
         }
 
         fn headroom(&self, _: u64) -> std::io::Result<Headroom> {
-            Ok(Headroom {
-                memory: self.0,
-                swap: 0,
-            })
+            Ok(Headroom::new(self.0, 0))
         }
     }
 

@@ -17,12 +17,21 @@ use super::threshold;
 
 /// The memory that can still be used before the kernel has to kill a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Headroom {
     /// Bytes of memory. Page cache that the kernel can take back by itself counts as
     /// free.
     pub memory: u64,
     /// Bytes of swap space, which can be used in addition.
     pub swap: u64,
+}
+
+impl Headroom {
+    /// Returns so many bytes of memory, and of swap space.
+    #[must_use]
+    pub fn new(memory: u64, swap: u64) -> Headroom {
+        Headroom { memory, swap }
+    }
 }
 
 /// Measures how much memory is left; see [`SystemGauge`] for the kernel's figures.

@@ -75,6 +75,7 @@ pub(crate) use self::thread::{Poller, Thread};
 
 /// A level of memory pressure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// There is enough memory.
     #[default]
