@@ -184,12 +184,12 @@ impl HostLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pressure::tree::Tree;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     // rule 10
     #[test]
     fn half_of_the_machine_without_a_smaller_limit() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("proc/meminfo", "MemTotal:    4096 kB\nMemFree: 1 kB\n");
         assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
         tree.write("sys/fs/cgroup/app/memory.max", "max\n");
@@ -202,7 +202,7 @@ mod tests {
     // rule 10
     #[test]
     fn half_of_the_cgroups_limit_if_that_is_smaller() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("proc/meminfo", "MemTotal:    4096 kB\n");
         tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
         assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
@@ -211,7 +211,7 @@ mod tests {
     // rule 10
     #[test]
     fn half_of_the_cgroups_limit_without_meminfo() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         assert_eq!(half_of_available_in(&tree.proc()), GIB);
         tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
         assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);

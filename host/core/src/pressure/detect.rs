@@ -96,11 +96,11 @@ fn detect_in(proc: &Path, thresholds: Thresholds) -> Detected {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     #[track_caller]
-    fn detected(tree: &Tree) -> (bool, String) {
+    fn detected(tree: &ProcTree) -> (bool, String) {
         let detected = detect_in(&tree.proc(), Thresholds::default());
         let note = detected
             .note()
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn pressure_of_the_own_cgroup_goes_first() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         for file in [
             "sys/fs/cgroup/app/memory.pressure",
             "sys/fs/cgroup/app/memory.events",
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn pressure_of_the_system_goes_next() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("sys/fs/cgroup/app/memory.events", "");
         tree.write("proc/pressure/memory", "");
         let (found, note) = detected(&tree);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn events_of_the_own_cgroup_go_last() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("sys/fs/cgroup/app/memory.events", "");
         // It cannot be opened.
         tree.write("proc/pressure/memory/directory", "");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn note_says_why_nothing_is_watched() {
-        let tree = Tree::new("0::/\n", &[]);
+        let tree = ProcTree::new("0::/\n", &[]);
         let (found, note) = detected(&tree);
         assert!(!found);
         assert_eq!(

@@ -166,8 +166,8 @@ impl PressureSource for MemoryEvents {
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     const EVENTS: &str = "sys/fs/cgroup/app/memory.events";
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     /// Watches the cgroup of `tree`.
-    fn watch(tree: &Tree) -> (Box<dyn Send>, mpsc::Receiver<Level>) {
+    fn watch(tree: &ProcTree) -> (Box<dyn Send>, mpsc::Receiver<Level>) {
         let source = MemoryEvents::open(tree.path("sys/fs/cgroup/app")).unwrap();
         let (report, reports) = mpsc::channel();
         let sink = PressureSink::new(move |level| report.send(level).unwrap());
@@ -186,7 +186,7 @@ mod tests {
     // rule 8
     #[test]
     fn counts_that_grow_are_pressure_for_two_seconds() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write(EVENTS, &events(5, 5, 5, 5));
         let (source, reports) = watch(&tree);
         tree.write(EVENTS, &events(6, 5, 5, 5));
@@ -230,7 +230,7 @@ mod tests {
     // rule 8
     #[test]
     fn pressure_ends_with_its_cgroup() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write(EVENTS, &events(0, 0, 0, 0));
         let (_source, reports) = watch(&tree);
         tree.write(EVENTS, &events(0, 0, 1, 0));
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn cgroup_without_events_is_refused() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         let error = MemoryEvents::open(tree.path("sys/fs/cgroup/app")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("app/memory.events: "), "{error}");

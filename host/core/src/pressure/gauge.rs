@@ -260,8 +260,8 @@ impl Hierarchy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     const ROOM: Headroom = Headroom {
         memory: 1 << 30,
@@ -269,31 +269,31 @@ mod tests {
     };
 
     /// Has the machine 1 GiB available and this much swap space.
-    fn machine(tree: &Tree, swap: u64) {
+    fn machine(tree: &ProcTree, swap: u64) {
         let kib = swap / 1024;
         let text = format!("MemTotal: 2097152 kB\nMemAvailable: 1048576 kB\nSwapFree: {kib} kB\n");
         tree.write("proc/meminfo", &text);
     }
 
-    fn write(tree: &Tree, group: &str, files: &[(&str, &str)]) {
+    fn write(tree: &ProcTree, group: &str, files: &[(&str, &str)]) {
         for (file, text) in files {
             tree.write(&format!("sys/fs/cgroup/{group}/{file}"), text);
         }
     }
 
-    fn headroom(tree: &Tree) -> Headroom {
+    fn headroom(tree: &ProcTree) -> Headroom {
         let gauge = SystemGauge::find(&tree.proc());
         gauge.headroom(u64::MAX).unwrap()
     }
 
     #[track_caller]
-    fn assert_left(tree: &Tree, memory: u64) {
+    fn assert_left(tree: &ProcTree, memory: u64) {
         assert_eq!(headroom(tree), Headroom { memory, swap: 0 });
     }
 
     #[test]
     fn without_cgroups_the_machine_counts() {
-        let tree = Tree::new("", &[]);
+        let tree = ProcTree::new("", &[]);
         machine(&tree, 8192);
         let expected = Headroom { swap: 8192, ..ROOM };
         assert_eq!(headroom(&tree), expected);
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn smaller_of_max_and_high_counts() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 0);
         write(
             &tree,
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn fullest_cgroup_up_to_the_root_counts() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "0::/slice/app\n",
             &[("/", "sys/fs/cgroup", "cgroup2", "rw")],
         );
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn page_cache_is_free_and_shared_memory_is_not() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 0);
         let stat = "anon 100\nfile 700\nshmem 300\ninactive_anon 250\nactive_anon 150\n\
                     inactive_file 250\nactive_file 150\nfile_dirty 30\n";
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn first_kind_counts_with_the_cgroups_below() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "4:memory:/box\n0::/\n",
             &[("/", "sys/fs/cgroup", "cgroup", "rw,memory")],
         );
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn swap_is_what_cgroup_and_machine_have_both() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 1 << 20);
         write(
             &tree,
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn first_kinds_limit_of_both_limits_swap() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "4:memory:/box\n",
             &[("/", "sys/fs/cgroup", "cgroup", "rw,memory")],
         );
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn limit_that_changes_is_followed() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 0);
         let gauge = SystemGauge::find(&tree.proc());
         write(

@@ -48,7 +48,6 @@
 //! | `threshold` | memory thresholds of cgroups v1 |
 //! | `debounce` | the time for which a level lasts |
 //! | `thread` | a thread that waits for the kernel |
-//! | `tree` | made-up systems, for tests |
 
 mod cgroup;
 mod debounce;
@@ -58,8 +57,6 @@ mod gauge;
 mod psi;
 mod thread;
 mod threshold;
-#[cfg(test)]
-pub(crate) mod tree;
 
 use std::fmt;
 use std::io;

@@ -5,15 +5,22 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-pub(crate) struct Tree(TempDir);
+/// A directory with a made-up `/proc` and file systems of cgroups, until it is dropped.
+#[derive(Debug)]
+pub struct ProcTree(TempDir);
 
 /// A mount: the root within the file system, the mount point, the kind and the options.
 type MountRow<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-impl Tree {
-    /// A process in the cgroups that `cgroup` says, as `/proc/self/cgroup` does.
-    pub(crate) fn new(cgroup: &str, mounts: &[MountRow<'_>]) -> Tree {
-        let tree = Tree(TempDir::new().unwrap());
+impl ProcTree {
+    /// Creates the tree of a process in these cgroups, given as `/proc/self/cgroup` lists them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the directory cannot be written to, as all functions here.
+    #[must_use]
+    pub fn new(cgroup: &str, mounts: &[MountRow<'_>]) -> ProcTree {
+        let tree = ProcTree(TempDir::new().unwrap());
         tree.write("proc/self/cgroup", cgroup);
         let mut text = String::from("22 1 0:20 / / rw - ext4 /dev/root rw\n");
         for (root, point, kind, options) in mounts {
@@ -27,22 +34,28 @@ impl Tree {
         tree
     }
 
-    /// One cgroup v2, at `sys/fs/cgroup/app`, and nothing else.
-    pub(crate) fn unified() -> Tree {
-        let tree = Tree::new("0::/app\n", &[("/", "sys/fs/cgroup", "cgroup2", "rw")]);
+    /// Creates a tree with one cgroup v2, at `sys/fs/cgroup/app`, and nothing else.
+    #[must_use]
+    pub fn unified() -> ProcTree {
+        let tree = ProcTree::new("0::/app\n", &[("/", "sys/fs/cgroup", "cgroup2", "rw")]);
         tree.write("sys/fs/cgroup/app/cgroup.procs", "");
         tree
     }
 
-    pub(crate) fn path(&self, path: &str) -> PathBuf {
+    /// Returns the real path of a path in the tree.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
-    pub(crate) fn proc(&self) -> PathBuf {
+    /// Returns the real path of the made-up `/proc`.
+    #[must_use]
+    pub fn proc(&self) -> PathBuf {
         self.path("proc")
     }
 
-    pub(crate) fn write(&self, path: &str, text: &str) {
+    /// Writes a file, and creates the directories that it is in.
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
