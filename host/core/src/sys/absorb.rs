@@ -20,8 +20,8 @@ use std::sync::{MutexGuard, TryLockError};
 use rustix::mm::MapFlags;
 use rustix::thread::{Timespec, nanosleep};
 
-use super::memory::{Copies, MappedWindow, MemoryRecord, MemoryState};
-use super::{Perms, allowance, entry};
+use super::record::{Copies, MappedWindow, MemoryRecord, MemoryState, Perms};
+use super::{allowance, entry};
 
 /// The outcome of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
