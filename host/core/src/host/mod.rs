@@ -19,12 +19,14 @@
 //! | `region` | one region, as all its holders share it |
 //! | `handle` | handles to regions, and operations of their holders |
 //! | `guard` | guards of the host program |
-//! | `owner` | holders, and the accounts that pay for their claims |
+//! | `access` | guards, copies and waits of handles |
+//! | `owner` | holders, the accounts that pay for their claims, and what they have released |
 //! | `usage` | the cost of regions |
 //! | `margin` | the margin of free memory: promises, purges and refusals |
 //! | `keeper` | the thread that keeps the margin |
 //! | `monitor` | reactions to reports of memory pressure |
 
+mod access;
 mod guard;
 mod handle;
 mod keeper;
@@ -42,16 +44,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE};
 
+#[cfg(feature = "wasi-io")]
+pub(crate) use self::access::WindowWaiter;
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::handle::Region;
-#[cfg(feature = "wasi-io")]
-pub(crate) use self::handle::WindowWaiter;
 pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::margin::{Promise, ShortOfMemory};
 pub use self::monitor::{PressureChanges, PressureMonitor};
 pub use self::owner::Owner;
-pub(crate) use self::region::{RegionInner, RegionRef, WindowLocation};
+pub(crate) use self::owner::RegionRef;
+pub(crate) use self::region::{RegionInner, WindowLocation};
 pub use self::usage::RegionUsage;
 use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};

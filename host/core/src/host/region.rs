@@ -9,32 +9,10 @@ use tombolo_region::{
 };
 
 use super::RegionHost;
-use super::owner::Owner;
 use crate::error::RegionError;
 use crate::identity::RegionId;
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::time::HostTime;
-
-/// A region, and one of its owners: for as long as that has a handle or a window.
-pub(crate) struct RegionRef {
-    pub(crate) inner: Arc<RegionInner>,
-    pub(crate) owner: Arc<Owner>,
-}
-
-impl RegionRef {
-    pub(crate) fn new(inner: &Arc<RegionInner>, owner: &Arc<Owner>) -> RegionRef {
-        RegionRef {
-            inner: inner.clone(),
-            owner: owner.clone(),
-        }
-    }
-}
-
-impl Drop for RegionRef {
-    fn drop(&mut self) {
-        self.inner.settle(Some(&self.owner));
-    }
-}
 
 /// The location of a guest's window.
 #[derive(Clone)]
@@ -146,11 +124,11 @@ impl RegionInner {
         self.file().map_or(0, |file| file.allocated())
     }
 
-    /// Frees the memory if nobody has a claim any more. To be called after a claim, a window
-    /// or a lend has ended. `last` is the holder that had it.
-    pub(crate) fn settle(&self, last: Option<&Owner>) {
+    /// Frees the memory if nobody has a claim any more, and returns whether it was freed now. To
+    /// be called after a claim, a window or a lend has ended.
+    pub(crate) fn settle(&self) -> bool {
         if self.ledger().claims() > 0 {
-            return;
+            return false;
         }
         let body = self
             .body
@@ -158,16 +136,14 @@ impl RegionInner {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if body.is_none() {
-            return;
+            return false;
         }
         drop(body);
         drop(self.ledger().release_commit());
         self.host.ledger_budget().unregister(self.number);
         self.host.remove_region(self.number);
-        if let Some(owner) = last {
-            owner.count_freed();
-        }
         tracing::debug!(region = %self.name, id = %self.id, "region freed");
+        true
     }
 
     /// Counts a window that a guest made.
