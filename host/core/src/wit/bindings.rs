@@ -33,7 +33,7 @@ pub mod with_wasi {
         imports: { default: trappable },
         require_store_data_send: true,
         with: {
-            "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
+            "tombolo:memory/pressure.watch": crate::wit::watch::Watch,
             "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
         },
     });

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
 //! | `pressure` | the interface `pressure`, for stores that have WASI |
+//! | `watch` | the resource of the interface `pressure` |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
@@ -12,10 +13,12 @@
 pub(crate) mod bindings;
 pub(crate) mod pins;
 #[cfg(feature = "wasi-io")]
-pub(crate) mod pressure;
+mod pressure;
 mod regions;
 #[cfg(feature = "wasi-io")]
 mod waits;
+#[cfg(feature = "wasi-io")]
+pub(crate) mod watch;
 pub(crate) mod windows;
 
 #[cfg(feature = "wasi-io")]
