@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tombolo_region::RegionNumber;
+
 /// The bits of an identity: as many as readers of JSON keep exactly, and even.
 const BITS: u32 = 52;
 const HALF: u32 = BITS / 2;
@@ -87,11 +89,11 @@ impl Identities {
     }
 
     /// Returns the next number, counted from 1, and the identity that belongs to it.
-    pub(crate) fn next(&self) -> (u64, RegionId) {
+    pub(crate) fn next(&self) -> (RegionNumber, RegionId) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         // At a million a second, that is a hundred years.
         assert!(number >> BITS == 0, "all identities are used up");
-        (number, RegionId(self.permute(number)))
+        (RegionNumber::new(number), RegionId(self.permute(number)))
     }
 
     fn permute(&self, number: u64) -> u64 {

@@ -42,7 +42,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
-use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE};
+use tombolo_region::{
+    Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE, RegionNumber,
+};
 
 #[cfg(feature = "wasi-io")]
 pub(crate) use self::access::WindowWaiter;
@@ -77,7 +79,7 @@ struct Inner {
     account: Arc<Account>,
     budget: Arc<Budget>,
     /// The existing regions, in the order in which they were created.
-    regions: Mutex<BTreeMap<u64, Weak<RegionInner>>>,
+    regions: Mutex<BTreeMap<RegionNumber, Weak<RegionInner>>>,
     /// The host program as a holder.
     own: Arc<Owner>,
     id: HostId,
@@ -329,11 +331,11 @@ impl RegionHost {
     }
 
     /// Returns the next region's number, and the identity that belongs to it.
-    fn next_identity(&self) -> (u64, RegionId) {
+    fn next_identity(&self) -> (RegionNumber, RegionId) {
         self.0.identities.next()
     }
 
-    fn lock_regions(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<RegionInner>>> {
+    fn lock_regions(&self) -> MutexGuard<'_, BTreeMap<RegionNumber, Weak<RegionInner>>> {
         let regions = self.0.regions.lock();
         regions.unwrap_or_else(PoisonError::into_inner)
     }
@@ -343,13 +345,13 @@ impl RegionHost {
         regions.values().filter_map(Weak::upgrade).collect()
     }
 
-    fn add_region(&self, number: u64, region: Weak<RegionInner>) {
+    fn add_region(&self, number: RegionNumber, region: Weak<RegionInner>) {
         self.lock_regions().insert(number, region);
         let created = &self.0.counters.regions_created;
         created.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn remove_region(&self, number: u64) {
+    fn remove_region(&self, number: RegionNumber) {
         self.lock_regions().remove(&number);
         let freed = &self.0.counters.regions_freed;
         freed.fetch_add(1, Ordering::Relaxed);

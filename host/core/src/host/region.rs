@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tombolo_region::{
     Charge, ChargeKind, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, NotifyingGuard,
-    NotifyingLedger, PurgeRequest, Purgeable, RegionName, Span,
+    NotifyingLedger, PurgeRequest, Purgeable, RegionName, RegionNumber, Span,
 };
 
 use super::RegionHost;
@@ -36,7 +36,7 @@ pub(crate) struct RegionInner {
     pub(crate) id: RegionId,
     /// The number of the region, counted from the first one. Guests must not see it, because
     /// it reveals how many regions others create.
-    number: u64,
+    number: RegionNumber,
     pub(crate) name: RegionName,
     pub(crate) size: u64,
     /// `None` once nobody has a claim. A revoked handle can live for longer.
