@@ -19,7 +19,7 @@ mod attached {
             let mut a = Puppet::new(&host, "a");
             tombolo::attach(&mut a.store);
             let number = a.receive(region.duplicate(Rights::ALL).unwrap());
-            let (_, at) = a.shown(number, 1, READ);
+            let (_, at) = a.mapped(number, 1, READ);
             // Nobody checks, and the guest calls no host function.
             let error = a.fill(at + 5, 100, 9).unwrap_err();
             let violation: &WriteViolation = error.downcast_ref().expect("that is the reason");
@@ -42,7 +42,7 @@ mod attached {
                 let mut a = Puppet::new(&host, "a");
                 tombolo::attach(&mut a.store);
                 let number = a.receive(region.duplicate(Rights::ALL).unwrap());
-                let (_, at) = a.shown(number, 1, READ);
+                let (_, at) = a.mapped(number, 1, READ);
                 a.store.data_mut().regions = host.context("again").build();
                 let error = a.fill(at, 100, 9).unwrap_err();
                 assert!(error.is::<WriteViolation>(), "{error:?}");
@@ -81,10 +81,10 @@ mod contexts {
         let region = filled(host, name, 3 * GRANULE, 1);
         let mut a = Puppet::new(host, "a");
         let number = a.create("first", GRANULE).unwrap().unwrap();
-        a.shown(number, 1, READ);
+        a.mapped(number, 1, READ);
         a.store.data_mut().regions = host.context("again").build();
         let number = a.receive(region.duplicate(Rights::ALL).unwrap());
-        let (_, at) = a.shown(number, 3, READ);
+        let (_, at) = a.mapped(number, 3, READ);
         a.unpin(number, GRANULE, GRANULE).unwrap().unwrap();
         (region, a, number, at)
     }
@@ -207,7 +207,7 @@ mod lends {
         let region = filled(&host, "lent", GRANULE, 1);
         let mut a = Puppet::new(&host, "a");
         let at = a.allocate(1).unwrap();
-        a.show_lent(&region, BOTH, WRITE, at).unwrap().unwrap();
+        a.lend_to_map(&region, BOTH, WRITE, at).unwrap().unwrap();
         assert_filled(&region, 1);
     }
 
@@ -372,7 +372,7 @@ mod forks {
             let region = filled(&host, "shared", GRANULE, 1);
             let mut a = Puppet::new(&host, "a");
             let number = a.receive(region.duplicate(Rights::ALL).unwrap());
-            let (_, at) = a.shown(number, 1, WRITE);
+            let (_, at) = a.mapped(number, 1, WRITE);
             let mut a = Some(a);
             let ended = in_child(Fork::Library, || {
                 let mut a = a.take().unwrap();
@@ -401,8 +401,11 @@ mod forks {
             let number = a.receive(region.duplicate(Rights::ALL).unwrap());
             let at = a.allocate(1).unwrap();
             let ended = in_child(Fork::Raw, || {
-                let shown = a.show(number, 0, GRANULE, WRITE, at).unwrap();
-                assert!(matches!(shown, Err(ErrorCode::Unsupported(_))), "{shown:?}");
+                let mapped = a.map(number, 0, GRANULE, WRITE, at).unwrap();
+                assert!(
+                    matches!(mapped, Err(ErrorCode::Unsupported(_))),
+                    "{mapped:?}"
+                );
                 a.write_at(number, 0, &[9]).unwrap().unwrap_err();
             });
             assert!(ended);

@@ -17,8 +17,8 @@ fn windows_kept_after_a_lend_count() {
     let rights = Rights::READ | Rights::WRITE;
     let at = guest.allocate(1).unwrap();
     for round in 0..60 {
-        let shown = guest.show_lent(&region, rights, WRITE, at).unwrap();
-        match shown {
+        let mapped = guest.lend_to_map(&region, rights, WRITE, at).unwrap();
+        match mapped {
             Ok(_) => assert!(round < 3, "a window more than allowed"),
             Err(ErrorCode::Exhausted(why)) => {
                 assert!(round >= 3 && why.contains("`windows`"), "{why}");

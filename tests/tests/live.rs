@@ -31,7 +31,7 @@ fn guest(host: &RegionHost, name: &str, strand: &Strand) -> Puppet {
 /// Tries to map the first granule.
 fn try_show(guest: &mut Puppet, number: u32, access: Access) -> Result<u32, ErrorCode> {
     let at = guest.allocate(1).unwrap();
-    guest.show(number, 0, GRANULE, access, at).unwrap()
+    guest.map(number, 0, GRANULE, access, at).unwrap()
 }
 
 #[track_caller]
@@ -52,7 +52,7 @@ fn embedder_without_a_strand_has_no_live_windows() {
     for access in LIVE {
         is_unsupported(try_show(&mut a, number, access), "take turns");
     }
-    let (window, _) = a.shown(number, 1, WRITE);
+    let (window, _) = a.mapped(number, 1, WRITE);
     for access in LIVE {
         is_unsupported(a.set_access(window, access).unwrap(), "take turns");
     }
@@ -73,9 +73,9 @@ fn guests_of_a_strand_see_writes_at_once() {
     let region = filled(&host, "music", GRANULE, 1);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| guest(&host, name, &strand));
     let [in_a, in_b, in_c] = [&mut a, &mut b, &mut c].map(|guest| guest.claim(&region));
-    let (of_a, at_a) = a.shown(in_a, 1, LIVE_WRITE);
-    let (of_b, at_b) = b.shown(in_b, 1, LIVE_READ);
-    let (of_c, at_c) = c.shown(in_c, 1, LIVE_WRITE);
+    let (of_a, at_a) = a.mapped(in_a, 1, LIVE_WRITE);
+    let (of_b, at_b) = b.mapped(in_b, 1, LIVE_READ);
+    let (of_c, at_c) = c.mapped(in_c, 1, LIVE_WRITE);
     a.poke(at_a, 2).unwrap();
     assert_eq!((b.byte(at_b), c.byte(at_c)), (2, 2));
     c.fill(at_c, 3, 3).unwrap();
@@ -111,7 +111,7 @@ fn other_strand_is_refused_with_the_reason() {
             let mut a = guest(&host, "a", &Strand::new());
             let mut b = guest(&host, "b", &Strand::new());
             let (in_a, in_b) = (a.claim(&region), b.claim(&region));
-            let (window, _) = a.shown(in_a, 1, first);
+            let (window, _) = a.mapped(in_a, 1, first);
             is_unsupported(try_show(&mut b, in_b, second), "another strand");
             a.drop_window(window).unwrap();
             try_show(&mut b, in_b, second).unwrap();
@@ -129,7 +129,7 @@ fn store_has_one_live_window_on_a_byte() {
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let mut a = guest(&host, "a", &strand);
     let (one, other) = (a.claim(&region), a.claim(&region));
-    a.shown(one, 1, LIVE_READ);
+    a.mapped(one, 1, LIVE_READ);
     for number in [one, other] {
         for access in LIVE {
             let refused = try_show(&mut a, number, access);
@@ -138,7 +138,7 @@ fn store_has_one_live_window_on_a_byte() {
     }
     // On other granules it can have one.
     let at = a.allocate(1).unwrap();
-    a.show(other, GRANULE, GRANULE, LIVE_WRITE, at)
+    a.map(other, GRANULE, GRANULE, LIVE_WRITE, at)
         .unwrap()
         .unwrap();
 }
@@ -152,7 +152,7 @@ fn live_and_locked_windows_conflict() {
     let (in_a, in_b) = (a.claim(&region), b.claim(&region));
     let blocked = Err(ErrorCode::WouldBlock);
     for live in LIVE {
-        let (window, _) = a.shown(in_a, 1, live);
+        let (window, _) = a.mapped(in_a, 1, live);
         for access in LOCKED {
             assert_eq!(try_show(&mut b, in_b, access), blocked);
         }
@@ -172,7 +172,7 @@ fn live_and_locked_windows_conflict() {
         assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::WouldBlock));
         a.drop_window(window).unwrap();
         for access in LOCKED {
-            let (window, _) = b.shown(in_b, 1, access);
+            let (window, _) = b.mapped(in_b, 1, access);
             assert_eq!(try_show(&mut a, in_a, live), blocked);
             b.drop_window(window).unwrap();
         }
@@ -194,8 +194,8 @@ fn set_access_to_live_respects_the_lock() {
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let (in_a, in_b) = (a.claim(&region), b.claim(&region));
-    let (window, at) = a.shown(in_a, 1, READ);
-    let (reads, _) = b.shown(in_b, 1, READ);
+    let (window, at) = a.mapped(in_a, 1, READ);
+    let (reads, _) = b.mapped(in_b, 1, READ);
     for access in LIVE {
         let refused = a.set_access(window, access).unwrap();
         assert_eq!(refused, Err(ErrorCode::WouldBlock));
@@ -207,7 +207,7 @@ fn set_access_to_live_respects_the_lock() {
     };
     assert!(!writable(&mut a, LIVE_READ));
     assert!(writable(&mut a, LIVE_WRITE));
-    let (beside, at_b) = b.shown(in_b, 1, LIVE_READ);
+    let (beside, at_b) = b.mapped(in_b, 1, LIVE_READ);
     a.poke(at, 2).unwrap();
     assert_eq!(b.byte(at_b), 2);
     for access in LOCKED {
@@ -221,7 +221,7 @@ fn set_access_to_live_respects_the_lock() {
         let writes = [WRITE, LIVE_WRITE].contains(&access);
         assert_eq!(writable(&mut a, access), writes, "{access:?}");
     }
-    let (_, at_b) = b.shown(in_b, 1, READ);
+    let (_, at_b) = b.mapped(in_b, 1, READ);
     assert_eq!(b.byte(at_b), 3);
 }
 
@@ -237,8 +237,8 @@ fn dropped_guest_with_live_write_poisons() {
         let region = filled(&host, "music", GRANULE, 1);
         let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
         let (in_a, in_b) = (a.claim(&region), b.claim(&region));
-        let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
-        let _ = a.shown(in_a, 1, access);
+        let (_, at_b) = b.mapped(in_b, 1, LIVE_READ);
+        let _ = a.mapped(in_a, 1, access);
         if finish {
             a.store.data_mut().regions.finish();
         }
@@ -265,8 +265,8 @@ fn unpinning_hides_only_its_own_live_window() {
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let (in_a, in_b) = (a.claim(&region), b.claim(&region));
-    let (_, at_a) = a.shown(in_a, 1, LIVE_WRITE);
-    let (_, at_b) = b.shown(in_b, 1, LIVE_WRITE);
+    let (_, at_a) = a.mapped(in_a, 1, LIVE_WRITE);
+    let (_, at_b) = b.mapped(in_b, 1, LIVE_WRITE);
     a.unpin(in_a, 0, 0).unwrap().unwrap();
     a.poke(at_a, 7).unwrap();
     b.poke(at_b + 1, 2).unwrap();
@@ -287,12 +287,16 @@ fn borrower_has_live_windows_during_the_call() {
     let region = filled(&host, "music", GRANULE, 1);
     let (mut a, mut b) = (guest(&host, "a", &strand), guest(&host, "b", &strand));
     let in_b = b.claim(&region);
-    let (_, at_b) = b.shown(in_b, 1, LIVE_READ);
+    let (_, at_b) = b.mapped(in_b, 1, LIVE_READ);
     let at = a.allocate(1).unwrap();
-    let weak = a.show_lent(&region, Rights::READ, LIVE_WRITE, at).unwrap();
+    let weak = a
+        .lend_to_map(&region, Rights::READ, LIVE_WRITE, at)
+        .unwrap();
     assert_eq!(weak, Err(ErrorCode::NotPermitted));
     let lent = Rights::READ | Rights::WRITE;
-    a.show_lent(&region, lent, LIVE_WRITE, at).unwrap().unwrap();
+    a.lend_to_map(&region, lent, LIVE_WRITE, at)
+        .unwrap()
+        .unwrap();
     // The kept window has been unmapped.
     a.poke(at, 9).unwrap();
     assert_eq!(b.byte(at_b), 1);

@@ -89,8 +89,7 @@ impl AppBuilder {
     }
 
     /// Returns the guests, to set the destinations of their output.
-    #[doc(hidden)]
-    pub fn guests_mut(&mut self) -> &mut [GuestSpec] {
+    pub(crate) fn guests_mut(&mut self) -> &mut [GuestSpec] {
         &mut self.guests
     }
 

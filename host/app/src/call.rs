@@ -21,6 +21,7 @@ use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
 use super::work::{GuestWork, Values};
 use crate::text;
+use tombolo::internal::LendingInternals as _;
 use tombolo::{Lending, RegionView};
 use tombolo_exchange::{CallRefused, Lender, Request, SentRequest};
 use tombolo_region::Charge;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tombolo::internal::{RecipientInternals as _, RegionInternals as _};
 use tombolo::{Recipient, Region, RegionError};
 use tombolo_exchange::Carried;
 use tombolo_region::{Account, Charge};
@@ -53,7 +54,7 @@ impl Carried for AppRegions {
     fn log_received(region: &Region, from: &str, to: &Recipient) {
         tracing::debug!(
             region = region.name(),
-            id = region.id(),
+            id = %region.id(),
             from,
             to = to.owner().name,
             "region moved"
@@ -71,6 +72,7 @@ mod tests {
     use tombolo_exchange::{ChannelError, ChannelSettings, GuestId, Member, Unsent};
 
     use super::*;
+    use tombolo::internal::{LimitsInternals as _, RegionHostInternals as _};
     use tombolo::{Limits, RegionHost};
 
     fn id(index: usize) -> GuestId {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tombolo::internal::{RecipientInternals as _, RegionErrorInternals as _};
 use tombolo::{Recipient, RegionError, WriteViolation};
 use tombolo_exchange::GuestId;
 use tombolo_region::{Charge, ChargeKind, Exhausted};

@@ -20,6 +20,7 @@ use super::state::{self, GuestState};
 use super::status::{ExitGuard, GuestStatus, StopReason};
 use super::ticker::Ticker;
 use tombolo::Limits;
+use tombolo::internal::RegionCtxInternals as _;
 use tombolo::internal::sys::{StoreId, fault};
 use tombolo_exchange::{Callee, GuestId};
 
@@ -354,7 +355,7 @@ impl Guest {
         let windows = notes.into_iter().map(|note| WindowReport {
             address: u32::try_from(note.address).unwrap_or(u32::MAX),
             region: note.region,
-            region_id: note.region_id,
+            region_id: note.region_id.into(),
             offset: note.offset,
             length: note.length,
             access: note.access.into(),

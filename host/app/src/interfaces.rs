@@ -18,8 +18,8 @@ use super::scope::{self, Awaited, Publication};
 use super::signals::AppSignals;
 use super::state::GuestState;
 use tombolo::Region;
-use tombolo::internal::MemoryError;
 use tombolo::internal::sys::StoreId;
+use tombolo::internal::{MemoryError, RegionCtxInternals as _, RegionInternals as _};
 use tombolo::regions as wit;
 use tombolo_exchange::{ChannelError, Unsent};
 

@@ -1,5 +1,41 @@
 //! The parts of this crate that the program `tombolo` is built from. They are no public API and
 //! change without notice; `tombolo-cli` pins the version of this crate exactly.
+//!
+//! The traits add methods to public types.
+
+use std::io;
 
 pub use crate::near::Hints;
 pub use crate::output::Lane;
+
+use crate::builder::AppBuilder;
+use crate::output::Output;
+use crate::spec::GuestSpec;
+
+/// An app that is being described, as the program sees it.
+pub trait AppBuilderInternals {
+    /// Returns the guests, to set the destinations of their output.
+    fn guests_mut(&mut self) -> &mut [GuestSpec];
+}
+
+impl AppBuilderInternals for AppBuilder {
+    fn guests_mut(&mut self) -> &mut [GuestSpec] {
+        self.guests_mut()
+    }
+}
+
+/// A destination of output, as the program sees it.
+pub trait OutputInternals {
+    /// Adds a lane for lines of the program.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    fn program(&self) -> io::Result<Lane>;
+}
+
+impl OutputInternals for Output {
+    fn program(&self) -> io::Result<Lane> {
+        self.program()
+    }
+}

@@ -191,6 +191,7 @@ mod tests {
 
     use wasmtime::{Config, Engine, Instance, Module, Store};
 
+    use tombolo::internal::LimitsInternals as _;
     use tombolo::internal::sys::{StoreId, entry};
     use tombolo::pressure::{Headroom, MemoryGauge};
     use tombolo::{HostLimits, RegionHost};
@@ -206,10 +207,7 @@ mod tests {
         }
 
         fn headroom(&self, _: u64) -> std::io::Result<Headroom> {
-            Ok(Headroom {
-                memory: self.0,
-                swap: 0,
-            })
+            Ok(Headroom::new(self.0, 0))
         }
     }
 

@@ -222,6 +222,7 @@ mod tests {
     use super::super::status::ExitGuard;
     use super::*;
     use tombolo::RegionHost;
+    use tombolo::internal::RegionCtxInternals as _;
 
     type Guests = Arc<Mutex<Vec<GuestView>>>;
 

@@ -39,7 +39,10 @@ use wasmtime::component::{
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
 use super::link;
-use tombolo::internal::{each_resource, is_region};
+use tombolo::internal::{
+    ParcelInternals as _, RecipientInternals as _, RegionCtxInternals as _,
+    RegionErrorInternals as _, each_resource, is_region,
+};
 use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError, RegionView};
 use tombolo_exchange::GuestId;
 use tombolo_region::escape;

@@ -286,7 +286,7 @@ mod json {
 
     pub(super) fn regions<S: Serializer>(all: &[RegionUsage], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(all.iter().map(|region| RegionJson {
-            id: region.id,
+            id: region.id.into(),
             name: &region.name,
             size: region.size,
             resident: region.resident,

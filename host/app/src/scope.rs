@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use tombolo::internal::{RecipientInternals as _, RegionInternals as _};
 use tombolo::{Recipient, Region, RegionError, Rights};
 use tombolo_exchange::GuestId;
 use tombolo_region::RegionName;

@@ -35,6 +35,7 @@ use super::table::{GuestEntry, GuestTable};
 use super::template::GuestTemplate;
 use super::ticker::Ticker;
 use super::values;
+use tombolo::internal::LimitsInternals as _;
 use tombolo::{Limits, RegionHost, Strand};
 use tombolo_exchange::{ChannelSettings, GuestId, Member};
 

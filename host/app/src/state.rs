@@ -14,8 +14,8 @@ use super::grants::Grants;
 use super::limiter::Limiter;
 use super::proxy::{Proxies, ProxyView};
 use super::status::GuestStatus;
-use tombolo::internal::Promise;
 use tombolo::internal::sys::{StoreId, private_bytes};
+use tombolo::internal::{Promise, RegionCtxInternals as _};
 use tombolo::{Limits, Recipient, RegionCtx, RegionView};
 use tombolo_region::{Charge, ChargeKind, Exhausted, GRANULE};
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use tombolo::RegionHost;
-use tombolo::internal::Owner;
+use tombolo::internal::{Owner, RegionHostInternals as _};
 
 /// Why a guest was told to end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,6 +185,8 @@ impl Drop for ExitGuard {
 
 #[cfg(test)]
 mod tests {
+    use tombolo::internal::RegionCtxInternals as _;
+
     use super::*;
 
     fn status() -> Arc<GuestStatus> {

@@ -11,6 +11,7 @@ use super::output::Stdio;
 use super::spec::{CommandSpec, GuestSpec};
 use super::state::GuestState;
 use super::wasi;
+use tombolo::internal::{RegionCtxBuilderInternals as _, RegionCtxInternals as _};
 use tombolo::{Limits, RegionHost, Strand};
 use tombolo_region::Account;
 

@@ -59,8 +59,8 @@ static KEYS: [LimitKey; 13] = [
         field: LimitField::Time(|limits| &mut limits.run_time),
     },
     LimitKey {
-        name: "mappings",
-        field: LimitField::Count(|limits| &mut limits.mappings),
+        name: "vmas",
+        field: LimitField::Count(|limits| &mut limits.vmas),
     },
     LimitKey {
         name: "copy-bytes",
@@ -172,7 +172,7 @@ mod tests {
             "descriptors=7",
             "call-time=800ms",
             "run-time=9m",
-            "mappings=10",
+            "vmas=10",
             "copy-bytes=11",
             "unpinned-spans=12",
             "host-memory=13MiB",
@@ -188,7 +188,7 @@ mod tests {
             it.descriptors = 7;
             it.call_time = Some(Duration::from_millis(800));
             it.run_time = Some(Duration::from_secs(540));
-            it.mappings = 10;
+            it.vmas = 10;
             it.copy_bytes = 11;
             it.unpinned_spans = 12;
             it.host_memory_bytes = 13 << 20;

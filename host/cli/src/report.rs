@@ -314,7 +314,7 @@ mod tests {
         window.access = WindowAccess::Write;
         window.count = 1;
         let mut held = RegionUsage::default();
-        held.id = 7;
+        held.id = 7.into();
         held.name = "music".to_owned();
         held.size = 10_584_000;
         held.resident = 10_584_064;
@@ -324,7 +324,7 @@ mod tests {
         held.holders = 2;
         held.pss = 5_292_032;
         let mut released = RegionUsage::default();
-        released.id = 8;
+        released.id = 8.into();
         released.name = "scratch".to_owned();
         released.size = 65_536;
         released.holders = 1;

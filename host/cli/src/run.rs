@@ -17,6 +17,7 @@ use super::signal::ShutdownSignals;
 use super::{component, exit_codes, json, purge_signal, report, resources, stderr};
 use tombolo::pressure::{Thresholds, detect};
 use tombolo::{HostLimits, Limits};
+use tombolo_app::internal::AppBuilderInternals as _;
 use tombolo_app::{App, AppBuilder, CommandExit, CommandSpec, GuestSpec, Outcome, StartError};
 use tombolo_region::escape;
 
@@ -68,7 +69,7 @@ pub(super) struct RunCommand {
 
     /// Set a limit of each guest.
     ///
-    /// Counts: `regions`, `handles`, `windows`, `mappings`, `descriptors`,
+    /// Counts: `regions`, `handles`, `windows`, `vmas`, `descriptors`,
     /// `unpinned-spans`. Sizes, as in `64MiB`: `claimed-bytes`, `region-bytes`,
     /// `copy-bytes`, `memory`, `host-memory`. Times, as in `500ms`, or `none`:
     /// `call-time`, `run-time`.

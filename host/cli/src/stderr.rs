@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tombolo_app::Output;
-use tombolo_app::internal::Lane;
+use tombolo_app::internal::{Lane, OutputInternals as _};
 use tombolo_region::{escape, is_harmless};
 
 /// The longest wait for the reader of stderr.

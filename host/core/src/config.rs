@@ -156,18 +156,18 @@ impl WindowObserver for Probe {
 
 /// A guest with a memory of four pages and a function that stores to it.
 #[cfg(feature = "cranelift")]
-struct Guest {
+struct ProbeGuest {
     memory: Memory,
     write: TypedFunc<u32, ()>,
 }
 
 #[cfg(feature = "cranelift")]
-impl Guest {
-    fn new(engine: &Engine, store: &mut Store<()>) -> wasmtime::Result<Guest> {
+impl ProbeGuest {
+    fn new(engine: &Engine, store: &mut Store<()>) -> wasmtime::Result<ProbeGuest> {
         let module = wasmtime::Module::new(engine, PROBE)?;
         let instance = wasmtime::Instance::new(&mut *store, &module, &[])?;
         let memory = instance.get_memory(&mut *store, "m");
-        Ok(Guest {
+        Ok(ProbeGuest {
             memory: memory.expect("the probe exports it"),
             write: instance.get_typed_func(store, "s")?,
         })
@@ -186,15 +186,15 @@ impl Guest {
 
 /// A memory alone, because there is no code to try without a compiler.
 #[cfg(not(feature = "cranelift"))]
-struct Guest {
+struct ProbeGuest {
     memory: Memory,
 }
 
 #[cfg(not(feature = "cranelift"))]
-impl Guest {
-    fn new(_: &Engine, store: &mut Store<()>) -> wasmtime::Result<Guest> {
+impl ProbeGuest {
+    fn new(_: &Engine, store: &mut Store<()>) -> wasmtime::Result<ProbeGuest> {
         let memory = Memory::new(store, wasmtime::MemoryType::new(4, None))?;
-        Ok(Guest { memory })
+        Ok(ProbeGuest { memory })
     }
 
     fn prove(&self, _: &mut Store<()>, _: &StoreMark) -> Result<(), PrepareError> {
@@ -215,13 +215,13 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     // The configuration may ask for either of these.
     store.set_epoch_deadline(u64::MAX / 2);
     let _ = store.set_fuel(u64::MAX);
-    let probe = Guest::new(&engine, &mut store).map_err(PrepareError::Engine)?;
+    let probe = ProbeGuest::new(&engine, &mut store).map_err(PrepareError::Engine)?;
     let memory = probe.memory;
 
     let record = memory_of(memory.data(&store)).ok_or(PrepareError::OtherMemories)?;
     let name = RegionName::new("probe").expect("a good name");
     let file = Arc::new(RegionFile::new(&name, GRANULE).map_err(PrepareError::System)?);
-    let mark = show(&record, StoreId::of(&store), &file)?;
+    let mark = map_probe(&record, StoreId::of(&store), &file)?;
 
     probe.prove(&mut store, &mark)?;
 
@@ -240,7 +240,7 @@ fn prove(config: &Config) -> Result<(), PrepareError> {
     Ok(())
 }
 
-fn show(
+fn map_probe(
     record: &Arc<MemoryRecord>,
     store: StoreId,
     file: &Arc<RegionFile>,

@@ -18,6 +18,7 @@ use wasmtime::{AsContextMut, CallHook, Store, StoreContextMut};
 
 use crate::error::RegionError;
 use crate::host::{Owner, Region, RegionHost, RegionUsage};
+use crate::identity::RegionId;
 use crate::limits::Limits;
 use crate::sys::{StoreId, StoreMark, ViolationSite};
 
@@ -57,7 +58,7 @@ pub struct RegionCtx {
     /// Whether Tombolo makes all calls into the store.
     pub(crate) entered_by_us: bool,
     /// Whether the lender's windows stay mapped while a borrower writes.
-    pub(crate) keep_shown: bool,
+    pub(crate) keep_mapped: bool,
     /// The strand in which live windows are allowed.
     strand: Option<Strand>,
     notes: VecDeque<WindowNote>,
@@ -70,7 +71,7 @@ pub struct RegionCtx {
 pub struct WindowNote {
     pub address: u64,
     pub region: String,
-    pub region_id: u64,
+    pub region_id: RegionId,
     pub offset: u64,
     pub length: u64,
     pub access: Access,
@@ -102,7 +103,7 @@ pub struct RegionCtxBuilder {
     /// `None` for the host's defaults.
     limits: Option<Limits>,
     entered_by_us: bool,
-    keep_shown: bool,
+    keep_mapped: bool,
     strand: Option<Strand>,
     account: Option<Arc<Account>>,
 }
@@ -115,7 +116,7 @@ impl RegionHost {
             guest: guest.into(),
             limits: None,
             entered_by_us: false,
-            keep_shown: false,
+            keep_mapped: false,
             strand: None,
             account: None,
         }
@@ -124,8 +125,7 @@ impl RegionHost {
 
 impl RegionCtxBuilder {
     /// Puts the guest on an existing account.
-    #[doc(hidden)]
-    pub fn account(mut self, account: Option<Arc<Account>>) -> RegionCtxBuilder {
+    pub(crate) fn account(mut self, account: Option<Arc<Account>>) -> RegionCtxBuilder {
         self.account = account;
         self
     }
@@ -151,8 +151,8 @@ impl RegionCtxBuilder {
     /// that wasmtime reads as the guest's own.
     #[must_use]
     #[allow(unsafe_code)]
-    pub unsafe fn keep_shown_while_lent(mut self) -> RegionCtxBuilder {
-        self.keep_shown = true;
+    pub unsafe fn keep_mapped_while_lent(mut self) -> RegionCtxBuilder {
+        self.keep_mapped = true;
         self
     }
 
@@ -186,10 +186,9 @@ impl RegionCtxBuilder {
 
     /// Declares that Tombolo makes every call into the store, in turn with the other stores of
     /// its strand, and holds the store for as long as a lend lasts.
-    #[doc(hidden)]
-    pub fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
+    pub(crate) fn run_by_us(mut self, strand: &Strand) -> RegionCtxBuilder {
         self.entered_by_us = true;
-        self.keep_shown = true;
+        self.keep_mapped = true;
         self.strand = Some(strand.clone());
         self
     }
@@ -203,18 +202,18 @@ impl RegionCtxBuilder {
         let mut table = ResourceTable::new();
         // More than the account allows, so that nothing else can fill it up.
         table.set_max_capacity(capacity.saturating_add(16));
-        let number = self.host.number();
+        let host = self.host.id();
         RegionCtx {
             host: self.host,
             owner: match self.account {
-                Some(account) => Owner::on(number, account, self.guest, limits),
-                None => Owner::new(number, self.guest, limits),
+                Some(account) => Owner::on(host, account, self.guest, limits),
+                None => Owner::new(host, self.guest, limits),
             },
             table,
             mark: None,
             orderly: Arc::default(),
             entered_by_us: self.entered_by_us,
-            keep_shown: self.keep_shown,
+            keep_mapped: self.keep_mapped,
             strand: self.strand,
             notes: VecDeque::new(),
             windows: 0,
@@ -322,32 +321,31 @@ impl RegionCtx {
     }
 }
 
-/// For `tombolo-app`.
-#[doc(hidden)]
+/// For `tombolo-app`; see [`RegionCtxInternals`](crate::internal::RegionCtxInternals).
 impl RegionCtx {
     /// Returns the account and the limits of the guest.
-    pub fn owner(&self) -> &Arc<Owner> {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
     /// Returns the table of the guest's resources.
-    pub fn table(&mut self) -> &mut ResourceTable {
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
 
     /// Returns the last windows that were mapped, and how many there were in all.
-    pub fn window_notes(&self) -> (Vec<WindowNote>, u64) {
+    pub(crate) fn window_notes(&self) -> (Vec<WindowNote>, u64) {
         (self.notes.iter().cloned().collect(), self.windows)
     }
 
     /// Returns what [`usage_released`](RegionCtx::usage_released) does, if the guest has claims
     /// on these regions.
-    pub fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
+    pub(crate) fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
         self.owner.released_except(held)
     }
 
     /// Returns the violation that a fault at an address of the guest's memory was, if it was one.
-    pub fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
+    pub(crate) fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
         let site = self.mark.as_ref()?.explain(address)?;
         Some(WriteViolation {
             guest: self.name().to_owned(),
@@ -356,7 +354,7 @@ impl RegionCtx {
     }
 
     /// Returns how many regions the guest has created.
-    pub fn regions_created(&self) -> u64 {
+    pub(crate) fn regions_created(&self) -> u64 {
         self.created
     }
 }

@@ -107,8 +107,7 @@ pub enum RegionError {
 impl RegionError {
     /// Returns the reason for a guest that the limit does not apply to: without the numbers
     /// of a limit, and without messages of the kernel.
-    #[doc(hidden)]
-    pub fn for_others(&self) -> String {
+    pub(crate) fn for_others(&self) -> String {
         match self {
             RegionError::Exhausted(Exhausted { owner, limit, .. }) => {
                 format!("limit `{limit}` of {owner} is used up")
@@ -120,8 +119,7 @@ impl RegionError {
     }
 
     /// Returns the reason for the guest that the limit applies to.
-    #[doc(hidden)]
-    pub fn for_its_guest(&self) -> String {
+    pub(crate) fn for_its_guest(&self) -> String {
         match self {
             RegionError::Exhausted(_) | RegionError::Limit(_) => self.to_string(),
             reason => reason.for_others(),

@@ -1,7 +1,10 @@
-//! Identities of regions, which unmask nothing about other regions.
+//! The identities of regions and hosts. Those of regions reveal nothing about other regions.
 
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tombolo_region::RegionNumber;
 
 /// The bits of an identity: as many as readers of JSON keep exactly, and even.
 const BITS: u32 = 52;
@@ -11,6 +14,59 @@ const MASK: u64 = (1 << HALF) - 1;
 /// Four are enough for a permutation that cannot be told from a random one, if the
 /// function of each round cannot (Luby and Rackoff, 1988).
 const ROUNDS: u32 = 8;
+
+/// The identity of a region: equal for all handles to it, never used again by the same
+/// [`RegionHost`](crate::RegionHost), and below 2^52. Identities are in no order that means
+/// anything.
+///
+/// Guests, logs and reports have it as a number. `u64::from` returns the number, and
+/// `RegionId::from` the identity that a guest names by a number.
+///
+/// ```
+/// # fn main() -> Result<(), tombolo::RegionError> {
+/// use tombolo::{RegionHost, RegionId};
+///
+/// let region = RegionHost::new().create("greeting", 5)?;
+/// let number = u64::from(region.id());
+/// assert_eq!(region.id().to_string(), number.to_string());
+/// assert_eq!(RegionId::from(number), region.id());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionId(u64);
+
+impl fmt::Display for RegionId {
+    /// Writes the number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<u64> for RegionId {
+    /// Returns the identity with this number. There may be no such region.
+    fn from(number: u64) -> RegionId {
+        RegionId(number)
+    }
+}
+
+impl From<RegionId> for u64 {
+    fn from(id: RegionId) -> u64 {
+        id.0
+    }
+}
+
+/// The identity of a host, which no other host of the process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostId(u64);
+
+impl HostId {
+    /// Returns a new identity.
+    pub(crate) fn fresh() -> HostId {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        HostId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// A source of identities below 2^52: each once, and in an order that nobody can foresee.
 ///
@@ -33,11 +89,11 @@ impl Identities {
     }
 
     /// Returns the next number, counted from 1, and the identity that belongs to it.
-    pub(crate) fn next(&self) -> (u64, u64) {
+    pub(crate) fn next(&self) -> (RegionNumber, RegionId) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         // At a million a second, that is a hundred years.
         assert!(number >> BITS == 0, "all identities are used up");
-        (number, self.permute(number))
+        (RegionNumber::new(number), RegionId(self.permute(number)))
     }
 
     fn permute(&self, number: u64) -> u64 {
@@ -59,7 +115,7 @@ mod tests {
     const MANY: usize = 100_000;
 
     fn some(identities: &Identities) -> Vec<u64> {
-        (0..MANY).map(|_| identities.next().1).collect()
+        (0..MANY).map(|_| identities.next().1.into()).collect()
     }
 
     // rule 1

@@ -102,9 +102,10 @@ pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, a
 pub use error::RegionError;
 pub use handover::{GiveError, LentRegion};
 pub use host::{
-    Counts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
+    HostCounts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
     RegionUsage, ShortOfMemory, WriteGuard,
 };
+pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};

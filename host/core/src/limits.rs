@@ -51,7 +51,7 @@ pub struct Limits {
     pub run_time: Option<Duration>,
     /// VMA splits that the windows of the guest may make in its memories. Default 8192. All
     /// guests together also keep to half of `vm.max_map_count`.
-    pub mappings: u32,
+    pub vmas: u32,
     /// Bytes per `read-at` and `write-at`. Default 16 MiB.
     pub copy_bytes: u64,
     /// Separate runs of bytes that the guest's claims do not pin, all claims together. Each takes
@@ -111,7 +111,7 @@ impl Default for Limits {
             descriptors: share(descriptors(), 8, 1024).max(16),
             call_time: Some(Duration::from_secs(60)),
             run_time: None,
-            mappings: 8192,
+            vmas: 8192,
             copy_bytes: 16 * MIB,
             unpinned_spans: 16_384,
             host_memory_bytes: 128 * MIB,
@@ -120,8 +120,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    #[doc(hidden)]
-    pub fn quota(&self) -> Quota {
+    pub(crate) fn quota(&self) -> Quota {
         Quota {
             regions: self.regions.into(),
             claimed_bytes: self.claimed_bytes,
@@ -185,12 +184,12 @@ impl HostLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pressure::tree::Tree;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     // rule 10
     #[test]
     fn half_of_the_machine_without_a_smaller_limit() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("proc/meminfo", "MemTotal:    4096 kB\nMemFree: 1 kB\n");
         assert_eq!(half_of_available_in(&tree.proc()), 2 * MIB);
         tree.write("sys/fs/cgroup/app/memory.max", "max\n");
@@ -203,7 +202,7 @@ mod tests {
     // rule 10
     #[test]
     fn half_of_the_cgroups_limit_if_that_is_smaller() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("proc/meminfo", "MemTotal:    4096 kB\n");
         tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
         assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);
@@ -212,7 +211,7 @@ mod tests {
     // rule 10
     #[test]
     fn half_of_the_cgroups_limit_without_meminfo() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         assert_eq!(half_of_available_in(&tree.proc()), GIB);
         tree.write("sys/fs/cgroup/app/memory.max", "1048576\n");
         assert_eq!(half_of_available_in(&tree.proc()), MIB / 2);

@@ -34,6 +34,6 @@
 pub use crate::host::Region;
 pub use crate::wit::bindings::tombolo::memory::regions::{ErrorCode, Rights};
 
-// The bindings of a world name these, in a function that need not be called.
-#[doc(hidden)]
+/// Items that the bindings of a world name, in a function that need not be called. [`Host`] is
+/// the generated trait of the interface, and not a [`RegionHost`](crate::RegionHost).
 pub use crate::wit::bindings::tombolo::memory::regions::{Host, HostWithStore, add_to_linker};

@@ -84,7 +84,7 @@ impl WindowObserver for WindowOwner {
         if self.region.inner.ledger.close(self.id, end) {
             tracing::warn!(
                 region = %self.region.inner.name,
-                id = self.region.inner.id,
+                id = %self.region.inner.id,
                 guest = self.region.owner.name,
                 "region poisoned: a writer died while it had a window"
             );
@@ -181,7 +181,7 @@ impl Window {
         tracing::debug!(
             guest = ctx.name(),
             region = %inner.name,
-            id = inner.id,
+            id = %inner.id,
             offset,
             length,
             %access,
@@ -248,7 +248,7 @@ impl Window {
 fn splits_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
     let mark = ctx.mark.as_ref();
     let elsewhere = mark.map_or(0, |mark| mark.splits_elsewhere(memory));
-    u64::from(owner.limits.mappings).saturating_sub(elsewhere)
+    u64::from(owner.limits.vmas).saturating_sub(elsewhere)
 }
 
 /// The part of a window of a claim, in the memory of the store in hand, that shows a span.
@@ -377,7 +377,7 @@ fn unmap(
     inner.ledger.close(id, end);
     tracing::debug!(
         region = %inner.name,
-        id = inner.id,
+        id = %inner.id,
         address = format_args!("{:#x}", address(&location.memory, location.start)),
         "window unmapped"
     );
@@ -485,8 +485,7 @@ pub(crate) struct At {
 
 impl Region {
     /// Ends all windows of the claim in the memories of the store in hand.
-    #[doc(hidden)]
-    pub fn unmap_to_move(&self, store: StoreId) -> Result<(), MemoryError> {
+    pub(crate) fn unmap_to_move(&self, store: StoreId) -> Result<(), MemoryError> {
         let claim = self.handle().claim();
         unmap_all(store, self.inner(), claim, None, WindowEnd::Orderly)
     }

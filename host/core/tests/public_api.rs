@@ -8,18 +8,25 @@ use tombolo::pressure::{
     Cgroup, Detected, Headroom, Level, MemoryEvents, PressureSink, Psi, SystemGauge, Thresholds,
 };
 use tombolo::{
-    Borrowed, BudgetUsage, Counts, Exhausted, GiveError, HostLimits, Lending, LentRegion, Limits,
-    MarginKeeper, NameError, PackError, Parcel, Pinned, PrepareError, PressureChanges,
+    Borrowed, BudgetUsage, Exhausted, GiveError, HostCounts, HostLimits, Lending, LentRegion,
+    Limits, MarginKeeper, NameError, PackError, Parcel, Pinned, PrepareError, PressureChanges,
     PressureMonitor, ReadGuard, Recipient, Region, RegionCtx, RegionCtxBuilder, RegionError,
-    RegionHost, RegionUsage, Rights, ShortOfMemory, SpanError, Strand, Transfer, WriteGuard,
-    WriteViolation,
+    RegionHost, RegionId, RegionUsage, Rights, ShortOfMemory, SpanError, Strand, Transfer,
+    WriteGuard, WriteViolation,
 };
 
 #[test]
 fn public_types_are_send_and_sync() {
     fn both<T: Send + Sync>() {}
     both::<(Region, ReadGuard, WriteGuard)>();
-    both::<(RegionHost, HostLimits, Limits, Counts, RegionUsage)>();
+    both::<(
+        RegionHost,
+        HostLimits,
+        Limits,
+        HostCounts,
+        RegionId,
+        RegionUsage,
+    )>();
     both::<(RegionCtxBuilder, Strand, Rights, Pinned, BudgetUsage)>();
     both::<(Parcel, Lending, Borrowed, Recipient, LentRegion, Transfer)>();
     both::<(PressureMonitor, PressureChanges, MarginKeeper)>();

@@ -198,6 +198,7 @@ impl Drop for Charge {
 /// An error: a limit is used up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("limit `{limit}` of {owner} is used up: {asked} more asked for, {most} allowed")]
+#[non_exhaustive]
 pub struct Exhausted {
     /// The owner of the limit.
     pub owner: String,
@@ -209,6 +210,19 @@ pub struct Exhausted {
     pub asked: u64,
     /// The limit.
     pub most: u64,
+}
+
+impl Exhausted {
+    /// Creates the error for a limit of an owner, with 0 for all amounts. Set these.
+    pub fn new(owner: impl Into<String>, limit: &'static str) -> Exhausted {
+        Exhausted {
+            owner: owner.into(),
+            limit,
+            used: 0,
+            asked: 0,
+            most: 0,
+        }
+    }
 }
 
 #[cfg(test)]

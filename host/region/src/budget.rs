@@ -27,6 +27,19 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// them, and a claim that pins them meanwhile waits for that long.
 const STEP: u64 = 256;
 
+/// The number of a region, by which its budget knows it. The layer above chooses it, and gives
+/// each region of a budget another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionNumber(u64);
+
+impl RegionNumber {
+    /// Returns the number as a type of its own.
+    #[must_use]
+    pub const fn new(number: u64) -> RegionNumber {
+        RegionNumber(number)
+    }
+}
+
 /// A region whose memory the budget can purge.
 pub trait Purgeable: Send + Sync {
     /// Purges granules that nobody pins, the least recently unpinned first. Returns their
@@ -92,9 +105,9 @@ struct BudgetState {
     freeing: u64,
     /// Granules that commits wait for, and for which there is room.
     promised: u64,
-    regions: BTreeMap<u64, RegionEntry>,
+    regions: BTreeMap<RegionNumber, RegionEntry>,
     /// The regions that can be purged, by their oldest stamp.
-    order: BTreeSet<(u64, u64)>,
+    order: BTreeSet<(u64, RegionNumber)>,
     purges: u64,
     purged: u64,
 }
@@ -163,27 +176,27 @@ impl Budget {
     }
 
     /// Registers a region, which the budget purges from now on when it needs memory.
-    pub fn register(&self, id: u64, region: Weak<dyn Purgeable>) {
+    pub fn register(&self, number: RegionNumber, region: Weak<dyn Purgeable>) {
         let idle = Idle::default();
         self.state()
             .regions
-            .insert(id, RegionEntry { region, idle });
+            .insert(number, RegionEntry { region, idle });
     }
 
     /// Removes a region. Its charge is returned separately, by dropping it.
-    pub fn unregister(&self, id: u64) {
+    pub fn unregister(&self, number: RegionNumber) {
         let mut state = self.state();
-        state.note(id, Idle::default());
-        state.regions.remove(&id);
+        state.note(number, Idle::default());
+        state.regions.remove(&number);
     }
 
     /// Notes how much of a region can be purged. The caller holds the lock of the region.
     /// Returns whether the caller must [enforce](Budget::enforce) the budget after releasing
     /// that lock, because memory over budget can be purged.
     #[must_use]
-    pub(super) fn note(&self, id: u64, idle: Idle) -> bool {
+    pub(super) fn note(&self, number: RegionNumber, idle: Idle) -> bool {
         let mut state = self.state();
-        state.note(id, idle);
+        state.note(number, idle);
         state.over() > 0 && state.purgeable > 0
     }
 
@@ -310,13 +323,13 @@ impl Budget {
     fn purge_some(&self, most: u64) -> u64 {
         let mut state = self.state();
         let mut order = state.order.iter();
-        let first = order.next().map(|(_, id)| *id);
+        let first = order.next().map(|(_, number)| *number);
         // The next region's oldest granule comes before younger ones of this region.
         let until = order.next().map_or(u64::MAX, |(stamp, _)| *stamp);
-        let region = first.and_then(|id| {
-            let region = state.regions.get(&id)?.region.upgrade();
+        let region = first.and_then(|number| {
+            let region = state.regions.get(&number)?.region.upgrade();
             if region.is_none() {
-                state.note(id, Idle::default());
+                state.note(number, Idle::default());
             }
             region
         });
@@ -332,9 +345,9 @@ impl Budget {
 
     /// Notes how much of a region can still be purged after `taken` was taken from it. That
     /// becomes free when it is dropped. The caller holds the lock of the region.
-    pub(super) fn begin_purge(&self, id: u64, idle: Idle, taken: &mut CommitCharge) {
+    pub(super) fn begin_purge(&self, number: RegionNumber, idle: Idle, taken: &mut CommitCharge) {
         let mut state = self.state();
-        state.note(id, idle);
+        state.note(number, idle);
         taken.freeing = true;
         state.freeing += taken.granules;
         state.purges += 1;
@@ -360,16 +373,16 @@ impl BudgetState {
         self.used.saturating_sub(self.most + self.freeing)
     }
 
-    fn note(&mut self, id: u64, idle: Idle) {
-        let Some(entry) = self.regions.get_mut(&id) else {
+    fn note(&mut self, number: RegionNumber, idle: Idle) {
+        let Some(entry) = self.regions.get_mut(&number) else {
             return;
         };
         let before = std::mem::replace(&mut entry.idle, idle);
         if before.granules > 0 {
-            self.order.remove(&(before.oldest, id));
+            self.order.remove(&(before.oldest, number));
         }
         if idle.granules > 0 {
-            self.order.insert((idle.oldest, id));
+            self.order.insert((idle.oldest, number));
         }
         self.purgeable = self.purgeable - before.granules + idle.granules;
     }

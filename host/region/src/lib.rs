@@ -72,7 +72,9 @@ mod text;
 mod vma;
 
 pub use account::{Account, Charge, ChargeKind, Exhausted, Quota};
-pub use budget::{AdmissionControl, Budget, BudgetUsage, CommitCharge, PurgeRequest, Purgeable};
+pub use budget::{
+    AdmissionControl, Budget, BudgetUsage, CommitCharge, PurgeRequest, Purgeable, RegionNumber,
+};
 pub use ledger::{
     Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, LiveOwner, PinError, PinUndo,
     PinUsage, RESERVATION, WaitStatus, WaiterId, WindowEnd, WindowId,

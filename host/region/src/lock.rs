@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
 
-use crate::budget::{Budget, CommitCharge, Idle, PurgeRequest};
+use crate::budget::{Budget, CommitCharge, Idle, PurgeRequest, RegionNumber};
 use crate::ledger::{Handle, Ledger, PinError, PinUndo};
 use crate::pins::Pinned;
 use crate::span::Span;
@@ -22,7 +22,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// need meanwhile.
 #[derive(Debug)]
 pub struct LedgerLock<P> {
-    id: u64,
+    number: RegionNumber,
     budget: Arc<Budget>,
     ledger: Mutex<Ledger<P>>,
     /// Signals that granules are no longer being purged or paid for.
@@ -43,11 +43,11 @@ pub struct LedgerGuard<'a, P> {
 }
 
 impl<P> LedgerLock<P> {
-    /// Creates the shared ledger of a region. `id` is the one by which the region is
+    /// Creates the shared ledger of a region. `number` is the one by which the region is
     /// [registered](Budget::register) with the budget.
-    pub fn new(id: u64, budget: &Arc<Budget>, ledger: Ledger<P>) -> LedgerLock<P> {
+    pub fn new(number: RegionNumber, budget: &Arc<Budget>, ledger: Ledger<P>) -> LedgerLock<P> {
         LedgerLock {
-            id,
+            number,
             budget: budget.clone(),
             ledger: Mutex::new(ledger),
             settled: Condvar::new(),
@@ -132,7 +132,7 @@ impl<P> LedgerLock<P> {
             return commit;
         }
         let idle = ledger.idle();
-        self.budget.begin_purge(self.id, idle, &mut commit);
+        self.budget.begin_purge(self.number, idle, &mut commit);
         ledger.noted = idle;
         drop(ledger);
         for range in &ranges {
@@ -164,8 +164,8 @@ impl<P> DerefMut for LedgerGuard<'_, P> {
 impl<P> Drop for LedgerGuard<'_, P> {
     fn drop(&mut self) {
         let idle = self.idle();
-        let (id, budget) = (self.lock.id, &self.lock.budget);
-        if idle != self.noted && budget.note(id, idle) {
+        let (number, budget) = (self.lock.number, &self.lock.budget);
+        if idle != self.noted && budget.note(number, idle) {
             self.ledger = None;
             budget.enforce();
         }

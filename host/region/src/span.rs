@@ -180,6 +180,7 @@ impl fmt::Debug for Span {
 
 /// An error: a span is misaligned, empty or out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SpanError {
     /// A value is not a multiple of the granule.
     #[error("the {what} {value:#x} is not a multiple of {GRANULE:#x}")]

@@ -70,7 +70,7 @@ impl Guests {
         limits.regions = 100_000;
         limits.handles = 100_000;
         limits.windows = 100_000;
-        limits.mappings = 100_000;
+        limits.vmas = 100_000;
         limits.call_time = None;
         let command = CommandSpec {
             args: [group, quick, "rows"].map(str::to_owned).to_vec(),

@@ -29,10 +29,10 @@ pub fn run(plan: &Plan) -> Vec<Table> {
 fn guest(plan: &Plan, size: u64, table: &mut Table) {
     let host = host(2 * size);
     let mut guest = Puppet::new(&host, "guest");
-    let shown = guest.create("shown", size).unwrap().unwrap();
+    let region = guest.create("mapped", size).unwrap().unwrap();
     let plain = guest.create("plain", size).unwrap().unwrap();
     let granules = u32::try_from(size / tombolo::GRANULE).unwrap();
-    let (_, at) = guest.shown(shown, granules, WRITE);
+    let (_, at) = guest.mapped(region, granules, WRITE);
     let length = u32::try_from(size).unwrap();
 
     let mut times: [Times; 9] = Default::default();
@@ -58,15 +58,15 @@ fn guest(plan: &Plan, size: u64, table: &mut Table) {
 
         // Every page is there, and in the window's page table.
         guest.fill(at, length, 1).unwrap();
-        unpin.time(|| guest.unpin(shown, 0, 0).unwrap()).unwrap();
-        let pinned = pin.time(|| guest.pin(shown, 0, 0).unwrap());
+        unpin.time(|| guest.unpin(region, 0, 0).unwrap()).unwrap();
+        let pinned = pin.time(|| guest.pin(region, 0, 0).unwrap());
         assert_eq!(pinned, Ok(Pinned::Intact));
         let sum = first.time(|| guest.sum(at, length).unwrap());
         assert_eq!(sum, again.time(|| guest.sum(at, length).unwrap()));
 
-        guest.unpin(shown, 0, 0).unwrap().unwrap();
+        guest.unpin(region, 0, 0).unwrap().unwrap();
         assert_eq!(purge.time(|| host.purge(size)), size);
-        let pinned = lost.time(|| guest.pin(shown, 0, 0).unwrap());
+        let pinned = lost.time(|| guest.pin(region, 0, 0).unwrap());
         assert_eq!(pinned, Ok(Pinned::Lost));
     }
     table.column(

@@ -140,6 +140,7 @@ impl Question {
                 assert_eq!((start, length), (self.start, self.length));
                 assert_eq!(u128::from(told), limit);
             }
+            other => panic!("{other:?} for {self:?}"),
         }
     }
 

@@ -12,8 +12,8 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use tombolo_core_tests::region::{
-    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, Rights, Span,
-    WaitStatus, WaiterId, WindowEnd, WindowId,
+    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, RegionNumber, Rights,
+    Span, WaitStatus, WaiterId, WindowEnd, WindowId,
 };
 
 /// The repetitions of each path, so that the code around it does not matter.
@@ -84,7 +84,7 @@ fn crowd() -> Crowd {
     let commit = budget.commit(GRANULES).expect("there is room");
     let size = GRANULES * GRANULE;
     let (ledger, first) = Ledger::new(size, &budget, Some(commit), Vec::new());
-    let lock = LedgerLock::new(1, &budget, ledger);
+    let lock = LedgerLock::new(RegionNumber::new(1), &budget, ledger);
     let claim = || {
         let handle = lock.lock().duplicate(&first, Rights::ALL, Vec::new());
         handle.expect("it is permitted")

@@ -11,7 +11,8 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use tombolo_core_tests::region::{
-    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerLock, Rights, Span, WindowEnd,
+    Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerLock, RegionNumber, Rights, Span,
+    WindowEnd,
 };
 
 /// The repetitions of each path, so that the code around it does not matter.
@@ -35,7 +36,7 @@ fn region(windows: u64) -> (LedgerLock<()>, Handle) {
     let commit = budget.commit(GRANULES).expect("there is room");
     let size = GRANULES * GRANULE;
     let (ledger, handle) = Ledger::new(size, &budget, Some(commit), Vec::new());
-    let lock = LedgerLock::new(1, &budget, ledger);
+    let lock = LedgerLock::new(RegionNumber::new(1), &budget, ledger);
     for _ in 0..windows {
         let _stays = open(&lock, &handle, Access::Read);
     }

@@ -8,7 +8,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64 as Scheduled};
 use loom::thread;
 use tombolo_region::{
     Budget, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, Pinned, PurgeRequest, Purgeable,
-    Rights, Span,
+    RegionNumber, Rights, Span,
 };
 
 /// A region of one granule, with its contents.
@@ -34,12 +34,12 @@ impl Store {
         let commit = budget.commit(1).expect("there is room for it");
         let (ledger, handle) = Ledger::new(GRANULE, budget, Some(commit), Vec::new());
         let store = Arc::new(Store {
-            lock: LedgerLock::new(id, budget, ledger),
+            lock: LedgerLock::new(RegionNumber::new(id), budget, ledger),
             pinned: AtomicBool::new(false),
             value: Scheduled::new(0),
         });
         let purge: Arc<dyn Purgeable> = store.clone();
-        budget.register(id, Arc::downgrade(&purge));
+        budget.register(RegionNumber::new(id), Arc::downgrade(&purge));
         (store, handle)
     }
 

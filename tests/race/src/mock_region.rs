@@ -14,7 +14,7 @@ use shuttle::thread::yield_now;
 use tombolo_region::{
     Access, Account, Budget, Charge, ChargeKind, ClaimId, Exhausted, GRANULE, Handle, Holder,
     Ledger, LedgerError, LedgerLock, LendId, NotifyingGuard, NotifyingLedger, Quota, RESERVATION,
-    Rights, Span, Time, WaiterId, WindowEnd, WindowId,
+    RegionNumber, Rights, Span, Time, WaiterId, WindowEnd, WindowId,
 };
 
 use crate::time::DrivenTime;
@@ -132,7 +132,7 @@ impl MockHost {
         let (ledger, handle) = Ledger::new(size, &self.budget, Some(commit), claim);
         let mut regions = lock(&self.regions);
         let id = regions.len() as u64;
-        let ledger = LedgerLock::new(id, &self.budget, ledger);
+        let ledger = LedgerLock::new(RegionNumber::new(id), &self.budget, ledger);
         let shared = Arc::new(Shared {
             id,
             size,

@@ -12,7 +12,7 @@ use shuttle::thread::yield_now;
 
 use tombolo_region::{
     Budget, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, PinError, Pinned, PurgeRequest,
-    Purgeable, Rights, Span,
+    Purgeable, RegionNumber, Rights, Span,
 };
 
 /// The granules of each region.
@@ -160,14 +160,14 @@ impl Store {
         let size = GRANULES as u64 * GRANULE;
         let (ledger, handle) = Ledger::new(size, budget, commit, Vec::new());
         let store = Arc::new(Store {
-            lock: LedgerLock::new(id, budget, ledger),
+            lock: LedgerLock::new(RegionNumber::new(id), budget, ledger),
             granules: Default::default(),
             resident: resident.clone(),
             seen: seen.clone(),
             meanwhile: OnceLock::new(),
         });
         let purge: Arc<dyn Purgeable> = store.clone();
-        budget.register(id, Arc::downgrade(&purge));
+        budget.register(RegionNumber::new(id), Arc::downgrade(&purge));
         let mut claim = Claim {
             store: store.clone(),
             handle: Some(handle),

@@ -51,12 +51,12 @@ mod lending {
     #[tokio::test]
     async fn read_windows_stay_while_the_borrower_reads() {
         let harness = Harness::new().await;
-        let region = region(harness.host(), "shown");
+        let region = region(harness.host(), "kept");
         let mut client = harness.client("client").await;
         client.give(&region, Rights::READ | Rights::SHARE).await;
         let mut call = client.say(with(Scenario::LendKept, "read gate-reading it"));
         harness.gate.reached(&mut call).await;
-        assert_eq!(mapped("shown"), 2);
+        assert_eq!(mapped("kept"), 2);
         assert_eq!(&region.try_read(0..2).unwrap()[..], [0, 0]);
         harness.gate.open();
         assert_eq!(call.await.unwrap(), Ok("0 0".into()));
@@ -80,10 +80,10 @@ mod lending {
 
     // rule 5
     #[tokio::test]
-    async fn embedder_can_keep_windows_shown() {
+    async fn embedder_can_keep_windows_mapped() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "vouched");
-        let mut client = harness.client_that_keeps_windows_shown().await;
+        let mut client = harness.client_that_keeps_windows_mapped().await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say(with(Scenario::LendKept, "write gate it"));
         harness.gate.reached(&mut call).await;
@@ -247,7 +247,7 @@ mod cancelling {
     async fn cancelled_lenders_windows_become_zero_pages() {
         let harness = Harness::new().await;
         let region = region(harness.host(), "cancelled");
-        let mut client = harness.client_that_keeps_windows_shown().await;
+        let mut client = harness.client_that_keeps_windows_mapped().await;
         client.give(&region, Rights::ALL).await;
         let mut call = client.say(with(Scenario::LendKept, "read gate it"));
         harness.gate.reached(&mut call).await;
@@ -508,8 +508,8 @@ mod synchronous {
             pair.say(with(Scenario::LendKept, "write writing return")),
             Ok("3 0".into())
         );
-        // The kept window is hidden during the call and shown after it.
-        assert_eq!(pair.shown_during_calls(), [0]);
+        // The kept window is hidden during the call and mapped after it.
+        assert_eq!(pair.mapped_during_calls(), [0]);
         assert_eq!(mapped("sync"), 1);
         assert!(is_would_block(region.try_read(0..1)));
         pair.finish();

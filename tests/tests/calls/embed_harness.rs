@@ -467,9 +467,9 @@ impl Harness {
     }
 
     #[allow(unsafe_code)]
-    pub(crate) async fn client_that_keeps_windows_shown(&self) -> Guest {
+    pub(crate) async fn client_that_keeps_windows_mapped(&self) -> Guest {
         // SAFETY: the tests await or drop the calls of this guest, and forget none.
-        let regions = unsafe { self.host.context("client").keep_shown_while_lent() };
+        let regions = unsafe { self.host.context("client").keep_mapped_while_lent() };
         self.caller(regions.build(), Manner::Right).await
     }
 

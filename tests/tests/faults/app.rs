@@ -257,7 +257,7 @@ fn memory_grows_up_to_its_limit() {
     let last = u32::MAX - PAGE + 1;
     let number = puppet.create("last", GRANULE).unwrap().unwrap();
     puppet
-        .show(number, 0, GRANULE, WRITE, last)
+        .map(number, 0, GRANULE, WRITE, last)
         .unwrap()
         .unwrap();
     puppet.poke(u32::MAX, 7).unwrap();

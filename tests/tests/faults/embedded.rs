@@ -22,8 +22,8 @@ fn embedded_guest_traps_at_its_next_host_call() {
         let region = filled(&host, "music", 2 * GRANULE, 1);
         let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (_, at_b) = b.shown(in_b, 2, READ);
-        let (_, at_a) = a.shown(in_a, 2, READ);
+        let (_, at_b) = b.mapped(in_b, 2, READ);
+        let (_, at_a) = a.mapped(in_a, 2, READ);
         write(&mut a, at_a).unwrap();
         // The bytes went to private copies.
         assert_eq!(b.byte(at_b + 5000), 1);
@@ -45,7 +45,7 @@ fn store_of_an_embedded_guest_traps() {
         let mut a = Puppet::new(&host, "a");
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (_, at) = a.shown(number, 1, READ);
+        let (_, at) = a.mapped(number, 1, READ);
         let error = a.poke(at + at_most, 9).unwrap_err();
         assert!(error.is::<wasmtime::Trap>(), "{error:?}");
         drop(a);

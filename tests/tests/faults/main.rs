@@ -85,7 +85,7 @@ fn handle_faults(handler: usize, flags: libc::c_int) {
 fn busy_guest(host: &RegionHost) -> Puppet {
     let mut a = Puppet::new(host, "a");
     let number = a.create("music", GRANULE).unwrap().unwrap();
-    let (_, at) = a.shown(number, 1, READ);
+    let (_, at) = a.mapped(number, 1, READ);
     assert_eq!(a.byte(at), 0);
     a
 }

@@ -31,7 +31,7 @@ fn scattered_violations_make_few_mappings() {
         let (mut a, mut b) = (Puppet::new(&host, "a"), Puppet::new(&host, "b"));
         let region = host.create("music", 256 << 20).unwrap();
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (_, at) = a.shown(number, 4096, READ);
+        let (_, at) = a.mapped(number, 4096, READ);
         let before = count_of_mappings();
         a.fill_apart(at, 8192, FILLS).unwrap();
         let after = count_of_mappings();
@@ -53,7 +53,7 @@ fn isolated_windows_stop_at_the_windows_limit() {
         || {
             let (count, text) = isolated_windows(Limits::default());
             assert!(
-                text.contains("`windows`") || text.contains("`mappings`"),
+                text.contains("`windows`") || text.contains("`vmas`"),
                 "{text}"
             );
             assert!((4000..=4096).contains(&count), "{count}: {text}");
@@ -68,9 +68,9 @@ fn isolated_windows_stop_at_the_mappings_limit() {
         "mappings::isolated_windows_stop_at_the_mappings_limit",
         || {
             let mut limits = Limits::default();
-            (limits.windows, limits.mappings) = (40_000, 2000);
+            (limits.windows, limits.vmas) = (40_000, 2000);
             let (count, text) = isolated_windows(limits);
-            assert!(text.contains("`mappings`"), "{text}");
+            assert!(text.contains("`vmas`"), "{text}");
             assert!((990..=1000).contains(&count), "{count}: {text}");
         },
     );
@@ -83,10 +83,10 @@ fn isolated_windows_stop_at_half_of_max_map_count() {
         "mappings::isolated_windows_stop_at_half_of_max_map_count",
         || {
             let mut limits = Limits::default();
-            (limits.windows, limits.mappings) = (u32::MAX / 4, u32::MAX);
+            (limits.windows, limits.vmas) = (u32::MAX / 4, u32::MAX);
             let (count, text) = isolated_windows(limits);
             assert!(
-                text.contains("`mappings`") && text.contains("max_map_count"),
+                text.contains("`vmas`") && text.contains("max_map_count"),
                 "{text}"
             );
             assert!(count * 2 <= most_mappings() / 2, "{count}: {text}");
@@ -108,7 +108,7 @@ fn isolated_windows(limits: Limits) -> (usize, String) {
     let text = loop {
         assert!(count < 32_700, "nothing stopped it");
         let at = (first + 2 * count as u32) * PAGE;
-        match a.show(number, 0, GRANULE, READ, at).unwrap() {
+        match a.map(number, 0, GRANULE, READ, at).unwrap() {
             Ok(_) => count += 1,
             Err(ErrorCode::Exhausted(text)) => break text,
             Err(other) => panic!("{other:?}"),
@@ -140,7 +140,7 @@ fn windows_at_new_places_stay_below_the_limit() {
             let host = RegionHost::new();
             let region = filled(&host, "music", GRANULE, 1);
             let mut limits = Limits::default();
-            limits.mappings = 1000;
+            limits.vmas = 1000;
             let mut a = Puppet::with_limits(&host, "a", limits);
             let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
             let first = a.pages().unwrap();
@@ -152,13 +152,13 @@ fn windows_at_new_places_stay_below_the_limit() {
                 // Used pages keep the kernel from merging the mappings.
                 let touch = |a: &mut Puppet| a.poke(at, 1).unwrap();
                 touch(&mut a);
-                match a.show(number, 0, GRANULE, READ, at).unwrap() {
+                match a.map(number, 0, GRANULE, READ, at).unwrap() {
                     Ok(window) => {
                         a.drop_window(window).unwrap();
                         touch(&mut a);
                     }
                     Err(ErrorCode::Exhausted(text)) => {
-                        assert!(text.contains("`mappings`"), "{text}");
+                        assert!(text.contains("`vmas`"), "{text}");
                         refused += 1;
                     }
                     Err(other) => panic!("{other:?}"),
@@ -171,7 +171,7 @@ fn windows_at_new_places_stay_below_the_limit() {
             assert!(refused > 0, "nothing was counted");
             // A place that had a window before costs nothing.
             let window = a
-                .show(number, 0, GRANULE, READ, first * PAGE)
+                .map(number, 0, GRANULE, READ, first * PAGE)
                 .unwrap()
                 .unwrap();
             a.drop_window(window).unwrap();

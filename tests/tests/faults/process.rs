@@ -98,7 +98,7 @@ fn fault_beside_windows_reaches_the_handler() {
         let mut a = Puppet::new(&host, "a");
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (_, at) = a.shown(number, 1, READ);
+        let (_, at) = a.mapped(number, 1, READ);
         let base = mappings_of(&region)[0].range.start - u64::from(at);
         // The address is past the accessible part.
         let beyond = base + (1 << 32) - 4096;

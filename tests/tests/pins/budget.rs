@@ -57,7 +57,7 @@ fn bytes_unpinned_over_budget_are_purged_at_once() {
     let host = host(8);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 6);
-    let (window, at) = a.shown(number, 6, WRITE);
+    let (window, at) = a.mapped(number, 6, WRITE);
     assert_eq!(host.set_budget(3 * GRANULE), 3 * GRANULE);
     assert_eq!(allocated(&region), 6);
 

@@ -15,7 +15,7 @@ fn dead_guest_frees_pinned_and_unpinned_bytes() {
     let name = "half of it purged when its guest dies";
 
     let number = a.create(name, 6 * GRANULE).unwrap().unwrap();
-    let (_, at) = a.shown(number, 6, WRITE);
+    let (_, at) = a.mapped(number, 6, WRITE);
     a.fill(at, 6 * PAGE, 7).unwrap();
     a.unpin(number, GRANULE, 2 * GRANULE).unwrap().unwrap();
     assert_eq!(kernels(name), (vec![6 * GRANULE], 2));
@@ -56,7 +56,7 @@ fn dead_guest_leaves_other_claims_their_bytes() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "half purged, and shared", 6 * GRANULE, 7);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    a.shown(number, 6, READ);
+    a.mapped(number, 6, READ);
     // The host program pins the first three granules, the guest the last two. One is
     // unpinned.
     region.unpin(3 * GRANULE..).unwrap();

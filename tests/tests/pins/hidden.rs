@@ -10,7 +10,7 @@ fn unpinned_bytes_of_a_window_are_zeros_until_pinned() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (_region, number) = shared(&host, &mut a, 4);
-    let (window, at) = a.shown(number, 4, WRITE);
+    let (window, at) = a.mapped(number, 4, WRITE);
     a.poke(at + PAGE + 3, 9).unwrap();
     a.unpin(number, GRANULE, 2 * GRANULE).unwrap().unwrap();
     assert_eq!(a.byte(at + PAGE - 1), 7);
@@ -40,13 +40,13 @@ fn hidden_parts_keep_their_lock() {
     let (region, number) = shared(&host, &mut a, 2);
     region.pin(..).unwrap();
     let other = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (_, at_a) = a.shown(number, 2, READ);
-    let (_, at_b) = b.shown(other, 2, READ);
+    let (_, at_a) = a.mapped(number, 2, READ);
+    let (_, at_b) = b.mapped(other, 2, READ);
     a.unpin(number, 0, GRANULE).unwrap().unwrap();
     assert_eq!((a.byte(at_a), b.byte(at_b)), (0, 7));
     // The lock of the hidden part conflicts with a writer.
     let at = b.allocate(1).unwrap();
-    let refused = b.show(other, 0, GRANULE, WRITE, at).unwrap();
+    let refused = b.map(other, 0, GRANULE, WRITE, at).unwrap();
     assert_eq!(refused, Err(ErrorCode::WouldBlock));
     // The other claim loses no byte.
     assert_eq!(host.purge(u64::MAX), 0);
@@ -76,7 +76,7 @@ fn access_change_covers_hidden_parts() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 4);
-    let (window, at) = a.shown(number, 4, WRITE);
+    let (window, at) = a.mapped(number, 4, WRITE);
     let permissions = || -> Vec<String> {
         let all = mappings_of(&region).into_iter();
         all.map(|it| it.permissions).collect()
@@ -120,7 +120,7 @@ fn window_keeps_its_claims_pins_without_a_handle() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 2);
-    let (window, at) = a.shown(number, 2, READ);
+    let (window, at) = a.mapped(number, 2, READ);
     a.drop_handle(number).unwrap();
     assert_eq!(host.purge(u64::MAX), 0);
     assert_eq!(a.byte(at), 7);
@@ -135,14 +135,14 @@ fn write_violation_beside_holes_harms_no_other_guest() {
     let host = host(64);
     let mut a = guest(&host, "a");
     let (region, number) = shared(&host, &mut a, 6);
-    let (_, at) = a.shown(number, 6, READ);
+    let (_, at) = a.mapped(number, 6, READ);
     for hole in [1, 3] {
         a.unpin(number, hole * GRANULE, GRANULE).unwrap().unwrap();
     }
     // The guest may write to a hole, by any instruction.
     a.fill(at + PAGE, PAGE, 5).unwrap();
     a.poke(at + 3 * PAGE, 5).unwrap();
-    // This write goes from one shown part through a hole into the next.
+    // This write goes from one visible part through a hole into the next.
     let _ = a.fill(at + 2 * PAGE + 5, 3 * PAGE, 9);
     let _ = a.fill(at + 5, 1, 9);
     assert!(a.unpin(number, 0, 0).is_err());

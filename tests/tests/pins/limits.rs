@@ -9,10 +9,10 @@ use tombolo_test_util::puppet::{Pinned, Puppet, READ, WRITE, mappings_in, mappin
 fn holes_in_windows_count_as_mappings() {
     let host = host(1000);
     let mut limits = Limits::default();
-    limits.mappings = 12;
+    limits.vmas = 12;
     let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 64);
-    let (window, at) = a.shown(number, 64, WRITE);
+    let (window, at) = a.mapped(number, 64, WRITE);
     let place = mappings_of(&region)[0].range.clone();
     let base = mappings_in(place.clone()).len();
     // The window counts two splits, and each hole inside it two.
@@ -20,7 +20,7 @@ fn holes_in_windows_count_as_mappings() {
         let offset = (2 * hole + 1) * GRANULE;
         a.unpin(number, offset, GRANULE).unwrap().unwrap();
     }
-    exhausted(a.unpin(number, 20 * GRANULE, GRANULE).unwrap(), "mappings");
+    exhausted(a.unpin(number, 20 * GRANULE, GRANULE).unwrap(), "vmas");
     assert_eq!(
         a.is_pinned(number, 20 * GRANULE, GRANULE).unwrap(),
         Ok(true)
@@ -28,7 +28,7 @@ fn holes_in_windows_count_as_mappings() {
     assert_eq!(a.byte(at + 20 * PAGE), 7);
     let holes = mappings_in(place.clone()).len();
     assert!(holes <= base + 10, "{holes} and {base}");
-    // Parts that are shown again cost nothing, because the kernel merges the mappings.
+    // Parts that are unmasked cost nothing, because the kernel merges the mappings.
     a.pin(number, 0, 0).unwrap().unwrap();
     assert_eq!(mappings_in(place.clone()).len(), base);
     for hole in 0..5 {
@@ -38,7 +38,7 @@ fn holes_in_windows_count_as_mappings() {
     // The splits end with their window.
     a.drop_window(window).unwrap();
     a.pin(number, 0, 0).unwrap().unwrap();
-    a.show(number, 0, 64 * GRANULE, WRITE, at).unwrap().unwrap();
+    a.map(number, 0, 64 * GRANULE, WRITE, at).unwrap().unwrap();
     a.unpin(number, 8 * GRANULE, GRANULE).unwrap().unwrap();
     assert_eq!((a.byte(at + 8 * PAGE), a.byte(at + 9 * PAGE)), (0, 7));
 }
@@ -49,10 +49,10 @@ fn holes_in_windows_count_as_mappings() {
 fn pin_refused_at_the_limit_reports_its_loss_later() {
     let host = host(1000);
     let mut limits = Limits::default();
-    limits.mappings = 12;
+    limits.vmas = 12;
     let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 64);
-    let (_, at) = a.shown(number, 64, WRITE);
+    let (_, at) = a.mapped(number, 64, WRITE);
     a.unpin(number, 10 * GRANULE, 20 * GRANULE)
         .unwrap()
         .unwrap();
@@ -64,15 +64,15 @@ fn pin_refused_at_the_limit_reports_its_loss_later() {
     assert_eq!(host.purge(u64::MAX), 24 * GRANULE);
     let middle = at + 20 * PAGE;
     a.poke(middle, 5).unwrap();
-    let shown = mappings_of(&region);
+    let mapped = mappings_of(&region);
     for _ in 0..2 {
-        exhausted(a.pin(number, 20 * GRANULE, GRANULE).unwrap(), "mappings");
+        exhausted(a.pin(number, 20 * GRANULE, GRANULE).unwrap(), "vmas");
         assert_eq!(
             a.is_pinned(number, 20 * GRANULE, GRANULE).unwrap(),
             Ok(false)
         );
         assert_eq!(a.byte(middle), 5, "it is still the guest's own");
-        assert_eq!(mappings_of(&region), shown);
+        assert_eq!(mappings_of(&region), mapped);
         let budget = host.budget();
         assert_eq!(budget.committed - budget.purgeable, 40 * GRANULE);
     }
@@ -105,15 +105,15 @@ fn refused_pin_hides_both_windows_again() {
     let host = host(1000);
     let mut limits = Limits::default();
     // Each window counts two splits and its hidden part two. Two are left for one more.
-    limits.mappings = 10;
+    limits.vmas = 10;
     let mut a = Puppet::with_limits(&host, "a", limits);
     let (region, number) = shared(&host, &mut a, 9);
-    let (_, one) = a.shown(number, 9, READ);
-    let (other_window, other) = a.shown(number, 9, READ);
+    let (_, one) = a.mapped(number, 9, READ);
+    let (other_window, other) = a.mapped(number, 9, READ);
     a.unpin(number, 2 * GRANULE, 5 * GRANULE).unwrap().unwrap();
-    let shown = mappings_of(&region);
-    exhausted(a.pin(number, 4 * GRANULE, GRANULE).unwrap(), "mappings");
-    assert_eq!(mappings_of(&region), shown);
+    let mapped = mappings_of(&region);
+    exhausted(a.pin(number, 4 * GRANULE, GRANULE).unwrap(), "vmas");
+    assert_eq!(mappings_of(&region), mapped);
     assert_eq!(
         a.is_pinned(number, 4 * GRANULE, GRANULE).unwrap(),
         Ok(false)

@@ -25,7 +25,7 @@ fn loss_of_purged_bytes_is_told_each_claim_once() {
     assert_eq!(a.pin(number, 0, GRANULE).unwrap(), Ok(Pinned::Intact));
     assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Lost));
     assert_eq!(a.pin(number, 0, 0).unwrap(), Ok(Pinned::Intact));
-    let (_, at) = a.shown(number, 4, READ);
+    let (_, at) = a.mapped(number, 4, READ);
     assert_eq!((a.byte(at), a.byte(at + PAGE)), (7, 0));
     assert_eq!(b.pin(other, 0, 0).unwrap(), Ok(Pinned::Lost));
     assert_eq!(b.pin(other, 0, 0).unwrap(), Ok(Pinned::Intact));
@@ -41,7 +41,7 @@ fn unpinned_bytes_are_refused() {
     a.unpin(number, GRANULE, 0).unwrap().unwrap();
     let at = a.allocate(2).unwrap();
     for access in [READ, WRITE] {
-        let refused = a.show(number, 0, 2 * GRANULE, access, at).unwrap();
+        let refused = a.map(number, 0, 2 * GRANULE, access, at).unwrap();
         assert_eq!(refused, Err(ErrorCode::Unpinned));
     }
     let refused = a.read_at(number, GRANULE - 1, 2).unwrap();
@@ -53,7 +53,7 @@ fn unpinned_bytes_are_refused() {
     assert!(matches!(region.try_write(0..1), Err(RegionError::Unpinned)));
     // The pinned bytes are unchanged.
     assert_eq!(a.read_at(number, 0, 1).unwrap(), Ok(vec![7]));
-    a.show(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
+    a.map(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
     a.assert_works();
 }
 
@@ -142,7 +142,7 @@ fn frozen_regions_are_purged_whole_or_not_at_all() {
     // One claim pins one granule.
     assert_eq!(host.purge(u64::MAX), 0);
     exhausted(a.create("big", 5 * GRANULE).unwrap(), "budget");
-    let (window, at) = b.shown(other, 1, READ);
+    let (window, at) = b.mapped(other, 1, READ);
     b.unpin(other, 0, 0).unwrap().unwrap();
     // One granule is needed, and the whole region is purged.
     a.create("big", 5 * GRANULE).unwrap().unwrap();
@@ -155,7 +155,7 @@ fn frozen_regions_are_purged_whole_or_not_at_all() {
         b.pin(other, 0, 0).unwrap().map(|_| ()),
         b.unpin(other, 0, 0).unwrap(),
         b.is_pinned(other, 0, 0).unwrap().map(|_| ()),
-        b.show(other, 0, GRANULE, READ, place).unwrap().map(|_| ()),
+        b.map(other, 0, GRANULE, READ, place).unwrap().map(|_| ()),
         b.read_at(other, 0, 1).unwrap().map(|_| ()),
         b.write_at(other, 0, b"x").unwrap(),
         b.freeze(other).unwrap(),

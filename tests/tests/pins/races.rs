@@ -62,7 +62,7 @@ fn pins_of_many_windows_keep_no_guard_waiting() {
     let (region, number) = shared(&host, &mut a, 2);
     region.pin(GRANULE..2 * GRANULE).unwrap();
     for _ in 0..1000 {
-        a.shown(number, 1, READ);
+        a.mapped(number, 1, READ);
     }
     let (over, guards) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut unpinning, mut pinning) = (0, 0);

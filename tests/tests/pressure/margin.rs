@@ -38,10 +38,7 @@ impl MemoryGauge for Left {
     }
 
     fn headroom(&self, _: u64) -> io::Result<Headroom> {
-        Ok(Headroom {
-            memory: self.0.load(Ordering::SeqCst),
-            swap: 0,
-        })
+        Ok(Headroom::new(self.0.load(Ordering::SeqCst), 0))
     }
 }
 

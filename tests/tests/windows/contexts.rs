@@ -13,8 +13,8 @@ fn swapped_contexts_remap_and_release_nothing() {
     let of_b = filled(&host, "of b", GRANULE, 2);
     let in_a = a.receive(of_a.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(of_b.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window_a, at_a) = a.shown(in_a, 1, WRITE);
-    let (window_b, at_b) = b.shown(in_b, 1, WRITE);
+    let (window_a, at_a) = a.mapped(in_a, 1, WRITE);
+    let (window_b, at_b) = b.mapped(in_b, 1, WRITE);
     let before = (mappings_of(&of_a), mappings_of(&of_b));
 
     std::mem::swap(
@@ -61,7 +61,7 @@ fn contexts_can_be_swapped_back() {
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let region = filled(&host, "music", GRANULE, 1);
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window, at) = a.shown(in_a, 1, WRITE);
+    let (window, at) = a.mapped(in_a, 1, WRITE);
     for _ in 0..2 {
         std::mem::swap(
             &mut a.store.data_mut().regions,
@@ -83,7 +83,7 @@ fn replaced_context_leaves_windows_to_the_memory() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window, at) = a.shown(number, 1, WRITE);
+    let (window, at) = a.mapped(number, 1, WRITE);
     let before = mappings_of(&region);
     drop(std::mem::replace(
         &mut a.store.data_mut().regions,
@@ -113,7 +113,7 @@ fn forgotten_context_keeps_no_window_and_no_lock() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    a.shown(number, 1, READ);
+    a.mapped(number, 1, READ);
     let data = a.store.data_mut();
     std::mem::forget(std::mem::replace(
         &mut data.regions,
@@ -139,7 +139,7 @@ fn moved_context_does_not_touch_its_new_store() {
     for _ in 0..8 {
         let mut a = guest(&host, "a");
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (window, at) = a.shown(number, 1, READ);
+        let (window, at) = a.mapped(number, 1, READ);
         let mapped = mappings_of(&region);
         assert_eq!(mapped.len(), 1);
         // The contexts of earlier guests name windows that have ended.

@@ -10,7 +10,7 @@ fn window_outlives_its_handle() {
     let host = host();
     let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
     let number = a.create("music", GRANULE).unwrap().unwrap();
-    let (window, at) = a.shown(number, 1, WRITE);
+    let (window, at) = a.mapped(number, 1, WRITE);
     a.drop_handle(number).unwrap();
     a.poke(at, 5).unwrap();
     assert_eq!(a.byte(at), 5);
@@ -31,9 +31,9 @@ fn window_outlives_the_other_guest() {
     let region = filled(&host, "music", GRANULE, 1);
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window_a, _) = a.shown(in_a, 1, READ);
-    let (_, at_a) = a.shown(in_a, 1, READ);
-    let (_, at_b) = b.shown(in_b, 1, READ);
+    let (window_a, _) = a.mapped(in_a, 1, READ);
+    let (_, at_a) = a.mapped(in_a, 1, READ);
+    let (_, at_b) = b.mapped(in_b, 1, READ);
     a.drop_window(window_a).unwrap();
     assert_eq!((a.byte(at_a), b.byte(at_b)), (1, 1));
     drop(a);
@@ -52,7 +52,7 @@ fn dropped_guest_poisons_unless_it_finished() {
         let region = filled(&host, "music", GRANULE, 1);
         let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (_, at) = a.shown(in_a, 1, access);
+        let (_, at) = a.mapped(in_a, 1, access);
         if access == WRITE {
             a.poke(at, 2).unwrap();
         }
@@ -66,7 +66,7 @@ fn dropped_guest_poisons_unless_it_finished() {
         if poisoned {
             let at = b.allocate(1).unwrap();
             let refused = Err(ErrorCode::Poisoned);
-            assert_eq!(b.show(in_b, 0, GRANULE, READ, at).unwrap(), refused);
+            assert_eq!(b.map(in_b, 0, GRANULE, READ, at).unwrap(), refused);
             assert_eq!(b.read_at(in_b, 0, 1).unwrap(), Err(ErrorCode::Poisoned));
             assert_eq!(b.write_at(in_b, 0, &[1]).unwrap(), Err(ErrorCode::Poisoned));
             assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::Poisoned));

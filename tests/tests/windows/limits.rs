@@ -13,9 +13,9 @@ fn window_over_the_limit_is_refused_by_name() {
     let mut a = Puppet::with_limits(&host, "a", limits);
     let region = filled(&host, "music", GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let shown: Vec<_> = (0..3).map(|_| a.shown(number, 1, READ).0).collect();
+    let shown: Vec<_> = (0..3).map(|_| a.mapped(number, 1, READ).0).collect();
     let at = a.allocate(1).unwrap();
-    match a.show(number, 0, GRANULE, READ, at).unwrap() {
+    match a.map(number, 0, GRANULE, READ, at).unwrap() {
         Err(ErrorCode::Exhausted(text)) => {
             assert!(
                 text.contains("`windows`") && text.contains("guest `a`"),
@@ -26,7 +26,7 @@ fn window_over_the_limit_is_refused_by_name() {
     }
     assert_eq!(mappings_of(&region).len(), 3);
     a.drop_window(shown[1]).unwrap();
-    a.show(number, 0, GRANULE, READ, at).unwrap().unwrap();
+    a.map(number, 0, GRANULE, READ, at).unwrap().unwrap();
     let mut b = guest(&host, "b");
     b.assert_works();
 }

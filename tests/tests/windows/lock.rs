@@ -24,12 +24,12 @@ fn windows_of_one_guest_conflict_unless_both_read() {
         let restricted = a.restrict(number, all()).unwrap().unwrap();
         let duplicated = a.duplicate(number, all()).unwrap().unwrap();
         let at = a.allocate(3).unwrap();
-        a.show(number, 0, 2 * GRANULE, first, at).unwrap().unwrap();
+        a.map(number, 0, 2 * GRANULE, first, at).unwrap().unwrap();
         let elsewhere = a.allocate(3).unwrap();
         for handle in [number, restricted, duplicated] {
             // One common granule is enough.
             let shown = a
-                .show(handle, GRANULE, 2 * GRANULE, second, elsewhere)
+                .map(handle, GRANULE, 2 * GRANULE, second, elsewhere)
                 .unwrap();
             if are_compatible(first, second) {
                 assert_eq!(a.byte(elsewhere), 1);
@@ -40,7 +40,7 @@ fn windows_of_one_guest_conflict_unless_both_read() {
                 assert_eq!(a.byte(elsewhere), 0);
             }
             let apart = a
-                .show(handle, 2 * GRANULE, GRANULE, second, elsewhere)
+                .map(handle, 2 * GRANULE, GRANULE, second, elsewhere)
                 .unwrap();
             a.drop_window(apart.unwrap()).unwrap();
         }
@@ -56,9 +56,9 @@ fn windows_of_two_guests_conflict_unless_both_read() {
         let region = filled(&host, "music", 2 * GRANULE, 1);
         let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let (window, _) = a.shown(in_a, 1, first);
+        let (window, _) = a.mapped(in_a, 1, first);
         let at = b.allocate(2).unwrap();
-        let shown = b.show(in_b, 0, 2 * GRANULE, second, at).unwrap();
+        let shown = b.map(in_b, 0, 2 * GRANULE, second, at).unwrap();
         if are_compatible(first, second) {
             b.drop_window(shown.unwrap()).unwrap();
         } else {
@@ -67,10 +67,10 @@ fn windows_of_two_guests_conflict_unless_both_read() {
             assert_eq!(b.sum(at, 2 * PAGE).unwrap(), 0);
         }
         // The other granules are free, and all are once the first window is dropped.
-        let rest = b.show(in_b, GRANULE, GRANULE, second, at).unwrap().unwrap();
+        let rest = b.map(in_b, GRANULE, GRANULE, second, at).unwrap().unwrap();
         b.drop_window(rest).unwrap();
         a.drop_window(window).unwrap();
-        b.show(in_b, 0, 2 * GRANULE, second, at).unwrap().unwrap();
+        b.map(in_b, 0, 2 * GRANULE, second, at).unwrap().unwrap();
         assert_eq!(b.byte(at), 1);
     }
 }
@@ -86,7 +86,7 @@ fn guards_and_windows_conflict_unless_both_read() {
 
     let guard = region.try_read(GRANULE..GRANULE + 1).unwrap();
     assert_eq!(
-        a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap(),
+        a.map(number, 0, 2 * GRANULE, WRITE, at).unwrap(),
         Err(ErrorCode::WouldBlock)
     );
     assert_eq!(
@@ -94,7 +94,7 @@ fn guards_and_windows_conflict_unless_both_read() {
         Err(ErrorCode::WouldBlock)
     );
     assert_eq!(a.read_at(number, GRANULE, 1).unwrap(), Ok(vec![1]));
-    let window = a.show(number, 0, 3 * GRANULE, READ, at).unwrap().unwrap();
+    let window = a.map(number, 0, 3 * GRANULE, READ, at).unwrap().unwrap();
     assert_eq!(
         a.set_access(window, WRITE).unwrap(),
         Err(ErrorCode::WouldBlock)
@@ -113,10 +113,10 @@ fn guards_and_windows_conflict_unless_both_read() {
 
     let mut guard = region.try_write(GRANULE..GRANULE + 1).unwrap();
     for access in [READ, WRITE] {
-        let refused = a.show(number, GRANULE, GRANULE, access, at).unwrap();
+        let refused = a.map(number, GRANULE, GRANULE, access, at).unwrap();
         assert_eq!(refused, Err(ErrorCode::WouldBlock));
         let apart = a
-            .show(number, 2 * GRANULE, GRANULE, access, at)
+            .map(number, 2 * GRANULE, GRANULE, access, at)
             .unwrap()
             .unwrap();
         a.drop_window(apart).unwrap();
@@ -129,7 +129,7 @@ fn guards_and_windows_conflict_unless_both_read() {
     guard[0] = 2;
     drop(guard);
 
-    let window = a.show(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
+    let window = a.map(number, 0, GRANULE, WRITE, at).unwrap().unwrap();
     assert!(matches!(
         region.try_read(0..1),
         Err(RegionError::WouldBlock)
@@ -148,7 +148,7 @@ fn copies_and_windows_conflict_unless_both_read() {
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window, at) = a.shown(in_a, 1, READ);
+    let (window, at) = a.mapped(in_a, 1, READ);
     // The caller's own windows conflict too, and one common byte is enough.
     assert_eq!(
         a.write_at(in_a, 5, &[2]).unwrap(),
@@ -215,8 +215,8 @@ fn set_access_respects_the_lock() {
     let region = filled(&host, "music", GRANULE, 1);
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window_a, at_a) = a.shown(in_a, 1, READ);
-    let (window_b, at_b) = b.shown(in_b, 1, READ);
+    let (window_a, at_a) = a.mapped(in_a, 1, READ);
+    let (window_b, at_b) = b.mapped(in_b, 1, READ);
     // Another guest reads.
     assert_eq!(
         a.set_access(window_a, WRITE).unwrap(),
@@ -228,14 +228,14 @@ fn set_access_respects_the_lock() {
     a.set_access(window_a, WRITE).unwrap().unwrap();
     a.set_access(window_a, WRITE).unwrap().unwrap();
     a.poke(at_a, 2).unwrap();
-    let refused = b.show(in_b, 0, GRANULE, READ, at_b).unwrap();
+    let refused = b.map(in_b, 0, GRANULE, READ, at_b).unwrap();
     assert_eq!(refused, Err(ErrorCode::WouldBlock));
     a.set_access(window_a, READ).unwrap().unwrap();
     a.set_access(window_a, READ).unwrap().unwrap();
-    b.show(in_b, 0, GRANULE, READ, at_b).unwrap().unwrap();
+    b.map(in_b, 0, GRANULE, READ, at_b).unwrap().unwrap();
     assert_eq!((a.byte(at_a), b.byte(at_b)), (2, 2));
     // Another window of the same guest conflicts.
-    let (second, _) = a.shown(in_a, 1, READ);
+    let (second, _) = a.mapped(in_a, 1, READ);
     assert_eq!(
         a.set_access(second, WRITE).unwrap(),
         Err(ErrorCode::WouldBlock)
@@ -260,7 +260,7 @@ fn rights_limit_windows_and_copies() {
         a.restrict(number, Rights::READ).unwrap().unwrap(),
         a.duplicate(number, Rights::READ).unwrap().unwrap(),
     ] {
-        assert_eq!(a.show(reader, 0, GRANULE, WRITE, at).unwrap(), refused);
+        assert_eq!(a.map(reader, 0, GRANULE, WRITE, at).unwrap(), refused);
         assert_eq!(
             a.write_at(reader, 0, &[2]).unwrap(),
             Err(ErrorCode::NotPermitted)
@@ -273,7 +273,7 @@ fn rights_limit_windows_and_copies() {
         assert_eq!(a.duplicate(reader, Rights::READ).unwrap(), refused);
         assert_eq!(a.restrict(reader, Rights::WRITE).unwrap(), refused);
         assert_eq!(a.read_at(reader, 0, 1).unwrap(), Ok(vec![1]));
-        let window = a.show(reader, 0, GRANULE, READ, at).unwrap().unwrap();
+        let window = a.map(reader, 0, GRANULE, READ, at).unwrap().unwrap();
         // The rights are those of the dropped handle that the window was mapped through.
         a.drop_handle(reader).unwrap();
         assert_eq!(
@@ -285,8 +285,8 @@ fn rights_limit_windows_and_copies() {
 
     // A window that writes shows the bytes too, so it needs the right `read`.
     let writer = a.restrict(number, Rights::WRITE).unwrap().unwrap();
-    assert_eq!(a.show(writer, 0, GRANULE, READ, at).unwrap(), refused);
-    assert_eq!(a.show(writer, 0, GRANULE, WRITE, at).unwrap(), refused);
+    assert_eq!(a.map(writer, 0, GRANULE, READ, at).unwrap(), refused);
+    assert_eq!(a.map(writer, 0, GRANULE, WRITE, at).unwrap(), refused);
     assert_eq!(
         a.read_at(writer, 0, 1).unwrap(),
         Err(ErrorCode::NotPermitted)
@@ -296,7 +296,7 @@ fn rights_limit_windows_and_copies() {
 
     let nothing = a.restrict(number, Rights::empty()).unwrap().unwrap();
     for access in [READ, WRITE] {
-        assert_eq!(a.show(nothing, 0, GRANULE, access, at).unwrap(), refused);
+        assert_eq!(a.map(nothing, 0, GRANULE, access, at).unwrap(), refused);
     }
     assert!(mappings_of(&region).is_empty());
 }
@@ -309,7 +309,7 @@ fn freeze_conflicts_with_writers_and_is_final() {
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let in_a = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let in_b = b.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window_a, at_a) = a.shown(in_a, 1, WRITE);
+    let (window_a, at_a) = a.mapped(in_a, 1, WRITE);
     // The caller's own windows conflict, and those of others.
     assert_eq!(a.freeze(in_a).unwrap(), Err(ErrorCode::WouldBlock));
     assert_eq!(b.freeze(in_b).unwrap(), Err(ErrorCode::WouldBlock));
@@ -324,14 +324,14 @@ fn freeze_conflicts_with_writers_and_is_final() {
         Err(ErrorCode::Frozen)
     );
     let at_b = b.allocate(2).unwrap();
-    let refused = b.show(in_b, GRANULE, GRANULE, WRITE, at_b).unwrap();
+    let refused = b.map(in_b, GRANULE, GRANULE, WRITE, at_b).unwrap();
     assert_eq!(refused, Err(ErrorCode::Frozen));
     assert_eq!(
         b.write_at(in_b, GRANULE, &[3]).unwrap(),
         Err(ErrorCode::Frozen)
     );
     assert!(matches!(region.try_write(0..1), Err(RegionError::Frozen)));
-    b.show(in_b, 0, 2 * GRANULE, READ, at_b).unwrap().unwrap();
+    b.map(in_b, 0, 2 * GRANULE, READ, at_b).unwrap().unwrap();
     assert_eq!((b.byte(at_b), b.byte(at_b + 1)), (2, 1));
     assert!(region.is_frozen());
     assert_eq!(region.try_read(0..2).unwrap()[..], [2, 1]);

@@ -24,7 +24,7 @@ fn map_names_the_misaligned_argument() {
         (0, GRANULE, at + PAGE - 1, "address"),
     ] {
         for access in [READ, WRITE] {
-            match a.show(number, offset, length, access, at).unwrap() {
+            match a.map(number, offset, length, access, at).unwrap() {
                 Err(ErrorCode::Misaligned(text)) => assert!(text.contains(what), "{text}"),
                 other => panic!("{offset:#x} {length:#x} {at:#x}: {other:?}"),
             }
@@ -43,7 +43,7 @@ fn map_of_zero_bytes_is_an_invalid_argument() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(1).unwrap();
     for offset in [0, GRANULE] {
-        let refused = a.show(number, offset, 0, WRITE, at).unwrap();
+        let refused = a.map(number, offset, 0, WRITE, at).unwrap();
         assert!(
             matches!(refused, Err(ErrorCode::InvalidArgument(_))),
             "{refused:?}"
@@ -75,7 +75,7 @@ fn map_outside_of_the_region_is_out_of_bounds() {
         (0, 1 << 63),
         (1 << 32, GRANULE),
     ] {
-        match a.show(number, offset, length, WRITE, at).unwrap() {
+        match a.map(number, offset, length, WRITE, at).unwrap() {
             Err(ErrorCode::OutOfBounds(text)) => assert!(text.contains("region"), "{text}"),
             other => panic!("{offset:#x} {length:#x}: {other:?}"),
         }
@@ -84,7 +84,7 @@ fn map_outside_of_the_region_is_out_of_bounds() {
 
     // A window may cover the last granule whole. The bytes past the size are zero.
     let window = a
-        .show(number, 2 * GRANULE, GRANULE, WRITE, at)
+        .map(number, 2 * GRANULE, GRANULE, WRITE, at)
         .unwrap()
         .unwrap();
     assert_eq!(a.peek(at + PAGE - 6, 6).unwrap(), [1, 0, 0, 0, 0, 0]);
@@ -107,7 +107,7 @@ fn map_outside_of_the_memory_is_out_of_bounds() {
         (0, 1 << 32),
         (PAGE, (1 << 32) - GRANULE),
     ] {
-        match a.show(number, 0, length, READ, at).unwrap() {
+        match a.map(number, 0, length, READ, at).unwrap() {
             Err(ErrorCode::OutOfBounds(text)) => assert!(text.contains("memory"), "{text}"),
             other => panic!("{at:#x} {length:#x}: {other:?}"),
         }
@@ -127,7 +127,7 @@ fn map_at_an_address_past_the_memory_traps() {
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let end = a.pages().unwrap() * PAGE;
-        a.show(number, 0, GRANULE, READ, end + beyond).unwrap_err();
+        a.map(number, 0, GRANULE, READ, end + beyond).unwrap_err();
         assert_nothing_is_held(&region, 1);
         b.assert_works();
     }
@@ -142,9 +142,7 @@ fn map_needs_a_list_of_exactly_one_byte() {
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(1).unwrap();
     for listed in [0, 2, PAGE] {
-        let refused = a
-            .show_listed(number, 0, GRANULE, WRITE, at, listed)
-            .unwrap();
+        let refused = a.map_listed(number, 0, GRANULE, WRITE, at, listed).unwrap();
         assert!(
             matches!(refused, Err(ErrorCode::InvalidArgument(_))),
             "{listed}: {refused:?}"
@@ -165,26 +163,26 @@ fn map_over_another_window_is_an_overlap() {
     let over_number = a.receive(over.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(6).unwrap();
     let middle = at + 2 * PAGE;
-    a.show(under_number, 0, 2 * GRANULE, READ, middle)
+    a.map(under_number, 0, 2 * GRANULE, READ, middle)
         .unwrap()
         .unwrap();
     for (first, length) in [(2, 2), (2, 1), (3, 1), (1, 2), (3, 2), (1, 4), (0, 3)] {
         let refused = a
-            .show(over_number, 0, length * GRANULE, WRITE, at + first * PAGE)
+            .map(over_number, 0, length * GRANULE, WRITE, at + first * PAGE)
             .unwrap();
         assert_eq!(refused, Err(ErrorCode::Overlap), "{first} {length}");
     }
     // The same region overlaps too. The granules beside the window are free.
-    let refused = a.show(under_number, 0, GRANULE, READ, middle).unwrap();
+    let refused = a.map(under_number, 0, GRANULE, READ, middle).unwrap();
     assert_eq!(refused, Err(ErrorCode::Overlap));
     assert_nothing_is_held(&over, 2);
     assert_eq!(a.byte(middle + 2 * PAGE - 1), 1);
     let left = a
-        .show(over_number, 0, 2 * GRANULE, WRITE, at)
+        .map(over_number, 0, 2 * GRANULE, WRITE, at)
         .unwrap()
         .unwrap();
     let right = a
-        .show(over_number, 2 * GRANULE, 2 * GRANULE, WRITE, at + 4 * PAGE)
+        .map(over_number, 2 * GRANULE, 2 * GRANULE, WRITE, at + 4 * PAGE)
         .unwrap();
     let seen: Vec<u8> = (0..6).map(|page| a.byte(at + page * PAGE)).collect();
     assert_eq!(seen, [2, 2, 1, 1, 2, 2]);
@@ -227,7 +225,7 @@ fn large_windows_are_advised_to_use_huge_pages() {
     ] {
         let region = host.create("huge", 2 * HUGE).unwrap();
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-        let window = a.show(number, offset, length, WRITE, at + after as u32);
+        let window = a.map(number, offset, length, WRITE, at + after as u32);
         let window = window.unwrap().unwrap();
         let start = mappings_of(&region)[0].range.start;
         assert_eq!(start % HUGE, after, "memories are aligned");
@@ -263,7 +261,7 @@ fn many_windows_show_granules_in_any_order() {
     // The windows show the granules in reverse order.
     for page in 0..64u32 {
         let offset = u64::from(63 - page) * GRANULE;
-        a.show(number, offset, GRANULE, READ, at + page * PAGE)
+        a.map(number, offset, GRANULE, READ, at + page * PAGE)
             .unwrap()
             .unwrap();
     }

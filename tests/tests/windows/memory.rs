@@ -16,12 +16,12 @@ fn memory_grows_around_windows() {
     // The window covers the last granules of the memory before it grows.
     let end = a.grow(2).unwrap() as u32 + 2;
     let at = (end - 2) * PAGE;
-    let first = a.show(number, 0, 2 * GRANULE, WRITE, at).unwrap().unwrap();
+    let first = a.map(number, 0, 2 * GRANULE, WRITE, at).unwrap().unwrap();
     a.poke(at + 2 * PAGE - 1, 2).unwrap();
     // Then the memory grows.
     assert_eq!(a.grow(3).unwrap() as u32, end);
     assert_eq!(a.byte(end * PAGE), 0);
-    let second = a.show(number, 2 * GRANULE, 2 * GRANULE, WRITE, (end + 1) * PAGE);
+    let second = a.map(number, 2 * GRANULE, 2 * GRANULE, WRITE, (end + 1) * PAGE);
     let second = second.unwrap().unwrap();
     assert_eq!(a.grow(100).unwrap() as u32, end + 3);
     let seen: Vec<u8> = [
@@ -55,7 +55,7 @@ fn memory_after_a_window_is_private_zeros() {
     a.fill(at, 4 * PAGE, 9).unwrap();
     for access in [READ, WRITE] {
         let window = a
-            .show(number, 0, 2 * GRANULE, access, at + PAGE)
+            .map(number, 0, 2 * GRANULE, access, at + PAGE)
             .unwrap()
             .unwrap();
         assert_eq!(a.byte(at + PAGE), 1);
@@ -104,7 +104,7 @@ fn reused_memory_holds_nothing_of_earlier_guests() {
                 let there = [at + PAGE, at + 4 * PAGE, grown];
                 for (index, at) in there.into_iter().enumerate() {
                     let offset = index as u64 * GRANULE;
-                    let shown = guest.show(number, offset, GRANULE, WRITE, at);
+                    let shown = guest.map(number, offset, GRANULE, WRITE, at);
                     let window = shown.unwrap().unwrap();
                     if index == 0 {
                         let base = mappings_of(&region)[0].range.start - u64::from(at);
@@ -146,7 +146,7 @@ fn new_region_is_zero() {
     let mut a = guest(&host, "a");
     for round in 0..3 {
         let number = a.create("secret", 2 * GRANULE - 1).unwrap().unwrap();
-        let (window, at) = a.shown(number, 2, WRITE);
+        let (window, at) = a.mapped(number, 2, WRITE);
         assert_eq!(a.sum(at, 2 * PAGE).unwrap(), 0, "round {round}");
         // The bytes past the size are zero too.
         a.fill(at, 2 * PAGE, 0xee).unwrap();
@@ -165,7 +165,7 @@ fn ended_windows_leave_no_hole_in_the_memory() {
     let region = filled(&host, "music", 8 * GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let at = a.allocate(8).unwrap();
-    let one = a.show(number, 0, GRANULE, READ, at).unwrap().unwrap();
+    let one = a.map(number, 0, GRANULE, READ, at).unwrap().unwrap();
     let base = mappings_of(&region)[0].range.start - u64::from(at);
     a.drop_window(one).unwrap();
     for round in 0..50u32 {
@@ -173,7 +173,7 @@ fn ended_windows_leave_no_hole_in_the_memory() {
         let length = 1 + round % (8 - first);
         let length = u64::from(length) * GRANULE;
         let window = a
-            .show(number, 0, length, READ, at + first * PAGE)
+            .map(number, 0, length, READ, at + first * PAGE)
             .unwrap()
             .unwrap();
         a.drop_window(window).unwrap();

@@ -12,14 +12,14 @@ fn window_over_its_own_stack_harms_no_other_guest() {
         let mut b = guest(&host, "b");
         let other = filled(&host, "other", GRANULE, 7);
         let other_number = b.receive(other.duplicate(tombolo::Rights::ALL).unwrap());
-        let (_, seen_at) = b.shown(other_number, 1, READ);
+        let (_, seen_at) = b.mapped(other_number, 1, READ);
         let mut a = guest(&host, "a");
         let region = filled(&host, "music", GRANULE, 1);
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let stack = a.stack().unwrap() & !MASK;
         // The host writes the result to the stack, which the window has replaced. So the
         // guest runs up to its next host call.
-        let shown = a.show(number, 0, GRANULE, access, stack);
+        let shown = a.map(number, 0, GRANULE, access, stack);
         let after = a.churn(10).and_then(|_| a.create("more", 1));
         if access == READ {
             assert!(shown.is_err() || after.is_err(), "it wrote to its stack");
@@ -45,7 +45,7 @@ fn window_over_its_own_data_harms_no_other_guest() {
         let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
         let data = a.data().unwrap();
         assert_eq!(a.byte(data), 7);
-        let shown = a.show(number, 0, GRANULE, access, data & !MASK);
+        let shown = a.map(number, 0, GRANULE, access, data & !MASK);
         // The guest's list of handles may be there too, so it may trap or continue.
         let seen = a.peek(data, 1);
         if let (Ok(Ok(_)), Ok(seen)) = (&shown, &seen) {
@@ -77,7 +77,7 @@ fn window_over_its_own_heap_harms_no_other_guest() {
         let grown = a.pages().unwrap() - last;
         assert!(grown > 2, "{grown}");
         let length = u64::from(grown.min(64)) * GRANULE;
-        let _ = a.show(number, 0, length, access, last * PAGE);
+        let _ = a.map(number, 0, length, access, last * PAGE);
         let _ = a.churn(50);
         if access == READ {
             assert_filled_after(a, &region, 1);
@@ -97,7 +97,7 @@ fn freeing_under_a_read_window_changes_no_region() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", 2 * GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (_, at) = a.shown(number, 2, READ);
+    let (_, at) = a.mapped(number, 2, READ);
     a.forget_windows().unwrap();
     // The allocator writes into the freed memory. That is the guest's mistake.
     let freed = a.release(at, 2).and_then(|()| a.churn(500));
@@ -116,8 +116,8 @@ fn freeing_under_a_write_window_changes_that_region() {
     let other = filled(&host, "other", 2 * GRANULE, 2);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
     let other_number = a.receive(other.duplicate(tombolo::Rights::ALL).unwrap());
-    let (_, other_at) = a.shown(other_number, 2, READ);
-    let (_, at) = a.shown(number, 2, WRITE);
+    let (_, other_at) = a.mapped(other_number, 2, READ);
+    let (_, at) = a.mapped(number, 2, WRITE);
     a.forget_windows().unwrap();
     a.release(at, 2).unwrap();
     let _ = a.churn(500);

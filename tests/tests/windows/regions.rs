@@ -28,7 +28,7 @@ fn regions_of_all_sizes_map_to_their_last_byte() {
         let last = (size - 1) / GRANULE * GRANULE;
         let inside = u32::try_from(size - 1 - last).unwrap();
         let at = a.allocate(1).unwrap();
-        let window = a.show(in_a, last, GRANULE, WRITE, at).unwrap().unwrap();
+        let window = a.map(in_a, last, GRANULE, WRITE, at).unwrap().unwrap();
         let mapping = &mappings_of(&region)[0];
         assert_eq!(
             (mapping.offset, mapping.range.end - mapping.range.start),
@@ -38,14 +38,14 @@ fn regions_of_all_sizes_map_to_their_last_byte() {
         // The whole granule is mapped. The bytes past the size do not fault.
         a.fill(at + inside, PAGE - inside, 0x77).unwrap();
         a.drop_window(window).unwrap();
-        let beyond = a.show(in_a, last + GRANULE, GRANULE, READ, at).unwrap();
+        let beyond = a.map(in_a, last + GRANULE, GRANULE, READ, at).unwrap();
         assert!(
             matches!(beyond, Err(ErrorCode::OutOfBounds(_))),
             "{size}: {beyond:?}"
         );
 
         let at = b.allocate(1).unwrap();
-        b.show(in_b, last, GRANULE, READ, at).unwrap().unwrap();
+        b.map(in_b, last, GRANULE, READ, at).unwrap().unwrap();
         assert_eq!(b.byte(at + inside), 0x77);
         assert_eq!(b.read_at(in_b, size - 1, 1).unwrap(), Ok(vec![0x77]));
         assert_eq!(region.try_read(size - 1..size).unwrap()[..], [0x77]);
@@ -85,12 +85,12 @@ fn guests_and_host_see_the_same_physical_pages() {
     let (window_a, at_a) = (a.allocate(2).unwrap(), b.allocate(2).unwrap());
     let (at_a, at_b) = (window_a, at_a);
     let window = a
-        .show(in_a, GRANULE, 2 * GRANULE, WRITE, at_a)
+        .map(in_a, GRANULE, 2 * GRANULE, WRITE, at_a)
         .unwrap()
         .unwrap();
     a.poke(at_a, 0x42).unwrap();
     a.set_access(window, READ).unwrap().unwrap();
-    b.show(in_b, GRANULE, 2 * GRANULE, READ, at_b)
+    b.map(in_b, GRANULE, 2 * GRANULE, READ, at_b)
         .unwrap()
         .unwrap();
     let guard = region.try_read(GRANULE..3 * GRANULE).unwrap();
@@ -119,7 +119,7 @@ fn read_windows_are_mapped_read_only() {
     let mut a = guest(&host, "a");
     let region = filled(&host, "music", GRANULE, 1);
     let number = a.receive(region.duplicate(tombolo::Rights::ALL).unwrap());
-    let (window, _) = a.shown(number, 1, READ);
+    let (window, _) = a.mapped(number, 1, READ);
     for (access, permissions) in [(READ, "r--s"), (WRITE, "rw-s"), (READ, "r--s")] {
         a.set_access(window, access).unwrap().unwrap();
         let mappings = mappings_of(&region);

@@ -9,11 +9,13 @@
 //! | [`child`] | processes that a test starts |
 //! | [`process`] | descriptors, mappings, memory and threads of a process |
 //! | [`cgroup`] | memory cgroups |
+//! | [`proc_tree`] | made-up trees of `/proc` and cgroups |
 //!
 //! The guests themselves are in the package `tombolo-tests`, which builds them.
 
 pub mod cgroup;
 pub mod child;
+pub mod proc_tree;
 pub mod process;
 pub mod puppet;
 pub mod run;

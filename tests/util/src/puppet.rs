@@ -79,7 +79,7 @@ acts! {
     is_pinned = call_is_pinned(number: u32, offset: u64, length: u64) -> Act<bool>;
     read_at = call_read_at(number: u32, offset: u64, length: u64) -> Act<Vec<u8>>;
     write_at = call_write_at(number: u32, offset: u64, bytes: &[u8]) -> Act<()>;
-    show_listed = call_show(
+    map_listed = call_map_window(
         number: u32, offset: u64, length: u64, access: Access, at: u32, listed: u32
     ) -> Act<u32>;
     set_access = call_set_access(window: u32, access: Access) -> Act<()>;
@@ -141,7 +141,7 @@ impl Puppet {
     /// # Errors
     ///
     /// Fails if the guest traps, as all methods that return a `wasmtime::Result` do.
-    pub fn show(
+    pub fn map(
         &mut self,
         number: u32,
         offset: u64,
@@ -149,16 +149,16 @@ impl Puppet {
         access: Access,
         at: u32,
     ) -> Result<Act<u32>> {
-        self.show_listed(number, offset, length, access, at, 1)
+        self.map_listed(number, offset, length, access, at, 1)
     }
 
     /// Maps the first `granules` of the region into memory that the guest allocates for
     /// it. Returns the window and the address.
-    pub fn shown(&mut self, number: u32, granules: u32, access: Access) -> (u32, u32) {
+    pub fn mapped(&mut self, number: u32, granules: u32, access: Access) -> (u32, u32) {
         let at = self.allocate(granules).unwrap();
         let length = u64::from(granules) * GRANULE;
         (
-            self.show(number, 0, length, access, at).unwrap().unwrap(),
+            self.map(number, 0, length, access, at).unwrap().unwrap(),
             at,
         )
     }
@@ -201,11 +201,11 @@ impl Puppet {
         at: u32,
     ) -> Result<Act<u32>> {
         let acts = self.instance.test_puppet_acts();
-        acts.call_show_lent(&mut self.store, region, 0, GRANULE, access, at)
+        acts.call_map_lent(&mut self.store, region, 0, GRANULE, access, at)
     }
 
     /// Lends the guest a region for one call, in which it maps the first granule.
-    pub fn show_lent(
+    pub fn lend_to_map(
         &mut self,
         region: &Region,
         rights: tombolo::Rights,
@@ -214,8 +214,8 @@ impl Puppet {
     ) -> Result<Act<u32>> {
         let lent = region.lend(&mut self.store, rights)?;
         let acts = self.instance.test_puppet_acts();
-        let shown = acts.call_show_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
-        lent.end(&mut self.store, shown)
+        let mapped = acts.call_map_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
+        lent.end(&mut self.store, mapped)
     }
 
     /// Lets the guest pin, unpin and query a region that it is lent, and returns the errors.
@@ -233,7 +233,7 @@ impl Puppet {
     pub fn assert_works(&mut self) {
         let host = self.store.data().regions.host().clone();
         let number = self.receive(filled(&host, "proof of life", GRANULE, 0x5a));
-        let (window, at) = self.shown(number, 1, WRITE);
+        let (window, at) = self.mapped(number, 1, WRITE);
         assert_eq!(self.byte(at + 100), 0x5a);
         self.poke(at + 100, 1).unwrap();
         self.drop_window(window).unwrap();

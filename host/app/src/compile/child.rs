@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmtime::{Engine, OptLevel};
 
-use super::process::{ANSWER, COMPILED, INVALID, NO_MEMORY, Request, Task};
+use super::protocol::{ANSWER, COMPILED, INVALID, NO_MEMORY, Request, Task};
 use super::{check_code, engine_config, skeleton};
 use tombolo::internal::sys::{processor_seconds, signal};
 

@@ -5,8 +5,7 @@
 
 use wasmparser::{BinaryReaderError, BlockType, FunctionBody, Operator};
 
-use super::limits::{CompileLimits, at_most};
-use super::measure::MeasureError;
+use super::limits::{CompileLimits, MeasureError, at_most};
 
 /// The types that the functions of a core module refer to.
 #[derive(Default)]

@@ -1,8 +1,8 @@
-//! Limits on components, checked before anything is compiled.
+//! Limits on components, checked before anything is compiled, and the errors.
 
 use std::time::Duration;
 
-use super::measure::MeasureError;
+use wasmparser::BinaryReaderError;
 
 const MIB: u64 = 1 << 20;
 
@@ -127,6 +127,20 @@ impl TooLarge {
     }
 }
 
+/// The reason why a component is not compiled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MeasureError {
+    /// The component is over a limit.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The component cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] BinaryReaderError),
+    /// The component refers to a missing item.
+    #[error("the component refers to {0} that does not exist")]
+    Dangling(&'static str),
+}
+
 /// Returns an error if `number` is over the limit. `what` describes it.
 pub(super) fn at_most(
     limit: &'static str,
@@ -143,6 +157,17 @@ pub(super) fn at_most(
         .into()),
         false => Ok(()),
     }
+}
+
+/// Returns an error if `depth` is over the limit `nesting`. `what` says what nests.
+pub(super) fn check_depth(
+    what: &str,
+    depth: u64,
+    limits: &CompileLimits,
+) -> Result<(), MeasureError> {
+    at_most("nesting", limits.depth(), depth, || {
+        format!("{what} {depth} deep or deeper")
+    })
 }
 
 #[cfg(test)]

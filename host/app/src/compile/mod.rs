@@ -13,20 +13,24 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `limits` | the limits, and the error that names one |
+//! | `limits` | the limits, and the errors |
 //! | `measure` | the size of a component in every respect |
 //! | `function` | the cost of one core function |
 //! | `unfold` | instances, multiplied out |
+//! | `totals` | the totals of an instance |
 //! | `skeleton` | the component without its code |
 //! | `process` | the compiler process, as the parent sees it |
 //! | `child` | the compiler process itself |
+//! | `protocol` | the messages between the two |
 
 mod child;
 mod function;
 mod limits;
 mod measure;
 mod process;
+mod protocol;
 mod skeleton;
+mod totals;
 mod unfold;
 
 use wasmtime::component::Component;
@@ -36,10 +40,11 @@ pub use limits::CompileLimits;
 pub(crate) use limits::TooLarge;
 #[cfg(test)]
 pub(crate) use measure::measure;
-pub(crate) use measure::{Core, Totals};
 pub use process::CompilerProcess;
-use process::{Task, Worker};
+use process::Worker;
+use protocol::Task;
 use skeleton::skeleton;
+pub(crate) use totals::{Core, Totals};
 
 /// Returns the settings of engines for apps, without those of
 /// [`prepare`](tombolo::prepare).
@@ -96,7 +101,7 @@ impl<'a> Compiler<'a> {
     ) -> wasmtime::Result<(Component, Totals)> {
         let measured = measure::measure(wasm, self.limits).map_err(|refused| match refused {
             // The hint of the error that is shown looks for this type.
-            measure::MeasureError::TooLarge(error) => wasmtime::Error::new(error),
+            limits::MeasureError::TooLarge(error) => wasmtime::Error::new(error),
             other => wasmtime::Error::new(other),
         })?;
         let task = if check { Task::Check } else { Task::Types };

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use wasmparser::ComponentExternalKind;
 
-use super::limits::{CompileLimits, at_most};
-use super::measure::{Core, MeasureError, Totals, check_depth};
+use super::limits::{CompileLimits, MeasureError, at_most, check_depth};
+use super::totals::{Core, Totals};
 
 /// A component as it was read.
 #[derive(Default)]

@@ -128,6 +128,7 @@ fn descriptor_type(ty: FileType) -> DescriptorType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tombolo::internal::LimitsInternals as _;
     use tombolo_region::{Account, ChargeKind};
 
     fn charge() -> Charge {

@@ -107,6 +107,7 @@ impl OutputStream for ChargedStream<DynOutputStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tombolo::internal::LimitsInternals as _;
     use tombolo_region::{Account, ChargeKind};
 
     /// A stream that takes writes of any length, as wasmtime-wasi's stream of a file does.

@@ -127,8 +127,7 @@ impl Output {
     /// # Errors
     ///
     /// No thread can be started.
-    #[doc(hidden)]
-    pub fn program(&self) -> io::Result<Lane> {
+    pub(crate) fn program(&self) -> io::Result<Lane> {
         self.lane(Source::Program)
     }
 

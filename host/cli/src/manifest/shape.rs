@@ -472,10 +472,10 @@ pub(super) static LIMITS: TableShape = TableShape {
         ),
         count("windows", "Windows.", "4096", "windows = 256"),
         count(
-            "mappings",
+            "vmas",
             "Kernel mappings (VMAs) into which windows may split its memories.",
             "8192",
-            "mappings = 1024",
+            "vmas = 1024",
         ),
         size(
             "copy-bytes",

@@ -26,7 +26,7 @@ impl Drop for HostLock {
             WindowEnd::Orderly
         };
         self.region.ledger.close(self.id, end);
-        self.region.settle(None);
+        self.region.settle();
     }
 }
 

@@ -5,14 +5,12 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
 use tombolo_region::{
-    Access, Charge, ChargeKind, GRANULE, Handle, Holder, LedgerError, Pinned, RegionName, Rights,
-    Span, WaiterId,
+    Charge, ChargeKind, GRANULE, Handle, LedgerError, Pinned, RegionName, Rights, Span,
 };
 
-use super::guard::{HostLock, ReadGuard, WriteGuard};
 use super::{Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
 use crate::error::RegionError;
-use crate::sys::{View, ViewMut};
+use crate::identity::{HostId, RegionId};
 
 /// A handle to a region: in a guest's table, or the host program's own.
 ///
@@ -113,15 +111,13 @@ impl Region {
         &self.region.inner
     }
 
-    #[doc(hidden)]
-    pub fn owner(&self) -> &Arc<Owner> {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.region.owner
     }
 
-    /// Returns the region's identity: equal for all handles to one region, never used again by
-    /// the same host, and below 2^52. Identities are in no order.
+    /// Returns the region's identity, which is equal for all handles to it.
     #[must_use]
-    pub fn id(&self) -> u64 {
+    pub fn id(&self) -> RegionId {
         self.region.inner.id
     }
 
@@ -187,8 +183,11 @@ impl Region {
     }
 
     /// Duplicates the handle on another holder's account.
-    #[doc(hidden)]
-    pub fn duplicate_for(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
+    pub(crate) fn duplicate_for(
+        &self,
+        rights: Rights,
+        to: &Arc<Owner>,
+    ) -> Result<Region, RegionError> {
         self.check_host(to.host)?;
         let mut ledger = self.inner().ledger();
         ledger.may_duplicate(self.handle(), rights)?;
@@ -223,7 +222,7 @@ impl Region {
     pub fn freeze(&self) -> Result<(), RegionError> {
         self.check_process()?;
         self.inner().ledger().freeze(self.handle())?;
-        tracing::debug!(region = %self.inner().name, id = self.id(), "region frozen");
+        tracing::debug!(region = %self.inner().name, id = %self.id(), "region frozen");
         Ok(())
     }
 
@@ -306,8 +305,8 @@ impl Region {
     }
 
     /// Refuses a receiver that belongs to another host.
-    pub(crate) fn check_host(&self, number: u64) -> Result<(), RegionError> {
-        match self.inner().host().number() == number {
+    pub(crate) fn check_host(&self, id: HostId) -> Result<(), RegionError> {
+        match self.inner().host().id() == id {
             true => Ok(()),
             false => Err(RegionError::OtherHost),
         }
@@ -319,7 +318,7 @@ impl Region {
     }
 
     /// Returns the bytes of a range, of which either end may be open.
-    fn bytes(&self, range: impl RangeBounds<u64>) -> Range<u64> {
+    pub(super) fn bytes(&self, range: impl RangeBounds<u64>) -> Range<u64> {
         let start = match range.start_bound() {
             Bound::Included(start) => *start,
             Bound::Excluded(before) => before.saturating_add(1),
@@ -352,226 +351,24 @@ impl Region {
         Ok(Span::of_pins(offset, length, self.size())?)
     }
 
-    /// Returns the granules of a range of bytes, and the position of the bytes within them.
-    /// `None` for no bytes.
-    fn part(&self, range: &Range<u64>) -> Result<Option<(Span, Range<usize>)>, RegionError> {
-        let length = range.end.saturating_sub(range.start);
-        let Some(span) = Span::of_bytes(range.start, length, self.size())? else {
-            return Ok(None);
-        };
-        let start = usize::try_from(range.start - span.offset()).expect("less than a granule");
-        let length = usize::try_from(length).map_err(std::io::Error::other)?;
-        Ok(Some((span, start..start + length)))
-    }
-
-    /// Checks whether no bytes at all could be accessed in this way. They conflict with nobody.
-    fn may_open(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
-        self.check_process()?;
-        Ok(self
-            .inner()
-            .ledger()
-            .may_open(self.handle(), needs, access)?)
-    }
-
-    fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
-        self.check_process()?;
-        let charge = self.owner().account.charge(ChargeKind::Windows, 1)?;
-        let mut ledger = self.inner().ledger();
-        let id = ledger.open(self.handle(), needs, span, access, Holder::Host, None)?;
-        drop(ledger);
-        Ok(HostLock {
-            region: self.inner().clone(),
-            id,
-            _charge: charge,
-        })
-    }
-
-    /// Takes a guard that reads the bytes in `range`, in place, or refuses at once. The guard
-    /// counts as a `read` window. Unlike the windows of guests, it is never set aside for a
-    /// lend.
-    ///
-    /// Costs one mapping, whatever the size of the range.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Span`] for a range outside of the region; [`RegionError::WouldBlock`],
-    /// [`RegionError::Unpinned`], [`RegionError::Poisoned`], [`RegionError::Purged`],
-    /// [`RegionError::NotPermitted`], [`RegionError::Gone`].
-    pub fn try_read(&self, range: impl RangeBounds<u64>) -> Result<ReadGuard, RegionError> {
-        self.try_read_bytes(&self.bytes(range))
-    }
-
-    fn try_read_bytes(&self, range: &Range<u64>) -> Result<ReadGuard, RegionError> {
-        let Some((span, inside)) = self.part(range)? else {
-            self.may_open(Rights::READ, Access::Read)?;
-            return Ok(ReadGuard {
-                view: None,
-                inside: 0..0,
-            });
-        };
-        let lock = self.lock(Rights::READ, span, Access::Read)?;
-        let view = View::new(&self.inner().file()?, span)?;
-        Ok(ReadGuard {
-            view: Some((view, lock)),
-            inside,
-        })
-    }
-
-    /// Takes a guard that writes the bytes in `range`, in place, or refuses at once. The guard
-    /// counts as a `write` window, and needs [`Rights::READ`] and [`Rights::WRITE`]. Dropping
-    /// it in a panic poisons the region.
-    ///
-    /// Costs one mapping, whatever the size of the range.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_read`](Region::try_read), and [`RegionError::Frozen`].
-    pub fn try_write(&self, range: impl RangeBounds<u64>) -> Result<WriteGuard, RegionError> {
-        self.try_write_bytes(&self.bytes(range))
-    }
-
-    fn try_write_bytes(&self, range: &Range<u64>) -> Result<WriteGuard, RegionError> {
-        let Some((span, inside)) = self.part(range)? else {
-            self.may_open(Access::Write.needs(), Access::Write)?;
-            return Ok(WriteGuard {
-                view: None,
-                inside: 0..0,
-            });
-        };
-        let lock = self.lock(Access::Write.needs(), span, Access::Write)?;
-        let view = ViewMut::new(&self.inner().file()?, span)?;
-        Ok(WriteGuard {
-            view: Some((view, lock)),
-            inside,
-        })
-    }
-
-    /// Takes a guard as [`try_read`](Region::try_read) does, but waits for its turn if that
-    /// would block. The host program and guests wait in the same queue. Must be called on a
-    /// tokio runtime with time.
-    ///
-    /// A claim waits for one thing at a time: a second wait through it takes the place of the
-    /// first. So tasks that wait at the same time each need a
-    /// [duplicate](Region::duplicate). Through one claim they would displace each other again
-    /// and again, and keep a processor busy with that.
-    ///
-    /// A guard that conflicts and that this task holds itself is not told from others: the wait
-    /// then never ends, as with tokio's `RwLock`.
-    ///
-    /// Dropping the future leaves the queue.
-    ///
-    /// # Errors
-    ///
-    /// As `try_read`, without [`RegionError::WouldBlock`].
-    pub async fn read(&self, range: impl RangeBounds<u64>) -> Result<ReadGuard, RegionError> {
-        let range = self.bytes(range);
-        let mut got = self.try_read_bytes(&range);
-        while let Err(RegionError::WouldBlock) = got {
-            let _turn = self.turn(&range, Access::Read).await?;
-            got = self.try_read_bytes(&range);
-        }
-        got
-    }
-
-    /// Takes a guard as [`try_write`](Region::try_write) does, but waits for its turn, as
-    /// [`read`](Region::read) does.
-    ///
-    /// Dropping the future leaves the queue.
-    ///
-    /// # Errors
-    ///
-    /// As `try_write`, without [`RegionError::WouldBlock`].
-    pub async fn write(&self, range: impl RangeBounds<u64>) -> Result<WriteGuard, RegionError> {
-        let range = self.bytes(range);
-        let mut got = self.try_write_bytes(&range);
-        while let Err(RegionError::WouldBlock) = got {
-            let _turn = self.turn(&range, Access::Write).await?;
-            got = self.try_write_bytes(&range);
-        }
-        got
-    }
-
-    /// Waits until such a guard can be taken. It stays reserved while the result lives.
-    async fn turn(&self, range: &Range<u64>, access: Access) -> Result<Waiter, RegionError> {
-        // Nothing conflicts with no bytes at all.
-        let (span, _) = self.part(range)?.ok_or(RegionError::WouldBlock)?;
-        let waiter = Waiter::new(self, span, access)?;
-        waiter.ready().await;
-        Ok(waiter)
-    }
-
-    /// Copies bytes out. Counts as a `read` window while it lasts.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_read`](Region::try_read); [`RegionError::Limit`] over the limit `copy-bytes`.
-    pub fn read_at(&self, range: impl RangeBounds<u64>) -> Result<Vec<u8>, RegionError> {
-        let range = self.bytes(range);
-        self.copy_out(range.start, range.end.saturating_sub(range.start))
-    }
-
-    /// Copies `length` bytes out, from `offset` on.
-    pub(crate) fn copy_out(&self, offset: u64, length: u64) -> Result<Vec<u8>, RegionError> {
-        let span = self.copied(offset, length)?;
-        let Some(span) = span else {
-            self.may_open(Rights::READ, Access::Read)?;
-            return Ok(Vec::new());
-        };
-        let _lock = self.lock(Rights::READ, span, Access::Read)?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
-        self.inner().file()?.read_at(offset, &mut bytes)?;
-        self.inner().host().count_copied(length);
-        Ok(bytes)
-    }
-
-    /// Copies bytes in, from `offset` on. Counts as a `write` window while it lasts.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_write`](Region::try_write); [`RegionError::Limit`] over the limit `copy-bytes`.
-    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RegionError> {
-        let Some(span) = self.copied(offset, bytes.len() as u64)? else {
-            self.may_open(Rights::WRITE, Access::Write)?;
-            return Ok(());
-        };
-        let _lock = self.lock(Rights::WRITE, span, Access::Write)?;
-        self.inner().file()?.write_at(offset, bytes)?;
-        self.inner().host().count_copied(bytes.len() as u64);
-        Ok(())
-    }
-
-    fn copied(&self, offset: u64, length: u64) -> Result<Option<Span>, RegionError> {
-        let most = self.owner().limits.copy_bytes;
-        if length > most {
-            return Err(RegionError::Limit(format!(
-                "limit `copy-bytes`: {length} bytes asked for at a time, {most} allowed"
-            )));
-        }
-        Ok(Span::of_bytes(offset, length, self.size())?)
-    }
-
     /// Returns how many unpinned spans the claim is charged for.
-    #[doc(hidden)]
-    pub fn unpinned_spans(&self) -> u64 {
+    pub(crate) fn unpinned_spans(&self) -> u64 {
         let claim = self.handle().claim();
         self.inner().ledger().unpinned_spans(claim)
     }
 
     /// Notes whether the region is in a channel's queue.
-    #[doc(hidden)]
-    pub fn set_queued(&self, queued: bool) {
+    pub(crate) fn set_queued(&self, queued: bool) {
         self.inner().ledger().set_queued(self.handle(), queued);
     }
 
     /// Returns the ledger's objection to moving the claim to another holder, if it has one.
-    #[doc(hidden)]
-    pub fn may_move(&self) -> Result<(), LedgerError> {
+    pub(crate) fn may_move(&self) -> Result<(), LedgerError> {
         self.inner().ledger().may_move(self.handle())
     }
 
     /// Charges the claim to another holder, for a move.
-    #[doc(hidden)]
-    pub fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
+    pub(crate) fn charge_claim(&self, to: &Owner) -> Result<Vec<Charge>, RegionError> {
         self.check_host(to.host)?;
         to.charge_claim(self.size(), self.unpinned_spans())
     }
@@ -587,8 +384,7 @@ impl Region {
 
     /// Moves the claim to another holder's account. [`may_move`](Region::may_move) has permitted
     /// it, and the windows of the claim are unmapped.
-    #[doc(hidden)]
-    pub fn transferred(
+    pub(crate) fn transferred(
         mut self,
         to: &Arc<Owner>,
         handle_charge: Charge,
@@ -626,36 +422,5 @@ impl fmt::Debug for Region {
             .field("size", &self.size())
             .field("handle", &self.handle)
             .finish_non_exhaustive()
-    }
-}
-
-/// A place in a region's queue, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    region: Arc<RegionInner>,
-    id: WaiterId,
-}
-
-impl Waiter {
-    /// Begins to wait for such a window. Refuses requests that waiting cannot help.
-    pub(crate) fn new(region: &Region, span: Span, access: Access) -> Result<Waiter, RegionError> {
-        let inner = region.inner();
-        let id = inner.ledger.wait(region.handle(), span, access)?;
-        Ok(Waiter {
-            region: inner.clone(),
-            id,
-        })
-    }
-
-    /// Waits until it is this one's turn, or until there is nothing to wait for. Must be called
-    /// on a tokio runtime with time.
-    pub(crate) async fn ready(&self) {
-        self.region.ledger.ready(self.id).await;
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.region.ledger().dequeue(self.id);
     }
 }

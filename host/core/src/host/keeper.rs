@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::RegionHost;
-use crate::pressure::{Debounce, Headroom, Level, Thread, Waiter};
+use crate::pressure::{Debounce, Headroom, Level, Poller, Thread};
 
 /// How long a level lasts after it was last met.
 const LASTS: Duration = Duration::from_secs(2);
@@ -67,7 +67,7 @@ impl RegionHost {
                 let alarms = alarms.filter_map(|left| margin.gauge().alarm(left));
                 let alarms: Vec<OwnedFd> = alarms.collect();
                 let host = self.clone();
-                let keep = move |waiter: Waiter| watch(&host, alarms, &waiter, &react);
+                let keep = move |poller: Poller| watch(&host, alarms, &poller, &react);
                 Some(Thread::start("tombolo-margin", keep)?)
             }
         };
@@ -100,7 +100,7 @@ impl fmt::Debug for MarginKeeper {
 }
 
 /// The thread's work.
-fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &dyn Fn(Headroom)) {
+fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, poller: &Poller, react: &dyn Fn(Headroom)) {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let filled = FILLED_PER_SECOND.saturating_mul(processors);
     let mut holds = Debounce::new(LASTS);
@@ -126,7 +126,7 @@ fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, waiter: &Waiter, react: &d
         let until = Instant::now() + rest.max(begun.elapsed() * PART);
         let until = holds.until().map_or(until, |it| it.min(until));
         let descriptors: Vec<_> = alarms.iter().map(AsFd::as_fd).collect();
-        match waiter.wait(&descriptors, PollFlags::IN, Some(until)) {
+        match poller.wait(&descriptors, PollFlags::IN, Some(until)) {
             Ok(Some(flags)) => {
                 let mut flags = flags.into_iter();
                 alarms.retain(|alarm| {

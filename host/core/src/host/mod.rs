@@ -19,12 +19,14 @@
 //! | `region` | one region, as all its holders share it |
 //! | `handle` | handles to regions, and operations of their holders |
 //! | `guard` | guards of the host program |
-//! | `owner` | holders, and the accounts that pay for their claims |
+//! | `access` | guards, copies and waits of handles |
+//! | `owner` | holders, the accounts that pay for their claims, and what they have released |
 //! | `usage` | the cost of regions |
 //! | `margin` | the margin of free memory: promises, purges and refusals |
 //! | `keeper` | the thread that keeps the margin |
 //! | `monitor` | reactions to reports of memory pressure |
 
+mod access;
 mod guard;
 mod handle;
 mod keeper;
@@ -40,20 +42,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
-use tombolo_region::{Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE};
+use tombolo_region::{
+    Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE, RegionNumber,
+};
 
+#[cfg(feature = "wasi-io")]
+pub(crate) use self::access::WindowWaiter;
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::handle::Region;
-#[cfg(feature = "wasi-io")]
-pub(crate) use self::handle::Waiter;
 pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::margin::{Promise, ShortOfMemory};
 pub use self::monitor::{PressureChanges, PressureMonitor};
 pub use self::owner::Owner;
-pub(crate) use self::region::{RegionInner, RegionRef, WindowLocation};
+pub(crate) use self::owner::RegionRef;
+pub(crate) use self::region::{RegionInner, WindowLocation};
 pub use self::usage::RegionUsage;
-use crate::identity::Identities;
+use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, MemoryGauge};
 use crate::sys::{Forked, Process};
@@ -74,11 +79,10 @@ struct Inner {
     account: Arc<Account>,
     budget: Arc<Budget>,
     /// The existing regions, in the order in which they were created.
-    regions: Mutex<BTreeMap<u64, Weak<RegionInner>>>,
+    regions: Mutex<BTreeMap<RegionNumber, Weak<RegionInner>>>,
     /// The host program as a holder.
     own: Arc<Owner>,
-    /// A number that no other host of the process has.
-    number: u64,
+    id: HostId,
     /// The process that created the host.
     process: Process,
     identities: Identities,
@@ -124,7 +128,7 @@ impl AdmissionControl for AskMargin {
 /// Counts of what happened on a host so far. All values only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct HostCounts {
     /// Regions that were created.
     pub regions_created: u64,
     /// Regions whose memory went back to the kernel.
@@ -183,9 +187,8 @@ impl RegionHost {
             unpinned_spans: u32::MAX,
             ..guest_limits.clone()
         };
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let own = Owner::new(number, "host program".into(), unlimited);
+        let id = HostId::fresh();
+        let own = Owner::new(id, "host program".into(), unlimited);
         let host = RegionHost(Arc::new(Inner {
             budget: Budget::new(limits.budget),
             margin: Margin::new(limits.margin, gauge),
@@ -195,7 +198,7 @@ impl RegionHost {
             guest_limits,
             account,
             own,
-            number,
+            id,
             process: Process::current(),
             identities: Identities::new(),
             counters: Counters::default(),
@@ -255,10 +258,10 @@ impl RegionHost {
 
     /// Returns counts of what happened so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> HostCounts {
         let counters = &self.0.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
+        HostCounts {
             regions_created: get(&counters.regions_created),
             regions_freed: get(&counters.regions_freed),
             windows: get(&counters.windows),
@@ -272,9 +275,8 @@ impl RegionHost {
         &self.0.guest_limits
     }
 
-    /// Returns a number that no other host of the process has.
-    pub(crate) fn number(&self) -> u64 {
-        self.0.number
+    pub(crate) fn id(&self) -> HostId {
+        self.0.id
     }
 
     /// Refuses operations that a forked child of the host's process must not do.
@@ -329,11 +331,11 @@ impl RegionHost {
     }
 
     /// Returns the next region's number, and the identity that belongs to it.
-    fn next_identity(&self) -> (u64, u64) {
+    fn next_identity(&self) -> (RegionNumber, RegionId) {
         self.0.identities.next()
     }
 
-    fn lock_regions(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<RegionInner>>> {
+    fn lock_regions(&self) -> MutexGuard<'_, BTreeMap<RegionNumber, Weak<RegionInner>>> {
         let regions = self.0.regions.lock();
         regions.unwrap_or_else(PoisonError::into_inner)
     }
@@ -343,13 +345,13 @@ impl RegionHost {
         regions.values().filter_map(Weak::upgrade).collect()
     }
 
-    fn add_region(&self, number: u64, region: Weak<RegionInner>) {
+    fn add_region(&self, number: RegionNumber, region: Weak<RegionInner>) {
         self.lock_regions().insert(number, region);
         let created = &self.0.counters.regions_created;
         created.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn remove_region(&self, number: u64) {
+    fn remove_region(&self, number: RegionNumber) {
         self.lock_regions().remove(&number);
         let freed = &self.0.counters.regions_freed;
         freed.fetch_add(1, Ordering::Relaxed);

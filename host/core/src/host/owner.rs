@@ -1,14 +1,16 @@
-//! The holders of regions, and the accounts that pay for them.
+//! The holders of regions, the accounts that pay for them, and what they have released.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tombolo_region::{Account, Charge, ChargeKind};
+use tombolo_region::{Account, Charge, ChargeKind, Ledger};
 
-use super::region::RegionInner;
+use super::RegionHost;
+use super::region::{RegionInner, WindowLocation};
 use super::usage::RegionUsage;
 use crate::error::RegionError;
+use crate::identity::{HostId, RegionId};
 use crate::limits::Limits;
 
 /// The number of regions to remember that a guest has released. A guest may live for long.
@@ -22,22 +24,27 @@ pub struct Owner {
     /// The account that pays for the claims.
     pub account: Arc<Account>,
     pub(crate) limits: Limits,
-    /// The number of the host on whose regions it has claims.
-    pub(crate) host: u64,
+    /// The host on whose regions it has claims.
+    pub(crate) host: HostId,
     /// The number of regions of which it was the last holder.
     freed: AtomicU64,
     released: Mutex<Released>,
 }
 
 impl Owner {
-    pub(crate) fn new(host: u64, name: String, limits: Limits) -> Arc<Owner> {
+    pub(crate) fn new(host: HostId, name: String, limits: Limits) -> Arc<Owner> {
         let account = Account::new(format!("guest `{name}`"), limits.quota());
         Owner::on(host, account, name, limits)
     }
 
     /// Creates a holder on an existing account: the next incarnation of a guest. Messages that
     /// the last one queued are still on it.
-    pub(crate) fn on(host: u64, account: Arc<Account>, name: String, limits: Limits) -> Arc<Owner> {
+    pub(crate) fn on(
+        host: HostId,
+        account: Arc<Account>,
+        name: String,
+        limits: Limits,
+    ) -> Arc<Owner> {
         Arc::new(Owner {
             host,
             name,
@@ -48,7 +55,7 @@ impl Owner {
         })
     }
 
-    pub(super) fn released(&self) -> MutexGuard<'_, Released> {
+    fn released(&self) -> MutexGuard<'_, Released> {
         self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -57,7 +64,7 @@ impl Owner {
         self.freed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_freed(&self) {
+    fn count_freed(&self) {
         self.freed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -72,9 +79,59 @@ impl Owner {
     }
 }
 
+/// A region, and one of its owners: for as long as that has a handle or a window.
+pub(crate) struct RegionRef {
+    pub(crate) inner: Arc<RegionInner>,
+    pub(crate) owner: Arc<Owner>,
+}
+
+impl RegionRef {
+    pub(crate) fn new(inner: &Arc<RegionInner>, owner: &Arc<Owner>) -> RegionRef {
+        RegionRef {
+            inner: inner.clone(),
+            owner: owner.clone(),
+        }
+    }
+}
+
+impl Drop for RegionRef {
+    fn drop(&mut self) {
+        if self.inner.settle() {
+            self.owner.count_freed();
+        }
+    }
+}
+
+impl RegionRef {
+    /// Notes the cost of the region for the report of its owner, which is about to release a
+    /// claim on it, unless the owner has another claim. Regions of the host program are not
+    /// noted. The caller has the region's ledger in hand.
+    pub(crate) fn note_released(&self, ledger: &Ledger<Option<WindowLocation>>) {
+        let (region, owner) = (&self.inner, &self.owner);
+        if ledger.claims_on(&owner.account).len() != 1 || Arc::ptr_eq(owner, region.host().own()) {
+            return;
+        }
+        let usage = RegionUsage {
+            pinned: ledger.pinned_by(&owner.account),
+            ..RegionUsage::within(region, ledger)
+        };
+        owner.released().note(ReleasedRegion::Dropped(usage));
+    }
+
+    /// Notes that the owner moves a claim on the region. Whether it has another claim is
+    /// found out when the note is read.
+    pub(crate) fn note_moved(&self) {
+        let (region, owner) = (&self.inner, &self.owner);
+        if !Arc::ptr_eq(owner, region.host().own()) {
+            let moved = ReleasedRegion::Moved(region.clone());
+            owner.released().note(moved);
+        }
+    }
+}
+
 /// A region that a guest has released.
 #[derive(Clone, Debug)]
-pub(super) enum ReleasedRegion {
+enum ReleasedRegion {
     /// By dropping its last claim: the cost just before.
     Dropped(RegionUsage),
     /// By moving a claim. The cost is read only when it is asked for, because moving is to be
@@ -83,14 +140,14 @@ pub(super) enum ReleasedRegion {
 }
 
 impl ReleasedRegion {
-    pub(super) fn id(&self) -> u64 {
+    fn id(&self) -> RegionId {
         match self {
             ReleasedRegion::Dropped(usage) => usage.id,
             ReleasedRegion::Moved(region) => region.id,
         }
     }
 
-    pub(super) fn usage(self) -> RegionUsage {
+    fn usage(self) -> RegionUsage {
         match self {
             ReleasedRegion::Dropped(usage) => usage,
             ReleasedRegion::Moved(region) => RegionUsage::of(&region),
@@ -100,13 +157,13 @@ impl ReleasedRegion {
 
 /// The last regions that a guest has released, each once.
 #[derive(Debug, Default)]
-pub(super) struct Released {
-    pub(super) regions: VecDeque<ReleasedRegion>,
-    pub(super) total: u64,
+struct Released {
+    regions: VecDeque<ReleasedRegion>,
+    total: u64,
 }
 
 impl Released {
-    pub(super) fn note(&mut self, region: ReleasedRegion) {
+    fn note(&mut self, region: ReleasedRegion) {
         // A region that goes to and fro is the last one.
         let again = self.regions.iter().rposition(|it| it.id() == region.id());
         match again {
@@ -117,5 +174,57 @@ impl Released {
             self.regions.pop_front();
         }
         self.regions.push_back(region);
+    }
+}
+
+impl Owner {
+    /// Returns the cost of the regions that this holder released and has no claim on now:
+    /// each once, the last ones of all. The number is how many it were in all. A region that
+    /// comes back after it was forgotten here counts again.
+    ///
+    /// `held` are the regions that it has claims on.
+    pub(crate) fn released_except(&self, held: &[RegionUsage]) -> (Vec<RegionUsage>, u64) {
+        let is_held = |it: &ReleasedRegion| held.iter().any(|held| held.id == it.id());
+        let released = self.released();
+        let (again, gone): (Vec<_>, Vec<_>) = released.regions.iter().cloned().partition(is_held);
+        let total = released.total - again.len() as u64;
+        // Notes are taken with a ledger in hand. So no ledger is locked under this lock.
+        drop(released);
+        let gone = gone.into_iter().map(ReleasedRegion::usage);
+        (gone.collect(), total)
+    }
+}
+
+impl RegionHost {
+    /// Returns the cost of the regions that a holder has a claim on.
+    pub(crate) fn usage_of(&self, owner: &Owner) -> Vec<RegionUsage> {
+        let regions = self.regions();
+        let held = regions.iter().filter(|region| {
+            let ledger = region.ledger();
+            ledger.claims_on(&owner.account).len() > 0
+        });
+        held.map(|region| {
+            // The ledger is unlocked before it is locked again.
+            let pinned = region.ledger().pinned_by(&owner.account);
+            RegionUsage {
+                pinned,
+                ..RegionUsage::of(region)
+            }
+        })
+        .collect()
+    }
+
+    /// Returns the bytes that the end of this holder would free: those that the kernel has
+    /// allocated for regions on which nobody else has a claim, and which are not on their way
+    /// to somebody else.
+    pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
+        let regions = self.regions();
+        let exclusive = regions.iter().filter(|region| {
+            let ledger = region.ledger();
+            let mut holders = ledger.holders();
+            let alone = holders.all(|it| Arc::ptr_eq(it, &owner.account));
+            alone && !ledger.is_queued()
+        });
+        exclusive.map(|region| region.resident()).sum()
     }
 }

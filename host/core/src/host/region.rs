@@ -5,35 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tombolo_region::{
     Charge, ChargeKind, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, NotifyingGuard,
-    NotifyingLedger, PurgeRequest, Purgeable, RegionName, Span,
+    NotifyingLedger, PurgeRequest, Purgeable, RegionName, RegionNumber, Span,
 };
 
 use super::RegionHost;
-use super::owner::Owner;
 use crate::error::RegionError;
+use crate::identity::RegionId;
 use crate::sys::{MemoryRecord, RegionFile};
 use crate::time::HostTime;
-
-/// A region, and one of its owners: for as long as that has a handle or a window.
-pub(crate) struct RegionRef {
-    pub(crate) inner: Arc<RegionInner>,
-    pub(crate) owner: Arc<Owner>,
-}
-
-impl RegionRef {
-    pub(crate) fn new(inner: &Arc<RegionInner>, owner: &Arc<Owner>) -> RegionRef {
-        RegionRef {
-            inner: inner.clone(),
-            owner: owner.clone(),
-        }
-    }
-}
-
-impl Drop for RegionRef {
-    fn drop(&mut self) {
-        self.inner.settle(Some(&self.owner));
-    }
-}
 
 /// The location of a guest's window.
 #[derive(Clone)]
@@ -54,10 +33,10 @@ impl fmt::Debug for WindowLocation {
 /// The state of one region, which all its holders share.
 pub(crate) struct RegionInner {
     /// The identity, which all holders may see.
-    pub(crate) id: u64,
+    pub(crate) id: RegionId,
     /// The number of the region, counted from the first one. Guests must not see it, because
     /// it reveals how many regions others create.
-    number: u64,
+    number: RegionNumber,
     pub(crate) name: RegionName,
     pub(crate) size: u64,
     /// `None` once nobody has a claim. A revoked handle can live for longer.
@@ -111,7 +90,7 @@ impl RegionInner {
         let weak: Weak<RegionInner> = Arc::downgrade(&region);
         budget.register(number, weak.clone());
         host.add_region(number, weak);
-        tracing::debug!(region = %region.name, id = region.id, size, pinned, "region created");
+        tracing::debug!(region = %region.name, id = %region.id, size, pinned, "region created");
         Ok((region, handle))
     }
 
@@ -145,11 +124,11 @@ impl RegionInner {
         self.file().map_or(0, |file| file.allocated())
     }
 
-    /// Frees the memory if nobody has a claim any more. To be called after a claim, a window
-    /// or a lend has ended. `last` is the holder that had it.
-    pub(crate) fn settle(&self, last: Option<&Owner>) {
+    /// Frees the memory if nobody has a claim any more, and returns whether it was freed now. To
+    /// be called after a claim, a window or a lend has ended.
+    pub(crate) fn settle(&self) -> bool {
         if self.ledger().claims() > 0 {
-            return;
+            return false;
         }
         let body = self
             .body
@@ -157,16 +136,14 @@ impl RegionInner {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if body.is_none() {
-            return;
+            return false;
         }
         drop(body);
         drop(self.ledger().release_commit());
         self.host.ledger_budget().unregister(self.number);
         self.host.remove_region(self.number);
-        if let Some(owner) = last {
-            owner.count_freed();
-        }
-        tracing::debug!(region = %self.name, id = self.id, "region freed");
+        tracing::debug!(region = %self.name, id = %self.id, "region freed");
+        true
     }
 
     /// Counts a window that a guest made.
@@ -197,7 +174,7 @@ impl Purgeable for RegionInner {
         });
         tracing::debug!(
             region = %self.name,
-            id = self.id,
+            id = %self.id,
             bytes = commit.granules() * GRANULE,
             "region purged"
         );

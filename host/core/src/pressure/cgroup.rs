@@ -184,20 +184,20 @@ fn unescape(text: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
-    fn limit(tree: &Tree) -> Option<u64> {
+    fn limit(tree: &ProcTree) -> Option<u64> {
         Cgroup::find(&tree.proc()).memory_limit()
     }
 
-    fn directory(tree: &Tree) -> Option<PathBuf> {
+    fn directory(tree: &ProcTree) -> Option<PathBuf> {
         Cgroup::find(&tree.proc()).directory().map(Path::to_owned)
     }
 
     #[test]
     fn smallest_limit_on_the_way_to_the_root_counts() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "0::/slice/app/part\n",
             &[("/", "sys/fs/cgroup", "cgroup2", "rw,nsdelegate")],
         );
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn cgroup_is_found_wherever_it_is_mounted() {
-        let tree = Tree::new("0::/app\n", &[("/", "sys/fs/my cgroup", "cgroup2", "rw")]);
+        let tree = ProcTree::new("0::/app\n", &[("/", "sys/fs/my cgroup", "cgroup2", "rw")]);
         tree.write("sys/fs/my cgroup/app/memory.max", "4096\n");
         assert_eq!(directory(&tree), Some(tree.path("sys/fs/my cgroup/app")));
         assert_eq!(limit(&tree), Some(4096));
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn cgroup_is_found_where_only_a_part_is_mounted() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "0::/pods/one/app\n",
             &[
                 ("/pods/two", "other", "cgroup2", "rw"),
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn cgroup_that_cannot_be_seen_is_none() {
         for path in ["/../elsewhere", "/not/there"] {
-            let tree = Tree::new(
+            let tree = ProcTree::new(
                 &format!("0::{path}\n"),
                 &[("/", "sys/fs/cgroup", "cgroup2", "rw")],
             );
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn limit_is_that_of_v1_if_it_has_the_controller() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "9:name=systemd:/\n4:hugetlb,memory:/box/app\n3:cpuset:/\n0::/\n",
             &[
                 ("/", "sys/fs/cgroup/cpuset", "cgroup", "rw,cpuset"),

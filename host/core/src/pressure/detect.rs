@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Cgroup, MemoryEvents, PressureSource, Psi, Thresholds};
+use super::{Cgroup, MemoryEvents, PressureSource, Psi, SystemGauge, Thresholds};
 
 /// The best source of reports of memory pressure for this process; see [`detect`].
 pub struct Detected {
@@ -38,7 +38,8 @@ impl fmt::Debug for Detected {
 ///
 /// 1. Pressure-stall triggers on the cgroup, or else on the system ([`Psi`]), with lmkd's
 ///    thresholds. Windows and thresholds are twice as long if the kernel refuses short ones to
-///    unprivileged processes.
+///    unprivileged processes. Reports are ignored while more than half of the memory is free
+///    (see [`Psi::unless_mostly_free`]).
 /// 2. The `memory.events` of the cgroup ([`MemoryEvents`]). These come late.
 ///
 /// Reads and opens some files in `/proc` and `/sys`.
@@ -52,7 +53,10 @@ fn detect_in(proc: &Path, thresholds: Thresholds) -> Detected {
     let cgroup = Cgroup::find(proc);
     let directory = cgroup.directory();
     let psi = |path| match Psi::open(path, thresholds) {
-        Ok(psi) => Ok(Box::new(psi) as Box<dyn PressureSource>),
+        Ok(psi) => {
+            let psi = psi.unless_mostly_free(SystemGauge::find(proc));
+            Ok(Box::new(psi) as Box<dyn PressureSource>)
+        }
         Err(error) => Err(error.to_string()),
     };
     let ways: [&dyn Fn() -> Result<Box<dyn PressureSource>, String>; 3] = [
@@ -96,11 +100,11 @@ fn detect_in(proc: &Path, thresholds: Thresholds) -> Detected {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     #[track_caller]
-    fn detected(tree: &Tree) -> (bool, String) {
+    fn detected(tree: &ProcTree) -> (bool, String) {
         let detected = detect_in(&tree.proc(), Thresholds::default());
         let note = detected
             .note()
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn pressure_of_the_own_cgroup_goes_first() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         for file in [
             "sys/fs/cgroup/app/memory.pressure",
             "sys/fs/cgroup/app/memory.events",
@@ -132,7 +136,7 @@ mod tests {
 
     #[test]
     fn pressure_of_the_system_goes_next() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("sys/fs/cgroup/app/memory.events", "");
         tree.write("proc/pressure/memory", "");
         let (found, note) = detected(&tree);
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn events_of_the_own_cgroup_go_last() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write("sys/fs/cgroup/app/memory.events", "");
         // It cannot be opened.
         tree.write("proc/pressure/memory/directory", "");
@@ -161,7 +165,7 @@ mod tests {
 
     #[test]
     fn note_says_why_nothing_is_watched() {
-        let tree = Tree::new("0::/\n", &[]);
+        let tree = ProcTree::new("0::/\n", &[]);
         let (found, note) = detected(&tree);
         assert!(!found);
         assert_eq!(

@@ -12,7 +12,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::debounce::Debounce;
-use super::thread::{Thread, Waiter};
+use super::thread::{Poller, Thread};
 use super::{Level, PressureSink, PressureSource, about};
 
 /// The time for which a level lasts after the last event.
@@ -31,19 +31,19 @@ const LASTS: Duration = Duration::from_secs(2);
 pub struct MemoryEvents {
     path: PathBuf,
     changes: OwnedFd,
-    counts: Counts,
+    counts: EventCounts,
 }
 
 /// The counts that mean pressure. They only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
+struct EventCounts {
     /// `high` and `max`.
     moderate: [u64; 2],
     /// `oom` and `oom_kill`.
     critical: [u64; 2],
 }
 
-impl Counts {
+impl EventCounts {
     /// Takes over the counts in a text.
     fn update(&mut self, text: &str) {
         for line in text.lines() {
@@ -64,7 +64,7 @@ impl Counts {
     }
 
     /// Returns the levels of the counts that grew since then.
-    fn since(&self, before: &Counts) -> Vec<Level> {
+    fn since(&self, before: &EventCounts) -> Vec<Level> {
         let grew = |now: [u64; 2], then: [u64; 2]| now.iter().zip(then).any(|(a, b)| *a > b);
         [
             (Level::Moderate, self.moderate, before.moderate),
@@ -90,7 +90,7 @@ impl MemoryEvents {
         // First the watch, then the counts, so that no event in between is missed.
         inotify::add_watch(&changes, &path, WatchFlags::MODIFY)
             .map_err(|error| about(&path, error))?;
-        let mut counts = Counts::default();
+        let mut counts = EventCounts::default();
         counts.update(&fs::read_to_string(&path).map_err(|error| about(&path, error))?);
         Ok(MemoryEvents {
             path,
@@ -100,10 +100,10 @@ impl MemoryEvents {
     }
 
     /// The thread's work.
-    fn watch(mut self, waiter: &Waiter, sink: &PressureSink) {
+    fn watch(mut self, poller: &Poller, sink: &PressureSink) {
         let mut holds = Debounce::new(LASTS);
         let over = loop {
-            match waiter.wait(&[self.changes.as_fd()], PollFlags::IN, holds.until()) {
+            match poller.wait(&[self.changes.as_fd()], PollFlags::IN, holds.until()) {
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(error) => break error,
@@ -157,7 +157,7 @@ impl PressureSource for MemoryEvents {
     }
 
     fn start(self: Box<Self>, sink: PressureSink) -> io::Result<Box<dyn Send>> {
-        let thread = Thread::start("tombolo-events", move |waiter| self.watch(&waiter, &sink))?;
+        let thread = Thread::start("tombolo-events", move |poller| self.watch(&poller, &sink))?;
         Ok(Box::new(thread))
     }
 }
@@ -166,8 +166,8 @@ impl PressureSource for MemoryEvents {
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     const EVENTS: &str = "sys/fs/cgroup/app/memory.events";
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     /// Watches the cgroup of `tree`.
-    fn watch(tree: &Tree) -> (Box<dyn Send>, mpsc::Receiver<Level>) {
+    fn watch(tree: &ProcTree) -> (Box<dyn Send>, mpsc::Receiver<Level>) {
         let source = MemoryEvents::open(tree.path("sys/fs/cgroup/app")).unwrap();
         let (report, reports) = mpsc::channel();
         let sink = PressureSink::new(move |level| report.send(level).unwrap());
@@ -186,7 +186,7 @@ mod tests {
     // rule 8
     #[test]
     fn counts_that_grow_are_pressure_for_two_seconds() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write(EVENTS, &events(5, 5, 5, 5));
         let (source, reports) = watch(&tree);
         tree.write(EVENTS, &events(6, 5, 5, 5));
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn each_count_has_its_level() {
-        let none = Counts::default();
+        let none = EventCounts::default();
         for (text, level) in [
             (events(1, 0, 0, 0), &[Level::Moderate][..]),
             (events(0, 1, 0, 0), &[Level::Moderate]),
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn missing_counts_stay_as_before() {
-        let mut counts = Counts::default();
+        let mut counts = EventCounts::default();
         counts.update(&events(1, 2, 3, 4));
         let before = counts;
         counts.update("");
@@ -230,7 +230,7 @@ mod tests {
     // rule 8
     #[test]
     fn pressure_ends_with_its_cgroup() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         tree.write(EVENTS, &events(0, 0, 0, 0));
         let (_source, reports) = watch(&tree);
         tree.write(EVENTS, &events(0, 0, 1, 0));
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn cgroup_without_events_is_refused() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         let error = MemoryEvents::open(tree.path("sys/fs/cgroup/app")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("app/memory.events: "), "{error}");

@@ -17,12 +17,21 @@ use super::threshold;
 
 /// The memory that can still be used before the kernel has to kill a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Headroom {
     /// Bytes of memory. Page cache that the kernel can take back by itself counts as
     /// free.
     pub memory: u64,
     /// Bytes of swap space, which can be used in addition.
     pub swap: u64,
+}
+
+impl Headroom {
+    /// Returns so many bytes of memory, and of swap space.
+    #[must_use]
+    pub fn new(memory: u64, swap: u64) -> Headroom {
+        Headroom { memory, swap }
+    }
 }
 
 /// Measures how much memory is left; see [`SystemGauge`] for the kernel's figures.
@@ -85,18 +94,32 @@ impl SystemGauge {
 
     /// Returns the memory that the machine has left.
     fn machine(&self) -> io::Result<Headroom> {
-        let path = self.proc.join("meminfo");
-        let text = fs::read_to_string(&path).map_err(|error| super::about(&path, error))?;
-        let bytes = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-            Some(kib.saturating_mul(1024))
-        };
+        let text = self.meminfo()?;
         Ok(Headroom {
             // Kernels before 3.14 do not report it.
-            memory: bytes("MemAvailable:").unwrap_or(u64::MAX),
-            swap: bytes("SwapFree:").unwrap_or(0),
+            memory: bytes(&text, "MemAvailable:").unwrap_or(u64::MAX),
+            swap: bytes(&text, "SwapFree:").unwrap_or(0),
         })
+    }
+
+    /// Returns the memory that this process could use if nobody else used any: the machine's, or
+    /// the smallest limit of its cgroups if that is less.
+    fn capacity(&self) -> io::Result<u64> {
+        let machine = bytes(&self.meminfo()?, "MemTotal:").unwrap_or(u64::MAX);
+        let levels = self.cgroup.levels();
+        let limits = levels.filter_map(|(hierarchy, directory)| hierarchy.limit(&directory));
+        Ok(limits.map(|(_, limit)| limit).fold(machine, u64::min))
+    }
+
+    /// Returns whether more than half of the memory that this process could use is free.
+    pub(super) fn is_mostly_free(&self) -> io::Result<bool> {
+        let capacity = self.capacity()?;
+        Ok(self.headroom(u64::MAX)?.memory > capacity / 2)
+    }
+
+    fn meminfo(&self) -> io::Result<String> {
+        let path = self.proc.join("meminfo");
+        fs::read_to_string(&path).map_err(|error| super::about(&path, error))
     }
 }
 
@@ -158,6 +181,13 @@ impl fmt::Debug for SystemGauge {
             .field("cgroup", &self.cgroup)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the bytes that a line of `meminfo` reports.
+fn bytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(kib.saturating_mul(1024))
 }
 
 /// Reads a file that consists of a number. A word, such as `max`, is none.
@@ -251,8 +281,8 @@ impl Hierarchy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
     use super::*;
+    use tombolo_test_util::proc_tree::ProcTree;
 
     const ROOM: Headroom = Headroom {
         memory: 1 << 30,
@@ -260,31 +290,31 @@ mod tests {
     };
 
     /// Has the machine 1 GiB available and this much swap space.
-    fn machine(tree: &Tree, swap: u64) {
+    fn machine(tree: &ProcTree, swap: u64) {
         let kib = swap / 1024;
         let text = format!("MemTotal: 2097152 kB\nMemAvailable: 1048576 kB\nSwapFree: {kib} kB\n");
         tree.write("proc/meminfo", &text);
     }
 
-    fn write(tree: &Tree, group: &str, files: &[(&str, &str)]) {
+    fn write(tree: &ProcTree, group: &str, files: &[(&str, &str)]) {
         for (file, text) in files {
             tree.write(&format!("sys/fs/cgroup/{group}/{file}"), text);
         }
     }
 
-    fn headroom(tree: &Tree) -> Headroom {
+    fn headroom(tree: &ProcTree) -> Headroom {
         let gauge = SystemGauge::find(&tree.proc());
         gauge.headroom(u64::MAX).unwrap()
     }
 
     #[track_caller]
-    fn assert_left(tree: &Tree, memory: u64) {
+    fn assert_left(tree: &ProcTree, memory: u64) {
         assert_eq!(headroom(tree), Headroom { memory, swap: 0 });
     }
 
     #[test]
     fn without_cgroups_the_machine_counts() {
-        let tree = Tree::new("", &[]);
+        let tree = ProcTree::new("", &[]);
         machine(&tree, 8192);
         let expected = Headroom { swap: 8192, ..ROOM };
         assert_eq!(headroom(&tree), expected);
@@ -295,7 +325,7 @@ mod tests {
 
     #[test]
     fn smaller_of_max_and_high_counts() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 0);
         write(
             &tree,
@@ -314,7 +344,7 @@ mod tests {
 
     #[test]
     fn fullest_cgroup_up_to_the_root_counts() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "0::/slice/app\n",
             &[("/", "sys/fs/cgroup", "cgroup2", "rw")],
         );
@@ -328,7 +358,7 @@ mod tests {
 
     #[test]
     fn page_cache_is_free_and_shared_memory_is_not() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 0);
         let stat = "anon 100\nfile 700\nshmem 300\ninactive_anon 250\nactive_anon 150\n\
                     inactive_file 250\nactive_file 150\nfile_dirty 30\n";
@@ -347,7 +377,7 @@ mod tests {
 
     #[test]
     fn first_kind_counts_with_the_cgroups_below() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "4:memory:/box\n0::/\n",
             &[("/", "sys/fs/cgroup", "cgroup", "rw,memory")],
         );
@@ -371,7 +401,7 @@ mod tests {
 
     #[test]
     fn swap_is_what_cgroup_and_machine_have_both() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 1 << 20);
         write(
             &tree,
@@ -389,7 +419,7 @@ mod tests {
 
     #[test]
     fn first_kinds_limit_of_both_limits_swap() {
-        let tree = Tree::new(
+        let tree = ProcTree::new(
             "4:memory:/box\n",
             &[("/", "sys/fs/cgroup", "cgroup", "rw,memory")],
         );
@@ -414,7 +444,7 @@ mod tests {
 
     #[test]
     fn limit_that_changes_is_followed() {
-        let tree = Tree::unified();
+        let tree = ProcTree::unified();
         machine(&tree, 0);
         let gauge = SystemGauge::find(&tree.proc());
         write(
@@ -430,6 +460,26 @@ mod tests {
             name.contains("cgroup/app/memory.max, MemAvailable"),
             "{name}"
         );
+    }
+
+    // rule 8
+    #[test]
+    fn half_of_the_smallest_limit_is_plenty() {
+        let tree = ProcTree::unified();
+        let gauge = SystemGauge::find(&tree.proc());
+        let is_mostly_free = || gauge.is_mostly_free().unwrap();
+        // 1 GiB of 2 GiB.
+        machine(&tree, 0);
+        assert!(!is_mostly_free());
+        let limits = |current| [("memory.current", current), ("memory.max", "1000")];
+        write(&tree, "app", &limits("499"));
+        assert!(is_mostly_free());
+        write(&tree, "app", &limits("500"));
+        assert!(!is_mostly_free());
+        write(&tree, "app", &[("memory.high", "2000")]);
+        assert!(!is_mostly_free());
+        let nowhere = SystemGauge::find(Path::new("/not/there"));
+        assert!(nowhere.is_mostly_free().is_err());
     }
 
     #[test]

@@ -48,7 +48,6 @@
 //! | `threshold` | memory thresholds of cgroups v1 |
 //! | `debounce` | the time for which a level lasts |
 //! | `thread` | a thread that waits for the kernel |
-//! | `tree` | made-up systems, for tests |
 
 mod cgroup;
 mod debounce;
@@ -58,8 +57,6 @@ mod gauge;
 mod psi;
 mod thread;
 mod threshold;
-#[cfg(test)]
-pub(crate) mod tree;
 
 use std::fmt;
 use std::io;
@@ -71,10 +68,11 @@ pub use self::detect::{Detected, detect};
 pub use self::events::MemoryEvents;
 pub use self::gauge::{Headroom, MemoryGauge, SystemGauge};
 pub use self::psi::{Psi, Thresholds};
-pub(crate) use self::thread::{Thread, Waiter};
+pub(crate) use self::thread::{Poller, Thread};
 
 /// A level of memory pressure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// There is enough memory.
     #[default]

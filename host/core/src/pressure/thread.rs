@@ -16,19 +16,19 @@ pub(crate) struct Thread {
 }
 
 /// Waits on behalf of such a thread, also for the request to stop.
-pub(crate) struct Waiter(Arc<OwnedFd>);
+pub(crate) struct Poller(Arc<OwnedFd>);
 
 impl Thread {
     pub(crate) fn start(
         name: &str,
-        run: impl FnOnce(Waiter) + Send + 'static,
+        run: impl FnOnce(Poller) + Send + 'static,
     ) -> io::Result<Thread> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let stop = Arc::new(stop);
-        let waiter = Waiter(stop.clone());
+        let poller = Poller(stop.clone());
         let handle = std::thread::Builder::new()
             .name(name.into())
-            .spawn(move || run(waiter))?;
+            .spawn(move || run(poller))?;
         Ok(Thread {
             stop,
             handle: Some(handle),
@@ -51,7 +51,7 @@ impl Drop for Thread {
     }
 }
 
-impl Waiter {
+impl Poller {
     /// Waits until one of the descriptors has any of `events`, or an error. Returns the events of
     /// each: none at all if `until` came first. `None` if it is time to stop.
     pub(crate) fn wait(

@@ -6,8 +6,8 @@ use tombolo_region::{GRANULE, Rights};
 use tombolo_test_util::process::{Mapping, Process};
 use tombolo_tests::artifacts::UTIL_PUPPET;
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, ComponentType, Instance, Lift, Linker,
-    Lower, Resource, ResourceTable,
+    Component, ComponentExportIndex, ComponentNamedList, Instance, Lift, Linker, Lower, Resource,
+    ResourceTable,
 };
 use wasmtime::{Config, Engine, Result, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -17,46 +17,20 @@ use crate::ctx::{RegionCtx, RegionView};
 use crate::host::{Region, RegionHost};
 use crate::regions::ErrorCode;
 use crate::wit::add_to_linker;
-
-/// The access of a window, as in the interface `windows`.
-#[derive(Clone, Copy, ComponentType, Lift, Lower)]
-#[component(enum)]
-#[repr(u8)]
-#[expect(dead_code, reason = "the interface has more than the tests use")]
-pub(super) enum Access {
-    #[component(name = "read")]
-    Read,
-    #[component(name = "write")]
-    Write,
-    #[component(name = "live-read")]
-    LiveRead,
-    #[component(name = "live-write")]
-    LiveWrite,
-}
-
-/// The result of a pin, as in the interface `pins`.
-#[derive(Clone, Copy, ComponentType, Lift, Lower)]
-#[component(enum)]
-#[repr(u8)]
-#[expect(dead_code, reason = "the tests do not look at it")]
-pub(super) enum Pinned {
-    #[component(name = "intact")]
-    Intact,
-    #[component(name = "lost")]
-    Lost,
-}
+use crate::wit::pins::WitPinned;
+use crate::wit::windows::WitAccess;
 
 /// The result of an act that the host may refuse.
 pub(super) type Act<R> = std::result::Result<R, ErrorCode>;
 
-/// The data of a guest's store.
-pub(super) struct State {
+/// The data of a puppet's store.
+pub(super) struct PuppetData {
     pub(super) regions: RegionCtx,
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
-impl WasiView for State {
+impl WasiView for PuppetData {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -65,15 +39,15 @@ impl WasiView for State {
     }
 }
 
-impl RegionView for State {
+impl RegionView for PuppetData {
     fn region_ctx(&mut self) -> &mut RegionCtx {
         &mut self.regions
     }
 }
 
 /// Returns the guest, compiled once per process, and its linker.
-fn compiled() -> &'static (Component, Linker<State>) {
-    static COMPILED: OnceLock<(Component, Linker<State>)> = OnceLock::new();
+fn compiled() -> &'static (Component, Linker<PuppetData>) {
+    static COMPILED: OnceLock<(Component, Linker<PuppetData>)> = OnceLock::new();
     COMPILED.get_or_init(|| {
         let mut config = Config::new();
         prepare(&mut config).expect("this process can map regions");
@@ -86,9 +60,9 @@ fn compiled() -> &'static (Component, Linker<State>) {
     })
 }
 
-/// A guest in a store of its own.
-pub(super) struct Guest {
-    pub(super) store: Store<State>,
+/// The guest `util_puppet`, in a store of its own.
+pub(super) struct Puppet {
+    pub(super) store: Store<PuppetData>,
     instance: Instance,
     acts: ComponentExportIndex,
 }
@@ -96,7 +70,7 @@ pub(super) struct Guest {
 /// Declares a method for each act of the guest. It returns the answer of the guest, or the trap.
 macro_rules! acts {
     ($($act:ident = $name:literal($($param:ident: $type:ty),*) -> $answer:ty;)*) => {
-        impl Guest {$(
+        impl Puppet {$(
             pub(super) fn $act(&mut self, $($param: $type),*) -> Result<$answer> {
                 self.call::<($($type,)*), $answer>($name, ($($param,)*))
             }
@@ -107,14 +81,14 @@ macro_rules! acts {
 acts! {
     create = "create"(name: &str, size: u64) -> Act<u32>;
     drop_handle = "drop-handle"(number: u32) -> ();
-    pin = "pin"(number: u32, offset: u64, length: u64) -> Act<Pinned>;
+    pin = "pin"(number: u32, offset: u64, length: u64) -> Act<WitPinned>;
     unpin = "unpin"(number: u32, offset: u64, length: u64) -> Act<()>;
     read_at = "read-at"(number: u32, offset: u64, length: u64) -> Act<Vec<u8>>;
     write_at = "write-at"(number: u32, offset: u64, bytes: &[u8]) -> Act<()>;
-    show_listed = "show"(
-        number: u32, offset: u64, length: u64, access: Access, at: u32, listed: u32
+    map_listed = "map-window"(
+        number: u32, offset: u64, length: u64, access: WitAccess, at: u32, listed: u32
     ) -> Act<u32>;
-    set_access = "set-access"(window: u32, access: Access) -> Act<()>;
+    set_access = "set-access"(window: u32, access: WitAccess) -> Act<()>;
     drop_window = "drop-window"(window: u32) -> ();
     allocate = "allocate"(granules: u32) -> u32;
     peek = "peek"(at: u32, length: u32) -> Vec<u8>;
@@ -126,20 +100,20 @@ acts! {
 }
 
 /// The results of a function with one result, or with none.
-trait Answer: Sized {
+trait OneResult: Sized {
     type List: ComponentNamedList + Lift;
     fn of(list: Self::List) -> Self;
 }
 
-impl Answer for () {
+impl OneResult for () {
     type List = ();
     fn of((): ()) {}
 }
 
-/// Implements [`Answer`] for the type of one result.
+/// Implements [`OneResult`] for the type of one result.
 macro_rules! answers {
     ($($type:ty),*) => {$(
-        impl Answer for $type {
+        impl OneResult for $type {
             type List = ($type,);
             fn of((answer,): ($type,)) -> $type {
                 answer
@@ -155,15 +129,15 @@ answers!(
     Vec<u8>,
     Act<()>,
     Act<u32>,
-    Act<Pinned>,
+    Act<WitPinned>,
     Act<Vec<u8>>
 );
 
-impl Guest {
+impl Puppet {
     /// Creates a guest, or fails if the kernel has no memory for it.
-    pub(super) fn try_new(host: &RegionHost, name: &str) -> Result<Guest> {
+    pub(super) fn try_new(host: &RegionHost, name: &str) -> Result<Puppet> {
         let (component, linker) = compiled();
-        let state = State {
+        let state = PuppetData {
             regions: host.context(name).build(),
             wasi: WasiCtx::builder().build(),
             table: ResourceTable::new(),
@@ -171,18 +145,18 @@ impl Guest {
         let mut store = Store::new(component.engine(), state);
         let instance = linker.instantiate(&mut store, component)?;
         let acts = instance.get_export_index(&mut store, None, "test:puppet/acts");
-        Ok(Guest {
+        Ok(Puppet {
             store,
             instance,
             acts: acts.expect("the guest exports it"),
         })
     }
 
-    pub(super) fn new(host: &RegionHost, name: &str) -> Guest {
-        Guest::try_new(host, name).unwrap()
+    pub(super) fn new(host: &RegionHost, name: &str) -> Puppet {
+        Puppet::try_new(host, name).unwrap()
     }
 
-    fn call<P: ComponentNamedList + Lower, R: Answer>(
+    fn call<P: ComponentNamedList + Lower, R: OneResult>(
         &mut self,
         name: &str,
         params: P,
@@ -197,23 +171,23 @@ impl Guest {
     }
 
     /// Maps a window at an address, which is passed as a list of one byte.
-    pub(super) fn show(
+    pub(super) fn map(
         &mut self,
         number: u32,
         offset: u64,
         length: u64,
-        access: Access,
+        access: WitAccess,
         at: u32,
     ) -> Result<Act<u32>> {
-        self.show_listed(number, offset, length, access, at, 1)
+        self.map_listed(number, offset, length, access, at, 1)
     }
 
     /// Maps the first `granules` of a region into memory that the guest allocates for it. Returns
     /// the window and the address.
-    pub(super) fn shown(&mut self, number: u32, granules: u32, access: Access) -> (u32, u32) {
+    pub(super) fn mapped(&mut self, number: u32, granules: u32, access: WitAccess) -> (u32, u32) {
         let at = self.allocate(granules).unwrap();
         let length = u64::from(granules) * GRANULE;
-        let window = self.show(number, 0, length, access, at);
+        let window = self.map(number, 0, length, access, at);
         (window.unwrap().unwrap(), at)
     }
 
@@ -233,7 +207,7 @@ impl Guest {
         let host = self.store.data().regions.host().clone();
         let region = filled(&host, "proof of life", GRANULE, 0x5a);
         let number = self.receive(region.duplicate(Rights::ALL).unwrap());
-        let (window, at) = self.shown(number, 1, Access::Write);
+        let (window, at) = self.mapped(number, 1, WitAccess::Write);
         assert_eq!(self.byte(at + 100), 0x5a);
         self.poke(at + 100, 1).unwrap();
         self.drop_window(window).unwrap();

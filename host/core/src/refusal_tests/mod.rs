@@ -18,9 +18,9 @@ use crate::host::{Region, RegionHost};
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
 use crate::window::mask_all;
+use crate::wit::windows::WitAccess::{Read, Write};
 
-use self::guest::Access::{Read, Write};
-use self::guest::{Guest, assert_filled, filled, mappings_of};
+use self::guest::{Puppet, assert_filled, filled, mappings_of};
 
 const PAGE: u32 = 65536;
 
@@ -45,7 +45,7 @@ struct Attack<'a> {
 impl Attack<'_> {
     /// Stops when the guest traps. The guest does without calls that are refused.
     fn run(&self) -> wasmtime::Result<()> {
-        let mut a = Guest::try_new(self.host, "hostile")?;
+        let mut a = Puppet::try_new(self.host, "hostile")?;
         self.own_region(&mut a)?;
         self.pins(&mut a)?;
         self.hiding(&mut a)?;
@@ -54,7 +54,7 @@ impl Attack<'_> {
     }
 
     /// Creates a region, and changes the access of a window on it.
-    fn own_region(&self, a: &mut Guest) -> wasmtime::Result<()> {
+    fn own_region(&self, a: &mut Puppet) -> wasmtime::Result<()> {
         let Ok(number) = a.create("own", 2 * GRANULE)? else {
             return Ok(());
         };
@@ -64,7 +64,7 @@ impl Attack<'_> {
         if at == 0 {
             return Ok(());
         }
-        if let Ok(window) = a.show(number, 0, 2 * GRANULE, Write, at)? {
+        if let Ok(window) = a.map(number, 0, 2 * GRANULE, Write, at)? {
             a.poke(at, 2)?;
             if a.set_access(window, Read)?.is_ok() {
                 let _ = a.set_access(window, Write)?;
@@ -77,7 +77,7 @@ impl Attack<'_> {
     }
 
     /// Unpins under a window, and pins again.
-    fn pins(&self, a: &mut Guest) -> wasmtime::Result<()> {
+    fn pins(&self, a: &mut Puppet) -> wasmtime::Result<()> {
         let Ok(number) = a.create("cache", 5 * GRANULE)? else {
             return Ok(());
         };
@@ -85,7 +85,7 @@ impl Attack<'_> {
         if at == 0 {
             return Ok(());
         }
-        let Ok(window) = a.show(number, 0, 5 * GRANULE, Write, at)? else {
+        let Ok(window) = a.map(number, 0, 5 * GRANULE, Write, at)? else {
             return Ok(());
         };
         for granule in [1, 3] {
@@ -105,7 +105,7 @@ impl Attack<'_> {
     }
 
     /// Masks a window, as a lend does, and unmasks it.
-    fn hiding(&self, a: &mut Guest) -> wasmtime::Result<()> {
+    fn hiding(&self, a: &mut Puppet) -> wasmtime::Result<()> {
         let region = self.music.duplicate(Rights::ALL)?;
         let (shared, claim) = (region.inner().clone(), region.handle().claim());
         let number = a.receive(region);
@@ -113,7 +113,7 @@ impl Attack<'_> {
         if at == 0 {
             return Ok(());
         }
-        let Ok(_) = a.show(number, 0, 3 * GRANULE, Read, at)? else {
+        let Ok(_) = a.map(number, 0, 3 * GRANULE, Read, at)? else {
             return Ok(());
         };
         let _ = a.unpin(number, GRANULE, GRANULE)?;
@@ -140,13 +140,13 @@ impl Attack<'_> {
     }
 
     /// Writes to a window that only reads, of which one part is unpinned.
-    fn violate(&self, a: &mut Guest) -> wasmtime::Result<()> {
+    fn violate(&self, a: &mut Puppet) -> wasmtime::Result<()> {
         let number = a.receive(self.music.duplicate(Rights::ALL)?);
         let at = a.allocate(3)?;
         if at == 0 {
             return Ok(());
         }
-        let Ok(_) = a.show(number, 0, 3 * GRANULE, Read, at)? else {
+        let Ok(_) = a.map(number, 0, 3 * GRANULE, Read, at)? else {
             return Ok(());
         };
         let _ = a.unpin(number, GRANULE, GRANULE)?;
@@ -161,7 +161,7 @@ impl Attack<'_> {
 
 /// The innocent guest, with a window to read and one to write.
 struct Innocent {
-    guest: Guest,
+    guest: Puppet,
     region: Region,
     reads: u32,
     writes: u32,
@@ -170,12 +170,12 @@ struct Innocent {
 
 impl Innocent {
     fn new(host: &RegionHost, music: &Region) -> Innocent {
-        let mut guest = Guest::new(host, "innocent");
+        let mut guest = Puppet::new(host, "innocent");
         let number = guest.receive(music.duplicate(Rights::ALL).unwrap());
-        let (_, reads) = guest.shown(number, 3, Read);
+        let (_, reads) = guest.mapped(number, 3, Read);
         let region = filled(host, "innocent", GRANULE, 0);
         let number = guest.receive(region.duplicate(Rights::ALL).unwrap());
-        let (_, writes) = guest.shown(number, 1, Write);
+        let (_, writes) = guest.mapped(number, 1, Write);
         Innocent {
             guest,
             region,
@@ -199,7 +199,7 @@ impl Innocent {
 
 /// Checks that memory is zeros at addresses that others had.
 fn assert_fresh(host: &RegionHost) {
-    let mut fresh = Guest::new(host, "fresh");
+    let mut fresh = Puppet::new(host, "fresh");
     let first = u32::try_from(fresh.grow(16).unwrap()).unwrap();
     assert_eq!(fresh.sum(first * PAGE, 16 * PAGE).unwrap(), 0);
 }
@@ -308,7 +308,7 @@ fn refused_preparation_fails_in_order() {
             failed += u32::from(result.is_err());
         }
         assert!(failed > 5, "only {failed} calls matter");
-        Guest::new(&RegionHost::new(), "a").assert_works();
+        Puppet::new(&RegionHost::new(), "a").assert_works();
     });
 }
 
@@ -331,9 +331,9 @@ fn process_says_why_it_ends() {
     }
     let host = RegionHost::new();
     let music = filled(&host, "music", GRANULE, 1);
-    let mut a = Guest::new(&host, "a");
+    let mut a = Puppet::new(&host, "a");
     let number = a.receive(music.duplicate(Rights::ALL).unwrap());
-    let (_, at) = a.shown(number, 1, Read);
+    let (_, at) = a.mapped(number, 1, Read);
     // All calls except those of the C library and the standard library.
     refusals::during(1, u32::MAX, Errno::NOMEM, || drop(a.fill(at, 10, 9)));
     unreachable!("there was nowhere to write to");

@@ -20,8 +20,8 @@ use std::sync::{MutexGuard, TryLockError};
 use rustix::mm::MapFlags;
 use rustix::thread::{Timespec, nanosleep};
 
-use super::memory::{Copies, MappedWindow, MemoryRecord, State};
-use super::{Perms, allowance, entry};
+use super::record::{Copies, MappedWindow, MemoryRecord, MemoryState, Perms};
+use super::{allowance, entry};
 
 /// The outcome of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ const ROUNDS: u32 = 1000;
 impl MemoryRecord {
     /// Returns the state, for the fault handler, if its lock is free. Otherwise another
     /// thread has the lock for an instant, or this one by a bug, which must not hang.
-    fn state_if_free(&self) -> Option<MutexGuard<'_, State>> {
+    fn state_if_free(&self) -> Option<MutexGuard<'_, MemoryState>> {
         (0..100_000).find_map(|_| match self.state.try_lock() {
             Ok(state) => Some(state),
             Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
@@ -72,33 +72,33 @@ impl MemoryRecord {
             let zeros = |kind| self.map_zeros(closed, kind).is_ok();
             return again_and_again(|| zeros(MapFlags::PRIVATE) || zeros(MapFlags::SHARED));
         }
-        let Some((start, shown)) = state.covering_mut(address) else {
+        let Some((start, window)) = state.covering_mut(address) else {
             return Absorbed::Unexplained;
         };
-        if shown.perms != Perms::Read
-            || shown.masks > 0
-            || shown.copies == Copies::All
-            || shown.holes.contains_key(&address)
+        if window.perms != Perms::Read
+            || window.masks > 0
+            || window.copies == Copies::All
+            || window.holes.contains_key(&address)
         {
             return Absorbed::Unexplained;
         }
         // Masked parts are left alone: they are the guest's own, and can be written to. (Going
         // through the gaps allocates nothing.)
-        let whole = start..shown.end;
-        let runs = || shown.holes.gaps(&whole);
+        let whole = start..window.end;
+        let runs = || window.holes.gaps(&whole);
         let mut absorbed = Absorbed::Unexplained;
         for run in runs().filter(|run| run.contains(&address)) {
             // Without this part the thread cannot go on.
-            absorbed = again_and_again(|| self.copy(start, shown, &run));
+            absorbed = again_and_again(|| self.copy(start, window, &run));
         }
         let mut copies = Copies::All;
         for run in runs().filter(|run| !run.contains(&address)) {
-            if !self.copy(start, shown, &run) {
+            if !self.copy(start, window, &run) {
                 // A fault there asks again.
                 copies = Copies::Some;
             }
         }
-        shown.copies = match absorbed {
+        window.copies = match absorbed {
             Absorbed::Yes => copies,
             _ => Copies::Some,
         };
@@ -113,12 +113,12 @@ impl MemoryRecord {
     /// shared zero pages that nobody else has. The latter are used if RLIMIT_DATA or
     /// RLIMIT_AS is set, or if the kernel refuses the copies. No limit counts them, and they
     /// take no more addresses or mappings than the pages that they replace.
-    fn copy(&self, start: usize, shown: &MappedWindow, run: &Range<usize>) -> bool {
+    fn copy(&self, start: usize, window: &MappedWindow, run: &Range<usize>) -> bool {
         let copy = || {
             self.map_file(
                 run.clone(),
-                &shown.file,
-                shown.offset + (run.start - start) as u64,
+                &window.file,
+                window.offset + (run.start - start) as u64,
                 Perms::Write,
                 // Paid for page by page, as the rest of the memory: the kernel may refuse
                 // so large a mapping otherwise.

@@ -15,7 +15,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::process::{Resource, getrlimit};
 
 use super::kernel::ask;
-use super::reservation::unmap;
+use super::unmap::unmap;
 
 /// The bytes to leave to the host.
 const MARGIN: usize = 16 << 20;

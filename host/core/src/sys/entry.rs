@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use super::StoreId;
+use super::store_id::StoreId;
 
 thread_local! {
     // Const and without a destructor, so that a signal handler may read it.

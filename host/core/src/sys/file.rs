@@ -14,15 +14,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
 
 use memfd::{FileSeal, Memfd};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::forked::{Forked, Process};
 use super::kernel::ask;
-use super::{Forked, Process, ViewMut};
 use tombolo_region::{RegionName, Span};
 
 /// The anonymous file with a region's bytes.
@@ -126,24 +125,9 @@ impl RegionFile {
         ask(|| self.file.as_file().read_exact_at(bytes, offset))
     }
 
-    /// Writes bytes, all of which lie inside of the file. The caller holds a `write` window
-    /// on them in the region's ledger.
-    pub(crate) fn write_at(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.check_process()?;
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end <= file_size_limit() {
-            return ask(|| self.file.as_file().write_all_at(bytes, offset));
-        }
-        // The limit was lowered after the file was made. The kernel applies it to each
-        // `write`, but not to mappings.
-        let span = Span::of_bytes(offset, bytes.len() as u64, end).map_err(io::Error::other)?;
-        let Some(span) = span else {
-            return Ok(());
-        };
-        let start = usize::try_from(offset - span.offset()).map_err(io::Error::other)?;
-        let mut view = ViewMut::new(self, span)?;
-        view.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-        Ok(())
+    /// Writes bytes by a system call.
+    pub(super) fn write_directly(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        ask(|| self.file.as_file().write_all_at(bytes, offset))
     }
 }
 
@@ -160,7 +144,7 @@ pub(crate) struct FileSize {
 
 /// Returns the length beyond which the process may write no file. The kernel raises SIGXFSZ
 /// there, which ends the process by default. So callers compare first.
-fn file_size_limit() -> u64 {
+pub(super) fn file_size_limit() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 

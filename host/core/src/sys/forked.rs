@@ -4,7 +4,7 @@
 //! A page that the kernel wipes in children (`MADV_WIPEONFORK`, Linux 4.14) detects a child.
 //! Objects of a `RegionHost` from before the fork refuse to read, write, map, pin, purge and
 //! create (`RegionError::Forked`). In a child of the C library's `fork` all linear memories are
-//! inaccessible. Not covered: guards that were taken before the fork; guests with windows in a
+//! inaccessible (see `table`). Not covered: guards that were taken before the fork; guests with windows in a
 //! child of a raw `clone`; before Linux 4.14, a child with its parent's process id.
 
 use std::fmt;
@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 use super::kernel::ask;
-use super::table;
 
 /// An identity that distinguishes a process from those that it was forked from, by any means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +35,7 @@ enum Marker {
 
 fn marker() -> &'static Marker {
     static MARKER: OnceLock<Marker> = OnceLock::new();
-    MARKER.get_or_init(|| {
-        // If this is refused, a forked child has the mappings of its parent, as a child of a raw
-        // system call has in any case; see `docs/security.md`.
-        let _ = hide_memories_from_children();
-        wiped_page().map_or(Marker::Identity, Marker::Wiped)
-    })
+    MARKER.get_or_init(|| wiped_page().map_or(Marker::Identity, Marker::Wiped))
 }
 
 fn wiped_page() -> io::Result<&'static AtomicU64> {
@@ -115,43 +109,4 @@ impl From<Forked> for io::Error {
     fn from(forked: Forked) -> io::Error {
         io::Error::other(forked)
     }
-}
-
-/// Makes the C library's `fork` take the guests' memories from each child.
-fn hide_memories_from_children() -> io::Result<()> {
-    type Handler = Option<extern "C" fn()>;
-    unsafe extern "C" {
-        // In every C library of Linux, though not in the crate `libc`.
-        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> libc::c_int;
-    }
-    // SAFETY: the function is async-signal-safe (see there) and is there for the life
-    // of the process.
-    match unsafe { pthread_atfork(None, None, Some(in_child)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-/// Makes all linear memories inaccessible, with the windows in them: a guest that is
-/// run in the child traps.
-///
-/// Async-signal-safe: takes no lock, which a thread may have had that is not in the
-/// child, and allocates nothing.
-extern "C" fn in_child() {
-    table::each_base(|base| {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        let start = std::ptr::with_exposed_provenance_mut(base);
-        let hidden = ask(|| {
-            // SAFETY: the addresses are reserved for a memory that lived when the
-            // process was forked; this thread alone is in the child, and it is in the
-            // C library's `fork`, so that no wasm runs. A slice of that memory that a
-            // caller of `fork` holds is not usable any more, and faults.
-            unsafe { mmap_anonymous(start, super::RESERVATION, ProtFlags::empty(), flags) }
-        });
-        if hidden.is_err() {
-            // It must not go on with its parent's windows.
-            // SAFETY: ends the process, and may be called in a signal handler.
-            unsafe { libc::abort() }
-        }
-    });
 }

@@ -8,14 +8,16 @@
 //! |---|---|
 //! | `file` | the memory object behind a region |
 //! | `vmas` | the count of the VMAs that windows cost the process |
-//! | `memory` | linear memories, and windows in them |
+//! | `store_id` | the identity of a store |
+//! | `record` | linear memories as Tombolo knows them, and windows in them |
+//! | `memory` | linear memories as wasmtime uses them |
 //! | `huge` | huge pages |
 //! | `reservation` | the addresses of linear memories, and their reuse |
 //! | `table` | memories by address, and by store |
 //! | `resident` | the resident pages of a store's memories |
 //! | `view` | regions in the host program's own memory |
 //! | `kernel` | system calls, any of which the kernel may refuse |
-//! | `mark` | the mark of a store whose guest wrote to a read-only window |
+//! | `unmap` | the end of mappings |
 //! | `forked` | the identity of this process |
 //! | `allowance` | the memory that resource limits leave to the process |
 //! | `absorb` | the fault handler's answer to a write to a read-only window |
@@ -36,12 +38,14 @@ mod file;
 mod forked;
 mod huge;
 pub(crate) mod kernel;
-mod mark;
 mod memory;
+mod record;
 mod reservation;
 mod resident;
 pub mod signal;
+mod store_id;
 mod table;
+mod unmap;
 mod view;
 mod vmas;
 
@@ -49,12 +53,13 @@ pub use compiled::{Compiled, processor_seconds};
 pub use directory::within;
 pub(crate) use file::{FileSize, RegionFile};
 pub(crate) use forked::{Forked, Process};
-pub(crate) use mark::StoreMark;
-pub(crate) use memory::{
-    Creator, MapError, MemoryRecord, Perms, RESERVATION, ViolationSite, WindowObserver,
+pub(crate) use memory::Creator;
+pub use memory::Overgrown;
+pub use record::MapError;
+pub(crate) use record::{
+    MemoryRecord, Perms, RESERVATION, StoreMark, ViolationSite, WindowObserver,
 };
-pub use memory::{Overgrown, StoreId};
 pub use resident::{Taken, memory_bytes, private_bytes};
+pub use store_id::StoreId;
 pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};
-pub(crate) use vmas::{TooManyVmas, VmaCharge};

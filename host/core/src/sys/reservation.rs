@@ -27,12 +27,12 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use rustix::mm::{
-    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
-};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect};
 
+use super::allowance;
 use super::kernel::ask;
-use super::{VmaCharge, allowance};
+use super::unmap::unmap;
+use super::vmas::VmaCharge;
 
 /// The VMAs of a reservation without windows: the accessible part, which may be split for good at
 /// the lowest split point, and the rest.
@@ -113,7 +113,7 @@ pub(super) struct Reservation {
     first: usize,
     /// The lowest address at which a window of any memory ever began or ended. The kernel may
     /// split a VMA there for good.
-    cut: usize,
+    first_split: usize,
     /// The offsets of the pages that it keeps, in ascending order.
     kept: Vec<usize>,
     /// The number of memories that used it.
@@ -165,7 +165,7 @@ impl Reservation {
             total,
             size: 0,
             first: 0,
-            cut: usize::MAX,
+            first_split: usize::MAX,
             kept: Vec::new(),
             lives: 0,
             lost: Vec::new(),
@@ -254,17 +254,17 @@ impl Reservation {
         self.lost.extend(lost);
     }
 
-    /// Unmaps all windows, makes everything else zeros, and waits for reuse. `cut` is the lowest
+    /// Unmaps all windows, makes everything else zeros, and waits for reuse. `first_split` is the lowest
     /// address at which a window began or ended, if there were any.
     ///
     /// No window is mapped when this returns, even if the reservation cannot be reused.
-    pub(super) fn retire(mut self, cut: Option<usize>) {
+    pub(super) fn retire(mut self, first_split: Option<usize>) {
         // The kernel keeps the page tables of a large one, even without pages. Addresses past
         // the accessible part are not cleaned, and must not be accessible.
         if self.size > LARGEST || self.overgrown {
             return;
         }
-        let unneeded = match self.clean(cut) {
+        let unneeded = match self.clean(first_split) {
             Ok(()) => free().put(self),
             Err(_) => Some(self),
         };
@@ -273,12 +273,12 @@ impl Reservation {
     }
 
     /// Restores the initial state.
-    fn clean(&mut self, cut: Option<usize>) -> io::Result<()> {
+    fn clean(&mut self, first_split: Option<usize>) -> io::Result<()> {
         let mut end = self.first;
-        if let Some(cut) = cut {
+        if let Some(first) = first_split {
             // One mapping replaces everything that windows may have split, now or earlier.
-            self.cut = self.cut.min(cut);
-            end = end.min(self.cut - self.start());
+            self.first_split = self.first_split.min(first);
+            end = end.min(self.first_split - self.start());
         }
         if end < self.size {
             // In one step, and from a point before all windows, so that no VMA is split.
@@ -419,41 +419,6 @@ fn aligned(total: usize) -> io::Result<*mut c_void> {
     unmap_part(base.addr()..start.addr());
     unmap_part(start.addr() + total..base.addr() + whole);
     Ok(start)
-}
-
-/// Unmaps a range. The kernel refuses if that would take one VMA more than the limit. Then the
-/// range is made inaccessible. If the kernel refuses that as well, the range stays as it is, and
-/// is never used again. Returns whether it is unmapped.
-///
-/// # Safety
-///
-/// The caller mapped all of the range, nothing else unmaps any of it, and nothing
-/// refers to it any more.
-pub(super) unsafe fn unmap(range: Range<usize>) -> bool {
-    let length = range.end - range.start;
-    if length == 0 {
-        return true;
-    }
-    let start = std::ptr::with_exposed_provenance_mut(range.start);
-    let unmapped = ask(|| {
-        // SAFETY: our caller promises it.
-        unsafe { munmap(start, length) }
-    });
-    let Err(error) = unmapped else {
-        return true;
-    };
-    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    let closed = ask(|| {
-        // SAFETY: as above.
-        unsafe { mmap_anonymous(start, length, ProtFlags::empty(), flags) }
-    });
-    tracing::error!(
-        %error,
-        bytes = length,
-        closed = closed.is_ok(),
-        "the kernel does not unmap memory that nobody uses any more: its addresses are lost"
-    );
-    false
 }
 
 impl Drop for Reservation {

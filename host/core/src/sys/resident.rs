@@ -10,8 +10,9 @@ use std::sync::Arc;
 use rustix::param::page_size;
 
 use super::kernel::ask;
+use super::record::MemoryRecord;
+use super::store_id::StoreId;
 use super::table::memories_of;
-use super::{MemoryRecord, StoreId};
 
 /// The bytes of an entry of `/proc/self/pagemap`, one for each page.
 const ENTRY: usize = 8;

@@ -2,13 +2,20 @@
 //!
 //! An address is looked up only if it lies in a slice that borrows from that memory, or if it
 //! faulted there. A memory leaves the table before its addresses are unmapped or reused.
+//!
+//! In a child of the C library's `fork`, all memories of the table are inaccessible.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
-use super::memory::{MemoryRecord, RESERVATION};
-use super::{StoreId, entry};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
+use super::entry;
+use super::kernel::ask;
+use super::record::{MemoryRecord, RESERVATION};
+use super::store_id::StoreId;
 
 /// A slab of 4 GiB of the address space. It contains the base of at most one memory, because
 /// memories are at least that long and do not overlap. So a memory is found by an address in it
@@ -51,6 +58,12 @@ pub(super) fn memories_of(store: StoreId) -> Vec<Arc<MemoryRecord>> {
 }
 
 pub(super) fn register(record: &Arc<MemoryRecord>) {
+    static HIDDEN: Once = Once::new();
+    HIDDEN.call_once(|| {
+        // If this is refused, a forked child has the mappings of its parent, as a child of a raw
+        // system call has in any case; see `docs/security.md`.
+        let _ = hide_memories_from_children();
+    });
     if let Some(store) = entry::current() {
         owned().insert(record.base(), (store, record.clone()));
     }
@@ -80,7 +93,7 @@ pub(super) fn forget(base: usize) {
 }
 
 /// Calls `visit` with the base of each live memory. Async-signal-safe if `visit` is.
-pub(super) fn each_base(mut visit: impl FnMut(usize)) {
+fn each_base(mut visit: impl FnMut(usize)) {
     let used = LOWEST.load(Ordering::Relaxed)..=HIGHEST.load(Ordering::Relaxed);
     for slab in TABLE.get(used).unwrap_or_default() {
         match slab.base.load(Ordering::Acquire) {
@@ -127,4 +140,43 @@ pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
     unsafe { Arc::increment_strong_count(record) };
     // SAFETY: as above, with the count that was just added.
     Some(unsafe { Arc::from_raw(record) })
+}
+
+/// Makes the C library's `fork` take the guests' memories from each child.
+fn hide_memories_from_children() -> io::Result<()> {
+    type Handler = Option<extern "C" fn()>;
+    unsafe extern "C" {
+        // In every C library of Linux, though not in the crate `libc`.
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> libc::c_int;
+    }
+    // SAFETY: the function is async-signal-safe (see there) and is there for the life
+    // of the process.
+    match unsafe { pthread_atfork(None, None, Some(in_child)) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Makes all linear memories inaccessible, with the windows in them: a guest that is
+/// run in the child traps.
+///
+/// Async-signal-safe: takes no lock, which a thread may have had that is not in the
+/// child, and allocates nothing.
+extern "C" fn in_child() {
+    each_base(|base| {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        let start = std::ptr::with_exposed_provenance_mut(base);
+        let hidden = ask(|| {
+            // SAFETY: the addresses are reserved for a memory that lived when the
+            // process was forked; this thread alone is in the child, and it is in the
+            // C library's `fork`, so that no wasm runs. A slice of that memory that a
+            // caller of `fork` holds is not usable any more, and faults.
+            unsafe { mmap_anonymous(start, RESERVATION, ProtFlags::empty(), flags) }
+        });
+        if hidden.is_err() {
+            // It must not go on with its parent's windows.
+            // SAFETY: ends the process, and may be called in a signal handler.
+            unsafe { libc::abort() }
+        }
+    });
 }

@@ -1,4 +1,4 @@
-//! Regions in the host program's own memory, for guards.
+//! Regions in the host program's own memory, for guards and copies.
 
 use std::io;
 use std::ptr::NonNull;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
+use super::file::{RegionFile, file_size_limit};
 use super::kernel::ask;
-use super::reservation::unmap;
-use super::{RegionFile, VmaCharge};
+use super::unmap::unmap;
+use super::vmas::VmaCharge;
 use tombolo_region::Span;
 
 /// A part of a region that is mapped in the host program's memory.
@@ -111,5 +112,27 @@ impl ViewMut {
         // the `write` window in the ledger, which our caller holds, excludes
         // every other window, guard and copy.
         unsafe { std::slice::from_raw_parts_mut(self.0.base.as_ptr(), self.0.length) }
+    }
+}
+
+impl RegionFile {
+    /// Writes bytes, all of which lie inside of the file. The caller holds a `write` window
+    /// on them in the region's ledger.
+    pub(crate) fn write_at(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_process()?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end <= file_size_limit() {
+            return self.write_directly(offset, bytes);
+        }
+        // The limit was lowered after the file was made. The kernel applies it to each
+        // `write`, but not to mappings.
+        let span = Span::of_bytes(offset, bytes.len() as u64, end).map_err(io::Error::other)?;
+        let Some(span) = span else {
+            return Ok(());
+        };
+        let start = usize::try_from(offset - span.offset()).map_err(io::Error::other)?;
+        let mut view = ViewMut::new(self, span)?;
+        view.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 }

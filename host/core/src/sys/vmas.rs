@@ -2,7 +2,7 @@
 //!
 //! Each address at which a window ever began or ended in a memory may split a VMA for good: a
 //! window at a place of its own takes two (see `tombolo_region::SplitPoints`). Splits are counted
-//! before the kernel is asked, per guest (limit `mappings`) and for the process, up to half of
+//! before the kernel is asked, per guest (limit `vmas`) and for the process, up to half of
 //! `vm.max_map_count`. Undoing an operation never needs a new VMA. If it fails all the same, the
 //! range is made inaccessible and the guest is terminated.
 
@@ -36,9 +36,9 @@ pub(crate) struct VmaCharge(u64);
 
 impl VmaCharge {
     pub(crate) fn take(count: u64) -> Result<VmaCharge, TooManyVmas> {
-        let mut mappings = VmaCharge(0);
-        mappings.more(count)?;
-        Ok(mappings)
+        let mut charge = VmaCharge(0);
+        charge.more(count)?;
+        Ok(charge)
     }
 
     pub(crate) fn more(&mut self, count: u64) -> Result<(), TooManyVmas> {
@@ -72,7 +72,7 @@ impl Drop for VmaCharge {
 /// A refusal, because the process's share of VMAs is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "limit `mappings` of the host is used up: {asked} more asked for, {most} allowed (half of \
+    "limit `vmas` of the host is used up: {asked} more asked for, {most} allowed (half of \
      vm.max_map_count)"
 )]
 pub struct TooManyVmas {

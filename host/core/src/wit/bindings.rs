@@ -12,7 +12,7 @@ wasmtime::component::bindgen!({
     ",
     imports: { default: trappable },
     trappable_error_type: {
-        "tombolo:memory/regions.error-code" => crate::wit::bindings::Failure,
+        "tombolo:memory/regions.error-code" => crate::wit::bindings::HostFailure,
     },
     with: {
         "tombolo:memory/regions.region": crate::host::Region,
@@ -33,7 +33,7 @@ pub mod with_wasi {
         imports: { default: trappable },
         require_store_data_send: true,
         with: {
-            "tombolo:memory/pressure.watch": crate::wit::pressure::Watch,
+            "tombolo:memory/pressure.watch": crate::wit::watch::Watch,
             "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
         },
     });
@@ -41,18 +41,18 @@ pub mod with_wasi {
 
 /// A failure of a host function: a code for the guest, or a trap.
 #[derive(Debug)]
-pub enum Failure {
+pub enum HostFailure {
     Code(tombolo::memory::regions::ErrorCode),
     Trap(wasmtime::Error),
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for HostFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Failure::Code(code) => std::fmt::Debug::fmt(code, f),
-            Failure::Trap(error) => std::fmt::Display::fmt(error, f),
+            HostFailure::Code(code) => std::fmt::Debug::fmt(code, f),
+            HostFailure::Trap(error) => std::fmt::Display::fmt(error, f),
         }
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for HostFailure {}

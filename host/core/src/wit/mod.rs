@@ -4,19 +4,22 @@
 //! |---|---|
 //! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
 //! | `pressure` | the interface `pressure`, for stores that have WASI |
+//! | `watch` | the resource of the interface `pressure` |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
 //! | `waits` | the interface `waits`, registered by hand, for stores that have WASI |
 
 pub(crate) mod bindings;
-mod pins;
+pub(crate) mod pins;
 #[cfg(feature = "wasi-io")]
-pub(crate) mod pressure;
+mod pressure;
 mod regions;
 #[cfg(feature = "wasi-io")]
 mod waits;
-mod windows;
+#[cfg(feature = "wasi-io")]
+pub(crate) mod watch;
+pub(crate) mod windows;
 
 #[cfg(feature = "wasi-io")]
 pub use pressure::add_pressure_to_linker;
@@ -25,7 +28,7 @@ pub use waits::add_waits_to_linker;
 
 use wasmtime::component::Linker;
 
-use self::bindings::Failure;
+use self::bindings::HostFailure;
 use self::bindings::tombolo::memory::regions::ErrorCode;
 use crate::ctx::{RegionCtx, RegionView};
 use crate::sys::StoreId;
@@ -86,11 +89,11 @@ pub fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<
 }
 
 /// Separates refusals, which the guest gets as values, from traps.
-fn answer<R>(result: Result<R, Failure>) -> wasmtime::Result<(Result<R, ErrorCode>,)> {
+fn answer<R>(result: Result<R, HostFailure>) -> wasmtime::Result<(Result<R, ErrorCode>,)> {
     match result {
         Ok(value) => Ok((Ok(value),)),
-        Err(Failure::Code(code)) => Ok((Err(code),)),
-        Err(Failure::Trap(error)) => Err(error),
+        Err(HostFailure::Code(code)) => Ok((Err(code),)),
+        Err(HostFailure::Trap(error)) => Err(error),
     }
 }
 

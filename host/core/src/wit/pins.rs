@@ -5,7 +5,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
 
 use super::answer;
-use super::bindings::Failure;
+use super::bindings::HostFailure;
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::MemoryError;
 use crate::host::Region;
@@ -23,51 +23,55 @@ struct WitSpan {
     length: u64,
 }
 
+/// The enum `pinned` of the interface.
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
-enum Pinned {
+pub(crate) enum WitPinned {
     #[component(name = "intact")]
     Intact,
     #[component(name = "lost")]
     Lost,
 }
 
-impl From<tombolo_region::Pinned> for Pinned {
-    fn from(pinned: tombolo_region::Pinned) -> Pinned {
+impl From<tombolo_region::Pinned> for WitPinned {
+    fn from(pinned: tombolo_region::Pinned) -> WitPinned {
         match pinned {
-            tombolo_region::Pinned::Intact => Pinned::Intact,
-            tombolo_region::Pinned::Lost => Pinned::Lost,
+            tombolo_region::Pinned::Intact => WitPinned::Intact,
+            tombolo_region::Pinned::Lost => WitPinned::Lost,
         }
     }
 }
 
-type Args = (Resource<Region>, WitSpan);
+type PinArgs = (Resource<Region>, WitSpan);
 
 pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(INTERFACE)?;
-    instance.func_wrap("pin", |store: StoreContextMut<'_, T>, args: Args| {
+    instance.func_wrap("pin", |store: StoreContextMut<'_, T>, args: PinArgs| {
         let pinned = with(store, args, window::pin);
-        answer(pinned.map(Pinned::from))
+        answer(pinned.map(WitPinned::from))
     })?;
-    instance.func_wrap("unpin", |store: StoreContextMut<'_, T>, args: Args| {
+    instance.func_wrap("unpin", |store: StoreContextMut<'_, T>, args: PinArgs| {
         answer(with(store, args, window::unpin))
     })?;
-    instance.func_wrap("is-pinned", |store: StoreContextMut<'_, T>, args: Args| {
-        answer(with(store, args, |_, _, region, span| {
-            let ledger = region.inner().ledger();
-            Ok(ledger.is_pinned(region.handle(), span)?)
-        }))
-    })?;
+    instance.func_wrap(
+        "is-pinned",
+        |store: StoreContextMut<'_, T>, args: PinArgs| {
+            answer(with(store, args, |_, _, region, span| {
+                let ledger = region.inner().ledger();
+                Ok(ledger.is_pinned(region.handle(), span)?)
+            }))
+        },
+    )?;
     Ok(())
 }
 
 /// Acts on the pins of a span that a guest named.
 fn with<T: RegionView, R>(
     mut store: StoreContextMut<'_, T>,
-    (region, span): Args,
+    (region, span): PinArgs,
     act: impl FnOnce(StoreId, &RegionCtx, &Region, Span) -> Result<R, MemoryError>,
-) -> Result<R, Failure> {
+) -> Result<R, HostFailure> {
     let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;

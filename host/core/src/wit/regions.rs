@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::bindings::Failure;
+use super::bindings::HostFailure;
 use super::bindings::tombolo::memory::regions as wit;
 use crate::ctx::RegionCtx;
 use crate::error::{MemoryError, RegionError};
@@ -75,24 +75,24 @@ impl From<RegionError> for wit::ErrorCode {
     }
 }
 
-impl From<RegionError> for Failure {
-    fn from(error: RegionError) -> Failure {
-        Failure::Code(error.into())
+impl From<RegionError> for HostFailure {
+    fn from(error: RegionError) -> HostFailure {
+        HostFailure::Code(error.into())
     }
 }
 
-impl From<MemoryError> for Failure {
-    fn from(error: MemoryError) -> Failure {
+impl From<MemoryError> for HostFailure {
+    fn from(error: MemoryError) -> HostFailure {
         match error {
             MemoryError::Guest(error) => error.into(),
-            error @ MemoryError::Fatal(_) => Failure::Trap(error.into()),
+            error @ MemoryError::Fatal(_) => HostFailure::Trap(error.into()),
         }
     }
 }
 
-impl From<wasmtime::Error> for Failure {
-    fn from(error: wasmtime::Error) -> Failure {
-        Failure::Trap(error)
+impl From<wasmtime::Error> for HostFailure {
+    fn from(error: wasmtime::Error) -> HostFailure {
+        HostFailure::Trap(error)
     }
 }
 
@@ -110,10 +110,10 @@ impl RegionCtx {
 }
 
 impl wit::Host for &mut RegionCtx {
-    fn convert_error_code(&mut self, error: Failure) -> wasmtime::Result<wit::ErrorCode> {
+    fn convert_error_code(&mut self, error: HostFailure) -> wasmtime::Result<wit::ErrorCode> {
         match error {
-            Failure::Code(code) => Ok(code),
-            Failure::Trap(error) => Err(error),
+            HostFailure::Code(code) => Ok(code),
+            HostFailure::Trap(error) => Err(error),
         }
     }
 }
@@ -124,7 +124,7 @@ impl wit::HostRegion for &mut RegionCtx {
         name: String,
         size: u64,
         pinned: bool,
-    ) -> Result<Resource<Region>, Failure> {
+    ) -> Result<Resource<Region>, HostFailure> {
         self.check().map_err(wasmtime::Error::from)?;
         let region = Region::create(self.host(), &self.owner, &name, size, pinned)?;
         self.created += 1;
@@ -132,7 +132,7 @@ impl wit::HostRegion for &mut RegionCtx {
     }
 
     fn id(&mut self, region: Resource<Region>) -> wasmtime::Result<u64> {
-        Ok(self.named(&region)?.id())
+        Ok(self.named(&region)?.id().into())
     }
 
     fn name(&mut self, region: Resource<Region>) -> wasmtime::Result<String> {
@@ -151,7 +151,7 @@ impl wit::HostRegion for &mut RegionCtx {
         &mut self,
         region: Resource<Region>,
         rights: wit::Rights,
-    ) -> Result<Resource<Region>, Failure> {
+    ) -> Result<Resource<Region>, HostFailure> {
         let region = self.named(&region)?.duplicate(rights.into())?;
         Ok(self.keep(region)?)
     }
@@ -160,16 +160,16 @@ impl wit::HostRegion for &mut RegionCtx {
         &mut self,
         region: Resource<Region>,
         rights: wit::Rights,
-    ) -> Result<Resource<Region>, Failure> {
+    ) -> Result<Resource<Region>, HostFailure> {
         let region = self.named(&region)?.restrict(rights.into())?;
         Ok(self.keep(region)?)
     }
 
-    fn freeze(&mut self, region: Resource<Region>) -> Result<(), Failure> {
+    fn freeze(&mut self, region: Resource<Region>) -> Result<(), HostFailure> {
         Ok(self.named(&region)?.freeze()?)
     }
 
-    fn clear_poison(&mut self, region: Resource<Region>) -> Result<(), Failure> {
+    fn clear_poison(&mut self, region: Resource<Region>) -> Result<(), HostFailure> {
         Ok(self.named(&region)?.clear_poison()?)
     }
 
@@ -178,7 +178,7 @@ impl wit::HostRegion for &mut RegionCtx {
         region: Resource<Region>,
         offset: u64,
         length: u64,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Vec<u8>, HostFailure> {
         Ok(self.named(&region)?.copy_out(offset, length)?)
     }
 
@@ -187,7 +187,7 @@ impl wit::HostRegion for &mut RegionCtx {
         region: Resource<Region>,
         offset: u64,
         bytes: Vec<u8>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HostFailure> {
         Ok(self.named(&region)?.write_at(offset, &bytes)?)
     }
 

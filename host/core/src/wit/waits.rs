@@ -7,17 +7,17 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::{IoView, async_trait};
 
 use super::answer;
-use super::bindings::Failure;
-use super::windows::Access;
+use super::bindings::HostFailure;
+use super::windows::WitAccess;
 use crate::ctx::RegionView;
 use crate::error::RegionError;
-use crate::host::{Region, Waiter};
+use crate::host::{Region, WindowWaiter};
 use crate::sys::StoreId;
 use tombolo_region::Span;
 
 const INTERFACE: &str = "tombolo:memory/waits@0.1.0";
 
-type Args = (Resource<Region>, u64, u64, Access);
+type WaitArgs = (Resource<Region>, u64, u64, WitAccess);
 
 /// Adds the interface `tombolo:memory/waits` to a linker, by which guests wait for windows.
 ///
@@ -30,15 +30,16 @@ type Args = (Resource<Region>, u64, u64, Access);
 /// If the linker has it already.
 pub fn add_waits_to_linker<T: RegionView + IoView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(INTERFACE)?;
-    instance.func_wrap("subscribe", |store: StoreContextMut<'_, T>, args: Args| {
-        answer(wait(store, args))
-    })
+    instance.func_wrap(
+        "subscribe",
+        |store: StoreContextMut<'_, T>, args: WaitArgs| answer(wait(store, args)),
+    )
 }
 
 fn wait<T: RegionView + IoView>(
     mut store: StoreContextMut<'_, T>,
-    (region, offset, length, access): Args,
-) -> Result<Resource<DynPollable>, Failure> {
+    (region, offset, length, access): WaitArgs,
+) -> Result<Resource<DynPollable>, HostFailure> {
     let id = StoreId::of(&store);
     let state = store.data_mut();
     let ctx = state.region_ctx();
@@ -47,15 +48,15 @@ fn wait<T: RegionView + IoView>(
     let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     let span = Span::of_window(offset, length, region.size()).map_err(RegionError::from)?;
-    let waiting = Waiter::new(region, span, access)?;
+    let waiting = WindowWaiter::new(region, span, access)?;
     let table = state.table();
     let waiting = table.push(waiting).map_err(wasmtime::Error::from)?;
     Ok(subscribe(table, waiting)?)
 }
 
 #[async_trait]
-impl Pollable for Waiter {
+impl Pollable for WindowWaiter {
     async fn ready(&mut self) {
-        Waiter::ready(self).await;
+        WindowWaiter::ready(self).await;
     }
 }

@@ -5,7 +5,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList};
 
 use super::answer;
-use super::bindings::Failure;
+use super::bindings::HostFailure;
 use crate::ctx::{RegionCtx, RegionView, bound};
 use crate::error::RegionError;
 use crate::host::Region;
@@ -15,11 +15,12 @@ use tombolo_region::GRANULE;
 
 const INTERFACE: &str = "tombolo:memory/windows@0.1.0";
 
+/// The enum `access` of the interface.
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
 #[expect(dead_code, reason = "created only by lifting")]
-pub(super) enum Access {
+pub(crate) enum WitAccess {
     #[component(name = "read")]
     Read,
     #[component(name = "write")]
@@ -30,7 +31,7 @@ pub(super) enum Access {
     LiveWrite,
 }
 
-impl Access {
+impl WitAccess {
     /// Returns the access for the store in hand.
     pub(super) fn of(
         self,
@@ -39,15 +40,15 @@ impl Access {
     ) -> Result<tombolo_region::Access, RegionError> {
         let live = || ctx.live(store).ok_or(RegionError::NotLive);
         Ok(match self {
-            Access::Read => tombolo_region::Access::Read,
-            Access::Write => tombolo_region::Access::Write,
-            Access::LiveRead => tombolo_region::Access::LiveRead(live()?),
-            Access::LiveWrite => tombolo_region::Access::LiveWrite(live()?),
+            WitAccess::Read => tombolo_region::Access::Read,
+            WitAccess::Write => tombolo_region::Access::Write,
+            WitAccess::LiveRead => tombolo_region::Access::LiveRead(live()?),
+            WitAccess::LiveWrite => tombolo_region::Access::LiveWrite(live()?),
         })
     }
 }
 
-type MapArgs = (Resource<Region>, u64, u64, Access, WasmList<u8>);
+type MapArgs = (Resource<Region>, u64, u64, WitAccess, WasmList<u8>);
 
 pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(INTERFACE)?;
@@ -66,7 +67,7 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
     )?;
     instance.func_wrap(
         "[method]window.set-access",
-        |store: StoreContextMut<'_, T>, (window, access): (Resource<Window>, Access)| {
+        |store: StoreContextMut<'_, T>, (window, access): (Resource<Window>, WitAccess)| {
             answer(set_access(store, window, access))
         },
     )?;
@@ -79,8 +80,8 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
 fn set_access<T: RegionView>(
     mut store: StoreContextMut<'_, T>,
     window: Resource<Window>,
-    access: Access,
-) -> Result<(), Failure> {
+    access: WitAccess,
+) -> Result<(), HostFailure> {
     let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
     let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
@@ -91,7 +92,7 @@ fn set_access<T: RegionView>(
 fn map<T: RegionView>(
     mut store: StoreContextMut<'_, T>,
     (region, offset, length, access, at): MapArgs,
-) -> Result<Resource<Window>, Failure> {
+) -> Result<Resource<Window>, HostFailure> {
     // Only the address is used. The bytes are not read.
     let bytes = at.as_le_slice(&store);
     let at = At {
@@ -106,7 +107,7 @@ fn map<T: RegionView>(
     let table = std::mem::take(&mut ctx.table);
     let window = match table.get(&region) {
         Ok(region) => {
-            Window::map(id, ctx, region, offset, length, access, at).map_err(Failure::from)
+            Window::map(id, ctx, region, offset, length, access, at).map_err(HostFailure::from)
         }
         Err(error) => Err(wasmtime::Error::from(error).into()),
     };

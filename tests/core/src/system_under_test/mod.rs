@@ -17,7 +17,8 @@ use crate::model::{Can, Clock, GRANULES, Granules, Model, WaiterState};
 use crate::region::{
     Access, Account, Budget, Charge, ChargeKind, ClaimId, CommitCharge, GRANULE, Handle, Holder,
     Ledger, LedgerError, LedgerGuard, LedgerLock, LendId, LiveOwner, PinError, Pinned,
-    PurgeRequest, Purgeable, Quota, Rights, Span, WaitStatus, WaiterId, WindowEnd, WindowId,
+    PurgeRequest, Purgeable, Quota, RegionNumber, Rights, Span, WaitStatus, WaiterId, WindowEnd,
+    WindowId,
 };
 
 use self::choose::{access_of, can, charge, check_empty, end, note, pick, rights, span, span_of};
@@ -427,11 +428,11 @@ impl Site {
         let charges = charge(&accounts[0], runs).expect("the first is in the quota");
         let (ledger, handle) = Ledger::new(SIZE, budget, commit, charges);
         let region = Arc::new(Region {
-            lock: LedgerLock::new(id, budget, ledger),
+            lock: LedgerLock::new(RegionNumber::new(id), budget, ledger),
             bytes: Mutex::default(),
         });
         let purge: Arc<dyn Purgeable> = region.clone();
-        budget.register(id, Arc::downgrade(&purge));
+        budget.register(RegionNumber::new(id), Arc::downgrade(&purge));
         let mut site = Site {
             id,
             budget: budget.clone(),
@@ -477,7 +478,7 @@ impl Site {
         self.compare();
         assert_eq!(self.lock().claims(), 0);
         assert!(self.lends.iter().all(|lend| self.lock().is_over(*lend)));
-        self.budget.unregister(self.id);
+        self.budget.unregister(RegionNumber::new(self.id));
         for account in &self.accounts {
             check_empty(account);
         }
@@ -489,7 +490,7 @@ impl Site {
     fn drop_all(self) {
         let (budget, id, accounts) = (self.budget.clone(), self.id, self.accounts.clone());
         drop(self);
-        budget.unregister(id);
+        budget.unregister(RegionNumber::new(id));
         for account in accounts {
             check_empty(&account);
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tombolo_core_tests::region::{
-    Charge, CommitCharge, LedgerLock, PinError, Pinned, PurgeRequest, Purgeable,
+    Charge, CommitCharge, LedgerLock, PinError, Pinned, PurgeRequest, Purgeable, RegionNumber,
 };
 
 use super::*;
@@ -61,11 +61,11 @@ pub(super) fn create(
     let commit = pinned.then(|| budget.commit(all).unwrap());
     let (ledger, handle) = Ledger::new(size, budget, commit, charges);
     let region = Arc::new(Region {
-        lock: LedgerLock::new(id, budget, ledger),
+        lock: LedgerLock::new(RegionNumber::new(id), budget, ledger),
         given_back: Mutex::default(),
     });
     let purge: Arc<dyn Purgeable> = region.clone();
-    budget.register(id, Arc::downgrade(&purge));
+    budget.register(RegionNumber::new(id), Arc::downgrade(&purge));
     (region, handle)
 }
 

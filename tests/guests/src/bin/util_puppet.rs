@@ -132,7 +132,7 @@ impl Guest for Puppet {
         handle(number, |region| region.write_at(offset, &bytes))
     }
 
-    fn show(
+    fn map_window(
         number: u32,
         offset: u64,
         length: u64,
@@ -145,7 +145,7 @@ impl Guest for Puppet {
         })
     }
 
-    fn show_lent(
+    fn map_lent(
         region: &Region,
         offset: u64,
         length: u64,

@@ -17,7 +17,7 @@ type Callee = Arc<Mutex<Option<(Store<State>, Instance)>>>;
 pub(crate) struct Pair {
     store: Store<State>,
     instance: Instance,
-    shown: Arc<Mutex<Vec<usize>>>,
+    during_calls: Arc<Mutex<Vec<usize>>>,
 }
 
 fn instantiate(
@@ -39,10 +39,10 @@ impl Pair {
         let near = instantiate(host, "near", &near, Linker::new(engine()));
         let to = near.0.data().regions.recipient();
         let near: Callee = Arc::new(Mutex::new(Some(near)));
-        let shown = Arc::new(Mutex::new(Vec::new()));
+        let during_calls = Arc::new(Mutex::new(Vec::new()));
 
         let mut linker: Linker<State> = Linker::new(engine());
-        let noted = shown.clone();
+        let noted = during_calls.clone();
         let mut interface = linker.instance(NEAR).expect("once");
         let lend = interface.func_new("lend", move |mut store, _, params, results| {
             let caller = store.data().regions.recipient();
@@ -87,7 +87,7 @@ impl Pair {
         Pair {
             store,
             instance,
-            shown,
+            during_calls,
         }
     }
 
@@ -115,8 +115,8 @@ impl Pair {
     }
 
     /// Returns the number of mapped windows during each call.
-    pub(crate) fn shown_during_calls(&self) -> Vec<usize> {
-        self.shown.lock().unwrap().clone()
+    pub(crate) fn mapped_during_calls(&self) -> Vec<usize> {
+        self.during_calls.lock().unwrap().clone()
     }
 
     pub(crate) fn finish(&mut self) {

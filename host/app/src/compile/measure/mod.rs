@@ -7,16 +7,16 @@ mod types;
 mod tests;
 
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExportSectionReader, ComponentExternalKind,
-    ComponentImport, ComponentImportSectionReader, ComponentInstance, ComponentOuterAliasKind,
-    Encoding, Instance, Parser, Payload,
+    ComponentAlias, ComponentExportSectionReader, ComponentExternalKind, ComponentImport,
+    ComponentImportSectionReader, ComponentInstance, ComponentOuterAliasKind, Encoding, Instance,
+    Parser, Payload,
 };
 
-pub(crate) use self::module::Core;
 use self::module::Module;
 use self::types::{component_types, core_types};
 use super::function;
-use super::limits::{CompileLimits, TooLarge, at_most};
+use super::limits::{CompileLimits, MeasureError, at_most, check_depth};
+use super::totals::{Core, Totals};
 use super::unfold::{self, Item, ItemKind, ParsedComponent};
 
 /// The numbers of a component's items that cost time or memory.
@@ -32,36 +32,6 @@ pub(crate) struct Measure {
     pub(crate) core_names: u64,
     /// The totals of one instance of the component.
     pub(crate) instance: Totals,
-}
-
-/// The totals of an instance of a component, multiplied out: each core module counts as often as
-/// it is instantiated. All sums saturate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    /// Instances of components, including the outermost one.
-    pub(crate) component_instances: u64,
-    /// Imports, exports, aliases, instances and functions of components.
-    pub(crate) definitions: u64,
-    /// The definitions that are lifted, lowered or built-in functions.
-    pub(crate) canonicals: u64,
-    /// Instances of core modules.
-    pub(crate) core_instances: u64,
-    /// The definitions of the core instances.
-    pub(crate) core: Core,
-}
-
-/// The reason why a component is not compiled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MeasureError {
-    /// The component is over a limit.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// The component cannot be read.
-    #[error(transparent)]
-    Malformed(#[from] BinaryReaderError),
-    /// The component refers to a missing item.
-    #[error("the component refers to {0} that does not exist")]
-    Dangling(&'static str),
 }
 
 /// Measures a component, and refuses it as soon as it is over a limit.
@@ -394,14 +364,4 @@ impl<'a> ComponentReader<'a> {
 /// Returns a reference to an item that plays a part in instantiations.
 fn named(name: &str, kind: ComponentExternalKind, index: u32) -> Option<(&str, ItemKind, u32)> {
     Some((name, ItemKind::of(kind)?, index))
-}
-
-pub(super) fn check_depth(
-    what: &str,
-    depth: u64,
-    limits: &CompileLimits,
-) -> Result<(), MeasureError> {
-    at_most("nesting", limits.depth(), depth, || {
-        format!("{what} {depth} deep or deeper")
-    })
 }

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use wasmparser::{BinaryReader, ComponentAlias, ComponentImport, ComponentType, CoreType};
 
-use super::{MeasureError, check_depth};
-use crate::compile::limits::CompileLimits;
+use crate::compile::limits::{CompileLimits, MeasureError, check_depth};
 
 /// Counts the types in a section of a component. `wasmparser` reads nested types recursively, so
 /// their depth is checked first, without recursion.

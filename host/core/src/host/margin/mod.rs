@@ -573,12 +573,12 @@ pub(crate) fn ask_to_commit(host: &RegionHost, granules: u64) -> Result<(), Exha
         let allowed = margin.allow(host, bytes);
         allowed.inspect_err(|_| commit_done(host, granules))
     });
-    asked.map_err(|short| Exhausted {
-        owner: "the host".into(),
-        limit: "margin",
-        used: host.budget().committed,
-        asked: bytes,
-        most: short.left,
+    asked.map_err(|short| {
+        let mut exhausted = Exhausted::new("the host", "margin");
+        exhausted.used = host.budget().committed;
+        exhausted.asked = bytes;
+        exhausted.most = short.left;
+        exhausted
     })
 }
 

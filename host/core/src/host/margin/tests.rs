@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::host::Region;
 use crate::limits::HostLimits;
-use crate::pressure::tree::Tree;
+use tombolo_test_util::proc_tree::ProcTree;
 
 const MIB: u64 = 1 << 20;
 
@@ -274,14 +274,14 @@ fn next_tick_reports_a_refused_growth() {
 }
 
 /// Puts a figure into a file in one step: somebody may look at any moment.
-fn put(tree: &Tree, file: &str, text: &str) {
+fn put(tree: &ProcTree, file: &str, text: &str) {
     tree.write("new", text);
     std::fs::create_dir_all(tree.path(file).parent().unwrap()).unwrap();
     std::fs::rename(tree.path("new"), tree.path(file)).unwrap();
 }
 
 /// From the files of a cgroup to what guests are told, by the thread.
-fn kept_in(tree: &Tree, usage: &str, limit: &str) {
+fn kept_in(tree: &ProcTree, usage: &str, limit: &str) {
     tree.write("proc/meminfo", "MemAvailable: 1048576 kB\nSwapFree: 0 kB\n");
     put(tree, usage, "0");
     put(tree, limit, &(64 * MIB).to_string());
@@ -326,14 +326,14 @@ fn kept_in(tree: &Tree, usage: &str, limit: &str) {
 fn margin_is_kept_in_a_cgroup_v2() {
     let (usage, limit) = ("memory.current", "memory.max");
     let at = |file| format!("sys/fs/cgroup/app/{file}");
-    kept_in(&Tree::unified(), &at(usage), &at(limit));
-    kept_in(&Tree::unified(), &at(usage), &at("memory.high"));
+    kept_in(&ProcTree::unified(), &at(usage), &at(limit));
+    kept_in(&ProcTree::unified(), &at(usage), &at("memory.high"));
 }
 
 #[test]
 fn margin_is_kept_in_a_cgroup_v1() {
     let mounts = [("/", "sys/fs/cgroup", "cgroup", "rw,memory")];
-    let tree = Tree::new("4:memory:/app\n", &mounts);
+    let tree = ProcTree::new("4:memory:/app\n", &mounts);
     let at = |file| format!("sys/fs/cgroup/app/{file}");
     kept_in(
         &tree,

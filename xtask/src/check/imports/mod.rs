@@ -1,16 +1,21 @@
 //! The step `imports`: which module of a crate may import which.
 //!
-//! A module imports another one if a path in it names that module from the crate root, in
-//! `use` or elsewhere: by `crate::`, or by as many `super::` as lead there. Tests in the
-//! module are read as well.
+//! A module imports another one if a path in it leads there, in `use` or elsewhere, by `crate::`,
+//! `super::` or `self::`. If the path leads through a `use` of another module, the module that
+//! defines the item counts. Tests in the module are read as well.
+//!
+//! Modules that lie side by side, at the top or in another module, do not import each other in a
+//! circle. A module and those inside it may: they are one.
+
+mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use self::paths::{Import, Modules, imports, module_of};
 use crate::source::{self, File};
 
 /// Modules that may import only some other modules of their crate.
@@ -38,14 +43,6 @@ const CRATES: &[&str] = &[
     "host/app/src",
     "host/cli/src",
 ];
-
-/// A path from the crate root.
-#[derive(Debug, PartialEq, Eq)]
-struct Import {
-    line: usize,
-    /// The name that follows the crate root.
-    name: String,
-}
 
 /// Returns one line for each import that is not allowed.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
@@ -75,14 +72,22 @@ fn in_file(
     modules: &BTreeSet<String>,
     layers: &[&Layer],
 ) -> Vec<String> {
-    let module = module_of(&file.path);
+    let module = module_of(&file.path).into_iter().next();
+    let is_library = file.path.iter().next().is_none_or(|it| it != "bin");
+    let module = module.filter(|_| is_library);
     let path = PathBuf::from(source).join(&file.path);
     let path = path.display();
     let layer = layers
         .iter()
         .find(|layer| Some(layer.module) == module.as_deref());
     let mut errors = Vec::new();
-    for Import { line, name } in imports(file) {
+    for Import {
+        line, path: item, ..
+    } in imports(file)
+    {
+        let Some(name) = item.into_iter().next().filter(|it| it != "*") else {
+            continue;
+        };
         if !modules.contains(&name) {
             // Only the crate root may name its own items.
             if module.is_some() {
@@ -104,14 +109,6 @@ fn in_file(
     errors
 }
 
-/// Returns the module of the crate that a file belongs to, and nothing for the crate root.
-fn module_of(path: &Path) -> Option<String> {
-    let first = path.iter().next()?.to_str()?;
-    let name = first.strip_suffix(".rs").unwrap_or(first);
-    let is_root = path.iter().count() == 1 && ["lib", "main"].contains(&name);
-    (!is_root && first != "bin").then(|| name.to_owned())
-}
-
 /// Returns the modules and macros that a crate root declares.
 fn modules(root: &str) -> BTreeSet<String> {
     let code = source::code(root);
@@ -124,117 +121,33 @@ fn modules(root: &str) -> BTreeSet<String> {
     declared.map(|pair| pair[1].to_owned()).collect()
 }
 
-/// Returns all paths from the crate root in a file, also those in a group. A macro is none.
-fn imports(file: &File) -> Vec<Import> {
-    let code = source::code(&file.text);
-    let inline = inline_modules(&code);
-    let mut imports = Vec::new();
-    let mut at = 0;
-    while let Some(found) = ["crate::", "super::"]
-        .iter()
-        .filter_map(|it| code[at..].find(it))
-        .min()
-    {
-        let begin = at + found;
-        let before = begin.checked_sub(1).map(|it| code.as_bytes()[it]);
-        let is_word = before.is_some_and(|it| source::is_name(it) || it == b'$' || it == b':');
-        let supers = code[begin..]
-            .split("super::")
-            .take_while(|it| it.is_empty())
-            .count();
-        // Both words are as long.
-        at = begin + "super::".len() * supers.max(1);
-        let depth = depth(&file.path) + inline.iter().filter(|it| it.contains(&begin)).count();
-        if is_word || (supers > 0 && supers != depth) {
-            continue;
-        }
-        let rest = &code[at..];
-        let group = rest.strip_prefix('{').map(group_names);
-        let names = group.unwrap_or_else(|| vec![(0, rest)]);
-        for (offset, text) in names {
-            let len = text.bytes().take_while(|&it| source::is_name(it)).count();
-            if len > 0 && !text[len..].starts_with('!') {
-                imports.push(Import {
-                    line: source::line(&code, at + offset),
-                    name: text[..len].to_owned(),
-                });
-            }
-        }
-    }
-    imports
-}
-
-/// Returns how many modules deep the code of a file is.
-fn depth(path: &Path) -> usize {
-    let names: Vec<_> = path.iter().filter_map(|it| it.to_str()).collect();
-    match names[..] {
-        ["lib.rs" | "main.rs"] => 0,
-        [.., "mod.rs"] => names.len() - 1,
-        _ => names.len(),
-    }
-}
-
-/// Returns the bytes of each module that is written within the file.
-fn inline_modules(code: &str) -> Vec<Range<usize>> {
-    let starts = code.match_indices("mod ").filter_map(|(at, word)| {
-        let rest = &code[at + word.len()..];
-        let len = rest.bytes().take_while(|&it| source::is_name(it)).count();
-        let is_word = at == 0 || !source::is_name(code.as_bytes()[at - 1]);
-        let body = rest[len..].trim_start().starts_with('{');
-        (is_word && len > 0 && body).then_some(at)
-    });
-    starts.map(|at| at..at + block(&code[at..])).collect()
-}
-
-/// Returns where the first block of `code` ends.
-fn block(code: &str) -> usize {
-    let mut depth = 0;
-    for (at, byte) in code.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' if depth == 1 => return at,
-            b'}' => depth -= 1,
-            _ => {}
-        }
-    }
-    code.len()
-}
-
-/// Returns where the paths of a group begin, after its opening brace.
-fn group_names(group: &str) -> Vec<(usize, &str)> {
-    let mut names = Vec::new();
-    let (mut depth, mut expects_name) = (1, true);
-    for (at, byte) in group.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth -= 1,
-            b',' if depth == 1 => expects_name = true,
-            _ if expects_name && source::is_name(byte) => {
-                expects_name = false;
-                // One more for the brace.
-                names.push((at + 1, &group[at..]));
-            }
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    names
-}
-
-/// Returns a line for each set of modules that import each other in a circle.
+/// Returns a line for each set of modules that lie side by side and import each other in a
+/// circle.
 fn circles(source: &str, files: &[File]) -> Vec<String> {
-    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let modules = Modules::of(files);
+    // By the module in which they lie.
+    let mut graphs: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for file in files {
-        if let Some(module) = module_of(&file.path) {
-            let names = imports(file).into_iter().map(|it| it.name);
-            graph.entry(module).or_default().extend(names);
+        let module = module_of(&file.path);
+        for import in imports(file) {
+            let other = modules.defining(&import.path);
+            let both = module.iter().zip(&other);
+            let same = both.take_while(|(one, other)| one == other).count();
+            if let (Some(one), Some(other)) = (module.get(same), other.get(same)) {
+                let graph = graphs.entry(module[..same].to_vec()).or_default();
+                graph.entry(other.clone()).or_default();
+                graph.entry(one.clone()).or_default().insert(other.clone());
+            }
         }
     }
-    let circles = circles_of(&graph).into_iter();
-    let lines =
-        circles.map(|it| format!("{source}: import each other in a circle: {}", it.join(", ")));
+    let lines = graphs.into_iter().flat_map(|(module, graph)| {
+        let place = match module.is_empty() {
+            true => source.to_owned(),
+            false => format!("{source}: in `{}`", module.join("::")),
+        };
+        let circles = circles_of(&graph).into_iter();
+        circles.map(move |it| format!("{place}: import each other in a circle: {}", it.join(", ")))
+    });
     lines.collect()
 }
 
@@ -272,38 +185,11 @@ fn circles_of(graph: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
 mod tests {
     use super::*;
 
-    fn names(path: &str, text: &str) -> Vec<String> {
-        imports(&file(path, text))
-            .into_iter()
-            .map(|it| it.name)
-            .collect()
-    }
-
-    fn file(path: &str, text: &str) -> File {
+    pub(super) fn file(path: &str, text: &str) -> File {
         File {
             path: PathBuf::from(path),
             text: text.to_owned(),
         }
-    }
-
-    #[test]
-    fn imports_are_found_in_uses_and_paths() {
-        let text = "use crate::a::B;\nuse crate::{c, d::{E, crate_f}, G};\n\
-                    pub(in crate::h) fn f(_: crate::i::J) { crate::k!(); $crate::l; }\n\
-                    // crate::m\nconst N: &str = \"crate::n\";\nuse crate::{\n    o,\n};";
-        assert_eq!(names("a.rs", text), ["a", "c", "d", "G", "h", "i", "o"]);
-        assert_eq!(imports(&file("a.rs", text)).pop().unwrap().line, 7);
-    }
-
-    #[test]
-    fn super_is_followed_to_the_crate_root() {
-        let text = "use super::a::A;\nuse super::super::{b, c::C};\n\
-                    mod tests {\n    use super::*;\n    use super::super::d;\n}\n\
-                    pub(super) fn f() { super::e() }\n";
-        assert_eq!(names("x.rs", text), ["a", "d", "e"]);
-        assert_eq!(names("x/mod.rs", text), ["a", "d", "e"]);
-        assert_eq!(names("x/y.rs", text), ["b", "c"]);
-        assert_eq!(names("lib.rs", text), [""; 0]);
     }
 
     #[test]
@@ -343,5 +229,22 @@ mod tests {
         let graph = [("a", "b"), ("b", "c"), ("c", "b"), ("d", "d"), ("e", "a")];
         let graph = graph.map(|(from, to)| (from.to_owned(), BTreeSet::from([to.to_owned()])));
         assert_eq!(circles_of(&graph.into()), [["b", "c"]]);
+    }
+
+    #[test]
+    fn circle_through_the_parents_uses_is_found() {
+        let files = [
+            file("lib.rs", "mod a;"),
+            file(
+                "a/mod.rs",
+                "mod b;\nmod c;\npub use self::b::B;\npub struct A;",
+            ),
+            file("a/b.rs", "use super::A;\nuse super::c::C;\npub struct B;"),
+            file("a/c.rs", "pub struct C(super::B);"),
+        ];
+        let expected = "host/core/src: in `a`: import each other in a circle: b, c";
+        assert_eq!(circles("host/core/src", &files), [expected]);
+        // The parent is none of those that lie side by side.
+        assert_eq!(circles("host/core/src", &files[..3]), [""; 0]);
     }
 }

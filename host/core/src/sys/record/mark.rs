@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{MemoryRecord, StoreId, ViolationSite};
+use super::{MemoryRecord, ViolationSite};
+use crate::sys::store_id::StoreId;
 
 /// The record of a store whose memories have windows: the memories, and whether its guest
 /// wrote to a read-only window.
@@ -41,7 +42,7 @@ impl StoreMark {
     }
 
     /// Notes that a memory belongs to a store. Returns the store's mark.
-    pub(super) fn join(store: StoreId, memory: &Arc<MemoryRecord>) -> Arc<StoreMark> {
+    pub(in crate::sys) fn join(store: StoreId, memory: &Arc<MemoryRecord>) -> Arc<StoreMark> {
         let mut marks = marks();
         let mark = marks.entry(store.number()).or_insert_with(|| {
             Arc::new(StoreMark {
@@ -56,7 +57,7 @@ impl StoreMark {
     }
 
     /// Notes that a memory of the store has gone.
-    pub(super) fn leave(&self, memory: &MemoryRecord) {
+    pub(in crate::sys) fn leave(&self, memory: &MemoryRecord) {
         let mut marks = marks();
         let mut memories = self.lock();
         memories.retain(|record| !std::ptr::eq(&**record, memory));
@@ -76,7 +77,7 @@ impl StoreMark {
     }
 
     /// Notes that the guest wrote to a read-only window. Async-signal-safe.
-    pub(super) fn raise(&self) {
+    pub(in crate::sys) fn raise(&self) {
         self.violated.store(true, Ordering::Release);
     }
 

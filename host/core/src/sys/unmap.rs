@@ -1,0 +1,42 @@
+//! The end of mappings, which the kernel may refuse.
+
+use std::ops::Range;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use super::kernel::ask;
+
+/// Unmaps a range. The kernel refuses if that would take one VMA more than the limit. Then the
+/// range is made inaccessible. If the kernel refuses that as well, the range stays as it is, and
+/// is never used again. Returns whether it is unmapped.
+///
+/// # Safety
+///
+/// The caller mapped all of the range, nothing else unmaps any of it, and nothing
+/// refers to it any more.
+pub(super) unsafe fn unmap(range: Range<usize>) -> bool {
+    let length = range.end - range.start;
+    if length == 0 {
+        return true;
+    }
+    let start = std::ptr::with_exposed_provenance_mut(range.start);
+    let unmapped = ask(|| {
+        // SAFETY: our caller promises it.
+        unsafe { munmap(start, length) }
+    });
+    let Err(error) = unmapped else {
+        return true;
+    };
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    let closed = ask(|| {
+        // SAFETY: as above.
+        unsafe { mmap_anonymous(start, length, ProtFlags::empty(), flags) }
+    });
+    tracing::error!(
+        %error,
+        bytes = length,
+        closed = closed.is_ok(),
+        "the kernel does not unmap memory that nobody uses any more: its addresses are lost"
+    );
+    false
+}

@@ -1,0 +1,96 @@
+//! Lends, from the side of the borrower.
+
+use tombolo_region::WindowEnd;
+use wasmtime::AsContextMut;
+use wasmtime::component::{Resource, ResourceAny};
+
+use super::lending::LendRevoker;
+use crate::ctx::{RegionCtx, RegionView};
+use crate::host::Region;
+use crate::sys::StoreId;
+
+/// The borrower's side of the lends of one [`Parcel`](crate::Parcel).
+///
+/// Dropping it ends the lends, but windows that were made through them stay until the borrower's
+/// store is dropped. The lender waits for that.
+#[derive(Debug)]
+#[must_use = "windows made through the lend stay until `end`, or until the store is dropped"]
+pub struct Borrowed {
+    pub(super) lent: Vec<BorrowedOne>,
+}
+
+#[derive(Debug)]
+pub(super) struct BorrowedOne {
+    /// `None` if the call was typed, because wasmtime keeps no handle then.
+    pub(super) any: Option<ResourceAny>,
+    pub(super) rep: u32,
+    /// The store whose table `rep` is in.
+    pub(super) store: StoreId,
+    pub(super) guard: LendRevoker,
+}
+
+impl Borrowed {
+    /// Puts a region that was just lent into the table of a guest. Returns the number of its
+    /// handle there.
+    pub(crate) fn push(ctx: &mut RegionCtx, store: StoreId, region: Region) -> (u32, Borrowed) {
+        let guard = LendRevoker::new(&region);
+        let handle = ctx.table.push(region).expect("the account counts handles");
+        let one = BorrowedOne {
+            any: None,
+            rep: handle.rep(),
+            store,
+            guard,
+        };
+        (handle.rep(), Borrowed { lent: vec![one] })
+    }
+
+    /// Ends the lends, after the call: revokes the lent handles and unmaps the windows that were
+    /// made through them. Returns `returned`, the result of the call. If that is an error,
+    /// because the callee trapped, panicked or was cancelled, each window that could write
+    /// poisons its region.
+    ///
+    /// Does not block. Takes a system call for each of those windows.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call, or an error of the callee's state. The callee cannot go on then:
+    /// drop its store.
+    pub fn end<T: RegionView, R>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        returned: wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let mut store = store.as_context_mut();
+        let id = StoreId::of(&store);
+        let mut result = Ok(());
+        if self.lent.iter().any(|one| one.store != id) {
+            wasmtime::bail!("the lend is to another store than the one in hand");
+        }
+        let end = match &returned {
+            Ok(_) => WindowEnd::Orderly,
+            Err(_) => WindowEnd::Died,
+        };
+        for BorrowedOne {
+            any,
+            rep,
+            mut guard,
+            ..
+        } in self.lent
+        {
+            let unmapped = guard.end(id, end);
+            let taken = match any {
+                // Takes the handle out of wasmtime's table as well.
+                Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
+                None => Ok(()),
+            };
+            let ctx = store.data_mut().region_ctx();
+            let dropped = ctx.table.delete(Resource::<Region>::new_own(rep));
+            result = result
+                .and(unmapped.map_err(wasmtime::Error::from))
+                .and(taken)
+                .and(dropped.map(|_| ()).map_err(wasmtime::Error::from));
+        }
+        // After a failure wasmtime may not release the handle.
+        returned.and_then(|value| result.map(|()| value))
+    }
+}

@@ -1,0 +1,174 @@
+//! Lends, from the side of the lender.
+
+use std::sync::Arc;
+
+use tombolo_region::{ClaimId, LendId, Rights, WindowEnd};
+use wasmtime::AsContextMut;
+
+use super::Recipient;
+use crate::ctx::RegionView;
+use crate::error::{MemoryError, RegionError};
+use crate::host::{Region, RegionInner};
+use crate::sys::StoreId;
+use crate::window::{MaskedWindows, unmap_all, unmap_each, windows_of};
+
+/// A guard that revokes a lend when it is dropped.
+#[derive(Debug)]
+pub(super) struct LendRevoker {
+    pub(super) region: Arc<RegionInner>,
+    pub(super) claim: ClaimId,
+    pub(super) lend: LendId,
+    revoked: bool,
+}
+
+impl LendRevoker {
+    pub(super) fn new(lent: &Region) -> LendRevoker {
+        LendRevoker {
+            region: lent.inner().clone(),
+            claim: lent.handle().claim(),
+            lend: lent.handle().lend().expect("it was just lent"),
+            revoked: false,
+        }
+    }
+
+    /// Revokes the lend, and ends the borrower's windows.
+    pub(super) fn end(&mut self, store: StoreId, end: WindowEnd) -> Result<(), MemoryError> {
+        self.revoked = true;
+        let via = Some(self.lend);
+        let windows = self
+            .region
+            .ledger
+            .revoke(self.lend, |ledger| windows_of(ledger, self.claim, via));
+        unmap_each(store, &self.region, windows, end)
+    }
+}
+
+impl Drop for LendRevoker {
+    fn drop(&mut self) {
+        if !self.revoked {
+            self.region.ledger.revoke(self.lend, |_| ());
+        }
+        self.region.settle();
+        tracing::debug!(region = %self.region.name, id = %self.region.id, "lend ended");
+    }
+}
+
+/// The lender's side of the lends of one [`Parcel`](crate::Parcel).
+///
+/// Dropping it ends no lend, but leaves the lender's windows masked. Call
+/// [`end`](Lending::end) or [`abandon`](Lending::abandon).
+#[derive(Debug)]
+#[must_use = "the lender goes on only after `end`"]
+pub struct Lending {
+    pub(super) lent: Vec<Lent>,
+    pub(super) masked: Vec<MaskedWindows>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) region: Arc<RegionInner>,
+    pub(super) claim: ClaimId,
+    /// The lend by which the lender has it, if it is a borrower itself.
+    pub(super) via: Option<LendId>,
+    pub(super) lend: LendId,
+}
+
+/// The lends of one [`Parcel`](crate::Parcel), to ask whether they are over. It holds nothing up.
+#[derive(Clone, Debug, Default)]
+pub struct Lends(Vec<(Arc<RegionInner>, LendId)>);
+
+impl Lends {
+    /// Lends a region to a guest, with or without a store. The lend ends when the handle is
+    /// dropped and [`revoke`](Lends::revoke) was called.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::lend`](crate::Region::lend).
+    pub fn to(
+        recipient: &Recipient,
+        region: &Region,
+        rights: Rights,
+    ) -> Result<(Region, Lends), RegionError> {
+        let lent = region.lend_to(rights, recipient.owner())?;
+        let lend = lent.handle().lend().expect("it was lent just now");
+        let lends = Lends(vec![(region.inner().clone(), lend)]);
+        Ok((lent, lends))
+    }
+
+    /// Ends the lends, except for open windows.
+    pub fn revoke(&self) {
+        for (region, lend) in &self.0 {
+            region.ledger().revoke(*lend);
+        }
+    }
+
+    /// Returns whether all the lends are over; see [`Lending::is_over`].
+    pub fn are_over(&self) -> bool {
+        self.0
+            .iter()
+            .all(|(region, lend)| region.ledger().is_over(*lend))
+    }
+}
+
+impl Lending {
+    /// Returns the lends, to ask whether they are over.
+    pub(crate) fn lends(&self) -> Lends {
+        let lends = self.lent.iter();
+        Lends(lends.map(|it| (it.region.clone(), it.lend)).collect())
+    }
+
+    /// Returns whether the lends, and all re-lends of them, have ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lent
+            .iter()
+            .all(|lent| lent.region.ledger().is_over(lent.lend))
+    }
+
+    /// Waits until the lends, and all re-lends of them, have ended. This takes longer than the
+    /// call if a borrower died while another guest still had what it re-lent. Dropping the
+    /// future changes nothing.
+    pub async fn over(&self) {
+        for lent in &self.lent {
+            lent.region.ledger.over(lent.lend).await;
+        }
+    }
+
+    /// Lets the lender go on: unmasks its windows, if they were masked. Takes a system call for
+    /// each.
+    ///
+    /// # Errors
+    ///
+    /// If the lends are not [over](Lending::is_over), or the kernel refuses to map the windows.
+    /// The lender cannot go on then.
+    pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
+        if !self.is_over() {
+            wasmtime::bail!("the lender may go on only when the lend is over");
+        }
+        let store = StoreId::of(store);
+        for masked in self.masked {
+            masked.unmask(store)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the lender's windows on the lent regions, for a call that is dropped while the
+    /// borrower goes on: they become zero pages.
+    ///
+    /// # Errors
+    ///
+    /// If the memory could not be restored. Do not enter the lender again then.
+    pub fn abandon<T: RegionView>(
+        self,
+        store: impl AsContextMut<Data = T>,
+    ) -> wasmtime::Result<()> {
+        let store = StoreId::of(store);
+        let mut result = Ok(());
+        for lent in &self.lent {
+            // All of them, even if one cannot be ended.
+            let ended = unmap_all(store, &lent.region, lent.claim, lent.via, WindowEnd::Died);
+            result = result.and(ended);
+        }
+        Ok(result?)
+    }
+}
