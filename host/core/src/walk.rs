@@ -60,7 +60,7 @@ define_fold!(
     try_fold_parts_mut, iter_mut, mut
 );
 
-/// Folds as [`try_fold_parts`] does, with a function that does not fail.
+/// Folds as `try_fold_parts` does, with a function that does not fail.
 #[inline]
 pub fn fold_parts<B>(val: &Val, init: B, mut fold: impl FnMut(B, &Val) -> B) -> B {
     let Ok(folded) = try_fold_parts::<B, Infallible>(val, init, |all, part| Ok(fold(all, part)));

@@ -254,8 +254,8 @@ impl Reservation {
         self.lost.extend(lost);
     }
 
-    /// Unmaps all windows, makes everything else zeros, and waits for reuse. `first_split` is the lowest
-    /// address at which a window began or ended, if there were any.
+    /// Unmaps all windows, makes everything else zeros, and waits for reuse. `first_split` is the
+    /// lowest address at which a window began or ended, if there were any.
     ///
     /// No window is mapped when this returns, even if the reservation cannot be reused.
     pub(super) fn retire(mut self, first_split: Option<usize>) {

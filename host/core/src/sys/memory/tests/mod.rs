@@ -42,7 +42,7 @@ fn ones() -> Arc<RegionFile> {
     file
 }
 
-/// Shows a region in the granule of a memory with this number. Gives its address.
+/// Maps a region in the granule of a memory with this number. Returns the address.
 fn map_one(memory: &MappableMemory, granule: usize, file: &Arc<RegionFile>, perms: Perms) -> usize {
     let start = memory.record.base() + granule * GRANULE_SIZE;
     let range = start..start + GRANULE_SIZE;
