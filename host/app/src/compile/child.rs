@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmtime::{Engine, OptLevel};
 
-use super::protocol::{ANSWER, COMPILED, INVALID, NO_MEMORY, Request, Task};
+use super::protocol::{ANSWER, COMPILED, CompileRequest, INVALID, NO_MEMORY, Task};
 use super::{check_code, engine_config, skeleton};
 use tombolo::internal::sys::{processor_seconds, signal};
 
@@ -31,14 +31,14 @@ pub(super) fn serve() -> ExitCode {
 
 fn requests(mut input: impl Read, mut output: impl Write) -> io::Result<()> {
     let mut engines = Engines::default();
-    let mut start = [0; Request::BYTES];
+    let mut start = [0; CompileRequest::BYTES];
     loop {
         match input.read_exact(&mut start) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error),
         }
-        let request = Request::from_bytes(&start)
+        let request = CompileRequest::from_bytes(&start)
             .ok_or_else(|| io::Error::other("the compiler process cannot be used by hand"))?;
         let engine = engines.get(request.optimize).map_err(io::Error::other)?;
         limit(

@@ -35,7 +35,7 @@ use wasmtime::OptLevel;
 
 use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
-use super::protocol::{ANSWER, COMPILED, NO_MEMORY, Request, Task};
+use super::protocol::{ANSWER, COMPILED, CompileRequest, NO_MEMORY, Task};
 use tombolo::internal::sys::Compiled;
 
 /// The child's wall-clock time, as a multiple of its processor time. [`BUSY`] is added to it.
@@ -197,7 +197,7 @@ impl Worker {
         limits: &CompileLimits,
     ) -> wasmtime::Result<Compiled> {
         let length = wasm.len() as u64;
-        let request = Request {
+        let request = CompileRequest {
             task,
             optimize: level != OptLevel::None,
             nonce: RandomState::new().build_hasher().finish(),
@@ -243,7 +243,7 @@ impl Worker {
     }
 }
 
-fn out_of_time(request: &Request) -> wasmtime::Error {
+fn out_of_time(request: &CompileRequest) -> wasmtime::Error {
     let most = request.seconds;
     wasmtime::Error::new(TooLarge {
         limit: TIME,
@@ -252,7 +252,7 @@ fn out_of_time(request: &Request) -> wasmtime::Error {
     })
 }
 
-fn out_of_memory(request: &Request) -> wasmtime::Error {
+fn out_of_memory(request: &CompileRequest) -> wasmtime::Error {
     let most = request.memory;
     wasmtime::Error::new(TooLarge {
         limit: MEMORY,
@@ -265,7 +265,7 @@ impl Running {
     /// Sends a request. Returns the kind of the answer, and its bytes.
     fn ask(
         &mut self,
-        request: &Request,
+        request: &CompileRequest,
         wasm: &[u8],
         end: Instant,
     ) -> Result<(u8, Vec<u8>), NoAnswer> {
@@ -315,7 +315,7 @@ impl Running {
     }
 
     /// Returns why the child has ended, as an error.
-    fn reason(mut self, request: &Request) -> wasmtime::Error {
+    fn reason(mut self, request: &CompileRequest) -> wasmtime::Error {
         let _ = self.child.kill();
         let mut words = Vec::new();
         // Only the child had the other end, so this ends.
@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn request_is_read_as_written() {
         for task in [Task::Types, Task::Check, Task::Code] {
-            let request = Request {
+            let request = CompileRequest {
                 task,
                 optimize: task == Task::Code,
                 nonce: u64::MAX,
@@ -418,8 +418,14 @@ mod tests {
                 memory: 3,
                 length: 1 << 40,
             };
-            assert_eq!(Request::from_bytes(&request.to_bytes()), Some(request));
+            assert_eq!(
+                CompileRequest::from_bytes(&request.to_bytes()),
+                Some(request)
+            );
         }
-        assert_eq!(Request::from_bytes(&[9; Request::BYTES]), None);
+        assert_eq!(
+            CompileRequest::from_bytes(&[9; CompileRequest::BYTES]),
+            None
+        );
     }
 }

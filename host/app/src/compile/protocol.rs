@@ -13,7 +13,7 @@ pub(super) enum Task {
 
 /// A request. The component's bytes follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct CompileRequest {
     pub(super) task: Task,
     pub(super) optimize: bool,
     /// A random number, which the answer repeats.
@@ -26,11 +26,11 @@ pub(super) struct Request {
     pub(super) length: u64,
 }
 
-impl Request {
+impl CompileRequest {
     pub(super) const BYTES: usize = 34;
 
-    pub(super) fn to_bytes(self) -> [u8; Request::BYTES] {
-        let mut bytes = [0; Request::BYTES];
+    pub(super) fn to_bytes(self) -> [u8; CompileRequest::BYTES] {
+        let mut bytes = [0; CompileRequest::BYTES];
         bytes[0] = match self.task {
             Task::Types => 0,
             Task::Check => 1,
@@ -44,7 +44,7 @@ impl Request {
         bytes
     }
 
-    pub(super) fn from_bytes(bytes: &[u8; Request::BYTES]) -> Option<Request> {
+    pub(super) fn from_bytes(bytes: &[u8; CompileRequest::BYTES]) -> Option<CompileRequest> {
         let task = match bytes[0] {
             0 => Task::Types,
             1 => Task::Check,
@@ -55,7 +55,7 @@ impl Request {
             let bytes = bytes.try_into().expect("eight bytes");
             u64::from_le_bytes(bytes)
         });
-        Some(Request {
+        Some(CompileRequest {
             task,
             optimize: bytes[1] != 0,
             nonce: numbers.next()?,
