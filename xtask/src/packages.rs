@@ -41,7 +41,7 @@ pub(crate) const TOOLS_PROFILE: &str = "xtask";
 pub(crate) const INSTRUCTIONS: &str = "tombolo-instruction-counts";
 
 /// The tests of the pure crate, which Miri interprets.
-pub(crate) const PURE_TESTS: &str = "tombolo-core-tests";
+pub(crate) const REGION_TESTS: &str = "tombolo-region-tests";
 
 /// The published crates that do not depend on wasmtime.
 pub(crate) const WITHOUT_WASMTIME: &[&str] =
