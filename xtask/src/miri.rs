@@ -1,4 +1,4 @@
-//! `cargo xtask miri`: interprets the tests of the pure crate, which finds undefined
+//! `cargo xtask miri`: interprets the tests of `tombolo-region`, which finds undefined
 //! behaviour and leaks.
 
 use std::ffi::OsString;

@@ -40,7 +40,7 @@ pub(crate) const TOOLS_PROFILE: &str = "xtask";
 /// The benchmarks that count instructions.
 pub(crate) const INSTRUCTIONS: &str = "tombolo-instruction-counts";
 
-/// The tests of the pure crate, which Miri interprets.
+/// The tests of `tombolo-region`, which Miri interprets.
 pub(crate) const REGION_TESTS: &str = "tombolo-region-tests";
 
 /// The published crates that do not depend on wasmtime.
