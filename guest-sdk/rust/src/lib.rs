@@ -99,8 +99,9 @@
 //! [`Region::live_write`]. Turns come in the order of the requests. To wait for several
 //! events, use a [`Pollable`], such as that of [`Region::writable`].
 //!
-//! A wait that only this guest itself could end is refused with [`Error::Deadlock`]. This
-//! happens if the guest has a conflicting window of its own.
+//! A wait for a window that only this guest itself could end is refused with
+//! [`Error::Deadlock`]: the guest has a conflicting window of its own.
+//! [`channels::Receiver::receive`] is not checked in this way.
 //!
 //! # Messages, names and signals
 //!
