@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tombolo_core_tests::system_under_test::{Step, System};
+use tombolo_region_tests::system_under_test::{Step, System};
 
 fuzz_target!(|steps: Vec<Step>| {
     let mut system = System::new();

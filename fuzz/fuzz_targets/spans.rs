@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use tombolo_core_tests::region::GRANULE;
-use tombolo_core_tests::spans::Question;
+use tombolo_region_tests::region::GRANULE;
+use tombolo_region_tests::spans::Question;
 
 /// A number that a guest may try: any, or near a multiple of the granule, at either end of the
 /// range.

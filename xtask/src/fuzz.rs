@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: looks for inputs that break the pure crate.
+//! `cargo xtask fuzz`: looks for inputs that break `tombolo-region`.
 
 use std::fs;
 use std::process::ExitCode;

@@ -64,7 +64,7 @@ enum Task {
     },
     /// Run the quick checks, or the named ones
     Check(check::Options),
-    /// Run all checks, up to the first that fails
+    /// Run the checks that `check --list` names, up to the first that fails
     Ci,
     /// Print the rules of the design, each with its tests
     Rules,
@@ -78,9 +78,9 @@ enum Task {
     ///
     /// Each frame must be right or reported, and nothing may leak.
     Chaos(soak::Options),
-    /// Fuzz the pure crate
+    /// Fuzz `tombolo-region`
     Fuzz(fuzz::Options),
-    /// Run the tests of the pure crate under Miri
+    /// Run the tests of `tombolo-region` under Miri
     Miri(miri::Options),
 }
 

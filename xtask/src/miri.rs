@@ -1,4 +1,4 @@
-//! `cargo xtask miri`: interprets the tests of the pure crate, which finds undefined
+//! `cargo xtask miri`: interprets the tests of `tombolo-region`, which finds undefined
 //! behaviour and leaks.
 
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut cargo = nightly::cargo()?;
     cargo
-        .args(["miri", "test", "-p", packages::PURE_TESTS, "--"])
+        .args(["miri", "test", "-p", packages::REGION_TESTS, "--"])
         .args(&options.arguments);
     // Property tests read the working directory, which Miri's isolation forbids.
     cargo.env("MIRIFLAGS", "-Zmiri-disable-isolation");

@@ -40,8 +40,8 @@ pub(crate) const TOOLS_PROFILE: &str = "xtask";
 /// The benchmarks that count instructions.
 pub(crate) const INSTRUCTIONS: &str = "tombolo-instruction-counts";
 
-/// The tests of the pure crate, which Miri interprets.
-pub(crate) const PURE_TESTS: &str = "tombolo-core-tests";
+/// The tests of `tombolo-region`, which Miri interprets.
+pub(crate) const REGION_TESTS: &str = "tombolo-region-tests";
 
 /// The published crates that do not depend on wasmtime.
 pub(crate) const WITHOUT_WASMTIME: &[&str] =

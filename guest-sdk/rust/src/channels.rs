@@ -205,8 +205,10 @@ impl fmt::Debug for Sender {
     }
 }
 
-/// The receiving endpoint of a channel. At most one is open at a time. Dropping it closes
-/// the channel for the senders.
+/// The receiving endpoint of a channel. At most one is open at a time.
+///
+/// Dropping it closes the channel for the senders. In a guest that is restarted on failure
+/// this counts only once the guest exits cleanly; see [`Receiver::finish`].
 pub struct Receiver {
     end: wit::Receiver,
     open: OpenReceiver,

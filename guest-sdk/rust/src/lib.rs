@@ -99,8 +99,9 @@
 //! [`Region::live_write`]. Turns come in the order of the requests. To wait for several
 //! events, use a [`Pollable`], such as that of [`Region::writable`].
 //!
-//! A wait that only this guest itself could end is refused with [`Error::Deadlock`]. This
-//! happens if the guest has a conflicting window of its own.
+//! A wait for a window that only this guest itself could end is refused with
+//! [`Error::Deadlock`]: the guest has a conflicting window of its own.
+//! [`channels::Receiver::receive`] is not checked in this way.
 //!
 //! # Messages, names and signals
 //!
@@ -142,7 +143,7 @@
 //! compares two sets of windows of the claim: those that this guest has, and those that this
 //! very value sets aside. It panics if one remains that could see a change. That is any
 //! `write` window, and any `read` window unless the handle lacks [`Rights::WRITE`]. Rights
-//! only shrink, and everything that is lent on derives from this handle. So nothing is
+//! only shrink, and everything that is re-lent derives from this handle. So nothing is
 //! written through a handle that was lent without `write`.
 //!
 //! The windows set aside are exactly those that a living [`Lent`] borrows mutably, so no

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-use tombolo_guest::{Region, Rights, scopes};
+use tombolo_guest::{Error, Pinned, Region, Rights, scopes};
 
 mod bindings {
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
@@ -92,6 +92,22 @@ fn decode(file: Region, frame: &Region, show: impl Fn(&[u8])) -> Result<()> {
     while decoder.next(&window.lend())? {
         show(&window);
     }
+    Ok(())
+}
+
+fn draw_again(region: &Region, draw: impl Fn(&mut [u8])) -> Result<(), Error> {
+    let mut window = region.write(..)?;
+    draw(&mut window);
+    let unpinned = window.unpin()?;
+    // ... later ...
+    let window = match unpinned.pin()? {
+        Pinned::Intact(window) => window,
+        Pinned::Lost(mut window) => {
+            draw(&mut window);
+            window
+        }
+    };
+    drop(window);
     Ok(())
 }
 

@@ -69,7 +69,7 @@ impl Lender<AppGuests> for LenderStore<'_> {
         CallLends(lending.lends())
     }
 
-    async fn over(lending: &Lending) {
+    async fn wait_until_over(lending: &Lending) {
         lending.over().await;
     }
 

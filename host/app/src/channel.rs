@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tombolo::internal::{RecipientInternals as _, RegionInternals as _};
 use tombolo::{Recipient, Region, RegionError};
-use tombolo_exchange::Carried;
+use tombolo_exchange::ChannelTypes;
 use tombolo_region::{Account, Charge};
 
 /// The regions in messages of an app.
@@ -18,7 +18,7 @@ pub(super) type ReceiverEnd = tombolo_exchange::ReceiverEnd<AppRegions>;
 pub(super) type Writable = tombolo_exchange::Writable<AppRegions>;
 pub(super) type Readable = tombolo_exchange::Readable<AppRegions>;
 
-impl Carried for AppRegions {
+impl ChannelTypes for AppRegions {
     type Region = Region;
     type Recipient = Recipient;
     type Error = RegionError;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn send(end: &SenderEnd, bytes: &[u8]) -> Result<(), ChannelError> {
-        end.send(message(bytes), |_| Ok::<_, Infallible>(()))
+        end.try_send(message(bytes), |_| Ok::<_, Infallible>(()))
             .map_err(|unsent| match unsent {
                 Unsent::Refused(why, _) => why,
                 Unsent::Failed(never, _) => match never {},
@@ -150,10 +150,10 @@ mod tests {
             Err(ChannelError::TooLarge(_))
         ));
         let to = recipient();
-        assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
-        assert_eq!(receiver.receive(&to).unwrap().bytes, b"b");
+        assert_eq!(receiver.try_receive(&to).unwrap().bytes, b"a");
+        assert_eq!(receiver.try_receive(&to).unwrap().bytes, b"b");
         assert!(matches!(
-            receiver.receive(&to),
+            receiver.try_receive(&to),
             Err(ChannelError::WouldBlock)
         ));
     }
@@ -185,18 +185,21 @@ mod tests {
         one.close();
         channels.on_exit(id(1));
         let to = recipient();
-        assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
+        assert_eq!(receiver.try_receive(&to).unwrap().bytes, b"a");
         assert!(is_ready(receiver.readable().ready()));
-        assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
+        assert!(matches!(
+            receiver.try_receive(&to),
+            Err(ChannelError::Closed)
+        ));
         // It may come back, as it is still there.
         let one = channels.sender(id(0), "c").unwrap();
         assert!(matches!(
-            receiver.receive(&to),
+            receiver.try_receive(&to),
             Err(ChannelError::WouldBlock)
         ));
         drop(one);
         assert!(
-            matches!(receiver.receive(&to), Err(ChannelError::WouldBlock)),
+            matches!(receiver.try_receive(&to), Err(ChannelError::WouldBlock)),
             "its guest has died, and may be started again"
         );
     }
@@ -213,7 +216,7 @@ mod tests {
         let host = RegionHost::new();
         let mut sent = message(b"a");
         sent.regions.push(host.create("r", 1).unwrap());
-        assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
+        assert!(one.try_send(sent, |_| Ok::<_, Infallible>(())).is_ok());
         // It dies, and lives again.
         drop(receiver);
         send(&one, b"b").unwrap();
@@ -245,8 +248,8 @@ mod tests {
         channels.on_restart(id(2));
         let receiver = channels.receiver(id(2), "c").unwrap();
         let to = recipient();
-        assert_eq!(receiver.receive(&to).unwrap().bytes, b"a");
-        assert_eq!(receiver.receive(&to).unwrap().bytes, b"b");
+        assert_eq!(receiver.try_receive(&to).unwrap().bytes, b"a");
+        assert_eq!(receiver.try_receive(&to).unwrap().bytes, b"b");
         // The first sender is not started again, and the other one is.
         one.close();
         other.close();
@@ -254,10 +257,13 @@ mod tests {
         channels.on_restart(id(1));
         let other = channels.sender(id(1), "c").unwrap();
         send(&other, b"d").unwrap();
-        assert_eq!(receiver.receive(&to).unwrap().bytes, b"d");
+        assert_eq!(receiver.try_receive(&to).unwrap().bytes, b"d");
         // By its own word, or when it ends in order.
         other.finish();
-        assert!(matches!(receiver.receive(&to), Err(ChannelError::Closed)));
+        assert!(matches!(
+            receiver.try_receive(&to),
+            Err(ChannelError::Closed)
+        ));
         let one = channels.sender(id(0), "c").unwrap();
         receiver.close();
         assert!(send(&one, b"e").is_ok());
@@ -275,7 +281,7 @@ mod tests {
             let mut sent = message(b"a");
             let regions = sizes.iter().map(|size| host.create("r", *size).unwrap());
             sent.regions.extend(regions);
-            match one.send(sent, |_| Ok::<_, Infallible>(())) {
+            match one.try_send(sent, |_| Ok::<_, Infallible>(())) {
                 Ok(()) => None,
                 Err(Unsent::Refused(why, back)) => {
                     assert_eq!(back.regions.len(), sizes.len());
@@ -319,10 +325,10 @@ mod tests {
         assert!((1..=tombolo::GRANULE).contains(&page), "{page}");
         let mut sent = message(b"a");
         sent.regions.push(region);
-        assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
+        assert!(one.try_send(sent, |_| Ok::<_, Infallible>(())).is_ok());
         assert_eq!(host.exclusive_bytes(&sender), 0);
         let to = host.context("2").build().recipient();
-        let received = receiver.receive(&to).unwrap();
+        let received = receiver.try_receive(&to).unwrap();
         assert_eq!(host.exclusive_bytes(to.owner()), page);
         drop(received);
     }
@@ -336,19 +342,19 @@ mod tests {
         let host = RegionHost::new();
         let mut sent = message(b"a");
         sent.regions.push(host.create("r", 1).unwrap());
-        assert!(one.send(sent, |_| Ok::<_, Infallible>(())).is_ok());
+        assert!(one.try_send(sent, |_| Ok::<_, Infallible>(())).is_ok());
         let limits = {
             let mut it = tombolo::Limits::default();
             it.regions = 0;
             it
         };
         let small = host.context("2").limits(limits).build();
-        let Err(ChannelError::Exhausted(text)) = receiver.receive(&small.recipient()) else {
+        let Err(ChannelError::Exhausted(text)) = receiver.try_receive(&small.recipient()) else {
             panic!("there is no room");
         };
         assert!(text.contains("regions"), "{text}");
         let to = host.context("2").build().recipient();
-        let received = receiver.receive(&to).unwrap();
+        let received = receiver.try_receive(&to).unwrap();
         assert_eq!(received.regions[0].owner().name, "2");
     }
 }

@@ -106,7 +106,7 @@ impl ServingGuest {
 }
 
 impl Callee<AppGuests> for ServingGuest {
-    fn watch(&mut self, context: &Context<'_>) -> Result<(), Fault> {
+    fn poll_stop(&mut self, context: &Context<'_>) -> Result<(), Fault> {
         Ok(self.guest.status.watch(context)?)
     }
 

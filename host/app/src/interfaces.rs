@@ -252,7 +252,7 @@ fn send(
         Err(length) => (end.too_large(length), message),
         Ok(bytes) => {
             message.bytes = bytes;
-            match end.send(message, |message| detach(id, message)) {
+            match end.try_send(message, |message| detach(id, message)) {
                 Ok(()) => return Ok(Ok(())),
                 Err(Unsent::Refused(why, message)) => (why, message),
                 Err(Unsent::Failed(Detach::Refused(why), message)) => {
@@ -275,7 +275,11 @@ fn receive(
     end: &Resource<ReceiverEnd>,
 ) -> wasmtime::Result<Result<WitMessage, WitChannelError>> {
     let state = checked(&mut store)?;
-    let message = match state.table.get(end)?.receive(&state.regions.recipient()) {
+    let message = match state
+        .table
+        .get(end)?
+        .try_receive(&state.regions.recipient())
+    {
         Ok(message) => message,
         Err(refusal) => return Ok(Err(refusal.into())),
     };

@@ -19,7 +19,12 @@
 //! # }
 //! ```
 //!
-//! Functions do not block, unless their documentation says so.
+//! [`AppBuilder::start`] must run on a tokio runtime with time and I/O enabled, which must live
+//! until the app has ended. It blocks while it compiles; other functions do not block, unless
+//! their documentation says so.
+//!
+//! By default every guest may call every other: restrict that with [`AppBuilder::may_call`].
+//! Components compile in this process unless [`AppBuilder::compiler`] names another.
 //!
 //! # Guests that are ended
 //!

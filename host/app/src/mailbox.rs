@@ -6,9 +6,9 @@ use super::proxy::{Dropped, Held, ProxyOwner};
 use super::work::GuestWork;
 use tombolo::Recipient;
 use tombolo::internal::Lends;
-use tombolo_exchange::{GuestId, Guests, LentRegions};
+use tombolo_exchange::{ExchangeTypes, GuestId, LentRegions};
 
-impl Guests for AppGuests {
+impl ExchangeTypes for AppGuests {
     type Callee = ServingGuest;
     type Work = GuestWork;
     /// No other guest has this resource of the guest's any more. There are no more of these

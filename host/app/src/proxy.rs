@@ -23,8 +23,8 @@
 //!
 //! Lending makes an entry in the borrower's table with the same token, for the length of the
 //! call. The entry notes how the lender has the proxy. So the end of a call also revokes what
-//! was lent on in it. The owner itself is lent its own handle. Unlike with regions, the lender
-//! does not wait until what was lent on is back: the owner takes one call at a time, and checks
+//! was re-lent in it. The owner itself is lent its own handle. Unlike with regions, the lender
+//! does not wait until what was re-lent is back: the owner takes one call at a time, and checks
 //! when it begins it.
 //!
 //! A proxy counts as one of the guest's `handles`, lent or not. The receiver's account is

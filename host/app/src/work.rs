@@ -35,17 +35,17 @@ impl Work<AppGuests> for GuestWork {
         }
     }
 
-    fn done(self) {
+    fn reply(self) {
         match self {
-            GuestWork::Values(request) => Work::done(request),
-            GuestWork::Typed(work) => work.done(),
+            GuestWork::Values(request) => Work::reply(request),
+            GuestWork::Typed(work) => work.reply(),
         }
     }
 
-    fn failed(self, why: String) {
+    fn reply_failure(self, why: String) {
         match self {
-            GuestWork::Values(request) => Work::failed(request, why),
-            GuestWork::Typed(work) => work.failed(why),
+            GuestWork::Values(request) => Work::reply_failure(request, why),
+            GuestWork::Typed(work) => work.reply_failure(why),
         }
     }
 }
@@ -59,11 +59,11 @@ pub(super) trait TypedWork: Send {
         caller: GuestId,
     ) -> Pin<Box<dyn Future<Output = Result<(), CallFailure>> + Send + 'a>>;
 
-    /// As [`Work::done`].
-    fn done(self: Box<Self>);
+    /// As [`Work::reply`].
+    fn reply(self: Box<Self>);
 
-    /// As [`Work::failed`].
-    fn failed(self: Box<Self>, why: String);
+    /// As [`Work::reply_failure`].
+    fn reply_failure(self: Box<Self>, why: String);
 }
 
 impl<R: Request<AppGuests>> TypedWork for SentRequest<AppGuests, R> {
@@ -75,12 +75,12 @@ impl<R: Request<AppGuests>> TypedWork for SentRequest<AppGuests, R> {
         Box::pin(Work::run(self, callee, caller))
     }
 
-    fn done(self: Box<Self>) {
-        Work::done(*self);
+    fn reply(self: Box<Self>) {
+        Work::reply(*self);
     }
 
-    fn failed(self: Box<Self>, why: String) {
-        Work::failed(*self, why);
+    fn reply_failure(self: Box<Self>, why: String) {
+        Work::reply_failure(*self, why);
     }
 }
 

@@ -29,10 +29,10 @@ const CODES: [Code; 7] = [
     Code(
         "129, 130, 143, 152",
         "SIGHUP, SIGINT, SIGTERM or SIGXCPU: the app was shut down in order. Commands end at \
-         once, or after `stop-timeout` if one of them listens for the shutdown. Other guests \
-         first finish the calls that they serve, for two seconds at most. SIGINT or SIGTERM \
-         after the first signal ends the program at once. A signal that was ignored when the \
-         program started, as by `nohup`, stays ignored",
+         once, or have at most `stop-timeout` if one of them listens for the shutdown. Other \
+         guests first finish the calls that they serve, for two seconds at most. SIGINT or \
+         SIGTERM after the first signal ends the program at once. A signal that was ignored when \
+         the program started, as by `nohup`, stays ignored",
     ),
     Code(
         "131, 137, 139",

@@ -32,12 +32,12 @@ use tombolo_region::escape;
 /// compatible version. Then all guests that export `wasi:cli/run` start. They
 /// are the commands. The other guests serve calls while any command runs.
 ///
-/// The arguments after `--`, `--env` and `--dir` are for the first command.
+/// `--env`, `--dir` and the arguments after `--` are for the first command.
 /// Other guests get no arguments, variables or directories. All guests can
 /// print. With a manifest, the arguments after `--` follow those of the first
 /// command in the manifest. `--env`, `--dir` and `--limit` are then refused,
-/// because the manifest sets them for each guest. All other options override
-/// the manifest.
+/// because the manifest sets them for each guest. `--budget`, `--margin`,
+/// `--on-pressure`, `--oom-floor` and `--oom-score` override the manifest.
 ///
 /// The signal SIGUSR1 makes a running app purge all bytes that no guest pins,
 /// as if memory were short. Guests learn of the loss when they pin the bytes.
@@ -105,7 +105,8 @@ pub(super) struct RunCommand {
     #[arg(long, value_name = "REACTION")]
     on_pressure: Option<Pressure>,
 
-    /// Set a guest's score, from 0 to 1000; others have 500.
+    /// Set a guest's score, from 0 to 1000. The default is the manifest's
+    /// `oom-score`, or 500.
     ///
     /// Under memory pressure, `--on-pressure kill` terminates the guest with the
     /// highest score first. Among guests of one score, it terminates the one

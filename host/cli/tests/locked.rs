@@ -200,7 +200,7 @@ fn number(report: &str, before: &str) -> u64 {
 }
 
 #[test] // rule 8
-#[ignore = "takes root, to make a cgroup"]
+#[ignore = "needs root, to create a cgroup"]
 fn cache_larger_than_the_cgroup_is_not_killed() {
     const LIMIT: u64 = 96 << 20;
     let out = tempfile::tempdir().unwrap();

@@ -1,20 +1,19 @@
 //! Calls on the callee's side.
 //!
 //! A call belongs to its callee from the moment at which it is sent. When the call returns, the
-//! callee first drops the edge by which the caller waits for it, and then sends the reply. So
-//! whatever the callee does next leads back to no caller, even if the caller was not polled
-//! since.
+//! callee first drops the edge by which the caller waits for it, and then sends the reply. So a
+//! call that the callee makes next closes no cycle, even if the caller has not been polled yet.
 
 use tracing::{Instrument, Span};
 
 use crate::guest_id::GuestId;
-use crate::guests::{CallFailure, Guests, Work};
+use crate::guests::{CallFailure, ExchangeTypes, Work};
 use crate::waits::WaitEdge;
 
 /// A call on its way to the callee.
-pub(crate) struct Call<G: Guests> {
+pub(crate) struct Call<G: ExchangeTypes> {
     /// The caller's wait for the callee, until the call has returned. If the callee dies, the
-    /// caller goes on waiting for what it lent.
+    /// caller keeps waiting until the regions that it lent are back.
     ///
     /// Declared first, so that it is dropped before the work: a caller that learns of a dropped
     /// call no longer waits.
@@ -26,7 +25,7 @@ pub(crate) struct Call<G: Guests> {
 }
 
 /// A guest that cannot go on, and what is left to do once its store is gone.
-pub struct Broken<G: Guests> {
+pub struct Broken<G: ExchangeTypes> {
     /// The error that it cannot go on from.
     pub error: G::Error,
     /// The regions that were lent to it. They go after the store, whose memory has the windows.
@@ -35,7 +34,7 @@ pub struct Broken<G: Guests> {
     pub(crate) call: Option<Box<Call<G>>>,
 }
 
-impl<G: Guests> Broken<G> {
+impl<G: ExchangeTypes> Broken<G> {
     /// An error while the guest answered no call.
     pub fn new(error: G::Error) -> Broken<G> {
         Broken {
@@ -46,18 +45,18 @@ impl<G: Guests> Broken<G> {
     }
 }
 
-impl<G: Guests> Call<G> {
+impl<G: ExchangeTypes> Call<G> {
     /// Makes a call in the current span.
     pub(crate) fn new(waiting: WaitEdge<G::Lends>, work: G::Work) -> Box<Call<G>> {
         Box::new(Call {
-            caller: waiting.from(),
+            caller: waiting.caller(),
             waiting: Some(waiting),
             work,
             span: Span::current(),
         })
     }
 
-    /// Makes the call in the callee's store, and replies if that goes on.
+    /// Runs the call in the callee's store, and sends the reply unless the call breaks the callee.
     pub(crate) async fn answer(self: Box<Self>, callee: &mut G::Callee) -> Result<(), Broken<G>> {
         let span = self.span.clone();
         self.run(callee).instrument(span).await
@@ -68,7 +67,7 @@ impl<G: Guests> Call<G> {
         drop(self.waiting.take());
         match called {
             Ok(()) => {
-                self.work.done();
+                self.work.reply();
                 Ok(())
             }
             Err(CallFailure { error, borrowed }) => Err(Broken {
@@ -81,6 +80,6 @@ impl<G: Guests> Call<G> {
 
     /// Sends the caller the reason why there are no results.
     pub(crate) fn fail(self, why: String) {
-        self.work.failed(why);
+        self.work.reply_failure(why);
     }
 }

@@ -14,9 +14,10 @@
 //! # Closing
 //!
 //! A channel is *closed* for senders when its receiver dropped its endpoint or has ended for
-//! good. It is closed for the receiver when all senders have, and it is empty. Messages for a
-//! receiver that is gone are dropped. Messages for a receiver that is restarted are kept: one
-//! that fails loses only the message that it has received.
+//! good. It is closed for the receiver when every sender has dropped its endpoint or ended for
+//! good, and the queue is empty. Messages for a receiver that is gone are dropped. Messages for a
+//! receiver that is restarted are kept: one that fails loses only the message that it has
+//! received.
 //!
 //! Destructors also run when `main` fails. So an endpoint dropped by a restartable guest is
 //! only *leaving*: it closes on a clean exit and reopens on failure. A guest that means to
@@ -36,9 +37,9 @@ use tombolo_region::{Account, Charge, ChargeKind, Exhausted, Quota};
 use crate::guest_id::GuestId;
 use crate::sync::{Mutex, MutexGuard, Notify};
 
-/// The regions that messages carry: the types of their handles and holders. It is a name for
-/// these types and has no values.
-pub trait Carried: Sized + 'static {
+/// The types of the regions that messages carry, of their handles and of their holders.
+/// Implemented by a type without values.
+pub trait ChannelTypes: Sized + 'static {
     /// A handle to a region, with its claim.
     type Region: Send + 'static;
     /// A guest as a receiver of regions.
@@ -214,7 +215,7 @@ pub struct Member {
 }
 
 /// A channel of an app.
-pub struct Channel<C: Carried> {
+pub struct Channel<C: ChannelTypes> {
     settings: ChannelSettings,
     /// The guests that may send, and the one that receives.
     senders: Vec<Member>,
@@ -224,14 +225,14 @@ pub struct Channel<C: Carried> {
     changed: Notify,
 }
 
-struct ChannelState<C: Carried> {
+struct ChannelState<C: ChannelTypes> {
     queue: VecDeque<Message<C::Region>>,
     senders: Vec<Side>,
     receiver: Side,
     counts: ChannelCounts,
 }
 
-impl<C: Carried> Channel<C> {
+impl<C: ChannelTypes> Channel<C> {
     /// Makes a channel that no guest has opened.
     #[must_use]
     pub fn new(settings: ChannelSettings, senders: Vec<Member>, receiver: Member) -> Channel<C> {
@@ -340,7 +341,7 @@ impl<C: Carried> Channel<C> {
     }
 }
 
-impl<C: Carried> ChannelState<C> {
+impl<C: ChannelTypes> ChannelState<C> {
     /// Takes the messages for a receiver that will not receive them.
     fn orphans(&mut self) -> VecDeque<Message<C::Region>> {
         if !self.receiver.is_closed() {
@@ -372,25 +373,25 @@ enum SideId {
 
 /// An endpoint that a guest has open. It is closed when it is dropped, at the latest with its
 /// guest.
-struct Endpoint<C: Carried> {
+struct Endpoint<C: ChannelTypes> {
     channel: Arc<Channel<C>>,
     side: SideId,
     how: Close,
 }
 
-impl<C: Carried> Drop for Endpoint<C> {
+impl<C: ChannelTypes> Drop for Endpoint<C> {
     fn drop(&mut self) {
         self.channel.close(self.side, self.how);
     }
 }
 
 /// An endpoint for sending.
-pub struct SenderEnd<C: Carried>(Endpoint<C>);
+pub struct SenderEnd<C: ChannelTypes>(Endpoint<C>);
 
 /// The endpoint for receiving.
-pub struct ReceiverEnd<C: Carried>(Endpoint<C>);
+pub struct ReceiverEnd<C: ChannelTypes>(Endpoint<C>);
 
-impl<C: Carried> SenderEnd<C> {
+impl<C: ChannelTypes> SenderEnd<C> {
     /// Closes it because the guest drops it.
     pub fn close(mut self) {
         self.0.how = Close::Dropped;
@@ -409,7 +410,7 @@ impl<C: Carried> SenderEnd<C> {
         } = &*self.0.channel;
         if regions.len() > settings.message_regions as usize {
             return Some(ChannelError::TooLarge(format!(
-                "{} regions; channel `{}` takes {} at most in a message",
+                "{} regions, over the limit `message-regions` of channel `{}`, which is {}",
                 regions.len(),
                 settings.name,
                 settings.message_regions
@@ -454,18 +455,18 @@ impl<C: Carried> SenderEnd<C> {
             ..
         } = &self.0.channel.settings;
         ChannelError::TooLarge(format!(
-            "{bytes} bytes; channel `{name}` takes {message_bytes} at most: put them into a \
-             region, and send that"
+            "{bytes} bytes, over the limit `message-bytes` of channel `{name}`, which is \
+             {message_bytes}: put them into a region, and send that"
         ))
     }
 
-    /// Sends a message. `detach` takes its regions from the sender, and is called only if
-    /// nothing else keeps the message from being sent.
+    /// Sends a message, without waiting for room. `detach` takes its regions from the sender, and
+    /// is called only if nothing else keeps the message from being sent.
     ///
     /// # Errors
     ///
-    /// Returns the message if it is not sent.
-    pub fn send<E>(
+    /// Returns the message if it is not sent, for example because the channel is full.
+    pub fn try_send<E>(
         &self,
         message: Message<C::Region>,
         detach: impl FnOnce(&Message<C::Region>) -> Result<(), E>,
@@ -520,7 +521,7 @@ pub enum Unsent<R, E> {
     Failed(E, Message<R>),
 }
 
-impl<C: Carried> ReceiverEnd<C> {
+impl<C: ChannelTypes> ReceiverEnd<C> {
     /// Closes it because the guest drops it.
     pub fn close(mut self) {
         self.0.how = Close::Dropped;
@@ -545,12 +546,13 @@ impl<C: Carried> ReceiverEnd<C> {
         skipped.map(drop)
     }
 
-    /// Takes the next message, and charges its regions to the receiver.
+    /// Takes the next message, without waiting for one, and charges its regions to the receiver.
     ///
     /// # Errors
     ///
-    /// If there is none, or a limit of the receiver is used up. Then it stays the next one.
-    pub fn receive(&self, to: &C::Recipient) -> Result<Message<C::Region>, ChannelError> {
+    /// If there is none, or a limit of the receiver is used up. The message then stays next in the
+    /// queue.
+    pub fn try_receive(&self, to: &C::Recipient) -> Result<Message<C::Region>, ChannelError> {
         let channel = &self.0.channel;
         let mut inner = channel.inner();
         let Some(message) = inner.queue.front() else {
@@ -595,17 +597,18 @@ impl<C: Carried> ReceiverEnd<C> {
     }
 }
 
-/// Waits until a channel has room, or has no receiver any more.
-pub struct Writable<C: Carried>(Arc<Channel<C>>);
+/// A wait until a channel has room, or no receiver any more.
+pub struct Writable<C: ChannelTypes>(Arc<Channel<C>>);
 
-impl<C: Carried> Clone for Writable<C> {
+impl<C: ChannelTypes> Clone for Writable<C> {
     fn clone(&self) -> Writable<C> {
         Writable(self.0.clone())
     }
 }
 
-impl<C: Carried> Writable<C> {
-    /// Waits as the type says. Dropping the future changes nothing.
+impl<C: ChannelTypes> Writable<C> {
+    /// Waits until the channel has room, or no receiver any more. Dropping the future changes
+    /// nothing.
     pub async fn ready(&self) {
         let most = self.0.settings.capacity as usize;
         let ready =
@@ -614,17 +617,18 @@ impl<C: Carried> Writable<C> {
     }
 }
 
-/// Waits until a channel has a message, or no sender any more.
-pub struct Readable<C: Carried>(Arc<Channel<C>>);
+/// A wait until a channel has a message, or no sender any more.
+pub struct Readable<C: ChannelTypes>(Arc<Channel<C>>);
 
-impl<C: Carried> Clone for Readable<C> {
+impl<C: ChannelTypes> Clone for Readable<C> {
     fn clone(&self) -> Readable<C> {
         Readable(self.0.clone())
     }
 }
 
-impl<C: Carried> Readable<C> {
-    /// Waits as the type says. Dropping the future changes nothing.
+impl<C: ChannelTypes> Readable<C> {
+    /// Waits until the channel has a message, or no sender any more. Dropping the future changes
+    /// nothing.
     pub async fn ready(&self) {
         let ready = |inner: &ChannelState<C>| !inner.queue.is_empty() || inner.is_over();
         self.0.wait(ready).await;
@@ -632,7 +636,7 @@ impl<C: Carried> Readable<C> {
 }
 
 /// The channels of an app.
-pub struct Channels<C: Carried> {
+pub struct Channels<C: ChannelTypes> {
     by_name: HashMap<String, Arc<Channel<C>>>,
     /// The channels that each guest may use.
     by_guest: HashMap<GuestId, Vec<Arc<Channel<C>>>>,
@@ -640,13 +644,13 @@ pub struct Channels<C: Carried> {
     all: Vec<Arc<Channel<C>>>,
 }
 
-impl<C: Carried> Default for Channels<C> {
+impl<C: ChannelTypes> Default for Channels<C> {
     fn default() -> Channels<C> {
         Channels::new([])
     }
 }
 
-impl<C: Carried> Channels<C> {
+impl<C: ChannelTypes> Channels<C> {
     /// Collects these channels, whose names are unique.
     pub fn new(channels: impl IntoIterator<Item = Channel<C>>) -> Channels<C> {
         let mut made = Channels {

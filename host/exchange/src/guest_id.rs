@@ -1,6 +1,6 @@
 //! The identity of a guest within its app.
 
-/// Identifies a guest of an app by its place in the order in which the guests were added.
+/// The identity of a guest in an app: its place in the order in which the guests were added.
 ///
 /// A guest keeps its id when it is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

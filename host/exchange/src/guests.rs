@@ -6,9 +6,9 @@ use std::task::Context;
 use crate::guest_id::GuestId;
 use crate::waits::LentRegions;
 
-/// A kind of guests that call each other: the types of their stores, and of what passes
-/// between them. It is a name for these types and has no values.
-pub trait Guests: Sized + 'static {
+/// The types of guests' stores, and of what passes between them. Implemented by a type without
+/// values.
+pub trait ExchangeTypes: Sized + 'static {
     /// A guest's store, while the guest answers calls.
     type Callee: Callee<Self>;
     /// The work of a callee in one call.
@@ -27,13 +27,13 @@ pub trait Guests: Sized + 'static {
 }
 
 /// A guest's store, while the guest answers calls.
-pub trait Callee<G: Guests>: Send + 'static {
+pub trait Callee<G: ExchangeTypes>: Send + 'static {
     /// Makes the task of `context` wake up when the guest is told to end.
     ///
     /// # Errors
     ///
     /// If the guest was told to end.
-    fn watch(&mut self, context: &Context<'_>) -> Result<(), G::Error>;
+    fn poll_stop(&mut self, context: &Context<'_>) -> Result<(), G::Error>;
 
     /// Receives a notice.
     ///
@@ -44,7 +44,7 @@ pub trait Callee<G: Guests>: Send + 'static {
 }
 
 /// The work of a callee in one call, and the place for the results.
-pub trait Work<G: Guests>: Send + 'static {
+pub trait Work<G: ExchangeTypes>: Send + 'static {
     /// Makes the call in the callee's store, and keeps its results here. If the future is
     /// dropped, so is the callee.
     ///
@@ -58,14 +58,14 @@ pub trait Work<G: Guests>: Send + 'static {
     ) -> impl Future<Output = Result<(), CallFailure<G>>> + Send;
 
     /// Sends the results to the caller. A caller that is gone drops them.
-    fn done(self);
+    fn reply(self);
 
     /// Sends the caller the reason why there are no results.
-    fn failed(self, why: String);
+    fn reply_failure(self, why: String);
 }
 
 /// A call that its callee cannot go on from.
-pub struct CallFailure<G: Guests> {
+pub struct CallFailure<G: ExchangeTypes> {
     /// The error.
     pub error: G::Error,
     /// The regions that were lent to the callee and are not back.

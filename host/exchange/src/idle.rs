@@ -7,8 +7,8 @@
 //! strand in between.
 //!
 //! A call that waits or fails is parked in the slot, and the callee's own task goes on with
-//! it. That task has been the one to be woken from the start. So a call never belongs to its
-//! caller, and survives if the caller is dropped.
+//! it. The call was polled with the waker of that task from the start, so no wake-up is lost. A
+//! call never belongs to its caller, and survives if the caller is dropped.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -3,11 +3,11 @@
 use std::task::{Context, Poll};
 
 use crate::call::Call;
-use crate::guests::Guests;
+use crate::guests::ExchangeTypes;
 use crate::sync::mpsc;
 
 /// A message to a guest's task.
-pub(crate) enum MailboxItem<G: Guests> {
+pub(crate) enum MailboxItem<G: ExchangeTypes> {
     Call(Box<Call<G>>),
     Notice(G::Notice),
     /// No command runs any more.
@@ -16,11 +16,11 @@ pub(crate) enum MailboxItem<G: Guests> {
 
 /// The receiving side of a mailbox.
 ///
-/// Dropping it drops what is queued, and also what another thread is just sending. A
-/// caller that waits for an answer to that learns that there is none.
-pub struct Inbox<G: Guests>(mpsc::UnboundedReceiver<MailboxItem<G>>);
+/// Dropping it drops what is queued, and any item that another thread is sending at that moment.
+/// A caller that waits for an answer to that learns that there is none.
+pub struct Inbox<G: ExchangeTypes>(mpsc::UnboundedReceiver<MailboxItem<G>>);
 
-impl<G: Guests> Inbox<G> {
+impl<G: ExchangeTypes> Inbox<G> {
     /// Makes a queue: its sending side and its inbox.
     pub(crate) fn new() -> (mpsc::UnboundedSender<MailboxItem<G>>, Inbox<G>) {
         let (queue, inbox) = mpsc::unbounded_channel();
@@ -37,7 +37,7 @@ impl<G: Guests> Inbox<G> {
     }
 }
 
-impl<G: Guests> Drop for Inbox<G> {
+impl<G: ExchangeTypes> Drop for Inbox<G> {
     fn drop(&mut self) {
         self.0.close();
         // The receiver's own drop misses an item that another thread, which found the

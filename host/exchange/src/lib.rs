@@ -2,8 +2,8 @@
 //!
 //! *Guests* are WebAssembly sandboxes, each in a store of its own, that lend and move regions of
 //! shared memory to each other. This crate takes the steps of their calls in the right order,
-//! on both sides. It does not know stores or values: those are types of a [`Guests`]. So model
-//! checkers can run it. The crate `tombolo-app` gives it wasmtime's.
+//! on both sides. It does not know stores or values: those are types of an [`ExchangeTypes`]. So
+//! model checkers can run it. The crate `tombolo-app` gives it wasmtime's.
 //!
 //! | type | role |
 //! |---|---|
@@ -15,14 +15,16 @@
 //! | [`Broken`] | a guest that cannot go on, and what is left to do for it |
 //! | [`Channels`] | bounded queues of messages |
 //!
-//! # What holds
+//! # Guarantees
 //!
 //! - A guest waits for one other guest at a time. The last guest of a cycle of waits is refused.
-//! - A callee that has returned leads back to no caller.
+//! - Before a caller gets its reply, the wait for its callee ends. So a call that the callee makes
+//!   next closes no cycle through that caller.
 //! - A call survives its caller. A caller that is dropped loses its windows on what it lent.
-//! - A lender goes on only when its lends are over, even if the callee died after it lent on.
-//! - If a callee dies, first its store goes, then its lends end, then its next incarnation
-//!   takes calls, and only then its callers are told.
+//! - A lender goes on only when its lends are over, even if the callee died after it re-lent a
+//!   region.
+//! - If a callee dies, its store is dropped first, then the lends to it end, then its next
+//!   incarnation takes calls. Only then are its callers told.
 //!
 //! # Features
 //!
@@ -45,11 +47,11 @@ mod waits;
 
 pub use call::Broken;
 pub use channel::{
-    Carried, Channel, ChannelCounts, ChannelError, ChannelSettings, Channels, Member, Message,
+    Channel, ChannelCounts, ChannelError, ChannelSettings, ChannelTypes, Channels, Member, Message,
     Readable, ReceiverEnd, SenderEnd, Unsent, Writable,
 };
 pub use guest_id::GuestId;
-pub use guests::{CallFailure, Callee, Guests, Work};
+pub use guests::{CallFailure, Callee, ExchangeTypes, Work};
 pub use inbox::Inbox;
 pub use mailbox::Mailbox;
 pub use outgoing::{CallRefused, Lender, LentCall, Outgoing, Returned, SentCall, SentLentCall};

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::call::{Broken, Call};
 use crate::guest_id::GuestId;
-use crate::guests::Guests;
+use crate::guests::ExchangeTypes;
 use crate::idle::IdleSlot;
 use crate::inbox::{Inbox, MailboxItem};
 use crate::server::Server;
@@ -15,11 +15,12 @@ use crate::waits::{WaitEdge, WaitNode};
 /// An incarnation of a guest, as its callers reach it.
 ///
 /// A restarted guest gets a new mailbox.
-pub struct Mailbox<G: Guests> {
+pub struct Mailbox<G: ExchangeTypes> {
     node: Arc<WaitNode<G::Lends>>,
     name: Arc<str>,
-    /// Holds at most one call of each other guest, because a guest that calls waits. It
-    /// also holds notices, whose number the sender limits.
+    /// Holds at most one call of each incarnation of another guest, because a guest that calls
+    /// waits. A call of an incarnation that has ended stays in the queue. It also holds notices,
+    /// whose number the sender limits.
     queue: mpsc::UnboundedSender<MailboxItem<G>>,
     /// Holds the guest while it waits for calls.
     idle: IdleSlot<Box<Server<G>>, Broken<G>>,
@@ -28,7 +29,7 @@ pub struct Mailbox<G: Guests> {
     exit_reason: Mutex<Option<String>>,
 }
 
-impl<G: Guests> Mailbox<G> {
+impl<G: ExchangeTypes> Mailbox<G> {
     /// Makes the mailbox of an incarnation.
     pub fn new(
         guest: GuestId,
@@ -89,8 +90,8 @@ impl<G: Guests> Mailbox<G> {
 
     /// Returns whether the guest waits for another one to return from a call, or for what it
     /// lent to be back. Only the guest's own task can rely on the answer.
-    pub fn waits(&self) -> bool {
-        self.node.waits()
+    pub fn is_waiting(&self) -> bool {
+        self.node.is_waiting()
     }
 
     /// Returns whether the guest takes no more calls.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::call::Call;
 use crate::guest_id::GuestId;
-use crate::guests::Guests;
+use crate::guests::ExchangeTypes;
 use crate::mailbox::Mailbox;
 use crate::request::{Reply, Request, SentRequest};
 use crate::waits::WaitEdge;
@@ -41,7 +41,7 @@ pub enum CallRefused {
 }
 
 /// A caller's store, as long as the caller is in a call that lends regions.
-pub trait Lender<G: Guests> {
+pub trait Lender<G: ExchangeTypes> {
     /// The caller's side of the lends of a call.
     type Lending;
     /// Why the caller cannot go on.
@@ -51,7 +51,7 @@ pub trait Lender<G: Guests> {
     fn lends(lending: &Self::Lending) -> G::Lends;
 
     /// Waits until the lends, and all re-lends of them, are over.
-    fn over(lending: &Self::Lending) -> impl Future<Output = ()> + Send;
+    fn wait_until_over(lending: &Self::Lending) -> impl Future<Output = ()> + Send;
 
     /// Lets the caller go on with its windows, after the lends are over.
     ///
@@ -67,12 +67,12 @@ pub trait Lender<G: Guests> {
 
 /// A call that may begin. Its caller is noted as waiting for the callee; dropping this undoes
 /// that.
-pub struct Outgoing<G: Guests> {
+pub struct Outgoing<G: ExchangeTypes> {
     mailbox: Arc<Mailbox<G>>,
     waiting: WaitEdge<G::Lends>,
 }
 
-impl<G: Guests> Outgoing<G> {
+impl<G: ExchangeTypes> Outgoing<G> {
     /// Notes that the caller waits for the callee. `caller` is the mailbox of the caller's
     /// current incarnation.
     ///
@@ -126,14 +126,14 @@ impl<G: Guests> Outgoing<G> {
 }
 
 /// A call that its callee has. Dropping this does not end the call.
-#[must_use = "the caller waits for the answer"]
-pub struct SentCall<G: Guests, A> {
+#[must_use = "await `answer`, or the caller never learns the result"]
+pub struct SentCall<G: ExchangeTypes, A> {
     mailbox: Arc<Mailbox<G>>,
     /// `None` if the callee had ended.
     reply: Option<Reply<A>>,
 }
 
-impl<G: Guests, A> SentCall<G, A> {
+impl<G: ExchangeTypes, A> SentCall<G, A> {
     /// Waits for the answer. Dropping the future does not end the call.
     ///
     /// # Errors
@@ -150,9 +150,9 @@ impl<G: Guests, A> SentCall<G, A> {
 
 /// A lender whose windows on the lent regions are taken away if this is dropped: the call still
 /// holds its store then. `None` once the lends are over.
-struct LenderGuard<G: Guests, L: Lender<G>>(Option<(L, L::Lending)>);
+struct LenderGuard<G: ExchangeTypes, L: Lender<G>>(Option<(L, L::Lending)>);
 
-impl<G: Guests, L: Lender<G>> Drop for LenderGuard<G, L> {
+impl<G: ExchangeTypes, L: Lender<G>> Drop for LenderGuard<G, L> {
     fn drop(&mut self) {
         if let Some((mut lender, lending)) = self.0.take() {
             lender.abandon(lending);
@@ -161,13 +161,13 @@ impl<G: Guests, L: Lender<G>> Drop for LenderGuard<G, L> {
 }
 
 /// A call that may begin, and what its arguments lend.
-#[must_use = "the caller loses its windows on what it lent"]
-pub struct LentCall<G: Guests, L: Lender<G>> {
+#[must_use = "if this is dropped, the caller loses its windows on what it lent; call `send`"]
+pub struct LentCall<G: ExchangeTypes, L: Lender<G>> {
     call: Outgoing<G>,
     guard: LenderGuard<G, L>,
 }
 
-impl<G: Guests, L: Lender<G>> LentCall<G, L> {
+impl<G: ExchangeTypes, L: Lender<G>> LentCall<G, L> {
     /// Sends the call, as [`Outgoing::send`] does.
     pub fn send<R: Request<G>>(
         self,
@@ -185,20 +185,20 @@ impl<G: Guests, L: Lender<G>> LentCall<G, L> {
 
 /// A call that its callee has, and what it lent. If this is dropped, the call goes on, and the
 /// caller loses its windows on what it lent.
-#[must_use = "the caller waits for the answer and for its lends"]
-pub struct SentLentCall<G: Guests, L: Lender<G>, A> {
+#[must_use = "await `returned`; if this is dropped, the caller loses its windows on what it lent"]
+pub struct SentLentCall<G: ExchangeTypes, L: Lender<G>, A> {
     call: SentCall<G, A>,
     guard: LenderGuard<G, L>,
 }
 
-impl<G: Guests, L: Lender<G>, A> SentLentCall<G, L, A> {
+impl<G: ExchangeTypes, L: Lender<G>, A> SentLentCall<G, L, A> {
     /// Waits for the answer, and then until the lends are over: a callee that died may have
-    /// lent on, to a call that goes on. Dropping the future is like dropping `self`.
+    /// re-lent a region, to a call that goes on. Dropping the future is like dropping `self`.
     pub async fn returned(self) -> Returned<G, L, A> {
         let SentLentCall { call, guard } = self;
         let answer = call.answer().await;
         if let Some((_, lending)) = &guard.0 {
-            L::over(lending).await;
+            L::wait_until_over(lending).await;
         }
         Returned { guard, answer }
     }
@@ -206,12 +206,12 @@ impl<G: Guests, L: Lender<G>, A> SentLentCall<G, L, A> {
 
 /// A call that has returned, and whose lends are over.
 #[must_use = "the caller goes on only after `end`"]
-pub struct Returned<G: Guests, L: Lender<G>, A> {
+pub struct Returned<G: ExchangeTypes, L: Lender<G>, A> {
     guard: LenderGuard<G, L>,
     answer: Result<A, String>,
 }
 
-impl<G: Guests, L: Lender<G>, A> Returned<G, L, A> {
+impl<G: ExchangeTypes, L: Lender<G>, A> Returned<G, L, A> {
     /// Lets the caller go on. Returns its store, and the answer or the text for the caller.
     ///
     /// # Errors

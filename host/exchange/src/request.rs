@@ -4,11 +4,11 @@ use std::future::Future;
 use std::mem::replace;
 
 use crate::guest_id::GuestId;
-use crate::guests::{CallFailure, Guests, Work};
+use crate::guests::{CallFailure, ExchangeTypes, Work};
 use crate::sync::oneshot;
 
 /// A request of a caller to a callee, in types of its own.
-pub trait Request<G: Guests>: Send + 'static {
+pub trait Request<G: ExchangeTypes>: Send + 'static {
     /// The results, without a store.
     type Answer: Send + 'static;
 
@@ -26,7 +26,7 @@ pub trait Request<G: Guests>: Send + 'static {
 }
 
 /// A request on its way to the callee. Dropping it tells the caller that no answer comes.
-pub struct SentRequest<G: Guests, R: Request<G>> {
+pub struct SentRequest<G: ExchangeTypes, R: Request<G>> {
     progress: Progress<R, R::Answer>,
     reply: oneshot::Sender<Result<R::Answer, String>>,
 }
@@ -42,7 +42,7 @@ enum Progress<R, A> {
 /// The caller's side of a request. It ends without an answer if the request is dropped.
 pub(crate) type Reply<A> = oneshot::Receiver<Result<A, String>>;
 
-impl<G: Guests, R: Request<G>> SentRequest<G, R> {
+impl<G: ExchangeTypes, R: Request<G>> SentRequest<G, R> {
     pub(crate) fn new(request: R) -> (SentRequest<G, R>, Reply<R::Answer>) {
         let (reply, replied) = oneshot::channel();
         let sent = SentRequest {
@@ -53,7 +53,7 @@ impl<G: Guests, R: Request<G>> SentRequest<G, R> {
     }
 }
 
-impl<G: Guests, R: Request<G>> Work<G> for SentRequest<G, R> {
+impl<G: ExchangeTypes, R: Request<G>> Work<G> for SentRequest<G, R> {
     async fn run(&mut self, callee: &mut G::Callee, caller: GuestId) -> Result<(), CallFailure<G>> {
         let Progress::Sent(request) = replace(&mut self.progress, Progress::Begun) else {
             unreachable!("a call is made once");
@@ -62,13 +62,13 @@ impl<G: Guests, R: Request<G>> Work<G> for SentRequest<G, R> {
         Ok(())
     }
 
-    fn done(self) {
+    fn reply(self) {
         if let Progress::Answered(answer) = self.progress {
             let _ = self.reply.send(answer);
         }
     }
 
-    fn failed(self, why: String) {
+    fn reply_failure(self, why: String) {
         let _ = self.reply.send(Err(why));
     }
 }

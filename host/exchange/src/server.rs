@@ -3,12 +3,12 @@
 use std::task::{Context, Poll};
 
 use crate::call::{Broken, Call};
-use crate::guests::{Callee, Guests};
+use crate::guests::{Callee, ExchangeTypes};
 use crate::idle::{IdleSlot, Wakeup};
 use crate::inbox::{Inbox, MailboxItem};
 
 /// A guest that waits for calls: its store, and its inbox.
-pub(crate) struct Server<G: Guests> {
+pub(crate) struct Server<G: ExchangeTypes> {
     callee: G::Callee,
     inbox: Inbox<G>,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Server<G: Guests> {
 /// A guest after a call, and whether that broke it.
 pub(crate) type Answered<G> = (Box<Server<G>>, Result<(), Broken<G>>);
 
-impl<G: Guests> Server<G> {
+impl<G: ExchangeTypes> Server<G> {
     pub(crate) fn new(callee: G::Callee, inbox: Inbox<G>) -> Box<Server<G>> {
         Box::new(Server { callee, inbox })
     }
@@ -41,7 +41,7 @@ impl<G: Guests> Server<G> {
         let mut server = self;
         loop {
             let look = |server: &mut Box<Server<G>>, context: &mut Context<'_>| {
-                if let Err(error) = server.callee.watch(context) {
+                if let Err(error) = server.callee.poll_stop(context) {
                     return Poll::Ready(Err(error));
                 }
                 server.inbox.poll_recv(context).map(Ok)

@@ -14,7 +14,8 @@ use std::sync::{Arc, PoisonError};
 use crate::guest_id::GuestId;
 use crate::sync::{Mutex, MutexGuard};
 
-/// The regions that a caller lent. It waits for them as well as for the call.
+/// The regions that a caller lent in a call. The caller waits until the call has returned and all
+/// of them are back.
 pub trait LentRegions: Default + Send + 'static {
     /// Returns whether all of them are back. That is final.
     fn are_all_back(&self) -> bool;
@@ -113,7 +114,7 @@ impl<L: LentRegions> WaitNode<L> {
             // A guest that began later looks for itself. A cycle without this guest, or one
             // that forms during this walk, is for the others to find: a cycle with this
             // guest has not changed since it noted its own edge.
-            let again = met.iter().any(|(life, _)| Arc::ptr_eq(life, &at));
+            let again = met.iter().any(|(node, _)| Arc::ptr_eq(node, &at));
             if next_number > number || again {
                 return None;
             }
@@ -121,13 +122,13 @@ impl<L: LentRegions> WaitNode<L> {
             at = next;
         }
         // Tells whether all of them wait at the same time, or one after the other.
-        for (life, number) in &met {
-            match life.waits_for() {
+        for (node, number) in &met {
+            match node.waits_for() {
                 Some((still, _)) if still == *number => {}
                 _ => return None,
             }
         }
-        let met = met.iter().map(|(life, _)| life.guest);
+        let met = met.iter().map(|(node, _)| node.guest);
         let ends = [self.guest];
         Some(ends.into_iter().chain(met).chain(ends).collect())
     }
@@ -146,7 +147,7 @@ impl<L: LentRegions> WaitNode<L> {
     }
 
     /// Returns whether it waits for a call to return, or for what it lent to be back.
-    pub(crate) fn waits(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.waits_for().is_some()
     }
 }
@@ -160,7 +161,7 @@ pub(crate) struct WaitEdge<L: LentRegions> {
 
 impl<L: LentRegions> WaitEdge<L> {
     /// Returns the caller.
-    pub(crate) fn from(&self) -> GuestId {
+    pub(crate) fn caller(&self) -> GuestId {
         self.from.guest
     }
 
@@ -237,7 +238,7 @@ mod tests {
         drop(second);
         assert!(wait(&c, &a).is_ok());
         drop(first);
-        assert!([a, b, c].iter().all(|it| !it.waits()));
+        assert!([a, b, c].iter().all(|it| !it.is_waiting()));
     }
 
     // rule 11
@@ -248,7 +249,7 @@ mod tests {
         let first = wait(&a, &b).unwrap();
         first.for_lends(lends);
         let second = wait(&b, &c).unwrap();
-        // `b` has died. `c` goes on with the region that `b` lent on.
+        // `b` has died. `c` goes on with the region that `b` re-lent.
         drop(first);
         assert!(wait(&c, &a).is_err());
         revoke();
@@ -277,7 +278,7 @@ mod tests {
     #[test]
     fn lends_to_an_old_incarnation_are_waited_for() {
         let [x, a, b] = [0, 1, 2].map(node);
-        // `x` lent to `a`, which lent on to `b` and was ended.
+        // `x` lent to `a`, which re-lent to `b` and was ended.
         let (lends, revoke) = lend();
         let outer = wait(&x, &a).unwrap();
         outer.for_lends(lends);
@@ -289,6 +290,6 @@ mod tests {
         revoke();
         assert!(wait(&b, &x).is_ok());
         drop((inner, new));
-        assert!(!a.waits() && !restarted.waits());
+        assert!(!a.is_waiting() && !restarted.is_waiting());
     }
 }

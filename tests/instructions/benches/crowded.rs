@@ -11,7 +11,7 @@ use std::time::Duration;
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use tombolo_core_tests::region::{
+use tombolo_region_tests::region::{
     Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerGuard, LedgerLock, RegionNumber, Rights,
     Span, WaitStatus, WaiterId, WindowEnd, WindowId,
 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use tombolo_core_tests::region::{
+use tombolo_region_tests::region::{
     Access, Budget, GRANULE, Handle, Holder, Ledger, LedgerLock, RegionNumber, Rights, Span,
     WindowEnd,
 };

@@ -307,7 +307,7 @@ mod cancelling {
         harness.is_well().await;
     }
 
-    /// `client` lends to `near`, which lends on to `far` and ends before `far` returns.
+    /// `client` lends to `near`, which re-lends to `far` and ends before `far` returns.
     // rule 5
     #[tokio::test]
     async fn lender_waits_for_regions_lent_on() {

@@ -84,7 +84,7 @@ const STEPS: &[Step] = &[
     long("fuzz", "Fuzzing, for 30 seconds a target", || {
         success(fuzz::run(&fuzz::Options::default())?)
     }),
-    long("miri", "The pure crate under Miri", || {
+    long("miri", "The tests of `tombolo-region` under Miri", || {
         success(miri::run(&miri::Options::default())?)
     }),
     long(
@@ -183,7 +183,7 @@ pub(crate) struct Options {
     /// The steps to run, by name; the quick ones if none is given
     #[arg(value_name = "STEP")]
     steps: Vec<String>,
-    /// Print the name of each step and what it checks
+    /// Print the name of each step of `ci` and what it checks
     #[arg(long)]
     list: bool,
 }
@@ -206,7 +206,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(run_steps(&steps, false))
 }
 
-/// Runs all steps, up to the first that fails.
+/// Runs the quick and the long steps, up to the first that fails.
 pub(crate) fn run_all() -> Result<ExitCode> {
     Ok(run_steps(&chosen(&[When::Quick, When::Long]), true))
 }
@@ -220,7 +220,7 @@ fn find(name: &str) -> Result<&'static Step> {
     STEPS
         .iter()
         .find(|step| step.name == name)
-        .with_context(|| format!("there is no step `{name}`; `cargo xtask check --list` has all"))
+        .with_context(|| format!("there is no step `{name}`; see `cargo xtask check --list`"))
 }
 
 /// Returns one line for each step that `cargo xtask ci` runs: its name and what it checks.

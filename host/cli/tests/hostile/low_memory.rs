@@ -83,7 +83,7 @@ fn assert_all_live(group: &Group, output: &Output) {
 }
 
 #[test] // rule 8
-#[ignore = "takes root, to make a cgroup"]
+#[ignore = "needs root, to create a cgroup"]
 fn cache_goes_before_a_growth_is_refused() {
     let group = group("growing");
     let app = app(&[("growing", "grow", 900), ("cache", "cache 100", 500)]);
@@ -104,7 +104,7 @@ fn cache_goes_before_a_growth_is_refused() {
 }
 
 #[test] // rule 8
-#[ignore = "takes root, to make a cgroup"]
+#[ignore = "needs root, to create a cgroup"]
 fn insisting_guest_is_terminated_with_a_reason() {
     let group = group("insisting");
     let app = app(&[("growing", "insist", 900), ("cache", "cache 100", 500)]);
@@ -123,7 +123,7 @@ fn insisting_guest_is_terminated_with_a_reason() {
 }
 
 #[test] // rule 8
-#[ignore = "takes root, to make a cgroup"]
+#[ignore = "needs root, to create a cgroup"]
 fn untouched_gigabyte_is_refused_without_harm() {
     let group = group("reserving");
     let app = app(&[("reserving", "reserve 1024", 500)]);
@@ -134,7 +134,7 @@ fn untouched_gigabyte_is_refused_without_harm() {
 }
 
 #[test] // rule 8
-#[ignore = "takes root, to make a cgroup"]
+#[ignore = "needs root, to create a cgroup"]
 fn highest_score_ends_before_the_kernel_kills() {
     const NAME: &str = "low_memory::highest_score_ends_before_the_kernel_kills";
     fill_if_told();

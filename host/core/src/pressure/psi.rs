@@ -393,7 +393,7 @@ mod tests {
 
     // rule 8
     #[test]
-    #[ignore = "takes a kernel that tells of pressure"]
+    #[ignore = "needs a kernel with PSI"]
     fn kernel_accepts_triggers_and_drop_ends_thread() {
         let psi = Psi::open("/proc/pressure/memory", Thresholds::default());
         let psi = psi.expect(

@@ -48,7 +48,7 @@ mod tests {
 
     // rule 8
     #[test]
-    #[ignore = "takes root, to make a cgroup"]
+    #[ignore = "needs root, to create a cgroup"]
     fn kernel_tells_when_use_crosses_the_threshold() {
         const NAME: &str =
             "pressure::threshold::tests::kernel_tells_when_use_crosses_the_threshold";

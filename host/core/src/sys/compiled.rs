@@ -27,8 +27,8 @@ impl Compiled {
         // SAFETY: the bytes must come from `Engine::precompile_component`, unchanged.
         // `of_answer` is called in one place only, with what `compile::child` wrote into
         // a pipe that has no other ends, in a process that runs the same program as this
-        // one. Nobody changes the bytes since. Wasmtime checks that its version and its
-        // settings are the same.
+        // one. Nothing changes the bytes afterwards. Wasmtime checks that its version and
+        // its settings are the same.
         unsafe { Component::deserialize(engine, &self.0) }
     }
 }

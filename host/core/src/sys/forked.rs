@@ -4,8 +4,9 @@
 //! A page that the kernel wipes in children (`MADV_WIPEONFORK`, Linux 4.14) detects a child.
 //! Objects of a `RegionHost` from before the fork refuse to read, write, map, pin, purge and
 //! create (`RegionError::Forked`). In a child of the C library's `fork` all linear memories are
-//! inaccessible (see `table`). Not covered: guards that were taken before the fork; guests with windows in a
-//! child of a raw `clone`; before Linux 4.14, a child with its parent's process id.
+//! inaccessible (see `table`). These are not covered: guards that were taken before the fork;
+//! guests with windows in a child of a raw `clone`; before Linux 4.14, a child with its parent's
+//! process id.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,5 @@
-//! System calls: all of this module go through [`ask`].
+//! System calls. Those of `sys` that the kernel may refuse, and whose refusal matters, go through
+//! [`ask`].
 //!
 //! The kernel may refuse any of them at any time: because memory, VMAs or descriptors are used
 //! up, because a resource limit was lowered, or because of a filter of system calls. The tests

@@ -1,8 +1,8 @@
 //! The system below: memfd, mapping, linear memories, fault handling.
 //!
-//! All unsafe code of the crate is in this module, behind a safe interface, and it is the only
-//! place that knows Linux. It knows nothing of claims and rights: the layer above decides what
-//! is mapped, and for which guest.
+//! All unsafe code of the crate is in this module, behind a safe interface, and so is all mapping.
+//! It knows nothing of claims and rights: the layer above decides what is mapped, and for which
+//! guest.
 //!
 //! | file | content |
 //! |---|---|

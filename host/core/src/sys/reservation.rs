@@ -307,7 +307,7 @@ impl Reservation {
             assert!(begun <= kept && kept + page <= end, "pages in their order");
             self.give_up(begun..kept)?;
             // SAFETY: the page is in this reservation, accessible and writable, and
-            // nothing refers to it, since its memory is gone.
+            // nothing refers to it, because its memory is gone.
             unsafe { self.at(kept).write_bytes(0, page) };
             begun = kept + page;
         }
@@ -355,7 +355,7 @@ impl Reservation {
         let start = self.at(part.start).cast();
         ask(|| {
             // SAFETY: the part is accessible, private and anonymous memory of this
-            // reservation, to which nothing refers, since its memory is gone.
+            // reservation, to which nothing refers, because its memory is gone.
             unsafe { madvise(start, part.end - part.start, advice) }
         })?;
         Ok(())
@@ -371,7 +371,7 @@ impl Reservation {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         let replaced = ask(|| {
             // SAFETY: the part lies inside this reservation, and nothing refers to it,
-            // since its memory is gone.
+            // because its memory is gone.
             unsafe { mmap_anonymous(start, length, prot, flags) }
         });
         let Err(error) = replaced else {

@@ -2,8 +2,8 @@
 //!
 //! Windows of one access, of all claims and of each claim, are in interval trees, which find one
 //! on a span. The search skips windows that a lend sets aside by their *tag*. The windows of a
-//! claim's owner share a tag, and so do those of one lend. Windows opened after the claim or
-//! lend had been lent on do not have it.
+//! claim's owner share a tag, and so do those of one lend. Windows opened after the claim had
+//! been lent or the lend re-lent do not have it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -45,8 +45,8 @@ impl<P> Ledger<P> {
         tags
     }
 
-    /// Returns the tag of a new window. It is 0 if the host holds the window, or if its claim or
-    /// lend has been lent on. All windows with another tag are set aside for borrowers of any
+    /// Returns the tag of a new window. It is 0 if the host holds the window, or if its claim has been
+    /// lent or its lend re-lent. All windows with another tag are set aside for borrowers of any
     /// later lend, because they existed when it began.
     fn tag(&self, claim: ClaimId, via: Option<LendId>, holder: Holder) -> u64 {
         let lends_on = match via {

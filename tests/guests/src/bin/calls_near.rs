@@ -1,4 +1,4 @@
-//! The guest in the middle: it is called, lends on, and is called while it calls.
+//! The guest in the middle: it is called, re-lends, and is called while it calls.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
 
 mod bindings {

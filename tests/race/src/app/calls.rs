@@ -15,8 +15,8 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use tombolo_exchange::{
-    CallFailure, CallRefused, Callee, GuestId, Guests, Lender, LentRegions, Outgoing, Request,
-    SentRequest,
+    CallFailure, CallRefused, Callee, ExchangeTypes, GuestId, Lender, LentRegions, Outgoing,
+    Request, SentRequest,
 };
 use tombolo_region::sync::{Mutex, step};
 use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
@@ -75,7 +75,7 @@ enum TestGuests {}
 type Mailbox = tombolo_exchange::Mailbox<TestGuests>;
 type Inbox = tombolo_exchange::Inbox<TestGuests>;
 
-impl Guests for TestGuests {
+impl ExchangeTypes for TestGuests {
     type Callee = Guest;
     type Work = SentRequest<TestGuests, Visit>;
     type Notice = Infallible;
@@ -370,7 +370,7 @@ impl Lender<TestGuests> for LenderStore<'_> {
         Lends(lends.map(|it| (it.shared.clone(), it.lend)).collect())
     }
 
-    async fn over(lending: &Vec<Lent>) {
+    async fn wait_until_over(lending: &Vec<Lent>) {
         for lent in lending {
             lent.shared.ledger.over(lent.lend).await;
         }
@@ -548,7 +548,7 @@ impl Request<TestGuests> for Visit {
 }
 
 impl Callee<TestGuests> for Guest {
-    fn watch(&mut self, context: &Context<'_>) -> Result<(), Failed> {
+    fn poll_stop(&mut self, context: &Context<'_>) -> Result<(), Failed> {
         self.stop_signal.watch(How::Fails, context)
     }
 
@@ -663,7 +663,7 @@ impl Guest {
         let returned = sent.returned().await;
         app.log.end(noted);
         let Ok((lender, answer)) = returned.end();
-        assert!(!self.mailbox.waits(), "told before the wait is over");
+        assert!(!self.mailbox.is_waiting(), "told before the wait is over");
         match answer {
             Ok(parcel) => {
                 let borrowed = lender.store.unpack(parcel);
@@ -815,7 +815,7 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     }
     let incarnations = app.incarnations.lock().expect("nobody panics");
     for guest in incarnations.iter() {
-        assert!(!guest.waits(), "{:?} waits", guest.guest());
+        assert!(!guest.is_waiting(), "{:?} waits", guest.guest());
     }
     app.host.check_empty();
     seen.poisoned.fetch_add(host.counts().1 as u64, SeqCst);

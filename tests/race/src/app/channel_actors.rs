@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
-use tombolo_exchange::{Carried, Channel, ChannelError, ChannelSettings, GuestId, Member, Unsent};
+use tombolo_exchange::{
+    Channel, ChannelError, ChannelSettings, ChannelTypes, GuestId, Member, Unsent,
+};
 use tombolo_region::{Account, Charge, WindowEnd};
 
 use super::stop::{Failed, How, StopSignal};
@@ -24,7 +26,7 @@ type ReceiverEnd = tombolo_exchange::ReceiverEnd<TestRegions>;
 /// The regions in messages of this test.
 enum TestRegions {}
 
-impl Carried for TestRegions {
+impl ChannelTypes for TestRegions {
     type Region = Region;
     type Recipient = Recipient;
     type Error = RegionError;
@@ -213,7 +215,7 @@ impl Post {
             loop {
                 stop_signal.check()?;
                 let regions = letter.regions.len() as u64;
-                let sent = end.send(letter, |letter| {
+                let sent = end.try_send(letter, |letter| {
                     if thread_rng().gen_range(0..8) == 0 {
                         return Err(());
                     }
@@ -302,7 +304,7 @@ impl Post {
                     self.early.store(true, SeqCst);
                     return Ok(());
                 }
-                _ => match end.receive(to) {
+                _ => match end.try_receive(to) {
                     Ok(letter) => {
                         self.check(&letter);
                         for region in letter.regions {

@@ -177,7 +177,7 @@ pub(super) fn lend_rights() {
     let seen = near::lend("rights", &region).unwrap();
     has(&seen, &["READ", "WRITE"]);
     assert!(!seen.contains("SHARE"), "{seen}");
-    // A handle that is lent on has no more rights than the lent one.
+    // A handle that is re-lent has no more rights than the lent one.
     assert_eq!(near::lend("on-weaker see", &region).as_deref(), Ok("8"));
     assert_eq!(
         near::lend("on-weaker fill 1", &region),

@@ -1,7 +1,7 @@
 //! Names of regions, and rights as text.
 
 use proptest::prelude::*;
-use tombolo_core_tests::region::{NameError, RegionName, Rights};
+use tombolo_region_tests::region::{NameError, RegionName, Rights};
 
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();

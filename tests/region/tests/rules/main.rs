@@ -10,7 +10,7 @@ mod pinned_region;
 mod pins;
 mod waits;
 
-use tombolo_core_tests::region::{
+use tombolo_region_tests::region::{
     Access, Account, Budget, ChargeKind, GRANULE, Handle, Holder, Ledger, LedgerError, LiveOwner,
     Quota, Rights, Span, WindowEnd, WindowId,
 };

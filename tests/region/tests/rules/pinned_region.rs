@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tombolo_core_tests::region::{
+use tombolo_region_tests::region::{
     Charge, CommitCharge, LedgerLock, PinError, Pinned, PurgeRequest, Purgeable, RegionNumber,
 };
 

@@ -198,7 +198,7 @@ fn change_to_live_conflicts_with_other_strands() {
 #[test]
 fn live_waiters_block_as_live_windows_do() {
     use std::time::Duration;
-    use tombolo_core_tests::region::WaitStatus;
+    use tombolo_region_tests::region::WaitStatus;
     let (mut ledger, a, b) = two();
     let now = Duration::ZERO;
     let c = ledger.duplicate(&a, Rights::ALL, Vec::new()).unwrap();

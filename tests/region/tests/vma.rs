@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use proptest::prelude::*;
-use tombolo_core_tests::region::{SplitPoints, vma_splits};
+use tombolo_region_tests::region::{SplitPoints, vma_splits};
 
 /// The pages of the memory.
 const PAGES: usize = 24;

@@ -1,8 +1,8 @@
 //! Span arithmetic against rule 3, without a fuzzer.
 
 use proptest::prelude::*;
-use tombolo_core_tests::region::GRANULE;
-use tombolo_core_tests::spans::Question;
+use tombolo_region_tests::region::GRANULE;
+use tombolo_region_tests::spans::Question;
 
 /// Returns a number that a guest may try: any, or near a multiple of the granule, at either end
 /// of the range.

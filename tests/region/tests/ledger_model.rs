@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use tombolo_core_tests::system_under_test::{Op, Seen, Step, System};
+use tombolo_region_tests::system_under_test::{Op, Seen, Step, System};
 
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
@@ -170,8 +170,8 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("dequeue", "done"),
 ];
 
-const REFUSALS: &[(&str, &[tombolo_core_tests::region::LedgerError])] = {
-    use tombolo_core_tests::region::LedgerError::{
+const REFUSALS: &[(&str, &[tombolo_region_tests::region::LedgerError])] = {
+    use tombolo_region_tests::region::LedgerError::{
         Frozen, Gone, NotPermitted, OtherStrand, Poisoned, Purged, Unpinned, WouldBlock,
     };
     &[

@@ -1,7 +1,7 @@
 //! The budget, and the order of purging.
 
-use tombolo_core_tests::region::PinError;
-use tombolo_core_tests::region::Pinned::{Intact, Lost};
+use tombolo_region_tests::region::PinError;
+use tombolo_region_tests::region::Pinned::{Intact, Lost};
 
 use super::pinned_region::*;
 use super::*;

@@ -1,7 +1,7 @@
 //! Pins and losses.
 
-use tombolo_core_tests::region::Pinned::{Intact, Lost};
-use tombolo_core_tests::region::{PinError, SpanError};
+use tombolo_region_tests::region::Pinned::{Intact, Lost};
+use tombolo_region_tests::region::{PinError, SpanError};
 
 use super::pinned_region::*;
 use super::*;

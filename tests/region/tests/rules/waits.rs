@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tombolo_core_tests::region::{RESERVATION, WaitStatus, WaiterId};
+use tombolo_region_tests::region::{RESERVATION, WaitStatus, WaiterId};
 
 use super::*;
 
