@@ -139,10 +139,11 @@ impl Region {
         self.handle().rights()
     }
 
-    /// Returns the inode of the memory file behind the region, as `/proc/self/maps` shows it.
+    /// Returns the inode of the memory file behind the region, as `/proc/self/maps` shows it, or 0
+    /// once nobody has a claim on the region. The first time takes one system call.
     #[must_use]
     pub fn inode(&self) -> u64 {
-        self.region.inner.inode
+        self.region.inner.file().map_or(0, |file| file.inode())
     }
 
     /// Returns the current cost of the region. Takes one system call.
@@ -222,6 +223,9 @@ impl Region {
     pub fn freeze(&self) -> Result<(), RegionError> {
         self.check_process()?;
         self.inner().ledger().freeze(self.handle())?;
+        if let Ok(file) = self.inner().file() {
+            file.forget_writable_mappings();
+        }
         tracing::debug!(region = %self.inner().name, id = %self.id(), "region frozen");
         Ok(())
     }

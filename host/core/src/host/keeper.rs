@@ -15,6 +15,7 @@ use rustix::event::PollFlags;
 
 use super::RegionHost;
 use crate::pressure::{Debounce, Headroom, Level, Poller, Thread};
+use crate::sys::parking;
 
 /// How long a level lasts after it was last met.
 const LASTS: Duration = Duration::from_secs(2);
@@ -112,14 +113,20 @@ fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, poller: &Poller, react: &d
             _ => filled / 100,
         };
         let tick = host.margin().tick(host, enough);
+        let mut rises = false;
         if let Some(level) = holds.note(Instant::now(), &[tick.met])
             && host.set_level(|levels| levels.margin = level)
         {
             let left = tick.left.map_or(0, |left| left.memory);
             tracing::info!(%level, left, "memory pressure, by the margin");
+            rises = level > Level::Normal;
         }
         if let Some(left) = tick.left.filter(|_| tick.short) {
             react(left);
+        }
+        if rises {
+            // Last, because this takes longer than it frees.
+            parking::forget_all();
         }
         let left = tick.left.map(|left| left.memory);
         let rest = rest(left, host.margin().keep(), host.purgeable() > 0, filled);

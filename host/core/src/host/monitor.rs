@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::{Levels, RegionHost};
 use crate::pressure::{Level, PressureSink, PressureSource};
+use crate::sys::parking;
 
 impl RegionHost {
     /// Watches for memory pressure that `source` reports, until the [`PressureMonitor`] is
@@ -58,6 +59,9 @@ impl RegionHost {
         let changed = self.set_level(|levels| levels.reported = level);
         if changed || purged > 0 {
             tracing::info!(%level, purged, "memory pressure");
+        }
+        if level > Level::Normal && self.check_process().is_ok() {
+            parking::forget_all();
         }
         purged
     }

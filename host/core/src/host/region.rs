@@ -41,7 +41,6 @@ pub(crate) struct RegionInner {
     pub(crate) size: u64,
     /// `None` once nobody has a claim. A revoked handle can live for longer.
     body: Mutex<Option<Body>>,
-    pub(crate) inode: u64,
     pub(crate) ledger: NotifyingLedger<Option<WindowLocation>, HostTime>,
     /// The name of the first guest that had a window on it, and whether another had one too.
     seen: Mutex<(Option<String>, bool)>,
@@ -78,7 +77,6 @@ impl RegionInner {
             number,
             name,
             size,
-            inode: file.inode(),
             body: Mutex::new(Some(Body {
                 file,
                 _charge: charge,

@@ -14,21 +14,26 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use memfd::{FileSeal, Memfd};
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::forked::{Forked, Process};
 use super::kernel::ask;
+use super::parking;
 use tombolo_region::{RegionName, Span};
 
 /// The anonymous file with a region's bytes.
 #[derive(Debug)]
 pub(crate) struct RegionFile {
-    file: Memfd,
-    inode: u64,
+    file: File,
+    /// A number that no other file of this process ever has, unlike an inode.
+    number: u64,
+    /// Asked for when somebody wants to know it.
+    inode: OnceLock<u64>,
     /// The process that created it. A child has the file as well, but not the lock.
     process: Process,
 }
@@ -64,18 +69,17 @@ impl RegionFile {
         let file = File::from(fd);
         // Size, then seal, then share.
         ask(|| file.set_len(length))?;
-        let inode = ask(|| file.metadata())?.ino();
-        let file = ask(|| Ok::<_, Errno>(Memfd::try_from_file(file)))?
-            .map_err(|_| io::Error::other("the kernel's memory file takes no seals"))?;
         // SHRINK: no mapping of the file is ever left without pages behind it.
         // GROW: the file never costs more than the region was charged for.
         // SEAL: nobody seals it further, for example against writing.
-        let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal];
-        ask(|| file.add_seals(&seals).map_err(io::Error::other))?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        ask(|| fcntl_add_seals(&file, seals))?;
         let process = Process::current();
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         Ok(RegionFile {
             file,
-            inode,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            inode: OnceLock::new(),
             process,
         })
     }
@@ -85,9 +89,20 @@ impl RegionFile {
         self.process.check()
     }
 
-    /// Returns the inode, as `/proc/self/maps` shows it.
+    /// Returns the inode, as `/proc/self/maps` shows it. 0 if the kernel does not tell.
     pub(crate) fn inode(&self) -> u64 {
-        self.inode
+        let ask_kernel = || ask(|| self.file.metadata()).map_or(0, |metadata| metadata.ino());
+        *self.inode.get_or_init(ask_kernel)
+    }
+
+    /// Returns a number that no other file of this process ever has.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Drops the page tables that are kept to map the file for writing.
+    pub(crate) fn forget_writable_mappings(&self) {
+        parking::forget_writable(self.number);
     }
 
     /// Frees the memory of a span. It reads as zeros afterwards, and the file is as long as
@@ -100,7 +115,7 @@ impl RegionFile {
     pub(crate) fn punch(&self, span: Span) -> io::Result<()> {
         self.check_process()?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let (file, offset, length) = (self.file.as_file(), span.offset(), span.length());
+        let (file, offset, length) = (&self.file, span.offset(), span.length());
         let punched = ask(|| fallocate(file, flags, offset, length));
         let Err(error) = punched else {
             return Ok(());
@@ -116,18 +131,18 @@ impl RegionFile {
     /// are resident or swapped out.
     pub(crate) fn allocated(&self) -> u64 {
         // `stat` of an open file does not fail; its blocks have 512 bytes.
-        let metadata = ask(|| self.file.as_file().metadata());
+        let metadata = ask(|| self.file.metadata());
         metadata.map_or(0, |metadata| metadata.blocks() * 512)
     }
 
     pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.check_process()?;
-        ask(|| self.file.as_file().read_exact_at(bytes, offset))
+        ask(|| self.file.read_exact_at(bytes, offset))
     }
 
     /// Writes bytes by a system call.
     pub(super) fn write_directly(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        ask(|| self.file.as_file().write_all_at(bytes, offset))
+        ask(|| self.file.write_all_at(bytes, offset))
     }
 }
 
@@ -148,8 +163,18 @@ pub(super) fn file_size_limit() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
+impl Drop for RegionFile {
+    fn drop(&mut self) {
+        // A child has a copy of the mappings, which ends with it, and perhaps a lock that nobody
+        // releases.
+        if self.check_process().is_ok() {
+            parking::forget_file(self.number);
+        }
+    }
+}
+
 impl AsFd for RegionFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_file().as_fd()
+        self.file.as_fd()
     }
 }

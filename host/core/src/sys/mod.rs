@@ -14,6 +14,7 @@
 //! | `huge` | huge pages |
 //! | `reservation` | the addresses of linear memories, and their reuse |
 //! | `table` | memories by address, and by store |
+//! | `parking` | page tables of windows that have ended |
 //! | `resident` | the resident pages of a store's memories |
 //! | `view` | regions in the host program's own memory |
 //! | `kernel` | system calls, any of which the kernel may refuse |
@@ -39,6 +40,7 @@ mod forked;
 mod huge;
 pub(crate) mod kernel;
 mod memory;
+pub(crate) mod parking;
 mod record;
 mod reservation;
 mod resident;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use super::forked::Process;
+use super::parking;
 use super::record::{MemoryRecord, RESERVATION};
 use super::reservation::Reservation;
 use super::table::{forget, register};
@@ -88,6 +89,9 @@ impl Drop for MappableMemory {
         forget(self.record.base());
         if let Some(mark) = self.record.mark.get() {
             mark.leave(&self.record);
+        }
+        if self.process.check().is_ok() {
+            parking::forget_memory(self.record.base());
         }
         let mut state = self.record.state();
         if let Some(reservation) = self.reservation.take() {

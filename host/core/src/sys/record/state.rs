@@ -10,6 +10,7 @@ use tombolo_region::{SplitPoints, vma_splits};
 use super::error::MapError;
 use super::{Perms, WindowObserver};
 use crate::sys::file::RegionFile;
+use crate::sys::parking::Shape;
 use crate::sys::vmas::VmaCharge;
 
 /// A window: a part of a memory that shows part of a region.
@@ -44,6 +45,21 @@ pub(in crate::sys) enum Copies {
 }
 
 impl MappedWindow {
+    /// Returns whether all of the window shows the region, in one mapping of small pages.
+    pub(in crate::sys) fn is_plain(&self) -> bool {
+        self.masks == 0 && self.holes.is_empty() && self.copies == Copies::None && !self.huge
+    }
+
+    /// Returns what the window, which starts at `start`, shows.
+    pub(in crate::sys) fn shape(&self, start: usize) -> Shape {
+        Shape {
+            file: self.file.number(),
+            offset: self.offset,
+            length: self.end - start,
+            is_writable: self.perms == Perms::Write,
+        }
+    }
+
     /// Returns the parts that show the region, unless a lend masks the whole window.
     pub(in crate::sys) fn runs(&self, start: usize) -> Vec<Range<usize>> {
         self.holes.gaps(&(start..self.end)).collect()

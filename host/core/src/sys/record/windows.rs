@@ -1,5 +1,6 @@
 //! Windows as a whole: mapping, permissions, masks for lends, unmapping.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::state::{Copies, MappedWindow, MemoryState};
 use super::{MemoryRecord, Perms, WindowObserver};
 use crate::sys::file::RegionFile;
 use crate::sys::huge;
+use crate::sys::parking::{self, Unparked};
 use crate::sys::store_id::StoreId;
 
 impl MemoryRecord {
@@ -49,29 +51,65 @@ impl MemoryRecord {
         let new = state.split_points.vma_splits(&range);
         state.reserve_splits(new, most)?;
         state.split_points.insert(&range);
-        let huge = huge::fits(range.start, range.end - range.start, offset);
-        let flags = MapFlags::SHARED;
-        if let Err(error) = self.map_file(range.clone(), file, offset, perms, flags, huge) {
-            // Kernels before 6.12 may have left a hole there.
-            self.restore(&mut state, range)?;
-            return Err(error.into());
+        let window = MappedWindow {
+            end: range.end,
+            key,
+            file: file.clone(),
+            offset,
+            perms,
+            huge: huge::fits(range.start, range.end - range.start, offset),
+            masks: 0,
+            holes: RangeMap::new(),
+            copies: Copies::None,
+            observer,
+        };
+        if let Err(error) = self.map_new(&mut state, range.clone(), &window) {
+            // The observer and the file take locks when they are dropped.
+            drop(state);
+            return Err(error);
         }
         state.stand_ins.remove(range.clone());
-        state.windows.insert(
-            range.start,
-            MappedWindow {
-                end: range.end,
-                key,
-                file: file.clone(),
-                offset,
-                perms,
-                huge,
-                masks: 0,
-                holes: RangeMap::new(),
-                copies: Copies::None,
-                observer,
-            },
-        );
+        state.windows.insert(range.start, window);
+        Ok(())
+    }
+
+    /// Maps a whole window, with the page tables of an earlier one if there are any.
+    fn map_new(
+        &self,
+        state: &mut MemoryState,
+        range: Range<usize>,
+        window: &MappedWindow,
+    ) -> Result<(), MapError> {
+        let MappedWindow {
+            file,
+            offset,
+            perms,
+            huge,
+            ..
+        } = window;
+        file.check_process().map_err(io::Error::from)?;
+        let unparked = match window.is_plain() {
+            // SAFETY: the range lies inside the accessible part of this memory, as `map_window`
+            // asserts, and has no window. The store is in hand: no wasm of it runs and no slice
+            // of its memory is alive.
+            true => unsafe { parking::unpark(window.shape(range.start), range.start) },
+            false => Unparked::No,
+        };
+        match unparked {
+            Unparked::Yes => return Ok(()),
+            Unparked::No => {}
+            Unparked::Lost => {
+                state.broken = true;
+                state.lost.push(range);
+                return Err(MapError::Broken);
+            }
+        }
+        let flags = MapFlags::SHARED;
+        if let Err(error) = self.map_file(range.clone(), file, *offset, *perms, flags, *huge) {
+            // Kernels before 6.12 may have left a hole there.
+            self.restore(state, range)?;
+            return Err(error.into());
+        }
         Ok(())
     }
 
@@ -192,9 +230,18 @@ impl MemoryRecord {
         };
         let range = start..window.end;
         let vma_splits = window.vma_splits(start, &range);
+        if window.is_plain() && window.file.check_process().is_ok() {
+            // SAFETY: the range is this window's, in a memory whose store is in hand: no wasm of
+            // it runs and no slice of its memory is alive. It still shows the region, until zero
+            // pages replace it.
+            unsafe { parking::park(window.shape(start), self.base(), start) };
+        }
         self.restore(&mut state, range)?;
         // One mapping stands in for all its parts.
         state.vmas.less(vma_splits);
-        Ok(state.windows.remove(&start).map(|window| window.observer))
+        let window = state.windows.remove(&start);
+        // The file takes locks when it is dropped.
+        drop(state);
+        Ok(window.map(|window| window.observer))
     }
 }

@@ -1,5 +1,6 @@
 //! Windows in linear memories, without wasm.
 
+mod parked;
 mod refused;
 mod resident;
 mod reuse;
