@@ -85,7 +85,11 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
             "`list<u8>` / lend and remap, faults included, 10 MiB",
             alone.median(LIST, ten),
             alone.median(ANEW, ten),
-            Goal::AtLeast(if machine::has_huge_pages() { 30.0 } else { 4.0 }),
+            Goal::AtLeast(if machine::has_huge_pages() {
+                30.0
+            } else {
+                15.0
+            }),
         ),
         Ratio::of(
             "lend, windows kept: 1 GiB / 4 KiB",
