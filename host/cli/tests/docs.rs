@@ -372,6 +372,9 @@ fn guests_of_the_tutorial_run() {
 /// The table of budgets in the example's README.
 #[test]
 fn cache_table_shows_hits_and_commits() {
+    /// Memory pressure on a busy machine purges more than the budget asks for, so a row is
+    /// tried several times. A wrong row never matches.
+    const TRIES: usize = 10;
     let page = fs::read_to_string(root().join("examples/cache/README.md")).unwrap();
     let row = Regex::new(r"(?m)^([0-9]+) MiB +([0-9.]+) % +([0-9]+) +([0-9.]+) MiB$").unwrap();
     let rows: Vec<_> = row.captures_iter(&page).collect();
@@ -379,8 +382,11 @@ fn cache_table_shows_hits_and_commits() {
     let directory = app("cache");
     for row in rows {
         let expected = [&row[2], &row[3], &row[4]].map(str::to_owned);
-        let found = cache_row(directory.path(), &row[1]);
-        assert_eq!(found, expected, "{}", &row[0]);
+        let tries: Vec<_> = (0..TRIES)
+            .map(|_| cache_row(directory.path(), &row[1]))
+            .take_while(|found| *found != expected)
+            .collect();
+        assert!(tries.len() < TRIES, "{}: {tries:?}", &row[0]);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Cgroup, MemoryEvents, PressureSource, Psi, SystemGauge, Thresholds};
+use super::{Cgroup, MemoryEvents, PressureSource, Psi, Thresholds};
 
 /// The best source of reports of memory pressure for this process; see [`detect`].
 pub struct Detected {
@@ -38,8 +38,7 @@ impl fmt::Debug for Detected {
 ///
 /// 1. Pressure-stall triggers on the cgroup, or else on the system ([`Psi`]), with lmkd's
 ///    thresholds. Windows and thresholds are twice as long if the kernel refuses short ones to
-///    unprivileged processes. Reports are ignored while more than half of the memory is free
-///    (see [`Psi::unless_mostly_free`]).
+///    unprivileged processes.
 /// 2. The `memory.events` of the cgroup ([`MemoryEvents`]). These come late.
 ///
 /// Reads and opens some files in `/proc` and `/sys`.
@@ -53,10 +52,7 @@ fn detect_in(proc: &Path, thresholds: Thresholds) -> Detected {
     let cgroup = Cgroup::find(proc);
     let directory = cgroup.directory();
     let psi = |path| match Psi::open(path, thresholds) {
-        Ok(psi) => {
-            let psi = psi.unless_mostly_free(SystemGauge::find(proc));
-            Ok(Box::new(psi) as Box<dyn PressureSource>)
-        }
+        Ok(psi) => Ok(Box::new(psi) as Box<dyn PressureSource>),
         Err(error) => Err(error.to_string()),
     };
     let ways: [&dyn Fn() -> Result<Box<dyn PressureSource>, String>; 3] = [

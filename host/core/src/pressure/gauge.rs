@@ -94,32 +94,18 @@ impl SystemGauge {
 
     /// Returns the memory that the machine has left.
     fn machine(&self) -> io::Result<Headroom> {
-        let text = self.meminfo()?;
+        let path = self.proc.join("meminfo");
+        let text = fs::read_to_string(&path).map_err(|error| super::about(&path, error))?;
+        let bytes = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+            Some(kib.saturating_mul(1024))
+        };
         Ok(Headroom {
             // Kernels before 3.14 do not report it.
-            memory: bytes(&text, "MemAvailable:").unwrap_or(u64::MAX),
-            swap: bytes(&text, "SwapFree:").unwrap_or(0),
+            memory: bytes("MemAvailable:").unwrap_or(u64::MAX),
+            swap: bytes("SwapFree:").unwrap_or(0),
         })
-    }
-
-    /// Returns the memory that this process could use if nobody else used any: the machine's, or
-    /// the smallest limit of its cgroups if that is less.
-    fn capacity(&self) -> io::Result<u64> {
-        let machine = bytes(&self.meminfo()?, "MemTotal:").unwrap_or(u64::MAX);
-        let levels = self.cgroup.levels();
-        let limits = levels.filter_map(|(hierarchy, directory)| hierarchy.limit(&directory));
-        Ok(limits.map(|(_, limit)| limit).fold(machine, u64::min))
-    }
-
-    /// Returns whether more than half of the memory that this process could use is free.
-    pub(super) fn is_mostly_free(&self) -> io::Result<bool> {
-        let capacity = self.capacity()?;
-        Ok(self.headroom(u64::MAX)?.memory > capacity / 2)
-    }
-
-    fn meminfo(&self) -> io::Result<String> {
-        let path = self.proc.join("meminfo");
-        fs::read_to_string(&path).map_err(|error| super::about(&path, error))
     }
 }
 
@@ -181,13 +167,6 @@ impl fmt::Debug for SystemGauge {
             .field("cgroup", &self.cgroup)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the bytes that a line of `meminfo` reports.
-fn bytes(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-    Some(kib.saturating_mul(1024))
 }
 
 /// Reads a file that consists of a number. A word, such as `max`, is none.
@@ -460,26 +439,6 @@ mod tests {
             name.contains("cgroup/app/memory.max, MemAvailable"),
             "{name}"
         );
-    }
-
-    // rule 8
-    #[test]
-    fn half_of_the_smallest_limit_is_plenty() {
-        let tree = ProcTree::unified();
-        let gauge = SystemGauge::find(&tree.proc());
-        let is_mostly_free = || gauge.is_mostly_free().unwrap();
-        // 1 GiB of 2 GiB.
-        machine(&tree, 0);
-        assert!(!is_mostly_free());
-        let limits = |current| [("memory.current", current), ("memory.max", "1000")];
-        write(&tree, "app", &limits("499"));
-        assert!(is_mostly_free());
-        write(&tree, "app", &limits("500"));
-        assert!(!is_mostly_free());
-        write(&tree, "app", &[("memory.high", "2000")]);
-        assert!(!is_mostly_free());
-        let nowhere = SystemGauge::find(Path::new("/not/there"));
-        assert!(nowhere.is_mostly_free().is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::debounce::Debounce;
 use super::thread::{Poller, Thread};
-use super::{Level, PressureSink, PressureSource, SystemGauge, about};
+use super::{Level, PressureSink, PressureSource, about};
 
 /// The unit of windows for processes without `CAP_SYS_RESOURCE` (`PSI_FREQ` of the kernel, since
 /// 6.5).
@@ -74,8 +74,6 @@ pub struct Psi {
     /// Whether the windows are longer than requested.
     longer: bool,
     triggers: Vec<Trigger>,
-    /// The gauge that must agree that memory is short, if there is one.
-    gauge: Option<SystemGauge>,
 }
 
 /// One registered threshold, until this is dropped.
@@ -112,34 +110,7 @@ impl Psi {
             thresholds,
             longer,
             triggers,
-            gauge: None,
         })
-    }
-
-    /// Ignores reports of the kernel while more than half of the memory that this process could
-    /// use is free, as `gauge` measures it. By default all reports are believed.
-    ///
-    /// On a loaded machine, programs may wait for memory in other cgroups, or for pages on a slow
-    /// disk. Purging does not help them. If the gauge fails, the reports are believed.
-    ///
-    /// Costs a measurement for each report of the kernel, which takes dozens of microseconds.
-    #[must_use]
-    pub fn unless_mostly_free(mut self, gauge: SystemGauge) -> Psi {
-        self.gauge = Some(gauge);
-        self
-    }
-
-    /// Returns whether the reports of the kernel are to be ignored now.
-    fn is_ignored(&self) -> bool {
-        let is_free = self.gauge.as_ref().map(SystemGauge::is_mostly_free);
-        match is_free {
-            Some(Ok(is_free)) => is_free,
-            Some(Err(error)) => {
-                tracing::debug!(%error, "cannot measure free memory: the pressure is believed");
-                false
-            }
-            None => false,
-        }
     }
 
     /// Returns the registered thresholds: the requested ones, or with longer windows.
@@ -166,20 +137,13 @@ impl Psi {
             if flags.iter().any(|it| it.intersects(gone)) {
                 break "the cgroup is gone".into();
             }
-            let mut spoken: Vec<Level> = self
+            let spoken: Vec<Level> = self
                 .triggers
                 .iter()
                 .zip(flags)
                 .filter(|(_, flags)| flags.contains(PollFlags::PRI))
                 .map(|(trigger, _)| trigger.level)
                 .collect();
-            if !spoken.is_empty() && self.is_ignored() {
-                tracing::debug!(
-                    ?spoken,
-                    "memory pressure is ignored: most of the memory is free"
-                );
-                spoken.clear();
-            }
             if let Some(level) = holds.note(Instant::now(), &spoken) {
                 sink.report(level);
             }
@@ -244,7 +208,6 @@ mod tests {
 
     use rustix::net::sockopt::set_socket_linger;
     use rustix::net::{RecvFlags, SendFlags, recv, send};
-    use tombolo_test_util::proc_tree::ProcTree;
 
     use super::*;
 
@@ -269,10 +232,6 @@ mod tests {
     }
 
     fn rig() -> Rig {
-        rig_with(None)
-    }
-
-    fn rig_with(gauge: Option<SystemGauge>) -> Rig {
         let (some, some_near) = socket();
         let (full, full_near) = socket();
         let near = [&some_near, &full_near].map(|it| it.try_clone().unwrap());
@@ -291,7 +250,6 @@ mod tests {
                 ..Thresholds::default()
             },
             longer: false,
-            gauge,
             triggers: vec![
                 Trigger {
                     level: Level::Moderate,
@@ -324,34 +282,6 @@ mod tests {
         assert!(since.elapsed() >= Duration::from_secs(1));
         drop(rig.source);
         assert!(rig.reports.recv().is_err(), "its thread has ended");
-    }
-
-    // rule 8
-    #[test]
-    fn stall_is_ignored_while_most_memory_is_free() {
-        let tree = ProcTree::unified();
-        let available = |kib: u64| {
-            let text = format!("MemTotal: 1000 kB\nMemAvailable: {kib} kB\nSwapFree: 0 kB\n");
-            tree.write("proc/meminfo", &text);
-        };
-        available(501);
-        let rig = rig_with(Some(SystemGauge::find(&tree.proc())));
-        fire(&rig.full);
-        let nothing = rig.reports.recv_timeout(Duration::from_millis(300));
-        assert_eq!(nothing, Err(mpsc::RecvTimeoutError::Timeout));
-        // These triggers, unlike those of the kernel, are set until somebody is told.
-        available(500);
-        assert_eq!(rig.reports.recv(), Ok(Level::Critical));
-        assert_eq!(rig.reports.recv(), Ok(Level::Normal));
-    }
-
-    // rule 8
-    #[test]
-    fn stall_is_believed_if_the_gauge_fails() {
-        let tree = ProcTree::unified();
-        let rig = rig_with(Some(SystemGauge::find(&tree.proc())));
-        fire(&rig.some);
-        assert_eq!(rig.reports.recv(), Ok(Level::Moderate));
     }
 
     #[test]
