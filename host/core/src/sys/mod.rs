@@ -14,6 +14,7 @@
 //! | `huge` | huge pages |
 //! | `reservation` | the addresses of linear memories, and their reuse |
 //! | `table` | memories by address, and by store |
+//! | `pagemap` | what the kernel says of each page |
 //! | `parking` | page tables of windows that have ended |
 //! | `resident` | the resident pages of a store's memories |
 //! | `view` | regions in the host program's own memory |
@@ -40,6 +41,7 @@ mod forked;
 mod huge;
 pub(crate) mod kernel;
 mod memory;
+mod pagemap;
 pub(crate) mod parking;
 mod record;
 mod reservation;

@@ -11,7 +11,8 @@
 //! # Which mappings
 //!
 //! Mappings from [`least`] bytes on, of windows of which nothing was masked, unpinned or copied,
-//! and without huge pages. A process parks at most [`SLOTS`] mappings and [`MOST_BYTES`] bytes.
+//! and without huge pages. The guest must have touched the first granule: otherwise the tables
+//! are taken to be empty, and moving them would cost more than it saves. A process parks at most [`SLOTS`] mappings and [`MOST_BYTES`] bytes.
 //! The one that was parked longest ago makes room, and so do those that overlap the new one. So
 //! no guest multiplies the page tables of a file. Mappings go with their file, with the memory
 //! that parked them, when the region is frozen, and under memory pressure. Nothing is parked if
@@ -36,6 +37,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -45,9 +47,12 @@ use rustix::io::Errno;
 use rustix::mm::{
     MapFlags, MremapFlags, MsyncFlags, ProtFlags, mmap, mmap_anonymous, mremap_fixed, msync,
 };
+use rustix::param::page_size;
+use tombolo_region::GRANULE;
 
 use super::allowance;
 use super::kernel::ask;
+use super::pagemap::{self, ENTRY, PRESENT, SWAPPED};
 use super::unmap::unmap;
 use super::vmas::VmaCharge;
 
@@ -110,8 +115,8 @@ struct Parked {
 }
 
 impl Parked {
-    /// Refunds it, because the mapping is somewhere else now.
-    fn forget(mut self) {
+    /// Refunds it, because the mapping has moved away.
+    fn refund(mut self) {
         drop(std::mem::take(&mut self.vmas));
         std::mem::forget(self);
     }
@@ -194,7 +199,10 @@ fn least() -> usize {
     *LEAST_OF_PROCESS.get_or_init(|| {
         let least = match std::env::var(VARIABLE).as_deref() {
             Ok("off") => usize::MAX,
-            Ok(bytes) => bytes.parse().unwrap_or(LEAST),
+            Ok(bytes) => bytes.parse().unwrap_or_else(|_| {
+                tracing::warn!("{VARIABLE} is neither a number of bytes nor `off`: {LEAST} holds");
+                LEAST
+            }),
             Err(_) => LEAST,
         };
         match least < usize::MAX && !allowance::look() && probe().unwrap_or(false) {
@@ -212,7 +220,7 @@ fn least() -> usize {
 ///
 /// The range is one window of this shape, and nothing refers to it.
 pub(super) unsafe fn park(shape: Shape, memory: usize, start: usize) {
-    if shape.length < least() || shape.length > MOST_BYTES {
+    if shape.length < least() || shape.length > MOST_BYTES || !is_touched(start) {
         return;
     }
     let (removed, hint) = {
@@ -239,6 +247,21 @@ pub(super) unsafe fn park(shape: Shape, memory: usize, start: usize) {
             vmas,
         });
     }
+}
+
+/// Returns whether a page of the granule at `start` is in the page tables. Takes one system call.
+fn is_touched(start: usize) -> bool {
+    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
+    let Some(map) = PAGEMAP.get_or_init(|| pagemap::open().ok()) else {
+        return true;
+    };
+    // As many as a granule has pages of 4 KiB.
+    let mut entries = [0; 16 * ENTRY];
+    let pages = GRANULE as usize / page_size();
+    let entries = &mut entries[..pages * ENTRY];
+    let is_there = |entry: &[u8; ENTRY]| u64::from_ne_bytes(*entry) & (PRESENT | SWAPPED) != 0;
+    pagemap::read(map, start, entries).is_ok()
+        && entries.as_chunks::<ENTRY>().0.iter().any(is_there)
 }
 
 /// Returns an address that is free now, from which a mapping at `start` moves fast.
@@ -303,7 +326,7 @@ pub(super) unsafe fn unpark(shape: Shape, to: usize) -> Unparked {
                 parking.vacated.pop_front();
             }
             drop(parking);
-            parked.forget();
+            parked.refund();
         }
         Unparked::No | Unparked::Lost => REFUSED.store(true, Ordering::Relaxed),
     }
@@ -348,7 +371,7 @@ unsafe fn relocate(from: usize, to: usize, length: usize) -> Unparked {
 
 /// Returns whether the kernel moves shared mappings and leaves the old ones behind, by trying it.
 fn probe() -> Result<bool, Errno> {
-    let length = rustix::param::page_size();
+    let length = page_size();
     let file = ask(|| memfd_create("tombolo:probe", MemfdFlags::CLOEXEC))?;
     ask(|| ftruncate(&file, length as u64))?;
     let start = ask(|| {

@@ -10,28 +10,13 @@ use std::sync::Arc;
 use rustix::param::page_size;
 
 use super::kernel::ask;
+use super::pagemap::{self, ENTRY, EXCLUSIVE, OF_A_FILE, PRESENT, SWAPPED};
 use super::record::MemoryRecord;
 use super::store_id::StoreId;
 use super::table::memories_of;
 
-/// The bytes of an entry of `/proc/self/pagemap`, one for each page.
-const ENTRY: usize = 8;
-
 /// The number of entries to read at a time.
 const ENTRIES: usize = 8192;
-
-/// The page is in memory.
-const PRESENT: u64 = 1 << 63;
-
-/// It is a page of a file, as those of a region are.
-const OF_A_FILE: u64 = 1 << 61;
-
-/// The page is mapped nowhere else. So it is not the kernel's own page of zeros either, which
-/// stands for all pages that were read and never written.
-const EXCLUSIVE: u64 = 1 << 56;
-
-/// The page is in swap space.
-const SWAPPED: u64 = 1 << 62;
 
 /// Returns whether the page belongs to this memory alone. `stand_in` means that shared memory
 /// stands there, which the kernel takes for a file's.
@@ -98,7 +83,7 @@ impl Taken {
             Ok((base, (size, before + more)))
         };
         let looked = || {
-            let map = ask(|| File::open("/proc/self/pagemap"))?;
+            let map = pagemap::open()?;
             let memories = memories_of(store).into_iter();
             memories.map(|memory| look(memory, &map)).collect()
         };
@@ -119,7 +104,7 @@ fn taken_of(memory: &MemoryRecord, map: &File, part: Range<usize>) -> io::Result
     for at in (begin..end).step_by(ENTRIES * page) {
         let entries = ((end - at) / page).min(ENTRIES);
         let buffer = &mut buffer[..entries * ENTRY];
-        ask(|| map.read_exact_at(buffer, (at / page * ENTRY) as u64))?;
+        pagemap::read(map, at, buffer)?;
         let (entries, _) = buffer.as_chunks::<ENTRY>();
         let is_taken = |entry: &&[u8; ENTRY]| {
             let entry = u64::from_ne_bytes(**entry);
@@ -133,7 +118,7 @@ fn taken_of(memory: &MemoryRecord, map: &File, part: Range<usize>) -> io::Result
 
 pub(super) fn private_bytes_of(memories: &[Arc<MemoryRecord>]) -> io::Result<u64> {
     let pages = Pages {
-        map: ask(|| File::open("/proc/self/pagemap"))?,
+        map: pagemap::open()?,
         bytes: ask(|| File::open("/proc/self/mem"))?,
     };
     memories.iter().map(|memory| pages.private(memory)).sum()
@@ -157,7 +142,7 @@ impl Pages {
         for at in (begin..end).step_by(ENTRIES * page) {
             let entries = (end - at).div_ceil(page).min(ENTRIES);
             let buffer = &mut buffer[..entries * ENTRY];
-            ask(|| self.map.read_exact_at(buffer, (at / page * ENTRY) as u64))?;
+            pagemap::read(&self.map, at, buffer)?;
             let (entries, _) = buffer.as_chunks::<ENTRY>();
             for (index, entry) in entries.iter().enumerate() {
                 let at = at + index * page;

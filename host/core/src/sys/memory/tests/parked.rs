@@ -128,14 +128,17 @@ fn purged_bytes_are_zero_in_a_parked_mapping() {
 }
 
 #[test]
-fn only_whole_windows_are_parked() {
-    by_itself("only_whole_windows_are_parked", || {
+fn only_plain_touched_windows_are_parked() {
+    by_itself("only_plain_touched_windows_are_parked", || {
         let memory = memory();
         let record = &memory.record;
-        for case in ["short", "masked", "unpinned", "copied"] {
+        for case in ["short", "masked", "unpinned", "copied", "untouched"] {
             let file = ones(if case == "short" { MIB / 8 } else { MIB });
             let window = map(&memory, 0, &file, Perms::Read);
             let start = window.start;
+            if case != "untouched" {
+                assert_eq!(byte(start), 1);
+            }
             match case {
                 "masked" => record.mask(STORE, start, 0).unwrap(),
                 "unpinned" => {
@@ -183,6 +186,7 @@ fn bytes_of_a_file_are_parked_once() {
             record
                 .map_window(STORE, 0, range, file, offset, Perms::Read, 100, observer)
                 .unwrap();
+            assert_eq!(byte(start), 1);
             record.unmap_window(STORE, start, 0).unwrap();
             assert_eq!(count(), 1);
         }
@@ -218,7 +222,9 @@ fn first_refused(errno: Errno, act: impl FnOnce()) {
 fn refused_moves_change_nothing() {
     by_itself("refused_moves_change_nothing", || {
         let (memory, file) = (memory(), ones(MIB));
-        // Without an address where a mapping was, two calls look for one.
+        park(&memory, &file, Perms::Read);
+        forget_all();
+        // Whether it was touched, two calls for an address, and the move.
         for number in 1..=4 {
             let window = map(&memory, 0, &file, Perms::Read);
             assert_eq!(byte(window.start), 1);
@@ -226,6 +232,7 @@ fn refused_moves_change_nothing() {
             assert_eq!(byte(window.start), 0);
         }
         let window = map(&memory, 0, &file, Perms::Read);
+        assert_eq!(byte(window.start), 1);
         unmap(&memory, &window);
         assert_eq!(count(), 1);
         let mut window = 0..0;
