@@ -1,7 +1,7 @@
 //! The fragments of guests that the README and `docs/guests.md` show. The test program `docs` of
 //! the host compares them with the pages. Here they are only compiled, because they need a host.
 
-#![allow(dead_code)]
+#![expect(dead_code, reason = "the fragments compile, and are not run")]
 
 use tombolo_guest::{Error, Pinned, Region, Rights, scopes};
 

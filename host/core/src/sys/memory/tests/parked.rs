@@ -7,6 +7,8 @@ use tombolo_region::Span;
 use tombolo_test_util::child::alone;
 
 use super::*;
+use crate::host::RegionHost;
+use crate::pressure::Level;
 use crate::sys::parking::forget_all;
 use crate::sys::parking::tests::count;
 
@@ -112,6 +114,25 @@ fn other_permissions_take_nothing_over() {
     });
 }
 
+#[test]
+fn window_shows_its_own_part_of_the_file() {
+    by_itself("window_shows_its_own_part_of_the_file", || {
+        let (memory, file) = (memory(), ones(2 * MIB));
+        file.0.write_at(MIB as u64, &vec![2; MIB]).unwrap();
+        let record = &memory.record;
+        let start = record.base();
+        for (offset, expected) in [(0, 1), (MIB as u64, 2), (0, 1)] {
+            let (range, observer) = (start..start + MIB, Box::new(Nobody));
+            record
+                .map_window(STORE, 0, range, &file.0, offset, Perms::Read, 100, observer)
+                .unwrap();
+            assert_eq!(byte(start), expected);
+            record.unmap_window(STORE, start, 0).unwrap();
+        }
+        assert_eq!(count(), 2);
+    });
+}
+
 // rule 7
 #[test]
 fn purged_bytes_are_zero_in_a_parked_mapping() {
@@ -142,13 +163,18 @@ fn only_plain_touched_windows_are_parked() {
             match case {
                 "masked" => record.mask(STORE, start, 0).unwrap(),
                 "unpinned" => {
-                    let part = start..start + (64 << 10);
-                    record.mask_part(STORE, start, 0, part, 100).unwrap();
+                    // All of it, so that it is one mapping, of the guest's own pages.
+                    let whole = window.clone();
+                    record.mask_part(STORE, start, 0, whole, 100).unwrap();
                 }
                 "copied" => {
                     record.absorb(start);
                 }
                 _ => {}
+            }
+            if case != "untouched" {
+                // What is there now is in the page tables as well.
+                black_box(byte(start));
             }
             unmap(&memory, &window);
             assert_eq!(count(), 0, "{case}");
@@ -169,6 +195,24 @@ fn parked_mappings_go_with_file_memory_and_pressure() {
         assert_eq!(count(), 0);
         park(&second, &file, Perms::Read);
         drop(file);
+        assert_eq!(count(), 0);
+    });
+}
+
+#[test]
+fn freezing_and_pressure_drop_parked_mappings() {
+    by_itself("freezing_and_pressure_drop_parked_mappings", || {
+        let (memory, host) = (memory(), RegionHost::new());
+        let region = host.create("frozen", MIB as u64).unwrap();
+        region.try_write(..).unwrap().fill(1);
+        let file = Ones(region.inner().file().unwrap(), MIB);
+        park(&memory, &file, Perms::Write);
+        assert_eq!(count(), 1);
+        region.freeze().unwrap();
+        assert_eq!(count(), 0, "nothing writable is left");
+        park(&memory, &file, Perms::Read);
+        assert_eq!(count(), 1);
+        host.report_pressure(Level::Moderate);
         assert_eq!(count(), 0);
     });
 }
