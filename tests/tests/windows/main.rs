@@ -19,6 +19,7 @@ mod lock;
 mod map;
 mod memory;
 mod own_memory;
+mod parked;
 mod regions;
 
 use tombolo::{HostLimits, RegionHost};

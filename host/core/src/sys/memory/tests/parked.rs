@@ -7,8 +7,6 @@ use tombolo_region::Span;
 use tombolo_test_util::child::alone;
 
 use super::*;
-use crate::host::RegionHost;
-use crate::pressure::Level;
 use crate::sys::parking::forget_all;
 use crate::sys::parking::tests::count;
 
@@ -195,24 +193,6 @@ fn parked_mappings_go_with_file_memory_and_pressure() {
         assert_eq!(count(), 0);
         park(&second, &file, Perms::Read);
         drop(file);
-        assert_eq!(count(), 0);
-    });
-}
-
-#[test]
-fn freezing_and_pressure_drop_parked_mappings() {
-    by_itself("freezing_and_pressure_drop_parked_mappings", || {
-        let (memory, host) = (memory(), RegionHost::new());
-        let region = host.create("frozen", MIB as u64).unwrap();
-        region.try_write(..).unwrap().fill(1);
-        let file = Ones(region.inner().file().unwrap(), MIB);
-        park(&memory, &file, Perms::Write);
-        assert_eq!(count(), 1);
-        region.freeze().unwrap();
-        assert_eq!(count(), 0, "nothing writable is left");
-        park(&memory, &file, Perms::Read);
-        assert_eq!(count(), 1);
-        host.report_pressure(Level::Moderate);
         assert_eq!(count(), 0);
     });
 }
