@@ -30,9 +30,13 @@ pub struct Broken<G: ExchangeTypes> {
     pub error: G::Error,
     /// The regions that were lent to it. They go after the store, whose memory has the windows.
     pub(crate) borrowed: Option<G::Borrowed>,
-    /// The call that broke it. Its caller is told last.
-    pub(crate) call: Option<Box<Call<G>>>,
+    /// Tells the caller of the call that broke it the reason. That comes last.
+    pub(crate) tell_caller: Option<TellCaller>,
 }
+
+/// Tells a caller the reason why there are no results. Dropping it tells the caller that there
+/// are none.
+pub(crate) type TellCaller = Box<dyn FnOnce(String) + Send>;
 
 impl<G: ExchangeTypes> Broken<G> {
     /// An error while the guest answered no call.
@@ -40,7 +44,7 @@ impl<G: ExchangeTypes> Broken<G> {
         Broken {
             error,
             borrowed: None,
-            call: None,
+            tell_caller: None,
         }
     }
 }
@@ -73,13 +77,8 @@ impl<G: ExchangeTypes> Call<G> {
             Err(CallFailure { error, borrowed }) => Err(Broken {
                 error,
                 borrowed,
-                call: Some(self),
+                tell_caller: Some(Box::new(|why| self.work.reply_failure(why))),
             }),
         }
-    }
-
-    /// Sends the caller the reason why there are no results.
-    pub(crate) fn fail(self, why: String) {
-        self.work.reply_failure(why);
     }
 }

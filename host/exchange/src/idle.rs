@@ -10,6 +10,7 @@
 //! it. The call was polled with the waker of that task from the start, so no wake-up is lost. A
 //! call never belongs to its caller, and survives if the caller is dropped.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -41,6 +42,16 @@ pub(crate) enum Wakeup<G, E, T> {
     Ready(G, T),
     /// Another guest began this call in it.
     Inline(InlineCall<G, E>),
+}
+
+/// A call that has not returned by its first poll.
+pub(crate) enum Unfinished<F, G, X> {
+    /// It waits.
+    Waits(Pin<Box<F>>),
+    /// It broke the guest.
+    Broken(G, X),
+    /// The host panicked in it. The guest is dropped.
+    Panicked(Box<dyn Any + Send>),
 }
 
 impl<G, E> Default for IdleSlot<G, E> {
@@ -115,35 +126,72 @@ impl<G, E> IdleSlot<G, E> {
         G: Send + 'static,
         E: Send + 'static,
     {
-        let (guest, waker) = {
-            let mut place = self.place();
-            if !matches!(&*place, SlotState::Idle(guest, _) if free(guest)) {
-                return Err(what);
-            }
-            match std::mem::replace(&mut *place, SlotState::Empty) {
-                SlotState::Idle(guest, waker) => (guest, waker),
-                _ => unreachable!("it was just seen"),
-            }
+        let Some((guest, waker)) = self.take(free) else {
+            return Err(what);
         };
-        let mut begun = Box::pin(begin(guest, what));
+        self.run(waker, begin(guest, what), |unfinished| match unfinished {
+            Unfinished::Waits(begun) => begun,
+            Unfinished::Broken(guest, error) => Box::pin(std::future::ready((guest, Err(error)))),
+            Unfinished::Panicked(panic) => Box::pin(async { resume_unwind(panic) }),
+        });
+        Ok(())
+    }
+
+    /// Takes the guest and the waker of its task, if it is idle and `free`. To be called by
+    /// another guest of its strand, which [runs](IdleSlot::run) a call in it or
+    /// [puts it back](IdleSlot::put_back) before its own poll ends.
+    pub(crate) fn take(&self, free: impl FnOnce(&G) -> bool) -> Option<(G, Waker)> {
+        let mut place = self.place();
+        if !matches!(&*place, SlotState::Idle(guest, _) if free(guest)) {
+            return None;
+        }
+        match std::mem::replace(&mut *place, SlotState::Empty) {
+            SlotState::Idle(guest, waker) => Some((guest, waker)),
+            _ => unreachable!("it was just seen"),
+        }
+    }
+
+    /// Puts back a guest that was taken.
+    pub(crate) fn put_back(&self, guest: G, waker: Waker) {
+        *self.place() = SlotState::Idle(guest, waker);
+    }
+
+    /// Polls a call once that was begun in a guest that was [taken](IdleSlot::take). If the
+    /// call has returned, the guest is idle again. Otherwise the slot gets what `park` makes of
+    /// the call, for the guest's own task.
+    pub(crate) fn run<F, T, X>(
+        &self,
+        waker: Waker,
+        begun: F,
+        park: impl FnOnce(Unfinished<F, G, X>) -> InlineCall<G, E>,
+    ) -> Option<T>
+    where
+        F: Future<Output = (G, Result<T, X>)>,
+    {
+        let mut begun = Box::pin(begun);
         let poll = || begun.as_mut().poll(&mut Context::from_waker(&waker));
-        let next = match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Poll::Ready((guest, Ok(())))) => SlotState::Idle(guest, waker),
-            // The guest's own task handles the failure.
-            Ok(Poll::Ready(broken)) => {
-                waker.wake();
-                SlotState::Running(Box::pin(std::future::ready(broken)))
+        let (next, returned) = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Ready((guest, Ok(returned)))) => {
+                (SlotState::Idle(guest, waker), Some(returned))
             }
-            Ok(Poll::Pending) => SlotState::Running(begun),
+            // The guest's own task handles the failure.
+            Ok(Poll::Ready((guest, Err(error)))) => {
+                waker.wake();
+                (
+                    SlotState::Running(park(Unfinished::Broken(guest, error))),
+                    None,
+                )
+            }
+            Ok(Poll::Pending) => (SlotState::Running(park(Unfinished::Waits(begun))), None),
             // It also handles a panic, which is none of the caller's.
             Err(panic) => {
                 drop(begun);
                 waker.wake();
-                SlotState::Running(Box::pin(async move { resume_unwind(panic) }))
+                (SlotState::Running(park(Unfinished::Panicked(panic))), None)
             }
         };
         *self.place() = next;
-        Ok(())
+        returned
     }
 }
 

@@ -8,6 +8,7 @@
 //! | type | role |
 //! |---|---|
 //! | [`Outgoing`], [`LentCall`], [`SentLentCall`], [`Returned`] | a call, step by step, on the caller's side |
+//! | [`IdleCallee`], [`LentIdleCallee`], [`InlineCall`] | the same with a callee that is idle, on the caller's strand |
 //! | [`Lender`] | a caller's store while it lends |
 //! | [`Mailbox`], [`Inbox`] | an incarnation of a guest, as its callers reach it |
 //! | [`Callee`], [`Work`] | a callee's store, and what it does in one call |
@@ -38,6 +39,7 @@ mod guest_id;
 mod guests;
 mod idle;
 mod inbox;
+mod inline;
 mod mailbox;
 mod outgoing;
 mod request;
@@ -53,6 +55,7 @@ pub use channel::{
 pub use guest_id::GuestId;
 pub use guests::{CallFailure, Callee, ExchangeTypes, Work};
 pub use inbox::Inbox;
+pub use inline::{IdleCallee, InlineCall, LentIdleCallee};
 pub use mailbox::Mailbox;
 pub use outgoing::{CallRefused, Lender, LentCall, Outgoing, Returned, SentCall, SentLentCall};
 pub use request::{Request, SentRequest};

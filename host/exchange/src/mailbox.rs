@@ -2,6 +2,7 @@
 //! runs it inline.
 
 use std::sync::{Arc, PoisonError};
+use std::task::Waker;
 
 use crate::call::{Broken, Call};
 use crate::guest_id::GuestId;
@@ -76,6 +77,22 @@ impl<G: ExchangeTypes> Mailbox<G> {
                 .send(MailboxItem::Call(call))
                 .map_err(|_| HasEnded),
         }
+    }
+
+    /// Takes the guest and the waker of its task, if the guest is idle and its queue is empty.
+    /// To be called by another guest of its strand; see [`IdleSlot::take`].
+    pub(crate) fn take_idle(&self) -> Option<(Box<Server<G>>, Waker)> {
+        self.idle.take(|it| it.is_free())
+    }
+
+    /// Returns the slot in which the guest waits for calls.
+    pub(crate) fn idle(&self) -> &IdleSlot<Box<Server<G>>, Broken<G>> {
+        &self.idle
+    }
+
+    /// Notes that the guest `from` waits for this one, which is idle.
+    pub(crate) fn wait_idle_from(&self, from: &Mailbox<G>) -> WaitEdge<G::Lends> {
+        from.node.wait_idle(&self.node)
     }
 
     /// Notes that the guest `from` waits for this one, until the returned edge is dropped
@@ -158,14 +175,14 @@ impl<G: ExchangeTypes> Mailbox<G> {
         let Broken {
             error,
             borrowed,
-            call,
+            tell_caller,
         } = broken;
         let (mut exit, why) = drop_store(error);
         self.set_exit_reason(why.clone());
         drop(borrowed);
         restart(&mut exit);
-        if let Some(call) = call {
-            call.fail(why);
+        if let Some(tell) = tell_caller {
+            tell(why);
         }
         drop(inbox);
         exit

@@ -15,6 +15,9 @@
 //! A request that lends nothing skips the steps with lends: [`Outgoing::send`],
 //! [`SentCall::answer`].
 //!
+//! If the callee is idle and on the caller's strand, [`IdleCallee`] takes the same steps without
+//! queue and reply.
+//!
 //! The call belongs to the callee's task. If the caller is ended meanwhile, its windows on
 //! what it lent become zero pages ([`Lender::abandon`]), and the callee goes on.
 
@@ -101,7 +104,7 @@ impl<G: ExchangeTypes> Outgoing<G> {
         self.waiting.for_lends(L::lends(&lending));
         LentCall {
             call: self,
-            guard: LenderGuard(Some((lender, lending))),
+            guard: LenderGuard::new(lender, lending),
         }
     }
 
@@ -128,9 +131,9 @@ impl<G: ExchangeTypes> Outgoing<G> {
 /// A call that its callee has. Dropping this does not end the call.
 #[must_use = "await `answer`, or the caller never learns the result"]
 pub struct SentCall<G: ExchangeTypes, A> {
-    mailbox: Arc<Mailbox<G>>,
+    pub(crate) mailbox: Arc<Mailbox<G>>,
     /// `None` if the callee had ended.
-    reply: Option<Reply<A>>,
+    pub(crate) reply: Option<Reply<A>>,
 }
 
 impl<G: ExchangeTypes, A> SentCall<G, A> {
@@ -150,7 +153,21 @@ impl<G: ExchangeTypes, A> SentCall<G, A> {
 
 /// A lender whose windows on the lent regions are taken away if this is dropped: the call still
 /// holds its store then. `None` once the lends are over.
-struct LenderGuard<G: ExchangeTypes, L: Lender<G>>(Option<(L, L::Lending)>);
+pub(crate) struct LenderGuard<G: ExchangeTypes, L: Lender<G>>(Option<(L, L::Lending)>);
+
+impl<G: ExchangeTypes, L: Lender<G>> LenderGuard<G, L> {
+    pub(crate) fn new(lender: L, lending: L::Lending) -> LenderGuard<G, L> {
+        LenderGuard(Some((lender, lending)))
+    }
+
+    /// Returns the lends, to ask whether they are back.
+    pub(crate) fn lends(&self) -> G::Lends {
+        match &self.0 {
+            Some((_, lending)) => L::lends(lending),
+            None => G::Lends::default(),
+        }
+    }
+}
 
 impl<G: ExchangeTypes, L: Lender<G>> Drop for LenderGuard<G, L> {
     fn drop(&mut self) {
@@ -187,8 +204,8 @@ impl<G: ExchangeTypes, L: Lender<G>> LentCall<G, L> {
 /// caller loses its windows on what it lent.
 #[must_use = "await `returned`; if this is dropped, the caller loses its windows on what it lent"]
 pub struct SentLentCall<G: ExchangeTypes, L: Lender<G>, A> {
-    call: SentCall<G, A>,
-    guard: LenderGuard<G, L>,
+    pub(crate) call: SentCall<G, A>,
+    pub(crate) guard: LenderGuard<G, L>,
 }
 
 impl<G: ExchangeTypes, L: Lender<G>, A> SentLentCall<G, L, A> {
@@ -207,8 +224,8 @@ impl<G: ExchangeTypes, L: Lender<G>, A> SentLentCall<G, L, A> {
 /// A call that has returned, and whose lends are over.
 #[must_use = "the caller goes on only after `end`"]
 pub struct Returned<G: ExchangeTypes, L: Lender<G>, A> {
-    guard: LenderGuard<G, L>,
-    answer: Result<A, String>,
+    pub(crate) guard: LenderGuard<G, L>,
+    pub(crate) answer: Result<A, String>,
 }
 
 impl<G: ExchangeTypes, L: Lender<G>, A> Returned<G, L, A> {

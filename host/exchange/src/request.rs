@@ -13,7 +13,8 @@ pub trait Request<G: ExchangeTypes>: Send + 'static {
     type Answer: Send + 'static;
 
     /// Makes the call in the callee's store. Returns the answer, or the text for the caller if
-    /// the arguments or results are refused on the way.
+    /// the arguments or results are refused on the way. In both cases the lends to the callee
+    /// are over then.
     ///
     /// # Errors
     ///

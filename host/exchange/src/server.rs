@@ -3,9 +3,11 @@
 use std::task::{Context, Poll};
 
 use crate::call::{Broken, Call};
-use crate::guests::{Callee, ExchangeTypes};
+use crate::guest_id::GuestId;
+use crate::guests::{CallFailure, Callee, ExchangeTypes};
 use crate::idle::{IdleSlot, Wakeup};
 use crate::inbox::{Inbox, MailboxItem};
+use crate::request::Request;
 
 /// A guest that waits for calls: its store, and its inbox.
 pub(crate) struct Server<G: ExchangeTypes> {
@@ -15,6 +17,9 @@ pub(crate) struct Server<G: ExchangeTypes> {
 
 /// A guest after a call, and whether that broke it.
 pub(crate) type Answered<G> = (Box<Server<G>>, Result<(), Broken<G>>);
+
+/// What came of a request: an answer, a text for the caller, or a broken guest.
+pub(crate) type Called<G, A> = Result<Result<A, String>, CallFailure<G>>;
 
 impl<G: ExchangeTypes> Server<G> {
     pub(crate) fn new(callee: G::Callee, inbox: Inbox<G>) -> Box<Server<G>> {
@@ -30,6 +35,16 @@ impl<G: ExchangeTypes> Server<G> {
     pub(crate) async fn answer(mut self: Box<Self>, call: Box<Call<G>>) -> Answered<G> {
         let answered = call.answer(&mut self.callee).await;
         (self, answered)
+    }
+
+    /// Makes a call whose caller has the guest in its hands.
+    pub(crate) async fn request<R: Request<G>>(
+        mut self: Box<Self>,
+        request: R,
+        caller: GuestId,
+    ) -> (Box<Server<G>>, Called<G, R::Answer>) {
+        let called = request.call(&mut self.callee, caller).await;
+        (self, called)
     }
 
     /// Answers calls one at a time, in the order in which they come, until no command runs any

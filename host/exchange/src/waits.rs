@@ -83,6 +83,20 @@ impl<L: LentRegions> WaitNode<L> {
         self: &Arc<WaitNode<L>>,
         to: &Arc<WaitNode<L>>,
     ) -> Result<WaitEdge<L>, Vec<GuestId>> {
+        let waiting = self.note(to);
+        match self.cycle(waiting.number, to) {
+            Some(cycle) => Err(cycle), // Dropping `waiting` removes the edge.
+            None => Ok(waiting),
+        }
+    }
+
+    /// Notes that this guest waits for `to`, which is idle and in this guest's hands: it waits
+    /// for nobody, so this closes no cycle. Others find the edge as any other.
+    pub(crate) fn wait_idle(self: &Arc<WaitNode<L>>, to: &Arc<WaitNode<L>>) -> WaitEdge<L> {
+        self.note(to)
+    }
+
+    fn note(self: &Arc<WaitNode<L>>, to: &Arc<WaitNode<L>>) -> WaitEdge<L> {
         let mut noted = self.noted();
         // Numbered under the lock, so that a guest with a lower number than another has
         // noted its edge when the other one looks.
@@ -95,13 +109,9 @@ impl<L: LentRegions> WaitNode<L> {
         });
         drop(noted);
         drop(last);
-        let waiting = WaitEdge {
+        WaitEdge {
             from: self.clone(),
             number,
-        };
-        match self.cycle(number, to) {
-            Some(cycle) => Err(cycle), // Dropping `waiting` removes the edge.
-            None => Ok(waiting),
         }
     }
 

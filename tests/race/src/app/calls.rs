@@ -15,8 +15,8 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use tombolo_exchange::{
-    CallFailure, CallRefused, Callee, ExchangeTypes, GuestId, Lender, LentRegions, Outgoing,
-    Request, SentRequest,
+    CallFailure, CallRefused, Callee, ExchangeTypes, GuestId, IdleCallee, InlineCall, Lender,
+    LentRegions, Outgoing, Request, SentRequest,
 };
 use tombolo_region::sync::{Mutex, step};
 use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
@@ -29,9 +29,9 @@ use crate::mock_region::{
 /// The shape of the app that is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Guests that call, and are not called.
+    /// ExchangeTypes that call, and are not called.
     pub commands: usize,
-    /// Guests that are called, and call others meanwhile.
+    /// ExchangeTypes that are called, and call others meanwhile.
     pub servers: usize,
     /// The number of strands. Guests of a strand take turns, and call each other inline.
     pub strands: usize,
@@ -55,6 +55,9 @@ pub struct Seen {
     pub closed: AtomicU64,
     pub cycles: AtomicU64,
     pub inline: AtomicU64,
+    pub on_the_spot: AtomicU64,
+    pub parked: AtomicU64,
+    pub put_back: AtomicU64,
     pub lent: AtomicU64,
     pub lent_on: AtomicU64,
     pub moved: AtomicU64,
@@ -615,52 +618,78 @@ impl Guest {
         let seen = &*app.seen;
         let callee = app.mailbox(to);
         let noted = app.log.begin(from, to);
-        let outgoing = match Outgoing::begin(callee.clone(), &self.mailbox) {
-            Ok(outgoing) => outgoing,
-            Err(CallRefused::Cycle(cycle)) => {
-                let cycle: Vec<usize> = cycle.into_iter().map(GuestId::index).collect();
-                app.log.check(&cycle, noted);
-                app.log.end(noted);
-                return note(&seen.cycles);
-            }
-            Err(CallRefused::Ended(why)) => {
-                if why == FAILED {
-                    app.check_failed(&callee);
-                }
-                app.log.end(noted);
-                return note(&seen.closed);
-            }
-        };
-        let packed = self.store.pack(2, true, &outgoing.recipient().to, seen);
-        let Ok((params, lending)) = packed else {
-            drop(outgoing);
-            return app.log.end(noted);
-        };
-        let lender = LenderStore {
-            store: &mut self.store,
-            seen,
-        };
-        let call = outgoing.lend(lender, lending);
+        let same_strand = app.strand(from) == app.strand(to);
+        let queued = &callee.recipient().queued;
+        let before = queued.load(SeqCst);
+        let in_hand = same_strand && thread_rng().gen_range(0..2) == 0;
+        let idle = in_hand.then(|| IdleCallee::take(callee.clone(), &self.mailbox));
         let progress = Arc::<Progress>::default();
-        let request = Visit {
+        let visit = |params| Visit {
             params,
             depth,
             caller: self.mailbox.recipient().to.clone(),
             progress: progress.clone(),
         };
-        let same_strand = app.strand(from) == app.strand(to);
-        let queued = &callee.recipient().queued;
-        let before = queued.load(SeqCst);
-        let sent = call.send(request, |sent| sent, same_strand);
-        if !progress.begun.load(SeqCst) {
-            progress.queued.store(true, SeqCst);
-            queued.fetch_add(1, SeqCst);
-        } else if same_strand {
-            // A queued call of the same strand begins only when its caller waits.
-            note(&seen.inline);
+        let returned = if let Some(Ok(idle)) = idle {
             assert_eq!(before, 0, "it passed a queued call");
-        }
-        let returned = sent.returned().await;
+            let Ok((params, lending)) = self.store.pack(2, true, &idle.recipient().to, seen) else {
+                drop(idle);
+                note(&seen.put_back);
+                return app.log.end(noted);
+            };
+            let lender = LenderStore {
+                store: &mut self.store,
+                seen,
+            };
+            match idle.lend(lender, lending).run(visit(params)) {
+                InlineCall::Returned(returned) => {
+                    note(&seen.on_the_spot);
+                    returned
+                }
+                InlineCall::Waits(sent) => {
+                    note(&seen.parked);
+                    sent.returned().await
+                }
+            }
+        } else {
+            let outgoing = match Outgoing::begin(callee.clone(), &self.mailbox) {
+                Ok(outgoing) => outgoing,
+                Err(CallRefused::Cycle(cycle)) => {
+                    let cycle: Vec<usize> = cycle.into_iter().map(GuestId::index).collect();
+                    app.log.check(&cycle, noted);
+                    app.log.end(noted);
+                    return note(&seen.cycles);
+                }
+                Err(CallRefused::Ended(why)) => {
+                    if why == FAILED {
+                        app.check_failed(&callee);
+                    }
+                    app.log.end(noted);
+                    return note(&seen.closed);
+                }
+            };
+            let packed = self.store.pack(2, true, &outgoing.recipient().to, seen);
+            let Ok((params, lending)) = packed else {
+                drop(outgoing);
+                return app.log.end(noted);
+            };
+            let lender = LenderStore {
+                store: &mut self.store,
+                seen,
+            };
+            let call = outgoing.lend(lender, lending);
+            let before = queued.load(SeqCst);
+            let sent = call.send(visit(params), |sent| sent, same_strand);
+            if !progress.begun.load(SeqCst) {
+                progress.queued.store(true, SeqCst);
+                queued.fetch_add(1, SeqCst);
+            } else if same_strand {
+                // A queued call of the same strand begins only when its caller waits.
+                note(&seen.inline);
+                assert_eq!(before, 0, "it passed a queued call");
+            }
+            sent.returned().await
+        };
         app.log.end(noted);
         let Ok((lender, answer)) = returned.end();
         assert!(!self.mailbox.is_waiting(), "told before the wait is over");
