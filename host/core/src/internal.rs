@@ -18,7 +18,7 @@ pub use crate::host::{Owner, Promise};
 /// The default limit of memory.
 pub use crate::limits::half_of_available;
 /// Lends without a store.
-pub use crate::transfer::{Lends, is_region};
+pub use crate::transfer::{Lends, PackedRegions, is_region};
 /// Parts of values, and walks over their handles.
 pub use crate::walk::{each_resource, fold_parts};
 

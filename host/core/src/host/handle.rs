@@ -386,6 +386,13 @@ impl Region {
         Ok(Region::new(self.inner(), to, handle, charge))
     }
 
+    /// Drops a lent handle whose lend was revoked, while the region has claims. There is nothing
+    /// to release, and nothing to free.
+    pub(crate) fn drop_revoked(mut self) {
+        self.handle = None;
+        self.region.settled = true;
+    }
+
     /// Moves the claim to another holder's account. [`may_move`](Region::may_move) has permitted
     /// it, and the windows of the claim are unmapped.
     pub(crate) fn transferred(

@@ -83,6 +83,8 @@ impl Owner {
 pub(crate) struct RegionRef {
     pub(crate) inner: Arc<RegionInner>,
     pub(crate) owner: Arc<Owner>,
+    /// Whether dropping this cannot free the region, because others have claims on it.
+    pub(crate) settled: bool,
 }
 
 impl RegionRef {
@@ -90,13 +92,14 @@ impl RegionRef {
         RegionRef {
             inner: inner.clone(),
             owner: owner.clone(),
+            settled: false,
         }
     }
 }
 
 impl Drop for RegionRef {
     fn drop(&mut self) {
-        if self.inner.settle() {
+        if !self.settled && self.inner.settle() {
             self.owner.count_freed();
         }
     }

@@ -4,6 +4,7 @@ use tombolo_region::WindowEnd;
 use wasmtime::AsContextMut;
 use wasmtime::component::{Resource, ResourceAny};
 
+use super::few::Few;
 use super::lending::LendRevoker;
 use crate::ctx::{RegionCtx, RegionView};
 use crate::host::Region;
@@ -13,10 +14,10 @@ use crate::sys::StoreId;
 ///
 /// Dropping it ends the lends, but windows that were made through them stay until the borrower's
 /// store is dropped. The lender waits for that.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use = "windows made through the lend stay until `end`, or until the store is dropped"]
 pub struct Borrowed {
-    pub(super) lent: Vec<BorrowedOne>,
+    pub(super) lent: Few<BorrowedOne>,
 }
 
 #[derive(Debug)]
@@ -35,13 +36,26 @@ impl Borrowed {
     pub(crate) fn push(ctx: &mut RegionCtx, store: StoreId, region: Region) -> (u32, Borrowed) {
         let guard = LendRevoker::new(&region);
         let handle = ctx.table.push(region).expect("the account counts handles");
-        let one = BorrowedOne {
+        let mut borrowed = Borrowed::default();
+        borrowed.lent.push(BorrowedOne {
             any: None,
             rep: handle.rep(),
             store,
             guard,
-        };
-        (handle.rep(), Borrowed { lent: vec![one] })
+        });
+        (handle.rep(), borrowed)
+    }
+
+    /// Notes wasmtime's handle of a region, if it is a lent one: of the last, with this number.
+    pub(super) fn note_handle(&mut self, rep: u32, any: ResourceAny) {
+        if let Some(one) = self
+            .lent
+            .iter_mut()
+            .next_back()
+            .filter(|one| one.rep == rep)
+        {
+            one.any = Some(any);
+        }
     }
 
     /// Ends the lends, after the call: revokes the lent handles and unmaps the windows that were
@@ -85,10 +99,11 @@ impl Borrowed {
             };
             let ctx = store.data_mut().region_ctx();
             let dropped = ctx.table.delete(Resource::<Region>::new_own(rep));
+            let dropped = dropped.map(|region| guard.drop_revoked(region));
             result = result
                 .and(unmapped.map_err(wasmtime::Error::from))
                 .and(taken)
-                .and(dropped.map(|_| ()).map_err(wasmtime::Error::from));
+                .and(dropped.map_err(wasmtime::Error::from));
         }
         // After a failure wasmtime may not release the handle.
         returned.and_then(|value| result.map(|()| value))

@@ -6,6 +6,7 @@ use tombolo_region::{ClaimId, LendId, Rights, WindowEnd};
 use wasmtime::AsContextMut;
 
 use super::Recipient;
+use super::few::Few;
 use crate::ctx::RegionView;
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Region, RegionInner};
@@ -19,6 +20,9 @@ pub(super) struct LendRevoker {
     pub(super) claim: ClaimId,
     pub(super) lend: LendId,
     revoked: bool,
+    /// Whether the region had claims when the lend ended, and no windows were left. Then the
+    /// region is freed when the last claim ends, and not now.
+    claimed: bool,
 }
 
 impl LendRevoker {
@@ -28,6 +32,7 @@ impl LendRevoker {
             claim: lent.handle().claim(),
             lend: lent.handle().lend().expect("it was just lent"),
             revoked: false,
+            claimed: false,
         }
     }
 
@@ -35,11 +40,19 @@ impl LendRevoker {
     pub(super) fn end(&mut self, store: StoreId, end: WindowEnd) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
-        let windows = self
-            .region
-            .ledger
-            .revoke(self.lend, |ledger| windows_of(ledger, self.claim, via));
+        let (windows, claimed) = self.region.ledger.revoke(self.lend, |ledger| {
+            (windows_of(ledger, self.claim, via), ledger.claims() > 0)
+        });
+        self.claimed = claimed && windows.is_empty();
         unmap_each(store, &self.region, windows, end)
+    }
+
+    /// Drops the borrower's handle, after [`end`](LendRevoker::end).
+    pub(super) fn drop_revoked(&self, region: Region) {
+        match self.claimed {
+            true => region.drop_revoked(),
+            false => drop(region),
+        }
     }
 }
 
@@ -48,7 +61,9 @@ impl Drop for LendRevoker {
         if !self.revoked {
             self.region.ledger.revoke(self.lend, |_| ());
         }
-        self.region.settle();
+        if !self.claimed {
+            self.region.settle();
+        }
         tracing::debug!(region = %self.region.name, id = %self.region.id, "lend ended");
     }
 }
@@ -57,10 +72,10 @@ impl Drop for LendRevoker {
 ///
 /// Dropping it ends no lend, but leaves the lender's windows masked. Call
 /// [`end`](Lending::end) or [`abandon`](Lending::abandon).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use = "the lender goes on only after `end`"]
 pub struct Lending {
-    pub(super) lent: Vec<Lent>,
+    pub(super) lent: Few<Lent>,
     pub(super) masked: Vec<MaskedWindows>,
 }
 
@@ -129,7 +144,7 @@ impl Lending {
     /// call if a borrower died while another guest still had what it re-lent. Dropping the
     /// future changes nothing.
     pub async fn over(&self) {
-        for lent in &self.lent {
+        for lent in self.lent.iter() {
             lent.region.ledger.over(lent.lend).await;
         }
     }
@@ -164,7 +179,7 @@ impl Lending {
     ) -> wasmtime::Result<()> {
         let store = StoreId::of(store);
         let mut result = Ok(());
-        for lent in &self.lent {
+        for lent in self.lent.iter() {
             // All of them, even if one cannot be ended.
             let ended = unmap_all(store, &lent.region, lent.claim, lent.via, WindowEnd::Died);
             result = result.and(ended);

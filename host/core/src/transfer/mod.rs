@@ -48,12 +48,16 @@
 //! | file | content |
 //! |---|---|
 //! | `parcel` | values without a store |
+//! | `packed` | regions without a store |
+//! | `few` | a list that is usually short |
 //! | `lending`, `borrowed` | lends, from either side |
 //! | `error` | the ways in which regions pass, and the reasons why they do not |
 
 mod borrowed;
 mod error;
+mod few;
 mod lending;
+mod packed;
 mod parcel;
 
 use std::sync::Arc;
@@ -64,6 +68,7 @@ use crate::host::Owner;
 pub use self::borrowed::Borrowed;
 pub use self::error::{PackError, Transfer};
 pub use self::lending::{Lending, Lends};
+pub use self::packed::PackedRegions;
 pub use self::parcel::{Parcel, is_region};
 
 /// The receiver of a [`Parcel`]; see [`RegionCtx::recipient`].

@@ -1,19 +1,17 @@
 //! Values without a store, with the regions that they carry.
 
-use tombolo_region::{Charge, ChargeKind, LendId, Rights, WindowEnd};
 use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::Recipient;
-use super::borrowed::{Borrowed, BorrowedOne};
-use super::error::{PackError, Transfer};
-use super::lending::{LendRevoker, Lending, Lent};
-use crate::ctx::{RegionView, bound};
-use crate::error::RegionError;
+use super::borrowed::Borrowed;
+use super::error::PackError;
+use super::lending::Lending;
+use super::packed::{PackedRegions, Packing};
+use crate::ctx::RegionView;
 use crate::host::Region;
 use crate::sys::StoreId;
 use crate::walk::each_resource;
-use crate::window::{mask_all, unmap_all};
 
 /// Values without a store. Dropping it drops the moved regions and ends the lends.
 #[derive(Debug)]
@@ -21,13 +19,7 @@ pub struct Parcel {
     vals: Vec<Val>,
     /// The regions, in the order of their handles in `vals`. The handles there are stale ones of
     /// the sender, and mark the places.
-    carried: Vec<PackedRegion>,
-}
-
-#[derive(Debug)]
-enum PackedRegion {
-    Moved(Region),
-    Lent(Region, LendRevoker),
+    regions: PackedRegions,
 }
 
 /// Returns whether this is a handle to a region.
@@ -68,9 +60,7 @@ impl Parcel {
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
-        let violation = bound(&mut store).1.check();
-        let mut given: Vec<Given> = Vec::new();
-        let mut refused = None;
+        let mut packing = Packing::new(&mut store, to);
         // All handles are taken first, even if one of them is refused. Otherwise the rest would
         // stay in the sender's store for good.
         for val in &mut vals {
@@ -78,35 +68,18 @@ impl Parcel {
                 if !is_region(any) {
                     return Ok(());
                 }
-                match take_out(&mut store, *any, to)? {
-                    Ok(one) => given.push(one),
-                    Err(error) => {
-                        refused.get_or_insert(error);
-                    }
-                }
-                Ok(())
+                let resource: Resource<Region> = any.try_into_resource(&mut store)?;
+                packing.take(store.data_mut().region_ctx(), resource)
             })?;
         }
-        violation.map_err(wasmtime::Error::from)?;
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        send(&mut store, given, vals, to)
+        let (regions, lending) = packing.send(&mut store)?;
+        Ok((Parcel { vals, regions }, lending))
     }
 
     /// Packs values of types without handles. Looks at none of them.
     pub(crate) fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
-        let lending = Lending {
-            lent: Vec::new(),
-            masked: Vec::new(),
-        };
-        (
-            Parcel {
-                vals,
-                carried: Vec::new(),
-            },
-            lending,
-        )
+        let regions = PackedRegions::default();
+        (Parcel { vals, regions }, Lending::default())
     }
 
     /// Takes values out of the store in hand and drops them, for a call that is refused before
@@ -154,186 +127,34 @@ impl Parcel {
     /// If the store's tables are full, or its context belongs to another
     /// [`RegionHost`](crate::RegionHost) than the recipient for which the values were packed.
     pub fn unpack<T: RegionView>(
-        mut self,
+        self,
         mut store: impl AsContextMut<Data = T>,
     ) -> wasmtime::Result<(Vec<Val>, Borrowed)> {
         let mut store = store.as_context_mut();
-        let mut vals = std::mem::take(&mut self.vals);
-        let mut carried = std::mem::take(&mut self.carried).into_iter();
+        let Parcel { mut vals, regions } = self;
         let id = StoreId::of(&store);
-        let mut borrowed = Borrowed { lent: Vec::new() };
-        if carried.len() == 0 {
+        let mut borrowed = Borrowed::default();
+        if regions.is_empty() {
             return Ok((vals, borrowed));
         }
-        let to = store.data_mut().region_ctx().owner.host;
-        for one in carried.as_slice() {
-            let (PackedRegion::Moved(region) | PackedRegion::Lent(region, _)) = one;
-            region.check_host(to)?;
-        }
+        regions.check_host(store.data_mut().region_ctx())?;
+        let mut regions = regions.into_each();
         for val in &mut vals {
             each_resource(val, &mut |any| {
                 if !is_region(any) {
                     return Ok(());
                 }
-                let (region, guard) = match carried.next() {
-                    Some(PackedRegion::Moved(region)) => (region, None),
-                    Some(PackedRegion::Lent(region, guard)) => (region, Some(guard)),
-                    None => wasmtime::bail!("more handles in a parcel than were packed"),
+                let Some(one) = regions.next() else {
+                    wasmtime::bail!("more handles in a parcel than were packed");
                 };
-                let resource = store.data_mut().region_ctx().table.push(region)?;
+                let ctx = store.data_mut().region_ctx();
+                let resource = one.put_in(ctx, id, &mut borrowed)?;
                 let rep = resource.rep();
-                let lent = ResourceAny::try_from_resource(resource, &mut store)?;
-                if let Some(guard) = guard {
-                    borrowed.lent.push(BorrowedOne {
-                        any: Some(lent),
-                        rep,
-                        store: id,
-                        guard,
-                    });
-                }
-                *any = lent;
+                *any = ResourceAny::try_from_resource(resource, &mut store)?;
+                borrowed.note_handle(rep, *any);
                 Ok(())
             })?;
         }
         Ok((vals, borrowed))
     }
-}
-
-/// A handle that was taken out of the sender's store.
-enum Given {
-    /// With the charges to the receiver for the handle and the claim, once it is charged.
-    Moved(Region, Option<(Charge, Vec<Charge>)>),
-    Lent {
-        region: Region,
-        guard: LendRevoker,
-        via: Option<LendId>,
-        writes: bool,
-    },
-}
-
-/// Takes one handle out of the sender's store. If it is a borrowed one, begins the lend.
-fn take_out<T: RegionView>(
-    store: &mut StoreContextMut<'_, T>,
-    any: ResourceAny,
-    to: &Recipient,
-) -> wasmtime::Result<Result<Given, PackError>> {
-    let resource: Resource<Region> = any.try_into_resource(&mut *store)?;
-    let table = &mut store.data_mut().region_ctx().table;
-    if resource.owned() {
-        return Ok(Ok(Given::Moved(table.delete(resource)?, None)));
-    }
-    let lender = table.get(&resource)?;
-    // A borrower can neither move nor duplicate.
-    let rights = lender.rights().without(Rights::SHARE);
-    Ok(match lender.lend_to(rights, &to.0) {
-        Ok(region) => {
-            let guard = LendRevoker::new(&region);
-            let via = lender.handle().lend();
-            Ok(Given::Lent {
-                region,
-                guard,
-                via,
-                writes: rights.contains(Rights::WRITE),
-            })
-        }
-        Err(reason) => Err(PackError::Refused {
-            region: lender.name().to_owned(),
-            transfer: Transfer::Lend,
-            reason,
-        }),
-    })
-}
-
-fn send<T: RegionView>(
-    store: &mut StoreContextMut<'_, T>,
-    mut given: Vec<Given>,
-    vals: Vec<Val>,
-    to: &Recipient,
-) -> Result<(Parcel, Lending), PackError> {
-    let mut parcel = Parcel {
-        vals,
-        carried: Vec::new(),
-    };
-    let mut lending = Lending {
-        lent: Vec::new(),
-        masked: Vec::new(),
-    };
-    let id = StoreId::of(&*store);
-    let keep_mapped = store.data_mut().region_ctx().keep_mapped;
-    // First check whether all of them may move, while their windows still exist.
-    for one in &given {
-        if let Given::Moved(region, _) = one {
-            region.may_move().map_err(|reason| PackError::Refused {
-                region: region.name().to_owned(),
-                transfer: Transfer::Move,
-                reason: reason.into(),
-            })?;
-        }
-    }
-    // Then charge the receiver.
-    for one in &mut given {
-        if let Given::Moved(region, charges) = one {
-            let handle = to.0.account.charge(ChargeKind::Handles, 1);
-            let charged = handle
-                .map_err(RegionError::from)
-                .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
-            *charges = Some(charged.map_err(|reason| PackError::Refused {
-                region: region.name().to_owned(),
-                transfer: Transfer::Move,
-                reason,
-            })?);
-        }
-    }
-    // Only then unmap and mask windows.
-    for one in given {
-        match one {
-            Given::Moved(region, charges) => {
-                let (handle, claim) = charges.expect("charged above");
-                unmap_all(
-                    id,
-                    region.inner(),
-                    region.handle().claim(),
-                    None,
-                    WindowEnd::Orderly,
-                )?;
-                tracing::debug!(
-                    region = %region.inner().name,
-                    id = %region.id(),
-                    from = region.owner().name,
-                    to = to.0.name,
-                    "region moved"
-                );
-                parcel.carried.push(PackedRegion::Moved(
-                    region.transferred(&to.0, handle, claim),
-                ));
-            }
-            Given::Lent {
-                region,
-                guard,
-                via,
-                writes,
-            } => {
-                if !keep_mapped {
-                    let masked = mask_all(id, &guard.region, guard.claim, via, writes)?;
-                    if !masked.is_empty() {
-                        lending.masked.push(masked);
-                    }
-                }
-                tracing::debug!(
-                    region = %region.inner().name,
-                    id = %region.id(),
-                    to = to.0.name,
-                    "region lent"
-                );
-                lending.lent.push(Lent {
-                    region: guard.region.clone(),
-                    claim: guard.claim,
-                    via,
-                    lend: guard.lend,
-                });
-                parcel.carried.push(PackedRegion::Lent(region, guard));
-            }
-        }
-    }
-    Ok((parcel, lending))
 }

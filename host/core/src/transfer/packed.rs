@@ -1,0 +1,313 @@
+//! Regions without a store.
+
+use tombolo_region::{Charge, ChargeKind, LendId, Rights, WindowEnd};
+use wasmtime::component::Resource;
+use wasmtime::{AsContextMut, StoreContextMut};
+
+use super::Recipient;
+use super::borrowed::{Borrowed, BorrowedOne};
+use super::error::{PackError, Transfer};
+use super::few::Few;
+use super::lending::{LendRevoker, Lending, Lent};
+use crate::ctx::{RegionCtx, RegionView, WriteViolation, bound};
+use crate::error::RegionError;
+use crate::host::Region;
+use crate::sys::StoreId;
+use crate::window::{mask_all, unmap_all};
+
+/// Regions without a store: those of a [`Parcel`](crate::Parcel), or of a call whose types are
+/// known. Dropping it drops the moved regions and ends the lends.
+#[derive(Debug, Default)]
+pub struct PackedRegions {
+    carried: Few<PackedRegion>,
+}
+
+#[derive(Debug)]
+pub(super) enum PackedRegion {
+    Moved(Region),
+    Lent(Region, LendRevoker),
+}
+
+/// Handles that are being taken out of a sender's store.
+pub(super) struct Packing<'a> {
+    to: &'a Recipient,
+    given: Few<Given>,
+    refused: Option<PackError>,
+    violation: Result<(), WriteViolation>,
+}
+
+/// A handle that was taken out of the sender's store.
+enum Given {
+    /// With the charges to the receiver for the handle and the claim, once it is charged.
+    Moved(Region, Option<(Charge, Vec<Charge>)>),
+    Lent {
+        region: Region,
+        guard: LendRevoker,
+        via: Option<LendId>,
+        writes: bool,
+    },
+}
+
+impl<'a> Packing<'a> {
+    pub(super) fn new<T: RegionView>(
+        store: &mut StoreContextMut<'_, T>,
+        to: &'a Recipient,
+    ) -> Packing<'a> {
+        Packing {
+            to,
+            given: Few::default(),
+            refused: None,
+            violation: bound(store).1.check(),
+        }
+    }
+
+    /// Takes one handle out of the sender's store. If it is a borrowed one, begins the lend. A
+    /// refusal comes with [`send`](Packing::send), so that all handles are taken.
+    ///
+    /// # Errors
+    ///
+    /// If it is no handle of this guest.
+    pub(super) fn take(
+        &mut self,
+        ctx: &mut RegionCtx,
+        resource: Resource<Region>,
+    ) -> wasmtime::Result<()> {
+        let table = &mut ctx.table;
+        if resource.owned() {
+            self.given.push(Given::Moved(table.delete(resource)?, None));
+            return Ok(());
+        }
+        let lender = table.get(&resource)?;
+        // A borrower can neither move nor duplicate.
+        let rights = lender.rights().without(Rights::SHARE);
+        match lender.lend_to(rights, &self.to.0) {
+            Ok(region) => {
+                let guard = LendRevoker::new(&region);
+                let via = lender.handle().lend();
+                self.given.push(Given::Lent {
+                    region,
+                    guard,
+                    via,
+                    writes: rights.contains(Rights::WRITE),
+                });
+            }
+            Err(reason) => {
+                self.refused.get_or_insert(PackError::Refused {
+                    region: lender.name().to_owned(),
+                    transfer: Transfer::Lend,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that all handles may go, charges the receiver, and then unmaps and masks windows.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`].
+    pub(super) fn send<T: RegionView>(
+        self,
+        store: &mut StoreContextMut<'_, T>,
+    ) -> Result<(PackedRegions, Lending), PackError> {
+        let Packing {
+            to,
+            mut given,
+            refused,
+            violation,
+        } = self;
+        violation.map_err(wasmtime::Error::from)?;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let (mut packed, mut lending) = (PackedRegions::default(), Lending::default());
+        let id = StoreId::of(&*store);
+        let keep_mapped = store.data_mut().region_ctx().keep_mapped;
+        // First check whether all of them may move, while their windows still exist.
+        for one in given.iter() {
+            if let Given::Moved(region, _) = one {
+                region.may_move().map_err(|reason| PackError::Refused {
+                    region: region.name().to_owned(),
+                    transfer: Transfer::Move,
+                    reason: reason.into(),
+                })?;
+            }
+        }
+        // Then charge the receiver.
+        for one in given.iter_mut() {
+            if let Given::Moved(region, charges) = one {
+                let handle = to.0.account.charge(ChargeKind::Handles, 1);
+                let charged = handle
+                    .map_err(RegionError::from)
+                    .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
+                *charges = Some(charged.map_err(|reason| PackError::Refused {
+                    region: region.name().to_owned(),
+                    transfer: Transfer::Move,
+                    reason,
+                })?);
+            }
+        }
+        // Only then unmap and mask windows.
+        for one in given {
+            match one {
+                Given::Moved(region, charges) => {
+                    let (handle, claim) = charges.expect("charged above");
+                    unmap_all(
+                        id,
+                        region.inner(),
+                        region.handle().claim(),
+                        None,
+                        WindowEnd::Orderly,
+                    )?;
+                    tracing::debug!(
+                        region = %region.inner().name,
+                        id = %region.id(),
+                        from = region.owner().name,
+                        to = to.0.name,
+                        "region moved"
+                    );
+                    packed.carried.push(PackedRegion::Moved(
+                        region.transferred(&to.0, handle, claim),
+                    ));
+                }
+                Given::Lent {
+                    region,
+                    guard,
+                    via,
+                    writes,
+                } => {
+                    if !keep_mapped {
+                        let masked = mask_all(id, &guard.region, guard.claim, via, writes)?;
+                        if !masked.is_empty() {
+                            lending.masked.push(masked);
+                        }
+                    }
+                    tracing::debug!(
+                        region = %region.inner().name,
+                        id = %region.id(),
+                        to = to.0.name,
+                        "region lent"
+                    );
+                    lending.lent.push(Lent {
+                        region: guard.region.clone(),
+                        claim: guard.claim,
+                        via,
+                        lend: guard.lend,
+                    });
+                    packed.carried.push(PackedRegion::Lent(region, guard));
+                }
+            }
+        }
+        Ok((packed, lending))
+    }
+}
+
+impl PackedRegions {
+    /// Takes handles out of the store in hand: moves the owned ones, and lends the borrowed ones.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`]. All of the handles are taken then too.
+    pub fn pack<T: RegionView>(
+        mut store: impl AsContextMut<Data = T>,
+        handles: impl IntoIterator<Item = Resource<Region>>,
+        to: &Recipient,
+    ) -> Result<(PackedRegions, Lending), PackError> {
+        let mut store = store.as_context_mut();
+        let mut packing = Packing::new(&mut store, to);
+        for handle in handles {
+            packing.take(store.data_mut().region_ctx(), handle)?;
+        }
+        packing.send(&mut store)
+    }
+
+    /// Takes handles out of the store in hand and drops them, for a call that is refused before
+    /// it begins. The sender's windows stay.
+    ///
+    /// # Errors
+    ///
+    /// If they are no handles of this guest.
+    pub fn discard<T: RegionView>(
+        mut store: impl AsContextMut<Data = T>,
+        handles: impl IntoIterator<Item = Resource<Region>>,
+    ) -> wasmtime::Result<()> {
+        let mut store = store.as_context_mut();
+        for handle in handles {
+            if handle.owned() {
+                store.data_mut().region_ctx().table.delete(handle)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.carried.iter().next().is_none()
+    }
+
+    /// Checks that the receiver belongs to the host for which they were packed.
+    pub(super) fn check_host(&self, ctx: &RegionCtx) -> Result<(), RegionError> {
+        self.carried.iter().try_for_each(|one| {
+            let (PackedRegion::Moved(region) | PackedRegion::Lent(region, _)) = one;
+            region.check_host(ctx.owner.host)
+        })
+    }
+
+    /// Returns them one by one, in the order of the handles.
+    pub(super) fn into_each(self) -> impl Iterator<Item = PackedRegion> {
+        self.carried.into_iter()
+    }
+
+    /// Puts the regions into the store in hand, and passes their handles to `put`: owned ones,
+    /// or borrowed ones for the length of the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Parcel::unpack`](crate::Parcel::unpack).
+    pub fn unpack<T: RegionView>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        mut put: impl FnMut(Resource<Region>),
+    ) -> wasmtime::Result<Borrowed> {
+        let mut store = store.as_context_mut();
+        let id = StoreId::of(&store);
+        let ctx = store.data_mut().region_ctx();
+        self.check_host(ctx)?;
+        let mut borrowed = Borrowed::default();
+        for one in self.into_each() {
+            let lent = matches!(one, PackedRegion::Lent(..));
+            let handle = one.put_in(ctx, id, &mut borrowed)?;
+            put(match lent {
+                true => Resource::new_borrow(handle.rep()),
+                false => handle,
+            });
+        }
+        Ok(borrowed)
+    }
+}
+
+impl PackedRegion {
+    /// Puts the region into the table of the receiver. Notes a lent one in `borrowed`.
+    pub(super) fn put_in(
+        self,
+        ctx: &mut RegionCtx,
+        store: StoreId,
+        borrowed: &mut Borrowed,
+    ) -> wasmtime::Result<Resource<Region>> {
+        let (region, guard) = match self {
+            PackedRegion::Moved(region) => (region, None),
+            PackedRegion::Lent(region, guard) => (region, Some(guard)),
+        };
+        let resource = ctx.table.push(region)?;
+        if let Some(guard) = guard {
+            borrowed.lent.push(BorrowedOne {
+                any: None,
+                rep: resource.rep(),
+                store,
+                guard,
+            });
+        }
+        Ok(resource)
+    }
+}
