@@ -29,6 +29,8 @@ pub struct AppBuilder {
     pub(super) pressure: Option<Box<dyn PressureSource>>,
     pub(super) gauge: Option<Arc<dyn MemoryGauge>>,
     pub(super) stop_timeout: Option<Duration>,
+    /// Whether calls whose types are known pass dynamic values too.
+    pub(super) dynamic_calls: bool,
 }
 
 impl std::fmt::Debug for AppBuilder {

@@ -3,27 +3,29 @@
 //! `tombolo-exchange` takes the steps of a call in their order; see [`Outgoing`]. Here are the
 //! values and the charges for them.
 
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentExportIndex, Val};
 
 use super::call_stats::CallCounter;
 use super::clock::Clock;
-use super::guests::{AppGuests, Outgoing};
+use super::guests::{AppGuests, Mailbox, Outgoing};
 use super::link::{ErrorSlot, LinkedFunction};
 use super::mailbox::CallLends;
 use super::proxy::{Bundle, Caller, PassError};
+use super::slots::{self, Params, Results, SlotAnswer, SlotCall};
 use super::state::GuestState;
 use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
 use super::work::{GuestWork, Values};
 use crate::text;
-use tombolo::internal::LendingInternals as _;
-use tombolo::{Lending, RegionView};
-use tombolo_exchange::{CallRefused, Lender, Request, SentRequest};
+use tombolo::internal::{LendingInternals as _, PackedRegions};
+use tombolo::{Lending, Recipient, RegionView};
+use tombolo_exchange::{CallRefused, IdleCallee, InlineCall, Lender, Request, SentRequest};
 use tombolo_region::Charge;
 
 /// The text for a caller whose app is gone.
@@ -132,16 +134,20 @@ impl Target {
         }
     }
 
-    /// Makes a call in a span of its own, and counts it. The call learns when it began.
-    pub(super) async fn watched<R>(&self, call: impl AsyncFnOnce(Instant) -> R) -> R {
-        let span = tracing::info_span!(
+    /// Makes the span of a call.
+    fn span(&self) -> Span {
+        tracing::info_span!(
             "call",
             caller = &*self.caller.name,
             callee = &*self.callee.name,
             function = &*self.function,
-        );
+        )
+    }
+
+    /// Makes a call in a span of its own, and counts it. The call learns when it began.
+    pub(super) async fn watched<R>(&self, call: impl AsyncFnOnce(Instant) -> R) -> R {
         let begun = Instant::now();
-        let result = call(begun).instrument(span).await;
+        let result = call(begun).instrument(self.span()).await;
         self.counter.add_call(begun.elapsed());
         result
     }
@@ -165,8 +171,11 @@ impl Target {
     /// The text for the caller, if the call would lead back to it or the callee has ended.
     fn begin(&self) -> Result<Outgoing, String> {
         // The caller runs, and its mailbox is replaced only after its end.
-        let caller = self.caller.mailbox();
-        Outgoing::begin(self.callee.mailbox(), &caller).map_err(|refused| match refused {
+        self.begin_with(self.callee.mailbox(), &self.caller.mailbox())
+    }
+
+    fn begin_with(&self, callee: Arc<Mailbox>, caller: &Mailbox) -> Result<Outgoing, String> {
+        Outgoing::begin(callee, caller).map_err(|refused| match refused {
             CallRefused::Cycle(cycle) => match self.table.upgrade() {
                 Some(table) => table.refuse_cycle(&cycle),
                 None => APP_GONE.to_owned(),
@@ -291,13 +300,159 @@ impl Target {
         params: &[Val],
     ) -> Result<(Outgoing, Charge), String> {
         let outgoing = self.begin()?;
-        let bytes = values::bytes(params);
+        let charge = self.charge_params(store, values::bytes(params))?;
+        Ok((outgoing, charge))
+    }
+
+    /// Makes a call with slots in a span of its own, and counts it. Otherwise as
+    /// [`call`](Target::call).
+    pub(super) async fn call_slots<P: Params, R: Results>(
+        &self,
+        store: StoreContextMut<'_, GuestState>,
+        params: P,
+    ) -> wasmtime::Result<R> {
+        let begun = Instant::now();
+        let mut ended = None;
+        let call = async {
+            match self.exchange_slots(store, params, begun, &mut ended).await {
+                Ok(results) => Ok(results),
+                Err(CallError::Fatal(error)) => Err(error),
+                Err(CallError::Refused(why)) => {
+                    let refused = self.refused(why);
+                    R::refusal(refused.why.clone()).ok_or_else(|| refused.into())
+                }
+            }
+        };
+        let result = call.instrument(self.span()).await;
+        let ended = ended.unwrap_or_else(Instant::now);
+        self.counter
+            .add_call(ended.saturating_duration_since(begun));
+        result
+    }
+
+    /// Passes the arguments to the callee and gets the results back. If the call ran on the
+    /// spot, notes in `ended` when it ended, so that the clock is not read again.
+    async fn exchange_slots<P: Params, R: Results>(
+        &self,
+        mut store: StoreContextMut<'_, GuestState>,
+        mut params: P,
+        begun: Instant,
+        ended: &mut Option<Instant>,
+    ) -> Result<R, CallError> {
+        let admitted = self.admit_slots::<P>(&mut store);
+        let (way, charge) = match admitted {
+            Ok(admitted) => admitted,
+            Err(why) => {
+                // The canonical ABI has taken the handles from the caller already.
+                let handles = params.take_regions().into_iter().flatten();
+                PackedRegions::discard(&mut store, handles)?;
+                return Err(CallError::Refused(why));
+            }
+        };
+        let (regions, lending) =
+            slots::pack(&mut store, &mut params, way.recipient(), Caller::Sends)?;
+        let caller = store.data().recipient();
+        let paused = store.data().clock.pause(begun);
+        let lender = LenderStore(store);
+        let request = |begun| SlotCall::<P, R> {
+            export: self.export,
+            function: self.function.clone(),
+            params,
+            regions,
+            charge,
+            caller,
+            begun,
+            results: PhantomData,
+        };
+        let (returned, inline) = match way {
+            Way::Inline(idle) => match idle.lend(lender, lending).run(request(Some(begun))) {
+                InlineCall::Returned(returned) => (returned, true),
+                InlineCall::Waits(sent) => (sent.returned().await, false),
+            },
+            Way::Queued(outgoing) => {
+                let boxed = |sent| GuestWork::Typed(Box::new(sent));
+                let call = outgoing.lend(lender, lending);
+                let sent = call.send(request(None), boxed, self.same_strand);
+                (sent.returned().await, false)
+            }
+        };
+        let (LenderStore(mut store), answer) = returned.end()?;
+        let SlotAnswer {
+            mut results,
+            regions,
+            charge,
+            ended: at,
+        } = answer.map_err(CallError::Refused)?;
+        if inline {
+            *ended = Some(at);
+            paused.resume_at(at);
+        } else {
+            drop(paused);
+        }
+        if let Some(charge) = charge {
+            store.data_mut().keep_in_call(charge);
+        }
+        let (handles, _) = slots::unpack(regions, &mut store)?;
+        results.put_regions(handles);
+        match results.copied_bytes() {
+            0 => {}
+            bytes => self.count_copied(bytes),
+        }
+        Ok(results)
+    }
+
+    /// Begins a call with slots, and charges its arguments as [`admit`](Target::admit) does.
+    fn admit_slots<P: Params>(
+        &self,
+        store: &mut StoreContextMut<'_, GuestState>,
+    ) -> Result<(Way, Option<Charge>), String> {
+        // The caller runs, and its mailbox is replaced only after its end.
+        let (caller, callee) = (self.caller.mailbox(), self.callee.mailbox());
+        let idle = match self.same_strand {
+            true => IdleCallee::take(callee, &caller),
+            false => Err(callee),
+        };
+        let way = match idle {
+            Ok(idle) => Way::Inline(idle),
+            Err(callee) => Way::Queued(self.begin_with(callee, &caller)?),
+        };
+        let charge = match P::BYTES {
+            0 => None,
+            bytes => Some(self.charge_params(store, bytes)?),
+        };
+        Ok((way, charge))
+    }
+
+    /// Charges arguments twice to the caller; see [`admit`](Target::admit).
+    fn charge_params(
+        &self,
+        store: &mut StoreContextMut<'_, GuestState>,
+        bytes: u64,
+    ) -> Result<Charge, String> {
         let charge = |store: &StoreContextMut<'_, GuestState>| {
             let charge = store.data().charge(bytes);
             charge.map_err(|exhausted| exhausted.to_string())
         };
         let (lifted, copied) = (charge(store)?, charge(store)?);
         store.data_mut().keep_in_call(lifted);
-        Ok((outgoing, copied))
+        Ok(copied)
+    }
+}
+
+/// The way to a callee.
+enum Way {
+    /// It is idle, and in the caller's hands.
+    Inline(IdleCallee<AppGuests>),
+    /// The call goes through its mailbox.
+    Queued(Outgoing),
+}
+
+impl Way {
+    /// Returns the callee as the receiver of the arguments.
+    fn recipient(&self) -> &Recipient {
+        match self {
+            Way::Inline(idle) => idle.recipient(),
+            Way::Queued(outgoing) => outgoing.recipient(),
+        }
     }
 }

@@ -68,9 +68,14 @@ impl Clock {
 
     /// Restarts the clock for a call. `name` is the name of the limit.
     pub(super) fn start(&self, name: &'static str, limit: Option<Duration>) {
+        self.start_at(name, limit, Instant::now());
+    }
+
+    /// Restarts the clock for a call that began at `now`.
+    pub(super) fn start_at(&self, name: &'static str, limit: Option<Duration>, now: Instant) {
         *self.inner() = ClockState {
             limit: limit.map(|limit| (name, limit)),
-            since: Some(Instant::now()),
+            since: Some(now),
             ..ClockState::default()
         };
     }
@@ -82,7 +87,10 @@ impl Clock {
         inner.stop(now);
         inner.calling = true;
         drop(inner);
-        Paused(self.clone())
+        Paused {
+            clock: self.clone(),
+            resumed: None,
+        }
     }
 
     /// Notes that the guest is suspended for others to have their turn. The clock stops until the
@@ -122,13 +130,24 @@ impl Clock {
 }
 
 /// A stopped clock, which runs again when this is dropped; see [`Clock::pause`].
-pub(super) struct Paused(Arc<Clock>);
+pub(super) struct Paused {
+    clock: Arc<Clock>,
+    /// The time at which it runs again, if that was read already.
+    resumed: Option<Instant>,
+}
+
+impl Paused {
+    /// Lets the clock run again, since `now`.
+    pub(super) fn resume_at(mut self, now: Instant) {
+        self.resumed = Some(now);
+    }
+}
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        let mut inner = self.0.inner();
+        let mut inner = self.clock.inner();
         inner.calling = false;
-        inner.since = Some(Instant::now());
+        inner.since = Some(self.resumed.unwrap_or_else(Instant::now));
     }
 }
 
@@ -159,19 +178,20 @@ impl Panicked {
 
 pin_project! {
     /// A call into a guest. While it runs, its store is registered as the one that the thread is
-    /// in. It ends with an error if the guest's time is up, if the guest is told to end, or if the
+    /// in. The caller notes when the guest ran last; this does so only for polls that did not end
+    /// the call. It ends with an error if the guest's time is up, if the guest is told to end, or if the
     /// host panics.
-    pub(super) struct Metered<F> {
+    pub(super) struct Metered<'a, F> {
         // Taken only by `drop`.
         #[pin]
         call: Option<F>,
         store: StoreId,
-        clock: Arc<Clock>,
-        status: Arc<GuestStatus>,
+        clock: &'a Clock,
+        status: &'a GuestStatus,
         alarm: Option<Pin<Box<Sleep>>>,
     }
 
-    impl<F> PinnedDrop for Metered<F> {
+    impl<F> PinnedDrop for Metered<'_, F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             // Dropping a suspended call runs code of its store too.
@@ -181,24 +201,24 @@ pin_project! {
     }
 }
 
-impl<F> Metered<F> {
+impl<'a, F> Metered<'a, F> {
     pub(super) fn new(
         store: StoreId,
-        clock: &Arc<Clock>,
-        status: &Arc<GuestStatus>,
+        clock: &'a Clock,
+        status: &'a GuestStatus,
         call: F,
-    ) -> Metered<F> {
+    ) -> Metered<'a, F> {
         Metered {
             call: Some(call),
             store,
-            clock: clock.clone(),
-            status: status.clone(),
+            clock,
+            status,
             alarm: None,
         }
     }
 }
 
-impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
+impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
     type Output = wasmtime::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -216,7 +236,6 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
             // be dropped afterwards. So this guest ends, and others continue.
             catch_unwind(AssertUnwindSafe(|| call.poll(context)))
         };
-        this.status.ran();
         let polled = match polled {
             Ok(polled) => polled,
             Err(panic) => return Poll::Ready(Err(Panicked::new(&*panic).into())),
@@ -224,6 +243,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<F> {
         if polled.is_ready() {
             return polled;
         }
+        this.status.ran_at(Instant::now());
         let Some(left) = this.clock.pending() else {
             *this.alarm = None;
             return Poll::Pending;

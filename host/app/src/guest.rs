@@ -1,11 +1,14 @@
 //! A guest: its store, and the task that holds it.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 use std::time::Instant;
 
-use wasmtime::component::{Component, Instance, Linker};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, Instance, Lift, Linker, Lower, TypedFunc,
+};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
@@ -76,6 +79,34 @@ impl From<StopReason> for Fault {
 pub(super) struct ServingGuest {
     guest: Guest,
     instance: Instance,
+    functions: KnownFunctions,
+}
+
+/// The functions of a guest that were called by their types. Looking one up in the instance and
+/// comparing its type takes longer than a short call.
+#[derive(Default)]
+struct KnownFunctions(Vec<(ComponentExportIndex, Box<dyn Any + Send + Sync>)>);
+
+impl KnownFunctions {
+    /// Returns a function, which `find` looks up in the instance for the first time.
+    fn get<P: Send + Sync + 'static, R: Send + Sync + 'static>(
+        &mut self,
+        export: ComponentExportIndex,
+        find: impl FnOnce() -> wasmtime::Result<TypedFunc<P, R>>,
+    ) -> wasmtime::Result<TypedFunc<P, R>> {
+        let same = |known: &(ComponentExportIndex, Box<dyn Any + Send + Sync>)| known.0 == export;
+        let Some(index) = self.0.iter().position(same) else {
+            let function = find()?;
+            self.0.push((export, Box::new(function)));
+            return Ok(function);
+        };
+        // Those that are called often are found soon.
+        self.0.swap(index, index / 2);
+        match self.0[index / 2].1.downcast_ref() {
+            Some(function) => Ok(*function),
+            None => find(),
+        }
+    }
 }
 
 impl ServingGuest {
@@ -83,6 +114,13 @@ impl ServingGuest {
     pub(super) fn start_clock(&self) {
         let guest = &self.guest;
         guest.clock.start("call-time", guest.limits.call_time);
+    }
+
+    /// Starts the guest's clock for a call that began at `now`.
+    pub(super) fn start_clock_at(&self, now: Instant) {
+        let guest = &self.guest;
+        let limit = guest.limits.call_time;
+        guest.clock.start_at("call-time", limit, now);
     }
 
     pub(super) fn store(&mut self) -> &mut Store<GuestState> {
@@ -102,6 +140,27 @@ impl ServingGuest {
         self.guest
             .enter(async |store| call(store, instance).await)
             .await
+    }
+}
+
+impl ServingGuest {
+    /// Calls an export of this type. Also returns when it returned.
+    pub(super) async fn call_typed<P, R>(
+        &mut self,
+        export: ComponentExportIndex,
+        params: P,
+    ) -> (wasmtime::Result<R>, Instant)
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let (guest, instance) = (&mut self.guest, self.instance);
+        let store = &mut guest.store;
+        let function = self
+            .functions
+            .get::<P, R>(export, || instance.get_typed_func(store, export));
+        let call = async |store: &mut Store<GuestState>| function?.call_async(store, params).await;
+        guest.enter_timed(call).await
     }
 }
 
@@ -217,12 +276,25 @@ impl Guest {
         &mut self,
         call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
+        self.enter_timed(call).await.0
+    }
+
+    /// Makes a call into the store. Also returns when it ended.
+    async fn enter_timed<R>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
+    ) -> (wasmtime::Result<R>, Instant) {
         let id = StoreId::of(&self.store);
-        let result = Metered::new(id, &self.clock, &self.status, call(&mut self.store)).await?;
+        let result = Metered::new(id, &self.clock, &self.status, call(&mut self.store)).await;
+        let now = Instant::now();
+        self.status.ran_at(now);
         // Outside of host calls, for example at the end of a call, wasmtime writes into the
         // guest's memory for it. A violation there is found here.
-        self.store.data().regions.check()?;
-        Ok(result)
+        let result = result.and_then(|result| {
+            self.store.data().regions.check()?;
+            Ok(result)
+        });
+        (result, now)
     }
 
     /// Runs a command until all its output is written. Its deadline holds until then. The
@@ -256,6 +328,7 @@ impl Guest {
         };
         let id = StoreId::of(&self.store);
         let written = Metered::new(id, &self.clock, &self.status, written).await;
+        self.status.ran_at(Instant::now());
         written.map_err(broken)?;
         Ok(Some(code))
     }
@@ -271,6 +344,7 @@ impl Guest {
         let serving = ServingGuest {
             guest: self,
             instance,
+            functions: KnownFunctions::default(),
         };
         let (serving, inbox, served) = mailbox.serve(serving, inbox).await;
         (serving.guest, inbox, served)

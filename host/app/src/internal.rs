@@ -16,11 +16,21 @@ use crate::spec::GuestSpec;
 pub trait AppBuilderInternals {
     /// Returns the guests, to set the destinations of their output.
     fn guests_mut(&mut self) -> &mut [GuestSpec];
+
+    /// Makes all calls between guests pass wasmtime's dynamic values, and none of them types.
+    /// Guests cannot tell the difference. It is slower, and is there to compare the two.
+    #[must_use]
+    fn dynamic_calls(self) -> AppBuilder;
 }
 
 impl AppBuilderInternals for AppBuilder {
     fn guests_mut(&mut self) -> &mut [GuestSpec] {
         self.guests_mut()
+    }
+
+    fn dynamic_calls(mut self) -> AppBuilder {
+        self.dynamic_calls = true;
+        self
     }
 }
 

@@ -74,6 +74,7 @@ mod report;
 mod run;
 mod scope;
 mod signals;
+mod slots;
 mod spec;
 mod start;
 mod state;

@@ -265,7 +265,7 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Returns the text for the caller. The operator gets the whole error.
-    fn refused(self, error: PackError) -> PassError {
+    pub(super) fn refused(self, error: PackError) -> PassError {
         let told = match self {
             Caller::Sends => error.for_sender(),
             Caller::Receives => error.for_receiver(),
@@ -549,6 +549,14 @@ struct HeldOne {
 }
 
 impl Held {
+    /// Regions that a callee borrowed, and no proxies.
+    pub(super) fn regions(regions: Borrowed) -> Held {
+        Held {
+            regions,
+            proxies: Vec::new(),
+        }
+    }
+
     /// Ends the lends, after the call has returned.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use super::check::{Prepared, StartError};
 use super::exit::GuestExit;
 use super::grants::AppGrants;
 use super::guests::Inbox;
-use super::import;
+use super::import::ImportWays;
 use super::incarnation::Incarnation;
 use super::instance_size::InstanceSize;
 use super::interfaces::LIFECYCLE;
@@ -98,7 +98,12 @@ impl AppBuilder {
         let guests = self.guests.into_iter().zip(components).zip(sizes);
         let (table, states) = maker.table(guests, &host, &grants)?;
         let stats = CallStats::default();
-        link_guests(&table, &stats, linker, &plan).map_err(host_error)?;
+        let ways = ImportWays {
+            table: &table,
+            stats: &stats,
+            dynamic: self.dynamic_calls,
+        };
+        link_guests(&ways, linker, &plan).map_err(host_error)?;
 
         let killer = OomKiller::new(self.policy, Some(engine.clone()));
         let supervisor = Arc::new(Supervisor {
@@ -257,11 +262,11 @@ impl TemplateMaker<'_> {
 
 /// Makes a linker for each guest. Guests that call no other guest share one.
 fn link_guests(
-    table: &Arc<GuestTable>,
-    stats: &CallStats,
+    ways: &ImportWays<'_>,
     linker: Linker<GuestState>,
     plan: &LinkPlan,
 ) -> wasmtime::Result<()> {
+    let table = ways.table;
     let unlinked = Arc::new(linker);
     for importer in table.iter() {
         let links = || {
@@ -275,7 +280,7 @@ fn link_guests(
         let mut linker = Linker::clone(&unlinked);
         for link in links() {
             let exporter = &table.entry(link.exporter).template;
-            import::define(table, stats, &mut linker, link, &exporter.component)?;
+            ways.define(&mut linker, link, &exporter.component)?;
         }
         importer.set_linker(Arc::new(linker));
     }

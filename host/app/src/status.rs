@@ -130,9 +130,9 @@ impl GuestStatus {
         .await
     }
 
-    /// Notes that the guest ran until now.
-    pub(super) fn ran(&self) {
-        self.inner().busy = Instant::now();
+    /// Notes that the guest ran until `now`.
+    pub(super) fn ran_at(&self, now: Instant) {
+        self.inner().busy = now;
     }
 
     /// Returns when the guest ran last.

@@ -19,6 +19,10 @@ use tombolo_region::Charge;
 pub(super) type Charged<R> = (R, Charge);
 
 /// The work of a callee in one call.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is in a box, that of its call"
+)]
 pub(super) enum GuestWork {
     /// With any values.
     Values(SentRequest<AppGuests, Values>),

@@ -38,6 +38,7 @@ use crate::transfer::{Lending, PackError, Parcel, Recipient};
 /// |---|---|
 /// | `Compiled` | code from the compiler's process |
 /// | `Overgrown` | a growth that could not be undone |
+/// | `Slot` | values of a call that take one core value each |
 /// | `StoreId` | the identity of a store |
 /// | `entry` | the store that a thread is in |
 /// | `fault` | the addresses of faults of wasm |
@@ -47,8 +48,8 @@ use crate::transfer::{Lending, PackError, Parcel, Recipient};
 /// | `within` | a directory that is reached without its name |
 pub mod sys {
     pub use crate::sys::{
-        Compiled, Overgrown, StoreId, entry, fault, memory_bytes, private_bytes, processor_seconds,
-        signal, within,
+        Compiled, Overgrown, Slot, StoreId, entry, fault, memory_bytes, private_bytes,
+        processor_seconds, signal, within,
     };
 }
 

@@ -7,15 +7,15 @@
 //! | `resources` | Tombolo; they pass resources that they define |
 //! | `embed` | `embed_harness`, as an embedder would do it, with parcels |
 //!
-//! In all of them each guest has a strand of its own. `same_strand` runs all but `embed`
-//! again with one strand.
+//! In all of them each guest has a strand of its own. `settings` runs all but `embed` again
+//! with one strand, and with calls that pass dynamic values.
 
 mod app;
 mod embed;
 mod embed_harness;
 mod kill;
 mod resources;
-mod same_strand;
+mod settings;
 
 tombolo_tests::guests!(calls);
 tombolo_tests::scenarios!(calls);

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tombolo::RegionHost;
+use tombolo_app::internal::AppBuilderInternals as _;
 use tombolo_app::{AppBuilder, AppHandle, CommandExit, Outcome};
+
+/// An environment variable. If it is set, all calls between guests pass dynamic values.
+pub const DYNAMIC_CALLS: &str = "TOMBOLO_TEST_DYNAMIC_CALLS";
 
 /// How long an app may run.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -54,6 +58,10 @@ pub fn run_on(
     app: AppBuilder,
     act: impl AsyncFnOnce(&AppHandle, &RegionHost),
 ) -> Outcome {
+    let app = match std::env::var_os(DYNAMIC_CALLS) {
+        Some(_) => app.dynamic_calls(),
+        None => app,
+    };
     let outcome = runtime.block_on(async {
         let app = app.start().await.expect("the app starts");
         let (handle, host) = (app.handle(), app.host().clone());

@@ -127,6 +127,8 @@ pub(crate) struct LinkedFunction {
     pub(crate) ty: ComponentFunc,
     /// Whether a handle can pass, in an argument or in the result.
     pub(crate) handles: bool,
+    /// Whether all handles that can pass are handles to regions.
+    pub(crate) only_regions: bool,
     /// The place in the result by which the caller learns that the callee failed.
     pub(crate) error_slot: Option<ErrorSlot>,
 }

@@ -363,7 +363,10 @@ impl Pair<'_> {
         }
         Ok(LinkedFunction {
             name: name.to_owned(),
-            handles: passes_handles(&ty),
+            handles: passes_handles(&ty, |_| true),
+            only_regions: !passes_handles(&ty, |handle| {
+                importer.resources.identity(handle) != Identity::Region
+            }),
             error_slot: ErrorSlot::of(&ty),
             ty,
         })
@@ -428,10 +431,12 @@ fn unsupported_function(resources: &Resources, ty: &ComponentFunc) -> Option<Uns
     })
 }
 
-/// Returns whether a handle can pass. [`unsupported_function`] has checked that it may.
-fn passes_handles(ty: &ComponentFunc) -> bool {
-    visit::function(ty, |ty, _| {
-        matches!(ty, Type::Own(_) | Type::Borrow(_)).then_some(())
+/// Returns whether a handle to such a resource can pass. [`unsupported_function`] has checked
+/// that it may.
+fn passes_handles(ty: &ComponentFunc, such: impl Fn(ResourceType) -> bool) -> bool {
+    visit::function(ty, |ty, _| match ty {
+        Type::Own(handle) | Type::Borrow(handle) => such(*handle).then_some(()),
+        _ => None,
     })
     .is_some()
 }

@@ -28,6 +28,7 @@
 //! | `entry` | the store that a thread is in |
 //! | `signal` | signal masks and actions |
 //! | `directory` | a directory that is reached without its name |
+//! | `slot` | values of a call that take one core value each |
 #![allow(unsafe_code)]
 
 mod absorb;
@@ -47,6 +48,7 @@ mod record;
 mod reservation;
 mod resident;
 pub mod signal;
+mod slot;
 mod store_id;
 mod table;
 mod unmap;
@@ -64,6 +66,7 @@ pub(crate) use record::{
     MemoryRecord, Perms, RESERVATION, StoreMark, ViolationSite, WindowObserver,
 };
 pub use resident::{Taken, memory_bytes, private_bytes};
+pub use slot::Slot;
 pub use store_id::StoreId;
 pub(crate) use table::memory_of;
 pub(crate) use view::{View, ViewMut};

@@ -1,0 +1,402 @@
+//! Calls that pass scalars and regions, in types of their own.
+//!
+//! Most functions take a few scalars and handles to regions, and return one of those or an error
+//! text. They are linked by a tuple of [`Slot`]s instead of wasmtime's dynamic values. All other
+//! functions are linked by [`Values`](super::work::Values). Guests cannot tell the difference:
+//! charges, limits, texts and the order of events are the same.
+//!
+//! A call to an idle guest of the same strand runs on the spot; see
+//! [`IdleCallee`](tombolo_exchange::IdleCallee).
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::AsContextMut;
+use wasmtime::component::types::Type;
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Lift, LinkerInstance, Lower, Resource,
+};
+
+use super::call::Target;
+use super::exit::charge_results;
+use super::guest::{Fault, ServingGuest};
+use super::guests::{AppGuests, CallFailure};
+use super::link::LinkedFunction;
+use super::proxy::{Caller, Held, PassError};
+use super::state::GuestState;
+use super::values::{VAL, block};
+use tombolo::internal::PackedRegions;
+use tombolo::internal::sys;
+use tombolo::{Lending, Recipient, Region};
+use tombolo_exchange::{GuestId, Request};
+use tombolo_region::Charge;
+
+type Slot = sys::Slot<Region>;
+
+/// The most parameters.
+const PARAMS: usize = 4;
+
+/// Handles in the order of their places.
+pub(super) type Handles = [Option<Resource<Region>>; PARAMS];
+
+/// Values with at most [`PARAMS`] handles to regions.
+pub(super) trait Regions {
+    /// Calls `visit` with each handle.
+    fn each_region(&mut self, visit: impl FnMut(&mut Resource<Region>));
+
+    /// Takes the handles out, and leaves stale ones in their places.
+    fn take_regions(&mut self) -> Handles {
+        let mut taken = Handles::default();
+        let mut places = taken.iter_mut();
+        self.each_region(|region| {
+            if let Some(place) = places.next() {
+                *place = Some(std::mem::replace(region, Resource::new_borrow(0)));
+            }
+        });
+        taken
+    }
+
+    /// Puts handles into the places from which others were taken.
+    fn put_regions(&mut self, handles: Handles) {
+        let mut handles = handles.into_iter().flatten();
+        self.each_region(|region| {
+            if let Some(handle) = handles.next() {
+                *region = handle;
+            }
+        });
+    }
+}
+
+/// Parameters of a function.
+pub(super) trait Params:
+    Regions + ComponentNamedList + Lift + Lower + Send + Sync + 'static
+{
+    /// The host memory that they take as dynamic values, in bytes.
+    const BYTES: u64;
+}
+
+/// Results of a function.
+pub(super) trait Results:
+    Regions + ComponentNamedList + Lift + Lower + Send + Sync + 'static
+{
+    /// Returns the host memory that they take as dynamic values, in bytes.
+    fn bytes(&self) -> u64;
+
+    /// Returns the bytes of their strings.
+    fn copied_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Returns the results that carry the text of a failed call, if there are such results.
+    fn refusal(_why: String) -> Option<Self> {
+        None
+    }
+}
+
+/// A slot for each name.
+macro_rules! slots {
+    ($name:ident) => {
+        Slot
+    };
+}
+
+macro_rules! params {
+    ($($count:literal: ($($name:ident),*);)*) => {
+        $(
+            impl Regions for ($(slots!($name),)*) {
+                fn each_region(&mut self, mut _visit: impl FnMut(&mut Resource<Region>)) {
+                    let ($($name,)*) = self;
+                    $(
+                        if let Slot::Handle(region) = $name {
+                            _visit(region);
+                        }
+                    )*
+                }
+            }
+
+            impl Params for ($(slots!($name),)*) {
+                const BYTES: u64 = $count * VAL;
+            }
+        )*
+    };
+}
+
+params! {
+    0: ();
+    1: (a);
+    2: (a, b);
+    3: (a, b, c);
+    4: (a, b, c, d);
+}
+
+impl Results for () {
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl Results for (Slot,) {
+    fn bytes(&self) -> u64 {
+        VAL
+    }
+}
+
+/// A value of a `result`.
+trait Payload: Lift + Lower + Send + Sync + 'static {
+    /// Returns the handle, if it is one.
+    fn region(&mut self) -> Option<&mut Resource<Region>> {
+        None
+    }
+}
+
+impl Payload for () {}
+impl Payload for bool {}
+impl Payload for u32 {}
+impl Payload for u64 {}
+impl Payload for i32 {}
+impl Payload for i64 {}
+impl Payload for f64 {}
+
+impl Payload for Resource<Region> {
+    fn region(&mut self) -> Option<&mut Resource<Region>> {
+        Some(self)
+    }
+}
+
+impl<T: Payload> Regions for (Result<T, String>,) {
+    fn each_region(&mut self, visit: impl FnMut(&mut Resource<Region>)) {
+        if let (Ok(value),) = self {
+            value.region().map(visit);
+        }
+    }
+}
+
+impl<T: Payload> Results for (Result<T, String>,) {
+    fn bytes(&self) -> u64 {
+        VAL + match &self.0 {
+            // As a dynamic value, nothing takes no box.
+            Ok(_) if T::IS_RUST_UNIT_TYPE => 0,
+            Ok(_) => block(VAL),
+            Err(why) => block(VAL) + block(why.len() as u64),
+        }
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        match &self.0 {
+            Ok(_) => 0,
+            Err(why) => why.len() as u64,
+        }
+    }
+
+    fn refusal(why: String) -> Option<Self> {
+        Some((Err(why),))
+    }
+}
+
+/// A call with slots.
+pub(super) struct SlotCall<P, R> {
+    pub(super) export: ComponentExportIndex,
+    /// With its interface, for messages.
+    pub(super) function: Arc<str>,
+    /// With stale handles in the places of `regions`.
+    pub(super) params: P,
+    pub(super) regions: PackedRegions,
+    /// The charge for the parameters, on the caller's account.
+    pub(super) charge: Option<Charge>,
+    pub(super) caller: Recipient,
+    /// When the caller began the call, if it runs on the spot. Then the callee's clock starts
+    /// there.
+    pub(super) begun: Option<Instant>,
+    pub(super) results: PhantomData<fn() -> R>,
+}
+
+/// The results of a [`SlotCall`].
+pub(super) struct SlotAnswer<R> {
+    /// With stale handles in the places of `regions`.
+    pub(super) results: R,
+    pub(super) regions: PackedRegions,
+    /// The charge for the results, on the caller's account.
+    pub(super) charge: Option<Charge>,
+    /// When the call had returned.
+    pub(super) ended: Instant,
+}
+
+impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
+    type Answer = SlotAnswer<R>;
+
+    /// Makes the call, and charges the results to the caller, which decides how long they are
+    /// kept.
+    async fn call(
+        self,
+        callee: &mut ServingGuest,
+        _: GuestId,
+    ) -> Result<Result<SlotAnswer<R>, String>, CallFailure> {
+        let SlotCall {
+            export,
+            function,
+            mut params,
+            regions,
+            charge,
+            caller,
+            begun,
+            results: _,
+        } = self;
+        if let Some(begun) = begun {
+            callee.start_clock_at(begun);
+        }
+        let broken = |error, borrowed| CallFailure {
+            error: Fault::during(&function, error),
+            borrowed,
+        };
+        let (handles, borrowed) =
+            unpack(regions, callee.store()).map_err(|error| broken(error, None))?;
+        params.put_regions(handles);
+        let (called, ended) = callee.call_typed::<P, R>(export, params).await;
+        let mut results = match called {
+            Ok(results) => results,
+            Err(error) => return Err(broken(error, Some(borrowed))),
+        };
+        drop(charge);
+        let bytes = results.bytes();
+        let packed = pack(callee.store(), &mut results, &caller, Caller::Receives);
+        if let Err(error) = borrowed.end(callee.store()) {
+            return Err(broken(error, None));
+        }
+        let guest = callee.name();
+        let (regions, _) = match packed {
+            Ok(packed) => packed,
+            Err(PassError::Fatal(error)) => return Err(broken(error, None)),
+            Err(PassError::Refused(why)) => {
+                return Ok(Err(format!(
+                    "the results of guest `{guest}` cannot be passed: {why}"
+                )));
+            }
+        };
+        let charge = match bytes {
+            0 => Ok(None),
+            bytes => charge_results(&caller, guest, bytes).map(Some),
+        };
+        Ok(charge.map(|charge| SlotAnswer {
+            results,
+            regions,
+            charge,
+            ended,
+        }))
+    }
+}
+
+/// Takes the handles out of values, and out of the store of the guest that sends them.
+pub(super) fn pack(
+    store: impl AsContextMut<Data = GuestState>,
+    values: &mut impl Regions,
+    to: &Recipient,
+    caller: Caller,
+) -> Result<(PackedRegions, Lending), PassError> {
+    let handles = values.take_regions();
+    match handles[0] {
+        None => Ok((PackedRegions::default(), Lending::default())),
+        Some(_) => PackedRegions::pack(store, handles.into_iter().flatten(), to)
+            .map_err(|error| caller.refused(error)),
+    }
+}
+
+/// Puts regions into the store of the guest that receives them.
+pub(super) fn unpack(
+    regions: PackedRegions,
+    store: impl AsContextMut<Data = GuestState>,
+) -> wasmtime::Result<(Handles, Held)> {
+    let mut handles = Handles::default();
+    let mut places = handles.iter_mut();
+    let borrowed = regions.unpack(store, |handle| {
+        if let Some(place) = places.next() {
+            *place = Some(handle);
+        }
+    })?;
+    Ok((handles, Held::regions(borrowed)))
+}
+
+/// Defines the function if it is of this kind, and returns whether it is.
+pub(super) fn define(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    function: &LinkedFunction,
+    target: &Arc<Target>,
+) -> wasmtime::Result<bool> {
+    let mut params = function.ty.params();
+    if !function.only_regions || !params.all(|(_, ty)| is_slot(&ty)) {
+        return Ok(false);
+    }
+    match function.ty.params().len() {
+        0 => define_with::<()>(instance, function, target),
+        1 => define_with::<(Slot,)>(instance, function, target),
+        2 => define_with::<(Slot, Slot)>(instance, function, target),
+        3 => define_with::<(Slot, Slot, Slot)>(instance, function, target),
+        4 => define_with::<(Slot, Slot, Slot, Slot)>(instance, function, target),
+        _ => Ok(false),
+    }
+}
+
+/// Returns whether a value of this type fits into a slot.
+fn is_slot(ty: &Type) -> bool {
+    matches!(
+        ty,
+        Type::Bool
+            | Type::S8
+            | Type::U8
+            | Type::S16
+            | Type::U16
+            | Type::S32
+            | Type::U32
+            | Type::S64
+            | Type::U64
+            | Type::Float32
+            | Type::Float64
+            | Type::Char
+            | Type::Own(_)
+            | Type::Borrow(_)
+    )
+}
+
+/// Defines a function with these parameters, if its results are of this kind.
+fn define_with<P: Params>(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    function: &LinkedFunction,
+    target: &Arc<Target>,
+) -> wasmtime::Result<bool> {
+    let name = &function.name;
+    let mut results = function.ty.results();
+    match (results.next(), results.next()) {
+        (None, _) => wrap::<P, ()>(instance, name, target),
+        (Some(ty), None) if is_slot(&ty) => wrap::<P, (Slot,)>(instance, name, target),
+        (Some(Type::Result(result)), None) if result.err() == Some(Type::String) => {
+            match result.ok() {
+                None => wrap::<P, (Result<(), String>,)>(instance, name, target),
+                Some(Type::Bool) => wrap::<P, (Result<bool, String>,)>(instance, name, target),
+                Some(Type::U32) => wrap::<P, (Result<u32, String>,)>(instance, name, target),
+                Some(Type::U64) => wrap::<P, (Result<u64, String>,)>(instance, name, target),
+                Some(Type::S32) => wrap::<P, (Result<i32, String>,)>(instance, name, target),
+                Some(Type::S64) => wrap::<P, (Result<i64, String>,)>(instance, name, target),
+                Some(Type::Float64) => wrap::<P, (Result<f64, String>,)>(instance, name, target),
+                Some(Type::Own(_)) => {
+                    wrap::<P, (Result<Resource<Region>, String>,)>(instance, name, target)
+                }
+                Some(_) => return Ok(false),
+            }
+        }
+        _ => return Ok(false),
+    }?;
+    Ok(true)
+}
+
+/// Defines a function with these parameters and results.
+fn wrap<P: Params, R: Results>(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    name: &str,
+    target: &Arc<Target>,
+) -> wasmtime::Result<()> {
+    let target = target.clone();
+    instance.func_wrap_async(name, move |store, params: P| {
+        let target = target.clone();
+        Box::new(async move { target.call_slots::<P, R>(store, params).await })
+    })
+}
