@@ -109,10 +109,53 @@ fn main() {
         ["access", quick, _] => access(quick == "quick", &mut text),
         ["calls", quick, _] => calls(quick == "quick", &mut text),
         ["life", quick, _] => life(quick == "quick", &mut text),
+        ["loop", kind, _] => repeat(kind, &mut text),
         [group, quick, _] => beside(group, quick == "quick", &mut text),
         _ => panic!("no such group: {arguments:?}"),
     }
     std::fs::write(format!("/out/{}", arguments[2]), text).unwrap();
+}
+
+/// Makes calls of one kind. `what` has the kind, how many calls a repeat makes, the number of
+/// repeats, and the bytes of the region, with colons in between.
+fn repeat(what: &str, text: &mut String) {
+    let mut parts = what.split(':');
+    let kind: &'static str = parts.next().unwrap().to_owned().leak();
+    let mut number = || parts.next().map_or(1, |it| it.parse().unwrap());
+    let (times, repeats, bytes): (u32, u32, u32) = (number(), number(), number());
+    let bytes = (bytes as usize).max(4096);
+    let mut rows = Rows::new("loop");
+    let mut region = Region::create("buffer", bytes as u64).unwrap();
+    for _ in 0..repeats {
+        match kind {
+            "nothing" => rows.time(kind, bytes, times, near::nothing),
+            "lend" => rows.time(kind, bytes, times, || near::lend(&region)),
+            "kept" => {
+                let mut window = region.try_write(..).unwrap();
+                rows.time(kind, bytes, times, || near::lend(&window.lend()));
+            }
+            "look" => rows.time(kind, bytes, times, || {
+                black_box(near::look(&region, How::Not));
+            }),
+            "pass" => {
+                let mut held = Some(region);
+                rows.time(kind, bytes, times, || {
+                    held = held.take().map(|region| near::pass(region, How::Not));
+                });
+                region = held.unwrap();
+            }
+            "far-nothing" => rows.time(kind, bytes, times, far::nothing),
+            "far-lend" => rows.time(kind, bytes, times, || far::lend(&region)),
+            "list" => {
+                let list = vec![1; bytes];
+                rows.time(kind, bytes, times, || {
+                    black_box(near::keep_bytes(&list));
+                });
+            }
+            _ => panic!("no such kind: {kind}"),
+        }
+    }
+    rows.write(text);
 }
 
 /// Sends every message back.
