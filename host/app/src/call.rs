@@ -4,6 +4,7 @@
 //! values and the charges for them.
 
 use std::marker::PhantomData;
+use std::mem::take;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -366,7 +367,12 @@ impl Target {
         };
         let (returned, inline) = match way {
             Way::Inline(idle) => match idle.lend(lender, lending).run(request(Some(begun))) {
-                InlineCall::Returned(returned) => (returned, true),
+                InlineCall::Returned(mut returned) => {
+                    if let (Ok(answer), Some(lending)) = returned.parts() {
+                        lending.note_over(take(&mut answer.over));
+                    }
+                    (returned, true)
+                }
                 InlineCall::Waits(sent) => (sent.returned().await, false),
             },
             Way::Queued(outgoing) => {
@@ -382,6 +388,7 @@ impl Target {
             regions,
             charge,
             ended: at,
+            over: _,
         } = answer.map_err(CallError::Refused)?;
         if inline {
             *ended = Some(at);

@@ -26,8 +26,7 @@ use super::link::LinkedFunction;
 use super::proxy::{Caller, Held, PassError};
 use super::state::GuestState;
 use super::values::{VAL, block};
-use tombolo::internal::PackedRegions;
-use tombolo::internal::sys;
+use tombolo::internal::{LendsOver, PackedRegions, sys};
 use tombolo::{Lending, Recipient, Region};
 use tombolo_exchange::{GuestId, Request};
 use tombolo_region::Charge;
@@ -218,6 +217,8 @@ pub(super) struct SlotAnswer<R> {
     pub(super) regions: PackedRegions,
     /// The charge for the results, on the caller's account.
     pub(super) charge: Option<Charge>,
+    /// The lends to the callee that are over.
+    pub(super) over: LendsOver,
     /// When the call had returned.
     pub(super) ended: Instant,
 }
@@ -260,7 +261,8 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
         drop(charge);
         let bytes = results.bytes();
         let packed = pack(callee.store(), &mut results, &caller, Caller::Receives);
-        if let Err(error) = borrowed.end(callee.store()) {
+        let mut over = LendsOver::default();
+        if let Err(error) = borrowed.end(callee.store(), &mut over) {
             return Err(broken(error, None));
         }
         let guest = callee.name();
@@ -281,6 +283,7 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
             results,
             regions,
             charge,
+            over,
             ended,
         }))
     }

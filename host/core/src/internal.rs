@@ -18,7 +18,7 @@ pub use crate::host::{Owner, Promise};
 /// The default limit of memory.
 pub use crate::limits::half_of_available;
 /// Lends without a store.
-pub use crate::transfer::{Lends, PackedRegions, is_region};
+pub use crate::transfer::{Lends, LendsOver, PackedRegions, is_region};
 /// Parts of values, and walks over their handles.
 pub use crate::walk::{each_resource, fold_parts};
 
@@ -30,7 +30,7 @@ use crate::ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WindowNote, Wr
 use crate::error::RegionError;
 use crate::host::{Region, RegionHost, RegionUsage};
 use crate::limits::Limits;
-use crate::transfer::{Lending, PackError, Parcel, Recipient};
+use crate::transfer::{Borrowed, Lending, PackError, Parcel, Recipient};
 
 /// The system below.
 ///
@@ -314,10 +314,41 @@ impl ParcelInternals for Parcel {
 pub trait LendingInternals {
     /// Returns the lends, to ask whether they are over.
     fn lends(&self) -> Lends;
+
+    /// Notes lends that are known to be over, so that [`Lending::end`] does not ask.
+    fn note_over(&mut self, over: LendsOver);
+}
+
+/// The borrowed regions of a call, as an app sees them.
+pub trait BorrowedInternals {
+    /// Ends the lends of a call that has returned, and notes those that are over then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Borrowed::end`].
+    fn end_noting<T: RegionView>(
+        self,
+        store: impl AsContextMut<Data = T>,
+        over: &mut LendsOver,
+    ) -> wasmtime::Result<()>;
+}
+
+impl BorrowedInternals for Borrowed {
+    fn end_noting<T: RegionView>(
+        self,
+        store: impl AsContextMut<Data = T>,
+        over: &mut LendsOver,
+    ) -> wasmtime::Result<()> {
+        self.end_noting(store, Ok(()), over)
+    }
 }
 
 impl LendingInternals for Lending {
     fn lends(&self) -> Lends {
         self.lends()
+    }
+
+    fn note_over(&mut self, over: LendsOver) {
+        self.note_over(over);
     }
 }

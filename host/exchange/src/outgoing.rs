@@ -229,6 +229,13 @@ pub struct Returned<G: ExchangeTypes, L: Lender<G>, A> {
 }
 
 impl<G: ExchangeTypes, L: Lender<G>, A> Returned<G, L, A> {
+    /// Returns the answer or the text for the caller, and the lends, so that the lender may note
+    /// what the answer says about them.
+    pub fn parts(&mut self) -> (&mut Result<A, String>, Option<&mut L::Lending>) {
+        let lending = self.guard.0.as_mut().map(|(_, lending)| lending);
+        (&mut self.answer, lending)
+    }
+
     /// Lets the caller go on. Returns its store, and the answer or the text for the caller.
     ///
     /// # Errors

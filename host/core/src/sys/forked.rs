@@ -40,7 +40,7 @@ fn marker() -> &'static Marker {
 }
 
 fn wiped_page() -> io::Result<&'static AtomicU64> {
-    let length = rustix::param::page_size();
+    let length = super::kernel::page_size();
     let page = ask(|| {
         // SAFETY: the kernel chooses the address, so that nothing that exists is
         // replaced.

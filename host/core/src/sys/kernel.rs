@@ -23,6 +23,16 @@ pub(super) fn ask<R, E: From<Errno>>(call: impl FnOnce() -> Result<R, E>) -> Res
     call()
 }
 
+/// Returns the size of the machine's pages in bytes.
+///
+/// rustix finds it in the program's own headers, which stops Valgrind.
+#[inline]
+pub(super) fn page_size() -> usize {
+    // SAFETY: it only reads what the C library knows.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("Linux has pages")
+}
+
 /// Calls that the tests refuse.
 #[cfg(test)]
 pub(crate) mod refusals {

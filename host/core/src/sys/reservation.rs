@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect};
 
 use super::allowance;
-use super::kernel::ask;
+use super::kernel::{ask, page_size};
 use super::unmap::unmap;
 use super::vmas::VmaCharge;
 
@@ -96,7 +96,7 @@ fn free() -> MutexGuard<'static, Free> {
 
 /// Rounds up to whole pages of this machine.
 fn in_pages(size: usize) -> usize {
-    size.next_multiple_of(rustix::param::page_size())
+    size.next_multiple_of(page_size())
 }
 
 /// Addresses for a linear memory, which uses the first `size` of them. Those are readable and
@@ -300,7 +300,7 @@ impl Reservation {
             self.look(end)?;
         }
         self.lives = self.lives.wrapping_add(1);
-        let page = rustix::param::page_size();
+        let page = page_size();
         // The pages up to the next one that is kept are returned in one step.
         let mut begun = 0;
         for kept in self.kept.iter().copied() {
@@ -322,7 +322,7 @@ impl Reservation {
 
     /// Looks for pages that are worth keeping: the first that are resident.
     fn look(&mut self, end: usize) -> io::Result<()> {
-        let page = rustix::param::page_size();
+        let page = page_size();
         let end = end.min(LOOKED_AT);
         let mut there = vec![0; end.div_ceil(page)];
         ask(|| {

@@ -7,9 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::param::page_size;
-
-use super::kernel::ask;
+use super::kernel::{ask, page_size};
 use super::pagemap::{self, ENTRY, EXCLUSIVE, OF_A_FILE, PRESENT, SWAPPED};
 use super::record::MemoryRecord;
 use super::store_id::StoreId;

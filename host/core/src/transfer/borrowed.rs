@@ -5,7 +5,7 @@ use wasmtime::AsContextMut;
 use wasmtime::component::{Resource, ResourceAny};
 
 use super::few::Few;
-use super::lending::LendRevoker;
+use super::lending::{LendRevoker, LendsOver};
 use crate::ctx::{RegionCtx, RegionView};
 use crate::host::Region;
 use crate::sys::StoreId;
@@ -71,8 +71,18 @@ impl Borrowed {
     /// drop its store.
     pub fn end<T: RegionView, R>(
         self,
+        store: impl AsContextMut<Data = T>,
+        returned: wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        self.end_noting(store, returned, &mut LendsOver::default())
+    }
+
+    /// Ends the lends as [`end`](Borrowed::end) does, and notes those that are over then.
+    pub(crate) fn end_noting<T: RegionView, R>(
+        self,
         mut store: impl AsContextMut<Data = T>,
         returned: wasmtime::Result<R>,
+        over: &mut LendsOver,
     ) -> wasmtime::Result<R> {
         let mut store = store.as_context_mut();
         let id = StoreId::of(&store);
@@ -92,6 +102,7 @@ impl Borrowed {
         } in self.lent
         {
             let unmapped = guard.end(id, end);
+            guard.note_over(over);
             let taken = match any {
                 // Takes the handle out of wasmtime's table as well.
                 Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),

@@ -10,6 +10,7 @@ use super::few::Few;
 use crate::ctx::RegionView;
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Region, RegionInner};
+use crate::identity::RegionId;
 use crate::sys::StoreId;
 use crate::window::{MaskedWindows, unmap_all, unmap_each, windows_of};
 
@@ -23,6 +24,20 @@ pub(super) struct LendRevoker {
     /// Whether the region had claims when the lend ended, and no windows were left. Then the
     /// region is freed when the last claim ends, and not now.
     claimed: bool,
+    /// Whether the ledger said that the lend is over, which is final.
+    over: bool,
+}
+
+/// Lends of which the ledger said that they are over. That is final, so their lender does not
+/// ask again.
+#[derive(Debug, Default)]
+pub struct LendsOver(Few<(RegionId, LendId)>);
+
+impl LendsOver {
+    fn contains(&self, lent: &Lent) -> bool {
+        let mut over = self.0.iter();
+        over.any(|(region, lend)| *lend == lent.lend && *region == lent.region.id)
+    }
 }
 
 impl LendRevoker {
@@ -33,6 +48,7 @@ impl LendRevoker {
             lend: lent.handle().lend().expect("it was just lent"),
             revoked: false,
             claimed: false,
+            over: false,
         }
     }
 
@@ -40,11 +56,20 @@ impl LendRevoker {
     pub(super) fn end(&mut self, store: StoreId, end: WindowEnd) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
-        let (windows, claimed) = self.region.ledger.revoke(self.lend, |ledger| {
-            (windows_of(ledger, self.claim, via), ledger.claims() > 0)
+        let (windows, claimed, over) = self.region.ledger.revoke(self.lend, |ledger| {
+            let windows = windows_of(ledger, self.claim, via);
+            (windows, ledger.claims() > 0, ledger.is_over(self.lend))
         });
+        self.over = over;
         self.claimed = claimed && windows.is_empty();
         unmap_each(store, &self.region, windows, end)
+    }
+
+    /// Notes in `over` if the lend was over when it ended.
+    pub(super) fn note_over(&self, over: &mut LendsOver) {
+        if self.over {
+            over.0.push((self.region.id, self.lend));
+        }
     }
 
     /// Drops the borrower's handle, after [`end`](LendRevoker::end).
@@ -77,6 +102,8 @@ impl Drop for LendRevoker {
 pub struct Lending {
     pub(super) lent: Few<Lent>,
     pub(super) masked: Vec<MaskedWindows>,
+    /// Those that are known to be over.
+    over: LendsOver,
 }
 
 #[derive(Debug)]
@@ -132,12 +159,17 @@ impl Lending {
         Lends(lends.map(|it| (it.region.clone(), it.lend)).collect())
     }
 
+    /// Notes lends that are known to be over.
+    pub(crate) fn note_over(&mut self, over: LendsOver) {
+        self.over = over;
+    }
+
     /// Returns whether the lends, and all re-lends of them, have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.lent
             .iter()
-            .all(|lent| lent.region.ledger().is_over(lent.lend))
+            .all(|lent| self.over.contains(lent) || lent.region.ledger().is_over(lent.lend))
     }
 
     /// Waits until the lends, and all re-lends of them, have ended. This takes longer than the

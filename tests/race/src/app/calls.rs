@@ -29,9 +29,9 @@ use crate::mock_region::{
 /// The shape of the app that is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// ExchangeTypes that call, and are not called.
+    /// Guests that call, and are not called.
     pub commands: usize,
-    /// ExchangeTypes that are called, and call others meanwhile.
+    /// Guests that are called, and call others meanwhile.
     pub servers: usize,
     /// The number of strands. Guests of a strand take turns, and call each other inline.
     pub strands: usize,
