@@ -6,6 +6,7 @@
 //! out of the caller and once into the callee.
 
 use std::marker::PhantomData;
+use std::mem::take;
 use std::sync::Arc;
 
 use wasmtime::StoreContextMut;
@@ -88,8 +89,8 @@ struct BytesCall<R> {
     /// With its interface, for messages.
     function: Arc<str>,
     bytes: Vec<u8>,
-    /// The charge for the bytes, on the caller's account.
-    charge: Charge,
+    /// The charge for the bytes, on the caller's account. `None` once the call was made.
+    charge: Option<Charge>,
     /// The guest that is charged for the result, because it decides how long it is kept.
     caller: Recipient,
     results: PhantomData<fn() -> R>,
@@ -102,31 +103,25 @@ where
     type Answer = Charged<R>;
 
     async fn call(
-        self,
+        &mut self,
         callee: &mut ServingGuest,
         _: GuestId,
     ) -> Result<Result<Charged<R>, String>, CallFailure> {
-        let BytesCall {
-            export,
-            function,
-            bytes,
-            charge,
-            caller,
-            results: _,
-        } = self;
+        let (export, function, caller) = (self.export, &self.function, &self.caller);
+        let (bytes, charge) = (take(&mut self.bytes), self.charge.take());
         let called = callee.enter(async |store, instance| {
-            let function = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
-            let answer = function.call_async(&mut *store, (&bytes,)).await?;
+            let callee = instance.get_typed_func::<(&[u8],), R>(&mut *store, export)?;
+            let answer = callee.call_async(&mut *store, (&bytes,)).await?;
             drop((bytes, charge));
             Ok(answer)
         });
         match called.await {
             Ok(answer) => {
-                let charge = charge_results(&caller, callee.name(), answer.bytes());
+                let charge = charge_results(caller, callee.name(), answer.bytes());
                 Ok(charge.map(|charge| (answer, charge)))
             }
             Err(error) => Err(CallFailure {
-                error: Fault::during(&function, error),
+                error: Fault::during(function, error),
                 borrowed: None,
             }),
         }
@@ -216,7 +211,7 @@ where
         export,
         function,
         bytes,
-        charge,
+        charge: Some(charge),
         caller,
         results: PhantomData,
     };

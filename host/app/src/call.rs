@@ -3,6 +3,7 @@
 //! `tombolo-exchange` takes the steps of a call in their order; see [`Outgoing`]. Here are the
 //! values and the charges for them.
 
+use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::take;
 use std::sync::{Arc, Weak};
@@ -13,7 +14,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentExportIndex, Val};
 
 use super::call_stats::CallCounter;
-use super::clock::Clock;
+use super::clock::{Clock, Paused};
 use super::guests::{AppGuests, Mailbox, Outgoing};
 use super::link::{ErrorSlot, LinkedFunction};
 use super::mailbox::CallLends;
@@ -24,9 +25,11 @@ use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
 use super::work::{GuestWork, Values};
 use crate::text;
-use tombolo::internal::{LendingInternals as _, PackedRegions};
+use tombolo::internal::LendingInternals as _;
 use tombolo::{Lending, Recipient, RegionView};
-use tombolo_exchange::{CallRefused, IdleCallee, InlineCall, Lender, Request, SentRequest};
+use tombolo_exchange::{
+    CallRefused, IdleCallee, InlineCall, Lender, Request, Returned, SentLentCall, SentRequest,
+};
 use tombolo_region::Charge;
 
 /// The text for a caller whose app is gone.
@@ -275,8 +278,7 @@ impl Target {
         let request = Values {
             export: self.export,
             function: self.function.clone(),
-            params,
-            charge,
+            params: Some((params, charge)),
             results: self.results,
             caller,
         };
@@ -307,15 +309,28 @@ impl Target {
 
     /// Makes a call with slots in a span of its own, and counts it. Otherwise as
     /// [`call`](Target::call).
-    pub(super) async fn call_slots<P: Params, R: Results>(
-        &self,
+    // Not an `async fn`, which would keep its arguments twice.
+    pub(super) fn call_slots<P: Params, R: Results>(
+        self: Arc<Self>,
         store: StoreContextMut<'_, GuestState>,
         params: P,
-    ) -> wasmtime::Result<R> {
+    ) -> impl Future<Output = wasmtime::Result<R>> + Send {
         let begun = Instant::now();
-        let mut ended = None;
-        let call = async {
-            match self.exchange_slots(store, params, begun, &mut ended).await {
+        let span = self.span();
+        let call = async move {
+            // What comes before the wait, if there is one, is not kept in the future.
+            let (result, ended) = match self.start_slots::<P, R>(store, params, begun) {
+                Ok(Started::Returned(results, ended)) => (Ok(results), ended),
+                Ok(Started::Waits(sent, paused)) => {
+                    let returned = sent.returned().await;
+                    drop(paused);
+                    (self.finish_slots(returned), Instant::now())
+                }
+                Err(error) => (Err(error), Instant::now()),
+            };
+            self.counter
+                .add_call(ended.saturating_duration_since(begun));
+            match result {
                 Ok(results) => Ok(results),
                 Err(CallError::Fatal(error)) => Err(error),
                 Err(CallError::Refused(why)) => {
@@ -324,29 +339,22 @@ impl Target {
                 }
             }
         };
-        let result = call.instrument(self.span()).await;
-        let ended = ended.unwrap_or_else(Instant::now);
-        self.counter
-            .add_call(ended.saturating_duration_since(begun));
-        result
+        call.instrument(span)
     }
 
-    /// Passes the arguments to the callee and gets the results back. If the call ran on the
-    /// spot, notes in `ended` when it ended, so that the clock is not read again.
-    async fn exchange_slots<P: Params, R: Results>(
+    /// Passes the arguments to the callee. If the callee is idle and does not wait, gets the
+    /// results back.
+    fn start_slots<'a, P: Params, R: Results>(
         &self,
-        mut store: StoreContextMut<'_, GuestState>,
+        mut store: StoreContextMut<'a, GuestState>,
         mut params: P,
         begun: Instant,
-        ended: &mut Option<Instant>,
-    ) -> Result<R, CallError> {
-        let admitted = self.admit_slots::<P>(&mut store);
-        let (way, charge) = match admitted {
+    ) -> Result<Started<'a, R>, CallError> {
+        let (way, charge) = match self.admit_slots::<P>(&mut store) {
             Ok(admitted) => admitted,
             Err(why) => {
                 // The canonical ABI has taken the handles from the caller already.
-                let handles = params.take_regions().into_iter().flatten();
-                PackedRegions::discard(&mut store, handles)?;
+                slots::discard(&mut store, &mut params)?;
                 return Err(CallError::Refused(why));
             }
         };
@@ -358,49 +366,54 @@ impl Target {
         let request = |begun| SlotCall::<P, R> {
             export: self.export,
             function: self.function.clone(),
-            params,
+            params: Some(params),
             regions,
             charge,
             caller,
             begun,
             results: PhantomData,
         };
-        let (returned, inline) = match way {
+        let mut returned = match way {
             Way::Inline(idle) => match idle.lend(lender, lending).run(request(Some(begun))) {
-                InlineCall::Returned(mut returned) => {
-                    if let (Ok(answer), Some(lending)) = returned.parts() {
-                        lending.note_over(take(&mut answer.over));
-                    }
-                    (returned, true)
-                }
-                InlineCall::Waits(sent) => (sent.returned().await, false),
+                InlineCall::Returned(returned) => returned,
+                InlineCall::Waits(sent) => return Ok(Started::Waits(sent, paused)),
             },
             Way::Queued(outgoing) => {
                 let boxed = |sent| GuestWork::Typed(Box::new(sent));
                 let call = outgoing.lend(lender, lending);
                 let sent = call.send(request(None), boxed, self.same_strand);
-                (sent.returned().await, false)
+                return Ok(Started::Waits(sent, paused));
             }
         };
+        let ended = match returned.parts() {
+            (Ok(answer), lending) => {
+                if let Some(lending) = lending {
+                    lending.note_over(take(&mut answer.over));
+                }
+                answer.ended
+            }
+            (Err(_), _) => Instant::now(),
+        };
+        paused.resume_at(ended);
+        Ok(Started::Returned(self.finish_slots(returned)?, ended))
+    }
+
+    /// Lets the caller go on, and puts the results into its store.
+    fn finish_slots<R: Results>(
+        &self,
+        returned: Returned<AppGuests, LenderStore<'_>, SlotAnswer<R>>,
+    ) -> Result<R, CallError> {
         let (LenderStore(mut store), answer) = returned.end()?;
         let SlotAnswer {
             mut results,
             regions,
             charge,
-            ended: at,
-            over: _,
+            ..
         } = answer.map_err(CallError::Refused)?;
-        if inline {
-            *ended = Some(at);
-            paused.resume_at(at);
-        } else {
-            drop(paused);
-        }
         if let Some(charge) = charge {
             store.data_mut().keep_in_call(charge);
         }
-        let (handles, _) = slots::unpack(regions, &mut store)?;
-        results.put_regions(handles);
+        let _ = slots::unpack(regions, &mut results, &mut store)?;
         match results.copied_bytes() {
             0 => {}
             bytes => self.count_copied(bytes),
@@ -444,6 +457,17 @@ impl Target {
         store.data_mut().keep_in_call(lifted);
         Ok(copied)
     }
+}
+
+/// A call with slots that was begun.
+enum Started<'a, R> {
+    /// It has returned, at this time.
+    Returned(R, Instant),
+    /// The caller waits, and its clock stands still.
+    Waits(
+        SentLentCall<AppGuests, LenderStore<'a>, SlotAnswer<R>>,
+        Paused,
+    ),
 }
 
 /// The way to a callee.

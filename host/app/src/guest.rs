@@ -145,11 +145,12 @@ impl ServingGuest {
 
 impl ServingGuest {
     /// Calls an export of this type. Also returns when it returned.
-    pub(super) async fn call_typed<P, R>(
+    // Not an `async fn`, which would keep its arguments twice.
+    pub(super) fn call_typed<P, R>(
         &mut self,
         export: ComponentExportIndex,
         params: P,
-    ) -> (wasmtime::Result<R>, Instant)
+    ) -> impl Future<Output = (wasmtime::Result<R>, Instant)> + Send
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
@@ -159,8 +160,17 @@ impl ServingGuest {
         let function = self
             .functions
             .get::<P, R>(export, || instance.get_typed_func(store, export));
-        let call = async |store: &mut Store<GuestState>| function?.call_async(store, params).await;
-        guest.enter_timed(call).await
+        async move {
+            let id = StoreId::of(&guest.store);
+            let result = match function {
+                Ok(function) => {
+                    let call = function.call_async(&mut guest.store, params);
+                    Metered::new(id, &guest.clock, &guest.status, call).await
+                }
+                Err(error) => Err(error),
+            };
+            guest.entered(result)
+        }
     }
 }
 
@@ -276,16 +286,13 @@ impl Guest {
         &mut self,
         call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        self.enter_timed(call).await.0
-    }
-
-    /// Makes a call into the store. Also returns when it ended.
-    async fn enter_timed<R>(
-        &mut self,
-        call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
-    ) -> (wasmtime::Result<R>, Instant) {
         let id = StoreId::of(&self.store);
         let result = Metered::new(id, &self.clock, &self.status, call(&mut self.store)).await;
+        self.entered(result).0
+    }
+
+    /// Notes that a call into the store has ended. Returns what came of it, and when it ended.
+    fn entered<R>(&self, result: wasmtime::Result<R>) -> (wasmtime::Result<R>, Instant) {
         let now = Instant::now();
         self.status.ran_at(now);
         // Outside of host calls, for example at the end of a call, wasmtime writes into the

@@ -9,6 +9,7 @@
 //! [`IdleCallee`](tombolo_exchange::IdleCallee).
 
 use std::marker::PhantomData;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,27 +28,26 @@ use super::proxy::{Caller, Held, PassError};
 use super::state::GuestState;
 use super::values::{VAL, block};
 use tombolo::internal::{LendsOver, PackedRegions, sys};
-use tombolo::{Lending, Recipient, Region};
+use tombolo::{Borrowed, Lending, Recipient, Region};
 use tombolo_exchange::{GuestId, Request};
 use tombolo_region::Charge;
 
 type Slot = sys::Slot<Region>;
 
-/// The most parameters.
-const PARAMS: usize = 4;
-
-/// Handles in the order of their places.
-pub(super) type Handles = [Option<Resource<Region>>; PARAMS];
-
-/// Values with at most [`PARAMS`] handles to regions.
+/// Values with handles to regions.
 pub(super) trait Regions {
+    /// The handles in the order of their places: one place for each that there can be.
+    type Handles: Default
+        + AsMut<[Option<Resource<Region>>]>
+        + IntoIterator<Item = Option<Resource<Region>>>;
+
     /// Calls `visit` with each handle.
     fn each_region(&mut self, visit: impl FnMut(&mut Resource<Region>));
 
     /// Takes the handles out, and leaves stale ones in their places.
-    fn take_regions(&mut self) -> Handles {
-        let mut taken = Handles::default();
-        let mut places = taken.iter_mut();
+    fn take_regions(&mut self) -> Self::Handles {
+        let mut taken = Self::Handles::default();
+        let mut places = taken.as_mut().iter_mut();
         self.each_region(|region| {
             if let Some(place) = places.next() {
                 *place = Some(std::mem::replace(region, Resource::new_borrow(0)));
@@ -57,7 +57,7 @@ pub(super) trait Regions {
     }
 
     /// Puts handles into the places from which others were taken.
-    fn put_regions(&mut self, handles: Handles) {
+    fn put_regions(&mut self, handles: Self::Handles) {
         let mut handles = handles.into_iter().flatten();
         self.each_region(|region| {
             if let Some(handle) = handles.next() {
@@ -104,6 +104,8 @@ macro_rules! params {
     ($($count:literal: ($($name:ident),*);)*) => {
         $(
             impl Regions for ($(slots!($name),)*) {
+                type Handles = [Option<Resource<Region>>; $count];
+
                 fn each_region(&mut self, mut _visit: impl FnMut(&mut Resource<Region>)) {
                     let ($($name,)*) = self;
                     $(
@@ -164,6 +166,8 @@ impl Payload for Resource<Region> {
 }
 
 impl<T: Payload> Regions for (Result<T, String>,) {
+    type Handles = [Option<Resource<Region>>; 1];
+
     fn each_region(&mut self, visit: impl FnMut(&mut Resource<Region>)) {
         if let (Ok(value),) = self {
             value.region().map(visit);
@@ -198,8 +202,8 @@ pub(super) struct SlotCall<P, R> {
     pub(super) export: ComponentExportIndex,
     /// With its interface, for messages.
     pub(super) function: Arc<str>,
-    /// With stale handles in the places of `regions`.
-    pub(super) params: P,
+    /// With stale handles in the places of `regions`, `None` once the call was made.
+    pub(super) params: Option<P>,
     pub(super) regions: PackedRegions,
     /// The charge for the parameters, on the caller's account.
     pub(super) charge: Option<Charge>,
@@ -229,46 +233,57 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
     /// Makes the call, and charges the results to the caller, which decides how long they are
     /// kept.
     async fn call(
-        self,
+        &mut self,
         callee: &mut ServingGuest,
         _: GuestId,
     ) -> Result<Result<SlotAnswer<R>, String>, CallFailure> {
-        let SlotCall {
-            export,
-            function,
-            mut params,
-            regions,
-            charge,
-            caller,
-            begun,
-            results: _,
-        } = self;
-        if let Some(begun) = begun {
+        if let Some(begun) = self.begun {
             callee.start_clock_at(begun);
         }
-        let broken = |error, borrowed| CallFailure {
-            error: Fault::during(&function, error),
+        let Some(mut params) = self.params.take() else {
+            unreachable!("a call is made once");
+        };
+        let regions = take(&mut self.regions);
+        let borrowed = match unpack(regions, &mut params, callee.store()) {
+            Ok(borrowed) => borrowed,
+            Err(error) => return Err(self.broken(error, None)),
+        };
+        let (called, ended) = callee.call_typed::<P, R>(self.export, params).await;
+        match called {
+            Ok(results) => self.returned(callee, results, borrowed, ended),
+            Err(error) => Err(self.broken(error, Some(borrowed))),
+        }
+    }
+}
+
+impl<P: Params, R: Results> SlotCall<P, R> {
+    fn broken(&self, error: wasmtime::Error, borrowed: Option<Held>) -> CallFailure {
+        CallFailure {
+            error: Fault::during(&self.function, error),
             borrowed,
-        };
-        let (handles, borrowed) =
-            unpack(regions, callee.store()).map_err(|error| broken(error, None))?;
-        params.put_regions(handles);
-        let (called, ended) = callee.call_typed::<P, R>(export, params).await;
-        let mut results = match called {
-            Ok(results) => results,
-            Err(error) => return Err(broken(error, Some(borrowed))),
-        };
-        drop(charge);
+        }
+    }
+
+    /// Takes the results out of the callee's store, and ends the lends.
+    #[expect(clippy::result_large_err, reason = "as that of `Request::call`")]
+    fn returned(
+        &mut self,
+        callee: &mut ServingGuest,
+        mut results: R,
+        borrowed: Held,
+        ended: Instant,
+    ) -> Result<Result<SlotAnswer<R>, String>, CallFailure> {
+        self.charge = None;
         let bytes = results.bytes();
-        let packed = pack(callee.store(), &mut results, &caller, Caller::Receives);
+        let packed = pack(callee.store(), &mut results, &self.caller, Caller::Receives);
         let mut over = LendsOver::default();
         if let Err(error) = borrowed.end(callee.store(), &mut over) {
-            return Err(broken(error, None));
+            return Err(self.broken(error, None));
         }
         let guest = callee.name();
         let (regions, _) = match packed {
             Ok(packed) => packed,
-            Err(PassError::Fatal(error)) => return Err(broken(error, None)),
+            Err(PassError::Fatal(error)) => return Err(self.broken(error, None)),
             Err(PassError::Refused(why)) => {
                 return Ok(Err(format!(
                     "the results of guest `{guest}` cannot be passed: {why}"
@@ -277,7 +292,7 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
         };
         let charge = match bytes {
             0 => Ok(None),
-            bytes => charge_results(&caller, guest, bytes).map(Some),
+            bytes => charge_results(&self.caller, guest, bytes).map(Some),
         };
         Ok(charge.map(|charge| SlotAnswer {
             results,
@@ -296,27 +311,40 @@ pub(super) fn pack(
     to: &Recipient,
     caller: Caller,
 ) -> Result<(PackedRegions, Lending), PassError> {
-    let handles = values.take_regions();
-    match handles[0] {
-        None => Ok((PackedRegions::default(), Lending::default())),
-        Some(_) => PackedRegions::pack(store, handles.into_iter().flatten(), to)
+    let mut handles = values.take_regions();
+    match handles.as_mut() {
+        [] | [None, ..] => Ok((PackedRegions::default(), Lending::default())),
+        _ => PackedRegions::pack(store, handles.into_iter().flatten(), to)
             .map_err(|error| caller.refused(error)),
     }
 }
 
-/// Puts regions into the store of the guest that receives them.
-pub(super) fn unpack(
-    regions: PackedRegions,
+/// Drops the handles of values, for a call that is refused before it begins.
+pub(super) fn discard(
     store: impl AsContextMut<Data = GuestState>,
-) -> wasmtime::Result<(Handles, Held)> {
-    let mut handles = Handles::default();
-    let mut places = handles.iter_mut();
+    values: &mut impl Regions,
+) -> wasmtime::Result<()> {
+    PackedRegions::discard(store, values.take_regions().into_iter().flatten())
+}
+
+/// Puts regions into the store of the guest that receives them, and their handles into values.
+pub(super) fn unpack<V: Regions>(
+    regions: PackedRegions,
+    values: &mut V,
+    store: impl AsContextMut<Data = GuestState>,
+) -> wasmtime::Result<Held> {
+    let mut handles = V::Handles::default();
+    let mut places = handles.as_mut().iter_mut();
+    if regions.is_empty() {
+        return Ok(Held::regions(Borrowed::default()));
+    }
     let borrowed = regions.unpack(store, |handle| {
         if let Some(place) = places.next() {
             *place = Some(handle);
         }
     })?;
-    Ok((handles, Held::regions(borrowed)))
+    values.put_regions(handles);
+    Ok(Held::regions(borrowed))
 }
 
 /// Defines the function if it is of this kind, and returns whether it is.
@@ -400,6 +428,6 @@ fn wrap<P: Params, R: Results>(
     let target = target.clone();
     instance.func_wrap_async(name, move |store, params: P| {
         let target = target.clone();
-        Box::new(async move { target.call_slots::<P, R>(store, params).await })
+        Box::new(target.call_slots::<P, R>(store, params))
     })
 }

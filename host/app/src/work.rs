@@ -94,9 +94,9 @@ pub(super) struct Values {
     pub(super) export: ComponentExportIndex,
     /// With its interface, for messages.
     pub(super) function: Arc<str>,
-    pub(super) params: Bundle,
-    /// The charge for the parameters, on the caller's account.
-    pub(super) charge: Charge,
+    /// The parameters, and the charge for them on the caller's account. `None` once the call was
+    /// made.
+    pub(super) params: Option<(Bundle, Charge)>,
     /// The number of results.
     pub(super) results: usize,
     pub(super) caller: Recipient,
@@ -108,21 +108,18 @@ impl Request<AppGuests> for Values {
     /// Makes the call, and charges the results to the caller, which decides how long they are
     /// kept.
     async fn call(
-        self,
+        &mut self,
         callee: &mut ServingGuest,
         from: GuestId,
     ) -> Result<Result<Charged<Bundle>, String>, CallFailure> {
-        let Values {
-            export,
-            function,
-            params,
-            charge,
-            results,
-            caller,
-        } = self;
+        let (function, caller) = (&self.function, &self.caller);
+        let (export, results) = (self.export, self.results);
         let broken = |error, borrowed| CallFailure {
-            error: Fault::during(&function, error),
+            error: Fault::during(function, error),
             borrowed,
+        };
+        let Some((params, charge)) = self.params.take() else {
+            unreachable!("a call is made once");
         };
         let (params, borrowed) = match params.unpack(callee.store()) {
             Ok(unpacked) => unpacked,
@@ -141,7 +138,7 @@ impl Request<AppGuests> for Values {
         }
         drop((params, charge));
         let bytes = values::bytes(&results);
-        let to = (from, &caller);
+        let to = (from, caller);
         let packed = Bundle::pack(callee.store(), results, to, Caller::Receives);
         if let Err(error) = borrowed.end(callee.store(), &mut LendsOver::default()) {
             return Err(broken(error, None));
@@ -149,7 +146,7 @@ impl Request<AppGuests> for Values {
         let guest = callee.name();
         match packed {
             Ok((bundle, _)) => {
-                let charge = charge_results(&caller, guest, bytes);
+                let charge = charge_results(caller, guest, bytes);
                 Ok(charge.map(|charge| (bundle, charge)))
             }
             Err(PassError::Fatal(error)) => Err(broken(error, None)),

@@ -1,5 +1,6 @@
 //! A guest that answers calls.
 
+use std::future::Future;
 use std::task::{Context, Poll};
 
 use crate::call::{Broken, Call};
@@ -38,13 +39,19 @@ impl<G: ExchangeTypes> Server<G> {
     }
 
     /// Makes a call whose caller has the guest in its hands.
-    pub(crate) async fn request<R: Request<G>>(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps its arguments twice"
+    )]
+    pub(crate) fn request<R: Request<G>>(
         mut self: Box<Self>,
-        request: R,
+        mut request: R,
         caller: GuestId,
-    ) -> (Box<Server<G>>, Called<G, R::Answer>) {
-        let called = request.call(&mut self.callee, caller).await;
-        (self, called)
+    ) -> impl Future<Output = (Box<Server<G>>, Called<G, R::Answer>)> + Send {
+        async move {
+            let called = request.call(&mut self.callee, caller).await;
+            (self, called)
+        }
     }
 
     /// Answers calls one at a time, in the order in which they come, until no command runs any

@@ -242,7 +242,8 @@ impl PackedRegions {
     }
 
     /// Returns whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.carried.iter().next().is_none()
     }
 

@@ -167,6 +167,7 @@ impl Log {
     }
 }
 
+#[derive(Default)]
 struct Parcel(Vec<Carried>);
 
 enum Carried {
@@ -520,7 +521,7 @@ impl Request<TestGuests> for Visit {
     type Answer = Parcel;
 
     async fn call(
-        self,
+        &mut self,
         guest: &mut Guest,
         _: GuestId,
     ) -> Result<Result<Parcel, String>, CallFailure<TestGuests>> {
@@ -530,7 +531,8 @@ impl Request<TestGuests> for Visit {
             let queued = &guest.mailbox.recipient().queued;
             queued.fetch_sub(1, SeqCst);
         }
-        let borrowed = guest.store.unpack(self.params);
+        let params = std::mem::take(&mut self.params);
+        let borrowed = guest.store.unpack(params);
         let stop_signal = guest.stop_signal.clone();
         // A call may lead to another one in the same guest, so its type is not spelled out.
         let acts: BoxFuture<'_, _> = Box::pin(guest.acts(self.depth));
