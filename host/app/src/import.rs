@@ -8,7 +8,7 @@ use super::bytes;
 use super::call::Target;
 use super::call_stats::{CallEdge, CallStats};
 use super::link::Link;
-use super::slots;
+use super::slot_import;
 use super::state::GuestState;
 use super::table::GuestTable;
 use tombolo_region::escape;
@@ -59,7 +59,7 @@ impl ImportWays<'_> {
             if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
                 continue;
             }
-            if !self.dynamic && slots::define(&mut instance, function, &target)? {
+            if !self.dynamic && slot_import::define(&mut instance, function, &target)? {
                 continue;
             }
             instance.func_new_async(&function.name, move |store, _, params, results| {

@@ -74,6 +74,7 @@ mod report;
 mod run;
 mod scope;
 mod signals;
+mod slot_import;
 mod slots;
 mod spec;
 mod start;

@@ -30,12 +30,12 @@ pub struct Broken<G: ExchangeTypes> {
     pub error: G::Error,
     /// The regions that were lent to it. They go after the store, whose memory has the windows.
     pub(crate) borrowed: Option<G::Borrowed>,
-    /// Tells the caller of the call that broke it the reason. That comes last.
+    /// Notifies the caller of the call that broke it of the reason. That comes last.
     pub(crate) tell_caller: Option<TellCaller>,
 }
 
-/// Tells a caller the reason why there are no results. Dropping it tells the caller that there
-/// are none.
+/// Notifies a caller of the reason why there are no results. If it is dropped, the caller learns
+/// only that there are none.
 pub(crate) type TellCaller = Box<dyn FnOnce(String) + Send>;
 
 impl<G: ExchangeTypes> Broken<G> {

@@ -19,7 +19,7 @@ pub(crate) struct Server<G: ExchangeTypes> {
 /// A guest after a call, and whether that broke it.
 pub(crate) type Answered<G> = (Box<Server<G>>, Result<(), Broken<G>>);
 
-/// What came of a request: an answer, a text for the caller, or a broken guest.
+/// The outcome of a request: an answer, a text for the caller, or a broken guest.
 pub(crate) type Called<G, A> = Result<Result<A, String>, CallFailure<G>>;
 
 impl<G: ExchangeTypes> Server<G> {
