@@ -1,9 +1,10 @@
 //! The tests of apps once more, in processes with other settings: with guests that share one
-//! strand and so run each other in place, and with calls that pass dynamic values.
+//! strand and so run each other in place, and with calls whose types Tombolo knows, which pass by
+//! these types or as dynamic values.
 
 use tombolo_test_util::child::tests_of_module;
 use tombolo_test_util::run::DYNAMIC_CALLS;
-use tombolo_test_util::three_guests::SHARE_STRAND;
+use tombolo_test_util::three_guests::{SHARE_STRAND, SHORT_CALLS};
 
 /// Runs the tests of one module in a process with these environment variables.
 #[track_caller]
@@ -32,17 +33,19 @@ fn resource_tests_pass() {
     pass("resources::", &[SHARE_STRAND]);
 }
 
-mod dynamic {
+/// Scripts are short enough for functions of scalars, which are linked by types.
+mod short {
     use super::*;
 
     #[test]
     fn app_tests_pass() {
-        pass("app::", &[DYNAMIC_CALLS]);
-        pass("app::", &[DYNAMIC_CALLS, SHARE_STRAND]);
+        pass("app::", &[SHORT_CALLS]);
+        pass("app::", &[SHORT_CALLS, SHARE_STRAND]);
+        pass("app::", &[SHORT_CALLS, SHARE_STRAND, DYNAMIC_CALLS]);
     }
 
     #[test]
     fn kill_tests_pass() {
-        pass("kill::", &[DYNAMIC_CALLS, SHARE_STRAND]);
+        pass("kill::", &[SHORT_CALLS, SHARE_STRAND]);
     }
 }

@@ -15,6 +15,10 @@ pub const SHARE_STRAND: &str = "TOMBOLO_TEST_SHARE_STRAND";
 static SHARES_STRAND: LazyLock<AtomicBool> =
     LazyLock::new(|| AtomicBool::new(std::env::var_os(SHARE_STRAND).is_some()));
 
+/// An environment variable. If it is set, `client` passes short scripts as numbers, by functions
+/// whose types Tombolo knows.
+pub const SHORT_CALLS: &str = "TOMBOLO_TEST_SHORT_CALLS";
+
 /// Sets whether guests that are created from now on share one strand. By default each has a
 /// strand of its own.
 pub fn share_strand(shares: bool) {
@@ -40,7 +44,11 @@ pub fn server(name: &str, path: impl AsRef<Path>) -> GuestSpec {
 
 /// Returns the guest that plays the scenario.
 pub fn client() -> GuestSpec {
-    program("client", artifacts::CALLS_CLIENT)
+    let mut client = program("client", artifacts::CALLS_CLIENT);
+    if std::env::var_os(SHORT_CALLS).is_some() {
+        client.env.push(("SHORT_CALLS".into(), "1".into()));
+    }
+    client
 }
 
 /// Returns the guest that `client` calls.

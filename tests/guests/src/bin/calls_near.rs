@@ -17,7 +17,7 @@ mod bindings {
 
 use bindings::Near;
 use bindings::exports::test::calls::near::{Failure, Guest, Region};
-use bindings::exports::test::calls::{deep, plain};
+use bindings::exports::test::calls::{deep, near_short, plain};
 use bindings::test::calls::{far, home};
 use tombolo_test_guests::node::{self, Page, word};
 use tombolo_test_guests::raw::regions::{ErrorCode, Rights};
@@ -52,6 +52,70 @@ fn say(script: &str) -> Result<String, String> {
         }
         "move-kept" => far::move_(rest, node::take_kept()),
         _ => node::say(script),
+    }
+}
+
+/// Returns the script in these numbers.
+fn script<const N: usize>(numbers: [u64; N]) -> String {
+    let bytes = numbers.into_iter().flat_map(u64::to_le_bytes);
+    let bytes = bytes.take_while(|byte| *byte != 0).collect();
+    String::from_utf8(bytes).expect("a text")
+}
+
+/// Returns a text as an error, except for the usual one.
+fn short(result: Result<String, String>) -> Result<(), String> {
+    match result {
+        Ok(text) if text == "done" => Ok(()),
+        Ok(text) => Err(format!("={text}")),
+        Err(error) => Err(error),
+    }
+}
+
+impl near_short::Guest for Near {
+    fn say(a: u64, b: u64, c: u64, d: u64) -> Result<(), String> {
+        short(say(&script([a, b, c, d])))
+    }
+
+    fn lend(it: &Region, a: u64, b: u64, c: u64) -> Result<(), String> {
+        short(<Near as Guest>::lend(script([a, b, c]), it))
+    }
+
+    fn move_(it: Region, a: u64, b: u64, c: u64) -> Result<(), String> {
+        short(<Near as Guest>::move_(script([a, b, c]), it))
+    }
+
+    fn make(a: u64, b: u64, c: u64) -> Result<Region, String> {
+        <Near as Guest>::make(script([a, b, c]))
+    }
+
+    fn small(a: u8, b: i8, c: u16, d: i16) -> i16 {
+        assert_eq!((a, b, c), (u8::MAX, i8::MIN, u16::MAX));
+        d
+    }
+
+    fn large(a: u32, b: i32, c: u64, d: i64) -> u64 {
+        assert_eq!((a, b, d), (u32::MAX, i32::MIN, i64::MIN));
+        c
+    }
+
+    fn others(a: f32, b: f64, c: char, d: bool) -> char {
+        assert_eq!((a, b, d), (f32::MIN_POSITIVE, f64::MAX, true));
+        c
+    }
+
+    fn negated(a: bool) -> bool {
+        !a
+    }
+
+    fn doubled(a: f64) -> Result<f64, String> {
+        match a.is_nan() {
+            true => Err("no number".into()),
+            false => Ok(2.0 * a),
+        }
+    }
+
+    fn back(it: Region) -> Region {
+        it
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::bindings::test::calls::{far, near};
+use super::bindings::test::calls::far;
+use super::near;
 use super::{POISONED, create, far_is_well, has, map, write};
 use tombolo_test_guests::node::{self, outcome, outcomes};
 use tombolo_test_guests::raw::regions::Rights;

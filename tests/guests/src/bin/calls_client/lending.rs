@@ -1,6 +1,7 @@
 //! Regions that are lent.
 
-use super::bindings::test::calls::{far, near};
+use super::bindings::test::calls::far;
+use super::near;
 use super::{all_is_well, create, has, map, write};
 use tombolo_test_guests::node::{self, outcome};
 use tombolo_test_guests::raw::regions::Rights;

@@ -1,6 +1,7 @@
 //! Limits, and handles that the guest does not have.
 
-use super::bindings::test::calls::{far, near};
+use super::bindings::test::calls::far;
+use super::near;
 use super::{all_is_well, create, has, write};
 use tombolo_test_guests::node::{self, GRANULE, Page, outcome, outcomes};
 use tombolo_test_guests::raw::regions::{ErrorCode, Region, Rights};

@@ -6,6 +6,7 @@ mod dying;
 mod lending;
 mod limits;
 mod moving;
+mod near;
 mod values;
 mod waiting;
 
@@ -24,7 +25,7 @@ mod bindings {
 }
 
 use bindings::exports::test::calls::home;
-use bindings::test::calls::{far, near};
+use bindings::test::calls::far;
 use tombolo_test_guests::node::{self, GRANULE, Page};
 use tombolo_test_guests::raw::regions::Region;
 use tombolo_test_guests::raw::windows::Access;

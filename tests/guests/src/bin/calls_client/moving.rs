@@ -1,7 +1,7 @@
 //! Regions that are moved, and bytes that their claims do not pin.
 
-use super::bindings::test::calls::near;
 use super::bindings::tombolo::memory::pins::{self, Span};
+use super::near;
 use super::{POISONED, all_is_well, create, far_is_well, has, map, write};
 use tombolo_test_guests::node::{GRANULE, Page, outcome, outcomes};
 use tombolo_test_guests::raw::regions::{Region, Rights};

@@ -1,10 +1,33 @@
 //! Values of all types, and handles in them.
 
-use super::bindings::test::calls::{deep, near, plain};
+use super::bindings::test::calls::{deep, near_short, plain};
+use super::near;
 use super::{create, write};
 use tombolo_test_guests::raw::regions::Region;
 
+/// Passes scalars, one by one.
+fn scalars() {
+    for d in [i16::MIN, -1, i16::MAX] {
+        assert_eq!(near_short::small(u8::MAX, i8::MIN, u16::MAX, d), d);
+    }
+    for c in [0, 1 << 32, u64::MAX] {
+        assert_eq!(near_short::large(u32::MAX, i32::MIN, c, i64::MIN), c);
+    }
+    for c in ['\0', 'a', '\u{10ffff}'] {
+        let seen = near_short::others(f32::MIN_POSITIVE, f64::MAX, c, true);
+        assert_eq!(seen, c);
+    }
+    assert!(near_short::negated(false) && !near_short::negated(true));
+    assert_eq!(near_short::doubled(-0.25), Ok(-0.5));
+    assert_eq!(near_short::doubled(f64::NAN), Err("no number".into()));
+    let region = super::create("back");
+    region.write_at(3, &[5]).unwrap();
+    let region = near_short::back(region);
+    assert_eq!(region.read_at(3, 1).unwrap(), [5]);
+}
+
 pub(super) fn values() {
+    scalars();
     let integers = [
         (0, 0, 0, 0, 0, 0, 0, 0),
         (

@@ -1,6 +1,6 @@
 //! Calls that would never return, and callees past their time.
 
-use super::bindings::test::calls::near;
+use super::near;
 use super::{POISONED, all_is_well, create, far_is_well, has, write};
 use tombolo_test_guests::node::outcomes;
 
