@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::param::page_size;
-
-use super::kernel::ask;
+use super::kernel::{ask, page_size};
 
 /// The bytes of an entry, one for each page.
 pub(super) const ENTRY: usize = 8;

@@ -47,11 +47,10 @@ use rustix::io::Errno;
 use rustix::mm::{
     MapFlags, MremapFlags, MsyncFlags, ProtFlags, mmap, mmap_anonymous, mremap_fixed, msync,
 };
-use rustix::param::page_size;
 use tombolo_region::GRANULE;
 
 use super::allowance;
-use super::kernel::ask;
+use super::kernel::{ask, page_size};
 use super::pagemap::{self, ENTRY, PRESENT, SWAPPED};
 use super::unmap::unmap;
 use super::vmas::VmaCharge;
