@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compile::{CompileLimits, CompilerProcess};
+use super::compile::{CompileLimits, CompilerProcess, SharedCode};
 use super::oom_policy::{Candidate, OnPressure, OomPolicy, Verdict};
 use super::spec::{CallSpec, ChannelSpec, CommandSpec, GuestSpec, ScopeSpec};
 use tombolo::pressure::{MemoryGauge, PressureSource};
@@ -19,6 +19,8 @@ pub struct AppBuilder {
     pub(super) host_limits: HostLimits,
     pub(super) compile_limits: CompileLimits,
     pub(super) compiler: Option<CompilerProcess>,
+    /// Code that other apps have too.
+    pub(super) shared_code: Option<SharedCode>,
     pub(super) command: CommandSpec,
     pub(super) guests: Vec<GuestSpec>,
     /// The permitted calls. All calls are permitted if this is `None`.

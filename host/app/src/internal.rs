@@ -5,6 +5,7 @@
 
 use std::io;
 
+pub use crate::compile::SharedCode;
 pub use crate::near::Hints;
 pub use crate::output::Lane;
 
@@ -21,6 +22,10 @@ pub trait AppBuilderInternals {
     /// Guests cannot tell the difference. It is slower, and is there to compare the two.
     #[must_use]
     fn dynamic_calls(self) -> AppBuilder;
+
+    /// Compiles only programs that no other app with this code has compiled.
+    #[must_use]
+    fn share_code(self, code: &SharedCode) -> AppBuilder;
 }
 
 impl AppBuilderInternals for AppBuilder {
@@ -30,6 +35,11 @@ impl AppBuilderInternals for AppBuilder {
 
     fn dynamic_calls(mut self) -> AppBuilder {
         self.dynamic_calls = true;
+        self
+    }
+
+    fn share_code(mut self, code: &SharedCode) -> AppBuilder {
+        self.shared_code = Some(code.clone());
         self
     }
 }

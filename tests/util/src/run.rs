@@ -1,14 +1,19 @@
 //! Runs apps to their end, and checks what must hold then.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tombolo::RegionHost;
-use tombolo_app::internal::AppBuilderInternals as _;
+use tombolo_app::internal::{AppBuilderInternals as _, SharedCode};
 use tombolo_app::{AppBuilder, AppHandle, CommandExit, Outcome};
 
 /// An environment variable. If it is set, all calls between guests pass dynamic values.
 pub const DYNAMIC_CALLS: &str = "TOMBOLO_TEST_DYNAMIC_CALLS";
+
+/// The code of all apps of a test program. Most of the time of a test would be spent in the
+/// compiler otherwise.
+static CODE: LazyLock<SharedCode> = LazyLock::new(SharedCode::default);
 
 /// How long an app may run.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -62,6 +67,7 @@ pub fn run_on(
         Some(_) => app.dynamic_calls(),
         None => app,
     };
+    let app = app.share_code(&CODE);
     let outcome = runtime.block_on(async {
         let app = app.start().await.expect("the app starts");
         let (handle, host) = (app.handle(), app.host().clone());

@@ -21,7 +21,7 @@ use wasmtime::{Engine, OptLevel};
 pub use self::error::{NamedBy, StartError};
 use self::programs::Programs;
 use super::builder::AppBuilder;
-use super::compile::{self, Compiler};
+use super::compile::{self, Compiler, SharedCode};
 use super::instance_size::InstanceSize;
 use super::interfaces;
 use super::link::{self, Interfaces, LinkErrors, LinkPlan, LinkWarning};
@@ -71,7 +71,7 @@ impl AppBuilder {
     pub fn check(&self) -> Findings {
         let mut findings = Findings::default();
         let level = OptLevel::None;
-        match self.tools(level, &mut findings) {
+        match self.tools(level, None, &mut findings) {
             Ok(tools) => {
                 let programs = Programs::of(&self.guests);
                 let mut compiler = self.compiler_for(&tools, level);
@@ -87,9 +87,12 @@ impl AppBuilder {
     pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
         let mut findings = Findings::default();
         let level = OptLevel::Speed;
-        let tools = self.tools(level, &mut findings)?;
+        let tools = self.tools(level, self.shared_code.as_ref(), &mut findings)?;
         let programs = Programs::of(&self.guests);
         let mut compiler = self.compiler_for(&tools, level);
+        if let Some(shared) = &self.shared_code {
+            compiler.share(shared);
+        }
         let sizes = self.examine(&tools, &programs, &mut compiler, false, &mut findings);
         let sizes = match (sizes, findings.errors.len()) {
             (Some(sizes), 0) => sizes,
@@ -158,12 +161,21 @@ impl AppBuilder {
     /// # Errors
     ///
     /// If the host itself is at fault, so that the guests cannot be checked.
-    fn tools(&self, level: OptLevel, findings: &mut Findings) -> Result<Tools, StartError> {
+    fn tools(
+        &self,
+        level: OptLevel,
+        shared: Option<&SharedCode>,
+        findings: &mut Findings,
+    ) -> Result<Tools, StartError> {
         self.description_errors(&mut findings.errors);
 
         let mut config = compile::engine_config(level);
         tombolo::prepare(&mut config)?;
-        let engine = Engine::new(&config).map_err(|error| StartError::Host(error.into()))?;
+        let engine = match shared {
+            Some(shared) => shared.engine(&config),
+            None => Engine::new(&config),
+        };
+        let engine = engine.map_err(|error| StartError::Host(error.into()))?;
         let mut linker: Linker<GuestState> = Linker::new(&engine);
         wasi::add_to_linker(&mut linker)
             .and_then(|()| tombolo::add_to_linker(&mut linker))

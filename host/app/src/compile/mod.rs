@@ -22,6 +22,7 @@
 //! | `process` | the compiler process, as the parent sees it |
 //! | `child` | the compiler process itself |
 //! | `protocol` | the messages between the two |
+//! | `shared` | code that several apps share |
 
 mod child;
 mod function;
@@ -29,6 +30,7 @@ mod limits;
 mod measure;
 mod process;
 mod protocol;
+mod shared;
 mod skeleton;
 mod totals;
 mod unfold;
@@ -43,6 +45,7 @@ pub(crate) use measure::measure;
 pub use process::CompilerProcess;
 use process::Worker;
 use protocol::Task;
+pub use shared::SharedCode;
 use skeleton::skeleton;
 pub(crate) use totals::{Core, Totals};
 
@@ -69,6 +72,7 @@ pub(crate) struct Compiler<'a> {
     level: OptLevel,
     limits: &'a CompileLimits,
     worker: Option<Worker>,
+    shared: Option<&'a SharedCode>,
 }
 
 impl<'a> Compiler<'a> {
@@ -85,7 +89,13 @@ impl<'a> Compiler<'a> {
             level,
             limits,
             worker: process.cloned().map(Worker::new),
+            shared: None,
         }
+    }
+
+    /// Shares what it compiles from now on. The engine must be the one of `shared`.
+    pub(crate) fn share(&mut self, shared: &'a SharedCode) {
+        self.shared = Some(shared);
     }
 
     /// Measures a component. Returns a skeleton with its types, which must not be run, and the
@@ -105,17 +115,7 @@ impl<'a> Compiler<'a> {
             other => wasmtime::Error::new(other),
         })?;
         let task = if check { Task::Check } else { Task::Types };
-        if let Some(worker) = &mut self.worker {
-            let compiled = worker.compile(task, self.level, wasm, self.limits)?;
-            return Ok((compiled.load(self.engine)?, measured.instance));
-        }
-        if check {
-            check_code(self.engine, wasm)?;
-        }
-        let bytes = skeleton(wasm).map_err(wasmtime::Error::new)?;
-        let component = Component::from_binary(self.engine, &bytes)
-            .map_err(|error| child::better(self.engine, wasm, error))?;
-        Ok((component, measured.instance))
+        Ok((self.compile(task, wasm)?, measured.instance))
     }
 
     /// Compiles a component that was measured.
@@ -124,12 +124,28 @@ impl<'a> Compiler<'a> {
     ///
     /// The component is invalid, or compiling it takes too much time or memory.
     pub(crate) fn code(&mut self, wasm: &[u8]) -> wasmtime::Result<Component> {
-        match &mut self.worker {
-            Some(worker) => {
-                let compiled = worker.compile(Task::Code, self.level, wasm, self.limits)?;
-                compiled.load(self.engine)
-            }
-            None => Component::from_binary(self.engine, wasm),
+        self.compile(Task::Code, wasm)
+    }
+
+    fn compile(&mut self, task: Task, wasm: &[u8]) -> wasmtime::Result<Component> {
+        match self.shared {
+            Some(shared) => shared.component(task, wasm, || self.compile_now(task, wasm)),
+            None => self.compile_now(task, wasm),
         }
+    }
+
+    fn compile_now(&mut self, task: Task, wasm: &[u8]) -> wasmtime::Result<Component> {
+        if let Some(worker) = &mut self.worker {
+            let compiled = worker.compile(task, self.level, wasm, self.limits)?;
+            return compiled.load(self.engine);
+        }
+        match task {
+            Task::Code => return Component::from_binary(self.engine, wasm),
+            Task::Check => check_code(self.engine, wasm)?,
+            Task::Types => {}
+        }
+        let bytes = skeleton(wasm).map_err(wasmtime::Error::new)?;
+        Component::from_binary(self.engine, &bytes)
+            .map_err(|error| child::better(self.engine, wasm, error))
     }
 }

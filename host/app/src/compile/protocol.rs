@@ -1,7 +1,7 @@
 //! The messages between the parent and the compiler process.
 
 /// A task for the child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Task {
     /// Compile a skeleton of the component, from which its types can be read.
     Types,
