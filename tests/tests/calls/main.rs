@@ -8,7 +8,7 @@
 //! | `embed` | `embed_harness`, as an embedder would do it, with parcels |
 //!
 //! In all of them each guest has a strand of its own. `settings` runs all but `embed` again
-//! with one strand, and with functions that are linked by types.
+//! with one strand, and `app` with dynamic values for functions that are linked by types.
 
 mod app;
 mod embed;

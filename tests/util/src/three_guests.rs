@@ -15,10 +15,6 @@ pub const SHARE_STRAND: &str = "TOMBOLO_TEST_SHARE_STRAND";
 static SHARES_STRAND: LazyLock<AtomicBool> =
     LazyLock::new(|| AtomicBool::new(std::env::var_os(SHARE_STRAND).is_some()));
 
-/// An environment variable. If it is set, `client` passes short scripts as numbers, by functions
-/// whose types Tombolo knows.
-pub const SHORT_CALLS: &str = "TOMBOLO_TEST_SHORT_CALLS";
-
 /// Sets whether guests that are created from now on share one strand. By default each has a
 /// strand of its own.
 pub fn share_strand(shares: bool) {
@@ -42,12 +38,10 @@ pub fn server(name: &str, path: impl AsRef<Path>) -> GuestSpec {
     guest
 }
 
-/// Returns the guest that plays the scenario.
+/// Returns the guest that plays the scenario. It calls `near` by functions of scalars where it can.
 pub fn client() -> GuestSpec {
     let mut client = program("client", artifacts::CALLS_CLIENT);
-    if std::env::var_os(SHORT_CALLS).is_some() {
-        client.env.push(("SHORT_CALLS".into(), "1".into()));
-    }
+    client.env.push(("SHORT_CALLS".into(), "1".into()));
     client
 }
 

@@ -1,5 +1,5 @@
 //! The guest `near`. If the environment variable `SHORT_CALLS` is set, short scripts are passed as
-//! numbers.
+//! numbers, by functions whose types Tombolo knows.
 
 use std::sync::LazyLock;
 
