@@ -41,7 +41,6 @@ pub(super) struct Target {
     table: Weak<GuestTable>,
     caller: Arc<Peer>,
     callee: Arc<Peer>,
-    same_strand: bool,
     export: ComponentExportIndex,
     /// With its interface, for messages.
     function: Arc<str>,
@@ -128,7 +127,6 @@ impl Target {
             table: Arc::downgrade(table),
             caller: caller.peer.clone(),
             callee: callee.peer.clone(),
-            same_strand: caller.template.strand == callee.template.strand,
             export,
             function: name,
             counter,
@@ -203,7 +201,7 @@ impl Target {
             let _paused = clock.pause(begun);
             let request = request(self.export, self.function.clone());
             let boxed = |sent: SentRequest<AppGuests, R>| GuestWork::Typed(Box::new(sent));
-            let sent = outgoing.send(request, boxed, self.same_strand);
+            let sent = outgoing.send(request, boxed);
             sent.answer().await
         });
         answer.await.map_err(|why| self.refused(why))
@@ -283,7 +281,7 @@ impl Target {
             caller,
         };
         let paused = clock.pause(Instant::now());
-        let sent = call.send(request, GuestWork::Values, self.same_strand);
+        let sent = call.send(request, GuestWork::Values);
         let returned = sent.returned().await;
         drop(paused);
         let (LenderStore(mut store), answer) = returned.end()?;
@@ -381,7 +379,7 @@ impl Target {
             Way::Queued(outgoing) => {
                 let boxed = |sent| GuestWork::Typed(Box::new(sent));
                 let call = outgoing.lend(lender, lending);
-                let sent = call.send(request(None), boxed, self.same_strand);
+                let sent = call.send(request(None), boxed);
                 return Ok(Started::Waits(sent, paused));
             }
         };
@@ -428,11 +426,7 @@ impl Target {
     ) -> Result<(Way, Option<Charge>), String> {
         // The caller runs, and its mailbox is replaced only after its end.
         let (caller, callee) = (self.caller.mailbox(), self.callee.mailbox());
-        let idle = match self.same_strand {
-            true => IdleCallee::take(callee, &caller),
-            false => Err(callee),
-        };
-        let way = match idle {
+        let way = match IdleCallee::take(callee, &caller) {
             Ok(idle) => Way::Inline(idle),
             Err(callee) => Way::Queued(self.begin_with(callee, &caller)?),
         };

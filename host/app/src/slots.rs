@@ -5,7 +5,7 @@
 //! functions are linked by [`Values`](super::work::Values). Guests cannot tell the difference:
 //! charges, limits, texts and the order of events are the same.
 //!
-//! A call to an idle guest of the same strand runs on the spot; see
+//! A call to an idle guest runs on the spot; see
 //! [`IdleCallee`](tombolo_exchange::IdleCallee).
 
 use std::marker::PhantomData;

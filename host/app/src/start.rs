@@ -1,6 +1,6 @@
 //! Starting an app: its guests are made, linked, and instantiated.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,14 +29,14 @@ use super::scope::{Scope, Scopes};
 use super::signals::{AppSignals, STOP_TIMEOUT};
 use super::spec::{ChannelSpec, CommandSpec, GuestSpec, Restart, ScopeSpec};
 use super::state::GuestState;
-use super::strand::Strands;
+use super::strand::{AppStrand, Strands};
 use super::supervisor::Supervisor;
 use super::table::{GuestEntry, GuestTable};
 use super::template::GuestTemplate;
 use super::ticker::Ticker;
 use super::values;
 use tombolo::internal::LimitsInternals as _;
-use tombolo::{Limits, RegionHost, Strand};
+use tombolo::{Limits, RegionHost};
 use tombolo_exchange::{ChannelSettings, GuestId, Member};
 
 /// Learns whether a guest could be instantiated.
@@ -93,7 +93,7 @@ impl AppBuilder {
             limits: &self.limits,
             commands: &commands,
             command: Some(self.command),
-            strands: BTreeMap::new(),
+            strands: AppStrand::of_all(&self.guests),
         };
         let guests = self.guests.into_iter().zip(components).zip(sizes);
         let (table, states) = maker.table(guests, &host, &grants)?;
@@ -182,8 +182,8 @@ struct TemplateMaker<'a> {
     commands: &'a [(GuestId, String)],
     /// Taken by the first command.
     command: Option<CommandSpec>,
-    /// The strands that have names.
-    strands: BTreeMap<String, Strand>,
+    /// The strand of each guest.
+    strands: Vec<AppStrand>,
 }
 
 impl TemplateMaker<'_> {
@@ -236,7 +236,7 @@ impl TemplateMaker<'_> {
         Ok(GuestTemplate {
             stdio,
             files: Arc::default(),
-            strand: self.strand(&spec),
+            strand: self.strands[guest.index()].clone(),
             command: is_first.then(|| self.command.take()).flatten(),
             limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
             size,
@@ -247,16 +247,6 @@ impl TemplateMaker<'_> {
             account: OnceLock::new(),
             spec,
         })
-    }
-
-    fn strand(&mut self, spec: &GuestSpec) -> Strand {
-        match &spec.strand {
-            Some(name) => {
-                let named = self.strands.entry(name.clone());
-                named.or_insert_with(Strand::new).clone()
-            }
-            None => Strand::new(),
-        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! Strands: guests that take turns.
 //!
-//! A strand is one task, which polls its guests one after the other. So no two guests of a
-//! strand ever run at once, on whichever thread the task runs. Different strands are different
-//! tasks. They run in parallel if the runtime has several threads. No wait blocks inside a
-//! poll, so a strand whose guest waits goes on with its other guests.
+//! A strand is one task, which polls its guests one after the other. It does so only while it
+//! holds the strand's [turn](Turn). So no two guests of a strand ever run at once, on whichever
+//! thread. Different strands are different tasks. They run in parallel if the runtime has several
+//! threads. No wait blocks inside a poll, so a strand whose guest waits goes on with its other
+//! guests.
 //!
 //! # Why live windows are sound
 //!
 //! Live windows within a strand rely on this module. Guests of a strand are instantiated,
-//! polled and dropped in one task. Inside a poll, another guest of the strand is polled in one
+//! polled and dropped by the holder of the strand's turn. That is its task, or a guest of
+//! another strand for the first poll of a call. Inside a poll, another guest is polled in one
 //! place only: in a call to it, from the idle slot of its [mailbox](tombolo_exchange::Mailbox).
-//! That is the future of an asynchronous host function. A context's strand and its guest's task
+//! That is the future of an asynchronous host function. A context's strand and its guest's turn
 //! come from one value.
 //!
 //! Control leaves a guest where its fiber suspends, also at an epoch tick in wasm, or where it
@@ -27,6 +29,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -34,12 +37,48 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use tombolo::Strand;
-use tombolo_exchange::GuestId;
+use tombolo_exchange::{GuestId, StrandTask, Turn};
+
+use super::spec::GuestSpec;
 
 /// The task of a guest, from its start to its end.
 pub(super) type GuestTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The strands of an app.
+/// A strand of an app.
+#[derive(Clone)]
+pub(super) struct AppStrand {
+    /// The strand of its guests' contexts.
+    pub(super) id: Strand,
+    pub(super) turn: Arc<Turn>,
+}
+
+impl AppStrand {
+    /// Makes a strand for this number of guests.
+    fn new(guests: usize) -> AppStrand {
+        AppStrand {
+            id: Strand::new(),
+            turn: Turn::new(guests),
+        }
+    }
+
+    /// Makes the strand of each of these guests.
+    pub(super) fn of_all(guests: &[GuestSpec]) -> Vec<AppStrand> {
+        let mut named = BTreeMap::new();
+        let names = guests.iter().filter_map(|guest| guest.strand.as_ref());
+        names.for_each(|name| *named.entry(name).or_insert(0) += 1);
+        let named: BTreeMap<_, _> = named
+            .into_iter()
+            .map(|(name, guests)| (name, AppStrand::new(guests)))
+            .collect();
+        let strand = |guest: &GuestSpec| match &guest.strand {
+            Some(name) => named[name].clone(),
+            None => AppStrand::new(1),
+        };
+        guests.iter().map(strand).collect()
+    }
+}
+
+/// The strands of an app, as they run.
 pub(super) struct Strands<T> {
     /// The way into the strand of each guest.
     enter: Vec<mpsc::UnboundedSender<GuestTask<T>>>,
@@ -53,17 +92,18 @@ pub(super) struct Strands<T> {
 
 impl<T: Send + 'static> Strands<T> {
     /// Makes the strands of these guests. To be called on a tokio runtime.
-    pub(super) fn new<'a>(guests: impl Iterator<Item = &'a Strand>) -> Strands<T> {
+    pub(super) fn new<'a>(guests: impl Iterator<Item = &'a AppStrand>) -> Strands<T> {
         let (tell, ended) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let mut made = BTreeMap::new();
-        let mut make = || {
+        let mut make = |turn: &Arc<Turn>| {
             let (enter, entering) = mpsc::unbounded_channel();
-            tasks.spawn(take_turns(entering, tell.clone()));
+            let guests = take_turns(entering, tell.clone());
+            tasks.spawn(StrandTask::new(turn.clone(), guests));
             enter
         };
         let enter = guests
-            .map(|strand| made.entry(strand).or_insert_with(&mut make).clone())
+            .map(|AppStrand { id, turn }| made.entry(id).or_insert_with(|| make(turn)).clone())
             .collect();
         Strands {
             enter,
@@ -150,7 +190,6 @@ async fn take_turns<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -169,7 +208,7 @@ mod tests {
     // rule 2
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn guests_of_a_strand_take_turns() {
-        let strand = Strand::new();
+        let strand = AppStrand::new(3);
         let mut strands = Strands::new([&strand; 3].into_iter());
         let (running, most) = (Arc::default(), Arc::<AtomicUsize>::default());
         for guest in 0..3 {
@@ -185,10 +224,29 @@ mod tests {
         assert_eq!((ended, most.load(Ordering::SeqCst)), (3, 1));
     }
 
+    #[test]
+    fn guests_of_a_named_strand_share_its_turn() {
+        let guest = |strand: Option<&str>| GuestSpec {
+            strand: strand.map(str::to_owned),
+            ..GuestSpec::new("guest", Vec::new())
+        };
+        let names = [Some("a"), None, Some("b"), Some("a"), None];
+        let strands = AppStrand::of_all(&names.map(guest));
+        let shared: Vec<bool> = strands.iter().map(|it| it.turn.is_shared()).collect();
+        assert_eq!(shared, [true, false, false, true, false]);
+        for (at, one) in strands.iter().enumerate() {
+            for (other_at, other) in strands.iter().enumerate() {
+                let same = at == other_at || [at, other_at] == [0, 3] || [at, other_at] == [3, 0];
+                assert_eq!(Arc::ptr_eq(&one.turn, &other.turn), same);
+                assert_eq!(one.id == other.id, same);
+            }
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn strands_run_in_parallel() {
         // Each waits for the other and keeps its thread.
-        let mut strands = Strands::new([&Strand::new(), &Strand::new()].into_iter());
+        let mut strands = Strands::new([&AppStrand::new(1), &AppStrand::new(1)].into_iter());
         let barrier = Arc::new(std::sync::Barrier::new(2));
         for guest in 0..2 {
             let barrier = barrier.clone();
@@ -210,7 +268,7 @@ mod tests {
             builder.build().unwrap()
         };
         let first = runtime();
-        let mut strands = first.block_on(async { Strands::new([&Strand::new()].into_iter()) });
+        let mut strands = first.block_on(async { Strands::new([&AppStrand::new(1)].into_iter()) });
         strands.enter(GuestId::new(0), Box::pin(std::future::pending::<()>()));
         drop(first);
         assert!(runtime().block_on(strands.next()).is_none());
@@ -219,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn aborted_strands_have_no_guests() {
-        let mut strands = Strands::<()>::new([&Strand::new()].into_iter());
+        let mut strands = Strands::<()>::new([&AppStrand::new(1)].into_iter());
         strands.enter(GuestId::new(0), Box::pin(std::future::pending()));
         strands.abort();
         assert!(strands.next().await.is_none());

@@ -11,7 +11,7 @@ use super::state::GuestState;
 use super::status::{GuestStatus, StopReason};
 use super::template::GuestTemplate;
 use tombolo::Recipient;
-use tombolo_exchange::GuestId;
+use tombolo_exchange::{GuestId, Turn};
 
 /// All guests of an app, by their ids.
 ///
@@ -32,6 +32,8 @@ pub(super) struct GuestEntry {
 pub(super) struct Peer {
     pub(super) id: GuestId,
     pub(super) name: Arc<str>,
+    /// The turn of its strand.
+    turn: Arc<Turn>,
     record: Mutex<Record>,
 }
 
@@ -56,10 +58,12 @@ impl GuestEntry {
         state: &GuestState,
     ) -> (GuestEntry, Inbox) {
         let name: Arc<str> = template.spec.name.as_str().into();
-        let (mailbox, inbox) = Mailbox::new(id, name.clone(), state.recipient());
+        let turn = template.strand.turn.clone();
+        let (mailbox, inbox) = Mailbox::new(id, name.clone(), turn.clone(), state.recipient());
         let peer = Peer {
             id,
             name,
+            turn,
             record: Mutex::new(Record {
                 mailbox,
                 status: state.status.clone(),
@@ -115,7 +119,7 @@ impl Peer {
     /// Begins a new incarnation. From now on callers, the OOM killer and the app's handles
     /// see this one.
     pub(super) fn new_incarnation(&self, to: Recipient, status: Arc<GuestStatus>) -> Inbox {
-        let (mailbox, inbox) = Mailbox::new(self.id, self.name.clone(), to);
+        let (mailbox, inbox) = Mailbox::new(self.id, self.name.clone(), self.turn.clone(), to);
         let mut record = self.record();
         let before = (
             std::mem::replace(&mut record.mailbox, mailbox),

@@ -10,9 +10,10 @@ use super::instance_size::InstanceSize;
 use super::output::Stdio;
 use super::spec::{CommandSpec, GuestSpec};
 use super::state::GuestState;
+use super::strand::AppStrand;
 use super::wasi;
 use tombolo::internal::{RegionCtxBuilderInternals as _, RegionCtxInternals as _};
-use tombolo::{Limits, RegionHost, Strand};
+use tombolo::{Limits, RegionHost};
 use tombolo_region::Account;
 
 /// Everything that a guest is made from, at its start and at each restart.
@@ -22,7 +23,7 @@ pub(super) struct GuestTemplate {
     pub(super) command: Option<CommandSpec>,
     pub(super) limits: Limits,
     /// The strand on which the guest runs.
-    pub(super) strand: Strand,
+    pub(super) strand: AppStrand,
     pub(super) component: Component,
     /// The host memory of its core instances.
     pub(super) size: InstanceSize,
@@ -52,7 +53,7 @@ impl GuestTemplate {
             .context(self.spec.name.clone())
             .limits(self.limits.clone())
             .account(self.account.get().cloned())
-            .run_by_us(&self.strand)
+            .run_by_us(&self.strand.id)
             .build();
         let _ = self.account.set(regions.owner().account.clone());
         Ok(GuestState::new(

@@ -1,7 +1,6 @@
-//! The slot in which a guest waits for calls, and from which a guest of the same strand runs
-//! it inline.
+//! The slot in which a guest waits for calls, and from which another guest runs it inline.
 //!
-//! Guests of a strand take turns. So a guest that calls another of its strand finds that one
+//! Guests of a strand take [turns](crate::Turn). So a guest that has the turn finds another one
 //! idle, or busy. If the callee is idle and its queue is empty, the caller begins the call in
 //! place. It goes on as soon as the call has returned, without a message or a turn of the
 //! strand in between.
@@ -24,7 +23,7 @@ pub(crate) type InlineCall<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>
 
 /// The idle slot of a guest `G`. A call that breaks the guest yields an `E`.
 ///
-/// Only the guest's own strand uses it, so its lock is never contended.
+/// Only who holds the turn of the guest's strand uses it, so its lock is never contended.
 pub(crate) struct IdleSlot<G, E>(Mutex<SlotState<G, E>>);
 
 enum SlotState<G, E> {
@@ -110,7 +109,7 @@ impl<G, E> IdleSlot<G, E> {
     }
 
     /// Begins a call in the guest, if it is idle and `free` for it. To be called by another
-    /// guest of its strand. Polls the call once, and waits for nothing.
+    /// guest, which holds the strand's turn. Polls the call once, and waits for nothing.
     ///
     /// # Errors
     ///
@@ -138,7 +137,7 @@ impl<G, E> IdleSlot<G, E> {
     }
 
     /// Takes the guest and the waker of its task, if it is idle and `free`. To be called by
-    /// another guest of its strand, which [runs](IdleSlot::run) a call in it or
+    /// another guest, which holds the strand's turn and [runs](IdleSlot::run) a call in it or
     /// [puts it back](IdleSlot::put_back) before its own poll ends.
     pub(crate) fn take(&self, free: impl FnOnce(&G) -> bool) -> Option<(G, Waker)> {
         let mut place = self.place();

@@ -1,4 +1,4 @@
-//! Calls to a guest that is idle, on the caller's own strand.
+//! Calls to a guest that is idle, on the caller's own thread.
 //!
 //! The caller takes the callee out of its slot, and polls the call once on the spot. Most calls
 //! return by that poll. Such a call has no place in a queue and no channel for its answer, and
@@ -32,14 +32,14 @@ use tracing::{Instrument, Span};
 use crate::call::Broken;
 use crate::guests::{CallFailure, ExchangeTypes};
 use crate::idle::Unfinished;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Entered, Mailbox};
 use crate::outgoing::{Lender, LenderGuard, Returned, SentCall, SentLentCall};
 use crate::request::Request;
 use crate::server::{Answered, Called, Server};
 use crate::sync::oneshot;
 use crate::waits::WaitEdge;
 
-/// An idle guest in the hands of another guest of its strand, which is noted as waiting for it.
+/// An idle guest in the hands of its caller, which is noted as waiting for it.
 /// Dropping this puts the guest back and removes the note.
 ///
 /// It must not be kept beyond the poll in which it was taken: meanwhile the guest's own task
@@ -50,20 +50,27 @@ pub struct IdleCallee<G: ExchangeTypes> {
     /// `None` once the call has begun.
     taken: Option<(Box<Server<G>>, Waker)>,
     mailbox: Arc<Mailbox<G>>,
+    /// Declared last, so that the callee's strand goes on when the callee is back in its slot.
+    _entered: Entered,
 }
 
 impl<G: ExchangeTypes> IdleCallee<G> {
     /// Takes the callee if it is idle and its queue is empty. `caller` is the mailbox of the
-    /// caller's current incarnation, which must be on the callee's strand.
+    /// caller's current incarnation. If the callee is on another strand, takes the
+    /// [turn](crate::Turn) of that too.
     ///
     /// # Errors
     ///
-    /// Returns the callee's mailbox if it is busy or has ended. Make the call by
+    /// Returns the callee's mailbox if it is busy or has ended, if its turn cannot be had now, or
+    /// if its strand differs and the caller shares its own. Make the call by
     /// [`Outgoing`](crate::Outgoing) then.
     pub fn take(
         callee: Arc<Mailbox<G>>,
         caller: &Mailbox<G>,
     ) -> Result<IdleCallee<G>, Arc<Mailbox<G>>> {
+        let Some(entered) = callee.enter(caller.turns(&callee)) else {
+            return Err(callee);
+        };
         let Some(taken) = callee.take_idle() else {
             return Err(callee);
         };
@@ -71,6 +78,7 @@ impl<G: ExchangeTypes> IdleCallee<G> {
             waiting: Some(callee.wait_idle_from(caller)),
             taken: Some(taken),
             mailbox: callee,
+            _entered: entered,
         })
     }
 

@@ -8,12 +8,13 @@
 //! | type | role |
 //! |---|---|
 //! | [`Outgoing`], [`LentCall`], [`SentLentCall`], [`Returned`] | a call, step by step, on the caller's side |
-//! | [`IdleCallee`], [`LentIdleCallee`], [`InlineCall`] | the same with a callee that is idle, on the caller's strand |
+//! | [`IdleCallee`], [`LentIdleCallee`], [`InlineCall`] | the same with a callee that is idle, on the caller's thread |
 //! | [`Lender`] | a caller's store while it lends |
 //! | [`Mailbox`], [`Inbox`] | an incarnation of a guest, as its callers reach it |
 //! | [`Callee`], [`Work`] | a callee's store, and what it does in one call |
 //! | [`Request`], [`SentRequest`] | work in types of its own, with its answer |
 //! | [`Broken`] | a guest that cannot go on, and what is left to do for it |
+//! | [`Turn`], [`StrandTask`] | a strand, whose guests never run at once |
 //! | [`Channels`] | bounded queues of messages |
 //!
 //! # Guarantees
@@ -29,8 +30,8 @@
 //!
 //! # Features
 //!
-//! `shuttle` replaces locks and channels by those of the model checker of this name. It is for
-//! tests only.
+//! `shuttle` replaces locks and channels by those of the model checker of this name, and `loom`
+//! replaces locks. They are for tests only.
 #![forbid(unsafe_code)]
 
 mod call;
@@ -45,6 +46,7 @@ mod outgoing;
 mod request;
 mod server;
 mod sync;
+mod turn;
 mod waits;
 
 pub use call::Broken;
@@ -59,4 +61,5 @@ pub use inline::{IdleCallee, InlineCall, LentIdleCallee};
 pub use mailbox::Mailbox;
 pub use outgoing::{CallRefused, Lender, LentCall, Outgoing, Returned, SentCall, SentLentCall};
 pub use request::{Request, SentRequest};
+pub use turn::{HeldTurn, StrandTask, Turn};
 pub use waits::LentRegions;

@@ -1,5 +1,4 @@
-//! The mailbox of a guest: a queue of calls, and a slot from which a guest of the same strand
-//! runs it inline.
+//! The mailbox of a guest: a queue of calls, and a slot from which another guest runs it inline.
 
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
@@ -11,6 +10,7 @@ use crate::idle::IdleSlot;
 use crate::inbox::{Inbox, MailboxItem};
 use crate::server::Server;
 use crate::sync::{Mutex, mpsc};
+use crate::turn::{HeldTurn, Turn};
 use crate::waits::{WaitEdge, WaitNode};
 
 /// An incarnation of a guest, as its callers reach it.
@@ -25,16 +25,19 @@ pub struct Mailbox<G: ExchangeTypes> {
     queue: mpsc::UnboundedSender<MailboxItem<G>>,
     /// Holds the guest while it waits for calls.
     idle: IdleSlot<Box<Server<G>>, Broken<G>>,
+    /// The turn of the guest's strand.
+    turn: Arc<Turn>,
     recipient: G::Recipient,
     /// Why the guest has ended.
     exit_reason: Mutex<Option<String>>,
 }
 
 impl<G: ExchangeTypes> Mailbox<G> {
-    /// Makes the mailbox of an incarnation.
+    /// Makes the mailbox of an incarnation, on the strand that has this turn.
     pub fn new(
         guest: GuestId,
         name: Arc<str>,
+        turn: Arc<Turn>,
         recipient: G::Recipient,
     ) -> (Arc<Mailbox<G>>, Inbox<G>) {
         let (queue, inbox) = Inbox::new();
@@ -43,6 +46,7 @@ impl<G: ExchangeTypes> Mailbox<G> {
             name,
             queue,
             idle: IdleSlot::default(),
+            turn,
             recipient,
             exit_reason: Mutex::new(None),
         };
@@ -59,16 +63,15 @@ impl<G: ExchangeTypes> Mailbox<G> {
         &self.recipient
     }
 
-    /// Sends a call. If the guest shares the caller's strand and is idle, runs the call
-    /// inline until it waits.
+    /// Sends a call. Runs it inline until it waits, if the guest is idle and its turn can be had.
     ///
     /// # Errors
     ///
     /// If the guest has ended.
-    pub(crate) fn send(&self, call: Box<Call<G>>, same_strand: bool) -> Result<(), HasEnded> {
-        let begun = match same_strand {
-            true => self.idle.begin(call, |it| it.is_free(), Server::answer),
-            false => Err(call),
+    pub(crate) fn send(&self, call: Box<Call<G>>, turns: Turns) -> Result<(), HasEnded> {
+        let begun = match self.enter(turns) {
+            Some(_entered) => self.idle.begin(call, |it| it.is_free(), Server::answer),
+            None => Err(call),
         };
         match begun {
             Ok(()) => Ok(()),
@@ -80,7 +83,8 @@ impl<G: ExchangeTypes> Mailbox<G> {
     }
 
     /// Takes the guest and the waker of its task, if the guest is idle and its queue is empty.
-    /// To be called by another guest of its strand; see [`IdleSlot::take`].
+    /// To be called by a guest that has [entered](Mailbox::enter) its strand; see
+    /// [`IdleSlot::take`].
     pub(crate) fn take_idle(&self) -> Option<(Box<Server<G>>, Waker)> {
         self.idle.take(|it| it.is_free())
     }
@@ -93,6 +97,27 @@ impl<G: ExchangeTypes> Mailbox<G> {
     /// Notes that the guest `from` waits for this one, which is idle.
     pub(crate) fn wait_idle_from(&self, from: &Mailbox<G>) -> WaitEdge<G::Lends> {
         from.node.wait_idle(&self.node)
+    }
+
+    /// Returns whose turn a call from this guest to the callee needs to run inline.
+    pub(crate) fn turns(&self, callee: &Mailbox<G>) -> Turns {
+        if Arc::ptr_eq(&self.turn, &callee.turn) {
+            Turns::Same
+        } else if self.turn.is_shared() {
+            Turns::Shared
+        } else {
+            Turns::Other
+        }
+    }
+
+    /// Enters the guest's strand for as long as the result lives, if a caller may. A caller of
+    /// the same strand is already there.
+    pub(crate) fn enter(&self, turns: Turns) -> Option<Entered> {
+        match turns {
+            Turns::Same => Some(Entered(None)),
+            Turns::Other => self.turn.try_hold().map(|held| Entered(Some(held))),
+            Turns::Shared => None,
+        }
     }
 
     /// Notes that the guest `from` waits for this one, until the returned edge is dropped
@@ -188,6 +213,22 @@ impl<G: ExchangeTypes> Mailbox<G> {
         exit
     }
 }
+
+/// The turns of a caller and its callee.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turns {
+    /// The guests are of one strand, whose turn the running caller has.
+    Same,
+    /// The caller is alone on its strand, and the callee is on another one.
+    Other,
+    /// The strands differ, and other guests of the caller's go on while the callee runs.
+    Shared,
+}
+
+/// The callee's strand, in which no other guest runs.
+pub(crate) struct Entered(
+    #[expect(dead_code, reason = "it is held until this is dropped")] Option<HeldTurn>,
+);
 
 /// The error that the guest has ended.
 #[derive(Debug)]

@@ -15,7 +15,7 @@
 //! A request that lends nothing skips the steps with lends: [`Outgoing::send`],
 //! [`SentCall::answer`].
 //!
-//! If the callee is idle and on the caller's strand, [`IdleCallee`] takes the same steps without
+//! If the callee is idle and its turn can be had, [`IdleCallee`] takes the same steps without
 //! queue and reply.
 //!
 //! The call belongs to the callee's task. If the caller is ended meanwhile, its windows on
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use crate::call::Call;
 use crate::guest_id::GuestId;
 use crate::guests::ExchangeTypes;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Turns};
 use crate::request::{Reply, Request, SentRequest};
 use crate::waits::WaitEdge;
 
@@ -72,6 +72,7 @@ pub trait Lender<G: ExchangeTypes> {
 /// that.
 pub struct Outgoing<G: ExchangeTypes> {
     mailbox: Arc<Mailbox<G>>,
+    turns: Turns,
     waiting: WaitEdge<G::Lends>,
 }
 
@@ -88,6 +89,7 @@ impl<G: ExchangeTypes> Outgoing<G> {
             return Err(CallRefused::Ended(callee.exit_reason()));
         }
         Ok(Outgoing {
+            turns: caller.turns(&callee),
             mailbox: callee,
             waiting,
         })
@@ -109,18 +111,20 @@ impl<G: ExchangeTypes> Outgoing<G> {
     }
 
     /// Sends a call that lends nothing. The call is queued, or runs inline until it waits.
-    /// `wrap` makes the callee's work of the request; `same_strand` is whether the two guests
-    /// take turns.
+    /// `wrap` makes the callee's work of the request.
     pub fn send<R: Request<G>>(
         self,
         request: R,
         wrap: impl FnOnce(SentRequest<G, R>) -> G::Work,
-        same_strand: bool,
     ) -> SentCall<G, R::Answer> {
-        let Outgoing { mailbox, waiting } = self;
+        let Outgoing {
+            mailbox,
+            turns,
+            waiting,
+        } = self;
         let (sent, reply) = SentRequest::new(request);
         let call = Call::new(waiting, wrap(sent));
-        let sent = mailbox.send(call, same_strand);
+        let sent = mailbox.send(call, turns);
         SentCall {
             reply: sent.is_ok().then_some(reply),
             mailbox,
@@ -190,11 +194,10 @@ impl<G: ExchangeTypes, L: Lender<G>> LentCall<G, L> {
         self,
         request: R,
         wrap: impl FnOnce(SentRequest<G, R>) -> G::Work,
-        same_strand: bool,
     ) -> SentLentCall<G, L, R::Answer> {
         let LentCall { call, guard } = self;
         SentLentCall {
-            call: call.send(request, wrap, same_strand),
+            call: call.send(request, wrap),
             guard,
         }
     }

@@ -51,7 +51,8 @@ impl Guests {
         }
     }
 
-    /// Returns an app in which `user` measures a group of rows beside `idle` idle guests.
+    /// Returns an app in which `user` measures a group of rows beside `idle` idle guests. It
+    /// shares its strand with `near`, except in the group `across`.
     fn app(&self, plan: &Plan, group: &str, idle: usize) -> AppBuilder {
         let quick = if plan.quick { "quick" } else { "whole" };
         let channel = |name: &str, from: &str, to: &str| ChannelSpec {
@@ -62,6 +63,7 @@ impl Guests {
             message_bytes: 64,
             message_regions: 1,
         };
+        let strand = if group == "across" { "user" } else { "one" };
         let echo = GuestSpec {
             args: vec!["echo".into()],
             ..self.guest("echo", &self.user, "echo")
@@ -80,7 +82,7 @@ impl Guests {
             .limits(limits)
             .host_limits(HostLimits::default())
             .command(command)
-            .guest(self.guest("user", &self.user, "one"))
+            .guest(self.guest("user", &self.user, strand))
             .guest(self.guest("near", &self.near, "one"))
             .guest(self.guest("far", &self.far, "far"))
             .guest(echo)
@@ -105,13 +107,12 @@ impl Guests {
     }
 
     /// Measures a group once, and adds each row to the table of its name, in the column of
-    /// its size.
+    /// its size. Rows of other tables are dropped.
     pub fn add(&self, plan: &Plan, group: &str, sizes: &[u64], tables: &mut [(&str, &mut Table)]) {
         for (table, row, bytes, times) in self.measure(plan, group, 0) {
-            let (_, table) = tables
-                .iter_mut()
-                .find(|(name, _)| *name == table)
-                .expect("guests measure what there are tables for");
+            let Some((_, table)) = tables.iter_mut().find(|(name, _)| *name == table) else {
+                continue;
+            };
             let column = sizes.iter().position(|size| *size == bytes).unwrap_or(0);
             table.cell(&row, column).extend(times);
         }

@@ -63,6 +63,12 @@ impl Table {
         cells.get(column)?.median()
     }
 
+    /// Returns the time that nine of ten repeats of a row stayed within, if it was measured.
+    pub fn ninth_decile(&self, row: &str, column: usize) -> Option<f64> {
+        let (_, cells) = self.rows().find(|(name, _)| *name == row)?;
+        cells.get(column)?.at(90)
+    }
+
     pub fn title(&self) -> &str {
         &self.title
     }

@@ -9,7 +9,7 @@ use tombolo_race_tests::app::calls::{Plan, Seen, run};
 
 mod common;
 
-// rules 5, 6, 11
+// rules 2, 5, 6, 11
 #[test]
 fn calls_leave_nothing_and_never_wait_in_vain() {
     let seen = Arc::new(Seen::default());
@@ -36,6 +36,9 @@ fn calls_leave_nothing_and_never_wait_in_vain() {
         &seen.on_the_spot,
         &seen.parked,
         &seen.put_back,
+        &seen.inline_elsewhere,
+        &seen.taken_elsewhere,
+        &seen.aborted,
         &seen.closed,
         &seen.cycles,
         &seen.lent,

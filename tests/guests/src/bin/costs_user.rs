@@ -99,6 +99,13 @@ fn effort(bytes: usize, quick: bool) -> (u32, u32) {
     }
 }
 
+/// Returns the sizes of the buffers that are handed over.
+fn sizes(quick: bool) -> impl Iterator<Item = usize> {
+    let sizes = [4 * KIB, 64 * KIB, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];
+    let most = if quick { 10 * MIB } else { 1024 * MIB };
+    sizes.into_iter().filter(move |bytes| *bytes <= most)
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -107,6 +114,7 @@ fn main() {
         ["echo"] => return echo(),
         ["handover", quick, _] => handover(quick == "quick", &mut text),
         ["access", quick, _] => access(quick == "quick", &mut text),
+        ["across", quick, _] => across(quick == "quick", &mut text),
         ["calls", quick, _] => calls(quick == "quick", &mut text),
         ["life", quick, _] => life(quick == "quick", &mut text),
         ["loop", kind, _] => repeat(kind, &mut text),
@@ -201,10 +209,7 @@ fn handover(quick: bool, text: &mut String) {
     let echo = Echo::open();
     let mut alone = Rows::new("alone");
     let mut whole = Rows::new("whole");
-    for bytes in [4 * KIB, 64 * KIB, MIB, 10 * MIB, 100 * MIB, 1024 * MIB] {
-        if quick && bytes > 10 * MIB {
-            break;
-        }
+    for bytes in sizes(quick) {
         let (repeats, times) = effort(bytes, quick);
         // Very short operations are repeated, so that the state of the caches matters
         // little.
@@ -231,14 +236,6 @@ fn handover(quick: bool, text: &mut String) {
                 alone.time("lend, windows kept", bytes, many, || {
                     near::lend(&window.lend());
                 });
-                alone.time(
-                    "lend across strands, windows kept",
-                    bytes,
-                    times.max(20),
-                    || {
-                        far::lend(&window.lend());
-                    },
-                );
                 // Unmaps the pages of the list once, before the measurement.
                 near::look(&window.lend(), How::Map);
                 alone.time("lend and remap", bytes, times, || {
@@ -436,8 +433,8 @@ fn calls(quick: bool, text: &mut String) {
                 black_box(near::say(&words));
             },
         );
-        rows.time("across strands: empty call", 0, times, far::nothing);
-        rows.time("across strands: one lent handle", 0, times, || {
+        rows.time("by message: empty call", 0, times, far::nothing);
+        rows.time("by message: one lent handle", 0, times, || {
             far::lend(&region)
         });
         rows.time("channel across strands, there and back", 0, times, || {
@@ -445,6 +442,33 @@ fn calls(quick: bool, text: &mut String) {
         });
     }
     rows.write(text);
+}
+
+/// Measures calls to another strand, as a guest that is alone on its own.
+fn across(quick: bool, text: &mut String) {
+    let (mut rows, mut alone) = (Rows::new("calls"), Rows::new("alone"));
+    let region = Region::create("buffer", 65536).unwrap();
+    let (repeats, times) = if quick { (2, 1) } else { (60, 100) };
+    for _ in 0..repeats {
+        rows.time("across strands: empty call", 0, times, far::nothing);
+        rows.time("across strands: one lent handle", 0, times, || {
+            far::lend(&region)
+        });
+    }
+    for bytes in sizes(quick) {
+        let (repeats, _) = effort(bytes, quick);
+        let region = Region::create("buffer", bytes as u64).unwrap();
+        let mut window = region.try_write(..).unwrap();
+        kernels::fill(&mut window, 1);
+        for _ in 0..repeats {
+            let times = if quick { 20 } else { 200 };
+            alone.time("lend across strands, windows kept", bytes, times, || {
+                far::lend(&window.lend());
+            });
+        }
+    }
+    rows.write(text);
+    alone.write(text);
 }
 
 fn life(quick: bool, text: &mut String) {

@@ -13,10 +13,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
-use shuttle::thread;
+use shuttle::thread::{self, ThreadId};
 use tombolo_exchange::{
     CallFailure, CallRefused, Callee, ExchangeTypes, GuestId, IdleCallee, InlineCall, Lender,
-    LentRegions, Outgoing, Request, SentRequest,
+    LentRegions, Outgoing, Request, SentRequest, StrandTask, Turn,
 };
 use tombolo_region::sync::{Mutex, step};
 use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
@@ -33,7 +33,7 @@ pub struct Plan {
     pub commands: usize,
     /// Guests that are called, and call others meanwhile.
     pub servers: usize,
-    /// The number of strands. Guests of a strand take turns, and call each other inline.
+    /// The number of strands. Guests of a strand take turns.
     pub strands: usize,
     /// How much a guest does of its own, and for each call.
     pub acts: u32,
@@ -43,6 +43,16 @@ pub struct Plan {
     pub deaths: u32,
     /// How often each is started again.
     pub restarts: u32,
+}
+
+impl Plan {
+    /// Returns the number of guests on a strand.
+    fn guests_on(&self, strand: usize) -> usize {
+        let guests = 0..self.commands + self.servers;
+        guests
+            .filter(|guest| guest % self.strands == strand)
+            .count()
+    }
 }
 
 /// The outcomes over all schedules.
@@ -58,6 +68,9 @@ pub struct Seen {
     pub on_the_spot: AtomicU64,
     pub parked: AtomicU64,
     pub put_back: AtomicU64,
+    pub inline_elsewhere: AtomicU64,
+    pub taken_elsewhere: AtomicU64,
+    pub aborted: AtomicU64,
     pub lent: AtomicU64,
     pub lent_on: AtomicU64,
     pub moved: AtomicU64,
@@ -88,10 +101,32 @@ impl ExchangeTypes for TestGuests {
     type Error = Failed;
 }
 
+/// Notices guests of a strand that run at once.
+#[derive(Debug, Default)]
+struct Floor(Notes<(Option<ThreadId>, usize)>);
+
+impl Floor {
+    /// Runs a part of a guest, perhaps inside of another one of the strand.
+    fn run<R>(&self, act: impl FnOnce() -> R) -> R {
+        let here = thread::current().id();
+        let mut floor = self.0.lock().expect("nobody panics");
+        let (thread, depth) = &mut *floor;
+        assert!(*depth == 0 || *thread == Some(here), "two run at once");
+        (*thread, *depth) = (Some(here), *depth + 1);
+        drop(floor);
+        step();
+        let result = act();
+        self.0.lock().expect("nobody panics").1 -= 1;
+        result
+    }
+}
+
 /// An incarnation of a guest, as the receiver of arguments.
 #[derive(Debug)]
 struct Incarnation {
     to: Recipient,
+    /// Shared by the guests of its strand.
+    floor: Arc<Floor>,
     /// Whether its store is dropped.
     store_gone: Arc<AtomicBool>,
     /// Whether it failed and there is no next one.
@@ -101,9 +136,10 @@ struct Incarnation {
 }
 
 impl Incarnation {
-    fn new(to: &Recipient) -> Incarnation {
+    fn new(to: &Recipient, floor: Arc<Floor>) -> Incarnation {
         Incarnation {
             to: to.clone(),
+            floor,
             store_gone: Arc::default(),
             last: AtomicBool::new(false),
             queued: AtomicU64::new(0),
@@ -201,15 +237,19 @@ struct Store {
     table: BTreeMap<u32, Region>,
     next: u32,
     gone: Arc<AtomicBool>,
+    floor: Arc<Floor>,
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if thread_rng().gen_range(0..2) == 0 {
-            self.table.clear();
-        }
-        self.memory = Memory::default();
-        self.gone.store(true, SeqCst);
+        let floor = self.floor.clone();
+        floor.run(|| {
+            if thread_rng().gen_range(0..2) == 0 {
+                self.table.clear();
+            }
+            self.memory = Memory::default();
+            self.gone.store(true, SeqCst);
+        });
     }
 }
 
@@ -225,6 +265,7 @@ impl Store {
             table: BTreeMap::new(),
             next: 0,
             gone: incarnation.store_gone.clone(),
+            floor: incarnation.floor.clone(),
         }
     }
 
@@ -403,6 +444,8 @@ impl Lender<TestGuests> for LenderStore<'_> {
 struct App {
     plan: Plan,
     host: Arc<MockHost>,
+    /// Those of each strand.
+    turns: Vec<(Arc<Turn>, Arc<Floor>)>,
     mailboxes: Vec<Mutex<Arc<Mailbox>>>,
     /// Whether no command runs any more.
     ending: AtomicBool,
@@ -438,9 +481,14 @@ impl App {
         index % self.plan.strands
     }
 
+    /// Returns whether a guest has its strand for itself.
+    fn is_alone(&self, index: usize) -> bool {
+        self.plan.guests_on(self.strand(index)) == 1
+    }
+
     /// Makes the mailbox of an incarnation.
     fn new_mailbox(&self, guest: usize, to: &Recipient) -> (Arc<Mailbox>, Inbox) {
-        let (mailbox, inbox) = new_mailbox(guest, to);
+        let (mailbox, inbox) = new_mailbox(guest, to, &self.turns[self.strand(guest)]);
         let mut incarnations = self.incarnations.lock().expect("nobody panics");
         incarnations.push(mailbox.clone());
         (mailbox, inbox)
@@ -495,9 +543,14 @@ impl App {
     }
 }
 
-fn new_mailbox(guest: usize, to: &Recipient) -> (Arc<Mailbox>, Inbox) {
+fn new_mailbox(
+    guest: usize,
+    to: &Recipient,
+    (turn, floor): &(Arc<Turn>, Arc<Floor>),
+) -> (Arc<Mailbox>, Inbox) {
     let name = guest.to_string().into();
-    Mailbox::new(GuestId::new(guest), name, Incarnation::new(to))
+    let incarnation = Incarnation::new(to, floor.clone());
+    Mailbox::new(GuestId::new(guest), name, turn.clone(), incarnation)
 }
 
 /// A request to act for the caller.
@@ -515,6 +568,20 @@ struct Progress {
     queued: AtomicBool,
     /// The callee has begun it.
     begun: AtomicBool,
+    /// The thread on which that was.
+    thread: Notes<Option<ThreadId>>,
+}
+
+impl Progress {
+    fn begin(&self) {
+        *self.thread.lock().expect("nobody panics") = Some(thread::current().id());
+        self.begun.store(true, SeqCst);
+    }
+
+    fn began_here(&self) -> bool {
+        let thread = self.thread.lock().expect("nobody panics");
+        *thread == Some(thread::current().id())
+    }
 }
 
 impl Request<TestGuests> for Visit {
@@ -526,7 +593,7 @@ impl Request<TestGuests> for Visit {
         _: GuestId,
     ) -> Result<Result<Parcel, String>, CallFailure<TestGuests>> {
         let seen = guest.app.seen.clone();
-        self.progress.begun.store(true, SeqCst);
+        self.progress.begin();
         if self.progress.queued.load(SeqCst) {
             let queued = &guest.mailbox.recipient().queued;
             queued.fetch_sub(1, SeqCst);
@@ -566,7 +633,7 @@ impl Guest {
     async fn acts(&mut self, depth: u32) -> Result<(), Failed> {
         let seen = self.app.seen.clone();
         for _ in 0..self.app.plan.acts {
-            step();
+            self.mailbox.recipient().floor.run(step);
             self.stop_signal.check()?;
             if thread_rng().gen_range(0..100) == 0 {
                 // It traps, and nothing wakes its task.
@@ -623,7 +690,7 @@ impl Guest {
         let same_strand = app.strand(from) == app.strand(to);
         let queued = &callee.recipient().queued;
         let before = queued.load(SeqCst);
-        let in_hand = same_strand && thread_rng().gen_range(0..2) == 0;
+        let in_hand = thread_rng().gen_range(0..2) == 0;
         let idle = in_hand.then(|| IdleCallee::take(callee.clone(), &self.mailbox));
         let progress = Arc::<Progress>::default();
         let visit = |params| Visit {
@@ -633,7 +700,7 @@ impl Guest {
             progress: progress.clone(),
         };
         let returned = if let Some(Ok(idle)) = idle {
-            assert_eq!(before, 0, "it passed a queued call");
+            assert!(before == 0 || !same_strand, "it passed a queued call");
             let Ok((params, lending)) = self.store.pack(2, true, &idle.recipient().to, seen) else {
                 drop(idle);
                 note(&seen.put_back);
@@ -643,6 +710,10 @@ impl Guest {
                 store: &mut self.store,
                 seen,
             };
+            if !same_strand {
+                note(&seen.taken_elsewhere);
+                assert!(app.is_alone(from), "others of its strand cannot go on");
+            }
             match idle.lend(lender, lending).run(visit(params)) {
                 InlineCall::Returned(returned) => {
                     note(&seen.on_the_spot);
@@ -681,7 +752,7 @@ impl Guest {
             };
             let call = outgoing.lend(lender, lending);
             let before = queued.load(SeqCst);
-            let sent = call.send(visit(params), |sent| sent, same_strand);
+            let sent = call.send(visit(params), |sent| sent);
             if !progress.begun.load(SeqCst) {
                 progress.queued.store(true, SeqCst);
                 queued.fetch_add(1, SeqCst);
@@ -689,6 +760,9 @@ impl Guest {
                 // A queued call of the same strand begins only when its caller waits.
                 note(&seen.inline);
                 assert_eq!(before, 0, "it passed a queued call");
+            } else if progress.began_here() {
+                note(&seen.inline_elsewhere);
+                assert!(app.is_alone(from), "others of its strand cannot go on");
             }
             sent.returned().await
         };
@@ -777,13 +851,17 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
     };
     let recipients = (0..count).map(|guest| host.owner(&guest.to_string(), limits));
     let recipients: Vec<Recipient> = recipients.collect();
+    let turns = (0..plan.strands).map(|it| (Turn::new(plan.guests_on(it)), Arc::default()));
+    let turns: Vec<_> = turns.collect();
     let mailboxes = recipients.iter().enumerate();
-    let mailboxes = mailboxes.map(|(guest, to)| new_mailbox(guest, to));
+    let mailboxes =
+        mailboxes.map(|(guest, to)| new_mailbox(guest, to, &turns[guest % plan.strands]));
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = mailboxes.unzip();
     let app = Arc::new(App {
         incarnations: Notes::new(mailboxes.clone()),
         plan,
         host: host.clone(),
+        turns,
         mailboxes: mailboxes.into_iter().map(Mutex::new).collect(),
         ending: AtomicBool::new(false),
         commands: AtomicU64::new(plan.commands as u64),
@@ -818,11 +896,16 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
         });
     }
     drop(common);
-    let strands = strands.into_iter();
-    let strands = strands.map(|guests| thread::spawn(move || block_on(guests.collect::<()>())));
+    let aborts: Vec<_> = strands.iter().map(|_| StopSignal::new()).collect();
+    let strands = strands.into_iter().zip(&aborts).enumerate();
+    let strands = strands.map(|(strand, (guests, abort))| {
+        let task = StrandTask::new(app.turns[strand].0.clone(), guests.collect::<()>());
+        let abort = abort.clone();
+        thread::spawn(move || block_on(abort.unless(How::Dropped, task)))
+    });
     let strands: Vec<_> = strands.collect();
     let killer = thread::spawn({
-        let app = app.clone();
+        let (app, seen) = (app.clone(), seen.clone());
         move || {
             for _ in 0..plan.deaths {
                 for _ in 0..thread_rng().gen_range(0..20) {
@@ -839,11 +922,16 @@ pub fn run(plan: Plan, seen: &Arc<Seen>) {
                     .clone();
                 stop_signal.end(how);
             }
+            if thread_rng().gen_range(0..8) == 0 {
+                note(&seen.aborted);
+                aborts.iter().for_each(|it| it.end(How::Dropped));
+            }
         }
     });
-    for thread in strands.into_iter().chain([killer]) {
-        thread.join().expect("its assertions held");
+    for strand in strands {
+        strand.join().expect("its assertions held");
     }
+    killer.join().expect("it only tells");
     let incarnations = app.incarnations.lock().expect("nobody panics");
     for guest in incarnations.iter() {
         assert!(!guest.is_waiting(), "{:?} waits", guest.guest());
