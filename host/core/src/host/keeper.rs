@@ -33,9 +33,9 @@ const SELDOM: Duration = Duration::from_secs(1);
 /// Looks take at most one part in so many of the time.
 const PART: u32 = 50;
 
-/// The bytes of memory that one processor can fill in a second. None was seen to be
-/// faster.
-const FILLED_PER_SECOND: u64 = 4 << 30;
+/// The bytes of memory that one processor can fill in a second. With huge pages, 12 GiB were
+/// measured.
+const FILLED_PER_SECOND: u64 = 16 << 30;
 
 impl RegionHost {
     /// Keeps the [margin](crate::HostLimits::margin) until the [`MarginKeeper`] is

@@ -8,15 +8,27 @@
 //! they are zeros then as well. A reservation that cannot be cleaned, or of a memory over 64 MiB
 //! (large page tables), is unmapped.
 //!
-//! At most 32 reservations wait, with up to 256 KiB of pages each: 8 MiB, and 130 GiB of
-//! addresses. Which pages to keep is looked up after the first guest and after every eighth. The
+//! At most 32 reservations wait: 130 GiB of addresses. They keep up to 2 MiB of pages each, and
+//! 8 MiB in all. Those that the last guest wrote to are kept. They are looked up after the first
+//! guest and after every eighth. The
 //! life of a guest with 64 KiB of data takes three system calls at its end (`madvise`) and every
 //! eighth time one more (`mincore`). Stock wasmtime takes four (`mmap` twice, `mprotect`,
 //! `munmap`). `MADV_FREE` is the largest part of an end with 64 KiB. Without a waiting
 //! reservation new pages dominate: natively, reserving and copying 64 KiB takes 38 us, 35 of them
 //! for 16 faults. `MADV_POPULATE_WRITE` leaves 27.
 //!
-//! A waiting reservation counts as two VMAs, and a third if the kernel splits it at the lowest
+//! # Huge pages
+//!
+//! From 2 MiB on the kernel is advised to use huge pages, whose first writes cost a fifteenth. It
+//! uses them for whole blocks of 2 MiB, so for memories from 4 MiB on. Smaller ones would pay more
+//! for clearing than they save. The part below has small pages, some of which are kept. All of a
+//! reservation is advised when it is reserved, and each part that is replaced, again. So neither
+//! growth nor reuse moves the boundary, and VMAs on one side of it become one again.
+//!
+//! Such a memory is resident in steps of 2 MiB. `/proc/self/pagemap` shows all of it, so the OOM
+//! policy and the margin count it. A window that replaces part of a huge page splits it first.
+//!
+//! A waiting reservation counts as three VMAs, and a fourth if the kernel splits it at the lowest
 //! split point.
 
 use std::collections::VecDeque;
@@ -35,16 +47,16 @@ use super::unmap::unmap;
 use super::vmas::VmaCharge;
 
 /// The VMAs of a reservation without windows: the accessible part, which may be split for good at
-/// the lowest split point, and the rest.
-pub(super) const VMAS: u64 = 3;
+/// the lowest split point, and the rest. One of them is split where huge pages begin.
+pub(super) const VMAS: u64 = 4;
 
 /// The number of reservations that wait for reuse: 128 GiB of addresses, of the 128 TiB of a
 /// process.
 pub(super) const MOST_FREE: usize = 32;
 
-/// The bytes of zero pages that a waiting reservation keeps: 8 MiB in all. The next guest puts
-/// that much data there without a fault for each page.
-pub(super) const KEPT: usize = 256 << 10;
+/// The bytes of zero pages that all waiting reservations keep. The next guests put that much data
+/// there without a fault for each page.
+pub(super) const KEPT: usize = 8 << 20;
 
 /// The largest memory, in bytes, whose reservation waits for reuse.
 const LARGEST: usize = 64 << 20;
@@ -52,11 +64,12 @@ const LARGEST: usize = 64 << 20;
 /// The alignment of reservations: the huge page of x86-64, and of aarch64 with pages of 4 KiB. A
 /// window can have huge pages if its address in the memory and its offset in the region are
 /// equally far from a multiple of that.
-const ALIGN: usize = 2 << 20;
+pub(super) const ALIGN: usize = 2 << 20;
 
-/// The bytes in which to look for pages that are worth keeping. Programs have their stack and
-/// their data first. A program in Rust has 1 MiB of stack, and then its data.
-const LOOKED_AT: usize = 4 << 20;
+/// The offset from which the kernel is advised to use huge pages. Below it, pages may be kept.
+/// Programs have their stack and their data there. A program in Rust has 1 MiB of stack, and then
+/// its data.
+pub(super) const HUGE_FROM: usize = ALIGN;
 
 /// The number of memories for which the pages that were found are kept. Looking takes longer than
 /// all the rest.
@@ -82,10 +95,20 @@ impl Free {
         self.0.remove(at.or_else(|| self.0.iter().rposition(fits))?)
     }
 
-    /// Adds one. If there are too many, returns the one that has waited longest.
-    pub(super) fn put(&mut self, reservation: Reservation) -> Option<Reservation> {
+    /// Adds one. If there are too many, or too many pages are kept, returns those that have
+    /// waited longest.
+    pub(super) fn put(&mut self, reservation: Reservation) -> Vec<Reservation> {
         self.0.push_back(reservation);
-        (self.0.len() > MOST_FREE).then(|| self.0.pop_front())?
+        let kept = |it: &Reservation| it.kept.len() * page_size();
+        let mut bytes: usize = self.0.iter().map(kept).sum();
+        let mut unneeded = Vec::new();
+        while (self.0.len() > MOST_FREE || bytes > KEPT)
+            && let Some(oldest) = self.0.pop_front()
+        {
+            bytes -= kept(&oldest);
+            unneeded.push(oldest);
+        }
+        unneeded
     }
 }
 
@@ -116,6 +139,8 @@ pub(super) struct Reservation {
     first_split: usize,
     /// The offsets of the pages that it keeps, in ascending order.
     kept: Vec<usize>,
+    /// Whether the kernel takes advice on huge pages.
+    huge: bool,
     /// The number of memories that used it.
     lives: u32,
     /// Ranges that could neither be replaced nor made inaccessible. They may belong to another
@@ -160,18 +185,22 @@ impl Reservation {
         let base = aligned(total)?;
         // This module turns addresses in it into pointers again.
         base.expose_provenance();
-        Ok(Reservation {
+        let mut reservation = Reservation {
             base: NonNull::new(base.cast()).expect("the kernel never maps at null"),
             total,
             size: 0,
             first: 0,
             first_split: usize::MAX,
             kept: Vec::new(),
+            huge: true,
             lives: 0,
             lost: Vec::new(),
             overgrown: false,
             vmas,
-        })
+        };
+        // A kernel that was built without huge pages refuses.
+        reservation.huge = reservation.advise_huge(&(0..total)).is_ok();
+        Ok(reservation)
     }
 
     pub(super) fn base(&self) -> NonNull<u8> {
@@ -266,7 +295,7 @@ impl Reservation {
         }
         let unneeded = match self.clean(first_split) {
             Ok(()) => free().put(self),
-            Err(_) => Some(self),
+            Err(_) => vec![self],
         };
         // Not under the lock.
         drop(unneeded);
@@ -320,10 +349,10 @@ impl Reservation {
         self.advise(0..begun, Advice::LinuxFree)
     }
 
-    /// Looks for pages that are worth keeping: the first that are resident.
+    /// Looks for pages that are worth keeping: those in small pages that the memory used.
     fn look(&mut self, end: usize) -> io::Result<()> {
         let page = page_size();
-        let end = end.min(LOOKED_AT);
+        let end = end.min(HUGE_FROM);
         let mut there = vec![0; end.div_ceil(page)];
         ask(|| {
             // SAFETY: the part is mapped, and there is a byte for each page of it.
@@ -333,9 +362,18 @@ impl Reservation {
             }
         })?;
         let there = there.iter().enumerate().filter(|(_, it)| **it & 1 != 0);
-        let there = there.map(|(index, _)| index * page).take(KEPT / page);
-        self.kept = there.collect();
+        let there = there.map(|(index, _)| index * page);
+        self.kept = there.filter(|offset| self.is_used(*offset)).collect();
         Ok(())
+    }
+
+    /// Returns whether the page at this offset contains anything but zeros.
+    fn is_used(&self, offset: usize) -> bool {
+        let words = page_size() / size_of::<u64>();
+        // SAFETY: the page is in this reservation and accessible, and nobody writes to it,
+        // because its memory is gone.
+        let words = unsafe { std::slice::from_raw_parts(self.at(offset).cast::<u64>(), words) };
+        words.iter().any(|word| *word != 0)
     }
 
     fn at(&self, offset: usize) -> *mut u8 {
@@ -361,7 +399,24 @@ impl Reservation {
         Ok(())
     }
 
-    /// Replaces all mappings in a part by one of fresh zero pages.
+    /// Advises the kernel to use huge pages where a part lies past [`HUGE_FROM`]. No window is
+    /// there.
+    fn advise_huge(&self, part: &Range<usize>) -> io::Result<()> {
+        let from = part.start.max(HUGE_FROM);
+        if !self.huge || from >= part.end {
+            return Ok(());
+        }
+        let start = self.at(from).cast();
+        ask(|| {
+            // SAFETY: the part is private and anonymous memory of this reservation, and the
+            // advice changes nothing of what is in it.
+            unsafe { madvise(start, part.end - from, Advice::LinuxHugepage) }
+        })?;
+        Ok(())
+    }
+
+    /// Replaces all mappings in a part by one of fresh zero pages, or by one on each side of
+    /// [`HUGE_FROM`].
     ///
     /// Needs no more VMAs than exist. If the kernel refuses all the same, the part is made
     /// inaccessible, and this reservation must not be used again.
@@ -375,7 +430,7 @@ impl Reservation {
             unsafe { mmap_anonymous(start, length, prot, flags) }
         });
         let Err(error) = replaced else {
-            return Ok(());
+            return self.advise_huge(&part);
         };
         let closed = ask(|| {
             // SAFETY: as above.
@@ -446,11 +501,17 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::free;
+    use super::{free, page_size};
 
     /// Returns how many of this length wait.
     pub(in crate::sys) fn waiting(total: usize) -> usize {
         let free = free();
         free.0.iter().filter(|it| it.total == total).count()
+    }
+
+    /// Returns the bytes of zero pages that all of them keep.
+    pub(in crate::sys) fn kept() -> usize {
+        let pages: usize = free().0.iter().map(|it| it.kept.len()).sum();
+        pages * page_size()
     }
 }

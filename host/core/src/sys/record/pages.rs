@@ -4,16 +4,44 @@ use std::io;
 use std::ops::Range;
 
 use rangemap::RangeSet;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect,
+};
 
 use super::error::MapError;
 use super::state::MemoryState;
 use super::{MemoryRecord, Perms};
 use crate::sys::file::RegionFile;
-use crate::sys::kernel::ask;
+use crate::sys::kernel::{ask, page_size};
+use crate::sys::reservation::ALIGN;
 use crate::sys::{allowance, huge};
 
 impl MemoryRecord {
+    /// Splits the huge pages of which a new window is about to replace a part. Otherwise the
+    /// kernel keeps the replaced part as well until it runs short of memory, and counts it
+    /// nowhere in the page tables.
+    ///
+    /// The first and the last page of the range, which has no window, may become zeros.
+    pub(super) fn split_huge_pages(&self, range: &Range<usize>) {
+        let page = page_size();
+        for (edge, at) in [(range.start, range.start), (range.end, range.end - page)] {
+            let block = edge - edge % ALIGN;
+            if edge == block || block + ALIGN > self.base() + self.size() {
+                continue;
+            }
+            // Advice on part of a huge page splits it.
+            let split = ask(|| {
+                let at = std::ptr::with_exposed_provenance_mut(at);
+                // SAFETY: the page lies inside the accessible part of this memory, where a window
+                // is about to replace it. The store is in hand: no wasm of it runs and no slice of
+                // its memory is alive.
+                unsafe { madvise(at, page, Advice::LinuxFree) }
+            });
+            // Refused for locked memory, which is counted as a whole.
+            let _ = split;
+        }
+    }
+
     /// Maps parts of a window in the place of other pages.
     ///
     /// # Errors

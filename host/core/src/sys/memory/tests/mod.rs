@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use tombolo_region::{GRANULE, RegionName};
+use tombolo_test_util::child::alone;
 use tombolo_test_util::process::{Mapping, Process};
 
 use super::*;
@@ -17,8 +18,8 @@ use crate::sys::entry;
 use crate::sys::file::RegionFile;
 use crate::sys::kernel::refusals;
 use crate::sys::record::{MapError, Perms, StoreMark, WindowObserver};
-use crate::sys::reservation::tests::waiting;
-use crate::sys::reservation::{Free, KEPT, MOST_FREE, VMAS};
+use crate::sys::reservation::tests::{kept, waiting};
+use crate::sys::reservation::{Free, HUGE_FROM, KEPT, MOST_FREE, VMAS};
 use crate::sys::resident::private_bytes_of;
 use crate::sys::store_id::StoreId;
 

@@ -34,6 +34,56 @@ fn resident_bytes_leave_out_windows() {
     assert_eq!(crate::sys::private_bytes(own), 0);
 }
 
+/// Returns how many huge pages the kernel has split.
+fn huge_pages_split() -> u64 {
+    let all = std::fs::read_to_string("/proc/vmstat").unwrap();
+    let count = all
+        .lines()
+        .find_map(|it| it.strip_prefix("thp_split_page "));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+// rule 8
+#[test]
+fn huge_pages_count_as_a_whole() {
+    const HUGE: usize = HUGE_FROM;
+    let own = StoreId(NonZeroUsize::new(0x7000_0007).unwrap());
+    let page = rustix::param::page_size() as u64;
+    let memory = {
+        let _entered = entry::Entered::new(own);
+        // A reservation that no other test uses.
+        memory(4 * HUGE / GRANULE_SIZE, 39)
+    };
+    let base = memory.record.base();
+    write(base);
+    let block = base + 2 * HUGE;
+    write(block);
+    let private = || crate::sys::private_bytes(own);
+    let taken = || {
+        let mut taken = crate::sys::Taken::default();
+        taken.look(own, true);
+        taken.bytes()
+    };
+    // Small pages below, and above if the kernel has no huge one.
+    let large = private() - page;
+    assert!([page, HUGE as u64].contains(&large), "{large}");
+    assert_eq!(taken(), page + large);
+    if large == page {
+        return;
+    }
+    fill(&memory, 2 * HUGE..3 * HUGE, 1);
+    // What a window replaces is free.
+    let split = huge_pages_split();
+    let start = map_one(&memory, 2 * HUGE / GRANULE_SIZE + 1, &ones(), Perms::Read);
+    assert!(huge_pages_split() > split);
+    assert_eq!(private(), page + large - GRANULE);
+    assert_eq!(byte(block), 1);
+    memory.record.unmap_window(STORE, start, 0).unwrap();
+    assert_eq!(private(), page + large - GRANULE);
+    drop(memory);
+    assert_eq!(private(), 0);
+}
+
 // rule 8
 #[test]
 fn touched_bytes_count_as_taken() {

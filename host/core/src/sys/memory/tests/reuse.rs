@@ -121,23 +121,85 @@ fn kept_pages_are_the_kernels_until_written() {
     );
 }
 
+/// Runs a test in a process of its own, because all tests of a process share what waits.
+fn by_itself(name: &str, test: impl FnOnce()) {
+    alone(&format!("sys::memory::tests::reuse::{name}"), test);
+}
+
 #[test]
 fn number_of_kept_pages_is_limited() {
-    const GUARD: usize = 7;
-    const GRANULES: usize = 3 * KEPT / GRANULE_SIZE;
-    for life in 0..20 {
+    by_itself("number_of_kept_pages_is_limited", || {
+        const GUARD: usize = 7;
+        const GRANULES: usize = 3 * HUGE_FROM / 2 / GRANULE_SIZE;
+        let filled = || {
+            let memory = memory(GRANULES, GUARD);
+            let before = resident(&memory);
+            fill(&memory, 0..GRANULES * GRANULE_SIZE, 7);
+            (memory, before)
+        };
+        for life in 0..20 {
+            let (_memory, before) = filled();
+            assert_eq!(before, if life == 0 { 0 } else { HUGE_FROM });
+        }
+        // Those that waited longest make room.
+        drop([(); 6].map(|()| filled()));
+        assert_eq!((waiting_with(GUARD), kept()), (4, KEPT));
+        // A window takes away what is kept from there on.
         let memory = memory(GRANULES, GUARD);
-        let kept = resident(&memory);
-        assert_eq!(kept, if life == 0 { 0 } else { KEPT });
-        fill(&memory, 0..GRANULES * GRANULE_SIZE, 7);
-    }
-    // A window takes away what is kept from there on.
-    let memory = memory(GRANULES, GUARD);
-    map_one(&memory, 1, &ones(), Perms::Read);
-    drop(memory);
-    let memory = self::memory(GRANULES, GUARD);
-    assert_eq!(resident(&memory), GRANULE_SIZE);
-    assert_zeros(&memory);
+        map_one(&memory, 1, &ones(), Perms::Read);
+        drop(memory);
+        let memory = self::memory(GRANULES, GUARD);
+        assert_eq!(resident(&memory), GRANULE_SIZE);
+        assert_zeros(&memory);
+    });
+}
+
+#[test]
+fn pages_that_guests_leave_alone_are_not_kept() {
+    by_itself("pages_that_guests_leave_alone_are_not_kept", || {
+        const GUARD: usize = 35;
+        fill(&memory(8, GUARD), 0..8 * GRANULE_SIZE, 7);
+        for _ in 0..7 {
+            assert_eq!(kept(), 8 * GRANULE_SIZE);
+            write(memory(8, GUARD).record.base());
+        }
+        write(memory(8, GUARD).record.base());
+        assert_eq!(kept(), rustix::param::page_size());
+    });
+}
+
+// rules 4, 10
+#[test]
+fn large_memories_are_reused_with_no_more_vmas() {
+    by_itself("large_memories_are_reused_with_no_more_vmas", || {
+        const GUARD: usize = 37;
+        const MIB: usize = (1 << 20) / GRANULE_SIZE;
+        let file = ones();
+        // Where a window lies, in MiB.
+        let windows = [9, 1, 5, 2, 4, 3, 7];
+        let sizes = [16, 1, 6, 16, 2, 16, 4, 16, 16, 3];
+        for (life, size) in sizes.into_iter().cycle().take(60).enumerate() {
+            let mut memory = memory(size * MIB, GUARD);
+            assert_as_new(&memory, GUARD);
+            assert_zeros(&memory);
+            for more in 1..=life % 4 {
+                memory.grow_to((size + more) * MIB * GRANULE_SIZE).unwrap();
+                assert_zeros(&memory);
+                assert_as_new(&memory, GUARD);
+            }
+            fill(&memory, 0..memory.record.size(), 7);
+            let granule = windows[life % windows.len()] * MIB + life % 3;
+            if life % 2 == 1 && (granule + 1) * GRANULE_SIZE <= memory.record.size() {
+                let start = map_one(&memory, granule, &file, Perms::Write);
+                if life % 4 == 1 {
+                    memory.record.unmap_window(STORE, start, 0).unwrap();
+                }
+                let limit = VMAS + memory.record.vma_splits();
+                assert!(mappings(&memory, GUARD).len() as u64 <= limit);
+            }
+        }
+        assert_eq!(waiting_with(GUARD), 1);
+    });
 }
 
 // rule 4
@@ -172,7 +234,7 @@ fn broken_memory_is_not_reused() {
 #[test]
 fn memory_that_cannot_be_cleaned_is_not_reused() {
     const GUARD: usize = 11;
-    const GRANULES: usize = KEPT / GRANULE_SIZE + 2;
+    const GRANULES: usize = HUGE_FROM / GRANULE_SIZE + 2;
     let memory = memory(GRANULES, GUARD);
     fill(&memory, 0..GRANULES * GRANULE_SIZE, 7);
     // Such memory's pages are not given up.
@@ -251,12 +313,12 @@ fn number_of_waiting_reservations_is_limited() {
     let reservation = || Reservation::take(RESERVATION, GRANULE_SIZE).unwrap();
     let first = reservation();
     let oldest = first.base();
-    assert!(free.put(first).is_none());
+    assert!(free.put(first).is_empty());
     for _ in 1..MOST_FREE {
-        assert!(free.put(reservation()).is_none());
+        assert!(free.put(reservation()).is_empty());
     }
-    let gone = free.put(reservation()).unwrap();
-    assert_eq!(gone.base(), oldest);
+    let gone = free.put(reservation());
+    assert!(gone.iter().map(Reservation::base).eq([oldest]));
 }
 
 #[test]
