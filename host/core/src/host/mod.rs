@@ -61,7 +61,7 @@ pub use self::usage::RegionUsage;
 use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, MemoryGauge};
-use crate::sys::{Forked, Process};
+use crate::sys::{Forked, Process, parking};
 use crate::time::HostTime;
 
 /// All regions of one program, and the limits on what they cost together.
@@ -99,6 +99,8 @@ struct Inner {
 struct Levels {
     reported: Level,
     margin: Level,
+    /// There while one of them is above normal.
+    pause: Option<parking::Pause>,
 }
 
 /// Makes the budget ask the host's margin before it commits anything.

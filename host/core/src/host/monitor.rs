@@ -72,6 +72,10 @@ impl RegionHost {
         let mut levels = self.levels();
         note(&mut levels);
         let level = levels.reported.max(levels.margin);
+        levels.pause = match level {
+            Level::Normal => None,
+            _ => levels.pause.take().or_else(|| Some(parking::Pause::new())),
+        };
         // Under the lock, so that no older level is told later.
         self.pressure_level().send_if_modified(|now| {
             let changed = *now != level;

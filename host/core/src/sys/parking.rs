@@ -15,8 +15,8 @@
 //! are taken to be empty, and moving them would cost more than it saves. A process parks at most [`SLOTS`] mappings and [`MOST_BYTES`] bytes.
 //! The one that was parked longest ago makes room, and so do those that overlap the new one. So
 //! no guest multiplies the page tables of a file. Mappings go with their file, with the memory
-//! that parked them, when the region is frozen, and under memory pressure. Nothing is parked if
-//! `RLIMIT_DATA` or `RLIMIT_AS` was set at the start, if the kernel cannot move shared mappings
+//! that parked them, when the region is frozen, and when memory pressure is reported. Nothing is
+//! parked as long as a host is under pressure, if `RLIMIT_DATA` or `RLIMIT_AS` was set at the start, if the kernel cannot move shared mappings
 //! (before Linux 5.13), or after it refused to take one back.
 //!
 //! # Safety
@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -146,6 +146,26 @@ static PARKING: Mutex<Parking> = Mutex::new(Parking {
     vacated: VecDeque::new(),
 });
 
+/// The number of [`Pause`]s.
+static PAUSES: AtomicUsize = AtomicUsize::new(0);
+
+/// A time in which nothing is parked: until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pause(());
+
+impl Pause {
+    pub(crate) fn new() -> Pause {
+        PAUSES.fetch_add(1, Ordering::Relaxed);
+        Pause(())
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        PAUSES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Whether the kernel refused to take a mapping back. Then nothing is parked any more.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -190,7 +210,7 @@ impl Parking {
 }
 
 /// Returns the length from which windows are parked, or `usize::MAX` if none are.
-fn least() -> usize {
+pub(super) fn least() -> usize {
     static LEAST_OF_PROCESS: OnceLock<usize> = OnceLock::new();
     if REFUSED.load(Ordering::Relaxed) {
         return usize::MAX;
@@ -219,7 +239,8 @@ fn least() -> usize {
 ///
 /// The range is one window of this shape, and nothing refers to it.
 pub(super) unsafe fn park(shape: Shape, memory: usize, start: usize) {
-    if shape.length < least() || shape.length > MOST_BYTES || !is_touched(start) {
+    let fits = (least()..=MOST_BYTES).contains(&shape.length);
+    if !fits || PAUSES.load(Ordering::Relaxed) > 0 || !is_touched(start) {
         return;
     }
     let (removed, hint) = {

@@ -4,11 +4,10 @@ use std::hint::black_box;
 
 use rustix::io::Errno;
 use tombolo_region::Span;
-use tombolo_test_util::child::alone;
 
 use super::*;
-use crate::sys::parking::forget_all;
 use crate::sys::parking::tests::count;
+use crate::sys::parking::{forget_all, least};
 
 const MIB: usize = 1 << 20;
 
@@ -153,6 +152,9 @@ fn only_plain_touched_windows_are_parked() {
         let record = &memory.record;
         for case in ["short", "masked", "unpinned", "copied", "untouched"] {
             let file = ones(if case == "short" { MIB / 8 } else { MIB });
+            if case == "short" && least() <= MIB / 8 {
+                continue;
+            }
             let window = map(&memory, 0, &file, Perms::Read);
             let start = window.start;
             if case != "untouched" {

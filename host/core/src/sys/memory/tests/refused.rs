@@ -1,6 +1,7 @@
 //! System calls that the kernel refuses, in the fault handler and elsewhere.
 
 use super::*;
+use crate::sys::parking::Pause;
 
 // rule 9
 #[test]
@@ -184,6 +185,8 @@ fn refused_part_stays_masked_and_counted() {
 #[test]
 fn closed_part_is_zeros_when_the_host_touches_it() {
     let (memory, start, _) = with_window();
+    // Parking makes calls of its own.
+    let _pause = Pause::new();
     refusing(1, 2, || {
         let error = memory.record.unmap_window(STORE, start, 0);
         assert!(matches!(error, Err(MapError::Broken)));
