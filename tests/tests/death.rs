@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tombolo::Limits;
 use tombolo_app::CommandExit;
 use tombolo_test_guests::scenarios::Scenario;
-use tombolo_test_util::process::Process;
+use tombolo_test_util::process::{Process, drop_parked_mappings};
 use tombolo_test_util::run::{ends, one_thread};
 use tombolo_test_util::three_guests::{app, far, share_strand, with};
 
@@ -25,6 +25,7 @@ struct Holdings {
 }
 
 fn holdings() -> Holdings {
+    drop_parked_mappings();
     let process = Process::current();
     let descriptors = process.descriptors().unwrap();
     let mappings = process.mappings().unwrap();

@@ -14,6 +14,11 @@ use crate::{packages, run, toolchain};
 /// The arguments with which tests print while they run.
 const SHOWING: &[&str] = &["--nocapture", "--no-capture", "--show-output"];
 
+/// The test programs in which windows end.
+const PARKED: &[&str] = &[
+    "calls", "death", "faults", "lends", "live", "pins", "pressure", "ring", "tearing", "windows",
+];
+
 /// Runs all tests, also after some failed.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let mut selections = vec![
@@ -43,9 +48,23 @@ pub(crate) fn run_ignored() -> Result<ExitCode> {
     run_selections(&[selection], &["--ignored".into()])
 }
 
+/// Runs the tests in which windows end, with the mappings of all of them parked: from one page on,
+/// and not from the size from which it pays.
+pub(crate) fn run_parked() -> Result<ExitCode> {
+    let mut targets = vec!["--lib"];
+    for name in PARKED {
+        targets.extend(["--test", name]);
+    }
+    let mut selection = Selection::new("windows, all of which are parked", &[], &targets);
+    selection.environment = Some(("TOMBOLO_PARK_FROM", "4096"));
+    run_selections(&[selection], &[])
+}
+
 /// A selection of tests that cargo builds and runs together.
 struct Selection {
     name: &'static str,
+    /// An environment variable for the tests.
+    environment: Option<(&'static str, &'static str)>,
     /// The packages; the default members if there are none.
     packages: Vec<String>,
     /// Further arguments of cargo.
@@ -56,6 +75,7 @@ impl Selection {
     fn new(name: &'static str, packages: &[&str], arguments: &[&str]) -> Selection {
         Selection {
             name,
+            environment: None,
             packages: packages.iter().map(|&it| it.to_owned()).collect(),
             arguments: arguments.iter().map(|&it| it.to_owned()).collect(),
         }
@@ -64,6 +84,7 @@ impl Selection {
     fn command(&self) -> Command {
         let mut cargo = run::cargo("test");
         cargo.arg("--no-fail-fast").args(&self.arguments);
+        cargo.envs(self.environment);
         for package in &self.packages {
             cargo.args(["--package", package]);
         }

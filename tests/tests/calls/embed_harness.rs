@@ -14,7 +14,7 @@ use tombolo::{
     Lending, LentRegion, PackError, Parcel, Recipient, Region, RegionCtx, RegionError, RegionHost,
     Rights,
 };
-use tombolo_test_util::process::Process;
+use tombolo_test_util::process::{Process, drop_parked_mappings};
 use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
 use tombolo_test_util::three_guests::with;
 use wasmtime::component::types::ComponentItem;
@@ -38,8 +38,9 @@ fn state(regions: RegionCtx) -> State {
     State::with_wasi(regions, WasiCtx::builder().inherit_stderr().build())
 }
 
-/// Returns how often this process maps the region of this name.
+/// Returns how often this process maps the region of this name, parked mappings left out.
 pub(crate) fn mapped(region: &str) -> usize {
+    drop_parked_mappings();
     let mappings = Process::current().mappings().expect("we live");
     let label = format!("tombolo:{region}");
     let is_it = |name: &std::ffi::OsStr| name == &*label;

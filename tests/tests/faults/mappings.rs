@@ -3,10 +3,11 @@
 use super::{PAGE, assert_violation};
 use tombolo::{GRANULE, Limits, RegionHost};
 use tombolo_test_util::child::alone;
-use tombolo_test_util::process::Process;
+use tombolo_test_util::process::{Process, drop_parked_mappings};
 use tombolo_test_util::puppet::{ErrorCode, Puppet, READ, assert_filled, filled, mappings_of};
 
 fn count_of_mappings() -> usize {
+    drop_parked_mappings();
     Process::current().mappings().unwrap().len()
 }
 

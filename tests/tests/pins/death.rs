@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{PAGE, guest, host};
 use tombolo::GRANULE;
-use tombolo_test_util::process::Process;
+use tombolo_test_util::process::{Process, drop_parked_mappings};
 use tombolo_test_util::puppet::{READ, WRITE, filled};
 
 // rule 6
@@ -35,6 +35,7 @@ fn dead_guest_frees_pinned_and_unpinned_bytes() {
 /// descriptor of this process, and the number of mappings.
 fn kernels(name: &str) -> (Vec<u64>, usize) {
     let memfd = format!("tombolo:{name}");
+    drop_parked_mappings();
     let process = Process::current();
     let descriptors = process.descriptors().unwrap().into_iter();
     let bytes = descriptors

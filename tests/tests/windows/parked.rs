@@ -2,14 +2,14 @@
 
 use tombolo::pressure::Level;
 use tombolo_test_util::child::alone;
-use tombolo_test_util::puppet::{READ, WRITE, filled, mappings_of};
+use tombolo_test_util::puppet::{READ, WRITE, all_mappings_of, filled};
 
 use super::{guest, host};
 
 #[test]
-fn freezing_and_pressure_drop_parked_mappings() {
+fn freezing_and_pressure_end_parking() {
     // All tests of a process share its slots.
-    alone("parked::freezing_and_pressure_drop_parked_mappings", || {
+    alone("parked::freezing_and_pressure_end_parking", || {
         let host = host();
         let mut a = guest(&host, "a");
         let region = filled(&host, "music", 1 << 20, 1);
@@ -21,12 +21,21 @@ fn freezing_and_pressure_drop_parked_mappings() {
             assert_eq!(a.byte(at), 0);
         };
         park(WRITE);
-        assert_eq!(mappings_of(&region).len(), 1, "a mapping is parked");
+        assert_eq!(all_mappings_of(&region).len(), 1, "a mapping is parked");
         region.freeze().unwrap();
-        assert_eq!(mappings_of(&region).len(), 0, "nothing writable is left");
+        assert_eq!(
+            all_mappings_of(&region).len(),
+            0,
+            "nothing writable is left"
+        );
         park(READ);
-        assert_eq!(mappings_of(&region).len(), 1, "a mapping is parked");
+        assert_eq!(all_mappings_of(&region).len(), 1, "a mapping is parked");
         host.report_pressure(Level::Moderate);
-        assert_eq!(mappings_of(&region).len(), 0);
+        assert_eq!(all_mappings_of(&region).len(), 0);
+        park(READ);
+        assert_eq!(all_mappings_of(&region).len(), 0, "the pressure lasts");
+        host.report_pressure(Level::Normal);
+        park(READ);
+        assert_eq!(all_mappings_of(&region).len(), 1, "it is over");
     });
 }

@@ -11,6 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{fs, str};
 
+use tombolo::RegionHost;
+use tombolo::pressure::Level;
+
 /// A running process.
 #[derive(Clone, Debug)]
 pub struct Process(PathBuf);
@@ -48,6 +51,13 @@ pub struct Thread {
     pub id: u32,
     /// The name, of at most 15 bytes.
     pub name: String,
+}
+
+/// Makes the host drop the mappings that it parked in this process, by a report of memory pressure
+/// to a host without regions.
+pub fn drop_parked_mappings() {
+    let host = RegionHost::new();
+    host.report_pressure(Level::Moderate);
 }
 
 impl Process {

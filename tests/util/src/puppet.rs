@@ -10,7 +10,7 @@ use wasmtime::component::{Linker, Resource};
 use wasmtime::{Result, Store};
 
 use crate::guests;
-use crate::process::{Mapping, Process};
+use crate::process::{Mapping, Process, drop_parked_mappings};
 use crate::store::{self, State};
 
 #[allow(missing_docs)] // Generated.
@@ -262,8 +262,14 @@ pub fn all() -> Rights {
     Rights::READ | Rights::WRITE | Rights::SHARE
 }
 
-/// Returns the mappings of a region in this process.
+/// Returns the mappings of a region in this process, after dropping those that the host parked.
 pub fn mappings_of(region: &Region) -> Vec<Mapping> {
+    drop_parked_mappings();
+    all_mappings_of(region)
+}
+
+/// Returns the mappings of a region in this process, also parked ones.
+pub fn all_mappings_of(region: &Region) -> Vec<Mapping> {
     let mappings = Process::current().mappings().unwrap();
     mappings
         .into_iter()

@@ -134,6 +134,11 @@ const STEPS: &[Step] = &[
     ),
     long("test", "All tests", || success(test::run(&[])?)),
     long(
+        "parked",
+        "The tests of windows, all of which are parked",
+        || success(test::run_parked()?),
+    ),
+    long(
         "root",
         "The tests that need root, and a kernel with PSI",
         || success(test::run_ignored()?),

@@ -230,8 +230,9 @@ pub(super) fn assert_filled(region: &Region, byte: u8) {
     assert_eq!(other, None, "region `{}` has changed", region.name());
 }
 
-/// Returns the mappings of a region in this process.
+/// Returns the mappings of a region in this process, after dropping parked ones.
 pub(super) fn mappings_of(region: &Region) -> Vec<Mapping> {
+    crate::sys::parking::forget_all();
     let mut mappings = Process::current().mappings().unwrap();
     mappings.retain(|it| it.inode == region.inode());
     mappings
