@@ -138,7 +138,7 @@ impl Target {
 
     /// Makes the span of a call.
     fn span(&self) -> Span {
-        tracing::info_span!(
+        tracing::debug_span!(
             "call",
             caller = &*self.caller.name,
             callee = &*self.callee.name,
