@@ -328,11 +328,20 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
         let medians = START.map(|row| table.median(row, column));
         Ratio::of(what, medians[0], medians[1], Goal::AtMost(1.0))
     };
+    let lives = |what, column| {
+        let sum = |who: usize| -> Option<f64> {
+            let rows = [START[who], READ[who], END[who]];
+            rows.iter().map(|row| data.median(row, column)).sum()
+        };
+        Ratio::of(what, sum(0), sum(1), Goal::AtMost(1.3))
+    };
     let ratios = [
         ratio("start of a Rust guest / with stock wasmtime", &starts, 0),
         ratio("the same, no data", &data, 0),
         ratio("the same, 4 KiB of data", &data, 1),
         ratio("the same, 64 KiB of data", &data, 2),
+        lives("start, read all, end / with stock wasmtime, 1 MiB", 4),
+        lives("the same, 16 MiB", 5),
     ];
     let ratios = ratios.into_iter().flatten().collect();
     (vec![life, starts, data, times, costs], ratios)

@@ -134,8 +134,10 @@ fn repeat(what: &str, text: &mut String) {
     let bytes = (bytes as usize).max(4096);
     let mut rows = Rows::new("loop");
     let mut region = Region::create("buffer", bytes as u64).unwrap();
+    let mut held = Vec::new();
     for _ in 0..repeats {
         match kind {
+            "copy-window" | "copy-own" => held.push(copy_in(kind, bytes, times, &mut rows)),
             "nothing" => rows.time(kind, bytes, times, near::nothing),
             "lend" => rows.time(kind, bytes, times, || near::lend(&region)),
             "kept" => {
@@ -164,6 +166,26 @@ fn repeat(what: &str, text: &mut String) {
         }
     }
     rows.write(text);
+}
+
+/// Copies into a new region or into new memory of its own, and returns both, so that the next copy
+/// has other pages.
+fn copy_in(kind: &'static str, bytes: usize, times: u32, rows: &mut Rows) -> (Region, Vec<u8>) {
+    let region = Region::create("buffer", bytes as u64).unwrap();
+    let mut window = region.try_write(..).unwrap();
+    let mut all = vec![1; 2 * (bytes + GRANULE)];
+    let (own, other) = all.split_at_mut(bytes + GRANULE);
+    let (own, other) = (aligned(own, bytes), aligned(other, bytes));
+    let target = match kind {
+        "copy-window" => &mut window[..],
+        _ => own,
+    };
+    target.copy_from_slice(other); // Fills the caches.
+    rows.time(kind, bytes, times, || {
+        target.copy_from_slice(black_box(other))
+    });
+    drop(window);
+    (region, all)
 }
 
 /// Sends every message back.
@@ -256,6 +278,12 @@ fn handover(quick: bool, text: &mut String) {
                         kernels::fill(&mut buffer, 2);
                         std::fs::write(file, &buffer).unwrap();
                         black_box(near::read(file, true));
+                    });
+                }
+                if bytes <= PART {
+                    whole.time("own memory, not handed over", bytes, 1, || {
+                        kernels::fill(&mut list, 2);
+                        black_box(kernels::sum(&list));
                     });
                 }
                 whole.time(
