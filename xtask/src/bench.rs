@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures what things cost.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -15,11 +16,14 @@ pub(crate) struct Options {
     /// Print JSON, and the tables to standard error
     #[arg(long)]
     json: bool,
-    /// The groups to measure; all if none is given. They are
-    /// handover, access, calls, life, scale, pins and pressure
+    /// The groups to measure; all but the last if none is given.
+    /// They are handover, access, calls, life, scale, pins,
+    /// pressure, and compare: handover beside iceoryx2
     #[arg(
         value_name = "GROUP",
-        value_parser = ["handover", "access", "calls", "life", "scale", "pins", "pressure"],
+        value_parser = [
+            "handover", "access", "calls", "life", "scale", "pins", "pressure", COMPARE,
+        ],
         hide_possible_values = true,
         verbatim_doc_comment
     )]
@@ -34,6 +38,31 @@ impl Options {
             ..Options::default()
         }
     }
+
+    /// Returns the options that only see whether the comparison works.
+    pub(crate) fn quick_comparison() -> Options {
+        Options {
+            groups: vec![COMPARE.to_owned()],
+            ..Options::quick()
+        }
+    }
+}
+
+/// The group that measures other programs as well.
+const COMPARE: &str = "compare";
+
+/// The group that contains their rows.
+const COMPARED: &str = "handover";
+
+/// Builds the program that uses iceoryx2, and returns its path. It has a lock file of its own.
+fn build_comparison() -> Result<PathBuf> {
+    let target = run::target()?.join(COMPARE);
+    let mut cargo = xtask_guests::cargo();
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]);
+    cargo.arg(run::root().join("tests/compare/Cargo.toml"));
+    cargo.arg("--target-dir").arg(&target);
+    run::run(&mut cargo, "building the comparison")?;
+    Ok(target.join("release/tombolo-compare"))
 }
 
 /// Runs the benchmarks, which print tables.
@@ -53,7 +82,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             cargo.arg(argument);
         }
     }
-    cargo.args(&options.groups);
+    for group in &options.groups {
+        match &**group {
+            COMPARE => cargo
+                .env("TOMBOLO_COMPARE", build_comparison()?)
+                .arg(COMPARED),
+            group => cargo.arg(group),
+        };
+    }
     let status = cargo.status().context("cannot run cargo")?;
     Ok(run::exit_code(status))
 }

@@ -1,5 +1,8 @@
 //! Handing over a buffer, by Tombolo and by each alternative.
 
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+
 use crate::composed::Composed;
 use crate::guests::Guests;
 use crate::machine;
@@ -18,6 +21,37 @@ const WAKE: &str = "native thread wake-up";
 const LIST: &str = "`list<u8>` in a call";
 const KEPT: &str = "lend, windows kept";
 const ANEW: &str = "lend and remap, every page touched";
+const MOVED: &str = "move there and back";
+const OWN: &str = "own memory, not handed over";
+
+/// The environment variable with the path of `tests/compare`, which measures other libraries.
+const OTHERS: &str = "TOMBOLO_COMPARE";
+
+/// Measures other libraries, and adds their rows. The largest size would take too much memory,
+/// because they have several buffers of it.
+fn others(program: &OsStr, plan: &Plan, bytes: u64, column: usize, tables: [&mut Table; 2]) {
+    if bytes > 100 * MIB {
+        return;
+    }
+    let repeats = if plan.quick { "2" } else { "10" };
+    let output = Command::new(program)
+        .args([&bytes.to_string(), repeats])
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.expect("`cargo xtask bench compare` built it");
+    assert!(output.status.success(), "{}", output.status);
+    let [alone, whole] = tables;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let mut parts = line.split('\t');
+        let table = match parts.next() {
+            Some("alone") => &mut *alone,
+            _ => &mut *whole,
+        };
+        let row = parts.next().expect("a line has a name");
+        let times = parts.map(|time| time.parse().expect("it is a number"));
+        table.cell(row, column).extend(times);
+    }
+}
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let guests = Guests::read();
@@ -32,6 +66,11 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
             native::wake_up(50, alone.cell(WAKE, 0));
         }
         let mut composed = Composed::new();
+        if let Some(program) = std::env::var_os(OTHERS) {
+            for (column, bytes) in sizes.iter().enumerate() {
+                others(&program, plan, *bytes, column, [&mut alone, &mut whole]);
+            }
+        }
         for (column, bytes) in sizes.iter().enumerate() {
             let mut peer = Peer::new(*bytes);
             kernels::fill(&mut peer.memory, 1);
@@ -91,6 +130,12 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
             } else {
                 15.0
             }),
+        ),
+        Ratio::of(
+            "fill, move, sum, move back / fill and sum of own memory, 10 MiB",
+            whole.median(MOVED, ten),
+            whole.median(OWN, ten),
+            Goal::AtMost(1.5),
         ),
         Ratio::of(
             "lend, windows kept: 1 GiB / 4 KiB",

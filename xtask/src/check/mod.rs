@@ -124,6 +124,9 @@ const STEPS: &[Step] = &[
     long("bench", "The benchmarks work", || {
         success(bench::run(&bench::Options::quick())?)
     }),
+    long("compare", "The comparison with iceoryx2 works", || {
+        success(bench::run(&bench::Options::quick_comparison())?)
+    }),
     long("soak", "Guests come and go, for half a minute", || {
         success(soak::run(&soak::Options::short())?)
     }),

@@ -16,10 +16,13 @@ pub(crate) fn format() -> Result<()> {
     let mut cargo = guests::cargo();
     cargo.current_dir(run::root());
     run::run(cargo.args(["fmt", "--all", "--check"]), "cargo fmt")?;
-    let mut cargo = guests::cargo();
-    cargo.current_dir(run::root());
-    cargo.args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]);
-    run::run(&mut cargo, "cargo fmt in fuzz")
+    for manifest in ["fuzz/Cargo.toml", "tests/compare/Cargo.toml"] {
+        let mut cargo = guests::cargo();
+        cargo.current_dir(run::root());
+        cargo.args(["fmt", "--check", "--manifest-path", manifest]);
+        run::run(&mut cargo, manifest)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn lint_host() -> Result<()> {
