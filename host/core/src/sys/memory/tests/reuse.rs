@@ -168,6 +168,28 @@ fn pages_that_guests_leave_alone_are_not_kept() {
     });
 }
 
+/// Returns whether the kernel is advised to use huge pages where a memory without windows may have
+/// them.
+fn is_advised(memory: &MappableMemory) -> bool {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let base = memory.record.base();
+    let mut is_there = false;
+    let mut advised = Vec::new();
+    for line in text.lines() {
+        if let Some((start, rest)) = line.split_once('-')
+            && let Ok(start) = usize::from_str_radix(start, 16)
+        {
+            let end = rest.split(' ').next().unwrap();
+            let end = usize::from_str_radix(end, 16).unwrap();
+            is_there = base + HUGE_FROM < end && start < base + RESERVATION;
+        } else if is_there && let Some(flags) = line.strip_prefix("VmFlags:") {
+            advised.push(flags.split(' ').any(|flag| flag == "hg"));
+        }
+    }
+    assert!(advised.iter().all(|it| *it == advised[0]), "{advised:?}");
+    advised[0]
+}
+
 // rules 4, 10
 #[test]
 fn large_memories_are_reused_with_no_more_vmas() {
@@ -178,10 +200,14 @@ fn large_memories_are_reused_with_no_more_vmas() {
         // Where a window lies, in MiB.
         let windows = [9, 1, 5, 2, 4, 3, 7];
         let sizes = [16, 1, 6, 16, 2, 16, 4, 16, 16, 3];
+        // Some kernels have no huge pages.
+        let mut known = None;
         for (life, size) in sizes.into_iter().cycle().take(60).enumerate() {
             let mut memory = memory(size * MIB, GUARD);
             assert_as_new(&memory, GUARD);
             assert_zeros(&memory);
+            let advised = is_advised(&memory);
+            assert_eq!(*known.get_or_insert(advised), advised);
             for more in 1..=life % 4 {
                 memory.grow_to((size + more) * MIB * GRANULE_SIZE).unwrap();
                 assert_zeros(&memory);
