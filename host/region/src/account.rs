@@ -91,6 +91,7 @@ impl Account {
     /// # Errors
     ///
     /// Returns [`Exhausted`] if that would exceed the limit. Nothing has changed then.
+    #[inline]
     pub fn charge(self: &Arc<Account>, kind: ChargeKind, amount: u64) -> Result<Charge, Exhausted> {
         self.take(kind, amount)?;
         Ok(Charge {
@@ -100,6 +101,7 @@ impl Account {
         })
     }
 
+    #[inline]
     fn take(&self, kind: ChargeKind, amount: u64) -> Result<(), Exhausted> {
         let most = self.most[kind as usize];
         // Relaxed: the counter protects no other memory.
@@ -119,12 +121,14 @@ impl Account {
 
     /// Returns the limit of a kind.
     #[must_use]
+    #[inline]
     pub fn most(&self, kind: ChargeKind) -> u64 {
         self.most[kind as usize]
     }
 
     /// Returns how much of a kind is charged at the moment.
     #[must_use]
+    #[inline]
     pub fn used(&self, kind: ChargeKind) -> u64 {
         self.used[kind as usize].load(Ordering::Relaxed)
     }
@@ -190,6 +194,7 @@ impl Charge {
 }
 
 impl Drop for Charge {
+    #[inline]
     fn drop(&mut self) {
         self.account.used[self.kind as usize].fetch_sub(self.amount, Ordering::Relaxed);
     }

@@ -56,11 +56,13 @@ impl<P> LedgerLock<P> {
 
     /// Locks the ledger. Blocks while another thread holds it, which is less than a
     /// millisecond.
+    #[inline]
     pub fn lock(&self) -> LedgerGuard<'_, P> {
         // The ledger's operations do not panic between two changes.
         self.guard(self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    #[inline]
     fn guard<'a>(&'a self, ledger: MutexGuard<'a, Ledger<P>>) -> LedgerGuard<'a, P> {
         let noted = ledger.idle();
         LedgerGuard {
@@ -146,6 +148,7 @@ impl<P> LedgerLock<P> {
 
 impl<P> Deref for LedgerGuard<'_, P> {
     type Target = Ledger<P>;
+    #[inline]
     fn deref(&self) -> &Ledger<P> {
         self.ledger
             .as_ref()
@@ -154,6 +157,7 @@ impl<P> Deref for LedgerGuard<'_, P> {
 }
 
 impl<P> DerefMut for LedgerGuard<'_, P> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Ledger<P> {
         self.ledger
             .as_mut()
@@ -162,6 +166,7 @@ impl<P> DerefMut for LedgerGuard<'_, P> {
 }
 
 impl<P> Drop for LedgerGuard<'_, P> {
+    #[inline]
     fn drop(&mut self) {
         let idle = self.idle();
         let (number, budget) = (self.lock.number, &self.lock.budget);

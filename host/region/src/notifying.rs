@@ -124,6 +124,7 @@ impl<P, T: Time> NotifyingLedger<P, T> {
     }
 
     /// Locks the ledger. Blocks as [`LedgerLock::lock`] does.
+    #[inline]
     pub fn lock(&self) -> NotifyingGuard<'_, P, T> {
         let mut guard = self.ledger.lock();
         if guard.has_waiters() {
@@ -149,6 +150,7 @@ impl<P, T: Time> NotifyingLedger<P, T> {
     }
 
     /// Ends a lend, except for its windows, which `look` may look for.
+    #[inline]
     pub fn revoke<R>(&self, lend: LendId, look: impl FnOnce(&Ledger<P>) -> R) -> R {
         let mut ledger = self.lock();
         ledger.revoke(lend);
@@ -217,34 +219,53 @@ pub struct NotifyingGuard<'a, P, T: Time> {
 
 impl<P, T: Time> Deref for NotifyingGuard<'_, P, T> {
     type Target = Ledger<P>;
+    #[inline]
     fn deref(&self) -> &Ledger<P> {
         self.guard.as_ref().expect("there until it is dropped")
     }
 }
 
 impl<P, T: Time> DerefMut for NotifyingGuard<'_, P, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Ledger<P> {
         self.guard.as_mut().expect("there until it is dropped")
     }
 }
 
 impl<P, T: Time> Drop for NotifyingGuard<'_, P, T> {
+    #[inline]
     fn drop(&mut self) {
-        let notifying = self.notifying;
-        let mut next = self.guard.take();
+        let Some(mut guard) = self.guard.take() else {
+            return;
+        };
+        if guard.has_waiters() {
+            return self.notifying.wake(guard);
+        }
+        let lends = guard.take_lends_over();
+        drop(guard);
+        if lends {
+            self.notifying.lends.notify_waiters();
+        }
+    }
+}
+
+impl<P, T: Time> NotifyingLedger<P, T> {
+    /// Unlocks the ledger, and wakes lenders, and waiters whose turn it is.
+    fn wake<'a>(&'a self, guard: LedgerGuard<'a, P>) {
+        let mut next = Some(guard);
         while let Some(mut guard) = next.take() {
             let lends = guard.take_lends_over();
             let waiters = guard.has_waiters();
-            let more = waiters && guard.advance_some(notifying.time.now());
+            let more = waiters && guard.advance_some(self.time.now());
             let told = guard.take_woken();
             let reserved = guard.next_expiry().is_some();
             // Others get the lock before the next step.
             drop(guard);
             if lends {
-                notifying.lends.notify_waiters();
+                self.lends.notify_waiters();
             }
             if waiters {
-                let mut sleepers = lock(&notifying.sleepers);
+                let mut sleepers = lock(&self.sleepers);
                 for id in told {
                     let all = sleepers.all.range((id, 0)..=(id, u64::MAX));
                     all.for_each(|(_, sleeper)| sleeper.notify_waiters());
@@ -254,7 +275,7 @@ impl<P, T: Time> Drop for NotifyingGuard<'_, P, T> {
                 }
             }
             if more {
-                next = Some(notifying.ledger.lock());
+                next = Some(self.ledger.lock());
             }
         }
     }

@@ -159,6 +159,7 @@ impl Pins {
     }
 
     /// Returns the granules that can be purged, if the region can be purged in part.
+    #[inline]
     pub(super) fn idle(&self) -> Idle {
         Idle {
             granules: self.idle_granules,
@@ -168,6 +169,7 @@ impl Pins {
 
     /// Returns the granules that can be purged, if the region is purged whole or not at all.
     /// It counts as unpinned since its last part was.
+    #[inline]
     pub(super) fn idle_whole(&self) -> Idle {
         match self.by_age.keys().next_back() {
             Some(newest) if self.idle_granules == self.granules => Idle {

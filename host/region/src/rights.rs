@@ -22,12 +22,14 @@ impl Rights {
 
     /// Returns whether these rights include all of `other`.
     #[must_use]
+    #[inline]
     pub const fn contains(self, other: Rights) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// Returns these rights without `other`.
     #[must_use]
+    #[inline]
     pub const fn without(self, other: Rights) -> Rights {
         Rights(self.0 & !other.0)
     }

@@ -47,18 +47,21 @@ pub struct Handle {
 impl Handle {
     /// Returns the rights of the handle.
     #[must_use]
+    #[inline]
     pub fn rights(&self) -> Rights {
         self.rights
     }
 
     /// Returns the claim of the handle.
     #[must_use]
+    #[inline]
     pub fn claim(&self) -> ClaimId {
         self.claim
     }
 
     /// Returns the lend by which the holder has the handle, if it was lent.
     #[must_use]
+    #[inline]
     pub fn lend(&self) -> Option<LendId> {
         self.via
     }

@@ -98,6 +98,7 @@ impl<P> Ledger<P> {
     }
 
     /// Returns whether any lend has ended since the last call.
+    #[inline]
     pub fn take_lends_over(&mut self) -> bool {
         std::mem::take(&mut self.lends_over)
     }
@@ -105,6 +106,7 @@ impl<P> Ledger<P> {
     /// Returns whether a lend has ended, with each lend made from it and each window made via
     /// them. Only then may the lender go on.
     #[must_use]
+    #[inline]
     pub fn is_over(&self, lend: LendId) -> bool {
         !self.lends.contains_key(&lend)
     }

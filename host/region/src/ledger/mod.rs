@@ -5,7 +5,7 @@
 //! | this one | the ledger's state, freeze and poison |
 //! | `handle`, `access`, `error` | the types of its interface |
 //! | `claims` | claims, from creation to the end, with moves and accounts |
-//! | `lends` | lends, from their start to the end of their last window |
+//! | `lends`, `lend_table` | lends, from their start to the end of their last window |
 //! | `windows` | the lock |
 //! | `window_index`, `interval_tree` | searches among windows |
 //! | `waits` | the order in which waiters get windows |
@@ -17,6 +17,7 @@ mod claims;
 mod error;
 mod handle;
 mod interval_tree;
+mod lend_table;
 mod lends;
 mod pins;
 mod place_tree;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 pub use self::access::{Access, Holder, LiveOwner, WindowEnd};
 pub use self::error::{LedgerError, PinError};
 pub use self::handle::{ClaimId, Handle, LendId, WaiterId, WindowId};
+use self::lend_table::LendTable;
 pub use self::pins::{PinUndo, PinUsage};
 use self::queue::Queue;
 pub use self::waits::{RESERVATION, WaitStatus};
@@ -139,7 +141,7 @@ pub struct Ledger<P> {
     accounts: BTreeMap<usize, BTreeSet<ClaimId>>,
     /// The number of claims in a channel.
     queued: u32,
-    lends: BTreeMap<LendId, LendRecord>,
+    lends: LendTable,
     /// Whether a lend has ended since this was last asked.
     lends_over: bool,
     windows: WindowIndex<P>,
@@ -182,7 +184,7 @@ impl<P> Ledger<P> {
             claims: BTreeMap::new(),
             accounts: BTreeMap::new(),
             queued: 0,
-            lends: BTreeMap::new(),
+            lends: LendTable::default(),
             lends_over: false,
             windows: WindowIndex::new(),
             queue: Queue::new(Span::whole(size).length() / GRANULE),

@@ -114,14 +114,17 @@ impl Queue {
         }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.waiters.is_empty()
     }
 
+    #[inline]
     pub(super) fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
 
+    #[inline]
     pub(super) fn take_woken(&mut self) -> Vec<WaiterId> {
         std::mem::take(&mut self.woken)
     }
@@ -135,6 +138,7 @@ impl Queue {
     }
 
     /// Returns the waiter of a claim, or of a lend of it.
+    #[inline]
     pub(super) fn of(&self, claim: ClaimId, via: Option<LendId>) -> Option<&Waiter> {
         self.places.get(&(claim, via)).map(|id| &self.waiters[id])
     }
@@ -241,6 +245,7 @@ impl Queue {
         Some(until)
     }
 
+    #[inline]
     pub(super) fn next_expiry(&self) -> Option<Duration> {
         self.expiries.first().map(|(until, _)| *until)
     }
