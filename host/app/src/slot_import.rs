@@ -47,6 +47,7 @@ fn is_slot(ty: &Type) -> bool {
             | Type::Float32
             | Type::Float64
             | Type::Char
+            | Type::Enum(_)
             | Type::Own(_)
             | Type::Borrow(_)
     )

@@ -9,7 +9,9 @@
 //! `ComponentType`, `Lift` and `Lower` are unsafe because wasmtime trusts them to write and read
 //! as many core values as the type has. All types that a slot's `typecheck` accepts have exactly
 //! one core value, and each is lifted and lowered by wasmtime's own implementation for it. The
-//! type in hand decides which, so a slot with another value is an error.
+//! type in hand decides which, so a slot with another value is an error. wasmtime has none for an
+//! `enum` whose cases are known only at run time. There, a slot compares the case with the number
+//! of cases of the type in hand, in both directions.
 //!
 //! In linear memory, the size of a slot would depend on its type. wasmtime passes values in
 //! memory only if a function has more than 16 core values as parameters or more than one as
@@ -32,6 +34,8 @@ macro_rules! slots {
         pub enum Slot<T: 'static> {
             /// A handle, owned or borrowed.
             Handle(Resource<T>),
+            /// A case of an `enum`, by its position.
+            Case(u32),
             $(
                 #[doc = concat!("A value of the type `", stringify!($primitive), "`.")]
                 $kind($primitive),
@@ -48,6 +52,7 @@ macro_rules! slots {
             fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> Result<()> {
                 match ty {
                     $(InterfaceType::$interface => Ok(()),)*
+                    InterfaceType::Enum(_) => Ok(()),
                     other => Resource::<T>::typecheck(other, types),
                 }
             }
@@ -65,6 +70,10 @@ macro_rules! slots {
                     $(InterfaceType::$interface => {
                         Slot::$kind(<$primitive>::linear_lift_from_flat(cx, ty, src)?)
                     })*
+                    InterfaceType::Enum(index) => {
+                        let cases = cx.types[index].names.len();
+                        Slot::Case(known_case(src.get_u32(), cases)?)
+                    }
                     _ => Slot::Handle(Resource::linear_lift_from_flat(cx, ty, src)?),
                 })
             }
@@ -94,6 +103,11 @@ macro_rules! slots {
                     $((Slot::$kind(value), InterfaceType::$interface) => {
                         value.linear_lower_to_flat(cx, ty, dst)
                     })*
+                    (Slot::Case(case), InterfaceType::Enum(index)) => {
+                        let case = known_case(*case, cx.types[index].names.len())?;
+                        dst.write(ValRaw::u32(case));
+                        Ok(())
+                    }
                     _ => bail!("a slot holds a value of another type"),
                 }
             }
@@ -123,6 +137,13 @@ slots! {
     Float32: f32, Float32;
     Float64: f64, Float64;
     Char: char, Char;
+}
+
+fn known_case(case: u32, cases: usize) -> Result<u32> {
+    match usize::try_from(case) {
+        Ok(index) if index < cases => Ok(case),
+        _ => bail!("unexpected discriminant: {case}"),
+    }
 }
 
 fn in_memory<R>() -> Result<R> {

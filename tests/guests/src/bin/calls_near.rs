@@ -107,6 +107,15 @@ impl near_short::Guest for Near {
         !a
     }
 
+    fn next(of: near_short::Color) -> near_short::Color {
+        use near_short::Color;
+        match of {
+            Color::Red => Color::Green,
+            Color::Green => Color::Blue,
+            Color::Blue => Color::Red,
+        }
+    }
+
     fn doubled(a: f64) -> Result<f64, String> {
         match a.is_nan() {
             true => Err("no number".into()),

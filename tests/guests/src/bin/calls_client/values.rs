@@ -18,6 +18,11 @@ fn scalars() {
         assert_eq!(seen, c);
     }
     assert!(near_short::negated(false) && !near_short::negated(true));
+    let mut color = near_short::Color::Red;
+    for _ in 0..3 {
+        color = near_short::next(color);
+    }
+    assert!(matches!(color, near_short::Color::Red));
     assert_eq!(near_short::doubled(-0.25), Ok(-0.5));
     assert_eq!(near_short::doubled(f64::NAN), Err("no number".into()));
     let region = super::create("back");
