@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::take;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -70,6 +69,7 @@ impl Lender<AppGuests> for LenderStore<'_> {
     type Lending = Lending;
     type Error = wasmtime::Error;
 
+    #[inline]
     fn lends(lending: &Lending) -> CallLends {
         CallLends(lending.lends())
     }
@@ -78,6 +78,7 @@ impl Lender<AppGuests> for LenderStore<'_> {
         lending.over().await;
     }
 
+    #[inline]
     fn end(&mut self, lending: Lending) -> wasmtime::Result<()> {
         lending.end(&mut self.0)
     }
@@ -301,8 +302,14 @@ impl Target {
         params: &[Val],
     ) -> Result<(Outgoing, Charge), String> {
         let outgoing = self.begin()?;
-        let charge = self.charge_params(store, values::bytes(params))?;
-        Ok((outgoing, charge))
+        let bytes = values::bytes(params);
+        let charge = |store: &StoreContextMut<'_, GuestState>| {
+            let charge = store.data().charge(bytes);
+            charge.map_err(|exhausted| exhausted.to_string())
+        };
+        let (lifted, copied) = (charge(store)?, charge(store)?);
+        store.data_mut().keep_in_call(lifted);
+        Ok((outgoing, copied))
     }
 
     /// Makes a call with slots in a span of its own, and counts it. Otherwise as
@@ -348,8 +355,8 @@ impl Target {
         mut params: P,
         begun: Instant,
     ) -> Result<Started<'a, R>, CallError> {
-        let (way, charge) = match self.admit_slots::<P>(&mut store) {
-            Ok(admitted) => admitted,
+        let way = match self.admit_slots() {
+            Ok(way) => way,
             Err(why) => {
                 // The canonical ABI has taken the handles from the caller already.
                 slots::discard(&mut store, &mut params)?;
@@ -366,7 +373,6 @@ impl Target {
             function: self.function.clone(),
             params: Some(params),
             regions,
-            charge,
             caller,
             begun,
             results: PhantomData,
@@ -385,8 +391,10 @@ impl Target {
         };
         let ended = match returned.parts() {
             (Ok(answer), lending) => {
-                if let Some(lending) = lending {
-                    lending.note_over(take(&mut answer.over));
+                if let Some(lending) = lending
+                    && answer.over
+                {
+                    lending.note_over();
                 }
                 answer.ended
             }
@@ -397,6 +405,7 @@ impl Target {
     }
 
     /// Lets the caller go on, and puts the results into its store.
+    #[inline]
     fn finish_slots<R: Results>(
         &self,
         returned: Returned<AppGuests, LenderStore<'_>, SlotAnswer<R>>,
@@ -411,7 +420,9 @@ impl Target {
         if let Some(charge) = charge {
             store.data_mut().keep_in_call(charge);
         }
-        let _ = slots::unpack(regions, &mut results, &mut store)?;
+        if let Some(regions) = regions {
+            let _ = slots::unpack(*regions, &mut results, &mut store)?;
+        }
         match results.copied_bytes() {
             0 => {}
             bytes => self.count_copied(bytes),
@@ -419,37 +430,15 @@ impl Target {
         Ok(results)
     }
 
-    /// Begins a call with slots, and charges its arguments as [`admit`](Target::admit) does.
-    fn admit_slots<P: Params>(
-        &self,
-        store: &mut StoreContextMut<'_, GuestState>,
-    ) -> Result<(Way, Option<Charge>), String> {
+    /// Begins a call with slots, as [`begin`](Target::begin) does. Takes the callee if it is idle.
+    #[inline]
+    fn admit_slots(&self) -> Result<Way, String> {
         // The caller runs, and its mailbox is replaced only after its end.
         let (caller, callee) = (self.caller.mailbox(), self.callee.mailbox());
-        let way = match IdleCallee::take(callee, &caller) {
+        Ok(match IdleCallee::take(callee, &caller) {
             Ok(idle) => Way::Inline(idle),
             Err(callee) => Way::Queued(self.begin_with(callee, &caller)?),
-        };
-        let charge = match P::BYTES {
-            0 => None,
-            bytes => Some(self.charge_params(store, bytes)?),
-        };
-        Ok((way, charge))
-    }
-
-    /// Charges arguments twice to the caller; see [`admit`](Target::admit).
-    fn charge_params(
-        &self,
-        store: &mut StoreContextMut<'_, GuestState>,
-        bytes: u64,
-    ) -> Result<Charge, String> {
-        let charge = |store: &StoreContextMut<'_, GuestState>| {
-            let charge = store.data().charge(bytes);
-            charge.map_err(|exhausted| exhausted.to_string())
-        };
-        let (lifted, copied) = (charge(store)?, charge(store)?);
-        store.data_mut().keep_in_call(lifted);
-        Ok(copied)
+        })
     }
 }
 

@@ -44,6 +44,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl CallCounter {
     /// Counts a call that took this long.
+    #[inline]
     pub(super) fn add_call(&self, took: Duration) {
         let mut counts = lock(&self.0);
         counts.calls += 1;

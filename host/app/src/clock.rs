@@ -62,6 +62,7 @@ impl ClockState {
 }
 
 impl Clock {
+    #[inline]
     fn inner(&self) -> MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,6 +73,7 @@ impl Clock {
     }
 
     /// Restarts the clock for a call that began at `now`.
+    #[inline]
     pub(super) fn start_at(&self, name: &'static str, limit: Option<Duration>, now: Instant) {
         *self.inner() = ClockState {
             limit: limit.map(|limit| (name, limit)),
@@ -82,6 +84,7 @@ impl Clock {
 
     /// Stops the clock at `now`, because the guest waits for a guest that it called. The clock
     /// runs again when the result is dropped.
+    #[inline]
     pub(super) fn pause(self: &Arc<Self>, now: Instant) -> Paused {
         let mut inner = self.inner();
         inner.stop(now);
@@ -108,6 +111,7 @@ impl Clock {
         }
     }
 
+    #[inline]
     fn polled(&self) {
         let mut inner = self.inner();
         inner.yielded = false;
@@ -144,6 +148,7 @@ impl Paused {
 }
 
 impl Drop for Paused {
+    #[inline]
     fn drop(&mut self) {
         let mut inner = self.clock.inner();
         inner.calling = false;
@@ -169,6 +174,7 @@ pub(super) struct Panicked(String);
 pub(super) const BUG: &str = "the host panicked, which is a bug in the host";
 
 impl Panicked {
+    #[inline]
     pub(super) fn new(panic: &(dyn Any + Send)) -> Panicked {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -192,6 +198,7 @@ pin_project! {
     }
 
     impl<F> PinnedDrop for Metered<'_, F> {
+        #[inline]
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             // Dropping a suspended call runs code of its store too.
@@ -202,6 +209,7 @@ pin_project! {
 }
 
 impl<'a, F> Metered<'a, F> {
+    #[inline]
     pub(super) fn new(
         store: StoreId,
         clock: &'a Clock,

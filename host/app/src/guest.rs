@@ -117,6 +117,7 @@ impl ServingGuest {
     }
 
     /// Starts the guest's clock for a call that began at `now`.
+    #[inline]
     pub(super) fn start_clock_at(&self, now: Instant) {
         let guest = &self.guest;
         let limit = guest.limits.call_time;
@@ -146,6 +147,7 @@ impl ServingGuest {
 impl ServingGuest {
     /// Calls an export of this type. Also returns when it returned.
     // Not an `async fn`, which would keep its arguments twice.
+    #[inline]
     pub(super) fn call_typed<P, R>(
         &mut self,
         export: ComponentExportIndex,
@@ -292,6 +294,7 @@ impl Guest {
     }
 
     /// Notes that a call into the store has ended. Returns what came of it, and when it ended.
+    #[inline]
     fn entered<R>(&self, result: wasmtime::Result<R>) -> (wasmtime::Result<R>, Instant) {
         let now = Instant::now();
         self.status.ran_at(now);

@@ -40,8 +40,8 @@ use wasmtime::{AsContextMut, Store, StoreContextMut};
 
 use super::link;
 use tombolo::internal::{
-    BorrowedInternals as _, LendsOver, ParcelInternals as _, RecipientInternals as _,
-    RegionCtxInternals as _, RegionErrorInternals as _, each_resource, is_region,
+    BorrowedInternals as _, ParcelInternals as _, RecipientInternals as _, RegionCtxInternals as _,
+    RegionErrorInternals as _, each_resource, is_region,
 };
 use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError, RegionView};
 use tombolo_exchange::GuestId;
@@ -557,18 +557,14 @@ impl Held {
         }
     }
 
-    /// Ends the lends, after the call has returned. Notes those of regions that are over then.
+    /// Ends the lends, after the call has returned.
     ///
     /// # Errors
     ///
     /// If the callee's state does not allow it. Then the callee cannot go on.
-    pub(super) fn end(
-        self,
-        mut store: impl AsContextMut<Data: ProxyView>,
-        over: &mut LendsOver,
-    ) -> wasmtime::Result<()> {
+    pub(super) fn end(self, mut store: impl AsContextMut<Data: ProxyView>) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
-        let mut result = self.regions.end_noting(&mut store, over);
+        let mut result = self.regions.end_each(&mut store).map(drop);
         for HeldOne { proxy, .. } in self.proxies {
             let Some((any, rep)) = proxy else {
                 continue;

@@ -3,7 +3,8 @@
 //! Most functions take a few scalars and handles to regions, and return one of those or an error
 //! text. They are linked by a tuple of [`Slot`]s instead of wasmtime's dynamic values. All other
 //! functions are linked by [`Values`](super::work::Values). Guests cannot tell the difference:
-//! charges, limits, texts and the order of events are the same.
+//! limits, texts and the order of events are the same. Slots take no memory beside that of the
+//! call. So they are not charged, unlike dynamic values and the texts of errors.
 //!
 //! A call to an idle guest runs on the spot; see
 //! [`IdleCallee`](tombolo_exchange::IdleCallee).
@@ -21,8 +22,7 @@ use super::guest::{Fault, ServingGuest};
 use super::guests::{AppGuests, CallFailure};
 use super::proxy::{Caller, Held, PassError};
 use super::state::GuestState;
-use super::values::{VAL, block};
-use tombolo::internal::{LendsOver, PackedRegions, sys};
+use tombolo::internal::{BorrowedInternals as _, PackedRegions, sys};
 use tombolo::{Borrowed, Lending, Recipient, Region};
 use tombolo_exchange::{GuestId, Request};
 use tombolo_region::Charge;
@@ -41,6 +41,7 @@ pub(super) trait Regions {
     fn each_region(&mut self, visit: impl FnMut(&mut Resource<Region>));
 
     /// Takes the handles out, and leaves stale ones in their places.
+    #[inline]
     fn take_regions(&mut self) -> Self::Handles {
         let mut taken = Self::Handles::default();
         let mut places = taken.as_mut().iter_mut();
@@ -53,6 +54,7 @@ pub(super) trait Regions {
     }
 
     /// Puts handles into the places from which others were taken.
+    #[inline]
     fn put_regions(&mut self, handles: Self::Handles) {
         let mut handles = handles.into_iter().flatten();
         self.each_region(|region| {
@@ -67,18 +69,13 @@ pub(super) trait Regions {
 pub(super) trait Params:
     Regions + ComponentNamedList + Lift + Lower + Send + Sync + 'static
 {
-    /// The host memory that they take as dynamic values, in bytes.
-    const BYTES: u64;
 }
 
 /// Results of a function.
 pub(super) trait Results:
     Regions + ComponentNamedList + Lift + Lower + Send + Sync + 'static
 {
-    /// Returns the host memory that they take as dynamic values, in bytes.
-    fn bytes(&self) -> u64;
-
-    /// Returns the bytes of their strings.
+    /// Returns the bytes of their strings: the host memory that they take.
     fn copied_bytes(&self) -> u64 {
         0
     }
@@ -112,9 +109,7 @@ macro_rules! params {
                 }
             }
 
-            impl Params for ($(slots!($name),)*) {
-                const BYTES: u64 = $count * VAL;
-            }
+            impl Params for ($(slots!($name),)*) {}
         )*
     };
 }
@@ -127,17 +122,9 @@ params! {
     4: (a, b, c, d);
 }
 
-impl Results for () {
-    fn bytes(&self) -> u64 {
-        0
-    }
-}
+impl Results for () {}
 
-impl Results for (Slot,) {
-    fn bytes(&self) -> u64 {
-        VAL
-    }
-}
+impl Results for (Slot,) {}
 
 /// A value of a `result`.
 trait Payload: Lift + Lower + Send + Sync + 'static {
@@ -172,15 +159,6 @@ impl<T: Payload> Regions for (Result<T, String>,) {
 }
 
 impl<T: Payload> Results for (Result<T, String>,) {
-    fn bytes(&self) -> u64 {
-        VAL + match &self.0 {
-            // As a dynamic value, nothing takes no box.
-            Ok(_) if T::IS_RUST_UNIT_TYPE => 0,
-            Ok(_) => block(VAL),
-            Err(why) => block(VAL) + block(why.len() as u64),
-        }
-    }
-
     fn copied_bytes(&self) -> u64 {
         match &self.0 {
             Ok(_) => 0,
@@ -201,8 +179,6 @@ pub(super) struct SlotCall<P, R> {
     /// With stale handles in the places of `regions`, `None` once the call was made.
     pub(super) params: Option<P>,
     pub(super) regions: PackedRegions,
-    /// The charge for the parameters, on the caller's account.
-    pub(super) charge: Option<Charge>,
     pub(super) caller: Recipient,
     /// When the caller began the call, if it runs on the spot. Then the callee's clock starts
     /// there.
@@ -214,11 +190,12 @@ pub(super) struct SlotCall<P, R> {
 pub(super) struct SlotAnswer<R> {
     /// With stale handles in the places of `regions`.
     pub(super) results: R,
-    pub(super) regions: PackedRegions,
+    /// Those that the results carry, in a box because results seldom carry any.
+    pub(super) regions: Option<Box<PackedRegions>>,
     /// The charge for the results, on the caller's account.
     pub(super) charge: Option<Charge>,
-    /// The lends to the callee that are over.
-    pub(super) over: LendsOver,
+    /// Whether all lends to the callee are over.
+    pub(super) over: bool,
     /// When the call had returned.
     pub(super) ended: Instant,
 }
@@ -247,7 +224,7 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
         let (called, ended) = callee.call_typed::<P, R>(self.export, params).await;
         match called {
             Ok(results) => self.returned(callee, results, borrowed, ended),
-            Err(error) => Err(self.broken(error, Some(borrowed))),
+            Err(error) => Err(self.broken(error, Some(Held::regions(borrowed)))),
         }
     }
 }
@@ -262,23 +239,23 @@ impl<P: Params, R: Results> SlotCall<P, R> {
 
     /// Takes the results out of the callee's store, and ends the lends.
     #[expect(clippy::result_large_err, reason = "as that of `Request::call`")]
+    #[inline]
     fn returned(
         &mut self,
         callee: &mut ServingGuest,
         mut results: R,
-        borrowed: Held,
+        borrowed: Borrowed,
         ended: Instant,
     ) -> Result<Result<SlotAnswer<R>, String>, CallFailure> {
-        self.charge = None;
-        let bytes = results.bytes();
+        let bytes = results.copied_bytes();
         let packed = pack(callee.store(), &mut results, &self.caller, Caller::Receives);
-        let mut over = LendsOver::default();
-        if let Err(error) = borrowed.end(callee.store(), &mut over) {
-            return Err(self.broken(error, None));
-        }
+        let over = match borrowed.end_each(callee.store()) {
+            Ok(over) => over,
+            Err(error) => return Err(self.broken(error, None)),
+        };
         let guest = callee.name();
-        let (regions, _) = match packed {
-            Ok(packed) => packed,
+        let regions = match packed {
+            Ok((regions, _)) => (!regions.is_empty()).then(|| Box::new(regions)),
             Err(PassError::Fatal(error)) => return Err(self.broken(error, None)),
             Err(PassError::Refused(why)) => {
                 return Ok(Err(format!(
@@ -301,6 +278,7 @@ impl<P: Params, R: Results> SlotCall<P, R> {
 }
 
 /// Takes the handles out of values, and out of the store of the guest that sends them.
+#[inline]
 pub(super) fn pack(
     store: impl AsContextMut<Data = GuestState>,
     values: &mut impl Regions,
@@ -324,15 +302,16 @@ pub(super) fn discard(
 }
 
 /// Puts regions into the store of the guest that receives them, and their handles into values.
+#[inline]
 pub(super) fn unpack<V: Regions>(
     regions: PackedRegions,
     values: &mut V,
     store: impl AsContextMut<Data = GuestState>,
-) -> wasmtime::Result<Held> {
+) -> wasmtime::Result<Borrowed> {
     let mut handles = V::Handles::default();
     let mut places = handles.as_mut().iter_mut();
     if regions.is_empty() {
-        return Ok(Held::regions(Borrowed::default()));
+        return Ok(Borrowed::default());
     }
     let borrowed = regions.unpack(store, |handle| {
         if let Some(place) = places.next() {
@@ -340,5 +319,5 @@ pub(super) fn unpack<V: Regions>(
         }
     })?;
     values.put_regions(handles);
-    Ok(Held::regions(borrowed))
+    Ok(borrowed)
 }

@@ -102,11 +102,13 @@ impl GuestState {
 
 impl GuestState {
     /// Returns the guest as a receiver of regions.
+    #[inline]
     pub(super) fn recipient(&self) -> Recipient {
         self.regions.recipient()
     }
 
     /// Charges bytes to the guest's `host-memory`, before they are allocated.
+    #[inline]
     pub(super) fn charge(&self, bytes: u64) -> Result<Charge, Exhausted> {
         let account = &self.regions.owner().account;
         account.charge(ChargeKind::HostMemory, bytes)
@@ -120,6 +122,7 @@ impl GuestState {
 
     /// Keeps a charge until the guest's current host call has returned, and so has lowered
     /// its results.
+    #[inline]
     pub(super) fn keep_in_call(&mut self, charge: Charge) {
         self.in_call.push(charge);
     }
@@ -135,6 +138,7 @@ impl GuestState {
     }
 
     /// Returns how much the next call may lift out of the guest.
+    #[inline]
     fn liftable(&self) -> usize {
         let account = &self.regions.owner().account;
         let most = account.most(ChargeKind::HostMemory);
@@ -212,7 +216,10 @@ pub(super) fn configure(store: &mut Store<GuestState>) {
             // A guest that wrote to a read-only window goes no further than its next host
             // call.
             CallHook::CallingHost => store.data().regions.check()?,
-            CallHook::ReturningFromHost => store.data_mut().in_call.clear(),
+            CallHook::ReturningFromHost => {
+                store.data_mut().in_call.clear();
+                return Ok(());
+            }
             CallHook::ReturningFromWasm => {}
             CallHook::CallingWasm => return Ok(()),
         }

@@ -79,6 +79,7 @@ impl GuestStatus {
         }
     }
 
+    #[inline]
     fn inner(&self) -> MutexGuard<'_, StatusState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,6 +109,7 @@ impl GuestStatus {
     }
 
     /// Fails if the guest was told to end. Otherwise wakes the task when it is.
+    #[inline]
     pub(super) fn watch(&self, context: &Context<'_>) -> Result<(), StopReason> {
         let mut inner = self.inner();
         if let Some(stop_reason) = &inner.stop_reason {

@@ -13,7 +13,7 @@ use tombolo::internal::fold_parts;
 use tombolo_exchange::GuestId;
 
 /// The bytes of a value, without those that it points to.
-pub(super) const VAL: u64 = size_of::<Val>() as u64;
+const VAL: u64 = size_of::<Val>() as u64;
 
 /// The bytes of a string, without its text.
 const STRING: u64 = size_of::<String>() as u64;
@@ -23,7 +23,7 @@ const STRING: u64 = size_of::<String>() as u64;
 const WORST: u64 = 128;
 
 /// Returns the bytes that the allocator uses for a block of `bytes`.
-pub(super) fn block(bytes: u64) -> u64 {
+fn block(bytes: u64) -> u64 {
     match bytes {
         0 => 0,
         // It adds a header, and rounds up to 16 bytes.

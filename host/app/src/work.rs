@@ -12,7 +12,6 @@ use super::guests::{AppGuests, CallFailure};
 use super::proxy::{Bundle, Caller, PassError};
 use super::values;
 use tombolo::Recipient;
-use tombolo::internal::LendsOver;
 use tombolo_exchange::{GuestId, Request, SentRequest, Work};
 use tombolo_region::Charge;
 
@@ -140,7 +139,7 @@ impl Request<AppGuests> for Values {
         let bytes = values::bytes(&results);
         let to = (from, caller);
         let packed = Bundle::pack(callee.store(), results, to, Caller::Receives);
-        if let Err(error) = borrowed.end(callee.store(), &mut LendsOver::default()) {
+        if let Err(error) = borrowed.end(callee.store()) {
             return Err(broken(error, None));
         }
         let guest = callee.name();

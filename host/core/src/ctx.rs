@@ -225,6 +225,7 @@ impl RegionCtxBuilder {
 impl RegionCtx {
     /// Returns the guest's name.
     #[must_use]
+    #[inline]
     pub fn name(&self) -> &str {
         &self.owner.name
     }
@@ -280,6 +281,7 @@ impl RegionCtx {
     /// # Errors
     ///
     /// [`WriteViolation`] names the place.
+    #[inline]
     pub fn check(&self) -> Result<(), WriteViolation> {
         match &self.mark {
             Some(mark) if mark.has_violation() => Err(WriteViolation {
@@ -314,6 +316,7 @@ impl RegionCtx {
 
     /// Notes which store the context is in. From here on it learns of writes by that store's
     /// guest.
+    #[inline]
     pub(crate) fn bind(&mut self, store: StoreId) {
         if !self.mark.as_ref().is_some_and(|mark| mark.is_of(store)) {
             self.mark = StoreMark::of(store);
@@ -376,6 +379,7 @@ pub trait RegionView: Send + 'static {
 
 /// Returns the context in the store in hand, and the store's identity. From here on the context
 /// knows its store.
+#[inline]
 pub(crate) fn bound<'a, T: RegionView>(
     store: &'a mut StoreContextMut<'_, T>,
 ) -> (StoreId, &'a mut RegionCtx) {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tombolo_region::{Account, Charge, LedgerError, Quota, Rights};
+use tombolo_region::{Account, Charge, LedgerError, Quota, Rights, WindowEnd};
 use wasmtime::component::{ResourceAny, ResourceTable, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -18,7 +18,7 @@ pub use crate::host::{Owner, Promise};
 /// The default limit of memory.
 pub use crate::limits::half_of_available;
 /// Lends without a store.
-pub use crate::transfer::{Lends, LendsOver, PackedRegions, is_region};
+pub use crate::transfer::{Lends, PackedRegions, is_region};
 /// Parts of values, and walks over their handles.
 pub use crate::walk::{each_resource, fold_parts};
 
@@ -98,6 +98,7 @@ pub trait RegionInternals {
 }
 
 impl RegionInternals for Region {
+    #[inline]
     fn owner(&self) -> &Arc<Owner> {
         self.owner()
     }
@@ -138,6 +139,7 @@ pub trait RecipientInternals {
 }
 
 impl RecipientInternals for Recipient {
+    #[inline]
     fn owner(&self) -> &Arc<Owner> {
         self.owner()
     }
@@ -167,6 +169,7 @@ pub trait RegionCtxInternals {
 }
 
 impl RegionCtxInternals for RegionCtx {
+    #[inline]
     fn owner(&self) -> &Arc<Owner> {
         self.owner()
     }
@@ -315,31 +318,24 @@ pub trait LendingInternals {
     /// Returns the lends, to ask whether they are over.
     fn lends(&self) -> Lends;
 
-    /// Notes lends that are known to be over, so that [`Lending::end`] does not ask.
-    fn note_over(&mut self, over: LendsOver);
+    /// Notes that all lends are known to be over, so that [`Lending::end`] does not ask.
+    fn note_over(&mut self);
 }
 
 /// The borrowed regions of a call, as an app sees them.
 pub trait BorrowedInternals {
-    /// Ends the lends of a call that has returned, and notes those that are over then.
+    /// Ends the lends of a call that has returned. Returns whether all of them are over then.
     ///
     /// # Errors
     ///
     /// As [`Borrowed::end`].
-    fn end_noting<T: RegionView>(
-        self,
-        store: impl AsContextMut<Data = T>,
-        over: &mut LendsOver,
-    ) -> wasmtime::Result<()>;
+    fn end_each<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<bool>;
 }
 
 impl BorrowedInternals for Borrowed {
-    fn end_noting<T: RegionView>(
-        self,
-        store: impl AsContextMut<Data = T>,
-        over: &mut LendsOver,
-    ) -> wasmtime::Result<()> {
-        self.end_noting(store, Ok(()), over)
+    #[inline]
+    fn end_each<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<bool> {
+        self.end_each(store, WindowEnd::Orderly)
     }
 }
 
@@ -348,7 +344,8 @@ impl LendingInternals for Lending {
         self.lends()
     }
 
-    fn note_over(&mut self, over: LendsOver) {
-        self.note_over(over);
+    #[inline]
+    fn note_over(&mut self) {
+        self.note_over();
     }
 }

@@ -60,6 +60,7 @@ impl<G, E> Default for IdleSlot<G, E> {
 }
 
 impl<G, E> IdleSlot<G, E> {
+    #[inline]
     fn place(&self) -> MutexGuard<'_, SlotState<G, E>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,6 +140,7 @@ impl<G, E> IdleSlot<G, E> {
     /// Takes the guest and the waker of its task, if it is idle and `free`. To be called by
     /// another guest, which holds the strand's turn and [runs](IdleSlot::run) a call in it or
     /// [puts it back](IdleSlot::put_back) before its own poll ends.
+    #[inline]
     pub(crate) fn take(&self, free: impl FnOnce(&G) -> bool) -> Option<(G, Waker)> {
         let mut place = self.place();
         if !matches!(&*place, SlotState::Idle(guest, _) if free(guest)) {
@@ -151,6 +153,7 @@ impl<G, E> IdleSlot<G, E> {
     }
 
     /// Puts back a guest that was taken.
+    #[inline]
     pub(crate) fn put_back(&self, guest: G, waker: Waker) {
         *self.place() = SlotState::Idle(guest, waker);
     }
@@ -158,6 +161,7 @@ impl<G, E> IdleSlot<G, E> {
     /// Polls a call once that was begun in a guest that was [taken](IdleSlot::take). If the
     /// call has returned, the guest is idle again. Otherwise the slot gets what `park` makes of
     /// the call, for the guest's own task.
+    #[inline]
     pub(crate) fn run<F, T, X>(
         &self,
         waker: Waker,

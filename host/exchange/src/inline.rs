@@ -64,6 +64,7 @@ impl<G: ExchangeTypes> IdleCallee<G> {
     /// Returns the callee's mailbox if it is busy or has ended, if its turn cannot be had now, or
     /// if its strand differs and the caller shares its own. Make the call by
     /// [`Outgoing`](crate::Outgoing) then.
+    #[inline]
     pub fn take(
         callee: Arc<Mailbox<G>>,
         caller: &Mailbox<G>,
@@ -83,12 +84,14 @@ impl<G: ExchangeTypes> IdleCallee<G> {
     }
 
     /// Returns the callee as the receiver of the arguments.
+    #[inline]
     pub fn recipient(&self) -> &G::Recipient {
         self.mailbox.recipient()
     }
 
     /// Notes the lends that the arguments make. If the result is dropped, the caller loses its
     /// windows on what it lent.
+    #[inline]
     pub fn lend<L: Lender<G>>(self, lender: L, lending: L::Lending) -> LentIdleCallee<G, L> {
         LentIdleCallee {
             callee: self,
@@ -98,6 +101,7 @@ impl<G: ExchangeTypes> IdleCallee<G> {
 }
 
 impl<G: ExchangeTypes> Drop for IdleCallee<G> {
+    #[inline]
     fn drop(&mut self) {
         if let Some((server, waker)) = self.taken.take() {
             self.mailbox.idle().put_back(server, waker);
@@ -115,6 +119,7 @@ pub struct LentIdleCallee<G: ExchangeTypes, L: Lender<G>> {
 impl<G: ExchangeTypes, L: Lender<G>> LentIdleCallee<G, L> {
     /// Makes the call, as far as it gets without waiting. Allocates the call's future. If the
     /// call waits or breaks its callee, also allocates a channel for the answer.
+    #[inline]
     pub fn run<R: Request<G>>(self, request: R) -> InlineCall<G, L, R::Answer> {
         let LentIdleCallee { mut callee, guard } = self;
         let (Some((server, waker)), Some(waiting)) = (callee.taken.take(), callee.waiting.take())

@@ -59,6 +59,7 @@ impl<G: ExchangeTypes> Mailbox<G> {
     }
 
     /// Returns the incarnation as a receiver of arguments.
+    #[inline]
     pub fn recipient(&self) -> &G::Recipient {
         &self.recipient
     }
@@ -85,16 +86,19 @@ impl<G: ExchangeTypes> Mailbox<G> {
     /// Takes the guest and the waker of its task, if the guest is idle and its queue is empty.
     /// To be called by a guest that has [entered](Mailbox::enter) its strand; see
     /// [`IdleSlot::take`].
+    #[inline]
     pub(crate) fn take_idle(&self) -> Option<(Box<Server<G>>, Waker)> {
         self.idle.take(|it| it.is_free())
     }
 
     /// Returns the slot in which the guest waits for calls.
+    #[inline]
     pub(crate) fn idle(&self) -> &IdleSlot<Box<Server<G>>, Broken<G>> {
         &self.idle
     }
 
     /// Notes that the guest `from` waits for this one, which is idle.
+    #[inline]
     pub(crate) fn wait_idle_from(&self, from: &Mailbox<G>) -> WaitEdge<G::Lends> {
         from.node.wait_idle(&self.node)
     }

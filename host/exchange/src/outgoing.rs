@@ -160,11 +160,13 @@ impl<G: ExchangeTypes, A> SentCall<G, A> {
 pub(crate) struct LenderGuard<G: ExchangeTypes, L: Lender<G>>(Option<(L, L::Lending)>);
 
 impl<G: ExchangeTypes, L: Lender<G>> LenderGuard<G, L> {
+    #[inline]
     pub(crate) fn new(lender: L, lending: L::Lending) -> LenderGuard<G, L> {
         LenderGuard(Some((lender, lending)))
     }
 
     /// Returns the lends, to ask whether they are back.
+    #[inline]
     pub(crate) fn lends(&self) -> G::Lends {
         match &self.0 {
             Some((_, lending)) => L::lends(lending),
@@ -174,6 +176,7 @@ impl<G: ExchangeTypes, L: Lender<G>> LenderGuard<G, L> {
 }
 
 impl<G: ExchangeTypes, L: Lender<G>> Drop for LenderGuard<G, L> {
+    #[inline]
     fn drop(&mut self) {
         if let Some((mut lender, lending)) = self.0.take() {
             lender.abandon(lending);
@@ -234,6 +237,7 @@ pub struct Returned<G: ExchangeTypes, L: Lender<G>, A> {
 impl<G: ExchangeTypes, L: Lender<G>, A> Returned<G, L, A> {
     /// Returns the answer or the text for the caller, and the lends, so that the lender may note
     /// what the answer says about them.
+    #[inline]
     pub fn parts(&mut self) -> (&mut Result<A, String>, Option<&mut L::Lending>) {
         let lending = self.guard.0.as_mut().map(|(_, lending)| lending);
         (&mut self.answer, lending)
@@ -244,6 +248,7 @@ impl<G: ExchangeTypes, L: Lender<G>, A> Returned<G, L, A> {
     /// # Errors
     ///
     /// If the caller cannot go on.
+    #[inline]
     pub fn end(mut self) -> Result<(L, Result<A, String>), L::Error> {
         let (mut lender, lending) = self.guard.0.take().expect("taken only here");
         lender.end(lending)?;

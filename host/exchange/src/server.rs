@@ -43,6 +43,7 @@ impl<G: ExchangeTypes> Server<G> {
         clippy::manual_async_fn,
         reason = "an `async fn` keeps its arguments twice"
     )]
+    #[inline]
     pub(crate) fn request<R: Request<G>>(
         mut self: Box<Self>,
         mut request: R,

@@ -47,6 +47,7 @@ struct Wait<L> {
 }
 
 impl<L: LentRegions> Wait<L> {
+    #[inline]
     fn is_over(&self) -> bool {
         self.returned && self.lends.are_all_back()
     }
@@ -67,6 +68,7 @@ impl<L> WaitNode<L> {
         self.guest
     }
 
+    #[inline]
     fn noted(&self) -> MutexGuard<'_, Option<Wait<L>>> {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,10 +94,12 @@ impl<L: LentRegions> WaitNode<L> {
 
     /// Notes that this guest waits for `to`, which is idle and in this guest's hands: it waits
     /// for nobody, so this closes no cycle. Others find the edge as any other.
+    #[inline]
     pub(crate) fn wait_idle(self: &Arc<WaitNode<L>>, to: &Arc<WaitNode<L>>) -> WaitEdge<L> {
         self.note(to)
     }
 
+    #[inline]
     fn note(self: &Arc<WaitNode<L>>, to: &Arc<WaitNode<L>>) -> WaitEdge<L> {
         let mut noted = self.noted();
         // Numbered under the lock, so that a guest with a lower number than another has
@@ -171,6 +175,7 @@ pub(crate) struct WaitEdge<L: LentRegions> {
 
 impl<L: LentRegions> WaitEdge<L> {
     /// Returns the caller.
+    #[inline]
     pub(crate) fn caller(&self) -> GuestId {
         self.from.guest
     }
@@ -182,6 +187,7 @@ impl<L: LentRegions> WaitEdge<L> {
         }
     }
 
+    #[inline]
     fn own<'a>(&self, noted: &'a mut Option<Wait<L>>) -> Option<&'a mut Wait<L>> {
         let wait = noted.as_mut()?;
         (wait.number == self.number).then_some(wait)
@@ -189,6 +195,7 @@ impl<L: LentRegions> WaitEdge<L> {
 }
 
 impl<L: LentRegions> Drop for WaitEdge<L> {
+    #[inline]
     fn drop(&mut self) {
         let mut noted = self.from.noted();
         if let Some(wait) = self.own(&mut noted) {

@@ -101,12 +101,14 @@ impl Region {
         }
     }
 
+    #[inline]
     pub(crate) fn handle(&self) -> &Handle {
         self.handle
             .as_ref()
             .expect("taken only when the handle is dropped or moved")
     }
 
+    #[inline]
     pub(crate) fn inner(&self) -> &Arc<RegionInner> {
         &self.region.inner
     }
@@ -309,6 +311,7 @@ impl Region {
     }
 
     /// Refuses a receiver that belongs to another host.
+    #[inline]
     pub(crate) fn check_host(&self, id: HostId) -> Result<(), RegionError> {
         match self.inner().host().id() == id {
             true => Ok(()),
@@ -317,6 +320,7 @@ impl Region {
     }
 
     /// Refuses operations that a forked child of the host's process must not do.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<(), RegionError> {
         Ok(self.inner().host().check_process()?)
     }
@@ -378,6 +382,7 @@ impl Region {
     }
 
     /// Lends the region: makes a handle on another holder's account, for the length of a call.
+    #[inline]
     pub(crate) fn lend_to(&self, rights: Rights, to: &Arc<Owner>) -> Result<Region, RegionError> {
         self.check_host(to.host)?;
         self.check_process()?;
@@ -388,6 +393,7 @@ impl Region {
 
     /// Drops a lent handle whose lend was revoked, while the region has claims. There is nothing
     /// to release, and nothing to free.
+    #[inline]
     pub(crate) fn drop_revoked(mut self) {
         self.handle = None;
         self.region.settled = true;
@@ -414,6 +420,7 @@ impl Region {
 }
 
 impl Drop for Region {
+    #[inline]
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
             let mut ledger = self.region.inner.ledger();

@@ -32,6 +32,7 @@ pub struct Owner {
 }
 
 impl Owner {
+    #[inline]
     pub(crate) fn new(host: HostId, name: String, limits: Limits) -> Arc<Owner> {
         let account = Account::new(format!("guest `{name}`"), limits.quota());
         Owner::on(host, account, name, limits)
@@ -88,6 +89,7 @@ pub(crate) struct RegionRef {
 }
 
 impl RegionRef {
+    #[inline]
     pub(crate) fn new(inner: &Arc<RegionInner>, owner: &Arc<Owner>) -> RegionRef {
         RegionRef {
             inner: inner.clone(),
@@ -98,6 +100,7 @@ impl RegionRef {
 }
 
 impl Drop for RegionRef {
+    #[inline]
     fn drop(&mut self) {
         if !self.settled && self.inner.settle() {
             self.owner.count_freed();

@@ -93,6 +93,7 @@ impl RegionInner {
     }
 
     /// Locks the ledger. Waiters are woken when the guard is dropped.
+    #[inline]
     pub(crate) fn ledger(&self) -> NotifyingGuard<'_, Option<WindowLocation>, HostTime> {
         self.ledger.lock()
     }

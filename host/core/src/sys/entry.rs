@@ -23,6 +23,7 @@ pub struct Entered(Option<StoreId>);
 
 impl Entered {
     /// Enters a store on this thread.
+    #[inline]
     pub fn new(store: StoreId) -> Entered {
         super::signal::unblock_faults();
         Entered(CURRENT.replace(Some(store)))
@@ -30,6 +31,7 @@ impl Entered {
 }
 
 impl Drop for Entered {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }

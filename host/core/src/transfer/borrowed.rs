@@ -1,11 +1,13 @@
 //! Lends, from the side of the borrower.
 
+use std::convert::Infallible;
+
 use tombolo_region::WindowEnd;
 use wasmtime::AsContextMut;
 use wasmtime::component::{Resource, ResourceAny};
 
 use super::few::Few;
-use super::lending::{LendRevoker, LendsOver};
+use super::lending::LendRevoker;
 use crate::ctx::{RegionCtx, RegionView};
 use crate::host::Region;
 use crate::sys::StoreId;
@@ -48,13 +50,9 @@ impl Borrowed {
 
     /// Notes wasmtime's handle of a region, if it is a lent one: of the last, with this number.
     pub(super) fn note_handle(&mut self, rep: u32, any: ResourceAny) {
-        if let Some(one) = self
-            .lent
-            .iter_mut()
-            .next_back()
-            .filter(|one| one.rep == rep)
-        {
-            one.any = Some(any);
+        match self.lent.as_mut_slice() {
+            [.., one] if one.rep == rep => one.any = Some(any),
+            _ => {}
         }
     }
 
@@ -74,35 +72,37 @@ impl Borrowed {
         store: impl AsContextMut<Data = T>,
         returned: wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        self.end_noting(store, returned, &mut LendsOver::default())
-    }
-
-    /// Ends the lends as [`end`](Borrowed::end) does, and notes those that are over then.
-    pub(crate) fn end_noting<T: RegionView, R>(
-        self,
-        mut store: impl AsContextMut<Data = T>,
-        returned: wasmtime::Result<R>,
-        over: &mut LendsOver,
-    ) -> wasmtime::Result<R> {
-        let mut store = store.as_context_mut();
-        let id = StoreId::of(&store);
-        let mut result = Ok(());
-        if self.lent.iter().any(|one| one.store != id) {
-            wasmtime::bail!("the lend is to another store than the one in hand");
-        }
         let end = match &returned {
             Ok(_) => WindowEnd::Orderly,
             Err(_) => WindowEnd::Died,
         };
-        for BorrowedOne {
-            any,
-            rep,
-            mut guard,
-            ..
-        } in self.lent
-        {
+        let ended = self.end_each(store, end);
+        // After a failure wasmtime may not release the handle.
+        returned.and_then(|value| ended.map(|_| value))
+    }
+
+    /// Ends the lends as [`end`](Borrowed::end) does. Returns whether all of them are over then.
+    #[inline]
+    pub(crate) fn end_each<T: RegionView>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        end: WindowEnd,
+    ) -> wasmtime::Result<bool> {
+        let mut store = store.as_context_mut();
+        let id = StoreId::of(&store);
+        if self.lent.as_slice().iter().any(|one| one.store != id) {
+            wasmtime::bail!("the lend is to another store than the one in hand");
+        }
+        let (mut result, mut over) = (Ok(()), true);
+        let mut end_one = |one: BorrowedOne| {
+            let BorrowedOne {
+                any,
+                rep,
+                mut guard,
+                ..
+            } = one;
             let unmapped = guard.end(id, end);
-            guard.note_over(over);
+            over &= guard.was_over();
             let taken = match any {
                 // Takes the handle out of wasmtime's table as well.
                 Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
@@ -111,12 +111,20 @@ impl Borrowed {
             let ctx = store.data_mut().region_ctx();
             let dropped = ctx.table.delete(Resource::<Region>::new_own(rep));
             let dropped = dropped.map(|region| guard.drop_revoked(region));
-            result = result
-                .and(unmapped.map_err(wasmtime::Error::from))
-                .and(taken)
-                .and(dropped.map_err(wasmtime::Error::from));
-        }
-        // After a failure wasmtime may not release the handle.
-        returned.and_then(|value| result.map(|()| value))
+            unmapped.map_err(wasmtime::Error::from)?;
+            taken?;
+            Ok(dropped?)
+        };
+        // All of them end, even if one cannot.
+        let ended = self.lent.try_for_each(|one| {
+            if let Err(error) = end_one(one)
+                && result.is_ok()
+            {
+                result = Err(error);
+            }
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = ended;
+        result.map(|()| over)
     }
 }

@@ -10,7 +10,6 @@ use super::few::Few;
 use crate::ctx::RegionView;
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Region, RegionInner};
-use crate::identity::RegionId;
 use crate::sys::StoreId;
 use crate::window::{MaskedWindows, unmap_all, unmap_each, windows_of};
 
@@ -28,19 +27,8 @@ pub(super) struct LendRevoker {
     over: bool,
 }
 
-/// Lends of which the ledger said that they are over. That is final, so their lender does not
-/// ask again.
-#[derive(Debug, Default)]
-pub struct LendsOver(Few<(RegionId, LendId)>);
-
-impl LendsOver {
-    fn contains(&self, lent: &Lent) -> bool {
-        let mut over = self.0.iter();
-        over.any(|(region, lend)| *lend == lent.lend && *region == lent.region.id)
-    }
-}
-
 impl LendRevoker {
+    #[inline]
     pub(super) fn new(lent: &Region) -> LendRevoker {
         LendRevoker {
             region: lent.inner().clone(),
@@ -53,6 +41,7 @@ impl LendRevoker {
     }
 
     /// Revokes the lend, and ends the borrower's windows.
+    #[inline]
     pub(super) fn end(&mut self, store: StoreId, end: WindowEnd) -> Result<(), MemoryError> {
         self.revoked = true;
         let via = Some(self.lend);
@@ -65,14 +54,14 @@ impl LendRevoker {
         unmap_each(store, &self.region, windows, end)
     }
 
-    /// Notes in `over` if the lend was over when it ended.
-    pub(super) fn note_over(&self, over: &mut LendsOver) {
-        if self.over {
-            over.0.push((self.region.id, self.lend));
-        }
+    /// Returns whether the lend was over when it ended.
+    #[inline]
+    pub(super) fn was_over(&self) -> bool {
+        self.over
     }
 
     /// Drops the borrower's handle, after [`end`](LendRevoker::end).
+    #[inline]
     pub(super) fn drop_revoked(&self, region: Region) {
         match self.claimed {
             true => region.drop_revoked(),
@@ -82,6 +71,7 @@ impl LendRevoker {
 }
 
 impl Drop for LendRevoker {
+    #[inline]
     fn drop(&mut self) {
         if !self.revoked {
             self.region.ledger.revoke(self.lend, |_| ());
@@ -102,8 +92,8 @@ impl Drop for LendRevoker {
 pub struct Lending {
     pub(super) lent: Few<Lent>,
     pub(super) masked: Vec<MaskedWindows>,
-    /// Those that are known to be over.
-    over: LendsOver,
+    /// Whether the ledger said that all of them are over, which is final.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -155,28 +145,29 @@ impl Lends {
 impl Lending {
     /// Returns the lends, to ask whether they are over.
     pub(crate) fn lends(&self) -> Lends {
-        let lends = self.lent.iter();
+        let lends = self.lent.as_slice().iter();
         Lends(lends.map(|it| (it.region.clone(), it.lend)).collect())
     }
 
-    /// Notes lends that are known to be over.
-    pub(crate) fn note_over(&mut self, over: LendsOver) {
-        self.over = over;
+    /// Notes that the ledger said that all lends are over.
+    #[inline]
+    pub(crate) fn note_over(&mut self) {
+        self.over = true;
     }
 
     /// Returns whether the lends, and all re-lends of them, have ended.
     #[must_use]
+    #[inline]
     pub fn is_over(&self) -> bool {
-        self.lent
-            .iter()
-            .all(|lent| self.over.contains(lent) || lent.region.ledger().is_over(lent.lend))
+        let mut lent = self.lent.as_slice().iter();
+        self.over || lent.all(|lent| lent.region.ledger().is_over(lent.lend))
     }
 
     /// Waits until the lends, and all re-lends of them, have ended. This takes longer than the
     /// call if a borrower died while another guest still had what it re-lent. Dropping the
     /// future changes nothing.
     pub async fn over(&self) {
-        for lent in self.lent.iter() {
+        for lent in self.lent.as_slice().iter() {
             lent.region.ledger.over(lent.lend).await;
         }
     }
@@ -188,6 +179,7 @@ impl Lending {
     ///
     /// If the lends are not [over](Lending::is_over), or the kernel refuses to map the windows.
     /// The lender cannot go on then.
+    #[inline]
     pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
         if !self.is_over() {
             wasmtime::bail!("the lender may go on only when the lend is over");
@@ -211,7 +203,7 @@ impl Lending {
     ) -> wasmtime::Result<()> {
         let store = StoreId::of(store);
         let mut result = Ok(());
-        for lent in self.lent.iter() {
+        for lent in self.lent.as_slice().iter() {
             // All of them, even if one cannot be ended.
             let ended = unmap_all(store, &lent.region, lent.claim, lent.via, WindowEnd::Died);
             result = result.and(ended);

@@ -67,7 +67,7 @@ use crate::host::Owner;
 
 pub use self::borrowed::Borrowed;
 pub use self::error::{PackError, Transfer};
-pub use self::lending::{Lending, Lends, LendsOver};
+pub use self::lending::{Lending, Lends};
 pub use self::packed::PackedRegions;
 pub use self::parcel::{Parcel, is_region};
 

@@ -1,6 +1,6 @@
 //! Regions without a store.
 
-use tombolo_region::{Charge, ChargeKind, LendId, Rights, WindowEnd};
+use tombolo_region::{Charge, ChargeKind, Rights, WindowEnd};
 use wasmtime::component::Resource;
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -31,31 +31,25 @@ pub(super) enum PackedRegion {
 /// Handles that are being taken out of a sender's store.
 pub(super) struct Packing<'a> {
     to: &'a Recipient,
-    given: Few<Given>,
+    packed: PackedRegions,
+    lending: Lending,
+    /// Whether any of the handles is moved.
+    moves: bool,
     refused: Option<PackError>,
     violation: Result<(), WriteViolation>,
 }
 
-/// A handle that was taken out of the sender's store.
-enum Given {
-    /// With the charges to the receiver for the handle and the claim, once it is charged.
-    Moved(Region, Option<(Charge, Vec<Charge>)>),
-    Lent {
-        region: Region,
-        guard: LendRevoker,
-        via: Option<LendId>,
-        writes: bool,
-    },
-}
-
 impl<'a> Packing<'a> {
+    #[inline]
     pub(super) fn new<T: RegionView>(
         store: &mut StoreContextMut<'_, T>,
         to: &'a Recipient,
     ) -> Packing<'a> {
         Packing {
             to,
-            given: Few::default(),
+            packed: PackedRegions::default(),
+            lending: Lending::default(),
+            moves: false,
             refused: None,
             violation: bound(store).1.check(),
         }
@@ -67,6 +61,7 @@ impl<'a> Packing<'a> {
     /// # Errors
     ///
     /// If it is no handle of this guest.
+    #[inline]
     pub(super) fn take(
         &mut self,
         ctx: &mut RegionCtx,
@@ -74,7 +69,9 @@ impl<'a> Packing<'a> {
     ) -> wasmtime::Result<()> {
         let table = &mut ctx.table;
         if resource.owned() {
-            self.given.push(Given::Moved(table.delete(resource)?, None));
+            let region = table.delete(resource)?;
+            self.packed.carried.push(PackedRegion::Moved(region));
+            self.moves = true;
             return Ok(());
         }
         let lender = table.get(&resource)?;
@@ -83,13 +80,13 @@ impl<'a> Packing<'a> {
         match lender.lend_to(rights, &self.to.0) {
             Ok(region) => {
                 let guard = LendRevoker::new(&region);
-                let via = lender.handle().lend();
-                self.given.push(Given::Lent {
-                    region,
-                    guard,
-                    via,
-                    writes: rights.contains(Rights::WRITE),
+                self.lending.lent.push(Lent {
+                    region: guard.region.clone(),
+                    claim: guard.claim,
+                    via: lender.handle().lend(),
+                    lend: guard.lend,
                 });
+                self.packed.carried.push(PackedRegion::Lent(region, guard));
             }
             Err(reason) => {
                 self.refused.get_or_insert(PackError::Refused {
@@ -107,13 +104,16 @@ impl<'a> Packing<'a> {
     /// # Errors
     ///
     /// [`PackError`].
+    #[inline]
     pub(super) fn send<T: RegionView>(
         self,
         store: &mut StoreContextMut<'_, T>,
     ) -> Result<(PackedRegions, Lending), PackError> {
         let Packing {
             to,
-            mut given,
+            mut packed,
+            mut lending,
+            moves,
             refused,
             violation,
         } = self;
@@ -121,83 +121,34 @@ impl<'a> Packing<'a> {
         if let Some(error) = refused {
             return Err(error);
         }
-        let (mut packed, mut lending) = (PackedRegions::default(), Lending::default());
         let id = StoreId::of(&*store);
         let keep_mapped = store.data_mut().region_ctx().keep_mapped;
-        // First check whether all of them may move, while their windows still exist.
-        for one in given.iter() {
-            if let Given::Moved(region, _) = one {
-                region.may_move().map_err(|reason| PackError::Refused {
-                    region: region.name().to_owned(),
-                    transfer: Transfer::Move,
-                    reason: reason.into(),
-                })?;
-            }
+        if moves {
+            packed = packed.moved(id, to)?;
         }
-        // Then charge the receiver.
-        for one in given.iter_mut() {
-            if let Given::Moved(region, charges) = one {
-                let handle = to.0.account.charge(ChargeKind::Handles, 1);
-                let charged = handle
-                    .map_err(RegionError::from)
-                    .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
-                *charges = Some(charged.map_err(|reason| PackError::Refused {
-                    region: region.name().to_owned(),
-                    transfer: Transfer::Move,
-                    reason,
-                })?);
-            }
-        }
-        // Only then unmap and mask windows.
-        for one in given {
-            match one {
-                Given::Moved(region, charges) => {
-                    let (handle, claim) = charges.expect("charged above");
-                    unmap_all(
-                        id,
-                        region.inner(),
-                        region.handle().claim(),
-                        None,
-                        WindowEnd::Orderly,
-                    )?;
-                    tracing::debug!(
-                        region = %region.inner().name,
-                        id = %region.id(),
-                        from = region.owner().name,
-                        to = to.0.name,
-                        "region moved"
-                    );
-                    packed.carried.push(PackedRegion::Moved(
-                        region.transferred(&to.0, handle, claim),
-                    ));
-                }
-                Given::Lent {
-                    region,
-                    guard,
-                    via,
-                    writes,
-                } => {
-                    if !keep_mapped {
-                        let masked = mask_all(id, &guard.region, guard.claim, via, writes)?;
-                        if !masked.is_empty() {
-                            lending.masked.push(masked);
-                        }
-                    }
-                    tracing::debug!(
-                        region = %region.inner().name,
-                        id = %region.id(),
-                        to = to.0.name,
-                        "region lent"
-                    );
-                    lending.lent.push(Lent {
-                        region: guard.region.clone(),
-                        claim: guard.claim,
-                        via,
-                        lend: guard.lend,
-                    });
-                    packed.carried.push(PackedRegion::Lent(region, guard));
+        // Windows are unmapped and masked only when nothing more can be refused.
+        let lent = packed
+            .carried
+            .as_slice()
+            .iter()
+            .filter_map(|one| match one {
+                PackedRegion::Moved(_) => None,
+                PackedRegion::Lent(region, _) => Some(region),
+            });
+        for (region, lent) in lent.zip(lending.lent.as_slice()) {
+            if !keep_mapped {
+                let writes = region.rights().contains(Rights::WRITE);
+                let masked = mask_all(id, &lent.region, lent.claim, lent.via, writes)?;
+                if !masked.is_empty() {
+                    lending.masked.push(masked);
                 }
             }
+            tracing::debug!(
+                region = %region.inner().name,
+                id = %region.id(),
+                to = to.0.name,
+                "region lent"
+            );
         }
         Ok((packed, lending))
     }
@@ -209,6 +160,7 @@ impl PackedRegions {
     /// # Errors
     ///
     /// [`PackError`]. All of the handles are taken then too.
+    #[inline]
     pub fn pack<T: RegionView>(
         mut store: impl AsContextMut<Data = T>,
         handles: impl IntoIterator<Item = Resource<Region>>,
@@ -243,13 +195,72 @@ impl PackedRegions {
 
     /// Returns whether there are none.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.carried.iter().next().is_none()
+        self.carried.is_empty()
+    }
+
+    /// Checks that the regions which are not lent may be moved, charges the receiver, unmaps the
+    /// sender's windows, and then moves them.
+    fn moved(self, sender: StoreId, to: &Recipient) -> Result<PackedRegions, PackError> {
+        let refused = |region: &Region, reason| PackError::Refused {
+            region: region.name().to_owned(),
+            transfer: Transfer::Move,
+            reason,
+        };
+        let mut moved = self.carried.as_slice().iter().filter_map(|one| match one {
+            PackedRegion::Moved(region) => Some(region),
+            PackedRegion::Lent(..) => None,
+        });
+        // First check whether all of them may move, while their windows still exist.
+        moved.clone().try_for_each(|region| {
+            let may = region.may_move();
+            may.map_err(|reason| refused(region, reason.into()))
+        })?;
+        // Then charge the receiver.
+        let mut charges: Few<(Charge, Vec<Charge>)> = Few::default();
+        moved.try_for_each(|region| {
+            let handle = to.0.account.charge(ChargeKind::Handles, 1);
+            let charged = handle
+                .map_err(RegionError::from)
+                .and_then(|handle| Ok((handle, region.charge_claim(&to.0)?)));
+            charges.push(charged.map_err(|reason| refused(region, reason))?);
+            Ok::<_, PackError>(())
+        })?;
+        // Only then unmap windows.
+        let mut packed = PackedRegions::default();
+        let mut charges = charges.into_vec().into_iter();
+        self.carried.try_for_each(|one| {
+            let PackedRegion::Moved(region) = one else {
+                packed.carried.push(one);
+                return Ok(());
+            };
+            let (handle, claim) = charges.next().expect("one for each was charged");
+            unmap_all(
+                sender,
+                region.inner(),
+                region.handle().claim(),
+                None,
+                WindowEnd::Orderly,
+            )?;
+            tracing::debug!(
+                region = %region.inner().name,
+                id = %region.id(),
+                from = region.owner().name,
+                to = to.0.name,
+                "region moved"
+            );
+            let region = region.transferred(&to.0, handle, claim);
+            packed.carried.push(PackedRegion::Moved(region));
+            Ok::<_, PackError>(())
+        })?;
+        Ok(packed)
     }
 
     /// Checks that the receiver belongs to the host for which they were packed.
+    #[inline]
     pub(super) fn check_host(&self, ctx: &RegionCtx) -> Result<(), RegionError> {
-        self.carried.iter().try_for_each(|one| {
+        self.carried.as_slice().iter().try_for_each(|one| {
             let (PackedRegion::Moved(region) | PackedRegion::Lent(region, _)) = one;
             region.check_host(ctx.owner.host)
         })
@@ -257,7 +268,7 @@ impl PackedRegions {
 
     /// Returns them one by one, in the order of the handles.
     pub(super) fn into_each(self) -> impl Iterator<Item = PackedRegion> {
-        self.carried.into_iter()
+        self.carried.into_vec().into_iter()
     }
 
     /// Puts the regions into the store in hand, and passes their handles to `put`: owned ones,
@@ -266,6 +277,7 @@ impl PackedRegions {
     /// # Errors
     ///
     /// As [`Parcel::unpack`](crate::Parcel::unpack).
+    #[inline]
     pub fn unpack<T: RegionView>(
         self,
         mut store: impl AsContextMut<Data = T>,
@@ -276,20 +288,22 @@ impl PackedRegions {
         let ctx = store.data_mut().region_ctx();
         self.check_host(ctx)?;
         let mut borrowed = Borrowed::default();
-        for one in self.into_each() {
+        self.carried.try_for_each(|one| {
             let lent = matches!(one, PackedRegion::Lent(..));
             let handle = one.put_in(ctx, id, &mut borrowed)?;
             put(match lent {
                 true => Resource::new_borrow(handle.rep()),
                 false => handle,
             });
-        }
+            Ok::<_, wasmtime::Error>(())
+        })?;
         Ok(borrowed)
     }
 }
 
 impl PackedRegion {
     /// Puts the region into the table of the receiver. Notes a lent one in `borrowed`.
+    #[inline]
     pub(super) fn put_in(
         self,
         ctx: &mut RegionCtx,

@@ -37,6 +37,7 @@ fn marks() -> MutexGuard<'static, Marks> {
 
 impl StoreMark {
     /// Returns the mark of a store, if any of its memories has had a window.
+    #[inline]
     pub(crate) fn of(store: StoreId) -> Option<Arc<StoreMark>> {
         marks().get(&store.number()).cloned()
     }
@@ -83,6 +84,7 @@ impl StoreMark {
 
     /// Returns whether the guest wrote to a read-only window, otherwise than by a
     /// plain store, which traps.
+    #[inline]
     pub(crate) fn has_violation(&self) -> bool {
         self.violated.load(Ordering::Acquire)
     }
