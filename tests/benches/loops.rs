@@ -8,11 +8,12 @@
 //! a call over the repeats, in nanoseconds. `--dynamic` before the kinds makes calls pass dynamic
 //! values. `--subscriber` writes the spans and events of level `info` to nowhere.
 //!
-//! Under Valgrind, run it with two numbers of calls; the difference is that of the calls:
+//! The host reads the monotonic clock for the guest before and after each repeat. So a dump by
+//! callgrind at each reading has the calls of one repeat alone:
 //!
 //! ```text
-//! valgrind --tool=callgrind --vex-iropt-register-updates=allregs-at-mem-access \
-//!     loops lend:1000:1
+//! LOOPS_ONE_THREAD=1 valgrind --tool=callgrind --dump-before='*monotonic_clock*now*' \
+//!     --vex-iropt-register-updates=allregs-at-mem-access loops lend:1000:2
 //! ```
 
 use std::fs;
@@ -21,13 +22,13 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::Limits;
-use tombolo_app::internal::AppBuilderInternals as _;
+use tombolo_app::internal::{AppBuilderInternals as _, SharedCode};
 use tombolo_app::{App, CommandExit, CommandSpec, Grant, GuestSpec};
 use tombolo_test_util::run::{one_thread, threads};
 use tombolo_tests::{artifacts, server};
 
 fn main() {
-    let mut dynamic = false;
+    let (mut dynamic, code) = (false, SharedCode::default());
     for argument in std::env::args().skip(1) {
         match &*argument {
             // Cargo says so.
@@ -38,7 +39,7 @@ fn main() {
                 .with_writer(std::io::sink)
                 .init(),
             kind => {
-                let mut times = measure(kind, dynamic);
+                let mut times = measure(kind, dynamic, &code);
                 times.sort_by(f64::total_cmp);
                 let at = |quarters: usize| times[(times.len() - 1) * quarters / 4];
                 println!(
@@ -55,7 +56,7 @@ fn main() {
 }
 
 /// Returns the times of a call, one for each repeat.
-fn measure(kind: &str, dynamic: bool) -> Vec<f64> {
+fn measure(kind: &str, dynamic: bool, code: &SharedCode) -> Vec<f64> {
     let read =
         |path: &str| -> Arc<[u8]> { fs::read(path).expect("the build script built it").into() };
     let out = tempfile::tempdir_in("/dev/shm").expect("it is a tmpfs");
@@ -80,6 +81,7 @@ fn measure(kind: &str, dynamic: bool) -> Vec<f64> {
     let far = server(&read(artifacts::COSTS_FAR)).into();
     let mut app = App::builder()
         .limits(limits)
+        .share_code(code)
         .command(command)
         .guest(guest("user", read(artifacts::COSTS_USER), "one"))
         .guest(guest("near", near, "one"))

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: measures what things cost.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
@@ -65,9 +65,8 @@ fn build_comparison() -> Result<PathBuf> {
     Ok(target.join("release/tombolo-compare"))
 }
 
-/// Runs the benchmarks, which print tables.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    toolchain::add_target()?;
+/// Returns the command that builds and runs benchmarks.
+pub(crate) fn cargo() -> Command {
     let mut cargo = run::cargo("bench");
     // The profile of the tests: with another one, cargo would build wasmtime again, for
     // minutes. Only Tombolo's own crates are built anew, as for a release.
@@ -75,6 +74,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for setting in ["opt-level=3", "debug-assertions=false"] {
         cargo.args(["--config", &format!("profile.dev.{setting}")]);
     }
+    cargo
+}
+
+/// Runs the benchmarks, which print tables.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    toolchain::add_target()?;
+    let mut cargo = cargo();
     cargo.args(["--bench", "costs", "--", "--report"]);
     cargo.arg(run::target()?.join("bench"));
     for (wanted, argument) in [(options.quick, "--quick"), (options.json, "--json")] {

@@ -2,6 +2,7 @@
 //!
 //! The list of steps is here and nowhere else; `.ci/run` asks for it.
 
+mod calls;
 mod dependencies;
 mod imports;
 mod metadata;
@@ -92,6 +93,9 @@ const STEPS: &[Step] = &[
         "Instructions of the hot paths",
         tools::count_instructions,
     ),
+    long("calls", "Instructions and allocations of calls", || {
+        refuse(&calls::count()?)
+    }),
     long("demo", "The music example", || {
         success(demo::run(&demo::Options::default())?)
     }),
