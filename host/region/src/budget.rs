@@ -11,6 +11,14 @@
 //! a ledger with more idle bytes than before, because a claim unpinned or ended, purges the
 //! excess. It does so in the same call, after it released the lock.
 //!
+//! # Spare memory
+//!
+//! Memory of ended regions may be kept for later ones. It is not committed, and never stands in
+//! the way: committed and spare memory together keep to the budget. A commit gives up what is
+//! too much, before anything is purged or refused.
+//!
+//! # Duplicates
+//!
 //! A duplicate is never refused for the budget: it pins what its source pins, and that is
 //! already charged. The account of its guest may refuse it.
 
@@ -60,6 +68,14 @@ pub trait AdmissionControl: Send + Sync {
 
     /// Called once for each admitted commit, after the budget charged or refused it.
     fn settled(&self, granules: u64);
+
+    /// Frees at least so many granules of [spare](SpareCharge) memory, or all there are. May block
+    /// while they go back to the kernel.
+    fn give_up_spare(&self, _granules: u64) {}
+
+    /// Called when committed memory has become free, or the budget larger. The lock of a region
+    /// may be held.
+    fn freed(&self) {}
 }
 
 /// Granules that an [`AdmissionControl`] admitted, until this is dropped.
@@ -105,6 +121,8 @@ struct BudgetState {
     freeing: u64,
     /// Granules that commits wait for, and for which there is room.
     promised: u64,
+    /// Granules that no region has, and that are kept for later ones. Not a part of `used`.
+    spare: u64,
     regions: BTreeMap<RegionNumber, RegionEntry>,
     /// The regions that can be purged, by their oldest stamp.
     order: BTreeSet<(u64, RegionNumber)>,
@@ -142,6 +160,9 @@ pub struct BudgetUsage {
     pub purges: u64,
     /// The memory that was purged so far.
     pub purged: u64,
+    /// The memory of ended regions that is kept for later ones. It is not committed. It is
+    /// given up before a commit would exceed the budget together with it.
+    pub spare: u64,
 }
 
 impl Budget {
@@ -225,6 +246,7 @@ impl Budget {
             purgeable: state.purgeable * GRANULE,
             purges: state.purges,
             purged: state.purged * GRANULE,
+            spare: state.spare * GRANULE,
         }
     }
 
@@ -232,8 +254,8 @@ impl Budget {
     ///
     /// This blocks while memory goes back to the kernel, a few milliseconds for each 16 MiB.
     /// It counts on memory that other threads are purging and waits for it. So it is not
-    /// refused if there is room beside earlier commits. The caller must not hold the lock of a
-    /// region.
+    /// refused if there is room beside earlier commits. Spare memory is given up first. The
+    /// caller must not hold the lock of a region.
     ///
     /// # Errors
     ///
@@ -257,6 +279,12 @@ impl Budget {
             }
         }
         state.promised += granules;
+        let spare = state.excess_spare(granules);
+        if spare > 0 {
+            drop(state);
+            self.give_up_spare(spare);
+            state = self.state();
+        }
         loop {
             let missing = state.missing(granules);
             if missing == 0 {
@@ -277,6 +305,18 @@ impl Budget {
                 state.promised -= granules;
                 return Err(state.exhausted(granules));
             }
+        }
+    }
+
+    fn give_up_spare(&self, granules: u64) {
+        if let Some(admission) = self.admission.get().filter(|_| granules > 0) {
+            admission.give_up_spare(granules);
+        }
+    }
+
+    fn note_freed(&self) {
+        if let Some(admission) = self.admission.get() {
+            admission.freed();
         }
     }
 
@@ -313,8 +353,13 @@ impl Budget {
     ///
     /// This blocks as [`purge`](Budget::purge) does.
     pub fn resize(&self, bytes: u64) -> u64 {
-        self.state().most = bytes / GRANULE;
+        let mut state = self.state();
+        state.most = bytes / GRANULE;
+        let spare = state.excess_spare(0);
+        drop(state);
+        self.give_up_spare(spare);
         self.enforce();
+        self.note_freed();
         self.state().over()
     }
 
@@ -366,6 +411,14 @@ impl BudgetState {
     /// that is over budget because the budget was reduced.
     fn missing(&self, granules: u64) -> u64 {
         self.used.saturating_add(granules).saturating_sub(self.most)
+    }
+
+    /// Returns how much spare memory must go before so much is committed beside what others
+    /// wait for.
+    fn excess_spare(&self, granules: u64) -> u64 {
+        let all = self.used.saturating_add(granules.max(self.promised));
+        let all = all.saturating_add(self.spare);
+        all.saturating_sub(self.most).min(self.spare)
     }
 
     /// Returns how much is over budget, beside memory that is going back to the kernel.
@@ -451,6 +504,50 @@ impl CommitCharge {
     }
 }
 
+impl CommitCharge {
+    /// Exchanges the charge for one of spare memory: the region has ended, and so many granules
+    /// of it are kept for another one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the charge if there is no room for them beside what is committed.
+    pub fn into_spare(mut self, granules: u64) -> Result<SpareCharge, CommitCharge> {
+        let mut state = self.budget.state();
+        let others = state.used.saturating_sub(self.granules) + state.promised + state.spare;
+        if self.freeing || others.saturating_add(granules) > state.most {
+            drop(state);
+            return Err(self);
+        }
+        state.used -= std::mem::take(&mut self.granules);
+        state.spare += granules;
+        drop(state);
+        self.budget.note_freed();
+        Ok(SpareCharge {
+            budget: self.budget.clone(),
+            granules,
+        })
+    }
+}
+
+/// Granules that no region has, and that are kept for later ones, until this is dropped.
+#[must_use = "dropping a charge returns it to the budget"]
+pub struct SpareCharge {
+    budget: Arc<Budget>,
+    granules: u64,
+}
+
+impl Drop for SpareCharge {
+    fn drop(&mut self) {
+        self.budget.state().spare -= self.granules;
+    }
+}
+
+impl fmt::Debug for SpareCharge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpareCharge({})", self.granules)
+    }
+}
+
 impl Drop for CommitCharge {
     fn drop(&mut self) {
         if self.granules > 0 {
@@ -458,9 +555,12 @@ impl Drop for CommitCharge {
             state.used -= self.granules;
             if self.freeing {
                 state.freeing -= self.granules;
-                drop(state);
+            }
+            drop(state);
+            if self.freeing {
                 self.budget.freed.notify_all();
             }
+            self.budget.note_freed();
         }
     }
 }

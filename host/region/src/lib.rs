@@ -74,6 +74,7 @@ mod vma;
 pub use account::{Account, Charge, ChargeKind, Exhausted, Quota};
 pub use budget::{
     AdmissionControl, Budget, BudgetUsage, CommitCharge, PurgeRequest, Purgeable, RegionNumber,
+    SpareCharge,
 };
 pub use ledger::{
     Access, ClaimId, Handle, Holder, Ledger, LedgerError, LendId, LiveOwner, PinError, PinUndo,
