@@ -33,7 +33,7 @@ pub struct Report {
     pub budget: BudgetUsage,
     /// The number of regions that were created.
     pub regions_created: u64,
-    /// The number of regions whose memory went back to the kernel.
+    /// The number of regions that ended.
     pub regions_freed: u64,
     /// The bytes of the regions on which more than one guest had a window.
     pub bytes_shared: u64,
@@ -118,7 +118,7 @@ pub struct GuestReport {
     pub windows_total: u64,
     /// The number of regions that it created.
     pub regions_created: u64,
-    /// The number of regions whose memory went back to the kernel when it released them.
+    /// The number of regions that ended when it released them.
     pub regions_freed: u64,
     /// How it failed before and was restarted: the last 64 times. Numbers here count all its
     /// incarnations; windows and regions are those of the last.

@@ -102,8 +102,8 @@ pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, a
 pub use error::RegionError;
 pub use handover::{GiveError, LentRegion};
 pub use host::{
-    HostCounts, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region, RegionHost,
-    RegionUsage, ShortOfMemory, WriteGuard,
+    HostCounts, IncomingRegion, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region,
+    RegionHost, RegionPool, RegionUsage, ShortOfMemory, WriteGuard,
 };
 pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};

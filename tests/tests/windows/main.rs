@@ -20,6 +20,7 @@ mod map;
 mod memory;
 mod own_memory;
 mod parked;
+mod recycled;
 mod regions;
 
 use tombolo::{HostLimits, RegionHost};

@@ -50,7 +50,7 @@ impl Region {
     /// counts as a `read` window. Unlike the windows of guests, it is never set aside for a
     /// lend.
     ///
-    /// Costs one mapping, whatever the size of the range.
+    /// Costs one mapping, whatever the size of the range, or none if an earlier guard's is kept.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Region {
     /// counts as a `write` window, and needs [`Rights::READ`] and [`Rights::WRITE`]. Dropping
     /// it in a panic poisons the region.
     ///
-    /// Costs one mapping, whatever the size of the range.
+    /// Costs one mapping, whatever the size of the range, or none if an earlier guard's is kept.
     ///
     /// # Errors
     ///

@@ -34,7 +34,7 @@ impl Drop for HostLock {
 /// [`Region::read`](crate::Region::read).
 ///
 /// It counts as a `read` window until it is dropped. It owns all that it needs, so it can
-/// outlive the handle, the host and all guests. Dropping it takes one system call.
+/// outlive the handle, the host and all guests. Dropping it takes at most a few system calls.
 pub struct ReadGuard {
     /// `None` for no bytes. Fields drop in order, so the view is unmapped before the lock is
     /// released.
@@ -71,8 +71,8 @@ impl fmt::Debug for ReadGuard {
 /// [`Region::write`](crate::Region::write).
 ///
 /// It counts as a `write` window until it is dropped. It owns all that it needs, so it can
-/// outlive the handle, the host and all guests. Dropping it takes one system call. If it is
-/// dropped in a panic, it poisons the region.
+/// outlive the handle, the host and all guests. Dropping it takes at most a few system calls. If
+/// it is dropped in a panic, it poisons the region.
 pub struct WriteGuard {
     /// `None` for no bytes.
     pub(crate) view: Option<(ViewMut, HostLock)>,

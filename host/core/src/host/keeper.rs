@@ -112,6 +112,7 @@ fn watch(host: &RegionHost, mut alarms: Vec<OwnedFd>, poller: &Poller, react: &d
             0 => filled,
             _ => filled / 100,
         };
+        host.recycler().give_up_disused();
         let tick = host.margin().tick(host, enough);
         let mut rises = false;
         if let Some(level) = holds.note(Instant::now(), &[tick.met])

@@ -21,6 +21,9 @@
 //! | `guard` | guards of the host program |
 //! | `access` | guards, copies and waits of handles |
 //! | `owner` | holders, the accounts that pay for their claims, and what they have released |
+//! | `pool` | regions of one size, with memory that is used again |
+//! | `incoming` | regions whose bytes come slowly |
+//! | `queue` | waits for the budget |
 //! | `usage` | the cost of regions |
 //! | `margin` | the margin of free memory: promises, purges and refusals |
 //! | `keeper` | the thread that keeps the margin |
@@ -29,10 +32,15 @@
 mod access;
 mod guard;
 mod handle;
+mod incoming;
 mod keeper;
 mod margin;
 mod monitor;
 mod owner;
+mod pool;
+mod queue;
+#[cfg(test)]
+mod recycling_tests;
 mod region;
 mod usage;
 
@@ -50,17 +58,21 @@ use tombolo_region::{
 pub(crate) use self::access::WindowWaiter;
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::handle::Region;
+pub use self::incoming::IncomingRegion;
 pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::margin::{Promise, ShortOfMemory};
 pub use self::monitor::{PressureChanges, PressureMonitor};
 pub use self::owner::Owner;
 pub(crate) use self::owner::RegionRef;
+pub use self::pool::RegionPool;
+use self::queue::BudgetQueue;
 pub(crate) use self::region::{RegionInner, WindowLocation};
 pub use self::usage::RegionUsage;
 use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, MemoryGauge};
+use crate::sys::recycling::Recycler;
 use crate::sys::{Forked, Process, parking};
 use crate::time::HostTime;
 
@@ -92,6 +104,9 @@ struct Inner {
     pressure: watch::Sender<Level>,
     levels: Mutex<Levels>,
     margin: Margin,
+    /// The files of ended regions.
+    recycler: Arc<Recycler>,
+    queue: BudgetQueue,
 }
 
 /// Levels of memory pressure by origin. The higher one holds.
@@ -125,6 +140,18 @@ impl AdmissionControl for AskMargin {
             commit_done(&host, granules);
         }
     }
+
+    fn freed(&self) {
+        if let Some(host) = self.host() {
+            host.queue().note_freed();
+        }
+    }
+
+    fn give_up_spare(&self, granules: u64) {
+        if let Some(host) = self.host() {
+            host.recycler().give_up(granules.saturating_mul(GRANULE));
+        }
+    }
 }
 
 /// Counts of what happened on a host so far. All values only grow.
@@ -133,8 +160,10 @@ impl AdmissionControl for AskMargin {
 pub struct HostCounts {
     /// Regions that were created.
     pub regions_created: u64,
-    /// Regions whose memory went back to the kernel.
+    /// Regions that ended, because nobody had a claim on them any more.
     pub regions_freed: u64,
+    /// Regions that were created with the memory of one that had ended.
+    pub regions_recycled: u64,
     /// Windows that guests mapped.
     pub windows: u64,
     /// Bytes of the regions on which guests of at least two names have had windows, each
@@ -148,6 +177,7 @@ pub struct HostCounts {
 struct Counters {
     regions_created: AtomicU64,
     regions_freed: AtomicU64,
+    regions_recycled: AtomicU64,
     windows: AtomicU64,
     bytes_shared: AtomicU64,
     bytes_copied: AtomicU64,
@@ -194,6 +224,8 @@ impl RegionHost {
         let host = RegionHost(Arc::new(Inner {
             budget: Budget::new(limits.budget),
             margin: Margin::new(limits.margin, gauge),
+            queue: BudgetQueue::default(),
+            recycler: Arc::new(Recycler::new(limits.spare)),
             levels: Mutex::default(),
             regions: Mutex::default(),
             limits,
@@ -266,6 +298,7 @@ impl RegionHost {
         HostCounts {
             regions_created: get(&counters.regions_created),
             regions_freed: get(&counters.regions_freed),
+            regions_recycled: get(&counters.regions_recycled),
             windows: get(&counters.windows),
             bytes_shared: get(&counters.bytes_shared),
             bytes_copied: get(&counters.bytes_copied),
@@ -294,6 +327,28 @@ impl RegionHost {
     pub(crate) fn count_copied(&self, bytes: u64) {
         let copied = &self.0.counters.bytes_copied;
         copied.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn count_recycled(&self) {
+        let recycled = &self.0.counters.regions_recycled;
+        recycled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn queue(&self) -> &BudgetQueue {
+        &self.0.queue
+    }
+
+    /// Returns the files of ended regions.
+    fn recycler(&self) -> &Arc<Recycler> {
+        &self.0.recycler
+    }
+
+    /// Closes the files of ended regions. Returns how many bytes they had.
+    fn give_up_spare(&self) -> u64 {
+        match self.check_process() {
+            Ok(()) => self.recycler().give_up(u64::MAX),
+            Err(_) => 0,
+        }
     }
 
     fn count_window(&self) {

@@ -42,15 +42,18 @@ impl RegionHost {
     }
 
     /// Reacts to memory pressure, for programs that learn of it in a way of their own. First
-    /// it purges. Under moderate pressure it purges half of the bytes that nobody pins, the
-    /// least recently unpinned first; under critical pressure all of them. Then it tells the
-    /// guests. Returns how many bytes were purged.
+    /// it gives up the memory of ended regions, and purges. Under moderate pressure it purges half
+    /// of the bytes that nobody pins, the least recently unpinned first; under critical pressure
+    /// all of them. Then it tells the guests. Returns how many bytes were purged.
     ///
     /// Report as long as there is pressure, and [`Level::Normal`] when it is over. If the level
     /// is lower than before, the guests are told, and nothing is purged.
     ///
     /// Blocks while it purges: about 0.2 s for each GiB.
     pub fn report_pressure(&self, level: Level) -> u64 {
+        if level > Level::Normal {
+            self.give_up_spare();
+        }
         let before = self.levels().reported;
         let purged = match part_to_purge(before, level, || self.purgeable()) {
             0 => 0,
@@ -61,6 +64,8 @@ impl RegionHost {
             tracing::info!(%level, purged, "memory pressure");
         }
         if level > Level::Normal && self.check_process().is_ok() {
+            // What ended before others knew of the level.
+            self.give_up_spare();
             parking::forget_all();
         }
         purged

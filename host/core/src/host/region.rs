@@ -1,8 +1,10 @@
 //! One region, as all its holders share it.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::sync::OwnedSemaphorePermit;
 use tombolo_region::{
     Charge, ChargeKind, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, NotifyingGuard,
     NotifyingLedger, PurgeRequest, Purgeable, RegionName, RegionNumber, Span,
@@ -11,7 +13,9 @@ use tombolo_region::{
 use super::RegionHost;
 use crate::error::RegionError;
 use crate::identity::RegionId;
-use crate::sys::{MemoryRecord, RegionFile};
+use crate::pressure::Level;
+use crate::sys::recycling::{KeptFile, Recycler};
+use crate::sys::{Bequest, MemoryRecord, RegionFile};
 use crate::time::HostTime;
 
 /// The location of a guest's window.
@@ -47,28 +51,47 @@ pub(crate) struct RegionInner {
     host: RegionHost,
 }
 
+/// The place of a taken region in its pool, and the memory that comes back there.
+pub(super) struct PoolSlot {
+    pub(super) recycler: Arc<Recycler>,
+    /// Released when the memory has come back.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
 /// The memory of a region, and its cost to the host.
 struct Body {
     file: Arc<RegionFile>,
+    /// The pool that the memory goes back to.
+    slot: Option<PoolSlot>,
     _charge: Charge,
 }
 
 impl RegionInner {
     /// Creates a region. Returns it with its creator's handle.
-    pub(crate) fn create(
+    pub(super) fn create(
         host: &RegionHost,
         name: RegionName,
         size: u64,
         pinned: bool,
+        slot: Option<PoolSlot>,
         claim: Vec<Charge>,
     ) -> Result<(Arc<RegionInner>, Handle), RegionError> {
         let charge = host.account().charge(ChargeKind::Regions, 1)?;
         let budget = host.ledger_budget();
-        let commit = match pinned {
-            true => Some(budget.commit(Span::whole(size).length() / GRANULE)?),
-            false => None,
+        let granules = Span::whole(size).length() / GRANULE;
+        let (kept, commit) = match &slot {
+            Some(PoolSlot { recycler, .. }) => {
+                let kept = recycler.take(size);
+                (kept, Some(recycler.commit(budget, granules)?))
+            }
+            // A kept file has pages, so that it takes a commit.
+            None if pinned => {
+                let kept = host.recycler().take(size);
+                (kept, Some(budget.commit(granules)?))
+            }
+            None => (None, None),
         };
-        let file = Arc::new(RegionFile::new(&name, size)?);
+        let file = Arc::new(file(host, &name, size, kept)?);
         let (ledger, handle) = Ledger::new(size, budget, commit, claim);
         let (number, id) = host.next_identity();
         let lock = LedgerLock::new(number, budget, ledger);
@@ -79,6 +102,7 @@ impl RegionInner {
             size,
             body: Mutex::new(Some(Body {
                 file,
+                slot,
                 _charge: charge,
             })),
             ledger: NotifyingLedger::new(lock, host.time().clone()),
@@ -134,11 +158,33 @@ impl RegionInner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if body.is_none() {
+        let Some(Body {
+            file,
+            slot,
+            _charge,
+        }) = body
+        else {
             return false;
-        }
-        drop(body);
-        drop(self.ledger().release_commit());
+        };
+        let mut ledger = self.ledger();
+        let in_order = !ledger.is_poisoned() && !ledger.is_frozen();
+        let commit = ledger.release_commit();
+        drop(ledger);
+        file.bequeath(match slot {
+            Some(PoolSlot { recycler, permit }) => Bequest {
+                to: recycler,
+                commit,
+                is_fit: in_order,
+                permit: Some(permit),
+            },
+            None => Bequest {
+                to: self.host.recycler().clone(),
+                commit,
+                is_fit: in_order && self.host.pressure() == Level::Normal,
+                permit: None,
+            },
+        });
+        drop(file);
         self.host.ledger_budget().unregister(self.number);
         self.host.remove_region(self.number);
         tracing::debug!(region = %self.name, id = %self.id, "region freed");
@@ -157,6 +203,29 @@ impl RegionInner {
             }
             _ => {}
         }
+    }
+}
+
+/// Returns a file of zeros: the kept one if there is one, or a new one.
+fn file(
+    host: &RegionHost,
+    name: &RegionName,
+    size: u64,
+    kept: Option<KeptFile>,
+) -> io::Result<RegionFile> {
+    if let Some(kept) = kept {
+        match RegionFile::recycled(kept) {
+            Ok(file) => {
+                host.count_recycled();
+                return Ok(file);
+            }
+            Err(error) => tracing::debug!(%error, "a kept file is not used again"),
+        }
+    }
+    match RegionFile::new(name, size) {
+        // Kept files take descriptors and memory.
+        Err(_) if host.give_up_spare() > 0 => RegionFile::new(name, size),
+        created => created,
     }
 }
 

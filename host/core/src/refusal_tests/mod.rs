@@ -17,6 +17,7 @@ use crate::ctx::WriteViolation;
 use crate::host::{Region, RegionHost};
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
+use crate::sys::parking;
 use crate::window::mask_all;
 use crate::wit::windows::WitAccess::{Read, Write};
 
@@ -48,6 +49,7 @@ impl Attack<'_> {
         let mut a = Puppet::try_new(self.host, "hostile")?;
         self.own_region(&mut a)?;
         self.parking(&mut a)?;
+        self.recycling(&mut a)?;
         self.pins(&mut a)?;
         self.hiding(&mut a)?;
         self.host_program();
@@ -96,6 +98,21 @@ impl Attack<'_> {
             assert_eq!(a.byte(at), 0, "memory of its own again");
         }
         a.drop_handle(number)
+    }
+
+    /// Creates a region with the file of another one.
+    fn recycling(&self, a: &mut Puppet) -> wasmtime::Result<()> {
+        for _ in 0..2 {
+            let Ok(number) = a.create("next", GRANULE)? else {
+                return Ok(());
+            };
+            if let Ok(bytes) = a.read_at(number, 0, 200)? {
+                assert_eq!(bytes, [0; 200], "what another region contained");
+            }
+            let _ = a.write_at(number, 5, &[1; 100])?;
+            a.drop_handle(number)?;
+        }
+        Ok(())
     }
 
     /// Unpins under a window, and pins again.
@@ -254,7 +271,8 @@ fn attack(first: u32, count: u32, errno: Errno) -> (bool, Ended) {
     drop(innocent);
     music.try_write(0..3 * GRANULE).unwrap().fill(2);
     if count == 1 {
-        // One refused call leaves nothing behind.
+        // One refused call leaves nothing behind, except the mapping of the guard.
+        parking::forget_all();
         assert!(mappings_of(&music).is_empty());
     }
     (first <= calls, ended)

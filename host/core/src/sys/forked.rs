@@ -90,6 +90,36 @@ impl Process {
     }
 }
 
+/// A function that the C library's `fork` calls.
+pub(super) type ForkHandler = Option<extern "C" fn()>;
+
+/// Makes the C library's `fork` call functions: before it, and after it in the parent and in the
+/// child. They must be async-signal-safe, because another thread may hold any lock.
+///
+/// # Errors
+///
+/// If there is no memory for it.
+pub(super) fn at_fork(
+    before: ForkHandler,
+    in_parent: ForkHandler,
+    in_child: ForkHandler,
+) -> io::Result<()> {
+    unsafe extern "C" {
+        // In every C library of Linux, though not in the crate `libc`.
+        fn pthread_atfork(
+            before: ForkHandler,
+            in_parent: ForkHandler,
+            in_child: ForkHandler,
+        ) -> libc::c_int;
+    }
+    // SAFETY: the functions are async-signal-safe, as callers ensure, and are there for the life
+    // of the process.
+    match unsafe { pthread_atfork(before, in_parent, in_child) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// A refusal in a process that was forked from the one that created the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forked;

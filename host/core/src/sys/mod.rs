@@ -7,6 +7,7 @@
 //! | file | content |
 //! |---|---|
 //! | `file` | the memory object behind a region |
+//! | `memfd` | memory files |
 //! | `vmas` | the count of the VMAs that windows cost the process |
 //! | `store_id` | the identity of a store |
 //! | `record` | linear memories as Tombolo knows them, and windows in them |
@@ -16,6 +17,7 @@
 //! | `table` | memories by address, and by store |
 //! | `pagemap` | what the kernel says of each page |
 //! | `parking` | page tables of windows that have ended |
+//! | `recycling` | files of regions that have ended |
 //! | `resident` | the resident pages of a store's memories |
 //! | `view` | regions in the host program's own memory |
 //! | `kernel` | system calls, any of which the kernel may refuse |
@@ -41,10 +43,12 @@ mod file;
 mod forked;
 mod huge;
 pub(crate) mod kernel;
+mod memfd;
 mod memory;
 mod pagemap;
 pub(crate) mod parking;
 mod record;
+pub(crate) mod recycling;
 mod reservation;
 mod resident;
 pub mod signal;
@@ -57,8 +61,9 @@ mod vmas;
 
 pub use compiled::{Compiled, processor_seconds};
 pub use directory::within;
-pub(crate) use file::{FileSize, RegionFile};
+pub(crate) use file::{Bequest, RegionFile};
 pub(crate) use forked::{Forked, Process};
+pub(crate) use memfd::FileSize;
 pub(crate) use memory::Creator;
 pub use memory::Overgrown;
 pub use record::MapError;

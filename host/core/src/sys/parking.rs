@@ -8,11 +8,16 @@
 //! about 4 us if the addresses are equally far from a multiple of 2 MiB, and 30 ns a page more
 //! otherwise.
 //!
+//! Views of the host program stay where they are, and are parked from one granule on, because
+//! that takes no system call. They map the whole file, up to [`MOST_VIEW`], so that any next one
+//! can use the mapping.
+//!
 //! # Which mappings
 //!
 //! Mappings from [`least`] bytes on, of windows of which nothing was masked, unpinned or copied,
 //! and without huge pages. The guest must have touched the first granule: otherwise the tables
-//! are taken to be empty, and moving them would cost more than it saves. A process parks at most [`SLOTS`] mappings and [`MOST_BYTES`] bytes.
+//! are taken to be empty, and moving them would cost more than it saves. A process parks at most
+//! [`SLOTS`] mappings and [`MOST_BYTES`] bytes, and as many views below [`LEAST`].
 //! The one that was parked longest ago makes room, and so do those that overlap the new one. So
 //! no guest multiplies the page tables of a file. Mappings go with their file, with the memory
 //! that parked them, when the region is frozen, and when memory pressure is reported. Nothing is
@@ -22,8 +27,8 @@
 //! # Safety
 //!
 //! A parked mapping shows bytes that the ledger's lock does not cover. Nobody accesses it:
-//! - It lies outside of all linear memories. No guest can form the address, and this module never
-//!   reads or writes there.
+//! - It lies outside of all linear memories. No guest can form the address, and nothing of the
+//!   host reads or writes there, except that `recycling` overwrites a file that has no region.
 //! - Its permissions are those of its window. A window takes it over only with the same
 //!   permissions, after the ledger has granted them.
 //! - Hole punching removes its page table entries, as those of each mapping. So purged bytes stay
@@ -65,6 +70,9 @@ const MOST_BYTES: usize = 512 << 20;
 /// The length from which a window is parked by default. Below it, faults cost less than moves.
 const LEAST: usize = 256 << 10;
 
+/// The length up to which a view of a part maps the whole file, so that the next one finds it.
+const MOST_VIEW: u64 = 64 << 20;
+
 /// The bytes that one page of page tables maps. Mappings that are equally far from a multiple of
 /// it move a page of page tables at a time, and others entry by entry.
 const TABLE: usize = 2 << 20;
@@ -83,6 +91,14 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Returns whether this shows all that the other one does, with the same permissions.
+    fn covers(&self, other: &Shape) -> bool {
+        let end = |shape: &Shape| shape.offset + shape.length as u64;
+        (self.file, self.is_writable) == (other.file, other.is_writable)
+            && self.offset <= other.offset
+            && end(other) <= end(self)
+    }
+
     /// Returns whether both show some of the same bytes, with the same permissions.
     fn overlaps(&self, other: &Shape) -> bool {
         let end = |shape: &Shape| shape.offset + shape.length as u64;
@@ -108,16 +124,22 @@ pub(super) enum Unparked {
 struct Parked {
     shape: Shape,
     at: usize,
-    /// The base of the linear memory that it comes from.
+    /// The base of the linear memory that it comes from, or 0 if it was a view.
     memory: usize,
     vmas: VmaCharge,
 }
 
 impl Parked {
-    /// Refunds it, because the mapping has moved away.
-    fn refund(mut self) {
-        drop(std::mem::take(&mut self.vmas));
+    /// Returns the address and the charge, because the mapping is no longer parked.
+    fn into_parts(mut self) -> (usize, VmaCharge) {
+        let parts = (self.at, std::mem::take(&mut self.vmas));
         std::mem::forget(self);
+        parts
+    }
+
+    /// Returns whether it competes with another mapping for the same slots.
+    fn is_like(&self, shape: Shape) -> bool {
+        (self.shape.length < LEAST) == (shape.length < LEAST)
     }
 }
 
@@ -189,11 +211,16 @@ impl Parking {
     /// Removes what overlaps this mapping, and then the oldest until there is room for it.
     fn make_room(&mut self, shape: Shape) -> Vec<Parked> {
         let mut removed = self.remove(|parked| parked.shape.overlaps(&shape));
-        let mut bytes: usize = self.mappings.iter().map(|it| it.shape.length).sum();
-        while self.mappings.len() >= SLOTS || bytes + shape.length > MOST_BYTES {
-            let Some(oldest) = self.mappings.pop_front() else {
+        let alike = self.mappings.iter().filter(|it| it.is_like(shape));
+        let (mut count, mut bytes) = alike.fold((0, 0), |(count, bytes), it| {
+            (count + 1, bytes + it.shape.length)
+        });
+        while count >= SLOTS || bytes + shape.length > MOST_BYTES {
+            let oldest = self.mappings.iter().position(|it| it.is_like(shape));
+            let Some(oldest) = oldest.and_then(|at| self.mappings.remove(at)) else {
                 break;
             };
+            count -= 1;
             bytes -= oldest.shape.length;
             removed.push(oldest);
         }
@@ -319,6 +346,61 @@ unsafe fn copy_tables(start: usize, length: usize, hint: usize) -> Option<usize>
     Some(moved.ok()?.expose_provenance())
 }
 
+/// Takes a parked mapping of this shape out of the list, if there is one.
+fn find(shape: Shape) -> Option<Parked> {
+    let mappings = &mut parking().mappings;
+    let found = mappings.iter().rposition(|parked| parked.shape == shape);
+    found.and_then(|at| mappings.remove(at))
+}
+
+/// Returns whether a mapping of this shape is parked.
+pub(super) fn has(shape: Shape) -> bool {
+    let mappings = &parking().mappings;
+    mappings.iter().any(|parked| parked.shape == shape)
+}
+
+/// Takes over a parked mapping that shows all that this one would, if there is one, where it is.
+/// Returns its shape and its address, which belongs to the caller from now on.
+pub(super) fn take(shape: Shape) -> Option<(Shape, usize, VmaCharge)> {
+    let mappings = &mut parking().mappings;
+    let found = mappings
+        .iter()
+        .rposition(|parked| parked.shape.covers(&shape));
+    let parked = found.and_then(|at| mappings.remove(at))?;
+    let shape = parked.shape;
+    let (at, vmas) = parked.into_parts();
+    Some((shape, at, vmas))
+}
+
+/// Returns whether views of whole files of this length are worth it, because they are parked.
+pub(super) fn parks_views(length: u64) -> bool {
+    length <= MOST_VIEW && least() < usize::MAX && PAUSES.load(Ordering::Relaxed) == 0
+}
+
+/// Parks a mapping where it is, or unmaps it if nothing is parked in this process.
+///
+/// # Safety
+///
+/// The mapping at `at` has this shape, belongs to the caller, and nothing refers to it.
+pub(super) unsafe fn put(shape: Shape, at: usize, vmas: VmaCharge) {
+    let parked = Parked {
+        shape,
+        at,
+        memory: 0,
+        vmas,
+    };
+    let is_off = least() == usize::MAX || PAUSES.load(Ordering::Relaxed) > 0;
+    if is_off || shape.length > MOST_BYTES {
+        return;
+    }
+    let mut parking = parking();
+    let removed = parking.make_room(shape);
+    parking.mappings.push_back(parked);
+    drop(parking);
+    // Without the lock, because this makes system calls.
+    drop(removed);
+}
+
 /// Moves a parked mapping of this shape to `to`, if there is one.
 ///
 /// # Safety
@@ -328,12 +410,7 @@ pub(super) unsafe fn unpark(shape: Shape, to: usize) -> Unparked {
     if shape.length < least() {
         return Unparked::No;
     }
-    let parked = {
-        let mappings = &mut parking().mappings;
-        let found = mappings.iter().rposition(|parked| parked.shape == shape);
-        found.and_then(|at| mappings.remove(at))
-    };
-    let Some(parked) = parked else {
+    let Some(parked) = find(shape) else {
         return Unparked::No;
     };
     // SAFETY: the source is this module's, and the caller guarantees the destination.
@@ -346,7 +423,7 @@ pub(super) unsafe fn unpark(shape: Shape, to: usize) -> Unparked {
                 parking.vacated.pop_front();
             }
             drop(parking);
-            parked.refund();
+            drop(parked.into_parts());
         }
         Unparked::No | Unparked::Lost => REFUSED.store(true, Ordering::Relaxed),
     }

@@ -43,7 +43,7 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anony
 
 use super::allowance;
 use super::kernel::{ask, page_size};
-use super::unmap::unmap;
+use super::unmap::{leave_behind, unmap};
 use super::vmas::VmaCharge;
 
 /// The VMAs of a reservation without windows: the accessible part, which may be split for good at
@@ -493,6 +493,7 @@ impl Drop for Reservation {
             at = at.max(hole.end);
         }
         if !unmapped {
+            leave_behind();
             // The kernel may have as many VMAs as before.
             std::mem::forget(std::mem::take(&mut self.vmas));
         }

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-use super::entry;
 use super::kernel::ask;
 use super::record::{MemoryRecord, RESERVATION};
 use super::store_id::StoreId;
+use super::{entry, forked};
 
 /// A slab of 4 GiB of the address space. It contains the base of at most one memory, because
 /// memories are at least that long and do not overlap. So a memory is found by an address in it
@@ -144,17 +144,8 @@ pub(crate) fn memory_of(bytes: &[u8]) -> Option<Arc<MemoryRecord>> {
 
 /// Makes the C library's `fork` take the guests' memories from each child.
 fn hide_memories_from_children() -> io::Result<()> {
-    type Handler = Option<extern "C" fn()>;
-    unsafe extern "C" {
-        // In every C library of Linux, though not in the crate `libc`.
-        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> libc::c_int;
-    }
-    // SAFETY: the function is async-signal-safe (see there) and is there for the life
-    // of the process.
-    match unsafe { pthread_atfork(None, None, Some(in_child)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+    // Async-signal-safe; see there.
+    forked::at_fork(None, None, Some(in_child))
 }
 
 /// Makes all linear memories inaccessible, with the windows in them: a guest that is

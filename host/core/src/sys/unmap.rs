@@ -1,10 +1,24 @@
 //! The end of mappings, which the kernel may refuse.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::kernel::ask;
+
+/// Whether a mapping of some file may be left in this process, though nothing refers to it.
+static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
+
+/// Notes that a mapping may be left.
+pub(super) fn leave_behind() {
+    LEFT_BEHIND.store(true, Ordering::SeqCst);
+}
+
+/// Returns whether a mapping may be left.
+pub(super) fn is_left_behind() -> bool {
+    LEFT_BEHIND.load(Ordering::SeqCst)
+}
 
 /// Unmaps a range. The kernel refuses if that would take one VMA more than the limit. Then the
 /// range is made inaccessible. If the kernel refuses that as well, the range stays as it is, and
@@ -27,6 +41,7 @@ pub(super) unsafe fn unmap(range: Range<usize>) -> bool {
     let Err(error) = unmapped else {
         return true;
     };
+    leave_behind();
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
     let closed = ask(|| {
         // SAFETY: as above.

@@ -1,13 +1,16 @@
 //! Regions in the host program's own memory, for guards and copies.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
-use super::file::{RegionFile, file_size_limit};
+use super::file::RegionFile;
 use super::kernel::ask;
+use super::memfd::file_size_limit;
+use super::parking::{self, Shape};
 use super::unmap::unmap;
 use super::vmas::VmaCharge;
 use tombolo_region::Span;
@@ -17,8 +20,11 @@ use tombolo_region::Span;
 struct Mapped {
     base: NonNull<u8>,
     length: usize,
+    /// The address of the mapping, and what it shows: at least the part.
+    mapping: usize,
+    shape: Shape,
     /// Keeps the file for as long as its bytes are visible.
-    _file: Arc<RegionFile>,
+    file: Arc<RegionFile>,
     vmas: VmaCharge,
 }
 
@@ -29,41 +35,81 @@ unsafe impl Send for Mapped {}
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
-    fn new(file: &Arc<RegionFile>, span: Span, prot: ProtFlags) -> io::Result<Mapped> {
-        let vmas = VmaCharge::take(1).map_err(io::Error::other)?;
-        let length = usize::try_from(span.length()).map_err(io::Error::other)?;
+    /// Takes over a parked mapping, or maps the span.
+    fn new(file: &Arc<RegionFile>, span: Span, is_writable: bool) -> io::Result<Mapped> {
         file.check_process()?;
-        let base = ask(|| {
-            // SAFETY: the kernel chooses the address, so that nothing that exists
-            // is replaced; the file is as long as the span's end (`Span` was
-            // checked against the region's size) and stays so (it is sealed).
-            unsafe {
-                mmap(
-                    std::ptr::null_mut(),
-                    length,
-                    prot,
-                    MapFlags::SHARED,
-                    file,
-                    span.offset(),
-                )
+        let part = |offset, length| -> io::Result<Shape> {
+            Ok(Shape {
+                file: file.number(),
+                offset,
+                length: usize::try_from(length).map_err(io::Error::other)?,
+                is_writable,
+            })
+        };
+        let asked = part(span.offset(), span.length())?;
+        let (shape, at, vmas) = match parking::take(asked) {
+            Some(parked) => parked,
+            None => {
+                let shape = match parking::parks_views(file.length()) {
+                    true => part(0, file.length())?,
+                    false => asked,
+                };
+                let (at, vmas) = map(file, shape)?;
+                (shape, at, vmas)
             }
-        })?;
-        let base = NonNull::new(base.cast()).expect("the kernel never maps at null");
+        };
+        let ahead = usize::try_from(asked.offset - shape.offset).map_err(io::Error::other)?;
+        let base = std::ptr::with_exposed_provenance_mut(at + ahead);
         Ok(Mapped {
-            base,
-            length,
-            _file: file.clone(),
+            base: NonNull::new(base).expect("the kernel never maps at null"),
+            length: asked.length,
+            mapping: at,
+            shape,
+            file: file.clone(),
             vmas,
         })
     }
 }
 
+/// Maps part of a file. Returns the address.
+fn map(file: &impl AsFd, shape: Shape) -> io::Result<(usize, VmaCharge)> {
+    let vmas = VmaCharge::take(1).map_err(io::Error::other)?;
+    let prot = match shape.is_writable {
+        true => ProtFlags::READ | ProtFlags::WRITE,
+        false => ProtFlags::READ,
+    };
+    let base = ask(|| {
+        // SAFETY: the kernel chooses the address, so that nothing that exists
+        // is replaced; the file is as long as the shape's end (`Span` was
+        // checked against the region's size) and stays so (it is sealed).
+        unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                shape.length,
+                prot,
+                MapFlags::SHARED,
+                file,
+                shape.offset,
+            )
+        }
+    })?;
+    Ok((base.expose_provenance(), vmas))
+}
+
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let start = self.base.addr().get();
-        // SAFETY: `new` mapped exactly this, nothing else unmaps it, and the
+        let start = self.mapping;
+        if self.file.check_process().is_ok() {
+            let vmas = std::mem::take(&mut self.vmas);
+            // SAFETY: this object owns the mapping, and the slices that `View` and `ViewMut` gave
+            // out borrow from them.
+            unsafe { parking::put(self.shape, start, vmas) };
+            return;
+        }
+        // In a child a thread of the parent may have kept the lock of the parked mappings.
+        // SAFETY: `new` mapped exactly this or took it over, nothing else unmaps it, and the
         // slices that `View` and `ViewMut` gave out borrow from them.
-        let unmapped = unsafe { unmap(start..start + self.length) };
+        let unmapped = unsafe { unmap(start..start + self.shape.length) };
         if !unmapped {
             // The addresses stay mapped for as long as the process lives.
             std::mem::forget(std::mem::take(&mut self.vmas));
@@ -79,11 +125,11 @@ pub(crate) struct View(Mapped);
 
 impl View {
     pub(crate) fn new(file: &Arc<RegionFile>, span: Span) -> io::Result<View> {
-        Mapped::new(file, span, ProtFlags::READ).map(View)
+        Mapped::new(file, span, false).map(View)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is `length` bytes long and readable, lives as
+        // SAFETY: the mapping has `length` bytes from `base` on, is readable, lives as
         // long as `self`, and nobody writes to these bytes meanwhile: the
         // `read` window in the ledger, which our caller holds, excludes every
         // window, guard and copy that could.
@@ -98,7 +144,7 @@ pub(crate) struct ViewMut(Mapped);
 
 impl ViewMut {
     pub(crate) fn new(file: &Arc<RegionFile>, span: Span) -> io::Result<ViewMut> {
-        Mapped::new(file, span, ProtFlags::READ | ProtFlags::WRITE).map(ViewMut)
+        Mapped::new(file, span, true).map(ViewMut)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -107,7 +153,7 @@ impl ViewMut {
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping is `length` bytes long, readable and writable,
+        // SAFETY: the mapping has `length` bytes from `base` on, readable and writable,
         // lives as long as `self`, and nobody else sees these bytes meanwhile:
         // the `write` window in the ledger, which our caller holds, excludes
         // every other window, guard and copy.

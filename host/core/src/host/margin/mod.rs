@@ -245,6 +245,11 @@ struct Room {
 }
 
 impl Room {
+    /// Returns whether less than `kept` bytes are free.
+    fn is_short_of(&self, kept: u64) -> bool {
+        self.left.memory < self.needed.saturating_add(kept)
+    }
+
     /// Returns how many bytes are missing to keep `kept` bytes free, if `purgeable`
     /// bytes are purged and swap space is used.
     fn lacks(&self, purgeable: u64, kept: u64) -> u64 {
@@ -359,7 +364,8 @@ impl Margin {
         };
         let demand = self.demand(host).saturating_add(bytes);
         let missing = demand.saturating_sub(refusal.most);
-        if missing == 0 || host.purgeable() > refusal.purgeable {
+        let usage = host.budget();
+        if missing == 0 || usage.spare > 0 || usage.purgeable > refusal.purgeable {
             return Ok(());
         }
         Err(self.short(bytes, missing))
@@ -399,45 +405,42 @@ impl Margin {
             self.allow_more(beyond);
             return Ok(());
         }
-        self.allow_exactly(host, bytes, &mut looked)
+        let allowed = self.allow_exactly(host, bytes, &mut looked);
+        allowed.unwrap_or(Ok(()))
     }
 
-    /// As `allow`, for when it matters how many promised bytes are in use.
+    /// As `allow`, for when it matters how many promised bytes are in use. Returns
+    /// `None` if the gauge fails.
     fn allow_exactly(
         &self,
         host: &RegionHost,
         bytes: u64,
         looked: &mut Option<Looked>,
-    ) -> Result<(), ShortOfMemory> {
+    ) -> Option<Result<(), ShortOfMemory>> {
         let before = self.demand(host);
         let age = |looked: &Looked| looked.at.elapsed();
         let whole = looked.as_ref().is_none_or(|it| age(it) > WHOLE);
-        let Some(mut room) = self.room(host, whole, looked) else {
-            return Ok(());
-        };
+        let mut room = self.room(host, whole, looked)?;
         let mut purgeable = host.purgeable();
         if !whole && room.lacks(purgeable, self.keep / 2) > 0 {
             // Refuse only by figures that are fresh.
             let is_due = |it: &Looked| age(it) > it.took * PART;
             if looked.as_ref().is_some_and(is_due) {
-                match self.room(host, true, looked) {
-                    Some(now) => room = now,
-                    None => return Ok(()),
-                }
+                room = self.room(host, true, looked)?;
             }
             purgeable = host.purgeable();
         }
+        if room.is_short_of(self.keep) && host.give_up_spare() > 0 {
+            room = self.room(host, false, looked)?;
+        }
         // A request that would be refused all the same purges nothing.
-        let lacking = room.left.memory < room.needed.saturating_add(self.keep);
+        let lacking = room.is_short_of(self.keep);
         if lacking && purgeable > 0 && room.lacks(purgeable, self.keep / 2) == 0 {
             let missing = room.needed.saturating_add(self.keep) - room.left.memory;
             let purged = host.purge(missing);
             tracing::debug!(bytes, purged, "purged to keep the margin of memory");
             self.meet(Level::Moderate);
-            match self.room(host, false, looked) {
-                Some(now) => room = now,
-                None => return Ok(()),
-            }
+            room = self.room(host, false, looked)?;
             purgeable = 0;
         }
         let missing = room.lacks(purgeable, self.keep / 2);
@@ -449,11 +452,11 @@ impl Margin {
                 most: demand.saturating_sub(missing),
                 purgeable,
             });
-            return Err(self.short(bytes, missing));
+            return Some(Err(self.short(bytes, missing)));
         }
         let needed = room.needed.saturating_add(self.keep);
         self.allow_more(room.left.memory.saturating_sub(needed));
-        Ok(())
+        Some(Ok(()))
     }
 
     /// Measures the memory that is left and the memory that is promised. Returns `None` if the
@@ -487,6 +490,9 @@ impl Margin {
     /// Purges the bytes that the margin lacks.
     pub(super) fn tick(&self, host: &RegionHost, enough: u64) -> Tick {
         let mut left = self.headroom(self.keep.saturating_add(enough));
+        if left.is_some_and(|left| left.memory < self.keep) && host.give_up_spare() > 0 {
+            left = self.headroom(self.keep.saturating_add(enough));
+        }
         let mut short = false;
         if let Some(now) = left.as_mut().filter(|left| left.memory < self.keep) {
             self.meet(Level::Moderate);

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::host::Region;
 use crate::limits::HostLimits;
+use tombolo_test_util::child::alone;
 use tombolo_test_util::proc_tree::ProcTree;
 
 const MIB: u64 = 1 << 20;
@@ -353,4 +354,46 @@ fn reported_level_and_margins_level_coexist() {
     assert_eq!(host.pressure(), Level::Moderate);
     host.set_level(|levels| levels.margin = Level::Normal);
     assert_eq!(host.pressure(), Level::Normal);
+}
+
+/// Returns a host with a kept file of 1 MiB. In a process of its own, because other tests may
+/// fork.
+fn with_ended_region() -> (RegionHost, Arc<Machine>) {
+    let (host, machine) = host();
+    let ended = host.create("ended", MIB).unwrap();
+    ended.try_write(..).unwrap().fill(1);
+    drop(ended);
+    assert_eq!(host.budget().spare, MIB);
+    (host, machine)
+}
+
+// rule 8
+#[test]
+fn growth_gives_up_ended_regions_first() {
+    alone(
+        "host::margin::tests::growth_gives_up_ended_regions_first",
+        || {
+            let (host, machine) = with_ended_region();
+            let cached = cached(&host);
+            // The gauge does not see the file: it says what is left without it, and no less.
+            machine.others(55 * MIB + 1);
+            assert!(host.may_grow(1).is_ok());
+            assert_eq!(host.budget().spare, 0);
+            drop(cached);
+        },
+    );
+}
+
+// rule 8
+#[test]
+fn tick_gives_up_ended_regions_first() {
+    alone(
+        "host::margin::tests::tick_gives_up_ended_regions_first",
+        || {
+            let (host, machine) = with_ended_region();
+            machine.others(60 * MIB);
+            let _ = host.margin().tick(&host, 0);
+            assert_eq!(host.budget().spare, 0);
+        },
+    );
 }

@@ -15,6 +15,7 @@ use crate::sys::file::RegionFile;
 use crate::sys::huge;
 use crate::sys::parking::{self, Unparked};
 use crate::sys::store_id::StoreId;
+use crate::sys::unmap::leave_behind;
 
 impl MemoryRecord {
     /// Maps part of a region at `range`, whole granules inside the accessible part, as addresses
@@ -102,6 +103,7 @@ impl MemoryRecord {
             Unparked::Yes => return Ok(()),
             Unparked::No => {}
             Unparked::Lost => {
+                leave_behind();
                 state.broken = true;
                 state.lost.push(range);
                 return Err(MapError::Broken);

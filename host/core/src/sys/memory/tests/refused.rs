@@ -203,6 +203,8 @@ fn view_that_cannot_be_unmapped_stays_counted() {
     let view = crate::sys::View::new(&file, span).unwrap();
     let start = view.bytes().as_ptr().addr();
     assert_eq!(permissions(start..start + 1), ["r--s"]);
+    // Otherwise it would be parked.
+    let _pause = Pause::new();
     refusing(1, 1, || drop(view));
     assert_eq!(permissions(start..start + 1), ["---p"]);
 }
