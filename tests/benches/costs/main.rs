@@ -13,6 +13,7 @@
 //! | `life` | creation and end of regions, windows and guests |
 //! | `scale` | calls and windows beside many others |
 //! | `pins` | pin, unpin, purge |
+//! | `recycle` | regions with new memory, and with that of ended ones |
 //! | `pressure` | the time from a report of memory pressure to free memory |
 //! | `guests`, `composed`, `bare`, `native` | the measured programs |
 //! | `machine` | a description of the machine |
@@ -32,6 +33,7 @@ mod pins;
 mod plot;
 mod pressure;
 mod ratio;
+mod recycle;
 mod scale;
 mod table;
 
@@ -56,6 +58,7 @@ const GROUPS: &[Group] = &[
     ("life", life::run),
     ("scale", scale::run),
     ("pins", |plan| (pins::run(plan), Vec::new())),
+    ("recycle", |plan| (recycle::run(plan), Vec::new())),
     ("pressure", |plan| (pressure::run(plan), Vec::new())),
 ];
 
