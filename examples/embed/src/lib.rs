@@ -4,10 +4,14 @@
 //! | file | content |
 //! |---|---|
 //! | `plugin` | the embedding: engine, linker, stores, and calls that lend and take |
-//! | `server` | HTTP: bodies go into regions, and answers come out of them |
+//! | `body` | bodies: short ones as bytes, long ones in regions that are used again |
+//! | `server` | requests and their answers |
+//! | `http` | HTTP without plugins |
 
+mod body;
+pub mod http;
 mod plugin;
 mod server;
 
-pub use plugin::{Answer, Plugins, Refusal, Settings, engine};
+pub use plugin::{Plugins, Refusal, Settings, engine};
 pub use server::serve;

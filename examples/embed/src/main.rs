@@ -65,6 +65,6 @@ async fn main() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
-    serve(listener, Arc::new(plugins)).await?;
+    serve(listener, Arc::new(plugins)).await;
     Ok(())
 }

@@ -1,19 +1,20 @@
 //! The embedding: engine, linker, stores, and calls that lend and take.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tombolo::{
-    HostLimits, PackError, ReadGuard, Region, RegionCtx, RegionError, RegionHost, RegionView,
-    Rights,
+    HostLimits, PackError, Region, RegionCtx, RegionError, RegionHost, RegionView, Rights,
 };
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use bindings::exports::tombolo_examples::embed::handler::Failure;
+use crate::body::{Bodies, Body};
+use bindings::exports::tombolo_examples::embed::handler::{self, AnswerBody, Failure};
 use bindings::{Plugin, PluginPre};
 
 mod bindings {
@@ -23,6 +24,8 @@ mod bindings {
         path: "wit",
         world: "plugin",
         exports: { default: async },
+        // Lists are lowered from where they are.
+        ownership: Borrowing { duplicate_if_necessary: true },
         with: { "tombolo:memory/regions": ::tombolo::regions },
     });
 }
@@ -47,8 +50,10 @@ pub fn engine() -> anyhow::Result<Engine> {
 pub struct Settings {
     /// Bytes in the body of one request.
     pub body_bytes: u64,
-    /// Bytes of all bodies and answers at the same time.
+    /// Bytes of all regions at the same time. Short bodies do not count.
     pub all_bytes: u64,
+    /// The time that a body may wait for others to release memory and descriptors.
+    pub wait_time: Duration,
     /// The time that the plugin may take for one request.
     pub call_time: Duration,
     /// Instances that run at the same time.
@@ -62,6 +67,7 @@ impl Default for Settings {
         Settings {
             body_bytes: 64 << 20,
             all_bytes: 1 << 30,
+            wait_time: Duration::from_secs(2),
             call_time: Duration::from_secs(5),
             plugins: 16,
             table: None,
@@ -96,6 +102,7 @@ impl RegionView for State {
 pub struct Plugins {
     pre: PluginPre<State>,
     host: RegionHost,
+    bodies: Arc<Bodies>,
     settings: Settings,
     /// One region for all instances, frozen, so that each may read it.
     table: Option<Region>,
@@ -108,13 +115,19 @@ struct Instance {
     plugin: Plugin,
 }
 
+/// The body of an answer: bytes, or so many of the region with the request's body.
+enum Content {
+    Bytes(Bytes),
+    InPlace(u64),
+}
+
 /// The answer of a plugin.
 #[derive(Debug)]
 pub struct Answer {
     /// The content type of the body.
     pub content_type: String,
-    /// The body, in place.
-    pub body: ReadGuard,
+    /// The body. That in a region is not copied.
+    pub body: Bytes,
 }
 
 /// A reason why there is no answer.
@@ -170,8 +183,10 @@ impl Plugins {
             None => None,
         };
         tick(engine)?;
+        let bodies = Bodies::new(&host, &settings);
         Ok(Plugins {
             pre,
+            bodies,
             host,
             table,
             idle: Mutex::default(),
@@ -190,13 +205,17 @@ impl Plugins {
         &self.settings
     }
 
-    /// Lets the plugin answer a request. The body is the first `length` bytes of a region.
-    /// Dropping the future drops the instance at work.
+    /// Returns the regions for bodies.
+    pub(crate) fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
+    }
+
+    /// Lets the plugin answer a request. Dropping the future drops the instance at work.
     ///
     /// # Errors
     ///
     /// [`Refusal`].
-    pub async fn handle(&self, path: &str, body: &Region, length: u64) -> Result<Answer, Refusal> {
+    pub(crate) async fn handle(&self, path: &str, body: Body) -> Result<Answer, Refusal> {
         let _slot = self.slots.acquire().await.expect("it is never closed");
         let work = async {
             let idle = self.idle().pop();
@@ -205,15 +224,20 @@ impl Plugins {
                 None => self.instance().await?,
             };
             // Any error drops the instance.
-            let answer = instance.handle(path, body, length).await?;
+            let answer = instance.handle(path, &body).await?;
             self.idle().push(instance);
-            Ok(answer)
+            answer
         };
-        match tokio::time::timeout(self.settings.call_time, work).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(refusal)) => Err(refusal),
-            Err(_) => Err(Refusal::TooLong),
-        }
+        let (content_type, content) = tokio::time::timeout(self.settings.call_time, work)
+            .await
+            .unwrap_or(Err(Refusal::TooLong))?;
+        Ok(Answer {
+            content_type,
+            body: match content {
+                Content::Bytes(bytes) => bytes,
+                Content::InPlace(length) => body.answer(length)?,
+            },
+        })
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
@@ -248,26 +272,38 @@ impl Instance {
     async fn handle(
         &mut self,
         path: &str,
-        body: &Region,
-        length: u64,
-    ) -> Result<Result<Answer, Refusal>, Refusal> {
+        body: &Body,
+    ) -> Result<Result<(String, Content), Refusal>, Refusal> {
         let handler = self.plugin.tombolo_examples_embed_handler();
-        let lent = body.lend(&mut self.store, Rights::READ)?;
-        let returned = handler
-            .call_handle(&mut self.store, path, lent.resource(), length)
-            .await;
-        let result = lent.end(&mut self.store, returned)?;
+        let result = match body {
+            Body::Bytes(bytes) => {
+                let body = handler::Body::Bytes(bytes);
+                handler.call_handle(&mut self.store, path, body).await?
+            }
+            Body::Region { region, length } => {
+                let lent = region.lend(&mut self.store, Rights::READ | Rights::WRITE)?;
+                let body = handler::Body::Region(handler::LentBody {
+                    region: lent.resource(),
+                    length: *length,
+                });
+                let returned = handler.call_handle(&mut self.store, path, body).await;
+                lent.end(&mut self.store, returned)?
+            }
+        };
         let answer = match result {
             Ok(answer) => answer,
             Err(failure) => return Ok(Err(failure.into())),
         };
-        let region = Region::take(&mut self.store, answer.body)?;
-        // The guard keeps the bytes without the handle.
-        let body = region.try_read(..answer.length)?;
-        Ok(Ok(Answer {
-            content_type: answer.content_type,
-            body,
-        }))
+        let content = match answer.body {
+            AnswerBody::Bytes(bytes) => Content::Bytes(bytes.into()),
+            AnswerBody::InPlace(length) => Content::InPlace(length),
+            AnswerBody::Region(moved) => {
+                let region = Region::take(&mut self.store, moved.region)?;
+                // The guard keeps the bytes without the handle.
+                Content::Bytes(Bytes::from_owner(region.try_read(..moved.length)?))
+            }
+        };
+        Ok(Ok((answer.content_type, content)))
     }
 
     async fn set_table(&mut self, table: Region) -> Result<(), Refusal> {

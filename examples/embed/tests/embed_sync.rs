@@ -4,9 +4,27 @@ mod plugin;
 
 use std::process::Command;
 
-use plugin::plugin;
-use tombolo::{GiveError, Region, RegionError, RegionHost, RegionView, Rights};
+use plugin::{Answer, AnswerBody, Body, LentBody, plugin};
+use tombolo::{GiveError, LentRegion, Region, RegionError, RegionHost, RegionView, Rights};
+use tombolo_test_util::store::State;
 use tombolo_tests::artifacts::EMBED_PLUGIN;
+use wasmtime::Store;
+
+/// Returns the argument for a body in a lent region.
+fn body_in(lent: &LentRegion, length: u64) -> Body {
+    Body::Region(LentBody {
+        region: lent.resource(),
+        length,
+    })
+}
+
+/// Takes the region of an answer that the plugin moves.
+fn moved(store: &mut Store<State>, answer: Answer) -> Region {
+    let AnswerBody::Region(moved) = answer.body else {
+        panic!("{answer:?}");
+    };
+    Region::take(store, moved.region).unwrap()
+}
 
 /// The README shows parts of this program.
 #[test]
@@ -31,10 +49,10 @@ fn frozen_region_is_lent_and_answer_read_in_place() {
     assert!(matches!(body.try_write(0..1), Err(RegionError::Frozen)));
 
     let lent = body.lend(&mut store, Rights::READ).unwrap();
-    let returned = handler.call_handle(&mut store, "/translate", lent.resource(), 100_000);
+    let returned = handler.call_handle(&mut store, "/translate", &body_in(&lent, 100_000));
     let answer = lent.end(&mut store, returned).unwrap().unwrap();
 
-    let taken = Region::take(&mut store, answer.body).unwrap();
+    let taken = moved(&mut store, answer);
     assert_eq!(taken.name(), "translation");
     assert_eq!(taken.size(), 100_000);
     assert!(
@@ -75,9 +93,9 @@ fn given_region_stays_with_the_guest() {
 
     let body = host.create("body", 3).unwrap();
     let lent = body.lend(&mut store, Rights::READ).unwrap();
-    let returned = handler.call_handle(&mut store, "/translate", lent.resource(), 3);
+    let returned = handler.call_handle(&mut store, "/translate", &body_in(&lent, 3));
     let answer = lent.end(&mut store, returned).unwrap().unwrap();
-    let answer = Region::take(&mut store, answer.body).unwrap();
+    let answer = moved(&mut store, answer);
     assert_eq!(&answer.try_read(0..3).unwrap()[..], b"***");
 
     // The guest drops a table of the wrong size, which frees it.
@@ -105,7 +123,7 @@ fn guard_keeps_guests_out() {
 
     let lent = body.lend(&mut store, Rights::READ).unwrap();
     // A lent region cannot be given away.
-    let returned = handler.call_touch(&mut store, lent.resource());
+    let returned = handler.call_handle(&mut store, "/count", &body_in(&lent, 10));
     let GiveError { region, reason, .. } = body.give(&mut store).unwrap_err();
     assert!(matches!(reason, RegionError::WouldBlock), "{reason}");
     lent.end(&mut store, returned).unwrap().unwrap();
@@ -121,7 +139,7 @@ fn trap_ends_the_lend_with_the_store() {
     let body = host.create("body", 10).unwrap();
     let lent = body.lend(&mut store, Rights::READ | Rights::WRITE).unwrap();
     handler
-        .call_handle(&mut store, "/trap", lent.resource(), 10)
+        .call_handle(&mut store, "/trap", &body_in(&lent, 10))
         .unwrap_err();
     drop((lent, store));
     // The guest had no window on it, so no value is half written.

@@ -20,10 +20,10 @@ fn plugin_works_by_copies_without_windows() {
     let server = Server::start(&engine, Settings::default());
 
     // The plugin reports that only if `map` answers `unsupported`.
-    let reply = server.post("/count", b"one two\nthree\n");
+    let reply = server.post("/count", &vec![b'x'; 2 << 20]);
     assert_eq!(
         reply.text(),
-        "14 bytes, 3 words, 2 lines, CRC-32 41d502e5, seen as a copy\n"
+        "2097152 bytes, 1 words, 0 lines, CRC-32 79284fff, seen as a copy\n"
     );
 
     let mut copied = server.plugins.host().counts().bytes_copied;
@@ -32,8 +32,10 @@ fn plugin_works_by_copies_without_windows() {
         let reply = server.post("/translate", &body);
         assert_eq!(reply.status, 200, "{size} bytes");
         assert!(reply.body == capitals, "{size} bytes");
-        // Once in and once out.
-        copied += 2 * size as u64;
+        if size >= 2 << 20 {
+            // Once in and once out.
+            copied += 2 * size as u64;
+        }
         assert_eq!(server.plugins.host().counts().bytes_copied, copied);
     }
     assert_eq!(server.plugins.host().counts().windows, 0);

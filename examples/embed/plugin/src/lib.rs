@@ -1,9 +1,11 @@
-//! Answers requests. The server lends it the bodies, and it answers with regions of its
-//! own.
+//! Answers requests. Bodies come as lists, or in regions that the server lends. An answer may be
+//! written over the body.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/count` | the bytes, words and lines of the body, and its CRC-32 |
+//! | `/sum` | the sum of the body's words of 64 bits |
+//! | `/echo` | the body |
 //! | `/translate` | the body, with each byte replaced by its entry in the table |
 //! | `/trap`, `/hang` | none: they show how a server handles a broken plugin |
 
@@ -12,9 +14,8 @@ mod bytes;
 use std::cell::RefCell;
 
 use bindings::exports::tombolo_examples::embed::handler;
-use bytes::{Seen, fill, parts};
-use handler::{Answer, Failure};
-use tombolo_guest::{Error, Region};
+use handler::{Answer, AnswerBody, Body, Failure, MovedBody};
+use tombolo_guest::{Error, Region, Rights};
 
 mod bindings {
     // Generated code, which calls the ABI of the component model.
@@ -39,10 +40,12 @@ thread_local! {
 }
 
 impl handler::Guest for bindings::Plugin {
-    fn handle(path: String, body: &Region, length: u64) -> Result<Answer, Failure> {
+    fn handle(path: String, body: Body<'_>) -> Result<Answer, Failure> {
         match path.as_str() {
-            "/count" => count(body, length),
-            "/translate" => translate(body, length),
+            "/count" => count(&body),
+            "/sum" => sum(&body),
+            "/echo" => Ok(echo(body)),
+            "/translate" => translate(body),
             "/trap" => panic!("this plugin is broken"),
             "/hang" => loop {
                 std::hint::spin_loop();
@@ -62,59 +65,87 @@ impl handler::Guest for bindings::Plugin {
         TABLE.set(Some(table));
         Ok(())
     }
-
-    fn touch(body: &Region) -> Result<(), Failure> {
-        drop(body.try_read(..)?);
-        Ok(())
-    }
 }
 
-fn count(body: &Region, length: u64) -> Result<Answer, Failure> {
+fn count(body: &Body<'_>) -> Result<Answer, Failure> {
     let (mut words, mut lines) = (0_u64, 0_u64);
     let mut crc = crc32fast::Hasher::new();
     let mut in_word = false;
-    let mut seen = "not at all";
-    for range in parts(length) {
-        let part = Seen::new(body, range)?;
-        seen = part.how();
-        crc.update(&part);
-        for byte in part.iter() {
+    let seen = bytes::read(body, |part| {
+        crc.update(part);
+        for byte in part {
             let is_word = !byte.is_ascii_whitespace();
             words += u64::from(is_word && !in_word);
             lines += u64::from(*byte == b'\n');
             in_word = is_word;
         }
-    }
-    let text = format!(
-        "{length} bytes, {words} words, {lines} lines, CRC-32 {:08x}, seen {seen}\n",
+    })?;
+    Ok(text(format!(
+        "{} bytes, {words} words, {lines} lines, CRC-32 {:08x}, seen {seen}\n",
+        bytes::length(body),
         crc.finalize()
-    );
-    let answer = Region::create("count", text.len() as u64)?;
-    answer.write_at(0, text.as_bytes())?;
-    Ok(Answer {
-        content_type: "text/plain".into(),
-        body: answer,
-        length: text.len() as u64,
+    )))
+}
+
+fn sum(body: &Body<'_>) -> Result<Answer, Failure> {
+    let mut sum = 0_u64;
+    bytes::read(body, |part| {
+        for word in part.as_chunks::<8>().0 {
+            sum = sum.wrapping_add(u64::from_le_bytes(*word));
+        }
+    })?;
+    let length = bytes::length(body);
+    Ok(text(format!("{length} bytes, sum {sum:016x}\n")))
+}
+
+fn echo(body: Body<'_>) -> Answer {
+    binary(match body {
+        Body::Bytes(bytes) => AnswerBody::Bytes(bytes),
+        Body::Region(lent) => AnswerBody::InPlace(lent.length),
     })
 }
 
-fn translate(body: &Region, length: u64) -> Result<Answer, Failure> {
+fn translate(body: Body<'_>) -> Result<Answer, Failure> {
     let table = table()?;
-    // A region has at least one byte.
-    let answer = Region::create("translation", length.max(1))?;
-    for range in parts(length) {
-        let from = Seen::new(body, range.clone())?;
-        fill(&answer, range, |to| {
-            for (to, from) in to.iter_mut().zip(from.iter()) {
-                *to = table[usize::from(*from)];
-            }
-        })?;
+    let translate = |bytes: &mut [u8]| {
+        for byte in bytes {
+            *byte = table[usize::from(*byte)];
+        }
+    };
+    Ok(binary(match body {
+        Body::Bytes(mut bytes) => {
+            translate(&mut bytes);
+            AnswerBody::Bytes(bytes)
+        }
+        Body::Region(lent) if lent.region.rights().contains(Rights::WRITE) => {
+            bytes::change(lent.region, lent.length, translate)?;
+            AnswerBody::InPlace(lent.length)
+        }
+        Body::Region(lent) => {
+            // A region has at least one byte.
+            let region = Region::create("translation", lent.length.max(1))?;
+            bytes::copy(lent.region, &region, lent.length)?;
+            bytes::change(&region, lent.length, translate)?;
+            AnswerBody::Region(MovedBody {
+                region,
+                length: lent.length,
+            })
+        }
+    }))
+}
+
+fn text(text: String) -> Answer {
+    Answer {
+        content_type: "text/plain".into(),
+        body: AnswerBody::Bytes(text.into_bytes()),
     }
-    Ok(Answer {
+}
+
+fn binary(body: AnswerBody) -> Answer {
+    Answer {
         content_type: "application/octet-stream".into(),
-        body: answer,
-        length,
-    })
+        body,
+    }
 }
 
 /// Returns the table of the server, or the default.

@@ -7,10 +7,12 @@
 
 use std::env;
 
-use tombolo::{Region, RegionCtx, RegionHost, RegionView, Rights};
+use tombolo::{RegionCtx, RegionHost, RegionView, Rights};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use bindings::exports::tombolo_examples::embed::handler::{Body, LentBody};
 
 mod bindings {
     #![allow(missing_docs, unreachable_pub)]
@@ -75,14 +77,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The host program fills a region in place, and lends it for one call.
     let body = host.create("body", 14)?;
     body.try_write(..)?.copy_from_slice(b"hello, island\n");
-    let lent = body.lend(&mut store, Rights::READ)?;
-    let returned = handler.call_handle(&mut store, "/translate", lent.resource(), 14);
-    let answer = lent
-        .end(&mut store, returned)?
-        .map_err(|error| format!("{error:?}"))?;
+    let lent = body.lend(&mut store, Rights::READ | Rights::WRITE)?;
+    let (region, length) = (lent.resource(), 14);
+    let request = Body::Region(LentBody { region, length });
+    let returned = handler.call_handle(&mut store, "/translate", &request);
+    let answer = lent.end(&mut store, returned)?;
+    answer.map_err(|error| format!("{error:?}"))?;
 
-    // The plugin moved a region of its own to the host program, which reads it in place.
-    let text = Region::take(&mut store, answer.body)?;
-    print!("{}", std::str::from_utf8(&text.try_read(..answer.length)?)?); // HELLO, ISLAND
+    // The plugin has put its answer into the region. The host program reads it in place.
+    print!("{}", std::str::from_utf8(&body.try_read(..)?)?); // HELLO, ISLAND
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A server on loopback, and a client that speaks just enough HTTP.
 
-use std::io::{Read, Result, Write};
+use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,18 +40,28 @@ impl Server {
 
     /// Sends a head with one header of the caller's, and then bytes.
     pub fn send(&self, path: &str, header: &str, bytes: &[u8]) -> Result<Reply> {
+        Self::reply(&mut self.begin(path, header, bytes)?)
+    }
+
+    /// Sends as [`send`](Server::send) does, without waiting for the answer.
+    pub fn begin(&self, path: &str, header: &str, bytes: &[u8]) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{header}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
         // A server may answer, and close, before it has read everything.
-        let sent = stream.write_all(bytes);
+        let _ = stream.write_all(bytes);
+        Ok(stream)
+    }
+
+    /// Reads an answer up to the end of the connection.
+    pub fn reply(stream: &mut TcpStream) -> Result<Reply> {
         let mut reply = Vec::new();
         let read = stream.read_to_end(&mut reply);
         if reply.is_empty() {
-            sent?;
             read?;
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(Reply::parse(&reply))
     }

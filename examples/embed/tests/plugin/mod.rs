@@ -6,6 +6,7 @@ use tombolo_tests::artifacts::EMBED_PLUGIN;
 use wasmtime::Store;
 
 pub use bindings::Plugin;
+pub use bindings::exports::tombolo_examples::embed::handler::{Answer, AnswerBody, Body, LentBody};
 
 mod bindings {
     #![allow(missing_docs, unreachable_pub)]
