@@ -17,12 +17,13 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
     /// The groups to measure; all but the last if none is given.
-    /// They are handover, access, calls, life, scale, pins,
-    /// pressure, and compare: handover beside iceoryx2
+    /// They are handover, access, calls, life, scale, pins, recycle,
+    /// http, pressure, and compare: handover beside iceoryx2
     #[arg(
         value_name = "GROUP",
         value_parser = [
-            "handover", "access", "calls", "life", "scale", "pins", "pressure", COMPARE,
+            "handover", "access", "calls", "life", "scale", "pins", "recycle", "http", "pressure",
+            COMPARE,
         ],
         hide_possible_values = true,
         verbatim_doc_comment

@@ -14,6 +14,7 @@
 //! | `scale` | calls and windows beside many others |
 //! | `pins` | pin, unpin, purge |
 //! | `recycle` | regions with new memory, and with that of ended ones |
+//! | `http` | the example's HTTP server beside the same with lists |
 //! | `pressure` | the time from a report of memory pressure to free memory |
 //! | `guests`, `composed`, `bare`, `native` | the measured programs |
 //! | `machine` | a description of the machine |
@@ -25,6 +26,7 @@ mod calls;
 mod composed;
 mod guests;
 mod handover;
+mod http;
 mod life;
 mod machine;
 mod measure;
@@ -59,6 +61,7 @@ const GROUPS: &[Group] = &[
     ("scale", scale::run),
     ("pins", |plan| (pins::run(plan), Vec::new())),
     ("recycle", |plan| (recycle::run(plan), Vec::new())),
+    ("http", http::run),
     ("pressure", |plan| (pressure::run(plan), Vec::new())),
 ];
 
@@ -104,6 +107,10 @@ fn main() -> ExitCode {
     match (first.next().as_deref(), first.next()) {
         (Some(native::PEER), Some(socket)) => {
             native::peer(&socket);
+            return ExitCode::SUCCESS;
+        }
+        (Some(http::SERVER), Some(side)) => {
+            http::serve(&side);
             return ExitCode::SUCCESS;
         }
         (Some(life::ALONE), Some(count)) => {

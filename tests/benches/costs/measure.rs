@@ -41,15 +41,28 @@ pub enum Unit {
     Bytes,
     /// A number of things.
     Count,
+    /// A number of things in a second.
+    Rate,
 }
 
 impl Unit {
     /// Formats a value with its significant digits.
-    fn show(self, value: f64) -> String {
+    pub fn show(self, value: f64) -> String {
         match self {
             Unit::Nanoseconds => show(value),
             Unit::Bytes => format!("{:.0} KiB", value / 1024.0),
             Unit::Count => format!("{value:.1}"),
+            Unit::Rate => format!("{value:.0}"),
+        }
+    }
+
+    /// Returns the words for an axis.
+    pub fn words(self) -> &'static str {
+        match self {
+            Unit::Nanoseconds => "nanoseconds",
+            Unit::Bytes => "bytes",
+            Unit::Count => "count",
+            Unit::Rate => "per second",
         }
     }
 
@@ -59,6 +72,7 @@ impl Unit {
             Unit::Nanoseconds => "-ns",
             Unit::Bytes => "-bytes",
             Unit::Count => "",
+            Unit::Rate => "-per-second",
         }
     }
 }
@@ -108,6 +122,13 @@ impl Times {
     /// Returns the median.
     pub fn median(&self) -> Option<f64> {
         self.at(50)
+    }
+
+    /// Returns the median of the ratios of repeats that were made side by side. Load that comes
+    /// and goes affects it less than the ratio of the medians.
+    pub fn ratio(&self, below: &Times) -> Option<f64> {
+        let ratios = self.0.iter().zip(&below.0).map(|(one, other)| one / other);
+        Times(ratios.collect(), Unit::Count).median()
     }
 
     pub fn count(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Plots of time by size.
+//! Plots of time, or of another figure, by size.
 
 use std::path::Path;
 
@@ -9,12 +9,14 @@ use crate::table::Table;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Draws a table with a column for each size: time by bytes, on logarithmic axes.
+/// Draws a table with a column for each size: the figure by bytes, on logarithmic axes.
 pub fn draw(table: &Table, sizes: &[u64], path: &Path) -> Drawn {
     let lines: Vec<(&str, Vec<(f64, f64)>)> = table
         .rows()
         .map(|(name, cells)| (name, line(sizes, cells)))
         .collect();
+    let units = table.rows().flat_map(|(_, cells)| cells);
+    let unit = units.map(Times::unit).next().unwrap_or_default();
     let points = lines.iter().flat_map(|(_, line)| line);
     let times = points.map(|(_, time)| *time);
     let (least, most) = times.fold((f64::MAX, 1.0), |(least, most): (f64, f64), time| {
@@ -35,9 +37,9 @@ pub fn draw(table: &Table, sizes: &[u64], path: &Path) -> Drawn {
     chart
         .configure_mesh()
         .x_desc("bytes")
-        .y_desc("nanoseconds")
+        .y_desc(unit.words())
         .x_label_formatter(&|bytes| crate::table::bytes(*bytes as u64))
-        .y_label_formatter(&|time| crate::measure::show(*time))
+        .y_label_formatter(&|value| unit.show(*value))
         .draw()?;
     for (index, (name, line)) in lines.into_iter().enumerate() {
         let colour = Palette99::pick(index).stroke_width(2);

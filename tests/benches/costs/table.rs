@@ -57,10 +57,15 @@ impl Table {
         &mut self.rows[at].1[column]
     }
 
+    /// Returns a cell that exists.
+    pub fn times(&self, row: &str, column: usize) -> Option<&Times> {
+        let (_, cells) = self.rows.iter().find(|(name, _)| name == row)?;
+        cells.get(column)
+    }
+
     /// Returns the median of a cell in nanoseconds.
     pub fn median(&self, row: &str, column: usize) -> Option<f64> {
-        let (_, cells) = self.rows.iter().find(|(name, _)| name == row)?;
-        cells.get(column)?.median()
+        self.times(row, column)?.median()
     }
 
     /// Returns the time that nine of ten repeats of a row stayed within, if it was measured.
