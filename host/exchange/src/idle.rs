@@ -188,8 +188,9 @@ impl<G, E> IdleSlot<G, E> {
             Ok(Poll::Pending) => (SlotState::Running(park(Unfinished::Waits(begun))), None),
             // It also handles a panic, which is none of the caller's.
             Err(panic) => {
-                drop(begun);
                 waker.wake();
+                // The first panic says more than one of this drop.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(begun)));
                 (SlotState::Running(park(Unfinished::Panicked(panic))), None)
             }
         };

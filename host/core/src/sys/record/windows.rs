@@ -52,9 +52,7 @@ impl MemoryRecord {
         let new = state.split_points.vma_splits(&range);
         state.reserve_splits(new, most)?;
         state.split_points.insert(&range);
-        if new > 0 {
-            self.split_huge_pages(&range);
-        }
+        self.split_huge_pages(&range);
         let window = MappedWindow {
             end: range.end,
             key,

@@ -46,15 +46,28 @@ fn huge_pages_split() -> u64 {
 // rule 8
 #[test]
 fn huge_pages_count_as_a_whole() {
+    for had_window in [false, true] {
+        count_huge_pages(had_window);
+    }
+}
+
+/// Checks the counts of a memory in which a window replaces a part of a huge page. `had_window` is
+/// whether there was one in its place before.
+fn count_huge_pages(had_window: bool) {
     const HUGE: usize = HUGE_FROM;
     let own = StoreId(NonZeroUsize::new(0x7000_0007).unwrap());
     let page = rustix::param::page_size() as u64;
     let memory = {
         let _entered = entry::Entered::new(own);
         // A reservation that no other test uses.
-        memory(4 * HUGE / GRANULE_SIZE, 39)
+        memory(4 * HUGE / GRANULE_SIZE, 39 + usize::from(had_window))
     };
     let base = memory.record.base();
+    let granule = 2 * HUGE / GRANULE_SIZE + 1;
+    if had_window {
+        let start = map_one(&memory, granule, &ones(), Perms::Read);
+        memory.record.unmap_window(STORE, start, 0).unwrap();
+    }
     write(base);
     let block = base + 2 * HUGE;
     write(block);
@@ -74,8 +87,8 @@ fn huge_pages_count_as_a_whole() {
     fill(&memory, 2 * HUGE..3 * HUGE, 1);
     // What a window replaces is free.
     let split = huge_pages_split();
-    let start = map_one(&memory, 2 * HUGE / GRANULE_SIZE + 1, &ones(), Perms::Read);
-    assert!(huge_pages_split() > split);
+    let start = map_one(&memory, granule, &ones(), Perms::Read);
+    assert!(huge_pages_split() > split, "{had_window}");
     assert_eq!(private(), page + large - GRANULE);
     assert_eq!(byte(block), 1);
     memory.record.unmap_window(STORE, start, 0).unwrap();
