@@ -1,10 +1,10 @@
 //! Strands: guests that take turns.
 //!
-//! A strand is one task, which polls its guests one after the other. It does so only while it
-//! holds the strand's [turn](Turn). So no two guests of a strand ever run at once, on whichever
-//! thread. Different strands are different tasks. They run in parallel if the runtime has several
-//! threads. No wait blocks inside a poll, so a strand whose guest waits goes on with its other
-//! guests.
+//! Each strand has a task, which polls its guests one after the other while it holds the strand's
+//! [turn](Turn). A caller in another strand may take the turn to run an idle guest. So no two
+//! guests of a strand ever run at once, on whichever thread. Different strands are different tasks.
+//! They run in parallel if the runtime has several threads. No wait blocks inside a poll, so a
+//! strand whose guest waits goes on with its other guests.
 //!
 //! # Why live windows are sound
 //!

@@ -1,9 +1,9 @@
 //! The slot in which a guest waits for calls, and from which another guest runs it inline.
 //!
-//! Guests of a strand take [turns](crate::Turn). So a guest that has the turn finds another one
-//! idle, or busy. If the callee is idle and its queue is empty, the caller begins the call in
-//! place. It goes on as soon as the call has returned, without a message or a turn of the
-//! strand in between.
+//! Guests of a strand take [turns](crate::Turn). So a guest that has the turn sees whether another
+//! guest is idle. If the callee is idle and its queue is empty, the caller begins the call in
+//! place. It goes on as soon as the call has returned, without a message or a turn of the strand in
+//! between.
 //!
 //! A call that waits or fails is parked in the slot, and the callee's own task goes on with
 //! it. The call was polled with the waker of that task from the start, so no wake-up is lost. A
@@ -23,7 +23,7 @@ pub(crate) type InlineCall<G, E> = Pin<Box<dyn Future<Output = (G, Result<(), E>
 
 /// The idle slot of a guest `G`. A call that breaks the guest yields an `E`.
 ///
-/// Only who holds the turn of the guest's strand uses it, so its lock is never contended.
+/// Only the holder of the turn of the guest's strand uses it, so its lock is never contended.
 pub(crate) struct IdleSlot<G, E>(Mutex<SlotState<G, E>>);
 
 enum SlotState<G, E> {

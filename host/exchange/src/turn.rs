@@ -24,7 +24,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// The right to poll the guests of a strand, which one holder has at a time.
+/// The exclusive right to poll the guests of a strand.
 pub struct Turn {
     state: Mutex<State>,
     /// Whether the strand has more than one guest.
@@ -43,7 +43,7 @@ struct State {
 }
 
 impl Turn {
-    /// Makes the turn of a strand with this number of guests, at most.
+    /// Creates the turn of a strand with this number of guests, at most.
     pub fn new(guests: usize) -> Arc<Turn> {
         Arc::new(Turn {
             state: Mutex::default(),
@@ -96,8 +96,8 @@ impl fmt::Debug for Turn {
     }
 }
 
-/// A turn that is held. Dropping it lets the next one have it, and may drop the strand's guests:
-/// see [`StrandTask`].
+/// A turn that is held. Dropping it releases the turn, and wakes the strand's task if that waits.
+/// It also drops the guests of a [`StrandTask`] that was dropped meanwhile.
 #[derive(Debug)]
 pub struct HeldTurn(Arc<Turn>);
 
@@ -135,7 +135,8 @@ pub struct StrandTask<F: Future<Output = ()> + Send + 'static> {
 }
 
 impl<F: Future<Output = ()> + Send + 'static> StrandTask<F> {
-    /// Makes the task of a strand that has this turn. `guests` polls the guests.
+    /// Creates the task of a strand that has this turn. `guests` polls the guests. If it panics,
+    /// so does the poll of this, and the turn is free again.
     pub fn new(turn: Arc<Turn>, guests: F) -> StrandTask<F> {
         StrandTask {
             turn,

@@ -8,14 +8,13 @@
 //! they are zeros then as well. A reservation that cannot be cleaned, or of a memory over 64 MiB
 //! (large page tables), is unmapped.
 //!
-//! At most 32 reservations wait: 130 GiB of addresses. They keep up to 2 MiB of pages each, and
-//! 8 MiB in all. Those that the last guest wrote to are kept. They are looked up after the first
-//! guest and after every eighth. The
-//! life of a guest with 64 KiB of data takes three system calls at its end (`madvise`) and every
-//! eighth time one more (`mincore`). Stock wasmtime takes four (`mmap` twice, `mprotect`,
-//! `munmap`). `MADV_FREE` is the largest part of an end with 64 KiB. Without a waiting
-//! reservation new pages dominate: natively, reserving and copying 64 KiB takes 38 us, 35 of them
-//! for 16 faults. `MADV_POPULATE_WRITE` leaves 27.
+//! At most 32 reservations wait: 130 GiB of addresses. They keep up to 2 MiB of pages each, and 8
+//! MiB in all. Those that the last guest wrote to are kept. They are looked up after the first
+//! guest and after every eighth. The life of a guest with 64 KiB of data takes three system calls
+//! at its end (`madvise`) and every eighth time one more (`mincore`). Stock wasmtime takes four
+//! (`mmap` twice, `mprotect`, `munmap`). `MADV_FREE` is the largest part of an end with 64 KiB.
+//! Without a waiting reservation new pages dominate: natively, reserving and copying 64 KiB takes
+//! 38 us, 35 of them for 16 faults. `MADV_POPULATE_WRITE` leaves 27.
 //!
 //! # Huge pages
 //!
