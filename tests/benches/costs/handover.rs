@@ -15,6 +15,9 @@ use tombolo_test_guests::kernels;
 const MIB: u64 = 1 << 20;
 const SIZES: [u64; 6] = [4 << 10, 64 << 10, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];
 
+/// The title of the table without filling and reading.
+pub const ALONE: &str = "hand-over alone";
+
 /// The rows that ratios compare.
 const ACROSS: &str = "lend across strands, windows kept";
 const WAKE: &str = "native thread wake-up";
@@ -56,7 +59,7 @@ fn others(program: &OsStr, plan: &Plan, bytes: u64, column: usize, tables: [&mut
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let guests = Guests::read();
     let sizes = &SIZES[..if plan.quick { 4 } else { SIZES.len() }];
-    let mut alone = Table::by_size("hand-over alone", sizes);
+    let mut alone = Table::by_size(ALONE, sizes);
     let mut whole = Table::by_size("fill, hand over, read", sizes);
     for _ in 0..plan.rounds() {
         let tables = &mut [("alone", &mut alone), ("whole", &mut whole)];

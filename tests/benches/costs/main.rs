@@ -19,11 +19,13 @@
 //! | `guests`, `composed`, `bare`, `native` | the measured programs |
 //! | `machine` | a description of the machine |
 //! | `measure`, `table`, `ratio`, `plot` | repeats, medians, rows, plots |
+//! | `figure` | the figure in the README |
 
 mod access;
 mod bare;
 mod calls;
 mod composed;
+mod figure;
 mod guests;
 mod handover;
 mod http;
@@ -201,6 +203,9 @@ fn report(
         if let Some(sizes) = table.sizes() {
             let name = format!("{index}.svg");
             plot::draw(table, &sizes, &folder.join(&name))?;
+            if table.title() == handover::ALONE {
+                figure::draw(table, &sizes, folder)?;
+            }
             page += &format!("<img src='{name}' alt=''>\n");
         }
         page += &format!("<pre>{}</pre>\n", escaped(&table.to_string()));
