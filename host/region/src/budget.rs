@@ -536,9 +536,31 @@ pub struct SpareCharge {
     granules: u64,
 }
 
+impl SpareCharge {
+    /// Exchanges the charge for a commit of the same granules, for a region that gets them. Does
+    /// not ask the [admission control](Budget::set_admission_control): the memory is there.
+    ///
+    /// # Errors
+    ///
+    /// Returns the charge if there is no room beside what is committed and waited for.
+    pub fn into_commit(mut self) -> Result<CommitCharge, SpareCharge> {
+        let budget = self.budget.clone();
+        let mut state = budget.state();
+        if self.granules > state.room() || state.missing(self.granules) > 0 {
+            drop(state);
+            return Err(self);
+        }
+        let granules = std::mem::take(&mut self.granules);
+        state.spare -= granules;
+        Ok(budget.charge(&mut state, granules))
+    }
+}
+
 impl Drop for SpareCharge {
     fn drop(&mut self) {
-        self.budget.state().spare -= self.granules;
+        if self.granules > 0 {
+            self.budget.state().spare -= self.granules;
+        }
     }
 }
 

@@ -242,3 +242,20 @@ fn refused_pin_changes_and_purges_nothing() {
     region.pin(&a, granules(0, 4)).unwrap();
     assert_eq!((committed(&budget), other.given_back()), (10, vec![(0, 2)]));
 }
+
+// rule 8
+#[test]
+fn spare_memory_is_exchanged_within_the_budget() {
+    let budget = Budget::new(4 * GRANULE);
+    let spare = |budget: &Budget| budget.usage().spare / GRANULE;
+    let kept = budget.commit(3).unwrap().into_spare(3).unwrap();
+    assert_eq!((committed(&budget), spare(&budget)), (0, 3));
+    let commit = kept.into_commit().unwrap();
+    assert_eq!((committed(&budget), spare(&budget)), (3, 0));
+    let kept = commit.into_spare(3).unwrap();
+    assert_eq!(budget.resize(2 * GRANULE), 0);
+    let kept = kept.into_commit().unwrap_err();
+    assert_eq!((committed(&budget), spare(&budget)), (0, 3));
+    drop(kept);
+    assert_eq!(spare(&budget), 0);
+}
