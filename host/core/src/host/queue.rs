@@ -2,10 +2,10 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tombolo_region::{Exhausted, GRANULE, Span};
 
 use super::{Region, RegionHost};
@@ -14,6 +14,9 @@ use crate::error::RegionError;
 /// The longest time between two attempts. Memory that is unpinned, or that others free outside of
 /// the host, is noticed by then.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The shortest time between two attempts, however often others free memory.
+const REST: Duration = Duration::from_millis(1);
 
 /// The queue of those that wait for the budget.
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ impl RegionHost {
     /// large region is not passed by small ones. `create` and guests do not queue, and may take
     /// memory before it. Must be called on a tokio runtime with time.
     ///
-    /// Memory that becomes free is noticed at once, and memory that others unpin within 10 ms.
+    /// Memory that becomes free is noticed within 2 ms, and memory that others unpin within 10 ms.
     ///
     /// Dropping the future leaves the queue, and creates nothing.
     ///
@@ -64,6 +67,7 @@ impl RegionHost {
         queue.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(&queue.waiting);
         loop {
+            let begun = Instant::now();
             // Before the attempt, so that nothing is missed in between.
             let mut freed = pin!(queue.freed.notified());
             freed.as_mut().enable();
@@ -72,6 +76,9 @@ impl RegionHost {
                 created => return created,
             }
             let _ = timeout(LOOK, freed).await;
+            if let Some(rest) = REST.checked_sub(begun.elapsed()) {
+                sleep(rest).await;
+            }
         }
     }
 
