@@ -163,6 +163,15 @@ pub struct HostLimits {
     /// lengths faster; 0 to keep none. They are given up before the budget or the margin
     /// refuses or purges anything, under memory pressure, and after 10 seconds of disuse.
     /// Default a quarter of the budget's default, 256 MiB at most.
+    ///
+    /// [`RegionHost::keep_margin`] notices disuse. Without it, or with a margin of 0, only the end
+    /// of another region does.
+    ///
+    /// The kernel may still have bytes of a guard that were passed to it by reference, with
+    /// `vmsplice`, `MSG_ZEROCOPY` or io_uring. Keep the guard until it is done with them, or set 0:
+    /// otherwise it may send bytes of a later region.
+    ///
+    /// [`RegionHost::keep_margin`]: crate::RegionHost::keep_margin
     pub spare: u64,
 }
 

@@ -35,6 +35,9 @@ impl Drop for HostLock {
 ///
 /// It counts as a `read` window until it is dropped. It owns all that it needs, so it can
 /// outlive the handle, the host and all guests. Dropping it takes at most a few system calls.
+///
+/// If its bytes are passed to the kernel by reference (`vmsplice`, `MSG_ZEROCOPY`, io_uring), keep
+/// it until the kernel is done with them. A later region may have the same memory.
 pub struct ReadGuard {
     /// `None` for no bytes. Fields drop in order, so the view is unmapped before the lock is
     /// released.
@@ -73,6 +76,8 @@ impl fmt::Debug for ReadGuard {
 /// It counts as a `write` window until it is dropped. It owns all that it needs, so it can
 /// outlive the handle, the host and all guests. Dropping it takes at most a few system calls. If
 /// it is dropped in a panic, it poisons the region.
+///
+/// If its bytes are passed to the kernel by reference, keep it as long as a [`ReadGuard`].
 pub struct WriteGuard {
     /// `None` for no bytes.
     pub(crate) view: Option<(ViewMut, HostLock)>,

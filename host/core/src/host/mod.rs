@@ -51,7 +51,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 use tombolo_region::{
-    Account, AdmissionControl, Budget, BudgetUsage, Exhausted, GRANULE, RegionNumber,
+    Account, AdmissionControl, Budget, BudgetUsage, CommitCharge, Exhausted, GRANULE, RegionNumber,
 };
 
 #[cfg(feature = "wasi-io")]
@@ -72,7 +72,7 @@ pub use self::usage::RegionUsage;
 use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};
 use crate::pressure::{Level, MemoryGauge};
-use crate::sys::recycling::Recycler;
+use crate::sys::recycling::{KeptFile, Recycler};
 use crate::sys::{Forked, Process, parking};
 use crate::time::HostTime;
 
@@ -349,6 +349,19 @@ impl RegionHost {
             Ok(()) => self.recycler().give_up(u64::MAX),
             Err(_) => 0,
         }
+    }
+
+    /// Commits the memory of a kept file, for a region that gets it. `None` if there is no room.
+    fn commit_kept(&self, kept: &mut KeptFile) -> Option<CommitCharge> {
+        // The margin has room for what is allocated already.
+        let unallocated = kept.unallocated().div_ceil(GRANULE);
+        if unallocated == 0 {
+            return self.recycler().exchange(kept);
+        }
+        ask_to_commit(self, unallocated).ok()?;
+        let commit = self.recycler().exchange(kept);
+        commit_done(self, unallocated);
+        commit
     }
 
     fn count_window(&self) {

@@ -221,15 +221,15 @@ impl RegionHost {
     }
 
     /// Returns the bytes that the end of this holder would free: those that the kernel has
-    /// allocated for regions on which nobody else has a claim, and which are not on their way
-    /// to somebody else.
+    /// allocated for regions on which nobody else has a claim, which are not on their way to
+    /// somebody else, and which do not go back to a pool.
     pub(crate) fn exclusive_bytes(&self, owner: &Owner) -> u64 {
         let regions = self.regions();
         let exclusive = regions.iter().filter(|region| {
             let ledger = region.ledger();
             let mut holders = ledger.holders();
             let alone = holders.all(|it| Arc::ptr_eq(it, &owner.account));
-            alone && !ledger.is_queued()
+            alone && !ledger.is_queued() && !region.is_pooled
         });
         exclusive.map(|region| region.resident()).sum()
     }

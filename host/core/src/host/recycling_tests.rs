@@ -176,6 +176,70 @@ fn file_in_use_elsewhere_has_no_other_region() {
     });
 }
 
+// rule 4
+#[test]
+fn file_is_zeroed_after_each_way_to_write() {
+    by_itself("file_is_zeroed_after_each_way_to_write", || {
+        let host = host(64 * MIB);
+        let write: [fn(&Region); 3] = [
+            |region| region.try_write(..).unwrap().fill(7),
+            |region| region.write_at(5, &[7; 100]).unwrap(),
+            |region| drop(region.try_write(MIB / 2..).unwrap()),
+        ];
+        drop(written(&host, MIB, 0..MIB));
+        for (count, write) in (0..9).zip(write.iter().cycle()) {
+            let region = host.create("next", MIB).unwrap();
+            let file = region.inner().file().unwrap();
+            assert!(file.is_untouched());
+            assert_zero(&region);
+            assert!(file.is_untouched());
+            drop((file, region));
+            let region = host.create("next", MIB).unwrap();
+            write(&region);
+            assert!(!region.inner().file().unwrap().is_untouched());
+            drop(region);
+            assert_eq!(recycled(&host), 2 * count + 2);
+        }
+    });
+}
+
+// rule 4
+#[test]
+fn file_with_too_much_to_zero_is_closed() {
+    by_itself("file_with_too_much_to_zero_is_closed", || {
+        let host = host(64 * MIB);
+        drop(written(&host, 32 * MIB, 0..16 * MIB + 1));
+        assert_eq!(host.budget().spare, 0);
+        drop(written(&host, 32 * MIB, 8 * MIB..24 * MIB));
+        assert_eq!(host.budget().spare, 32 * MIB);
+        assert_zero(&host.create("next", 32 * MIB).unwrap());
+        assert_eq!(recycled(&host), 1);
+    });
+}
+
+#[test]
+fn file_without_pages_is_closed() {
+    by_itself("file_without_pages_is_closed", || {
+        let host = host(64 * MIB);
+        drop(host.create("untouched", MIB).unwrap());
+        assert_eq!(host.budget().spare, 0);
+    });
+}
+
+// rule 8
+#[test]
+fn taken_file_counts_once() {
+    by_itself("taken_file_counts_once", || {
+        let host = host(4 * MIB);
+        drop((written(&host, MIB, 0..MIB), written(&host, 3 * MIB, 0..MIB)));
+        let region = host.create("next", 3 * MIB).unwrap();
+        let usage = host.budget();
+        assert_eq!((usage.spare, usage.committed), (MIB, 3 * MIB));
+        assert_eq!(recycled(&host), 1);
+        drop(region);
+    });
+}
+
 // rule 8
 #[test]
 fn unpinned_region_gets_a_new_file() {
@@ -231,7 +295,7 @@ fn disused_files_are_closed() {
         assert_eq!(host.budget().spare, 2 * MIB);
         host.recycler().age();
         // Each drop of a region closes some.
-        drop(host.create("other", 1).unwrap());
+        drop(written(&host, 1, 0..1));
         assert_eq!(host.budget().spare, MIB + GRANULE);
         host.recycler().give_up_disused();
         assert_eq!(host.budget().spare, GRANULE);
@@ -246,6 +310,9 @@ fn files_keep_to_the_limit() {
             ..HostLimits::default()
         });
         drop([0, 1, 2].map(|_| written(&host, MIB, 0..MIB)));
+        assert_eq!(host.budget().spare, 2 * MIB);
+        // One that does not fit pushes nobody out.
+        drop(written(&host, 3 * MIB, 0..MIB));
         assert_eq!(host.budget().spare, 2 * MIB);
         let none = RegionHost::with_limits(HostLimits {
             spare: 0,
@@ -271,6 +338,14 @@ fn pressure_gives_up_files_and_keeps_none() {
         drop(written(&host, MIB, 0..MIB));
         assert_eq!(host.budget().spare, 0);
         host.report_pressure(Level::Normal);
+        let region = written(&host, MIB, 0..MIB);
+        // As a purge has it, on another thread, when the pressure rises.
+        let file = region.inner().file().unwrap();
+        drop(region);
+        host.report_pressure(Level::Moderate);
+        drop(file);
+        assert_eq!(host.budget().spare, 0);
+        host.report_pressure(Level::Normal);
         drop(written(&host, MIB, 0..MIB));
         assert_eq!(host.budget().spare, MIB);
     });
@@ -289,6 +364,7 @@ fn file_from_before_a_fork_is_closed() {
         assert_eq!(host.budget().spare, MIB, "kept before the fork");
         let next = host.create("next", MIB).unwrap();
         assert_eq!((recycled(&host), host.budget().spare), (0, 0));
+        next.write_at(0, &[1]).unwrap();
         drop(next);
         drop(host.create("next", MIB).unwrap());
         assert_eq!(recycled(&host), 1, "created after the fork");

@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use rustix::io::Errno;
 use tokio::sync::OwnedSemaphorePermit;
 use tombolo_region::{
-    Charge, ChargeKind, CommitCharge, GRANULE, Handle, Ledger, LedgerLock, NotifyingGuard,
-    NotifyingLedger, PurgeRequest, Purgeable, RegionName, RegionNumber, Span,
+    Charge, ChargeKind, CommitCharge, Exhausted, GRANULE, Handle, Ledger, LedgerLock,
+    NotifyingGuard, NotifyingLedger, PurgeRequest, Purgeable, RegionName, RegionNumber, Span,
 };
 
 use super::RegionHost;
@@ -43,6 +44,8 @@ pub(crate) struct RegionInner {
     number: RegionNumber,
     pub(crate) name: RegionName,
     pub(crate) size: u64,
+    /// Whether its memory is a pool's, and so committed for good.
+    pub(crate) is_pooled: bool,
     /// `None` once nobody has a claim. A revoked handle can live for longer.
     body: Mutex<Option<Body>>,
     pub(crate) ledger: NotifyingLedger<Option<WindowLocation>, HostTime>,
@@ -81,17 +84,26 @@ impl RegionInner {
         let granules = Span::whole(size).length() / GRANULE;
         let (kept, commit) = match &slot {
             Some(PoolSlot { recycler, .. }) => {
-                let kept = recycler.take(size);
-                (kept, Some(recycler.commit(budget, granules)?))
+                let commit = recycler.commit(budget, granules)?;
+                (recycler.take(size), Some(commit))
             }
             // A kept file has pages, so that it takes a commit.
             None if pinned => {
-                let kept = host.recycler().take(size);
-                (kept, Some(budget.commit(granules)?))
+                let (kept, commit) = committed(host, size, granules)?;
+                (kept, Some(commit))
             }
             None => (None, None),
         };
-        let file = Arc::new(file(host, &name, size, kept)?);
+        let file = match file(host, &name, size, kept) {
+            Ok(file) => Arc::new(file),
+            Err(error) => {
+                if let (Some(slot), Some(commit)) = (&slot, commit) {
+                    slot.recycler.give_back(commit);
+                }
+                return Err(error.into());
+            }
+        };
+        let is_pooled = slot.is_some();
         let (ledger, handle) = Ledger::new(size, budget, commit, claim);
         let (number, id) = host.next_identity();
         let lock = LedgerLock::new(number, budget, ledger);
@@ -100,6 +112,7 @@ impl RegionInner {
             number,
             name,
             size,
+            is_pooled,
             body: Mutex::new(Some(Body {
                 file,
                 slot,
@@ -110,7 +123,9 @@ impl RegionInner {
             host: host.clone(),
         });
         let weak: Weak<RegionInner> = Arc::downgrade(&region);
-        budget.register(number, weak.clone());
+        if !is_pooled {
+            budget.register(number, weak.clone());
+        }
         host.add_region(number, weak);
         tracing::debug!(region = %region.name, id = %region.id, size, pinned, "region created");
         Ok((region, handle))
@@ -206,6 +221,22 @@ impl RegionInner {
     }
 }
 
+/// Commits memory for a region: that of a kept file if there is one, or else new memory.
+fn committed(
+    host: &RegionHost,
+    size: u64,
+    granules: u64,
+) -> Result<(Option<KeptFile>, CommitCharge), Exhausted> {
+    if let Some(mut kept) = host.recycler().take(size) {
+        if let Some(commit) = host.commit_kept(&mut kept) {
+            return Ok((Some(kept), commit));
+        }
+        // Closing it may make room.
+        drop(kept);
+    }
+    Ok((None, host.ledger_budget().commit(granules)?))
+}
+
 /// Returns a file of zeros: the kept one if there is one, or a new one.
 fn file(
     host: &RegionHost,
@@ -224,9 +255,17 @@ fn file(
     }
     match RegionFile::new(name, size) {
         // Kept files take descriptors and memory.
-        Err(_) if host.give_up_spare() > 0 => RegionFile::new(name, size),
+        Err(error) if is_used_up(&error) && host.give_up_spare() > 0 => RegionFile::new(name, size),
         created => created,
     }
+}
+
+/// Returns whether the kernel has no descriptor or memory left.
+fn is_used_up(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+    )
 }
 
 impl Purgeable for RegionInner {

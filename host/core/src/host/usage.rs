@@ -50,7 +50,10 @@ impl RegionUsage {
             size: region.size,
             resident,
             pinned: usage.pinned,
-            purgeable: usage.purgeable,
+            purgeable: match region.is_pooled {
+                true => 0,
+                false => usage.purgeable,
+            },
             purged: usage.purged,
             holders,
             pss: resident / holders.max(1),

@@ -14,7 +14,7 @@
 //! that of the first.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,7 +22,7 @@ use tombolo_region::{CommitCharge, RegionName, Span};
 
 use super::forked::Forked;
 use super::memfd::MemoryFile;
-use super::parking;
+use super::parking::{self, Shape};
 use super::recycling::{Generation, KeptFile, Recycler};
 
 /// The use of a file whose region has ended, once nothing shows it any more.
@@ -103,14 +103,32 @@ impl RegionFile {
         self.memory().length()
     }
 
-    /// Returns a number that no other file of this process ever has.
-    pub(super) fn number(&self) -> u64 {
-        self.memory().number()
+    /// Returns the descriptor, to map the file with these permissions.
+    pub(super) fn to_map(&self, is_writable: bool) -> BorrowedFd<'_> {
+        self.memory().to_map(is_writable)
+    }
+
+    /// Notes that somebody can write to the file from now on, by changed permissions.
+    pub(super) fn note_writable(&self) {
+        self.memory().note_writable();
+    }
+
+    /// Returns the shape of a mapping of the file, to be taken over or parked.
+    pub(super) fn shape(&self, offset: u64, length: usize, is_writable: bool) -> Shape {
+        if is_writable {
+            self.note_writable();
+        }
+        Shape {
+            file: self.memory().number(),
+            offset,
+            length,
+            is_writable,
+        }
     }
 
     /// Drops the page tables that are kept to map the file for writing.
     pub(crate) fn forget_writable_mappings(&self) {
-        parking::forget_writable(self.number());
+        parking::forget_writable(self.memory().number());
     }
 
     /// Frees the memory of a span. It reads as zeros afterwards, and the file is as long as
@@ -160,8 +178,19 @@ impl Drop for RegionFile {
     }
 }
 
-impl AsFd for RegionFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.memory().as_fd()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl RegionFile {
+        /// Returns whether nobody could write since the file was all zero.
+        pub(crate) fn is_untouched(&self) -> bool {
+            self.memory().is_untouched()
+        }
+
+        /// Makes the file look as if it had just been zeroed.
+        pub(in crate::sys) fn pretend_zeroed(&self) {
+            self.memory().pretend_zeroed();
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, memfd_create, seek,
@@ -35,6 +35,9 @@ pub(super) struct MemoryFile {
     inode: OnceLock<u64>,
     /// The process that created it. A child has the file as well, but not the lock.
     process: Process,
+    /// Whether anybody could write to the file since it was all zero. Set before each system call
+    /// that writes or maps for writing, and before each use of a parked writable mapping.
+    is_writable: AtomicBool,
 }
 
 impl MemoryFile {
@@ -72,6 +75,7 @@ impl MemoryFile {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             inode: OnceLock::new(),
             process: Process::current(),
+            is_writable: AtomicBool::new(false),
         })
     }
 
@@ -85,6 +89,32 @@ impl MemoryFile {
 
     pub(super) fn check_process(&self) -> Result<(), Forked> {
         self.process.check()
+    }
+
+    /// Notes that somebody can write to the file from now on. Async-signal-safe.
+    pub(super) fn note_writable(&self) {
+        self.is_writable.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns whether all bytes are known to be zero, because nobody could write.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.is_writable.load(Ordering::SeqCst)
+    }
+
+    /// Notes that all bytes are zero.
+    ///
+    /// The caller has the whole file to itself, has overwritten all that the kernel has allocated,
+    /// and nothing shows the file but parked mappings.
+    pub(super) fn note_zeroed(&mut self) {
+        *self.is_writable.get_mut() = false;
+    }
+
+    /// Returns the descriptor, to map the file with these permissions.
+    pub(super) fn to_map(&self, is_writable: bool) -> BorrowedFd<'_> {
+        if is_writable {
+            self.note_writable();
+        }
+        self.file.as_fd()
     }
 
     /// Returns the inode, or 0 if the kernel does not tell.
@@ -131,6 +161,7 @@ impl MemoryFile {
 
     /// Writes bytes by a system call.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.note_writable();
         ask(|| self.file.write_all_at(bytes, offset))
     }
 }
@@ -162,8 +193,14 @@ pub(super) fn file_size_limit() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
-impl AsFd for MemoryFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl MemoryFile {
+        /// Makes the file look as if it had just been zeroed.
+        pub(in crate::sys) fn pretend_zeroed(&self) {
+            self.is_writable.store(false, Ordering::SeqCst);
+        }
     }
 }

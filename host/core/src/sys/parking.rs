@@ -177,14 +177,14 @@ pub(crate) struct Pause(());
 
 impl Pause {
     pub(crate) fn new() -> Pause {
-        PAUSES.fetch_add(1, Ordering::Relaxed);
+        PAUSES.fetch_add(1, Ordering::SeqCst);
         Pause(())
     }
 }
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        PAUSES.fetch_sub(1, Ordering::Relaxed);
+        PAUSES.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -267,7 +267,7 @@ pub(super) fn least() -> usize {
 /// The range is one window of this shape, and nothing refers to it.
 pub(super) unsafe fn park(shape: Shape, memory: usize, start: usize) {
     let fits = (least()..=MOST_BYTES).contains(&shape.length);
-    if !fits || PAUSES.load(Ordering::Relaxed) > 0 || !is_touched(start) {
+    if !fits || is_paused() || !is_touched(start) {
         return;
     }
     let (removed, hint) = {
@@ -353,6 +353,11 @@ fn find(shape: Shape) -> Option<Parked> {
     found.and_then(|at| mappings.remove(at))
 }
 
+/// Returns whether a host is under memory pressure, so that nothing is parked.
+pub(super) fn is_paused() -> bool {
+    PAUSES.load(Ordering::SeqCst) > 0
+}
+
 /// Returns whether a mapping of this shape is parked.
 pub(super) fn has(shape: Shape) -> bool {
     let mappings = &parking().mappings;
@@ -374,7 +379,7 @@ pub(super) fn take(shape: Shape) -> Option<(Shape, usize, VmaCharge)> {
 
 /// Returns whether views of whole files of this length are worth it, because they are parked.
 pub(super) fn parks_views(length: u64) -> bool {
-    length <= MOST_VIEW && least() < usize::MAX && PAUSES.load(Ordering::Relaxed) == 0
+    length <= MOST_VIEW && least() < usize::MAX && !is_paused()
 }
 
 /// Parks a mapping where it is, or unmaps it if nothing is parked in this process.
@@ -389,7 +394,7 @@ pub(super) unsafe fn put(shape: Shape, at: usize, vmas: VmaCharge) {
         memory: 0,
         vmas,
     };
-    let is_off = least() == usize::MAX || PAUSES.load(Ordering::Relaxed) > 0;
+    let is_off = least() == usize::MAX || is_paused();
     if is_off || shape.length > MOST_BYTES {
         return;
     }

@@ -4,14 +4,17 @@
 //! us. So the file of a region that ended in order is kept, with its pages and its parked
 //! mappings. The next region of that length gets it. `memset` through a parked mapping zeroes
 //! the pages that the kernel has allocated, in about 15 ns each. The others are zero anyway, and
-//! stay unallocated.
+//! stay unallocated. A file to which nobody could write since it was all zero is not zeroed.
 //!
 //! # Which files
 //!
 //! A file is kept when the last reference to it is dropped, so no window, guard or copy of this
 //! process shows it any more. It must be short ([`SHORT`]), or have a parked mapping of all of it
-//! that is writable: zeroing without one would take too long. The layer above keeps no file of a
-//! region that was poisoned or frozen, and none under memory pressure.
+//! that is writable: zeroing without one would take too long. The kernel must have allocated some
+//! of it, and at most [`MOST_ZEROED`], so that zeroing is bounded. The layer above keeps no file
+//! of a region that was poisoned or frozen, and none under memory pressure.
+//!
+//! A pool keeps all files, however large: the host program chose their length.
 //!
 //! A [`Recycler`] keeps at most [`SLOTS`] files, or one in sixteen of the process's descriptors,
 //! and as many bytes as the layer above permits. Their length counts, touched or not. The oldest
@@ -24,11 +27,13 @@
 //! The next holder sees no byte of an earlier one:
 //! - Zeroing ends before the file has a region. Nobody else writes meanwhile, because nothing
 //!   refers to the file, and parked mappings are accessible to this module alone.
+//! - Zeroing is left out only for a file that was new or all zero, and of which nobody asked for a
+//!   writable mapping or a write since (see `memfd`).
 //! - If unmapping ever fails, a mapping of some file may be left behind. Then nothing is recycled
 //!   in this process any more (see `unmap`).
 //! - A child of `fork` has copies of all mappings, guards of the host program included. So files
-//!   that existed at a fork are not recycled. A [`Generation`] tells. A raw `clone` is not
-//!   noticed; see `docs/security.md`.
+//!   that existed at a fork are not recycled. A [`Generation`] tells. A raw `clone` and `_Fork` are
+//!   not noticed; see `docs/security.md`.
 //! - A child recycles nothing of its parent's.
 //!
 //! Nothing is recycled if `RLIMIT_DATA` or `RLIMIT_AS` was set at the start.
@@ -51,6 +56,10 @@ const SLOTS: usize = 64;
 
 /// The length up to which a file is kept without a mapping, and zeroed by system calls.
 const SHORT: u64 = 1 << 20;
+
+/// The most bytes that the kernel has allocated for a kept file. Zeroing them takes about 5 ms if
+/// the parked mapping has no page tables, and less otherwise.
+const MOST_ZEROED: u64 = 16 << 20;
 
 /// The time after which a file is closed.
 const DISUSED: Duration = Duration::from_secs(10);
@@ -111,8 +120,36 @@ pub(crate) struct KeptFile {
     memory: MemoryFile,
     generation: Generation,
     since: Instant,
-    /// Dropped after the file. `None` in a pool, which is charged as a whole.
-    _charge: Option<SpareCharge>,
+    /// The bytes that the kernel has allocated.
+    allocated: u64,
+    /// Dropped after the file. `None` in a pool, which is charged as a whole, and once a region
+    /// is to have the file.
+    charge: Option<SpareCharge>,
+    resident: Option<Resident>,
+}
+
+/// Bytes of a committed file that no region has, and for which the kernel has allocated memory,
+/// until this is dropped.
+#[derive(Debug)]
+struct Resident {
+    of_all: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Resident {
+    fn new(of_all: &Arc<AtomicU64>, bytes: u64) -> Resident {
+        of_all.fetch_add(bytes, Ordering::SeqCst);
+        Resident {
+            of_all: of_all.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
 }
 
 /// The files of a host's ended regions. Dropping it closes them.
@@ -126,11 +163,15 @@ pub(crate) struct Recycler {
     /// and once the pool is closed. Locked with `files` or alone.
     reserve: Mutex<Option<CommitCharge>>,
     is_pool: bool,
+    /// The bytes of all [`Resident`]s of the host.
+    resident: Arc<AtomicU64>,
 }
 
 impl Recycler {
     /// Creates a recycler that keeps files of so many bytes in all.
     pub(crate) fn new(most_bytes: u64) -> Recycler {
+        // So that each fork is noticed from here on.
+        Generation::current();
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Recycler {
             files: Mutex::default(),
@@ -138,18 +179,27 @@ impl Recycler {
             most_bytes,
             reserve: Mutex::new(None),
             is_pool: false,
+            resident: Arc::default(),
         }
     }
 
-    /// Creates a recycler for a pool of so many files, with a commit for all of them.
-    pub(crate) fn of_pool(count: usize, commit: CommitCharge) -> Recycler {
+    /// Creates a recycler for a pool of so many files, with a commit for all of them, on the host
+    /// that has this recycler.
+    pub(crate) fn for_pool(&self, count: usize, commit: CommitCharge) -> Recycler {
         Recycler {
+            resident: self.resident.clone(),
             files: Mutex::default(),
             most_files: count,
             most_bytes: u64::MAX,
             reserve: Mutex::new(Some(commit)),
             is_pool: true,
         }
+    }
+
+    /// Returns the bytes of committed files for which the kernel has allocated memory, and that no
+    /// region has: those of the host's pools, and those that a region is about to get.
+    pub(crate) fn resident(&self) -> u64 {
+        self.resident.load(Ordering::SeqCst)
     }
 
     fn reserve(&self) -> MutexGuard<'_, Option<CommitCharge>> {
@@ -182,7 +232,8 @@ impl Recycler {
         Ok(commit)
     }
 
-    fn give_back(&self, commit: CommitCharge) {
+    /// Takes a charge back from a region of the pool, with or without a file.
+    pub(crate) fn give_back(&self, commit: CommitCharge) {
         if let Some(reserve) = &mut *self.reserve() {
             reserve.merge(commit);
         }
@@ -197,20 +248,15 @@ impl Recycler {
         drop(closed);
     }
 
-    /// Keeps a file of the pool, or closes it. The charge goes back to the pool.
-    fn keep_in_pool(&self, memory: MemoryFile, generation: Generation, is_keepable: bool) {
+    /// Keeps a file of the pool, or closes it.
+    fn keep_in_pool(&self, file: KeptFile) {
         let mut files = self.files();
-        if !is_keepable || self.reserve().is_none() {
-            // Without the lock, because this makes system calls.
-            drop(files);
-            return drop(memory);
+        if self.reserve().is_some() {
+            return files.push_back(file);
         }
-        files.push_back(KeptFile {
-            memory,
-            generation,
-            since: Instant::now(),
-            _charge: None,
-        });
+        drop(files);
+        // Without the lock, because this makes system calls.
+        drop(file);
     }
 
     fn files(&self) -> MutexGuard<'_, VecDeque<KeptFile>> {
@@ -226,33 +272,49 @@ impl Recycler {
         commit: CommitCharge,
         is_fit: bool,
     ) {
-        let is_keepable = is_fit && is_keepable(&memory, generation);
+        let allocated = match is_fit && is_keepable(&memory, generation) {
+            true => memory.allocated().ok(),
+            false => None,
+        };
+        let length = memory.length();
+        let is_kept = |bytes: &u64| {
+            self.is_pool || length <= self.most_bytes && (1..=MOST_ZEROED).contains(bytes)
+        };
+        let Some(allocated) = allocated.filter(is_kept) else {
+            // In this order: memory is free before the budget counts it so.
+            drop(memory);
+            return self.give_back(commit);
+        };
+        let mut file = KeptFile {
+            memory,
+            generation,
+            since: Instant::now(),
+            allocated,
+            charge: None,
+            resident: None,
+        };
         if self.is_pool {
-            self.keep_in_pool(memory, generation, is_keepable);
+            file.resident = Some(Resident::new(&self.resident, allocated));
+            self.keep_in_pool(file);
             return self.give_back(commit);
         }
-        // Dropped in this order: memory is free before the budget counts it so.
-        let (mut closed, mut rejected) = (Vec::new(), None);
-        if is_keepable {
-            let mut files = self.files();
-            if self.make_room(&mut files, memory.length(), &mut closed) {
-                match commit.into_spare(memory.length() / GRANULE) {
-                    Ok(charge) => files.push_back(KeptFile {
-                        memory,
-                        generation,
-                        since: Instant::now(),
-                        _charge: Some(charge),
-                    }),
-                    Err(commit) => rejected = Some((memory, commit)),
-                }
-            } else {
-                rejected = Some((memory, commit));
+        match commit.into_spare(length / GRANULE) {
+            Ok(charge) => file.charge = Some(charge),
+            Err(commit) => {
+                drop(file);
+                return drop(commit);
             }
-        } else {
-            rejected = Some((memory, commit));
         }
+        let mut closed = Vec::new();
+        let mut files = self.files();
+        // Under the lock: a host that pauses closes its files afterwards.
+        if !parking::is_paused() && self.make_room(&mut files, length, &mut closed) {
+            files.push_back(file);
+        } else {
+            closed.push(file);
+        }
+        drop(files);
         // Without the lock, because this makes system calls.
-        drop(rejected);
         drop(closed);
     }
 
@@ -294,6 +356,21 @@ impl Recycler {
         let file = files.remove(found)?;
         drop(files);
         Some(file).filter(|it| is_on() && it.generation.lasts())
+    }
+
+    /// Exchanges the charge of a taken file for a commit. From now on its memory counts as that of
+    /// a region does. `None` if the budget has no room for that.
+    pub(crate) fn exchange(&self, file: &mut KeptFile) -> Option<CommitCharge> {
+        match file.charge.take()?.into_commit() {
+            Ok(commit) => {
+                file.resident = Some(Resident::new(&self.resident, file.allocated));
+                Some(commit)
+            }
+            Err(charge) => {
+                file.charge = Some(charge);
+                None
+            }
+        }
     }
 
     /// Closes files until so many bytes are free or none are left, the oldest first. Returns how
@@ -345,15 +422,29 @@ impl KeptFile {
         self.generation
     }
 
+    /// Returns the bytes for which the kernel has not allocated memory.
+    pub(crate) fn unallocated(&self) -> u64 {
+        self.memory.length().saturating_sub(self.allocated)
+    }
+
     /// Overwrites what the last region has written with zeros.
     ///
     /// # Errors
     ///
     /// If the kernel refuses it, or the mapping that this takes is gone.
-    pub(super) fn zeroed(self) -> io::Result<MemoryFile> {
+    pub(super) fn zeroed(mut self) -> io::Result<MemoryFile> {
+        if !self.memory.is_untouched() {
+            self.zero()?;
+            self.memory.note_zeroed();
+        }
+        Ok(self.memory)
+    }
+
+    fn zero(&self) -> io::Result<()> {
+        // Not what it was: the kernel may have made huge pages since.
         let allocated = self.memory.allocated()?;
         if allocated == 0 {
-            return Ok(self.memory);
+            return Ok(());
         }
         let shape = whole(&self.memory);
         if let Some(shape) = shape
@@ -372,7 +463,7 @@ impl KeptFile {
             });
             // SAFETY: as above; it is the same mapping.
             unsafe { parking::put(shape, at, vmas) };
-            return zeroed.map(|()| self.memory);
+            return zeroed;
         }
         if self.memory.length() > SHORT.min(file_size_limit()) {
             return Err(io::ErrorKind::Unsupported.into());
@@ -383,8 +474,7 @@ impl KeptFile {
                 self.memory.write(part, &ZEROS[..length.min(ZEROS.len())])?;
             }
             Ok(())
-        })?;
-        Ok(self.memory)
+        })
     }
 }
 

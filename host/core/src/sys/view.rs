@@ -1,7 +1,6 @@
 //! Regions in the host program's own memory, for guards and copies.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -39,12 +38,8 @@ impl Mapped {
     fn new(file: &Arc<RegionFile>, span: Span, is_writable: bool) -> io::Result<Mapped> {
         file.check_process()?;
         let part = |offset, length| -> io::Result<Shape> {
-            Ok(Shape {
-                file: file.number(),
-                offset,
-                length: usize::try_from(length).map_err(io::Error::other)?,
-                is_writable,
-            })
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            Ok(file.shape(offset, length, is_writable))
         };
         let asked = part(span.offset(), span.length())?;
         let (shape, at, vmas) = match parking::take(asked) {
@@ -72,7 +67,7 @@ impl Mapped {
 }
 
 /// Maps part of a file. Returns the address.
-fn map(file: &impl AsFd, shape: Shape) -> io::Result<(usize, VmaCharge)> {
+fn map(file: &RegionFile, shape: Shape) -> io::Result<(usize, VmaCharge)> {
     let vmas = VmaCharge::take(1).map_err(io::Error::other)?;
     let prot = match shape.is_writable {
         true => ProtFlags::READ | ProtFlags::WRITE,
@@ -88,7 +83,7 @@ fn map(file: &impl AsFd, shape: Shape) -> io::Result<(usize, VmaCharge)> {
                 shape.length,
                 prot,
                 MapFlags::SHARED,
-                file,
+                file.to_map(shape.is_writable),
                 shape.offset,
             )
         }

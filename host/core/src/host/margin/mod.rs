@@ -31,16 +31,19 @@
 //! is used and nothing can be purged. Each level lasts for two seconds. The higher one of this
 //! level and the reported one holds. `memory.grow` returns -1 for a refused growth.
 
+mod asked;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::asked::Asked;
+pub(crate) use self::asked::{ask_to_commit, commit_done};
 use super::RegionHost;
 use crate::pressure::{Headroom, Level, MemoryGauge, SystemGauge};
 use crate::sys::{StoreId, Taken, memory_bytes};
-use tombolo_region::{Exhausted, GRANULE};
 
 /// How long a look at the gauge stays valid: one tick.
 const TICK: Duration = Duration::from_millis(10);
@@ -365,7 +368,7 @@ impl Margin {
         let demand = self.demand(host).saturating_add(bytes);
         let missing = demand.saturating_sub(refusal.most);
         let usage = host.budget();
-        if missing == 0 || usage.spare > 0 || usage.purgeable > refusal.purgeable {
+        if missing == 0 || usage.spare >= missing || usage.purgeable > refusal.purgeable {
             return Ok(());
         }
         Err(self.short(bytes, missing))
@@ -430,10 +433,13 @@ impl Margin {
             }
             purgeable = host.purgeable();
         }
-        if room.is_short_of(self.keep) && host.give_up_spare() > 0 {
+        // A request that would be refused all the same gives up nothing.
+        let there = purgeable.saturating_add(host.budget().spare);
+        let helps = room.is_short_of(self.keep) && room.lacks(there, self.keep / 2) == 0;
+        if helps && host.give_up_spare() > 0 {
             room = self.room(host, false, looked)?;
         }
-        // A request that would be refused all the same purges nothing.
+        // Likewise.
         let lacking = room.is_short_of(self.keep);
         if lacking && purgeable > 0 && room.lacks(purgeable, self.keep / 2) == 0 {
             let missing = room.needed.saturating_add(self.keep) - room.left.memory;
@@ -481,9 +487,13 @@ impl Margin {
     /// has not allocated memory yet.
     fn untouched_of_regions(&self, host: &RegionHost) -> u64 {
         let asked = self.asked.load(Ordering::SeqCst);
-        let committed = host.budget().committed;
+        let before = host.budget().committed;
         let regions = host.regions();
         let resident: u64 = regions.iter().map(|region| region.resident()).sum();
+        // After the regions, so that a file that is about to have one does not count twice.
+        let resident = resident + host.recycler().resident();
+        // The larger one, so that no region is resident and not committed.
+        let committed = host.budget().committed.max(before);
         asked.saturating_add(committed.saturating_sub(resident))
     }
 
@@ -551,47 +561,6 @@ impl RegionHost {
         let _asked = Asked::new(self, bytes);
         self.margin().allow(self, bytes)
     }
-}
-
-/// Bytes that are being asked for.
-struct Asked<'h>(&'h RegionHost, u64);
-
-impl Asked<'_> {
-    fn new(host: &RegionHost, bytes: u64) -> Asked<'_> {
-        host.margin().asked.fetch_add(bytes, Ordering::SeqCst);
-        Asked(host, bytes)
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.0.margin().asked.fetch_sub(self.1, Ordering::SeqCst);
-    }
-}
-
-/// Asks for memory for granules that the budget is about to commit. They count as asked
-/// for until [`commit_done`].
-pub(crate) fn ask_to_commit(host: &RegionHost, granules: u64) -> Result<(), Exhausted> {
-    let margin = host.margin();
-    let bytes = granules.saturating_mul(GRANULE);
-    let asked = margin.recall(host, bytes).and_then(|()| {
-        margin.asked.fetch_add(bytes, Ordering::SeqCst);
-        let allowed = margin.allow(host, bytes);
-        allowed.inspect_err(|_| commit_done(host, granules))
-    });
-    asked.map_err(|short| {
-        let mut exhausted = Exhausted::new("the host", "margin");
-        exhausted.used = host.budget().committed;
-        exhausted.asked = bytes;
-        exhausted.most = short.left;
-        exhausted
-    })
-}
-
-/// Notes that the budget counts the granules itself now, or has refused them.
-pub(crate) fn commit_done(host: &RegionHost, granules: u64) {
-    let bytes = granules.saturating_mul(GRANULE);
-    host.margin().asked.fetch_sub(bytes, Ordering::SeqCst);
 }
 
 #[cfg(test)]

@@ -386,6 +386,42 @@ fn growth_gives_up_ended_regions_first() {
 
 // rule 8
 #[test]
+fn ended_region_is_used_again_below_the_margin() {
+    alone(
+        "host::margin::tests::ended_region_is_used_again_below_the_margin",
+        || {
+            let (host, machine) = with_ended_region();
+            machine.others(61 * MIB);
+            assert!(host.create("other", MIB / 2).is_err());
+            assert_eq!(host.budget().spare, MIB, "it would not help");
+            machine.others(61 * MIB);
+            let next = host.create("next", MIB).unwrap();
+            assert_eq!(host.counts().regions_recycled, 1);
+            drop(next);
+        },
+    );
+}
+
+// rule 8
+#[test]
+fn idle_pool_counts_once() {
+    alone("host::margin::tests::idle_pool_counts_once", || {
+        let (host, machine) = host();
+        let pool = host.pool("body", 16 * MIB, 1).unwrap();
+        pool.warm().unwrap();
+        // The gauge does not see the pool: these are 40 and 16.
+        machine.others(56 * MIB);
+        assert_eq!(host.may_grow(4 * MIB), Ok(()));
+        assert!(host.may_grow(5 * MIB).is_err());
+        let region = pool.try_take().unwrap();
+        machine.others(40 * MIB);
+        assert_eq!(host.may_grow(4 * MIB), Ok(()));
+        drop(region);
+    });
+}
+
+// rule 8
+#[test]
 fn tick_gives_up_ended_regions_first() {
     alone(
         "host::margin::tests::tick_gives_up_ended_regions_first",

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tombolo_test_util::child::alone;
 
 use super::*;
@@ -88,8 +89,8 @@ fn pool_is_committed_as_a_whole() {
 
 // rules 6, 8
 #[test]
-fn poisoned_and_purged_regions_come_back_in_full() {
-    by_itself("poisoned_and_purged_regions_come_back_in_full", || {
+fn frozen_and_unpinned_regions_come_back_in_full() {
+    by_itself("frozen_and_unpinned_regions_come_back_in_full", || {
         let host = host(4 * MIB);
         let pool = host.pool("body", MIB, 1).unwrap();
         let region = filled(&pool);
@@ -98,13 +99,33 @@ fn poisoned_and_purged_regions_come_back_in_full() {
         let region = filled(&pool);
         assert_eq!(host.counts().regions_recycled, 0);
         region.unpin(..).unwrap();
-        assert_eq!(host.purge(u64::MAX), MIB);
+        assert_eq!(region.usage().purgeable, 0);
+        assert_eq!((host.purgeable(), host.purge(u64::MAX)), (0, 0));
+        // The end of its holder would free nothing.
+        assert_eq!(host.exclusive_bytes(host.own()), 0);
         drop(region);
-        // What was purged is committed again.
-        assert_eq!(host.budget().committed, 0);
-        let region = filled(&pool);
         assert_eq!(host.budget().committed, MIB);
-        drop(region);
+        drop(filled(&pool));
+        assert_eq!(host.counts().regions_recycled, 1);
+    });
+}
+
+// rule 8
+#[test]
+fn refused_file_leaves_the_pool_whole() {
+    by_itself("refused_file_leaves_the_pool_whole", || {
+        let host = host(4 * MIB);
+        let pool = host.pool("body", MIB, 2).unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        let none = Rlimit {
+            current: Some(0),
+            ..limit
+        };
+        setrlimit(Resource::Nofile, none).unwrap();
+        assert!(matches!(pool.try_take(), Err(RegionError::System(_))));
+        setrlimit(Resource::Nofile, limit).unwrap();
+        assert_eq!((pool.free(), host.budget().committed), (2, 2 * MIB));
+        drop([filled(&pool), filled(&pool)]);
     });
 }
 

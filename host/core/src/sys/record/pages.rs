@@ -100,7 +100,7 @@ impl MemoryRecord {
                     length,
                     perms.prot(),
                     flags | MapFlags::FIXED,
-                    file,
+                    file.to_map(perms == Perms::Write),
                     offset,
                 )
             }
@@ -195,7 +195,14 @@ impl MemoryRecord {
 /// # Errors
 ///
 /// The error of the kernel. Some of the parts may have changed then.
-pub(super) fn protect(runs: &[Range<usize>], perms: Perms) -> Result<(), MapError> {
+pub(super) fn protect(
+    file: &RegionFile,
+    runs: &[Range<usize>],
+    perms: Perms,
+) -> Result<(), MapError> {
+    if perms == Perms::Write {
+        file.note_writable();
+    }
     for run in runs {
         let start = std::ptr::with_exposed_provenance_mut(run.start);
         ask(|| {

@@ -52,12 +52,8 @@ impl MappedWindow {
 
     /// Returns what the window, which starts at `start`, shows.
     pub(in crate::sys) fn shape(&self, start: usize) -> Shape {
-        Shape {
-            file: self.file.number(),
-            offset: self.offset,
-            length: self.end - start,
-            is_writable: self.perms == Perms::Write,
-        }
+        let is_writable = self.perms == Perms::Write;
+        self.file.shape(self.offset, self.end - start, is_writable)
     }
 
     /// Returns the parts that show the region, unless a lend masks the whole window.

@@ -151,13 +151,14 @@ impl MemoryRecord {
         if window.masks == 0 {
             let runs = window.runs(start);
             let changed = match copies {
-                Copies::None => protect(&runs, perms),
+                Copies::None => protect(&window.file, &runs, perms),
                 // Maps the region's own pages again, instead of making the copies writable.
                 Copies::Some | Copies::All => self.map_runs(state, start, &runs, perms),
             };
             if let Err(error) = changed {
                 // Some parts may be changed already.
-                let protected = copies == Copies::None && protect(&runs, before).is_ok();
+                let file = &state.window(start).file;
+                let protected = copies == Copies::None && protect(file, &runs, before).is_ok();
                 if !protected && self.map_runs(state, start, &runs, before).is_err() {
                     // Neither the new nor the old permissions: zeros, and the guest ends.
                     state.broken = true;

@@ -4,6 +4,7 @@ mod parked;
 mod refused;
 mod resident;
 mod reuse;
+mod writable;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
