@@ -39,9 +39,8 @@ pub struct Limits {
     /// Bytes of linear memory, all memories of the guest together. Default 4 GiB. Enforced only
     /// if Tombolo runs the guest. For an embedder's stores see wasmtime's `ResourceLimiter`.
     pub memory_bytes: u64,
-    /// Descriptors, streams, pollables and the like from WASI, and ends of
-    /// channels, publications and watches. Default as for regions, but at least 16:
-    /// most of them take no file descriptor.
+    /// Descriptors, streams, pollables and the like from WASI, and ends of channels, publications
+    /// and watches. Default as for regions, but at least 16: most of them take no file descriptor.
     /// Enforced only if Tombolo runs the guest.
     pub descriptors: u32,
     /// The longest time that a call to one of the guest's exports may take. The guest's own
@@ -146,12 +145,11 @@ pub struct HostLimits {
     /// unpinned bytes that were not purged yet. Default half of the memory that the process
     /// could use: the machine's, or its cgroup's limit if that is less.
     pub budget: u64,
-    /// Bytes of memory that the host keeps free, beside those that it has promised to its
-    /// guests; 0 to keep none. When less is left, it purges bytes that nobody pins, the
-    /// least recently unpinned first. When less than half of the margin is left and there
-    /// is nothing to purge, it refuses growths of linear memories and commits of regions,
-    /// and an app may terminate guests. Default an
-    /// eighth of the memory that the process could use, 256 MiB at most.
+    /// Bytes of memory that the host keeps free, beside those that it has promised to its guests; 0
+    /// to keep none. When less is left, it purges bytes that nobody pins, the least recently
+    /// unpinned first. When less than half of the margin is left and there is nothing to purge, it
+    /// refuses growths of linear memories and commits of regions, and an app may terminate guests.
+    /// Default an eighth of the memory that the process could use, 256 MiB at most.
     ///
     /// [`SystemGauge`](crate::pressure::SystemGauge) describes which memory counts. A
     /// linear memory counts with its size, and a region with all its committed bytes,

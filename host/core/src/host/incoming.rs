@@ -34,11 +34,13 @@ pub struct IncomingRegion {
 }
 
 impl RegionHost {
-    /// Creates a region of the host program to be filled from its start to its end. Nothing is
-    /// reserved in the budget yet.
+    /// Creates a region of the host program to be filled from its start to its end. No byte of it
+    /// is pinned yet.
     ///
     /// If the host has kept the memory of an ended region of that length, and the budget has room
-    /// for it, it is used. It counts as committed and can be purged until it is pinned.
+    /// for it, it is used. Then all of it counts as committed, but others can purge what is not
+    /// pinned. Costs a file descriptor, and 15 to 30 ns for each page of such memory that was
+    /// written.
     ///
     /// # Errors
     ///
@@ -60,8 +62,9 @@ impl RegionHost {
 }
 
 impl IncomingRegion {
-    /// Appends bytes, or refuses at once if the budget has no room for them. Then nothing was
-    /// appended. Purges unpinned bytes of others if that makes room, as [`Region::pin`] does.
+    /// Appends any number of bytes, or refuses at once if the budget has no room for them. Then
+    /// nothing was appended; try again later with the same bytes. Purges unpinned bytes of others if
+    /// that makes room, as [`Region::pin`] does, and blocks meanwhile: about 0.2 s for each GiB.
     ///
     /// # Errors
     ///

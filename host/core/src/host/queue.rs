@@ -51,7 +51,8 @@ impl RegionHost {
     /// Creates a region as [`create`](RegionHost::create) does, but waits while the budget or the
     /// margin has no room. Those that wait take turns in the order of their arrival, so that a
     /// large region is not passed by small ones. `create` and guests do not queue, and may take
-    /// memory before it. Must be called on a tokio runtime with time.
+    /// memory before it. Waits without limit, so use `tokio::time::timeout`. Each attempt may purge
+    /// on this thread, which takes about 0.2 s for each GiB.
     ///
     /// Memory that becomes free is noticed within 2 ms, and memory that others unpin within 10 ms.
     ///
@@ -59,8 +60,12 @@ impl RegionHost {
     ///
     /// # Errors
     ///
-    /// As `create`; [`RegionError::Exhausted`] for the budget only if the region is larger than
-    /// all of it.
+    /// As `create`, and at once, for all limits but the budget and the margin.
+    /// [`RegionError::Exhausted`] for the budget only if the region is larger than all of it.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with time.
     pub async fn create_when_free(&self, name: &str, size: u64) -> Result<Region, RegionError> {
         let queue = self.queue();
         let _first = queue.first.lock().await;

@@ -15,14 +15,14 @@
 //! # Which mappings
 //!
 //! Mappings from [`least`] bytes on, of windows of which nothing was masked, unpinned or copied,
-//! and without huge pages. The guest must have touched the first granule: otherwise the tables
-//! are taken to be empty, and moving them would cost more than it saves. A process parks at most
-//! [`SLOTS`] mappings and [`MOST_BYTES`] bytes, and as many views below [`LEAST`].
-//! The one that was parked longest ago makes room, and so do those that overlap the new one. So
-//! no guest multiplies the page tables of a file. Mappings go with their file, with the memory
-//! that parked them, when the region is frozen, and when memory pressure is reported. Nothing is
-//! parked as long as a host is under pressure, if `RLIMIT_DATA` or `RLIMIT_AS` was set at the start, if the kernel cannot move shared mappings
-//! (before Linux 5.13), or after it refused to take one back.
+//! and without huge pages. The guest must have touched the first granule: otherwise the tables are
+//! taken to be empty, and moving them would cost more than it saves. A process parks at most
+//! [`SLOTS`] mappings and [`MOST_BYTES`] bytes, and as many views below [`LEAST`]. The one that was
+//! parked longest ago makes room, and so do those that overlap the new one. So no guest multiplies
+//! the page tables of a file. Mappings go with their file, with the memory that parked them, when
+//! the region is frozen, and when memory pressure is reported. Nothing is parked as long as a host
+//! is under pressure, if `RLIMIT_DATA` or `RLIMIT_AS` was set at the start, if the kernel cannot
+//! move shared mappings (before Linux 5.13), or after it refused to take one back.
 //!
 //! # Safety
 //!
