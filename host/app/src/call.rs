@@ -3,7 +3,7 @@
 //! `tombolo-exchange` takes the steps of a call in their order; see [`Outgoing`]. Here are the
 //! values and the charges for them.
 
-use std::future::Future;
+use std::future::ready;
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -18,7 +18,7 @@ use super::guests::{AppGuests, Mailbox, Outgoing};
 use super::link::{ErrorSlot, LinkedFunction};
 use super::mailbox::CallLends;
 use super::proxy::{Bundle, Caller, PassError};
-use super::slots::{self, Params, Results, SlotAnswer, SlotCall};
+use super::slots::{self, HostCall, Params, Results, SlotAnswer, SlotCall};
 use super::state::GuestState;
 use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
@@ -314,37 +314,51 @@ impl Target {
 
     /// Makes a call with slots in a span of its own, and counts it. Otherwise as
     /// [`call`](Target::call).
-    // Not an `async fn`, which would keep its arguments twice.
-    pub(super) fn call_slots<P: Params, R: Results>(
-        self: Arc<Self>,
-        store: StoreContextMut<'_, GuestState>,
+    ///
+    /// Does at once what comes before the wait. So most calls have returned when this returns, and
+    /// the future has only their results.
+    pub(super) fn call_slots<'a, P: Params, R: Results>(
+        self: &Arc<Self>,
+        store: StoreContextMut<'a, GuestState>,
         params: P,
-    ) -> impl Future<Output = wasmtime::Result<R>> + Send {
+    ) -> HostCall<'a, R> {
         let begun = Instant::now();
         let span = self.span();
-        let call = async move {
-            // What comes before the wait, if there is one, is not kept in the future.
-            let (result, ended) = match self.start_slots::<P, R>(store, params, begun) {
-                Ok(Started::Returned(results, ended)) => (Ok(results), ended),
-                Ok(Started::Waits(sent, paused)) => {
+        let entered = span.enter();
+        let (result, ended) = match self.start_slots::<P, R>(store, params, begun) {
+            Ok(Started::Returned(results, ended)) => (Ok(results), ended),
+            Ok(Started::Waits(sent, paused)) => {
+                drop(entered);
+                let target = self.clone();
+                let rest = async move {
                     let returned = sent.returned().await;
                     drop(paused);
-                    (self.finish_slots(returned), Instant::now())
-                }
-                Err(error) => (Err(error), Instant::now()),
-            };
-            self.counter
-                .add_call(ended.saturating_duration_since(begun));
-            match result {
-                Ok(results) => Ok(results),
-                Err(CallError::Fatal(error)) => Err(error),
-                Err(CallError::Refused(why)) => {
-                    let refused = self.refused(why);
-                    R::refusal(refused.why.clone()).ok_or_else(|| refused.into())
-                }
+                    let result = target.finish_slots(returned);
+                    target.counter.add_call(begun.elapsed());
+                    target.told(result)
+                };
+                return Box::new(rest.instrument(span));
             }
+            Err(error) => (Err(error), Instant::now()),
         };
-        call.instrument(span)
+        self.counter
+            .add_call(ended.saturating_duration_since(begun));
+        match result {
+            Ok(results) => results.returned(),
+            Err(error) => Box::new(ready(self.told(Err(error)))),
+        }
+    }
+
+    /// Returns the results for the caller, which carry a refusal if they can.
+    fn told<R: Results>(&self, result: Result<R, CallError>) -> wasmtime::Result<R> {
+        match result {
+            Ok(results) => Ok(results),
+            Err(CallError::Fatal(error)) => Err(error),
+            Err(CallError::Refused(why)) => {
+                let refused = self.refused(why);
+                R::refusal(refused.why.clone()).ok_or_else(|| refused.into())
+            }
+        }
     }
 
     /// Passes the arguments to the callee. If the callee is idle and does not wait, gets the

@@ -92,7 +92,6 @@ fn wrap<P: Params, R: Results>(
 ) -> wasmtime::Result<()> {
     let target = target.clone();
     instance.func_wrap_async(name, move |store, params: P| {
-        let target = target.clone();
-        Box::new(target.call_slots::<P, R>(store, params))
+        target.call_slots::<P, R>(store, params)
     })
 }

@@ -9,9 +9,12 @@
 //! A call to an idle guest runs on the spot; see
 //! [`IdleCallee`](tombolo_exchange::IdleCallee).
 
+use std::future::{Future, ready};
 use std::marker::PhantomData;
 use std::mem::take;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use wasmtime::AsContextMut;
@@ -84,6 +87,27 @@ pub(super) trait Results:
     fn refusal(_why: String) -> Option<Self> {
         None
     }
+
+    /// Returns a call that has returned these results.
+    #[inline]
+    fn returned<'a>(self) -> HostCall<'a, Self> {
+        Box::new(ready(Ok(self)))
+    }
+}
+
+/// A call by a guest, as wasmtime waits for it.
+pub(super) type HostCall<'a, R> = Box<dyn Future<Output = wasmtime::Result<R>> + Send + 'a>;
+
+/// A call that has returned, without results. It has no size, so its box takes no memory.
+struct ReturnedNothing;
+
+impl Future for ReturnedNothing {
+    type Output = wasmtime::Result<()>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A slot for each name.
@@ -122,7 +146,12 @@ params! {
     4: (a, b, c, d);
 }
 
-impl Results for () {}
+impl Results for () {
+    #[inline]
+    fn returned<'a>(self) -> HostCall<'a, ()> {
+        Box::new(ReturnedNothing)
+    }
+}
 
 impl Results for (Slot,) {}
 
