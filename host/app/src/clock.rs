@@ -54,8 +54,12 @@ impl ClockState {
         self.spent + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Stops the clock. Without a limit, it counts nothing.
+    #[inline]
     fn stop(&mut self, now: Instant) {
-        if let Some(since) = self.since.take() {
+        if let Some(since) = self.since.take()
+            && self.limit.is_some()
+        {
             self.spent += now.saturating_duration_since(since);
         }
     }
@@ -188,7 +192,7 @@ pin_project! {
     /// the call. It ends with an error if the guest's time is up, if the guest is told to end, or if the
     /// host panics.
     pub(super) struct Metered<'a, F> {
-        // Taken only by `drop`.
+        // `None` once the call has returned.
         #[pin]
         call: Option<F>,
         store: StoreId,
@@ -201,9 +205,11 @@ pin_project! {
         #[inline]
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            // Dropping a suspended call runs code of its store too.
-            let _entered = Entered::new(*this.store);
-            this.call.set(None);
+            if this.call.is_some() {
+                // Dropping a suspended call runs code of its store too.
+                let _entered = Entered::new(*this.store);
+                this.call.set(None);
+            }
         }
     }
 }
@@ -230,7 +236,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
     type Output = wasmtime::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         // Registered before the call is polled, so that a request to end which arrives meanwhile
         // wakes the task.
         if let Err(told) = this.status.watch(context) {
@@ -239,10 +245,15 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
         this.clock.polled();
         let polled = {
             let _entered = Entered::new(*this.store);
-            let call = this.call.as_pin_mut().expect("taken only by `drop`");
+            let call = this.call.as_mut().as_pin_mut();
+            let call = call.expect("a call that has returned is not polled");
             // wasmtime carries a panic of a host function through wasm to here, and the store can
             // be dropped afterwards. So this guest ends, and others continue.
-            catch_unwind(AssertUnwindSafe(|| call.poll(context)))
+            let polled = catch_unwind(AssertUnwindSafe(|| call.poll(context)));
+            if matches!(polled, Ok(Poll::Ready(_))) {
+                this.call.set(None);
+            }
+            polled
         };
         let polled = match polled {
             Ok(polled) => polled,
