@@ -240,7 +240,7 @@ fn send(
     };
     let state = store.data_mut();
     let from = state.regions.owner().name.as_str().into();
-    let table = state.regions.table();
+    let table = state.regions.region_table();
     let regions = regions.into_iter().map(|region| table.delete(region));
     let mut message = Message {
         from,
@@ -262,7 +262,7 @@ fn send(
             }
         }
     };
-    let table = state.regions.table();
+    let table = state.regions.region_table();
     let back = message.regions.into_iter().map(|region| table.push(region));
     Ok(Err(WitUnsent {
         why: why.into(),
@@ -283,7 +283,7 @@ fn receive(
         Ok(message) => message,
         Err(refusal) => return Ok(Err(refusal.into())),
     };
-    let table = state.regions.table();
+    let table = state.regions.region_table();
     let regions = message.regions.into_iter().map(|region| table.push(region));
     Ok(Ok(WitMessage {
         from: message.from.to_string(),
@@ -351,7 +351,7 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     instance.func_wrap("publish", |mut store: Store<'_>, args: PublishArgs| {
         let state = checked(&mut store)?;
         let (scope, name, region, rights) = args;
-        let region = state.regions.table().get(&region)?;
+        let region = state.regions.region_table().get(&region)?;
         let Grants { guest, app } = &state.grants;
         let published = app
             .scopes
@@ -368,7 +368,9 @@ fn scopes(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
             let opened = app
                 .scopes
                 .open(*guest, &scope, &name, &state.regions.recipient());
-            answered(opened, |region| Ok(state.regions.table().push(region)?))
+            answered(opened, |region| {
+                Ok(state.regions.region_table().push(region)?)
+            })
         },
     )?;
     instance.func_wrap(

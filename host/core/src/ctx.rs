@@ -1,8 +1,8 @@
 //! The context of one guest: its handles and windows, in the data of its store.
 //!
-//! They live in a table of their own and not in the `ResourceTable` that WASI uses. So
+//! They live in tables of their own and not in the `ResourceTable` that WASI uses. So
 //! `handles`, `windows` and `descriptors` are limits of three separate things, and nothing else
-//! can fill this table. See `docs/adr/0002-own-resource-table.md`.
+//! can fill these tables. See `docs/adr/0002-own-resource-table.md`.
 //!
 //! Memory is freed with the last claim, even if a guest keeps a revoked handle or the object of a
 //! window that ended. Those keep the region's name, not its bytes.
@@ -20,6 +20,7 @@ use crate::error::RegionError;
 use crate::host::{Owner, Region, RegionHost, RegionUsage};
 use crate::identity::RegionId;
 use crate::limits::Limits;
+use crate::region_table::RegionTable;
 use crate::sys::{StoreId, StoreMark, ViolationSite};
 
 /// The number of different windows to remember for the report. Older ones are forgotten.
@@ -50,7 +51,8 @@ impl Strand {
 pub struct RegionCtx {
     host: RegionHost,
     pub(crate) owner: Arc<Owner>,
-    pub(crate) table: ResourceTable,
+    pub(crate) region_table: RegionTable,
+    pub(crate) window_table: ResourceTable,
     /// The mark of the store that the context was last seen in, if that has had windows.
     pub(crate) mark: Option<Arc<StoreMark>>,
     /// Whether the guest has ended in order.
@@ -198,10 +200,11 @@ impl RegionCtxBuilder {
     pub fn build(self) -> RegionCtx {
         let limits = self.limits;
         let limits = limits.unwrap_or_else(|| self.host.guest_limits().clone());
-        let capacity = limits.handles as usize + limits.windows as usize;
-        let mut table = ResourceTable::new();
-        // More than the account allows, so that nothing else can fill it up.
-        table.set_max_capacity(capacity.saturating_add(16));
+        // More than the account allows, so that the account's limit is met first.
+        let capacity = |most: u32| (most as usize).saturating_add(16);
+        let mut window_table = ResourceTable::new();
+        window_table.set_max_capacity(capacity(limits.windows));
+        let region_table = RegionTable::new(capacity(limits.handles));
         let host = self.host.id();
         RegionCtx {
             host: self.host,
@@ -209,7 +212,8 @@ impl RegionCtxBuilder {
                 Some(account) => Owner::on(host, account, self.guest, limits),
                 None => Owner::new(host, self.guest, limits),
             },
-            table,
+            region_table,
+            window_table,
             mark: None,
             orderly: Arc::default(),
             entered_by_us: self.entered_by_us,
@@ -327,13 +331,14 @@ impl RegionCtx {
 /// For `tombolo-app`; see [`RegionCtxInternals`](crate::internal::RegionCtxInternals).
 impl RegionCtx {
     /// Returns the account and the limits of the guest.
+    #[inline]
     pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
-    /// Returns the table of the guest's resources.
-    pub(crate) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
+    /// Returns the table of the guest's regions.
+    pub(crate) fn region_table(&mut self) -> &mut RegionTable {
+        &mut self.region_table
     }
 
     /// Returns the last windows that were mapped, and how many there were in all.

@@ -118,7 +118,10 @@ impl Region {
             region: Box::new(region),
             reason,
         })?;
-        Ok(ctx.table.push(region).expect("the account counts handles"))
+        Ok(ctx
+            .region_table
+            .push(region)
+            .expect("the account counts handles"))
     }
 
     /// Takes a region that an export of the guest in the store in hand returned as `region`: a
@@ -139,7 +142,7 @@ impl Region {
         let (id, ctx) = bound(&mut store);
         ctx.check().map_err(wasmtime::Error::from)?;
         let to = ctx.host().own().clone();
-        let region = ctx.table.delete(resource);
+        let region = ctx.region_table.delete(resource);
         let region = region.map_err(|_| wasmtime::Error::from(RegionError::Gone))?;
         let refused = |region: &Region, reason| PackError::Refused {
             region: region.name().to_owned(),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tombolo_region::{Account, Charge, LedgerError, Quota, Rights, WindowEnd};
-use wasmtime::component::{ResourceAny, ResourceTable, Val};
+use wasmtime::component::{ResourceAny, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
 /// Sets the options of a configuration, without touching the process.
@@ -18,6 +18,7 @@ pub use crate::host::{Owner, Promise};
 /// The default limit of memory.
 pub use crate::limits::half_of_available;
 /// Lends without a store.
+pub use crate::region_table::RegionTable;
 pub use crate::transfer::{Lends, PackedRegions, is_region};
 /// Parts of values, and walks over their handles.
 pub use crate::walk::{each_resource, fold_parts};
@@ -150,8 +151,8 @@ pub trait RegionCtxInternals {
     /// Returns the account and the limits of the guest.
     fn owner(&self) -> &Arc<Owner>;
 
-    /// Returns the table of the guest's resources.
-    fn table(&mut self) -> &mut ResourceTable;
+    /// Returns the table of the guest's regions.
+    fn region_table(&mut self) -> &mut RegionTable;
 
     /// Returns the last windows that were mapped, and how many there were in all.
     fn window_notes(&self) -> (Vec<WindowNote>, u64);
@@ -174,8 +175,8 @@ impl RegionCtxInternals for RegionCtx {
         self.owner()
     }
 
-    fn table(&mut self) -> &mut ResourceTable {
-        self.table()
+    fn region_table(&mut self) -> &mut RegionTable {
+        self.region_table()
     }
 
     fn window_notes(&self) -> (Vec<WindowNote>, u64) {

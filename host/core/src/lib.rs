@@ -89,6 +89,7 @@ mod limits;
 #[cfg(feature = "parallel-compilation")]
 mod parallel;
 pub mod pressure;
+mod region_table;
 pub mod regions;
 mod sys;
 mod time;

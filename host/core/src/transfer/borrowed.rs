@@ -37,7 +37,10 @@ impl Borrowed {
     /// handle there.
     pub(crate) fn push(ctx: &mut RegionCtx, store: StoreId, region: Region) -> (u32, Borrowed) {
         let guard = LendRevoker::new(&region);
-        let handle = ctx.table.push(region).expect("the account counts handles");
+        let handle = ctx
+            .region_table
+            .push(region)
+            .expect("the account counts handles");
         let mut borrowed = Borrowed::default();
         borrowed.lent.push(BorrowedOne {
             any: None,
@@ -109,7 +112,7 @@ impl Borrowed {
                 None => Ok(()),
             };
             let ctx = store.data_mut().region_ctx();
-            let dropped = ctx.table.delete(Resource::<Region>::new_own(rep));
+            let dropped = ctx.region_table.delete(Resource::<Region>::new_own(rep));
             let dropped = dropped.map(|region| guard.drop_revoked(region));
             unmapped.map_err(wasmtime::Error::from)?;
             taken?;

@@ -67,7 +67,7 @@ impl<'a> Packing<'a> {
         ctx: &mut RegionCtx,
         resource: Resource<Region>,
     ) -> wasmtime::Result<()> {
-        let table = &mut ctx.table;
+        let table = &mut ctx.region_table;
         if resource.owned() {
             let region = table.delete(resource)?;
             self.packed.carried.push(PackedRegion::Moved(region));
@@ -187,7 +187,7 @@ impl PackedRegions {
         let mut store = store.as_context_mut();
         for handle in handles {
             if handle.owned() {
-                store.data_mut().region_ctx().table.delete(handle)?;
+                store.data_mut().region_ctx().region_table.delete(handle)?;
             }
         }
         Ok(())
@@ -314,7 +314,7 @@ impl PackedRegion {
             PackedRegion::Moved(region) => (region, None),
             PackedRegion::Lent(region, guard) => (region, Some(guard)),
         };
-        let resource = ctx.table.push(region)?;
+        let resource = ctx.region_table.push(region)?;
         if let Some(guard) = guard {
             borrowed.lent.push(BorrowedOne {
                 any: None,

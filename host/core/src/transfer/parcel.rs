@@ -112,7 +112,11 @@ impl Parcel {
                 }
                 let resource: Resource<Region> = any.try_into_resource(&mut store)?;
                 if resource.owned() {
-                    store.data_mut().region_ctx().table.delete(resource)?;
+                    store
+                        .data_mut()
+                        .region_ctx()
+                        .region_table
+                        .delete(resource)?;
                 }
                 Ok(())
             })

@@ -74,7 +74,10 @@ fn with<T: RegionView, R>(
 ) -> Result<R, HostFailure> {
     let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
-    let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
+    let region = ctx
+        .region_table
+        .get(&region)
+        .map_err(wasmtime::Error::from)?;
     let span = region.guest_granules(span.offset, span.length)?;
     Ok(act(id, ctx, region, span)?)
 }

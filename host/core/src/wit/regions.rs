@@ -101,11 +101,11 @@ impl RegionCtx {
     /// guest has the handle. A bad one is a mistake of the host, and traps.
     fn named(&self, region: &Resource<Region>) -> wasmtime::Result<&Region> {
         self.check()?;
-        Ok(self.table.get(region)?)
+        Ok(self.region_table.get(region)?)
     }
 
     fn keep(&mut self, region: Region) -> wasmtime::Result<Resource<Region>> {
-        Ok(self.table.push(region)?)
+        Ok(self.region_table.push(region)?)
     }
 }
 
@@ -192,7 +192,7 @@ impl wit::HostRegion for &mut RegionCtx {
     }
 
     fn drop(&mut self, region: Resource<Region>) -> wasmtime::Result<()> {
-        self.table.delete(region)?;
+        self.region_table.delete(region)?;
         Ok(())
     }
 }

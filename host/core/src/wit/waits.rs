@@ -45,7 +45,10 @@ fn wait<T: RegionView + IoView>(
     let ctx = state.region_ctx();
     ctx.bind(id);
     ctx.check().map_err(wasmtime::Error::from)?;
-    let region = ctx.table.get(&region).map_err(wasmtime::Error::from)?;
+    let region = ctx
+        .region_table
+        .get(&region)
+        .map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     let span = Span::of_window(offset, length, region.size()).map_err(RegionError::from)?;
     let waiting = WindowWaiter::new(region, span, access)?;

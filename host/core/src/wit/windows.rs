@@ -61,7 +61,7 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
         |mut store, rep| {
             let (id, ctx) = bound(&mut store);
             ctx.check()?;
-            let window = ctx.table.delete(Resource::<Window>::new_own(rep))?;
+            let window = ctx.window_table.delete(Resource::<Window>::new_own(rep))?;
             Ok(window.unmap(id)?)
         },
     )?;
@@ -84,7 +84,10 @@ fn set_access<T: RegionView>(
 ) -> Result<(), HostFailure> {
     let (id, ctx) = bound(&mut store);
     ctx.check().map_err(wasmtime::Error::from)?;
-    let window = ctx.table.get(&window).map_err(wasmtime::Error::from)?;
+    let window = ctx
+        .window_table
+        .get(&window)
+        .map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     Ok(window.set_access(id, access)?)
 }
@@ -104,16 +107,16 @@ fn map<T: RegionView>(
     ctx.check().map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     // Taken out for the length of this call, because the context changes too.
-    let table = std::mem::take(&mut ctx.table);
+    let table = std::mem::take(&mut ctx.region_table);
     let window = match table.get(&region) {
         Ok(region) => {
             Window::map(id, ctx, region, offset, length, access, at).map_err(HostFailure::from)
         }
         Err(error) => Err(wasmtime::Error::from(error).into()),
     };
-    ctx.table = table;
+    ctx.region_table = table;
     let window = window?;
-    match ctx.table.push(window) {
+    match ctx.window_table.push(window) {
         Ok(window) => Ok(window),
         Err(error) => Err(wasmtime::Error::from(error).into()),
     }
