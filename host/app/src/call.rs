@@ -24,8 +24,8 @@ use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
 use super::work::{GuestWork, Values};
 use crate::text;
-use tombolo::internal::LendingInternals as _;
-use tombolo::{Lending, Recipient, RegionView};
+use tombolo::internal::{LendingInternals as _, PackedRegions};
+use tombolo::{Borrowed, Lending, Recipient, RegionView};
 use tombolo_exchange::{
     CallRefused, IdleCallee, InlineCall, Lender, Request, Returned, SentLentCall, SentRequest,
 };
@@ -377,8 +377,15 @@ impl Target {
                 return Err(CallError::Refused(why));
             }
         };
-        let (regions, lending) =
-            slots::pack(&mut store, &mut params, way.recipient(), Caller::Sends)?;
+        let (mut regions, mut lending) = (PackedRegions::default(), Lending::default());
+        let into = (&mut regions, &mut lending);
+        slots::pack(
+            &mut store,
+            &mut params,
+            way.recipient(),
+            Caller::Sends,
+            into,
+        )?;
         let caller = store.data().recipient();
         let paused = store.data().clock.pause(begun);
         let lender = LenderStore(store);
@@ -435,7 +442,8 @@ impl Target {
             store.data_mut().keep_in_call(charge);
         }
         if let Some(regions) = regions {
-            let _ = slots::unpack(*regions, &mut results, &mut store)?;
+            let mut borrowed = Borrowed::default();
+            slots::unpack(*regions, &mut results, &mut store, &mut borrowed)?;
         }
         match results.copied_bytes() {
             0 => {}

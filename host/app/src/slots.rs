@@ -246,10 +246,10 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
             unreachable!("a call is made once");
         };
         let regions = take(&mut self.regions);
-        let borrowed = match unpack(regions, &mut params, callee.store()) {
-            Ok(borrowed) => borrowed,
-            Err(error) => return Err(self.broken(error, None)),
-        };
+        let mut borrowed = Borrowed::default();
+        if let Err(error) = unpack(regions, &mut params, callee.store(), &mut borrowed) {
+            return Err(self.broken(error, None));
+        }
         let (called, ended) = callee.call_typed::<P, R>(self.export, params).await;
         match called {
             Ok(results) => self.returned(callee, results, borrowed, ended),
@@ -277,14 +277,22 @@ impl<P: Params, R: Results> SlotCall<P, R> {
         ended: Instant,
     ) -> Result<Result<SlotAnswer<R>, String>, CallFailure> {
         let bytes = results.copied_bytes();
-        let packed = pack(callee.store(), &mut results, &self.caller, Caller::Receives);
+        let (mut regions, mut lending) = (PackedRegions::default(), Lending::default());
+        let into = (&mut regions, &mut lending);
+        let packed = pack(
+            callee.store(),
+            &mut results,
+            &self.caller,
+            Caller::Receives,
+            into,
+        );
         let over = match borrowed.end_each(callee.store()) {
             Ok(over) => over,
             Err(error) => return Err(self.broken(error, None)),
         };
         let guest = callee.name();
         let regions = match packed {
-            Ok((regions, _)) => (!regions.is_empty()).then(|| Box::new(regions)),
+            Ok(()) => (!regions.is_empty()).then(|| Box::new(regions)),
             Err(PassError::Fatal(error)) => return Err(self.broken(error, None)),
             Err(PassError::Refused(why)) => {
                 return Ok(Err(format!(
@@ -306,18 +314,25 @@ impl<P: Params, R: Results> SlotCall<P, R> {
     }
 }
 
-/// Takes the handles out of values, and out of the store of the guest that sends them.
+/// Takes the handles out of values, and out of the store of the guest that sends them. Their
+/// regions are added to `regions`, and the lends to `lending`.
+///
+/// # Errors
+///
+/// [`PassError`]. Drop `regions` and `lending` then.
 #[inline]
 pub(super) fn pack(
     store: impl AsContextMut<Data = GuestState>,
     values: &mut impl Regions,
     to: &Recipient,
     caller: Caller,
-) -> Result<(PackedRegions, Lending), PassError> {
+    (regions, lending): (&mut PackedRegions, &mut Lending),
+) -> Result<(), PassError> {
     let mut handles = values.take_regions();
     match handles.as_mut() {
-        [] | [None, ..] => Ok((PackedRegions::default(), Lending::default())),
-        _ => PackedRegions::pack(store, handles.into_iter().flatten(), to)
+        [] | [None, ..] => Ok(()),
+        _ => regions
+            .pack(store, handles.into_iter().flatten(), to, lending)
             .map_err(|error| caller.refused(error)),
     }
 }
@@ -331,22 +346,24 @@ pub(super) fn discard(
 }
 
 /// Puts regions into the store of the guest that receives them, and their handles into values.
+/// The lends are added to `borrowed`.
 #[inline]
 pub(super) fn unpack<V: Regions>(
     regions: PackedRegions,
     values: &mut V,
     store: impl AsContextMut<Data = GuestState>,
-) -> wasmtime::Result<Borrowed> {
+    borrowed: &mut Borrowed,
+) -> wasmtime::Result<()> {
+    if regions.is_empty() {
+        return Ok(());
+    }
     let mut handles = V::Handles::default();
     let mut places = handles.as_mut().iter_mut();
-    if regions.is_empty() {
-        return Ok(Borrowed::default());
-    }
-    let borrowed = regions.unpack(store, |handle| {
+    regions.unpack(store, borrowed, |handle| {
         if let Some(place) = places.next() {
             *place = Some(handle);
         }
     })?;
     values.put_regions(handles);
-    Ok(borrowed)
+    Ok(())
 }

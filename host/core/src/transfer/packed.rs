@@ -1,5 +1,7 @@
 //! Regions without a store.
 
+use std::mem::take;
+
 use tombolo_region::{Charge, ChargeKind, Rights, WindowEnd};
 use wasmtime::component::Resource;
 use wasmtime::{AsContextMut, StoreContextMut};
@@ -31,8 +33,8 @@ pub(super) enum PackedRegion {
 /// Handles that are being taken out of a sender's store.
 pub(super) struct Packing<'a> {
     to: &'a Recipient,
-    packed: PackedRegions,
-    lending: Lending,
+    packed: &'a mut PackedRegions,
+    lending: &'a mut Lending,
     /// Whether any of the handles is moved.
     moves: bool,
     refused: Option<PackError>,
@@ -44,11 +46,13 @@ impl<'a> Packing<'a> {
     pub(super) fn new<T: RegionView>(
         store: &mut StoreContextMut<'_, T>,
         to: &'a Recipient,
+        packed: &'a mut PackedRegions,
+        lending: &'a mut Lending,
     ) -> Packing<'a> {
         Packing {
             to,
-            packed: PackedRegions::default(),
-            lending: Lending::default(),
+            packed,
+            lending,
             moves: false,
             refused: None,
             violation: bound(store).1.check(),
@@ -103,16 +107,16 @@ impl<'a> Packing<'a> {
     ///
     /// # Errors
     ///
-    /// [`PackError`].
+    /// [`PackError`]. Drop the packed regions and the lends then.
     #[inline]
     pub(super) fn send<T: RegionView>(
         self,
         store: &mut StoreContextMut<'_, T>,
-    ) -> Result<(PackedRegions, Lending), PackError> {
+    ) -> Result<(), PackError> {
         let Packing {
             to,
-            mut packed,
-            mut lending,
+            packed,
+            lending,
             moves,
             refused,
             violation,
@@ -124,7 +128,7 @@ impl<'a> Packing<'a> {
         let id = StoreId::of(&*store);
         let keep_mapped = store.data_mut().region_ctx().keep_mapped;
         if moves {
-            packed = packed.moved(id, to)?;
+            *packed = take(packed).moved(id, to)?;
         }
         // Windows are unmapped and masked only when nothing more can be refused.
         let lent = packed
@@ -150,24 +154,27 @@ impl<'a> Packing<'a> {
                 "region lent"
             );
         }
-        Ok((packed, lending))
+        Ok(())
     }
 }
 
 impl PackedRegions {
     /// Takes handles out of the store in hand: moves the owned ones, and lends the borrowed ones.
+    /// They are added to these regions, and the lends to `lending`.
     ///
     /// # Errors
     ///
-    /// [`PackError`]. All of the handles are taken then too.
+    /// [`PackError`]. All of the handles are taken then too. Drop `self` and `lending` then.
     #[inline]
     pub fn pack<T: RegionView>(
+        &mut self,
         mut store: impl AsContextMut<Data = T>,
         handles: impl IntoIterator<Item = Resource<Region>>,
         to: &Recipient,
-    ) -> Result<(PackedRegions, Lending), PackError> {
+        lending: &mut Lending,
+    ) -> Result<(), PackError> {
         let mut store = store.as_context_mut();
-        let mut packing = Packing::new(&mut store, to);
+        let mut packing = Packing::new(&mut store, to, self, lending);
         for handle in handles {
             packing.take(store.data_mut().region_ctx(), handle)?;
         }
@@ -272,7 +279,7 @@ impl PackedRegions {
     }
 
     /// Puts the regions into the store in hand, and passes their handles to `put`: owned ones,
-    /// or borrowed ones for the length of the call.
+    /// or borrowed ones for the length of the call. Adds the lends to `borrowed`.
     ///
     /// # Errors
     ///
@@ -281,23 +288,22 @@ impl PackedRegions {
     pub fn unpack<T: RegionView>(
         self,
         mut store: impl AsContextMut<Data = T>,
+        borrowed: &mut Borrowed,
         mut put: impl FnMut(Resource<Region>),
-    ) -> wasmtime::Result<Borrowed> {
+    ) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
         let id = StoreId::of(&store);
         let ctx = store.data_mut().region_ctx();
         self.check_host(ctx)?;
-        let mut borrowed = Borrowed::default();
         self.carried.try_for_each(|one| {
             let lent = matches!(one, PackedRegion::Lent(..));
-            let handle = one.put_in(ctx, id, &mut borrowed)?;
+            let handle = one.put_in(ctx, id, borrowed)?;
             put(match lent {
                 true => Resource::new_borrow(handle.rep()),
                 false => handle,
             });
-            Ok::<_, wasmtime::Error>(())
-        })?;
-        Ok(borrowed)
+            Ok(())
+        })
     }
 }
 

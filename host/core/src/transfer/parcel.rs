@@ -60,7 +60,8 @@ impl Parcel {
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         let mut store = store.as_context_mut();
-        let mut packing = Packing::new(&mut store, to);
+        let (mut regions, mut lending) = (PackedRegions::default(), Lending::default());
+        let mut packing = Packing::new(&mut store, to, &mut regions, &mut lending);
         // All handles are taken first, even if one of them is refused. Otherwise the rest would
         // stay in the sender's store for good.
         for val in &mut vals {
@@ -72,7 +73,7 @@ impl Parcel {
                 packing.take(store.data_mut().region_ctx(), resource)
             })?;
         }
-        let (regions, lending) = packing.send(&mut store)?;
+        packing.send(&mut store)?;
         Ok((Parcel { vals, regions }, lending))
     }
 
