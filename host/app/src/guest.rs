@@ -101,7 +101,9 @@ impl KnownFunctions {
             return Ok(function);
         };
         // Those that are called often are found soon.
-        self.0.swap(index, index / 2);
+        if index > 0 {
+            self.0.swap(index, index / 2);
+        }
         match self.0[index / 2].1.downcast_ref() {
             Some(function) => Ok(*function),
             None => find(),

@@ -16,7 +16,8 @@ impl ExchangeTypes for AppGuests {
     type Notice = Dropped;
     type Recipient = Recipient;
     type Lends = CallLends;
-    type Borrowed = Held;
+    /// In a box, so that the results of calls stay small.
+    type Borrowed = Box<Held>;
     type Error = Fault;
 }
 

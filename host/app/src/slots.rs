@@ -253,13 +253,13 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
         let (called, ended) = callee.call_typed::<P, R>(self.export, params).await;
         match called {
             Ok(results) => self.returned(callee, results, borrowed, ended),
-            Err(error) => Err(self.broken(error, Some(Held::regions(borrowed)))),
+            Err(error) => Err(self.broken(error, Some(Box::new(Held::regions(borrowed))))),
         }
     }
 }
 
 impl<P: Params, R: Results> SlotCall<P, R> {
-    fn broken(&self, error: wasmtime::Error, borrowed: Option<Held>) -> CallFailure {
+    fn broken(&self, error: wasmtime::Error, borrowed: Option<Box<Held>>) -> CallFailure {
         CallFailure {
             error: Fault::during(&self.function, error),
             borrowed,
@@ -267,7 +267,6 @@ impl<P: Params, R: Results> SlotCall<P, R> {
     }
 
     /// Takes the results out of the callee's store, and ends the lends.
-    #[expect(clippy::result_large_err, reason = "as that of `Request::call`")]
     #[inline]
     fn returned(
         &mut self,

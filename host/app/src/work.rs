@@ -133,7 +133,7 @@ impl Request<AppGuests> for Values {
             function.call_async(store, &params, &mut results).await
         });
         if let Err(error) = called.await {
-            return Err(broken(error, Some(borrowed)));
+            return Err(broken(error, Some(Box::new(borrowed))));
         }
         drop((params, charge));
         let bytes = values::bytes(&results);

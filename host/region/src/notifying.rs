@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -36,8 +37,12 @@ pub trait Time {
 pub struct NotifyingLedger<P, T> {
     ledger: LedgerLock<P>,
     time: T,
-    /// Notified whenever a lend may be over.
+    /// Notified whenever a lend may be over, if any lender waits for one.
     lends: Notify,
+    /// The lenders that wait. Each is counted before it locks the ledger, and the count is read
+    /// with the ledger locked. So a lender that is not counted finds the end of its lend in the
+    /// ledger.
+    lenders: AtomicUsize,
     /// The waiters that sleep until they are woken.
     sleepers: Mutex<Sleepers>,
 }
@@ -119,6 +124,7 @@ impl<P, T: Time> NotifyingLedger<P, T> {
             ledger,
             time,
             lends: Notify::new(),
+            lenders: AtomicUsize::new(0),
             sleepers: Mutex::new(Sleepers::default()),
         }
     }
@@ -160,6 +166,7 @@ impl<P, T: Time> NotifyingLedger<P, T> {
     /// Waits until a lend, and all re-lends of it, have ended. Dropping the future changes
     /// nothing.
     pub async fn over(&self, lend: LendId) {
+        let _waiting = WaitingLender::new(&self.lenders);
         loop {
             // Registered before the question, so that no notification gets lost.
             let told = self.lends.notified();
@@ -241,7 +248,7 @@ impl<P, T: Time> Drop for NotifyingGuard<'_, P, T> {
         if guard.has_waiters() {
             return self.notifying.wake(guard);
         }
-        let lends = guard.take_lends_over();
+        let lends = self.notifying.ends_wait(&mut guard);
         drop(guard);
         if lends {
             self.notifying.lends.notify_waiters();
@@ -249,12 +256,35 @@ impl<P, T: Time> Drop for NotifyingGuard<'_, P, T> {
     }
 }
 
+/// A lender that waits for the end of a lend, until this is dropped.
+struct WaitingLender<'a>(&'a AtomicUsize);
+
+impl<'a> WaitingLender<'a> {
+    fn new(lenders: &'a AtomicUsize) -> WaitingLender<'a> {
+        // Relaxed: the lock of the ledger puts this in order.
+        lenders.fetch_add(1, Ordering::Relaxed);
+        WaitingLender(lenders)
+    }
+}
+
+impl Drop for WaitingLender<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<P, T: Time> NotifyingLedger<P, T> {
+    /// Returns whether any lend has ended, and any lender waits for one.
+    #[inline]
+    fn ends_wait(&self, guard: &mut LedgerGuard<'_, P>) -> bool {
+        guard.take_lends_over() && self.lenders.load(Ordering::Relaxed) > 0
+    }
+
     /// Unlocks the ledger, and wakes lenders, and waiters whose turn it is.
     fn wake<'a>(&'a self, guard: LedgerGuard<'a, P>) {
         let mut next = Some(guard);
         while let Some(mut guard) = next.take() {
-            let lends = guard.take_lends_over();
+            let lends = self.ends_wait(&mut guard);
             let waiters = guard.has_waiters();
             let more = waiters && guard.advance_some(self.time.now());
             let told = guard.take_woken();

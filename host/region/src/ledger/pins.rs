@@ -256,6 +256,7 @@ impl<P> Ledger<P> {
     }
 
     /// Returns the granules that can be purged now.
+    #[inline]
     pub(crate) fn idle(&self) -> Idle {
         if self.claims.is_empty() || self.purged {
             Idle::default()
