@@ -1,6 +1,7 @@
 //! A guest: its store, and the task that holds it.
 
 use std::any::Any;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
@@ -169,7 +170,7 @@ impl ServingGuest {
             let result = match function {
                 Ok(function) => {
                     let call = function.call_async(&mut guest.store, params);
-                    Metered::new(id, &guest.clock, &guest.status, call).await
+                    pin!(Metered::new(id, &guest.clock, &guest.status, call)).await
                 }
                 Err(error) => Err(error),
             };

@@ -12,7 +12,7 @@
 use std::future::{Future, ready};
 use std::marker::PhantomData;
 use std::mem::take;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -250,7 +250,8 @@ impl<P: Params, R: Results> Request<AppGuests> for SlotCall<P, R> {
         if let Err(error) = unpack(regions, &mut params, callee.store(), &mut borrowed) {
             return Err(self.broken(error, None));
         }
-        let (called, ended) = callee.call_typed::<P, R>(self.export, params).await;
+        // Pinned where it is made, and not copied there.
+        let (called, ended) = pin!(callee.call_typed::<P, R>(self.export, params)).await;
         match called {
             Ok(results) => self.returned(callee, results, borrowed, ended),
             Err(error) => Err(self.broken(error, Some(Box::new(Held::regions(borrowed))))),

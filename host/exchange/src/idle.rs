@@ -129,11 +129,17 @@ impl<G, E> IdleSlot<G, E> {
         let Some((guest, waker)) = self.take(free) else {
             return Err(what);
         };
-        self.run(waker, begin(guest, what), |unfinished| match unfinished {
-            Unfinished::Waits(begun) => begun,
-            Unfinished::Broken(guest, error) => Box::pin(std::future::ready((guest, Err(error)))),
-            Unfinished::Panicked(panic) => Box::pin(async { resume_unwind(panic) }),
-        });
+        self.run(
+            waker,
+            || begin(guest, what),
+            |unfinished| match unfinished {
+                Unfinished::Waits(begun) => begun,
+                Unfinished::Broken(guest, error) => {
+                    Box::pin(std::future::ready((guest, Err(error))))
+                }
+                Unfinished::Panicked(panic) => Box::pin(async { resume_unwind(panic) }),
+            },
+        );
         Ok(())
     }
 
@@ -158,20 +164,21 @@ impl<G, E> IdleSlot<G, E> {
         *self.place() = SlotState::Idle(guest, waker);
     }
 
-    /// Polls a call once that was begun in a guest that was [taken](IdleSlot::take). If the
+    /// Begins a call in a guest that was [taken](IdleSlot::take), and polls it once. If the
     /// call has returned, the guest is idle again. Otherwise the slot gets what `park` makes of
     /// the call, for the guest's own task.
     #[inline]
     pub(crate) fn run<F, T, X>(
         &self,
         waker: Waker,
-        begun: F,
+        begin: impl FnOnce() -> F,
         park: impl FnOnce(Unfinished<F, G, X>) -> InlineCall<G, E>,
     ) -> Option<T>
     where
         F: Future<Output = (G, Result<T, X>)>,
     {
-        let mut begun = Box::pin(begun);
+        // Allocated first, so that the call is made in its place and not copied there.
+        let mut begun = Box::into_pin(Box::write(Box::new_uninit(), begin()));
         let poll = || begun.as_mut().poll(&mut Context::from_waker(&waker));
         let (next, returned) = match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Ready((guest, Ok(returned)))) => {

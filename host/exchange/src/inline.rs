@@ -126,9 +126,10 @@ impl<G: ExchangeTypes, L: Lender<G>> LentIdleCallee<G, L> {
         else {
             unreachable!("a call begins once");
         };
-        let begun = server.request(request, waiting.caller());
+        let caller = waiting.caller();
+        let begin = || server.request(request, caller);
         let (mut waiting, mut reply) = (Some(waiting), None);
-        let answer = callee.mailbox.idle().run(waker, begun, |unfinished| {
+        let answer = callee.mailbox.idle().run(waker, begin, |unfinished| {
             let waiting = waiting.take().expect("taken only here");
             waiting.for_lends(guard.lends());
             let rest: BegunCall<G, R::Answer> = match unfinished {

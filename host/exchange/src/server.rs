@@ -1,6 +1,7 @@
 //! A guest that answers calls.
 
 use std::future::Future;
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use crate::call::{Broken, Call};
@@ -50,7 +51,8 @@ impl<G: ExchangeTypes> Server<G> {
         caller: GuestId,
     ) -> impl Future<Output = (Box<Server<G>>, Called<G, R::Answer>)> + Send {
         async move {
-            let called = request.call(&mut self.callee, caller).await;
+            // Pinned where it is made, and not copied there.
+            let called = pin!(request.call(&mut self.callee, caller)).await;
             (self, called)
         }
     }
