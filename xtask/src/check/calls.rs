@@ -25,23 +25,23 @@ struct Limit {
 const LIMITS: [Limit; 4] = [
     Limit {
         kind: "nothing",
-        instructions: 7_200,
-        allocations: 3,
+        instructions: 6_500,
+        allocations: 2,
     },
     Limit {
         kind: "lend",
-        instructions: 11_600,
-        allocations: 5,
+        instructions: 10_100,
+        allocations: 3,
     },
     Limit {
         kind: "kept",
-        instructions: 12_400,
-        allocations: 5,
+        instructions: 10_900,
+        allocations: 3,
     },
     Limit {
         kind: "pass",
-        instructions: 19_500,
-        allocations: 12,
+        instructions: 17_200,
+        allocations: 10,
     },
 ];
 
