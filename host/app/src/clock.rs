@@ -189,8 +189,8 @@ impl Panicked {
 pin_project! {
     /// A call into a guest. While it runs, its store is registered as the one that the thread is
     /// in. The caller notes when the guest ran last; this does so only for polls that did not end
-    /// the call. It ends with an error if the guest's time is up, if the guest is told to end, or if the
-    /// host panics.
+    /// the call. It ends with an error if the guest's time is up, if the guest is told to end, or
+    /// if the host panics.
     pub(super) struct Metered<'a, F> {
         // `None` once the call has returned.
         #[pin]

@@ -8,12 +8,12 @@
 //!
 //! # Why live windows are sound
 //!
-//! Live windows within a strand rely on this module. Guests of a strand are instantiated,
-//! polled and dropped by the holder of the strand's turn. That is its task, or a guest of
-//! another strand for the first poll of a call. Inside a poll, another guest is polled in one
-//! place only: in a call to it, from the idle slot of its [mailbox](tombolo_exchange::Mailbox).
-//! That is the future of an asynchronous host function. A context's strand and its guest's turn
-//! come from one value.
+//! Live windows within a strand rely on this module. Guests of a strand are instantiated, polled
+//! and dropped by the holder of the strand's turn. That is its task, or a guest of another strand
+//! for the first poll of a call. Inside a poll, another guest is polled in one place only: in a
+//! call to it, from the idle slot of its [mailbox](tombolo_exchange::Mailbox). That is an
+//! asynchronous host function, which has the caller's store by `&mut`. A context's strand and its
+//! guest's turn come from one value.
 //!
 //! Control leaves a guest where its fiber suspends, also at an epoch tick in wasm, or where it
 //! waits for another guest. Everything that can suspend the fiber takes the store by `&mut`, even

@@ -63,8 +63,8 @@ impl RegionHost {
 
 impl IncomingRegion {
     /// Appends any number of bytes, or refuses at once if the budget has no room for them. Then
-    /// nothing was appended; try again later with the same bytes. Purges unpinned bytes of others if
-    /// that makes room, as [`Region::pin`] does, and blocks meanwhile: about 0.2 s for each GiB.
+    /// nothing was appended; try again later with the same bytes. Purges unpinned bytes of others
+    /// if that makes room, as [`Region::pin`] does, and blocks meanwhile: about 0.2 s for each GiB.
     ///
     /// # Errors
     ///
