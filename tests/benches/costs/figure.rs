@@ -97,7 +97,9 @@ pub fn draw(table: &Table, sizes: &[u64], folder: &Path) -> std::io::Result<()> 
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut free = 0.0_f64;
     for (y, class, label) in labels {
-        let mut y = y.max(free);
+        // Above the sizes.
+        let lowest = 390.0 - LEADING * (label.len() - 1) as f64;
+        let mut y = y.max(free).min(lowest);
         for text in label {
             let _ = writeln!(
                 lines,
