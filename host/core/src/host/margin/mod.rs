@@ -39,7 +39,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::asked::Asked;
 pub(crate) use self::asked::{ask_to_commit, commit_done};
 use super::RegionHost;
 use crate::pressure::{Headroom, Level, MemoryGauge, SystemGauge};
@@ -197,16 +196,8 @@ impl Promise {
     pub fn grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
         let margin = self.host.margin();
         margin.recall(&self.host, bytes)?;
-        // Counted before asking, so that no other guest is promised the same bytes.
         let counts = [&self.promised.bytes, &margin.promised];
-        for count in counts {
-            count.fetch_add(bytes, Ordering::SeqCst);
-        }
-        let allowed = margin.allow(&self.host, bytes);
-        if allowed.is_err() {
-            self.give_back(bytes);
-        }
-        allowed
+        margin.allow(&self.host, bytes, &counts)
     }
 
     /// Takes back the promise to growths that failed: all bytes that the memories do not have.
@@ -387,16 +378,51 @@ impl Margin {
         }
     }
 
-    /// Checks that there is memory for `bytes`, which the caller has added to a count
-    /// before. Purges for them if that is needed and enough.
-    fn allow(&self, host: &RegionHost, bytes: u64) -> Result<(), ShortOfMemory> {
-        if self.keep == 0 || self.spend(bytes) {
+    /// Checks that there is memory for `bytes`, and adds them to these counts, so that no other
+    /// request gets the same bytes. Purges for them if that is needed and enough.
+    ///
+    /// One request is judged at a time, and counts from when it is judged. So one that is refused
+    /// takes part in no other decision.
+    fn allow(
+        &self,
+        host: &RegionHost,
+        bytes: u64,
+        counts: &[&AtomicU64],
+    ) -> Result<(), ShortOfMemory> {
+        let add = || {
+            for count in counts {
+                count.fetch_add(bytes, Ordering::SeqCst);
+            }
+        };
+        let remove = || {
+            for count in counts {
+                count.fetch_sub(bytes, Ordering::SeqCst);
+            }
+        };
+        if self.keep == 0 {
+            add();
+            return Ok(());
+        }
+        let spend = || {
+            if bytes > self.allowance.load(Ordering::SeqCst) {
+                return false;
+            }
+            // Counted before they are spent: who ends the allowance counts all that was spent.
+            add();
+            let spent = self.spend(bytes);
+            if !spent {
+                remove();
+            }
+            spent
+        };
+        if spend() {
             return Ok(());
         }
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.spend(bytes) {
+        if spend() {
             return Ok(());
         }
+        add();
         // Spending from here on fails, and every earlier spender is in the counts.
         self.allowance.store(0, Ordering::SeqCst);
         let all = self.demand(host).saturating_add(self.keep);
@@ -408,18 +434,25 @@ impl Margin {
             self.allow_more(beyond);
             return Ok(());
         }
-        let allowed = self.allow_exactly(host, bytes, &mut looked);
-        allowed.unwrap_or(Ok(()))
+        match self.allow_exactly(host, bytes, &mut looked) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err((refusal, missing))) => {
+                // Before anybody is judged by the refusal.
+                remove();
+                *self.refusal() = Some(refusal);
+                Err(self.short(bytes, missing))
+            }
+        }
     }
 
-    /// As `allow`, for when it matters how many promised bytes are in use. Returns
-    /// `None` if the gauge fails.
+    /// Goes on with `allow` when it matters how many promised bytes are in use. Returns `None` if
+    /// the gauge fails, and a refusal with how many bytes are missing.
     fn allow_exactly(
         &self,
         host: &RegionHost,
         bytes: u64,
         looked: &mut Option<Looked>,
-    ) -> Option<Result<(), ShortOfMemory>> {
+    ) -> Option<Result<(), (Refusal, u64)>> {
         let before = self.demand(host);
         let age = |looked: &Looked| looked.at.elapsed();
         let whole = looked.as_ref().is_none_or(|it| age(it) > WHOLE);
@@ -453,12 +486,12 @@ impl Margin {
         if missing > 0 {
             // The larger demand, so that nothing is refused for bytes that came or went meanwhile.
             let demand = self.demand(host).max(before);
-            *self.refusal() = Some(Refusal {
+            let refusal = Refusal {
                 at: Instant::now(),
                 most: demand.saturating_sub(missing),
                 purgeable,
-            });
-            return Some(Err(self.short(bytes, missing)));
+            };
+            return Some(Err((refusal, missing)));
         }
         let needed = room.needed.saturating_add(self.keep);
         self.allow_more(room.left.memory.saturating_sub(needed));
@@ -557,9 +590,11 @@ impl RegionHost {
     ///
     /// [`ShortOfMemory`] if there is too little memory, and too little to purge.
     pub fn may_grow(&self, bytes: u64) -> Result<(), ShortOfMemory> {
-        self.margin().recall(self, bytes)?;
-        let _asked = Asked::new(self, bytes);
-        self.margin().allow(self, bytes)
+        let margin = self.margin();
+        margin.recall(self, bytes)?;
+        margin.allow(self, bytes, &[&margin.asked])?;
+        margin.asked.fetch_sub(bytes, Ordering::SeqCst);
+        Ok(())
     }
 }
 

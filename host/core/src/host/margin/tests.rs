@@ -433,3 +433,35 @@ fn tick_gives_up_ended_regions_first() {
         },
     );
 }
+
+// rule 8
+#[test]
+fn refused_request_refuses_no_other_one() {
+    let (host, machine) = host();
+    let promise = |host: &RegionHost| Promise::new(host, Arc::default());
+    let refused = std::thread::scope(|scope| {
+        let (ended, huge) = (Arc::new(AtomicBool::new(false)), promise(&host));
+        let insisting = scope.spawn({
+            let ended = ended.clone();
+            move || {
+                let mut granted = 0;
+                while !ended.load(Ordering::SeqCst) {
+                    granted += u64::from(huge.grow(1 << 40).is_ok());
+                }
+                granted
+            }
+        });
+        let small = promise(&host);
+        let refused = (0..2000).find(|_| {
+            // Neither an allowance nor a refusal is known.
+            machine.others(0);
+            small.grow(4096).is_err()
+                || host.may_grow(4096).is_err()
+                || host.create("small", 65_536).is_err()
+        });
+        ended.store(true, Ordering::SeqCst);
+        assert_eq!(insisting.join().unwrap(), 0);
+        refused
+    });
+    assert_eq!(refused, None, "a small request was refused");
+}
