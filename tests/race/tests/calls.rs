@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use common::try_schedules;
-use tombolo_race_tests::app::calls::{Plan, Seen, run};
+use tombolo_race_tests::app::calls::run;
+use tombolo_race_tests::app::plan::{Plan, Seen};
 
 mod common;
 

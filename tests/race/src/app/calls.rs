@@ -1,7 +1,6 @@
 //! Calls, lends, moves and deaths of guests that race. The protocol of calls is the host's own;
 //! here are guests with stores in which accesses that conflict are noticed.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::Mutex as Notes;
@@ -15,78 +14,19 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::{self, ThreadId};
 use tombolo_exchange::{
-    CallFailure, CallRefused, Callee, ExchangeTypes, GuestId, IdleCallee, InlineCall, Lender,
-    LentRegions, Outgoing, Request, SentRequest, StrandTask, Turn,
+    CallFailure, CallRefused, Callee, ExchangeTypes, GuestId, IdleCallee, InlineCall, Outgoing,
+    Request, SentRequest, StrandTask, Turn,
 };
 use tombolo_region::sync::{Mutex, step};
-use tombolo_region::{Charge, ChargeKind, ClaimId, LendId, WindowEnd};
 
+use super::plan::{Plan, Seen, note};
 use super::stop::{Failed, How, StopSignal};
-use crate::mock_region::{
-    Limits, Memory, MockHost, Recipient, Region, RegionError, Shared, some_access, some_span,
-};
-
-/// The shape of the app that is tried.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Guests that call, and are not called.
-    pub commands: usize,
-    /// Guests that are called, and call others meanwhile.
-    pub servers: usize,
-    /// The number of strands. Guests of a strand take turns.
-    pub strands: usize,
-    /// How much a guest does of its own, and for each call.
-    pub acts: u32,
-    /// How long a chain of calls is at most.
-    pub depth: u32,
-    /// How many guests are told to end.
-    pub deaths: u32,
-    /// How often each is started again.
-    pub restarts: u32,
-}
-
-impl Plan {
-    /// Returns the number of guests on a strand.
-    fn guests_on(&self, strand: usize) -> usize {
-        let guests = 0..self.commands + self.servers;
-        guests
-            .filter(|guest| guest % self.strands == strand)
-            .count()
-    }
-}
-
-/// The outcomes over all schedules.
-#[derive(Debug, Default)]
-#[expect(missing_docs, reason = "they are what their names say")]
-pub struct Seen {
-    pub done: AtomicU64,
-    pub failed: AtomicU64,
-    pub refused: AtomicU64,
-    pub closed: AtomicU64,
-    pub cycles: AtomicU64,
-    pub inline: AtomicU64,
-    pub on_the_spot: AtomicU64,
-    pub parked: AtomicU64,
-    pub put_back: AtomicU64,
-    pub inline_elsewhere: AtomicU64,
-    pub taken_elsewhere: AtomicU64,
-    pub aborted: AtomicU64,
-    pub lent: AtomicU64,
-    pub lent_on: AtomicU64,
-    pub moved: AtomicU64,
-    pub mapped: AtomicU64,
-    pub conflicts: AtomicU64,
-    pub abandoned: AtomicU64,
-    pub restarted: AtomicU64,
-    pub poisoned: AtomicU64,
-}
-
-fn note(of: &AtomicU64) {
-    of.fetch_add(1, SeqCst);
-}
+use super::stores::{Borrowed, LenderStore, Lends, Parcel, Store};
+use super::watch::{Floor, Log};
+use crate::mock_region::{Limits, MockHost, Recipient, some_access, some_span};
 
 /// The guests of this test.
-enum TestGuests {}
+pub(super) enum TestGuests {}
 
 type Mailbox = tombolo_exchange::Mailbox<TestGuests>;
 type Inbox = tombolo_exchange::Inbox<TestGuests>;
@@ -101,34 +41,14 @@ impl ExchangeTypes for TestGuests {
     type Error = Failed;
 }
 
-/// Notices guests of a strand that run at once.
-#[derive(Debug, Default)]
-struct Floor(Notes<(Option<ThreadId>, usize)>);
-
-impl Floor {
-    /// Runs a part of a guest, perhaps inside of another one of the strand.
-    fn run<R>(&self, act: impl FnOnce() -> R) -> R {
-        let here = thread::current().id();
-        let mut floor = self.0.lock().expect("nobody panics");
-        let (thread, depth) = &mut *floor;
-        assert!(*depth == 0 || *thread == Some(here), "two run at once");
-        (*thread, *depth) = (Some(here), *depth + 1);
-        drop(floor);
-        step();
-        let result = act();
-        self.0.lock().expect("nobody panics").1 -= 1;
-        result
-    }
-}
-
 /// An incarnation of a guest, as the receiver of arguments.
 #[derive(Debug)]
-struct Incarnation {
+pub(super) struct Incarnation {
     to: Recipient,
     /// Shared by the guests of its strand.
-    floor: Arc<Floor>,
+    pub(super) floor: Arc<Floor>,
     /// Whether its store is dropped.
-    store_gone: Arc<AtomicBool>,
+    pub(super) store_gone: Arc<AtomicBool>,
     /// Whether it failed and there is no next one.
     last: AtomicBool,
     /// The calls that are known to be in its queue.
@@ -143,300 +63,6 @@ impl Incarnation {
             store_gone: Arc::default(),
             last: AtomicBool::new(false),
             queued: AtomicU64::new(0),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Lends(Vec<(Arc<Shared>, LendId)>);
-
-impl LentRegions for Lends {
-    fn are_all_back(&self) -> bool {
-        let mut lends = self.0.iter();
-        lends.all(|(shared, lend)| shared.ledger().is_over(*lend))
-    }
-}
-
-/// The waits that really happen, and their times.
-#[derive(Default)]
-struct Log(Notes<(u64, Vec<Waited>)>);
-
-struct Waited {
-    edge: (usize, usize),
-    /// Of one that died, never.
-    ended: Option<u64>,
-}
-
-impl Log {
-    fn with<R>(&self, act: impl FnOnce(u64, &mut Vec<Waited>) -> R) -> R {
-        let mut log = self.0.lock().expect("nobody panics with it");
-        log.0 += 1;
-        let (now, waits) = &mut *log;
-        act(*now, waits)
-    }
-
-    fn begin(&self, from: usize, to: usize) -> (usize, u64) {
-        self.with(|now, waits| {
-            waits.push(Waited {
-                edge: (from, to),
-                ended: None,
-            });
-            (waits.len() - 1, now)
-        })
-    }
-
-    fn end(&self, (at, _): (usize, u64)) {
-        self.with(|now, waits| waits[at].ended = Some(now));
-    }
-
-    /// Everybody on the cycle waited for the next one, after the call was begun.
-    fn check(&self, cycle: &[usize], (_, since): (usize, u64)) {
-        assert_eq!(cycle.first(), cycle.last());
-        self.with(|_, waits| {
-            for edge in cycle.windows(2).map(|edge| (edge[0], edge[1])) {
-                let waited = waits
-                    .iter()
-                    .any(|it| it.edge == edge && it.ended.is_none_or(|ended| ended > since));
-                assert!(waited, "{edge:?} is no edge of {cycle:?}");
-            }
-        });
-    }
-}
-
-#[derive(Default)]
-struct Parcel(Vec<Carried>);
-
-enum Carried {
-    Moved(Region),
-    Lent(Region, LendGuard),
-}
-
-struct LendGuard {
-    shared: Arc<Shared>,
-    claim: ClaimId,
-    lend: LendId,
-}
-
-impl Drop for LendGuard {
-    fn drop(&mut self) {
-        self.shared.ledger.revoke(self.lend, |_| ());
-        self.shared.settle();
-    }
-}
-
-struct Lent {
-    shared: Arc<Shared>,
-    claim: ClaimId,
-    via: Option<LendId>,
-    lend: LendId,
-}
-
-/// A guest's store.
-struct Store {
-    memory: Memory,
-    table: BTreeMap<u32, Region>,
-    next: u32,
-    gone: Arc<AtomicBool>,
-    floor: Arc<Floor>,
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        let floor = self.floor.clone();
-        floor.run(|| {
-            if thread_rng().gen_range(0..2) == 0 {
-                self.table.clear();
-            }
-            self.memory = Memory::default();
-            self.gone.store(true, SeqCst);
-        });
-    }
-}
-
-enum Given {
-    Moved(Region),
-    Lent(Region, LendGuard, Option<LendId>),
-}
-
-impl Store {
-    fn new(incarnation: &Incarnation) -> Store {
-        Store {
-            memory: Memory::default(),
-            table: BTreeMap::new(),
-            next: 0,
-            gone: incarnation.store_gone.clone(),
-            floor: incarnation.floor.clone(),
-        }
-    }
-
-    fn push(&mut self, region: Region) -> u32 {
-        self.next += 1;
-        self.table.insert(self.next, region);
-        self.next
-    }
-
-    fn some(&self) -> Option<u32> {
-        let at = thread_rng().gen_range(0..self.table.len().max(1));
-        self.table.keys().nth(at).copied()
-    }
-
-    /// Some regions, as they go to somebody else: some lent, some moved.
-    fn pack(
-        &mut self,
-        most: usize,
-        lends: bool,
-        to: &Recipient,
-        seen: &Seen,
-    ) -> Result<(Parcel, Vec<Lent>), RegionError> {
-        let mut given = Vec::new();
-        let mut refused = None;
-        for _ in 0..thread_rng().gen_range(0..=most) {
-            let Some(key) = self.some() else { break };
-            let is_lent = self.table[&key].is_lent();
-            let moves = !lends || thread_rng().gen_range(0..4) == 0;
-            if moves && is_lent {
-                continue;
-            }
-            if moves {
-                given.push(Given::Moved(self.table.remove(&key).expect("it is there")));
-                continue;
-            }
-            let lender = &self.table[&key];
-            match lender.lend(to.owner()) {
-                Ok(region) => {
-                    let guard = LendGuard {
-                        shared: region.shared().clone(),
-                        claim: region.handle().claim(),
-                        lend: region.handle().lend().expect("it was just lent"),
-                    };
-                    note(if is_lent { &seen.lent_on } else { &seen.lent });
-                    given.push(Given::Lent(region, guard, lender.handle().lend()));
-                }
-                Err(error) => {
-                    refused.get_or_insert(error);
-                }
-            }
-        }
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        self.send(given, to, seen)
-    }
-
-    fn send(
-        &mut self,
-        given: Vec<Given>,
-        to: &Recipient,
-        seen: &Seen,
-    ) -> Result<(Parcel, Vec<Lent>), RegionError> {
-        for one in &given {
-            if let Given::Moved(region) = one {
-                region.shared().ledger().may_move(region.handle())?;
-            }
-        }
-        let mut charges: Vec<(Charge, Vec<Charge>)> = Vec::new();
-        for one in &given {
-            if let Given::Moved(region) = one {
-                let handle = to.owner().account.charge(ChargeKind::Handles, 1)?;
-                charges.push((handle, region.charge_claim(to.owner())?));
-            }
-        }
-        let mut charges = charges.into_iter();
-        let (mut parcel, mut lending) = (Parcel(Vec::new()), Vec::new());
-        for one in given {
-            match one {
-                Given::Moved(region) => {
-                    let (handle, claim) = charges.next().expect("one each");
-                    let id = region.handle().claim();
-                    self.memory
-                        .unmap_all(region.shared(), id, None, WindowEnd::Orderly);
-                    note(&seen.moved);
-                    let moved = region.transferred(to.owner(), handle, claim);
-                    parcel.0.push(Carried::Moved(moved));
-                }
-                Given::Lent(region, guard, via) => {
-                    lending.push(Lent {
-                        shared: guard.shared.clone(),
-                        claim: guard.claim,
-                        via,
-                        lend: guard.lend,
-                    });
-                    parcel.0.push(Carried::Lent(region, guard));
-                }
-            }
-        }
-        Ok((parcel, lending))
-    }
-
-    fn unpack(&mut self, parcel: Parcel) -> Borrowed {
-        let mut borrowed = Borrowed(Vec::new());
-        for one in parcel.0 {
-            match one {
-                Carried::Moved(region) => drop(self.push(region)),
-                Carried::Lent(region, guard) => borrowed.0.push((self.push(region), guard)),
-            }
-        }
-        borrowed
-    }
-}
-
-/// The borrower's side. Dropping it leaves windows to the drop of the memory.
-struct Borrowed(Vec<(u32, LendGuard)>);
-
-impl Borrowed {
-    fn end(self, store: &mut Store) {
-        for (key, guard) in self.0 {
-            guard.shared.ledger.revoke(guard.lend, |_| ());
-            let LendGuard {
-                shared,
-                claim,
-                lend,
-            } = &guard;
-            store
-                .memory
-                .unmap_all(shared, *claim, Some(*lend), WindowEnd::Orderly);
-            drop(store.table.remove(&key));
-        }
-    }
-}
-
-/// The store of a caller that lends.
-struct LenderStore<'a> {
-    store: &'a mut Store,
-    seen: &'a Seen,
-}
-
-impl Lender<TestGuests> for LenderStore<'_> {
-    type Lending = Vec<Lent>;
-    type Error = Infallible;
-
-    fn lends(lending: &Vec<Lent>) -> Lends {
-        let lends = lending.iter();
-        Lends(lends.map(|it| (it.shared.clone(), it.lend)).collect())
-    }
-
-    async fn wait_until_over(lending: &Vec<Lent>) {
-        for lent in lending {
-            lent.shared.ledger.over(lent.lend).await;
-        }
-    }
-
-    fn end(&mut self, lending: Vec<Lent>) -> Result<(), Infallible> {
-        for lent in lending {
-            lent.shared.check_over(lent.lend);
-        }
-        Ok(())
-    }
-
-    fn abandon(&mut self, lending: Vec<Lent>) {
-        for lent in lending {
-            note(&self.seen.abandoned);
-            let Lent {
-                shared, claim, via, ..
-            } = &lent;
-            self.store
-                .memory
-                .unmap_all(shared, *claim, *via, WindowEnd::Died);
         }
     }
 }
@@ -458,7 +84,7 @@ struct App {
     seen: Arc<Seen>,
 }
 
-struct Guest {
+pub(super) struct Guest {
     app: Arc<App>,
     mailbox: Arc<Mailbox>,
     stop_signal: Arc<StopSignal>,
@@ -554,7 +180,7 @@ fn new_mailbox(
 }
 
 /// A request to act for the caller.
-struct Visit {
+pub(super) struct Visit {
     params: Parcel,
     depth: u32,
     caller: Recipient,

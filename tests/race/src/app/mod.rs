@@ -2,4 +2,7 @@
 
 pub mod calls;
 pub mod channel_actors;
+pub mod plan;
 mod stop;
+mod stores;
+mod watch;
