@@ -100,6 +100,19 @@ fn until_pinned(server: &Server, bytes: usize) {
     }
 }
 
+/// Waits until the server has created this many regions.
+fn until_created(server: &Server, regions: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let counts = server.plugins.host().counts();
+        if counts.regions_created >= regions {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{counts:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Waits until no body pins anything.
 fn until_unpinned(server: &Server) {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -147,8 +160,8 @@ fn body_waits_for_memory_of_others() {
     until_pinned(&server, 4 * MIB);
     thread::scope(|scope| {
         let second = scope.spawn(|| server.post("/translate", &body));
-        // It is probably waiting by then. If it is not, it has nothing to wait for.
-        thread::sleep(Duration::from_millis(100));
+        // From then on it waits: it has a region, and there is no room to pin a byte of it.
+        until_created(&server, 2);
         first.write_all(&body[4 * MIB - 1..]).unwrap();
         let replies = [Server::reply(&mut first).unwrap(), second.join().unwrap()];
         for reply in replies {
