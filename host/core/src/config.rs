@@ -31,8 +31,9 @@ use tombolo_region::{GRANULE, RegionName, Span};
 /// Blocks for some milliseconds, because it compiles and runs a tiny module.
 ///
 /// When a store is dropped, the reservations of its memories wait for reuse: 32 in the process,
-/// with up to 256 KiB of zero pages each, which the kernel may take if memory is short. Those of
-/// memories that grew beyond 64 MiB are unmapped.
+/// with up to 2 MiB of zero pages each and 8 MiB in all, which the kernel may take if memory is
+/// short. Those of memories that grew beyond 64 MiB are unmapped. Memories of 4 MiB and more get
+/// huge pages if the kernel permits them, and are then resident in steps of 2 MiB.
 ///
 /// # What it changes about signals
 ///
