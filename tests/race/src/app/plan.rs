@@ -1,4 +1,4 @@
-//! What is tried, and what came of it.
+//! The shape of an app to explore, and the outcomes of its runs.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
