@@ -56,7 +56,7 @@ impl ChannelTypes for AppRegions {
             region = region.name(),
             id = %region.id(),
             from,
-            to = to.owner().name,
+            to = &*to.owner().name,
             "region moved"
         );
     }
@@ -355,6 +355,6 @@ mod tests {
         assert!(text.contains("regions"), "{text}");
         let to = host.context("2").build().recipient();
         let received = receiver.try_receive(&to).unwrap();
-        assert_eq!(received.regions[0].owner().name, "2");
+        assert_eq!(&*received.regions[0].owner().name, "2");
     }
 }

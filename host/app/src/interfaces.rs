@@ -239,7 +239,7 @@ fn send(
         false => Ok(bytes.to_vec()),
     };
     let state = store.data_mut();
-    let from = state.regions.owner().name.as_str().into();
+    let from = state.regions.owner().name.as_ref().into();
     let table = state.regions.region_table();
     let regions = regions.into_iter().map(|region| table.delete(region));
     let mut message = Message {

@@ -225,7 +225,7 @@ mod tests {
         let to = host.context("1").build().recipient();
         let opened = scopes.open(id(1), "s", "n", &to).unwrap();
         assert_eq!((opened.id(), opened.rights()), (region.id(), Rights::READ));
-        assert_eq!(opened.owner().name, "1");
+        assert_eq!(&*opened.owner().name, "1");
         assert_eq!(scopes.open(id(0), "s", "n", &to).unwrap().rights(), all);
         let again = scopes.publish(id(0), "s", "n".into(), &region, all);
         assert!(matches!(again, Err(ScopeError::Taken)));

@@ -249,7 +249,7 @@ fn map_probe(
     let start = record.base() + usize::try_from(GRANULE).expect("64 KiB");
     let length = usize::try_from(Span::whole(GRANULE).length()).expect("64 KiB");
     record
-        .adopt(store, false)
+        .adopt(store, &"prepare".into(), false)
         .and_then(|mark| {
             let range = start..start + length;
             let perms = Perms::Read;

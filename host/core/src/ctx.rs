@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tombolo_region::{Access, Account, ChargeKind, LiveOwner};
 use wasmtime::component::ResourceTable;
-use wasmtime::{AsContextMut, CallHook, Store, StoreContextMut};
 
 use crate::error::RegionError;
 use crate::host::{Owner, Region, RegionHost, RegionUsage};
 use crate::identity::RegionId;
 use crate::limits::Limits;
 use crate::region_table::RegionTable;
-use crate::sys::{StoreId, StoreMark, ViolationSite};
+use crate::sys::{StoreId, StoreMark};
+use crate::violation::WriteViolation;
 
 /// The number of different windows to remember for the report. Older ones are forgotten.
 const WINDOW_NOTES: usize = 64;
@@ -45,7 +45,8 @@ impl Strand {
 
 /// The handles and windows of one guest, on its account.
 ///
-/// It belongs into the data of the guest's store, behind a [`RegionView`]. Dropping it, or
+/// It belongs into the data of the guest's store, behind a [`RegionView`] or a
+/// [getter](crate::guest_in). Dropping it, or
 /// swapping it out of the store, ends no window and releases no lock: that happens when the
 /// store is dropped.
 pub struct RegionCtx {
@@ -271,7 +272,7 @@ impl RegionCtx {
     /// Fails if the guest wrote to a read-only window through host code, by `memory.copy` for
     /// example. Such a guest must not go on. (A plain store of wasm traps by itself.)
     ///
-    /// [`attach`] makes this check by itself. Programs that need their store's call hook for
+    /// [`attach`](crate::attach) makes this check by itself. Programs that need their store's call hook for
     /// something else call this there, or when a call into the guest has returned. The functions
     /// of `tombolo:memory` check first of all, and trap. Until the check the guest harms nobody
     /// but itself: its write went to a private copy.
@@ -280,7 +281,7 @@ impl RegionCtx {
     ///
     /// The mark of this write belongs to the store. If the context has just replaced another one
     /// in the store's data, this finds it only once the guest has called a function of
-    /// `tombolo:memory`. [`check`] finds it at once.
+    /// `tombolo:memory`. [`check`](crate::check) finds it at once.
     ///
     /// # Errors
     ///
@@ -288,10 +289,7 @@ impl RegionCtx {
     #[inline]
     pub fn check(&self) -> Result<(), WriteViolation> {
         match &self.mark {
-            Some(mark) if mark.has_violation() => Err(WriteViolation {
-                guest: self.name().to_owned(),
-                site: mark.violation(),
-            }),
+            Some(mark) if mark.has_violation() => Err(WriteViolation::of(mark)),
             _ => Ok(()),
         }
     }
@@ -355,10 +353,7 @@ impl RegionCtx {
     /// Returns the violation that a fault at an address of the guest's memory was, if it was one.
     pub(crate) fn explain_fault(&self, address: usize) -> Option<WriteViolation> {
         let site = self.mark.as_ref()?.explain(address)?;
-        Some(WriteViolation {
-            guest: self.name().to_owned(),
-            site: Some(site),
-        })
+        Some(WriteViolation::at(self.owner.name.clone(), site))
     }
 
     /// Returns how many regions the guest has created.
@@ -375,71 +370,12 @@ impl fmt::Debug for RegionCtx {
     }
 }
 
-/// Access to the [`RegionCtx`] in a store's data.
+/// Access to the [`RegionCtx`] in a store's data: the short way for stores with one guest. Data of
+/// other types are reached by getters; see [`guest_in`](crate::guest_in).
 pub trait RegionView: Send + 'static {
     /// Returns the context. It must be the same one for as long as the store lives. Swapping it
     /// for another guest's mixes up what the two may do, but never whose memory is mapped.
     fn region_ctx(&mut self) -> &mut RegionCtx;
-}
-
-/// Returns the context in the store in hand, and the store's identity. From here on the context
-/// knows its store.
-#[inline]
-pub(crate) fn bound<'a, T: RegionView>(
-    store: &'a mut StoreContextMut<'_, T>,
-) -> (StoreId, &'a mut RegionCtx) {
-    let id = StoreId::of(&*store);
-    let ctx = store.data_mut().region_ctx();
-    ctx.bind(id);
-    (id, ctx)
-}
-
-/// Fails if the guest of the store in hand wrote to a read-only window through host code. Unlike
-/// [`RegionCtx::check`], it also finds the write if the context has just replaced the one with
-/// which the guest mapped the window.
-///
-/// # Errors
-///
-/// [`WriteViolation`] names the place.
-pub fn check<T: RegionView>(mut store: impl AsContextMut<Data = T>) -> Result<(), WriteViolation> {
-    let mut store = store.as_context_mut();
-    let (_, ctx) = bound(&mut store);
-    ctx.check()
-}
-
-/// Makes calls into the guest of this store fail with a [`WriteViolation`] once the guest has
-/// written to a read-only window through host code, by `memory.copy` for example. Call it once,
-/// when the store is new.
-///
-/// The guest is stopped when it next calls the host or returns to it. Do not enter the store
-/// again then. (A plain store of wasm to a read-only window traps by itself, attached or not.)
-///
-/// This sets the store's [call hook]. A store has only one, so `attach` replaces an earlier
-/// hook, and a later one replaces it. Programs with a hook of their own call
-/// [`RegionCtx::check`] or [`check`] in it.
-///
-/// The hook runs each time that wasm and the host call each other or return. Each time costs an
-/// indirect call and the load of an atomic. It takes no lock and does not block.
-///
-/// [call hook]: wasmtime::Store::call_hook
-pub fn attach<T: RegionView>(store: &mut Store<T>) {
-    // The mark belongs to the store, and is there from its first window on. From then on it
-    // makes no difference which context is in the store's data.
-    let mut mark: Option<Arc<StoreMark>> = None;
-    store.call_hook(move |mut store, hook| {
-        if let CallHook::CallingWasm = hook {
-            return Ok(());
-        }
-        if mark.is_none() {
-            let id = StoreId::of(&store);
-            let known = store.data_mut().region_ctx().mark.as_ref();
-            mark = known.filter(|mark| mark.is_of(id)).cloned();
-        }
-        match &mark {
-            Some(mark) if mark.has_violation() => Ok(check(store)?),
-            _ => Ok(()),
-        }
-    });
 }
 
 /// Moves a region to another holder, which has no store, or whose store has no window on it.
@@ -455,43 +391,3 @@ pub(crate) fn receive(region: Region, to: &Arc<Owner>) -> Result<Region, (Region
         Err(error) => Err((region, error)),
     }
 }
-
-/// A guest wrote to a read-only window. Nobody else saw that: the write went to a private copy.
-#[derive(Debug, Clone)]
-pub struct WriteViolation {
-    guest: String,
-    site: Option<ViolationSite>,
-}
-
-impl WriteViolation {
-    /// Returns the name of the guest.
-    #[must_use]
-    pub fn guest(&self) -> &str {
-        &self.guest
-    }
-
-    /// Returns the name of the region, if the window still exists.
-    #[must_use]
-    pub fn region(&self) -> Option<&str> {
-        self.site.as_ref().map(|site| &*site.region)
-    }
-
-    /// Returns the position of the first byte that was written to, from the start of the
-    /// region, if the window still exists.
-    #[must_use]
-    pub fn offset(&self) -> Option<u64> {
-        self.site.as_ref().map(|site| site.offset)
-    }
-}
-
-impl fmt::Display for WriteViolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "guest `{}` wrote to its read-only window", self.guest)?;
-        match &self.site {
-            Some(at) => write!(f, " on region `{}` at offset {:#x}", at.region, at.offset),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for WriteViolation {}

@@ -1,4 +1,4 @@
-//! Regions between the host program and the guest of one store.
+//! Regions between the host program and one guest.
 //!
 //! | the export | the host program |
 //! |---|---|
@@ -6,18 +6,17 @@
 //! | takes `region` | [`Region::give`] |
 //! | returns `region` | [`Region::take`] |
 //!
-//! All three need the store, because they unmap windows in its memories or put a handle into
-//! its table. For calls from store to store, see [`Parcel`](crate::Parcel).
+//! All three take the guest with its store in hand, because they unmap windows in its memories or
+//! put a handle into its table. For calls from guest to guest, see [`Parcel`](crate::Parcel).
 
-use wasmtime::AsContextMut;
 use wasmtime::component::Resource;
 
 use tombolo_region::{Rights, WindowEnd, escape};
 
-use crate::ctx::{RegionView, bound, receive};
+use crate::ctx::receive;
 use crate::error::RegionError;
+use crate::guest::AsGuest;
 use crate::host::Region;
-use crate::sys::StoreId;
 use crate::transfer::{Borrowed, PackError, Transfer};
 use crate::window::unmap_all;
 
@@ -49,12 +48,8 @@ impl LentRegion {
     /// # Errors
     ///
     /// As [`Borrowed::end`].
-    pub fn end<T: RegionView, R>(
-        self,
-        store: impl AsContextMut<Data = T>,
-        returned: wasmtime::Result<R>,
-    ) -> wasmtime::Result<R> {
-        self.borrowed.end(store, returned)
+    pub fn end<R>(self, guest: impl AsGuest, returned: wasmtime::Result<R>) -> wasmtime::Result<R> {
+        self.borrowed.end(guest, returned)
     }
 }
 
@@ -71,7 +66,7 @@ pub struct GiveError {
 }
 
 impl Region {
-    /// Lends the region to the guest in the store in hand, with the given rights except
+    /// Lends the region to the guest in hand, with the given rights except
     /// [`Rights::SHARE`]. Pass [`LentRegion::resource`] to the export, and call
     /// [`LentRegion::end`] when it has returned.
     ///
@@ -83,20 +78,16 @@ impl Region {
     /// [`RegionError::OtherHost`]; [`RegionError::WouldBlock`] while a guard of the host
     /// program lives on the claim; [`RegionError::Purged`]; [`RegionError::Exhausted`] for the
     /// guest's limits.
-    pub fn lend<T: RegionView>(
-        &self,
-        mut store: impl AsContextMut<Data = T>,
-        rights: Rights,
-    ) -> Result<LentRegion, RegionError> {
-        let mut store = store.as_context_mut();
-        let id = StoreId::of(&store);
-        let ctx = store.data_mut().region_ctx();
+    pub fn lend(&self, mut guest: impl AsGuest, rights: Rights) -> Result<LentRegion, RegionError> {
+        let mut guest = guest.as_guest();
+        let id = guest.store_id();
+        let ctx = guest.region_ctx();
         let region = self.lend_to(rights.without(Rights::SHARE), &ctx.owner)?;
         let (rep, borrowed) = Borrowed::push(ctx, id, region);
         Ok(LentRegion { rep, borrowed })
     }
 
-    /// Moves the region to the guest in the store in hand, for good. Pass the handle that this
+    /// Moves the region to the guest in hand, for good. Pass the handle that this
     /// returns to an export that takes `region`. The region needs [`Rights::SHARE`].
     ///
     /// Does not block, and costs the same for regions of all sizes. If the handle is never
@@ -107,12 +98,9 @@ impl Region {
     /// [`GiveError`] returns the region, with [`RegionError::NotPermitted`],
     /// [`RegionError::OtherHost`], [`RegionError::WouldBlock`] while a guard of it lives, or
     /// [`RegionError::Exhausted`] for the guest's limits.
-    pub fn give<T: RegionView>(
-        self,
-        mut store: impl AsContextMut<Data = T>,
-    ) -> Result<Resource<Region>, GiveError> {
-        let mut store = store.as_context_mut();
-        let ctx = store.data_mut().region_ctx();
+    pub fn give(self, mut guest: impl AsGuest) -> Result<Resource<Region>, GiveError> {
+        let mut guest = guest.as_guest();
+        let ctx = guest.region_ctx();
         let owner = ctx.owner.clone();
         let region = receive(self, &owner).map_err(|(region, reason)| GiveError {
             region: Box::new(region),
@@ -124,7 +112,7 @@ impl Region {
             .expect("the account counts handles"))
     }
 
-    /// Takes a region that an export of the guest in the store in hand returned as `region`: a
+    /// Takes a region that an export of the guest in hand returned as `region`: a
     /// move to the host program. The guest's windows on that claim are unmapped.
     ///
     /// Does not block. Costs one system call for each of those windows.
@@ -134,12 +122,9 @@ impl Region {
     /// [`PackError::Refused`] if the guest may not move it. [`PackError::Fatal`] if `resource`
     /// is no handle of this guest, or its memory cannot be restored. The handle is dropped
     /// then.
-    pub fn take<T: RegionView>(
-        mut store: impl AsContextMut<Data = T>,
-        resource: Resource<Region>,
-    ) -> Result<Region, PackError> {
-        let mut store = store.as_context_mut();
-        let (id, ctx) = bound(&mut store);
+    pub fn take(mut guest: impl AsGuest, resource: Resource<Region>) -> Result<Region, PackError> {
+        let mut guest = guest.as_guest();
+        let (id, ctx) = guest.bound();
         ctx.check().map_err(wasmtime::Error::from)?;
         let to = ctx.host().own().clone();
         let region = ctx.region_table.delete(resource);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use tombolo_region::{Account, Charge, LedgerError, Quota, Rights, WindowEnd};
+use wasmtime::StoreContextMut;
 use wasmtime::component::{ResourceAny, Val};
-use wasmtime::{AsContextMut, StoreContextMut};
 
 /// Sets the options of a configuration, without touching the process.
 pub use crate::config::settle;
@@ -27,11 +27,13 @@ pub use crate::walk::{each_resource, fold_parts};
 #[cfg(feature = "parallel-compilation")]
 pub use crate::parallel::compile_in_parallel;
 
-use crate::ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WindowNote, WriteViolation};
+use crate::ctx::{RegionCtx, RegionCtxBuilder, Strand, WindowNote};
 use crate::error::RegionError;
+use crate::guest::AsGuest;
 use crate::host::{Region, RegionHost, RegionUsage};
 use crate::limits::Limits;
 use crate::transfer::{Borrowed, Lending, PackError, Parcel, Recipient};
+use crate::violation::WriteViolation;
 
 /// The system below.
 ///
@@ -271,8 +273,8 @@ pub trait ParcelInternals: Sized {
     /// # Errors
     ///
     /// [`PackError`].
-    fn pack_regions<T: RegionView>(
-        store: impl AsContextMut<Data = T>,
+    fn pack_regions(
+        guest: impl AsGuest,
         vals: Vec<Val>,
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError>;
@@ -285,32 +287,32 @@ pub trait ParcelInternals: Sized {
     /// # Errors
     ///
     /// As [`Parcel::discard`], and the errors of `other`.
-    fn discard_regions<T: RegionView>(
-        store: impl AsContextMut<Data = T>,
+    fn discard_regions<S: AsGuest>(
+        guest: S,
         vals: &mut [Val],
-        other: impl FnMut(&mut StoreContextMut<'_, T>, ResourceAny) -> wasmtime::Result<()>,
+        other: impl FnMut(&mut StoreContextMut<'_, S::Data>, ResourceAny) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()>;
 }
 
 impl ParcelInternals for Parcel {
-    fn pack_regions<T: RegionView>(
-        store: impl AsContextMut<Data = T>,
+    fn pack_regions(
+        guest: impl AsGuest,
         vals: Vec<Val>,
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
-        Parcel::pack_regions(store, vals, to)
+        Parcel::pack_regions(guest, vals, to)
     }
 
     fn plain(vals: Vec<Val>) -> (Parcel, Lending) {
         Parcel::plain(vals)
     }
 
-    fn discard_regions<T: RegionView>(
-        store: impl AsContextMut<Data = T>,
+    fn discard_regions<S: AsGuest>(
+        guest: S,
         vals: &mut [Val],
-        other: impl FnMut(&mut StoreContextMut<'_, T>, ResourceAny) -> wasmtime::Result<()>,
+        other: impl FnMut(&mut StoreContextMut<'_, S::Data>, ResourceAny) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()> {
-        Parcel::discard_regions(store, vals, other)
+        Parcel::discard_regions(guest, vals, other)
     }
 }
 
@@ -330,13 +332,13 @@ pub trait BorrowedInternals {
     /// # Errors
     ///
     /// As [`Borrowed::end`].
-    fn end_each<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<bool>;
+    fn end_each(self, guest: impl AsGuest) -> wasmtime::Result<bool>;
 }
 
 impl BorrowedInternals for Borrowed {
     #[inline]
-    fn end_each<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<bool> {
-        self.end_each(store, WindowEnd::Orderly)
+    fn end_each(self, guest: impl AsGuest) -> wasmtime::Result<bool> {
+        self.end_each(guest, WindowEnd::Orderly)
     }
 }
 

@@ -52,6 +52,7 @@
 //! |---|---|
 //! | engines | [`prepare`] |
 //! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
+//! | stores with data of any type | [`add_to_linker_with`], [`guest_in`], [`AsGuest`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
 //! | regions in and out of one guest | [`Region::lend`], [`Region::give`], [`Region::take`] |
 //! | guests that write to read-only windows | [`attach`], [`WriteViolation`] |
@@ -80,6 +81,7 @@
 mod config;
 mod ctx;
 mod error;
+mod guest;
 mod handover;
 mod host;
 mod identity;
@@ -94,13 +96,15 @@ pub mod regions;
 mod sys;
 mod time;
 mod transfer;
+mod violation;
 mod walk;
 mod window;
 mod wit;
 
 pub use config::{PrepareError, prepare};
-pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand, WriteViolation, attach, check};
+pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand};
 pub use error::RegionError;
+pub use guest::{AsGuest, GuestIn, attach, check, guest_in};
 pub use handover::{GiveError, LentRegion};
 pub use host::{
     HostCounts, IncomingRegion, MarginKeeper, PressureChanges, PressureMonitor, ReadGuard, Region,
@@ -110,9 +114,13 @@ pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};
-pub use wit::add_to_linker;
+pub use violation::WriteViolation;
 #[cfg(feature = "wasi-io")]
-pub use wit::{add_pressure_to_linker, add_waits_to_linker};
+pub use wit::{
+    add_pressure_to_linker, add_pressure_to_linker_with, add_waits_to_linker,
+    add_waits_to_linker_with,
+};
+pub use wit::{add_to_linker, add_to_linker_with};
 
 pub use wasmtime;
 #[cfg(feature = "wasi-io")]

@@ -85,7 +85,7 @@ impl WindowObserver for WindowOwner {
             tracing::warn!(
                 region = %self.region.inner.name,
                 id = %self.region.inner.id,
-                guest = self.region.owner.name,
+                guest = &*self.region.owner.name,
                 "region poisoned: a writer died while it had a window"
             );
         }
@@ -119,7 +119,7 @@ impl Window {
         };
         let first = (at.address - memory.base()) as u64;
         Span::check_memory(first, length, memory.size() as u64).map_err(RegionError::from)?;
-        ctx.mark = Some(memory.adopt(store, ctx.entered_by_us)?);
+        ctx.mark = Some(memory.adopt(store, &ctx.owner.name, ctx.entered_by_us)?);
         let owner = region.owner();
         let charge = owner
             .account
@@ -244,7 +244,7 @@ impl Window {
 }
 
 /// Returns how many VMA splits windows may still make in a memory of a guest, which has other
-/// memories besides.
+/// memories besides. Those of other guests of the store do not count.
 fn splits_left(ctx: &RegionCtx, owner: &Owner, memory: &Arc<MemoryRecord>) -> u64 {
     let mark = ctx.mark.as_ref();
     let elsewhere = mark.map_or(0, |mark| mark.splits_elsewhere(memory));

@@ -19,8 +19,8 @@ const REMEMBERED: usize = 64;
 /// A holder of regions: a guest, or the host program.
 #[derive(Debug)]
 pub struct Owner {
-    /// The name of the guest.
-    pub name: String,
+    /// The name of the guest. No other guest has the same `Arc`.
+    pub name: Arc<str>,
     /// The account that pays for the claims.
     pub account: Arc<Account>,
     pub(crate) limits: Limits,
@@ -48,7 +48,7 @@ impl Owner {
     ) -> Arc<Owner> {
         Arc::new(Owner {
             host,
-            name,
+            name: name.into(),
             account,
             limits,
             freed: AtomicU64::new(0),

@@ -13,11 +13,11 @@ use tombolo_test_util::child::{again, alone};
 use wasmtime::Config;
 
 use crate::config::prepare;
-use crate::ctx::WriteViolation;
 use crate::host::{Region, RegionHost};
 use crate::sys::StoreId;
 use crate::sys::kernel::refusals;
 use crate::sys::parking;
+use crate::violation::WriteViolation;
 use crate::window::mask_all;
 use crate::wit::windows::WitAccess::{Read, Write};
 

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 
 use tombolo_region::WindowEnd;
-use wasmtime::AsContextMut;
 use wasmtime::component::{Resource, ResourceAny};
 
 use super::few::Few;
 use super::lending::LendRevoker;
-use crate::ctx::{RegionCtx, RegionView};
+use crate::ctx::RegionCtx;
+use crate::guest::AsGuest;
 use crate::host::Region;
 use crate::sys::StoreId;
 
@@ -70,29 +70,25 @@ impl Borrowed {
     ///
     /// The error of the call, or an error of the callee's state. The callee cannot go on then:
     /// drop its store.
-    pub fn end<T: RegionView, R>(
-        self,
-        store: impl AsContextMut<Data = T>,
-        returned: wasmtime::Result<R>,
-    ) -> wasmtime::Result<R> {
+    pub fn end<R>(self, guest: impl AsGuest, returned: wasmtime::Result<R>) -> wasmtime::Result<R> {
         let end = match &returned {
             Ok(_) => WindowEnd::Orderly,
             Err(_) => WindowEnd::Died,
         };
-        let ended = self.end_each(store, end);
+        let ended = self.end_each(guest, end);
         // After a failure wasmtime may not release the handle.
         returned.and_then(|value| ended.map(|_| value))
     }
 
     /// Ends the lends as [`end`](Borrowed::end) does. Returns whether all of them are over then.
     #[inline]
-    pub(crate) fn end_each<T: RegionView>(
+    pub(crate) fn end_each(
         self,
-        mut store: impl AsContextMut<Data = T>,
+        mut guest: impl AsGuest,
         end: WindowEnd,
     ) -> wasmtime::Result<bool> {
-        let mut store = store.as_context_mut();
-        let id = StoreId::of(&store);
+        let mut guest = guest.as_guest();
+        let id = guest.store_id();
         if self.lent.as_slice().iter().any(|one| one.store != id) {
             wasmtime::bail!("the lend is to another store than the one in hand");
         }
@@ -108,11 +104,11 @@ impl Borrowed {
             over &= guard.was_over();
             let taken = match any {
                 // Takes the handle out of wasmtime's table as well.
-                Some(any) => any.try_into_resource::<Region>(&mut store).map(|_| ()),
+                Some(any) => any.try_into_resource::<Region>(guest.store()).map(|_| ()),
                 None => Ok(()),
             };
-            let ctx = store.data_mut().region_ctx();
-            let dropped = ctx.region_table.delete(Resource::<Region>::new_own(rep));
+            let table = &mut guest.region_ctx().region_table;
+            let dropped = table.delete(Resource::<Region>::new_own(rep));
             let dropped = dropped.map(|region| guard.drop_revoked(region));
             unmapped.map_err(wasmtime::Error::from)?;
             taken?;

@@ -7,7 +7,6 @@ use wasmtime::AsContextMut;
 
 use super::Recipient;
 use super::few::Few;
-use crate::ctx::RegionView;
 use crate::error::{MemoryError, RegionError};
 use crate::host::{Region, RegionInner};
 use crate::sys::StoreId;
@@ -180,7 +179,7 @@ impl Lending {
     /// If the lends are not [over](Lending::is_over), or the kernel refuses to map the windows.
     /// The lender cannot go on then.
     #[inline]
-    pub fn end<T: RegionView>(self, store: impl AsContextMut<Data = T>) -> wasmtime::Result<()> {
+    pub fn end(self, store: impl AsContextMut) -> wasmtime::Result<()> {
         if !self.is_over() {
             wasmtime::bail!("the lender may go on only when the lend is over");
         }
@@ -197,10 +196,7 @@ impl Lending {
     /// # Errors
     ///
     /// If the memory could not be restored. Do not enter the lender again then.
-    pub fn abandon<T: RegionView>(
-        self,
-        store: impl AsContextMut<Data = T>,
-    ) -> wasmtime::Result<()> {
+    pub fn abandon(self, store: impl AsContextMut) -> wasmtime::Result<()> {
         let store = StoreId::of(store);
         let mut result = Ok(());
         for lent in self.lent.as_slice().iter() {

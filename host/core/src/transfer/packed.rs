@@ -4,17 +4,18 @@ use std::mem::take;
 
 use tombolo_region::{Charge, ChargeKind, Rights, WindowEnd};
 use wasmtime::component::Resource;
-use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::Recipient;
 use super::borrowed::{Borrowed, BorrowedOne};
 use super::error::{PackError, Transfer};
 use super::few::Few;
 use super::lending::{LendRevoker, Lending, Lent};
-use crate::ctx::{RegionCtx, RegionView, WriteViolation, bound};
+use crate::ctx::RegionCtx;
 use crate::error::RegionError;
+use crate::guest::AsGuest;
 use crate::host::Region;
 use crate::sys::StoreId;
+use crate::violation::WriteViolation;
 use crate::window::{mask_all, unmap_all};
 
 /// Regions without a store: those of a [`Parcel`](crate::Parcel), or of a call whose types are
@@ -30,7 +31,7 @@ pub(super) enum PackedRegion {
     Lent(Region, LendRevoker),
 }
 
-/// Handles that are being taken out of a sender's store.
+/// Handles that are being taken out of a sender.
 pub(super) struct Packing<'a> {
     to: &'a Recipient,
     packed: &'a mut PackedRegions,
@@ -43,8 +44,8 @@ pub(super) struct Packing<'a> {
 
 impl<'a> Packing<'a> {
     #[inline]
-    pub(super) fn new<T: RegionView>(
-        store: &mut StoreContextMut<'_, T>,
+    pub(super) fn new(
+        guest: &mut impl AsGuest,
         to: &'a Recipient,
         packed: &'a mut PackedRegions,
         lending: &'a mut Lending,
@@ -55,11 +56,11 @@ impl<'a> Packing<'a> {
             lending,
             moves: false,
             refused: None,
-            violation: bound(store).1.check(),
+            violation: guest.as_guest().bound().1.check(),
         }
     }
 
-    /// Takes one handle out of the sender's store. If it is a borrowed one, begins the lend. A
+    /// Takes one handle out of the sender. If it is a borrowed one, begins the lend. A
     /// refusal comes with [`send`](Packing::send), so that all handles are taken.
     ///
     /// # Errors
@@ -109,10 +110,7 @@ impl<'a> Packing<'a> {
     ///
     /// [`PackError`]. Drop the packed regions and the lends then.
     #[inline]
-    pub(super) fn send<T: RegionView>(
-        self,
-        store: &mut StoreContextMut<'_, T>,
-    ) -> Result<(), PackError> {
+    pub(super) fn send(self, guest: &mut impl AsGuest) -> Result<(), PackError> {
         let Packing {
             to,
             packed,
@@ -125,8 +123,9 @@ impl<'a> Packing<'a> {
         if let Some(error) = refused {
             return Err(error);
         }
-        let id = StoreId::of(&*store);
-        let keep_mapped = store.data_mut().region_ctx().keep_mapped;
+        let mut guest = guest.as_guest();
+        let id = guest.store_id();
+        let keep_mapped = guest.region_ctx().keep_mapped;
         if moves {
             *packed = take(packed).moved(id, to)?;
         }
@@ -150,7 +149,7 @@ impl<'a> Packing<'a> {
             tracing::debug!(
                 region = %region.inner().name,
                 id = %region.id(),
-                to = to.0.name,
+                to = &*to.0.name,
                 "region lent"
             );
         }
@@ -159,42 +158,42 @@ impl<'a> Packing<'a> {
 }
 
 impl PackedRegions {
-    /// Takes handles out of the store in hand: moves the owned ones, and lends the borrowed ones.
+    /// Takes handles out of the guest in hand: moves the owned ones, and lends the borrowed ones.
     /// They are added to these regions, and the lends to `lending`.
     ///
     /// # Errors
     ///
     /// [`PackError`]. All of the handles are taken then too. Drop `self` and `lending` then.
     #[inline]
-    pub fn pack<T: RegionView>(
+    pub fn pack(
         &mut self,
-        mut store: impl AsContextMut<Data = T>,
+        mut guest: impl AsGuest,
         handles: impl IntoIterator<Item = Resource<Region>>,
         to: &Recipient,
         lending: &mut Lending,
     ) -> Result<(), PackError> {
-        let mut store = store.as_context_mut();
-        let mut packing = Packing::new(&mut store, to, self, lending);
+        let mut guest = guest.as_guest();
+        let mut packing = Packing::new(&mut guest, to, self, lending);
         for handle in handles {
-            packing.take(store.data_mut().region_ctx(), handle)?;
+            packing.take(guest.region_ctx(), handle)?;
         }
-        packing.send(&mut store)
+        packing.send(&mut guest)
     }
 
-    /// Takes handles out of the store in hand and drops them, for a call that is refused before
+    /// Takes handles out of the guest in hand and drops them, for a call that is refused before
     /// it begins. The sender's windows stay.
     ///
     /// # Errors
     ///
     /// If they are no handles of this guest.
-    pub fn discard<T: RegionView>(
-        mut store: impl AsContextMut<Data = T>,
+    pub fn discard(
+        mut guest: impl AsGuest,
         handles: impl IntoIterator<Item = Resource<Region>>,
     ) -> wasmtime::Result<()> {
-        let mut store = store.as_context_mut();
+        let mut guest = guest.as_guest();
         for handle in handles {
             if handle.owned() {
-                store.data_mut().region_ctx().region_table.delete(handle)?;
+                guest.region_ctx().region_table.delete(handle)?;
             }
         }
         Ok(())
@@ -253,8 +252,8 @@ impl PackedRegions {
             tracing::debug!(
                 region = %region.inner().name,
                 id = %region.id(),
-                from = region.owner().name,
-                to = to.0.name,
+                from = &*region.owner().name,
+                to = &*to.0.name,
                 "region moved"
             );
             let region = region.transferred(&to.0, handle, claim);
@@ -278,22 +277,22 @@ impl PackedRegions {
         self.carried.into_vec().into_iter()
     }
 
-    /// Puts the regions into the store in hand, and passes their handles to `put`: owned ones,
+    /// Puts the regions into the guest in hand, and passes their handles to `put`: owned ones,
     /// or borrowed ones for the length of the call. Adds the lends to `borrowed`.
     ///
     /// # Errors
     ///
     /// As [`Parcel::unpack`](crate::Parcel::unpack).
     #[inline]
-    pub fn unpack<T: RegionView>(
+    pub fn unpack(
         self,
-        mut store: impl AsContextMut<Data = T>,
+        mut guest: impl AsGuest,
         borrowed: &mut Borrowed,
         mut put: impl FnMut(Resource<Region>),
     ) -> wasmtime::Result<()> {
-        let mut store = store.as_context_mut();
-        let id = StoreId::of(&store);
-        let ctx = store.data_mut().region_ctx();
+        let mut guest = guest.as_guest();
+        let id = guest.store_id();
+        let ctx = guest.region_ctx();
         self.check_host(ctx)?;
         self.carried.try_for_each(|one| {
             let lent = matches!(one, PackedRegion::Lent(..));

@@ -1,16 +1,15 @@
 //! Values without a store, with the regions that they carry.
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Resource, ResourceAny, ResourceType, Val};
-use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::Recipient;
 use super::borrowed::Borrowed;
 use super::error::PackError;
 use super::lending::Lending;
 use super::packed::{PackedRegions, Packing};
-use crate::ctx::RegionView;
+use crate::guest::AsGuest;
 use crate::host::Region;
-use crate::sys::StoreId;
 use crate::walk::each_resource;
 
 /// Values without a store. Dropping it drops the moved regions and ends the lends.
@@ -28,7 +27,7 @@ pub fn is_region(any: &ResourceAny) -> bool {
 }
 
 impl Parcel {
-    /// Takes values out of the store in hand: the arguments that a host function got from its
+    /// Takes values out of the guest in hand: the arguments that a host function got from its
     /// caller, or the results of a call.
     ///
     /// Handles of type `region` are moved: the sender's windows of those claims are unmapped.
@@ -38,8 +37,8 @@ impl Parcel {
     /// # Errors
     ///
     /// [`PackError`]; also if there are handles to other resources.
-    pub fn pack<T: RegionView>(
-        store: impl AsContextMut<Data = T>,
+    pub fn pack(
+        guest: impl AsGuest,
         mut vals: Vec<Val>,
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
@@ -49,31 +48,31 @@ impl Parcel {
                 false => wasmtime::bail!("only handles to regions can cross from guest to guest"),
             })?;
         }
-        Parcel::pack_regions(store, vals, to)
+        Parcel::pack_regions(guest, vals, to)
     }
 
     /// Packs as [`pack`](Parcel::pack) does, but leaves handles to other resources in their
     /// places.
-    pub(crate) fn pack_regions<T: RegionView>(
-        mut store: impl AsContextMut<Data = T>,
+    pub(crate) fn pack_regions(
+        mut guest: impl AsGuest,
         mut vals: Vec<Val>,
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
-        let mut store = store.as_context_mut();
+        let mut guest = guest.as_guest();
         let (mut regions, mut lending) = (PackedRegions::default(), Lending::default());
-        let mut packing = Packing::new(&mut store, to, &mut regions, &mut lending);
+        let mut packing = Packing::new(&mut guest, to, &mut regions, &mut lending);
         // All handles are taken first, even if one of them is refused. Otherwise the rest would
-        // stay in the sender's store for good.
+        // stay in the sender's table for good.
         for val in &mut vals {
             each_resource(val, &mut |any| {
                 if !is_region(any) {
                     return Ok(());
                 }
-                let resource: Resource<Region> = any.try_into_resource(&mut store)?;
-                packing.take(store.data_mut().region_ctx(), resource)
+                let resource: Resource<Region> = any.try_into_resource(guest.store())?;
+                packing.take(guest.region_ctx(), resource)
             })?;
         }
-        packing.send(&mut store)?;
+        packing.send(&mut guest)?;
         Ok((Parcel { vals, regions }, lending))
     }
 
@@ -83,66 +82,56 @@ impl Parcel {
         (Parcel { vals, regions }, Lending::default())
     }
 
-    /// Takes values out of the store in hand and drops them, for a call that is refused before
+    /// Takes values out of the guest in hand and drops them, for a call that is refused before
     /// it begins. The sender's windows stay.
     ///
     /// # Errors
     ///
     /// If there are handles to other resources, or of another store.
-    pub fn discard<T: RegionView>(
-        store: impl AsContextMut<Data = T>,
-        mut vals: Vec<Val>,
-    ) -> wasmtime::Result<()> {
-        Parcel::discard_regions(store, &mut vals, |_, _| {
+    pub fn discard(guest: impl AsGuest, mut vals: Vec<Val>) -> wasmtime::Result<()> {
+        Parcel::discard_regions(guest, &mut vals, |_, _| {
             wasmtime::bail!("only handles to regions can cross from guest to guest")
         })
     }
 
     /// Discards as [`discard`](Parcel::discard) does, and passes handles to other resources to
     /// `other`.
-    pub(crate) fn discard_regions<T: RegionView>(
-        mut store: impl AsContextMut<Data = T>,
+    pub(crate) fn discard_regions<S: AsGuest>(
+        mut guest: S,
         vals: &mut [Val],
-        mut other: impl FnMut(&mut StoreContextMut<'_, T>, ResourceAny) -> wasmtime::Result<()>,
+        mut other: impl FnMut(&mut StoreContextMut<'_, S::Data>, ResourceAny) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()> {
-        let mut store = store.as_context_mut();
+        let mut guest = guest.as_guest();
         vals.iter_mut().try_for_each(|val| {
             each_resource(val, &mut |any| {
                 if !is_region(any) {
-                    return other(&mut store, *any);
+                    return other(guest.store(), *any);
                 }
-                let resource: Resource<Region> = any.try_into_resource(&mut store)?;
+                let resource: Resource<Region> = any.try_into_resource(guest.store())?;
                 if resource.owned() {
-                    store
-                        .data_mut()
-                        .region_ctx()
-                        .region_table
-                        .delete(resource)?;
+                    guest.region_ctx().region_table.delete(resource)?;
                 }
                 Ok(())
             })
         })
     }
 
-    /// Puts the values into the store in hand: the arguments for a call, or the results for a
+    /// Puts the values into the guest in hand: the arguments for a call, or the results for a
     /// caller.
     ///
     /// # Errors
     ///
     /// If the store's tables are full, or its context belongs to another
     /// [`RegionHost`](crate::RegionHost) than the recipient for which the values were packed.
-    pub fn unpack<T: RegionView>(
-        self,
-        mut store: impl AsContextMut<Data = T>,
-    ) -> wasmtime::Result<(Vec<Val>, Borrowed)> {
-        let mut store = store.as_context_mut();
+    pub fn unpack(self, mut guest: impl AsGuest) -> wasmtime::Result<(Vec<Val>, Borrowed)> {
+        let mut guest = guest.as_guest();
         let Parcel { mut vals, regions } = self;
-        let id = StoreId::of(&store);
+        let id = guest.store_id();
         let mut borrowed = Borrowed::default();
         if regions.is_empty() {
             return Ok((vals, borrowed));
         }
-        regions.check_host(store.data_mut().region_ctx())?;
+        regions.check_host(guest.region_ctx())?;
         let mut regions = regions.into_each();
         for val in &mut vals {
             each_resource(val, &mut |any| {
@@ -152,10 +141,9 @@ impl Parcel {
                 let Some(one) = regions.next() else {
                     wasmtime::bail!("more handles in a parcel than were packed");
                 };
-                let ctx = store.data_mut().region_ctx();
-                let resource = one.put_in(ctx, id, &mut borrowed)?;
+                let resource = one.put_in(guest.region_ctx(), id, &mut borrowed)?;
                 let rep = resource.rep();
-                *any = ResourceAny::try_from_resource(resource, &mut store)?;
+                *any = ResourceAny::try_from_resource(resource, guest.store())?;
                 borrowed.note_handle(rep, *any);
                 Ok(())
             })?;

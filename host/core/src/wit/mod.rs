@@ -3,6 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
+//! | `getter` | the ways from a store's data to the parts that the interfaces need |
 //! | `pressure` | the interface `pressure`, for stores that have WASI |
 //! | `watch` | the resource of the interface `pressure` |
 //! | `regions` | the interface `regions` |
@@ -11,6 +12,7 @@
 //! | `waits` | the interface `waits`, registered by hand, for stores that have WASI |
 
 pub(crate) mod bindings;
+mod getter;
 pub(crate) mod pins;
 #[cfg(feature = "wasi-io")]
 mod pressure;
@@ -22,16 +24,15 @@ pub(crate) mod watch;
 pub(crate) mod windows;
 
 #[cfg(feature = "wasi-io")]
-pub use pressure::add_pressure_to_linker;
+pub use pressure::{add_pressure_to_linker, add_pressure_to_linker_with};
 #[cfg(feature = "wasi-io")]
-pub use waits::add_waits_to_linker;
+pub use waits::{add_waits_to_linker, add_waits_to_linker_with};
 
 use wasmtime::component::Linker;
 
 use self::bindings::HostFailure;
 use self::bindings::tombolo::memory::regions::ErrorCode;
 use crate::ctx::{RegionCtx, RegionView};
-use crate::sys::StoreId;
 
 /// Adds the interfaces `tombolo:memory/regions`, `windows` and `pins` to a linker. They are
 /// synchronous, and work in synchronous and asynchronous stores.
@@ -78,14 +79,50 @@ use crate::sys::StoreId;
 ///
 /// If the linker has them already.
 pub fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    bindings::tombolo::memory::regions::add_to_linker::<T, HasRegions>(linker, |data| {
-        let store = StoreId::of_data(data);
-        let ctx = data.region_ctx();
-        ctx.bind(store);
-        ctx
-    })?;
-    windows::add_to_linker(linker)?;
-    pins::add_to_linker(linker)
+    add_to_linker_with(linker, T::region_ctx)
+}
+
+/// Adds the interfaces as [`add_to_linker`] does, for store data of any type. The getter returns
+/// the context of the guest that the linker is for.
+///
+/// The type of the data can be one of another crate, and generic. A store can have several guests,
+/// each with a linker of its own. A getter may capture which of them it returns:
+///
+/// ```
+/// use tombolo::RegionCtx;
+/// use wasmtime::component::Linker;
+/// # use wasmtime::{Config, Engine};
+///
+/// struct State {
+///     guests: Vec<RegionCtx>,
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut config = Config::new();
+/// # tombolo::prepare(&mut config)?;
+/// # let engine = Engine::new(&config)?;
+/// for number in 0..3 {
+///     let mut linker: Linker<State> = Linker::new(&engine);
+///     tombolo::add_to_linker_with(&mut linker, move |state| &mut state.guests[number])?;
+///     // ... instantiates one component in the store ...
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Everything else takes such a guest by [`guest_in`](crate::guest_in).
+///
+/// # Errors
+///
+/// If the linker has them already.
+pub fn add_to_linker_with<T, G>(linker: &mut Linker<T>, getter: G) -> wasmtime::Result<()>
+where
+    T: 'static,
+    G: Fn(&mut T) -> &mut RegionCtx + Clone + Send + Sync + 'static,
+{
+    regions::add_to_linker(linker, &getter)?;
+    windows::add_to_linker(linker, &getter)?;
+    pins::add_to_linker(linker, &getter)
 }
 
 /// Separates refusals, which the guest gets as values, from traps.
@@ -95,10 +132,4 @@ fn answer<R>(result: Result<R, HostFailure>) -> wasmtime::Result<(Result<R, Erro
         Err(HostFailure::Code(code)) => Ok((Err(code),)),
         Err(HostFailure::Trap(error)) => Err(error),
     }
-}
-
-struct HasRegions;
-
-impl wasmtime::component::HasData for HasRegions {
-    type Data<'a> = &'a mut RegionCtx;
 }

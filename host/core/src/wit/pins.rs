@@ -6,8 +6,10 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
 
 use super::answer;
 use super::bindings::HostFailure;
-use crate::ctx::{RegionCtx, RegionView, bound};
+use super::getter::Getter;
+use crate::ctx::RegionCtx;
 use crate::error::MemoryError;
+use crate::guest::{AsGuest, guest_in};
 use crate::host::Region;
 use crate::sys::StoreId;
 use tombolo_region::Span;
@@ -45,19 +47,32 @@ impl From<tombolo_region::Pinned> for WitPinned {
 
 type PinArgs = (Resource<Region>, WitSpan);
 
-pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker<T, G>(linker: &mut Linker<T>, getter: &G) -> wasmtime::Result<()>
+where
+    T: 'static,
+    G: Getter<T>,
+{
     let mut instance = linker.instance(INTERFACE)?;
-    instance.func_wrap("pin", |store: StoreContextMut<'_, T>, args: PinArgs| {
-        let pinned = with(store, args, window::pin);
-        answer(pinned.map(WitPinned::from))
-    })?;
-    instance.func_wrap("unpin", |store: StoreContextMut<'_, T>, args: PinArgs| {
-        answer(with(store, args, window::unpin))
-    })?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "pin",
+        move |store: StoreContextMut<'_, T>, args: PinArgs| {
+            let pinned = with(guest_in(store, &get), args, window::pin);
+            answer(pinned.map(WitPinned::from))
+        },
+    )?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "unpin",
+        move |store: StoreContextMut<'_, T>, args: PinArgs| {
+            answer(with(guest_in(store, &get), args, window::unpin))
+        },
+    )?;
+    let get = getter.clone();
     instance.func_wrap(
         "is-pinned",
-        |store: StoreContextMut<'_, T>, args: PinArgs| {
-            answer(with(store, args, |_, _, region, span| {
+        move |store: StoreContextMut<'_, T>, args: PinArgs| {
+            answer(with(guest_in(store, &get), args, |_, _, region, span| {
                 let ledger = region.inner().ledger();
                 Ok(ledger.is_pinned(region.handle(), span)?)
             }))
@@ -67,12 +82,13 @@ pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::
 }
 
 /// Acts on the pins of a span that a guest named.
-fn with<T: RegionView, R>(
-    mut store: StoreContextMut<'_, T>,
+fn with<R>(
+    mut guest: impl AsGuest,
     (region, span): PinArgs,
     act: impl FnOnce(StoreId, &RegionCtx, &Region, Span) -> Result<R, MemoryError>,
 ) -> Result<R, HostFailure> {
-    let (id, ctx) = bound(&mut store);
+    let mut guest = guest.as_guest();
+    let (id, ctx) = guest.bound();
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx
         .region_table

@@ -1,15 +1,19 @@
 //! The interface `pressure`.
 
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource, ResourceTable, ResourceType};
+use wasmtime::{AsContextMut as _, StoreContextMut};
 use wasmtime_wasi_io::IoView;
 use wasmtime_wasi_io::poll::{DynPollable, subscribe};
 
 use super::bindings::with_wasi::tombolo::memory::pressure as wit;
+use super::getter::{Both, Views, WasiGetter};
 use super::watch::Watch;
-use crate::ctx::{RegionView, WriteViolation};
+use crate::ctx::{RegionCtx, RegionView};
+use crate::guest::guest_in;
 use crate::host::RegionHost;
 use crate::pressure::Level;
-use crate::sys::StoreId;
+
+const INTERFACE: &str = "tombolo:memory/pressure@0.1.0";
 
 /// Adds the interface `tombolo:memory/pressure` to a linker, by which guests learn of memory
 /// pressure: of [`RegionHost::pressure`] of the context's host.
@@ -62,31 +66,86 @@ use crate::sys::StoreId;
 pub fn add_pressure_to_linker<T: RegionView + IoView>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasPressure>(linker, |data| {
-        let store = StoreId::of_data(data);
-        let regions = data.region_ctx();
-        regions.bind(store);
-        let (host, checked) = (regions.host().clone(), regions.check());
-        PressureView {
-            host,
-            checked,
-            table: data.table(),
-        }
-    })
+    add(linker, Views)
 }
 
-struct HasPressure;
-
-impl HasData for HasPressure {
-    type Data<'a> = PressureView<'a>;
+/// Adds the interface as [`add_pressure_to_linker`] does, for store data of any type. The getter
+/// returns the context of the guest that the linker is for, and WASI's table.
+///
+/// # Errors
+///
+/// If the linker has it already.
+pub fn add_pressure_to_linker_with<T, G>(linker: &mut Linker<T>, getter: G) -> wasmtime::Result<()>
+where
+    T: 'static,
+    G: Fn(&mut T) -> (&mut RegionCtx, &mut ResourceTable) + Clone + Send + Sync + 'static,
+{
+    add(linker, Both(getter))
 }
 
-/// The parts of a store's data that the interface needs.
-struct PressureView<'a> {
-    host: RegionHost,
-    /// The result of the check of whether the guest may go on.
-    checked: Result<(), WriteViolation>,
-    table: &'a mut ResourceTable,
+fn add<T: 'static>(linker: &mut Linker<T>, getter: impl WasiGetter<T>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(INTERFACE)?;
+    let watch = ResourceType::host::<Watch>();
+    let get = getter.clone();
+    instance.resource("watch", watch, move |mut store, rep| {
+        let watch = Resource::<Watch>::new_own(rep);
+        get.table(store.data_mut()).delete(watch)?;
+        Ok(())
+    })?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "current",
+        move |mut store: StoreContextMut<'_, T>, (): ()| {
+            let (host, _) = parts(&mut store, &get)?;
+            Ok((wit::Level::from(host.pressure()),))
+        },
+    )?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "[constructor]watch",
+        move |mut store: StoreContextMut<'_, T>, (): ()| {
+            let (host, table) = parts(&mut store, &get)?;
+            Ok((table.push(Watch::new(host))?,))
+        },
+    )?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "[method]watch.level",
+        move |mut store: StoreContextMut<'_, T>, (watch,): (Resource<Watch>,)| {
+            let (_, table) = parts(&mut store, &get)?;
+            Ok((wit::Level::from(table.get(&watch)?.tell()),))
+        },
+    )?;
+    instance.func_wrap(
+        "[method]watch.subscribe",
+        move |mut store: StoreContextMut<'_, T>, (watch,): (Resource<Watch>,)| {
+            let (_, table) = parts(&mut store, &getter)?;
+            Ok((watch_pollable(table, &watch)?,))
+        },
+    )
+}
+
+/// Returns the host, and WASI's table, if the guest may go on.
+fn parts<'a, T: 'static>(
+    store: &'a mut StoreContextMut<'_, T>,
+    getter: &impl WasiGetter<T>,
+) -> wasmtime::Result<(RegionHost, &'a mut ResourceTable)> {
+    let mut guest = guest_in(store.as_context_mut(), |data: &mut T| {
+        getter.region_ctx(data)
+    });
+    let (_, ctx) = guest.bound();
+    ctx.check()?;
+    let host = ctx.host().clone();
+    Ok((host, getter.table(store.data_mut())))
+}
+
+fn watch_pollable(
+    table: &mut ResourceTable,
+    watch: &Resource<Watch>,
+) -> wasmtime::Result<Resource<DynPollable>> {
+    let watch = table.get(watch)?.clone();
+    let watch = table.push(watch)?;
+    subscribe(table, watch)
 }
 
 impl From<Level> for wit::Level {
@@ -96,36 +155,5 @@ impl From<Level> for wit::Level {
             Level::Moderate => wit::Level::Moderate,
             Level::Critical => wit::Level::Critical,
         }
-    }
-}
-
-impl wit::Host for PressureView<'_> {
-    fn current(&mut self) -> wasmtime::Result<wit::Level> {
-        self.checked.clone()?;
-        Ok(self.host.pressure().into())
-    }
-}
-
-impl wit::HostWatch for PressureView<'_> {
-    fn new(&mut self) -> wasmtime::Result<Resource<Watch>> {
-        self.checked.clone()?;
-        Ok(self.table.push(Watch::new(self.host.clone()))?)
-    }
-
-    fn level(&mut self, watch: Resource<Watch>) -> wasmtime::Result<wit::Level> {
-        self.checked.clone()?;
-        Ok(self.table.get(&watch)?.tell().into())
-    }
-
-    fn subscribe(&mut self, watch: Resource<Watch>) -> wasmtime::Result<Resource<DynPollable>> {
-        self.checked.clone()?;
-        let watch = self.table.get(&watch)?.clone();
-        let watch = self.table.push(watch)?;
-        subscribe(self.table, watch)
-    }
-
-    fn drop(&mut self, watch: Resource<Watch>) -> wasmtime::Result<()> {
-        self.table.delete(watch)?;
-        Ok(())
     }
 }

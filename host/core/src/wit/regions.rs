@@ -1,13 +1,101 @@
 //! The interface `regions`.
 
-use wasmtime::component::Resource;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+};
 
+use super::answer;
 use super::bindings::HostFailure;
-use super::bindings::tombolo::memory::regions as wit;
+use super::bindings::tombolo::memory::regions::{self as wit, HostRegion as _};
+use super::getter::Getter;
 use crate::ctx::RegionCtx;
 use crate::error::{MemoryError, RegionError};
+use crate::guest::guest_in;
 use crate::host::Region;
 use tombolo_region::{Rights, SpanError};
+
+const INTERFACE: &str = "tombolo:memory/regions@0.1.0";
+
+type Handle = Resource<Region>;
+
+/// Adds the interface to a linker. The function that the bindings generate for this takes a
+/// pointer to a function, and no getter that captures something, such as the number of a guest.
+pub(super) fn add_to_linker<T, G>(linker: &mut Linker<T>, getter: &G) -> wasmtime::Result<()>
+where
+    T: 'static,
+    G: Getter<T>,
+{
+    let mut instance = linker.instance(INTERFACE)?;
+    let get = getter.clone();
+    instance.resource(
+        "region",
+        ResourceType::host::<Region>(),
+        move |mut store, rep| get(store.data_mut()).drop(Resource::new_own(rep)),
+    )?;
+    let mut interface = Interface { instance, getter };
+    type Create = (String, u64, bool);
+    interface.func(
+        "[static]region.create",
+        |mut ctx, (name, size, pinned): Create| answer(ctx.create(name, size, pinned)),
+    )?;
+    interface.func("[method]region.id", |mut ctx, (it,): (Handle,)| {
+        Ok((ctx.id(it)?,))
+    })?;
+    interface.func("[method]region.name", |mut ctx, (it,): (Handle,)| {
+        Ok((ctx.name(it)?,))
+    })?;
+    interface.func("[method]region.size", |mut ctx, (it,): (Handle,)| {
+        Ok((ctx.size(it)?,))
+    })?;
+    interface.func("[method]region.rights", |mut ctx, (it,): (Handle,)| {
+        Ok((ctx.rights(it)?,))
+    })?;
+    interface.func("[method]region.duplicate", |mut ctx, (it, rights)| {
+        answer(ctx.duplicate(it, rights))
+    })?;
+    interface.func("[method]region.restrict", |mut ctx, (it, rights)| {
+        answer(ctx.restrict(it, rights))
+    })?;
+    interface.func("[method]region.freeze", |mut ctx, (it,): (Handle,)| {
+        answer(ctx.freeze(it))
+    })?;
+    interface.func(
+        "[method]region.clear-poison",
+        |mut ctx, (it,): (Handle,)| answer(ctx.clear_poison(it)),
+    )?;
+    interface.func("[method]region.read-at", |mut ctx, (it, offset, length)| {
+        answer(ctx.read_at(it, offset, length))
+    })?;
+    interface.func("[method]region.write-at", |mut ctx, (it, offset, bytes)| {
+        answer(ctx.write_at(it, offset, bytes))
+    })
+}
+
+/// The interface in a linker, for one guest.
+struct Interface<'a, T: 'static, G> {
+    instance: LinkerInstance<'a, T>,
+    getter: &'a G,
+}
+
+impl<T: 'static, G: Getter<T>> Interface<'_, T, G> {
+    /// Adds a function, which gets the guest's context.
+    fn func<Params, Return>(
+        &mut self,
+        name: &str,
+        act: impl Fn(&mut RegionCtx, Params) -> wasmtime::Result<Return> + Send + Sync + 'static,
+    ) -> wasmtime::Result<()>
+    where
+        Params: ComponentNamedList + Lift + 'static,
+        Return: ComponentNamedList + Lower + 'static,
+    {
+        let getter = self.getter.clone();
+        let func = move |store: StoreContextMut<'_, T>, params| {
+            act(guest_in(store, &getter).bound().1, params)
+        };
+        self.instance.func_wrap(name, func)
+    }
+}
 
 impl From<wit::Rights> for Rights {
     fn from(rights: wit::Rights) -> Rights {

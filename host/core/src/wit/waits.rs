@@ -1,18 +1,19 @@
 //! The interface `waits`, registered by hand, because it takes regions from Tombolo's table and
 //! puts pollables into WASI's.
 
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, Resource};
+use wasmtime::component::{Linker, Resource, ResourceTable};
+use wasmtime::{AsContextMut as _, StoreContextMut};
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::{IoView, async_trait};
 
 use super::answer;
 use super::bindings::HostFailure;
+use super::getter::{Both, Views, WasiGetter};
 use super::windows::WitAccess;
-use crate::ctx::RegionView;
+use crate::ctx::{RegionCtx, RegionView};
 use crate::error::RegionError;
+use crate::guest::guest_in;
 use crate::host::{Region, WindowWaiter};
-use crate::sys::StoreId;
 use tombolo_region::Span;
 
 const INTERFACE: &str = "tombolo:memory/waits@0.1.0";
@@ -29,21 +30,40 @@ type WaitArgs = (Resource<Region>, u64, u64, WitAccess);
 ///
 /// If the linker has it already.
 pub fn add_waits_to_linker<T: RegionView + IoView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    add(linker, Views)
+}
+
+/// Adds the interface as [`add_waits_to_linker`] does, for store data of any type. The getter
+/// returns the context of the guest that the linker is for, and WASI's table.
+///
+/// # Errors
+///
+/// If the linker has it already.
+pub fn add_waits_to_linker_with<T, G>(linker: &mut Linker<T>, getter: G) -> wasmtime::Result<()>
+where
+    T: 'static,
+    G: Fn(&mut T) -> (&mut RegionCtx, &mut ResourceTable) + Clone + Send + Sync + 'static,
+{
+    add(linker, Both(getter))
+}
+
+fn add<T: 'static>(linker: &mut Linker<T>, getter: impl WasiGetter<T>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(INTERFACE)?;
     instance.func_wrap(
         "subscribe",
-        |store: StoreContextMut<'_, T>, args: WaitArgs| answer(wait(store, args)),
+        move |store: StoreContextMut<'_, T>, args: WaitArgs| answer(wait(store, &getter, args)),
     )
 }
 
-fn wait<T: RegionView + IoView>(
+fn wait<T: 'static>(
     mut store: StoreContextMut<'_, T>,
+    getter: &impl WasiGetter<T>,
     (region, offset, length, access): WaitArgs,
 ) -> Result<Resource<DynPollable>, HostFailure> {
-    let id = StoreId::of(&store);
-    let state = store.data_mut();
-    let ctx = state.region_ctx();
-    ctx.bind(id);
+    let mut guest = guest_in(store.as_context_mut(), |data: &mut T| {
+        getter.region_ctx(data)
+    });
+    let (id, ctx) = guest.bound();
     ctx.check().map_err(wasmtime::Error::from)?;
     let region = ctx
         .region_table
@@ -52,7 +72,7 @@ fn wait<T: RegionView + IoView>(
     let access = access.of(id, ctx)?;
     let span = Span::of_window(offset, length, region.size()).map_err(RegionError::from)?;
     let waiting = WindowWaiter::new(region, span, access)?;
-    let table = state.table();
+    let table = getter.table(store.data_mut());
     let waiting = table.push(waiting).map_err(wasmtime::Error::from)?;
     Ok(subscribe(table, waiting)?)
 }

@@ -6,8 +6,10 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 
 use super::answer;
 use super::bindings::HostFailure;
-use crate::ctx::{RegionCtx, RegionView, bound};
+use super::getter::Getter;
+use crate::ctx::RegionCtx;
 use crate::error::RegionError;
+use crate::guest::{AsGuest, guest_in};
 use crate::host::Region;
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
@@ -50,39 +52,51 @@ impl WitAccess {
 
 type MapArgs = (Resource<Region>, u64, u64, WitAccess, WasmList<u8>);
 
-pub(super) fn add_to_linker<T: RegionView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker<T, G>(linker: &mut Linker<T>, getter: &G) -> wasmtime::Result<()>
+where
+    T: 'static,
+    G: Getter<T>,
+{
     let mut instance = linker.instance(INTERFACE)?;
     instance.func_wrap("granule", |_: StoreContextMut<'_, T>, (): ()| {
         Ok((u32::try_from(GRANULE).expect("64 KiB"),))
     })?;
+    let get = getter.clone();
     instance.resource(
         "window",
         ResourceType::host::<Window>(),
-        |mut store, rep| {
-            let (id, ctx) = bound(&mut store);
+        move |store, rep| {
+            let mut guest = guest_in(store, &get);
+            let (id, ctx) = guest.bound();
             ctx.check()?;
             let window = ctx.window_table.delete(Resource::<Window>::new_own(rep))?;
             Ok(window.unmap(id)?)
         },
     )?;
+    let get = getter.clone();
     instance.func_wrap(
         "[method]window.set-access",
-        |store: StoreContextMut<'_, T>, (window, access): (Resource<Window>, WitAccess)| {
-            answer(set_access(store, window, access))
+        move |store: StoreContextMut<'_, T>, (window, access): (Resource<Window>, WitAccess)| {
+            answer(set_access(guest_in(store, &get), window, access))
         },
     )?;
-    instance.func_wrap("map", |store: StoreContextMut<'_, T>, args: MapArgs| {
-        answer(map(store, args))
-    })?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "map",
+        move |store: StoreContextMut<'_, T>, args: MapArgs| {
+            answer(map(guest_in(store, &get), args))
+        },
+    )?;
     Ok(())
 }
 
-fn set_access<T: RegionView>(
-    mut store: StoreContextMut<'_, T>,
+fn set_access(
+    mut guest: impl AsGuest,
     window: Resource<Window>,
     access: WitAccess,
 ) -> Result<(), HostFailure> {
-    let (id, ctx) = bound(&mut store);
+    let mut guest = guest.as_guest();
+    let (id, ctx) = guest.bound();
     ctx.check().map_err(wasmtime::Error::from)?;
     let window = ctx
         .window_table
@@ -92,18 +106,19 @@ fn set_access<T: RegionView>(
     Ok(window.set_access(id, access)?)
 }
 
-fn map<T: RegionView>(
-    mut store: StoreContextMut<'_, T>,
+fn map(
+    mut guest: impl AsGuest,
     (region, offset, length, access, at): MapArgs,
 ) -> Result<Resource<Window>, HostFailure> {
+    let mut guest = guest.as_guest();
     // Only the address is used. The bytes are not read.
-    let bytes = at.as_le_slice(&store);
+    let bytes = at.as_le_slice(guest.store());
     let at = At {
         address: bytes.as_ptr().addr(),
         length: bytes.len(),
         memory: memory_of(bytes),
     };
-    let (id, ctx) = bound(&mut store);
+    let (id, ctx) = guest.bound();
     ctx.check().map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     // Taken out for the length of this call, because the context changes too.

@@ -1,13 +1,13 @@
 //! The mark of a store whose guest wrote to a read-only window.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{MemoryRecord, ViolationSite};
 use crate::sys::store_id::StoreId;
 
-/// The record of a store whose memories have windows: the memories, and whether its guest
+/// The record of a store whose memories have windows: the memories, and whether one of its guests
 /// wrote to a read-only window.
 ///
 /// It belongs to the store and not to a context, which safe code can replace or swap with
@@ -16,6 +16,8 @@ use crate::sys::store_id::StoreId;
 /// another still learns of an earlier write violation.
 pub(crate) struct StoreMark {
     store: StoreId,
+    /// The guest that had the first window.
+    guest: Arc<str>,
     /// Set by the fault handler.
     violated: AtomicBool,
     /// Whether all memories are gone, and the store with them. Another store may have its
@@ -30,6 +32,18 @@ type Marks = BTreeMap<usize, Arc<StoreMark>>;
 /// The marks, by the number of the store.
 static MARKS: Mutex<Marks> = Mutex::new(Marks::new());
 
+/// How many stores have a mark, by [`bucket`]. So a store without a mark is recognised without the
+/// lock, unless another one of its bucket has a mark.
+static MARKED: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
+
+/// Returns the bucket of a store, which it shares with few others.
+#[inline]
+fn bucket(store: StoreId) -> &'static AtomicU32 {
+    // Fibonacci hashing: the lowest bits of an address say little.
+    let hash = (store.number() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    &MARKED[(hash & 0xff) as usize]
+}
+
 fn marks() -> MutexGuard<'static, Marks> {
     // Nothing that panics runs under the lock.
     MARKS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -39,15 +53,25 @@ impl StoreMark {
     /// Returns the mark of a store, if any of its memories has had a window.
     #[inline]
     pub(crate) fn of(store: StoreId) -> Option<Arc<StoreMark>> {
+        // The store is in hand, and so was it when it got its mark.
+        if bucket(store).load(Ordering::Relaxed) == 0 {
+            return None;
+        }
         marks().get(&store.number()).cloned()
     }
 
     /// Notes that a memory belongs to a store. Returns the store's mark.
-    pub(in crate::sys) fn join(store: StoreId, memory: &Arc<MemoryRecord>) -> Arc<StoreMark> {
+    pub(in crate::sys) fn join(
+        store: StoreId,
+        guest: &Arc<str>,
+        memory: &Arc<MemoryRecord>,
+    ) -> Arc<StoreMark> {
         let mut marks = marks();
         let mark = marks.entry(store.number()).or_insert_with(|| {
+            bucket(store).fetch_add(1, Ordering::Relaxed);
             Arc::new(StoreMark {
                 store,
+                guest: guest.clone(),
                 violated: AtomicBool::new(false),
                 gone: AtomicBool::new(false),
                 memories: Mutex::default(),
@@ -65,6 +89,7 @@ impl StoreMark {
         if memories.is_empty() {
             self.gone.store(true, Ordering::Release);
             marks.remove(&self.store.number());
+            bucket(self.store).fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -89,10 +114,12 @@ impl StoreMark {
         self.violated.load(Ordering::Acquire)
     }
 
-    /// Returns where the guest wrote to a read-only window, if it did and the window
-    /// is still there.
-    pub(crate) fn violation(&self) -> Option<ViolationSite> {
-        self.memories().iter().find_map(|memory| memory.violation())
+    /// Returns which guest wrote to a read-only window, after
+    /// [`has_violation`](StoreMark::has_violation), and where, if the window is still there.
+    pub(crate) fn violation(&self) -> (Arc<str>, Option<ViolationSite>) {
+        let memories = self.memories();
+        let found = memories.iter().find_map(|memory| memory.violation());
+        found.unwrap_or_else(|| (self.guest.clone(), None))
     }
 
     /// Returns the place that a store of wasm to this address would have written to, if that is in
@@ -102,10 +129,13 @@ impl StoreMark {
         memories.iter().find_map(|memory| memory.explain(address))
     }
 
-    /// Returns how many VMA splits windows have made in the store's other memories, at worst.
+    /// Returns how many VMA splits windows have made in other memories of the same guest, at
+    /// worst.
     pub(crate) fn splits_elsewhere(&self, memory: &Arc<MemoryRecord>) -> u64 {
         let memories = self.memories();
-        let others = memories.iter().filter(|it| !Arc::ptr_eq(it, memory));
+        let others = memories
+            .iter()
+            .filter(|it| !Arc::ptr_eq(it, memory) && it.is_of_same_guest(memory));
         others.map(|other| other.vma_splits()).sum()
     }
 

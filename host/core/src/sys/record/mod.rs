@@ -137,6 +137,8 @@ pub(crate) struct MemoryRecord {
     pub(in crate::sys) size: AtomicUsize,
     /// The store's identity, 0 until the first window.
     pub(in crate::sys) store: AtomicUsize,
+    /// The guest that had the first window.
+    guest: OnceLock<Arc<str>>,
     /// Whether Tombolo makes the calls into this store, and notes them in `entry`.
     pub(in crate::sys) entered_by_us: AtomicBool,
     /// The store's mark, from the first window on. Set when the guest writes to a read-only
@@ -160,6 +162,7 @@ impl MemoryRecord {
             kept: reservation.kept().into(),
             size: AtomicUsize::new(size),
             store: AtomicUsize::new(0),
+            guest: OnceLock::new(),
             entered_by_us: AtomicBool::new(false),
             mark: OnceLock::new(),
             state: Mutex::default(),
@@ -191,7 +194,8 @@ impl MemoryRecord {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Assigns the memory to a store, at its first window. Returns the store's mark.
+    /// Assigns the memory to a store and a guest, at its first window. Returns the store's mark.
+    /// A store can have several guests, each with memories of its own.
     ///
     /// # Errors
     ///
@@ -199,6 +203,7 @@ impl MemoryRecord {
     pub(crate) fn adopt(
         self: &Arc<Self>,
         store: StoreId,
+        guest: &Arc<str>,
         entered_by_us: bool,
     ) -> Result<Arc<StoreMark>, MapError> {
         match self
@@ -210,7 +215,10 @@ impl MemoryRecord {
             Err(_) => return Err(MapError::Foreign),
         }
         // The store is in hand, so no other thread does this meanwhile.
-        let mark = self.mark.get_or_init(|| StoreMark::join(store, self));
+        let mark = self.mark.get_or_init(|| {
+            let guest = self.guest.get_or_init(|| guest.clone());
+            StoreMark::join(store, guest, self)
+        });
         Ok(mark.clone())
     }
 
@@ -229,10 +237,20 @@ impl MemoryRecord {
         }
     }
 
-    /// Returns the place at which the guest wrote to a read-only window, if it did.
-    pub(crate) fn violation(&self) -> Option<ViolationSite> {
+    /// Returns whether the memory belongs to the same guest as another one.
+    fn is_of_same_guest(&self, other: &MemoryRecord) -> bool {
+        match (self.guest.get(), other.guest.get()) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    /// Returns the guest that wrote to a read-only window of the memory, if one did, and the
+    /// place, if the window is still there.
+    fn violation(&self) -> Option<(Arc<str>, Option<ViolationSite>)> {
         let state = self.state();
-        describe(&state, state.violation?)
+        let site = describe(&state, state.violation?);
+        Some((self.guest.get()?.clone(), site))
     }
 
     /// Returns the place that a store of wasm to this address would have written to, if that is in

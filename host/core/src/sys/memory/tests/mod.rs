@@ -66,7 +66,7 @@ fn with_window() -> (MappableMemory, usize, Arc<StoreMark>) {
 /// The same, with a guard of so many granules.
 fn with_window_and_guard(guard: usize) -> (MappableMemory, usize, Arc<StoreMark>) {
     let memory = MappableMemory::new(2 * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
-    let mark = memory.record.adopt(STORE, false).unwrap();
+    let mark = memory.record.adopt(STORE, &"guest".into(), false).unwrap();
     let start = map_one(&memory, 1, &ones(), Perms::Read);
     (memory, start, mark)
 }
@@ -80,7 +80,7 @@ fn with_a_hole() -> (MappableMemory, [usize; 3]) {
     file.write_at(0, &vec![1; size]).unwrap();
     let memory = MappableMemory::new(4 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
     let record = &memory.record;
-    record.adopt(STORE, false).unwrap();
+    record.adopt(STORE, &"guest".into(), false).unwrap();
     let start = record.base() + GRANULE_SIZE;
     let (range, observer) = (start..start + size, Box::new(Nobody));
     record
@@ -151,7 +151,7 @@ fn window_of_another_store_is_left_alone() {
 fn memory(granules: usize, guard: usize) -> MappableMemory {
     let memory =
         MappableMemory::new(granules * GRANULE_SIZE, RESERVATION, guard * GRANULE_SIZE).unwrap();
-    memory.record.adopt(STORE, false).unwrap();
+    memory.record.adopt(STORE, &"guest".into(), false).unwrap();
     memory
 }
 

@@ -25,7 +25,7 @@ fn ones(bytes: usize) -> Ones {
 /// Returns a memory of 16 MiB.
 fn memory() -> MappableMemory {
     let memory = MappableMemory::new(16 * MIB, RESERVATION, MIB).unwrap();
-    memory.record.adopt(STORE, false).unwrap();
+    memory.record.adopt(STORE, &"guest".into(), false).unwrap();
     memory
 }
 

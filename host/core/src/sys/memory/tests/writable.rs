@@ -15,7 +15,7 @@ fn untouched(granules: u64) -> Arc<RegionFile> {
 #[test]
 fn only_writable_mappings_mark_a_file() {
     let memory = MappableMemory::new(2 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
-    memory.record.adopt(STORE, false).unwrap();
+    memory.record.adopt(STORE, &"guest".into(), false).unwrap();
     let file = untouched(1);
     let start = map_one(&memory, 0, &file, Perms::Read);
     drop(View::new(&file, Span::whole(GRANULE)).unwrap());
@@ -49,7 +49,7 @@ fn parked_writable_mapping_marks_a_file() {
         "sys::memory::tests::writable::parked_writable_mapping_marks_a_file",
         || {
             let memory = MappableMemory::new(8 * GRANULE_SIZE, RESERVATION, GRANULE_SIZE).unwrap();
-            memory.record.adopt(STORE, false).unwrap();
+            memory.record.adopt(STORE, &"guest".into(), false).unwrap();
             let file = untouched(8);
             let range = memory.record.base()..memory.record.base() + 8 * GRANULE_SIZE;
             let map = || {
