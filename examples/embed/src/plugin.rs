@@ -40,7 +40,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// If this process cannot map regions.
 pub fn engine() -> anyhow::Result<Engine> {
     let mut config = Config::new();
-    config.epoch_interruption(true);
+    // Plugins have no async functions, and calls are faster without them.
+    config.epoch_interruption(true).concurrency_support(false);
     tombolo::prepare(&mut config)?;
     Ok(Engine::new(&config)?)
 }

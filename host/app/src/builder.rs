@@ -19,6 +19,7 @@ pub struct AppBuilder {
     pub(super) host_limits: HostLimits,
     pub(super) compile_limits: CompileLimits,
     pub(super) compiler: Option<CompilerProcess>,
+    pub(super) concurrency: Concurrency,
     /// Code that other apps have too.
     pub(super) shared_code: Option<SharedCode>,
     pub(super) command: CommandSpec,
@@ -33,6 +34,21 @@ pub struct AppBuilder {
     pub(super) stop_timeout: Option<Duration>,
     /// Whether calls whose types are known pass dynamic values too.
     pub(super) dynamic_calls: bool,
+}
+
+/// The condition on which the guests of an app run on an engine with concurrency support.
+///
+/// All guests of an app share one engine. On an engine with concurrency support, each call between
+/// guests takes about a microsecond longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Concurrency {
+    /// A guest needs it: its component contains async functions, streams or futures, or imports
+    /// an interface of WASI 0.3.
+    #[default]
+    Auto,
+    /// None: the engine always has it.
+    On,
 }
 
 impl std::fmt::Debug for AppBuilder {
@@ -75,6 +91,14 @@ impl AppBuilder {
     #[must_use]
     pub fn compiler(mut self, process: CompilerProcess) -> AppBuilder {
         self.compiler = Some(process);
+        self
+    }
+
+    /// Sets when the guests run on an engine with concurrency support. The default is
+    /// [`Concurrency::Auto`]: if a guest needs it.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: Concurrency) -> AppBuilder {
+        self.concurrency = concurrency;
         self
     }
 

@@ -90,7 +90,7 @@ mod values;
 mod wasi;
 mod work;
 
-pub use self::builder::AppBuilder;
+pub use self::builder::{AppBuilder, Concurrency};
 pub use self::check::{Findings, NamedBy, StartError};
 pub use self::compile::{CompileLimits, CompilerProcess};
 pub use self::handle::{AppHandle, NoSuchGuest};

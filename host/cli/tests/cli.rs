@@ -250,6 +250,31 @@ fn app_without_a_command_is_refused() {
     assert!(error.contains("wasi:cli/run"), "{error}");
 }
 
+/// A command that also exports an async function.
+const ASYNCHRONOUS: &str = r#"(component
+    (core module $m
+        (func (export "run") (result i32) (i32.const 0))
+        (func (export "f") (result i32) unreachable)
+        (func (export "g") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $m (instantiate $m))
+    (func $run (result (result)) (canon lift (core func $m "run")))
+    (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run)))
+    (func $f async (canon lift (core func $m "f") async (callback (core func $m "g"))))
+    (instance (export "test:async/later@0.1.0") (export "f" (func $f))))"#;
+
+#[test]
+fn component_with_async_functions_is_read_and_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("asynchronous.wasm");
+    std::fs::write(&path, wat::parse_str(ASYNCHRONOUS).unwrap()).unwrap();
+    let output = tombolo([OsStr::new("inspect"), path.as_ref()]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("test:async/later@0.1.0"));
+    let output = tombolo([OsStr::new("run"), path.as_ref()]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
+}
+
 #[test] // rules 10, 13
 fn callee_past_its_deadline_fails_the_call() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, Memory, Store};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, Memory, Store, WasmFeatures};
 #[cfg(feature = "cranelift")]
 use wasmtime::{Trap, TypedFunc};
 
@@ -21,12 +21,19 @@ use tombolo_region::{GRANULE, RegionName, Span};
 ///
 /// - Tombolo's own linear memories, with 4 GiB reserved for each;
 /// - no copy-on-write images, which those cannot have;
-/// - the on-demand allocator;
+/// - the on-demand allocator, also if the configuration has a pooling allocator;
 /// - Cranelift, native code and traps by signals;
-/// - no concurrency support, because a caller that goes on running would break lending.
+/// - no stackful async functions and no component threads, because a plain call must keep its
+///   store: with either of them, a guest that waits for the host could run on meanwhile.
 ///
-/// Do not change any of these afterwards. If the system refuses the threads that wasmtime
-/// compiles with, it turns parallel compilation off, which would otherwise panic.
+/// Do not change any of these afterwards.
+///
+/// If the system refuses the threads that wasmtime compiles with, it turns parallel compilation
+/// off, which would otherwise panic.
+///
+/// Concurrency support stays as it is. wasmtime turns it on by default if it was built with the
+/// feature `component-model-async`, and it makes each call about a microsecond slower. If no
+/// guest has async functions, turn it off by `Config::concurrency_support(false)`.
 ///
 /// Blocks for some milliseconds, because it compiles and runs a tiny module.
 ///
@@ -72,6 +79,10 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     prove(config)
 }
 
+/// The features with which a guest could run on while one of its plain calls waits for the host.
+const WIDER_ASYNC: WasmFeatures =
+    WasmFeatures::CM_ASYNC_STACKFUL.union(WasmFeatures::CM_THREADING);
+
 /// Sets the options that engines need for mapping. Does nothing to the process, except that it
 /// starts the threads that compile. An engine of [`prepare`] can run code that such an engine
 /// compiled.
@@ -82,7 +93,7 @@ pub fn settle(config: &mut Config) {
         .memory_reservation(crate::sys::RESERVATION as u64)
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
         .signals_based_traps(true)
-        .concurrency_support(false);
+        .wasm_features(WIDER_ASYNC, false);
     #[cfg(feature = "cranelift")]
     config.strategy(wasmtime::Strategy::Cranelift);
     #[cfg(feature = "parallel-compilation")]

@@ -92,6 +92,7 @@ impl Embedder {
     /// the data, which it copies on write, and creates memories on demand.
     fn both() -> [Embedder; 2] {
         let mut config = Config::new();
+        config.concurrency_support(false);
         tombolo::prepare(&mut config).expect("this machine can do it");
         let tombolo = Embedder::new(&config, Some(RegionHost::new()));
         let mut config = Config::new();

@@ -6,7 +6,7 @@ use tombolo_test_util::child::alone;
 use tombolo_test_util::puppet::filled;
 use tombolo_test_util::store::State;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::{Config, Engine, Store, WasmFeatures};
 
 #[test]
 fn prepare_fails_after_an_engine_was_created() {
@@ -60,6 +60,36 @@ fn prepare_succeeds_after_an_earlier_handler() {
         tombolo::prepare(&mut Config::new()).unwrap();
         busy_guest(&RegionHost::new()).assert_works();
     });
+}
+
+#[test]
+fn prepare_allows_async_components_before_and_after() {
+    let mut config = Config::new();
+    config.wasm_component_model_async(true);
+    tombolo::prepare(&mut config).unwrap();
+    config.wasm_component_model_async(true);
+    let engine = Engine::new(&config).unwrap();
+    assert!(engine.get_concurrency_support());
+}
+
+#[test]
+fn prepare_leaves_concurrency_off() {
+    let mut config = Config::new();
+    config.concurrency_support(false);
+    tombolo::prepare(&mut config).unwrap();
+    let engine = Engine::new(&config).unwrap();
+    assert!(!engine.get_concurrency_support());
+}
+
+// rule 5
+#[test]
+fn prepare_turns_stackful_async_and_threads_off() {
+    let wider = WasmFeatures::CM_ASYNC_STACKFUL | WasmFeatures::CM_THREADING;
+    let mut config = Config::new();
+    config.wasm_features(wider, true);
+    tombolo::prepare(&mut config).unwrap();
+    let engine = Engine::new(&config).unwrap();
+    assert!(!engine.get_wasm_features().intersects(wider));
 }
 
 #[test]

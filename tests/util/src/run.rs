@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tombolo::RegionHost;
 use tombolo_app::internal::{AppBuilderInternals as _, SharedCode};
-use tombolo_app::{AppBuilder, AppHandle, CommandExit, Outcome};
+use tombolo_app::{AppBuilder, AppHandle, CommandExit, Concurrency, Outcome};
+
+use crate::store::concurrency;
 
 /// An environment variable. If it is set, all calls between guests pass dynamic values.
 pub const DYNAMIC_CALLS: &str = "TOMBOLO_TEST_DYNAMIC_CALLS";
@@ -66,6 +68,10 @@ pub fn run_on(
     let app = match std::env::var_os(DYNAMIC_CALLS) {
         Some(_) => app.dynamic_calls(),
         None => app,
+    };
+    let app = match concurrency() {
+        true => app.concurrency(Concurrency::On),
+        false => app,
     };
     let app = app.share_code(&CODE);
     let outcome = runtime.block_on(async {

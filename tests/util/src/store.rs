@@ -54,11 +54,21 @@ impl RegionView for State {
     }
 }
 
+/// An environment variable. If it is set, engines of tests have concurrency support, also those of
+/// apps.
+pub const CONCURRENCY: &str = "TOMBOLO_TEST_CONCURRENCY";
+
+/// Returns whether engines of tests have concurrency support.
+pub fn concurrency() -> bool {
+    std::env::var_os(CONCURRENCY).is_some()
+}
+
 /// Returns the process's engine. The first call prepares the process.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let mut config = Config::new();
+        config.concurrency_support(concurrency());
         tombolo::prepare(&mut config).expect("this process can map regions");
         Engine::new(&config).expect("the configuration is valid")
     })

@@ -7,7 +7,7 @@ use super::error::StartError;
 use super::programs::Programs;
 use super::{Findings, Tools};
 use crate::builder::AppBuilder;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, MeasureError};
 use crate::instance_size::InstanceSize;
 use crate::link::{self, Allowed, LinkError, LinkErrors, Part};
 use crate::spec::GuestSpec;
@@ -63,9 +63,7 @@ impl AppBuilder {
             let known = match &types[*program] {
                 Some(Ok(known)) => Ok(known.clone()),
                 Some(Err(text)) => Err(wasmtime::Error::msg(text.clone())),
-                None => compiler
-                    .types(programs.wasm[*program], check)
-                    .map(|(component, totals)| (component, InstanceSize::of(&totals))),
+                None => read_program(programs, *program, compiler, check),
             };
             types[*program].get_or_insert_with(|| match &known {
                 Ok(known) => Ok(known.clone()),
@@ -141,6 +139,19 @@ impl AppBuilder {
             allowed
         }))
     }
+}
+
+/// Reads the types of a program.
+fn read_program(
+    programs: &Programs<'_>,
+    program: usize,
+    compiler: &mut Compiler<'_>,
+    check: bool,
+) -> wasmtime::Result<(Component, InstanceSize)> {
+    let measured = programs.measured[program].clone();
+    let measured = measured.map_err(MeasureError::into_error)?;
+    let component = compiler.types(programs.wasm[program], check)?;
+    Ok((component, InstanceSize::of(&measured.instance)))
 }
 
 /// Adds the errors that keep the commands from being run. If `whole`, all guests are known,

@@ -15,13 +15,13 @@ mod programs;
 #[cfg(test)]
 mod tests;
 
+use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, OptLevel};
 
 pub use self::error::{NamedBy, StartError};
 use self::programs::Programs;
-use super::builder::AppBuilder;
-use super::compile::{self, Compiler, SharedCode};
+use super::builder::{AppBuilder, Concurrency};
+use super::compile::{Compiler, EngineSettings, SharedCode};
 use super::instance_size::InstanceSize;
 use super::interfaces;
 use super::link::{self, Interfaces, LinkErrors, LinkPlan, LinkWarning};
@@ -57,6 +57,7 @@ pub(super) struct Prepared {
 
 /// The engine and linker with which guests are checked.
 struct Tools {
+    settings: EngineSettings,
     engine: Engine,
     linker: Linker<GuestState>,
 }
@@ -70,11 +71,11 @@ impl AppBuilder {
     #[must_use]
     pub fn check(&self) -> Findings {
         let mut findings = Findings::default();
-        let level = OptLevel::None;
-        match self.tools(level, None, &mut findings) {
+        let programs = Programs::of(&self.guests, &self.compile_limits);
+        let settings = self.settings(&programs, false);
+        match self.tools(settings, None, &mut findings) {
             Ok(tools) => {
-                let programs = Programs::of(&self.guests);
-                let mut compiler = self.compiler_for(&tools, level);
+                let mut compiler = self.compiler_for(&tools);
                 self.examine(&tools, &programs, &mut compiler, true, &mut findings);
             }
             Err(error) => findings.errors.push(error),
@@ -86,10 +87,10 @@ impl AppBuilder {
     /// have been checked.
     pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
         let mut findings = Findings::default();
-        let level = OptLevel::Speed;
-        let tools = self.tools(level, self.shared_code.as_ref(), &mut findings)?;
-        let programs = Programs::of(&self.guests);
-        let mut compiler = self.compiler_for(&tools, level);
+        let programs = Programs::of(&self.guests, &self.compile_limits);
+        let settings = self.settings(&programs, true);
+        let tools = self.tools(settings, self.shared_code.as_ref(), &mut findings)?;
+        let mut compiler = self.compiler_for(&tools);
         if let Some(shared) = &self.shared_code {
             compiler.share(shared);
         }
@@ -102,7 +103,7 @@ impl AppBuilder {
 
         let components = self.compile(&programs, &mut compiler)?;
         drop(compiler);
-        let Tools { engine, linker } = tools;
+        let Tools { engine, linker, .. } = tools;
         let parts = self.ids().map(|(guest, _)| guest).zip(&components);
         let parts = self.parts(parts);
         let examined = link::examine(&linker, &parts, &self.allowed());
@@ -146,10 +147,21 @@ impl AppBuilder {
         Ok(components)
     }
 
-    fn compiler_for<'a>(&'a self, tools: &'a Tools, level: OptLevel) -> Compiler<'a> {
+    /// Returns the settings of the engine for these programs.
+    fn settings(&self, programs: &Programs<'_>, optimize: bool) -> EngineSettings {
+        EngineSettings {
+            optimize,
+            concurrency: match self.concurrency {
+                Concurrency::Auto => programs.need_concurrency(),
+                Concurrency::On => true,
+            },
+        }
+    }
+
+    fn compiler_for<'a>(&'a self, tools: &'a Tools) -> Compiler<'a> {
         Compiler::new(
             &tools.engine,
-            level,
+            tools.settings,
             &self.compile_limits,
             self.compiler.as_ref(),
         )
@@ -163,16 +175,16 @@ impl AppBuilder {
     /// If the host itself is at fault, so that the guests cannot be checked.
     fn tools(
         &self,
-        level: OptLevel,
+        settings: EngineSettings,
         shared: Option<&SharedCode>,
         findings: &mut Findings,
     ) -> Result<Tools, StartError> {
         self.description_errors(&mut findings.errors);
 
-        let mut config = compile::engine_config(level);
+        let mut config = settings.config();
         tombolo::prepare(&mut config)?;
         let engine = match shared {
-            Some(shared) => shared.engine(&config),
+            Some(shared) => shared.engine(settings, &config),
             None => Engine::new(&config),
         };
         let engine = engine.map_err(|error| StartError::Host(error.into()))?;
@@ -183,6 +195,10 @@ impl AppBuilder {
             .and_then(|()| tombolo::add_waits_to_linker(&mut linker))
             .and_then(|()| interfaces::add_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
-        Ok(Tools { engine, linker })
+        Ok(Tools {
+            settings,
+            engine,
+            linker,
+        })
     }
 }

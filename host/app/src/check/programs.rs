@@ -3,21 +3,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::compile::{CompileLimits, Measure, MeasureError, measure};
 use crate::spec::GuestSpec;
 
 /// Guests that are the same program share its code.
 pub(super) struct Programs<'a> {
     /// The different programs.
     pub(super) wasm: Vec<&'a [u8]>,
+    /// The size of each program, or why it is not compiled.
+    pub(super) measured: Vec<Result<Measure, MeasureError>>,
     /// The program of each guest.
     pub(super) of_guest: Vec<usize>,
 }
 
 impl<'a> Programs<'a> {
-    /// Finds the guests that are the same program.
-    pub(super) fn of(guests: &'a [GuestSpec]) -> Programs<'a> {
+    /// Finds the guests that are the same program, and measures the programs.
+    pub(super) fn of(guests: &'a [GuestSpec], limits: &CompileLimits) -> Programs<'a> {
         let mut programs = Programs {
             wasm: Vec::new(),
+            measured: Vec::new(),
             of_guest: Vec::new(),
         };
         // A program is looked for by where it is first: to look at all its bytes takes
@@ -33,6 +37,14 @@ impl<'a> Programs<'a> {
             });
             programs.of_guest.push(program);
         }
+        let measured = programs.wasm.iter().map(|wasm| measure(wasm, limits));
+        programs.measured = measured.collect();
         programs
+    }
+
+    /// Returns whether one of the programs needs an engine with concurrency.
+    pub(super) fn need_concurrency(&self) -> bool {
+        let mut measured = self.measured.iter().flatten();
+        measured.any(|measure| measure.concurrent)
     }
 }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::builder::Concurrency;
+use crate::compile::SharedCode;
+use crate::internal::AppBuilderInternals as _;
 use crate::spec::{CallSpec, ChannelSpec, GuestSpec, ScopeSpec};
 use tombolo::Rights;
 
@@ -96,4 +99,61 @@ fn one_error_is_itself() {
         .err()
         .expect("nothing is ready");
     assert!(matches!(error, StartError::NoCommand { .. }), "{error}");
+}
+
+/// Returns a guest that is a command, and contains `more`.
+fn command(name: &str, more: &str) -> GuestSpec {
+    let text = format!(
+        r#"(component
+            (core module $m
+                (func (export "run") (result i32) (i32.const 0))
+                (func (export "f") (result i32) unreachable)
+                (func (export "g") (param i32 i32 i32) (result i32) unreachable))
+            (core instance $m (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $m "run")))
+            (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run)))
+            {more})"#
+    );
+    GuestSpec::new(name, wat::parse_str(text).unwrap())
+}
+
+fn plain() -> GuestSpec {
+    command("plain", "")
+}
+
+/// Returns a guest that exports an async function.
+fn asynchronous() -> GuestSpec {
+    command(
+        "asynchronous",
+        r#"(func (export "f") async
+            (canon lift (core func $m "f") async (callback (core func $m "g"))))"#,
+    )
+}
+
+/// Returns whether the engine that an app gets has concurrency support.
+#[track_caller]
+fn concurrent(app: AppBuilder) -> bool {
+    assert_eq!(texts(&app.check().errors), [""; 0]);
+    match app.prepare() {
+        Ok(prepared) => prepared.engine.get_concurrency_support(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn engine_is_concurrent_if_a_guest_needs_it() {
+    let app = || AppBuilder::default().guest(plain());
+    assert!(!concurrent(app()));
+    assert!(concurrent(app().guest(asynchronous())));
+    assert!(concurrent(app().concurrency(Concurrency::On)));
+}
+
+#[test]
+fn apps_of_both_kinds_share_code() {
+    let code = SharedCode::default();
+    let app = || AppBuilder::default().guest(plain()).share_code(&code);
+    for _ in 0..2 {
+        assert!(!concurrent(app()));
+        assert!(concurrent(app().guest(asynchronous())));
+    }
 }

@@ -1,13 +1,15 @@
 //! The compiler process.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use wasmtime::{Engine, OptLevel};
+use wasmtime::Engine;
 
 use super::protocol::{ANSWER, COMPILED, CompileRequest, INVALID, NO_MEMORY, Task};
-use super::{check_code, engine_config, skeleton};
+use super::{EngineSettings, check_code, skeleton};
 use tombolo::internal::sys::{processor_seconds, signal};
 
 /// Serves the parent until it closes the pipe.
@@ -40,7 +42,7 @@ fn requests(mut input: impl Read, mut output: impl Write) -> io::Result<()> {
         }
         let request = CompileRequest::from_bytes(&start)
             .ok_or_else(|| io::Error::other("the compiler process cannot be used by hand"))?;
-        let engine = engines.get(request.optimize).map_err(io::Error::other)?;
+        let engine = engines.get(request.settings).map_err(io::Error::other)?;
         limit(
             Resource::Cpu,
             processor_seconds().saturating_add(request.seconds),
@@ -104,24 +106,19 @@ fn limit(resource: Resource, soft: u64) -> io::Result<()> {
     setrlimit(resource, limits).map_err(Into::into)
 }
 
-/// One engine for each optimisation level.
+/// One engine for all requests with the same settings.
 #[derive(Default)]
-struct Engines {
-    plain: Option<Engine>,
-    optimizing: Option<Engine>,
-}
+struct Engines(HashMap<EngineSettings, Engine>);
 
 impl Engines {
-    fn get(&mut self, optimize: bool) -> wasmtime::Result<&Engine> {
-        let (slot, level) = match optimize {
-            true => (&mut self.optimizing, OptLevel::Speed),
-            false => (&mut self.plain, OptLevel::None),
-        };
-        if slot.is_none() {
-            let mut config = engine_config(level);
-            tombolo::internal::settle(&mut config);
-            *slot = Some(Engine::new(&config)?);
+    fn get(&mut self, settings: EngineSettings) -> wasmtime::Result<&Engine> {
+        match self.0.entry(settings) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let mut config = settings.config();
+                tombolo::internal::settle(&mut config);
+                Ok(place.insert(Engine::new(&config)?))
+            }
         }
-        Ok(slot.as_ref().expect("it was created above"))
     }
 }

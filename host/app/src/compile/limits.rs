@@ -128,7 +128,7 @@ impl TooLarge {
 }
 
 /// The reason why a component is not compiled.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum MeasureError {
     /// The component is over a limit.
     #[error(transparent)]
@@ -139,6 +139,17 @@ pub(crate) enum MeasureError {
     /// The component refers to a missing item.
     #[error("the component refers to {0} that does not exist")]
     Dangling(&'static str),
+}
+
+impl MeasureError {
+    /// Returns the error as one of wasmtime.
+    pub(crate) fn into_error(self) -> wasmtime::Error {
+        match self {
+            // The hint of the error that is shown looks for this type.
+            MeasureError::TooLarge(error) => wasmtime::Error::new(error),
+            other => wasmtime::Error::new(other),
+        }
+    }
 }
 
 /// Returns an error if `number` is over the limit. `what` describes it.

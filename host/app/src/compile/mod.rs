@@ -39,9 +39,8 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine, OptLevel};
 
 pub use limits::CompileLimits;
-pub(crate) use limits::TooLarge;
-#[cfg(test)]
-pub(crate) use measure::measure;
+pub(crate) use limits::{MeasureError, TooLarge};
+pub(crate) use measure::{Measure, measure};
 pub use process::CompilerProcess;
 use process::Worker;
 use protocol::Task;
@@ -49,12 +48,30 @@ pub use shared::SharedCode;
 use skeleton::skeleton;
 pub(crate) use totals::{Core, Totals};
 
-/// Returns the settings of engines for apps, without those of
-/// [`prepare`](tombolo::prepare).
-pub(crate) fn engine_config(level: OptLevel) -> Config {
-    let mut config = Config::new();
-    config.epoch_interruption(true).cranelift_opt_level(level);
-    config
+/// The settings in which engines for apps differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EngineSettings {
+    /// Whether code is optimized.
+    pub(crate) optimize: bool,
+    /// Whether guests may have async functions.
+    pub(crate) concurrency: bool,
+}
+
+impl EngineSettings {
+    /// Returns the configuration of these engines, without the settings of
+    /// [`prepare`](tombolo::prepare).
+    pub(crate) fn config(self) -> Config {
+        let level = match self.optimize {
+            true => OptLevel::Speed,
+            false => OptLevel::None,
+        };
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .cranelift_opt_level(level)
+            .concurrency_support(self.concurrency);
+        config
+    }
 }
 
 /// Validates a component with its code, as wasmtime does before it compiles.
@@ -69,24 +86,23 @@ fn check_code(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<()> {
 /// Compiles components for an engine.
 pub(crate) struct Compiler<'a> {
     engine: &'a Engine,
-    level: OptLevel,
+    settings: EngineSettings,
     limits: &'a CompileLimits,
     worker: Option<Worker>,
     shared: Option<&'a SharedCode>,
 }
 
 impl<'a> Compiler<'a> {
-    /// Creates a compiler for `engine`, which must have the settings of [`engine_config`] for
-    /// this level.
+    /// Creates a compiler for `engine`, which must have these settings.
     pub(crate) fn new(
         engine: &'a Engine,
-        level: OptLevel,
+        settings: EngineSettings,
         limits: &'a CompileLimits,
         process: Option<&CompilerProcess>,
     ) -> Compiler<'a> {
         Compiler {
             engine,
-            level,
+            settings,
             limits,
             worker: process.cloned().map(Worker::new),
             shared: None,
@@ -98,24 +114,15 @@ impl<'a> Compiler<'a> {
         self.shared = Some(shared);
     }
 
-    /// Measures a component. Returns a skeleton with its types, which must not be run, and the
-    /// size of an instance. With `check`, the code is validated too.
+    /// Returns a skeleton of a component that was measured. The skeleton has its types, and must
+    /// not be run. With `check`, the code is validated too.
     ///
     /// # Errors
     ///
-    /// The component is over a limit, or invalid.
-    pub(crate) fn types(
-        &mut self,
-        wasm: &[u8],
-        check: bool,
-    ) -> wasmtime::Result<(Component, Totals)> {
-        let measured = measure::measure(wasm, self.limits).map_err(|refused| match refused {
-            // The hint of the error that is shown looks for this type.
-            limits::MeasureError::TooLarge(error) => wasmtime::Error::new(error),
-            other => wasmtime::Error::new(other),
-        })?;
+    /// The component is invalid.
+    pub(crate) fn types(&mut self, wasm: &[u8], check: bool) -> wasmtime::Result<Component> {
         let task = if check { Task::Check } else { Task::Types };
-        Ok((self.compile(task, wasm)?, measured.instance))
+        self.compile(task, wasm)
     }
 
     /// Compiles a component that was measured.
@@ -129,14 +136,16 @@ impl<'a> Compiler<'a> {
 
     fn compile(&mut self, task: Task, wasm: &[u8]) -> wasmtime::Result<Component> {
         match self.shared {
-            Some(shared) => shared.component(task, wasm, || self.compile_now(task, wasm)),
+            Some(shared) => {
+                shared.component(self.settings, task, wasm, || self.compile_now(task, wasm))
+            }
             None => self.compile_now(task, wasm),
         }
     }
 
     fn compile_now(&mut self, task: Task, wasm: &[u8]) -> wasmtime::Result<Component> {
         if let Some(worker) = &mut self.worker {
-            let compiled = worker.compile(task, self.level, wasm, self.limits)?;
+            let compiled = worker.compile(task, self.settings, wasm, self.limits)?;
             return compiled.load(self.engine);
         }
         match task {

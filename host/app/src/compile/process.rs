@@ -31,11 +31,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
-use wasmtime::OptLevel;
 
-use super::child;
 use super::limits::{CompileLimits, MEMORY, TIME, TooLarge};
 use super::protocol::{ANSWER, COMPILED, CompileRequest, NO_MEMORY, Task};
+use super::{EngineSettings, child};
 use tombolo::internal::sys::Compiled;
 
 /// The child's wall-clock time, as a multiple of its processor time. [`BUSY`] is added to it.
@@ -192,14 +191,14 @@ impl Worker {
     pub(super) fn compile(
         &mut self,
         task: Task,
-        level: OptLevel,
+        settings: EngineSettings,
         wasm: &[u8],
         limits: &CompileLimits,
     ) -> wasmtime::Result<Compiled> {
         let length = wasm.len() as u64;
         let request = CompileRequest {
             task,
-            optimize: level != OptLevel::None,
+            settings,
             nonce: RandomState::new().build_hasher().finish(),
             seconds: limits.seconds(length),
             memory: limits.memory(length),
@@ -372,15 +371,16 @@ mod tests {
 
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
+    const SETTINGS: EngineSettings = EngineSettings {
+        optimize: false,
+        concurrency: false,
+    };
+
     #[track_caller]
     fn error(arguments: &[&str]) -> String {
         let process = CompilerProcess::this_program(arguments.iter().copied());
-        let compiled = Worker::new(process).compile(
-            Task::Code,
-            OptLevel::None,
-            EMPTY,
-            &CompileLimits::default(),
-        );
+        let compiled =
+            Worker::new(process).compile(Task::Code, SETTINGS, EMPTY, &CompileLimits::default());
         format!("{:#}", compiled.expect_err("that process does not compile"))
     }
 
@@ -412,7 +412,10 @@ mod tests {
         for task in [Task::Types, Task::Check, Task::Code] {
             let request = CompileRequest {
                 task,
-                optimize: task == Task::Code,
+                settings: EngineSettings {
+                    optimize: task == Task::Code,
+                    concurrency: task != Task::Types,
+                },
                 nonce: u64::MAX,
                 seconds: 2,
                 memory: 3,

@@ -1,5 +1,7 @@
 //! The messages between the parent and the compiler process.
 
+use super::EngineSettings;
+
 /// A task for the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Task {
@@ -15,7 +17,8 @@ pub(super) enum Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CompileRequest {
     pub(super) task: Task,
-    pub(super) optimize: bool,
+    /// The settings of the engine that is to run the code.
+    pub(super) settings: EngineSettings,
     /// A random number, which the answer repeats.
     pub(super) nonce: u64,
     /// Seconds of processor time.
@@ -36,7 +39,7 @@ impl CompileRequest {
             Task::Check => 1,
             Task::Code => 2,
         };
-        bytes[1] = self.optimize.into();
+        bytes[1] = u8::from(self.settings.optimize) | u8::from(self.settings.concurrency) << 1;
         let numbers = [self.nonce, self.seconds, self.memory, self.length];
         for (to, number) in bytes[2..].chunks_exact_mut(8).zip(numbers) {
             to.copy_from_slice(&number.to_le_bytes());
@@ -57,7 +60,10 @@ impl CompileRequest {
         });
         Some(CompileRequest {
             task,
-            optimize: bytes[1] != 0,
+            settings: EngineSettings {
+                optimize: bytes[1] & 1 != 0,
+                concurrency: bytes[1] & 2 != 0,
+            },
             nonce: numbers.next()?,
             seconds: numbers.next()?,
             memory: numbers.next()?,

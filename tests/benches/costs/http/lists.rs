@@ -58,7 +58,7 @@ pub struct Lists {
 impl Lists {
     pub fn new() -> Arc<Lists> {
         let mut config = Config::new();
-        config.epoch_interruption(true);
+        config.epoch_interruption(true).concurrency_support(false);
         let engine = Engine::new(&config).expect("the defaults work");
         let mut linker: Linker<State> = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("nothing else is in there");

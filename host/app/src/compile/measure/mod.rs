@@ -1,5 +1,6 @@
 //! Measures a component in one pass over its bytes, without compiling it.
 
+mod concurrency;
 mod module;
 mod types;
 
@@ -12,6 +13,7 @@ use wasmparser::{
     Parser, Payload,
 };
 
+use self::concurrency::{canonical_needs_it, import_needs_it};
 use self::module::Module;
 use self::types::{component_types, core_types};
 use super::function;
@@ -32,6 +34,8 @@ pub(crate) struct Measure {
     pub(crate) core_names: u64,
     /// The totals of one instance of the component.
     pub(crate) instance: Totals,
+    /// Whether the component needs an engine with concurrency.
+    pub(crate) concurrent: bool,
 }
 
 /// Measures a component, and refuses it as soon as it is over a limit.
@@ -164,7 +168,8 @@ impl<'a> ComponentReader<'a> {
         match payload {
             Payload::ComponentTypeSection(section) => {
                 let types = component_types(self.wasm, section.range(), self.limits)?;
-                self.types(types)
+                self.measure.concurrent |= types.concurrent;
+                self.types(types.count)
             }
             Payload::CoreTypeSection(section) => {
                 for ty in section {
@@ -202,6 +207,9 @@ impl<'a> ComponentReader<'a> {
                 let canonicals = section.count().into();
                 self.plain(canonicals);
                 self.count(|component| &mut component.canonicals, canonicals);
+                for canonical in section {
+                    self.measure.concurrent |= canonical_needs_it(&canonical?);
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -266,6 +274,7 @@ impl<'a> ComponentReader<'a> {
         }
         for import in section {
             let ComponentImport { name, ty } = import?;
+            self.measure.concurrent |= import_needs_it(name.name);
             match ItemKind::of(ty.kind()) {
                 Some(kind) => self.push(Item::Import(kind, name.name)),
                 None => self.plain(1),

@@ -287,3 +287,42 @@ fn branches_and_calls_carry_values() {
     );
     assert_values("(call 0 (i32.const 1) (i32.const 2))", 2);
 }
+
+#[test]
+fn only_asynchronous_components_need_concurrency() {
+    for text in [
+        "(component)",
+        // The name alone is nothing.
+        r#"(component (import "a:b/async" (func)))"#,
+        r#"(component (import "wasi:random/random@0.2.0" (instance)))"#,
+        r#"(component
+            (core module $m (func (export "f")))
+            (core instance $m (instantiate $m))
+            (type $r (resource (rep i32)))
+            (core func (canon resource.new $r))
+            (core func (canon resource.rep $r))
+            (core func (canon resource.drop $r))
+            (func (export "f") (canon lift (core func $m "f"))))"#,
+    ] {
+        assert!(!measured(text).concurrent, "{text}");
+    }
+    for text in [
+        r#"(component (import "f" (func async)))"#,
+        r#"(component (import "a:b/c" (instance (export "f" (func async)))))"#,
+        r#"(component (type (component (import "f" (func (param "s" (stream u8)))))))"#,
+        r#"(component (import "f" (func (result (option (future))))))"#,
+        r#"(component (component (type (instance (type (stream))))))"#,
+        r#"(component (core func (canon task.cancel)))"#,
+        r#"(component (core func (canon waitable-set.new)))"#,
+        r#"(component (import "wasi:random/random@0.3.0" (instance)))"#,
+        r#"(component
+            (core module $m
+                (func (export "f") (result i32) unreachable)
+                (func (export "g") (param i32 i32 i32) (result i32) unreachable))
+            (core instance $m (instantiate $m))
+            (func (export "f") async
+                (canon lift (core func $m "f") async (callback (core func $m "g")))))"#,
+    ] {
+        assert!(measured(text).concurrent, "{text}");
+    }
+}

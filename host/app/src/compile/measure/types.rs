@@ -2,9 +2,18 @@
 
 use std::ops::Range;
 
-use wasmparser::{BinaryReader, ComponentAlias, ComponentImport, ComponentType, CoreType};
+use wasmparser::{
+    BinaryReader, ComponentAlias, ComponentDefinedType, ComponentImport, ComponentType, CoreType,
+};
 
 use crate::compile::limits::{CompileLimits, MeasureError, check_depth};
+
+/// The types in a section of a component.
+pub(super) struct CountedTypes {
+    pub(super) count: u64,
+    /// Whether one of them is an async function, a stream or a future.
+    pub(super) concurrent: bool,
+}
 
 /// Counts the types in a section of a component. `wasmparser` reads nested types recursively, so
 /// their depth is checked first, without recursion.
@@ -12,9 +21,10 @@ pub(super) fn component_types(
     wasm: &[u8],
     range: Range<usize>,
     limits: &CompileLimits,
-) -> Result<u64, MeasureError> {
+) -> Result<CountedTypes, MeasureError> {
     let mut reader = BinaryReader::new(&wasm[range.clone()], range.start);
     let mut types = 0;
+    let mut concurrent = false;
     // The declarations left in each component or instance type that is being read, outermost
     // first. The section is the outermost.
     let mut open = vec![reader.read_var_u32()?];
@@ -60,11 +70,26 @@ pub(super) fn component_types(
                 check_depth("types nest", open.len() as u64, limits)?;
             }
             _ => {
-                reader.read::<ComponentType<'_>>()?;
+                concurrent |= needs_concurrency(&reader.read()?);
             }
         }
     }
-    Ok(types)
+    Ok(CountedTypes {
+        count: types,
+        concurrent,
+    })
+}
+
+/// Returns whether values of this type exist only on engines with concurrency.
+fn needs_concurrency(ty: &ComponentType<'_>) -> bool {
+    match ty {
+        ComponentType::Func(ty) => ty.async_,
+        ComponentType::Defined(ty) => matches!(
+            ty,
+            ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_)
+        ),
+        _ => false,
+    }
 }
 
 /// Counts the types in a core type of a component.
