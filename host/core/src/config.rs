@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Memory, Store, WasmFeatures};
 #[cfg(feature = "cranelift")]
@@ -26,7 +27,8 @@ use tombolo_region::{GRANULE, RegionName, Span};
 /// - no stackful async functions and no component threads, because a plain call must keep its
 ///   store: with either of them, a guest that waits for the host could run on meanwhile.
 ///
-/// Do not change any of these afterwards.
+/// Do not change any of these afterwards. wasmtime accepts some changes without an error, for
+/// example a pooling allocator; [`is_prepared`](crate::is_prepared) finds them.
 ///
 /// If the system refuses the threads that wasmtime compiles with, it turns parallel compilation
 /// off, which would otherwise panic.
@@ -41,6 +43,19 @@ use tombolo_region::{GRANULE, RegionName, Span};
 /// with up to 2 MiB of zero pages each and 8 MiB in all, which the kernel may take if memory is
 /// short. Those of memories that grew beyond 64 MiB are unmapped. Memories of 4 MiB and more get
 /// huge pages if the kernel permits them, and are then resident in steps of 2 MiB.
+///
+/// # Frameworks that make their own engines
+///
+/// A framework may create an engine before the program can change its configuration. Spin does, to
+/// probe whether the machine has room for its pool. Then call `prepare` with a configuration that
+/// is thrown away, first of all in `main`. Call it again with each configuration that is used:
+///
+/// - Spin: with the configuration that `update_core_config` receives. Its pool is replaced, so the
+///   limits of the pool hold no longer.
+/// - wash: with the configuration that its `EngineBuilder` begins with. The builder puts a pool
+///   back if it is told to have one, so do not ask it for that.
+///
+/// Afterwards ask [`is_prepared`](crate::is_prepared).
 ///
 /// # What it changes about signals
 ///
@@ -76,11 +91,22 @@ pub fn prepare(config: &mut Config) -> Result<(), PrepareError> {
     Process::current();
     fault::install().map_err(PrepareError::Handler)?;
     settle(config);
-    prove(config)
+    prove(config)?;
+    PROVEN.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Whether [`prepare`] has succeeded in this process.
+static PROVEN: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether [`prepare`] has succeeded in this process.
+#[inline]
+pub(crate) fn is_proven() -> bool {
+    PROVEN.load(Ordering::Acquire)
 }
 
 /// The features with which a guest could run on while one of its plain calls waits for the host.
-const WIDER_ASYNC: WasmFeatures =
+pub(crate) const WIDER_ASYNC: WasmFeatures =
     WasmFeatures::CM_ASYNC_STACKFUL.union(WasmFeatures::CM_THREADING);
 
 /// Sets the options that engines need for mapping. Does nothing to the process, except that it

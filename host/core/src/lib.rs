@@ -50,7 +50,7 @@
 //!
 //! | topic | items |
 //! |---|---|
-//! | engines | [`prepare`] |
+//! | engines | [`prepare`], [`is_prepared`] |
 //! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | stores with data of any type | [`add_to_linker_with`], [`guest_in`], [`AsGuest`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
@@ -90,6 +90,7 @@ pub mod internal;
 mod limits;
 #[cfg(feature = "parallel-compilation")]
 mod parallel;
+mod prepared;
 pub mod pressure;
 mod region_table;
 pub mod regions;
@@ -112,6 +113,7 @@ pub use host::{
 };
 pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};
+pub use prepared::{NotPrepared, is_prepared};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};
 pub use violation::WriteViolation;

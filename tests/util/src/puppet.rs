@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use tombolo::{GRANULE, Limits, Region, RegionCtxBuilder, RegionHost, Strand};
-use wasmtime::component::{Linker, Resource};
-use wasmtime::{Result, Store};
+use wasmtime::component::{Component, Linker, Resource};
+use wasmtime::{Engine, Result, Store};
 
 use crate::guests;
 use crate::process::{Mapping, Process, drop_parked_mappings};
@@ -129,10 +129,31 @@ impl Puppet {
         Puppet::instantiate(host.context(name))
     }
 
+    /// Creates a guest on an engine of the caller's, for which it is compiled.
+    ///
+    /// # Errors
+    ///
+    /// Fails as compiling and instantiating do.
+    pub fn on(engine: &Engine, host: &RegionHost, name: &str) -> Result<Puppet> {
+        let component = Component::from_file(engine, guests::UTIL_PUPPET)?;
+        let mut linker = Linker::new(engine);
+        store::add_to_linker(&mut linker);
+        Puppet::linked(&component, &linker, host.context(name))
+    }
+
     fn instantiate(context: RegionCtxBuilder) -> Result<Puppet> {
-        let component = store::component(guests::UTIL_PUPPET);
-        let mut store = Store::new(store::engine(), State::new(context.build()));
-        let instance = bindings::Puppet::instantiate(&mut store, &component, linker())?;
+        Puppet::linked(&store::component(guests::UTIL_PUPPET), linker(), context)
+    }
+
+    fn linked(
+        component: &Component,
+        linker: &Linker<State>,
+        context: RegionCtxBuilder,
+    ) -> Result<Puppet> {
+        let mut store = Store::new(linker.engine(), State::new(context.build()));
+        // For engines that ask for one.
+        store.set_epoch_deadline(u64::MAX / 2);
+        let instance = bindings::Puppet::instantiate(&mut store, component, linker)?;
         Ok(Puppet { store, instance })
     }
 

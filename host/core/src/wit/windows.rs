@@ -11,6 +11,7 @@ use crate::ctx::RegionCtx;
 use crate::error::RegionError;
 use crate::guest::{AsGuest, guest_in};
 use crate::host::Region;
+use crate::prepared::{allows_windows, log_refusal};
 use crate::sys::{StoreId, memory_of};
 use crate::window::{At, Window};
 use tombolo_region::GRANULE;
@@ -112,12 +113,17 @@ fn map(
 ) -> Result<Resource<Window>, HostFailure> {
     let mut guest = guest.as_guest();
     // Only the address is used. The bytes are not read.
-    let bytes = at.as_le_slice(guest.store());
+    let store = guest.store();
+    let bytes = at.as_le_slice(&*store);
     let at = At {
         address: bytes.as_ptr().addr(),
         length: bytes.len(),
-        memory: memory_of(bytes),
+        memory: memory_of(bytes).filter(|_| allows_windows(store.engine())),
     };
+    if at.memory.is_none() {
+        let engine = store.engine().clone();
+        log_refusal(&engine, guest.region_ctx().name());
+    }
     let (id, ctx) = guest.bound();
     ctx.check().map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
