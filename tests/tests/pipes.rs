@@ -8,11 +8,11 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::{Limits, Rights};
 use tombolo_app::{
-    App, AppBuilder, Backoff, ChannelSpec, CommandExit, Grant, GuestEnd, GuestSpec, Outcome,
-    Restart, ScopeSpec,
+    AppBuilder, Backoff, ChannelSpec, CommandExit, Grant, GuestEnd, GuestSpec, Outcome, Restart,
+    ScopeSpec,
 };
 
-use tombolo_test_util::run::{run, succeeds, threads};
+use tombolo_test_util::run::{builder, run, succeeds, threads};
 use tombolo_test_util::three_guests::with;
 
 use scenarios::PipesPart;
@@ -64,7 +64,7 @@ fn often() -> Restart {
 
 /// Returns a ring of four guests: frames pass two stages, and the regions come back.
 fn ring(frames: u32, second: GuestSpec, out: &Path) -> AppBuilder {
-    App::builder()
+    builder()
         .guest(node("source", with(PipesPart::Produce, frames)))
         .guest(node("first", with(PipesPart::Add, "frames more")))
         .guest(second)
@@ -120,7 +120,7 @@ fn crashing_stage_loses_one_frame() {
 fn messages_of_a_sender_arrive_in_order() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
-        App::builder()
+        builder()
             .guest(writer("ear", with(PipesPart::Hear, "talk"), out.path()))
             .guest(node("a", with(PipesPart::Say, "talk 100")))
             .guest(node("b", with(PipesPart::Say, "talk 50")))
@@ -135,7 +135,7 @@ fn messages_of_a_sender_arrive_in_order() {
 #[test]
 fn channel_closes_when_its_receiver_ends() {
     for (how, failures) in [("drop", 0), ("return", 0), ("trap", 1)] {
-        let outcome = run(App::builder()
+        let outcome = run(builder()
             .guest(node("sender", with(PipesPart::SendUntilClosed, "c")))
             .guest(node(
                 "receiver",
@@ -157,7 +157,7 @@ fn channel_closes_when_its_receiver_ends() {
 #[test]
 fn channel_without_senders_is_closed() {
     let out = tempfile::tempdir().unwrap();
-    let outcome = run(App::builder()
+    let outcome = run(builder()
         .guest(writer("ear", with(PipesPart::Hear, "talk"), out.path()))
         .guest(node("mute", PipesPart::Fail))
         .channel(channel("talk", &["mute"], "ear", 3)));
@@ -170,7 +170,7 @@ fn channel_without_senders_is_closed() {
 fn refused_send_returns_the_handle_and_its_windows() {
     let wasm = std::fs::read(guests::PIPES_RAW).unwrap();
     succeeds(
-        App::builder()
+        builder()
             .guest(GuestSpec {
                 inherit_stdio: true,
                 ..GuestSpec::new("raw", wasm)
@@ -189,7 +189,7 @@ fn queued_regions_are_on_the_senders_account() {
         ..node("sender", with(PipesPart::FillUp, "c 2"))
     };
     succeeds(
-        App::builder()
+        builder()
             .guest(sender)
             .guest(node("receiver", with(PipesPart::HoldThenReceive, "c")))
             .channel(channel("c", &["sender"], "receiver", 2))
@@ -211,7 +211,7 @@ fn scope() -> ScopeSpec {
 #[test]
 fn members_find_names_with_their_rights() {
     for (how, failures) in [("withdraw", 0), ("die", 1)] {
-        let outcome = run(App::builder()
+        let outcome = run(builder()
             .guest(node("reader", with(PipesPart::Open, "Rights(READ)")))
             .guest(node("publisher", with(PipesPart::Publish, how)))
             .guest(node("outsider", PipesPart::Ungranted))
@@ -236,7 +236,7 @@ fn members_find_names_with_their_rights() {
 #[test]
 fn failing_guest_restarts_until_it_succeeds() {
     let out = tempfile::tempdir().unwrap();
-    let outcome = succeeds(App::builder().guest(GuestSpec {
+    let outcome = succeeds(builder().guest(GuestSpec {
         restart: often(),
         ..writer("a", with(PipesPart::FailUntil, "tries 3"), out.path())
     }));
@@ -253,7 +253,7 @@ fn failing_guest_restarts_until_it_succeeds() {
 #[test]
 fn always_failing_guest_is_given_up() {
     let out = tempfile::tempdir().unwrap();
-    let outcome = run(App::builder().guest(GuestSpec {
+    let outcome = run(builder().guest(GuestSpec {
         restart: often(),
         ..writer("a", with(PipesPart::FailUntil, "tries 9"), out.path())
     }));
@@ -272,7 +272,7 @@ fn terminated_guest_restarts() {
     });
     let mut limits = Limits::default();
     limits.run_time = Some(Duration::from_millis(50));
-    let outcome = run(App::builder().limits(limits).guest(GuestSpec {
+    let outcome = run(builder().limits(limits).guest(GuestSpec {
         restart: restart.clone(),
         ..node("a", PipesPart::Spin)
     }));
@@ -282,7 +282,7 @@ fn terminated_guest_restarts() {
         "{restarts:?}"
     );
 
-    let app = App::builder().guest(GuestSpec {
+    let app = builder().guest(GuestSpec {
         restart,
         ..node("a", PipesPart::Spin)
     });
@@ -312,7 +312,7 @@ fn guests_restart_while_others_start() {
         let path = root.join("wat").join(name).with_extension("wat");
         GuestSpec::new(name, wat::parse_file(path).unwrap())
     };
-    let app = App::builder()
+    let app = builder()
         .guest(component("caller"))
         .guest(GuestSpec {
             restart: often(),
@@ -337,7 +337,7 @@ fn guests_restart_while_others_start() {
 fn failing_stage_loses_one_message() {
     let out = tempfile::tempdir().unwrap();
     succeeds(
-        App::builder()
+        builder()
             .guest(node("mouth", with(PipesPart::Say, "talk 20")))
             .guest(GuestSpec {
                 restart: often(),
@@ -356,7 +356,7 @@ fn failing_stage_loses_one_message() {
 #[test]
 fn restart_that_never_starts_ends_with_the_app() {
     let out = tempfile::tempdir().unwrap();
-    let app = App::builder().guest(GuestSpec {
+    let app = builder().guest(GuestSpec {
         restart: Restart::OnFailure(Backoff {
             delay: Duration::from_secs(3600),
             max_delay: Duration::from_secs(3600),
@@ -402,7 +402,7 @@ fn stopped(app: AppBuilder, out: &Path) -> (Outcome, Duration) {
 #[test]
 fn stop_timeout_lets_guests_finish() {
     let out = tempfile::tempdir().unwrap();
-    let app = App::builder()
+    let app = builder()
         .guest(writer("a", with(PipesPart::Linger, "end"), out.path()))
         .stop_timeout(Duration::from_secs(3600));
     let (outcome, _) = stopped(app, out.path());
@@ -414,7 +414,7 @@ fn stop_timeout_lets_guests_finish() {
 fn guests_that_stay_end_after_the_stop_timeout() {
     let out = tempfile::tempdir().unwrap();
     let timeout = Duration::from_millis(100);
-    let app = App::builder()
+    let app = builder()
         .guest(GuestSpec {
             restart: often(),
             ..writer("a", with(PipesPart::Linger, "stay"), out.path())

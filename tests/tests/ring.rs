@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec};
+use tombolo_app::{ChannelSpec, CommandExit, GuestSpec};
 use tombolo_test_util::process::Process;
-use tombolo_test_util::run::threads;
+use tombolo_test_util::run::{builder, threads};
 
 tombolo_tests::guests!(ring);
 
@@ -18,7 +18,7 @@ const ROUNDS: usize = 5;
 #[test]
 fn thousand_guests_exchange_regions() {
     let wasm: Arc<[u8]> = std::fs::read(guests::RING_MEMBER).unwrap().into();
-    let mut app = App::builder();
+    let mut app = builder();
     for guest in 0..GUESTS {
         let from = (guest + GUESTS - 1) % GUESTS;
         app = app

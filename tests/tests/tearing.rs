@@ -9,9 +9,9 @@
 //! is new and the rest is old.
 
 use tombolo::Rights;
-use tombolo_app::{App, ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
+use tombolo_app::{ChannelSpec, CommandExit, GuestSpec, ScopeSpec};
 
-use tombolo_test_util::run::threads;
+use tombolo_test_util::run::{builder, threads};
 
 use scenarios::TearingPart;
 
@@ -57,7 +57,7 @@ fn run(how: &str, reads: &[&str], writes: &[&str], lifts: u64) {
     let lifts = asked.map_or(lifts, |it| it.parse().unwrap()).to_string();
     for reads in reads {
         for writes in writes {
-            let app = App::builder()
+            let app = builder()
                 .guest(node(
                     "reader",
                     TearingPart::Read,

@@ -19,6 +19,22 @@ const PARKED: &[&str] = &[
     "calls", "death", "faults", "lends", "live", "pins", "pressure", "ring", "tearing", "windows",
 ];
 
+/// The test programs that run guests on engines which can have concurrency support.
+const CONCURRENT: &[&str] = &[
+    "calls",
+    "death",
+    "embedders",
+    "faults",
+    "lends",
+    "live",
+    "pins",
+    "pipes",
+    "pressure",
+    "ring",
+    "waits",
+    "windows",
+];
+
 /// Runs all tests, also after some failed.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let mut selections = vec![
@@ -51,12 +67,28 @@ pub(crate) fn run_ignored() -> Result<ExitCode> {
 /// Runs the tests in which windows end, with the mappings of all of them parked: from one page on,
 /// and not from the size from which it pays.
 pub(crate) fn run_parked() -> Result<ExitCode> {
-    let mut targets = vec!["--lib"];
-    for name in PARKED {
-        targets.extend(["--test", name]);
+    let name = "windows, all of which are parked";
+    run_programs(name, &["--lib"], PARKED, ("TOMBOLO_PARK_FROM", "4096"))
+}
+
+/// Runs the tests of guests on engines with concurrency support. By default they run without.
+pub(crate) fn run_concurrent() -> Result<ExitCode> {
+    let name = "guests, on engines with concurrency";
+    run_programs(name, &[], CONCURRENT, ("TOMBOLO_TEST_CONCURRENCY", "1"))
+}
+
+fn run_programs(
+    name: &'static str,
+    targets: &[&str],
+    programs: &[&str],
+    environment: (&'static str, &'static str),
+) -> Result<ExitCode> {
+    let mut targets = targets.to_vec();
+    for program in programs {
+        targets.extend(["--test", program]);
     }
-    let mut selection = Selection::new("windows, all of which are parked", &[], &targets);
-    selection.environment = Some(("TOMBOLO_PARK_FROM", "4096"));
+    let mut selection = Selection::new(name, &[], &targets);
+    selection.environment = Some(environment);
     run_selections(&[selection], &[])
 }
 

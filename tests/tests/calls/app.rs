@@ -268,8 +268,8 @@ mod waiting {
         succeeds(app(Scenario::CycleRoomless));
     }
 
-    /// The callee sleeps for a while at each call, so that the others queue. Each calls again as
-    /// soon as its call returns. On one thread it does so before the callee's timer fires.
+    /// The callee waits many times at each call. On one thread, each guest that is ready runs between
+    /// two waits. So all callers queue, and each calls again before the callee has returned.
     // rule 11
     #[test]
     fn calls_to_a_busy_guest_queue_in_order() {

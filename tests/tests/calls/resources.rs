@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use tombolo::{Limits, RegionHost};
 use tombolo_app::{
-    App, AppBuilder, AppHandle, Backoff, CommandExit, CommandSpec, GuestEnd, GuestSpec, Outcome,
-    Restart,
+    AppBuilder, AppHandle, Backoff, CommandExit, CommandSpec, GuestEnd, GuestSpec, Outcome, Restart,
 };
 
 use crate::guests;
 use crate::scenarios::DecodingScenario;
-use tombolo_test_util::run::{one_thread, run, succeeds, succeeds_despite};
+use tombolo_test_util::run::{builder, one_thread, run, succeeds, succeeds_despite};
 use tombolo_test_util::three_guests::{program, server, with};
 
 fn owner() -> GuestSpec {
@@ -24,7 +23,7 @@ fn with_owner(owner: GuestSpec, scenario: impl Display) -> AppBuilder {
         args: vec![scenario.to_string()],
         ..CommandSpec::default()
     };
-    App::builder()
+    builder()
         .command(command)
         .guest(program("user", guests::CALLS_DECODING))
         .guest(owner)

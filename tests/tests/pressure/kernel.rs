@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tombolo::pressure::{Level, PressureSink, PressureSource, Psi, Thresholds};
-use tombolo_app::{App, CommandExit, CommandSpec};
+use tombolo_app::{CommandExit, CommandSpec};
 use tombolo_test_util::cgroup::{Group, Stalling, stall_if_told};
 
 use crate::guests;
-use tombolo_test_util::run::one_thread;
+use tombolo_test_util::run::{builder, one_thread};
 use tombolo_test_util::three_guests::program;
 
 const NAME: &str = "kernel::guest_is_told_of_a_stall";
@@ -50,7 +50,7 @@ fn guest_is_told_of_a_stall() {
             args: vec!["any".into()],
             ..CommandSpec::default()
         };
-        let app = App::builder()
+        let app = builder()
             .command(command)
             .guest(program("cache of the kernel's", guests::PRESSURE_CACHE))
             .pressure(Noting(psi, levels.clone()));

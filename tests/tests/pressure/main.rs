@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use tombolo::RegionHost;
 use tombolo::pressure::{Level, PressureSink, PressureSource};
-use tombolo_app::{App, CommandExit, CommandSpec, GuestSpec};
+use tombolo_app::{CommandExit, CommandSpec, GuestSpec};
 use tombolo_test_util::process::{Descriptor, Process};
-use tombolo_test_util::run::{one_thread, until};
+use tombolo_test_util::run::{builder, one_thread, until};
 use tombolo_test_util::store::{State, add_to_linker_async, component, engine};
 use tombolo_tests::artifacts;
 use wasmtime::Store;
@@ -89,7 +89,7 @@ fn waiting_guest_is_told_and_blocks_no_thread() {
             args: vec!["Moderate".into(), "Critical".into()],
             ..CommandSpec::default()
         };
-        let app = App::builder().command(command).guest(guest);
+        let app = builder().command(command).guest(guest);
         let app = app.start().await.unwrap();
         let host = app.host().clone();
         assert_eq!(host.pressure(), Level::Normal);

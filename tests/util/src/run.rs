@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tombolo::RegionHost;
 use tombolo_app::internal::{AppBuilderInternals as _, SharedCode};
-use tombolo_app::{AppBuilder, AppHandle, CommandExit, Concurrency, Outcome};
+use tombolo_app::{App, AppBuilder, AppHandle, CommandExit, Concurrency, Outcome};
 
 use crate::store::concurrency;
 
@@ -31,6 +31,23 @@ pub fn threads(count: usize) -> Runtime {
     let mut builder = Builder::new_multi_thread();
     let runtime = builder.worker_threads(count).enable_all().build();
     runtime.expect("a runtime can be created")
+}
+
+/// Returns an app without guests, for tests that start it themselves, with the settings that
+/// environment variables ask for.
+pub fn builder() -> AppBuilder {
+    configured(App::builder())
+}
+
+fn configured(app: AppBuilder) -> AppBuilder {
+    let app = match std::env::var_os(DYNAMIC_CALLS) {
+        Some(_) => app.dynamic_calls(),
+        None => app,
+    };
+    match concurrency() {
+        true => app.concurrency(Concurrency::On),
+        false => app,
+    }
 }
 
 /// Runs an app to its end, with strands in parallel.
@@ -65,15 +82,7 @@ pub fn run_on(
     app: AppBuilder,
     act: impl AsyncFnOnce(&AppHandle, &RegionHost),
 ) -> Outcome {
-    let app = match std::env::var_os(DYNAMIC_CALLS) {
-        Some(_) => app.dynamic_calls(),
-        None => app,
-    };
-    let app = match concurrency() {
-        true => app.concurrency(Concurrency::On),
-        false => app,
-    };
-    let app = app.share_code(&CODE);
+    let app = configured(app).share_code(&CODE);
     let outcome = runtime.block_on(async {
         let app = app.start().await.expect("the app starts");
         let (handle, host) = (app.handle(), app.host().clone());

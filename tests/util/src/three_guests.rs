@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tombolo_app::{App, AppBuilder, CommandSpec, GuestSpec};
+use tombolo_app::{AppBuilder, CommandSpec, GuestSpec};
 use tombolo_tests::artifacts;
+
+use crate::run::builder;
 
 /// An environment variable. If it is set, guests share one strand.
 pub const SHARE_STRAND: &str = "TOMBOLO_TEST_SHARE_STRAND";
@@ -61,7 +63,7 @@ pub fn app(scenario: impl Display) -> AppBuilder {
         args: vec![scenario.to_string()],
         ..CommandSpec::default()
     };
-    App::builder()
+    builder()
         .command(command)
         .guest(client())
         .guest(near())

@@ -146,6 +146,11 @@ const STEPS: &[Step] = &[
         || success(test::run_parked()?),
     ),
     long(
+        "concurrent",
+        "All tests of guests, on engines with concurrency",
+        || success(test::run_concurrent()?),
+    ),
+    long(
         "root",
         "The tests that need root, and a kernel with PSI",
         || success(test::run_ignored()?),
