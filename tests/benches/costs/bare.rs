@@ -42,12 +42,13 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Links the two by typed functions, or by dynamic values.
-    pub fn new(typed: bool) -> Bare {
+    /// Links the two by typed functions, or by dynamic values, on an engine with concurrency
+    /// support or without.
+    pub fn new(typed: bool, concurrency: bool) -> Bare {
         // This must come before the first engine.
         tombolo::prepare(&mut Config::new()).expect("this machine can do it");
         let mut config = Config::new();
-        config.concurrency_support(false);
+        config.concurrency_support(concurrency);
         let engine = Engine::new(&config).expect("it is a valid configuration");
         let callee = callee(&engine);
         let callee: Shared = Arc::new(Mutex::new(Some(now(callee))));

@@ -1,34 +1,48 @@
 //! Calls to the host, to a guest of the same strand and to one of another strand, and a
-//! thread wake-up alone.
+//! thread wake-up alone. Calls are measured on engines without concurrency support and with it.
 
 use crate::bare::Bare;
 use crate::guests::Guests;
+use crate::life;
 use crate::measure::Plan;
 use crate::native;
 use crate::ratio::{Goal, Ratio};
 use crate::table::Table;
 
+/// The columns: engines without concurrency support, and with it.
+const COLUMNS: [&str; 2] = ["off", "on"];
+
+const HOST: &str = "a call to the host";
+const EMPTY: &str = "within a strand: empty call";
 const LEND: &str = "within a strand: one lent handle";
 const ACROSS: &str = "across strands: one lent handle";
 const WAKE: &str = "native thread wake-up";
 
 pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
-    let guests = Guests::read();
-    let mut table = Table::new("calls", ["one".to_owned()]);
-    let (mut dynamic, mut typed) = (Bare::new(false), Bare::new(true));
+    let guests = [Guests::read(), Guests::read().concurrent()];
+    let title = "calls, by concurrency support";
+    let mut table = Table::new(title, COLUMNS.map(str::to_owned));
+    let mut bare = [false, true].map(|on| [false, true].map(|typed| Bare::new(typed, on)));
     let (repeats, times) = if plan.quick { (2, 1) } else { (60, 100) };
     for _ in 0..plan.rounds() {
         for group in ["calls", "across"] {
-            guests.add(plan, group, &[0], &mut [("calls", &mut table)]);
-        }
-        for _ in 0..repeats {
-            for (bare, how) in [(&mut dynamic, "dynamic"), (&mut typed, "typed")] {
-                let row = format!("wasmtime alone, {how}: empty call");
-                table.cell(&row, 0).times(times, || bare.nothing(times));
-                let row = format!("wasmtime alone, {how}: one handle");
-                table.cell(&row, 0).times(times, || bare.lend(times));
+            for (column, guests) in guests.iter().enumerate() {
+                guests.add_to(plan, group, "calls", &mut table, column);
             }
         }
+        for _ in 0..repeats {
+            for (column, bare) in bare.iter_mut().enumerate() {
+                for (bare, how) in bare.iter_mut().zip(["dynamic", "typed"]) {
+                    let row = format!("wasmtime alone, {how}: empty call");
+                    table
+                        .cell(&row, column)
+                        .times(times, || bare.nothing(times));
+                    let row = format!("wasmtime alone, {how}: one handle");
+                    table.cell(&row, column).times(times, || bare.lend(times));
+                }
+            }
+        }
+        life::by_concurrency(plan, &mut table);
         let wake_ups = table.cell(WAKE, 0);
         for _ in 0..if plan.quick { 2 } else { 60 } {
             native::wake_up(50, wake_ups);
@@ -40,6 +54,8 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
     let by = |what, row: &str, least: &str, goal| {
         Ratio::of(what, table.median(row, 0), table.median(least, 0), goal)
     };
+    let on =
+        |what, row: &str| Ratio::of(what, table.median(row, 1), table.median(row, 0), Goal::None);
     let ratios = [
         Ratio::time(
             "a call within a strand, one lent handle",
@@ -70,6 +86,11 @@ pub fn run(plan: &Plan) -> (Vec<Table>, Vec<Ratio>) {
             300.0,
         ),
         Ratio::time("the same, nine times of ten", beyond(often), 300.0),
+        on("with concurrency / without: a call to the host", HOST),
+        on("the same: an empty call within a strand", EMPTY),
+        on("the same: one lent handle within a strand", LEND),
+        on("the same: one lent handle across strands", ACROSS),
+        on("the same: the start of a guest", life::LIVES[0]),
     ];
     (vec![table], ratios.into_iter().flatten().collect())
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tombolo::{HostLimits, Limits};
-use tombolo_app::{App, AppBuilder, ChannelSpec, CommandExit, CommandSpec, Grant, GuestSpec};
+use tombolo_app::{
+    App, AppBuilder, ChannelSpec, CommandExit, CommandSpec, Concurrency, Grant, GuestSpec,
+};
 use tombolo_test_util::run::threads;
 use tombolo_tests::{artifacts, server};
 
@@ -23,6 +25,7 @@ pub struct Guests {
     idle: Arc<[u8]>,
     /// A directory in memory, for the files that guests share.
     out: tempfile::TempDir,
+    concurrency: Concurrency,
 }
 
 /// A row that a guest measured: table, name, bytes, nanoseconds.
@@ -39,7 +42,14 @@ impl Guests {
             near: server(&read(artifacts::COSTS_NEAR)).into(),
             far: server(&read(artifacts::COSTS_FAR)).into(),
             out: tempfile::tempdir_in("/dev/shm").expect("it is a tmpfs"),
+            concurrency: Concurrency::Auto,
         }
+    }
+
+    /// Puts the guests on an engine with concurrency support, which they do not need.
+    pub fn concurrent(mut self) -> Guests {
+        self.concurrency = Concurrency::On;
+        self
     }
 
     fn guest(&self, name: &str, wasm: &Arc<[u8]>, strand: &str) -> GuestSpec {
@@ -79,6 +89,7 @@ impl Guests {
             ..CommandSpec::default()
         };
         let mut app = App::builder()
+            .concurrency(self.concurrency)
             .limits(limits)
             .host_limits(HostLimits::default())
             .command(command)
@@ -104,6 +115,15 @@ impl Guests {
         assert_eq!(outcome.end, CommandExit::Exit(0), "{:?}", outcome.failures);
         let text = fs::read_to_string(self.out.path().join("rows")).expect("it was written");
         text.lines().map(line).collect()
+    }
+
+    /// Measures a group once, and adds each row of a table to one column of it.
+    pub fn add_to(&self, plan: &Plan, group: &str, name: &str, table: &mut Table, column: usize) {
+        for (of, row, _, times) in self.measure(plan, group, 0) {
+            if of == name {
+                table.cell(&row, column).extend(times);
+            }
+        }
     }
 
     /// Measures a group once, and adds each row to the table of its name, in the column of

@@ -88,13 +88,18 @@ impl Embedder {
         }
     }
 
+    /// Returns one that uses Tombolo, on an engine with concurrency support or without.
+    fn with_tombolo(concurrency: bool) -> Embedder {
+        let mut config = Config::new();
+        config.concurrency_support(concurrency);
+        tombolo::prepare(&mut config).expect("this machine can do it");
+        Embedder::new(&config, Some(RegionHost::new()))
+    }
+
     /// Returns one that uses Tombolo and one that does not. Stock wasmtime has images of
     /// the data, which it copies on write, and creates memories on demand.
     fn both() -> [Embedder; 2] {
-        let mut config = Config::new();
-        config.concurrency_support(false);
-        tombolo::prepare(&mut config).expect("this machine can do it");
-        let tombolo = Embedder::new(&config, Some(RegionHost::new()));
+        let tombolo = Embedder::with_tombolo(false);
         let mut config = Config::new();
         config.concurrency_support(false);
         [tombolo, Embedder::new(&config, None)]
@@ -167,6 +172,24 @@ fn with_data(size: usize) -> Vec<u8> {
             (func (export \"write\") (canon lift (core func $guest \"write\"))))"
     );
     wat::parse_str(text).expect("it is well-formed")
+}
+
+/// The rows of guests on engines with concurrency support and without.
+pub const LIVES: [&str; 2] = ["start of a guest", "end of a guest"];
+
+/// Starts and ends guests side by side, on an engine without concurrency support and on one with
+/// it. The table has a column for each.
+pub fn by_concurrency(plan: &Plan, table: &mut Table) {
+    let embedders = [false, true].map(Embedder::with_tombolo);
+    let wasm = with_data(0);
+    let programs = embedders.each_ref().map(|it| it.ready(&wasm));
+    for _ in 0..if plan.quick { 3 } else { 200 } {
+        for (column, (embedder, program)) in embedders.iter().zip(&programs).enumerate() {
+            let start = || embedder.start(program);
+            let guest = table.cell(LIVES[0], column).time(start);
+            table.cell(LIVES[1], column).time(|| drop(guest));
+        }
+    }
 }
 
 /// Starts and ends guests side by side, by how much data they have.
