@@ -30,7 +30,7 @@ use std::task::Waker;
 use tracing::{Instrument, Span};
 
 use crate::call::Broken;
-use crate::guests::{CallFailure, ExchangeTypes};
+use crate::guests::ExchangeTypes;
 use crate::idle::Unfinished;
 use crate::mailbox::{Entered, Mailbox};
 use crate::outgoing::{Lender, LenderGuard, Returned, SentCall, SentLentCall};
@@ -195,13 +195,10 @@ impl<G: ExchangeTypes, A: Send + 'static> ParkedCall<G, A> {
                 let _ = reply.send(answer);
                 Ok(())
             }
-            Err(CallFailure { error, borrowed }) => Err(Broken {
-                error,
-                borrowed,
-                tell_caller: Some(Box::new(|why| {
-                    let _ = reply.send(Err(why));
-                })),
-            }),
+            Err(failure) => {
+                let tell = Box::new(|why| drop(reply.send(Err(why))));
+                Err(Broken::in_call(failure, tell))
+            }
         };
         (server, answered)
     }

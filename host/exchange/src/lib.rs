@@ -14,12 +14,15 @@
 //! | [`Callee`], [`Work`] | a callee's store, and what it does in one call |
 //! | [`Request`], [`SentRequest`] | work in types of its own, with its answer |
 //! | [`Broken`] | a guest that cannot go on, and what is left to do for it |
+//! | [`TaskServer`], [`Task`], [`TaskWork`] | a callee that answers several calls at a time |
 //! | [`Turn`], [`StrandTask`] | a strand, whose guests never run at once |
 //! | [`Channels`] | bounded queues of messages |
 //!
 //! # Guarantees
 //!
-//! - A guest waits for one other guest at a time. The last guest of a cycle of waits is refused.
+//! - A plain call suspends its guest, which waits for one other guest at a time. A guest that
+//!   answers several calls at a time may await others in each of them. The last guest of a cycle
+//!   of waits is refused.
 //! - Before a caller gets its reply, the wait for its callee ends. So a call that the callee makes
 //!   next closes no cycle through that caller.
 //! - A call survives its caller. A caller that is dropped loses its windows on what it lent.
@@ -46,6 +49,8 @@ mod outgoing;
 mod request;
 mod server;
 mod sync;
+mod task;
+mod tasks;
 mod turn;
 mod waits;
 
@@ -61,5 +66,7 @@ pub use inline::{IdleCallee, InlineCall, LentIdleCallee};
 pub use mailbox::Mailbox;
 pub use outgoing::{CallRefused, Lender, LentCall, Outgoing, Returned, SentCall, SentLentCall};
 pub use request::{Request, SentRequest};
+pub use task::{Task, TaskRequest, TaskTypes, TaskWork};
+pub use tasks::{TaskPause, TaskServer};
 pub use turn::{HeldTurn, StrandTask, Turn};
-pub use waits::LentRegions;
+pub use waits::{LentRegions, WaitCanceller};

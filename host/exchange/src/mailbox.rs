@@ -10,6 +10,7 @@ use crate::idle::IdleSlot;
 use crate::inbox::{Inbox, MailboxItem};
 use crate::server::Server;
 use crate::sync::{Mutex, mpsc};
+use crate::task::Task;
 use crate::turn::{HeldTurn, Turn};
 use crate::waits::{WaitEdge, WaitNode};
 
@@ -18,10 +19,13 @@ use crate::waits::{WaitEdge, WaitNode};
 /// A restarted guest gets a new mailbox.
 pub struct Mailbox<G: ExchangeTypes> {
     node: Arc<WaitNode<G::Lends>>,
+    /// Whether the guest takes several calls at a time.
+    several: bool,
     name: Arc<str>,
-    /// Holds at most one call of each incarnation of another guest, because a guest that calls
-    /// waits. A call of an incarnation that has ended stays in the queue. It also holds notices,
-    /// whose number the sender limits.
+    /// Holds at most one plain call of each incarnation of another guest, because a guest that
+    /// makes one waits. The caller is charged for each further call, and for its arguments. A
+    /// call of an incarnation that has ended stays in the queue. It also holds notices, whose
+    /// number the sender limits.
     queue: mpsc::UnboundedSender<MailboxItem<G>>,
     /// Holds the guest while it waits for calls.
     idle: IdleSlot<Box<Server<G>>, Broken<G>>,
@@ -33,16 +37,40 @@ pub struct Mailbox<G: ExchangeTypes> {
 }
 
 impl<G: ExchangeTypes> Mailbox<G> {
-    /// Makes the mailbox of an incarnation, on the strand that has this turn.
+    /// Makes the mailbox of an incarnation, on the strand that has this turn. The guest takes one
+    /// call at a time.
     pub fn new(
         guest: GuestId,
         name: Arc<str>,
         turn: Arc<Turn>,
         recipient: G::Recipient,
     ) -> (Arc<Mailbox<G>>, Inbox<G>) {
+        Mailbox::make(guest, name, turn, recipient, false)
+    }
+
+    /// Makes the mailbox of an incarnation of a guest that takes `most` calls at a time: its task
+    /// serves it by a [`TaskServer`](crate::TaskServer).
+    pub fn of_tasks(
+        guest: GuestId,
+        name: Arc<str>,
+        turn: Arc<Turn>,
+        recipient: G::Recipient,
+        most: usize,
+    ) -> (Arc<Mailbox<G>>, Inbox<G>) {
+        Mailbox::make(guest, name, turn, recipient, most > 1)
+    }
+
+    fn make(
+        guest: GuestId,
+        name: Arc<str>,
+        turn: Arc<Turn>,
+        recipient: G::Recipient,
+        several: bool,
+    ) -> (Arc<Mailbox<G>>, Inbox<G>) {
         let (queue, inbox) = Inbox::new();
         let mailbox = Mailbox {
             node: WaitNode::new(guest),
+            several,
             name,
             queue,
             idle: IdleSlot::default(),
@@ -91,6 +119,11 @@ impl<G: ExchangeTypes> Mailbox<G> {
         self.idle.take(|it| it.is_free())
     }
 
+    /// Returns the node of the guest.
+    pub(crate) fn node(&self) -> &Arc<WaitNode<G::Lends>> {
+        &self.node
+    }
+
     /// Returns the slot in which the guest waits for calls.
     #[inline]
     pub(crate) fn idle(&self) -> &IdleSlot<Box<Server<G>>, Broken<G>> {
@@ -120,7 +153,7 @@ impl<G: ExchangeTypes> Mailbox<G> {
         match turns {
             Turns::Same => Some(Entered(None)),
             Turns::Other => self.turn.try_hold().map(|held| Entered(Some(held))),
-            Turns::Shared => None,
+            Turns::Shared | Turns::Awaited => None,
         }
     }
 
@@ -130,8 +163,31 @@ impl<G: ExchangeTypes> Mailbox<G> {
     /// # Errors
     ///
     /// The guests of the cycle that this would close.
-    pub(crate) fn wait_from(&self, from: &Mailbox<G>) -> Result<WaitEdge<G::Lends>, Vec<GuestId>> {
-        from.node.wait(&self.node)
+    pub(crate) fn wait_from(&self, from: &Mailbox<G>) -> Result<Waiting<G>, Vec<GuestId>> {
+        let (to, node) = self.callee_node();
+        Ok((from.node.wait(&to)?, node))
+    }
+
+    /// Notes that a call in progress of another guest awaits this one, beside others. Otherwise
+    /// as [`wait_from`](Mailbox::wait_from).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_from`](Mailbox::wait_from).
+    pub(crate) fn wait_from_task(&self, from: &Task<G>) -> Result<Waiting<G>, Vec<GuestId>> {
+        let (to, node) = self.callee_node();
+        Ok((from.0.wait_beside(&to)?, node))
+    }
+
+    /// Returns the node for which a caller waits, and the same if it is the node of the call.
+    fn callee_node(&self) -> (Node<G>, Option<Node<G>>) {
+        match self.several {
+            true => {
+                let node = WaitNode::of_call(&self.node);
+                (node.clone(), Some(node))
+            }
+            false => (self.node.clone(), None),
+        }
     }
 
     /// Returns whether the guest waits for another one to return from a call, or for what it
@@ -189,8 +245,8 @@ impl<G: ExchangeTypes> Mailbox<G> {
     ///    returns the reason for callers.
     /// 2. The lends to the guest end.
     /// 3. `restart` makes the mailbox of the next incarnation, if there is one.
-    /// 4. The caller of the call that broke the guest is told the reason. If it calls again,
-    ///    it finds the next incarnation.
+    /// 4. The callers of the calls in progress are told the reason. If they call again, they
+    ///    find the next incarnation.
     /// 5. The calls that were not begun are dropped, and their callers find the reason.
     ///
     /// `self` is the mailbox of the incarnation that ends.
@@ -204,19 +260,26 @@ impl<G: ExchangeTypes> Mailbox<G> {
         let Broken {
             error,
             borrowed,
-            tell_caller,
+            tell_callers,
+            not_begun,
         } = broken;
         let (mut exit, why) = drop_store(error);
         self.set_exit_reason(why.clone());
         drop(borrowed);
         restart(&mut exit);
-        if let Some(tell) = tell_caller {
-            tell(why);
+        for tell in tell_callers {
+            tell(why.clone());
         }
-        drop(inbox);
+        drop((not_begun, inbox));
         exit
     }
 }
+
+/// A node in the graph of waits.
+type Node<G> = Arc<WaitNode<<G as ExchangeTypes>::Lends>>;
+
+/// A wait for a callee, and the node of the call if the callee takes several at a time.
+pub(crate) type Waiting<G> = (WaitEdge<<G as ExchangeTypes>::Lends>, Option<Node<G>>);
 
 /// The turns of a caller and its callee.
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +290,9 @@ pub(crate) enum Turns {
     Other,
     /// The strands differ, and other guests of the caller's go on while the callee runs.
     Shared,
+    /// The caller awaits the call and goes on with others. Its store is being polled, in which no
+    /// other store can be entered.
+    Awaited,
 }
 
 /// The callee's strand, in which no other guest runs.

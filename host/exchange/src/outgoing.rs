@@ -27,9 +27,10 @@ use std::sync::Arc;
 use crate::call::Call;
 use crate::guest_id::GuestId;
 use crate::guests::ExchangeTypes;
-use crate::mailbox::{Mailbox, Turns};
+use crate::mailbox::{Mailbox, Turns, Waiting};
 use crate::request::{Reply, Request, SentRequest};
-use crate::waits::WaitEdge;
+use crate::task::Task;
+use crate::waits::{WaitCanceller, WaitEdge, WaitNode};
 
 /// Why a call does not begin.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,8 @@ pub struct Outgoing<G: ExchangeTypes> {
     mailbox: Arc<Mailbox<G>>,
     turns: Turns,
     waiting: WaitEdge<G::Lends>,
+    /// The node of the call, if its callee takes several at a time.
+    node: Option<Arc<WaitNode<G::Lends>>>,
 }
 
 impl<G: ExchangeTypes> Outgoing<G> {
@@ -84,14 +87,42 @@ impl<G: ExchangeTypes> Outgoing<G> {
     ///
     /// If the call would lead back to its caller, or the callee has ended.
     pub fn begin(callee: Arc<Mailbox<G>>, caller: &Mailbox<G>) -> Result<Outgoing<G>, CallRefused> {
-        let waiting = callee.wait_from(caller).map_err(CallRefused::Cycle)?;
-        if callee.is_closed() {
-            return Err(CallRefused::Ended(callee.exit_reason()));
+        let waiting = callee.wait_from(caller);
+        let turns = caller.turns(&callee);
+        Outgoing::begun(callee, waiting, turns)
+    }
+
+    /// Notes that a call in progress of another guest awaits the callee. The caller goes on with
+    /// other calls meanwhile, and may [cancel](WaitCanceller::cancel) the wait. The call is always
+    /// queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Outgoing::begin).
+    pub fn begin_awaited(
+        callee: Arc<Mailbox<G>>,
+        caller: &Task<G>,
+    ) -> Result<(Outgoing<G>, WaitCanceller<G::Lends>), CallRefused> {
+        let waiting = callee.wait_from_task(caller);
+        let outgoing = Outgoing::begun(callee, waiting, Turns::Awaited)?;
+        let canceller = outgoing.waiting.canceller();
+        Ok((outgoing, canceller))
+    }
+
+    fn begun(
+        mailbox: Arc<Mailbox<G>>,
+        waiting: Result<Waiting<G>, Vec<GuestId>>,
+        turns: Turns,
+    ) -> Result<Outgoing<G>, CallRefused> {
+        let (waiting, node) = waiting.map_err(CallRefused::Cycle)?;
+        if mailbox.is_closed() {
+            return Err(CallRefused::Ended(mailbox.exit_reason()));
         }
         Ok(Outgoing {
-            turns: caller.turns(&callee),
-            mailbox: callee,
+            mailbox,
+            turns,
             waiting,
+            node,
         })
     }
 
@@ -121,9 +152,10 @@ impl<G: ExchangeTypes> Outgoing<G> {
             mailbox,
             turns,
             waiting,
+            node,
         } = self;
         let (sent, reply) = SentRequest::new(request);
-        let call = Call::new(waiting, wrap(sent));
+        let call = Call::new(waiting, node, wrap(sent));
         let sent = mailbox.send(call, turns);
         SentCall {
             reply: sent.is_ok().then_some(reply),

@@ -51,6 +51,27 @@ impl<G: ExchangeTypes, R: Request<G>> SentRequest<G, R> {
         };
         (sent, replied)
     }
+
+    /// Returns the request, unless it was answered.
+    pub(crate) fn request(&self) -> Option<&R> {
+        match &self.progress {
+            Progress::Sent(request) => Some(request),
+            Progress::Answered(_) => None,
+        }
+    }
+
+    /// Returns the request, unless it was answered, to make it.
+    pub(crate) fn request_mut(&mut self) -> Option<&mut R> {
+        match &mut self.progress {
+            Progress::Sent(request) => Some(request),
+            Progress::Answered(_) => None,
+        }
+    }
+
+    /// Keeps the answer, or the text for the caller.
+    pub(crate) fn answered(&mut self, answer: Result<R::Answer, String>) {
+        self.progress = Progress::Answered(answer);
+    }
 }
 
 impl<G: ExchangeTypes, R: Request<G>> Work<G> for SentRequest<G, R> {
