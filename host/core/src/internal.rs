@@ -3,6 +3,7 @@
 //!
 //! The traits add methods to public types.
 
+use std::mem::replace;
 use std::sync::Arc;
 
 use tombolo_region::{Account, Charge, LedgerError, Quota, Rights, WindowEnd};
@@ -27,6 +28,7 @@ pub use crate::walk::{each_resource, fold_parts};
 #[cfg(feature = "parallel-compilation")]
 pub use crate::parallel::compile_in_parallel;
 
+use crate::ctx::RegionView;
 use crate::ctx::{RegionCtx, RegionCtxBuilder, Strand, WindowNote};
 use crate::error::RegionError;
 use crate::guest::AsGuest;
@@ -314,6 +316,18 @@ impl ParcelInternals for Parcel {
     ) -> wasmtime::Result<()> {
         Parcel::discard_regions(guest, vals, other)
     }
+}
+
+/// Calls `pack` so that it masks the lender's windows even if the lender's context keeps them
+/// mapped: for a lender that runs on while it lends.
+pub fn pack_masked<T: RegionView, R>(
+    store: &mut StoreContextMut<'_, T>,
+    pack: impl FnOnce(&mut StoreContextMut<'_, T>) -> R,
+) -> R {
+    let kept = replace(&mut store.data_mut().region_ctx().keep_mapped, false);
+    let packed = pack(store);
+    store.data_mut().region_ctx().keep_mapped = kept;
+    packed
 }
 
 /// The lends of a call, as an app sees them.

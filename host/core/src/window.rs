@@ -462,6 +462,12 @@ impl MaskedWindows {
         self.0.is_empty()
     }
 
+    /// Returns whether the window at this location is one of them.
+    pub(crate) fn has(&self, location: &WindowLocation) -> bool {
+        // Keys are unique in the process.
+        self.0.iter().any(|masked| masked.key == location.key)
+    }
+
     /// Unmasks all windows, even if one of them cannot be unmasked. That one stays masked.
     pub(crate) fn unmask(self, store: StoreId) -> Result<(), MemoryError> {
         let mut result = Ok(());

@@ -206,4 +206,28 @@ impl Lending {
         }
         Ok(result?)
     }
+
+    /// Ends the masked windows of the lender on the lent regions in order, for a call that the
+    /// lender has cancelled while the borrower goes on. They become zero pages and poison
+    /// nothing, so that the borrower is not affected. Their window objects answer that they are
+    /// gone. Windows that are not masked stay, because they do not conflict with the borrower's.
+    ///
+    /// # Errors
+    ///
+    /// If the memory could not be restored. Do not enter the lender again then.
+    pub fn relinquish(self, store: impl AsContextMut) -> wasmtime::Result<()> {
+        let store = StoreId::of(store);
+        let mut result = Ok(());
+        for lent in self.lent.as_slice().iter() {
+            let mut windows = windows_of(&lent.region.ledger(), lent.claim, lent.via);
+            windows.retain(|(_, _, location)| {
+                let mut masked = self.masked.iter();
+                masked.any(|masked| masked.has(location))
+            });
+            // All of them, even if one cannot be ended.
+            let ended = unmap_each(store, &lent.region, windows, WindowEnd::Orderly);
+            result = result.and(ended);
+        }
+        Ok(result?)
+    }
 }
