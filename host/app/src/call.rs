@@ -14,7 +14,7 @@ use wasmtime::component::{ComponentExportIndex, Val};
 
 use super::call_stats::CallCounter;
 use super::clock::{Clock, Paused};
-use super::guests::{AppGuests, Mailbox, Outgoing};
+use super::guests::{AppGuests, Mailbox, Outgoing, Task};
 use super::link::{ErrorSlot, LinkedFunction};
 use super::mailbox::CallLends;
 use super::proxy::{Bundle, Caller, PassError};
@@ -22,12 +22,13 @@ use super::slots::{self, HostCall, Params, Results, SlotAnswer, SlotCall};
 use super::state::GuestState;
 use super::table::{GuestEntry, GuestTable, Peer};
 use super::values;
-use super::work::{GuestWork, Values};
+use super::work::{Charged, GuestWork, Values};
 use crate::text;
 use tombolo::internal::{LendingInternals as _, PackedRegions};
 use tombolo::{Borrowed, Lending, Recipient, RegionView};
 use tombolo_exchange::{
-    CallRefused, IdleCallee, InlineCall, Lender, Request, Returned, SentLentCall, SentRequest,
+    CallRefused, GuestId, IdleCallee, InlineCall, Lender, Request, Returned, SentLentCall,
+    SentRequest, WaitCanceller,
 };
 use tombolo_region::Charge;
 
@@ -48,6 +49,8 @@ pub(super) struct Target {
     results: usize,
     /// Whether handles can pass.
     handles: bool,
+    /// Whether the function is plain.
+    plain: bool,
     error_slot: Option<ErrorSlot>,
 }
 
@@ -92,7 +95,7 @@ impl Lender<AppGuests> for LenderStore<'_> {
 }
 
 /// Why a call did not get to its callee, or came to nothing there.
-enum CallError {
+pub(super) enum CallError {
     /// The text for the caller.
     Refused(String),
     /// The caller cannot go on.
@@ -133,6 +136,7 @@ impl Target {
             counter,
             results: function.ty.results().len(),
             handles: function.handles,
+            plain: !function.ty.async_(),
             error_slot: function.error_slot,
         }
     }
@@ -160,7 +164,7 @@ impl Target {
         self.counter.add_copied(bytes);
     }
 
-    fn count_vals(&self, vals: &[Val]) {
+    pub(super) fn count_vals(&self, vals: &[Val]) {
         let bytes = values::copied_bytes(vals);
         if bytes > 0 {
             self.count_copied(bytes);
@@ -178,13 +182,52 @@ impl Target {
     }
 
     fn begin_with(&self, callee: Arc<Mailbox>, caller: &Mailbox) -> Result<Outgoing, String> {
-        Outgoing::begin(callee, caller).map_err(|refused| match refused {
+        Outgoing::begin(callee, caller).map_err(|refused| self.refusal(refused))
+    }
+
+    /// Begins a call by an async function: notes that this task awaits the callee. Otherwise as
+    /// [`begin`](Target::begin).
+    pub(super) fn begin_awaited(
+        &self,
+        caller: &Task,
+    ) -> Result<(Outgoing, WaitCanceller<CallLends>), String> {
+        let begun = Outgoing::begin_awaited(self.callee.mailbox(), caller);
+        begun.map_err(|refused| self.refusal(refused))
+    }
+
+    fn refusal(&self, refused: CallRefused) -> String {
+        match refused {
             CallRefused::Cycle(cycle) => match self.table.upgrade() {
                 Some(table) => table.refuse_cycle(&cycle),
                 None => APP_GONE.to_owned(),
             },
             CallRefused::Ended(why) => why,
-        })
+        }
+    }
+
+    pub(super) fn caller_id(&self) -> GuestId {
+        self.caller.id
+    }
+
+    pub(super) fn callee_id(&self) -> GuestId {
+        self.callee.id
+    }
+
+    /// Returns whether handles can pass.
+    pub(super) fn passes_handles(&self) -> bool {
+        self.handles
+    }
+
+    /// Makes the request with these arguments, for this caller.
+    pub(super) fn values(&self, params: Charged<Bundle>, caller: Recipient) -> Values {
+        Values {
+            export: self.export,
+            function: self.function.clone(),
+            plain: self.plain,
+            params: Some(params),
+            results: self.results,
+            caller,
+        }
     }
 
     /// Makes a call with types of its own that lends nothing, and waits for the answer.
@@ -226,7 +269,17 @@ impl Target {
         params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
-        let why = match self.exchange(store, params).await {
+        let exchanged = self.exchange(store, params).await;
+        self.deliver(exchanged, results)
+    }
+
+    /// Passes the results of a call, or the refusal, to the caller.
+    pub(super) fn deliver(
+        &self,
+        exchanged: Result<Vec<Val>, CallError>,
+        results: &mut [Val],
+    ) -> wasmtime::Result<()> {
+        let why = match exchanged {
             Ok(vals) => {
                 results
                     .iter_mut()
@@ -274,13 +327,7 @@ impl Target {
             false => Bundle::plain(params),
         };
         let call = outgoing.lend(LenderStore(store), lending);
-        let request = Values {
-            export: self.export,
-            function: self.function.clone(),
-            params: Some((params, charge)),
-            results: self.results,
-            caller,
-        };
+        let request = self.values((params, charge), caller);
         let paused = clock.pause(Instant::now());
         let sent = call.send(request, GuestWork::Values);
         let returned = sent.returned().await;

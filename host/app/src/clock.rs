@@ -5,6 +5,8 @@
 //! that the guest runs or waits in host calls. It stops while the guest waits for a guest that it
 //! called, and while others have their turn. A timer ends a guest that waits in a host call.
 //!
+//! A guest that answers several calls at a time has a timer for each; see [`Timers`].
+//!
 //! `call-time` limits a call of an export, and instantiation. `run-time` limits `wasi:cli/run`, and
 //! is unlimited by default: a server is a command that runs for good, and other guests continue
 //! meanwhile.
@@ -21,7 +23,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,12 +31,17 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use super::status::GuestStatus;
+use super::timers::{TimerKey, Timers};
 use tombolo::internal::sys::StoreId;
 use tombolo::internal::sys::entry::Entered;
 
 /// Counts the time that a guest runs or waits in host calls.
 #[derive(Debug, Default)]
-pub(super) struct Clock(Mutex<ClockState>);
+pub(super) struct Clock {
+    state: Mutex<ClockState>,
+    /// Set if the guest answers several calls at a time.
+    timers: OnceLock<Mutex<Timers>>,
+}
 
 #[derive(Debug, Default)]
 struct ClockState {
@@ -68,7 +75,34 @@ impl ClockState {
 impl Clock {
     #[inline]
     fn inner(&self) -> MutexGuard<'_, ClockState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    fn timers(&self) -> Option<MutexGuard<'_, Timers>> {
+        let timers = self.timers.get()?;
+        Some(timers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Restarts the clock for a guest that answers several calls at a time, or awaits several.
+    /// `step` limits how long it may run without a wait, while no timer runs.
+    pub(super) fn start_timers(&self, step: Option<(&'static str, Duration)>) {
+        *self.inner() = ClockState {
+            limit: Some(("", Duration::MAX)),
+            since: Some(Instant::now()),
+            ..ClockState::default()
+        };
+        let _ = self.timers.set(Mutex::new(Timers::new(step)));
+    }
+
+    /// Starts a timer, which runs until the result is dropped. `limit` is the limit and its name.
+    pub(super) fn start_timer(self: &Arc<Self>, limit: Option<(&'static str, Duration)>) -> Timer {
+        let spent = self.inner().spent();
+        let key = self.timers().map(|mut timers| timers.add(limit, spent));
+        Timer {
+            clock: self.clone(),
+            key,
+        }
     }
 
     /// Restarts the clock for a call. `name` is the name of the limit.
@@ -109,6 +143,12 @@ impl Clock {
     /// Returns an error if the time is up.
     pub(super) fn check(&self) -> Result<(), TimeUp> {
         let inner = self.inner();
+        if let Some(timers) = self.timers() {
+            return match timers.up(inner.spent()) {
+                Some((name, limit)) => Err(TimeUp { name, limit }),
+                None => Ok(()),
+            };
+        }
         match inner.limit {
             Some((name, limit)) if inner.spent() >= limit => Err(TimeUp { name, limit }),
             _ => Ok(()),
@@ -118,6 +158,9 @@ impl Clock {
     #[inline]
     fn polled(&self) {
         let mut inner = self.inner();
+        if let Some(mut timers) = self.timers() {
+            timers.run_on(inner.spent(), inner.yielded || inner.calling);
+        }
         inner.yielded = false;
         if inner.since.is_none() && !inner.calling {
             inner.since = Some(Instant::now());
@@ -131,9 +174,52 @@ impl Clock {
         if inner.yielded {
             inner.stop(Instant::now());
         }
+        if let Some(mut timers) = self.timers() {
+            inner.since?;
+            return timers.wait(inner.spent());
+        }
         let (_, limit) = inner.limit?;
         let left = limit.saturating_sub(inner.spent());
         inner.since.map(|_| left)
+    }
+}
+
+/// A timer of one call in progress, or of a command, which stops when this is dropped.
+pub(super) struct Timer {
+    clock: Arc<Clock>,
+    /// `None` if the clock has no timers.
+    key: Option<TimerKey>,
+}
+
+impl Timer {
+    /// Notes that the call awaits another guest. The timer stops meanwhile, except while the
+    /// guest runs.
+    pub(super) fn await_guest(self: &Arc<Self>) -> AwaitedGuest {
+        self.change(|timers, key| timers.awaits(key, true));
+        AwaitedGuest(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Timers, TimerKey)) {
+        if let Some(key) = self.key
+            && let Some(mut timers) = self.clock.timers()
+        {
+            change(&mut timers, key);
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.change(Timers::remove);
+    }
+}
+
+/// A wait of a call for another guest; see [`Timer::await_guest`].
+pub(super) struct AwaitedGuest(Arc<Timer>);
+
+impl Drop for AwaitedGuest {
+    fn drop(&mut self) {
+        self.0.change(|timers, key| timers.awaits(key, false));
     }
 }
 

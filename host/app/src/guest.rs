@@ -31,6 +31,9 @@ use tombolo_exchange::{Callee, GuestId};
 /// wasmtime's error if a call lifts more than its fuel.
 const OUT_OF_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
 
+/// wasmtime's error if a guest would have more tasks, waits and streams than it may.
+const OUT_OF_WAITABLES: &str = "resource table has no free keys";
+
 /// wasmtime's error if a guest would have more handles than it may.
 const OUT_OF_HANDLES: &str = "store handle limit exceeded";
 
@@ -237,6 +240,10 @@ impl Guest {
             store.data_mut().keep_instances(charge);
             let handles = store.data().max_handles(size.components);
             store.set_max_component_handles(handles);
+            let waitables = store.data().max_waitables();
+            if let Some(table) = store.concurrent_resource_table() {
+                table.set_max_capacity(waitables);
+            }
             let instance = linker.instantiate_async(&mut *store, component).await?;
             Proxies::instantiated(store, component, instance, kinds, owner);
             Ok(instance)
@@ -286,8 +293,26 @@ impl Guest {
         )
     }
 
+    pub(super) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns the guest.
+    pub(super) fn id(&self) -> GuestId {
+        self.store.data().grants.guest
+    }
+
+    /// Returns the function of its call in progress, if there is exactly one.
+    pub(super) fn only_function(&self) -> Option<Arc<str>> {
+        self.store.data().tasks.only_function()
+    }
+
     /// Makes a call into the store.
-    async fn enter<R>(
+    pub(super) async fn enter<R>(
         &mut self,
         call: impl AsyncFnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
@@ -311,24 +336,30 @@ impl Guest {
     }
 
     /// Runs a command until all its output is written. Its deadline holds until then. The
-    /// exit code is never `None`.
-    pub(super) async fn run(&mut self, instance: Instance, run: &str, stdio: &Stdio) -> Lived {
-        self.clock.start("run-time", self.limits.run_time);
-        let result = self
-            .enter(async |store| {
-                let interface = instance.get_export_index(&mut *store, None, run);
-                let function = interface
-                    .and_then(|index| instance.get_export_index(&mut *store, Some(&index), "run"))
-                    .ok_or_else(|| wasmtime::Error::msg("`run` is missing"))?;
-                let function =
-                    instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, &function)?;
-                function.call_async(store, ()).await
-            })
-            .await;
+    /// exit code is never `None`. `tasks` says whether it has async functions.
+    pub(super) async fn run(
+        &mut self,
+        instance: Instance,
+        run: &str,
+        tasks: bool,
+        stdio: &Stdio,
+    ) -> Lived {
+        let result = match tasks {
+            true => self.run_tasks(instance, run).await,
+            false => {
+                self.clock.start("run-time", self.limits.run_time);
+                let ran = self.enter(async |store| {
+                    let function = run_function(store, instance, run)?;
+                    let (result,) = function.call_async(store, ()).await?;
+                    Ok(result)
+                });
+                ran.await
+            }
+        };
         let broken = |error| Broken::new(Fault::during(&"wasi:cli/run".into(), error));
         let code = match result {
-            Ok((Ok(()),)) => 0,
-            Ok((Err(()),)) => 1,
+            Ok(Ok(())) => 0,
+            Ok(Err(())) => 1,
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 // As the exit code of a process: the low eight bits.
                 Some(I32Exit(code)) => code.to_le_bytes()[0],
@@ -374,6 +405,12 @@ impl Guest {
         if says(OUT_OF_HANDLES) {
             return wasmtime::Error::msg(
                 "its limit `host-memory` leaves no room for more handles to resources",
+            );
+        }
+        if says(OUT_OF_WAITABLES) {
+            return wasmtime::Error::msg(
+                "its limit `host-memory` leaves no room for more calls, waits and streams at a \
+                 time",
             );
         }
         if says(OUT_OF_FUEL) {
@@ -463,4 +500,17 @@ impl Guest {
             ..GuestReport::default()
         }
     }
+}
+
+/// Finds the function `run` of a command.
+pub(super) fn run_function(
+    store: &mut Store<GuestState>,
+    instance: Instance,
+    run: &str,
+) -> wasmtime::Result<TypedFunc<(), (Result<(), ()>,)>> {
+    let interface = instance.get_export_index(&mut *store, None, run);
+    let function = interface
+        .and_then(|index| instance.get_export_index(&mut *store, Some(&index), "run"))
+        .ok_or_else(|| wasmtime::Error::msg("`run` is missing"))?;
+    instance.get_typed_func(store, function)
 }

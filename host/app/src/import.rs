@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{Component, Linker, ResourceType};
+use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 
 use super::bytes;
 use super::call::Target;
@@ -56,10 +56,15 @@ impl ImportWays<'_> {
             let guests = (table.entry(link.importer), table.entry(link.exporter));
             let target = Target::new(table, guests, function, export, name, counter);
             let target = Arc::new(target);
-            if bytes::define(&mut instance, &function.name, &function.ty, &target)? {
+            if function.ty.async_() {
+                define_async(&mut instance, &function.name, target)?;
                 continue;
             }
-            if !self.dynamic && slot_import::define(&mut instance, function, &target)? {
+            let typed = !table.entry(link.exporter).template.tasks;
+            if typed && bytes::define(&mut instance, &function.name, &function.ty, &target)? {
+                continue;
+            }
+            if typed && !self.dynamic && slot_import::define(&mut instance, function, &target)? {
                 continue;
             }
             instance.func_new_async(&function.name, move |store, _, params, results| {
@@ -72,4 +77,19 @@ impl ImportWays<'_> {
         }
         Ok(())
     }
+}
+
+/// Defines an async function.
+fn define_async(
+    instance: &mut LinkerInstance<'_, GuestState>,
+    name: &str,
+    target: Arc<Target>,
+) -> wasmtime::Result<()> {
+    instance.func_new_concurrent(name, move |accessor, _, params, results| {
+        let target = target.clone();
+        Box::pin(async move {
+            let call = async |_| target.call_awaited(accessor, params, results).await;
+            target.watched(call).await
+        })
+    })
 }

@@ -26,6 +26,16 @@
 //! By default every guest may call every other: restrict that with [`AppBuilder::may_call`].
 //! Components compile in this process unless [`AppBuilder::compiler`] names another.
 //!
+//! # Async functions
+//!
+//! A guest that imports or exports async functions answers up to
+//! [`Limits::tasks`](tombolo::Limits::tasks) calls at a time, its plain functions one at a time.
+//! While such a guest lends a region by an async function, its own windows on it show zero pages,
+//! because its other tasks run on. If it cancels the call, they end, and the callee goes on.
+//!
+//! Of WASI 0.3, guests have `cli`, `clocks` and `random`, and a command may export
+//! `wasi:cli/run@0.3.0`. Files are those of WASI 0.2.
+//!
 //! # Guests that are ended
 //!
 //! A guest ends by its own fault, or by [`AppHandle`]: because the operator wants it, because
@@ -38,6 +48,7 @@
 //! - `serde`: [`Report`] and its parts implement `serde::Serialize`.
 #![forbid(unsafe_code)]
 
+mod awaited;
 mod builder;
 mod bytes;
 mod call;
@@ -67,6 +78,7 @@ mod oom;
 mod oom_policy;
 mod outcome;
 mod output;
+mod parting;
 mod pressure_task;
 mod proxy;
 mod random;
@@ -83,9 +95,12 @@ mod status;
 mod strand;
 mod supervisor;
 mod table;
+mod task_table;
+mod tasks;
 mod template;
 mod text;
 mod ticker;
+mod timers;
 mod values;
 mod wasi;
 mod work;

@@ -19,7 +19,7 @@ use super::import::ImportWays;
 use super::incarnation::Incarnation;
 use super::instance_size::InstanceSize;
 use super::interfaces::LIFECYCLE;
-use super::link::LinkPlan;
+use super::link::{self, LinkPlan};
 use super::oom::OomKiller;
 use super::output::Stdio;
 use super::pressure_task::PressureTask;
@@ -241,6 +241,7 @@ impl TemplateMaker<'_> {
             limits: spec.limits.clone().unwrap_or_else(|| self.limits.clone()),
             size,
             lift_ratio: values::lift_ratio(&self.plan.links, guest),
+            tasks: link::has_tasks(self.engine, &component),
             component,
             run: run.map(|(_, name)| name.clone()),
             hears_stop,

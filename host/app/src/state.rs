@@ -12,8 +12,10 @@ use super::clock::Clock;
 use super::files::{FileThreads, FileView};
 use super::grants::Grants;
 use super::limiter::Limiter;
+use super::parting::{self, Parting};
 use super::proxy::{Proxies, ProxyView};
 use super::status::GuestStatus;
+use super::task_table::TaskTable;
 use tombolo::internal::sys::{StoreId, private_bytes};
 use tombolo::internal::{Promise, RegionCtxInternals as _};
 use tombolo::{Limits, Recipient, RegionCtx, RegionView};
@@ -27,6 +29,9 @@ const MAX_HANDLES: u64 = 100_000;
 
 /// The host memory of a handle, in bytes.
 const HANDLE_BYTES: u64 = 32;
+
+/// The host memory of a waitable and of what it waits for, in bytes.
+const WAITABLE_BYTES: u64 = 4096;
 
 /// The data of a guest's store.
 pub(super) struct GuestState {
@@ -47,6 +52,10 @@ pub(super) struct GuestState {
     in_call: Vec<Charge>,
     /// The charge for its core instances.
     instances: Option<Charge>,
+    /// Its calls in progress, if it answers several at a time.
+    pub(super) tasks: TaskTable,
+    /// The lends of its calls that it has cancelled.
+    pub(super) parting: Arc<Parting>,
     /// Whether it was refused something by an error code that cannot carry the reason.
     refused: bool,
     /// The store's identity, once there is a store.
@@ -92,6 +101,8 @@ impl GuestState {
             lift_ratio,
             in_call: Vec::new(),
             instances: None,
+            tasks: TaskTable::default(),
+            parting: Arc::default(),
             refused: false,
             store,
             clock: Arc::default(),
@@ -135,6 +146,14 @@ impl GuestState {
         let tables = HANDLE_BYTES.saturating_mul(component_instances.max(1));
         let handles = account.most(ChargeKind::HostMemory) / 4 / tables;
         usize::try_from(handles.min(MAX_HANDLES)).unwrap_or(usize::MAX)
+    }
+
+    /// Returns how many calls, waits and streams wasmtime may keep for the guest at a time. All of
+    /// them may take a quarter of the limit, on top of the charges.
+    pub(super) fn max_waitables(&self) -> usize {
+        let account = &self.regions.owner().account;
+        let waitables = account.most(ChargeKind::HostMemory) / 4 / WAITABLE_BYTES;
+        usize::try_from(waitables.clamp(64, MAX_HANDLES)).unwrap_or(usize::MAX)
     }
 
     /// Returns how much the next call may lift out of the guest.
@@ -215,12 +234,18 @@ pub(super) fn configure(store: &mut Store<GuestState>) {
         match hook {
             // A guest that wrote to a read-only window goes no further than its next host
             // call.
-            CallHook::CallingHost => store.data().regions.check()?,
+            CallHook::CallingHost => {
+                store.data().regions.check()?;
+                // A caller that cancelled a call finds its windows gone.
+                parting::relinquish(store.data().parting.take(), &mut store)?;
+            }
             CallHook::ReturningFromHost => {
                 store.data_mut().in_call.clear();
                 return Ok(());
             }
             CallHook::ReturningFromWasm => {}
+            // An async export returns its results while it runs.
+            CallHook::CallingWasm if store.data().tasks.is_used() => {}
             CallHook::CallingWasm => return Ok(()),
         }
         // For the arguments of this host call, or the results of this export.

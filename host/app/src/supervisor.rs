@@ -283,7 +283,10 @@ impl Execution<'_> {
                 return (guest, None, Ok(None));
             };
             let mailbox = self.entry.peer.mailbox();
-            let (guest, inbox, served) = guest.serve(instance, inbox, &mailbox).await;
+            let (guest, inbox, served) = match self.entry.template.tasks {
+                true => guest.serve_tasks(instance, inbox, &mailbox).await,
+                false => guest.serve(instance, inbox, &mailbox).await,
+            };
             return (guest, Some(inbox), served.map(|()| None));
         };
         let stop_reason = guest.stop_reason();
@@ -291,7 +294,8 @@ impl Execution<'_> {
             biased;
             reason = stop_reason => Err(Broken::new(reason.into())),
             () = self.supervisor.app.signals.begun() => {
-                guest.run(instance, run, self.stdio()).await
+                let tasks = self.entry.template.tasks;
+                guest.run(instance, run, tasks, self.stdio()).await
             }
         };
         (guest, inbox, lived)

@@ -34,6 +34,8 @@ pub(super) struct Peer {
     pub(super) name: Arc<str>,
     /// The turn of its strand.
     turn: Arc<Turn>,
+    /// How many calls it answers at a time, if it has async functions.
+    tasks: Option<u32>,
     record: Mutex<Record>,
 }
 
@@ -49,6 +51,21 @@ struct Record {
     history: Option<(GuestReport, RestartReport)>,
 }
 
+/// Makes the mailbox of an incarnation.
+fn mailbox(
+    tasks: Option<u32>,
+    id: GuestId,
+    name: &Arc<str>,
+    turn: &Arc<Turn>,
+    to: Recipient,
+) -> (Arc<Mailbox>, Inbox) {
+    let (name, turn) = (name.clone(), turn.clone());
+    match tasks {
+        Some(most) => Mailbox::of_tasks(id, name, turn, to, most as usize),
+        None => Mailbox::new(id, name, turn, to),
+    }
+}
+
 impl GuestEntry {
     /// Makes an entry from the state of the guest's first incarnation. Returns the inbox of
     /// that incarnation as well.
@@ -59,11 +76,13 @@ impl GuestEntry {
     ) -> (GuestEntry, Inbox) {
         let name: Arc<str> = template.spec.name.as_str().into();
         let turn = template.strand.turn.clone();
-        let (mailbox, inbox) = Mailbox::new(id, name.clone(), turn.clone(), state.recipient());
+        let tasks = template.tasks.then_some(template.limits.tasks);
+        let (mailbox, inbox) = mailbox(tasks, id, &name, &turn, state.recipient());
         let peer = Peer {
             id,
             name,
             turn,
+            tasks,
             record: Mutex::new(Record {
                 mailbox,
                 status: state.status.clone(),
@@ -119,7 +138,7 @@ impl Peer {
     /// Begins a new incarnation. From now on callers, the OOM killer and the app's handles
     /// see this one.
     pub(super) fn new_incarnation(&self, to: Recipient, status: Arc<GuestStatus>) -> Inbox {
-        let (mailbox, inbox) = Mailbox::new(self.id, self.name.clone(), self.turn.clone(), to);
+        let (mailbox, inbox) = mailbox(self.tasks, self.id, &self.name, &self.turn, to);
         let mut record = self.record();
         let before = (
             std::mem::replace(&mut record.mailbox, mailbox),

@@ -25,6 +25,8 @@ pub(super) struct GuestTemplate {
     /// The strand on which the guest runs.
     pub(super) strand: AppStrand,
     pub(super) component: Component,
+    /// Whether it has async functions, so that it answers several calls at a time.
+    pub(super) tasks: bool,
     /// The host memory of its core instances.
     pub(super) size: InstanceSize,
     /// The most bytes of host memory for each unit of fuel, in the values of its calls.

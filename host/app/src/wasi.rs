@@ -24,6 +24,19 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     added
 }
 
+/// Adds the interfaces of WASI 0.3 that are sound for guests of an app: `cli`, `clocks` and
+/// `random`. Files are not offered, because operations on them would not run on the guest's own
+/// threads, and neither are sockets. The engine must support concurrency.
+pub(super) fn add_p3_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p3::cli::add_to_linker(linker)?;
+    wasmtime_wasi::p3::clocks::add_to_linker(linker)?;
+    wasmtime_wasi::p3::random::add_to_linker(linker)?;
+    linker.allow_shadowing(true);
+    let added = random::add_p3_to_linker(linker);
+    linker.allow_shadowing(false);
+    added
+}
+
 /// Creates the WASI context of a guest, with its standard streams and grants. `command` has the
 /// arguments and grants of the first command. There is no network.
 pub(super) fn context(

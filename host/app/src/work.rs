@@ -93,6 +93,8 @@ pub(super) struct Values {
     pub(super) export: ComponentExportIndex,
     /// With its interface, for messages.
     pub(super) function: Arc<str>,
+    /// Whether the function is plain.
+    pub(super) plain: bool,
     /// The parameters, and the charge for them on the caller's account. `None` once the call was
     /// made.
     pub(super) params: Option<(Bundle, Charge)>,

@@ -21,7 +21,7 @@ enum LimitField {
     Time(fn(&mut Limits) -> &mut Option<Duration>),
 }
 
-static KEYS: [LimitKey; 13] = [
+static KEYS: [LimitKey; 14] = [
     LimitKey {
         name: "regions",
         field: LimitField::Count(|limits| &mut limits.regions),
@@ -49,6 +49,10 @@ static KEYS: [LimitKey; 13] = [
     LimitKey {
         name: "descriptors",
         field: LimitField::Count(|limits| &mut limits.descriptors),
+    },
+    LimitKey {
+        name: "tasks",
+        field: LimitField::Count(|limits| &mut limits.tasks),
     },
     LimitKey {
         name: "call-time",
@@ -176,6 +180,7 @@ mod tests {
             "copy-bytes=11",
             "unpinned-spans=12",
             "host-memory=13MiB",
+            "tasks=14",
         ]);
         let expected = {
             let mut it = Limits::default();
@@ -192,6 +197,7 @@ mod tests {
             it.copy_bytes = 11;
             it.unpinned_spans = 12;
             it.host_memory_bytes = 13 << 20;
+            it.tasks = 14;
             it
         };
         assert_eq!(limits, expected);

@@ -70,9 +70,9 @@ pub(super) struct RunCommand {
     /// Set a limit of each guest.
     ///
     /// Counts: `regions`, `handles`, `windows`, `vmas`, `descriptors`,
-    /// `unpinned-spans`. Sizes, as in `64MiB`: `claimed-bytes`, `region-bytes`,
-    /// `copy-bytes`, `memory`, `host-memory`. Times, as in `500ms`, or `none`:
-    /// `call-time`, `run-time`.
+    /// `unpinned-spans`, `tasks`. Sizes, as in `64MiB`: `claimed-bytes`,
+    /// `region-bytes`, `copy-bytes`, `memory`, `host-memory`. Times, as in `500ms`,
+    /// or `none`: `call-time`, `run-time`.
     #[arg(long = "limit", value_name = "KEY=VALUE")]
     limits: Vec<Limit>,
 

@@ -43,6 +43,9 @@ pub struct Limits {
     /// and watches. Default as for regions, but at least 16: most of them take no file descriptor.
     /// Enforced only if Tombolo runs the guest.
     pub descriptors: u32,
+    /// Calls that the guest may answer at a time, if it has async functions, at least 1. Further
+    /// calls wait. Default 16. Enforced only if Tombolo runs the guest.
+    pub tasks: u32,
     /// The longest time that a call to one of the guest's exports may take. The guest's own
     /// running and waiting in host calls count, but not the time in which it waits for a guest
     /// that it called. `None` for no limit. Default 60 seconds. Enforced only if Tombolo runs
@@ -111,6 +114,7 @@ impl Default for Limits {
             windows: 4096,
             memory_bytes: 4 * GIB,
             descriptors: share(descriptors(), 8, 1024).max(16),
+            tasks: 16,
             call_time: Some(Duration::from_secs(60)),
             run_time: None,
             vmas: 8192,

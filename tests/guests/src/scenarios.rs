@@ -167,6 +167,30 @@ scenarios! {
         Die = "die",
     }
 
+    /// The scenarios of `tasks_lender`.
+    tasks Tasks {
+        Lend = "lend",
+        LendTwice = "lend-twice",
+        Plain = "plain",
+        Move = "move",
+        CancelBefore = "cancel-before",
+        CancelMapped = "cancel-mapped",
+        CancelDead = "cancel-dead",
+        Meet = "meet",
+        Alone = "alone",
+        Die = "die",
+        Killed = "killed",
+        Spin = "spin",
+        Sleep = "sleep",
+        Restart = "restart",
+        Resources = "resources",
+        Mixed = "mixed",
+        Cycle = "cycle",
+        NarrowCycle = "narrow-cycle",
+        Flood = "flood",
+        Random = "random",
+    }
+
     /// The parts of `pipes_node`.
     pipes PipesPart {
         Produce = "produce",

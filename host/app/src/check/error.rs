@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use crate::compile::TooLarge;
 use crate::handle::NoSuchGuest;
-use crate::link::LinkErrors;
+use crate::link::{self, LinkErrors};
 use crate::oom_policy::MAX_SCORE;
 use crate::spec::ChannelSpec;
 use crate::text;
@@ -143,18 +143,19 @@ pub enum StartError {
         /// The limit.
         most: u64,
     },
-    /// No guest exports `wasi:cli/run` of WASI 0.2.
+    /// No guest exports `wasi:cli/run` of WASI 0.2 or 0.3.
     #[error("{}", no_command(near))]
     NoCommand {
         /// The guests that export it in another version, with the names of the exports.
         near: Vec<(String, String)>,
     },
-    /// A guest exports `wasi:cli/run` of WASI 0.2, but with other contents.
+    /// A guest exports `wasi:cli/run` of WASI 0.2 or 0.3, but with other contents.
     #[error(
-        "`{}` exports `{}`, which {}; a command has it as `func() -> result`",
+        "`{}` exports `{}`, which {}; a command has it as `{}`",
         escape(guest),
         escape(export),
-        escape(found)
+        escape(found),
+        run_type(export)
     )]
     Run {
         /// The guest.
@@ -249,8 +250,8 @@ impl StartError {
                 if format!("{source:#}").contains("component model async") =>
             {
                 vec![
-                    "asynchronous functions, streams and futures cannot pass between guests: a \
-                     caller that goes on running would break lending"
+                    "this host runs async functions with a callback, as wit-bindgen and \
+                     componentize-py make them, and no stackful ones or component threads"
                         .into(),
                 ]
             }
@@ -293,9 +294,18 @@ fn no_command(near: &[(String, String)]) -> String {
         .map(|(guest, export)| format!("`{}` exports `{}`", escape(guest), escape(export)))
         .collect();
     format!(
-        "none of the guests is a command: this host runs `wasi:cli/run` of version 0.2, and {}",
+        "none of the guests is a command: this host runs `wasi:cli/run` of versions 0.2 and \
+         0.3, and {}",
         near.join(", ")
     )
+}
+
+/// Returns the type of `run` in this interface.
+fn run_type(export: &str) -> &'static str {
+    match link::runs_async(export) {
+        true => "async func() -> result",
+        false => "func() -> result",
+    }
 }
 
 /// A line for each error.

@@ -189,7 +189,12 @@ impl AppBuilder {
         };
         let engine = engine.map_err(|error| StartError::Host(error.into()))?;
         let mut linker: Linker<GuestState> = Linker::new(&engine);
+        let p3 = |linker: &mut _| match settings.concurrency {
+            true => wasi::add_p3_to_linker(linker),
+            false => Ok(()),
+        };
         wasi::add_to_linker(&mut linker)
+            .and_then(|()| p3(&mut linker))
             .and_then(|()| tombolo::add_to_linker(&mut linker))
             .and_then(|()| tombolo::add_pressure_to_linker(&mut linker))
             .and_then(|()| tombolo::add_waits_to_linker(&mut linker))

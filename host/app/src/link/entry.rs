@@ -10,8 +10,8 @@ use super::{Part, print};
 /// The interface that makes a guest a command.
 const RUN: &str = "wasi:cli/run";
 
-/// Returns the commands among `parts`: each guest that exports `wasi:cli/run` of WASI 0.2, with
-/// the name of the export.
+/// Returns the commands among `parts`: each guest that exports `wasi:cli/run` of WASI 0.2
+/// or 0.3, with the name of the newest such export.
 pub(crate) fn entries<'a>(engine: &Engine, parts: &[Part<'a>]) -> Vec<(Part<'a>, String)> {
     let mut entries = Vec::new();
     for part in parts {
@@ -20,7 +20,7 @@ pub(crate) fn entries<'a>(engine: &Engine, parts: &[Part<'a>]) -> Vec<(Part<'a>,
             .exports(engine)
             .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
             .map(|(name, _)| Name::parse(name))
-            .filter(|name| name.path == RUN && name.is_wasi_p2())
+            .filter(|name| name.path == RUN && name.is_wasi())
             .max_by(|a, b| a.version.cmp(&b.version));
         if let Some(name) = newest {
             entries.push((*part, name.text.to_owned()));
@@ -46,7 +46,8 @@ pub(crate) fn near_entries(engine: &Engine, parts: &[Part<'_>]) -> Vec<(String, 
     near
 }
 
-/// Returns how the function `run` of a command differs from `func() -> result`, if it does.
+/// Returns how the function `run` of a command differs from the type that it must have, if it
+/// does: `func() -> result`, or `async func() -> result` in WASI 0.3.
 pub(crate) fn misfit(engine: &Engine, part: &Part<'_>, export: &str) -> Option<String> {
     let ty = part.component.component_type();
     let interface = match ty.get_export(engine, export)?.ty {
@@ -57,20 +58,25 @@ pub(crate) fn misfit(engine: &Engine, part: &Part<'_>, export: &str) -> Option<S
         Some(ComponentItem::ComponentFunc(function)) => function,
         _ => return Some("has no function `run`".to_owned()),
     };
-    (!is_run(&function)).then(|| {
+    (!is_run(&function, runs_async(export))).then(|| {
         let found = print::function(&Resources::none(), &function);
         format!("has `run` as `{found}`")
     })
 }
 
-/// Returns whether the type is `func() -> result`.
-fn is_run(ty: &ComponentFunc) -> bool {
+/// Returns whether the function `run` of this interface is async.
+pub(crate) fn runs_async(export: &str) -> bool {
+    Name::parse(export).is_wasi_p3()
+}
+
+/// Returns whether the type is `func() -> result`, or the same as an async function.
+fn is_run(ty: &ComponentFunc, is_async: bool) -> bool {
     let mut results = ty.results();
     let answers = match (results.next(), results.next()) {
         (Some(Type::Result(result)), None) => result.ok().is_none() && result.err().is_none(),
         _ => false,
     };
-    answers && !ty.async_() && ty.params().len() == 0
+    answers && ty.async_() == is_async && ty.params().len() == 0
 }
 
 #[cfg(test)]
@@ -116,15 +122,26 @@ mod tests {
 
     #[test]
     fn error_names_run_of_another_version() {
-        for export in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.1.0", "wasi:cli/run"] {
+        for export in ["wasi:cli/run@0.4.0", "wasi:cli/run@0.1.0", "wasi:cli/run"] {
             assert_eq!(
                 errors(export, "(export \"run\" (func $good))"),
                 [format!(
-                    "none of the guests is a command: this host runs `wasi:cli/run` of version \
-                     0.2, and `a` exports `{export}`"
+                    "none of the guests is a command: this host runs `wasi:cli/run` of versions \
+                     0.2 and 0.3, and `a` exports `{export}`"
                 )]
             );
         }
+    }
+
+    #[test]
+    fn run_of_wasi_0_3_is_async() {
+        assert_eq!(
+            errors("wasi:cli/run@0.3.0", "(export \"run\" (func $good))"),
+            [
+                "`a` exports `wasi:cli/run@0.3.0`, which has `run` as `func() -> result`; a \
+                 command has it as `async func() -> result`"
+            ]
+        );
     }
 
     #[test]

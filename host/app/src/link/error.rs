@@ -386,9 +386,6 @@ pub enum UnsupportedImport {
         /// The path to the value.
         at: String,
     },
-    /// The function is asynchronous.
-    #[error("which is asynchronous, and calls between guests are synchronous")]
-    Async,
 }
 
 impl UnsupportedImport {
@@ -401,9 +398,7 @@ impl UnsupportedImport {
                 "pass plain values, handles to regions, or a resource that the interface defines \
                  and that wraps the other one"
             }
-            Self::Value { .. } | Self::Async => {
-                "use functions that are not `async`, and pass plain values and handles"
-            }
+            Self::Value { .. } => "pass plain values and handles",
         }
     }
 }

@@ -10,8 +10,7 @@
 //! Types are compared when linking, for all guests at once. All plain values of WIT pass between
 //! guests, and handles to regions and to resources that guests define, at any depth. Interfaces
 //! that pass other resources of the host are refused, because such a resource belongs to one
-//! store. So are asynchronous functions, streams and futures, because a caller that continues to
-//! run would break lending.
+//! store. So are streams and futures.
 //!
 //! # Allowed calls
 //!
@@ -29,6 +28,7 @@
 //! | `compare`, `visit`, `print` | walks over types: the first difference, all parts, WIT text |
 //! | `error_slot` | how a caller learns of a failed callee |
 //! | `entry` | which guests are commands |
+//! | `tasks` | which guests have async functions |
 //! | `name` | interface names and their versions |
 //! | `error`, `interfaces` | what users are shown |
 
@@ -44,6 +44,7 @@ mod offer;
 mod planner;
 mod print;
 mod resources;
+mod tasks;
 mod visit;
 
 #[cfg(test)]
@@ -54,7 +55,7 @@ use std::collections::BTreeMap;
 use wasmtime::component::types::{self, ComponentFunc};
 use wasmtime::component::{Component, Linker, ResourceType};
 
-pub(crate) use self::entry::{entries, misfit, near_entries};
+pub(crate) use self::entry::{entries, misfit, near_entries, runs_async};
 pub use self::error::{Difference, LinkError, LinkErrors, NearestExport, UnsupportedImport};
 pub(crate) use self::error_slot::ErrorSlot;
 pub use self::error_slot::LinkWarning;
@@ -64,6 +65,7 @@ pub use self::interfaces::{Export, Import, Interfaces, Provider};
 use self::offer::Offers;
 use self::planner::Planner;
 use self::resources::{Origin, Resources};
+pub(crate) use self::tasks::has_tasks;
 use crate::text;
 use tombolo_exchange::GuestId;
 

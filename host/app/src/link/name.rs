@@ -62,11 +62,17 @@ impl<'a> Name<'a> {
         self.path.starts_with("wasi:") || self.path.starts_with("tombolo:")
     }
 
-    /// Returns whether the version is one of WASI 0.2.
-    pub(super) fn is_wasi_p2(&self) -> bool {
-        self.version
-            .as_ref()
-            .is_some_and(|version| (version.major, version.minor) == (0, 2))
+    /// Returns whether the version is one of WASI 0.2 or 0.3.
+    pub(super) fn is_wasi(&self) -> bool {
+        let minor = |version: &Version| (version.major, version.minor);
+        let version = self.version.as_ref().map(minor);
+        matches!(version, Some((0, 2 | 3)))
+    }
+
+    /// Returns whether the version is one of WASI 0.3.
+    pub(super) fn is_wasi_p3(&self) -> bool {
+        let minor = |version: &Version| (version.major, version.minor);
+        self.version.as_ref().map(minor) == Some((0, 3))
     }
 }
 

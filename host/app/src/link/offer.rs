@@ -8,10 +8,11 @@ use wasmtime::component::Linker;
 
 use super::name::Name;
 
-/// The versions of the packages that the host offers.
-static VERSIONS: [(&str, Version); 2] = [
-    // The version in `wasmtime-wasi`.
+/// The versions of the packages that the host offers. Of several, the first is named in errors.
+static VERSIONS: [(&str, Version); 3] = [
+    // The versions in `wasmtime-wasi`.
     ("wasi:", Version::new(0, 2, 12)),
+    ("wasi:", Version::new(0, 3, 0)),
     // The version in `wit/`.
     ("tombolo:", Version::new(0, 1, 0)),
 ];
@@ -43,20 +44,22 @@ impl<T: 'static> Offers<T> {
             return true;
         }
         let name = Name::parse(import);
-        match self.nearest(import) {
-            Some(offered) => name.accepts(&Name::parse(&offered)),
-            None => false,
-        }
+        let mut versions = self.versions(name.path).into_iter();
+        versions.any(|offered| name.accepts(&Name::parse(&offered)))
     }
 
     /// Returns the name by which the host offers this interface, in any version.
     pub(super) fn nearest(&mut self, import: &str) -> Option<String> {
-        let path = Name::parse(import).path;
-        let (_, version) = VERSIONS
+        self.versions(Name::parse(import).path).into_iter().next()
+    }
+
+    /// Returns the names by which the host offers the interface with this path.
+    fn versions(&mut self, path: &str) -> Vec<String> {
+        let versions = VERSIONS
             .iter()
-            .find(|(package, _)| path.starts_with(package))?;
-        let offered = format!("{path}@{version}");
-        self.defines(&offered).then_some(offered)
+            .filter(|(package, _)| path.starts_with(package));
+        let names = versions.map(|(_, version)| format!("{path}@{version}"));
+        names.filter(|name| self.defines(name)).collect()
     }
 
     fn defines(&mut self, name: &str) -> bool {

@@ -266,9 +266,14 @@ impl<'a> Planner<'a> {
             for (resource, number) in &link.resources {
                 instance.resource(resource, ResourceType::host_dynamic(*number), |_, _| Ok(()))?;
             }
-            for function in &link.functions {
+            for LinkedFunction { name, ty, .. } in &link.functions {
                 // Never called: this linker makes no instance.
-                instance.func_new(&function.name, |_, _, _, _| bail!("not linked"))?;
+                match ty.async_() {
+                    true => instance.func_new_concurrent(name, |_, _, _, _| {
+                        Box::pin(async { bail!("not linked") })
+                    })?,
+                    false => instance.func_new(name, |_, _, _, _| bail!("not linked"))?,
+                }
             }
         }
         linker.substituted_component_type(component)?;
@@ -406,9 +411,6 @@ fn unsupported_item(resources: &Resources, item: &ComponentItem) -> Option<Unsup
 
 /// Returns why no guest can offer a function of this type to another.
 fn unsupported_function(resources: &Resources, ty: &ComponentFunc) -> Option<UnsupportedImport> {
-    if ty.async_() {
-        return Some(UnsupportedImport::Async);
-    }
     visit::function(ty, |ty, at| {
         let value = match ty {
             Type::Own(handle) | Type::Borrow(handle)

@@ -507,6 +507,12 @@ pub(super) static LIMITS: TableShape = TableShape {
             "that of `regions`, but at least 16",
             "descriptors = 64",
         ),
+        count(
+            "tasks",
+            "Calls that it answers at a time, if it has async functions; at least 1.",
+            "16",
+            "tasks = 4",
+        ),
         time(
             "call-time",
             "How long a call to it, or its instantiation, may take.",

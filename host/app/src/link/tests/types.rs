@@ -128,12 +128,21 @@ fn other_handles_are_refused_at_any_depth() {
 }
 
 #[test]
-fn asynchronous_functions_and_values_are_refused() {
+fn asynchronous_functions_are_linked() {
+    let body = "f: async func(s: string) -> result<u8, string>;";
+    let plan = pair(body, body).unwrap();
+    assert!(plan.links[0].functions[0].ty.async_());
+}
+
+#[test]
+fn kinds_of_functions_are_compared() {
+    let error = only_error(pair("f: async func();", "f: func();"));
+    assert!(error.contains("async func"), "{error}");
+}
+
+#[test]
+fn asynchronous_values_are_refused() {
     for (body, reason) in [
-        (
-            "f: async func();",
-            "is asynchronous, and calls between guests are synchronous",
-        ),
         ("f: func(s: stream<u8>);", "passes a stream (at param s)"),
         (
             "f: func() -> option<future<u8>>;",
