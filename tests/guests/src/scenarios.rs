@@ -189,6 +189,7 @@ scenarios! {
         NarrowCycle = "narrow-cycle",
         Flood = "flood",
         Random = "random",
+        Print = "print",
     }
 
     /// The parts of `pipes_node`.

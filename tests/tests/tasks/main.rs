@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use tombolo::Limits;
-use tombolo_app::{App, AppBuilder, Backoff, CommandExit, CommandSpec, GuestSpec, Restart};
+use tombolo_app::{App, AppBuilder, Backoff, CommandExit, CommandSpec, GuestSpec, Output, Restart};
 use tombolo_test_util::run::{guest_end, run, run_while, succeeds, succeeds_despite, windows};
 use tombolo_test_util::three_guests::{program, server};
 
@@ -219,14 +219,48 @@ mod host {
     }
 }
 
+mod printing {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Keeps what is written to it.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn stream_to_standard_output_is_written() {
+        let kept = Kept::default();
+        succeeds(app_with(Tasks::Print, |guest| {
+            if guest.name == "lender" {
+                guest.stdout = Some(Output::new(kept.clone()));
+            }
+        }));
+        let written = kept.0.lock().unwrap();
+        assert_eq!(String::from_utf8_lossy(&written), "by a stream\n");
+    }
+}
+
 mod ending {
     use super::*;
 
     // rule 11
     #[test]
     fn stop_ends_a_guest_with_calls_in_progress() {
-        let outcome = run_while(app(Tasks::CancelMapped), async |handle, host| {
-            windows(host, 1).await;
+        let outcome = run_while(app(Tasks::Killed), async |handle, host| {
+            windows(host, 2).await;
             handle.stop();
         });
         assert_eq!(outcome.failures, [""; 0]);

@@ -106,6 +106,8 @@ impl Guest for bindings::Borrower {
             state.met = state.met.max(state.meeting);
         });
         until(|state| state.met >= count).await;
+        // A call too many would begin meanwhile.
+        wait_for(5_000_000).await;
         Ok(state(|state| {
             state.meeting -= 1;
             state.met

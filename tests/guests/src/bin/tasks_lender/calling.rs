@@ -3,8 +3,10 @@
 use tombolo_guest::{Error, Region};
 
 use super::bindings::test::tasks::{back, counters, relay, sink};
+use super::bindings::wasi::cli::stdout;
 use super::bindings::wasi::clocks::monotonic_clock::wait_for;
 use super::bindings::wasi::random::random::get_random_bytes;
+use super::bindings::wit_stream;
 use super::{all, moment};
 
 /// Twelve calls run at a time, as far as the callee's limit goes.
@@ -148,4 +150,14 @@ pub(crate) async fn flood() {
 pub(crate) async fn random() {
     assert_eq!(get_random_bytes(16).len(), 16);
     assert_eq!(get_random_bytes(u64::MAX).len(), 1 << 20);
+}
+
+/// Standard output of WASI 0.3 is the guest's own.
+pub(crate) async fn print() {
+    let (mut writer, reader) = wit_stream::new::<u8>();
+    let written = stdout::write_via_stream(reader);
+    let rest = writer.write_all(b"by a stream\n".to_vec()).await;
+    assert!(rest.is_empty());
+    drop(writer);
+    written.await.expect("it is written");
 }

@@ -131,6 +131,7 @@ impl bindings::exports::wasi::cli::run::Guest for bindings::Lender {
             Tasks::NarrowCycle => calling::narrow_cycle().await,
             Tasks::Flood => calling::flood().await,
             Tasks::Random => calling::random().await,
+            Tasks::Print => calling::print().await,
         }
         Ok(())
     }
