@@ -84,6 +84,8 @@ pub struct Lend {
     pub chain: Vec<usize>,
     /// The lender's windows that it sets aside.
     pub aside: Vec<usize>,
+    /// Whether a guest made it for another part of itself.
+    pub within: bool,
     /// Whether its call ended.
     pub revoked: bool,
 }
@@ -366,8 +368,8 @@ impl Model {
 
     /// Begins a lend, which sets aside the windows that the lender has. The lender opens no more
     /// while the lend holds its store. If that hold ends early, windows that it opens conflict
-    /// as all others do.
-    pub fn lend(&mut self, handle: usize, can: Can) -> (usize, usize) {
+    /// as all others do. A lend `within` a guest holds nothing, so the same is true of it.
+    pub fn lend(&mut self, handle: usize, can: Can, within: bool) -> (usize, usize) {
         let Handle { claim, chain, .. } = self.handles[handle].clone();
         let aside = self.windows_of(claim, &chain);
         let lend = self.lends.len();
@@ -376,6 +378,7 @@ impl Model {
             claim,
             chain: chain.clone(),
             aside,
+            within,
             revoked: false,
         });
         let lent = self.handle(Handle {
@@ -386,6 +389,29 @@ impl Model {
             dropped: false,
         });
         (lend, lent)
+    }
+
+    /// Returns the lends within a guest that were made from a lend, and from those. Rule 5: they
+    /// end with it.
+    #[must_use]
+    pub fn lends_within(&self, lend: usize) -> Vec<usize> {
+        let lends = 0..self.lends.len();
+        lends
+            .filter(|no| {
+                let chain = &self.lends[*no].chain;
+                let from = chain.iter().skip_while(|it| **it != lend);
+                let mut from = from.skip(1).peekable();
+                from.peek().is_some() && from.all(|it| self.lends[*it].within)
+            })
+            .collect()
+    }
+
+    /// Revokes a lend, and the lends within the borrower that were made from it.
+    pub fn revoke(&mut self, lend: usize) {
+        for no in self.lends_within(lend) {
+            self.lends[no].revoked = true;
+        }
+        self.lends[lend].revoked = true;
     }
 
     /// Returns the guests' windows of a claim by this chain.

@@ -40,6 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (some(), rights()).prop_map(|(handle, rights)| Op::Restrict { handle, rights }),
         8 => (some(), rights(), some())
             .prop_map(|(handle, rights, to)| Op::Lend { handle, rights, to }),
+        4 => (some(), rights()).prop_map(|(handle, rights)| Op::LendWithin { handle, rights }),
         2 => some().prop_map(|lend| Op::Revoke { lend }),
         4 => some().prop_map(|lend| Op::Return { lend }),
         4 => (some(), some()).prop_map(|(handle, to)| Op::Move { handle, to }),
@@ -111,6 +112,9 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("windows", "live together"),
     ("lend", "own"),
     ("lend", "on"),
+    ("lend within", "own"),
+    ("lend within", "on"),
+    ("revoke", "with lends within"),
     ("return", "over"),
     ("return", "not over"),
     ("move", "done"),
@@ -178,6 +182,7 @@ const REFUSALS: &[(&str, &[tombolo_region_tests::region::LedgerError])] = {
         ("duplicate", &[Gone, NotPermitted, Purged]),
         ("restrict", &[Gone, NotPermitted, Purged]),
         ("lend", &[Gone, NotPermitted, WouldBlock, Purged]),
+        ("lend within", &[Gone, NotPermitted, WouldBlock, Purged]),
         ("move", &[Gone, NotPermitted, WouldBlock, Purged]),
         (
             "open",

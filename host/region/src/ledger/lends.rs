@@ -4,6 +4,10 @@
 //! from it is over. Handles do not count, because a revoked handle permits nothing. So a guest
 //! that keeps one delays nobody.
 //!
+//! A lend within one guest is one that the guest makes for another part of itself, and that no
+//! call ends. So it is revoked with the lend through which the guest itself has the handle.
+//! Otherwise a borrower could keep its lender waiting.
+//!
 //! [`Ledger`] describes how a lend sets the lender's windows aside.
 
 use super::{Handle, Ledger, LedgerError, LendId, LendRecord};
@@ -54,12 +58,50 @@ impl<P> Ledger<P> {
         })
     }
 
-    /// Revokes the lent handle and those restricted from it. They no longer keep the claim
-    /// alive or prevent its move. Revoking again does nothing.
+    /// Begins a lend as [`lend`](Ledger::lend) does, within the guest that has the handle. It is
+    /// [revoked](Ledger::revoke) at the latest with the lend by which the guest has the handle.
     ///
-    /// The caller must close the windows made via the lend, before or after this call. Until
+    /// # Errors
+    ///
+    /// Returns an error as [`lend`](Ledger::lend) does.
+    pub fn lend_within(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, LedgerError> {
+        let lent = self.lend(handle, rights)?;
+        if let (Some(parent), Some(lend)) = (handle.via, lent.via) {
+            self.within.insert((parent, lend));
+        }
+        Ok(lent)
+    }
+
+    /// Returns the lends within a guest that were made from this one, and from those, and are not
+    /// over yet.
+    #[must_use]
+    pub fn lends_within(&self, lend: LendId) -> Vec<LendId> {
+        let mut all = Vec::new();
+        let mut next = (!self.within.is_empty()).then_some(lend);
+        let mut seen = 0;
+        while let Some(parent) = next {
+            let of_parent = (parent, LendId(0))..=(parent, LendId(u64::MAX));
+            all.extend(self.within.range(of_parent).map(|(_, lend)| *lend));
+            next = all.get(seen).copied();
+            seen += 1;
+        }
+        all
+    }
+
+    /// Revokes the lent handle and those restricted from it. They no longer keep the claim
+    /// alive or prevent its move. So are the [lends within](Ledger::lends_within) the borrower that
+    /// were made from this one. Revoking again does nothing.
+    ///
+    /// The caller must close the windows made via these lends, before or after this call. Until
     /// then the lend is not [over](Ledger::is_over).
     pub fn revoke(&mut self, lend: LendId) {
+        for within in self.lends_within(lend) {
+            self.revoke_one(within);
+        }
+        self.revoke_one(lend);
+    }
+
+    fn revoke_one(&mut self, lend: LendId) {
         let Some(entry) = self.lends.get_mut(&lend) else {
             return;
         };
@@ -92,6 +134,11 @@ impl<P> Ledger<P> {
             }
             if let Some(parent) = entry.parent.and_then(|parent| self.lends.get_mut(&parent)) {
                 parent.children -= 1;
+            }
+            if let Some(parent) = entry.parent
+                && !self.within.is_empty()
+            {
+                self.within.remove(&(parent, id));
             }
             next = entry.parent;
         }

@@ -142,6 +142,9 @@ pub struct Ledger<P> {
     /// The number of claims in a channel.
     queued: u32,
     lends: LendTable,
+    /// The lends within one guest, which are revoked with the lend that they were made from: that
+    /// lend, and then the lend within. Most ledgers have none.
+    within: BTreeSet<(LendId, LendId)>,
     /// Whether a lend has ended since this was last asked.
     lends_over: bool,
     windows: WindowIndex<P>,
@@ -185,6 +188,7 @@ impl<P> Ledger<P> {
             accounts: BTreeMap::new(),
             queued: 0,
             lends: LendTable::default(),
+            within: BTreeSet::new(),
             lends_over: false,
             windows: WindowIndex::new(),
             queue: Queue::new(Span::whole(size).length() / GRANULE),

@@ -21,7 +21,13 @@ impl Site {
                 let Some(handle) = self.pick_handle(handle) else {
                     return;
                 };
-                self.lend(handle, can(rights), usize::from(to) % HOLDERS);
+                self.lend(handle, can(rights), Some(usize::from(to) % HOLDERS));
+            }
+            Op::LendWithin { handle, rights } => {
+                let Some(handle) = self.pick_handle(handle) else {
+                    return;
+                };
+                self.lend(handle, can(rights), None);
             }
             Op::Revoke { lend } => {
                 let lends = 0..self.lends.len();
@@ -193,18 +199,24 @@ impl Site {
         }
     }
 
-    pub(super) fn lend(&mut self, source: usize, can: Can, to: usize) {
+    /// Lends to another holder, or with `None` within the holder of the handle.
+    pub(super) fn lend(&mut self, source: usize, can: Can, to: Option<usize>) {
         let reasons = self.model.against_lend(source, can);
         let handle = self.handles[source].take().expect("picked");
-        let made = self.ask("lend", &reasons, |ledger| ledger.lend(&handle, rights(can)));
+        let name = if to.is_some() { "lend" } else { "lend within" };
+        let made = self.ask(name, &reasons, |ledger| match to {
+            Some(_) => ledger.lend(&handle, rights(can)),
+            None => ledger.lend_within(&handle, rights(can)),
+        });
         self.handles[source] = Some(handle);
         if let Some(made) = made {
-            let (lend, number) = self.model.lend(source, can);
+            let (lend, number) = self.model.lend(source, can, to.is_none());
             assert_eq!(lend, self.lends.len());
             self.lends.push(made.lend().expect("it was lent"));
+            let to = to.unwrap_or(self.handle_holders[source]);
             self.got(number, made, to, Some(source));
             let depth = self.model.lends[lend].chain.len();
-            self.note("lend", if depth > 1 { "on" } else { "own" });
+            self.note(name, if depth > 1 { "on" } else { "own" });
         }
     }
 
@@ -212,7 +224,11 @@ impl Site {
         let before = format!("{:?}", *self.lock());
         let again = self.model.lends[lend].revoked;
         self.lock().revoke(self.lends[lend]);
-        self.model.lends[lend].revoked = true;
+        let ends = |no: &usize| !self.model.lends[*no].revoked;
+        if self.model.lends_within(lend).iter().any(ends) {
+            self.note("revoke", "with lends within");
+        }
+        self.model.revoke(lend);
         if again {
             assert_eq!(before, format!("{:?}", *self.lock()));
         }
@@ -221,9 +237,21 @@ impl Site {
 
     pub(super) fn end_lend(&mut self, lend: usize) {
         self.revoke(lend);
-        let (claim, chain) = (self.model.lends[lend].claim, &self.model.lends[lend].chain);
-        for window in self.model.windows_of(claim, chain) {
-            self.close(window, WindowEnd::Orderly);
+        let within = self.lock().lends_within(self.lends[lend]);
+        let open = |no: &usize| !self.model.over(*no);
+        let expected = self.model.lends_within(lend).into_iter().filter(open);
+        let mut expected: Vec<LendId> = expected.map(|no| self.lends[no]).collect();
+        let mut found = within.clone();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+        let lends =
+            (0..self.lends.len()).filter(|no| *no == lend || within.contains(&self.lends[*no]));
+        for lend in lends.collect::<Vec<_>>() {
+            let (claim, chain) = (self.model.lends[lend].claim, &self.model.lends[lend].chain);
+            for window in self.model.windows_of(claim, chain) {
+                self.close(window, WindowEnd::Orderly);
+            }
         }
     }
 

@@ -19,6 +19,11 @@ pub enum Op {
         rights: u8,
         to: u8,
     },
+    /// A guest lends to another part of itself.
+    LendWithin {
+        handle: u8,
+        rights: u8,
+    },
     Revoke {
         lend: u8,
     },

@@ -108,6 +108,50 @@ fn windows_opened_during_a_lend_conflict() {
 
 // rule 5
 #[test]
+fn lend_within_ends_with_the_outer_lend() {
+    let (mut ledger, a) = region();
+    let lent = ledger.lend(&a, READ_WRITE).unwrap();
+    let within = ledger.lend_within(&lent, READ_WRITE).unwrap();
+    let nested = ledger.lend_within(&within, READ_WRITE).unwrap();
+    // That of a call goes on, and so does one that its callee makes.
+    let call = ledger.lend(&within, READ_WRITE).unwrap();
+    let elsewhere = ledger.lend_within(&call, READ_WRITE).unwrap();
+    let window = open(&mut ledger, &nested, granule(0), Write).unwrap();
+    let lend = lent.lend().unwrap();
+    assert_eq!(
+        ledger.lends_within(lend),
+        [within.lend().unwrap(), nested.lend().unwrap()]
+    );
+
+    ledger.revoke(lend);
+    for handle in [&lent, &within, &nested] {
+        assert_eq!(ledger.check(handle), Err(LedgerError::Gone));
+    }
+    for handle in [&call, &elsewhere] {
+        assert_eq!(ledger.check(handle), Ok(()));
+    }
+    ledger.close(window, WindowEnd::Orderly);
+    assert!(!ledger.is_over(lend));
+    ledger.revoke(call.lend().unwrap());
+    assert!(ledger.is_over(lend) && ledger.lends_within(lend).is_empty());
+    assert_eq!(ledger.may_move(&a), Ok(()));
+}
+
+// rule 5
+#[test]
+fn lend_within_an_owner_outlives_its_handle() {
+    let (mut ledger, a) = region();
+    let within = ledger.lend_within(&a, READ_WRITE).unwrap();
+    ledger.release(a);
+    let window = open(&mut ledger, &within, granule(0), Write).unwrap();
+    ledger.revoke(within.lend().unwrap());
+    assert_eq!(ledger.claims(), 1);
+    ledger.close(window, WindowEnd::Orderly);
+    assert_eq!(ledger.claims(), 0);
+}
+
+// rule 5
+#[test]
 fn lent_handle_cannot_be_shared() {
     let (mut ledger, a) = region();
     let lent = ledger.lend(&a, Rights::ALL).unwrap();
