@@ -135,7 +135,9 @@ impl Region {
             reason,
         };
         if let Err(reason) = region.may_move() {
-            return Err(refused(&region, reason.into()));
+            let error = refused(&region, reason.into());
+            region.drop_in(id)?;
+            return Err(error);
         }
         let claim = region.handle().claim();
         unmap_all(id, region.inner(), claim, None, WindowEnd::Orderly)?;

@@ -101,6 +101,7 @@ mod violation;
 mod walk;
 mod window;
 mod wit;
+mod within;
 
 pub use config::{PrepareError, prepare};
 pub use ctx::{RegionCtx, RegionCtxBuilder, RegionView, Strand};

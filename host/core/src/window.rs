@@ -39,7 +39,7 @@ use tombolo_region::{
 
 use crate::ctx::{RegionCtx, WindowNote};
 use crate::error::{MemoryError, RegionError};
-use crate::host::{Owner, Region, RegionInner, RegionRef, WindowLocation};
+use crate::host::{MaskedWindows, Owner, Region, RegionInner, RegionRef, WindowLocation};
 use crate::sys::{MapError, MemoryRecord, Perms, StoreId, WindowObserver};
 
 impl From<Access> for Perms {
@@ -400,6 +400,21 @@ pub(crate) fn windows_of(
         .collect()
 }
 
+/// Returns the windows of a claim that were made through a lend, or through lends within the
+/// borrower that were made from it.
+#[inline]
+pub(crate) fn windows_under(
+    ledger: &Ledger<Option<WindowLocation>>,
+    claim: ClaimId,
+    lend: LendId,
+) -> Vec<Found> {
+    let mut windows = windows_of(ledger, claim, Some(lend));
+    for within in ledger.lends_within(lend) {
+        windows.extend(windows_of(ledger, claim, Some(within)));
+    }
+    windows
+}
+
 /// Ends all windows of a claim that were made through a lend, or by the claim's own holder, in
 /// the memories of the store in hand.
 pub(crate) fn unmap_all(
@@ -428,10 +443,6 @@ pub(crate) fn unmap_each(
     result
 }
 
-/// Windows that show zero pages while their claim is lent.
-#[derive(Debug)]
-pub(crate) struct MaskedWindows(Vec<WindowLocation>);
-
 /// Masks the windows of a claim that could tear the borrower's, or be torn by them. These are
 /// the windows that may write, even if they only read now, and all windows if the borrower may
 /// write.
@@ -442,7 +453,7 @@ pub(crate) fn mask_all(
     via: Option<LendId>,
     borrower_writes: bool,
 ) -> Result<MaskedWindows, MemoryError> {
-    let mut masked = MaskedWindows(Vec::new());
+    let mut masked = MaskedWindows::default();
     let windows = windows_of(&inner.ledger(), claim, via);
     for (id, _, location) in windows {
         if borrower_writes || inner.ledger().may_write(id) {
@@ -451,7 +462,7 @@ pub(crate) fn mask_all(
                 let _ = masked.unmask(store);
                 return Err(error.into());
             }
-            masked.0.push(location);
+            masked.0.push((id, location));
         }
     }
     Ok(masked)
@@ -465,17 +476,26 @@ impl MaskedWindows {
     /// Returns whether the window at this location is one of them.
     pub(crate) fn has(&self, location: &WindowLocation) -> bool {
         // Keys are unique in the process.
-        self.0.iter().any(|masked| masked.key == location.key)
+        self.0.iter().any(|(_, masked)| masked.key == location.key)
     }
 
     /// Unmasks all windows, even if one of them cannot be unmasked. That one stays masked.
     pub(crate) fn unmask(self, store: StoreId) -> Result<(), MemoryError> {
         let mut result = Ok(());
-        for location in self.0 {
+        for (_, location) in self.0 {
             let unmasked = location.memory.unmask(store, location.start, location.key);
             result = result.and(unmasked);
         }
         Ok(result?)
+    }
+
+    /// Ends all windows, because another guest may still write to their bytes.
+    pub(crate) fn unmap(self, store: StoreId, inner: &RegionInner) -> Result<(), MemoryError> {
+        let mut result = Ok(());
+        for (id, location) in self.0 {
+            result = result.and(unmap(store, inner, id, &location, WindowEnd::Orderly));
+        }
+        result
     }
 }
 

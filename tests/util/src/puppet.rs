@@ -82,6 +82,7 @@ acts! {
     map_listed = call_map_window(
         number: u32, offset: u64, length: u64, access: Access, at: u32, listed: u32
     ) -> Act<u32>;
+    lend = call_lend(number: u32) -> Act<u32>;
     set_access = call_set_access(window: u32, access: Access) -> Act<()>;
     drop_window = call_drop_window(window: u32) -> ();
     forget_windows = call_forget_windows() -> ();
@@ -237,6 +238,18 @@ impl Puppet {
         let acts = self.instance.test_puppet_acts();
         let mapped = acts.call_map_lent(&mut self.store, lent.resource(), 0, GRANULE, access, at);
         lent.end(&mut self.store, mapped)
+    }
+
+    /// Lets the guest lend a region that it is lent within itself, and map the first granule
+    /// through that. Returns the number of the handle.
+    pub fn lend_lent(
+        &mut self,
+        region: Resource<Region>,
+        access: Access,
+        at: u32,
+    ) -> Result<Act<u32>> {
+        let acts = self.instance.test_puppet_acts();
+        acts.call_lend_lent(&mut self.store, region, access, at)
     }
 
     /// Lets the guest pin, unpin and query a region that it is lent, and returns the errors.

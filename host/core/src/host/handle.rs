@@ -9,7 +9,7 @@ use tombolo_region::{
 };
 
 use super::region::PoolSlot;
-use super::{Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
+use super::{LendWithin, Owner, RegionHost, RegionInner, RegionRef, RegionUsage};
 use crate::error::RegionError;
 use crate::identity::{HostId, RegionId};
 
@@ -43,6 +43,8 @@ pub struct Region {
     region: RegionRef,
     /// `None` only while the handle is dropped or moved.
     handle: Option<Handle>,
+    /// The lend that ends with this handle, if its guest lent it within itself.
+    pub(super) within: Option<Box<LendWithin>>,
     _charge: Charge,
 }
 
@@ -136,10 +138,16 @@ impl Region {
         Ok(Region::new(&inner, owner, handle, charge))
     }
 
-    fn new(inner: &Arc<RegionInner>, owner: &Arc<Owner>, handle: Handle, charge: Charge) -> Region {
+    pub(super) fn new(
+        inner: &Arc<RegionInner>,
+        owner: &Arc<Owner>,
+        handle: Handle,
+        charge: Charge,
+    ) -> Region {
         Region {
             region: RegionRef::new(inner, owner),
             handle: Some(handle),
+            within: None,
             _charge: charge,
         }
     }
@@ -458,6 +466,7 @@ impl Region {
         Region {
             region: RegionRef::new(self.inner(), to),
             handle: self.handle.take(),
+            within: None,
             _charge: handle_charge,
         }
     }
@@ -470,6 +479,12 @@ impl Drop for Region {
             let mut ledger = self.region.inner.ledger();
             if ledger.ends_with_handle(&handle) {
                 self.region.note_released(&ledger);
+            }
+            if self.within.is_some()
+                && let Some(lend) = handle.lend()
+            {
+                // Its windows stay, because unmapping them takes the store in hand.
+                ledger.revoke(lend);
             }
             ledger.release(handle);
         }

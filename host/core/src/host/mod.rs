@@ -25,6 +25,7 @@
 //! | `incoming` | regions whose bytes come slowly |
 //! | `queue` | waits for the budget |
 //! | `usage` | the cost of regions |
+//! | `within` | lends within one guest |
 //! | `margin` | the margin of free memory: promises, purges and refusals |
 //! | `keeper` | the thread that keeps the margin |
 //! | `monitor` | reactions to reports of memory pressure |
@@ -43,6 +44,7 @@ mod queue;
 mod recycling_tests;
 mod region;
 mod usage;
+mod within;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,11 +65,12 @@ pub use self::keeper::MarginKeeper;
 use self::margin::{Margin, ask_to_commit, commit_done};
 pub use self::margin::{Promise, ShortOfMemory};
 pub use self::monitor::{PressureChanges, PressureMonitor};
+use self::owner::LendWithin;
 pub use self::owner::Owner;
 pub(crate) use self::owner::RegionRef;
 pub use self::pool::RegionPool;
 use self::queue::BudgetQueue;
-pub(crate) use self::region::{RegionInner, WindowLocation};
+pub(crate) use self::region::{MaskedWindows, RegionInner, WindowLocation};
 pub use self::usage::RegionUsage;
 use crate::identity::{HostId, Identities, RegionId};
 use crate::limits::{HostLimits, Limits};

@@ -1,13 +1,13 @@
 //! The holders of regions, the accounts that pay for them, and what they have released.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tombolo_region::{Account, Charge, ChargeKind, Ledger};
 
 use super::RegionHost;
-use super::region::{RegionInner, WindowLocation};
+use super::region::{MaskedWindows, RegionInner, WindowLocation};
 use super::usage::RegionUsage;
 use crate::error::RegionError;
 use crate::identity::{HostId, RegionId};
@@ -26,6 +26,8 @@ pub struct Owner {
     pub(crate) limits: Limits,
     /// The host on whose regions it has claims.
     pub(crate) host: HostId,
+    /// The number of lends within the guest that have not ended.
+    lends_within: AtomicU32,
     /// The number of regions of which it was the last holder.
     freed: AtomicU64,
     released: Mutex<Released>,
@@ -51,6 +53,7 @@ impl Owner {
             name: name.into(),
             account,
             limits,
+            lends_within: AtomicU32::new(0),
             freed: AtomicU64::new(0),
             released: Mutex::default(),
         })
@@ -77,6 +80,42 @@ impl Owner {
             self.account.charge(ChargeKind::ClaimedBytes, size)?,
             self.account.charge(ChargeKind::UnpinnedSpans, spans)?,
         ])
+    }
+}
+
+/// The most lends within one guest that have not ended. A window that conflicts with another is
+/// looked for along the whole chain of lends, with the ledger locked.
+const MOST: u32 = 256;
+
+/// A lend within a guest, in its lent handle.
+#[derive(Debug)]
+pub(crate) struct LendWithin {
+    /// The lender's windows, which are unmasked when the lend ends.
+    pub(crate) masked: MaskedWindows,
+    guest: Arc<Owner>,
+}
+
+impl LendWithin {
+    pub(super) fn new(guest: &Arc<Owner>) -> Result<LendWithin, RegionError> {
+        // Relaxed: the lends within a guest begin in its own calls, one at a time.
+        let before = guest.lends_within.fetch_add(1, Ordering::Relaxed);
+        let lend = LendWithin {
+            masked: MaskedWindows::default(),
+            guest: guest.clone(),
+        };
+        match before < MOST {
+            true => Ok(lend),
+            false => Err(RegionError::Limit(format!(
+                "a guest lends at most {MOST} regions within itself at a time; drop the handle \
+                 of one of these lends first"
+            ))),
+        }
+    }
+}
+
+impl Drop for LendWithin {
+    fn drop(&mut self) {
+        self.guest.lends_within.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tombolo_region::{
     Charge, ChargeKind, CommitCharge, Exhausted, GRANULE, Handle, Ledger, LedgerLock,
     NotifyingGuard, NotifyingLedger, PurgeRequest, Purgeable, RegionName, RegionNumber, Span,
+    WindowId,
 };
 
 use super::RegionHost;
@@ -28,6 +29,10 @@ pub(crate) struct WindowLocation {
     /// Distinguishes the window from later ones at the same address.
     pub(crate) key: u64,
 }
+
+/// Windows of a guest that show zero pages while their claim is lent.
+#[derive(Debug, Default)]
+pub(crate) struct MaskedWindows(pub(crate) Vec<(WindowId, WindowLocation)>);
 
 impl fmt::Debug for WindowLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,9 +8,9 @@ use wasmtime::AsContextMut;
 use super::Recipient;
 use super::few::Few;
 use crate::error::{MemoryError, RegionError};
-use crate::host::{Region, RegionInner};
+use crate::host::{MaskedWindows, Region, RegionInner};
 use crate::sys::StoreId;
-use crate::window::{MaskedWindows, unmap_all, unmap_each, windows_of};
+use crate::window::{unmap_all, unmap_each, windows_of, windows_under};
 
 /// A guard that revokes a lend when it is dropped.
 #[derive(Debug)]
@@ -43,9 +43,8 @@ impl LendRevoker {
     #[inline]
     pub(super) fn end(&mut self, store: StoreId, end: WindowEnd) -> Result<(), MemoryError> {
         self.revoked = true;
-        let via = Some(self.lend);
         let (windows, claimed, over) = self.region.ledger.revoke(self.lend, |ledger| {
-            let windows = windows_of(ledger, self.claim, via);
+            let windows = windows_under(ledger, self.claim, self.lend);
             (windows, ledger.claims() > 0, ledger.is_over(self.lend))
         });
         self.over = over;

@@ -33,6 +33,8 @@ pub(super) enum PackedRegion {
 
 /// Handles that are being taken out of a sender.
 pub(super) struct Packing<'a> {
+    /// The sender's store.
+    store: StoreId,
     to: &'a Recipient,
     packed: &'a mut PackedRegions,
     lending: &'a mut Lending,
@@ -50,13 +52,16 @@ impl<'a> Packing<'a> {
         packed: &'a mut PackedRegions,
         lending: &'a mut Lending,
     ) -> Packing<'a> {
+        let mut guest = guest.as_guest();
+        let (store, ctx) = guest.bound();
         Packing {
+            store,
             to,
             packed,
             lending,
             moves: false,
             refused: None,
-            violation: guest.as_guest().bound().1.check(),
+            violation: ctx.check(),
         }
     }
 
@@ -75,6 +80,14 @@ impl<'a> Packing<'a> {
         let table = &mut ctx.region_table;
         if resource.owned() {
             let region = table.delete(resource)?;
+            if region.ends_lend_within() {
+                self.refused.get_or_insert(PackError::Refused {
+                    region: region.name().to_owned(),
+                    transfer: Transfer::Move,
+                    reason: RegionError::NotPermitted,
+                });
+                return Ok(region.drop_in(self.store)?);
+            }
             self.packed.carried.push(PackedRegion::Moved(region));
             self.moves = true;
             return Ok(());
@@ -112,6 +125,7 @@ impl<'a> Packing<'a> {
     #[inline]
     pub(super) fn send(self, guest: &mut impl AsGuest) -> Result<(), PackError> {
         let Packing {
+            store: id,
             to,
             packed,
             lending,
@@ -124,7 +138,6 @@ impl<'a> Packing<'a> {
             return Err(error);
         }
         let mut guest = guest.as_guest();
-        let id = guest.store_id();
         let keep_mapped = guest.region_ctx().keep_mapped;
         if moves {
             *packed = take(packed).moved(id, to)?;
@@ -191,9 +204,11 @@ impl PackedRegions {
         handles: impl IntoIterator<Item = Resource<Region>>,
     ) -> wasmtime::Result<()> {
         let mut guest = guest.as_guest();
+        let id = guest.store_id();
         for handle in handles {
             if handle.owned() {
-                guest.region_ctx().region_table.delete(handle)?;
+                let region = guest.region_ctx().region_table.delete(handle)?;
+                region.drop_in(id)?;
             }
         }
         Ok(())

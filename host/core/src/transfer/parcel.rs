@@ -102,6 +102,7 @@ impl Parcel {
         mut other: impl FnMut(&mut StoreContextMut<'_, S::Data>, ResourceAny) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()> {
         let mut guest = guest.as_guest();
+        let id = guest.store_id();
         vals.iter_mut().try_for_each(|val| {
             each_resource(val, &mut |any| {
                 if !is_region(any) {
@@ -109,7 +110,8 @@ impl Parcel {
                 }
                 let resource: Resource<Region> = any.try_into_resource(guest.store())?;
                 if resource.owned() {
-                    guest.region_ctx().region_table.delete(resource)?;
+                    let region = guest.region_ctx().region_table.delete(resource)?;
+                    region.drop_in(id)?;
                 }
                 Ok(())
             })

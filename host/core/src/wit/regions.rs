@@ -31,7 +31,14 @@ where
     instance.resource(
         "region",
         ResourceType::host::<Region>(),
-        move |mut store, rep| get(store.data_mut()).drop(Resource::new_own(rep)),
+        move |store, rep| {
+            // Not by the generated trait: this may end a lend within the guest, which takes the
+            // store in hand.
+            let mut guest = guest_in(store, &get);
+            let (id, ctx) = guest.bound();
+            let region = ctx.region_table.delete(Resource::new_own(rep))?;
+            Ok(region.drop_in(id)?)
+        },
     )?;
     let mut interface = Interface { instance, getter };
     type Create = (String, u64, bool);

@@ -88,7 +88,27 @@ where
             answer(map(guest_in(store, &get), args))
         },
     )?;
+    let get = getter.clone();
+    instance.func_wrap(
+        "lend",
+        move |store: StoreContextMut<'_, T>, (region,): (Resource<Region>,)| {
+            answer(lend(guest_in(store, &get), region))
+        },
+    )?;
     Ok(())
+}
+
+fn lend(
+    mut guest: impl AsGuest,
+    region: Resource<Region>,
+) -> Result<Resource<Region>, HostFailure> {
+    let mut guest = guest.as_guest();
+    let (id, ctx) = guest.bound();
+    ctx.check().map_err(wasmtime::Error::from)?;
+    let region = ctx.region_table.get(&region);
+    let lent = region.map_err(wasmtime::Error::from)?.lend_within(id)?;
+    let kept = ctx.region_table.push(lent);
+    Ok(kept.map_err(wasmtime::Error::from)?)
 }
 
 fn set_access(

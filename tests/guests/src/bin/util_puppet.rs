@@ -155,6 +155,16 @@ impl Guest for Puppet {
         windows::map(region, offset, length, access, list(at, 1)).map(keep_window)
     }
 
+    fn lend(number: u32) -> Result<u32, ErrorCode> {
+        handle(number, windows::lend).map(keep_handle)
+    }
+
+    fn lend_lent(region: &Region, access: Access, at: u32) -> Result<u32, ErrorCode> {
+        let lent = windows::lend(region)?;
+        keep_window(windows::map(&lent, 0, GRANULE as u64, access, list(at, 1))?);
+        Ok(keep_handle(lent))
+    }
+
     fn set_access(window: u32, access: Access) -> Result<(), ErrorCode> {
         WINDOWS.with_borrow(|windows| {
             let window = windows[window as usize].as_ref().expect("was dropped");
