@@ -93,7 +93,32 @@ struct ClaimWindows {
     /// The id of the region.
     region: u64,
     count: WindowCount,
-    records: Vec<WindowRecord>,
+    /// The windows, with their numbers.
+    records: Vec<(u64, WindowRecord)>,
+}
+
+/// The windows of a claim that a lend within this guest sets aside: those that were mapped
+/// before it began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aside {
+    claim: Claim,
+    before: u64,
+}
+
+impl Aside {
+    /// Returns the windows of a claim that exist now.
+    pub(crate) fn of(claim: Claim) -> Self {
+        Self {
+            claim,
+            before: next_number(),
+        }
+    }
+}
+
+/// Returns a number for a window, or for a moment between two windows.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 static WINDOWS: Mutex<BTreeMap<Claim, ClaimWindows>> = Mutex::new(BTreeMap::new());
@@ -118,27 +143,40 @@ pub(crate) fn count(claim: Claim) -> WindowCount {
 pub(crate) fn shows(claim: Claim, range: &Range<u64>) -> bool {
     windows().get(&claim).is_some_and(|windows| {
         let mut records = windows.records.iter();
-        records.any(|it| it.visible && it.overlaps(range))
+        records.any(|(_, it)| it.visible && it.overlaps(range))
     })
 }
 
 /// Returns a window of this guest, of any claim, that conflicts with a window of this
-/// access on these bytes of the region.
-pub(crate) fn conflict(region: u64, range: &Range<u64>, access: Access) -> Option<WindowRecord> {
+/// access on these bytes of the region, unless it is set aside.
+pub(crate) fn conflict(
+    region: u64,
+    range: &Range<u64>,
+    access: Access,
+    aside: &[Aside],
+) -> Option<WindowRecord> {
     let windows = windows();
-    let claims = windows.values().filter(|it| it.region == region);
-    let mut records = claims.flat_map(|it| &it.records);
+    let claims = windows.iter().filter(|(_, it)| it.region == region);
+    let mut records =
+        claims.flat_map(|(claim, it)| it.records.iter().map(|(number, it)| (*claim, *number, it)));
+    let is_aside = |claim, number| {
+        let mut aside = aside.iter();
+        aside.any(|it| it.claim == claim && number < it.before)
+    };
     // Live windows are compatible between guests, and never within one.
     let compatible = |it: &WindowRecord| (it.access, access) == (Access::Read, Access::Read);
     records
-        .find(|it| it.overlaps(range) && !compatible(it))
-        .cloned()
+        .find(|(claim, number, it)| {
+            it.overlaps(range) && !compatible(it) && !is_aside(*claim, *number)
+        })
+        .map(|(.., it)| it.clone())
 }
 
 /// A window's entry in the ledger, which lasts until it is dropped.
 pub(crate) struct Entry {
     claim: Claim,
     region: u64,
+    number: u64,
     record: WindowRecord,
 }
 
@@ -150,10 +188,12 @@ impl Entry {
             access,
             visible: true,
         };
-        add(claim, region, record.clone());
+        let number = next_number();
+        add(claim, region, number, record.clone());
         Self {
             claim,
             region,
+            number,
             record,
         }
     }
@@ -175,19 +215,19 @@ impl Entry {
     }
 
     fn change(&mut self, change: impl FnOnce(&mut WindowRecord)) {
-        remove(self.claim, &self.record);
+        remove(self.claim, self.number);
         change(&mut self.record);
-        add(self.claim, self.region, self.record.clone());
+        add(self.claim, self.region, self.number, self.record.clone());
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        remove(self.claim, &self.record);
+        remove(self.claim, self.number);
     }
 }
 
-fn add(claim: Claim, region: u64, record: WindowRecord) {
+fn add(claim: Claim, region: u64, number: u64, record: WindowRecord) {
     let mut windows = windows();
     let windows = windows.entry(claim).or_insert(ClaimWindows {
         region,
@@ -195,15 +235,16 @@ fn add(claim: Claim, region: u64, record: WindowRecord) {
         records: Vec::new(),
     });
     windows.count = windows.count.plus(record.count());
-    windows.records.push(record);
+    windows.records.push((number, record));
 }
 
-fn remove(claim: Claim, record: &WindowRecord) {
+fn remove(claim: Claim, number: u64) {
     let mut windows = windows();
     if let Some(of_claim) = windows.get_mut(&claim) {
-        of_claim.count = of_claim.count.minus(record.count());
-        if let Some(at) = of_claim.records.iter().position(|it| it == record) {
-            of_claim.records.swap_remove(at);
+        let mut records = of_claim.records.iter();
+        if let Some(at) = records.position(|(it, _)| *it == number) {
+            let (_, record) = of_claim.records.swap_remove(at);
+            of_claim.count = of_claim.count.minus(record.count());
         }
         if of_claim.records.is_empty() {
             windows.remove(&claim);
@@ -260,7 +301,7 @@ mod tests {
         entry.set_visible(false);
         assert_eq!(count(claim), WindowCount::default());
         assert!(!shows(claim, &bytes(0..1)));
-        let found = conflict(21, &bytes(0..1), Access::Read).unwrap();
+        let found = conflict(21, &bytes(0..1), Access::Read, &[]).unwrap();
         assert!(!found.visible);
         entry.set_visible(true);
         assert_eq!(count(claim).write, 1);
@@ -288,7 +329,8 @@ mod tests {
             let entry = enter(Claim::made(), 23, 1..3, held);
             for wanted in ALL {
                 let conflicts = |region, granules| {
-                    conflict(region, &bytes(granules), wanted).is_some_and(|it| it.access == held)
+                    let found = conflict(region, &bytes(granules), wanted, &[]);
+                    found.is_some_and(|it| it.access == held)
                 };
                 let compatible = held == Access::Read && wanted == Access::Read;
                 assert_eq!(conflicts(23, 2..4), !compatible, "{held:?} {wanted:?}");
@@ -296,7 +338,23 @@ mod tests {
                 assert!(!conflicts(24, 2..4), "another region");
             }
             drop(entry);
-            assert_eq!(conflict(23, &bytes(0..9), Access::Write), None);
+            assert_eq!(conflict(23, &bytes(0..9), Access::Write, &[]), None);
         }
+    }
+
+    #[test]
+    fn window_that_a_lend_sets_aside_is_no_conflict() {
+        let (claim, other) = (Claim::made(), Claim::made());
+        let mut first = enter(claim, 25, 0..1, Access::Write);
+        let aside = [Aside::of(other), Aside::of(claim)];
+        let found = |granules| conflict(25, &bytes(granules), Access::Write, &aside);
+        assert_eq!(found(0..9), None);
+        // It is the same window after a change.
+        first.set_access(Access::Read);
+        assert_eq!(found(0..9), None);
+        let _later = enter(claim, 25, 1..2, Access::Read);
+        assert!(found(0..1).is_none() && found(1..2).is_some());
+        let _of_other = enter(other, 25, 0..1, Access::Read);
+        assert!(found(0..1).is_some());
     }
 }

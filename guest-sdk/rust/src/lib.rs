@@ -77,6 +77,10 @@
 //! Windows to read stay usable while a handle without [`Rights::WRITE`] is lent, because
 //! the callee can then only read. [`Region::restrict`] makes such a handle.
 //!
+//! A component that was composed of several counts as one guest, and its parts call each
+//! other without the host. Between them, [`Window::lend_within`] lends: its result stands in
+//! for `&Region` until it is dropped.
+//!
 //! # Live windows
 //!
 //! Guests of one strand take turns, so they may share bytes without the lock, through a
@@ -151,6 +155,17 @@
 //! guest of the strand. Forgetting a [`Lent`] is harmless, because the value itself holds its
 //! count. A forgotten window counts for good, which only refuses more.
 //!
+//! *Lends within a component.* The host sets aside all windows of the claim that are not
+//! live, until the lent handle is dropped. They show private zeros meanwhile. So
+//! [`Region::lend_within`] refuses unless a [`LentWithin`] borrows all of them mutably. Windows
+//! that are mapped later stay visible: the lock keeps them apart from those of the borrower.
+//! The lent handle counts as a claim of its own. A forgotten [`LentWithin`] leaves its windows
+//! masked for good, with private bytes of this guest that nobody else has.
+//!
+//! The parts of a component have one account, and the host does not tell them apart. A part
+//! that was passed a handle which is not lent can unpin the bytes or lend them, and so change
+//! what the windows of its caller show. It cannot do that with a [`LentWithin`].
+//!
 //! *Claims.* The claim of a handle is known if [`Region::create`], [`Region::duplicate`] or
 //! [`scopes::open`] made it, and [`Region::restrict`] keeps it. Two received handles may
 //! belong to one claim, so all that were received for one region are treated as one claim. A
@@ -218,7 +233,7 @@ mod window;
 pub use access::{Access, Read, Write};
 pub use error::Error;
 pub use granule::GRANULE;
-pub use lend::{Lent, Windows};
+pub use lend::{Lent, LentWithin, Windows};
 pub use live::{LiveCells, LiveReadWindow, LiveWindow, LiveWriteWindow};
 pub use pins::Pinned;
 pub use pollable::Pollable;

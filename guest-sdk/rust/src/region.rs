@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use crate::access::sealed::AccessKind;
 use crate::access::{Read, Write};
 use crate::bindings::regions::{Region as Handle, Rights};
-use crate::bindings::{pins, waits};
+use crate::bindings::{pins, waits, windows};
 use crate::error::Error;
 use crate::granule::GRANULE;
-use crate::ledger::{self, Claim, WindowCount};
+use crate::ledger::{self, Aside, Claim, WindowCount};
 use crate::pins::Pinned;
 use crate::pollable::Pollable;
 use crate::{range, sys};
@@ -50,6 +50,8 @@ pub struct Region {
     claim: OnceLock<Claim>,
     /// Windows that a lend through this value sets aside; see `Lent`.
     set_aside: WindowCount,
+    /// Windows that are set aside for this handle, if it is lent within this guest.
+    aside: Vec<Aside>,
 }
 
 impl Region {
@@ -84,6 +86,7 @@ impl Region {
             id: OnceLock::new(),
             claim: OnceLock::from(Claim::made()),
             set_aside: WindowCount::default(),
+            aside: Vec::new(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Region {
             id: OnceLock::new(),
             claim: OnceLock::new(),
             set_aside: WindowCount::default(),
+            aside: Vec::new(),
         }
     }
 
@@ -151,6 +155,7 @@ impl Region {
                 id: self.id.clone(),
                 claim: OnceLock::from(self.claim()),
                 set_aside: WindowCount::default(),
+                aside: self.aside.clone(),
             },
             first: PhantomData,
         })
@@ -323,7 +328,31 @@ impl Region {
             id: self.id.clone(),
             claim: OnceLock::from(self.claim()),
             set_aside: self.set_aside.plus(windows),
+            // It is never dropped, so it must not allocate.
+            aside: Vec::new(),
         })
+    }
+
+    /// Makes a lent handle on the claim, for another part of this guest's component. The
+    /// host sets the windows of the claim aside. No slice of them may be alive.
+    pub(crate) fn lend_within_itself(&self, set_aside: WindowCount) -> Result<Self, Error> {
+        let used = ledger::count(self.claim()).minus(self.set_aside.plus(set_aside));
+        if used != WindowCount::default() {
+            return Err(Error::WouldBlock);
+        }
+        let handle = windows::lend(&self.handle)?;
+        let mut aside = self.aside.clone();
+        aside.push(Aside::of(self.claim()));
+        Ok(Self {
+            id: self.id.clone(),
+            aside,
+            ..Self::made(handle)
+        })
+    }
+
+    /// Returns the windows that are set aside for this handle.
+    pub(crate) fn aside(&self) -> &[Aside] {
+        &self.aside
     }
 
     /// Returns the claim of the handle.

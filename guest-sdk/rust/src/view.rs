@@ -34,7 +34,8 @@ impl<'r, K: AccessKind> View<'r, K> {
         let range = range::window(range, region.size())?;
         let mut mapped = Self::try_map_window(region, &range);
         while let Err(Error::WouldBlock) = mapped {
-            if let Some(own) = ledger::conflict(region.id(), &range, K::CODE) {
+            let own = ledger::conflict(region.id(), &range, K::CODE, region.aside());
+            if let Some(own) = own {
                 return Err(deadlock(&region.name(), &own, K::CODE));
             }
             // Kept while mapping, because it carries the reservation.

@@ -8,7 +8,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use crate::access::{Access, Read, Write};
 use crate::error::Error;
 use crate::ledger::{Claim, WindowCount};
-use crate::lend::{self, Lent, Windows};
+use crate::lend::{self, Lent, LentWithin, Windows};
 use crate::refused::Refused;
 use crate::region::Region;
 use crate::view::View;
@@ -145,6 +145,46 @@ impl<'r, A: Access> Window<'r, A> {
     pub fn lend(&mut self) -> Lent<'_> {
         let region = self.region();
         region.lend(self)
+    }
+
+    /// Lends the region to another part of this guest's own component, while this window
+    /// stays mapped. See [`Region::lend_within`], which takes several windows.
+    ///
+    /// ```no_run
+    /// # use tombolo_guest::{Error, Region};
+    /// # fn process(_: &Region) {}
+    /// # fn example(region: &Region) -> Result<(), Error> {
+    /// let mut window = region.try_write(..)?;
+    /// window.fill(1);
+    /// let lent = window.lend_within()?;
+    /// process(&lent);
+    /// process(&lent);
+    /// drop(lent);
+    /// assert_eq!(window[0], 2, "the other part wrote this");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The window cannot be used meanwhile:
+    ///
+    /// ```compile_fail,E0502
+    /// # use tombolo_guest::{Error, Region};
+    /// # fn process(_: &Region) {}
+    /// # fn example(region: &Region) -> Result<(), Error> {
+    /// let mut window = region.try_write(..)?;
+    /// let lent = window.lend_within()?;
+    /// println!("{}", window[0]);
+    /// process(&lent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::lend_within`].
+    pub fn lend_within(&mut self) -> Result<LentWithin<'_>, Error> {
+        let region = self.region();
+        region.lend_within(self)
     }
 
     fn set_access<B: Access>(self) -> Result<Window<'r, B>, Refused<Self>> {

@@ -55,6 +55,15 @@ fn lend_with_window_kept() -> Result<()> {
     Ok(())
 }
 
+fn lend_within_a_component(region: &Region) -> Result<()> {
+    let mut window = region.try_write(..)?;
+    let lent = window.lend_within()?; // for several: region.lend_within((&mut head, &mut tail))
+    process(&lent)?;
+    look(&lent)?;
+    drop(lent); // from here on the window shows what the other part wrote
+    Ok(())
+}
+
 fn write_live(region: &Region) -> Result<()> {
     // In the guest that writes:
     let window = region.live_write(..)?;

@@ -4,6 +4,8 @@ pub mod kernels;
 #[cfg(target_arch = "wasm32")]
 pub mod node;
 #[cfg(target_arch = "wasm32")]
+pub mod parts;
+#[cfg(target_arch = "wasm32")]
 pub mod raw;
 pub mod scenarios;
 pub mod soak;
