@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tombolo_region::{Access, Account, ChargeKind, LiveOwner};
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
 use crate::error::RegionError;
 use crate::host::{Owner, Region, RegionHost, RegionUsage};
 use crate::identity::RegionId;
 use crate::limits::Limits;
-use crate::region_table::RegionTable;
+use crate::region_table::{RegionTable, fresh_base};
 use crate::sys::{StoreId, StoreMark};
 use crate::violation::WriteViolation;
 
@@ -45,6 +45,12 @@ impl Strand {
 
 /// The handles and windows of one guest, on its account.
 ///
+/// A guest is a context, not a store: a store can have several. They lend and move regions by
+/// [`Parcel`](crate::Parcel), as guests of different stores do, and each has its own account and
+/// limits. What they share is the fate of the store. wasmtime enters none of them again after one
+/// has trapped, and a [`WriteViolation`] of one ends all. When the store is dropped, each that was
+/// not [finished](RegionCtx::finish) poisons the regions that it could write.
+///
 /// It belongs into the data of the guest's store, behind a [`RegionView`] or a
 /// [getter](crate::guest_in). Dropping it, or
 /// swapping it out of the store, ends no window and releases no lock: that happens when the
@@ -53,7 +59,9 @@ pub struct RegionCtx {
     host: RegionHost,
     pub(crate) owner: Arc<Owner>,
     pub(crate) region_table: RegionTable,
-    pub(crate) window_table: ResourceTable,
+    window_table: ResourceTable,
+    /// The number from which the handles of windows are counted.
+    base: u32,
     /// The mark of the store that the context was last seen in, if that has had windows.
     pub(crate) mark: Option<Arc<StoreMark>>,
     /// Whether the guest has ended in order.
@@ -152,6 +160,9 @@ impl RegionCtxBuilder {
     /// the future of the call must not be forgotten (`mem::forget`, a leaked task, a reference
     /// cycle) and the store used or dropped afterwards. Otherwise the borrower writes to bytes
     /// that wasmtime reads as the guest's own.
+    ///
+    /// If a guest lends to another one of the same store, nothing else may run in the store during
+    /// the call: no other task, and no function that reads the lender's memory.
     #[must_use]
     #[allow(unsafe_code)]
     pub unsafe fn keep_mapped_while_lent(mut self) -> RegionCtxBuilder {
@@ -205,7 +216,8 @@ impl RegionCtxBuilder {
         let capacity = |most: u32| (most as usize).saturating_add(16);
         let mut window_table = ResourceTable::new();
         window_table.set_max_capacity(capacity(limits.windows));
-        let region_table = RegionTable::new(capacity(limits.handles));
+        let base = fresh_base();
+        let region_table = RegionTable::new(capacity(limits.handles), base);
         let host = self.host.id();
         RegionCtx {
             host: self.host,
@@ -215,6 +227,7 @@ impl RegionCtxBuilder {
             },
             region_table,
             window_table,
+            base,
             mark: None,
             orderly: Arc::default(),
             entered_by_us: self.entered_by_us,
@@ -314,6 +327,45 @@ impl RegionCtx {
             self.notes.pop_front();
         }
         self.notes.push_back(note);
+    }
+
+    /// Adds a window to the guest's table.
+    ///
+    /// # Errors
+    ///
+    /// If the table is full.
+    pub(crate) fn push_window<W: Send + 'static>(
+        &mut self,
+        window: W,
+    ) -> Result<Resource<W>, ResourceTableError> {
+        let window = self.window_table.push(window)?;
+        Ok(Resource::new_own(window.rep().wrapping_add(self.base)))
+    }
+
+    /// Returns a window of the guest.
+    ///
+    /// # Errors
+    ///
+    /// If it is no window of this guest.
+    pub(crate) fn window<W: Send + 'static>(
+        &self,
+        window: &Resource<W>,
+    ) -> Result<&W, ResourceTableError> {
+        let index = window.rep().wrapping_sub(self.base);
+        self.window_table.get(&Resource::new_borrow(index))
+    }
+
+    /// Takes a window of the guest out of its table.
+    ///
+    /// # Errors
+    ///
+    /// If it is no window of this guest.
+    pub(crate) fn delete_window<W: Send + 'static>(
+        &mut self,
+        window: u32,
+    ) -> Result<W, ResourceTableError> {
+        let index = window.wrapping_sub(self.base);
+        self.window_table.delete(Resource::new_own(index))
     }
 
     /// Notes which store the context is in. From here on it learns of writes by that store's

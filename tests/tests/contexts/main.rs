@@ -4,8 +4,11 @@
 //! | module | content |
 //! |---|---|
 //! | `getters` | everything that a guest and a host program do, by getters |
+//! | `same_store` | several guests in one store |
+//! | `world` | a store with several guests, which a host program links |
 
 mod getters;
+mod same_store;
 mod world;
 
 tombolo_tests::guests!(contexts);

@@ -2,8 +2,8 @@
 
 use tombolo::{GuestIn, Parcel, Region, RegionCtx, RegionCtxBuilder, Rights, guest_in};
 use tombolo_test_util::store;
-use wasmtime::component::{Instance, Linker, ResourceTable, Val};
-use wasmtime::{Result, Store, StoreContextMut};
+use wasmtime::component::{Func, Instance, Linker, ResourceTable, Val};
+use wasmtime::{AsContextMut, Result, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::guests;
@@ -52,10 +52,13 @@ pub(crate) fn getter(
     move |state| &mut state.guests[number]
 }
 
+/// The guests of a store, by their numbers.
+pub(crate) type Nodes = Vec<bindings::Node>;
+
 /// A store with guests, each of which can call the next.
 pub(crate) struct World {
     pub(crate) store: Store<State>,
-    nodes: Vec<bindings::Node>,
+    nodes: Nodes,
 }
 
 impl World {
@@ -70,26 +73,33 @@ impl World {
         contexts: impl IntoIterator<Item = RegionCtxBuilder>,
         link: impl Fn(&mut Linker<State>, usize) -> Result<()>,
     ) -> World {
-        let guests: Vec<_> = contexts.into_iter().map(|it| it.build()).collect();
-        let count = guests.len();
+        let mut world = World::without_guests(contexts);
+        let component = store::component(guests::CONTEXTS_NODE);
+        for number in 0..world.store.data().guests.len() {
+            let linker = linker(number, &link).unwrap();
+            let instance = linker.instantiate(&mut world.store, &component).unwrap();
+            world.add(instance);
+        }
+        world
+    }
+
+    fn without_guests(contexts: impl IntoIterator<Item = RegionCtxBuilder>) -> World {
         let state = State {
             wasi: WasiCtx::builder().inherit_stderr().build(),
             table: ResourceTable::new(),
-            guests,
+            guests: contexts.into_iter().map(|it| it.build()).collect(),
             instances: Vec::new(),
         };
-        let mut store = Store::new(store::engine(), state);
-        let component = store::component(guests::CONTEXTS_NODE);
-        let mut nodes = Vec::new();
-        for number in 0..count {
-            let mut linker = linker(number).unwrap();
-            linker.allow_shadowing(true);
-            link(&mut linker, number).unwrap();
-            let instance = linker.instantiate(&mut store, &component).unwrap();
-            nodes.push(bindings::Node::new(&mut store, &instance).unwrap());
-            store.data_mut().instances.push(instance);
+        World {
+            store: Store::new(store::engine(), state),
+            nodes: Vec::new(),
         }
-        World { store, nodes }
+    }
+
+    fn add(&mut self, instance: Instance) {
+        let node = bindings::Node::new(&mut self.store, &instance).unwrap();
+        self.nodes.push(node);
+        self.store.data_mut().instances.push(instance);
     }
 
     /// Returns a guest, with the store in hand.
@@ -127,8 +137,12 @@ impl World {
     }
 }
 
-/// Returns the linker of one guest: with WASI, Tombolo, and the next guest as its peer.
-fn linker(number: usize) -> Result<Linker<State>> {
+/// Returns the linker of one guest: with WASI, Tombolo, the next guest as its peer, and what `link`
+/// adds.
+fn linker(
+    number: usize,
+    link: impl Fn(&mut Linker<State>, usize) -> Result<()>,
+) -> Result<Linker<State>> {
     let mut linker = Linker::new(store::engine());
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
     tombolo::add_to_linker_with(&mut linker, getter(number))?;
@@ -150,7 +164,27 @@ fn linker(number: usize) -> Result<Linker<State>> {
             wasmtime::bail!("`{name}` is not linked")
         })?;
     }
+    linker.allow_shadowing(true);
+    link(&mut linker, number)?;
     Ok(linker)
+}
+
+/// Returns a function that a guest offers to the others.
+pub(crate) fn peer(store: StoreContextMut<'_, State>, number: usize, name: &str) -> Func {
+    export(store, number, "test:contexts/peer", name)
+}
+
+fn export(
+    mut store: StoreContextMut<'_, State>,
+    number: usize,
+    interface: &str,
+    name: &str,
+) -> Func {
+    let instance = store.data().instances[number];
+    let interface = instance.get_export_index(&mut store, None, interface);
+    let func = instance.get_export_index(&mut store, interface.as_ref(), name);
+    let func = instance.get_func(&mut store, func.expect("it is exported"));
+    func.expect("it is a function")
 }
 
 /// Calls a function of the next guest, as a host program that links guests does.
@@ -162,19 +196,13 @@ fn call_next(
     results: &mut [Val],
 ) -> Result<()> {
     let next = (number + 1) % store.data().guests.len();
-    let instance = store.data().instances[next];
-    let peer = instance.get_export_index(&mut store, None, "test:contexts/peer");
-    let func = instance.get_export_index(&mut store, peer.as_ref(), name);
-    let func = instance.get_func(&mut store, func.expect("it is exported"));
-
+    let func = peer(store.as_context_mut(), next, name);
     let to = store.data().guests[next].recipient();
     let mut from = guest_in(&mut store, getter(number));
     let (parcel, lending) = Parcel::pack(&mut from, params.to_vec(), &to)?;
     let mut callee = guest_in(&mut store, getter(next));
     let (params, borrowed) = parcel.unpack(&mut callee)?;
-    let called = func
-        .expect("it is a function")
-        .call(callee.store(), &params, results);
+    let called = func.call(callee.store(), &params, results);
     borrowed.end(&mut callee, called)?;
     lending.end(&mut store)
 }

@@ -108,11 +108,19 @@ impl Borrowed {
                 None => Ok(()),
             };
             let table = &mut guest.region_ctx().region_table;
-            let dropped = table.delete(Resource::<Region>::new_own(rep));
-            let dropped = dropped.map(|region| guard.drop_revoked(region));
+            let handle = Resource::<Region>::new_own(rep);
+            // Not, if the guest in hand is another one of the store.
+            let is_ours = table.get(&handle).is_ok_and(|it| guard.is_of(it));
+            let deleted = match is_ours {
+                true => table.delete(handle).map_err(wasmtime::Error::from),
+                false => Err(wasmtime::format_err!(
+                    "the lend is to another guest than the one in hand"
+                )),
+            };
+            let dropped = deleted.map(|region| guard.drop_revoked(region));
             unmapped.map_err(wasmtime::Error::from)?;
             taken?;
-            Ok(dropped?)
+            dropped
         };
         // All of them end, even if one cannot.
         let ended = self.lent.try_for_each(|one| {

@@ -52,6 +52,12 @@ impl LendRevoker {
         unmap_each(store, &self.region, windows, end)
     }
 
+    /// Returns whether this is a handle of the lend.
+    #[inline]
+    pub(super) fn is_of(&self, region: &Region) -> bool {
+        Arc::ptr_eq(region.inner(), &self.region) && region.handle().lend() == Some(self.lend)
+    }
+
     /// Returns whether the lend was over when it ended.
     #[inline]
     pub(super) fn was_over(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Regions without a store.
 
 use std::mem::take;
+use std::sync::Arc;
 
 use tombolo_region::{Charge, ChargeKind, Rights, WindowEnd};
 use wasmtime::component::Resource;
@@ -278,12 +279,16 @@ impl PackedRegions {
         Ok(packed)
     }
 
-    /// Checks that the receiver belongs to the host for which they were packed.
+    /// Checks that the receiver is the one for which they were packed, or its next incarnation.
     #[inline]
-    pub(super) fn check_host(&self, ctx: &RegionCtx) -> Result<(), RegionError> {
+    pub(super) fn check_recipient(&self, ctx: &RegionCtx) -> wasmtime::Result<()> {
         self.carried.as_slice().iter().try_for_each(|one| {
             let (PackedRegion::Moved(region) | PackedRegion::Lent(region, _)) = one;
-            region.check_host(ctx.owner.host)
+            region.check_host(ctx.owner.host)?;
+            match Arc::ptr_eq(&region.owner().account, &ctx.owner.account) {
+                true => Ok(()),
+                false => wasmtime::bail!("the parcel is for another guest than the one in hand"),
+            }
         })
     }
 
@@ -308,7 +313,7 @@ impl PackedRegions {
         let mut guest = guest.as_guest();
         let id = guest.store_id();
         let ctx = guest.region_ctx();
-        self.check_host(ctx)?;
+        self.check_recipient(ctx)?;
         self.carried.try_for_each(|one| {
             let lent = matches!(one, PackedRegion::Lent(..));
             let handle = one.put_in(ctx, id, borrowed)?;

@@ -13,6 +13,40 @@ use crate::host::Region;
 use crate::walk::each_resource;
 
 /// Values without a store. Dropping it drops the moved regions and ends the lends.
+///
+/// It carries them between guests of different stores, and between guests of one store. This
+/// function of a host program links two guests of a store:
+///
+/// ```
+/// use tombolo::wasmtime::component::{Func, Val};
+/// use tombolo::wasmtime::{Result, StoreContextMut};
+/// use tombolo::{Parcel, RegionCtx, guest_in};
+///
+/// struct State {
+///     guests: [RegionCtx; 2],
+///     callee: Option<Func>,
+/// }
+///
+/// fn first(state: &mut State) -> &mut RegionCtx {
+///     &mut state.guests[0]
+/// }
+///
+/// fn second(state: &mut State) -> &mut RegionCtx {
+///     &mut state.guests[1]
+/// }
+///
+/// fn call(mut store: StoreContextMut<'_, State>, params: &[Val], results: &mut [Val]) -> Result<()> {
+///     let callee = store.data().callee.expect("it was instantiated before");
+///     let to = second(store.data_mut()).recipient();
+///     let caller = guest_in(&mut store, first);
+///     let (parcel, lending) = Parcel::pack(caller, params.to_vec(), &to)?;
+///     let (params, borrowed) = parcel.unpack(guest_in(&mut store, second))?;
+///     let called = callee.call(&mut store, &params, results);
+///     borrowed.end(guest_in(&mut store, second), called)?;
+///     lending.end(&mut store) // the lender's windows show what the borrower wrote
+/// }
+/// # let _ = call;
+/// ```
 #[derive(Debug)]
 pub struct Parcel {
     vals: Vec<Val>,
@@ -123,8 +157,7 @@ impl Parcel {
     ///
     /// # Errors
     ///
-    /// If the store's tables are full, or its context belongs to another
-    /// [`RegionHost`](crate::RegionHost) than the recipient for which the values were packed.
+    /// If the guest's tables are full, or it is not the recipient for which the values were packed.
     pub fn unpack(self, mut guest: impl AsGuest) -> wasmtime::Result<(Vec<Val>, Borrowed)> {
         let mut guest = guest.as_guest();
         let Parcel { mut vals, regions } = self;
@@ -133,7 +166,7 @@ impl Parcel {
         if regions.is_empty() {
             return Ok((vals, borrowed));
         }
-        regions.check_host(guest.region_ctx())?;
+        regions.check_recipient(guest.region_ctx())?;
         let mut regions = regions.into_each();
         for val in &mut vals {
             each_resource(val, &mut |any| {

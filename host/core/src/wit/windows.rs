@@ -70,7 +70,7 @@ where
             let mut guest = guest_in(store, &get);
             let (id, ctx) = guest.bound();
             ctx.check()?;
-            let window = ctx.window_table.delete(Resource::<Window>::new_own(rep))?;
+            let window: Window = ctx.delete_window(rep)?;
             Ok(window.unmap(id)?)
         },
     )?;
@@ -119,10 +119,7 @@ fn set_access(
     let mut guest = guest.as_guest();
     let (id, ctx) = guest.bound();
     ctx.check().map_err(wasmtime::Error::from)?;
-    let window = ctx
-        .window_table
-        .get(&window)
-        .map_err(wasmtime::Error::from)?;
+    let window = ctx.window(&window).map_err(wasmtime::Error::from)?;
     let access = access.of(id, ctx)?;
     Ok(window.set_access(id, access)?)
 }
@@ -157,7 +154,7 @@ fn map(
     };
     ctx.region_table = table;
     let window = window?;
-    match ctx.window_table.push(window) {
+    match ctx.push_window(window) {
         Ok(window) => Ok(window),
         Err(error) => Err(wasmtime::Error::from(error).into()),
     }
