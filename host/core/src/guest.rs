@@ -128,6 +128,11 @@ where
 }
 
 impl<S, G> GuestIn<S, G> {
+    /// Returns the store, and forgets the way to the guest.
+    pub(crate) fn into_store(self) -> S {
+        self.store
+    }
+
     /// Returns the store.
     #[inline]
     pub fn store(&mut self) -> &mut S {

@@ -54,6 +54,7 @@
 //! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | stores with data of any type | [`add_to_linker_with`], [`guest_in`], [`AsGuest`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
+//! | functions of the host program that take `borrow<region>` | [`Region::borrow`] |
 //! | regions in and out of one guest | [`Region::lend`], [`Region::give`], [`Region::take`] |
 //! | guests that write to read-only windows | [`attach`], [`WriteViolation`] |
 //! | calls from store to store | [`Parcel`], [`Lending`], [`Borrowed`] |
@@ -88,6 +89,7 @@ mod identity;
 #[doc(hidden)]
 pub mod internal;
 mod limits;
+mod loan;
 #[cfg(feature = "parallel-compilation")]
 mod parallel;
 mod prepared;
@@ -114,6 +116,7 @@ pub use host::{
 };
 pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};
+pub use loan::{HeldLoan, Loan, LoanGuard, MaskedLoan};
 pub use prepared::{NotPrepared, is_prepared};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};

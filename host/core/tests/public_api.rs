@@ -9,10 +9,10 @@ use tombolo::pressure::{
 };
 use tombolo::{
     Borrowed, BudgetUsage, Exhausted, GiveError, HostCounts, HostLimits, Lending, LentRegion,
-    Limits, MarginKeeper, NameError, PackError, Parcel, Pinned, PrepareError, PressureChanges,
-    PressureMonitor, ReadGuard, Recipient, Region, RegionCtx, RegionCtxBuilder, RegionError,
-    RegionHost, RegionId, RegionUsage, Rights, ShortOfMemory, SpanError, Strand, Transfer,
-    WriteGuard, WriteViolation,
+    Limits, Loan, MarginKeeper, MaskedLoan, NameError, PackError, Parcel, Pinned, PrepareError,
+    PressureChanges, PressureMonitor, ReadGuard, Recipient, Region, RegionCtx, RegionCtxBuilder,
+    RegionError, RegionHost, RegionId, RegionUsage, Rights, ShortOfMemory, SpanError, Strand,
+    Transfer, WriteGuard, WriteViolation,
 };
 
 #[test]
@@ -33,6 +33,7 @@ fn public_types_are_send_and_sync() {
     both::<(Cgroup, Headroom, Level, MemoryEvents)>();
     both::<(PressureSink, Psi, SystemGauge, Thresholds)>();
     both::<(RegionError, PackError, GiveError, PrepareError)>();
+    both::<(Loan, MaskedLoan)>();
     both::<(
         Exhausted,
         NameError,

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `getters` | everything that a guest and a host program do, by getters |
 //! | `same_store` | several guests in one store |
+//! | `host_functions` | functions of the host program that take `borrow<region>` |
 //! | `world` | a store with several guests, which a host program links |
 
 mod getters;
+mod host_functions;
 mod same_store;
 mod world;
 

@@ -2,7 +2,7 @@
 
 use tombolo::{GuestIn, Parcel, Region, RegionCtx, RegionCtxBuilder, Rights, guest_in};
 use tombolo_test_util::store;
-use wasmtime::component::{Func, Instance, Linker, ResourceTable, Val};
+use wasmtime::component::{Func, Instance, Linker, ResourceAny, ResourceTable, Val};
 use wasmtime::{AsContextMut, Result, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -21,6 +21,7 @@ pub(crate) mod bindings {
     });
 }
 
+pub(crate) use bindings::exports::test::contexts::acts::Guest as Acts;
 pub(crate) use bindings::tombolo::memory::windows::Access;
 
 /// A window that reads.
@@ -83,6 +84,22 @@ impl World {
         world
     }
 
+    /// Creates such a store, in which functions of the host program may wait. Its guests are called
+    /// by [`call_async`](World::call_async).
+    pub(crate) async fn linked_async(
+        contexts: impl IntoIterator<Item = RegionCtxBuilder>,
+        link: impl Fn(&mut Linker<State>, usize) -> Result<()>,
+    ) -> World {
+        let mut world = World::without_guests(contexts);
+        let component = store::component(guests::CONTEXTS_NODE);
+        for number in 0..world.store.data().guests.len() {
+            let linker = linker(number, &link).unwrap();
+            let instance = linker.instantiate_async(&mut world.store, &component).await;
+            world.add(instance.unwrap());
+        }
+        world
+    }
+
     fn without_guests(contexts: impl IntoIterator<Item = RegionCtxBuilder>) -> World {
         let state = State {
             wasi: WasiCtx::builder().inherit_stderr().build(),
@@ -116,6 +133,47 @@ impl World {
         let handle = region.give(self.guest(number)).unwrap();
         self.acts(number, |acts, store| acts.call_keep(store, handle))
             .unwrap()
+    }
+
+    /// Moves a duplicate of a region to a guest, and lets it map a window. Returns the numbers of
+    /// its handle and of the window.
+    pub(crate) async fn give_and_map(
+        &mut self,
+        number: usize,
+        region: &Region,
+        access: &str,
+    ) -> (Val, Val) {
+        let region = region.duplicate(Rights::ALL).unwrap();
+        let handle = region.give(self.guest(number)).unwrap();
+        let handle = ResourceAny::try_from_resource(handle, &mut self.store).unwrap();
+        let handle = self
+            .call_async(number, "keep", &[Val::Resource(handle)])
+            .await;
+        let handle = handle.unwrap();
+        let params = [handle.clone(), Val::Enum(access.to_owned())];
+        match self
+            .call_async(number, "map-window", &params)
+            .await
+            .unwrap()
+        {
+            Val::Result(Ok(Some(window))) => (handle, *window),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Calls an act of a guest, which may wait.
+    pub(crate) async fn call_async(
+        &mut self,
+        number: usize,
+        act: &str,
+        params: &[Val],
+    ) -> Result<Val> {
+        let func = self::act(self.store.as_context_mut(), number, act);
+        let mut results = [Val::Bool(false)];
+        func.call_async(&mut self.store, params, &mut results)
+            .await?;
+        let [result] = results;
+        Ok(result)
     }
 
     /// Calls a function that a guest offers to the others.
@@ -172,6 +230,11 @@ fn linker(
 /// Returns a function that a guest offers to the others.
 pub(crate) fn peer(store: StoreContextMut<'_, State>, number: usize, name: &str) -> Func {
     export(store, number, "test:contexts/peer", name)
+}
+
+/// Returns an act of a guest.
+pub(crate) fn act(store: StoreContextMut<'_, State>, number: usize, name: &str) -> Func {
+    export(store, number, "test:contexts/acts", name)
 }
 
 fn export(

@@ -443,6 +443,18 @@ impl Region {
         Ok(Region::new(self.inner(), to, handle, charge))
     }
 
+    /// Poisons the region, if the handle can write. For a writer that failed after its guard.
+    pub(crate) fn poison(&self) {
+        // Refused only if there is nothing to poison.
+        if self.inner().ledger().poison(self.handle()).is_ok() {
+            tracing::warn!(
+                region = %self.inner().name,
+                id = %self.id(),
+                "region poisoned: a function of the host program failed while it wrote"
+            );
+        }
+    }
+
     /// Drops a lent handle whose lend was revoked, while the region has claims. There is nothing
     /// to release, and nothing to free.
     #[inline]

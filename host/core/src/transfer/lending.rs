@@ -14,9 +14,9 @@ use crate::window::{unmap_all, unmap_each, windows_of, windows_under};
 
 /// A guard that revokes a lend when it is dropped.
 #[derive(Debug)]
-pub(super) struct LendRevoker {
-    pub(super) region: Arc<RegionInner>,
-    pub(super) claim: ClaimId,
+pub(crate) struct LendRevoker {
+    pub(crate) region: Arc<RegionInner>,
+    pub(crate) claim: ClaimId,
     pub(super) lend: LendId,
     revoked: bool,
     /// Whether the region had claims when the lend ended, and no windows were left. Then the
@@ -28,7 +28,7 @@ pub(super) struct LendRevoker {
 
 impl LendRevoker {
     #[inline]
-    pub(super) fn new(lent: &Region) -> LendRevoker {
+    pub(crate) fn new(lent: &Region) -> LendRevoker {
         LendRevoker {
             region: lent.inner().clone(),
             claim: lent.handle().claim(),

@@ -67,6 +67,7 @@ use crate::host::Owner;
 
 pub use self::borrowed::Borrowed;
 pub use self::error::{PackError, Transfer};
+pub(crate) use self::lending::LendRevoker;
 pub use self::lending::{Lending, Lends};
 pub use self::packed::PackedRegions;
 pub use self::parcel::{Parcel, is_region};

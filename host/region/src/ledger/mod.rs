@@ -288,6 +288,19 @@ impl<P> Ledger<P> {
         Ok(())
     }
 
+    /// Poisons the region, for a writer that has closed its windows but failed later. Does nothing
+    /// to a region that is frozen.
+    ///
+    /// # Errors
+    ///
+    /// As [`clear_poison`](Ledger::clear_poison).
+    pub fn poison(&mut self, handle: &Handle) -> Result<(), LedgerError> {
+        self.check_there(handle)?;
+        self.check_rights(handle, Rights::WRITE)?;
+        self.poisoned |= !self.frozen;
+        Ok(())
+    }
+
     /// Clears the poison: declares the contents consistent again.
     ///
     /// # Errors
