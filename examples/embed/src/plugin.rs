@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tombolo::{
-    HostLimits, PackError, Region, RegionCtx, RegionError, RegionHost, RegionView, Rights,
+    CallError, CallFailure, HostLimits, PackError, Region, RegionCtx, RegionError, RegionHost,
+    RegionView, Rights, Session,
 };
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
@@ -112,7 +113,7 @@ pub struct Plugins {
 }
 
 struct Instance {
-    store: Store<State>,
+    session: Session<State>,
     plugin: Plugin,
 }
 
@@ -154,6 +155,15 @@ pub enum Refusal {
 impl From<PackError> for Refusal {
     fn from(error: PackError) -> Refusal {
         Refusal::Broken(error.into())
+    }
+}
+
+impl From<CallError> for Refusal {
+    fn from(error: CallError) -> Refusal {
+        match error.into_failure() {
+            CallFailure::Stopped => Refusal::TooLong,
+            failure => Refusal::Broken(failure.into()),
+        }
     }
 }
 
@@ -211,27 +221,24 @@ impl Plugins {
         &self.bodies
     }
 
-    /// Lets the plugin answer a request. Dropping the future drops the instance at work.
+    /// Lets the plugin answer a request. Dropping the future drops the instance at work, and so
+    /// does a call that takes too long.
     ///
     /// # Errors
     ///
     /// [`Refusal`].
     pub(crate) async fn handle(&self, path: &str, body: Body) -> Result<Answer, Refusal> {
         let _slot = self.slots.acquire().await.expect("it is never closed");
-        let work = async {
-            let idle = self.idle().pop();
-            let mut instance = match idle {
-                Some(instance) => instance,
-                None => self.instance().await?,
-            };
-            // Any error drops the instance.
-            let answer = instance.handle(path, &body).await?;
-            self.idle().push(instance);
-            answer
+        let stop = tokio::time::sleep(self.settings.call_time);
+        let idle = self.idle().pop();
+        let instance = match idle {
+            Some(instance) => instance,
+            None => self.instance().await?,
         };
-        let (content_type, content) = tokio::time::timeout(self.settings.call_time, work)
-            .await
-            .unwrap_or(Err(Refusal::TooLong))?;
+        // Any error drops the instance.
+        let (instance, answer) = instance.handle(path, &body, stop).await?;
+        self.idle().push(instance);
+        let (content_type, content) = answer?;
         Ok(Answer {
             content_type,
             body: match content {
@@ -258,59 +265,68 @@ impl Plugins {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let plugin = self.pre.instantiate_async(&mut store).await?;
-        let mut instance = Instance { store, plugin };
-        if let Some(table) = &self.table {
+        let session = Session::new(store);
+        let instance = Instance { session, plugin };
+        match &self.table {
             // A claim of the plugin's own on the same bytes, to keep.
-            let table = table.duplicate(Rights::READ | Rights::SHARE)?;
-            instance.set_table(table).await?;
+            Some(table) => {
+                let table = table.duplicate(Rights::READ | Rights::SHARE)?;
+                instance.set_table(table).await
+            }
+            None => Ok(instance),
         }
-        Ok(instance)
     }
 }
 
 impl Instance {
-    /// An error of the outer result means that the instance cannot go on.
+    /// Answers a request, and returns the instance. An error of the outer result, or being stopped,
+    /// means that the instance could not go on.
     async fn handle(
-        &mut self,
+        self,
         path: &str,
         body: &Body,
-    ) -> Result<Result<(String, Content), Refusal>, Refusal> {
-        let handler = self.plugin.tombolo_examples_embed_handler();
-        let result = match body {
-            Body::Bytes(bytes) => {
-                let body = handler::Body::Bytes(bytes);
-                handler.call_handle(&mut self.store, path, body).await?
-            }
-            Body::Region { region, length } => {
-                let lent = region.lend(&mut self.store, Rights::READ | Rights::WRITE)?;
-                let body = handler::Body::Region(handler::LentBody {
-                    region: lent.resource(),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(Instance, Result<(String, Content), Refusal>), Refusal> {
+        let Instance { session, plugin } = self;
+        let handler = plugin.tombolo_examples_embed_handler();
+        let called = session.call_until(stop, async |call| {
+            let body = match body {
+                Body::Bytes(bytes) => handler::Body::Bytes(bytes),
+                Body::Region { region, length } => handler::Body::Region(handler::LentBody {
+                    region: call.lend(region, Rights::READ | Rights::WRITE)?,
                     length: *length,
-                });
-                let returned = handler.call_handle(&mut self.store, path, body).await;
-                lent.end(&mut self.store, returned)?
-            }
-        };
+                }),
+            };
+            handler.call_handle(call.store(), path, body).await
+        });
+        let (mut session, result) = called.await.into_result()?;
         let answer = match result {
             Ok(answer) => answer,
-            Err(failure) => return Ok(Err(failure.into())),
+            Err(failure) => return Ok((Instance { session, plugin }, Err(failure.into()))),
         };
         let content = match answer.body {
             AnswerBody::Bytes(bytes) => Content::Bytes(bytes.into()),
             AnswerBody::InPlace(length) => Content::InPlace(length),
             AnswerBody::Region(moved) => {
-                let region = Region::take(&mut self.store, moved.region)?;
+                let region = session.take(moved.region)?;
                 // The guard keeps the bytes without the handle.
                 Content::Bytes(Bytes::from_owner(region.try_read(..moved.length)?))
             }
         };
-        Ok(Ok((answer.content_type, content)))
+        let answer = (answer.content_type, content);
+        Ok((Instance { session, plugin }, Ok(answer)))
     }
 
-    async fn set_table(&mut self, table: Region) -> Result<(), Refusal> {
-        let handler = self.plugin.tombolo_examples_embed_handler();
-        let table = table.give(&mut self.store).map_err(|error| error.reason)?;
-        Ok(handler.call_set_table(&mut self.store, table).await??)
+    async fn set_table(self, table: Region) -> Result<Instance, Refusal> {
+        let Instance { session, plugin } = self;
+        let handler = plugin.tombolo_examples_embed_handler();
+        let called = session.call_async(async |call| {
+            let table = call.give(table).map_err(|error| error.reason)?;
+            handler.call_set_table(call.store(), table).await
+        });
+        let (session, result) = called.await.into_result()?;
+        result?;
+        Ok(Instance { session, plugin })
     }
 }
 

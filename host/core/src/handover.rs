@@ -7,16 +7,20 @@
 //! | returns `region` | [`Region::take`] |
 //!
 //! All three take the guest with its store in hand, because they unmap windows in its memories or
-//! put a handle into its table. For calls from guest to guest, see [`Parcel`](crate::Parcel).
+//! put a handle into its table. [`Session`](crate::Session) does them in the right order. For calls
+//! from guest to guest, see [`Parcel`](crate::Parcel).
 
-use wasmtime::component::Resource;
+use std::sync::Arc;
+
+use wasmtime::AsContextMut;
+use wasmtime::component::{Resource, ResourceAny, Val};
 
 use tombolo_region::{Rights, WindowEnd, escape};
 
 use crate::ctx::receive;
 use crate::error::RegionError;
 use crate::guest::AsGuest;
-use crate::host::Region;
+use crate::host::{Region, RegionInner};
 use crate::transfer::{Borrowed, PackError, Transfer};
 use crate::window::unmap_all;
 
@@ -37,6 +41,19 @@ impl LentRegion {
     #[must_use]
     pub fn resource(&self) -> Resource<Region> {
         Resource::new_borrow(self.rep)
+    }
+
+    /// Returns the handle as a dynamic value.
+    pub(crate) fn value(&mut self, store: impl AsContextMut) -> wasmtime::Result<Val> {
+        let handle = Resource::<Region>::new_own(self.rep);
+        let any = ResourceAny::try_from_resource(handle, store)?;
+        self.borrowed.note_handle(self.rep, any);
+        Ok(Val::Resource(any))
+    }
+
+    /// Returns the region.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Arc<RegionInner>> {
+        self.borrowed.regions()
     }
 
     /// Ends the lend, after the call. Returns `returned`, the result of the call. If that is
@@ -71,6 +88,9 @@ impl Region {
     /// [`LentRegion::end`] when it has returned.
     ///
     /// Does not block, and costs the same for regions of all sizes.
+    ///
+    /// If the call is dropped, drop the store as well: on an engine with concurrency the call would
+    /// go on during the store's next call. [`Session`](crate::Session) does that.
     ///
     /// # Errors
     ///

@@ -54,6 +54,7 @@
 //! | stores | [`RegionHost`], [`RegionCtx`], [`RegionView`], [`add_to_linker`], [`Limits`] |
 //! | stores with data of any type | [`add_to_linker_with`], [`guest_in`], [`AsGuest`] |
 //! | the host program as a holder | [`Region`], [`ReadGuard`], [`WriteGuard`] |
+//! | calls of a guest's exports, in one step | [`Session`] |
 //! | functions of the host program that take `borrow<region>` | [`Region::borrow`] |
 //! | regions in and out of one guest | [`Region::lend`], [`Region::give`], [`Region::take`] |
 //! | guests that write to read-only windows | [`attach`], [`WriteViolation`] |
@@ -96,6 +97,7 @@ mod prepared;
 pub mod pressure;
 mod region_table;
 pub mod regions;
+mod session;
 mod sys;
 mod time;
 mod transfer;
@@ -118,6 +120,7 @@ pub use identity::RegionId;
 pub use limits::{HostLimits, Limits};
 pub use loan::{HeldLoan, Loan, LoanGuard, MaskedLoan};
 pub use prepared::{NotPrepared, is_prepared};
+pub use session::{Call, CallError, CallFailure, Called, Session};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};
 pub use violation::WriteViolation;

@@ -8,11 +8,11 @@ use tombolo::pressure::{
     Cgroup, Detected, Headroom, Level, MemoryEvents, PressureSink, Psi, SystemGauge, Thresholds,
 };
 use tombolo::{
-    Borrowed, BudgetUsage, Exhausted, GiveError, HostCounts, HostLimits, Lending, LentRegion,
-    Limits, Loan, MarginKeeper, MaskedLoan, NameError, PackError, Parcel, Pinned, PrepareError,
-    PressureChanges, PressureMonitor, ReadGuard, Recipient, Region, RegionCtx, RegionCtxBuilder,
-    RegionError, RegionHost, RegionId, RegionUsage, Rights, ShortOfMemory, SpanError, Strand,
-    Transfer, WriteGuard, WriteViolation,
+    Borrowed, BudgetUsage, CallError, CallFailure, Exhausted, GiveError, HostCounts, HostLimits,
+    Lending, LentRegion, Limits, Loan, MarginKeeper, MaskedLoan, NameError, PackError, Parcel,
+    Pinned, PrepareError, PressureChanges, PressureMonitor, ReadGuard, Recipient, Region,
+    RegionCtx, RegionCtxBuilder, RegionError, RegionHost, RegionId, RegionUsage, Rights,
+    ShortOfMemory, SpanError, Strand, Transfer, WriteGuard, WriteViolation,
 };
 
 #[test]
@@ -33,7 +33,7 @@ fn public_types_are_send_and_sync() {
     both::<(Cgroup, Headroom, Level, MemoryEvents)>();
     both::<(PressureSink, Psi, SystemGauge, Thresholds)>();
     both::<(RegionError, PackError, GiveError, PrepareError)>();
-    both::<(Loan, MaskedLoan)>();
+    both::<(CallError, CallFailure, Loan, MaskedLoan)>();
     both::<(
         Exhausted,
         NameError,

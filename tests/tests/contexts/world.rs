@@ -119,6 +119,11 @@ impl World {
         self.store.data_mut().instances.push(instance);
     }
 
+    /// Returns the store and its guests.
+    pub(crate) fn into_parts(self) -> (Store<State>, Nodes) {
+        (self.store, self.nodes)
+    }
+
     /// Returns a guest, with the store in hand.
     pub(crate) fn guest(
         &mut self,

@@ -7,7 +7,7 @@
 
 use std::env;
 
-use tombolo::{RegionCtx, RegionHost, RegionView, Rights};
+use tombolo::{RegionCtx, RegionHost, RegionView, Rights, Session};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -69,7 +69,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let host = RegionHost::new();
     let mut store = Store::new(&engine, State::new(host.context("plugin").build()));
-    tombolo::attach(&mut store); // checks for write violations after each call
     let component = Component::from_file(&engine, path)?;
     let plugin = bindings::Plugin::instantiate(&mut store, &component, &linker)?;
     let handler = plugin.tombolo_examples_embed_handler();
@@ -77,11 +76,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The host program fills a region in place, and lends it for one call.
     let body = host.create("body", 14)?;
     body.try_write(..)?.copy_from_slice(b"hello, island\n");
-    let lent = body.lend(&mut store, Rights::READ | Rights::WRITE)?;
-    let (region, length) = (lent.resource(), 14);
-    let request = Body::Region(LentBody { region, length });
-    let returned = handler.call_handle(&mut store, "/translate", &request);
-    let answer = lent.end(&mut store, returned)?;
+    let called = Session::new(store).call(|call| {
+        let region = call.lend(&body, Rights::READ | Rights::WRITE)?;
+        let request = Body::Region(LentBody { region, length: 14 });
+        handler.call_handle(call.store(), "/translate", &request)
+    });
+    let (_session, answer) = called.into_result()?; // the guest is still usable
     answer.map_err(|error| format!("{error:?}"))?;
 
     // The plugin has put its answer into the region. The host program reads it in place.

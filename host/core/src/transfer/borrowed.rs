@@ -1,6 +1,7 @@
 //! Lends, from the side of the borrower.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tombolo_region::WindowEnd;
 use wasmtime::component::{Resource, ResourceAny};
@@ -9,7 +10,7 @@ use super::few::Few;
 use super::lending::LendRevoker;
 use crate::ctx::RegionCtx;
 use crate::guest::AsGuest;
-use crate::host::Region;
+use crate::host::{Region, RegionInner};
 use crate::sys::StoreId;
 
 /// The borrower's side of the lends of one [`Parcel`](crate::Parcel).
@@ -52,11 +53,19 @@ impl Borrowed {
     }
 
     /// Notes wasmtime's handle of a region, if it is a lent one: of the last, with this number.
-    pub(super) fn note_handle(&mut self, rep: u32, any: ResourceAny) {
+    pub(crate) fn note_handle(&mut self, rep: u32, any: ResourceAny) {
         match self.lent.as_mut_slice() {
             [.., one] if one.rep == rep => one.any = Some(any),
             _ => {}
         }
+    }
+
+    /// Returns the borrowed regions.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Arc<RegionInner>> {
+        self.lent
+            .as_slice()
+            .iter()
+            .map(|one| one.guard.region.clone())
     }
 
     /// Ends the lends, after the call: revokes the lent handles and unmaps the windows that were
