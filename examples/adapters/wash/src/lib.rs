@@ -112,8 +112,9 @@ impl Regions {
         move |shared| plugin.context(shared, &component)
     }
 
-    /// Calls a function that one component exports and another one of the store imports, with
-    /// regions lent and moved in the arguments. wash calls this where it would call `call_async`.
+    /// Calls a function that one component exports and another one of the store imports. Regions in
+    /// the arguments are lent or moved to the callee, and those in the results move to the caller.
+    /// wash calls this where it would call `call_async`.
     ///
     /// The store must be dropped if the future is: the call would run on within the next one.
     ///
@@ -131,13 +132,22 @@ impl Regions {
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
         let to = self.context(store.data_mut(), callee).recipient();
+        let back = self.context(store.data_mut(), caller).recipient();
         let lender = guest_in(&mut store, self.getter(caller));
         let (parcel, lending) = Parcel::pack(lender, params.to_vec(), &to)?;
         let mut borrower = guest_in(&mut store, self.getter(callee));
         let (params, borrowed) = parcel.unpack(&mut borrower)?;
         let called = func.call_async(borrower.store(), &params, results).await;
-        borrowed.end(&mut borrower, called)?;
-        lending.end(&mut store)
+        // Results move before the lends end, and arrive afterwards.
+        let packed = called.and_then(|()| {
+            let packed = Parcel::pack(&mut borrower, results.to_vec(), &back);
+            packed.map_err(Into::into)
+        });
+        let (returned, _) = borrowed.end(&mut borrower, packed)?;
+        lending.end(&mut store)?;
+        let (returned, _) = returned.unpack(guest_in(&mut store, self.getter(caller)))?;
+        results.clone_from_slice(&returned);
+        Ok(())
     }
 }
 

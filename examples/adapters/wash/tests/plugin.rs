@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Builder;
-use tombolo::{Limits, RegionHost};
+use tombolo::{Limits, Region, RegionHost};
 use tombolo_tests::artifacts::CONTEXTS_NODE;
 use wash_adapter::wash_runtime::{
     Ctx, HostPlugin, SharedCtx, WitInterface, WitInterfaces, WorkloadComponent, WorkloadItem,
     WorkloadMetadata,
 };
 use wash_adapter::{ID, Regions};
-use wasmtime::component::{Component, Linker, ResourceType};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::component::{Component, Linker, ResourceType, Val};
+use wasmtime::{AsContextMut, Config, Engine, Store};
 
 mod bindings {
     #![allow(missing_docs)] // Generated.
@@ -202,6 +202,48 @@ fn components_of_a_store_lend_to_each_other() {
         };
         assert_eq!(claimed(store.data_mut(), "front"), GRANULE);
         assert_eq!(claimed(store.data_mut(), "back"), 0);
+    });
+}
+
+// rule 5
+#[test]
+fn returned_region_arrives() {
+    run(async {
+        let mut workload = Workload::start(&plugin(), "store", &["front", "back"]).await;
+        // The same number names another region in the caller.
+        workload.written(0, 1).await;
+        let (region, _) = workload.written(1, 7).await;
+        let Workload {
+            plugin,
+            mut store,
+            nodes,
+        } = workload;
+        let (front, back) = (Arc::from("front"), Arc::from("back"));
+        let instance = store.data().exporter_instances[&back];
+        let acts = instance.get_export_index(&mut store, None, "test:contexts/acts");
+        let give = instance.get_export_index(&mut store, acts.as_ref(), "give");
+        let give = instance.get_func(&mut store, give.expect("it is exported"));
+        let (params, mut results) = ([Val::U32(region)], [Val::Bool(false)]);
+        let called = plugin.call_linked(
+            store.as_context_mut(),
+            &front,
+            &back,
+            give.expect("it is a function"),
+            &params,
+            &mut results,
+        );
+        called.await.unwrap();
+        let [Val::Resource(returned)] = results else {
+            panic!("it returns a region")
+        };
+        let returned = returned.try_into_resource::<Region>(&mut store).unwrap();
+        let acts = nodes[0].test_contexts_acts();
+        let region = acts.call_keep(&mut store, returned).await.unwrap();
+        let window = acts.call_map_window(&mut store, region, Access::Read);
+        let window = window.await.unwrap().unwrap();
+        assert_eq!(acts.call_peek(&mut store, window).await.unwrap(), 7);
+        let mut claimed = |id| plugin.context(store.data_mut(), id).claimed_bytes();
+        assert_eq!((claimed(&front), claimed(&back)), (2 * GRANULE, 0));
     });
 }
 
