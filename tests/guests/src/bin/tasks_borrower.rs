@@ -75,6 +75,10 @@ impl Guest for bindings::Borrower {
         Ok(window[0])
     }
 
+    async fn size(it: &Region) -> Result<u64, String> {
+        Ok(it.size())
+    }
+
     async fn filling() -> Result<(), String> {
         until(|state| state.mapped > 0).await;
         Ok(())

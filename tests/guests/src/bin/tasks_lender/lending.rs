@@ -47,18 +47,26 @@ pub(crate) async fn lend() {
     assert_eq!((window[0], window[1], window[2]), (10, 77, 9));
 }
 
-/// A window stays masked until the last of two lends is over.
+/// A window stays masked until the last of several lends is over.
 pub(crate) async fn lend_twice() {
     let region = Region::create("twice", 65536).expect("it is made");
     let mut window = region.try_write(..).expect("it maps");
     window.fill(9);
+    let at = window.as_ptr() as usize;
     let lent = window.lend();
-    let calls = vec![sink::look(&lent), sink::look(&lent), sink::look(&lent)];
-    let opener = async { sink::open().expect("it opens") };
-    let (looked, ()) = super::both(all(calls), opener).await;
-    assert_eq!(looked, vec![Ok(9); 3]);
+    let others = async {
+        sink::filling().await.expect("it fills");
+        assert_eq!(sink::size(&lent).await, Ok(65536));
+        assert_eq!(peek(at), (0, 0), "the first lend goes on");
+        sink::open().expect("it opens");
+    };
+    let (filled, ()) = super::both(sink::fill(&lent), others).await;
+    assert_eq!(filled, Ok(10));
+    assert_eq!(peek(at), (10, 77));
+    let looked = all(vec![sink::look(&lent), sink::look(&lent)]).await;
+    assert_eq!(looked, vec![Ok(10); 2]);
     drop(lent);
-    assert_eq!(window[0], 9);
+    assert_eq!((window[0], window[1]), (10, 77));
 }
 
 /// No other task of the lender runs while it makes a plain call.
