@@ -17,6 +17,7 @@
 //! | [`TaskServer`], [`Task`], [`TaskWork`] | a callee that answers several calls at a time |
 //! | [`Turn`], [`StrandTask`] | a strand, whose guests never run at once |
 //! | [`Channels`] | bounded queues of messages |
+//! | [`BridgeWriter`], [`BridgeReader`] | the two ends of a stream or future from one store to another |
 //!
 //! # Guarantees
 //!
@@ -37,6 +38,7 @@
 //! replaces locks. They are for tests only.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod call;
 mod channel;
 mod guest_id;
@@ -54,6 +56,9 @@ mod tasks;
 mod turn;
 mod waits;
 
+pub use bridge::{
+    BridgeItem, BridgeReader, BridgeWriter, LEAST_BYTES, MOST_BYTES, OVERHEAD_BYTES, bridge,
+};
 pub use call::Broken;
 pub use channel::{
     Channel, ChannelCounts, ChannelError, ChannelSettings, ChannelTypes, Channels, Member, Message,
