@@ -15,12 +15,13 @@ use std::sync::Arc;
 use wasmtime::component::{Accessor, Val};
 use wasmtime::{AsContextMut, StoreContextMut};
 
+use super::bundle::Bundle;
 use super::call::{CallError, Target};
 use super::clock::AwaitedGuest;
 use super::guests::{AppGuests, Task};
 use super::mailbox::CallLends;
 use super::parting::Parting;
-use super::proxy::{Bundle, Caller};
+use super::proxy::Caller;
 use super::state::GuestState;
 use super::task_table::TaskEntry;
 use super::values;

@@ -12,12 +12,13 @@ use tracing::{Instrument, Span};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentExportIndex, Val};
 
+use super::bundle::Bundle;
 use super::call_stats::CallCounter;
 use super::clock::{Clock, Paused};
 use super::guests::{AppGuests, Mailbox, Outgoing, Task};
 use super::link::{ErrorSlot, LinkedFunction};
 use super::mailbox::CallLends;
-use super::proxy::{Bundle, Caller, PassError};
+use super::proxy::{Caller, PassError};
 use super::slots::{self, HostCall, Params, Results, SlotAnswer, SlotCall};
 use super::state::GuestState;
 use super::table::{GuestEntry, GuestTable, Peer};

@@ -50,6 +50,7 @@
 
 mod awaited;
 mod builder;
+mod bundle;
 mod bytes;
 mod call;
 mod call_stats;
@@ -93,6 +94,7 @@ mod start;
 mod state;
 mod status;
 mod strand;
+mod streams;
 mod supervisor;
 mod table;
 mod task_table;

@@ -34,16 +34,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::component::{
-    Component, Instance, Resource, ResourceAny, ResourceDynamic, ResourceTable, ResourceType, Val,
+    Component, Instance, Resource, ResourceAny, ResourceDynamic, ResourceTable, ResourceType,
 };
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
 use super::link;
 use tombolo::internal::{
-    BorrowedInternals as _, ParcelInternals as _, RecipientInternals as _, RegionCtxInternals as _,
-    RegionErrorInternals as _, each_resource, is_region,
+    BorrowedInternals as _, RecipientInternals as _, RegionCtxInternals as _,
+    RegionErrorInternals as _,
 };
-use tombolo::{Borrowed, Lending, Limits, PackError, Parcel, Recipient, RegionError, RegionView};
+use tombolo::{Borrowed, Limits, PackError, Recipient, RegionError, RegionView};
 use tombolo_exchange::GuestId;
 use tombolo_region::escape;
 use tombolo_region::{Charge, ChargeKind};
@@ -282,7 +282,7 @@ impl Caller {
 }
 
 /// A proxy without a store.
-struct CarriedProxy {
+pub(super) struct CarriedProxy {
     token: Arc<Token>,
     /// The lend, if it is lent.
     lend: Option<ProxyLendGuard>,
@@ -296,7 +296,12 @@ impl CarriedProxy {
     /// # Errors
     ///
     /// The reason why it may not go there.
-    fn address(&mut self, guest: GuestId, to: &Recipient, caller: Caller) -> Result<(), String> {
+    pub(super) fn address(
+        &mut self,
+        guest: GuestId,
+        to: &Recipient,
+        caller: Caller,
+    ) -> Result<(), String> {
         self.check()?;
         if self.token.belongs_to(to) {
             return Ok(());
@@ -324,7 +329,7 @@ impl CarriedProxy {
     }
 
     /// Fails if its holder may not use it any more.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let text = &self.token.kind.text;
         if self
             .lend
@@ -347,103 +352,8 @@ impl CarriedProxy {
     }
 }
 
-/// Values outside of any store, as a [`Parcel`] is, with proxies among them. Dropping it drops
-/// what was moved, and ends what was lent.
-pub(super) struct Bundle {
-    parcel: Parcel,
-    /// In the order of their places in the values, which stale handles of the sender mark.
-    carried: Vec<CarriedProxy>,
-}
-
-impl Bundle {
-    /// Makes a bundle of values whose types have no handles.
-    pub(super) fn plain(vals: Vec<Val>) -> (Bundle, Lending) {
-        let (parcel, lending) = Parcel::plain(vals);
-        let carried = Vec::new();
-        (Bundle { parcel, carried }, lending)
-    }
-
-    /// Takes values out of a store, for this guest. A refusal is a text for the caller.
-    pub(super) fn pack(
-        mut store: impl AsContextMut<Data: ProxyView>,
-        mut vals: Vec<Val>,
-        (guest, to): (GuestId, &Recipient),
-        caller: Caller,
-    ) -> Result<(Bundle, Lending), PassError> {
-        let mut store = store.as_context_mut();
-        let mut carried = Vec::new();
-        let mut refused = None;
-        // All of them are taken, even if one is refused.
-        each_other(&mut vals, |any| {
-            let mut one = take_out(&mut store, *any)?;
-            if let Err(why) = one.address(guest, to, caller) {
-                refused.get_or_insert(why);
-            }
-            carried.push(one);
-            Ok(())
-        })?;
-        if let Some(why) = refused {
-            Parcel::discard_regions(&mut store, &mut vals, |_, _| Ok(()))?;
-            return Err(PassError::Refused(why));
-        }
-        let packed = Parcel::pack_regions(&mut store, vals, to);
-        let (parcel, lending) = packed.map_err(|error| caller.refused(error))?;
-        Ok((Bundle { parcel, carried }, lending))
-    }
-
-    /// Takes values out of a store and drops them, for a call that is refused before it begins.
-    pub(super) fn discard(
-        mut store: impl AsContextMut<Data: ProxyView>,
-        mut vals: Vec<Val>,
-    ) -> wasmtime::Result<()> {
-        Parcel::discard_regions(&mut store, &mut vals, |store, any| {
-            take_out(store, any).map(drop)
-        })
-    }
-
-    /// Puts the values into a store.
-    pub(super) fn unpack(
-        self,
-        mut store: impl AsContextMut<Data: ProxyView>,
-    ) -> Result<(Vec<Val>, Held), PassError> {
-        let mut store = store.as_context_mut();
-        let Bundle { parcel, carried } = self;
-        // Nothing is put into the store if one of them is refused.
-        for one in &carried {
-            one.check().map_err(PassError::Refused)?;
-        }
-        let (mut vals, regions) = parcel.unpack(&mut store)?;
-        let mut held = Held {
-            regions,
-            proxies: Vec::new(),
-        };
-        let mut carried = carried.into_iter();
-        each_other(&mut vals, |any| {
-            let Some(one) = carried.next() else {
-                wasmtime::bail!("more handles in a bundle than were packed");
-            };
-            *any = put_in(&mut store, one, &mut held.proxies)?;
-            Ok(())
-        })?;
-        Ok((vals, held))
-    }
-}
-
-/// Calls `visit` for each handle in the values that is not one of a region.
-fn each_other(
-    vals: &mut [Val],
-    mut visit: impl FnMut(&mut ResourceAny) -> wasmtime::Result<()>,
-) -> wasmtime::Result<()> {
-    vals.iter_mut().try_for_each(|val| {
-        each_resource(val, &mut |any| match is_region(any) {
-            true => Ok(()),
-            false => visit(any),
-        })
-    })
-}
-
 /// Takes one handle out of the sender's store; begins the lend of a borrowed one.
-fn take_out(
+pub(super) fn take_out(
     store: &mut StoreContextMut<'_, impl ProxyView>,
     any: ResourceAny,
 ) -> wasmtime::Result<CarriedProxy> {
@@ -485,7 +395,7 @@ fn take_out(
 }
 
 /// Puts one handle into the receiver's store; notes a lent one.
-fn put_in(
+pub(super) fn put_in(
     store: &mut StoreContextMut<'_, impl ProxyView>,
     one: CarriedProxy,
     held: &mut Vec<HeldOne>,
@@ -532,7 +442,7 @@ fn put_in(
     Ok(any)
 }
 
-/// The proxies and regions that a callee borrowed by one [`Bundle`]. Dropping it ends the
+/// The proxies and regions that a callee borrowed by one [`Bundle`](super::bundle::Bundle). Dropping it ends the
 /// lends, and leaves what is in the callee's store to the drop of that store.
 #[must_use]
 pub(super) struct Held {
@@ -540,7 +450,8 @@ pub(super) struct Held {
     proxies: Vec<HeldOne>,
 }
 
-struct HeldOne {
+/// A borrowed proxy.
+pub(super) struct HeldOne {
     /// `None` if the resource is the callee's own.
     proxy: Option<(ResourceAny, u32)>,
     /// Dropped before the token, whose last holder may not have it lent.
@@ -549,6 +460,10 @@ struct HeldOne {
 }
 
 impl Held {
+    pub(super) fn new(regions: Borrowed, proxies: Vec<HeldOne>) -> Held {
+        Held { regions, proxies }
+    }
+
     /// Regions that a callee borrowed, and no proxies.
     pub(super) fn regions(regions: Borrowed) -> Held {
         Held {

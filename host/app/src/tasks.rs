@@ -12,12 +12,13 @@ use std::time::Duration;
 use wasmtime::AsContextMut;
 use wasmtime::component::{Accessor, HasSelf, Instance, Val};
 
+use super::bundle::Bundle;
 use super::clock::Timer;
 use super::exit::charge_results;
 use super::guest::{Fault, Guest, run_function};
 use super::guests::{AppGuests, Broken, Inbox, Mailbox, Task, TaskPause, TaskServer};
 use super::parting;
-use super::proxy::{Bundle, Caller, Dropped, Held, PassError};
+use super::proxy::{Caller, Dropped, Held, PassError};
 use super::state::GuestState;
 use super::task_table::TaskEntry;
 use super::values;

@@ -96,7 +96,8 @@ fn plain_size(val: &Val) -> Option<u64> {
     }
 }
 
-/// Returns the handles in these values, at any depth.
+/// Returns the handles in these values, at any depth: those to resources, and the ends of streams
+/// and futures.
 pub(super) fn handles(vals: &[Val]) -> Vec<Val> {
     let mut handles = Vec::new();
     for val in vals {
@@ -107,7 +108,7 @@ pub(super) fn handles(vals: &[Val]) -> Vec<Val> {
 
 fn collect_handles(val: &Val, handles: &mut Vec<Val>) {
     match val {
-        Val::Resource(_) => handles.push(val.clone()),
+        Val::Resource(_) | Val::Stream(_) | Val::Future(_) => handles.push(val.clone()),
         _ => fold_parts(val, (), |(), part| collect_handles(part, handles)),
     }
 }

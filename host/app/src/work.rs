@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentExportIndex, Val};
 
+use super::bundle::Bundle;
 use super::exit::charge_results;
 use super::guest::{Fault, ServingGuest};
 use super::guests::{AppGuests, CallFailure};
-use super::proxy::{Bundle, Caller, PassError};
+use super::proxy::{Caller, PassError};
 use super::values;
 use tombolo::Recipient;
 use tombolo_exchange::{GuestId, Request, SentRequest, Work};

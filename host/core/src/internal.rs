@@ -22,7 +22,7 @@ pub use crate::limits::half_of_available;
 pub use crate::region_table::RegionTable;
 pub use crate::transfer::{Lends, PackedRegions, is_region};
 /// Parts of values, and walks over their handles.
-pub use crate::walk::{each_resource, fold_parts};
+pub use crate::walk::{each_handle, each_resource, fold_parts};
 
 /// Starts the threads that compile.
 #[cfg(feature = "parallel-compilation")]
@@ -270,7 +270,8 @@ impl RegionErrorInternals for RegionError {
 
 /// Parcels of values that have handles to other resources than regions.
 pub trait ParcelInternals: Sized {
-    /// Packs as [`Parcel::pack`] does, but leaves handles to other resources in their places.
+    /// Packs as [`Parcel::pack`] does, but leaves handles to other resources, streams and futures
+    /// in their places.
     ///
     /// # Errors
     ///

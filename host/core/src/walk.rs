@@ -67,11 +67,11 @@ pub fn fold_parts<B>(val: &Val, init: B, mut fold: impl FnMut(B, &Val) -> B) -> 
     folded
 }
 
-/// Calls `visit` for each handle in a value, at any depth.
+/// Calls `visit` for each handle to a resource in a value, at any depth.
 ///
 /// # Errors
 ///
-/// The first error of `visit`, or that a value is asynchronous.
+/// The first error of `visit`.
 pub fn each_resource(
     val: &mut Val,
     visit: &mut impl FnMut(&mut ResourceAny) -> wasmtime::Result<()>,
@@ -79,10 +79,24 @@ pub fn each_resource(
     match val {
         Val::Resource(any) => visit(any),
         Val::List(vals) if is_plain(vals) => Ok(()),
-        Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => {
-            wasmtime::bail!("asynchronous values cannot cross from guest to guest")
-        }
         _ => try_fold_parts_mut(val, (), |(), part| each_resource(part, visit)),
+    }
+}
+
+/// Calls `visit` for each handle to a resource, stream, future and error context in a value, at
+/// any depth.
+///
+/// # Errors
+///
+/// The first error of `visit`.
+pub fn each_handle<E>(
+    val: &mut Val,
+    visit: &mut impl FnMut(&mut Val) -> Result<(), E>,
+) -> Result<(), E> {
+    match val {
+        Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => visit(val),
+        Val::List(vals) if is_plain(vals) => Ok(()),
+        _ => try_fold_parts_mut(val, (), |(), part| each_handle(part, visit)),
     }
 }
 

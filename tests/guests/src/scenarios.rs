@@ -192,6 +192,21 @@ scenarios! {
         Print = "print",
     }
 
+    /// The scenarios of `streams_player`.
+    streams Streams {
+        Write = "write",
+        Read = "read",
+        Regions = "regions",
+        PassOn = "pass-on",
+        Flood = "flood",
+        ReaderDies = "reader-dies",
+        WriterDies = "writer-dies",
+        FutureDies = "future-dies",
+        PlainFutureDies = "plain-future-dies",
+        Many = "many",
+        Churn = "churn",
+    }
+
     /// The parts of `pipes_node`.
     pipes PipesPart {
         Produce = "produce",

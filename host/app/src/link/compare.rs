@@ -118,8 +118,13 @@ impl Compare<'_> {
                     })
                 }
             }
-            // Types without parts. All other pairs differ; asynchronous values do not pass
-            // between guests.
+            (Type::Stream(a), Type::Stream(b)) => {
+                step(path, ".item", |path| self.maybe(a.ty(), b.ty(), path))
+            }
+            (Type::Future(a), Type::Future(b)) => {
+                step(path, ".value", |path| self.maybe(a.ty(), b.ty(), path))
+            }
+            // Types without parts. All other pairs differ.
             (Type::Bool, Type::Bool)
             | (Type::S8, Type::S8)
             | (Type::U8, Type::U8)

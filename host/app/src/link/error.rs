@@ -375,14 +375,14 @@ pub enum UnsupportedImport {
         /// The path to the handle.
         at: String,
     },
-    /// The function passes an asynchronous value.
+    /// The function passes an asynchronous value that cannot pass.
     #[error(
-        "which passes a {value} (at {}), and asynchronous values cannot pass between guests",
+        "which passes `{value}` (at {}), which cannot pass between guests yet",
         escape(at)
     )]
     Value {
-        /// The kind of value.
-        value: &'static str,
+        /// The type of the value, as WIT text.
+        value: String,
         /// The path to the value.
         at: String,
     },
@@ -398,7 +398,11 @@ impl UnsupportedImport {
                 "pass plain values, handles to regions, or a resource that the interface defines \
                  and that wraps the other one"
             }
-            Self::Value { .. } => "pass plain values and handles",
+            Self::Value { .. } => {
+                "between guests, streams and futures carry numbers, `bool`, `char`, `string`, \
+                 `list<u8>`, `region`, `result`, and `result<T, string>` where `T` is nothing, \
+                 `string`, `list<u8>` or `region`"
+            }
         }
     }
 }

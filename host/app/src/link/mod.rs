@@ -10,7 +10,7 @@
 //! Types are compared when linking, for all guests at once. All plain values of WIT pass between
 //! guests, and handles to regions and to resources that guests define, at any depth. Interfaces
 //! that pass other resources of the host are refused, because such a resource belongs to one
-//! store. So are streams and futures.
+//! store. So are streams and futures whose items have no static type in the host.
 //!
 //! # Allowed calls
 //!
@@ -41,6 +41,7 @@ mod identify;
 mod interfaces;
 mod name;
 mod offer;
+mod payload;
 mod planner;
 mod print;
 mod resources;

@@ -13,7 +13,7 @@ use super::name::Name;
 use super::offer::Offers;
 use super::resources::{Identity, Origin, Resources};
 use super::{Allowed, ExaminedGuest, ExaminedGuests, Link, LinkPlan, LinkedFunction, ResourceDef};
-use super::{compare, print, visit};
+use super::{compare, payload, print, visit};
 use crate::near::Hints;
 use tombolo_exchange::GuestId;
 
@@ -368,7 +368,7 @@ impl Pair<'_> {
         }
         Ok(LinkedFunction {
             name: name.to_owned(),
-            handles: passes_handles(&ty, |_| true),
+            handles: passes_handles(&ty, |_| true) || passes_streams(&ty),
             only_regions: !passes_handles(&ty, |handle| {
                 importer.resources.identity(handle) != Identity::Region
             }),
@@ -421,9 +421,13 @@ fn unsupported_function(resources: &Resources, ty: &ComponentFunc) -> Option<Uns
                     at: at.to_owned(),
                 });
             }
-            Type::Future(_) => "future",
-            Type::Stream(_) => "stream",
-            Type::ErrorContext => "error-context",
+            Type::Future(future) if payload::passes(resources, future.ty().as_ref()) => {
+                return None;
+            }
+            Type::Stream(stream) if payload::passes(resources, stream.ty().as_ref()) => {
+                return None;
+            }
+            Type::Future(_) | Type::Stream(_) | Type::ErrorContext => print::ty(resources, ty),
             _ => return None,
         };
         Some(UnsupportedImport::Value {
@@ -431,6 +435,12 @@ fn unsupported_function(resources: &Resources, ty: &ComponentFunc) -> Option<Uns
             at: at.to_owned(),
         })
     })
+}
+
+/// Returns whether a stream or future can pass.
+fn passes_streams(ty: &ComponentFunc) -> bool {
+    let is_stream = |ty: &Type| matches!(ty, Type::Stream(_) | Type::Future(_));
+    visit::function(ty, |ty, _| is_stream(ty).then_some(())).is_some()
 }
 
 /// Returns whether a handle to such a resource can pass. [`unsupported_function`] has checked

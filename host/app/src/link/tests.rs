@@ -3,6 +3,7 @@
 mod allowed;
 mod exporters;
 mod resources;
+mod streams;
 mod types;
 
 use wasmtime::Engine;

@@ -11,7 +11,7 @@ use super::borrowed::{Borrowed, BorrowedOne};
 use super::error::{PackError, Transfer};
 use super::few::Few;
 use super::lending::{LendRevoker, Lending, Lent};
-use crate::ctx::RegionCtx;
+use crate::ctx::{RegionCtx, receive};
 use crate::error::RegionError;
 use crate::guest::AsGuest;
 use crate::host::Region;
@@ -274,6 +274,30 @@ impl PackedRegions {
             );
             let region = region.transferred(&to.0, handle, claim);
             packed.carried.push(PackedRegion::Moved(region));
+            Ok::<_, PackError>(())
+        })?;
+        Ok(packed)
+    }
+
+    /// Moves regions that were packed for another receiver to this one. No windows show them.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Refused`]. The regions are dropped then.
+    pub fn readdressed(self, to: &Recipient) -> Result<PackedRegions, PackError> {
+        let mut packed = PackedRegions::default();
+        self.carried.try_for_each(|one| {
+            packed.carried.push(match one {
+                PackedRegion::Moved(region) if !Arc::ptr_eq(region.owner(), &to.0) => {
+                    let moved = receive(region, &to.0);
+                    PackedRegion::Moved(moved.map_err(|(region, reason)| PackError::Refused {
+                        region: region.name().to_owned(),
+                        transfer: Transfer::Move,
+                        reason,
+                    })?)
+                }
+                one => one,
+            });
             Ok::<_, PackError>(())
         })?;
         Ok(packed)

@@ -10,7 +10,7 @@ use super::lending::Lending;
 use super::packed::{PackedRegions, Packing};
 use crate::guest::AsGuest;
 use crate::host::Region;
-use crate::walk::each_resource;
+use crate::walk::{each_handle, each_resource};
 
 /// Values without a store. Dropping it drops the moved regions and ends the lends.
 ///
@@ -70,23 +70,26 @@ impl Parcel {
     ///
     /// # Errors
     ///
-    /// [`PackError`]; also if there are handles to other resources.
+    /// [`PackError`]; also if there are handles to other resources, streams or futures.
     pub fn pack(
         guest: impl AsGuest,
         mut vals: Vec<Val>,
         to: &Recipient,
     ) -> Result<(Parcel, Lending), PackError> {
         for val in &mut vals {
-            each_resource(val, &mut |any| match is_region(any) {
-                true => Ok(()),
-                false => wasmtime::bail!("only handles to regions can cross from guest to guest"),
+            each_handle(val, &mut |val| match val {
+                Val::Resource(any) if is_region(any) => Ok(()),
+                Val::Resource(_) => {
+                    wasmtime::bail!("only handles to regions can cross from guest to guest")
+                }
+                _ => wasmtime::bail!("asynchronous values cannot cross from guest to guest"),
             })?;
         }
         Parcel::pack_regions(guest, vals, to)
     }
 
-    /// Packs as [`pack`](Parcel::pack) does, but leaves handles to other resources in their
-    /// places.
+    /// Packs as [`pack`](Parcel::pack) does, but leaves handles to other resources, streams and
+    /// futures in their places.
     pub(crate) fn pack_regions(
         mut guest: impl AsGuest,
         mut vals: Vec<Val>,

@@ -141,23 +141,6 @@ fn kinds_of_functions_are_compared() {
 }
 
 #[test]
-fn asynchronous_values_are_refused() {
-    for (body, reason) in [
-        ("f: func(s: stream<u8>);", "passes a stream (at param s)"),
-        (
-            "f: func() -> option<future<u8>>;",
-            "passes a future (at result.some)",
-        ),
-    ] {
-        let error = only_error(pair(body, body));
-        assert!(
-            error.contains(&format!("function `f` of `a:b/c@1.0.0`, which {reason}")),
-            "{error}"
-        );
-    }
-}
-
-#[test]
 fn error_contexts_do_not_compile() {
     let wasm = encode(&exports("f: func(e: error-context);"));
     let error = Component::new(&Engine::default(), wasm).unwrap_err();
