@@ -16,12 +16,14 @@ const SHOWING: &[&str] = &["--nocapture", "--no-capture", "--show-output"];
 
 /// The test programs in which windows end.
 const PARKED: &[&str] = &[
-    "calls", "death", "faults", "lends", "live", "pins", "pressure", "ring", "tearing", "windows",
+    "calls", "contexts", "death", "faults", "lends", "live", "pins", "pressure", "ring", "tearing",
+    "windows",
 ];
 
 /// The test programs that run guests on engines which can have concurrency support.
 const CONCURRENT: &[&str] = &[
     "calls",
+    "contexts",
     "death",
     "embedders",
     "faults",
