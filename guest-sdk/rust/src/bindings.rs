@@ -12,6 +12,21 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+/// The interface `streams`, which only guests of some hosts have.
+mod streaming {
+    wit_bindgen::generate!({
+        path: "wit/deps/tombolo-memory",
+        world: "tombolo:memory/streaming-guest",
+        with: {
+            "tombolo:memory/regions@0.1.0": crate::bindings::regions,
+            "wasi:io/poll@0.2.0": crate::bindings::poll,
+        },
+        generate_all,
+    });
+}
+
+pub(crate) use streaming::tombolo::memory::streams;
+pub(crate) use streaming::wasi::io::streams as wasi_streams;
 pub(crate) use tombolo::app::{channels, lifecycle, scopes};
 pub(crate) use tombolo::memory::{pins, pressure, regions, waits, windows};
 pub(crate) use wasi::io::poll;

@@ -113,6 +113,11 @@
 //! find regions by name. [`lifecycle`] tells a guest that the app is to stop, and
 //! [`pressure`] that memory is short.
 //!
+//! # Streams
+//!
+//! In programs that offer it, [`streams`] read WASI's streams into regions and write regions
+//! to them, for example the bodies of `wasi:http`.
+//!
 //! # Why this is sound
 //!
 //! A [`ReadWindow`] is a `&[u8]` and a [`WriteWindow`] is a `&mut [u8]`, over memory that
@@ -225,6 +230,7 @@ mod refused;
 mod region;
 pub mod regions;
 pub mod scopes;
+pub mod streams;
 mod sys;
 mod unpinned;
 mod view;

@@ -6,9 +6,8 @@ use crate::bindings::pins::Span;
 use crate::error::Error;
 use crate::granule::GRANULE;
 
-/// Resolves the range of a window in a region of `size` bytes. It is not empty, and
-/// begins on a granule.
-pub(crate) fn window(range: impl RangeBounds<u64>, size: u64) -> Result<Range<u64>, Error> {
+/// Resolves a range of bytes in a region of `size` bytes. It may be empty.
+pub(crate) fn bytes(range: impl RangeBounds<u64>, size: u64) -> Result<Range<u64>, Error> {
     let overflow = || Error::OutOfBounds("the range ends past the largest offset".to_owned());
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
@@ -20,14 +19,21 @@ pub(crate) fn window(range: impl RangeBounds<u64>, size: u64) -> Result<Range<u6
         Bound::Excluded(&end) => end,
         Bound::Unbounded => size,
     };
-    if !start.is_multiple_of(GRANULE) {
-        return Err(Error::Misaligned(format!(
-            "the range begins at byte {start}"
-        )));
-    }
     if end > size || start > size {
         return Err(Error::OutOfBounds(format!(
             "{start}..{end} in a region of {size} bytes"
+        )));
+    }
+    Ok(start..end.max(start))
+}
+
+/// Resolves the range of a window in a region of `size` bytes. It is not empty, and
+/// begins on a granule.
+pub(crate) fn window(range: impl RangeBounds<u64>, size: u64) -> Result<Range<u64>, Error> {
+    let Range { start, end } = bytes(range, size)?;
+    if !start.is_multiple_of(GRANULE) {
+        return Err(Error::Misaligned(format!(
+            "the range begins at byte {start}"
         )));
     }
     if start >= end {

@@ -17,6 +17,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use crate::access::sealed::AccessKind;
 use crate::access::{Access, Live, Write};
 use crate::bindings::regions::{ErrorCode, Region as Handle};
+use crate::bindings::wasi_streams::{InputStream, OutputStream};
 use crate::bindings::windows::{Access as AccessCode, Window as WindowHandle};
 use crate::error::Error;
 use crate::granule::GRANULE;
@@ -374,6 +375,19 @@ pub(crate) fn alias(handle: &Handle) -> ManuallyDrop<Handle> {
     // once. If the alias is used after its owner, its number names nothing, or another
     // resource of this guest; the host checks that.
     ManuallyDrop::new(unsafe { Handle::from_handle(handle.handle()) })
+}
+
+/// Returns a view of an input stream of other bindings, which never drops it.
+pub(crate) fn input_stream(number: u32) -> ManuallyDrop<InputStream> {
+    // SAFETY: the view is never dropped, so the handle stays the property of the other
+    // bindings. The host checks that the number names an input stream of this guest.
+    ManuallyDrop::new(unsafe { InputStream::from_handle(number) })
+}
+
+/// Returns a view of an output stream of other bindings, which never drops it.
+pub(crate) fn output_stream(number: u32) -> ManuallyDrop<OutputStream> {
+    // SAFETY: as in `input_stream`.
+    ManuallyDrop::new(unsafe { OutputStream::from_handle(number) })
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@
 //! | live windows, in stores that take turns | [`Strand`], [`RegionCtxBuilder::live_within`] |
 //! | waiting for windows | [`Region::read`], [`Region::write`], [`add_waits_to_linker`] |
 //! | memory pressure | [`pressure`], [`RegionHost::watch_pressure`], [`RegionHost::keep_margin`], [`add_pressure_to_linker`] |
+//! | streams of WASI into and out of regions | [`add_streams_to_linker`] |
 //! | apps of guests that Tombolo runs | the crate `tombolo-app` |
 //!
 //! Functions do not block, unless their documentation says so. The interfaces for guests are
@@ -77,7 +78,7 @@
 //! |---|---|
 //! | `cranelift` | engines compile; without it they only load code that was compiled elsewhere |
 //! | `parallel-compilation` | engines compile on several threads |
-//! | `wasi-io` | the interfaces `waits` and `pressure`, in which guests wait by `wasi:io/poll` |
+//! | `wasi-io` | the interfaces `waits` and `pressure`, in which guests wait by `wasi:io/poll`, and `streams` |
 #![deny(unsafe_code)]
 
 mod config;
@@ -126,8 +127,8 @@ pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};
 pub use violation::WriteViolation;
 #[cfg(feature = "wasi-io")]
 pub use wit::{
-    add_pressure_to_linker, add_pressure_to_linker_with, add_waits_to_linker,
-    add_waits_to_linker_with,
+    add_pressure_to_linker, add_pressure_to_linker_with, add_streams_to_linker,
+    add_streams_to_linker_with, add_waits_to_linker, add_waits_to_linker_with,
 };
 pub use wit::{add_to_linker, add_to_linker_with};
 

@@ -25,7 +25,7 @@ impl Region {
     }
 
     /// Checks whether no bytes at all could be accessed in this way. They conflict with nobody.
-    fn may_open(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
+    pub(super) fn may_open(&self, needs: Rights, access: Access) -> Result<(), RegionError> {
         self.check_process()?;
         Ok(self
             .inner()
@@ -33,7 +33,12 @@ impl Region {
             .may_open(self.handle(), needs, access)?)
     }
 
-    fn lock(&self, needs: Rights, span: Span, access: Access) -> Result<HostLock, RegionError> {
+    pub(super) fn lock(
+        &self,
+        needs: Rights,
+        span: Span,
+        access: Access,
+    ) -> Result<HostLock, RegionError> {
         self.check_process()?;
         let charge = self.owner().account.charge(ChargeKind::Windows, 1)?;
         let mut ledger = self.inner().ledger();

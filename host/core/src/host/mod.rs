@@ -24,6 +24,7 @@
 //! | `pool` | regions of one size, with memory that is used again |
 //! | `incoming` | regions whose bytes come slowly |
 //! | `queue` | waits for the budget |
+//! | `streaming` | bytes on their way between streams and regions |
 //! | `usage` | the cost of regions |
 //! | `within` | lends within one guest |
 //! | `margin` | the margin of free memory: promises, purges and refusals |
@@ -43,6 +44,8 @@ mod queue;
 #[cfg(test)]
 mod recycling_tests;
 mod region;
+#[cfg(feature = "wasi-io")]
+mod streaming;
 mod usage;
 mod within;
 

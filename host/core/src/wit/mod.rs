@@ -5,6 +5,7 @@
 //! | `bindings` | generated from `wit/memory.wit` and `wit/pressure.wit` |
 //! | `getter` | the ways from a store's data to the parts that the interfaces need |
 //! | `pressure` | the interface `pressure`, for stores that have WASI |
+//! | `streams` | the interface `streams`, registered by hand, for stores that have WASI |
 //! | `watch` | the resource of the interface `pressure` |
 //! | `regions` | the interface `regions` |
 //! | `windows` | the interface `windows`, registered by hand |
@@ -18,6 +19,8 @@ pub(crate) mod pins;
 mod pressure;
 mod regions;
 #[cfg(feature = "wasi-io")]
+mod streams;
+#[cfg(feature = "wasi-io")]
 mod waits;
 #[cfg(feature = "wasi-io")]
 pub(crate) mod watch;
@@ -25,6 +28,8 @@ pub(crate) mod windows;
 
 #[cfg(feature = "wasi-io")]
 pub use pressure::{add_pressure_to_linker, add_pressure_to_linker_with};
+#[cfg(feature = "wasi-io")]
+pub use streams::{add_streams_to_linker, add_streams_to_linker_with};
 #[cfg(feature = "wasi-io")]
 pub use waits::{add_waits_to_linker, add_waits_to_linker_with};
 
