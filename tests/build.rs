@@ -22,6 +22,8 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("frames", "encode", "FRAMES_ENCODE"),
     ("meter", "filler", "METER_FILLER"),
     ("meter", "meter", "METER_METER"),
+    ("proxy-guests", "handler", "PROXY_HANDLER"),
+    ("proxy-guests", "filter", "PROXY_FILTER"),
 ];
 
 /// The package of the tests' own guests, each a file of `PROGRAMS`.

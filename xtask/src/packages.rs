@@ -12,6 +12,7 @@ pub(crate) const GUESTS: &[&str] = &[
     "frames",
     "meter",
     "embed-plugin",
+    "proxy-guests",
 ];
 
 /// The packages of guests that have tests which run natively, where a debugger can see them.

@@ -34,6 +34,7 @@ mod bindings {
             world guest {
                 import mixer;
                 import decoders;
+                import wasi:io/streams@0.2.0;
             }
         "#,
         with: { "tombolo:memory/regions@0.1.0": tombolo_guest::regions },
@@ -43,6 +44,7 @@ mod bindings {
 
 use bindings::example::pages::decoders::Decoder;
 use bindings::example::pages::mixer::{self, look, process};
+use bindings::wasi::io::streams::{InputStream, OutputStream};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -61,6 +63,17 @@ fn lend_within_a_component(region: &Region) -> Result<()> {
     process(&lent)?;
     look(&lent)?;
     drop(lent); // from here on the window shows what the other part wrote
+    Ok(())
+}
+
+// Once, with the path of the streams in your own bindings:
+tombolo_guest::impl_streams!(bindings::wasi::io::streams);
+
+fn pass_a_body_on(region: Region, input: InputStream, output: OutputStream) -> Result<()> {
+    // ...
+    let length = region.fill_from(&input, ..)?;
+    process(&region)?;
+    region.write_to(&output, ..length)?;
     Ok(())
 }
 
