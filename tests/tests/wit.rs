@@ -6,7 +6,7 @@ use anyhow::Result;
 use wit_parser::{Docs, PackageId, Resolve, Stability, TypeDefKind, TypeOwner};
 
 /// The packages, each a folder of `wit`.
-const PACKAGES: [&str; 2] = ["memory", "app"];
+const PACKAGES: [&str; 4] = ["memory", "memory-async", "app", "app-async"];
 
 /// The documentation and the stability of an item. Cases and flags have no stability
 /// of their own.
@@ -80,7 +80,9 @@ fn items(resolve: &Resolve, package: PackageId) -> Vec<Item<'_>> {
 fn every_item_is_documented() -> Result<()> {
     for (package, known) in PACKAGES.into_iter().zip([
         ["regions.rights.share", "pressure.watch"],
+        ["waits.turn", "pressure.wait-change"],
         ["channels.refusal.closed", "scopes.publication"],
+        ["channels.wait-readable", "scopes.wait-published"],
     ]) {
         let (resolve, package) = resolve(package)?;
         let items = items(&resolve, package);

@@ -62,6 +62,9 @@ pub struct RegionCtx {
     window_table: ResourceTable,
     /// The number from which the handles of windows are counted.
     base: u32,
+    /// The places in queues for which tasks of the guest wait.
+    #[cfg(feature = "component-model-async")]
+    pub(crate) places: crate::places::SharedPlaces,
     /// The mark of the store that the context was last seen in, if that has had windows.
     pub(crate) mark: Option<Arc<StoreMark>>,
     /// Whether the guest has ended in order.
@@ -228,6 +231,8 @@ impl RegionCtxBuilder {
             region_table,
             window_table,
             base,
+            #[cfg(feature = "component-model-async")]
+            places: crate::places::SharedPlaces::default(),
             mark: None,
             orderly: Arc::default(),
             entered_by_us: self.entered_by_us,

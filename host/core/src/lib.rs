@@ -72,12 +72,13 @@
 //!
 //! # Features
 //!
-//! All are enabled by default.
+//! All but `component-model-async` are enabled by default.
 //!
 //! | feature | effect |
 //! |---|---|
 //! | `cranelift` | engines compile; without it they only load code that was compiled elsewhere |
 //! | `parallel-compilation` | engines compile on several threads |
+//! | `component-model-async` | the package `tombolo:memory-async`, in which guests wait by async functions; enables wasmtime's feature |
 //! | `wasi-io` | the interfaces `waits` and `pressure`, in which guests wait by `wasi:io/poll`, and `streams` |
 #![deny(unsafe_code)]
 
@@ -94,6 +95,8 @@ mod limits;
 mod loan;
 #[cfg(feature = "parallel-compilation")]
 mod parallel;
+#[cfg(feature = "component-model-async")]
+mod places;
 mod prepared;
 pub mod pressure;
 mod region_table;
@@ -125,6 +128,8 @@ pub use session::{Call, CallError, CallFailure, Called, Session};
 pub use tombolo_region::{BudgetUsage, Exhausted, GRANULE, NameError, Pinned, Rights, SpanError};
 pub use transfer::{Borrowed, Lending, PackError, Parcel, Recipient, Transfer};
 pub use violation::WriteViolation;
+#[cfg(feature = "component-model-async")]
+pub use wit::{add_async_to_linker, add_async_to_linker_with};
 #[cfg(feature = "wasi-io")]
 pub use wit::{
     add_pressure_to_linker, add_pressure_to_linker_with, add_streams_to_linker,

@@ -34,7 +34,7 @@ pub struct Limits {
     /// Handles to regions, and to resources that other guests define. Default
     /// 4096.
     pub handles: u32,
-    /// Windows. Default 4096.
+    /// Windows, and waits for windows by async functions. Default 4096.
     pub windows: u32,
     /// Bytes of linear memory, all memories of the guest together. Default 4 GiB. Enforced only
     /// if Tombolo runs the guest. For an embedder's stores see wasmtime's `ResourceLimiter`.
@@ -65,8 +65,8 @@ pub struct Limits {
     /// `host-memory`: bytes of the host's own memory that the guest makes the host
     /// allocate, apart from its linear memories and regions. These are for its core
     /// instances, globals, tables and element segments, for its open streams and
-    /// directories, and for the values of calls under way. Default 128 MiB. Enforced only if
-    /// Tombolo runs the guest. For an embedder's stores see `Store::set_hostcall_fuel` and
+    /// directories, for the values of calls under way, and for waits by async functions. Default
+    /// 128 MiB. Except for those waits, enforced only if Tombolo runs the guest. For an embedder's stores see `Store::set_hostcall_fuel` and
     /// wasmtime's `ResourceLimiter`.
     pub host_memory_bytes: u64,
 }

@@ -11,8 +11,11 @@
 //! | `windows` | the interface `windows`, registered by hand |
 //! | `pins` | the interface `pins`, registered by hand |
 //! | `waits` | the interface `waits`, registered by hand, for stores that have WASI |
+//! | `concurrent` | the package `tombolo:memory-async`, for engines with concurrency |
 
 pub(crate) mod bindings;
+#[cfg(feature = "component-model-async")]
+mod concurrent;
 mod getter;
 pub(crate) mod pins;
 #[cfg(feature = "wasi-io")]
@@ -26,6 +29,8 @@ mod waits;
 pub(crate) mod watch;
 pub(crate) mod windows;
 
+#[cfg(feature = "component-model-async")]
+pub use concurrent::{add_async_to_linker, add_async_to_linker_with};
 #[cfg(feature = "wasi-io")]
 pub use pressure::{add_pressure_to_linker, add_pressure_to_linker_with};
 #[cfg(feature = "wasi-io")]
