@@ -25,6 +25,27 @@ mod streaming {
     });
 }
 
+/// The bindings of the packages with async functions, which use the types of the others.
+#[cfg(feature = "async")]
+pub(crate) mod concurrent {
+    wit_bindgen::generate!({
+        path: "wit-async",
+        world: "tombolo:app-async/guest",
+        with: {
+            "tombolo:app/channels@0.1.0": crate::bindings::channels,
+            "tombolo:app/scopes@0.1.0": crate::bindings::scopes,
+            "tombolo:memory/pressure@0.1.0": crate::bindings::pressure,
+            "tombolo:memory/regions@0.1.0": crate::bindings::regions,
+            "tombolo:memory/windows@0.1.0": crate::bindings::windows,
+            "wasi:io/poll@0.2.0": crate::bindings::poll,
+        },
+        generate_all,
+    });
+
+    pub(crate) use tombolo::app_async::{channels, lifecycle, scopes};
+    pub(crate) use tombolo::memory_async::{pressure, waits};
+}
+
 pub(crate) use streaming::tombolo::memory::streams;
 pub(crate) use streaming::wasi::io::streams as wasi_streams;
 pub(crate) use tombolo::app::{channels, lifecycle, scopes};

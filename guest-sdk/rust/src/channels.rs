@@ -25,6 +25,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bindings::channels as wit;
+#[cfg(feature = "async")]
+use crate::bindings::concurrent;
 use crate::pollable::Pollable;
 use crate::region::Region;
 
@@ -181,6 +183,39 @@ impl Sender {
         }
     }
 
+    /// Sends a message, and waits until the channel has room if necessary, while other tasks
+    /// of this guest run. One of those may receive, so this waits even if the guest itself
+    /// holds the [`Receiver`].
+    ///
+    /// Dropping the future before it is ready sends nothing, and drops the regions. To keep
+    /// them, wait with [`writable_async`](Sender::writable_async), and call
+    /// [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_send`](Sender::try_send), without [`ChannelError::WouldBlock`].
+    #[cfg(feature = "async")]
+    pub async fn send_async(&self, bytes: &[u8], mut regions: Vec<Region>) -> Result<(), Unsent> {
+        loop {
+            match self.try_send(bytes, regions) {
+                Err(unsent) if unsent.why == ChannelError::WouldBlock => {
+                    regions = unsent.regions;
+                    self.writable_async().await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits until the channel has room, or is closed, while other tasks of this guest run.
+    /// Another sender may be faster, so [`try_send`](Sender::try_send) may still refuse.
+    ///
+    /// Dropping the future changes nothing.
+    #[cfg(feature = "async")]
+    pub async fn writable_async(&self) {
+        concurrent::channels::wait_writable(&self.end).await;
+    }
+
     /// Closes this sender for good.
     ///
     /// Dropping a sender does the same, except in a guest that is restarted on failure.
@@ -261,6 +296,37 @@ impl Receiver {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes the next message, and waits for it if necessary, while other tasks of this guest
+    /// run. Returns `None` if the channel is closed.
+    ///
+    /// Dropping the future before it is ready takes no message: a message is taken only in
+    /// the poll that returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::Exhausted`].
+    #[cfg(feature = "async")]
+    pub async fn receive_async(&self) -> Result<Option<Message>, ChannelError> {
+        loop {
+            match self.try_receive() {
+                Ok(message) => return Ok(Some(message)),
+                Err(ChannelError::Closed) => return Ok(None),
+                Err(ChannelError::WouldBlock) => self.readable_async().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until the channel has a message, or is closed, while other tasks of this guest
+    /// run. Another task may be faster, so [`try_receive`](Receiver::try_receive) may still
+    /// refuse.
+    ///
+    /// Dropping the future changes nothing.
+    #[cfg(feature = "async")]
+    pub async fn readable_async(&self) {
+        concurrent::channels::wait_readable(&self.end).await;
     }
 
     /// Drops the next message, for example if its regions exceed this guest's limits. Never

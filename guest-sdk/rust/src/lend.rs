@@ -135,7 +135,7 @@ impl sealed::Windows for () {
 
 impl<W: Windows, const N: usize> Windows for [W; N] {}
 
-impl<W: Windows, const N: usize> sealed::Windows for [W; N] {
+impl<W: sealed::Windows, const N: usize> sealed::Windows for [W; N] {
     fn count(&self, claim: Claim) -> WindowCount {
         sum(self, claim)
     }
@@ -143,13 +143,13 @@ impl<W: Windows, const N: usize> sealed::Windows for [W; N] {
 
 impl<W: Windows> Windows for Vec<W> {}
 
-impl<W: Windows> sealed::Windows for Vec<W> {
+impl<W: sealed::Windows> sealed::Windows for Vec<W> {
     fn count(&self, claim: Claim) -> WindowCount {
         sum(self, claim)
     }
 }
 
-fn sum<W: Windows>(windows: &[W], claim: Claim) -> WindowCount {
+fn sum<W: sealed::Windows>(windows: &[W], claim: Claim) -> WindowCount {
     windows.iter().fold(WindowCount::default(), |sum, window| {
         sum.plus(window.count(claim))
     })
@@ -159,7 +159,7 @@ macro_rules! tuples {
     ($($name:ident)*) => {
         impl<$($name: Windows),*> Windows for ($($name,)*) {}
 
-        impl<$($name: Windows),*> sealed::Windows for ($($name,)*) {
+        impl<$($name: sealed::Windows),*> sealed::Windows for ($($name,)*) {
             #[allow(non_snake_case)]
             fn count(&self, claim: Claim) -> WindowCount {
                 let ($($name,)*) = self;

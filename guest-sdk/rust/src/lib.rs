@@ -107,6 +107,20 @@
 //! [`Error::Deadlock`]: the guest has a conflicting window of its own.
 //! [`channels::Receiver::receive`] is not checked in this way.
 //!
+//! # Async functions
+//!
+//! With the feature `async`, methods that end in `_async` wait while other tasks of this guest
+//! run: [`Region::read_async`], [`channels::Receiver::receive_async`] and others. Their
+//! futures are those of wit-bindgen's feature `async`, so they run in functions that the guest
+//! exports as `async func`, and in tasks that these spawn.
+//!
+//! Dropping a future cancels what it waits for, and has no other effect: no message is lost.
+//! Two methods take objects that are dropped with the future:
+//! [`channels::Sender::send_async`] and [`Window::lend_async`].
+//!
+//! [`Window::lend_async`] lends by an async function while the window stays mapped. A plain
+//! [`Window::lend`] is for plain functions.
+//!
 //! # Messages, names and signals
 //!
 //! [`channels`] carry messages with regions from guest to guest, and [`scopes`] let guests
@@ -179,9 +193,17 @@
 //! windows remains here (see *Moves*). A lent handle does not come back while this guest uses
 //! it: the host refuses a call that leads back to a guest which waits in a call of its own.
 //!
-//! *Calls* are synchronous. Between the lowering of a borrow and the end of the lend, this
-//! guest runs only to allocate, so it makes no slice. Functions that the bindings import as
-//! `async` cannot take regions, because the host does not offer them.
+//! *Plain calls.* Between the lowering of a borrow and the end of the lend, this guest runs
+//! only to allocate, so it makes no slice.
+//!
+//! *Async calls.* This guest runs on while it lends. Windows that it maps meanwhile take part
+//! in the lock, like those of other guests. The windows that it had must be set aside until
+//! the lend has ended, and that is not when the future ends: safe code can forget the future
+//! of a call that runs. So `lend_async` takes the windows by value. If its future is dropped
+//! or forgotten, no slice of them can be made again. It returns them only after it has dropped
+//! a handle that it made for the call. The component model traps if that handle is still
+//! borrowed, so no call that was begun inside of `lend_async` runs on. The host shows the
+//! windows again before it ends such a call.
 //!
 //! *Moves.* A move, in a call or in a message, takes the windows of the claim along. It takes
 //! the [`Region`] by value. Windows and [`Restricted`] handles borrow from it, so none of
@@ -204,10 +226,16 @@
 //!
 //! *Threads.* Windows are neither `Send` nor `Sync`.
 //!
-//! Safe code outside of this crate can break this in one way only, which it could use without
-//! this crate as well. Bindings that a guest generates for `tombolo:memory/windows` itself
-//! can map over any of its memory, through a function that Rust considers safe. Use this
-//! crate's bindings instead.
+//! Safe code outside of this crate can break this in two ways only.
+//!
+//! - Bindings that a guest generates for `tombolo:memory/windows` itself can map over any of
+//!   its memory, through a function that Rust considers safe. Use this crate's bindings
+//!   instead.
+//! - An async function accepts any `&Region`. A [`Lent`] is borrowed from its windows: if the
+//!   future of such a call is forgotten while the call runs, the borrow ends too early. And
+//!   the host may hide windows to read for the length of such a call, even if the handle lacks
+//!   [`Rights::WRITE`]. Use [`Region::lend_async`] for async functions, with all windows that
+//!   this guest has on the region. It panics if one is missing.
 
 // Refusals return the objects that they refuse. In a guest these are half as large as on a
 // 64-bit host.
@@ -220,6 +248,8 @@ mod error;
 mod granule;
 mod ledger;
 mod lend;
+#[cfg(feature = "async")]
+mod lend_async;
 pub mod lifecycle;
 mod live;
 mod pins;
@@ -240,6 +270,8 @@ pub use access::{Access, Read, Write};
 pub use error::Error;
 pub use granule::GRANULE;
 pub use lend::{Lent, LentWithin, Windows};
+#[cfg(feature = "async")]
+pub use lend_async::OwnedWindows;
 pub use live::{LiveCells, LiveReadWindow, LiveWindow, LiveWriteWindow};
 pub use pins::Pinned;
 pub use pollable::Pollable;

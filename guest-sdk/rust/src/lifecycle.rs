@@ -17,6 +17,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "async")]
+use crate::bindings::concurrent;
 use crate::bindings::lifecycle as wit;
 use crate::pollable::Pollable;
 
@@ -30,4 +32,12 @@ pub fn stopping() -> bool {
 #[must_use]
 pub fn stop_event() -> Pollable {
     Pollable::new(wit::subscribe())
+}
+
+/// Waits until the app is to stop, while other tasks of this guest run.
+///
+/// Dropping the future changes nothing.
+#[cfg(feature = "async")]
+pub async fn stop_requested() {
+    concurrent::lifecycle::wait_stop().await;
 }

@@ -109,6 +109,40 @@ impl Region {
     }
 }
 
+/// Live windows, in guests with async functions.
+#[cfg(feature = "async")]
+impl Region {
+    /// Maps a live window to read, as [`live_read`](Region::live_read) does, in an async
+    /// function. It waits as [`read_async`](Region::read_async) does.
+    ///
+    /// Dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_live_read`](Region::try_live_read), without [`Error::WouldBlock`].
+    pub async fn live_read_async(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveReadWindow<'_>, Error> {
+        View::map_async(self, range).await.map(LiveWindow)
+    }
+
+    /// Maps a live window to read and write, as [`live_write`](Region::live_write) does, in
+    /// an async function. It waits as [`read_async`](Region::read_async) does.
+    ///
+    /// Dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_live_write`](Region::try_live_write), without [`Error::WouldBlock`].
+    pub async fn live_write_async(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<LiveWriteWindow<'_>, Error> {
+        View::map_async(self, range).await.map(LiveWindow)
+    }
+}
+
 impl<'r, A: Access> LiveWindow<'r, A> {
     /// Returns the handle that the window was mapped through.
     pub fn region(&self) -> &'r Region {

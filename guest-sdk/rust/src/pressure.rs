@@ -32,6 +32,8 @@
 use std::cell::Cell;
 use std::fmt;
 
+#[cfg(feature = "async")]
+use crate::bindings::concurrent;
 use crate::bindings::{poll, pressure};
 use crate::pollable::Pollable;
 
@@ -87,6 +89,23 @@ impl Watch {
         let last = self.last.get();
         loop {
             self.changes.block();
+            // The level may have changed back meanwhile.
+            let level = self.level();
+            if level != last {
+                return level;
+            }
+        }
+    }
+
+    /// Waits until the level differs from the one that was returned last, while other tasks
+    /// of this guest run. Returns it, and remembers it.
+    ///
+    /// Dropping the future changes nothing.
+    #[cfg(feature = "async")]
+    pub async fn wait_async(&self) -> Level {
+        let last = self.last.get();
+        loop {
+            concurrent::pressure::wait_change(last).await;
             // The level may have changed back meanwhile.
             let level = self.level();
             if level != last {

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use crate::access::sealed::AccessKind;
 use crate::access::{Read, Write};
+#[cfg(feature = "async")]
+use crate::bindings::concurrent;
 use crate::bindings::regions::{Region as Handle, Rights};
 use crate::bindings::{pins, waits, windows};
 use crate::error::Error;
@@ -52,6 +54,9 @@ pub struct Region {
     set_aside: WindowCount,
     /// Windows that are set aside for this handle, if it is lent within this guest.
     aside: Vec<Aside>,
+    /// Whether a lend through this value must set aside all windows, even those to read that
+    /// the callee cannot change: the host hides them while an async function has the region.
+    sets_all_aside: bool,
 }
 
 impl Region {
@@ -87,6 +92,7 @@ impl Region {
             claim: OnceLock::from(Claim::made()),
             set_aside: WindowCount::default(),
             aside: Vec::new(),
+            sets_all_aside: false,
         }
     }
 
@@ -98,6 +104,7 @@ impl Region {
             claim: OnceLock::new(),
             set_aside: WindowCount::default(),
             aside: Vec::new(),
+            sets_all_aside: false,
         }
     }
 
@@ -154,8 +161,10 @@ impl Region {
                 handle: self.handle.restrict(rights)?,
                 id: self.id.clone(),
                 claim: OnceLock::from(self.claim()),
-                set_aside: WindowCount::default(),
+                // The result borrows this value, and so the windows stay set aside.
+                set_aside: self.set_aside,
                 aside: self.aside.clone(),
+                sets_all_aside: self.sets_all_aside,
             },
             first: PhantomData,
         })
@@ -249,6 +258,29 @@ impl Region {
         Ok(Pollable::new(turn))
     }
 
+    /// Waits in the queue for a window of a kind.
+    #[cfg(feature = "async")]
+    pub(crate) async fn turn_async<K: AccessKind>(
+        &self,
+        range: &Range<u64>,
+    ) -> Result<concurrent::waits::Turn, Error> {
+        let length = (range.end - range.start).next_multiple_of(GRANULE);
+        Ok(concurrent::waits::wait(&self.handle, range.start, length, K::CODE).await?)
+    }
+
+    /// Makes a weaker handle on the same claim, whose lends set windows aside.
+    #[cfg(feature = "async")]
+    pub(crate) fn restrict_aside(&self, windows: WindowCount) -> Result<Self, Error> {
+        Ok(Self {
+            handle: self.handle.restrict(self.rights() - Rights::SHARE)?,
+            id: self.id.clone(),
+            claim: OnceLock::from(self.claim()),
+            set_aside: self.set_aside.plus(windows),
+            aside: self.aside.clone(),
+            sets_all_aside: true,
+        })
+    }
+
     /// Pins bytes, so that they stay in memory until this claim unpins them. Returns
     /// whether any bytes that the claim had unpinned were lost. Each loss is reported
     /// once. Lost bytes read as zeros.
@@ -330,6 +362,7 @@ impl Region {
             set_aside: self.set_aside.plus(windows),
             // It is never dropped, so it must not allocate.
             aside: Vec::new(),
+            sets_all_aside: self.sets_all_aside,
         })
     }
 
@@ -367,7 +400,8 @@ impl Region {
             return;
         }
         let used = ledger::count(self.claim()).minus(self.set_aside);
-        let conflict = used.write > 0 || (used.read > 0 && self.rights().contains(Rights::WRITE));
+        let readers_too = || self.sets_all_aside || self.rights().contains(Rights::WRITE);
+        let conflict = used.write > 0 || (used.read > 0 && readers_too());
         assert!(
             !conflict,
             "region `{}` is lent while this guest uses windows on it ({} read, {} write); \

@@ -18,6 +18,8 @@
 
 use std::fmt;
 
+#[cfg(feature = "async")]
+use crate::bindings::concurrent;
 use crate::bindings::regions::Rights;
 use crate::bindings::scopes as wit;
 use crate::error::Error;
@@ -127,4 +129,24 @@ pub fn open(scope: &str, name: &str) -> Result<Region, ScopeError> {
 /// for an invalid name, or [`Error::Exhausted`].
 pub fn published(scope: &str, name: &str) -> Result<Pollable, ScopeError> {
     Ok(Pollable::new(wit::subscribe(scope, name)?))
+}
+
+/// Opens a region by its name, and waits until the name is published if necessary, while other
+/// tasks of this guest run.
+///
+/// Dropping the future changes nothing.
+///
+/// # Errors
+///
+/// The errors of [`try_open`], without [`ScopeError::Absent`].
+#[cfg(feature = "async")]
+pub async fn open_async(scope: &str, name: &str) -> Result<Region, ScopeError> {
+    loop {
+        match try_open(scope, name) {
+            Err(ScopeError::Absent) => {
+                concurrent::scopes::wait_published(scope.to_owned(), name.to_owned()).await?;
+            }
+            other => return other,
+        }
+    }
 }

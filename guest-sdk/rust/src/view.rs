@@ -46,6 +46,24 @@ impl<'r, K: AccessKind> View<'r, K> {
         mapped
     }
 
+    /// Maps a part of the region, and waits for a turn if necessary, while other tasks of
+    /// this guest run. One of those may drop a window that conflicts, so this does not
+    /// look for such windows.
+    #[cfg(feature = "async")]
+    pub(crate) async fn map_async(
+        region: &'r Region,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Self, Error> {
+        let range = range::window(range, region.size())?;
+        let mut mapped = Self::try_map_window(region, &range);
+        while let Err(Error::WouldBlock) = mapped {
+            // Kept while mapping, because it carries the reservation.
+            let _turn = region.turn_async::<K>(&range).await?;
+            mapped = Self::try_map_window(region, &range);
+        }
+        mapped
+    }
+
     fn try_map_window(region: &'r Region, range: &Range<u64>) -> Result<Self, Error> {
         let length = range.end - range.start;
         let mapping = Mapping::new(region.as_handle(), range.start, length)?;

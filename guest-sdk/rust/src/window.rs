@@ -90,6 +90,44 @@ impl Region {
     }
 }
 
+/// Windows, in guests with async functions.
+#[cfg(feature = "async")]
+impl Region {
+    /// Maps a window to read, as [`read`](Region::read) does, in an async function: other
+    /// tasks of this guest run while it waits.
+    ///
+    /// If this guest itself has a window that conflicts, this waits until another task has
+    /// dropped it. A task that waits for a window of its own waits for good.
+    ///
+    /// Tasks that wait through one claim take turns with its place in the queue, for 100 ms
+    /// at a time. A task that must not be slowed down by others [duplicates](Region::duplicate)
+    /// the handle.
+    ///
+    /// Dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_read`](Region::try_read), without [`Error::WouldBlock`].
+    pub async fn read_async(&self, range: impl RangeBounds<u64>) -> Result<ReadWindow<'_>, Error> {
+        View::map_async(self, range).await.map(Window)
+    }
+
+    /// Maps a window to write, as [`write`](Region::write) does, in an async function. It
+    /// waits as [`read_async`](Region::read_async) does.
+    ///
+    /// Dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_write`](Region::try_write), without [`Error::WouldBlock`].
+    pub async fn write_async(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<WriteWindow<'_>, Error> {
+        View::map_async(self, range).await.map(Window)
+    }
+}
+
 impl<'r, A: Access> Window<'r, A> {
     /// Returns the handle that the window was mapped through.
     pub fn region(&self) -> &'r Region {
@@ -251,6 +289,13 @@ impl<A: Access> fmt::Debug for Window<'_, A> {
 impl<A: Access> Windows for &mut Window<'_, A> {}
 
 impl<A: Access> lend::sealed::Windows for &mut Window<'_, A> {
+    fn count(&self, claim: Claim) -> WindowCount {
+        count(self, claim)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<A: Access> lend::sealed::Windows for Window<'_, A> {
     fn count(&self, claim: Claim) -> WindowCount {
         count(self, claim)
     }

@@ -31,8 +31,15 @@ mod bindings {
                 }
             }
 
+            interface filters {
+                use tombolo:memory/regions@0.1.0.{region};
+
+                sharpen: async func(frame: borrow<region>) -> bool;
+            }
+
             world guest {
                 import mixer;
+                import filters;
                 import decoders;
                 import wasi:io/streams@0.2.0;
             }
@@ -43,6 +50,7 @@ mod bindings {
 }
 
 use bindings::example::pages::decoders::Decoder;
+use bindings::example::pages::filters::sharpen;
 use bindings::example::pages::mixer::{self, look, process};
 use bindings::wasi::io::streams::{InputStream, OutputStream};
 
@@ -74,6 +82,15 @@ fn pass_a_body_on(region: Region, input: InputStream, output: OutputStream) -> R
     let length = region.fill_from(&input, ..)?;
     process(&region)?;
     region.write_to(&output, ..length)?;
+    Ok(())
+}
+
+async fn lend_by_async_function(region: &Region) -> Result<(), Error> {
+    let window = region.write_async(..).await?;
+    let (window, done) = window
+        .lend_async(async |frame| sharpen(frame).await)
+        .await?;
+    assert!(done && window[0] == 2);
     Ok(())
 }
 
