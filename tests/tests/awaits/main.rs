@@ -1,0 +1,5 @@
+//! Guests wait and lend in async functions.
+
+mod embedded;
+
+tombolo_tests::guests!(awaits);
