@@ -316,7 +316,7 @@ impl Pollable for ReadablePoll {
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
-enum WitScopeError {
+pub(super) enum WitScopeError {
     #[component(name = "not-permitted")]
     NotPermitted,
     #[component(name = "absent")]

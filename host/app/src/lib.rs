@@ -48,6 +48,7 @@
 //! - `serde`: [`Report`] and its parts implement `serde::Serialize`.
 #![forbid(unsafe_code)]
 
+mod async_interfaces;
 mod awaited;
 mod builder;
 mod bundle;

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
+use super::async_interfaces::ASYNC_LIFECYCLE;
 use super::builder::AppBuilder;
 use super::call_stats::CallStats;
 use super::channel::{Channel, Channels};
@@ -231,7 +232,10 @@ impl TemplateMaker<'_> {
         let run = self.commands.iter().find(|(command, _)| *command == guest);
         let ty = component.component_type();
         let mut imports = ty.imports(self.engine);
-        let hears_stop = imports.any(|(name, _)| name.split('@').next() == Some(LIFECYCLE));
+        let hears_stop = imports.any(|(name, _)| {
+            let interface = name.split('@').next();
+            interface == Some(LIFECYCLE) || interface == Some(ASYNC_LIFECYCLE)
+        });
         drop(imports);
         Ok(GuestTemplate {
             stdio,

@@ -20,6 +20,7 @@ use wasmtime::component::{Component, Linker};
 
 pub use self::error::{NamedBy, StartError};
 use self::programs::Programs;
+use super::async_interfaces;
 use super::builder::{AppBuilder, Concurrency};
 use super::compile::{Compiler, EngineSettings, SharedCode};
 use super::instance_size::InstanceSize;
@@ -199,6 +200,7 @@ impl AppBuilder {
             .and_then(|()| tombolo::add_pressure_to_linker(&mut linker))
             .and_then(|()| tombolo::add_waits_to_linker(&mut linker))
             .and_then(|()| interfaces::add_to_linker(&mut linker))
+            .and_then(|()| async_interfaces::add_to_linker(&mut linker))
             .map_err(|error| StartError::Host(error.into()))?;
         Ok(Tools {
             settings,

@@ -275,7 +275,7 @@ impl LinkError {
             ),
             Self::HostLacks { .. } | Self::HostVersion { .. } | Self::Host { .. } => {
                 "this host offers the interfaces of `wasi:cli/command`, version 0.2, and of \
-                 `tombolo:memory` and `tombolo:app`, version 0.1"
+                 `tombolo:memory`, `tombolo:app` and their `-async` packages, version 0.1"
                     .to_owned()
             }
             Self::Ambiguous { guest, .. } => format!(
