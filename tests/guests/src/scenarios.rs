@@ -207,6 +207,15 @@ scenarios! {
         Churn = "churn",
     }
 
+    /// The parts of `awaits_command`.
+    awaits AwaitsPart {
+        Send = "send",
+        Receive = "receive",
+        Publish = "publish",
+        Open = "open",
+        Stop = "stop",
+    }
+
     /// The parts of `pipes_node`.
     pipes PipesPart {
         Produce = "produce",
