@@ -52,7 +52,7 @@ fn run(host_memory: u64, known: bool, seen: &Arc<Seen>) {
     let account = Account::new("guest `a`", quota);
     let (mut writer, mut reader) = bridge(&account).expect("the account has the least");
     let (write_most, read_most) = {
-        let mut some = || thread_rng().gen_range(0..2 * ITEMS);
+        let some = || thread_rng().gen_range(0..2 * ITEMS);
         (some(), some())
     };
     let notes = seen.clone();

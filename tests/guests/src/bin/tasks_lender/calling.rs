@@ -55,7 +55,6 @@ pub(crate) async fn killed() {
         let told = told.expect_err("it was killed");
         assert!(told.contains("enough"), "{told}");
     }
-    drop(lent);
     drop(window);
     let poisoned = region.read_at(0, 1).expect_err("its writer died");
     assert!(matches!(poisoned, Error::Poisoned), "{poisoned}");

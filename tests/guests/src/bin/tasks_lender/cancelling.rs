@@ -21,7 +21,7 @@ async fn cancelled(stop: impl Future) -> Region {
     }
     // The window is gone, and its memory is zero.
     let at = window.as_ptr() as usize;
-    let gone = window.into_read().err().expect("it is gone");
+    let gone = window.into_read().expect_err("it is gone");
     assert!(matches!(gone.error(), Error::Gone), "{gone:?}");
     assert_eq!(peek(at), (0, 0));
     drop(gone);
