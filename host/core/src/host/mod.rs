@@ -59,7 +59,7 @@ use tombolo_region::{
     Account, AdmissionControl, Budget, BudgetUsage, CommitCharge, Exhausted, GRANULE, RegionNumber,
 };
 
-#[cfg(feature = "wasi-io")]
+#[cfg(any(feature = "component-model-async", feature = "wasi-io"))]
 pub(crate) use self::access::WindowWaiter;
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::handle::Region;
