@@ -392,7 +392,6 @@ fn swapped_context_ends_no_lend_elsewhere() {
     let mut it = Lender::new();
     let mut other = Puppet::new(&it.host, "other");
     let theirs = other.claim(&it.region);
-    // Both handles have the same numbers.
     let same = other.lend(theirs).unwrap().unwrap();
     let (_, own) = it.guest.mapped(it.own, 1, WRITE);
     let lent = it.lend(it.own);
@@ -401,8 +400,9 @@ fn swapped_context_ends_no_lend_elsewhere() {
         &mut it.guest.store.data_mut().regions,
         &mut other.store.data_mut().regions,
     );
+    // The numbers of one context name nothing in another one.
     let error = other.drop_handle(same).unwrap_err();
-    assert!(format!("{error:?}").contains("another store"), "{error:?}");
+    assert!(format!("{error:?}").contains("not present"), "{error:?}");
     assert_eq!(it.guest.byte(own), 0);
     let refused = it.region.try_write(0..1);
     assert!(matches!(refused, Err(RegionError::WouldBlock)));
@@ -477,7 +477,7 @@ fn lent_handle_is_lent_on_to_another_guest() {
     let (window, own) = it.guest.mapped(it.own, 1, WRITE);
     let lent = it.lend(it.own);
     let (_, at) = it.guest.mapped(lent, 1, WRITE);
-    let (lending, borrowed) = lend_on(&mut it.guest, &mut other, |other, handle, place| {
+    let (lending, borrowed) = lend_on(&mut it, &mut other, |other, handle, place| {
         other.map_lent(handle, WRITE, place).unwrap().unwrap();
         other.poke(place, 3).unwrap();
     });
@@ -499,7 +499,7 @@ fn lender_gives_up_windows_that_others_still_use() {
     let (window, own) = it.guest.mapped(it.own, 1, WRITE);
     let lent = it.lend(it.own);
     let mut place = 0;
-    let (lending, borrowed) = lend_on(&mut it.guest, &mut other, |other, handle, at| {
+    let (lending, borrowed) = lend_on(&mut it, &mut other, |other, handle, at| {
         other.map_lent(handle, WRITE, at).unwrap().unwrap();
         place = at;
     });
@@ -517,16 +517,21 @@ fn lender_gives_up_windows_that_others_still_use() {
     it.assert_no_lend();
 }
 
-/// Lends the second handle in the table of a guest to another one, which acts on it.
+/// Lends the second handle in the table of a lender's guest to another one, which acts on it.
 fn lend_on(
-    from: &mut Puppet,
+    from: &mut Lender,
     to: &mut Puppet,
     act: impl FnOnce(&mut Puppet, Resource<Region>, u32),
 ) -> (Lending, Borrowed) {
     let (mut packed, mut lending) = (PackedRegions::default(), Lending::default());
     let recipient = to.store.data().regions.recipient();
-    let handle = Resource::new_borrow(1);
-    let packs = packed.pack(&mut from.store, [handle], &recipient, &mut lending);
+    // A guest's handles have consecutive numbers.
+    let store = &mut from.guest.store;
+    let third = from.region.duplicate(Rights::ALL).unwrap();
+    let third = third.give(&mut *store).unwrap();
+    let handle = Resource::new_borrow(third.rep().wrapping_sub(1));
+    drop(Region::take(&mut *store, third).unwrap());
+    let packs = packed.pack(store, [handle], &recipient, &mut lending);
     packs.unwrap();
     let (mut borrowed, mut got) = (Borrowed::default(), Vec::new());
     let unpacked = packed.unpack(&mut to.store, &mut borrowed, |handle| got.push(handle));
