@@ -73,7 +73,8 @@ fn clippy(arguments: &[&str]) -> Result<()> {
 }
 
 pub(crate) fn document() -> Result<()> {
-    for package in [&[][..], &["-p", "tombolo-guest"]] {
+    // The published pages of the SDK have all features, too.
+    for package in [&[][..], &["-p", "tombolo-guest", "--all-features"]] {
         let mut cargo = run::cargo("doc");
         cargo.arg("--no-deps").args(package);
         cargo.env("RUSTDOCFLAGS", "-D warnings");
