@@ -25,17 +25,17 @@ struct Limit {
 const LIMITS: [Limit; 4] = [
     Limit {
         kind: "nothing",
-        instructions: 6_500,
+        instructions: 7_300,
         allocations: 2,
     },
     Limit {
         kind: "lend",
-        instructions: 10_100,
+        instructions: 11_100,
         allocations: 3,
     },
     Limit {
         kind: "kept",
-        instructions: 10_900,
+        instructions: 11_900,
         allocations: 3,
     },
     Limit {
