@@ -6,7 +6,8 @@
 //!
 //! # Why the guest's windows stay mapped
 //!
-//! A [`HeldLoan`] borrows the store exclusively. So no wasm of the store runs, and no slice of the
+//! All windows that a loan sets aside are in the store in hand, which [`Region::borrow`] checks. A
+//! [`HeldLoan`] borrows that store exclusively. So no wasm of the store runs, and no slice of the
 //! guest's memory is alive or can be formed, until the loan ends. Guards borrow the loan and end
 //! with it. A guard that is forgotten keeps its lock, but nobody can reach its bytes any more.
 //! A [`MaskedLoan`] gives the store back, and for that masks the guest's windows first, as
@@ -27,7 +28,7 @@ use crate::host::{MaskedWindows, ReadGuard, Region, WriteGuard};
 use crate::identity::RegionId;
 use crate::sys::StoreId;
 use crate::transfer::{LendRevoker, PackError, Transfer};
-use crate::window::mask_all;
+use crate::window::{mask_all, windows_of};
 
 impl Region {
     /// Borrows a region in a function of the host program that a guest calls with
@@ -87,14 +88,15 @@ impl Region {
     /// # Errors
     ///
     /// [`PackError::Refused`] while a guard of the host program lives on the guest's claim, or if
-    /// the region was purged. [`PackError::Fatal`] if `handle` is no handle of this guest, or if
-    /// the guest wrote to a read-only window. The guest traps if the function returns that.
+    /// the region was purged. [`PackError::Fatal`] if `handle` is no handle of this guest, if the
+    /// guest wrote to a read-only window, or if its context was swapped out of another store where
+    /// it has windows on the region. The guest traps if the function returns that.
     pub fn borrow<'a, G: AsGuest>(
         guest: &'a mut G,
         handle: Resource<Region>,
     ) -> Result<HeldLoan<'a, G::Data>, PackError> {
         let mut guest = guest.as_guest();
-        let (_, ctx) = guest.bound();
+        let (id, ctx) = guest.bound();
         ctx.check().map_err(wasmtime::Error::from)?;
         let lender = ctx.region_table.get(&handle);
         let lender = lender.map_err(wasmtime::Error::from)?;
@@ -107,6 +109,14 @@ impl Region {
         })?;
         let via = lender.handle().lend();
         let revoker = LendRevoker::new(&region);
+        // The windows that are set aside. The context may have been swapped out of another store,
+        // which is not in hand and whose guest can run.
+        let windows = windows_of(&region.inner().ledger(), revoker.claim, via);
+        let mut memories = windows.iter().map(|(_, _, location)| &location.memory);
+        if !memories.all(|memory| memory.belongs_to(id)) {
+            let error = "a window of the guest is in another store than the one in hand";
+            return Err(wasmtime::Error::msg(error).into());
+        }
         let loan = Loan {
             region,
             revoker,

@@ -4,6 +4,28 @@ use super::{assert_nothing_is_held, guest, host};
 use tombolo::{GRANULE, RegionError};
 use tombolo_test_util::puppet::{READ, WRITE, assert_filled, filled, mappings_of};
 
+// rules 2, 12
+#[test]
+fn swapped_context_lends_nothing_to_the_host() {
+    let host = host();
+    let (mut a, mut b) = (guest(&host, "a"), guest(&host, "b"));
+    let region = filled(&host, "of a", GRANULE, 1);
+    let duplicate = region.duplicate(tombolo::Rights::ALL).unwrap();
+    let handle = duplicate.give(&mut a.store).unwrap();
+    let own = a.keep(tombolo::wasmtime::component::Resource::new_own(
+        handle.rep(),
+    ));
+    let (_, at) = a.mapped(own, 1, WRITE);
+    std::mem::swap(
+        &mut a.store.data_mut().regions,
+        &mut b.store.data_mut().regions,
+    );
+    let handle = tombolo::wasmtime::component::Resource::new_borrow(handle.rep());
+    let error = tombolo::Region::borrow(&mut &mut b.store, handle).unwrap_err();
+    assert!(error.to_string().contains("another store"), "{error:?}");
+    assert_eq!(a.byte(at), 1);
+}
+
 // rule 12
 #[test]
 fn swapped_contexts_remap_and_release_nothing() {

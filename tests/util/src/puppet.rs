@@ -188,6 +188,11 @@ impl Puppet {
     /// Passes a region to the guest, and returns the number of its handle.
     pub fn receive(&mut self, region: Region) -> u32 {
         let region = region.give(&mut self.store).unwrap();
+        self.keep(region)
+    }
+
+    /// Passes a handle of the guest's table to the guest, and returns its number there.
+    pub fn keep(&mut self, region: Resource<Region>) -> u32 {
         self.instance
             .test_puppet_acts()
             .call_keep(&mut self.store, region)

@@ -13,6 +13,11 @@
 use super::{Handle, Ledger, LedgerError, LendId, LendRecord};
 use crate::rights::Rights;
 
+/// The most lends that are made one from the other. Guests could otherwise pass a region on and
+/// return, again and again: then the first lend would never be over, and the records of revoked
+/// ones would add up.
+const MOST_DEEP: u32 = 512;
+
 impl<P> Ledger<P> {
     /// Begins a lend. Returns the borrower's handle, never with [`Rights::SHARE`]: a lent handle
     /// can be neither duplicated nor moved.
@@ -22,13 +27,19 @@ impl<P> Ledger<P> {
     /// Returns, in this order:
     /// - [`LedgerError::Gone`] if the handle is revoked, [`LedgerError::Purged`] if the region
     ///   was purged for good;
-    /// - [`LedgerError::NotPermitted`] if the handle lacks one of `rights`;
+    /// - [`LedgerError::NotPermitted`] if the handle lacks one of `rights`, or comes from 512 lends
+    ///   that were made one from the other and are not over;
     /// - [`LedgerError::WouldBlock`] while the host program has a guard through the claim. No
     ///   lend sets guards aside.
     pub fn lend(&mut self, handle: &Handle, rights: Rights) -> Result<Handle, LedgerError> {
         let rights = rights.without(Rights::SHARE);
         self.check_there(handle)?;
         self.check_rights(handle, rights)?;
+        let parent = handle.via.and_then(|via| self.lends.get(&via));
+        let depth = parent.map_or(0, |parent| parent.depth + 1);
+        if depth >= MOST_DEEP {
+            return Err(LedgerError::NotPermitted);
+        }
         if self.guarded(handle.claim) {
             return Err(LedgerError::WouldBlock);
         }
@@ -41,6 +52,7 @@ impl<P> Ledger<P> {
             LendRecord {
                 claim: handle.claim,
                 parent: handle.via,
+                depth,
                 children: 0,
                 handles: 1,
                 windows: 0,

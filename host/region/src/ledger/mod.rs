@@ -68,6 +68,8 @@ struct LendRecord {
     claim: ClaimId,
     /// The lend by which the lender itself has the handle.
     parent: Option<LendId>,
+    /// The number of lends that it was made from, one from the other.
+    depth: u32,
     /// The number of lends made from this one that are not over yet.
     children: u32,
     /// The lent handle and those restricted from it, until they are revoked.

@@ -287,3 +287,25 @@ fn host_guard_blocks_lend_and_move() {
         Err(LedgerError::WouldBlock)
     );
 }
+
+// rules 5, 9
+#[test]
+fn lends_are_not_passed_on_without_end() {
+    let (mut ledger, a) = region();
+    let first = ledger.lend(&a, READ_WRITE).unwrap();
+    let root = first.lend().unwrap();
+    let mut handle = first;
+    let mut last = root;
+    for _ in 1..512 {
+        let next = ledger.lend(&handle, READ_WRITE).unwrap();
+        last = next.lend().unwrap();
+        ledger.revoke(handle.lend().unwrap());
+        ledger.release(handle);
+        handle = next;
+    }
+    let refused = ledger.lend(&handle, READ_WRITE);
+    assert_eq!(refused, Err(LedgerError::NotPermitted));
+    assert!(!ledger.is_over(root));
+    ledger.revoke(last);
+    assert!(ledger.is_over(root));
+}

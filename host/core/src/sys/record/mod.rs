@@ -222,7 +222,8 @@ impl MemoryRecord {
         Ok(mark.clone())
     }
 
-    pub(in crate::sys) fn belongs_to(&self, store: StoreId) -> bool {
+    /// Returns whether the memory is one of this store.
+    pub(crate) fn belongs_to(&self, store: StoreId) -> bool {
         self.store.load(Ordering::Acquire) == store.0.get()
     }
 
