@@ -40,7 +40,7 @@ const LIMITS: [Limit; 4] = [
     },
     Limit {
         kind: "pass",
-        instructions: 17_200,
+        instructions: 18_300,
         allocations: 10,
     },
 ];
