@@ -147,3 +147,5 @@ mod tests {
         is_shared::<GuestSpec>();
     }
 }
+#[cfg(test)]
+mod test_engine;

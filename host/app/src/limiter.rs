@@ -189,7 +189,8 @@ mod tests {
     use super::*;
     use std::sync::OnceLock;
 
-    use wasmtime::{Config, Engine, Instance, Module, Store};
+    use crate::test_engine::engine;
+    use wasmtime::{Instance, Module, Store};
 
     use tombolo::internal::LimitsInternals as _;
     use tombolo::internal::sys::{StoreId, entry};
@@ -257,9 +258,7 @@ mod tests {
             it
         };
         let host = RegionHost::with_gauge(limits, Arc::new(Fixed(10 * MIB as u64)));
-        let mut config = Config::new();
-        tombolo::prepare(&mut config).unwrap();
-        let engine = Engine::new(&config).unwrap();
+        let engine = engine();
         let module = wat::parse_str("(module (memory 16))").unwrap();
         let module = Module::new(&engine, module).unwrap();
         let mut store = Store::new(&engine, ());

@@ -274,9 +274,9 @@ fn grown(count: u64, each: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::test_engine::engine;
     use wasmtime::component::Component;
     use wasmtime::component::types::ComponentItem;
-    use wasmtime::{Config, Engine};
 
     use super::*;
 
@@ -287,9 +287,7 @@ mod tests {
 
     /// Returns a function that takes `ty`.
     fn function_of(types: &str, ty: &str) -> ComponentFunc {
-        let mut config = Config::new();
-        config.wasm_component_model(true);
-        let engine = Engine::new(&config).unwrap();
+        let engine = engine();
         let text = format!(
             "(component (type $i (instance {types} (export \"f\" (func (param \"a\" {ty})))))
                (import \"i\" (instance (type $i))))"

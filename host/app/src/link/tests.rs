@@ -13,6 +13,7 @@ use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_compon
 use wit_parser::{ManglingAndAbi, Resolve, TypeDefKind};
 
 use super::*;
+use crate::test_engine::engine;
 
 struct LinkState {
     wasi: WasiCtx,
@@ -121,7 +122,7 @@ fn allowed_calls(calls: &[(usize, usize)]) -> Allowed {
 
 /// Plans the links of guests, each a name and its WIT.
 fn plan_of(guests: &[(&str, &str)]) -> Result<LinkPlan, LinkErrors> {
-    let engine = Engine::default();
+    let engine = engine();
     let components: Vec<Component> = guests
         .iter()
         .map(|(_, wit)| component(&engine, wit))
@@ -265,7 +266,7 @@ fn all_errors_are_reported_at_once() {
 
 #[test]
 fn commands_are_found() {
-    let engine = Engine::default();
+    let engine = engine();
     let run = component(
         &engine,
         "package a:b; world guest { export wasi:cli/run@0.2.0; }",
@@ -279,7 +280,7 @@ fn commands_are_found() {
 
 #[test]
 fn offers_know_the_versions_of_the_host() {
-    let engine = Engine::default();
+    let engine = engine();
     let mut offers = Offers::new(&host(&engine));
     for name in ["wasi:cli/environment", "tombolo:memory/regions"] {
         let offered = offers.nearest(name).expect(name);

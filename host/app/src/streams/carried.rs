@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{FutureAny, FutureReader, StreamAny, StreamReader, Val};
 
-use super::ends::{FutureWriterEnd, ReaderEnd, WriterEnd};
+use super::ends::{FutureWriterEnd, ReaderEnd, Receiver, WriterEnd};
 use super::item::Item;
 use tombolo::internal::{RecipientInternals as _, RegionErrorInternals as _, each_handle};
 use tombolo::{Recipient, Region, RegionError, RegionView};
@@ -173,8 +173,11 @@ fn take_stream<I: Item, D: RegionView + 'static>(
 ) -> Option<Result<ReaderEnd<I>, StreamError>> {
     let reader = any.clone().try_into_stream_reader::<I::Wire>().ok()?;
     // Already a bridge: the guest passes it on.
-    let reader = match reader.try_into(&mut *store) {
-        Ok(end) => return Some(Ok(end)),
+    let reader = match reader.try_into::<ReaderEnd<I>>(&mut *store) {
+        Ok(end) => {
+            end.to.set(route.to);
+            return Some(Ok(end));
+        }
         Err(reader) => reader,
     };
     let (writer, bridge) = match bridge(&route.payer.owner().account) {
@@ -182,11 +185,14 @@ fn take_stream<I: Item, D: RegionView + 'static>(
         Err(exhausted) => return Some(Err(StreamError::Exhausted(exhausted))),
     };
     let from = store.data_mut().region_ctx().name().into();
-    let to = route.to.clone();
-    let end = WriterEnd::<I> { bridge: writer, to };
+    let to = Receiver::new(route.to);
+    let end = WriterEnd::<I> {
+        bridge: writer,
+        to: to.clone(),
+    };
     let piped = reader.pipe(&mut *store, end);
     Some(match piped {
-        Ok(()) => Ok(ReaderEnd { bridge, from }),
+        Ok(()) => Ok(ReaderEnd { bridge, to, from }),
         Err(error) => Err(error.into()),
     })
 }
@@ -208,8 +214,10 @@ fn take_future<I: Item, D: RegionView + 'static>(
         to: route.to.clone(),
     };
     let piped = reader.pipe(&mut *store, end);
+    // It carries one value, to the guest that it was passed to first.
+    let to = Receiver::new(route.to);
     Some(match piped {
-        Ok(()) => Ok(ReaderEnd { bridge, from }),
+        Ok(()) => Ok(ReaderEnd { bridge, to, from }),
         Err(error) => Err(error.into()),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use wasmtime::StoreContextMut;
@@ -18,12 +18,35 @@ use tombolo_exchange::{BridgeReader, BridgeWriter};
 /// Why a future of a guest that has ended has no value.
 const NOTHING: &str = "it has ended, or wrote nothing that can be passed";
 
-/// The end of a stream in the writer's store. wasmtime drops it when the writer closes its stream, when it
-/// traps, and when its store is dropped.
+/// The receiver of a stream's regions, as both ends know it: it changes when the stream is passed
+/// on.
+#[derive(Clone)]
+pub(super) struct Receiver(Arc<Mutex<Recipient>>);
+
+impl Receiver {
+    pub(super) fn new(to: &Recipient) -> Receiver {
+        Receiver(Arc::new(Mutex::new(to.clone())))
+    }
+
+    fn get(&self) -> Recipient {
+        let to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        to.clone()
+    }
+
+    /// Has the regions that are written from now on charged to another guest.
+    pub(super) fn set(&self, to: &Recipient) {
+        let mut it = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = std::mem::replace(&mut *it, to.clone());
+        drop(it);
+        drop(last); // Without the lock.
+    }
+}
+
+/// The end of a stream in the writer's store. wasmtime drops it when the writer closes its stream,
+/// when it traps, and when its store is dropped.
 pub(super) struct WriterEnd<I: Item> {
     pub(super) bridge: BridgeWriter<I::Kept>,
-    /// The receiver of regions.
-    pub(super) to: Recipient,
+    pub(super) to: Receiver,
 }
 
 impl<D: RegionView + 'static, I: Item> StreamConsumer<D> for WriterEnd<I> {
@@ -48,7 +71,7 @@ impl<D: RegionView + 'static, I: Item> StreamConsumer<D> for WriterEnd<I> {
         if items == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        let consumed = I::consume(&mut store, &mut source, (bridge, room), to);
+        let consumed = I::consume(&mut store, &mut source, (bridge, room), &to.get());
         Poll::Ready(ended(consumed))
     }
 }
@@ -103,10 +126,12 @@ fn ended(result: Result<StreamResult, ItemError>) -> wasmtime::Result<StreamResu
     }
 }
 
-/// The end of a stream or future in the reader's store. wasmtime drops it when the reader closes its stream, when it
-/// traps, and when its store is dropped.
+/// The end of a stream or future in the reader's store. wasmtime drops it when the reader closes
+/// its stream, when it traps, and when its store is dropped.
 pub(super) struct ReaderEnd<I: Item> {
     pub(super) bridge: BridgeReader<I::Kept>,
+    /// The same as that of the writer's end.
+    pub(super) to: Receiver,
     /// The name of the guest that passed it.
     pub(super) from: Arc<str>,
 }
@@ -161,7 +186,7 @@ impl<D: RegionView + 'static, I: Item> FutureProducer<D> for ReaderEnd<I> {
         mut store: StoreContextMut<D>,
         finish: bool,
     ) -> Poll<wasmtime::Result<Option<I::Wire>>> {
-        let ReaderEnd { bridge, from } = self.get_mut();
+        let ReaderEnd { bridge, from, .. } = self.get_mut();
         let polled = bridge.poll_items(context);
         if polled.is_pending() && finish {
             return Poll::Ready(Ok(None));

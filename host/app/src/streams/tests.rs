@@ -1,5 +1,7 @@
 //! Tests with guests in two stores, each on a task of its own.
 
+mod regions;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,11 +11,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use wasmtime::component::{Accessor, Component, Func, Instance, Linker, ResourceTable, Val};
-use wasmtime::{AsContextMut, Config, Engine, Store};
+use wasmtime::{AsContextMut, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::IoView;
 
 use super::*;
+use crate::test_engine::engine;
 use tombolo::internal::RecipientInternals as _;
 use tombolo::{Limits, Recipient, RegionCtx, RegionHost, RegionView};
 use tombolo_exchange::{LEAST_BYTES, MOST_BYTES, OVERHEAD_BYTES};
@@ -48,11 +51,7 @@ impl RegionView for StoreState {
 
 /// The guest program, and a linker for it.
 static PROGRAM: LazyLock<(Engine, Component, Linker<StoreState>)> = LazyLock::new(|| {
-    let mut config = Config::new();
-    tombolo::prepare(&mut config).unwrap();
-    config.concurrency_support(true);
-    config.wasm_component_model_async(true);
-    let engine = Engine::new(&config).unwrap();
+    let engine = engine();
     let component = Component::from_file(&engine, tombolo_tests::artifacts::STREAMS_NODE).unwrap();
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
@@ -459,104 +458,6 @@ async fn future_of_a_dead_writer_is_an_error_if_it_can() {
     b.call("sinks.text", plain.unwrap()).await.unwrap_err();
     let failure = b.failure().await;
     assert!(failure.contains(why), "{failure}");
-}
-
-/// Returns how many regions were taken from the writer, and how many it has left.
-async fn taken(a: &Node) -> Vec<Val> {
-    a.call("sources.taken", Sent::plain([])).await.unwrap()
-}
-
-fn regions(count: u32, locked: bool) -> Sent {
-    let size = tombolo::GRANULE;
-    Sent::plain([Val::U32(count), Val::U64(size), Val::Bool(locked)])
-}
-
-fn firsts(firsts: impl IntoIterator<Item = u8>) -> Vec<Val> {
-    vec![Val::List(firsts.into_iter().map(Val::U8).collect())]
-}
-
-fn handles(node: &Node) -> u64 {
-    let account = &node.recipient.owner().account;
-    account.used(ChargeKind::Handles) + account.used(ChargeKind::Regions)
-}
-
-// rule 6
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regions_move_one_by_one() {
-    let (host, a, b) = two(|_| ()).await;
-    let read = pipe(
-        (&a, "sources.regions", regions(40, false)),
-        (&b, "sinks.regions"),
-    )
-    .await;
-    assert_eq!(read, firsts(0..40));
-    let later = Sent::plain([Val::U8(77)]);
-    let first = pipe(
-        (&a, "sources.region-later", later),
-        (&b, "sinks.first-byte"),
-    )
-    .await;
-    assert_eq!(first, [Val::U8(77)]);
-    assert_eq!((handles(&a), handles(&b)), (0, 0));
-    assert_eq!(host.counts().regions_freed, 41);
-    let count = Val::Tuple(vec![Val::U32(40), Val::U32(0)]);
-    assert_eq!(taken(&a).await, [count]);
-}
-
-// rules 6, 10
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unread_regions_are_on_the_readers_account() {
-    let (host, a, b) = two(|_| ()).await;
-    let sent = a
-        .send("sources.regions", regions(40, false), &b)
-        .await
-        .unwrap();
-    // 16 have room in the bridge.
-    until("it is full", async || handles(&b) == 2 * 16).await;
-    assert_eq!(handles(&a), 2 * 24);
-    drop(sent);
-    until("they are freed", async || handles(&b) == 0).await;
-    until("the writer keeps the others", async || {
-        taken(&a).await == [Val::Tuple(vec![Val::U32(16), Val::U32(24)])]
-    })
-    .await;
-    until("it drops them", async || host.counts().regions_freed == 40).await;
-}
-
-// rule 6
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn region_that_may_not_move_ends_the_stream() {
-    let (host, a, b) = two(|_| ()).await;
-    let read = pipe(
-        (&a, "sources.regions", regions(5, true)),
-        (&b, "sinks.regions"),
-    )
-    .await;
-    assert_eq!(read, firsts(0..4));
-    until("all are dropped", async || host.counts().regions_freed == 5).await;
-    assert_eq!((handles(&a), handles(&b)), (0, 0));
-    a.end().await;
-    b.end().await;
-}
-
-// rule 10
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reader_without_room_leaves_regions_to_the_writer() {
-    let host = RegionHost::new();
-    let a = Node::start(&host, "a", Limits::default()).await;
-    let mut small = Limits::default();
-    small.handles = 3;
-    let b = Node::start(&host, "b", small).await;
-    let sent = a
-        .send("sources.regions", regions(5, false), &b)
-        .await
-        .unwrap();
-    until("the writer learns", async || {
-        taken(&a).await == [Val::Tuple(vec![Val::U32(3), Val::U32(2)])]
-    })
-    .await;
-    let read = b.call("sinks.regions", sent).await.unwrap();
-    assert_eq!(read, firsts(0..3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -335,6 +335,16 @@ impl passers::Guest for bindings::Node {
         bytes
     }
 
+    async fn pass_rest_of_regions(
+        mut regions: StreamReader<Region>,
+        skip: u32,
+    ) -> StreamReader<Region> {
+        for _ in 0..skip {
+            regions.next().await;
+        }
+        regions
+    }
+
     async fn pass_text(text: FutureReader<String>) -> FutureReader<String> {
         text
     }

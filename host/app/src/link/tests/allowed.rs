@@ -3,7 +3,7 @@
 use super::*;
 
 fn examine_guests(guests: &[(&str, &str)], allowed: &Allowed) -> Examined {
-    let engine = Engine::default();
+    let engine = engine();
     let components: Vec<Component> = guests
         .iter()
         .map(|(_, wit)| component(&engine, wit))

@@ -109,7 +109,7 @@ fn receiving_a_resource_needs_no_permission() {
         things("export things;"),
         THIRD.to_owned(),
     ];
-    let engine = Engine::default();
+    let engine = engine();
     let components = wit.each_ref().map(|wit| component(&engine, wit));
     let parts = parts(["front", "back", "third"].into_iter().zip(&components));
     let allowed = allowed_calls(&[(0, 1), (0, 2)]);
@@ -130,7 +130,7 @@ fn resources_of_two_guests_do_not_match() {
         things("export things;"),
         THIRD.to_owned(),
     ];
-    let engine = Engine::default();
+    let engine = engine();
     let components = wit.each_ref().map(|wit| component(&engine, wit));
     let names = ["front", "back", "other", "third"];
     let parts = parts(names.into_iter().zip(&components));

@@ -143,7 +143,7 @@ fn kinds_of_functions_are_compared() {
 #[test]
 fn error_contexts_do_not_compile() {
     let wasm = encode(&exports("f: func(e: error-context);"));
-    let error = Component::new(&Engine::default(), wasm).unwrap_err();
+    let error = Component::new(&engine(), wasm).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("the component model"), "{error}");
 }
