@@ -46,13 +46,19 @@ impl Parting {
 
     /// Wakes the task of `context` when there are lends.
     pub(super) fn watch(&self, context: &Context<'_>) {
-        self.state().waker = Some(context.waker().clone());
+        let last = self.state().waker.replace(context.waker().clone());
+        drop(last); // Without the lock.
+    }
+
+    /// Returns whether there are lends.
+    #[inline]
+    pub(super) fn has_some(&self) -> bool {
+        self.some.load(Ordering::Acquire)
     }
 
     /// Takes all lends.
-    #[inline]
     pub(super) fn take(&self) -> Vec<Lending> {
-        if !self.some.load(Ordering::Acquire) {
+        if !self.has_some() {
             return Vec::new();
         }
         let mut state = self.state();
@@ -67,7 +73,6 @@ impl Parting {
 /// # Errors
 ///
 /// If the memory could not be restored. The guest cannot go on then.
-#[inline]
 pub(super) fn relinquish(
     lends: Vec<Lending>,
     store: &mut impl AsContextMut,

@@ -12,6 +12,7 @@
 //! ended may have re-lent the region. The third guest keeps running, and must not wait for
 //! the lender.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -40,8 +41,8 @@ pub(crate) struct WaitNode<L> {
 struct Waits<L> {
     /// The plain call that it makes, of which there is one at a time.
     plain: Option<Wait<L>>,
-    /// The calls that it awaits.
-    awaited: Vec<Wait<L>>,
+    /// The calls that it awaits, by the numbers of the edges. A guest may have thousands.
+    awaited: BTreeMap<u64, Wait<L>>,
 }
 
 impl<L> Waits<L> {
@@ -50,7 +51,7 @@ impl<L> Waits<L> {
     fn get(&mut self, number: u64) -> Option<&mut Wait<L>> {
         match &mut self.plain {
             Some(wait) if wait.number == number => Some(wait),
-            _ => self.awaited.iter_mut().find(|wait| wait.number == number),
+            _ => self.awaited.get_mut(&number),
         }
     }
 
@@ -60,8 +61,7 @@ impl<L> Waits<L> {
         if matches!(&self.plain, Some(wait) if wait.number == number) {
             return self.plain.take();
         }
-        let index = self.awaited.iter().position(|wait| wait.number == number)?;
-        Some(self.awaited.swap_remove(index))
+        self.awaited.remove(&number)
     }
 }
 
@@ -115,7 +115,7 @@ impl<L> WaitNode<L> {
     fn make(guest: GuestId, within: Option<Arc<WaitNode<L>>>) -> Arc<WaitNode<L>> {
         let waits = Waits {
             plain: None,
-            awaited: Vec::new(),
+            awaited: BTreeMap::new(),
         };
         Arc::new(WaitNode {
             guest,
@@ -169,7 +169,7 @@ impl<L: LentRegions> WaitNode<L> {
     ) -> Result<WaitEdge<L>, Vec<GuestId>> {
         let mut noted = self.noted();
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        noted.awaited.push(Wait::new(number, to));
+        noted.awaited.insert(number, Wait::new(number, to));
         drop(noted);
         let waiting = WaitEdge {
             from: self.clone(),
@@ -221,7 +221,8 @@ impl<L: LentRegions> WaitNode<L> {
             return None;
         }
         let mut path = vec![to.step(number)];
-        let mut met = vec![to.clone()];
+        // With the nodes themselves, so that no address is used again meanwhile.
+        let mut met = HashMap::from([(Arc::as_ptr(to), to.clone())]);
         while let Some(step) = path.last_mut() {
             let Some((by, next)) = step.next.pop() else {
                 path.pop();
@@ -235,10 +236,9 @@ impl<L: LentRegions> WaitNode<L> {
                 continue;
             }
             // A cycle without this node is for the others to find.
-            if met.iter().any(|node| Arc::ptr_eq(node, &next)) {
+            if met.insert(Arc::as_ptr(&next), next.clone()).is_some() {
                 continue;
             }
-            met.push(next.clone());
             path.push(next.step(number));
         }
         None
@@ -273,11 +273,9 @@ impl<L: LentRegions> WaitNode<L> {
     fn waits_for(&self) -> Vec<(u64, Arc<WaitNode<L>>)> {
         let mut noted = self.noted();
         let plain = noted.plain.take_if(|wait| wait.is_over());
-        let over: Vec<_> = noted
-            .awaited
-            .extract_if(.., |wait| wait.is_over())
-            .collect();
-        let waits = noted.plain.iter().chain(&noted.awaited);
+        let awaited = &mut noted.awaited;
+        let over: Vec<_> = awaited.extract_if(.., |_, wait| wait.is_over()).collect();
+        let waits = noted.plain.iter().chain(noted.awaited.values());
         let waits = waits.map(|wait| (wait.number, wait.to.clone())).collect();
         drop(noted);
         drop((plain, over));
@@ -286,7 +284,10 @@ impl<L: LentRegions> WaitNode<L> {
 
     /// Returns whether it waits for a call to return, or for what it lent to be back.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.waits_for().is_empty()
+        let noted = self.noted();
+        let none = noted.plain.is_none() && noted.awaited.is_empty();
+        drop(noted);
+        !none && !self.waits_for().is_empty()
     }
 }
 
