@@ -289,7 +289,10 @@ impl<T: 'static> Call<T> {
                 guest(&mut self.store, &self.getter),
                 Resource::new_own(handle),
             );
-            drop(taken);
+            // A region that may not be taken back is dropped.
+            if let Err(PackError::Fatal(error)) = taken {
+                return self.fail(CallFailure::from(error));
+            }
         }
         Called {
             session: Some(self.into_session()),
