@@ -237,7 +237,9 @@ pub(super) fn configure(store: &mut Store<GuestState>) {
             CallHook::CallingHost => {
                 store.data().regions.check()?;
                 // A caller that cancelled a call finds its windows gone.
-                parting::relinquish(store.data().parting.take(), &mut store)?;
+                if store.data().parting.has_some() {
+                    parting::relinquish(store.data().parting.take(), &mut store)?;
+                }
             }
             CallHook::ReturningFromHost => {
                 store.data_mut().in_call.clear();

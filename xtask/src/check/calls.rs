@@ -25,22 +25,22 @@ struct Limit {
 const LIMITS: [Limit; 4] = [
     Limit {
         kind: "nothing",
-        instructions: 7_300,
+        instructions: 7_200,
         allocations: 2,
     },
     Limit {
         kind: "lend",
-        instructions: 11_100,
+        instructions: 10_750,
         allocations: 3,
     },
     Limit {
         kind: "kept",
-        instructions: 11_900,
+        instructions: 11_600,
         allocations: 3,
     },
     Limit {
         kind: "pass",
-        instructions: 18_300,
+        instructions: 17_800,
         allocations: 10,
     },
 ];

@@ -87,9 +87,17 @@ impl<P> Ledger<P> {
     /// Returns the lends within a guest that were made from this one, and from those, and are not
     /// over yet.
     #[must_use]
+    #[inline]
     pub fn lends_within(&self, lend: LendId) -> Vec<LendId> {
+        match self.within.is_empty() {
+            true => Vec::new(),
+            false => self.find_lends_within(lend),
+        }
+    }
+
+    fn find_lends_within(&self, lend: LendId) -> Vec<LendId> {
         let mut all = Vec::new();
-        let mut next = (!self.within.is_empty()).then_some(lend);
+        let mut next = Some(lend);
         let mut seen = 0;
         while let Some(parent) = next {
             let of_parent = (parent, LendId(0))..=(parent, LendId(u64::MAX));
@@ -113,6 +121,7 @@ impl<P> Ledger<P> {
         self.revoke_one(lend);
     }
 
+    #[inline]
     fn revoke_one(&mut self, lend: LendId) {
         let Some(entry) = self.lends.get_mut(&lend) else {
             return;
